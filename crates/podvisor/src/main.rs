@@ -1,0 +1,2 @@
+//! podvisor
+fn main() {}
