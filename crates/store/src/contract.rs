@@ -96,21 +96,31 @@ impl StoreError {
     }
 }
 
-/// A running watch: batches of events in revision order, without gap or duplicate.
+/// Some consecutive writes, as one watcher sees them.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The events under the watcher's prefix; empty when only other keys were written.
+    pub events: Arc<[Event]>,
+    /// The watcher has now seen everything up to this revision.
+    pub revision: Revision,
+}
+
+/// A running watch: batches of events in revision order, without gap or duplicate. The first batch holds what had
+/// happened already, even when that is nothing.
 ///
 /// A watcher that does not keep up is cut off: its stream ends with [`StoreError::Compacted`] and it starts anew.
 pub struct Watch {
-    pub(crate) events: mpsc::Receiver<Result<Arc<[Event]>, StoreError>>,
+    pub(crate) events: mpsc::Receiver<Result<Batch, StoreError>>,
 }
 
 impl Watch {
-    /// The next batch (never empty); `None` when the store was closed or the watcher cut off.
-    pub async fn next(&mut self) -> Option<Result<Arc<[Event]>, StoreError>> {
+    /// The next batch; `None` when the store was closed or the watcher cut off.
+    pub async fn next(&mut self) -> Option<Result<Batch, StoreError>> {
         self.events.recv().await
     }
 
     /// The next batch if one is there already.
-    pub fn try_next(&mut self) -> Option<Result<Arc<[Event]>, StoreError>> {
+    pub fn try_next(&mut self) -> Option<Result<Batch, StoreError>> {
         self.events.try_recv().ok()
     }
 }

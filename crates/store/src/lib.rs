@@ -13,4 +13,4 @@ pub mod conformance;
 pub mod embedded;
 pub mod memory;
 
-pub use contract::{Event, EventKind, Page, Record, Revision, Store, StoreError, Watch};
+pub use contract::{Batch, Event, EventKind, Page, Record, Revision, Store, StoreError, Watch};

@@ -191,7 +191,8 @@ impl Store for MemoryStore {
             .filter(|e| e.record.revision > after && e.record.key.starts_with(prefix))
             .cloned()
             .collect();
-        Ok(state.watchers.add(prefix, history))
+        let current = Revision(state.current);
+        Ok(state.watchers.add(prefix, history, current))
     }
 
     async fn compact(&self, keep: Revision) -> Result<(), StoreError> {

@@ -1,6 +1,6 @@
 //! Hands committed events to watchers: bounded queues, the slow are cut off, the log never waits.
 
-use crate::contract::{Event, Revision, StoreError, Watch};
+use crate::contract::{Batch, Event, Revision, StoreError, Watch};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -9,7 +9,7 @@ const QUEUE: usize = 4096;
 
 struct Watcher {
     prefix: Vec<u8>,
-    queue: mpsc::Sender<Result<Arc<[Event]>, StoreError>>,
+    queue: mpsc::Sender<Result<Batch, StoreError>>,
 }
 
 /// The watchers of one store. The owner calls it under the same lock that orders its commits.
@@ -19,13 +19,14 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// Adds a watcher that first gets `history`.
-    pub(crate) fn add(&mut self, prefix: &[u8], history: Vec<Event>) -> Watch {
+    /// Adds a watcher that first gets `history`, complete up to `current`.
+    pub(crate) fn add(&mut self, prefix: &[u8], history: Vec<Event>, current: Revision) -> Watch {
         let (queue, events) = mpsc::channel(QUEUE);
-        if !history.is_empty() {
-            // The queue is empty, so there is room.
-            let _ = queue.try_send(Ok(Arc::from(history)));
-        }
+        // The queue is empty, so there is room.
+        let _ = queue.try_send(Ok(Batch {
+            events: Arc::from(history),
+            revision: current,
+        }));
         self.all.push(Watcher {
             prefix: prefix.to_vec(),
             queue,
@@ -33,11 +34,11 @@ impl Watchers {
         Watch { events }
     }
 
-    /// Sends a committed batch to everybody it concerns.
+    /// Sends a committed batch to everybody; who has no part in it learns the revision.
     pub(crate) fn publish(&mut self, batch: &Arc<[Event]>, current: Revision) {
         self.all.retain(|w| {
             let all = batch.iter().all(|e| e.record.key.starts_with(&w.prefix));
-            let part: Arc<[Event]> = if all {
+            let events: Arc<[Event]> = if all {
                 batch.clone()
             } else {
                 batch
@@ -46,10 +47,10 @@ impl Watchers {
                     .cloned()
                     .collect()
             };
-            if part.is_empty() {
-                return !w.queue.is_closed();
-            }
-            match w.queue.try_send(Ok(part)) {
+            match w.queue.try_send(Ok(Batch {
+                events,
+                revision: current,
+            })) {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Full(_)) => {
                     tracing::warn!(%current, "a watcher of the log did not keep up and was cut off");

@@ -42,7 +42,7 @@ async fn embedded_keeps_everything_over_a_restart() {
     let store = EmbeddedStore::open(&path).unwrap();
     assert_eq!(store.current().await.unwrap(), b);
     let mut watch = store.watch(b"cp/", a).await.unwrap();
-    assert_eq!(watch.next().await.unwrap().unwrap()[0].record.revision, b);
+    assert_eq!(watch.next().await.unwrap().unwrap().events[0].record.revision, b);
     let c = store.delete(Bytes::from("cp/a"), b).await.unwrap();
     assert_eq!(c, Revision(b.0 + 1));
 }

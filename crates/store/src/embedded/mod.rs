@@ -227,7 +227,8 @@ impl Store for EmbeddedStore {
             let snapshot = shared.snapshot()?;
             snapshot.at(Some(after))?;
             let history = snapshot.history(&prefix, after.0, published.current)?;
-            Ok(published.watchers.add(&prefix, history))
+            let current = Revision(published.current);
+            Ok(published.watchers.add(&prefix, history, current))
         })
         .await
         .map_err(|_| StoreError::unavailable("the reader was cancelled"))?
