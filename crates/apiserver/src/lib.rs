@@ -4,11 +4,18 @@
 //! Objects are JSON (`serde_json::Value` or stored bytes) plus schema. Reads are served from the watch cache, which
 //! holds every object as encoded bytes; a LIST or WATCH copies them and decodes nothing.
 //!
-//! Shared words live in small modules: [`user`], [`request`], [`authorize`], [`admit`], [`view`], [`config`].
+//! Words that the parts share live in small modules ([`user`], [`request`], [`authorize`], [`admit`], [`view`],
+//! [`config`], [`connection`]). [`wire`] knows bodies and negotiation, [`cache`] the objects, [`registry`] what is
+//! served, [`rest`] the verbs, [`subresources`] what hangs below a name.
 
 pub mod admit;
 pub mod authorize;
+pub mod cache;
 pub mod config;
+pub mod connection;
+
+pub mod registry;
 pub mod request;
 pub mod user;
 pub mod view;
+pub mod wire;
