@@ -12,9 +12,19 @@ const EXTRA: &str = "impersonate-extra-";
 
 /// The user a request acts as: the authenticated one, or another when headers say so and RBAC allows it.
 pub async fn apply(server: &ApiServer, user: User, head: &http::request::Parts) -> Result<User, Status> {
-    let text = |name: &str| head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("").to_string();
-    let groups: Vec<String> =
-        head.headers.get_all(GROUP).iter().filter_map(|v| v.to_str().ok().map(String::from)).collect();
+    let text = |name: &str| {
+        head.headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("")
+            .to_string()
+    };
+    let groups: Vec<String> = head
+        .headers
+        .get_all(GROUP)
+        .iter()
+        .filter_map(|v| v.to_str().ok().map(String::from))
+        .collect();
     let (name, uid) = (text(USER), text(UID));
     let extra: Vec<(String, String)> = head
         .headers
@@ -28,10 +38,15 @@ pub async fn apply(server: &ApiServer, user: User, head: &http::request::Parts) 
         if groups.is_empty() && uid.is_empty() && extra.is_empty() {
             return Ok(user);
         }
-        return Err(Status::internal("requested to impersonate without impersonating a user"));
+        return Err(Status::internal(
+            "requested to impersonate without impersonating a user",
+        ));
     }
     let mut asked: Vec<(&str, &str, String, String)> = Vec::new();
-    match name.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':')) {
+    match name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|r| r.split_once(':'))
+    {
         Some((ns, sa)) => asked.push(("", "serviceaccounts", ns.to_string(), sa.to_string())),
         None => asked.push(("", "users", String::new(), name.clone())),
     }
@@ -52,7 +67,12 @@ pub async fn apply(server: &ApiServer, user: User, head: &http::request::Parts) 
         };
         server.authorized(&user, &attributes).await?;
     }
-    let mut other = User { name: name.clone(), uid, groups, ..User::default() };
+    let mut other = User {
+        name: name.clone(),
+        uid,
+        groups,
+        ..User::default()
+    };
     for (key, value) in extra {
         let attributes = Attributes {
             verb: "impersonate".into(),
@@ -67,12 +87,21 @@ pub async fn apply(server: &ApiServer, user: User, head: &http::request::Parts) 
         server.authorized(&user, &attributes).await?;
         other.extra.entry(key).or_default().push(value);
     }
-    if let Some((namespace, _)) = name.strip_prefix("system:serviceaccount:").and_then(|r| r.split_once(':'))
+    if let Some((namespace, _)) = name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|r| r.split_once(':'))
         && other.groups.is_empty()
     {
-        other.groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
+        other.groups = vec![
+            "system:serviceaccounts".into(),
+            format!("system:serviceaccounts:{namespace}"),
+        ];
     }
-    let everyone = if name == ANONYMOUS { GROUP_UNAUTHENTICATED } else { GROUP_AUTHENTICATED };
+    let everyone = if name == ANONYMOUS {
+        GROUP_UNAUTHENTICATED
+    } else {
+        GROUP_AUTHENTICATED
+    };
     if !other.is_in(everyone) {
         other.groups.push(everyone.into());
     }

@@ -81,7 +81,10 @@ impl ApiServer {
     ) -> Result<Arc<ApiServer>, StartError> {
         let range = Range::parse(&config.service_cidr).ok_or_else(|| StartError::Setting {
             field: "service CIDR",
-            why: format!("{:?} is no IPv4 range between /8 and /30; say e.g. 10.96.0.0/16", config.service_cidr),
+            why: format!(
+                "{:?} is no IPv4 range between /8 and /30; say e.g. 10.96.0.0/16",
+                config.service_cidr
+            ),
         })?;
         let store = config.store.clone();
         let keys = Keys::new(&config.control_plane);
