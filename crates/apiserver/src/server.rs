@@ -25,6 +25,8 @@ pub struct Access {
     pub authorizer: Arc<dyn Authorizer>,
     /// Looks at every write, in this order.
     pub admission: Vec<Arc<dyn AdmissionPlugin>>,
+    /// Issues and reviews tokens; without it TokenReview and TokenRequest are refused.
+    pub authentication: Option<Arc<crate::access::Tokens>>,
 }
 
 /// Why a server could not start.
