@@ -8,14 +8,19 @@
 //! [`config`], [`connection`]). [`wire`] knows bodies and negotiation, [`cache`] the objects, [`registry`] what is
 //! served, [`rest`] the verbs, [`subresources`] what hangs below a name.
 
+pub mod admission;
 pub mod admit;
+pub mod authn;
 pub mod authorize;
+pub mod authz;
 pub mod cache;
 pub mod config;
 pub mod connection;
 
 pub mod registry;
 pub mod request;
+#[cfg(test)]
+mod testing;
 pub mod user;
 pub mod view;
 pub mod wire;

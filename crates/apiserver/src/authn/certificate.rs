@@ -21,7 +21,11 @@ pub fn user(der: &[u8]) -> Option<User> {
     Some(authenticated(User {
         name: name.to_string(),
         groups: groups.map(str::to_string).collect(),
-        extra: [(CREDENTIAL_ID.to_string(), vec![format!("X509SHA256={fingerprint}")])].into(),
+        extra: [(
+            CREDENTIAL_ID.to_string(),
+            vec![format!("X509SHA256={fingerprint}")],
+        )]
+        .into(),
         ..User::default()
     }))
 }

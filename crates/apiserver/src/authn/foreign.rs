@@ -78,8 +78,15 @@ impl Issuer {
         // Only public-key signatures: a shared-secret algorithm here would take the public key for the secret.
         if !matches!(
             header.alg,
-            Algorithm::RS256 | Algorithm::RS384 | Algorithm::RS512 | Algorithm::PS256 | Algorithm::PS384
-                | Algorithm::PS512 | Algorithm::ES256 | Algorithm::ES384 | Algorithm::EdDSA
+            Algorithm::RS256
+                | Algorithm::RS384
+                | Algorithm::RS512
+                | Algorithm::PS256
+                | Algorithm::PS384
+                | Algorithm::PS512
+                | Algorithm::ES256
+                | Algorithm::ES384
+                | Algorithm::EdDSA
         ) {
             return Err(TokenError::new("signature algorithm not accepted"));
         }
@@ -115,7 +122,9 @@ impl Issuer {
         };
         let name = format!("{}{name}", settings.username_prefix);
         if name.starts_with("system:") {
-            return Err(TokenError::new("an issuer's user must not be one of the system's"));
+            return Err(TokenError::new(
+                "an issuer's user must not be one of the system's",
+            ));
         }
         let mut user = User {
             name,

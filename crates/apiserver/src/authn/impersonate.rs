@@ -20,7 +20,12 @@ pub async fn impersonate(
     headers: &HeaderMap,
     authorizer: &dyn Authorizer,
 ) -> Result<User, Status> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+    };
     let name = text(USER).to_string();
     let uid = text(UID).to_string();
     let mut groups: Vec<String> = headers
@@ -33,7 +38,10 @@ pub async fn impersonate(
     for (header, value) in headers {
         if let Some(key) = header.as_str().strip_prefix(EXTRA) {
             let value = value.to_str().unwrap_or_default().to_string();
-            extra.entry(percent_decode(key).to_lowercase()).or_default().push(value);
+            extra
+                .entry(percent_decode(key).to_lowercase())
+                .or_default()
+                .push(value);
         }
     }
     if name.is_empty() {
@@ -56,7 +64,11 @@ pub async fn impersonate(
         questions.push(question("authentication.k8s.io", "uids", "", "", &uid));
     }
     for (key, values) in &extra {
-        questions.extend(values.iter().map(|v| question("authentication.k8s.io", "userextras", key, "", v)));
+        questions.extend(
+            values
+                .iter()
+                .map(|v| question("authentication.k8s.io", "userextras", key, "", v)),
+        );
     }
     for attributes in &questions {
         let decision = authorizer.authorize(&user, attributes).await;
@@ -72,10 +84,19 @@ pub async fn impersonate(
     }
     let known = |g: &String| g == GROUP_AUTHENTICATED || g == GROUP_UNAUTHENTICATED;
     if !groups.iter().any(known) {
-        let group = if name == ANONYMOUS { GROUP_UNAUTHENTICATED } else { GROUP_AUTHENTICATED };
+        let group = if name == ANONYMOUS {
+            GROUP_UNAUTHENTICATED
+        } else {
+            GROUP_AUTHENTICATED
+        };
         groups.push(group.to_string());
     }
-    Ok(User { name, uid, groups, extra })
+    Ok(User {
+        name,
+        uid,
+        groups,
+        extra,
+    })
 }
 
 fn question(group: &str, resource: &str, subresource: &str, namespace: &str, name: &str) -> Attributes {

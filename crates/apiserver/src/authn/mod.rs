@@ -105,17 +105,27 @@ impl Authentication {
         let now = Timestamp::now();
         if bootstrap::looks_like_one(token) {
             let user = bootstrap::authenticate(token, self.view.as_ref(), now)?;
-            return Ok(TokenUser { user, audiences: for_server(wanted, &own[0])? });
+            return Ok(TokenUser {
+                user,
+                audiences: for_server(wanted, &own[0])?,
+            });
         }
         let issuer = foreign::unverified_issuer(token)?;
         if issuer == self.service_accounts.issuer() {
-            return self.service_accounts.verify(token, wanted, self.view.as_ref(), now);
+            return self
+                .service_accounts
+                .verify(token, wanted, self.view.as_ref(), now);
         }
         // Several entries may share an issuer, with different audiences or keys.
         let mut last = TokenError::new(format!("unknown issuer {issuer:?}"));
         for candidate in self.issuers.iter().filter(|i| i.name() == issuer) {
             match candidate.verify(token) {
-                Ok(user) => return Ok(TokenUser { user, audiences: for_server(wanted, &own[0])? }),
+                Ok(user) => {
+                    return Ok(TokenUser {
+                        user,
+                        audiences: for_server(wanted, &own[0])?,
+                    });
+                }
                 Err(e) => last = e,
             }
         }
@@ -127,7 +137,9 @@ impl Authentication {
 fn for_server(wanted: &[String], own: &str) -> Result<Vec<String>, TokenError> {
     match wanted.iter().any(|a| a == own) {
         true => Ok(vec![own.to_string()]),
-        false => Err(TokenError::new(format!("token audiences [{own:?}] is invalid for the target audiences {wanted:?}"))),
+        false => Err(TokenError::new(format!(
+            "token audiences [{own:?}] is invalid for the target audiences {wanted:?}"
+        ))),
     }
 }
 
@@ -152,7 +164,7 @@ impl Authenticator for Authentication {
         };
         self.token(&token, &[]).map(|t| t.user).map_err(|error| {
             tracing::debug!(%error, "a bearer token was refused");
-            Status::unauthorized("Unauthorized")
+            Status::unauthorized()
         })
     }
 }

@@ -44,7 +44,9 @@ pub fn token_review(object: &mut Value, authentication: &Authentication) -> Resu
     let spec = &object["spec"];
     let token = spec["token"].as_str().unwrap_or_default();
     if token.is_empty() {
-        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        return Err(Status::bad_request(
+            "token is required for TokenReview in authentication",
+        ));
     }
     let audiences: Vec<String> = strings(&spec["audiences"]);
     object["status"] = match authentication.token(token, &audiences) {
@@ -81,7 +83,12 @@ pub fn token_request(
     };
     if let Some(detail) = problem {
         let error = FieldError::invalid(&at, json!(seconds), detail);
-        return Err(Status::invalid("TokenRequest", "authentication.k8s.io", "", vec![error]));
+        return Err(Status::invalid(
+            "TokenRequest",
+            "authentication.k8s.io",
+            "",
+            vec![error],
+        ));
     }
     let mut audiences = strings(&spec["audiences"]);
     if audiences.is_empty() {

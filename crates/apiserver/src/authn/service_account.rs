@@ -79,7 +79,10 @@ impl Tokens {
         let bad = SetupError::ServiceAccountKey;
         let (algorithm, signing) = match EncodingKey::from_ec_pem(key_pem.as_bytes()) {
             Ok(key) => (Algorithm::ES256, key),
-            Err(_) => (Algorithm::RS256, EncodingKey::from_rsa_pem(key_pem.as_bytes()).map_err(bad)?),
+            Err(_) => (
+                Algorithm::RS256,
+                EncodingKey::from_rsa_pem(key_pem.as_bytes()).map_err(bad)?,
+            ),
         };
         let mut jwk = Jwk::from_encoding_key(&signing, algorithm).map_err(bad)?;
         let key_id = jwk.thumbprint(ThumbprintHash::SHA256).map_err(bad)?;
@@ -164,7 +167,11 @@ impl Tokens {
         if now.as_second() < claims.nbf {
             return Err(TokenError::new("service account token is not valid yet"));
         }
-        let matching: Vec<String> = audiences.iter().filter(|a| claims.aud.contains(a)).cloned().collect();
+        let matching: Vec<String> = audiences
+            .iter()
+            .filter(|a| claims.aud.contains(a))
+            .cloned()
+            .collect();
         if matching.is_empty() {
             return Err(TokenError::new(format!(
                 "token audiences {:?} is invalid for the target audiences {audiences:?}",
@@ -243,7 +250,10 @@ fn alive(
     now: Timestamp,
 ) -> Result<(), TokenError> {
     let refused = |why: &str| {
-        Err(TokenError::new(format!("{resource} {:?} of the token {why}", reference.name)))
+        Err(TokenError::new(format!(
+            "{resource} {:?} of the token {why}",
+            reference.name
+        )))
     };
     let Some(object) = view.get(&GroupResource::new("", resource), namespace, &reference.name) else {
         return refused("does not exist");

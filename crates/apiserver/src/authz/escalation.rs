@@ -52,8 +52,17 @@ impl Escalation {
         if aggregates.is_some_and(|s| !s.is_empty()) && !same("aggregationRule") {
             let star = || vec!["*".to_string()];
             let everything = [
-                Rule { api_groups: star(), resources: star(), verbs: star(), ..Rule::default() },
-                Rule { non_resource_urls: star(), verbs: star(), ..Rule::default() },
+                Rule {
+                    api_groups: star(),
+                    resources: star(),
+                    verbs: star(),
+                    ..Rule::default()
+                },
+                Rule {
+                    non_resource_urls: star(),
+                    verbs: star(),
+                    ..Rule::default()
+                },
             ];
             if !uncovered(&self.rbac.rules_of(request.user, ""), &everything).is_empty() {
                 let why = "must have cluster-admin privileges to use an aggregationRule";
@@ -73,7 +82,11 @@ impl Escalation {
         }
         let reference = |key: &str| object["roleRef"][key].as_str().unwrap_or_default();
         let (kind, role) = (reference("kind"), reference("name"));
-        let resource = if kind == "ClusterRole" { "clusterroles" } else { "roles" };
+        let resource = if kind == "ClusterRole" {
+            "clusterroles"
+        } else {
+            "roles"
+        };
         if self.allowed(request.user, "bind", resource, &a.namespace, role) {
             return Ok(());
         }
@@ -115,7 +128,8 @@ impl AdmissionPlugin for Escalation {
     ) -> Result<Vec<String>, Status> {
         let a = request.attributes;
         let writes = matches!(request.operation, Operation::Create | Operation::Update);
-        if !writes || a.group != GROUP || *request.object == Value::Null || request.user.is_in(GROUP_MASTERS) {
+        if !writes || a.group != GROUP || *request.object == Value::Null || request.user.is_in(GROUP_MASTERS)
+        {
             return Ok(Vec::new());
         }
         match a.resource.as_str() {

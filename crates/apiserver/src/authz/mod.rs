@@ -67,11 +67,20 @@ impl Authorizer for Authorization {
             let all = || vec!["*".to_string()];
             rules.resource_rules.insert(
                 0,
-                ResourceRule { verbs: all(), api_groups: all(), resources: all(), resource_names: vec![] },
+                ResourceRule {
+                    verbs: all(),
+                    api_groups: all(),
+                    resources: all(),
+                    resource_names: vec![],
+                },
             );
-            rules
-                .non_resource_rules
-                .insert(0, NonResourceRule { verbs: all(), non_resource_urls: all() });
+            rules.non_resource_rules.insert(
+                0,
+                NonResourceRule {
+                    verbs: all(),
+                    non_resource_urls: all(),
+                },
+            );
         }
         if node::identity(user).is_some() {
             rules.incomplete = true;
@@ -90,7 +99,12 @@ pub fn forbidden(user: &User, attributes: &Attributes, reason: &str) -> Status {
     if !attributes.is_resource {
         return Status::forbidden("", "", "", &message);
     }
-    Status::forbidden(&attributes.resource, &attributes.group, &attributes.name, &message)
+    Status::forbidden(
+        &attributes.resource,
+        &attributes.group,
+        &attributes.name,
+        &message,
+    )
 }
 
 fn forbidden_message(user: &User, a: &Attributes) -> String {
@@ -106,7 +120,10 @@ fn forbidden_message(user: &User, a: &Attributes) -> String {
         true => "at the cluster scope".to_string(),
         false => format!("in the namespace {:?}", a.namespace),
     };
-    format!("User {name:?} cannot {} resource {resource:?} in API group {:?} {wh}", a.verb, a.group)
+    format!(
+        "User {name:?} cannot {} resource {resource:?} in API group {:?} {wh}",
+        a.verb, a.group
+    )
 }
 
 #[cfg(test)]

@@ -78,7 +78,11 @@ impl NodeAuthorizer {
         }
     }
 
-    fn pods_of<'a>(&self, node: &'a str, namespace: Option<&str>) -> impl Iterator<Item = Arc<Value>> + use<'a> {
+    fn pods_of<'a>(
+        &self,
+        node: &'a str,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = Arc<Value>> + use<'a> {
         let pods = self.view.list(&GroupResource::new("", "pods"), namespace);
         pods.into_iter().filter(move |p| p["spec"]["nodeName"] == node)
     }
@@ -98,17 +102,24 @@ impl NodeAuthorizer {
         if a.name.is_empty() {
             return refused("No Object name found".into());
         }
-        if self.pods_of(node, Some(&a.namespace)).any(|pod| uses(&pod, &a.name)) {
+        if self
+            .pods_of(node, Some(&a.namespace))
+            .any(|pod| uses(&pod, &a.name))
+        {
             return Decision::Allow(String::new());
         }
-        refused(format!("no relationship found between node {node:?} and this object"))
+        refused(format!(
+            "no relationship found between node {node:?} and this object"
+        ))
     }
 
     fn persistent_volume(&self, node: &str, a: &Attributes) -> Decision {
         if a.verb != "get" || a.name.is_empty() {
             return Decision::NoOpinion("can only get individual resources of this type".into());
         }
-        let volume = self.view.get(&GroupResource::new("", "persistentvolumes"), None, &a.name);
+        let volume = self
+            .view
+            .get(&GroupResource::new("", "persistentvolumes"), None, &a.name);
         let claim = volume.as_ref().map(|v| &v["spec"]["claimRef"]);
         let used = claim.is_some_and(|c| {
             let (namespace, name) = (c["namespace"].as_str(), c["name"].as_str());
@@ -125,9 +136,9 @@ impl NodeAuthorizer {
     /// `None` leaves it to the general rules.
     fn pods(&self, node: &str, a: &Attributes) -> Option<Decision> {
         match (a.verb.as_str(), a.subresource.as_str()) {
-            ("list" | "watch", "") if !selects(&a.field_selector, "spec.nodeName", node) => {
-                Some(Decision::NoOpinion("can only list/watch pods with spec.nodeName field selector".into()))
-            }
+            ("list" | "watch", "") if !selects(&a.field_selector, "spec.nodeName", node) => Some(
+                Decision::NoOpinion("can only list/watch pods with spec.nodeName field selector".into()),
+            ),
             ("get", "") => {
                 let pods = GroupResource::new("", "pods");
                 let pod = self.view.get(&pods, Some(&a.namespace), &a.name);
@@ -167,7 +178,9 @@ fn what(a: &Attributes) -> String {
 
 fn lease(node: &str, a: &Attributes) -> Decision {
     if a.namespace != LEASES {
-        return Decision::NoOpinion(format!("can only access leases in the {LEASES:?} system namespace"));
+        return Decision::NoOpinion(format!(
+            "can only access leases in the {LEASES:?} system namespace"
+        ));
     }
     match a.verb.as_str() {
         "create" if a.name.is_empty() || a.name == node => Decision::Allow(String::new()),
@@ -247,7 +260,9 @@ fn uses_claim(pod: &Value, name: &str) -> bool {
     volumes(pod).any(|v| {
         v["persistentVolumeClaim"]["claimName"] == name
             || (v.get("ephemeral").is_some()
-                && v["name"].as_str().is_some_and(|volume| format!("{pod_name}-{volume}") == name))
+                && v["name"]
+                    .as_str()
+                    .is_some_and(|volume| format!("{pod_name}-{volume}") == name))
     })
 }
 

@@ -99,7 +99,12 @@ impl Rbac {
     pub fn rules_of(&self, user: &User, namespace: &str) -> Vec<Rule> {
         let compiled = self.compiled();
         let bindings = compiled.of(user, namespace);
-        bindings.iter().filter_map(|(b, _)| b.rules.as_deref()).flatten().cloned().collect()
+        bindings
+            .iter()
+            .filter_map(|(b, _)| b.rules.as_deref())
+            .flatten()
+            .cloned()
+            .collect()
     }
 
     /// The rules of the role a binding in `namespace` refers to; `None` when it does not exist.
@@ -108,7 +113,9 @@ impl Rbac {
             let roles = ClusterRoles::read(self.view.as_ref());
             return roles.rules(name).map(|r| r.to_vec());
         }
-        let role = self.view.get(&GroupResource::new(GROUP, "roles"), namespace, name)?;
+        let role = self
+            .view
+            .get(&GroupResource::new(GROUP, "roles"), namespace, name)?;
         Some(Rule::parse_all(&role))
     }
 
@@ -160,7 +167,10 @@ impl Rbac {
             ..Compiled::default()
         };
         let [_, roles, cluster_bindings, bindings] = &self.sources;
-        let all = view.list(cluster_bindings, None).into_iter().chain(view.list(bindings, None));
+        let all = view
+            .list(cluster_bindings, None)
+            .into_iter()
+            .chain(view.list(bindings, None));
         for object in all {
             let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
             let name = text("/metadata/name");
@@ -219,7 +229,10 @@ impl Compiled {
                 }
             }
         }
-        found.into_iter().map(|(at, subject)| (&self.bindings[at], subject)).collect()
+        found
+            .into_iter()
+            .map(|(at, subject)| (&self.bindings[at], subject))
+            .collect()
     }
 }
 
@@ -230,7 +243,11 @@ fn parse_subject(subject: &Value, binding_namespace: &str) -> Option<Subject> {
         "Group" => Some(Subject::Group(text("name"))),
         "ServiceAccount" => {
             let own = text("namespace");
-            let namespace = if own.is_empty() { binding_namespace.to_string() } else { own };
+            let namespace = if own.is_empty() {
+                binding_namespace.to_string()
+            } else {
+                own
+            };
             Some(Subject::ServiceAccount(namespace, text("name")))
         }
         _ => None,
@@ -281,18 +298,14 @@ impl ClusterRoles {
             rules.extend(Rule::parse_all(role));
             return;
         };
-        let selectors: Vec<LabelSelector> =
-            selectors.iter().filter_map(|s| LabelSelector::from_json(s).ok()).collect();
+        let selectors: Vec<LabelSelector> = selectors
+            .iter()
+            .filter_map(|s| LabelSelector::from_json(s).ok())
+            .collect();
         for other in self.by_name.values() {
-            let labels = labels(other);
-            if selectors.iter().any(|s| s.matches(&labels)) {
+            if selectors.iter().any(|s| s.matches_object(other)) {
                 self.collect(other, seen, rules);
             }
         }
     }
-}
-
-fn labels(object: &Value) -> BTreeMap<String, String> {
-    let map = object["metadata"]["labels"].as_object().into_iter().flatten();
-    map.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_string()))).collect()
 }

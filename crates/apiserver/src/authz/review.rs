@@ -25,10 +25,7 @@ pub async fn self_subject_access_review(
 }
 
 /// `POST …/subjectaccessreviews`: may they?
-pub async fn subject_access_review(
-    object: &mut Value,
-    authorizer: &dyn Authorizer,
-) -> Result<(), Status> {
+pub async fn subject_access_review(object: &mut Value, authorizer: &dyn Authorizer) -> Result<(), Status> {
     let kind = "SubjectAccessReview";
     let attributes = attributes(kind, object)?;
     let user = subject(kind, object)?;
@@ -70,7 +67,10 @@ pub async fn self_subject_rules_review(
     user: &User,
     authorizer: &dyn Authorizer,
 ) -> Result<(), Status> {
-    let namespace = object["spec"]["namespace"].as_str().unwrap_or_default().to_string();
+    let namespace = object["spec"]["namespace"]
+        .as_str()
+        .unwrap_or_default()
+        .to_string();
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }

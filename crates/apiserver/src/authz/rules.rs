@@ -43,7 +43,12 @@ impl Rule {
 
     /// Reads the `rules` of a Role or ClusterRole.
     pub fn parse_all(role: &Value) -> Vec<Rule> {
-        role["rules"].as_array().into_iter().flatten().map(Rule::parse).collect()
+        role["rules"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(Rule::parse)
+            .collect()
     }
 
     /// Whether this rule alone allows the request.
@@ -69,10 +74,12 @@ impl Rule {
     }
 
     fn allows_path(&self, path: &str) -> bool {
-        self.non_resource_urls.iter().any(|url| match url.strip_suffix('*') {
-            Some(prefix) => path.starts_with(prefix),
-            None => url == path,
-        })
+        self.non_resource_urls
+            .iter()
+            .any(|url| match url.strip_suffix('*') {
+                Some(prefix) => path.starts_with(prefix),
+                None => url == path,
+            })
     }
 
     /// The rule split into rules of one group, resource, name and verb each: what covering is decided on.
@@ -118,7 +125,10 @@ impl Rule {
         }
         let names = self.resource_names.is_empty()
             || (!atom.resource_names.is_empty()
-                && atom.resource_names.iter().all(|n| self.resource_names.contains(n)));
+                && atom
+                    .resource_names
+                    .iter()
+                    .all(|n| self.resource_names.contains(n)));
         names && all(&self.api_groups, &atom.api_groups) && self.covers_resources(&atom.resources)
     }
 
@@ -168,7 +178,12 @@ pub fn uncovered(owned: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
     for mut atom in missing {
         let verbs = std::mem::take(&mut atom.verbs);
         let known = merged.entry(atom).or_default();
-        known.extend(verbs.into_iter().filter(|v| !known.contains(v)).collect::<Vec<_>>());
+        known.extend(
+            verbs
+                .into_iter()
+                .filter(|v| !known.contains(v))
+                .collect::<Vec<_>>(),
+        );
     }
     merged
         .into_iter()

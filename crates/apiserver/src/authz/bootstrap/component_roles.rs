@@ -30,8 +30,18 @@ pub(super) const BINDINGS: &[Binding] = &[
         groups: &[],
     },
     // As upstream since 1.8: exists, but host agents get their rights from the Node authorizer.
-    Binding { name: "system:node", role: "system:node", users: &[], groups: &[] },
-    Binding { name: "podvisor:host", role: "podvisor:host", users: &[], groups: &["system:nodes"] },
+    Binding {
+        name: "system:node",
+        role: "system:node",
+        users: &[],
+        groups: &[],
+    },
+    Binding {
+        name: "podvisor:host",
+        role: "podvisor:host",
+        users: &[],
+        groups: &["system:nodes"],
+    },
 ];
 
 /// The roles.
@@ -42,9 +52,17 @@ pub(super) fn roles() -> Vec<Role> {
         Role::cluster(
             "system:volume-scheduler",
             vec![
-                on(&[""], &["persistentvolumes"], &["get", "list", "patch", "update", "watch"]),
+                on(
+                    &[""],
+                    &["persistentvolumes"],
+                    &["get", "list", "patch", "update", "watch"],
+                ),
                 on(&["storage.k8s.io"], &["storageclasses"], READ),
-                on(&[""], &["persistentvolumeclaims"], &["get", "list", "patch", "update", "watch"]),
+                on(
+                    &[""],
+                    &["persistentvolumeclaims"],
+                    &["get", "list", "patch", "update", "watch"],
+                ),
             ],
         ),
         Role::cluster("system:node", node_rules()),
@@ -54,7 +72,11 @@ pub(super) fn roles() -> Vec<Role> {
             vec![
                 on(&[""], &["endpoints", "services"], &["list", "watch"]),
                 on(&[""], &["nodes"], READ),
-                on(&["", "events.k8s.io"], &["events"], &["create", "patch", "update"]),
+                on(
+                    &["", "events.k8s.io"],
+                    &["events"],
+                    &["create", "patch", "update"],
+                ),
                 on(&["discovery.k8s.io"], &["endpointslices"], &["list", "watch"]),
                 on(&["networking.k8s.io"], &["servicecidrs"], &["list", "watch"]),
             ],
@@ -72,7 +94,11 @@ pub(super) fn roles() -> Vec<Role> {
             vec![
                 on(&[""], &["nodes"], &["get"]),
                 on(&[""], &["nodes/status"], &["patch"]),
-                on(&["", "events.k8s.io"], &["events"], &["create", "patch", "update"]),
+                on(
+                    &["", "events.k8s.io"],
+                    &["events"],
+                    &["create", "patch", "update"],
+                ),
             ],
         ),
         Role::cluster(
@@ -81,7 +107,15 @@ pub(super) fn roles() -> Vec<Role> {
                 on(&[""], &["nodes"], &["get", "list", "watch", "proxy"]),
                 on(
                     &[""],
-                    &["nodes/configz", "nodes/healthz", "nodes/log", "nodes/metrics", "nodes/pods", "nodes/proxy", "nodes/stats"],
+                    &[
+                        "nodes/configz",
+                        "nodes/healthz",
+                        "nodes/log",
+                        "nodes/metrics",
+                        "nodes/pods",
+                        "nodes/proxy",
+                        "nodes/stats",
+                    ],
                     &["*"],
                 ),
             ],
@@ -104,24 +138,56 @@ pub(super) fn roles() -> Vec<Role> {
         Role::cluster(
             "system:persistent-volume-provisioner",
             vec![
-                on(&[""], &["persistentvolumes"], &["create", "delete", "get", "list", "watch"]),
-                on(&[""], &["persistentvolumeclaims"], &["get", "list", "update", "watch"]),
+                on(
+                    &[""],
+                    &["persistentvolumes"],
+                    &["create", "delete", "get", "list", "watch"],
+                ),
+                on(
+                    &[""],
+                    &["persistentvolumeclaims"],
+                    &["get", "list", "update", "watch"],
+                ),
                 on(&["storage.k8s.io"], &["storageclasses"], READ),
                 on(&[""], &["events"], &["watch", "create", "update", "patch"]),
             ],
         ),
         Role::cluster(
             "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-            vec![on(&["certificates.k8s.io"], &["certificatesigningrequests/nodeclient"], &["create"])],
+            vec![on(
+                &["certificates.k8s.io"],
+                &["certificatesigningrequests/nodeclient"],
+                &["create"],
+            )],
         ),
         Role::cluster(
             "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
-            vec![on(&["certificates.k8s.io"], &["certificatesigningrequests/selfnodeclient"], &["create"])],
+            vec![on(
+                &["certificates.k8s.io"],
+                &["certificatesigningrequests/selfnodeclient"],
+                &["create"],
+            )],
         ),
-        signer("system:certificates.k8s.io:kube-apiserver-client-approver", "kubernetes.io/kube-apiserver-client", "approve"),
-        signer("system:certificates.k8s.io:kube-apiserver-client-kubelet-approver", "kubernetes.io/kube-apiserver-client-kubelet", "approve"),
-        signer("system:certificates.k8s.io:kubelet-serving-approver", "kubernetes.io/kubelet-serving", "approve"),
-        signer("system:certificates.k8s.io:legacy-unknown-approver", "kubernetes.io/legacy-unknown", "approve"),
+        signer(
+            "system:certificates.k8s.io:kube-apiserver-client-approver",
+            "kubernetes.io/kube-apiserver-client",
+            "approve",
+        ),
+        signer(
+            "system:certificates.k8s.io:kube-apiserver-client-kubelet-approver",
+            "kubernetes.io/kube-apiserver-client-kubelet",
+            "approve",
+        ),
+        signer(
+            "system:certificates.k8s.io:kubelet-serving-approver",
+            "kubernetes.io/kubelet-serving",
+            "approve",
+        ),
+        signer(
+            "system:certificates.k8s.io:legacy-unknown-approver",
+            "kubernetes.io/legacy-unknown",
+            "approve",
+        ),
         Role {
             namespace: Some("kube-system"),
             ..Role::cluster(
@@ -133,7 +199,10 @@ pub(super) fn roles() -> Vec<Role> {
 }
 
 fn signer(name: &'static str, signer: &str, verb: &str) -> Role {
-    Role::cluster(name, vec![on(&["certificates.k8s.io"], &["signers"], &[verb]).named(&[signer])])
+    Role::cluster(
+        name,
+        vec![on(&["certificates.k8s.io"], &["signers"], &[verb]).named(&[signer])],
+    )
 }
 
 /// One process runs all controllers, the garbage collector and namespace clean-up among them, so it may touch every
@@ -143,21 +212,37 @@ fn controllers() -> Vec<Rule> {
     every.extend(WRITE);
     vec![
         on(&["*"], &["*"], &every),
-        on(&["rbac.authorization.k8s.io"], &["clusterroles", "roles"], &["bind", "escalate"]),
-        on(&["certificates.k8s.io"], &["signers"], &["approve", "attest", "sign"]),
+        on(
+            &["rbac.authorization.k8s.io"],
+            &["clusterroles", "roles"],
+            &["bind", "escalate"],
+        ),
+        on(
+            &["certificates.k8s.io"],
+            &["signers"],
+            &["approve", "attest", "sign"],
+        ),
         paths(&["/api", "/api/*", "/apis", "/apis/*", "/openapi/*", "/version"]),
     ]
 }
 
 fn scheduler() -> Vec<Rule> {
     vec![
-        on(&["", "events.k8s.io"], &["events"], &["create", "patch", "update"]),
+        on(
+            &["", "events.k8s.io"],
+            &["events"],
+            &["create", "patch", "update"],
+        ),
         on(
             &["coordination.k8s.io"],
             &["leases"],
             &["create", "get", "list", "update", "watch"],
         ),
-        on(&[""], &["nodes", "namespaces", "replicationcontrollers", "services"], READ),
+        on(
+            &[""],
+            &["nodes", "namespaces", "replicationcontrollers", "services"],
+            READ,
+        ),
         on(&[""], &["pods"], &["delete", "get", "list", "watch"]),
         on(&[""], &["bindings", "pods/binding"], &["create"]),
         on(&[""], &["pods/status"], &["patch", "update"]),
@@ -168,12 +253,26 @@ fn scheduler() -> Vec<Rule> {
         on(&["authorization.k8s.io"], &["subjectaccessreviews"], &["create"]),
         on(
             &["storage.k8s.io"],
-            &["csidrivers", "csinodes", "csistoragecapacities", "storageclasses", "volumeattachments"],
+            &[
+                "csidrivers",
+                "csinodes",
+                "csistoragecapacities",
+                "storageclasses",
+                "volumeattachments",
+            ],
             READ,
         ),
         on(&["scheduling.k8s.io"], &["priorityclasses"], READ),
-        on(&["resource.k8s.io"], &["deviceclasses", "resourceclaims", "resourceslices"], READ),
-        on(&["resource.k8s.io"], &["resourceclaims/status"], &["patch", "update"]),
+        on(
+            &["resource.k8s.io"],
+            &["deviceclasses", "resourceclaims", "resourceslices"],
+            READ,
+        ),
+        on(
+            &["resource.k8s.io"],
+            &["resourceclaims/status"],
+            &["patch", "update"],
+        ),
     ]
 }
 
@@ -198,9 +297,17 @@ pub fn node_rules() -> Vec<Rule> {
             &["create"],
         ),
         on(&[""], &["services"], READ),
-        on(&[""], &["nodes"], &["create", "get", "list", "patch", "update", "watch"]),
+        on(
+            &[""],
+            &["nodes"],
+            &["create", "get", "list", "patch", "update", "watch"],
+        ),
         on(&[""], &["nodes/status"], &["patch", "update"]),
-        on(&["", "events.k8s.io"], &["events"], &["create", "patch", "update"]),
+        on(
+            &["", "events.k8s.io"],
+            &["events"],
+            &["create", "patch", "update"],
+        ),
         on(&[""], &["pods"], &["create", "delete", "get", "list", "watch"]),
         on(&[""], &["pods/status"], &["patch", "update"]),
         on(&[""], &["pods/eviction"], &["create"]),
@@ -221,7 +328,11 @@ pub fn node_rules() -> Vec<Rule> {
         on(&["storage.k8s.io"], &["volumeattachments"], &["get"]),
         on(&[""], &["serviceaccounts/token"], &["create"]),
         on(&[""], &["serviceaccounts"], &["get"]),
-        on(&[""], &["persistentvolumeclaims/status"], &["get", "patch", "update"]),
+        on(
+            &[""],
+            &["persistentvolumeclaims/status"],
+            &["get", "patch", "update"],
+        ),
         on(&["storage.k8s.io"], &["csidrivers"], READ),
         on(
             &["storage.k8s.io"],

@@ -140,9 +140,8 @@ struct Binding {
 
 impl Binding {
     fn to_json(&self) -> Value {
-        let subject = |kind: &str, name: &&str| {
-            json!({ "apiGroup": super::rbac::GROUP, "kind": kind, "name": name })
-        };
+        let subject =
+            |kind: &str, name: &&str| json!({ "apiGroup": super::rbac::GROUP, "kind": kind, "name": name });
         let users = self.users.iter().map(|n| subject("User", n));
         let groups = self.groups.iter().map(|n| subject("Group", n));
         json!({
@@ -160,7 +159,11 @@ pub fn objects() -> Vec<Value> {
     let mut roles = user_roles::roles();
     roles.extend(component_roles::roles());
     let bindings = user_roles::BINDINGS.iter().chain(component_roles::BINDINGS);
-    roles.iter().map(Role::to_json).chain(bindings.map(Binding::to_json)).collect()
+    roles
+        .iter()
+        .map(Role::to_json)
+        .chain(bindings.map(Binding::to_json))
+        .collect()
 }
 
 /// The existing object with what the default has and it lacks; `None` when nothing is lacking, or the administrator
@@ -196,7 +199,11 @@ pub fn reconcile(existing: &Value, wanted: &Value) -> Option<Value> {
         .as_array()
         .into_iter()
         .flatten()
-        .filter(|s| !have.iter().any(|h| h["kind"] == s["kind"] && h["name"] == s["name"]))
+        .filter(|s| {
+            !have
+                .iter()
+                .any(|h| h["kind"] == s["kind"] && h["name"] == s["name"])
+        })
         .cloned()
         .collect();
     if lacking.is_empty() {

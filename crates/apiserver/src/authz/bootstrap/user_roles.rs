@@ -7,10 +7,30 @@ const HEALTH: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/version
 
 /// The bindings of these roles.
 pub(super) const BINDINGS: &[Binding] = &[
-    Binding { name: "cluster-admin", role: "cluster-admin", users: &[], groups: &["system:masters"] },
-    Binding { name: "system:basic-user", role: "system:basic-user", users: &[], groups: &["system:authenticated"] },
-    Binding { name: "system:discovery", role: "system:discovery", users: &[], groups: &["system:authenticated"] },
-    Binding { name: "system:monitoring", role: "system:monitoring", users: &[], groups: &["system:monitoring"] },
+    Binding {
+        name: "cluster-admin",
+        role: "cluster-admin",
+        users: &[],
+        groups: &["system:masters"],
+    },
+    Binding {
+        name: "system:basic-user",
+        role: "system:basic-user",
+        users: &[],
+        groups: &["system:authenticated"],
+    },
+    Binding {
+        name: "system:discovery",
+        role: "system:discovery",
+        users: &[],
+        groups: &["system:authenticated"],
+    },
+    Binding {
+        name: "system:monitoring",
+        role: "system:monitoring",
+        users: &[],
+        groups: &["system:monitoring"],
+    },
     Binding {
         name: "system:public-info-viewer",
         role: "system:public-info-viewer",
@@ -37,14 +57,30 @@ pub(super) fn roles() -> Vec<Role> {
         Role::cluster(
             "system:discovery",
             vec![paths(&[
-                "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz",
-                "/version", "/version/",
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+                "/healthz",
+                "/livez",
+                "/openapi",
+                "/openapi/*",
+                "/readyz",
+                "/version",
+                "/version/",
             ])],
         ),
         Role::cluster(
             "system:monitoring",
             vec![paths(&[
-                "/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*",
+                "/healthz",
+                "/healthz/*",
+                "/livez",
+                "/livez/*",
+                "/metrics",
+                "/metrics/slis",
+                "/readyz",
+                "/readyz/*",
             ])],
         ),
         Role::cluster(
@@ -61,7 +97,12 @@ pub(super) fn roles() -> Vec<Role> {
         Role::cluster("system:public-info-viewer", vec![paths(HEALTH)]),
         Role::cluster(
             "system:service-account-issuer-discovery",
-            vec![paths(&["/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/"])],
+            vec![paths(&[
+                "/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/",
+                "/openid/v1/jwks",
+                "/openid/v1/jwks/",
+            ])],
         ),
         Role::aggregate("admin"),
         // Whoever may edit may administer, and whoever may view may edit: the labels nest the three.
@@ -80,11 +121,24 @@ pub(super) fn roles() -> Vec<Role> {
 
 fn admin() -> Vec<Rule> {
     vec![
-        on(&["authorization.k8s.io"], &["localsubjectaccessreviews"], &["create"]),
+        on(
+            &["authorization.k8s.io"],
+            &["localsubjectaccessreviews"],
+            &["create"],
+        ),
         on(
             &["rbac.authorization.k8s.io"],
             &["rolebindings", "roles"],
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ],
         ),
     ]
 }
@@ -93,21 +147,41 @@ fn edit() -> Vec<Rule> {
     vec![
         on(
             &[""],
-            &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"],
+            &[
+                "pods/attach",
+                "pods/exec",
+                "pods/portforward",
+                "pods/proxy",
+                "secrets",
+                "services/proxy",
+            ],
             READ,
         ),
         on(&[""], &["serviceaccounts"], &["impersonate"]),
         on(
             &[""],
-            &["pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"],
+            &[
+                "pods",
+                "pods/attach",
+                "pods/exec",
+                "pods/portforward",
+                "pods/proxy",
+            ],
             WRITE,
         ),
         on(&[""], &["pods/eviction"], &["create"]),
         on(
             &[""],
             &[
-                "configmaps", "events", "persistentvolumeclaims", "replicationcontrollers",
-                "replicationcontrollers/scale", "secrets", "serviceaccounts", "services", "services/proxy",
+                "configmaps",
+                "events",
+                "persistentvolumeclaims",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "secrets",
+                "serviceaccounts",
+                "services",
+                "services/proxy",
             ],
             WRITE,
         ),
@@ -115,8 +189,14 @@ fn edit() -> Vec<Rule> {
         on(
             &["apps"],
             &[
-                "daemonsets", "deployments", "deployments/rollback", "deployments/scale", "replicasets",
-                "replicasets/scale", "statefulsets", "statefulsets/scale",
+                "daemonsets",
+                "deployments",
+                "deployments/rollback",
+                "deployments/scale",
+                "replicasets",
+                "replicasets/scale",
+                "statefulsets",
+                "statefulsets/scale",
             ],
             WRITE,
         ),
@@ -127,9 +207,22 @@ fn edit() -> Vec<Rule> {
         on(
             &["coordination.k8s.io"],
             &["leases"],
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+            &[
+                "create",
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "update",
+                "watch",
+            ],
         ),
-        on(&["resource.k8s.io"], &["resourceclaims", "resourceclaimtemplates"], WRITE),
+        on(
+            &["resource.k8s.io"],
+            &["resourceclaims", "resourceclaimtemplates"],
+            WRITE,
+        ),
     ]
 }
 
@@ -138,8 +231,15 @@ fn view() -> Vec<Rule> {
         on(
             &[""],
             &[
-                "configmaps", "endpoints", "persistentvolumeclaims", "persistentvolumeclaims/status", "pods",
-                "replicationcontrollers", "replicationcontrollers/scale", "serviceaccounts", "services",
+                "configmaps",
+                "endpoints",
+                "persistentvolumeclaims",
+                "persistentvolumeclaims/status",
+                "pods",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "serviceaccounts",
+                "services",
                 "services/status",
             ],
             READ,
@@ -147,8 +247,15 @@ fn view() -> Vec<Rule> {
         on(
             &[""],
             &[
-                "bindings", "events", "limitranges", "namespaces/status", "pods/log", "pods/status",
-                "replicationcontrollers/status", "resourcequotas", "resourcequotas/status",
+                "bindings",
+                "events",
+                "limitranges",
+                "namespaces/status",
+                "pods/log",
+                "pods/status",
+                "replicationcontrollers/status",
+                "resourcequotas",
+                "resourcequotas/status",
             ],
             READ,
         ),
@@ -157,9 +264,18 @@ fn view() -> Vec<Rule> {
         on(
             &["apps"],
             &[
-                "controllerrevisions", "daemonsets", "daemonsets/status", "deployments", "deployments/scale",
-                "deployments/status", "replicasets", "replicasets/scale", "replicasets/status", "statefulsets",
-                "statefulsets/scale", "statefulsets/status",
+                "controllerrevisions",
+                "daemonsets",
+                "daemonsets/status",
+                "deployments",
+                "deployments/scale",
+                "deployments/status",
+                "replicasets",
+                "replicasets/scale",
+                "replicasets/status",
+                "statefulsets",
+                "statefulsets/scale",
+                "statefulsets/status",
             ],
             READ,
         ),
@@ -168,8 +284,16 @@ fn view() -> Vec<Rule> {
             &["horizontalpodautoscalers", "horizontalpodautoscalers/status"],
             READ,
         ),
-        on(&["batch"], &["cronjobs", "cronjobs/status", "jobs", "jobs/status"], READ),
-        on(&["policy"], &["poddisruptionbudgets", "poddisruptionbudgets/status"], READ),
+        on(
+            &["batch"],
+            &["cronjobs", "cronjobs/status", "jobs", "jobs/status"],
+            READ,
+        ),
+        on(
+            &["policy"],
+            &["poddisruptionbudgets", "poddisruptionbudgets/status"],
+            READ,
+        ),
         on(
             &["networking.k8s.io"],
             &["ingresses", "ingresses/status", "networkpolicies"],
@@ -177,7 +301,11 @@ fn view() -> Vec<Rule> {
         ),
         on(
             &["resource.k8s.io"],
-            &["resourceclaims", "resourceclaims/status", "resourceclaimtemplates"],
+            &[
+                "resourceclaims",
+                "resourceclaims/status",
+                "resourceclaimtemplates",
+            ],
             READ,
         ),
     ]
