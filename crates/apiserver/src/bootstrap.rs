@@ -2,6 +2,7 @@
 //! by which Pods find this server. Made when missing at every start, through the same path as any other write.
 
 use crate::alloc::Range;
+use crate::authz::{bootstrap as defaults, rbac};
 use crate::request::Attributes;
 use crate::rest::{Ctx, create, meta};
 use crate::server::{ApiServer, StartError};
@@ -14,8 +15,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
-/// Upstream's annotation: roles that an administrator keeps for himself are left alone.
-const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// Makes everything that is missing.
 pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), StartError> {
@@ -26,7 +25,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
         )
         .await?;
     }
-    for object in crate::access::default_objects() {
+    for object in defaults::objects() {
         ensure(server, object).await?;
     }
     kubernetes_service(server, range).await
@@ -92,36 +91,13 @@ async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(), StartError
     }
 }
 
-/// Default roles get rules that were added since; nothing else of an object that exists is touched.
+/// Default roles and bindings get what was added to them since; nothing else of an object that exists is touched.
 async fn reconcile(ctx: &Ctx, present: &Value, wanted: &Value) -> Result<(), Status> {
-    let is_role = ctx.served.kind.kind == "ClusterRole" && wanted.get("aggregationRule").is_none();
-    let pinned = present
-        .pointer("/metadata/annotations")
-        .and_then(|a| a.get(AUTOUPDATE));
-    if !is_role || pinned.and_then(Value::as_str) == Some("false") {
+    if ctx.served.kind.group != rbac::GROUP || defaults::reconcile(present, wanted).is_none() {
         return Ok(());
     }
-    let list = |v: &Value| {
-        v.get("rules")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let mut rules = list(present);
-    let missing: Vec<Value> = list(wanted).into_iter().filter(|r| !rules.contains(r)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    rules.extend(missing);
-    let edit = move |role: &Value| {
-        let mut role = role.clone();
-        role["rules"] = Value::Array(rules.clone());
-        Ok(role)
-    };
-    ctx.server
-        .edit(&ctx.served, ctx.namespace(), ctx.name(), edit)
-        .await
-        .map(|_| ())
+    let edit = |present: &Value| Ok(defaults::reconcile(present, wanted).unwrap_or_else(|| present.clone()));
+    ctx.server.edit(&ctx.served, ctx.namespace(), ctx.name(), edit).await.map(|_| ())
 }
 
 /// Service `default/kubernetes` at the first address of the range, and its endpoints: this server.

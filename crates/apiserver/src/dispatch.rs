@@ -2,7 +2,9 @@
 //!
 //! Every refusal on this way is a Kubernetes Status. A panic in a handler costs its request a 500 and nothing else.
 
+use crate::authn::impersonate::impersonate;
 use crate::authorize::Decision;
+use crate::authz::forbidden;
 use crate::connection::Connection;
 use crate::request::Attributes;
 use crate::rest::{self, Ctx};
@@ -137,7 +139,7 @@ impl ApiServer {
                     .await?
             }
         };
-        let user = crate::impersonate::apply(self, user, &incoming.head).await?;
+        let user = impersonate(user, &incoming.head.headers, &*self.access.authorizer).await?;
         answered.user = user.name.clone();
         self.authorized(&user, attributes).await?;
         let body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
@@ -304,33 +306,4 @@ pub fn method_not_supported(ctx: &Ctx) -> Status {
         ctx.served.kind.group,
         &ctx.attributes.verb,
     )
-}
-
-/// The 403, worded as upstream.
-pub fn forbidden(user: &User, a: &Attributes, reason: &str) -> Status {
-    let because = if reason.is_empty() {
-        String::new()
-    } else {
-        format!(": {reason}")
-    };
-    if !a.is_resource {
-        let message = format!(
-            "User {:?} cannot {} path {:?}{because}",
-            user.name, a.verb, a.path
-        );
-        return Status::forbidden("", "", "", &message);
-    }
-    let resource = match a.subresource.as_str() {
-        "" => a.resource.clone(),
-        sub => format!("{}/{sub}", a.resource),
-    };
-    let scope = match a.namespace.as_str() {
-        "" => " at the cluster scope".to_string(),
-        ns => format!(" in the namespace {ns:?}"),
-    };
-    let message = format!(
-        "User {:?} cannot {} resource {resource:?} in API group {:?}{scope}{because}",
-        user.name, a.verb, a.group
-    );
-    Status::forbidden(&a.resource, &a.group, &a.name, &message)
 }

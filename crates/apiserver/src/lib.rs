@@ -9,9 +9,12 @@
 //! served, [`rest`] the verbs, [`subresources`] what hangs below a name, [`dispatch`] the way of a request.
 
 pub mod access;
+pub mod admission;
 pub mod admit;
 pub mod alloc;
+pub mod authn;
 pub mod authorize;
+pub mod authz;
 mod bootstrap;
 pub mod cache;
 pub mod config;
@@ -20,7 +23,6 @@ pub mod crd;
 pub mod discovery;
 pub mod dispatch;
 mod health;
-mod impersonate;
 pub mod limits;
 mod local;
 mod metrics;
@@ -32,6 +34,8 @@ pub mod rest;
 mod serve;
 mod server;
 pub mod subresources;
+#[cfg(test)]
+mod testing;
 pub mod user;
 pub mod view;
 pub mod wire;

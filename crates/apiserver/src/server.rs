@@ -26,7 +26,7 @@ pub struct Access {
     /// Looks at every write, in this order.
     pub admission: Vec<Arc<dyn AdmissionPlugin>>,
     /// Issues and reviews tokens; without it TokenReview and TokenRequest are refused.
-    pub authentication: Option<Arc<crate::access::Tokens>>,
+    pub authentication: Option<Arc<crate::authn::Authentication>>,
 }
 
 /// Why a server could not start.
