@@ -17,8 +17,10 @@ use std::sync::Arc;
 
 /// Access control as upstream's: everything on.
 pub fn build(config: &Config, caches: Arc<Caches>) -> Result<Access, StartError> {
-    let authentication = Authentication::new(config, caches.clone())
-        .map_err(|e| StartError::Setting { field: "authentication", why: e.to_string() })?;
+    let authentication = Authentication::new(config, caches.clone()).map_err(|e| StartError::Setting {
+        field: "authentication",
+        why: e.to_string(),
+    })?;
     let authentication = Arc::new(authentication);
     let authorization = Authorization::new(caches);
     let escalation = Arc::new(Escalation::new(authorization.rbac()));
@@ -39,7 +41,10 @@ pub fn open_id(server: &ApiServer, path: &str) -> Option<Response> {
     }
     let (ip, port) = server.config.advertise;
     let host = std::net::SocketAddr::new(ip, port);
-    Some(body::json(StatusCode::OK, &tokens.discovery(&format!("https://{host}"))))
+    Some(body::json(
+        StatusCode::OK,
+        &tokens.discovery(&format!("https://{host}")),
+    ))
 }
 
 fn tokens(ctx: &Ctx) -> Result<&Authentication, Status> {
@@ -52,7 +57,14 @@ pub async fn token_request(ctx: &Ctx, mut request: Value) -> Result<Value, Statu
     ctx.server.fresh().await?;
     let caches = &*ctx.server.caches;
     let authentication = tokens(ctx)?;
-    who::token_request(&mut request, ctx.namespace(), ctx.name(), authentication, caches, Timestamp::now())?;
+    who::token_request(
+        &mut request,
+        ctx.namespace(),
+        ctx.name(),
+        authentication,
+        caches,
+        Timestamp::now(),
+    )?;
     request["apiVersion"] = "authentication.k8s.io/v1".into();
     request["kind"] = "TokenRequest".into();
     Ok(request)

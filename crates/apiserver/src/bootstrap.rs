@@ -97,7 +97,10 @@ async fn reconcile(ctx: &Ctx, present: &Value, wanted: &Value) -> Result<(), Sta
         return Ok(());
     }
     let edit = |present: &Value| Ok(defaults::reconcile(present, wanted).unwrap_or_else(|| present.clone()));
-    ctx.server.edit(&ctx.served, ctx.namespace(), ctx.name(), edit).await.map(|_| ())
+    ctx.server
+        .edit(&ctx.served, ctx.namespace(), ctx.name(), edit)
+        .await
+        .map(|_| ())
 }
 
 /// Service `default/kubernetes` at the first address of the range, and its endpoints: this server.

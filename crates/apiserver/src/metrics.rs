@@ -69,7 +69,9 @@ impl Metrics {
     pub fn render(&self, caches: &Caches) -> String {
         let mut out = String::new();
         // Writing into a string cannot fail.
-        let mut line = |text: std::fmt::Arguments<'_>| drop(writeln!(out, "{text}"));
+        let mut line = |text: std::fmt::Arguments<'_>| {
+            let _ = writeln!(out, "{text}");
+        };
         line(format_args!(
             "# HELP apiserver_request_total Counter of apiserver requests by verb, resource and code."
         ));

@@ -100,10 +100,8 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(pending) = &self.pending {
             let mut pending = pending.lock();
-            self.ips.iter().for_each(|ip| drop(pending.ips.remove(ip)));
-            self.ports
-                .iter()
-                .for_each(|port| drop(pending.ports.remove(port)));
+            pending.ips.retain(|ip| !self.ips.contains(ip));
+            pending.ports.retain(|port| !self.ports.contains(port));
         }
     }
 }
