@@ -1,1 +1,140 @@
-//! The admission chain.
+//! Admission: the steps between authorization and storage that may change or refuse a write, in upstream's order.
+//!
+//! All mutating halves run first, then the object is validated by its kind's rules, then all validating halves.
+//! ResourceQuota stands last, so that nothing is reserved for a write another step refuses.
+//!
+//! | step | what it does |
+//! |---|---|
+//! | [`namespace`] | no new objects in absent or terminating namespaces; system namespaces stay |
+//! | [`limits`] | LimitRanger: default requests and limits, minimum, maximum, ratio |
+//! | [`account`] | ServiceAccount: the account of a Pod, its token volume, pull secrets |
+//! | [`restriction`] | NodeRestriction: a host agent writes its own Node and Pods only |
+//! | [`scheduling`] | Priority, DefaultTolerationSeconds, TaintNodesByCondition, RuntimeClass |
+//! | [`security`] | PodSecurity: enforce, audit, warn |
+//! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, DefaultIngressClass |
+//! | [`crate::authz::escalation`] | nobody hands out more rights than they have |
+//! | [`quota`] | ResourceQuota, exact under concurrency |
+//!
+//! To add a step: implement [`AdmissionPlugin`] in a module of its own, put it into [`Chain::standard`] at upstream's
+//! place, and add its cases to `tests.rs`.
+
+pub mod account;
+pub mod limits;
+pub mod namespace;
+pub(crate) mod pod;
+pub mod quota;
+pub mod restriction;
+pub mod scheduling;
+pub mod security;
+pub mod storage;
+
+use crate::admit::{AdmissionPlugin, AdmissionRequest};
+use crate::authz::escalation::Escalation;
+use crate::authz::rbac::Rbac;
+use crate::view::View;
+use kinds::status::Status;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The steps of one API server, in order.
+pub struct Chain {
+    plugins: Vec<Arc<dyn AdmissionPlugin>>,
+}
+
+impl Chain {
+    /// Upstream's default steps; `extra` ones run before the quota.
+    pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Chain {
+        let mut plugins: Vec<Arc<dyn AdmissionPlugin>> = vec![
+            Arc::new(namespace::NamespaceLifecycle),
+            Arc::new(limits::LimitRanger),
+            Arc::new(account::ServiceAccount),
+            Arc::new(restriction::NodeRestriction),
+            Arc::new(scheduling::TaintNodesByCondition),
+            Arc::new(security::PodSecurity),
+            Arc::new(scheduling::Priority),
+            Arc::new(scheduling::DefaultTolerationSeconds),
+            Arc::new(storage::DefaultStorageClass),
+            Arc::new(storage::PersistentVolumeClaimResize),
+            Arc::new(scheduling::RuntimeClass),
+            Arc::new(storage::DefaultIngressClass),
+            Arc::new(Escalation::new(rbac)),
+        ];
+        plugins.extend(extra);
+        plugins.push(Arc::new(quota::ResourceQuota::default()));
+        Chain { plugins }
+    }
+
+    /// The names of the steps, in order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.plugins.iter().map(|p| p.name()).collect()
+    }
+
+    /// The mutating halves. Returns warnings for the client.
+    pub async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        let mut warnings = Vec::new();
+        for plugin in &self.plugins {
+            warnings.extend(plugin.admit(request, view).await?);
+        }
+        Ok(warnings)
+    }
+
+    /// The validating halves, after the object has passed its kind's validation. When this succeeds, [`Chain::settle`] must follow.
+    pub async fn validate(
+        &self,
+        request: &AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        let mut warnings = Vec::new();
+        for plugin in &self.plugins {
+            match plugin.validate(request, view).await {
+                Ok(more) => warnings.extend(more),
+                Err(status) => {
+                    self.settle(request, false).await;
+                    return Err(status);
+                }
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// Says whether the write that [`Chain::validate`] let through happened.
+    pub async fn settle(&self, request: &AdmissionRequest<'_>, stored: bool) {
+        for plugin in &self.plugins {
+            plugin.settle(request, stored).await;
+        }
+    }
+}
+
+/// The objects that the steps expect to exist from the beginning: the system's PriorityClasses.
+pub fn bootstrap_objects() -> Vec<Value> {
+    scheduling::system_priority_classes()
+}
+
+/// A refusal by admission: 403 about the object of the request, by its name, or its `generateName` when it has none yet.
+pub(crate) fn forbidden(request: &AdmissionRequest<'_>, why: impl std::fmt::Display) -> Status {
+    let a = request.attributes;
+    let of = |object: &Value, key: &str| {
+        object["metadata"][key]
+            .as_str()
+            .filter(|s| !s.is_empty())
+            .map(str::to_string)
+    };
+    let name = of(request.object, "name")
+        .or_else(|| (!a.name.is_empty()).then(|| a.name.clone()))
+        .or_else(|| of(request.object, "generateName"))
+        .unwrap_or_else(|| "Unknown".to_string());
+    Status::forbidden(&a.resource, &a.group, &name, why)
+}
+
+/// Whether the request writes objects of this resource itself, not of a subresource.
+pub(crate) fn is_on(request: &AdmissionRequest<'_>, group: &str, resource: &str) -> bool {
+    let a = request.attributes;
+    a.group == group && a.resource == resource && a.subresource.is_empty()
+}
+
+#[cfg(test)]
+mod tests;

@@ -344,7 +344,8 @@ impl crate::authorize::Authorizer for Allow {
 #[tokio::test]
 async fn impersonation() {
     let admin = || User::new("admin", &[]);
-    let cases: &[(&[(&str, &str)], Result<(&str, &str), &str>)] = &[
+    type Case<'a> = (&'a [(&'a str, &'a str)], Result<(&'a str, &'a str), &'a str>);
+    let cases: &[Case<'_>] = &[
         (&[], Ok(("admin", "system:authenticated"))),
         (
             &[("impersonate-user", "bob")],
