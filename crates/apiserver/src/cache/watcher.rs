@@ -86,7 +86,10 @@ impl Filter {
             }
             (true, false) => {
                 // It left the selection: show the state that was in it, at the revision at which it left.
-                let last = change.previous.as_ref().map(|p| Arc::new(p.at_revision(change.revision())))?;
+                let last = change
+                    .previous
+                    .as_ref()
+                    .map(|p| Arc::new(p.at_revision(change.revision())))?;
                 Some((ChangeKind::Deleted, last))
             }
             (false, false) => None,

@@ -51,9 +51,11 @@ impl Transform {
     pub fn new_object(&self, ctx: &Ctx) -> Result<Value, Status> {
         match self {
             Transform::Replace(object) => Ok(object.clone()),
-            Transform::Apply { applied, manager, force } => {
-                machinery::apply::apply(ctx.served.kind, None, applied, manager, *force, None, &now())
-            }
+            Transform::Apply {
+                applied,
+                manager,
+                force,
+            } => machinery::apply::apply(ctx.served.kind, None, applied, manager, *force, None, &now()),
             _ => Err(ctx.not_found()),
         }
     }
@@ -70,7 +72,11 @@ impl Transform {
         let patched = match self {
             Transform::Replace(object) => return Ok((object.clone(), Vec::new())),
             Transform::Edit(edit) => return Ok((edit(current)?, Vec::new())),
-            Transform::Apply { applied, manager, force } => {
+            Transform::Apply {
+                applied,
+                manager,
+                force,
+            } => {
                 let new =
                     machinery::apply::apply(kind, Some(current), applied, manager, *force, sub, &now())?;
                 return self.finish(ctx, new, current, FieldValidation::Ignore);
@@ -95,7 +101,9 @@ impl Transform {
         }
         for field in ["apiVersion", "kind"] {
             if new.get(field) != current.get(field) {
-                return Err(Status::bad_request(format!("the {field} of an object cannot be patched")));
+                return Err(Status::bad_request(format!(
+                    "the {field} of an object cannot be patched"
+                )));
             }
         }
         let warnings = match &ctx.served.custom {
