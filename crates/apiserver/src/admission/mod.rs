@@ -15,7 +15,7 @@
 //! | [`crate::authz::escalation`] | nobody hands out more rights than they have |
 //! | [`quota`] | ResourceQuota, exact under concurrency |
 //!
-//! To add a step: implement [`AdmissionPlugin`] in a module of its own, put it into [`Chain::standard`] at upstream's
+//! To add a step: implement [`AdmissionPlugin`] in a module of its own, put it into [`standard`] at upstream's
 //! place, and add its cases to `tests.rs`.
 
 pub mod account;
@@ -31,82 +31,30 @@ pub mod storage;
 use crate::admit::{AdmissionPlugin, AdmissionRequest};
 use crate::authz::escalation::Escalation;
 use crate::authz::rbac::Rbac;
-use crate::view::View;
 use kinds::status::Status;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The steps of one API server, in order.
-pub struct Chain {
-    plugins: Vec<Arc<dyn AdmissionPlugin>>,
-}
-
-impl Chain {
-    /// Upstream's default steps; `extra` ones run before the quota.
-    pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Chain {
-        let mut plugins: Vec<Arc<dyn AdmissionPlugin>> = vec![
-            Arc::new(namespace::NamespaceLifecycle),
-            Arc::new(limits::LimitRanger),
-            Arc::new(account::ServiceAccount),
-            Arc::new(restriction::NodeRestriction),
-            Arc::new(scheduling::TaintNodesByCondition),
-            Arc::new(security::PodSecurity),
-            Arc::new(scheduling::Priority),
-            Arc::new(scheduling::DefaultTolerationSeconds),
-            Arc::new(storage::DefaultStorageClass),
-            Arc::new(storage::PersistentVolumeClaimResize),
-            Arc::new(scheduling::RuntimeClass),
-            Arc::new(storage::DefaultIngressClass),
-            Arc::new(Escalation::new(rbac)),
-        ];
-        plugins.extend(extra);
-        plugins.push(Arc::new(quota::ResourceQuota::default()));
-        Chain { plugins }
-    }
-
-    /// The names of the steps, in order.
-    pub fn names(&self) -> Vec<&'static str> {
-        self.plugins.iter().map(|p| p.name()).collect()
-    }
-
-    /// The mutating halves. Returns warnings for the client.
-    pub async fn admit(
-        &self,
-        request: &mut AdmissionRequest<'_>,
-        view: &dyn View,
-    ) -> Result<Vec<String>, Status> {
-        let mut warnings = Vec::new();
-        for plugin in &self.plugins {
-            warnings.extend(plugin.admit(request, view).await?);
-        }
-        Ok(warnings)
-    }
-
-    /// The validating halves, after the object has passed its kind's validation. When this succeeds, [`Chain::settle`] must follow.
-    pub async fn validate(
-        &self,
-        request: &AdmissionRequest<'_>,
-        view: &dyn View,
-    ) -> Result<Vec<String>, Status> {
-        let mut warnings = Vec::new();
-        for plugin in &self.plugins {
-            match plugin.validate(request, view).await {
-                Ok(more) => warnings.extend(more),
-                Err(status) => {
-                    self.settle(request, false).await;
-                    return Err(status);
-                }
-            }
-        }
-        Ok(warnings)
-    }
-
-    /// Says whether the write that [`Chain::validate`] let through happened.
-    pub async fn settle(&self, request: &AdmissionRequest<'_>, stored: bool) {
-        for plugin in &self.plugins {
-            plugin.settle(request, stored).await;
-        }
-    }
+/// Upstream's default steps, in order; `extra` ones run before the quota.
+pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Arc<dyn AdmissionPlugin>> {
+    let mut plugins: Vec<Arc<dyn AdmissionPlugin>> = vec![
+        Arc::new(namespace::NamespaceLifecycle),
+        Arc::new(limits::LimitRanger),
+        Arc::new(account::ServiceAccount),
+        Arc::new(restriction::NodeRestriction),
+        Arc::new(scheduling::TaintNodesByCondition),
+        Arc::new(security::PodSecurity),
+        Arc::new(scheduling::Priority),
+        Arc::new(scheduling::DefaultTolerationSeconds),
+        Arc::new(storage::DefaultStorageClass),
+        Arc::new(storage::PersistentVolumeClaimResize),
+        Arc::new(scheduling::RuntimeClass),
+        Arc::new(storage::DefaultIngressClass),
+        Arc::new(Escalation::new(rbac)),
+    ];
+    plugins.extend(extra);
+    plugins.push(Arc::new(quota::ResourceQuota::default()));
+    plugins
 }
 
 /// The objects that the steps expect to exist from the beginning: the system's PriorityClasses.

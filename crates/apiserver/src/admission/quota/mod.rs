@@ -27,6 +27,8 @@ pub use usage::usage_of;
 
 /// A stored object that the view does not show after this time was deleted again.
 const FORGET: Duration = Duration::from_secs(10);
+/// A write that has not come back after this time was given up by its client.
+const ABANDONED: Duration = Duration::from_secs(60);
 
 /// The step, with what it has let through and not seen yet.
 #[derive(Default)]
@@ -42,8 +44,10 @@ struct Reservation {
     object: Value,
     /// The resourceVersion it replaces; `None` for a new object.
     replaces: Option<String>,
-    /// When the write was over; `None` while it goes on.
-    stored: Option<Instant>,
+    /// When it was let through; from then on, when the write was over.
+    since: Instant,
+    /// Whether the write is over and happened.
+    stored: bool,
 }
 
 impl Reservation {
@@ -120,9 +124,12 @@ impl AdmissionPlugin for ResourceQuota {
         let mut reserved = self.reserved.lock();
         let pending = reserved.entry(a.namespace.clone()).or_default();
         let now = Instant::now();
-        pending.retain(|r| match r.stored {
-            Some(at) => now.duration_since(at) < FORGET && !r.is_visible(view, &a.namespace),
-            None => true,
+        pending.retain(|r| {
+            let age = now.duration_since(r.since);
+            match r.stored {
+                true => age < FORGET && !r.is_visible(view, &a.namespace),
+                false => age < ABANDONED,
+            }
         });
         for quota in &quotas {
             let hard = amounts(&quota["spec"]["hard"]);
@@ -152,7 +159,8 @@ impl AdmissionPlugin for ResourceQuota {
                 name,
                 object: request.object.clone(),
                 replaces: request.old.map(version),
-                stored: None,
+                since: now,
+                stored: false,
             });
         }
         if pending.is_empty() {
@@ -170,10 +178,10 @@ impl AdmissionPlugin for ResourceQuota {
         let Some(pending) = reserved.get_mut(&request.attributes.namespace) else {
             return;
         };
-        let open = |r: &Reservation| r.stored.is_none() && r.resource == resource && r.name == name;
+        let open = |r: &Reservation| !r.stored && r.resource == resource && r.name == name;
         if let Some(at) = pending.iter().position(open) {
             match stored {
-                true => pending[at].stored = Some(Instant::now()),
+                true => (pending[at].stored, pending[at].since) = (true, Instant::now()),
                 false => drop(pending.remove(at)),
             }
         }
