@@ -12,6 +12,7 @@
 //! | [`scheduling`] | Priority, DefaultTolerationSeconds, TaintNodesByCondition, RuntimeClass |
 //! | [`security`] | PodSecurity: enforce, audit, warn |
 //! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, DefaultIngressClass |
+//! | [`certificates`] | CertificateApproval, CertificateSigning, CertificateSubjectRestriction |
 //! | [`crate::authz::escalation`] | nobody hands out more rights than they have |
 //! | [`quota`] | ResourceQuota, exact under concurrency |
 //!
@@ -19,6 +20,7 @@
 //! place, and add its cases to `tests.rs`.
 
 pub mod account;
+pub mod certificates;
 pub mod limits;
 pub mod namespace;
 pub(crate) mod pod;
@@ -49,6 +51,7 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(storage::DefaultStorageClass),
         Arc::new(storage::PersistentVolumeClaimResize),
         Arc::new(scheduling::RuntimeClass),
+        Arc::new(certificates::Certificates::new(rbac.clone())),
         Arc::new(storage::DefaultIngressClass),
         Arc::new(Escalation::new(rbac)),
     ];

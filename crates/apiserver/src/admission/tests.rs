@@ -773,9 +773,91 @@ fn the_order_is_upstreams() {
         "DefaultStorageClass",
         "PersistentVolumeClaimResize",
         "RuntimeClass",
+        "Certificates",
         "DefaultIngressClass",
         "RBACEscalation",
         "ResourceQuota",
     ];
     assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn certificate_requests() {
+    let signer = "kubernetes.io/kube-apiserver-client";
+    let rbac = |resource: &str, object: Value| {
+        let view = demo([]);
+        view.put(&format!("{resource}.rbac.authorization.k8s.io"), object);
+        view
+    };
+    let view = rbac(
+        "clusterroles",
+        json!({ "metadata": { "name": "approver" }, "rules": [{
+            "apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "verbs": ["approve"], "resourceNames": ["kubernetes.io/*"],
+        }] }),
+    );
+    view.put(
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        json!({ "metadata": { "name": "b" }, "roleRef": { "kind": "ClusterRole", "name": "approver" }, "subjects": [{ "kind": "User", "name": "alice" }] }),
+    );
+    let chain = chain(&view);
+    let csr = |organization: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::OrganizationName, organization);
+        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+        let request = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem);
+        json!({ "metadata": { "name": "r" }, "spec": { "signerName": signer, "request": request, "username": "root" } })
+    };
+    let write = |operation, resource, old: Option<Value>| Write {
+        operation,
+        old,
+        namespace: "",
+        ..create(resource)
+    };
+    let requests = "certificatesigningrequests.certificates.k8s.io";
+    let mut object = csr("dev");
+    run(
+        &chain,
+        &view,
+        &write(Operation::Create, requests, None),
+        &mut object,
+    )
+    .await
+    .unwrap();
+    assert_eq!(object["spec"]["username"], "alice");
+    assert_eq!(object["spec"]["groups"], json!(["system:authenticated"]));
+    let error = run(
+        &chain,
+        &view,
+        &write(Operation::Create, requests, None),
+        &mut csr("system:masters"),
+    )
+    .await;
+    assert!(
+        error
+            .unwrap_err()
+            .contains("signer with system:masters group is not allowed")
+    );
+
+    let approval = write(
+        Operation::Update,
+        "certificatesigningrequests/approval.certificates.k8s.io",
+        Some(object.clone()),
+    );
+    run(&chain, &view, &approval, &mut object.clone()).await.unwrap();
+    let status = write(
+        Operation::Update,
+        "certificatesigningrequests/status.certificates.k8s.io",
+        Some(object.clone()),
+    );
+    object["status"] = json!({ "certificate": "x" });
+    let error = run(&chain, &view, &status, &mut object).await.unwrap_err();
+    assert!(
+        error.contains(&format!(
+            "user not permitted to sign requests with signerName {signer:?}"
+        )),
+        "{error}"
+    );
 }
