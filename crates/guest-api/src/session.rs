@@ -81,11 +81,12 @@ where
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
-    let incoming = tokio_stream::once(Ok::<_, io::Error>(Session {
+    // An end of the incoming connections would end the server, and with it the one there is.
+    let session = Session {
         stream,
         _ended: Some(ended),
-    }));
-    // The server would wait for more connections; the only one ends the session.
+    };
+    let incoming = tokio_stream::once(Ok::<_, io::Error>(session)).chain(tokio_stream::pending());
     let until_end = async {
         let _ = end.await;
     };

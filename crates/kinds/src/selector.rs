@@ -299,7 +299,12 @@ impl FieldSelector {
     pub fn matches_with(&self, get: impl Fn(&str) -> String) -> bool {
         self.terms
             .iter()
-            .all(|(field, value, equal)| (get(field) == *value) == *equal)
+            .all(|term| (get(&term.field) == term.value) == term.equals)
+    }
+
+    /// The conditions.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
     }
 }
 
