@@ -1,8 +1,8 @@
 //! Where authentication, authorization and admission are put together with the server.
 
+use crate::admission;
 use crate::authn::Authentication;
 use crate::authn::review as who;
-use crate::authz::escalation::Escalation;
 use crate::authz::{Authorization, review as may};
 use crate::cache::Caches;
 use crate::config::Config;
@@ -23,11 +23,11 @@ pub fn build(config: &Config, caches: Arc<Caches>) -> Result<Access, StartError>
     })?;
     let authentication = Arc::new(authentication);
     let authorization = Authorization::new(caches);
-    let escalation = Arc::new(Escalation::new(authorization.rbac()));
+    let admission = admission::standard(authorization.rbac(), config.admission.clone());
     Ok(Access {
         authenticator: authentication.clone(),
         authorizer: Arc::new(authorization),
-        admission: vec![escalation],
+        admission,
         authentication: Some(authentication),
     })
 }

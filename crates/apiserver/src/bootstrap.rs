@@ -1,6 +1,7 @@
 //! What every cluster has from its first moment: system namespaces, default roles, priority classes, and the Service
 //! by which Pods find this server. Made when missing at every start, through the same path as any other write.
 
+use crate::admission;
 use crate::alloc::Range;
 use crate::authz::{bootstrap as defaults, rbac};
 use crate::request::Attributes;
@@ -25,7 +26,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
         )
         .await?;
     }
-    for object in defaults::objects() {
+    for object in defaults::objects().into_iter().chain(admission::bootstrap_objects()) {
         ensure(server, object).await?;
     }
     kubernetes_service(server, range).await

@@ -139,6 +139,7 @@ impl ApiServer {
                     .await?
             }
         };
+        crate::authn::hide_bearer_protocol(&mut incoming.head.headers);
         let user = impersonate(user, &incoming.head.headers, &*self.access.authorizer).await?;
         answered.user = user.name.clone();
         self.authorized(&user, attributes).await?;

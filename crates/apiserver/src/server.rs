@@ -93,8 +93,7 @@ impl ApiServer {
         let caches = Arc::new(Caches::default());
         let registry = Registry::builtin(&caches);
         let watch = feed::load(&*store, &keys, &caches).await?;
-        let mut access = access(&config, caches.clone())?;
-        access.admission.append(&mut config.admission);
+        let access = access(&config, caches.clone())?;
         let stop = CancellationToken::new();
         let server = Arc::new(ApiServer {
             alloc: Allocators::new(caches.clone(), range, config.node_port_range),

@@ -186,6 +186,27 @@ fn bearer(head: &http::request::Parts) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|t| !t.is_empty())
 }
 
+/// Takes the token out of the offered WebSocket protocols once it has been read: it is no business of whoever ends the
+/// stream, nor a protocol one could agree on.
+pub fn hide_bearer_protocol(headers: &mut http::HeaderMap) {
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let all: Vec<String> = offered
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(|p| p.trim().to_string())
+        .collect();
+    if !all.iter().any(|p| p.starts_with(BEARER_PROTOCOL)) {
+        return;
+    }
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    let rest: Vec<&str> = all.iter().map(String::as_str).filter(|p| !p.starts_with(BEARER_PROTOCOL)).collect();
+    if let Ok(value) = rest.join(", ").parse()
+        && !rest.is_empty()
+    {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
+    }
+}
+
 /// Adds `system:authenticated`, which every authenticated user is a member of.
 pub(crate) fn authenticated(mut user: User) -> User {
     if !user.is_in(GROUP_AUTHENTICATED) {

@@ -143,7 +143,7 @@ fn bind(binding: &mut Binding, bound: &Value, view: &dyn View) -> Result<(), Sta
             resource,
             "",
             name,
-            &format!(
+            format!(
                 "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
             ),
         ));

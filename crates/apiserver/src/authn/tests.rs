@@ -251,6 +251,21 @@ async fn requests() {
 }
 
 #[test]
+fn the_token_goes_no_further() {
+    let cases = [
+        (format!("v5.channel.k8s.io, {BEARER_PROTOCOL}abc,v4.channel.k8s.io"), Some("v5.channel.k8s.io, v4.channel.k8s.io")),
+        (format!("{BEARER_PROTOCOL}abc"), None),
+        ("v4.channel.k8s.io".into(), Some("v4.channel.k8s.io")),
+    ];
+    for (offered, want) in cases {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, offered.parse().unwrap());
+        hide_bearer_protocol(&mut headers);
+        assert_eq!(headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|v| v.to_str().ok()), want);
+    }
+}
+
+#[test]
 fn client_certificates() {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::default();
@@ -344,7 +359,8 @@ impl crate::authorize::Authorizer for Allow {
 #[tokio::test]
 async fn impersonation() {
     let admin = || User::new("admin", &[]);
-    let cases: &[(&[(&str, &str)], Result<(&str, &str), &str>)] = &[
+    type Case<'a> = (&'a [(&'a str, &'a str)], Result<(&'a str, &'a str), &'a str>);
+    let cases: &[Case<'_>] = &[
         (&[], Ok(("admin", "system:authenticated"))),
         (
             &[("impersonate-user", "bob")],
