@@ -199,7 +199,11 @@ pub fn hide_bearer_protocol(headers: &mut http::HeaderMap) {
         return;
     }
     headers.remove(SEC_WEBSOCKET_PROTOCOL);
-    let rest: Vec<&str> = all.iter().map(String::as_str).filter(|p| !p.starts_with(BEARER_PROTOCOL)).collect();
+    let rest: Vec<&str> = all
+        .iter()
+        .map(String::as_str)
+        .filter(|p| !p.starts_with(BEARER_PROTOCOL))
+        .collect();
     if let Ok(value) = rest.join(", ").parse()
         && !rest.is_empty()
     {

@@ -253,7 +253,10 @@ async fn requests() {
 #[test]
 fn the_token_goes_no_further() {
     let cases = [
-        (format!("v5.channel.k8s.io, {BEARER_PROTOCOL}abc,v4.channel.k8s.io"), Some("v5.channel.k8s.io, v4.channel.k8s.io")),
+        (
+            format!("v5.channel.k8s.io, {BEARER_PROTOCOL}abc,v4.channel.k8s.io"),
+            Some("v5.channel.k8s.io, v4.channel.k8s.io"),
+        ),
         (format!("{BEARER_PROTOCOL}abc"), None),
         ("v4.channel.k8s.io".into(), Some("v4.channel.k8s.io")),
     ];
@@ -261,7 +264,10 @@ fn the_token_goes_no_further() {
         let mut headers = http::HeaderMap::new();
         headers.insert(SEC_WEBSOCKET_PROTOCOL, offered.parse().unwrap());
         hide_bearer_protocol(&mut headers);
-        assert_eq!(headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|v| v.to_str().ok()), want);
+        assert_eq!(
+            headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|v| v.to_str().ok()),
+            want
+        );
     }
 }
 

@@ -1,9 +1,9 @@
 //! ResourceQuota: no write takes a namespace over its quotas, however many come at once.
 //!
-//! Use is counted from the objects themselves, not from `status.used`, which a controller fills in later. The view may
-//! lag behind the log by a moment, so what was let through is remembered as a reservation until the view shows it; check
-//! and reservation happen under one lock. That makes the limit exact under concurrency: it is never exceeded, and a
-//! refused or failed write gives back what it reserved.
+//! Use is counted from the objects themselves, not from `status.used`, which a controller fills in later. What was let
+//! through and is still on its way into the store is remembered as a reservation; check and reservation happen under
+//! one lock. A write is settled after the view shows it, so at every moment each write is counted, and counted once:
+//! the limit is exact under concurrency, and a refused or failed write gives back what it reserved.
 //!
 //! - [`usage`]: what an object uses.
 //! - [`scope`]: which objects a quota is about.
@@ -25,8 +25,6 @@ use std::time::{Duration, Instant};
 
 pub use usage::usage_of;
 
-/// A stored object that the view does not show after this time was deleted again.
-const FORGET: Duration = Duration::from_secs(10);
 /// A write that has not come back after this time was given up by its client.
 const ABANDONED: Duration = Duration::from_secs(60);
 
@@ -44,10 +42,8 @@ struct Reservation {
     object: Value,
     /// The resourceVersion it replaces; `None` for a new object.
     replaces: Option<String>,
-    /// When it was let through; from then on, when the write was over.
+    /// When it was let through.
     since: Instant,
-    /// Whether the write is over and happened.
-    stored: bool,
 }
 
 impl Reservation {
@@ -124,13 +120,7 @@ impl AdmissionPlugin for ResourceQuota {
         let mut reserved = self.reserved.lock();
         let pending = reserved.entry(a.namespace.clone()).or_default();
         let now = Instant::now();
-        pending.retain(|r| {
-            let age = now.duration_since(r.since);
-            match r.stored {
-                true => age < FORGET && !r.is_visible(view, &a.namespace),
-                false => age < ABANDONED,
-            }
-        });
+        pending.retain(|r| now.duration_since(r.since) < ABANDONED);
         for quota in &quotas {
             let hard = amounts(&quota["spec"]["hard"]);
             let delta: Amounts = delta
@@ -160,7 +150,6 @@ impl AdmissionPlugin for ResourceQuota {
                 object: request.object.clone(),
                 replaces: request.old.map(version),
                 since: now,
-                stored: false,
             });
         }
         if pending.is_empty() {
@@ -169,7 +158,7 @@ impl AdmissionPlugin for ResourceQuota {
         Ok(Vec::new())
     }
 
-    async fn settle(&self, request: &AdmissionRequest<'_>, stored: bool) {
+    async fn settle(&self, request: &AdmissionRequest<'_>, _stored: bool) {
         if !applies(request) || request.dry_run {
             return;
         }
@@ -178,12 +167,12 @@ impl AdmissionPlugin for ResourceQuota {
         let Some(pending) = reserved.get_mut(&request.attributes.namespace) else {
             return;
         };
-        let open = |r: &Reservation| !r.stored && r.resource == resource && r.name == name;
-        if let Some(at) = pending.iter().position(open) {
-            match stored {
-                true => (pending[at].stored, pending[at].since) = (true, Instant::now()),
-                false => drop(pending.remove(at)),
-            }
+        // Stored, the view counts it from now on; not stored, nothing is used.
+        if let Some(at) = pending
+            .iter()
+            .position(|r| r.resource == resource && r.name == name)
+        {
+            pending.remove(at);
         }
         if pending.is_empty() {
             reserved.remove(&request.attributes.namespace);
