@@ -1,1 +1,37 @@
-//! dataplane
+//! The network of a host: taps, routes, nftables, cluster DNS and VIPs.
+//!
+//! Every Pod VM has one tap, a /32 route and the gateway 169.254.1.1: layer 3 only, so every packet passes our
+//! nftables hooks and no bridge floods. Everything here is a pure plan, written as the text that `nft -f -` or
+//! `ip -batch -` reads, and a thin executor without choices; golden tests read the text.
+//!
+//! - [`model`]: Services and Pods as this crate sees them, free of Kubernetes types;
+//! - `nft`: Services and Pods -> ruleset -> the difference to what is in force;
+//! - `link`: addresses, routes and taps as `ip` commands; `tap` opens the device (`sys` has the ioctls);
+//! - `dns`: answers for `cluster.local` from the same snapshot, forwards the rest;
+//! - [`Dataplane`]: holds what is in force and applies differences, one at a time.
+//!
+//! Invariants: policy is in force before a Pod's first packet (the tap is brought up after its rules); the ruleset
+//! is never listed on the hot path; everything of ours carries our marks (table `inet podvisor`, route protocol
+//! 112, link group 28790), so that it can be found and removed without any memory of its making.
+
+mod config;
+mod dns;
+mod exec;
+mod link;
+pub mod model;
+mod nft;
+mod plane;
+mod sys;
+mod tap;
+
+pub use config::{Ipv4Net, NetConfig, ParseNetError};
+pub use exec::ExecError;
+pub use plane::{AttachError, Dataplane, StartError, Tap};
+pub use tap::tap_name;
+
+/// The default gateway of every Pod: link-local, the same on every host.
+pub const GATEWAY: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1);
+/// The link group of Pod taps, by which rules match them.
+pub const TAP_GROUP: u32 = 28790;
+/// The protocol number on our routes.
+pub const ROUTE_PROTOCOL: u8 = 112;

@@ -1,1 +1,25 @@
-//! images
+//! OCI images on a host: pulled from a registry, unpacked once, kept as read-only EROFS disks.
+//!
+//! ```text
+//! reference ── registry (manifest, config, layer streams) ── layer (untar, whiteouts) ── disk (mkfs.erofs)
+//!                                          └───────────── ImageStore (index, one pull at a time per image)
+//! ```
+//! A disk is named by the digest of the image's configuration, so that two references to one image share it, and
+//! the page cache of the host is shared by all Pods that boot from it. Nothing is visible in the index before its
+//! disk is whole: a crash in the middle leaves only a directory in `tmp`, removed at the next start.
+//!
+//! TLS uses the process's default `rustls` provider, which the binary installs.
+
+mod config;
+mod disk;
+mod error;
+mod layer;
+mod reference;
+mod registry;
+mod store;
+
+pub use config::ImageConfig;
+pub use error::{OpenError, PullError};
+pub use reference::{ImageReference, Mirrors, ReferenceError};
+pub use registry::Credentials;
+pub use store::{Image, ImageStore, ImagesConfig, PullPolicy, PullProgress, Pulled};

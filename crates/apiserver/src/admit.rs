@@ -1,0 +1,86 @@
+//! What an admission step is: it sees a write after authorization and before storage, may change it, or refuse it.
+//!
+//! The chain itself and its plugins live in [`crate::admission`]. As upstream, all mutating steps run first, then
+//! the object is validated, then all validating steps run.
+
+use crate::request::Attributes;
+use crate::user::User;
+use crate::view::View;
+use async_trait::async_trait;
+use kinds::KindInfo;
+use kinds::status::Status;
+use serde_json::Value;
+
+/// What the write does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// A new object (or a subresource that is created, such as a binding).
+    Create,
+    /// A change, by update, patch or apply.
+    Update,
+    /// A removal; the object of the request is null, the old object is what is removed.
+    Delete,
+    /// `exec`, `attach`, `portforward`, `proxy`.
+    Connect,
+}
+
+impl Operation {
+    /// The name that webhooks and messages use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
+/// One write under admission.
+pub struct AdmissionRequest<'a> {
+    /// Who writes.
+    pub user: &'a User,
+    /// The parsed request.
+    pub attributes: &'a Attributes,
+    /// What kind of write.
+    pub operation: Operation,
+    /// The kind of the object (the subresource's body kind is told by its own `apiVersion` and `kind`).
+    pub kind: &'a KindInfo,
+    /// The object as it would be stored; `Null` for deletions. Mutating steps change it in place.
+    pub object: &'a mut Value,
+    /// The stored object, for updates and deletions.
+    pub old: Option<&'a Value>,
+    /// Nothing will be written: steps must leave no trace elsewhere (quota accounting).
+    pub dry_run: bool,
+    /// CreateOptions, UpdateOptions, PatchOptions or DeleteOptions of the request; `Null` when none were sent.
+    pub options: &'a Value,
+}
+
+/// One step of the chain.
+#[async_trait]
+pub trait AdmissionPlugin: Send + Sync {
+    /// The name upstream gives it, e.g. `LimitRanger`.
+    fn name(&self) -> &'static str;
+
+    /// May change the object or refuse the request. Returns warnings for the client.
+    async fn admit(
+        &self,
+        _request: &mut AdmissionRequest<'_>,
+        _view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        Ok(Vec::new())
+    }
+
+    /// May refuse the request; must not change the object. Returns warnings for the client.
+    async fn validate(
+        &self,
+        _request: &AdmissionRequest<'_>,
+        _view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        Ok(Vec::new())
+    }
+
+    /// Told once the write that `validate` let through is over: `stored` says whether it happened.
+    /// Steps that reserve (quota) settle here.
+    async fn settle(&self, _request: &AdmissionRequest<'_>, _stored: bool) {}
+}

@@ -1,0 +1,160 @@
+//! Follows the log of the store and keeps the caches current: one task, in order, nothing else writes them.
+
+use super::Caches;
+use crate::view::GroupResource;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use store::{EventKind, Revision, Store, StoreError, Watch};
+use tokio_util::sync::CancellationToken;
+
+/// Revisions of history read at start, so that clients that were connected before a restart go on watching.
+const HISTORY: u64 = 5000;
+/// Pause between attempts to read a store that cannot serve.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long one batch of history may take.
+const LOAD_WAIT: Duration = Duration::from_secs(30);
+
+/// Turns keys of the store into resources and names, and back: `CONTROL-PLANE/GROUP/RESOURCE/[NAMESPACE/]NAME`,
+/// where the core group is spelled `core`.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// The keys of one control plane.
+    pub fn new(control_plane: &str) -> Keys {
+        Keys {
+            prefix: format!("{control_plane}/"),
+        }
+    }
+
+    /// The prefix of all its keys.
+    pub fn prefix(&self) -> &[u8] {
+        self.prefix.as_bytes()
+    }
+
+    /// The key of one object.
+    pub fn object(&self, resource: &GroupResource, namespace: &str, name: &str) -> Bytes {
+        let group = if resource.group.is_empty() {
+            "core"
+        } else {
+            &resource.group
+        };
+        let object = super::object::object_key(namespace, name);
+        Bytes::from(format!(
+            "{}{}/{}/{}",
+            self.prefix, group, resource.resource, object
+        ))
+    }
+
+    /// Resource, namespace and name of a key; `None` for keys that are no objects.
+    pub fn parse(&self, key: &[u8]) -> Option<(GroupResource, String, String)> {
+        let text = std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?;
+        let mut parts = text.splitn(4, '/');
+        let (group, resource, first) = (parts.next()?, parts.next()?, parts.next()?);
+        let group = if group == "core" { "" } else { group };
+        let (namespace, name) = match parts.next() {
+            Some(name) => (first, name),
+            None => ("", first),
+        };
+        Some((
+            GroupResource::new(group, resource),
+            namespace.to_string(),
+            name.to_string(),
+        ))
+    }
+}
+
+/// Loads everything and answers the watch from which to go on.
+pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Watch, StoreError> {
+    let current = store.current().await?;
+    let oldest = store.oldest().await?;
+    let from = Revision(current.0.saturating_sub(HISTORY)).max(oldest);
+    let page = store.list(keys.prefix(), None, 0, Some(from)).await?;
+    let mut by_resource: HashMap<GroupResource, Vec<(String, String, Bytes, u64)>> = HashMap::new();
+    for known in caches.all() {
+        by_resource.insert(known.resource().clone(), Vec::new());
+    }
+    for record in page.records {
+        match keys.parse(&record.key) {
+            Some((resource, namespace, name)) => by_resource.entry(resource).or_default().push((
+                namespace,
+                name,
+                record.value,
+                record.revision.0,
+            )),
+            None => tracing::warn!(key = ?record.key, "a key of the store names no object"),
+        }
+    }
+    for (resource, records) in by_resource {
+        caches.resource(&resource).replace(records, from.0);
+    }
+    let mut watch = store.watch(keys.prefix(), from).await?;
+    // What happened between `from` and `current` must be known before anyone is served.
+    loop {
+        let next = tokio::time::timeout(LOAD_WAIT, watch.next()).await;
+        let Ok(Some(batch)) = next else {
+            return Err(StoreError::unavailable(
+                "the watch on the store ended while its history was read",
+            ));
+        };
+        let batch = batch?;
+        apply(&batch.events, keys, caches);
+        if batch.revision >= current {
+            caches.advance(batch.revision.0);
+            return Ok(watch);
+        }
+    }
+}
+
+fn apply(batch: &[store::Event], keys: &Keys, caches: &Caches) {
+    for event in batch.iter() {
+        let Some((resource, namespace, name)) = keys.parse(&event.record.key) else {
+            continue;
+        };
+        let stored = (event.kind != EventKind::Deleted).then_some(&event.record.value[..]);
+        caches
+            .resource(&resource)
+            .apply(&namespace, &name, stored, event.record.revision.0);
+    }
+}
+
+/// Applies the log until `stop`; when the watch is cut off, loads everything anew.
+pub async fn run(
+    store: Arc<dyn Store>,
+    keys: Keys,
+    caches: Arc<Caches>,
+    mut watch: Watch,
+    stop: CancellationToken,
+) {
+    loop {
+        let next = tokio::select! {
+            () = stop.cancelled() => return,
+            next = watch.next() => next,
+        };
+        if let Some(Ok(batch)) = next {
+            apply(&batch.events, &keys, &caches);
+            caches.advance(batch.revision.0);
+            continue;
+        }
+        if let Some(Err(error)) = next {
+            tracing::warn!(%error, "the watch on the store ended");
+        }
+        loop {
+            match load(&*store, &keys, &caches).await {
+                Ok(again) => {
+                    watch = again;
+                    break;
+                }
+                Err(error) => tracing::error!(%error, "the store cannot be read; trying again"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+        }
+    }
+}

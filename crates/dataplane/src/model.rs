@@ -1,0 +1,112 @@
+//! Services and Pods as the network sees them. The host agent translates Kubernetes objects into these.
+
+use std::net::Ipv4Addr;
+
+/// A Pod's interface on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodNic {
+    /// The VM's id; the tap's name is derived from it.
+    pub vm_id: String,
+    /// The Pod's address.
+    pub ip: Ipv4Addr,
+    /// The guest's hardware address.
+    pub mac: [u8; 6],
+}
+
+/// Transport protocol of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// As nftables and DNS write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+}
+
+/// What a Service is to the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceAddress {
+    /// Has a cluster IP.
+    Cluster(Ipv4Addr),
+    /// `clusterIP: None`: DNS names of its endpoints only.
+    Headless,
+    /// `type: ExternalName`: an alias in DNS.
+    External(String),
+}
+
+/// One Service with its endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its address.
+    pub address: ServiceAddress,
+    /// Load-balancer VIPs and `externalIPs` that lead to it.
+    pub vips: Vec<Ipv4Addr>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// `sessionAffinity: ClientIP`.
+    pub client_affinity: bool,
+    /// Endpoints count even when they are not ready.
+    pub publish_not_ready: bool,
+    /// Its endpoints.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name, empty for a single unnamed port.
+    pub name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Port on the Service's addresses.
+    pub port: u16,
+    /// Port on the host's addresses, if any.
+    pub node_port: Option<u16>,
+}
+
+/// One endpoint of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// `(port name, target port)` pairs.
+    pub ports: Vec<(String, u16)>,
+    /// Whether it takes traffic.
+    pub ready: bool,
+    /// `hostname` of a Pod of a headless Service.
+    pub hostname: Option<String>,
+}
+
+impl Service {
+    /// The endpoints that count, with the target port for a port name.
+    pub fn targets(&self, port_name: &str) -> Vec<(Ipv4Addr, u16)> {
+        let mut targets: Vec<(Ipv4Addr, u16)> = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.ready || self.publish_not_ready)
+            .filter_map(|endpoint| {
+                let (_, port) = endpoint.ports.iter().find(|(name, _)| name == port_name)?;
+                Some((endpoint.ip, *port))
+            })
+            .collect();
+        targets.sort_unstable();
+        targets.dedup();
+        targets
+    }
+}

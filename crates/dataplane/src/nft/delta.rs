@@ -1,0 +1,47 @@
+//! The difference of two rulesets as one transaction.
+//!
+//! Order matters inside it: chains are made before a verdict names them, and removed after the last verdict that
+//! did. A changed map element is deleted and added again, which readers never see: the transaction is atomic.
+
+use super::Ruleset;
+
+const TABLE: &str = "inet podvisor";
+
+/// The text that turns `old` into `new`; empty when they are equal.
+pub(crate) fn delta(old: &Ruleset, new: &Ruleset) -> String {
+    let mut text = String::new();
+    for name in new.chains.keys().filter(|name| !old.chains.contains_key(*name)) {
+        text += &format!("add chain {TABLE} {name}\n");
+    }
+    for (name, rules) in &new.chains {
+        let before = old.chains.get(name);
+        if before == Some(rules) {
+            continue;
+        }
+        if before.is_some_and(|rules| !rules.is_empty()) {
+            text += &format!("flush chain {TABLE} {name}\n");
+        }
+        for rule in rules {
+            text += &format!("add rule {TABLE} {name} {rule}\n");
+        }
+    }
+    for ((set, key), value) in &old.elements {
+        if new.elements.get(&(*set, key.clone())) != Some(value) {
+            text += &format!("delete element {TABLE} {set} {{ {key} }}\n");
+        }
+    }
+    for ((set, key), value) in &new.elements {
+        if old.elements.get(&(*set, key.clone())) != Some(value) {
+            let value = if value.is_empty() {
+                String::new()
+            } else {
+                format!(" : {value}")
+            };
+            text += &format!("add element {TABLE} {set} {{ {key}{value} }}\n");
+        }
+    }
+    for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
+        text += &format!("flush chain {TABLE} {name}\ndelete chain {TABLE} {name}\n");
+    }
+    text
+}

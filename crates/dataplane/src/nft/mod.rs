@@ -1,0 +1,25 @@
+//! The ruleset: what is wanted, and the text that brings what is in force to it.
+//!
+//! A [`Ruleset`] is data: named chains of rules, and elements of named sets and maps, on top of a fixed frame of
+//! tables, hooks and declarations. [`Ruleset::of`] plans it from Services and Pods, [`frame`] renders it whole,
+//! [`delta`] renders the difference of two as one transaction.
+
+mod delta;
+mod frame;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+pub(crate) use delta::delta;
+pub(crate) use frame::whole;
+
+/// The part of the table that changes while the host runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Ruleset {
+    /// Chain name -> rules.
+    pub chains: BTreeMap<String, Vec<String>>,
+    /// (set or map, element's key) -> the value after the colon; empty for sets.
+    pub elements: BTreeMap<(&'static str, String), String>,
+}

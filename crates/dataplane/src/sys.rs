@@ -1,0 +1,43 @@
+//! The two ioctls of a tap device: the only unsafe code of this crate.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Makes or opens the tap `name` on an open `/dev/net/tun`. The name must be shorter than 16 bytes.
+pub(crate) fn attach_tap(device: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    // SAFETY: all fields of ifreq are plain data, for which zero bytes are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let bytes = name.to_bytes_with_nul();
+    if bytes.len() > request.ifr_name.len() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the device name is too long",
+        ));
+    }
+    for (target, byte) in request.ifr_name.iter_mut().zip(bytes) {
+        *target = byte.cast_signed();
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    // The flags fit: they are bits of a C short.
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: the descriptor is open, and TUNSETIFF reads and writes one ifreq, which outlives the call.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &mut request) };
+    check(result)
+}
+
+/// Makes the tap outlive its last descriptor, and lets `owner` open it.
+pub(crate) fn persist_tap(device: BorrowedFd<'_>, owner: u32) -> io::Result<()> {
+    // SAFETY: the descriptor is open; TUNSETOWNER takes its argument by value.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETOWNER, libc::c_ulong::from(owner)) })?;
+    // SAFETY: the descriptor is open; TUNSETPERSIST takes its argument by value.
+    check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETPERSIST, 1 as libc::c_ulong) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,319 @@
+//! The Lab itself: namespace, registry, `podvisor up`, and a `kubectl` that is ready to use.
+//!
+//! ```text
+//! Lab::start ── Netns ── docker-registry on 127.0.0.1:5000 (inside)
+//!                    └── podvisor up      on 127.0.0.1:6443 (inside), KUBECONFIG in the Lab's directory
+//! ```
+//! `stop` runs `podvisor down`, as a user would; dropping the Lab does the same and reports to stderr.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::netns::Netns;
+use crate::process::Process;
+use crate::wait::wait_for;
+use crate::{paths, publish, traces::Traces};
+
+/// Where the registry listens inside the Lab.
+pub const REGISTRY: &str = "127.0.0.1:5000";
+/// Where the API server listens inside the Lab.
+pub const API: &str = "127.0.0.1:6443";
+/// The addresses that LoadBalancer Services get. TEST-NET-2 (RFC 5737): nobody's.
+pub const VIP_POOL: &str = "198.51.100.0/24";
+/// The administrator's sign-in inside the Lab.
+pub const ADMIN_USER: &str = "administrator@podvisor.local";
+
+/// How long a Supervisor may take to become ready, on a busy machine.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long `podvisor up` may take to end after SIGTERM.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Makes names of Labs in one process differ.
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// What a Lab shall be.
+#[derive(Debug, Clone, Default)]
+pub struct LabOptions {
+    /// Run this many simulated hosts and no VM at all.
+    pub simulated_hosts: Option<u32>,
+    /// Start no registry (images cannot be pulled then).
+    pub no_registry: bool,
+    /// More arguments for `podvisor up`.
+    pub arguments: Vec<String>,
+    /// The binary; by default [`paths::podvisor`].
+    pub podvisor: Option<PathBuf>,
+}
+
+/// A running Lab.
+#[derive(Debug)]
+pub struct Lab {
+    // Fields drop in this order: first the processes, then the namespace, last the files.
+    supervisor: Option<Process>,
+    registry: Option<Process>,
+    netns: Arc<Netns>,
+    name: String,
+    podvisor: PathBuf,
+    options: LabOptions,
+    directory: TempDir,
+}
+
+impl Lab {
+    /// Makes the namespace, starts what is in it and waits until the API server is ready.
+    pub fn start(options: LabOptions) -> Result<Self> {
+        let podvisor = options.podvisor.clone().unwrap_or_else(paths::podvisor);
+        if !podvisor.exists() {
+            bail!("{} is not built: run `cargo xtask build`", podvisor.display());
+        }
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lab-{}-{number}", std::process::id());
+        let directory = tempfile::Builder::new().prefix("podvisor-lab-").tempdir()?;
+        let netns = Arc::new(Netns::create(&format!("podvisor-{name}"))?);
+        fs::write(directory.path().join("admin-password"), random_password()?)?;
+        let mut lab = Self { supervisor: None, registry: None, netns, name, podvisor, options, directory };
+        if !lab.options.no_registry {
+            lab.start_registry()?;
+        }
+        lab.start_supervisor()?;
+        Ok(lab)
+    }
+
+    /// The Lab's directory: kubeconfig, passwords, logs and data.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("kubeconfig")
+    }
+
+    /// The Supervisor's data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Where running VMs keep their sockets and state.
+    pub fn run_dir(&self) -> PathBuf {
+        self.directory.path().join("run")
+    }
+
+    /// The cgroup under which all VMs of this Lab live.
+    pub fn cgroup_parent(&self) -> String {
+        format!("podvisor/{}", self.name)
+    }
+
+    /// The namespace.
+    pub fn netns(&self) -> &Arc<Netns> {
+        &self.netns
+    }
+
+    /// The binary under test.
+    pub fn podvisor(&self) -> &Path {
+        &self.podvisor
+    }
+
+    /// The administrator's password.
+    pub fn admin_password(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.directory.path().join("admin-password"))?.trim().to_owned())
+    }
+
+    /// The process id of `podvisor up`.
+    pub fn supervisor_id(&self) -> Option<u32> {
+        self.supervisor.as_ref().map(Process::id)
+    }
+
+    /// The end of the Supervisor's log.
+    pub fn log_tail(&self) -> String {
+        self.supervisor.as_ref().map(Process::log_tail).unwrap_or_default()
+    }
+
+    /// The whole log of the Supervisor.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.directory.path().join("podvisor.log"))?)
+    }
+
+    /// A command inside the Lab with `KUBECONFIG` set and the project's tools on the path.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.netns.command(program);
+        let path = env::var_os("PATH").unwrap_or_default();
+        let mut entries = vec![self.podvisor.parent().map(Path::to_path_buf).unwrap_or_default()];
+        entries.extend(env::split_paths(&path));
+        entries.push(paths::tools());
+        if let Ok(joined) = env::join_paths(entries) {
+            command.env("PATH", joined);
+        }
+        command.env("KUBECONFIG", self.kubeconfig());
+        command.env("PODVISOR_DATA_DIR", self.data_dir());
+        command.env("PODVISOR_RUN_DIR", self.run_dir());
+        command.env("PODVISOR_CGROUP_PARENT", self.cgroup_parent());
+        command
+    }
+
+    /// Runs a program inside the Lab and returns its standard output; fails with both outputs otherwise.
+    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.output(program, arguments)?;
+        if !output.status.success() {
+            bail!(
+                "`{program} {}` ended with {}:\n{}{}",
+                arguments.join(" "),
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a program inside the Lab, whatever its exit status.
+    pub fn output(&self, program: &str, arguments: &[&str]) -> Result<Output> {
+        self.command(program).args(arguments).output().with_context(|| format!("cannot run {program}"))
+    }
+
+    /// `kubectl` as the administrator.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.run("kubectl", arguments)
+    }
+
+    /// `kubectl` that must fail; returns what it wrote to stderr.
+    pub fn kubectl_refused(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.output("kubectl", arguments)?;
+        if output.status.success() {
+            bail!("`kubectl {}` was expected to fail", arguments.join(" "));
+        }
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// `kubectl apply -f -` of a manifest.
+    pub fn apply(&self, manifest: &str) -> Result<String> {
+        let file = self.directory.path().join("apply.yaml");
+        fs::write(&file, manifest)?;
+        self.kubectl(&["apply", "-f", &file.display().to_string()])
+    }
+
+    /// Opens a loopback port of the machine onto `to` inside the Lab.
+    pub fn publish(&self, port: u16, to: SocketAddr) -> Result<u16> {
+        publish::publish(Arc::clone(&self.netns), port, to)
+    }
+
+    /// What Podvisor has on the machine now, for a comparison before and after.
+    pub fn traces(&self) -> Result<Traces> {
+        Traces::read(self)
+    }
+
+    /// Ends `podvisor up` as a power cut of the process would; VMs go on.
+    pub fn kill_supervisor(&mut self) -> Result<()> {
+        if let Some(mut supervisor) = self.supervisor.take() {
+            supervisor.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        }
+        Ok(())
+    }
+
+    /// Starts `podvisor up` (again, on the same data directory) and waits until it is ready.
+    pub fn start_supervisor(&mut self) -> Result<()> {
+        let mut command = self.command(&self.podvisor);
+        command.arg("up").args(self.up_arguments());
+        let mut process =
+            Process::start("podvisor up", command, &self.directory.path().join("podvisor.log"))?;
+        let ready = wait_for("a ready Supervisor", READY_LIMIT, || {
+            // A dead process will not become ready: say so at once, with its own words.
+            if let Err(error) = process.check_alive() {
+                return Ok(Err(error));
+            }
+            self.kubectl(&["get", "--raw", "/readyz"]).map(|_| Ok(()))
+        });
+        ready?.with_context(|| "the Supervisor did not start")?;
+        self.supervisor = Some(process);
+        Ok(())
+    }
+
+    /// `podvisor down`, then the registry and the namespace go.
+    pub fn stop(mut self) -> Result<()> {
+        self.teardown()
+    }
+
+    fn up_arguments(&self) -> Vec<String> {
+        let directory = self.directory.path();
+        let mut arguments: Vec<String> = [
+            ("--listen", API.to_owned()),
+            ("--vip-pool", VIP_POOL.to_owned()),
+            ("--kubeconfig-out", self.kubeconfig().display().to_string()),
+            ("--admin-password-file", directory.join("admin-password").display().to_string()),
+            ("--guest-bundle", paths::guest_bundle().display().to_string()),
+        ]
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect();
+        if !self.options.no_registry {
+            arguments.extend(["--registry-mirror".to_owned(), format!("*=http://{REGISTRY}")]);
+        }
+        if let Some(hosts) = self.options.simulated_hosts {
+            arguments.extend(["--simulated-hosts".to_owned(), hosts.to_string()]);
+        }
+        arguments.extend(self.options.arguments.iter().cloned());
+        arguments
+    }
+
+    fn start_registry(&mut self) -> Result<()> {
+        let storage = paths::registry_storage();
+        if !storage.exists() {
+            bail!("{} is missing: run `cargo xtask setup`", storage.display());
+        }
+        let config = self.directory.path().join("registry.yml");
+        fs::write(
+            &config,
+            format!(
+                "version: 0.1\nlog: {{level: warn}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  \
+                 maintenance: {{readonly: {{enabled: true}}}}\nhttp: {{addr: '{REGISTRY}'}}\n",
+                storage.display()
+            ),
+        )?;
+        let mut command = self.command("docker-registry");
+        command.arg("serve").arg(&config);
+        let log = self.directory.path().join("registry.log");
+        let mut process = Process::start("docker-registry", command, &log)?;
+        wait_for("the registry", READY_LIMIT, || {
+            process.check_alive()?;
+            self.run("curl", &["-sf", &format!("http://{REGISTRY}/v2/")])
+        })?;
+        self.registry = Some(process);
+        Ok(())
+    }
+
+    fn teardown(&mut self) -> Result<()> {
+        if let Some(mut supervisor) = self.supervisor.take() {
+            supervisor.stop(Signal::SIGTERM, STOP_LIMIT)?;
+        }
+        let podvisor = self.podvisor.display().to_string();
+        self.run(&podvisor, &["down"])?;
+        if let Some(mut registry) = self.registry.take() {
+            registry.stop(Signal::SIGTERM, STOP_LIMIT)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Err(error) = self.teardown() {
+            eprintln!("the Lab could not be removed whole: {error:#}");
+        }
+    }
+}
+
+/// 120 random bits, readable.
+fn random_password() -> Result<String> {
+    let mut bytes = [0_u8; 15];
+    std::io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

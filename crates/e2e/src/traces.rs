@@ -1,0 +1,98 @@
+//! What Podvisor has on the machine: VMs, taps, routes, rules, mounts, cgroups, run directories.
+//!
+//! Two readings are compared by equality; the `Debug` text of a difference names what was left.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::lab::Lab;
+
+/// Everything of one Lab that must be gone when its Pods are gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traces {
+    /// Command lines of the QEMU processes of this Lab's run directory.
+    pub vms: BTreeSet<String>,
+    /// Network devices but loopback.
+    pub devices: BTreeSet<String>,
+    /// Routes that carry our protocol number.
+    pub routes: BTreeSet<String>,
+    /// The nftables ruleset, a line each.
+    pub rules: Vec<String>,
+    /// Mounts under the Lab's directory.
+    pub mounts: BTreeSet<String>,
+    /// Cgroups below the Lab's parent.
+    pub cgroups: BTreeSet<PathBuf>,
+    /// Directories of VMs in the run directory.
+    pub run_directories: BTreeSet<PathBuf>,
+}
+
+impl Traces {
+    /// Reads everything anew.
+    pub fn read(lab: &Lab) -> Result<Self> {
+        let lines = |text: String| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+        Ok(Self {
+            vms: qemu_processes(&lab.run_dir())?,
+            devices: lines(lab.run("ip", &["-o", "link"])?)
+                .iter()
+                .filter_map(|line| line.split(": ").nth(1).map(str::to_owned))
+                .filter(|name| name != "lo")
+                .collect(),
+            routes: lines(lab.run("ip", &["route", "show", "table", "all", "proto", "112"])?)
+                .into_iter()
+                .collect(),
+            rules: lines(lab.run("nft", &["list", "ruleset"])?),
+            mounts: fs::read_to_string("/proc/self/mounts")?
+                .lines()
+                .filter(|line| line.contains(&lab.directory().display().to_string()))
+                .map(str::to_owned)
+                .collect(),
+            cgroups: cgroups_below(&lab.cgroup_parent()),
+            run_directories: children(&lab.run_dir().join("vms")),
+        })
+    }
+
+    /// How many VMs run.
+    pub fn vm_count(&self) -> usize {
+        self.vms.len()
+    }
+}
+
+/// The QEMU processes that name the run directory on their command line.
+fn qemu_processes(run_dir: &Path) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        // A process may end between the listing and the reading.
+        let Ok(command_line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let text = String::from_utf8_lossy(&command_line).replace('\0', " ");
+        let program = text.split(' ').next().unwrap_or_default();
+        if program.contains("qemu-system") && text.contains(&run_dir.display().to_string()) {
+            found.insert(text);
+        }
+    }
+    Ok(found)
+}
+
+/// Every directory below `parent` in the v2 tree or any v1 hierarchy.
+fn cgroups_below(parent: &str) -> BTreeSet<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let mut roots: Vec<PathBuf> = children(root).into_iter().filter(|path| path.is_dir()).collect();
+    roots.push(root.to_path_buf());
+    let mut pending: Vec<PathBuf> = roots.iter().map(|root| root.join(parent)).collect();
+    let mut found = BTreeSet::new();
+    while let Some(directory) = pending.pop() {
+        for child in children(&directory).into_iter().filter(|path| path.is_dir()) {
+            pending.push(child.clone());
+            found.insert(child);
+        }
+    }
+    found
+}
+
+fn children(directory: &Path) -> BTreeSet<PathBuf> {
+    fs::read_dir(directory)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default()
+}

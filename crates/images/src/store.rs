@@ -1,0 +1,416 @@
+//! The image store: an index of references, one disk an image, one pull at a time for each reference.
+//!
+//! ```text
+//! DIR/index.json      references -> image, written atomically after a disk is in place
+//! DIR/disks/ID.erofs  read-only, shared by every Pod of the image
+//! DIR/tmp/            trees in the making; whatever a crash left is removed at open
+//! ```
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::config::ImageConfig;
+use crate::error::{OpenError, PullError};
+use crate::reference::{ImageReference, Mirrors};
+use crate::registry::{Credentials, Registry, Resolved};
+use crate::{disk, layer};
+
+/// Chunks between the network and the unpacking thread: bounds the memory of a pull to about a megabyte.
+const CHUNKS_IN_FLIGHT: usize = 16;
+
+/// How an image store behaves.
+#[derive(Debug, Clone, Default)]
+pub struct ImagesConfig {
+    /// Registries that stand in for others.
+    pub mirrors: Mirrors,
+}
+
+/// `imagePullPolicy`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// Ask the registry what the reference stands for now; pull only what is not here.
+    Always,
+    /// What is here is good.
+    IfNotPresent,
+    /// Never ask a registry.
+    Never,
+}
+
+/// What a pull is doing, for events and logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PullProgress {
+    /// The manifest is known: this many bytes in this many layers.
+    Resolved {
+        /// Number of layers.
+        layers: usize,
+        /// Bytes to come over the network.
+        bytes: u64,
+    },
+    /// So many bytes of the whole have been unpacked.
+    Received {
+        /// Bytes so far.
+        bytes: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// All layers are unpacked; the disk is being written.
+    BuildingDisk,
+}
+
+/// An image on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Image {
+    /// The digest of the configuration, `sha256:…`: the image's identity.
+    pub id: String,
+    /// The repository and manifest digest it was pulled by, as `containerStatuses[].imageID` shows it.
+    pub repo_digest: String,
+    /// The EROFS disk.
+    pub disk: PathBuf,
+    /// Bytes of the disk.
+    pub size_bytes: u64,
+    /// How its process runs.
+    pub config: ImageConfig,
+}
+
+/// The outcome of [`ImageStore::ensure`].
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The image.
+    pub image: Arc<Image>,
+    /// Whether layers came over the network for this call.
+    pub pulled: bool,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Index {
+    /// Canonical reference -> image id.
+    references: BTreeMap<String, String>,
+    /// Image id -> image.
+    images: BTreeMap<String, Arc<Image>>,
+}
+
+/// The images of a host.
+pub struct ImageStore {
+    directory: PathBuf,
+    config: ImagesConfig,
+    index: Mutex<Index>,
+    /// One lock a reference in the making; removed with its last user.
+    pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl ImageStore {
+    /// Opens or makes the store and removes what a crash left half done.
+    pub fn open(directory: &Path, config: ImagesConfig) -> Result<Self, OpenError> {
+        let at = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| OpenError::Directory { path, source }
+        };
+        let temporary = directory.join("tmp");
+        if temporary.exists() {
+            fs::remove_dir_all(&temporary).map_err(at(&temporary))?;
+        }
+        for path in [&temporary, &directory.join("disks")] {
+            fs::create_dir_all(path).map_err(at(path))?;
+        }
+        let path = directory.join("index.json");
+        let mut index = match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice::<Index>(&bytes).map_err(|error| OpenError::Index {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Index::default(),
+            Err(error) => return Err(at(&path)(error)),
+        };
+        // A disk removed by hand is pulled again when it is wanted.
+        index.images.retain(|_, image| image.disk.exists());
+        let Index { references, images } = &mut index;
+        references.retain(|_, id| images.contains_key(id));
+        let store = Self {
+            directory: directory.to_path_buf(),
+            config,
+            index: Mutex::new(index),
+            pulls: Mutex::default(),
+        };
+        store
+            .remove_unknown_disks()
+            .map_err(at(&directory.join("disks")))?;
+        Ok(store)
+    }
+
+    /// The image of a reference, if it is here.
+    pub fn get(&self, reference: &str) -> Option<Arc<Image>> {
+        let canonical = reference.parse::<ImageReference>().ok()?.to_string();
+        let index = self.index.lock();
+        index
+            .references
+            .get(&canonical)
+            .and_then(|id| index.images.get(id))
+            .cloned()
+    }
+
+    /// Every image with the references that name it.
+    pub fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
+        let index = self.index.lock();
+        let names_of = |id: &str| {
+            index
+                .references
+                .iter()
+                .filter(|(_, image)| *image == id)
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        index
+            .images
+            .iter()
+            .map(|(id, image)| (Arc::clone(image), names_of(id)))
+            .collect()
+    }
+
+    /// Makes sure that an image is here, as the policy says. Concurrent calls for one reference pull once.
+    pub async fn ensure(
+        &self,
+        reference: &str,
+        policy: PullPolicy,
+        credentials: Option<Credentials>,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<Pulled, PullError> {
+        let image: ImageReference = reference.parse()?;
+        let canonical = image.to_string();
+        let here = |pulled| self.get(&canonical).map(|image| Pulled { image, pulled });
+        match policy {
+            PullPolicy::Never => {
+                return here(false).ok_or_else(|| PullError::NeverPull(reference.to_owned()));
+            }
+            PullPolicy::IfNotPresent => {
+                if let Some(found) = here(false) {
+                    return Ok(found);
+                }
+            }
+            PullPolicy::Always => {}
+        }
+        let lock = Arc::clone(self.pulls.lock().entry(canonical.clone()).or_default());
+        let guard = lock.lock().await;
+        // Whoever waited may find the work done.
+        let result = match here(false) {
+            Some(found) if policy == PullPolicy::IfNotPresent => Ok(found),
+            _ => self.pull(&image, credentials, progress).await,
+        };
+        drop(guard);
+        let mut pulls = self.pulls.lock();
+        // Two owners are left when nobody else waits: the map and this call.
+        if Arc::strong_count(&lock) <= 2 {
+            pulls.remove(&canonical);
+        }
+        result
+    }
+
+    /// Removes images that are neither named in `used` (by id) nor referenced by anything running.
+    /// Returns the bytes that were freed.
+    pub fn remove_unused(&self, used: &HashSet<String>) -> std::io::Result<u64> {
+        let mut freed = 0;
+        let removed: Vec<Arc<Image>> = {
+            let mut index = self.index.lock();
+            let Index { references, images } = &mut *index;
+            let unused: Vec<String> = images.keys().filter(|id| !used.contains(*id)).cloned().collect();
+            references.retain(|_, id| used.contains(id));
+            let removed = unused.iter().filter_map(|id| images.remove(id)).collect();
+            self.write_index(&index)?;
+            removed
+        };
+        for image in removed {
+            fs::remove_file(&image.disk)?;
+            freed += image.size_bytes;
+        }
+        Ok(freed)
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<Credentials>,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<Pulled, PullError> {
+        let registry = Registry::new(image, &self.config.mirrors, credentials);
+        let resolved = registry.resolve().await?;
+        let known = self.index.lock().images.get(&resolved.id).cloned();
+        if let Some(known) = known {
+            // Another name, or the same one checked anew: nothing to bring.
+            self.record(image, &known)?;
+            return Ok(Pulled {
+                image: known,
+                pulled: false,
+            });
+        }
+        let config = registry.config(&resolved).await?;
+        let layers = &resolved.manifest.layers;
+        let total = layers
+            .iter()
+            .map(|layer| u64::try_from(layer.size).unwrap_or(0))
+            .sum();
+        progress(PullProgress::Resolved {
+            layers: layers.len(),
+            bytes: total,
+        });
+        let workspace = self.directory.join("tmp").join(resolved.id.replace(':', "-"));
+        let result = async {
+            let tree = workspace.join("root");
+            fs::create_dir_all(&tree).map_err(|error| disk_error(image, error))?;
+            self.unpack_layers(
+                &registry,
+                &resolved,
+                &config.rootfs.diff_ids,
+                &tree,
+                total,
+                progress,
+            )
+            .await?;
+            progress(PullProgress::BuildingDisk);
+            let draft = workspace.join("disk");
+            disk::build(&tree, &draft)
+                .await
+                .map_err(|reason| disk_error(image, reason))?;
+            self.adopt_disk(image, &resolved, config.config, &draft)
+        }
+        .await;
+        // On every path: a failed pull leaves nothing. Removal of a large tree must not stall the runtime.
+        let removal = tokio::task::spawn_blocking(move || fs::remove_dir_all(workspace)).await;
+        if let Ok(Err(error)) = removal {
+            tracing::warn!("a temporary image directory stays until the next start: {error}");
+        }
+        Ok(Pulled {
+            image: result?,
+            pulled: true,
+        })
+    }
+
+    async fn unpack_layers(
+        &self,
+        registry: &Registry,
+        resolved: &Resolved,
+        diff_ids: &[String],
+        tree: &Path,
+        total: u64,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), PullError> {
+        let mut received = 0;
+        for (number, descriptor) in resolved.manifest.layers.iter().enumerate() {
+            let mut stream = registry.blob(descriptor).await?;
+            let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
+            let root = tree.to_path_buf();
+            let unpacking = tokio::task::spawn_blocking(move || {
+                let mut reader = layer::ChunkReader::new(chunks);
+                let digest = layer::unpack(&mut reader, &root)?;
+                // To the very end: the stream checks the compressed digest with its last chunk.
+                std::io::copy(&mut reader, &mut std::io::sink())?;
+                Ok::<_, std::io::Error>(digest)
+            });
+            while let Some(chunk) = stream.next().await {
+                received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+                if sender.send(chunk).await.is_err() {
+                    // The unpacking thread ended early; its error says why.
+                    break;
+                }
+                progress(PullProgress::Received {
+                    bytes: received,
+                    total,
+                });
+            }
+            drop(sender);
+            let digest = unpacking
+                .await
+                .map_err(|error| registry.layer_error(descriptor, error))?
+                .map_err(|error| registry.layer_error(descriptor, error))?;
+            if diff_ids.get(number).is_some_and(|expected| *expected != digest) {
+                return Err(registry.layer_error(
+                    descriptor,
+                    format!(
+                        "digest mismatch: the configuration says {}, the content is {digest}",
+                        diff_ids[number]
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a finished disk in place and into the index.
+    fn adopt_disk(
+        &self,
+        image: &ImageReference,
+        resolved: &Resolved,
+        config: ImageConfig,
+        draft: &Path,
+    ) -> Result<Arc<Image>, PullError> {
+        let place = || -> std::io::Result<(PathBuf, u64)> {
+            let file = fs::File::open(draft)?;
+            file.sync_all()?;
+            let mut permissions = file.metadata()?.permissions();
+            permissions.set_readonly(true);
+            fs::set_permissions(draft, permissions)?;
+            let name = resolved.id.trim_start_matches("sha256:");
+            let disk = self.directory.join("disks").join(format!("{name}.erofs"));
+            fs::rename(draft, &disk)?;
+            Ok((disk, file.metadata()?.len()))
+        };
+        let (disk, size_bytes) = place().map_err(|error| disk_error(image, error))?;
+        let entry = Arc::new(Image {
+            id: resolved.id.clone(),
+            repo_digest: format!("{}@{}", image.repository(), resolved.digest),
+            disk,
+            size_bytes,
+            config,
+        });
+        self.record(image, &entry)?;
+        Ok(entry)
+    }
+
+    fn record(&self, image: &ImageReference, entry: &Arc<Image>) -> Result<(), PullError> {
+        let mut index = self.index.lock();
+        index.images.insert(entry.id.clone(), Arc::clone(entry));
+        index.references.insert(image.to_string(), entry.id.clone());
+        self.write_index(&index).map_err(|error| disk_error(image, error))
+    }
+
+    fn write_index(&self, index: &Index) -> std::io::Result<()> {
+        let draft = self.directory.join("index.json.new");
+        fs::write(
+            &draft,
+            serde_json::to_vec_pretty(index).map_err(std::io::Error::other)?,
+        )?;
+        fs::File::open(&draft)?.sync_all()?;
+        fs::rename(&draft, self.directory.join("index.json"))
+    }
+
+    fn remove_unknown_disks(&self) -> std::io::Result<()> {
+        let known: HashSet<PathBuf> = self
+            .index
+            .lock()
+            .images
+            .values()
+            .map(|image| image.disk.clone())
+            .collect();
+        for entry in fs::read_dir(self.directory.join("disks"))? {
+            let path = entry?.path();
+            if !known.contains(&path) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn disk_error(image: &ImageReference, reason: impl ToString) -> PullError {
+    PullError::Disk {
+        image: image.to_string(),
+        reason: reason.to_string(),
+    }
+}

@@ -1,0 +1,385 @@
+//! What `podvisor up` shall do: flags over environment over configuration file over defaults.
+//!
+//! clap reads flags and environment into [`UpArguments`], where everything is optional; the file has the same
+//! names in camelCase (`kind: SupervisorConfiguration`); [`Config::resolve`] merges the two and checks the result.
+//! Every refusal names the setting and the cure.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The configuration file's version and kind.
+const API_VERSION: &str = "podvisor.io/v1alpha1";
+const KIND: &str = "SupervisorConfiguration";
+
+/// Flags of `podvisor up`; each also has an environment variable and a key in the configuration file.
+#[derive(clap::Args, Debug, Default)]
+pub struct UpArguments {
+    /// Read settings from this YAML file (kind SupervisorConfiguration); flags and environment win over it.
+    #[arg(long, env = "PODVISOR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub places: Places,
+    /// Where the API server listens (repeatable) [default: 127.0.0.1:6443].
+    #[arg(long, env = "PODVISOR_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
+    pub listen: Vec<SocketAddr>,
+    /// Addresses for LoadBalancer Services, as CIDRs (repeatable).
+    #[arg(long, env = "PODVISOR_VIP_POOL", value_name = "CIDR", value_delimiter = ',')]
+    pub vip_pool: Vec<String>,
+    /// Addresses of Pods [default: 10.244.0.0/16].
+    #[arg(long, env = "PODVISOR_POD_CIDR", value_name = "CIDR")]
+    pub pod_cidr: Option<String>,
+    /// Addresses of Services [default: 10.96.0.0/16].
+    #[arg(long, env = "PODVISOR_SERVICE_CIDR", value_name = "CIDR")]
+    pub service_cidr: Option<String>,
+    /// Pull images of HOST from URL; `*` stands for every registry (repeatable).
+    #[arg(long, env = "PODVISOR_REGISTRY_MIRROR", value_name = "HOST=URL", value_delimiter = ',')]
+    pub registry_mirror: Vec<String>,
+    /// The accelerator of Pod VMs [default: auto].
+    #[arg(long, env = "PODVISOR_ACCEL", value_enum)]
+    pub accel: Option<Accel>,
+    /// Write the administrator's kubeconfig here [default: DATA_DIR/admin.kubeconfig].
+    #[arg(long, env = "PODVISOR_KUBECONFIG_OUT", value_name = "FILE")]
+    pub kubeconfig_out: Option<PathBuf>,
+    /// The password of administrator@podvisor.local; made and written here when the file is missing
+    /// [default: DATA_DIR/admin-password].
+    #[arg(long, env = "PODVISOR_ADMIN_PASSWORD_FILE", value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
+    /// Kernel and initramfs of Pod VMs [default: `guest` beside the binary's directory].
+    #[arg(long, env = "PODVISOR_GUEST_BUNDLE", value_name = "DIR")]
+    pub guest_bundle: Option<PathBuf>,
+    /// The address by which Pods reach this host; put on `lo` when the machine does not have it [default: 192.0.2.1].
+    #[arg(long, env = "PODVISOR_HOST_ADDRESS", value_name = "ADDRESS")]
+    pub host_address: Option<Ipv4Addr>,
+    /// The name of this host's Node [default: the machine's host name].
+    #[arg(long, env = "PODVISOR_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Run N simulated hosts instead of a real one: Pods become Running without a VM.
+    #[arg(long, env = "PODVISOR_SIMULATED_HOSTS", value_name = "N")]
+    pub simulated_hosts: Option<u32>,
+}
+
+/// Where a Supervisor keeps its things; shared by `up`, `down` and `status`.
+#[derive(clap::Args, Debug, Default, Clone)]
+pub struct Places {
+    /// Everything that must outlive the process [default: /var/lib/podvisor].
+    #[arg(long, env = "PODVISOR_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Sockets and state of running VMs; empty after a reboot [default: /run/podvisor].
+    #[arg(long, env = "PODVISOR_RUN_DIR", value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// The cgroup below which every VM gets its own [default: podvisor].
+    #[arg(long, env = "PODVISOR_CGROUP_PARENT", value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
+}
+
+/// The accelerator of Pod VMs.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// KVM where it works, else TCG with a warning.
+    Auto,
+    /// KVM or refuse to start.
+    Kvm,
+    /// Emulation: correct, slow, and no security boundary.
+    Tcg,
+}
+
+/// The file's contents.
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct File {
+    api_version: String,
+    kind: String,
+    data_dir: Option<PathBuf>,
+    run_dir: Option<PathBuf>,
+    cgroup_parent: Option<String>,
+    #[serde(default)]
+    listen: Vec<SocketAddr>,
+    #[serde(default)]
+    vip_pool: Vec<String>,
+    pod_cidr: Option<String>,
+    service_cidr: Option<String>,
+    #[serde(default)]
+    registry_mirror: Vec<String>,
+    accel: Option<Accel>,
+    kubeconfig_out: Option<PathBuf>,
+    admin_password_file: Option<PathBuf>,
+    guest_bundle: Option<PathBuf>,
+    host_address: Option<Ipv4Addr>,
+    node_name: Option<String>,
+    simulated_hosts: Option<u32>,
+}
+
+/// A block of IPv4 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    /// The first address.
+    pub network: Ipv4Addr,
+    /// The length of the prefix in bits.
+    pub prefix: u8,
+}
+
+impl Cidr {
+    /// The `number`th address of the block.
+    pub fn nth(&self, number: u32) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.network).wrapping_add(number))
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.network, self.prefix)
+    }
+}
+
+/// The merged settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub cgroup_parent: String,
+    pub listen: Vec<SocketAddr>,
+    pub vip_pool: Vec<Cidr>,
+    pub pod_cidr: Cidr,
+    pub service_cidr: Cidr,
+    pub registry_mirrors: Vec<(String, String)>,
+    pub accel: Accel,
+    pub kubeconfig_out: PathBuf,
+    pub admin_password_file: PathBuf,
+    pub guest_bundle: PathBuf,
+    pub host_address: Ipv4Addr,
+    pub node_name: String,
+    pub simulated_hosts: Option<u32>,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {path}: {source}: correct --config")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the configuration file {path} is not valid: {reason}")]
+    Parse { path: PathBuf, reason: String },
+    #[error("--{setting}: `{value}` {problem}")]
+    Value { setting: &'static str, value: String, problem: String },
+}
+
+/// The data and run directories and the cgroup, with their defaults.
+pub struct ResolvedPlaces {
+    pub data_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub cgroup_parent: String,
+}
+
+impl Places {
+    /// Fills in the defaults.
+    pub fn resolve(&self) -> ResolvedPlaces {
+        ResolvedPlaces {
+            data_dir: self.data_dir.clone().unwrap_or_else(|| PathBuf::from("/var/lib/podvisor")),
+            run_dir: self.run_dir.clone().unwrap_or_else(|| PathBuf::from("/run/podvisor")),
+            cgroup_parent: self.cgroup_parent.clone().unwrap_or_else(|| "podvisor".to_owned()),
+        }
+    }
+}
+
+impl Config {
+    /// Merges arguments and file and fills in the defaults.
+    pub fn resolve(arguments: &UpArguments) -> Result<Self, ConfigError> {
+        let file = arguments.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let places = Places {
+            data_dir: arguments.places.data_dir.clone().or(file.data_dir),
+            run_dir: arguments.places.run_dir.clone().or(file.run_dir),
+            cgroup_parent: arguments.places.cgroup_parent.clone().or(file.cgroup_parent),
+        }
+        .resolve();
+        let listen = first_filled(&arguments.listen, file.listen, &[SocketAddr::from(([127, 0, 0, 1], 6443))]);
+        let vip_pool = first_filled(&arguments.vip_pool, file.vip_pool, &[]);
+        let mirrors = first_filled(&arguments.registry_mirror, file.registry_mirror, &[]);
+        let pod_cidr = arguments.pod_cidr.clone().or(file.pod_cidr);
+        let service_cidr = arguments.service_cidr.clone().or(file.service_cidr);
+        let data = places.data_dir.clone();
+        let simulated_hosts = arguments.simulated_hosts.or(file.simulated_hosts);
+        let default_address = if simulated_hosts.is_some() {
+            Ipv4Addr::LOCALHOST
+        } else {
+            Ipv4Addr::new(192, 0, 2, 1)
+        };
+        Ok(Self {
+            listen,
+            vip_pool: vip_pool
+                .iter()
+                .map(|text| parse_cidr("vip-pool", text))
+                .collect::<Result<_, _>>()?,
+            pod_cidr: parse_cidr("pod-cidr", pod_cidr.as_deref().unwrap_or("10.244.0.0/16"))?,
+            service_cidr: parse_cidr("service-cidr", service_cidr.as_deref().unwrap_or("10.96.0.0/16"))?,
+            registry_mirrors: mirrors.iter().map(|text| parse_mirror(text)).collect::<Result<_, _>>()?,
+            accel: arguments.accel.or(file.accel).unwrap_or(Accel::Auto),
+            kubeconfig_out: arguments
+                .kubeconfig_out
+                .clone()
+                .or(file.kubeconfig_out)
+                .unwrap_or_else(|| data.join("admin.kubeconfig")),
+            admin_password_file: arguments
+                .admin_password_file
+                .clone()
+                .or(file.admin_password_file)
+                .unwrap_or_else(|| data.join("admin-password")),
+            guest_bundle: arguments
+                .guest_bundle
+                .clone()
+                .or(file.guest_bundle)
+                .unwrap_or_else(default_guest_bundle),
+            host_address: arguments.host_address.or(file.host_address).unwrap_or(default_address),
+            node_name: arguments.node_name.clone().or(file.node_name).unwrap_or_else(host_name),
+            simulated_hosts,
+            data_dir: places.data_dir,
+            run_dir: places.run_dir,
+            cgroup_parent: places.cgroup_parent,
+        })
+    }
+
+    /// The address by which clients on this machine reach the API: the first one listened on.
+    pub fn api_address(&self) -> SocketAddr {
+        let first = self.listen[0];
+        let address = if first.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { first.ip() };
+        SocketAddr::new(address, first.port())
+    }
+
+    /// The cluster DNS address: the tenth of the service block, as everywhere.
+    pub fn cluster_dns(&self) -> Ipv4Addr {
+        self.service_cidr.nth(10)
+    }
+}
+
+fn read_file(path: &Path) -> Result<File, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
+    let parse_error = |reason: String| ConfigError::Parse { path: path.to_path_buf(), reason };
+    let file: File = serde_saphyr::from_str(&text).map_err(|error| parse_error(error.to_string()))?;
+    if file.api_version != API_VERSION || file.kind != KIND {
+        return Err(parse_error(format!(
+            "it must begin with `apiVersion: {API_VERSION}` and `kind: {KIND}`, not `{}` and `{}`",
+            file.api_version, file.kind
+        )));
+    }
+    Ok(file)
+}
+
+fn first_filled<T: Clone>(arguments: &[T], file: Vec<T>, default: &[T]) -> Vec<T> {
+    if !arguments.is_empty() {
+        arguments.to_vec()
+    } else if !file.is_empty() {
+        file
+    } else {
+        default.to_vec()
+    }
+}
+
+fn parse_cidr(setting: &'static str, text: &str) -> Result<Cidr, ConfigError> {
+    let problem = |problem: &str| ConfigError::Value {
+        setting,
+        value: text.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let (address, prefix) =
+        text.split_once('/').ok_or_else(|| problem("has no prefix length, for example 10.244.0.0/16"))?;
+    let address: Ipv4Addr = address.parse().map_err(|_| problem("does not begin with an IPv4 address"))?;
+    let prefix: u8 = prefix
+        .parse()
+        .ok()
+        .filter(|prefix| *prefix <= 32)
+        .ok_or_else(|| problem("needs a prefix length from 0 to 32"))?;
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    let network = Ipv4Addr::from(u32::from(address) & mask);
+    if network != address {
+        return Err(problem(&format!("has bits beyond its prefix: write {network}/{prefix}")));
+    }
+    Ok(Cidr { network, prefix })
+}
+
+fn parse_mirror(text: &str) -> Result<(String, String), ConfigError> {
+    text.split_once('=')
+        .filter(|(host, url)| {
+            !host.is_empty() && (url.starts_with("http://") || url.starts_with("https://"))
+        })
+        .map(|(host, url)| (host.to_owned(), url.to_owned()))
+        .ok_or_else(|| ConfigError::Value {
+            setting: "registry-mirror",
+            value: text.to_owned(),
+            problem: "is not HOST=URL, for example docker.io=https://mirror.example or *=http://127.0.0.1:5000"
+                .to_owned(),
+        })
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    if name.is_empty() || name == "(none)" { "podvisor-host".to_owned() } else { name }
+}
+
+/// `guest` beside the binary or beside its directory: `target/debug/podvisor` finds `target/guest`.
+fn default_guest_bundle() -> PathBuf {
+    let binary = std::env::current_exe().unwrap_or_default();
+    let beside = |levels: usize| binary.ancestors().nth(levels).map(|path| path.join("guest"));
+    [beside(1), beside(2)]
+        .into_iter()
+        .flatten()
+        .find(|path| path.join("bundle.json").exists())
+        .unwrap_or_else(|| PathBuf::from("/usr/lib/podvisor/guest"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(change: impl FnOnce(&mut UpArguments)) -> Result<Config, ConfigError> {
+        let mut arguments = UpArguments::default();
+        change(&mut arguments);
+        Config::resolve(&arguments)
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("config.yaml");
+        fs::write(
+            &path,
+            "apiVersion: podvisor.io/v1alpha1\nkind: SupervisorConfiguration\nnodeName: from-file\npodCidr: 10.1.0.0/16\n",
+        )
+        .expect("written");
+        let config = resolve(|arguments| {
+            arguments.config = Some(path);
+            arguments.pod_cidr = Some("10.2.0.0/16".to_owned());
+        })
+        .expect("valid");
+        assert_eq!(config.node_name, "from-file");
+        assert_eq!(config.pod_cidr.to_string(), "10.2.0.0/16");
+        assert_eq!(config.service_cidr.to_string(), "10.96.0.0/16");
+        assert_eq!(config.cluster_dns().to_string(), "10.96.0.10");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("config.yaml");
+        fs::write(&path, "apiVersion: podvisor.io/v1alpha1\nkind: SupervisorConfiguration\npodCdir: x\n")
+            .expect("written");
+        let error = resolve(|arguments| arguments.config = Some(path)).expect_err("refused").to_string();
+        assert!(error.contains("podCdir"), "{error}");
+    }
+
+    #[test]
+    fn bad_values_name_the_flag_and_the_cure() {
+        let cases: [(&str, fn(&mut UpArguments), &str); 4] = [
+            ("no prefix", |a| a.pod_cidr = Some("10.0.0.0".into()), "--pod-cidr: `10.0.0.0` has no prefix"),
+            ("long prefix", |a| a.service_cidr = Some("10.0.0.0/33".into()), "from 0 to 32"),
+            ("host bits", |a| a.vip_pool = vec!["10.0.0.1/24".into()], "write 10.0.0.0/24"),
+            ("mirror", |a| a.registry_mirror = vec!["docker.io".into()], "is not HOST=URL"),
+        ];
+        for (name, change, expected) in cases {
+            let error = resolve(change).expect_err(name).to_string();
+            assert!(error.contains(expected), "{name}: {error}");
+        }
+    }
+}

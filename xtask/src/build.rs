@@ -1,0 +1,106 @@
+//! `cargo xtask build`: the binary, the guest bundle, the console, the demo images.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::run::{cargo, quiet, show, step};
+use crate::setup;
+
+/// Arguments of `cargo xtask build`.
+#[derive(clap::Args, Default)]
+pub struct Arguments {
+    /// Build the optimised binary.
+    #[arg(long)]
+    release: bool,
+}
+
+/// Which of cargo's profiles the binary is built with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Quick to build: tests.
+    Dev,
+    /// Optimised: figures, users.
+    Release,
+}
+
+impl Profile {
+    /// Release when asked for.
+    pub fn of(release: bool) -> Self {
+        if release { Self::Release } else { Self::Dev }
+    }
+
+    /// Where cargo puts the binary.
+    pub fn podvisor(self) -> PathBuf {
+        let directory = match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        };
+        e2e::paths::target().join(directory).join("podvisor")
+    }
+}
+
+/// Builds everything a Lab needs but the images.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    all(Profile::of(arguments.release))
+}
+
+/// The console first: it is embedded into the binary.
+pub fn all(profile: Profile) -> Result<()> {
+    console()?;
+    step("Building the guest bundle (kernel and initramfs)", crate::bundle::build)?;
+    step("Building podvisor", || {
+        let mut command = cargo();
+        command.args(["build", "--quiet", "--package", "podvisor"]);
+        if profile == Profile::Release {
+            command.arg("--release");
+        }
+        show(&mut command)
+    })
+}
+
+/// The example images, pushed to the demo registry's storage.
+pub fn demo_images() -> Result<()> {
+    step("Building the demo images", crate::demo_images::build_all)
+}
+
+/// The console's app, when its sources are newer than what was built.
+pub fn console() -> Result<()> {
+    let app = e2e::paths::workspace().join("crates/console/app");
+    let built = app.join("dist/index.html");
+    let newest = newest(&app.join("src")).max(newest(&app.join("package-lock.json")));
+    let fresh = built.metadata().and_then(|data| data.modified()).is_ok_and(|time| Some(time) >= newest);
+    if fresh {
+        return Ok(());
+    }
+    step("Building the console", || {
+        if !app.join("node_modules").exists() {
+            quiet(npm().args(["ci", "--no-audit", "--no-fund"]).current_dir(&app))?;
+        }
+        quiet(npm().args(["run", "build"]).current_dir(&app)).map(drop)
+    })
+}
+
+/// `npm`, with the brought Node first on the path where the system's is too old.
+pub fn npm() -> Command {
+    let mut command = Command::new("npm");
+    let brought = setup::node_dir();
+    if brought.exists() {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let entries = std::iter::once(brought).chain(std::env::split_paths(&path));
+        if let Ok(joined) = std::env::join_paths(entries) {
+            command.env("PATH", joined);
+        }
+    }
+    command
+}
+
+/// The time of the newest file below a path.
+fn newest(path: &std::path::Path) -> Option<std::time::SystemTime> {
+    let data = path.metadata().context("stat").ok()?;
+    if data.is_file() {
+        return data.modified().ok();
+    }
+    std::fs::read_dir(path).ok()?.flatten().filter_map(|entry| newest(&entry.path())).max()
+}
