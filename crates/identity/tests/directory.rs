@@ -45,9 +45,10 @@ async fn answer(objects: &Objects, request: Request<Body>) -> Response<Full<Byte
             }
             (StatusCode::OK, entry.clone())
         }
+        Method::DELETE if objects.contains_key(&path) => (StatusCode::OK, objects.remove(&path).unwrap()),
         _ => match objects.get(&path) {
             Some(found) => (StatusCode::OK, found.clone()),
-            None if path.matches('/').count() == 4 => {
+            None if head.method == Method::GET && path.matches('/').count() == 4 => {
                 let prefix = format!("{path}/");
                 let items: Vec<&Value> = objects
                     .iter()
@@ -171,4 +172,68 @@ async fn users_groups_and_namespaces() {
     );
     let all = ["Administrators@podvisor.local".to_string()];
     assert_eq!(directory.namespaces(ADMINISTRATOR, &all).await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn users_come_and_go() {
+    let objects = Objects::default();
+    let directory = ApiDirectory::new(client(&objects));
+    directory.create_user("bob", None, "pw").await.unwrap();
+    directory
+        .create_user("alice", Some("Alice A."), "pw")
+        .await
+        .unwrap();
+    let twice = directory
+        .create_user("alice", None, "pw")
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        twice.starts_with("user alice@podvisor.local exists already"),
+        "{twice}"
+    );
+    let users = directory.list_users().await.unwrap();
+    let shown: Vec<_> = users
+        .iter()
+        .map(|u| (u.name.as_str(), u.display_name.as_deref()))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("alice@podvisor.local", Some("Alice A.")),
+            ("bob@podvisor.local", None)
+        ]
+    );
+
+    directory
+        .ensure_group("Ops@podvisor.local", &["alice@podvisor.local"])
+        .await
+        .unwrap();
+    directory.delete_user("alice").await.unwrap();
+    assert!(directory.groups("alice@podvisor.local").await.unwrap().is_empty());
+    assert!(
+        directory
+            .password_hash("alice@podvisor.local")
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let left: Vec<String> = objects
+        .lock()
+        .unwrap()
+        .keys()
+        .filter(|k| k.contains("alice"))
+        .cloned()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    for gone in [
+        directory.delete_user("alice").await,
+        directory.set_password("alice", "x").await,
+    ] {
+        assert!(
+            gone.unwrap_err()
+                .to_string()
+                .starts_with("there is no user alice@podvisor.local")
+        );
+    }
 }

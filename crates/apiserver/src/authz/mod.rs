@@ -1,7 +1,7 @@
 //! Authorization: may this user do that?
 //!
 //! A chain as upstream's: members of `system:masters` may do everything; host agents are confined by the Node authorizer
-//! ([`node`]); everyone has what RBAC grants ([`rbac`]). What nobody allows is refused, in upstream's words.
+//! ([`node`]); tenants may look at their Supervisor namespaces ([`tenancy`]); everyone has what RBAC grants ([`rbac`]). What nobody allows is refused, in upstream's words.
 //!
 //! - [`rules`]: matching and covering of policy rules.
 //! - [`escalation`]: nobody hands out more than they have (an admission step).
@@ -14,6 +14,7 @@ pub mod node;
 pub mod rbac;
 pub mod review;
 pub mod rules;
+pub mod tenancy;
 
 use crate::authorize::{Authorizer, Decision, NonResourceRule, ResourceRule, Rules};
 use crate::request::Attributes;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 /// The chain of one API server.
 pub struct Authorization {
     node: node::NodeAuthorizer,
+    tenancy: tenancy::TenancyAuthorizer,
     rbac: Arc<rbac::Rbac>,
 }
 
@@ -34,6 +36,7 @@ impl Authorization {
     pub fn new(view: Arc<dyn View>) -> Authorization {
         Authorization {
             node: node::NodeAuthorizer::new(view.clone()),
+            tenancy: tenancy::TenancyAuthorizer::new(view.clone()),
             rbac: Arc::new(rbac::Rbac::new(view)),
         }
     }
@@ -53,6 +56,9 @@ impl Authorizer for Authorization {
         let node = self.node.authorize(user, attributes);
         if !matches!(node, Decision::NoOpinion(_)) {
             return node;
+        }
+        if let Some(reason) = self.tenancy.authorize(user, attributes) {
+            return Decision::Allow(reason);
         }
         match self.rbac.authorize(user, attributes) {
             // A node is told by the Node authorizer why it may not; RBAC has nothing to add.

@@ -245,6 +245,49 @@ async fn nodes_see_their_own() {
 }
 
 #[tokio::test]
+async fn tenants_see_their_supervisor_namespace() {
+    let view = view();
+    view.put(
+        "supervisornamespaces.podvisor.io",
+        json!({
+            "metadata": { "name": "demo" },
+            "spec": { "permissions": [
+                { "subject": "alice@podvisor.local", "kind": "User", "role": "edit" },
+                { "subject": "Ops@podvisor.local", "kind": "Group", "role": "view" },
+            ] },
+        }),
+    );
+    let authorization = Authorization::new(view);
+    let alice = User::new("sso:alice@podvisor.local", &[]);
+    let ops = User::new("sso:bob@podvisor.local", &["sso:Ops@podvisor.local"]);
+    let outsiders = [
+        User::new("alice@podvisor.local", &[]),
+        User::new("sso:Ops@podvisor.local", &[]),
+    ];
+    let own = "get supervisornamespaces.podvisor.io /demo";
+    for user in [&alice, &ops] {
+        assert!(authorization.authorize(user, &ask(own)).await.is_allowed());
+        for question in [
+            "patch supervisornamespaces.podvisor.io /demo",
+            "list supervisornamespaces.podvisor.io",
+            "get supervisornamespaces.podvisor.io /other",
+        ] {
+            assert!(
+                !authorization.authorize(user, &ask(question)).await.is_allowed(),
+                "{question}"
+            );
+        }
+    }
+    for user in &outsiders {
+        assert!(
+            !authorization.authorize(user, &ask(own)).await.is_allowed(),
+            "{}",
+            user.name
+        );
+    }
+}
+
+#[tokio::test]
 async fn nobody_hands_out_more_than_they_have() {
     let view = view();
     let authorization = Authorization::new(view.clone());
