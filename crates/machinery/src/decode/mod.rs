@@ -5,5 +5,4 @@ mod check;
 mod parse;
 
 pub use check::{FieldValidation, decode_check};
-pub(crate) use check::Checker;
 pub use parse::{parse_json_checked, parse_yaml_checked};

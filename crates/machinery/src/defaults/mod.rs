@@ -8,6 +8,7 @@ mod pod;
 mod workloads;
 
 use crate::walk::{At, or_set, or_set_empty, set};
+pub(crate) use self::core::name_label;
 use kinds::KindInfo;
 use serde_json::{Value, json};
 
