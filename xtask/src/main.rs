@@ -4,7 +4,9 @@
 //! product: what a user runs is the `podvisor` binary.
 
 mod build;
+mod bundle;
 mod demo;
+mod gen_schema;
 mod lab;
 mod run;
 mod setup;
@@ -41,6 +43,8 @@ enum Task {
     Lab(lab::Arguments),
     /// Run all tests.
     Test(test::Arguments),
+    /// Write the table of upstream's field types anew.
+    GenSchema(gen_schema::Arguments),
     /// Check the layers, sizes, headers, licences and dependencies.
     Tidy,
 }
@@ -52,6 +56,7 @@ fn main() -> Result<()> {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::GenSchema(arguments) => gen_schema::run(&arguments),
         Task::Tidy => tidy::run(),
     }
 }
