@@ -57,8 +57,10 @@ pub fn apply(
     let walker = Walker::new(kind);
     let mut config = applied.clone();
     unset(&mut config, "metadata.managedFields");
-    if subresource.is_none() && kind.has_status {
-        unset(&mut config, "status");
+    match subresource {
+        None if kind.has_status => unset(&mut config, "status"),
+        Some("status") => unset(&mut config, "spec"),
+        _ => {}
     }
     let mut old = live.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     let mut managers = Managers::of(&old);

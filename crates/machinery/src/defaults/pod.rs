@@ -209,9 +209,9 @@ fn pod_level_requests(spec: &mut Value) {
         let asked: Vec<Quantity> = spec
             .list_at("containers")
             .iter()
-            .filter_map(|c| c.at("resources.requests").get(&name)?.as_str()?.parse().ok())
+            .filter_map(|c| Quantity::from_json(c.at("resources.requests").get(&name)?).ok())
             .collect();
-        let sum = asked.into_iter().reduce(|a, b| a + b);
+        let sum = asked.into_iter().reduce(|a, b| a.add(&b));
         wanted.push((name, sum.map_or(limit, |sum| sum.to_string().into())));
     }
     if wanted.is_empty() {

@@ -54,13 +54,11 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
     errors.0
 }
 
-/// Checks metadata alone: for kinds whose rest is checked by another schema (CRDs' instances).
-pub fn validate_metadata(kind: &KindInfo, obj: &Value, old: Option<&Value>) -> Vec<FieldError> {
+/// Checks metadata alone: for instances of custom kinds, whose rest is checked by another schema.
+pub fn validate_metadata(obj: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    match old {
-        None => metadata::create(kind, obj, &mut errors),
-        Some(old) => metadata::update(obj, old, &mut errors),
-    }
+    let meta = obj.at("metadata");
+    metadata::check(meta, meta.has("namespace"), names::dns_subdomain, &Path::new("metadata"), &mut errors);
     errors.0
 }
 

@@ -19,6 +19,8 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 pub(super) use resources::{node_resource_name, parse as parse_quantity, quantity, resource_name};
+pub(super) use affinity::node_term;
+pub(crate) use update::quality;
 pub(super) use update::{ephemeral_containers, resize, spec_update};
 pub(super) use volume::{volume_modes, volume_sources};
 

@@ -183,7 +183,7 @@ pub(crate) fn quality(spec: &Value) -> &'static str {
     let counts = |r: &Value, k: &str| {
         r.entries_at(k).iter().any(|(n, v)| {
             (*n == "cpu" || *n == "memory")
-                && super::resources::parse(v).is_some_and(|q| q > kinds::quantity::Quantity::default())
+                && super::resources::parse(v).is_some_and(|q| !q.is_zero() && !q.is_negative())
         })
     };
     let any = |r: &Value| counts(r, "requests") || counts(r, "limits");

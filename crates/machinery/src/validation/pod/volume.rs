@@ -95,7 +95,7 @@ fn one_source(name: &str, source: &Value, at: &Path, errors: &mut Errors) {
             }
         }
         "emptyDir" => {
-            if resources::parse(source.at("sizeLimit")).is_some_and(|q| q < kinds::quantity::Quantity::default()) {
+            if resources::parse(source.at("sizeLimit")).is_some_and(|q| q.is_negative()) {
                 errors.forbidden(&at.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
             }
         }
