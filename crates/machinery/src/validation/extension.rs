@@ -34,17 +34,28 @@ pub(super) fn autoscaler(spec: &Value, at: &Path, errors: &mut Errors) {
             errors.required(&target.child(field), "");
         }
     }
-    let (low, high) = (spec.int_at("minReplicas"), spec.int_at("maxReplicas").unwrap_or(0));
+    let (low, high) = (
+        spec.int_at("minReplicas"),
+        spec.int_at("maxReplicas").unwrap_or(0),
+    );
     if let Some(low) = low
         && low < 1
     {
-        errors.invalid(&at.child("minReplicas"), low, "must be greater than or equal to 1");
+        errors.invalid(
+            &at.child("minReplicas"),
+            low,
+            "must be greater than or equal to 1",
+        );
     }
     if high < 1 {
         errors.invalid(&at.child("maxReplicas"), high, "must be greater than 0");
     }
     if low.is_some_and(|low| high < low) {
-        errors.invalid(&at.child("maxReplicas"), high, "must be greater than or equal to `minReplicas`");
+        errors.invalid(
+            &at.child("maxReplicas"),
+            high,
+            "must be greater than or equal to `minReplicas`",
+        );
     }
 }
 
@@ -53,13 +64,21 @@ pub(super) fn priority_class(obj: &Value, errors: &mut Errors) {
     let system = ["system-node-critical", "system-cluster-critical"];
     if name.starts_with("system-") && !system.contains(&name) {
         let text = "priority class names with 'system-' prefix are reserved for system use only. error: ";
-        errors.forbidden(&Path::new("metadata").child("name"), format!("{text}{name} is not a known system priority class"));
+        errors.forbidden(
+            &Path::new("metadata").child("name"),
+            format!("{text}{name} is not a known system priority class"),
+        );
     }
     if !name.starts_with("system-") && value > MAX_USER_PRIORITY {
         let text = format!("maximum allowed value of a user defined priority is {MAX_USER_PRIORITY}");
         errors.forbidden(&Path::new("value"), text);
     }
-    errors.one_of_if_set(obj, "preemptionPolicy", &Path::root(), &["Never", "PreemptLowerPriority"]);
+    errors.one_of_if_set(
+        obj,
+        "preemptionPolicy",
+        &Path::root(),
+        &["Never", "PreemptLowerPriority"],
+    );
 }
 
 pub(super) fn priority_class_update(new: &Value, old: &Value, errors: &mut Errors) {
@@ -80,7 +99,11 @@ pub(super) fn runtime_class(obj: &Value, errors: &mut Errors) {
     for (name, value) in obj.entries_at("overhead.podFixed") {
         quantity(value, &Path::new("overhead").child("podFixed").key(name), errors);
     }
-    super::pod::tolerations(obj.at("scheduling.tolerations"), &Path::new("scheduling").child("tolerations"), errors);
+    super::pod::tolerations(
+        obj.at("scheduling.tolerations"),
+        &Path::new("scheduling").child("tolerations"),
+        errors,
+    );
 }
 
 pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
@@ -88,14 +111,21 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
     let (group, version) = (obj.str_at("spec.group"), obj.str_at("spec.version"));
     let name = obj.str_at("metadata.name");
     if name != format!("{version}.{group}") {
-        let text = format!("must be `spec.version+\".\"+spec.group`: {:?}", format!("{version}.{group}"));
+        let text = format!(
+            "must be `spec.version+\".\"+spec.group`: {:?}",
+            format!("{version}.{group}")
+        );
         errors.invalid(&Path::new("metadata").child("name"), name, text);
     }
     for field in ["groupPriorityMinimum", "versionPriority"] {
         let value = obj.at("spec").int_at(field).unwrap_or(0);
         let high = if field == "versionPriority" { 1000 } else { 20_000 };
         if !(1..=high).contains(&value) {
-            errors.invalid(&at.child(field), value, format!("must be positive and less than {high}"));
+            errors.invalid(
+                &at.child(field),
+                value,
+                format!("must be positive and less than {high}"),
+            );
         }
     }
     if obj.has("spec.service") {
@@ -122,7 +152,11 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
     if group.is_empty() {
         errors.required(&at.child("group"), "");
     } else if group.split('.').count() < 2 {
-        errors.invalid(&at.child("group"), group, "should be a domain with at least one dot");
+        errors.invalid(
+            &at.child("group"),
+            group,
+            "should be a domain with at least one dot",
+        );
     } else {
         errors.each(&at.child("group"), group, names::dns_subdomain(group));
     }
@@ -134,13 +168,21 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
             errors.required(&names_at.child(field), "");
         } else {
             let lower = value.to_lowercase();
-            let checked = if field.ends_with("ind") { lower.as_str() } else { value };
+            let checked = if field.ends_with("ind") {
+                lower.as_str()
+            } else {
+                value
+            };
             errors.each(&names_at.child(field), value, names::dns_1035_label(checked));
         }
     }
     if !spec.is_empty_at("names.kind") && spec.at("names.kind") == spec.at("names.listKind") {
         let text = "kind and listKind may not be the same";
-        errors.invalid(&names_at.child("listKind"), spec.at("names.listKind").clone(), text);
+        errors.invalid(
+            &names_at.child("listKind"),
+            spec.at("names.listKind").clone(),
+            text,
+        );
     }
     crd_versions(spec, &at, errors);
 }
@@ -159,15 +201,26 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
             errors.invalid(&place, name, "must contain unique version names");
         }
         if !version.has("schema.openAPIV3Schema") {
-            errors.required(&place.index(i).child("schema").child("openAPIV3Schema"), "schemas are required");
+            errors.required(
+                &place.index(i).child("schema").child("openAPIV3Schema"),
+                "schemas are required",
+            );
         }
     }
     let stored = versions.iter().filter(|v| v.bool_at("storage")).count();
     if !versions.is_empty() && stored != 1 {
-        errors.invalid(&place, spec.at("versions").clone(), "must have exactly one version marked as storage version");
+        errors.invalid(
+            &place,
+            spec.at("versions").clone(),
+            "must have exactly one version marked as storage version",
+        );
     }
     if spec.bool_at("preserveUnknownFields") {
-        errors.invalid(&at.child("preserveUnknownFields"), true, "must be false in order to use defaults in the schema");
+        errors.invalid(
+            &at.child("preserveUnknownFields"),
+            true,
+            "must be false in order to use defaults in the schema",
+        );
     }
 }
 
@@ -222,7 +275,10 @@ fn client_config(config: &Value, at: &Path, errors: &mut Errors) {
         (false, true) => {
             for field in ["namespace", "name"] {
                 if config.at("service").is_empty_at(field) {
-                    errors.required(&at.child("service").child(field), format!("service {field} is required"));
+                    errors.required(
+                        &at.child("service").child(field),
+                        format!("service {field} is required"),
+                    );
                 }
             }
         }
@@ -263,12 +319,20 @@ fn person(text: &str, at: &Path, errors: &mut Errors) {
     match text.split_once('@') {
         _ if text.is_empty() => errors.required(at, ""),
         Some((name, domain)) if !name.is_empty() && names::dns_subdomain(domain).is_empty() => {}
-        _ => errors.invalid(at, text, "must be of the form name@domain, such as alice@podvisor.local"),
+        _ => errors.invalid(
+            at,
+            text,
+            "must be of the form name@domain, such as alice@podvisor.local",
+        ),
     }
 }
 
 pub(super) fn user(obj: &Value, errors: &mut Errors) {
-    person(obj.str_at("metadata.name"), &Path::new("metadata").child("name"), errors);
+    person(
+        obj.str_at("metadata.name"),
+        &Path::new("metadata").child("name"),
+        errors,
+    );
 }
 
 pub(super) fn virtual_ip_pool(spec: &Value, at: &Path, errors: &mut Errors) {

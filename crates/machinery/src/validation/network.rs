@@ -38,17 +38,32 @@ pub(super) fn service(obj: &Value, errors: &mut Errors) {
     if let Some(seconds) = spec.int_at("sessionAffinityConfig.clientIP.timeoutSeconds")
         && !(1..=86_400).contains(&seconds)
     {
-        let place = at.child("sessionAffinityConfig").child("clientIP").child("timeoutSeconds");
-        errors.invalid(&place, seconds, "must be greater than 0 and less than or equal to 86400");
+        let place = at
+            .child("sessionAffinityConfig")
+            .child("clientIP")
+            .child("timeoutSeconds");
+        errors.invalid(
+            &place,
+            seconds,
+            "must be greater than 0 and less than or equal to 86400",
+        );
     }
     addresses(spec, &at, errors);
-    errors.one_of(spec, "type", &at, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
+    errors.one_of(
+        spec,
+        "type",
+        &at,
+        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+    );
     traffic(spec, &at, errors);
 }
 
 fn external_name(spec: &Value, at: &Path, errors: &mut Errors) {
     if !spec.is_empty_at("clusterIP") || !spec.is_empty_at("clusterIPs") {
-        errors.forbidden(&at.child("clusterIPs"), "may not be set for ExternalName services");
+        errors.forbidden(
+            &at.child("clusterIPs"),
+            "may not be set for ExternalName services",
+        );
     }
     let name = spec.str_at("externalName");
     if name.is_empty() {
@@ -61,7 +76,8 @@ fn external_name(spec: &Value, at: &Path, errors: &mut Errors) {
 
 fn ports(spec: &Value, at: &Path, errors: &mut Errors) {
     let list = spec.list_at("ports");
-    let (mut seen_names, mut seen_ports, mut node_ports) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut seen_names, mut seen_ports, mut node_ports) =
+        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for (i, port) in list.iter().enumerate() {
         let place = at.index(i);
         let name = port.str_at("name");
@@ -125,12 +141,20 @@ fn addresses(spec: &Value, at: &Path, errors: &mut Errors) {
     for (i, ip) in list.iter().enumerate() {
         if *ip != "None" && !names::ip(ip).is_empty() {
             let place = at.child("clusterIPs").index(i);
-            errors.invalid(&place, *ip, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            errors.invalid(
+                &place,
+                *ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
         }
     }
     if list.is_empty() && !primary.is_empty() && primary != "None" && !names::ip(primary).is_empty() {
         let place = at.child("clusterIPs").index(0);
-        errors.invalid(&place, primary, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        errors.invalid(
+            &place,
+            primary,
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        );
     }
     for (i, ip) in spec.strings_at("externalIPs").into_iter().enumerate() {
         let place = at.child("externalIPs").index(i);
@@ -146,13 +170,21 @@ fn addresses(spec: &Value, at: &Path, errors: &mut Errors) {
         if spec.str_at("type") != "LoadBalancer" {
             errors.forbidden(&place, "may only be used when `type` is 'LoadBalancer'");
         }
-        for (i, range) in spec.strings_at("loadBalancerSourceRanges").into_iter().enumerate() {
+        for (i, range) in spec
+            .strings_at("loadBalancerSourceRanges")
+            .into_iter()
+            .enumerate()
+        {
             errors.each(&place.index(i), range, names::cidr(range.trim()));
         }
     }
     let class = spec.str_at("loadBalancerClass");
     if spec.has("loadBalancerClass") {
-        errors.each(&at.child("loadBalancerClass"), class, names::qualified_name(class));
+        errors.each(
+            &at.child("loadBalancerClass"),
+            class,
+            names::qualified_name(class),
+        );
         if spec.str_at("type") != "LoadBalancer" {
             let text = "may only be used when `type` is 'LoadBalancer'";
             errors.forbidden(&at.child("loadBalancerClass"), text);
@@ -162,7 +194,9 @@ fn addresses(spec: &Value, at: &Path, errors: &mut Errors) {
 
 /// An address that traffic from elsewhere may be sent to.
 fn public_ip(text: &str, at: &Path, errors: &mut Errors) {
-    let Ok(ip) = text.parse::<std::net::IpAddr>() else { return };
+    let Ok(ip) = text.parse::<std::net::IpAddr>() else {
+        return;
+    };
     let local = match ip {
         std::net::IpAddr::V4(ip) => ip.is_link_local(),
         std::net::IpAddr::V6(ip) => (ip.segments()[0] & 0xffc0) == 0xfe80,
@@ -171,13 +205,25 @@ fn public_ip(text: &str, at: &Path, errors: &mut Errors) {
         errors.invalid(at, text, "may not be unspecified (0.0.0.0 or ::)");
     }
     if ip.is_loopback() {
-        errors.invalid(at, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
+        errors.invalid(
+            at,
+            text,
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        );
     }
     if local {
-        errors.invalid(at, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+        errors.invalid(
+            at,
+            text,
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        );
     }
     if ip.is_multicast() {
-        errors.invalid(at, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
+        errors.invalid(
+            at,
+            text,
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        );
     }
 }
 
@@ -208,12 +254,23 @@ fn traffic(spec: &Value, at: &Path, errors: &mut Errors) {
 /// A Service's address is for life, unless its type gives it up.
 pub(super) fn service_update(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     let keeps = |spec: &Value| spec.str_at("type") != "ExternalName" && !spec.is_empty_at("clusterIP");
-    if keeps(old) && new.str_at("type") != "ExternalName" && new.str_at("clusterIP") != old.str_at("clusterIP") {
-        errors.invalid(&at.child("clusterIPs").index(0), json!([new.str_at("clusterIP")]), "may not change once set");
+    if keeps(old)
+        && new.str_at("type") != "ExternalName"
+        && new.str_at("clusterIP") != old.str_at("clusterIP")
+    {
+        errors.invalid(
+            &at.child("clusterIPs").index(0),
+            json!([new.str_at("clusterIP")]),
+            "may not change once set",
+        );
     }
     let both = new.str_at("type") == "LoadBalancer" && old.str_at("type") == "LoadBalancer";
     if both && !same(new.at("loadBalancerClass"), old.at("loadBalancerClass")) {
-        errors.invalid(&at.child("loadBalancerClass"), new.at("loadBalancerClass").clone(), "may not change once set");
+        errors.invalid(
+            &at.child("loadBalancerClass"),
+            new.at("loadBalancerClass").clone(),
+            "may not change once set",
+        );
     }
 }
 
@@ -262,7 +319,11 @@ pub(super) fn endpoint_slice(obj: &Value, errors: &mut Errors) {
     }
     let list = obj.list_at("endpoints");
     if list.len() > MAX_ENDPOINTS {
-        errors.0.push(kinds::field::FieldError::too_many(&Path::new("endpoints"), list.len(), MAX_ENDPOINTS));
+        errors.0.push(kinds::field::FieldError::too_many(
+            &Path::new("endpoints"),
+            list.len(),
+            MAX_ENDPOINTS,
+        ));
         return;
     }
     for (i, endpoint) in list.iter().enumerate() {
@@ -291,7 +352,11 @@ pub(super) fn endpoint_slice(obj: &Value, errors: &mut Errors) {
     }
     let ports = obj.list_at("ports");
     if ports.len() > MAX_SLICE_PORTS {
-        errors.0.push(kinds::field::FieldError::too_many(&Path::new("ports"), ports.len(), MAX_SLICE_PORTS));
+        errors.0.push(kinds::field::FieldError::too_many(
+            &Path::new("ports"),
+            ports.len(),
+            MAX_SLICE_PORTS,
+        ));
         return;
     }
     let mut seen = BTreeSet::new();
@@ -351,7 +416,11 @@ fn policy_port(port: &Value, at: &Path, errors: &mut Errors) {
             if let Some(end) = port.int_at("endPort")
                 && end < number
             {
-                errors.invalid(&at.child("endPort"), end, "must be greater than or equal to `port`");
+                errors.invalid(
+                    &at.child("endPort"),
+                    end,
+                    "must be greater than or equal to `port`",
+                );
             }
         }
         _ if port.has("endPort") => {
@@ -381,7 +450,11 @@ fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
             errors.each(&at.child("ipBlock").child("cidr"), cidr, names::cidr(cidr));
         }
         for (i, except) in peer.strings_at("ipBlock.except").into_iter().enumerate() {
-            errors.each(&at.child("ipBlock").child("except").index(i), except, names::cidr(except));
+            errors.each(
+                &at.child("ipBlock").child("except").index(i),
+                except,
+                names::cidr(except),
+            );
         }
     }
     if count == 0 {
@@ -391,7 +464,11 @@ fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
 
 pub(super) fn ingress(spec: &Value, at: &Path, errors: &mut Errors) {
     if spec.is_empty_at("rules") && !spec.has("defaultBackend") {
-        errors.invalid(at, json!([]), "either `defaultBackend` or `rules` must be specified");
+        errors.invalid(
+            at,
+            json!([]),
+            "either `defaultBackend` or `rules` must be specified",
+        );
     }
     if spec.has("defaultBackend") {
         backend(spec.at("defaultBackend"), &at.child("defaultBackend"), errors);
@@ -409,7 +486,11 @@ pub(super) fn ingress(spec: &Value, at: &Path, errors: &mut Errors) {
             match kind {
                 "" => errors.required(&place.child("pathType"), "pathType must be specified"),
                 "Exact" | "Prefix" if !path.str_at("path").starts_with('/') => {
-                    errors.invalid(&place.child("path"), path.str_at("path"), "must be an absolute path");
+                    errors.invalid(
+                        &place.child("path"),
+                        path.str_at("path"),
+                        "must be an absolute path",
+                    );
                 }
                 "Exact" | "Prefix" | "ImplementationSpecific" => {}
                 other => errors.not_supported(
@@ -435,11 +516,16 @@ fn backend(backend: &Value, at: &Path, errors: &mut Errors) {
                 let name = service.str_at("name");
                 errors.each(&place.child("name"), name, names::dns_1035_label(name));
             }
-            let (name, number) = (service.str_at("port.name"), service.int_at("port.number").unwrap_or(0));
+            let (name, number) = (
+                service.str_at("port.name"),
+                service.int_at("port.number").unwrap_or(0),
+            );
             match (name.is_empty(), number == 0) {
                 (true, true) => errors.required(&place, "port name or number is required"),
                 (false, false) => errors.invalid(&place, "", "cannot set both port name & port number"),
-                (false, true) => errors.each(&place.child("port").child("name"), name, names::port_name(name)),
+                (false, true) => {
+                    errors.each(&place.child("port").child("name"), name, names::port_name(name))
+                }
                 (true, false) => {
                     for text in names::port_number(number) {
                         errors.invalid(&place.child("port").child("number"), number, text);

@@ -54,18 +54,30 @@ pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
     let unique: BTreeSet<&str> = scopes.iter().copied().collect();
     for scope in &unique {
         if !SCOPES.contains(scope) {
-            errors.invalid(&at.child("scopes"), spec.at("scopes").clone(), "unsupported scope");
+            errors.invalid(
+                &at.child("scopes"),
+                spec.at("scopes").clone(),
+                "unsupported scope",
+            );
         }
     }
     for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
         if pair.iter().all(|s| unique.contains(s)) {
-            errors.invalid(&at.child("scopes"), spec.at("scopes").clone(), "conflicting scopes");
+            errors.invalid(
+                &at.child("scopes"),
+                spec.at("scopes").clone(),
+                "conflicting scopes",
+            );
         }
     }
     for (i, e) in spec.list_at("scopeSelector.matchExpressions").iter().enumerate() {
         let place = at.child("scopeSelector").child("matchExpressions").index(i);
         if !SCOPES.contains(&e.str_at("scopeName")) {
-            errors.invalid(&place.child("scopeName"), e.str_at("scopeName"), "unsupported scope");
+            errors.invalid(
+                &place.child("scopeName"),
+                e.str_at("scopeName"),
+                "unsupported scope",
+            );
         }
         match e.str_at("operator") {
             "In" | "NotIn" if e.is_empty_at("values") => {
@@ -122,15 +134,37 @@ fn limits_in_order(limit: &Value, at: &Path, errors: &mut Errors) {
             if let (Some(a), Some(b)) = (of(low, name), of(high, name))
                 && a > b
             {
-                let shown = |f: &str| match f {
-                    "defaultRequest" => "default request",
-                    other => if other == "default" { "default" } else { other },
-                }
-                .to_string();
+                let shown = |f: &str| {
+                    match f {
+                        "defaultRequest" => "default request",
+                        other => {
+                            if other == "default" {
+                                "default"
+                            } else {
+                                other
+                            }
+                        }
+                    }
+                    .to_string()
+                };
                 let (value, text) = if at_field == low {
-                    (&a, format!("{} value {a} is greater than {} value {b}", shown(low), shown(high)))
+                    (
+                        &a,
+                        format!(
+                            "{} value {a} is greater than {} value {b}",
+                            shown(low),
+                            shown(high)
+                        ),
+                    )
                 } else {
-                    (&b, format!("{} value {a} is greater than {} value {b}", shown(low), shown(high)))
+                    (
+                        &b,
+                        format!(
+                            "{} value {a} is greater than {} value {b}",
+                            shown(low),
+                            shown(high)
+                        ),
+                    )
                 };
                 errors.invalid(&at.child(at_field).key(name), value.to_string(), text);
             }
@@ -140,11 +174,20 @@ fn limits_in_order(limit: &Value, at: &Path, errors: &mut Errors) {
 
 pub(super) fn disruption_budget(spec: &Value, at: &Path, errors: &mut Errors) {
     if spec.has("minAvailable") && spec.has("maxUnavailable") {
-        errors.invalid(at, spec.clone(), "minAvailable and maxUnavailable cannot be both set");
+        errors.invalid(
+            at,
+            spec.clone(),
+            "minAvailable and maxUnavailable cannot be both set",
+        );
     }
     for field in ["minAvailable", "maxUnavailable"] {
         workloads::amount(spec, field, at, true, errors);
     }
     selectors::label_selector(spec.at("selector"), &at.child("selector"), errors);
-    errors.one_of_if_set(spec, "unhealthyPodEvictionPolicy", at, &["AlwaysAllow", "IfHealthyBudget"]);
+    errors.one_of_if_set(
+        spec,
+        "unhealthyPodEvictionPolicy",
+        at,
+        &["AlwaysAllow", "IfHealthyBudget"],
+    );
 }

@@ -21,25 +21,41 @@ pub(super) fn role(kind: &KindInfo, obj: &Value, errors: &mut Errors) {
                 let text = "namespaced rules cannot apply to non-resource URLs";
                 errors.invalid(&at.child("nonResourceURLs"), urls.clone(), text);
             }
-            if ["apiGroups", "resources", "resourceNames"].iter().any(|f| !rule.is_empty_at(f)) {
+            if ["apiGroups", "resources", "resourceNames"]
+                .iter()
+                .any(|f| !rule.is_empty_at(f))
+            {
                 let text = "rules cannot apply to both regular resources and non-resource URLs";
                 errors.invalid(&at.child("nonResourceURLs"), urls, text);
             }
             continue;
         }
         if rule.is_empty_at("apiGroups") {
-            errors.required(&at.child("apiGroups"), "resource rules must supply at least one api group");
+            errors.required(
+                &at.child("apiGroups"),
+                "resource rules must supply at least one api group",
+            );
         }
         if rule.is_empty_at("resources") {
-            errors.required(&at.child("resources"), "resource rules must supply at least one resource");
+            errors.required(
+                &at.child("resources"),
+                "resource rules must supply at least one resource",
+            );
         }
     }
     if obj.has("aggregationRule") {
         let at = Path::new("aggregationRule").child("clusterRoleSelectors");
         if obj.is_empty_at("aggregationRule.clusterRoleSelectors") {
-            errors.required(&at, "at least one clusterRoleSelector required if aggregationRule is non-nil");
+            errors.required(
+                &at,
+                "at least one clusterRoleSelector required if aggregationRule is non-nil",
+            );
         }
-        for (i, selector) in obj.list_at("aggregationRule.clusterRoleSelectors").iter().enumerate() {
+        for (i, selector) in obj
+            .list_at("aggregationRule.clusterRoleSelectors")
+            .iter()
+            .enumerate()
+        {
             selectors::label_selector(selector, &at.index(i), errors);
         }
     }
@@ -51,7 +67,11 @@ pub(super) fn binding(kind: &KindInfo, obj: &Value, errors: &mut Errors) {
     if group != GROUP {
         errors.not_supported(&at.child("apiGroup"), group, &[GROUP]);
     }
-    let valid: &[&str] = if kind.namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    let valid: &[&str] = if kind.namespaced {
+        &["Role", "ClusterRole"]
+    } else {
+        &["ClusterRole"]
+    };
     let role = obj.str_at("roleRef.kind");
     if !valid.contains(&role) {
         errors.not_supported(&at.child("kind"), role, valid);
@@ -96,6 +116,10 @@ fn check_subject(subject: &Value, namespaced: bool, at: &Path, errors: &mut Erro
 /// What a binding grants is for life.
 pub(super) fn binding_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(new.at("roleRef"), old.at("roleRef")) {
-        errors.invalid(&Path::new("roleRef"), new.at("roleRef").clone(), "cannot change roleRef");
+        errors.invalid(
+            &Path::new("roleRef"),
+            new.at("roleRef").clone(),
+            "cannot change roleRef",
+        );
     }
 }

@@ -36,9 +36,22 @@ pub(super) fn volume(obj: &Value, errors: &mut Errors) {
             errors.invalid(&place, value.clone(), super::errors::NOT_POSITIVE);
         }
     }
-    errors.one_of_if_set(spec, "persistentVolumeReclaimPolicy", &at, &["Delete", "Recycle", "Retain"]);
-    for (i, term) in spec.list_at("nodeAffinity.required.nodeSelectorTerms").iter().enumerate() {
-        let place = at.child("nodeAffinity").child("required").child("nodeSelectorTerms").index(i);
+    errors.one_of_if_set(
+        spec,
+        "persistentVolumeReclaimPolicy",
+        &at,
+        &["Delete", "Recycle", "Retain"],
+    );
+    for (i, term) in spec
+        .list_at("nodeAffinity.required.nodeSelectorTerms")
+        .iter()
+        .enumerate()
+    {
+        let place = at
+            .child("nodeAffinity")
+            .child("required")
+            .child("nodeSelectorTerms")
+            .index(i);
         super::pod::node_term(term, &place, errors);
     }
     volume_sources(spec, &NOT_SOURCES, &at, errors);
@@ -94,7 +107,11 @@ pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
         keep(&mut allowed, old_spec, "storageClassName");
     }
     keep(&mut allowed, old_spec, "volumeAttributesClassName");
-    let size = |spec: &Value| spec.at("resources.requests").get("storage").and_then(parse_quantity);
+    let size = |spec: &Value| {
+        spec.at("resources.requests")
+            .get("storage")
+            .and_then(parse_quantity)
+    };
     if let (Some(now), Some(was)) = (size(new_spec), size(old_spec)) {
         if old.str_at("status.phase") == "Bound" && now > was {
             keep(&mut allowed, old_spec, "resources");
@@ -135,11 +152,20 @@ pub(super) fn class(obj: &Value, errors: &mut Errors) {
     if provisioner.is_empty() {
         errors.required(&Path::new("provisioner"), "");
     } else {
-        errors.each(&Path::new("provisioner"), provisioner, names::qualified_name(&provisioner.to_lowercase()));
+        errors.each(
+            &Path::new("provisioner"),
+            provisioner,
+            names::qualified_name(&provisioner.to_lowercase()),
+        );
     }
     let at = Path::root();
     errors.one_of(obj, "reclaimPolicy", &at, &["Delete", "Retain"]);
-    errors.one_of(obj, "volumeBindingMode", &at, &["Immediate", "WaitForFirstConsumer"]);
+    errors.one_of(
+        obj,
+        "volumeBindingMode",
+        &at,
+        &["Immediate", "WaitForFirstConsumer"],
+    );
 }
 
 pub(super) fn class_update(new: &Value, old: &Value, errors: &mut Errors) {
@@ -150,7 +176,10 @@ pub(super) fn class_update(new: &Value, old: &Value, errors: &mut Errors) {
         errors.forbidden(&Path::new("provisioner"), "updates to provisioner are forbidden.");
     }
     if new.at("reclaimPolicy") != old.at("reclaimPolicy") {
-        errors.forbidden(&Path::new("reclaimPolicy"), "updates to reclaimPolicy are forbidden.");
+        errors.forbidden(
+            &Path::new("reclaimPolicy"),
+            "updates to reclaimPolicy are forbidden.",
+        );
     }
     errors.immutable_top(new, old, "volumeBindingMode");
 }

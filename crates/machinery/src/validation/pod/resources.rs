@@ -82,7 +82,10 @@ fn compare(resources: &Value, at: &Path, errors: &mut Errors) {
                 errors.invalid(&place, request.to_string(), text);
             }
             (Some(_), None) if exact(name) => {
-                errors.required(&at.child("limits"), "Limit must be set for non overcommitable resources");
+                errors.required(
+                    &at.child("limits"),
+                    "Limit must be set for non overcommitable resources",
+                );
             }
             _ => {}
         }
@@ -107,7 +110,10 @@ pub(super) fn pod_level(spec: &Value, at: &Path, errors: &mut Errors) {
     }
     compare(resources, &at, errors);
     for (name, value) in resources.entries_at("requests") {
-        let asked = spec.list_at("containers").iter().filter_map(|c| parse(c.at("resources.requests").get(name)?));
+        let asked = spec
+            .list_at("containers")
+            .iter()
+            .filter_map(|c| parse(c.at("resources.requests").get(name)?));
         if let (Some(sum), Some(have)) = (asked.reduce(|a, b| a.add(&b)), parse(value))
             && sum > have
         {
