@@ -26,7 +26,10 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
         )
         .await?;
     }
-    for object in defaults::objects().into_iter().chain(admission::bootstrap_objects()) {
+    for object in defaults::objects()
+        .into_iter()
+        .chain(admission::bootstrap_objects())
+    {
         ensure(server, object).await?;
     }
     kubernetes_service(server, range).await

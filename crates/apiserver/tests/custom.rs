@@ -1,5 +1,7 @@
 //! CustomResourceDefinitions: served at once, pruned, defaulted, validated, with status and scale, gone with their definition.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Server;

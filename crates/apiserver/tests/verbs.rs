@@ -1,5 +1,7 @@
 //! The verbs over real HTTP: each case says what is sent and what upstream would answer.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::Server;

@@ -1,5 +1,7 @@
 //! Every backend passes the conformance suite; the embedded one also survives being opened again.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use std::sync::Arc;
 use store::embedded::EmbeddedStore;

@@ -3,6 +3,8 @@
 //! The parent starts this same test binary as a child that writes with 16 tasks and prints each answered write. It
 //! kills the child at a random moment, opens the file and compares. The file lives on over all rounds.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};

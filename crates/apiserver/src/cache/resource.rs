@@ -3,6 +3,9 @@
 //! The window serves two reads of the past: a watch from an older revision is a suffix of it, and a list at an older
 //! revision (the next page of a chunked list) is the current state with the later changes undone.
 
+// The order of entries is that of their keys, which never change; the interior mutability is a memo beside them.
+#![allow(clippy::mutable_key_type)]
+
 use super::object::{Object, object_key};
 use super::pluck::Plucker;
 use super::watcher::{Change, ChangeKind, Filter, QUEUE, Subscription, Watcher};

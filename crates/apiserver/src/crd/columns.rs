@@ -96,6 +96,11 @@ fn cell(column: &Column, object: &Value) -> Value {
     }
 }
 
+/// A value as a cell shows it.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), String::from)
+}
+
 /// Reads `.spec.list[0].field`, `.status.conditions[?(@.type=="Ready")].status`, `.a['b.c']`.
 fn parse(path: &str) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -174,7 +179,7 @@ fn find<'a>(object: &'a Value, path: &[Step]) -> Vec<&'a Value> {
                         let list = value.as_array().into_iter().flatten();
                         list.filter(|item| {
                             let has = field.iter().try_fold(*item, |v, f| v.get(f));
-                            has.is_some_and(|v| v.as_str() == Some(wanted) || v.to_string() == *wanted)
+                            has.is_some_and(|v| text(v) == *wanted)
                         })
                         .collect()
                     }

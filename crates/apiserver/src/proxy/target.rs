@@ -138,7 +138,7 @@ fn service_address(ctx: &Ctx, name: &str, wanted: &str) -> Result<(IpAddr, u16),
         "" => ports.iter().find(|p| p["name"].as_str().unwrap_or("").is_empty()),
         text => ports
             .iter()
-            .find(|p| p["name"] == text || p["port"].to_string() == text),
+            .find(|p| p["name"] == text || p["port"].as_u64().is_some_and(|n| text.parse() == Ok(n))),
     };
     let none = || Status::service_unavailable(format!("no endpoints available for service {name:?}"));
     let port = port.ok_or_else(|| {

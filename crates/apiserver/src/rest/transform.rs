@@ -8,6 +8,9 @@ use crate::wire::options::FieldValidation;
 use kinds::status::Status;
 use serde_json::Value;
 
+/// A change as a function of the present state.
+pub type Edit = dyn Fn(&Value) -> Result<Value, Status> + Send + Sync;
+
 /// A way from the present state to the next.
 pub enum Transform {
     /// PUT: this object.
@@ -28,7 +31,7 @@ pub enum Transform {
         force: bool,
     },
     /// A change made by the server itself (scale, binding).
-    Edit(Box<dyn Fn(&Value) -> Result<Value, Status> + Send + Sync>),
+    Edit(Box<Edit>),
 }
 
 impl Transform {

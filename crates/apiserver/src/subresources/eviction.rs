@@ -77,7 +77,7 @@ fn budgets_of(ctx: &Ctx, pod: &Value) -> Result<Vec<Arc<Value>>, Status> {
         let Some(selector) = budget.pointer("/spec/selector") else {
             continue;
         };
-        let selector = LabelSelector::from_value(selector).map_err(|e| Status::internal(e.to_string()))?;
+        let selector = LabelSelector::from_json(selector).map_err(|e| Status::internal(e.to_string()))?;
         if selector.matches_with(|key| labels.get(key).and_then(Value::as_str)) {
             found.push(budget);
         }

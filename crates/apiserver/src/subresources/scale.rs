@@ -153,7 +153,7 @@ fn scale_of(object: &Value, paths: &Paths) -> Value {
             (true, value) => value.as_str().unwrap_or("").to_string(),
             // A ReplicationController's selector is a plain map.
             (false, value) => match value.get("matchLabels").or(value.get("matchExpressions")) {
-                Some(_) => LabelSelector::from_value(value)
+                Some(_) => LabelSelector::from_json(value)
                     .map(|s| s.to_string())
                     .unwrap_or_default(),
                 None => {

@@ -1,5 +1,6 @@
 //! A server on the memory store behind a loopback port, and a client that speaks plain HTTP to it.
 
+#![allow(clippy::unwrap_used)]
 #![allow(dead_code)]
 
 use apiserver::authorize::{Authorizer, Decision, Rules};
