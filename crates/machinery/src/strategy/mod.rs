@@ -39,10 +39,8 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
     } else {
         unset(obj, "metadata.generation");
     }
-    if kind.has_status && !keeps_status(kind) {
-        if obj.has("status") {
-            set(obj, "status", json!({}));
-        }
+    if kind.has_status && !keeps_status(kind) && obj.has("status") {
+        set(obj, "status", json!({}));
     }
     match (kind.group, kind.kind) {
         ("", "Pod") => {
@@ -60,7 +58,7 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
             claim_sources(obj);
         }
         ("batch", "Job") => job_selector(obj),
-        ("apps" | "batch", _) | ("", "ReplicationController") => {
+        ("apps" | "batch", _) | ("", "ReplicationController") if kind.has_status => {
             set(obj, "status", json!({}));
         }
         _ => {}
