@@ -28,7 +28,7 @@ fn towers_and_bombs_are_refused() {
     {
         bomb.push_str(&format!(
             "{this}: &{this} [{}]\n",
-            [format!("*{last}"); 9].join(",")
+            vec![format!("*{last}"); 9].join(",")
         ));
     }
     assert_eq!(parse_yaml_checked(bomb.as_bytes()).unwrap_err().code, 400);
