@@ -102,7 +102,7 @@ impl Server {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .unwrap();
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         sender
     }
 
