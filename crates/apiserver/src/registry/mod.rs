@@ -1,3 +1,179 @@
-//! What is served: the kinds, their caches and the knobs in which resources differ.
+//! What is served: the kinds, where their objects are kept, and the knobs in which resources differ.
 
+pub mod convert;
 pub mod fields;
+pub mod select;
+pub mod traits;
+
+use crate::cache::{Caches, ResourceCache};
+use crate::view::GroupResource;
+use kinds::KindInfo;
+use std::collections::HashMap;
+use std::sync::Arc;
+pub use traits::Traits;
+
+/// One served group, version and resource.
+pub struct Served {
+    /// The kind as served.
+    pub kind: &'static KindInfo,
+    /// The kind as stored; differs from `kind` where a resource is served in several versions.
+    pub stored: &'static KindInfo,
+    /// The stored objects.
+    pub cache: Arc<ResourceCache>,
+    /// How it differs from the common behaviour.
+    pub traits: Traits,
+    /// Set for resources that come from a CustomResourceDefinition.
+    pub custom: Option<Arc<crate::crd::CustomVersion>>,
+}
+
+impl Served {
+    /// `GROUP/VERSION` of the served kind.
+    pub fn api_version(&self) -> String {
+        api_version(self.kind)
+    }
+
+    /// Whether stored bytes are what clients of this version get.
+    pub fn is_stored_version(&self) -> bool {
+        self.kind.version == self.stored.version && self.kind.group == self.stored.group
+    }
+
+    /// Where its objects are.
+    pub fn storage(&self) -> &GroupResource {
+        self.cache.resource()
+    }
+
+    /// The resource as messages name it: `pods`, `deployments.apps`.
+    pub fn qualified(&self) -> String {
+        match self.kind.group {
+            "" => self.kind.plural.to_string(),
+            group => format!("{}.{group}", self.kind.plural),
+        }
+    }
+
+    /// Whether the resource has a verb.
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.kind.verbs.contains(&verb)
+    }
+}
+
+/// `GROUP/VERSION`, or `VERSION` in the core group.
+pub fn api_version(kind: &KindInfo) -> String {
+    match kind.group {
+        "" => kind.version.to_string(),
+        group => format!("{group}/{}", kind.version),
+    }
+}
+
+/// All served resources of one control plane at a moment.
+#[derive(Default, Clone)]
+pub struct Registry {
+    by_path: HashMap<(String, String), HashMap<String, Arc<Served>>>,
+    /// In table order: what discovery lists.
+    ordered: Vec<Arc<Served>>,
+}
+
+/// Resources that are answered without being stored.
+const VIRTUAL_GROUPS: [&str; 1] = ["metrics.k8s.io"];
+
+impl Registry {
+    /// The built-in kinds.
+    pub fn builtin(caches: &Caches) -> Registry {
+        let mut registry = Registry::default();
+        for kind in kinds::builtin() {
+            let stored = storage_kind(kind);
+            let resource = GroupResource::new(stored.group, stored.plural);
+            registry.add(Arc::new(Served {
+                kind,
+                stored,
+                cache: caches.resource(&resource),
+                traits: traits::of(kind),
+                custom: None,
+            }));
+        }
+        registry
+    }
+
+    /// Adds a resource, replacing one at the same place.
+    pub fn add(&mut self, served: Arc<Served>) {
+        let place = (served.kind.group.to_string(), served.kind.version.to_string());
+        let resources = self.by_path.entry(place).or_default();
+        if let Some(old) = resources.insert(served.kind.plural.to_string(), served.clone()) {
+            self.ordered.retain(|s| !Arc::ptr_eq(s, &old));
+        }
+        self.ordered.push(served);
+    }
+
+    /// Removes the custom resources of a group.
+    pub fn remove_custom(&mut self, group: &str, plural: &str) {
+        self.ordered
+            .retain(|s| s.custom.is_none() || s.kind.group != group || s.kind.plural != plural);
+        for ((g, _), resources) in &mut self.by_path {
+            if g == group {
+                resources.retain(|name, s| s.custom.is_none() || name != plural);
+            }
+        }
+        self.by_path.retain(|_, resources| !resources.is_empty());
+    }
+
+    /// The resource at a path.
+    pub fn find(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Served>> {
+        self.by_path
+            .get(&(group.to_string(), version.to_string()))?
+            .get(resource)
+            .cloned()
+    }
+
+    /// The resource of an object's own `apiVersion` and `kind`.
+    pub fn find_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Served>> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        self.by_path
+            .get(&(group.to_string(), version.to_string()))?
+            .values()
+            .find(|s| s.kind.kind == kind)
+            .cloned()
+    }
+
+    /// Whether a group and version is served.
+    pub fn has_version(&self, group: &str, version: &str) -> bool {
+        self.by_path
+            .contains_key(&(group.to_string(), version.to_string()))
+    }
+
+    /// Everything served, in order.
+    pub fn all(&self) -> &[Arc<Served>] {
+        &self.ordered
+    }
+
+    /// The kinds served, in order.
+    pub fn kinds(&self) -> Vec<&'static KindInfo> {
+        self.ordered.iter().map(|s| s.kind).collect()
+    }
+}
+
+/// Whether objects of the group are answered without being stored.
+pub fn is_virtual(kind: &KindInfo) -> bool {
+    VIRTUAL_GROUPS.contains(&kind.group)
+}
+
+/// In which version a kind is stored: its own unless the resource is served in several.
+fn storage_kind(kind: &'static KindInfo) -> &'static KindInfo {
+    let wanted = match (kind.group, kind.plural) {
+        ("events.k8s.io", "events") => ("", "v1"),
+        ("autoscaling", "horizontalpodautoscalers") => ("autoscaling", "v2"),
+        _ => return kind,
+    };
+    let same = |k: &&KindInfo| (k.group, k.version) == wanted && k.plural == kind.plural;
+    kinds::builtin().iter().find(same).unwrap_or(kind)
+}
+
+impl crate::server::ApiServer {
+    /// A resource in its storage version.
+    pub(crate) fn resource_of(&self, resource: &GroupResource) -> Option<Arc<Served>> {
+        let registry = self.registry.load();
+        registry
+            .all()
+            .iter()
+            .find(|s| s.storage() == resource && s.is_stored_version())
+            .cloned()
+    }
+}

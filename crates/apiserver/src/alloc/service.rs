@@ -1,0 +1,374 @@
+//! Addresses and ports of one Service, by its type, with upstream's messages for what cannot be had.
+
+use super::{Allocators, Reservation};
+use crate::rest::meta;
+use kinds::field::{FieldError, Path};
+use kinds::status::Status;
+use rand::RngExt;
+use serde_json::{Map, Value, json};
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+/// What other Services have.
+struct Taken {
+    ips: HashSet<Ipv4Addr>,
+    ports: HashSet<u16>,
+}
+
+/// Completes the Service `object`; `old` is its present state, if there is one.
+pub(super) fn allocate(
+    alloc: &Allocators,
+    object: &mut Value,
+    old: Option<&Value>,
+    dry_run: bool,
+) -> Result<Reservation, Status> {
+    if let Some(old) = old {
+        carry_over(object, old);
+    }
+    let kind = text(object, "type").to_string();
+    let name = meta(object, "name").to_string();
+    let refuse = |error: FieldError| Status::invalid("Service", "", &name, vec![error]);
+    if !object["spec"].is_object() {
+        return Ok(Reservation::default());
+    }
+    // The lock is held from reading what is taken until it is reserved.
+    let mut pending = alloc.pending.lock();
+    let mut taken = taken(alloc, object);
+    taken.ips.extend(&pending.ips);
+    taken.ports.extend(&pending.ports);
+    let mut reservation = Reservation::in_pool(&alloc.pending);
+    let outcome = (|| {
+        cluster_ip(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)?;
+        node_ports(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)
+    })();
+    if outcome.is_ok() && !dry_run {
+        pending.ips.extend(&reservation.ips);
+        pending.ports.extend(&reservation.ports);
+    } else {
+        reservation.ips.clear();
+        reservation.ports.clear();
+    }
+    drop(pending);
+    outcome.map(|()| reservation)
+}
+
+fn text<'a>(object: &'a Value, field: &str) -> &'a str {
+    object
+        .pointer(&format!("/spec/{field}"))
+        .and_then(Value::as_str)
+        .unwrap_or("")
+}
+
+/// What a client that sends the Service without allocated values gets to keep.
+fn carry_over(object: &mut Value, old: &Value) {
+    let (kind, was) = (text(object, "type").to_string(), text(old, "type").to_string());
+    let needs_ip = |k: &str| k != "ExternalName";
+    if needs_ip(&kind) && needs_ip(&was) && text(object, "clusterIP").is_empty() {
+        for field in ["clusterIP", "clusterIPs"] {
+            if let Some(value) = old["spec"].get(field) {
+                object["spec"][field] = value.clone();
+            }
+        }
+    }
+    let needs_ports = |k: &str| k == "NodePort" || k == "LoadBalancer";
+    if needs_ports(&kind) && needs_ports(&was) {
+        let old_ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
+        for port in object["spec"]["ports"].as_array_mut().into_iter().flatten() {
+            if port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0 {
+                let same = |o: &&Value| o["port"] == port["port"] && o["protocol"] == port["protocol"];
+                if let Some(known) = old_ports.iter().find(same).and_then(|o| o.get("nodePort")) {
+                    port["nodePort"] = known.clone();
+                }
+            }
+        }
+    }
+    if needs_ports(&was) && kind == "ClusterIP" {
+        // The type went away; so do the ports that came with it.
+        let old_ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
+        for (port, before) in object["spec"]["ports"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .zip(old_ports)
+        {
+            if port.get("nodePort") == before.get("nodePort")
+                && let Some(fields) = port.as_object_mut()
+            {
+                fields.shift_remove("nodePort");
+            }
+        }
+    }
+    if kind == "ExternalName"
+        && was != "ExternalName"
+        && object["spec"].get("clusterIP") == old["spec"].get("clusterIP")
+        && let Some(spec) = object["spec"].as_object_mut()
+    {
+        for field in [
+            "clusterIP",
+            "clusterIPs",
+            "ipFamilies",
+            "ipFamilyPolicy",
+            "internalTrafficPolicy",
+        ] {
+            spec.shift_remove(field);
+        }
+    }
+}
+
+fn taken(alloc: &Allocators, but: &Value) -> Taken {
+    let mut taken = Taken {
+        ips: HashSet::new(),
+        ports: HashSet::new(),
+    };
+    for service in alloc.services() {
+        let same = |f| meta(&service, f) == meta(but, f);
+        if same("namespace") && same("name") {
+            continue;
+        }
+        if let Ok(ip) = text(&service, "clusterIP").parse() {
+            taken.ips.insert(ip);
+        }
+        for port in service["spec"]["ports"].as_array().into_iter().flatten() {
+            taken.ports.extend(port_number(port.get("nodePort")));
+        }
+        taken
+            .ports
+            .extend(port_number(service["spec"].get("healthCheckNodePort")));
+    }
+    taken
+}
+
+fn port_number(value: Option<&Value>) -> Option<u16> {
+    value
+        .and_then(Value::as_u64)
+        .and_then(|p| u16::try_from(p).ok())
+        .filter(|p| *p > 0)
+}
+
+fn cluster_ip(
+    alloc: &Allocators,
+    object: &mut Value,
+    kind: &str,
+    taken: &mut Taken,
+    reservation: &mut Reservation,
+) -> Result<(), FieldError> {
+    if kind == "ExternalName" {
+        return Ok(());
+    }
+    let mut given = text(object, "clusterIP").to_string();
+    if given.is_empty()
+        && let Some(first) = object.pointer("/spec/clusterIPs/0").and_then(Value::as_str)
+    {
+        given = first.to_string();
+    }
+    let selector = object["spec"]
+        .get("selector")
+        .and_then(Value::as_object)
+        .is_some_and(|s| !s.is_empty());
+    let spec = &mut object["spec"];
+    if given == "None" {
+        put_new(spec, "clusterIP", json!("None"));
+        put_new(spec, "clusterIPs", json!(["None"]));
+        // Without a selector nobody knows the families of its endpoints: upstream then says both.
+        let families = if selector {
+            json!(["IPv4"])
+        } else {
+            json!(["IPv4", "IPv6"])
+        };
+        put_new(spec, "ipFamilies", families);
+        put_new(
+            spec,
+            "ipFamilyPolicy",
+            json!(if selector {
+                "SingleStack"
+            } else {
+                "RequireDualStack"
+            }),
+        );
+        return Ok(());
+    }
+    let at = Path::new("spec").child("clusterIPs");
+    let ip = if given.is_empty() {
+        pick_ip(alloc, taken).ok_or_else(|| {
+            FieldError::internal(
+                &at,
+                format!("failed to allocate a serviceIP: range {} is full", alloc.range),
+            )
+        })?
+    } else {
+        let fail = |why: String| {
+            FieldError::invalid(
+                &at,
+                json!([given]),
+                format!("failed to allocate IP {given}: {why}"),
+            )
+        };
+        let Ok(ip) = given.parse::<Ipv4Addr>() else {
+            // Validation words this one.
+            return Ok(());
+        };
+        if !alloc.range.contains(ip) {
+            return Err(fail(format!(
+                "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
+                alloc.range
+            )));
+        }
+        if taken.ips.contains(&ip) {
+            return Err(fail("provided IP is already allocated".into()));
+        }
+        ip
+    };
+    taken.ips.insert(ip);
+    reservation.ips.push(ip);
+    put_new(spec, "clusterIP", json!(ip.to_string()));
+    put_new(spec, "clusterIPs", json!([ip.to_string()]));
+    put_new(spec, "ipFamilies", json!(["IPv4"]));
+    put_new(spec, "ipFamilyPolicy", json!("SingleStack"));
+    Ok(())
+}
+
+/// Sets a field that is absent, empty or null.
+fn put_new(spec: &mut Value, field: &str, value: Value) {
+    let empty = match spec.get(field) {
+        None | Some(Value::Null) => true,
+        Some(Value::String(s)) => s.is_empty(),
+        Some(Value::Array(a)) => a.is_empty(),
+        _ => false,
+    };
+    if empty {
+        spec[field] = value;
+    }
+}
+
+/// A free address: from the upper part first, so that the lower stays free for addresses people choose.
+fn pick_ip(alloc: &Allocators, taken: &Taken) -> Option<Ipv4Addr> {
+    let size = alloc.range.size();
+    let reserved = (size / 16).clamp(16, 256).min(size / 2);
+    let free = |n: u32| {
+        let ip = alloc.range.nth(n);
+        (alloc.range.contains(ip) && !taken.ips.contains(&ip)).then_some(ip)
+    };
+    let start = rand::rng().random_range(reserved..size);
+    let upper = (start..size).chain(reserved..start);
+    upper.chain(1..reserved).find_map(free)
+}
+
+fn node_ports(
+    alloc: &Allocators,
+    object: &mut Value,
+    kind: &str,
+    taken: &mut Taken,
+    reservation: &mut Reservation,
+) -> Result<(), FieldError> {
+    let spec = &mut object["spec"];
+    let wanted = match kind {
+        "NodePort" => true,
+        "LoadBalancer" => spec
+            .get("allocateLoadBalancerNodePorts")
+            .and_then(Value::as_bool)
+            .unwrap_or(true),
+        _ => false,
+    };
+    let (first, last) = alloc.ports;
+    let mut own: HashSet<(u16, String)> = HashSet::new();
+    // Ports that are asked for come first, so that none of them is handed out.
+    let mut list = spec["ports"]
+        .as_array_mut()
+        .map(std::mem::take)
+        .unwrap_or_default();
+    for (i, port) in list.iter().enumerate() {
+        let Some(number) = port_number(port.get("nodePort")) else {
+            continue;
+        };
+        if !matches!(kind, "NodePort" | "LoadBalancer") {
+            continue;
+        }
+        let at = Path::new("spec").child("ports").index(i).child("nodePort");
+        if !(first..=last).contains(&number) {
+            let why = format!(
+                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+            );
+            return Err(FieldError::invalid(&at, json!(number), why));
+        }
+        if taken.ports.contains(&number) {
+            return Err(FieldError::invalid(
+                &at,
+                json!(number),
+                "provided port is already allocated",
+            ));
+        }
+        own.insert((number, protocol(port)));
+        reservation.ports.push(number);
+    }
+    if wanted {
+        for (i, port) in list.iter_mut().enumerate() {
+            if port_number(port.get("nodePort")).is_some() {
+                continue;
+            }
+            let at = Path::new("spec").child("ports").index(i).child("nodePort");
+            let fail = || FieldError::internal(&at, "failed to allocate a nodePort: range is full");
+            // One number may serve several protocols of the same port, but two ports of one protocol need two.
+            let number = pick_port(alloc, taken, &own).ok_or_else(fail)?;
+            own.insert((number, protocol(port)));
+            reservation.ports.push(number);
+            port["nodePort"] = json!(number);
+        }
+    }
+    spec["ports"] = Value::Array(list);
+    if spec["ports"].as_array().is_some_and(Vec::is_empty)
+        && let Some(fields) = spec.as_object_mut()
+    {
+        fields.shift_remove("ports");
+    }
+    health_port(alloc, spec, kind, taken, &own, reservation)
+}
+
+fn protocol(port: &Value) -> String {
+    port.get("protocol")
+        .and_then(Value::as_str)
+        .unwrap_or("TCP")
+        .to_string()
+}
+
+fn health_port(
+    alloc: &Allocators,
+    spec: &mut Value,
+    kind: &str,
+    taken: &Taken,
+    own: &HashSet<(u16, String)>,
+    reservation: &mut Reservation,
+) -> Result<(), FieldError> {
+    let local = spec.get("externalTrafficPolicy").and_then(Value::as_str) == Some("Local");
+    let at = Path::new("spec").child("healthCheckNodePort");
+    let given = port_number(spec.get("healthCheckNodePort"));
+    if kind != "LoadBalancer" || !local {
+        return Ok(());
+    }
+    let number = match given {
+        Some(number) if taken.ports.contains(&number) => {
+            return Err(FieldError::invalid(
+                &at,
+                json!(number),
+                "provided port is already allocated",
+            ));
+        }
+        Some(number) => number,
+        None => pick_port(alloc, taken, own).ok_or_else(|| {
+            FieldError::internal(&at, "failed to allocate a HealthCheck NodePort: range is full")
+        })?,
+    };
+    reservation.ports.push(number);
+    let fields: &mut Map<String, Value> = match spec.as_object_mut() {
+        Some(fields) => fields,
+        None => return Ok(()),
+    };
+    fields.insert("healthCheckNodePort".into(), json!(number));
+    Ok(())
+}
+
+fn pick_port(alloc: &Allocators, taken: &Taken, own: &HashSet<(u16, String)>) -> Option<u16> {
+    let (first, last) = alloc.ports;
+    let free = |p: &u16| !taken.ports.contains(p) && !own.iter().any(|(o, _)| o == p);
+    let start = rand::rng().random_range(first..=last);
+    (start..=last).chain(first..start).find(free)
+}

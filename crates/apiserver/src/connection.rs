@@ -1,0 +1,30 @@
+//! What is known of a connection before its first request, and the question "who is this?".
+
+use crate::user::User;
+use async_trait::async_trait;
+use kinds::status::Status;
+use std::net::SocketAddr;
+
+/// A client connection.
+#[derive(Debug, Clone, Default)]
+pub struct Connection {
+    /// The other end; `None` for callers in this process.
+    pub peer: Option<SocketAddr>,
+    /// The client certificate chain (DER, leaf first), verified by TLS against the configured authorities;
+    /// empty when the client showed none.
+    pub client_certificates: Vec<Vec<u8>>,
+    /// The user of an in-process client: authentication is skipped, authorization is not.
+    pub local_user: Option<User>,
+}
+
+/// Finds out who sent a request.
+#[async_trait]
+pub trait Authenticator: Send + Sync {
+    /// The user of a request, impersonation applied by the caller afterwards; anonymous when there are no
+    /// credentials. `Err` is a 401 for credentials that are wrong.
+    async fn authenticate(
+        &self,
+        head: &http::request::Parts,
+        connection: &Connection,
+    ) -> Result<User, Status>;
+}

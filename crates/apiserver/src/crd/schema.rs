@@ -1,0 +1,415 @@
+//! Structural schemas at work: pruning, defaulting and validation of custom objects, straight from the CRD's JSON.
+//!
+//! The functions walk value and schema together. Messages are those of upstream's go-openapi based validation.
+
+use kinds::field::{FieldError, Path};
+use regex::Regex;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+
+/// Patterns of one schema, compiled once.
+pub type Patterns = HashMap<String, Regex>;
+
+/// Compiles all patterns of a schema; those that are no valid regular expressions never match, as upstream refuses
+/// them at creation.
+pub fn patterns(schema: &Value) -> Patterns {
+    let mut found = Patterns::new();
+    collect(schema, &mut found);
+    found
+}
+
+fn collect(schema: &Value, found: &mut Patterns) {
+    match schema {
+        Value::Object(fields) => {
+            if let Some(pattern) = fields.get("pattern").and_then(Value::as_str)
+                && let Ok(regex) = Regex::new(pattern)
+            {
+                found.insert(pattern.to_string(), regex);
+            }
+            fields.values().for_each(|v| collect(v, found));
+        }
+        Value::Array(items) => items.iter().for_each(|v| collect(v, found)),
+        _ => {}
+    }
+}
+
+fn flag(schema: &Value, name: &str) -> bool {
+    schema.get(name).and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn allows_more(schema: &Value) -> Option<&Value> {
+    schema
+        .get("additionalProperties")
+        .filter(|a| **a != Value::Bool(false))
+}
+
+/// Drops fields the schema does not know; answers their paths. `root` keeps `apiVersion`, `kind`, `metadata`.
+pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            let keep = flag(schema, "x-kubernetes-preserve-unknown-fields");
+            let embedded = root || flag(schema, "x-kubernetes-embedded-resource");
+            let names: Vec<String> = fields.keys().cloned().collect();
+            for name in names {
+                if embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+                    continue;
+                }
+                let here = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                let known = properties
+                    .and_then(|p| p.get(&name))
+                    .or_else(|| allows_more(schema));
+                match (known, fields.get_mut(&name)) {
+                    (Some(schema), Some(value)) => prune(value, schema, false, &here, dropped),
+                    (None, _) if keep => {}
+                    _ => {
+                        fields.shift_remove(&name);
+                        dropped.push(here);
+                    }
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                for (i, item) in items.iter_mut().enumerate() {
+                    prune(item, schema, false, &format!("{path}[{i}]"), dropped);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Fills in defaults; null becomes absent where the schema has a default and does not allow null.
+pub fn default(value: &mut Value, schema: &Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, property) in schema
+                .get("properties")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+            {
+                let absent = match fields.get(name) {
+                    None => true,
+                    Some(Value::Null) => !flag(property, "nullable"),
+                    Some(_) => false,
+                };
+                if absent && let Some(given) = property.get("default") {
+                    fields.insert(name.clone(), given.clone());
+                }
+                if let Some(value) = fields.get_mut(name) {
+                    default(value, property);
+                }
+            }
+            if let Some(more) = allows_more(schema) {
+                let known = schema.get("properties").and_then(Value::as_object);
+                for (name, value) in fields.iter_mut() {
+                    if known.is_none_or(|k| !k.contains_key(name)) {
+                        default(value, more);
+                    }
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                items.iter_mut().for_each(|item| default(item, schema));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Checks a value; `old` is the present value at the same place, whose faults are forgiven (ratcheting).
+pub fn validate(
+    value: &Value,
+    old: Option<&Value>,
+    schema: &Value,
+    path: &Path,
+    patterns: &Patterns,
+    errors: &mut Vec<FieldError>,
+) {
+    if old == Some(value) {
+        return;
+    }
+    if value.is_null() {
+        if !flag(schema, "nullable")
+            && let Some(wanted) = schema.get("type").and_then(Value::as_str)
+        {
+            errors.push(FieldError::type_invalid(
+                path,
+                Value::Null,
+                type_message(path, wanted, "null"),
+            ));
+        }
+        return;
+    }
+    if !type_fits(value, schema) {
+        let wanted = if flag(schema, "x-kubernetes-int-or-string") {
+            "integer,string"
+        } else {
+            schema.get("type").and_then(Value::as_str).unwrap_or("")
+        };
+        errors.push(FieldError::type_invalid(
+            path,
+            value.clone(),
+            type_message(path, wanted, type_of(value)),
+        ));
+        return;
+    }
+    if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
+        && !allowed.contains(value)
+    {
+        let names: Vec<String> = allowed
+            .iter()
+            .map(|a| a.as_str().map_or_else(|| a.to_string(), String::from))
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        errors.push(FieldError::not_supported(path, value.clone(), &names));
+    }
+    match value {
+        Value::String(text) => string(text, schema, path, patterns, errors),
+        Value::Number(_) => number(value, schema, path, errors),
+        Value::Array(items) => array(items, old, schema, path, patterns, errors),
+        Value::Object(fields) => object(fields, old, schema, path, patterns, errors),
+        _ => {}
+    }
+    combined(value, schema, path, patterns, errors);
+}
+
+fn type_message(path: &Path, wanted: &str, got: &str) -> String {
+    format!("{path} in body must be of type {wanted}: {got:?}")
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn type_fits(value: &Value, schema: &Value) -> bool {
+    if flag(schema, "x-kubernetes-int-or-string") {
+        return matches!(type_of(value), "integer" | "string");
+    }
+    let Some(wanted) = schema.get("type").and_then(Value::as_str) else {
+        return true;
+    };
+    let got = type_of(value);
+    let whole = || value.as_f64().is_some_and(|f| f.fract() == 0.0);
+    got == wanted
+        || (wanted == "number" && got == "integer")
+        || (wanted == "integer" && got == "number" && whole())
+}
+
+fn limit(schema: &Value, name: &str) -> Option<u64> {
+    schema.get(name).and_then(Value::as_u64)
+}
+
+fn string(text: &str, schema: &Value, path: &Path, patterns: &Patterns, errors: &mut Vec<FieldError>) {
+    let length = text.chars().count() as u64;
+    let mut invalid = |why: String| errors.push(FieldError::invalid(path, json!(text), why));
+    if let Some(max) = limit(schema, "maxLength").filter(|m| length > *m) {
+        invalid(format!("{path} in body should be at most {max} chars long"));
+    }
+    if let Some(min) = limit(schema, "minLength").filter(|m| length < *m) {
+        invalid(format!("{path} in body should be at least {min} chars long"));
+    }
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        && patterns.get(pattern).is_some_and(|r| !r.is_match(text))
+    {
+        invalid(format!("{path} in body should match '{pattern}'"));
+    }
+    let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
+    let well_formed = match format {
+        "date-time" => text.parse::<jiff::Timestamp>().is_ok(),
+        "date" => text.parse::<jiff::civil::Date>().is_ok(),
+        "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
+        "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
+        "uuid" => uuid::Uuid::parse_str(text).is_ok(),
+        _ => true,
+    };
+    if !well_formed {
+        invalid(format!("{path} in body must be of type {format}: {text:?}"));
+    }
+}
+
+fn number(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+    let Some(n) = value.as_f64() else { return };
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
+    let mut invalid = |why: String| errors.push(FieldError::invalid(path, value.clone(), why));
+    if let Some(max) = bound("maximum") {
+        if flag(schema, "exclusiveMaximum") && n >= max {
+            invalid(format!("{path} in body should be less than {max}"));
+        } else if n > max {
+            invalid(format!("{path} in body should be less than or equal to {max}"));
+        }
+    }
+    if let Some(min) = bound("minimum") {
+        if flag(schema, "exclusiveMinimum") && n <= min {
+            invalid(format!("{path} in body should be greater than {min}"));
+        } else if n < min {
+            invalid(format!("{path} in body should be greater than or equal to {min}"));
+        }
+    }
+    if let Some(of) = bound("multipleOf")
+        && of != 0.0
+        && (n / of).fract() != 0.0
+    {
+        invalid(format!("{path} in body should be a multiple of {of}"));
+    }
+}
+
+/// What makes two items of a list the same: their keys, or themselves.
+fn identity(item: &Value, keys: Option<&Vec<Value>>) -> Value {
+    match keys {
+        None => item.clone(),
+        Some(keys) => keys
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|k| item.get(k).cloned().unwrap_or_default())
+            .collect(),
+    }
+}
+
+fn array(
+    items: &[Value],
+    old: Option<&Value>,
+    schema: &Value,
+    path: &Path,
+    patterns: &Patterns,
+    errors: &mut Vec<FieldError>,
+) {
+    let count = items.len() as u64;
+    if let Some(max) = limit(schema, "maxItems").filter(|m| count > *m) {
+        errors.push(FieldError::too_many(path, items.len(), max as usize));
+    }
+    if let Some(min) = limit(schema, "minItems").filter(|m| count < *m) {
+        let why = format!("{path} in body should have at least {min} items");
+        errors.push(FieldError::invalid(path, json!(items.len()), why));
+    }
+    let list_type = schema
+        .get("x-kubernetes-list-type")
+        .and_then(Value::as_str)
+        .unwrap_or("atomic");
+    let keys = schema
+        .get("x-kubernetes-list-map-keys")
+        .and_then(Value::as_array)
+        .filter(|_| list_type == "map");
+    if matches!(list_type, "set" | "map") || flag(schema, "uniqueItems") {
+        let mut seen: Vec<Value> = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            let id = identity(item, keys);
+            if seen.contains(&id) {
+                errors.push(FieldError::duplicate(&path.index(i), item_shown(item, keys)));
+            }
+            seen.push(id);
+        }
+    }
+    let Some(item_schema) = schema.get("items") else {
+        return;
+    };
+    let old_items = old.and_then(Value::as_array);
+    for (i, item) in items.iter().enumerate() {
+        // Items of keyed lists are matched by key, others by place only where the list did not change its length.
+        let before = match (old_items, keys) {
+            (Some(list), Some(_)) => list.iter().find(|o| identity(o, keys) == identity(item, keys)),
+            (Some(list), None) if list.len() == items.len() => list.get(i),
+            _ => None,
+        };
+        validate(item, before, item_schema, &path.index(i), patterns, errors);
+    }
+}
+
+fn item_shown(item: &Value, keys: Option<&Vec<Value>>) -> Value {
+    let Some(keys) = keys else { return item.clone() };
+    let fields: Map<String, Value> = keys
+        .iter()
+        .filter_map(Value::as_str)
+        .filter_map(|k| Some((k.to_string(), item.get(k)?.clone())))
+        .collect();
+    Value::Object(fields)
+}
+
+fn object(
+    fields: &Map<String, Value>,
+    old: Option<&Value>,
+    schema: &Value,
+    path: &Path,
+    patterns: &Patterns,
+    errors: &mut Vec<FieldError>,
+) {
+    for name in schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
+        if !fields.contains_key(name) {
+            errors.push(FieldError::required(&path.child(name), ""));
+        }
+    }
+    let count = fields.len() as u64;
+    if let Some(max) = limit(schema, "maxProperties").filter(|m| count > *m) {
+        errors.push(FieldError::too_many(path, fields.len(), max as usize));
+    }
+    if let Some(min) = limit(schema, "minProperties").filter(|m| count < *m) {
+        let why = format!("{path} in body should have at least {min} properties");
+        errors.push(FieldError::invalid(path, json!(fields.len()), why));
+    }
+    let properties = schema.get("properties").and_then(Value::as_object);
+    for (name, value) in fields {
+        let before = old.and_then(|o| o.get(name));
+        match properties.and_then(|p| p.get(name)) {
+            Some(schema) => validate(value, before, schema, &path.child(name), patterns, errors),
+            None => {
+                if let Some(schema) = allows_more(schema).filter(|s| s.is_object()) {
+                    validate(value, before, schema, &path.key(name), patterns, errors);
+                }
+            }
+        }
+    }
+}
+
+/// `allOf`, `anyOf`, `oneOf`, `not`.
+fn combined(value: &Value, schema: &Value, path: &Path, patterns: &Patterns, errors: &mut Vec<FieldError>) {
+    let list = |name: &str| schema.get(name).and_then(Value::as_array);
+    let passes = |schema: &Value| {
+        let mut found = Vec::new();
+        validate(value, None, schema, path, patterns, &mut found);
+        found.is_empty()
+    };
+    for schema in list("allOf").into_iter().flatten() {
+        validate(value, None, schema, path, patterns, errors);
+    }
+    let mut invalid = |why: String| errors.push(FieldError::invalid(path, value.clone(), why));
+    if list("anyOf").is_some_and(|l| !l.iter().any(passes)) {
+        invalid(format!(
+            "{path} in body must validate at least one schema (anyOf)"
+        ));
+    }
+    if let Some(one) = list("oneOf") {
+        match one.iter().filter(|s| passes(s)).count() {
+            1 => {}
+            0 => invalid(format!(
+                "{path} in body must validate one and only one schema (oneOf). Found none valid"
+            )),
+            n => invalid(format!(
+                "{path} in body must validate one and only one schema (oneOf). Found {n} valid alternatives"
+            )),
+        }
+    }
+    if schema.get("not").is_some_and(passes) {
+        invalid(format!("{path} in body must not validate the schema (not)"));
+    }
+}

@@ -1,0 +1,104 @@
+//! Aggregated discovery: everything in one document, which is what current clients ask for.
+
+use super::Document;
+use super::plain::grouped;
+use crate::registry::{Registry, Served};
+use kinds::KindInfo;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const V2_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+
+/// The version of the aggregated document that an `Accept` header puts first, if it wants one.
+pub fn wanted(accept: &str) -> Option<&'static str> {
+    for clause in accept.split(',') {
+        let clause: String = clause.chars().filter(|c| !c.is_whitespace()).collect();
+        if !clause.contains("as=APIGroupDiscoveryList") {
+            if clause.starts_with("application/json") {
+                return None;
+            }
+            continue;
+        }
+        if clause.contains("v=v2beta1") {
+            return Some("v2beta1");
+        }
+        if clause.contains("v=v2") {
+            return Some("v2");
+        }
+    }
+    None
+}
+
+/// The document of `/api` (`core`) or `/apis`.
+pub fn document(registry: &Registry, core: bool, version: &'static str) -> Document {
+    let mut items = Vec::new();
+    for (group, versions) in grouped(registry) {
+        if group.is_empty() != core {
+            continue;
+        }
+        let versions: Vec<Value> = versions
+            .iter()
+            .map(|v| version_value(registry, &group, v))
+            .collect();
+        let mut metadata = json!({"creationTimestamp": null});
+        if !group.is_empty() {
+            metadata["name"] = json!(group);
+        }
+        items.push(json!({"metadata": metadata, "versions": versions}));
+    }
+    let value = json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "metadata": {},
+        "items": items,
+    });
+    let media = if version == "v2" { V2 } else { V2_BETA };
+    Document::new(media, serde_json::to_vec(&value).unwrap_or_default())
+}
+
+fn version_value(registry: &Registry, group: &str, version: &str) -> Value {
+    let here = |s: &&Arc<Served>| s.kind.group == group && s.kind.version == version;
+    let mut resources: Vec<Value> = registry
+        .all()
+        .iter()
+        .filter(here)
+        .map(|s| resource(s.kind))
+        .collect();
+    resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
+    json!({"version": version, "resources": resources, "freshness": "Current"})
+}
+
+fn resource(kind: &KindInfo) -> Value {
+    let mut value = json!({
+        "resource": kind.plural,
+        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular,
+        "verbs": kind.verbs,
+    });
+    if !kind.short_names.is_empty() {
+        value["shortNames"] = json!(kind.short_names);
+    }
+    if !kind.categories.is_empty() {
+        value["categories"] = json!(kind.categories);
+    }
+    if !kind.subresources.is_empty() {
+        let subs = kind.subresources.iter().map(|sub| {
+            let (group, version) = if sub.version.is_empty() {
+                (kind.group, kind.version)
+            } else {
+                (sub.group, sub.version)
+            };
+            json!({
+                "subresource": sub.name,
+                "responseKind": {"group": group, "version": version, "kind": sub.kind},
+                "verbs": sub.verbs,
+            })
+        });
+        let mut subs: Vec<Value> = subs.collect();
+        subs.sort_by(|a, b| a["subresource"].as_str().cmp(&b["subresource"].as_str()));
+        value["subresources"] = json!(subs);
+    }
+    value
+}

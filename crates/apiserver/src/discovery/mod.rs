@@ -1,0 +1,246 @@
+//! Paths that describe the server: discovery, OpenAPI, version, health, metrics. Nothing here reads objects.
+
+mod aggregated;
+mod openapi;
+mod plain;
+
+use crate::health;
+use crate::server::ApiServer;
+use crate::wire::{Response, body, compress};
+use bytes::Bytes;
+use http::header::{ACCEPT, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{Method, StatusCode};
+use kinds::status::Status;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// The version of Kubernetes whose API is served.
+pub const GIT_VERSION: &str = "v1.35.0";
+
+/// A document made once and served until the set of resources changes.
+#[derive(Clone)]
+pub struct Document {
+    media: &'static str,
+    etag: String,
+    bytes: Bytes,
+}
+
+impl Document {
+    fn new(media: &'static str, bytes: Vec<u8>) -> Document {
+        Document {
+            media,
+            etag: format!("\"{}\"", hash(&bytes)),
+            bytes: bytes.into(),
+        }
+    }
+
+    fn json(value: &Value) -> Document {
+        Document::new(body::JSON, serde_json::to_vec(value).unwrap_or_default())
+    }
+}
+
+/// Upper-case hexadecimal SHA-256.
+pub fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing into a string cannot fail.
+            let _ = write!(text, "{byte:02X}");
+            text
+        })
+}
+
+/// Documents by name, for one state of the registry.
+#[derive(Default)]
+pub struct Documents {
+    made: Mutex<HashMap<String, Document>>,
+}
+
+impl Documents {
+    /// Forgets all documents: the set of resources has changed.
+    pub fn clear(&self) {
+        self.made.lock().clear();
+    }
+
+    /// The document of a name, made off the async threads when it is not there.
+    async fn get(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<Document, Status> + Send + 'static,
+    ) -> Result<Document, Status> {
+        if let Some(found) = self.made.lock().get(name) {
+            return Ok(found.clone());
+        }
+        let made = tokio::task::spawn_blocking(make)
+            .await
+            .map_err(|e| Status::internal(e.to_string()))??;
+        self.made.lock().insert(name.to_string(), made.clone());
+        Ok(made)
+    }
+}
+
+/// Answers a document, or 304 to a client that has it.
+fn respond(document: &Document, headers: &HeaderMap) -> Response {
+    let known = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    let unchanged = known
+        .flat_map(|v| v.split(','))
+        .any(|tag| tag.trim() == document.etag);
+    let mut response = if unchanged {
+        let mut response = http::Response::new(body::full(Bytes::new()));
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else if document.bytes.len() > compress::THRESHOLD && compress::accepts_gzip(headers) {
+        compress::gzip(body::answer(
+            StatusCode::OK,
+            document.media,
+            document.bytes.clone(),
+        ))
+    } else {
+        body::answer(StatusCode::OK, document.media, document.bytes.clone())
+    };
+    if let Ok(etag) = HeaderValue::from_str(&document.etag) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    response
+}
+
+/// The paths of `/`.
+const PATHS: [&str; 10] = [
+    "/.well-known/openid-configuration",
+    "/api",
+    "/apis",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/readyz",
+    "/version",
+];
+
+/// Answers a request that is not about a resource.
+pub async fn route(
+    server: &Arc<ApiServer>,
+    head: &http::request::Parts,
+    path: &str,
+) -> Result<Response, Status> {
+    let headers = &head.headers;
+    let trimmed = path.trim_end_matches('/');
+    let parts: Vec<&str> = trimmed.trim_start_matches('/').split('/').collect();
+    let not_found = || Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return Ok(body::text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "405 method not allowed\n",
+        ));
+    }
+    match parts.as_slice() {
+        [""] => Ok(body::json(StatusCode::OK, &json!({"paths": PATHS}))),
+        ["healthz" | "livez" | "readyz", ..] => {
+            Ok(health::answer(server, trimmed, head.uri.query().unwrap_or("")).await)
+        }
+        ["version"] => Ok(body::json(StatusCode::OK, &version())),
+        ["metrics"] => {
+            let text = server.metrics.render(&server.caches);
+            Ok(body::answer(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                text,
+            ))
+        }
+        [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => {
+            crate::access::open_id(server, trimmed).map_or_else(not_found, Ok)
+        }
+        ["api"] | ["apis"] => {
+            let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+            let document = root(server, parts[0], &accept.collect::<Vec<_>>().join(",")).await?;
+            Ok(respond(&document, headers))
+        }
+        ["api", version] => versions(server, headers, "", version).await,
+        ["apis", group] => {
+            let registry = server.registry.load_full();
+            match plain::group(&registry, group) {
+                Some(value) => Ok(respond(&Document::json(&value), headers)),
+                None => not_found(),
+            }
+        }
+        ["apis", group, version] => versions(server, headers, group, version).await,
+        ["openapi", rest @ ..] => openapi::answer(server, headers, rest).await,
+        _ => not_found(),
+    }
+}
+
+async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Document, Status> {
+    let registry = server.registry.load_full();
+    let core = which == "api";
+    match aggregated::wanted(accept) {
+        Some(version) => {
+            let name = format!("{which} {version}");
+            let make = move || Ok(aggregated::document(&registry, core, version));
+            server.documents.get(&name, make).await
+        }
+        None => {
+            let make = move || {
+                Ok(Document::json(&if core {
+                    plain::api_versions()
+                } else {
+                    plain::groups(&registry)
+                }))
+            };
+            server.documents.get(which, make).await
+        }
+    }
+}
+
+async fn versions(
+    server: &Arc<ApiServer>,
+    headers: &HeaderMap,
+    group: &str,
+    version: &str,
+) -> Result<Response, Status> {
+    let registry = server.registry.load_full();
+    if !registry.has_version(group, version) {
+        return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+    }
+    let (group, version) = (group.to_string(), version.to_string());
+    let name = format!("resources {group}/{version}");
+    let make = move || Ok(Document::json(&plain::resources(&registry, &group, &version)));
+    let document = server.documents.get(&name, make).await?;
+    Ok(respond(&document, headers))
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1",
+        "minor": "35",
+        "emulationMajor": "1",
+        "emulationMinor": "35",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "34",
+        "gitVersion": GIT_VERSION,
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("linux/{}", arch()),
+    })
+}
+
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,96 @@
+//! `/openapi/v2` (JSON and protobuf) and `/openapi/v3` (an index, one document per group and version).
+
+use super::{Document, respond};
+use crate::registry::Registry;
+use crate::server::ApiServer;
+use crate::wire::{Response, body};
+use http::StatusCode;
+use http::header::{ACCEPT, HeaderMap};
+use kinds::status::Status;
+use std::sync::Arc;
+
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Answers a path below `/openapi`.
+pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str]) -> Result<Response, Status> {
+    let registry = server.registry.load_full();
+    let document = match path {
+        ["v2"] if wants_protobuf(headers) => {
+            let make = move || {
+                Ok(Document::new(
+                    V2_PROTOBUF,
+                    machinery::openapi::v2_protobuf(&v2(&registry)),
+                ))
+            };
+            server.documents.get("openapi v2 protobuf", make).await?
+        }
+        ["v2"] => {
+            server
+                .documents
+                .get("openapi v2", move || Ok(Document::json(&v2(&registry))))
+                .await?
+        }
+        ["v3"] => {
+            server
+                .documents
+                .get("openapi v3", move || Ok(Document::json(&index(&registry))))
+                .await?
+        }
+        ["v3", rest @ ..] => {
+            let Some((group, version)) = group_version(rest) else {
+                return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+            };
+            if !registry.has_version(group, version) {
+                return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+            }
+            let group_version = if group.is_empty() {
+                version.to_string()
+            } else {
+                format!("{group}/{version}")
+            };
+            let name = format!("openapi v3 {group_version}");
+            let make = move || Ok(Document::json(&v3(&registry, &group_version)));
+            server.documents.get(&name, make).await?
+        }
+        _ => return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+    };
+    Ok(respond(&document, headers))
+}
+
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let first = accept
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .next()
+        .unwrap_or("")
+        .to_string();
+    first.starts_with("application/com.github.proto-openapi.spec.v2") && first.contains("protobuf")
+}
+
+/// `api/v1` and `apis/GROUP/VERSION`.
+fn group_version<'a>(path: &[&'a str]) -> Option<(&'a str, &'a str)> {
+    match path {
+        ["api", version] => Some(("", version)),
+        ["apis", group, version] => Some((group, version)),
+        _ => None,
+    }
+}
+
+fn v2(registry: &Registry) -> serde_json::Value {
+    let mut document = machinery::openapi::v2(&registry.kinds());
+    crate::crd::openapi::add_to_v2(registry, &mut document);
+    document
+}
+
+fn index(registry: &Registry) -> serde_json::Value {
+    let mut document = machinery::openapi::v3_index(&registry.kinds());
+    crate::crd::openapi::add_to_index(registry, &mut document);
+    document
+}
+
+fn v3(registry: &Registry, group_version: &str) -> serde_json::Value {
+    let mut document = machinery::openapi::v3_group_version(&registry.kinds(), group_version);
+    crate::crd::openapi::add_to_v3(registry, group_version, &mut document);
+    document
+}

@@ -1,0 +1,144 @@
+//! Discovery as every client knows it: groups, their versions, the resources of a version.
+
+use crate::registry::{Registry, Served};
+use kinds::KindInfo;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// `/api`.
+pub fn api_versions() -> Value {
+    json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [],
+    })
+}
+
+/// Groups in order of the registry, each with its versions, the preferred one first.
+pub fn grouped(registry: &Registry) -> Vec<(String, Vec<String>)> {
+    let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+    for served in registry.all() {
+        let (group, version) = (served.kind.group, served.kind.version);
+        let at = match groups.iter().position(|(g, _)| g == group) {
+            Some(at) => at,
+            None => {
+                groups.push((group.to_string(), Vec::new()));
+                groups.len() - 1
+            }
+        };
+        if !groups[at].1.iter().any(|v| v == version) {
+            groups[at].1.push(version.to_string());
+        }
+    }
+    for (_, versions) in &mut groups {
+        versions.sort_by(|a, b| priority(b).cmp(&priority(a)).then_with(|| a.cmp(b)));
+    }
+    groups
+}
+
+/// Upstream's order of versions: stable before beta before alpha, then higher numbers first.
+pub fn priority(version: &str) -> (u8, u32, u32) {
+    let Some(rest) = version.strip_prefix('v') else {
+        return (0, 0, 0);
+    };
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let major = rest[..digits].parse().unwrap_or(0);
+    match &rest[digits..] {
+        "" if digits > 0 => (3, major, 0),
+        other => match (other.strip_prefix("beta"), other.strip_prefix("alpha")) {
+            (Some(n), _) => (2, major, n.parse().unwrap_or(0)),
+            (_, Some(n)) => (1, major, n.parse().unwrap_or(0)),
+            _ => (0, 0, 0),
+        },
+    }
+}
+
+fn group_value(group: &str, versions: &[String]) -> Value {
+    let entry = |v: &String| json!({"groupVersion": format!("{group}/{v}"), "version": v});
+    json!({
+        "name": group,
+        "versions": versions.iter().map(entry).collect::<Vec<_>>(),
+        "preferredVersion": versions.first().map(entry),
+    })
+}
+
+/// `/apis`.
+pub fn groups(registry: &Registry) -> Value {
+    let groups = grouped(registry);
+    let list: Vec<Value> = groups
+        .iter()
+        .filter(|(g, _)| !g.is_empty())
+        .map(|(g, v)| group_value(g, v))
+        .collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list})
+}
+
+/// `/apis/GROUP`.
+pub fn group(registry: &Registry, group: &str) -> Option<Value> {
+    let groups = grouped(registry);
+    let (name, versions) = groups.iter().find(|(g, _)| g == group && !g.is_empty())?;
+    let mut value = group_value(name, versions);
+    value["kind"] = json!("APIGroup");
+    value["apiVersion"] = json!("v1");
+    Some(value)
+}
+
+/// `/api/v1` and `/apis/GROUP/VERSION`.
+pub fn resources(registry: &Registry, group: &str, version: &str) -> Value {
+    let mut list = Vec::new();
+    let here = |s: &&Arc<Served>| s.kind.group == group && s.kind.version == version;
+    for served in registry.all().iter().filter(here) {
+        let kind = served.kind;
+        list.push(resource(kind));
+        list.extend(kind.subresources.iter().map(|sub| subresource(kind, sub)));
+    }
+    list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    let group_version = if group.is_empty() {
+        version.to_string()
+    } else {
+        format!("{group}/{version}")
+    };
+    json!({
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": group_version,
+        "resources": list,
+    })
+}
+
+fn resource(kind: &KindInfo) -> Value {
+    let mut value = json!({
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.namespaced,
+        "kind": kind.kind,
+        "verbs": kind.verbs,
+    });
+    if !kind.short_names.is_empty() {
+        value["shortNames"] = json!(kind.short_names);
+    }
+    if !kind.categories.is_empty() {
+        value["categories"] = json!(kind.categories);
+    }
+    if kind.verbs.contains(&"list") {
+        let name = format!("{}/{}/{}", kind.group, kind.version, kind.kind);
+        value["storageVersionHash"] = json!(super::hash(name.as_bytes())[..11].to_string() + "=");
+    }
+    value
+}
+
+fn subresource(kind: &KindInfo, sub: &kinds::Subresource) -> Value {
+    let mut value = json!({
+        "name": format!("{}/{}", kind.plural, sub.name),
+        "singularName": "",
+        "namespaced": kind.namespaced,
+        "kind": sub.kind,
+        "verbs": sub.verbs,
+    });
+    // Said only when the body belongs elsewhere, as Scale and Eviction do.
+    if (sub.group, sub.version) != (kind.group, kind.version) && !sub.version.is_empty() {
+        value["group"] = json!(sub.group);
+        value["version"] = json!(sub.version);
+    }
+    value
+}

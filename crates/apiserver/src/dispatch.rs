@@ -1,0 +1,310 @@
+//! The way of a request: id, bounds, authentication, authorization, and who answers it.
+//!
+//! Every refusal on this way is a Kubernetes Status. A panic in a handler costs its request a 500 and nothing else.
+
+use crate::authn::impersonate::impersonate;
+use crate::authorize::Decision;
+use crate::authz::forbidden;
+use crate::connection::Connection;
+use crate::request::Attributes;
+use crate::rest::{self, Ctx};
+use crate::server::ApiServer;
+use crate::user::User;
+use crate::wire::{Body, Response, body};
+use crate::{discovery, subresources};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use http::header::{HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use hyper::upgrade::OnUpgrade;
+use kinds::status::Status;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Longest path and query, in bytes.
+const MAX_URI: usize = 32 * 1024;
+/// A request that is no watch, stream or proxy ends after this time.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A request taken apart, on its way to a handler.
+pub struct Incoming {
+    /// Method, URI, headers.
+    pub head: http::request::Parts,
+    /// The body.
+    pub body: Body,
+    /// The raw connection behind an `Upgrade` request.
+    pub upgrade: Option<OnUpgrade>,
+}
+
+impl Incoming {
+    /// The query string, without `?`.
+    pub fn query(&self) -> &str {
+        self.head.uri.query().unwrap_or("")
+    }
+}
+
+impl ApiServer {
+    /// Answers one request.
+    pub fn handle(
+        self: &Arc<Self>,
+        request: http::Request<Body>,
+        connection: Arc<Connection>,
+    ) -> BoxFuture<'static, Response> {
+        let server = self.clone();
+        Box::pin(async move { server.answer(request, &connection).await })
+    }
+
+    async fn answer(self: &Arc<Self>, request: http::Request<Body>, connection: &Connection) -> Response {
+        let started = Instant::now();
+        let (mut head, body) = request.into_parts();
+        let upgrade = head.extensions.remove::<OnUpgrade>();
+        let id = request_id(&head);
+        let mut incoming = Incoming { head, body, upgrade };
+        if self.is_foreign(incoming.head.uri.path()) {
+            return self.foreign(incoming).await;
+        }
+        let attributes = Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
+        let mut answered = Answered::default();
+        let work = self.checked(&mut incoming, &attributes, connection, &mut answered);
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let outcome = match is_lasting(&attributes) {
+            true => work.await,
+            false => match tokio::time::timeout(DEADLINE, work).await {
+                Ok(outcome) => outcome,
+                Err(_) => Ok(Err(Status::timeout(
+                    "request did not complete within the allotted timeout",
+                    0,
+                ))),
+            },
+        };
+        let mut response = match outcome {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => body::refusal(&status),
+            Err(_) => {
+                tracing::error!(path = attributes.path, "the handler of a request panicked");
+                body::refusal(&Status::internal(
+                    "an error on the server has prevented the request from succeeding",
+                ))
+            }
+        };
+        if incoming.head.method == Method::HEAD {
+            *response.body_mut() = body::full(bytes::Bytes::new());
+        }
+        let headers = response.headers_mut();
+        headers.insert(HeaderName::from_static("audit-id"), id);
+        if !headers.contains_key(http::header::CACHE_CONTROL) {
+            headers.insert(
+                http::header::CACHE_CONTROL,
+                HeaderValue::from_static("no-cache, private"),
+            );
+        }
+        self.metrics
+            .record(&attributes, response.status().as_u16(), started.elapsed());
+        tracing::debug!(
+            verb = attributes.verb,
+            path = attributes.path,
+            user = answered.user,
+            code = response.status().as_u16(),
+            ms = started.elapsed().as_millis() as u64,
+            "request"
+        );
+        response
+    }
+
+    /// Authentication, bounds, authorization; then the handler.
+    async fn checked(
+        self: &Arc<Self>,
+        incoming: &mut Incoming,
+        attributes: &Attributes,
+        connection: &Connection,
+        answered: &mut Answered,
+    ) -> Result<Response, Status> {
+        if incoming
+            .head
+            .uri
+            .path_and_query()
+            .is_some_and(|p| p.as_str().len() > MAX_URI)
+        {
+            let mut status = Status::request_entity_too_large("the request URI is too long");
+            status.code = 414;
+            return Err(status);
+        }
+        let user = match &connection.local_user {
+            Some(user) => user.clone(),
+            None => {
+                self.access
+                    .authenticator
+                    .authenticate(&incoming.head, connection)
+                    .await?
+            }
+        };
+        crate::authn::hide_bearer_protocol(&mut incoming.head.headers);
+        let user = impersonate(user, &incoming.head.headers, &*self.access.authorizer).await?;
+        answered.user = user.name.clone();
+        self.authorized(&user, attributes).await?;
+        let body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
+        let taken = Incoming {
+            head: incoming.head.clone(),
+            body,
+            upgrade: incoming.upgrade.take(),
+        };
+        if attributes.is_resource {
+            return self.resource(taken, attributes, user).await;
+        }
+        let _ticket = match user.is_in(crate::user::GROUP_MASTERS) {
+            true => self.limits.free(),
+            false => self.limits.request(&user.name).await?,
+        };
+        discovery::route(self, &taken.head, &attributes.path).await
+    }
+
+    /// Refuses what the authorizer does not allow, worded as upstream.
+    pub async fn authorized(&self, user: &User, attributes: &Attributes) -> Result<(), Status> {
+        match self.access.authorizer.authorize(user, attributes).await {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(user, attributes, &reason)),
+        }
+    }
+
+    /// Answers a request on a resource.
+    async fn resource(
+        self: &Arc<Self>,
+        incoming: Incoming,
+        attributes: &Attributes,
+        user: User,
+    ) -> Result<Response, Status> {
+        let registry = self.registry.load_full();
+        let served = registry.find(&attributes.group, &attributes.version, &attributes.resource);
+        let Some(served) = served else {
+            return match crate::proxy::aggregated(self, attributes) {
+                true => Err(Status::service_unavailable("the aggregated API is not available")),
+                false => Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+            };
+        };
+        let ctx = Ctx {
+            server: self.clone(),
+            query: incoming.query().to_string(),
+            headers: incoming.head.headers.clone(),
+            attributes: attributes.clone(),
+            user,
+            served,
+        };
+        if ctx.served.kind.namespaced
+            && !attributes.name.is_empty()
+            && attributes.namespace.is_empty()
+            && !matches!(attributes.verb.as_str(), "list" | "watch")
+        {
+            return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        }
+        if !attributes.subresource.is_empty() {
+            let _ticket = match is_lasting(attributes) {
+                true => self.limits.free(),
+                false => self.place(&ctx).await?,
+            };
+            return subresources::dispatch(&ctx, incoming).await;
+        }
+        if crate::registry::is_virtual(ctx.served.kind) {
+            return crate::pod_metrics::answer(&ctx, incoming).await;
+        }
+        if subresources::is_review(ctx.served.kind) {
+            return subresources::review(&ctx, incoming.body).await;
+        }
+        if !ctx.served.has_verb(&attributes.verb) {
+            return Err(method_not_supported(&ctx));
+        }
+        if attributes.verb == "watch" {
+            let ticket = self.limits.watch(&ctx.user.name)?;
+            return rest::watch::watch(&ctx, ticket).await;
+        }
+        let _ticket = self.place(&ctx).await?;
+        match attributes.verb.as_str() {
+            "get" => rest::get::get(&ctx).await,
+            "list" => rest::list::list(&ctx).await,
+            "create" => {
+                if !attributes.name.is_empty() {
+                    return Err(method_not_supported(&ctx));
+                }
+                rest::create::create(&ctx, incoming.body).await
+            }
+            "update" => rest::update::update(&ctx, incoming.body, None).await,
+            "patch" => rest::patch::patch(&ctx, incoming.body, None).await,
+            "delete" => rest::delete::delete(&ctx, incoming.body).await,
+            "deletecollection" => rest::deletecollection::delete_collection(&ctx, incoming.body).await,
+            _ => Err(method_not_supported(&ctx)),
+        }
+    }
+
+    async fn place(&self, ctx: &Ctx) -> Result<crate::limits::Ticket, Status> {
+        self.limits.request(&ctx.user.name).await
+    }
+
+    /// Whether a path belongs to the routes beside Kubernetes'.
+    fn is_foreign(&self, path: &str) -> bool {
+        const OURS: [&str; 10] = [
+            "/api",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/readyz",
+            "/version",
+            "/metrics",
+            "/openapi",
+            "/openid",
+            "/.well-known",
+        ];
+        let own = OURS.iter().any(|p| {
+            path.strip_prefix(p)
+                .is_some_and(|r| r.is_empty() || r.starts_with('/'))
+        });
+        self.extra.is_some() && !own
+    }
+
+    async fn foreign(&self, incoming: Incoming) -> Response {
+        use tower::ServiceExt;
+        let Some(router) = self.extra.clone() else {
+            return body::text(StatusCode::NOT_FOUND, "404 page not found\n");
+        };
+        let mut head = incoming.head;
+        if let Some(upgrade) = incoming.upgrade {
+            head.extensions.insert(upgrade);
+        }
+        let request = http::Request::from_parts(head, axum::body::Body::new(incoming.body));
+        match router.oneshot(request).await {
+            Ok(response) => response.map(body::adopt),
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// What is known of a request once it is answered, for the log.
+#[derive(Default)]
+struct Answered {
+    user: String,
+}
+
+fn request_id(head: &http::request::Parts) -> HeaderValue {
+    let given = head.headers.get("audit-id").filter(|v| v.len() <= 64);
+    given.cloned().unwrap_or_else(|| {
+        // A UUID is always a header value.
+        HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("-"))
+    })
+}
+
+/// Requests that may last: watches, streams and what is passed on.
+fn is_lasting(attributes: &Attributes) -> bool {
+    attributes.verb == "watch"
+        || matches!(
+            attributes.subresource.as_str(),
+            "log" | "exec" | "attach" | "portforward" | "proxy"
+        )
+}
+
+/// The 405 of a resource.
+pub fn method_not_supported(ctx: &Ctx) -> Status {
+    Status::method_not_supported(
+        ctx.served.kind.plural,
+        ctx.served.kind.group,
+        &ctx.attributes.verb,
+    )
+}

@@ -1,0 +1,71 @@
+//! Requests that end elsewhere: logs and streams at the host agent, `proxy` at nodes, Pods and Services.
+//!
+//! The user's own credentials never leave this server; the agent sees its client certificate.
+
+mod agent;
+mod exchange;
+mod pods;
+mod target;
+
+pub use agent::{Agents, Lines};
+
+use crate::dispatch::Incoming;
+use crate::request::Attributes;
+use crate::rest::Ctx;
+use crate::server::ApiServer;
+use crate::wire::Response;
+use kinds::status::Status;
+
+/// Answers `log`, `exec`, `attach`, `portforward` and `proxy`.
+pub async fn subresource(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
+    match (ctx.served.kind.plural, ctx.attributes.subresource.as_str()) {
+        ("pods", "log") => pods::log(ctx, incoming).await,
+        ("pods", "exec" | "attach" | "portforward") => pods::stream(ctx, incoming).await,
+        ("nodes" | "pods" | "services", "proxy") => target::proxy(ctx, incoming).await,
+        _ => Err(crate::dispatch::method_not_supported(ctx)),
+    }
+}
+
+/// Whether an APIService claims the group and version of a request. None of them can be reached yet by this server,
+/// so such a request is answered with 503 instead of 404.
+pub fn aggregated(server: &ApiServer, attributes: &Attributes) -> bool {
+    use crate::view::{GroupResource, View};
+    let name = format!("{}.{}", attributes.version, attributes.group);
+    let resource = GroupResource::new("apiregistration.k8s.io", "apiservices");
+    let found = server.caches.get(&resource, None, &name);
+    found.is_some_and(|s| s.pointer("/spec/service").is_some_and(|s| !s.is_null()))
+}
+
+/// Time for a host agent to answer a question of the server's own.
+const ASK: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A JSON document of a host agent.
+pub async fn agent_json(server: &ApiServer, node: &str, path: &str) -> Result<serde_json::Value, Status> {
+    let ask = async {
+        let bytes = agent_lines(server, node, path).await?.all().await?;
+        serde_json::from_slice(&bytes).map_err(|e| Status::internal(e.to_string()))
+    };
+    tokio::time::timeout(ASK, ask)
+        .await
+        .map_err(|_| Status::timeout("the host agent did not answer", 0))?
+}
+
+/// A streaming answer of a host agent, line by line.
+pub async fn agent_lines(server: &ApiServer, node: &str, path: &str) -> Result<Lines, Status> {
+    let (stream, host) = server.agents.dial(&*server.caches, node).await?;
+    let outgoing = exchange::Outgoing {
+        method: http::Method::GET,
+        path: path.to_string(),
+        headers: http::HeaderMap::new(),
+        body: crate::wire::body::full(bytes::Bytes::new()),
+        upgrade: None,
+    };
+    let response = exchange::exchange(stream, &host, outgoing).await?;
+    if !response.status().is_success() {
+        return Err(Status::internal(format!(
+            "the host agent answered {}",
+            response.status()
+        )));
+    }
+    Ok(Lines::new(response.into_body()))
+}

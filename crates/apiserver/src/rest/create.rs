@@ -1,0 +1,290 @@
+//! POST: a new object. Also the way by which PUT and apply make objects that are not there yet.
+//!
+//! Order, as upstream: decode, check against the URL, default, mutating admission, strategy and metadata, validation,
+//! validating admission, allocation, store.
+
+use super::{Ctx, meta, now, render, set_meta, unset_meta};
+use crate::admit::Operation;
+use crate::registry::convert;
+use crate::wire::input::{self, Input};
+use crate::wire::options::{FieldValidation, WriteOptions};
+use crate::wire::{Body, Response, body};
+use http::StatusCode;
+use kinds::status::Status;
+use rand::RngExt;
+use serde_json::Value;
+
+/// Letters of generated names: upstream's, without vowels and look-alikes.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// Longest name base that leaves room for the five letters.
+const MAX_BASE: usize = 58;
+/// Attempts to find a free generated name.
+const NAME_ATTEMPTS: usize = 8;
+
+/// How an object came to be written.
+pub struct Made {
+    /// The stored bytes with their revision, in the storage version.
+    pub bytes: bytes::Bytes,
+    /// Warnings for the client.
+    pub warnings: Vec<String>,
+}
+
+/// Answers a POST to a collection.
+pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
+    let options = WriteOptions::parse(&ctx.query)?;
+    let wanted = ctx.wanted(true)?;
+    let bytes = input::read(body).await?;
+    let input = input::decode(&ctx.headers, &bytes)?;
+    let (object, warnings) = check_input(ctx, input, options.validation)?;
+    let mut made = store_new(ctx, object, &options, "CreateOptions", None).await?;
+    made.warnings.splice(0..0, warnings);
+    let mut response = render::object(ctx, StatusCode::CREATED, made.bytes, wanted, "")?;
+    body::warn(&mut response, &made.warnings);
+    Ok(response)
+}
+
+/// Checks a decoded body against URL and schema. Answers the object in its served version, and warnings.
+pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+    let Input {
+        mut value,
+        duplicates,
+    } = input;
+    let served = &ctx.served;
+    if !value.is_object() {
+        return Err(Status::bad_request(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct \
+             {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+            type_name(&value)
+        )));
+    }
+    let text = |f: &str| value.get(f).and_then(Value::as_str).unwrap_or("").to_string();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    // A body without kind or version takes those of the URL.
+    if api_version.is_empty() {
+        value["apiVersion"] = served.api_version().into();
+    } else if api_version != served.api_version() {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({})",
+            served.api_version()
+        )));
+    }
+    if kind.is_empty() {
+        value["kind"] = served.kind.kind.into();
+    } else if kind != served.kind.kind {
+        return Err(Status::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {}: no kind \"{kind}\" is registered for the requested version",
+            served.kind.version, served.kind.kind
+        )));
+    }
+    let warnings = match &served.custom {
+        Some(custom) => custom.decode_check(&mut value, &duplicates, mode)?,
+        None => machinery::decode_check(served.kind, &mut value, &duplicates, strictness(mode))?,
+    };
+    check_namespace(ctx, &mut value)?;
+    Ok((value, warnings))
+}
+
+/// The mode in machinery's words.
+pub fn strictness(mode: FieldValidation) -> machinery::FieldValidation {
+    match mode {
+        FieldValidation::Ignore => machinery::FieldValidation::Ignore,
+        FieldValidation::Warn => machinery::FieldValidation::Warn,
+        FieldValidation::Strict => machinery::FieldValidation::Strict,
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        _ => "null",
+    }
+}
+
+fn check_namespace(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
+    let given = meta(value, "namespace").to_string();
+    if !ctx.served.kind.namespaced {
+        if !given.is_empty() {
+            unset_meta(value, "namespace");
+        }
+        return Ok(());
+    }
+    if ctx.namespace().is_empty() {
+        return Err(Status::bad_request(
+            "an empty namespace may not be set during creation",
+        ));
+    }
+    if given.is_empty() {
+        set_meta(value, "namespace", ctx.namespace());
+    } else if given != ctx.namespace() {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(())
+}
+
+/// Takes an object in its served version through admission and validation into the store.
+///
+/// `applied_by` is set by apply, which has written the managed fields already.
+pub async fn store_new(
+    ctx: &Ctx,
+    object: Value,
+    options: &WriteOptions,
+    options_kind: &str,
+    applied_by: Option<&str>,
+) -> Result<Made, Status> {
+    let generated = meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match attempt_new(ctx, object.clone(), options, options_kind, applied_by).await {
+            // A generated name that is taken: take another.
+            Err(status) if generated && status.is_already_exists() && attempt < NAME_ATTEMPTS => {}
+            other => return other,
+        }
+    }
+}
+
+async fn attempt_new(
+    ctx: &Ctx,
+    mut object: Value,
+    options: &WriteOptions,
+    options_kind: &str,
+    applied_by: Option<&str>,
+) -> Result<Made, Status> {
+    let served = &ctx.served;
+    if !meta(&object, "resourceVersion").is_empty() && applied_by.is_none() {
+        return Err(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    default(ctx, &mut object);
+    give_name(&mut object);
+    let options_value = options.to_value(options_kind);
+    let mut warnings = ctx
+        .admit(
+            Operation::Create,
+            &mut object,
+            None,
+            &options_value,
+            options.dry_run,
+        )
+        .await?;
+    match &served.custom {
+        Some(custom) => custom.prepare_create(&mut object),
+        None => machinery::prepare_create(served.kind, &mut object),
+    }
+    for field in [
+        "resourceVersion",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ] {
+        unset_meta(&mut object, field);
+    }
+    set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
+    set_meta(&mut object, "creationTimestamp", now());
+    let reservation = ctx.server.alloc.on_create(served, &mut object, options.dry_run)?;
+    if applied_by.is_none() {
+        let manager = ctx.field_manager(&options.field_manager);
+        machinery::apply::update_managers(served.kind, None, &mut object, &manager, "Update", None, &now());
+    }
+    let errors = match &served.custom {
+        Some(custom) => custom.validate_create(&object),
+        None => machinery::validate_create(served.kind, &object),
+    };
+    if !errors.is_empty() {
+        let name = meta(&object, "name");
+        let shown = if name.is_empty() {
+            meta(&object, "generateName")
+        } else {
+            name
+        };
+        return Err(Status::invalid(
+            served.kind.kind,
+            served.kind.group,
+            shown,
+            errors,
+        ));
+    }
+    let dry_run = options.dry_run;
+    let passed = ctx
+        .validate(
+            Operation::Create,
+            &mut object,
+            None,
+            &options_value,
+            dry_run,
+            &mut warnings,
+        )
+        .await?;
+    let outcome = store(ctx, &object, dry_run).await;
+    let stored = outcome.is_ok();
+    ctx.settle(
+        passed,
+        Operation::Create,
+        &mut object,
+        None,
+        &options_value,
+        dry_run,
+        stored,
+    )
+    .await;
+    let bytes = outcome?;
+    reservation.keep();
+    Ok(Made { bytes, warnings })
+}
+
+/// Writes the object, or says what writing it would have answered.
+async fn store(ctx: &Ctx, object: &Value, dry_run: bool) -> Result<bytes::Bytes, Status> {
+    let served = &ctx.served;
+    let stored = to_stored(ctx, object.clone())?;
+    if !dry_run {
+        return Ok(ctx.server.insert(served, &stored).await?.bytes);
+    }
+    let namespace = if served.kind.namespaced {
+        meta(object, "namespace")
+    } else {
+        ""
+    };
+    if served.cache.get(namespace, meta(object, "name")).is_some() {
+        return Err(Status::already_exists(
+            served.kind.plural,
+            served.kind.group,
+            meta(object, "name"),
+        ));
+    }
+    Ok(crate::cache::object::encode(&stored))
+}
+
+/// Fills in defaults of the served version.
+pub fn default(ctx: &Ctx, object: &mut Value) {
+    match &ctx.served.custom {
+        Some(custom) => custom.default(object),
+        None => machinery::default(ctx.served.kind, object),
+    }
+}
+
+/// Converts an object of the served version into the storage version.
+pub fn to_stored(ctx: &Ctx, object: Value) -> Result<Value, Status> {
+    if ctx.served.is_stored_version() {
+        return Ok(object);
+    }
+    convert::convert(object, ctx.served.kind, ctx.served.stored)
+}
+
+fn give_name(object: &mut Value) {
+    let base = meta(object, "generateName");
+    if !meta(object, "name").is_empty() || base.is_empty() {
+        return;
+    }
+    let base: String = base.chars().take(MAX_BASE).collect();
+    let mut rng = rand::rng();
+    let suffix: String = (0..5)
+        .map(|_| ALPHABET[rng.random_range(0..ALPHABET.len())] as char)
+        .collect();
+    set_meta(object, "name", format!("{base}{suffix}"));
+}

@@ -1,0 +1,285 @@
+//! DELETE: at once, after a grace period, or when the last finalizer is gone.
+
+use super::update::{conflict, is_finished};
+use super::write::Refused;
+use super::{Ctx, finalizers, meta, render, set_meta, timestamp};
+use crate::admit::Operation;
+use crate::cache::object;
+use crate::wire::input;
+use crate::wire::options::{DeleteOptions, Propagation};
+use crate::wire::{Body, Response};
+use bytes::Bytes;
+use http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use kinds::status::Status;
+use serde_json::{Value, json};
+
+/// Attempts of a deletion that keeps losing races.
+const ATTEMPTS: usize = 30;
+/// Grace of a Pod that names none, in seconds.
+const DEFAULT_GRACE: i64 = 30;
+/// Finalizer of dependents-first deletion.
+const FOREGROUND: &str = "foregroundDeletion";
+/// Finalizer of deletion that leaves dependents alone.
+const ORPHAN: &str = "orphan";
+
+/// What a deletion came to.
+pub enum Deleted {
+    /// The object is gone; its last state.
+    Gone(Bytes),
+    /// It goes later; its present state.
+    Pending(Bytes),
+}
+
+/// Reads DeleteOptions of a request.
+pub async fn options(ctx: &Ctx, body: Body) -> Result<DeleteOptions, Status> {
+    let bytes = input::read(body).await?;
+    let given = if bytes.is_empty() {
+        None
+    } else {
+        Some(input::decode(&ctx.headers, &bytes)?.value)
+    };
+    if let Some(value) = &given {
+        let kind = value
+            .get("kind")
+            .and_then(Value::as_str)
+            .unwrap_or("DeleteOptions");
+        if kind != "DeleteOptions" {
+            return Err(Status::bad_request(format!(
+                "decoded object cannot be converted to DeleteOptions: it is a {kind}"
+            )));
+        }
+    }
+    DeleteOptions::parse(&ctx.query, given.as_ref())
+}
+
+/// Answers a DELETE of one object.
+pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
+    let wanted = ctx.wanted(true)?;
+    let options = options(ctx, body).await?;
+    ctx.server.fresh().await?;
+    match remove(ctx, ctx.namespace(), ctx.name(), &options).await? {
+        Deleted::Gone(bytes) if !ctx.served.traits.returns_deleted => {
+            let value = render::decode(&ctx.served, &bytes)?;
+            let status = render::success(ctx.served.kind, ctx.name(), meta(&value, "uid"));
+            let plain = crate::wire::negotiate::Wanted {
+                shape: crate::wire::negotiate::Shape::Object,
+                ..wanted
+            };
+            render::value_answer(ctx, StatusCode::OK, &status, plain)
+        }
+        Deleted::Gone(bytes) | Deleted::Pending(bytes) => {
+            render::object(ctx, StatusCode::OK, bytes, wanted, "")
+        }
+    }
+}
+
+/// Deletes one object of the resource of the request.
+pub async fn remove(
+    ctx: &Ctx,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+) -> Result<Deleted, Status> {
+    let gone = || Status::not_found(ctx.served.kind.plural, ctx.served.kind.group, name);
+    let found = ctx.served.cache.get(namespace, name).ok_or_else(gone)?;
+    let mut present = (found.bytes().clone(), found.revision());
+    let mut admitted = false;
+    for _ in 0..ATTEMPTS {
+        let (bytes, revision) = present;
+        let old = render::decode(&ctx.served, &bytes)?;
+        preconditions(ctx, name, options, &old, revision)?;
+        if !admitted {
+            admit(ctx, &old, options).await?;
+            admitted = true;
+        }
+        match step(ctx, namespace, name, options, &old, &bytes, revision).await {
+            Ok(deleted) => return Ok(deleted),
+            Err(Refused::Status(status)) => return Err(status),
+            Err(Refused::Raced(None)) => return Err(gone()),
+            Err(Refused::Raced(Some(r))) => {
+                present = (object::with_revision(&r.value, r.revision.0), r.revision.0);
+            }
+        }
+    }
+    Err(conflict(ctx, super::update::MODIFIED))
+}
+
+async fn admit(ctx: &Ctx, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+    let mut none = Value::Null;
+    let value = options.to_value();
+    ctx.admit(Operation::Delete, &mut none, Some(old), &value, options.dry_run)
+        .await?;
+    let mut warnings = Vec::new();
+    let passed = ctx
+        .validate(
+            Operation::Delete,
+            &mut none,
+            Some(old),
+            &value,
+            options.dry_run,
+            &mut warnings,
+        )
+        .await?;
+    ctx.settle(
+        passed,
+        Operation::Delete,
+        &mut none,
+        Some(old),
+        &value,
+        options.dry_run,
+        true,
+    )
+    .await;
+    Ok(())
+}
+
+fn preconditions(
+    ctx: &Ctx,
+    name: &str,
+    options: &DeleteOptions,
+    old: &Value,
+    revision: u64,
+) -> Result<(), Status> {
+    let kind = ctx.served.kind;
+    if let Some(uid) = &options.uid
+        && uid != meta(old, "uid")
+    {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta(old, "uid")
+        );
+        return Err(Status::conflict(kind.plural, kind.group, name, &why));
+    }
+    if let Some(wanted) = &options.resource_version
+        && *wanted != revision.to_string()
+    {
+        let why = format!(
+            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {revision}"
+        );
+        return Err(Status::conflict(kind.plural, kind.group, name, &why));
+    }
+    Ok(())
+}
+
+/// One attempt on one state of the object.
+async fn step(
+    ctx: &Ctx,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+    old: &Value,
+    bytes: &Bytes,
+    revision: u64,
+) -> Result<Deleted, Refused> {
+    let kind = ctx.served.kind;
+    let mut new = old.clone();
+    set_finalizers(ctx, &mut new, options);
+    let is_pod = kind.group.is_empty() && kind.kind == "Pod";
+    let is_namespace = kind.group.is_empty() && kind.kind == "Namespace";
+    let grace = if is_pod { pod_grace(old, options) } else { 0 };
+    let terminating = !meta(old, "deletionTimestamp").is_empty();
+    if terminating {
+        let had = old
+            .pointer("/metadata/deletionGracePeriodSeconds")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
+        if is_pod && grace < had {
+            // Only ever sooner. The clock started with the first request.
+            mark(&mut new, old, had, grace);
+        } else if is_namespace {
+            let why = "The system is ensuring all content is removed from this namespace.  Upon completion, this \
+                       namespace will automatically be purged by the system.";
+            return Err(Status::conflict(kind.plural, kind.group, name, why).into());
+        }
+    } else {
+        mark(&mut new, old, 0, grace);
+        if is_namespace {
+            new["status"]["phase"] = json!("Terminating");
+        }
+    }
+    if is_finished(&new) {
+        if options.dry_run {
+            return Ok(Deleted::Gone(bytes.clone()));
+        }
+        ctx.server.remove(&ctx.served, namespace, name, revision).await?;
+        return Ok(Deleted::Gone(bytes.clone()));
+    }
+    if new == *old || options.dry_run {
+        return Ok(Deleted::Pending(bytes.clone()));
+    }
+    let stored = super::create::to_stored(ctx, new)?;
+    let stored = ctx.server.replace(&ctx.served, &stored, revision).await?;
+    Ok(Deleted::Pending(stored.bytes))
+}
+
+/// Sets deletion time and grace; `had` seconds of grace were given before (0: none).
+fn mark(new: &mut Value, old: &Value, had: i64, grace: i64) {
+    let begun = meta(old, "deletionTimestamp").parse::<Timestamp>().ok();
+    let start = match begun {
+        Some(end) => end.checked_sub(SignedDuration::from_secs(had)).unwrap_or(end),
+        None => Timestamp::now(),
+    };
+    let end = start
+        .checked_add(SignedDuration::from_secs(grace))
+        .unwrap_or(start);
+    set_meta(new, "deletionTimestamp", timestamp(end));
+    set_meta(new, "deletionGracePeriodSeconds", grace);
+    if let Some(generation) = old.pointer("/metadata/generation").and_then(Value::as_i64)
+        && generation > 0
+        && begun.is_none()
+    {
+        set_meta(new, "generation", generation + 1);
+    }
+}
+
+/// The grace of a Pod: the request's, else its own, and none when nothing of it runs.
+fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
+    let own = pod
+        .pointer("/spec/terminationGracePeriodSeconds")
+        .and_then(Value::as_i64);
+    let grace = options.grace_period.or(own).unwrap_or(DEFAULT_GRACE);
+    let unbound = pod
+        .pointer("/spec/nodeName")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .is_empty();
+    let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or("");
+    if unbound || matches!(phase, "Succeeded" | "Failed") {
+        return 0;
+    }
+    // A negative grace is nonsense that upstream reads as "as soon as possible".
+    if grace < 0 { 1 } else { grace }
+}
+
+/// The garbage collector's finalizers, as the propagation policy wants them.
+fn set_finalizers(ctx: &Ctx, new: &mut Value, options: &DeleteOptions) {
+    let mut list = finalizers(new);
+    let (orphan, foreground) = match options.propagation {
+        Some(Propagation::Orphan) => (true, false),
+        Some(Propagation::Foreground) => (false, true),
+        Some(Propagation::Background) => (false, false),
+        None => {
+            let (o, f) = (
+                list.iter().any(|x| x == ORPHAN),
+                list.iter().any(|x| x == FOREGROUND),
+            );
+            (o || (!f && ctx.served.traits.orphans_by_default), f)
+        }
+    };
+    list.retain(|f| f != ORPHAN && f != FOREGROUND);
+    if orphan {
+        list.push(ORPHAN.into());
+    }
+    if foreground {
+        list.push(FOREGROUND.into());
+    }
+    if list == finalizers(new) {
+        return;
+    }
+    if list.is_empty() {
+        super::unset_meta(new, "finalizers");
+    } else {
+        set_meta(new, "finalizers", json!(list));
+    }
+}

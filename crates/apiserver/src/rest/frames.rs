@@ -1,0 +1,124 @@
+//! Watch events as bytes, in the encoding and shape the client chose.
+
+use super::render;
+use crate::cache::{ChangeKind, Object};
+use crate::registry::Served;
+use crate::wire::negotiate::{Encoding, Shape, Wanted};
+use bytes::{BufMut, Bytes, BytesMut};
+use kinds::status::Status;
+use machinery::tables::IncludeObject;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Writes the frames of one watch.
+pub struct Frames {
+    served: Arc<Served>,
+    wanted: Wanted,
+    include: IncludeObject,
+    /// Columns are sent with the first Table only.
+    columns_sent: bool,
+    /// Stored bytes are what the client gets.
+    raw: bool,
+}
+
+impl Frames {
+    /// Frames for a resource.
+    pub fn new(served: Arc<Served>, wanted: Wanted, include: &str) -> Result<Frames, Status> {
+        let raw = served.is_stored_version()
+            && wanted.shape == Shape::Object
+            && wanted.encoding != Encoding::Protobuf;
+        Ok(Frames {
+            include: render::include_object(include)?,
+            served,
+            wanted,
+            columns_sent: false,
+            raw,
+        })
+    }
+
+    /// Writes one event.
+    pub fn event(&mut self, out: &mut BytesMut, kind: ChangeKind, object: &Object) {
+        if self.raw {
+            json_frame(out, kind.as_str(), object.bytes());
+            return;
+        }
+        match render::decode(&self.served, object.bytes()) {
+            Ok(value) => {
+                let shaped = self.shape(value);
+                self.value(out, kind.as_str(), &shaped);
+            }
+            Err(status) => out.put_slice(&self.error(&status)),
+        }
+    }
+
+    /// Writes a bookmark: "you have seen everything up to this revision".
+    pub fn bookmark(&mut self, out: &mut BytesMut, revision: u64, end_of_initial: bool) {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if end_of_initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = json!({
+            "kind": self.served.kind.kind,
+            "apiVersion": self.served.api_version(),
+            "metadata": metadata,
+        });
+        let shaped = self.shape(object);
+        self.value(out, "BOOKMARK", &shaped);
+    }
+
+    /// The frame that ends a watch with an error.
+    pub fn error(&self, status: &Status) -> Bytes {
+        let mut out = BytesMut::new();
+        self.value(&mut out, "ERROR", &status.to_json());
+        out.freeze()
+    }
+
+    fn shape(&mut self, value: Value) -> Value {
+        match self.wanted.shape {
+            Shape::Object => value,
+            Shape::Partial(version) => render::partial(&value, version),
+            Shape::Table(version) => {
+                let mut table = match &self.served.custom {
+                    Some(custom) => custom.table(std::slice::from_ref(&value), self.include),
+                    None => machinery::tables::table(
+                        self.served.kind,
+                        std::iter::once(&value),
+                        jiff::Timestamp::now(),
+                        self.include,
+                    ),
+                };
+                table["apiVersion"] = json!(format!("meta.k8s.io/{version}"));
+                if let Some(revision) = value.pointer("/metadata/resourceVersion") {
+                    table["metadata"]["resourceVersion"] = revision.clone();
+                }
+                if std::mem::replace(&mut self.columns_sent, true) {
+                    table["columnDefinitions"] = Value::Null;
+                }
+                table
+            }
+        }
+    }
+
+    fn value(&self, out: &mut BytesMut, event: &str, object: &Value) {
+        match self.wanted.encoding {
+            Encoding::Protobuf => match machinery::protobuf::encode_watch_frame(event, object) {
+                Ok(frame) => out.put_slice(&frame),
+                Err(error) => tracing::error!(%error, "a watch event has no protobuf form and was left out"),
+            },
+            // A stream has no YAML form; JSON is YAML.
+            Encoding::Json | Encoding::Yaml => {
+                let bytes = serde_json::to_vec(object).unwrap_or_default();
+                json_frame(out, event, &bytes);
+            }
+        }
+    }
+}
+
+fn json_frame(out: &mut BytesMut, event: &str, object: &[u8]) {
+    out.reserve(object.len() + 40);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(event.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(object);
+    out.put_slice(b"}\n");
+}

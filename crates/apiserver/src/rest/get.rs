@@ -1,0 +1,36 @@
+//! GET of one object.
+
+use super::{Ctx, render};
+use crate::wire::Response;
+use crate::wire::options::ListOptions;
+use http::StatusCode;
+use kinds::status::Status;
+
+/// Answers the object.
+pub async fn get(ctx: &Ctx) -> Result<Response, Status> {
+    let options = ListOptions::parse(&ctx.query)?;
+    let wanted = ctx.wanted(true)?;
+    match options.revision()? {
+        // `0` takes what is there; a revision waits for it; without one the latest write is waited for.
+        Some(0) => {}
+        Some(revision) => ctx
+            .server
+            .caches
+            .wait_for(revision)
+            .await
+            .map_err(|at| super::write::too_large_version(revision, at))?,
+        None => drop(ctx.server.fresh().await?),
+    }
+    let object = ctx
+        .served
+        .cache
+        .get(ctx.namespace(), ctx.name())
+        .ok_or_else(|| ctx.not_found())?;
+    render::object(
+        ctx,
+        StatusCode::OK,
+        object.bytes().clone(),
+        wanted,
+        &options.include_object,
+    )
+}

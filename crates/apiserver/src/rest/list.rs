@@ -1,0 +1,312 @@
+//! LIST: which state, which page, and the bytes of the answer, made while they are sent.
+
+use super::render;
+use super::{Ctx, write};
+use crate::cache::Object;
+use crate::cache::resource::{ListQuery, Listing};
+use crate::registry::select;
+use crate::wire::negotiate::{Encoding, Shape, Wanted};
+use crate::wire::options::ListOptions;
+use crate::wire::{Response, body, compress};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderValue};
+use kinds::status::Status;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Bytes of a list that are put together at a time.
+const CHUNK: usize = 128 * 1024;
+
+const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list result. You can \
+    start a new list without the continue parameter, or use the continue token in this response to retrieve the \
+    remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were \
+    created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
+/// Answers a list.
+pub async fn list(ctx: &Ctx) -> Result<Response, Status> {
+    let options = ListOptions::parse(&ctx.query)?;
+    options.validate(false)?;
+    let wanted = ctx.wanted(true)?;
+    let (listing, revision) = read(ctx, &options).await?;
+    let token = listing.more_after.as_ref().map(|key| {
+        Token {
+            rv: revision as i64,
+            start: key.clone(),
+        }
+        .encode()
+    });
+    let head = Head {
+        revision,
+        token,
+        remaining: listing.remaining,
+    };
+    if ctx.served.is_stored_version() && wanted.encoding == Encoding::Json && !wanted.pretty {
+        match wanted.shape {
+            Shape::Object => return Ok(streamed(ctx, listing.objects, &head)),
+            Shape::Partial(_) | Shape::Table(_) => {}
+        }
+    }
+    // Decoding thousands of objects is work that must not hold up other requests of this thread.
+    let served = ctx.served.clone();
+    let made = tokio::task::spawn_blocking(move || build(&served, &listing.objects, &head, wanted, &options));
+    let (media, bytes) = made.await.map_err(|e| Status::internal(e.to_string()))??;
+    let length = bytes.len();
+    Ok(render::sized(
+        ctx,
+        body::answer(http::StatusCode::OK, media, bytes),
+        length,
+    ))
+}
+
+/// Reads the page that the options ask for, and the revision it is the state of.
+pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), Status> {
+    let filter = select::filter(ctx, options)?;
+    let asked = options.revision()?;
+    let mut query = ListQuery {
+        filter,
+        limit: options.limit,
+        ..ListQuery::default()
+    };
+    let caches = &ctx.server.caches;
+    let revision;
+    if !options.continue_token.is_empty() {
+        if asked.is_some_and(|rv| rv != 0) {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        let token = Token::decode(&options.continue_token)?;
+        if !query.filter.namespace.is_empty()
+            && !token.start.starts_with(&format!("{}/", query.filter.namespace))
+        {
+            return Err(invalid_token(&format!(
+                "continue key is not valid: invalid start key {:?}",
+                token.start
+            )));
+        }
+        query.after = Some(token.start.clone());
+        if token.rv >= 0 {
+            let at = token.rv as u64;
+            caches
+                .wait_for(at)
+                .await
+                .map_err(|now| write::too_large_version(at, now))?;
+            query.at = Some(at);
+            revision = at;
+        } else {
+            revision = ctx.server.fresh().await?;
+        }
+    } else {
+        let exact = options.version_match == "Exact"
+            || (options.version_match.is_empty() && options.limit > 0 && asked.is_some_and(|rv| rv > 0));
+        match asked {
+            None => revision = ctx.server.fresh().await?,
+            Some(rv) => {
+                caches
+                    .wait_for(rv)
+                    .await
+                    .map_err(|now| write::too_large_version(rv, now))?;
+                if exact {
+                    query.at = Some(rv);
+                    revision = rv;
+                } else {
+                    revision = caches.revision();
+                }
+            }
+        }
+    }
+    if query.at.is_none() && query.limit > 0 {
+        // The next page must show the same state, so fix it now.
+        query.at = Some(revision);
+    }
+    match ctx.served.cache.list(&query) {
+        Ok(listing) => Ok((listing, revision)),
+        Err(_) if query.after.is_some() => Err(continue_too_old(&query)),
+        Err(_) if asked.is_none() || asked == Some(0) => {
+            // The state moved on under us; the current one is as good.
+            query.at = None;
+            let listing = ctx.served.cache.list(&query).unwrap_or_default();
+            Ok((listing, caches.revision()))
+        }
+        Err(_) => Err(Status::expired(
+            "The resourceVersion for the provided list is too old.",
+        )),
+    }
+}
+
+fn continue_too_old(query: &ListQuery) -> Status {
+    let start = query.after.clone().unwrap_or_default();
+    let mut status = Status::expired(CONTINUE_TOO_OLD);
+    status.set_continue(Token { rv: -1, start }.encode());
+    status
+}
+
+fn invalid_token(why: &str) -> Status {
+    Status::bad_request(format!("invalid continue token: {why}"))
+}
+
+/// A continue token: the state the list began with and the last key shown. Opaque to clients.
+struct Token {
+    rv: i64,
+    start: String,
+}
+
+impl Token {
+    fn encode(&self) -> String {
+        let json = json!({"v": "meta.k8s.io/v1", "rv": self.rv, "start": format!("{}\u{0}", self.start)});
+        URL_SAFE_NO_PAD.encode(json.to_string())
+    }
+
+    fn decode(text: &str) -> Result<Token, Status> {
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text.trim_end_matches('='))
+            .map_err(|e| invalid_token(&format!("continue key is not valid: {e}")))?;
+        let json: Value = serde_json::from_slice(&bytes)
+            .map_err(|e| invalid_token(&format!("continue key is not valid: {e}")))?;
+        let start = json["start"]
+            .as_str()
+            .map(|s| s.trim_end_matches('\0').to_string());
+        match (json["rv"].as_i64(), start) {
+            (Some(rv), Some(start)) if rv != 0 && !start.is_empty() => Ok(Token { rv, start }),
+            _ => Err(invalid_token(
+                "continue key is not valid: encoded start key empty or version 0",
+            )),
+        }
+    }
+}
+
+/// The list's own metadata.
+struct Head {
+    revision: u64,
+    token: Option<String>,
+    remaining: Option<usize>,
+}
+
+impl Head {
+    fn metadata(&self) -> Value {
+        let mut metadata = json!({"resourceVersion": self.revision.to_string()});
+        if let Some(token) = &self.token {
+            metadata["continue"] = json!(token);
+            if let Some(left) = self.remaining {
+                metadata["remainingItemCount"] = json!(left);
+            }
+        }
+        metadata
+    }
+}
+
+/// The common answer: stored bytes one after the other. Memory holds one chunk, not the list.
+fn streamed(ctx: &Ctx, objects: Vec<Arc<Object>>, head: &Head) -> Response {
+    let kind = ctx.served.kind;
+    let start = format!(
+        r#"{{"kind":"{}","apiVersion":"{}","metadata":{},"items":["#,
+        kind.list_kind,
+        ctx.served.api_version(),
+        head.metadata()
+    );
+    // Items of built-in lists carry no kind of their own; custom resources do, as upstream.
+    let whole = ctx.served.custom.is_some();
+    let total: usize = start.len() + 2 + objects.iter().map(|o| o.bytes().len() + 1).sum::<usize>();
+    let mut items = ItemBytes {
+        start: Some(start),
+        objects: objects.into_iter(),
+        whole,
+        first: true,
+        done: false,
+    };
+    let mut response = if total <= CHUNK {
+        let bytes = items.next_chunk(usize::MAX).unwrap_or_default();
+        body::answer(http::StatusCode::OK, body::JSON, bytes)
+    } else {
+        let chunks = futures::stream::iter(std::iter::from_fn(move || items.next_chunk(CHUNK).map(Ok)));
+        let mut response = http::Response::new(body::stream(chunks));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(body::JSON));
+        response
+    };
+    if total > compress::THRESHOLD && compress::accepts_gzip(&ctx.headers) {
+        response = compress::gzip(response);
+    }
+    response
+}
+
+struct ItemBytes {
+    start: Option<String>,
+    objects: std::vec::IntoIter<Arc<Object>>,
+    whole: bool,
+    first: bool,
+    done: bool,
+}
+
+impl ItemBytes {
+    fn next_chunk(&mut self, size: usize) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        let left: usize = self
+            .objects
+            .as_slice()
+            .iter()
+            .take(64)
+            .map(|o| o.bytes().len() + 2)
+            .sum();
+        let mut out = BytesMut::with_capacity(left.min(size).max(1024) + 4096);
+        if let Some(start) = self.start.take() {
+            out.put_slice(start.as_bytes());
+        }
+        while out.len() < size {
+            let Some(object) = self.objects.next() else {
+                out.put_slice(b"]}");
+                self.done = true;
+                break;
+            };
+            if !std::mem::take(&mut self.first) {
+                out.put_u8(b',');
+            }
+            if self.whole {
+                out.put_slice(object.bytes());
+            } else {
+                out.put_u8(b'{');
+                out.put_slice(object.item_tail());
+            }
+        }
+        Some(out.freeze())
+    }
+}
+
+/// Every other shape and encoding.
+fn build(
+    served: &crate::registry::Served,
+    objects: &[Arc<Object>],
+    head: &Head,
+    wanted: Wanted,
+    options: &ListOptions,
+) -> Result<(&'static str, Vec<u8>), Status> {
+    let values: Vec<Value> = objects
+        .iter()
+        .map(|o| render::decode(served, o.bytes()))
+        .collect::<Result<_, _>>()?;
+    let list = match wanted.shape {
+        Shape::Table(version) => {
+            let mut table = render::table(served, &values, version, &options.include_object)?;
+            table["metadata"] = head.metadata();
+            table
+        }
+        Shape::Partial(version) => json!({
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": format!("meta.k8s.io/{version}"),
+            "metadata": head.metadata(),
+            "items": values.iter().map(|v| render::partial(v, version)).collect::<Vec<_>>(),
+        }),
+        Shape::Object => json!({
+            "kind": served.kind.list_kind,
+            "apiVersion": served.api_version(),
+            "metadata": head.metadata(),
+            "items": values,
+        }),
+    };
+    render::encode(&list, wanted)
+}

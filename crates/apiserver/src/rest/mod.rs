@@ -1,0 +1,213 @@
+//! The verbs. One file per verb, all on the same [`Ctx`]; how a write reaches the store is in [`write`].
+
+pub mod create;
+pub mod delete;
+pub mod deletecollection;
+pub mod frames;
+pub mod get;
+pub mod list;
+pub mod patch;
+pub mod render;
+pub mod transform;
+pub mod update;
+pub mod watch;
+pub mod write;
+
+use crate::admit::{AdmissionRequest, Operation};
+use crate::registry::Served;
+use crate::request::Attributes;
+use crate::server::ApiServer;
+use crate::user::User;
+use crate::wire::negotiate::{self, Offer, Wanted};
+use http::header::HeaderMap;
+use kinds::status::Status;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Everything about one resource request that its handler needs, but the body.
+pub struct Ctx {
+    /// The server.
+    pub server: Arc<ApiServer>,
+    /// Who asks.
+    pub user: User,
+    /// What is asked.
+    pub attributes: Attributes,
+    /// The query string.
+    pub query: String,
+    /// Request headers.
+    pub headers: HeaderMap,
+    /// The resource.
+    pub served: Arc<Served>,
+}
+
+impl Ctx {
+    /// Namespace of the request, empty for cluster-scoped resources.
+    pub fn namespace(&self) -> &str {
+        if self.served.kind.namespaced {
+            &self.attributes.namespace
+        } else {
+            ""
+        }
+    }
+
+    /// Name of the request.
+    pub fn name(&self) -> &str {
+        &self.attributes.name
+    }
+
+    /// Negotiates the answer's form; built-in kinds also come as protobuf.
+    pub fn wanted(&self, shapes: bool) -> Result<Wanted, Status> {
+        let protobuf = self.served.custom.is_none();
+        negotiate::negotiate(&self.headers, &self.query, Offer { shapes, protobuf })
+    }
+
+    /// The 404 for the object of the request.
+    pub fn not_found(&self) -> Status {
+        Status::not_found(self.served.kind.plural, self.served.kind.group, self.name())
+    }
+
+    /// The manager of fields this request writes: the parameter, or the program's name from `User-Agent`.
+    pub fn field_manager(&self, given: &str) -> String {
+        if !given.is_empty() {
+            return given.to_string();
+        }
+        let agent = self
+            .headers
+            .get(http::header::USER_AGENT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
+        let program = agent.split('/').next().unwrap_or("");
+        program.chars().take(128).collect()
+    }
+
+    /// Runs the mutating steps of admission on an object.
+    pub async fn admit(
+        &self,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+        options: &Value,
+        dry_run: bool,
+    ) -> Result<Vec<String>, Status> {
+        let mut warnings = Vec::new();
+        let mut request = AdmissionRequest {
+            user: &self.user,
+            attributes: &self.attributes,
+            operation,
+            kind: self.served.kind,
+            object,
+            old,
+            dry_run,
+            options,
+        };
+        for plugin in self.server.admission() {
+            warnings.extend(plugin.admit(&mut request, &*self.server.caches).await?);
+        }
+        Ok(warnings)
+    }
+
+    /// Runs the validating steps of admission. Answers how many steps have seen the object: they are to be told how
+    /// the write went, by [`Ctx::settle`].
+    pub async fn validate(
+        &self,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+        options: &Value,
+        dry_run: bool,
+        warnings: &mut Vec<String>,
+    ) -> Result<usize, Status> {
+        let mut passed = 0;
+        let request = AdmissionRequest {
+            user: &self.user,
+            attributes: &self.attributes,
+            operation,
+            kind: self.served.kind,
+            object,
+            old,
+            dry_run,
+            options,
+        };
+        for plugin in self.server.admission() {
+            passed += 1;
+            match plugin.validate(&request, &*self.server.caches).await {
+                Ok(more) => warnings.extend(more),
+                Err(status) => {
+                    for plugin in self.server.admission().iter().take(passed) {
+                        plugin.settle(&request, false).await;
+                    }
+                    return Err(status);
+                }
+            }
+        }
+        Ok(passed)
+    }
+
+    /// Tells the first `passed` steps whether the write they let through happened.
+    #[allow(clippy::too_many_arguments)]
+    pub async fn settle(
+        &self,
+        passed: usize,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+        options: &Value,
+        dry_run: bool,
+        stored: bool,
+    ) {
+        let request = AdmissionRequest {
+            user: &self.user,
+            attributes: &self.attributes,
+            operation,
+            kind: self.served.kind,
+            object,
+            old,
+            dry_run,
+            options,
+        };
+        for plugin in self.server.admission().iter().take(passed) {
+            plugin.settle(&request, stored && !dry_run).await;
+        }
+    }
+}
+
+/// A string field of an object's metadata, empty when absent.
+pub fn meta<'a>(object: &'a Value, field: &str) -> &'a str {
+    object
+        .get("metadata")
+        .and_then(|m| m.get(field))
+        .and_then(Value::as_str)
+        .unwrap_or("")
+}
+
+/// Sets a field of an object's metadata.
+pub fn set_meta(object: &mut Value, field: &str, value: impl Into<Value>) {
+    if !object["metadata"].is_object() {
+        object["metadata"] = Value::Object(serde_json::Map::new());
+    }
+    object["metadata"][field] = value.into();
+}
+
+/// Removes a field of an object's metadata.
+pub fn unset_meta(object: &mut Value, field: &str) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.shift_remove(field);
+    }
+}
+
+/// The finalizers of an object.
+pub fn finalizers(object: &Value) -> Vec<String> {
+    let list = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    list.map(|l| l.iter().filter_map(|f| f.as_str().map(String::from)).collect())
+        .unwrap_or_default()
+}
+
+/// Now, to the second, as objects spell times.
+pub fn now() -> String {
+    timestamp(jiff::Timestamp::now())
+}
+
+/// A time to the second, as objects spell it.
+pub fn timestamp(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,140 @@
+//! Objects as answers: as stored, in another version, as a Table, as metadata only; JSON, YAML or protobuf.
+
+use super::Ctx;
+use crate::registry::{Served, convert};
+use crate::wire::negotiate::{Encoding, Shape, Wanted};
+use crate::wire::{Response, body, compress};
+use bytes::Bytes;
+use http::StatusCode;
+use kinds::status::Status;
+use machinery::tables::IncludeObject;
+use serde_json::{Value, json};
+
+/// Answers one object given in its storage version.
+pub fn object(
+    ctx: &Ctx,
+    code: StatusCode,
+    stored: Bytes,
+    wanted: Wanted,
+    include: &str,
+) -> Result<Response, Status> {
+    if ctx.served.is_stored_version()
+        && wanted.shape == Shape::Object
+        && wanted.encoding == Encoding::Json
+        && !wanted.pretty
+    {
+        return Ok(sized(
+            ctx,
+            body::answer(code, body::JSON, stored.clone()),
+            stored.len(),
+        ));
+    }
+    let value = decode(&ctx.served, &stored)?;
+    let shaped = match wanted.shape {
+        Shape::Object => value,
+        Shape::Table(version) => table(&ctx.served, std::slice::from_ref(&value), version, include)?,
+        Shape::Partial(version) => partial(&value, version),
+    };
+    value_answer(ctx, code, &shaped, wanted)
+}
+
+/// Answers a value that is no stored object: Status, Scale, review.
+pub fn value_answer(ctx: &Ctx, code: StatusCode, value: &Value, wanted: Wanted) -> Result<Response, Status> {
+    let (media, bytes) = encode(value, wanted)?;
+    let length = bytes.len();
+    Ok(sized(ctx, body::answer(code, media, bytes), length))
+}
+
+/// Compresses what is large.
+pub fn sized(ctx: &Ctx, response: Response, length: usize) -> Response {
+    if length > compress::THRESHOLD && compress::accepts_gzip(&ctx.headers) {
+        return compress::gzip(response);
+    }
+    response
+}
+
+/// Encodes a value.
+pub fn encode(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), Status> {
+    let bytes = match wanted.encoding {
+        Encoding::Json if wanted.pretty => serde_json::to_vec_pretty(value),
+        Encoding::Json => serde_json::to_vec(value),
+        Encoding::Yaml => {
+            let text = serde_saphyr::to_string(value).map_err(|e| Status::internal(e.to_string()))?;
+            Ok(text.into_bytes())
+        }
+        Encoding::Protobuf => {
+            let bytes =
+                machinery::protobuf::encode(value).map_err(|e| Status::not_acceptable(e.to_string()))?;
+            return Ok((wanted.encoding.media_type(), bytes));
+        }
+    };
+    Ok((
+        wanted.encoding.media_type(),
+        bytes.map_err(|e| Status::internal(e.to_string()))?,
+    ))
+}
+
+/// Decodes stored bytes into the served version.
+pub fn decode(served: &Served, stored: &[u8]) -> Result<Value, Status> {
+    let value: Value = serde_json::from_slice(stored).map_err(|e| Status::internal(e.to_string()))?;
+    to_served(served, value)
+}
+
+/// Converts a stored value into the served version.
+pub fn to_served(served: &Served, value: Value) -> Result<Value, Status> {
+    if served.is_stored_version() {
+        return Ok(value);
+    }
+    convert::convert(value, served.stored, served.kind)
+}
+
+/// A Table of objects.
+pub fn table(served: &Served, objects: &[Value], version: &str, include: &str) -> Result<Value, Status> {
+    let include = include_object(include)?;
+    let mut table = match &served.custom {
+        Some(custom) => custom.table(objects, include),
+        None => machinery::tables::table(served.kind, objects.iter(), jiff::Timestamp::now(), include),
+    };
+    if version != "v1" {
+        table["apiVersion"] = json!(format!("meta.k8s.io/{version}"));
+    }
+    if let [only] = objects
+        && let Some(revision) = only.pointer("/metadata/resourceVersion")
+    {
+        table["metadata"]["resourceVersion"] = revision.clone();
+    }
+    Ok(table)
+}
+
+/// Reads `includeObject`.
+pub fn include_object(text: &str) -> Result<IncludeObject, Status> {
+    match text {
+        "" | "Metadata" => Ok(IncludeObject::Metadata),
+        "None" => Ok(IncludeObject::None),
+        "Object" => Ok(IncludeObject::Object),
+        other => Err(Status::bad_request(format!(
+            "unrecognized includeObject value: {other:?}"
+        ))),
+    }
+}
+
+/// Metadata only.
+pub fn partial(value: &Value, version: &str) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": format!("meta.k8s.io/{version}"),
+        "metadata": value.get("metadata").cloned().unwrap_or_else(|| json!({})),
+    })
+}
+
+/// The Status that answers an immediate deletion and other requests without an object.
+pub fn success(kind: &kinds::KindInfo, name: &str, uid: &str) -> Value {
+    let mut details = json!({"name": name, "kind": kind.plural});
+    if !kind.group.is_empty() {
+        details["group"] = json!(kind.group);
+    }
+    if !uid.is_empty() {
+        details["uid"] = json!(uid);
+    }
+    json!({"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","details":details})
+}

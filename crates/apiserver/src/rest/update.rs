@@ -1,0 +1,326 @@
+//! PUT, and the common way of every change to a stored object: read, transform, admit, validate, write if unchanged.
+
+use super::create::{self, store_new, to_stored};
+use super::transform::{Transform, name_mismatch};
+use super::write::Refused;
+use super::{Ctx, finalizers, meta, now, render, set_meta, unset_meta};
+use crate::admit::Operation;
+use crate::cache::object;
+use crate::wire::input;
+use crate::wire::options::WriteOptions;
+use crate::wire::{Body, Response, body};
+use bytes::Bytes;
+use http::StatusCode;
+use kinds::status::Status;
+use serde_json::{Value, json};
+
+/// Attempts of a change that keeps losing races, unless it named a revision.
+const ATTEMPTS: usize = 30;
+
+/// What upstream says to the loser of a race.
+pub const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+/// The outcome of a change.
+pub struct Changed {
+    /// Bytes in the storage version.
+    pub bytes: Bytes,
+    /// Whether the object is new.
+    pub created: bool,
+    /// Warnings for the client.
+    pub warnings: Vec<String>,
+}
+
+/// Answers a PUT to an object or to its subresource `sub`.
+pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response, Status> {
+    let options = WriteOptions::parse(&ctx.query)?;
+    let wanted = ctx.wanted(true)?;
+    let bytes = input::read(body).await?;
+    let input = input::decode(&ctx.headers, &bytes)?;
+    let (mut object, warnings) = create::check_input(ctx, input, options.validation)?;
+    match meta(&object, "name") {
+        "" if ctx.served.traits.create_on_update => set_meta(&mut object, "name", ctx.name()),
+        name if name == ctx.name() => {}
+        name => return Err(name_mismatch(name, ctx.name())),
+    }
+    create::default(ctx, &mut object);
+    let mut changed = change(ctx, &Transform::Replace(object), sub, &options, "UpdateOptions").await?;
+    changed.warnings.splice(0..0, warnings);
+    respond(ctx, changed, wanted)
+}
+
+/// Turns an outcome into an answer.
+pub fn respond(
+    ctx: &Ctx,
+    changed: Changed,
+    wanted: crate::wire::negotiate::Wanted,
+) -> Result<Response, Status> {
+    let code = if changed.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let mut response = render::object(ctx, code, changed.bytes, wanted, "")?;
+    body::warn(&mut response, &changed.warnings);
+    Ok(response)
+}
+
+/// Changes a stored object.
+pub async fn change(
+    ctx: &Ctx,
+    transform: &Transform,
+    sub: Option<&str>,
+    options: &WriteOptions,
+    options_kind: &str,
+) -> Result<Changed, Status> {
+    ctx.server.fresh().await?;
+    let mut present = ctx
+        .served
+        .cache
+        .get(ctx.namespace(), ctx.name())
+        .map(|o| (o.bytes().clone(), o.revision()));
+    for _ in 0..ATTEMPTS {
+        let Some((bytes, revision)) = present.take() else {
+            if !transform.creates(ctx, sub) {
+                return Err(ctx.not_found());
+            }
+            return create_instead(ctx, transform, options, options_kind).await;
+        };
+        match attempt(ctx, transform, sub, options, options_kind, &bytes, revision).await {
+            Ok(changed) => return Ok(changed),
+            Err(Refused::Status(status)) => return Err(status),
+            Err(Refused::Raced(record)) => {
+                present = record.map(|r| (object::with_revision(&r.value, r.revision.0), r.revision.0));
+            }
+        }
+    }
+    Err(conflict(ctx, MODIFIED))
+}
+
+/// The 409 of this object.
+pub fn conflict(ctx: &Ctx, why: &str) -> Status {
+    Status::conflict(ctx.served.kind.plural, ctx.served.kind.group, ctx.name(), why)
+}
+
+async fn create_instead(
+    ctx: &Ctx,
+    transform: &Transform,
+    options: &WriteOptions,
+    options_kind: &str,
+) -> Result<Changed, Status> {
+    let mut object = transform.new_object(ctx)?;
+    if !meta(&object, "uid").is_empty() {
+        let why = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: ",
+            meta(&object, "uid")
+        );
+        return Err(conflict(ctx, &why));
+    }
+    if !transform.is_apply() && !meta(&object, "resourceVersion").is_empty() {
+        return Err(ctx.not_found());
+    }
+    unset_meta(&mut object, "resourceVersion");
+    if meta(&object, "name").is_empty() {
+        set_meta(&mut object, "name", ctx.name());
+    }
+    let applied_by = transform.is_apply().then_some(options.field_manager.as_str());
+    let made = store_new(ctx, object, options, options_kind, applied_by).await?;
+    Ok(Changed {
+        bytes: made.bytes,
+        created: true,
+        warnings: made.warnings,
+    })
+}
+
+async fn attempt(
+    ctx: &Ctx,
+    transform: &Transform,
+    sub: Option<&str>,
+    options: &WriteOptions,
+    options_kind: &str,
+    present: &Bytes,
+    revision: u64,
+) -> Result<Changed, Refused> {
+    let served = &ctx.served;
+    let old = render::decode(served, present)?;
+    let (mut new, mut warnings) = transform.apply(ctx, &old, sub, options.validation)?;
+    let named = check_version(ctx, transform, &new, &old, revision)?;
+    restore_metadata(&mut new, &old);
+    let options_value = options.to_value(options_kind);
+    warnings.extend(
+        ctx.admit(
+            Operation::Update,
+            &mut new,
+            Some(&old),
+            &options_value,
+            options.dry_run,
+        )
+        .await?,
+    );
+    match &served.custom {
+        Some(custom) => custom.prepare_update(&mut new, &old, sub),
+        None => machinery::prepare_update(served.kind, &mut new, &old, sub),
+    }
+    restore_metadata(&mut new, &old);
+    let reservation = ctx
+        .server
+        .alloc
+        .on_update(served, &mut new, &old, options.dry_run)?;
+    if !transform.is_apply() {
+        let manager = ctx.field_manager(&options.field_manager);
+        machinery::apply::update_managers(served.kind, Some(&old), &mut new, &manager, "Update", sub, &now());
+    }
+    let errors = match &served.custom {
+        Some(custom) => custom.validate_update(&new, &old, sub),
+        None => machinery::validate_update(served.kind, &new, &old, sub),
+    };
+    if !errors.is_empty() {
+        return Err(Status::invalid(served.kind.kind, served.kind.group, ctx.name(), errors).into());
+    }
+    let dry_run = options.dry_run;
+    let passed = ctx
+        .validate(
+            Operation::Update,
+            &mut new,
+            Some(&old),
+            &options_value,
+            dry_run,
+            &mut warnings,
+        )
+        .await?;
+    let outcome = store(ctx, &new, dry_run, present, revision).await;
+    let stored = outcome.is_ok();
+    ctx.settle(
+        passed,
+        Operation::Update,
+        &mut new,
+        Some(&old),
+        &options_value,
+        dry_run,
+        stored,
+    )
+    .await;
+    match outcome {
+        Ok(bytes) => {
+            reservation.keep();
+            Ok(Changed {
+                bytes,
+                created: false,
+                warnings,
+            })
+        }
+        // Who named a revision has lost; who did not goes on from what won.
+        Err(Refused::Raced(_)) if named => Err(conflict(ctx, MODIFIED).into()),
+        Err(refused) => Err(refused),
+    }
+}
+
+/// Writes the new state over the present one, or removes the object when nothing holds it back any more.
+async fn store(
+    ctx: &Ctx,
+    new: &Value,
+    dry_run: bool,
+    present: &Bytes,
+    revision: u64,
+) -> Result<Bytes, Refused> {
+    let stored = to_stored(ctx, new.clone())?;
+    let shown = || object::with_revision(&object::encode(&stored), revision);
+    if dry_run {
+        return Ok(shown());
+    }
+    if is_finished(new) {
+        let at = ctx
+            .server
+            .remove(&ctx.served, ctx.namespace(), ctx.name(), revision)
+            .await?;
+        return Ok(object::with_revision(&object::encode(&stored), at));
+    }
+    if shown() == *present {
+        return Ok(present.clone());
+    }
+    Ok(ctx.server.replace(&ctx.served, &stored, revision).await?.bytes)
+}
+
+/// Checks resourceVersion and uid of the new state as preconditions; answers whether a revision was named.
+fn check_version(
+    ctx: &Ctx,
+    transform: &Transform,
+    new: &Value,
+    old: &Value,
+    revision: u64,
+) -> Result<bool, Status> {
+    let uid = meta(new, "uid");
+    if !uid.is_empty() && uid != meta(old, "uid") {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta(old, "uid")
+        );
+        return Err(conflict(ctx, &why));
+    }
+    let wanted = meta(new, "resourceVersion");
+    match transform {
+        Transform::Edit(_) => return Ok(false),
+        Transform::Replace(_) => {
+            if wanted.is_empty() || wanted == "0" {
+                if ctx.served.traits.version_required {
+                    let at = kinds::field::Path::new("metadata").child("resourceVersion");
+                    let error =
+                        kinds::field::FieldError::invalid(&at, json!(0), "must be specified for an update");
+                    let kind = ctx.served.kind;
+                    return Err(Status::invalid(kind.kind, kind.group, ctx.name(), vec![error]));
+                }
+                return Ok(false);
+            }
+        }
+        // A patch starts from the present state, so an unchanged revision says nothing.
+        _ => {
+            if wanted.is_empty() || wanted == revision.to_string() {
+                return Ok(false);
+            }
+        }
+    }
+    if wanted != revision.to_string() {
+        return Err(conflict(ctx, MODIFIED));
+    }
+    Ok(true)
+}
+
+/// What no client may change by an update.
+fn restore_metadata(new: &mut Value, old: &Value) {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
+        match old.pointer(&format!("/metadata/{field}")) {
+            Some(value) => set_meta(new, field, value.clone()),
+            None => unset_meta(new, field),
+        }
+    }
+    for field in ["name", "namespace"] {
+        if meta(new, field).is_empty() && !meta(old, field).is_empty() {
+            set_meta(new, field, meta(old, field));
+        }
+    }
+}
+
+/// Whether nothing holds a deleted object back any more.
+pub fn is_finished(object: &Value) -> bool {
+    if meta(object, "deletionTimestamp").is_empty() || !finalizers(object).is_empty() {
+        return false;
+    }
+    let kind = object.get("kind").and_then(Value::as_str);
+    let core = object.get("apiVersion").and_then(Value::as_str) == Some("v1");
+    if core && kind == Some("Namespace") {
+        return object
+            .pointer("/spec/finalizers")
+            .and_then(Value::as_array)
+            .is_none_or(Vec::is_empty);
+    }
+    // A Pod in its grace period waits for its host agent.
+    let grace = object
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64);
+    grace.unwrap_or(0) == 0
+}

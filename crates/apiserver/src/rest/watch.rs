@@ -1,0 +1,190 @@
+//! WATCH: where it begins, and the stream of frames until somebody ends it.
+//!
+//! States of a stream: *initial* (synthetic ADDED events, for watches that begin with the state), *backlog* (what
+//! happened since the revision asked for), *live*. It ends at its timeout, when the client goes, when the server
+//! stops, or when the watcher was too slow; the client then goes on from the last revision it saw.
+
+use super::frames::Frames;
+use super::{Ctx, write};
+use crate::cache::watcher::Told;
+use crate::cache::{ChangeKind, Object, Subscription};
+use crate::limits::WatchTicket;
+use crate::registry::select;
+use crate::wire::negotiate::Wanted;
+use crate::wire::options::ListOptions;
+use crate::wire::{Response, body};
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use kinds::status::Status;
+use rand::RngExt;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Frames are put together up to this size before they are sent, in bytes.
+const CHUNK: usize = 64 * 1024;
+/// Time between bookmarks.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+/// Without `timeoutSeconds` a watch lasts between this and twice this, in seconds, so that clients spread out.
+const MIN_TIMEOUT: u64 = 1800;
+
+/// Answers a watch.
+pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
+    let mut options = ListOptions::parse(&ctx.query)?;
+    options.validate(true)?;
+    if !ctx.name().is_empty() && options.field_selector.is_empty() {
+        // The legacy form `/watch/…/NAME`.
+        options.field_selector = format!("metadata.name={}", ctx.name());
+    }
+    let wanted = ctx.wanted(true)?;
+    let filter = select::filter(ctx, &options)?;
+    let asked = options.revision()?;
+    let caches = ctx.server.caches.clone();
+    let from_state = match options.send_initial_events {
+        Some(wanted) => wanted,
+        None => matches!(asked, None | Some(0)),
+    };
+    match asked {
+        None => drop(ctx.server.fresh().await?),
+        Some(0) => {}
+        Some(rv) => caches
+            .wait_for(rv)
+            .await
+            .map_err(|now| write::too_large_version(rv, now))?,
+    }
+    let frames = Frames::new(ctx.served.clone(), wanted, &options.include_object)?;
+    let cache = &ctx.served.cache;
+    let mut initial = VecDeque::new();
+    let (subscription, mark_end) = if from_state {
+        let (objects, subscription) = cache.watch_from_now(filter, || caches.revision());
+        initial = objects.into();
+        (
+            subscription,
+            options.send_initial_events == Some(true) && options.bookmarks,
+        )
+    } else {
+        let since = asked.filter(|rv| *rv != 0).unwrap_or_else(|| caches.revision());
+        match cache.watch(filter, since) {
+            Ok(subscription) => (subscription, false),
+            Err(old) => {
+                let gone = Status::expired(format!("too old resource version: {since} ({})", old.oldest));
+                return Ok(answer(wanted, futures::stream::iter([Ok(frames.error(&gone))])));
+            }
+        }
+    };
+    let seconds = options.timeout_seconds.filter(|s| *s > 0).unwrap_or_else(|| {
+        let spread = rand::rng().random_range(0..MIN_TIMEOUT);
+        MIN_TIMEOUT + spread
+    });
+    let now = Instant::now();
+    let stream = Stream {
+        sent: subscription.since,
+        initial,
+        mark_end,
+        subscription,
+        frames,
+        applied: caches.subscribe(),
+        deadline: now + Duration::from_secs(seconds),
+        next_bookmark: options.bookmarks.then_some(now + BOOKMARKS),
+        stop: ctx.server.stop.clone(),
+        _ticket: ticket,
+    };
+    let chunks = futures::stream::unfold(stream, |mut s| async move {
+        let chunk = s.next_chunk().await?;
+        Some((Ok(chunk), s))
+    });
+    Ok(answer(wanted, chunks))
+}
+
+fn answer(
+    wanted: Wanted,
+    chunks: impl futures::Stream<Item = Result<Bytes, crate::wire::BoxError>> + Send + 'static,
+) -> Response {
+    let mut response = http::Response::new(body::stream(chunks));
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(wanted.encoding.watch_media_type()),
+    );
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+struct Stream {
+    initial: VecDeque<Arc<Object>>,
+    /// A bookmark tells the end of the initial events.
+    mark_end: bool,
+    subscription: Subscription,
+    frames: Frames,
+    applied: tokio::sync::watch::Receiver<u64>,
+    /// The last revision the client knows.
+    sent: u64,
+    deadline: Instant,
+    next_bookmark: Option<Instant>,
+    stop: tokio_util::sync::CancellationToken,
+    _ticket: WatchTicket,
+}
+
+impl Stream {
+    async fn next_chunk(&mut self) -> Option<Bytes> {
+        let mut out = BytesMut::new();
+        while out.len() < CHUNK
+            && let Some(object) = self.initial.pop_front()
+        {
+            self.frames.event(&mut out, ChangeKind::Added, &object);
+        }
+        if self.initial.is_empty() && std::mem::take(&mut self.mark_end) {
+            self.frames.bookmark(&mut out, self.sent, true);
+        }
+        while out.len() < CHUNK
+            && let Some(told) = self.subscription.backlog.pop_front()
+        {
+            self.put(&mut out, told);
+        }
+        if out.is_empty() {
+            self.wait(&mut out).await?;
+        }
+        // What came meanwhile goes out in the same chunk.
+        while out.len() < CHUNK
+            && self.subscription.backlog.is_empty()
+            && self.initial.is_empty()
+            && let Ok(told) = self.subscription.live.try_recv()
+        {
+            self.put(&mut out, told);
+        }
+        Some(out.freeze())
+    }
+
+    /// Waits for one live event or a reason to send a bookmark; `None` ends the watch.
+    async fn wait(&mut self, out: &mut BytesMut) -> Option<()> {
+        loop {
+            // Read before the queue is found empty: all events up to here are in the queue already.
+            let applied = *self.applied.borrow();
+            let bookmark_at = self.next_bookmark.unwrap_or(self.deadline);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                told = self.subscription.live.recv() => {
+                    self.put(out, told?);
+                    return Some(());
+                }
+                () = tokio::time::sleep_until(self.deadline) => return None,
+                () = tokio::time::sleep_until(bookmark_at) => {
+                    self.next_bookmark = Some(Instant::now() + BOOKMARKS);
+                    // `applied` may be old by now, which a bookmark is allowed to be.
+                    if applied > self.sent && self.subscription.live.is_empty() {
+                        self.sent = applied;
+                        self.frames.bookmark(out, applied, false);
+                        return Some(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, out: &mut BytesMut, (kind, object): Told) {
+        self.sent = self.sent.max(object.revision());
+        self.frames.event(out, kind, &object);
+    }
+}

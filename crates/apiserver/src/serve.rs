@@ -1,0 +1,151 @@
+//! The listener: TCP, TLS with optional client certificates, HTTP/1.1 and HTTP/2, all bounded in time and number.
+
+use crate::connection::Connection;
+use crate::server::ApiServer;
+use crate::wire::body;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections at a time.
+const CONNECTIONS: usize = 16_384;
+/// A TLS handshake, and the head of a request, must arrive within this time.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+/// Streams of one HTTP/2 connection at a time (upstream's number).
+const STREAMS: u32 = 250;
+/// Bytes of request headers at most.
+const HEADER_BYTES: u32 = 64 * 1024;
+/// Flow control windows, in bytes: large enough that a list is not throttled by round trips.
+const WINDOW: u32 = 1 << 20;
+/// Time that connections get to finish when the server stops.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl ApiServer {
+    /// Serves a listener over TLS until `stop`; requests in flight get a few seconds to finish.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        stop: CancellationToken,
+    ) {
+        let mut tls = (*tls).clone();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        self.accept(listener, Some(TlsAcceptor::from(Arc::new(tls))), stop)
+            .await;
+    }
+
+    /// Serves a listener without TLS: for tests and for loopback behind a proxy of one's own.
+    pub async fn serve_plain(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        self.accept(listener, None, stop).await;
+    }
+
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        stop: CancellationToken,
+    ) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let tasks = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, usually: give others time to close theirs.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                tracing::warn!(%peer, "too many connections; one was refused");
+                continue;
+            };
+            let _ = stream.set_nodelay(true);
+            let (server, tls, stop) = (self.clone(), tls.clone(), stop.clone());
+            tasks.spawn(async move {
+                let _place = place;
+                let Some(tls) = tls else {
+                    return server.connection(stream, peer, Vec::new(), stop).await;
+                };
+                match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                        let chain = chain.iter().map(|c| c.as_ref().to_vec()).collect();
+                        server.connection(stream, peer, chain, stop).await;
+                    }
+                    Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                    Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                }
+            });
+        }
+        tasks.close();
+        let _ = tokio::time::timeout(GRACE, tasks.wait()).await;
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: SocketAddr,
+        client_certificates: Vec<Vec<u8>>,
+        stop: CancellationToken,
+    ) {
+        let connection = Arc::new(Connection {
+            peer: Some(peer),
+            client_certificates,
+            local_user: None,
+        });
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HANDSHAKE)
+            .max_buf_size(HEADER_BYTES as usize * 2)
+            .keep_alive(true);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEADER_BYTES)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW * 4)
+            .max_send_buf_size(WINDOW as usize)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+            let (server, connection) = (self.clone(), connection.clone());
+            async move { Ok::<_, Infallible>(server.handle(request.map(body::adopt), connection).await) }
+        });
+        let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(serving);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                outcome = serving.as_mut() => {
+                    if let Err(error) = outcome {
+                        tracing::debug!(%peer, error = %error, "connection ended");
+                    }
+                    return;
+                }
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}

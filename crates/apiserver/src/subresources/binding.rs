@@ -1,0 +1,158 @@
+//! `pods/binding`: the scheduler gives a Pod its node. Happens once; who comes second is told who was first.
+
+use crate::admit::Operation;
+use crate::rest::{self, Ctx, meta, now};
+use crate::view::GroupResource;
+use crate::wire::options::WriteOptions;
+use crate::wire::{Body, Response, input};
+use http::StatusCode;
+use kinds::field::{FieldError, Path};
+use kinds::status::Status;
+use serde_json::{Value, json};
+
+/// Answers a POST of a Binding.
+pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
+    let options = WriteOptions::parse(&ctx.query)?;
+    let bytes = input::read(request).await?;
+    let mut binding = input::decode(&ctx.headers, &bytes)?.value;
+    let name = match ctx.name() {
+        "" => meta(&binding, "name").to_string(),
+        name => name.to_string(),
+    };
+    let target = binding
+        .pointer("/target/name")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_string();
+    let target_kind = binding
+        .pointer("/target/kind")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_string();
+    let at = Path::new("target");
+    let mut errors = Vec::new();
+    if !target_kind.is_empty() && target_kind != "Node" {
+        errors.push(FieldError::not_supported(
+            &at.child("kind"),
+            json!(target_kind),
+            &["Node", "<empty>"],
+        ));
+    }
+    if target.is_empty() {
+        errors.push(FieldError::required(&at.child("name"), ""));
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid("Binding", "", &name, errors));
+    }
+    let options_value = options.to_value("CreateOptions");
+    ctx.admit(
+        Operation::Create,
+        &mut binding,
+        None,
+        &options_value,
+        options.dry_run,
+    )
+    .await?;
+    let pods = ctx.server.resource_of(&GroupResource::new("", "pods"));
+    let Some(pods) = pods else {
+        return Err(Status::not_found("pods", "", &name));
+    };
+    let edit = |pod: &Value| assigned(pod, &binding, &name, &target);
+    let mut warnings = Vec::new();
+    let dry_run = options.dry_run;
+    let mut object = binding.clone();
+    let passed = ctx
+        .validate(
+            Operation::Create,
+            &mut object,
+            None,
+            &options_value,
+            dry_run,
+            &mut warnings,
+        )
+        .await?;
+    let outcome = match dry_run {
+        true => Ok(()),
+        false => ctx
+            .server
+            .edit(&pods, ctx.namespace(), &name, edit)
+            .await
+            .map(|_| ()),
+    };
+    let stored = outcome.is_ok();
+    ctx.settle(
+        passed,
+        Operation::Create,
+        &mut object,
+        None,
+        &options_value,
+        dry_run,
+        stored,
+    )
+    .await;
+    outcome?;
+    let status = json!({"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201});
+    rest::render::value_answer(ctx, StatusCode::CREATED, &status, ctx.wanted(false)?)
+}
+
+/// The Pod with its node.
+fn assigned(pod: &Value, binding: &Value, name: &str, node: &str) -> Result<Value, Status> {
+    let conflict = |why: String| Status::conflict("pods/binding", "", name, &why);
+    let uid = meta(binding, "uid");
+    if !uid.is_empty() && uid != meta(pod, "uid") {
+        let has = meta(pod, "uid");
+        return Err(conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {has}"
+        )));
+    }
+    if !meta(pod, "deletionTimestamp").is_empty() {
+        return Err(conflict(format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        )));
+    }
+    let has = pod
+        .pointer("/spec/nodeName")
+        .and_then(Value::as_str)
+        .unwrap_or("");
+    if !has.is_empty() {
+        return Err(conflict(format!(
+            "pod {name} is already assigned to node {has:?}"
+        )));
+    }
+    if pod
+        .pointer("/spec/schedulingGates")
+        .and_then(Value::as_array)
+        .is_some_and(|g| !g.is_empty())
+    {
+        return Err(conflict(format!(
+            "pod {name} has non-empty .spec.schedulingGates"
+        )));
+    }
+    let mut pod = pod.clone();
+    pod["spec"]["nodeName"] = json!(node);
+    if let Some(more) = binding
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object)
+    {
+        for (key, value) in more {
+            pod["metadata"]["annotations"][key] = value.clone();
+        }
+    }
+    let condition = json!({
+        "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now(),
+    });
+    if !pod["status"].is_object() {
+        pod["status"] = json!({});
+    }
+    match pod
+        .pointer_mut("/status/conditions")
+        .and_then(Value::as_array_mut)
+    {
+        Some(list) => {
+            list.retain(|c| c["type"] != "PodScheduled");
+            list.push(condition);
+        }
+        None => pod["status"]["conditions"] = json!([condition]),
+    }
+    Ok(pod)
+}

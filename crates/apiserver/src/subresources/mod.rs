@@ -1,0 +1,69 @@
+//! What hangs below an object's name, and the kinds that are only ever created and never stored.
+
+mod binding;
+mod eviction;
+mod scale;
+
+use crate::dispatch::{Incoming, method_not_supported};
+use crate::rest::{self, Ctx};
+use crate::wire::{Body, Response, body, input};
+use http::StatusCode;
+use kinds::KindInfo;
+use kinds::status::Status;
+
+/// Answers a request on a subresource.
+pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
+    let name = ctx.attributes.subresource.as_str();
+    let Some(sub) = ctx.served.kind.subresources.iter().find(|s| s.name == name) else {
+        return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+    };
+    let verb = ctx.attributes.verb.as_str();
+    if !sub.verbs.contains(&verb) {
+        return Err(method_not_supported(ctx));
+    }
+    match (name, verb) {
+        ("log" | "exec" | "attach" | "portforward" | "proxy", _) => {
+            crate::proxy::subresource(ctx, incoming).await
+        }
+        ("scale", _) => scale::answer(ctx, incoming.body).await,
+        ("binding", "create") => binding::bind(ctx, incoming.body).await,
+        ("eviction", "create") => eviction::evict(ctx, incoming.body).await,
+        ("token", "create") => {
+            let bytes = input::read(incoming.body).await?;
+            let request = input::decode(&ctx.headers, &bytes)?.value;
+            let answer = crate::access::token_request(ctx, request).await?;
+            rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)
+        }
+        (_, "get") => rest::get::get(ctx).await,
+        (_, "update") => rest::update::update(ctx, incoming.body, Some(name)).await,
+        (_, "patch") => rest::patch::patch(ctx, incoming.body, Some(name)).await,
+        _ => Err(method_not_supported(ctx)),
+    }
+}
+
+/// Kinds that answer a question and are not stored: reviews, and the old `bindings` resource.
+pub fn is_review(kind: &KindInfo) -> bool {
+    match kind.group {
+        "authentication.k8s.io" | "authorization.k8s.io" => true,
+        "" => kind.plural == "bindings",
+        _ => false,
+    }
+}
+
+/// Answers a POST of a review.
+pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
+    if ctx.attributes.verb != "create" {
+        return Err(method_not_supported(ctx));
+    }
+    if ctx.served.kind.plural == "bindings" {
+        return binding::bind(ctx, request).await;
+    }
+    let bytes = input::read(request).await?;
+    let decoded = input::decode(&ctx.headers, &bytes)?;
+    let options = crate::wire::options::WriteOptions::parse(&ctx.query)?;
+    let (value, warnings) = rest::create::check_input(ctx, decoded, options.validation)?;
+    let answer = crate::access::review(ctx, value).await?;
+    let mut response = rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)?;
+    body::warn(&mut response, &warnings);
+    Ok(response)
+}

@@ -1,0 +1,189 @@
+//! `scale`: the number of replicas of anything that has one, as an `autoscaling/v1` Scale.
+
+use crate::rest::transform::Transform;
+use crate::rest::update::{MODIFIED, change, conflict};
+use crate::rest::{Ctx, meta, render};
+use crate::wire::options::WriteOptions;
+use crate::wire::{Body, Response, input};
+use http::StatusCode;
+use kinds::field::{FieldError, Path};
+use kinds::selector::LabelSelector;
+use kinds::status::Status;
+use serde_json::{Value, json};
+
+/// JSON pointers of the parts of a Scale within its object.
+struct Paths {
+    spec_replicas: String,
+    status_replicas: String,
+    /// Where the selector stands, and whether it is text already.
+    selector: Option<(String, bool)>,
+}
+
+/// Answers a request on `scale`.
+pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
+    let wanted = ctx.wanted(false)?;
+    let paths = paths(ctx);
+    ctx.server.fresh().await?;
+    let found = ctx
+        .served
+        .cache
+        .get(ctx.namespace(), ctx.name())
+        .ok_or_else(|| ctx.not_found())?;
+    let current = render::decode(&ctx.served, found.bytes())?;
+    if ctx.attributes.verb == "get" {
+        return render::value_answer(ctx, StatusCode::OK, &scale_of(&current, &paths), wanted);
+    }
+    let options = WriteOptions::parse(&ctx.query)?;
+    let bytes = input::read(request).await?;
+    let scale = match ctx.attributes.verb.as_str() {
+        "update" => input::decode(&ctx.headers, &bytes)?.value,
+        _ => patched(ctx, &bytes, &scale_of(&current, &paths))?,
+    };
+    check(ctx, &scale)?;
+    let replicas = scale
+        .pointer("/spec/replicas")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
+    // A patch began from the revision it read, which is no precondition of the client's.
+    let revision = match ctx.attributes.verb.as_str() {
+        "update" => meta(&scale, "resourceVersion").to_string(),
+        _ => String::new(),
+    };
+    let (plural, group, name) = (
+        ctx.served.kind.plural,
+        ctx.served.kind.group,
+        ctx.name().to_string(),
+    );
+    let target = paths.spec_replicas.clone();
+    let edit = move |object: &Value| {
+        if !revision.is_empty() && revision != meta(object, "resourceVersion") {
+            return Err(Status::conflict(plural, group, &name, MODIFIED));
+        }
+        let mut object = object.clone();
+        put(&mut object, &target, json!(replicas));
+        Ok(object)
+    };
+    let changed = change(
+        ctx,
+        &Transform::Edit(Box::new(edit)),
+        None,
+        &options,
+        "UpdateOptions",
+    )
+    .await?;
+    let now = render::decode(&ctx.served, &changed.bytes)?;
+    render::value_answer(ctx, StatusCode::OK, &scale_of(&now, &paths), wanted)
+}
+
+fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
+    let kind = scale.get("kind").and_then(Value::as_str).unwrap_or("Scale");
+    if kind != "Scale" {
+        return Err(Status::bad_request(format!("expected a Scale, got a {kind}")));
+    }
+    let name = meta(scale, "name");
+    if !name.is_empty() && name != ctx.name() {
+        return Err(crate::rest::transform::name_mismatch(name, ctx.name()));
+    }
+    let replicas = scale.pointer("/spec/replicas");
+    let at = Path::new("spec").child("replicas");
+    let error = match replicas.map(|r| (r, r.as_i64())) {
+        None | Some((Value::Null, _)) => return Ok(()),
+        Some((_, Some(n))) if n >= 0 && n <= i64::from(i32::MAX) => return Ok(()),
+        Some((value, Some(_))) => {
+            FieldError::invalid(&at, value.clone(), "must be greater than or equal to 0")
+        }
+        Some((value, None)) => FieldError::invalid(&at, value.clone(), "must be an integer"),
+    };
+    Err(Status::invalid("Scale", "autoscaling", ctx.name(), vec![error]))
+}
+
+fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value) -> Result<Value, Status> {
+    let media = input::media_type(&ctx.headers);
+    match media.as_str() {
+        "application/apply-patch+yaml" => {
+            let (mut applied, _) = machinery::parse_yaml_checked(bytes)?;
+            if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.shift_remove("resourceVersion");
+            }
+            machinery::merge_patch(scale, &applied)
+        }
+        "application/json-patch+json" => {
+            machinery::json_patch(scale, &machinery::parse_json_checked(bytes)?.0)
+        }
+        "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+            let patch = machinery::parse_json_checked(bytes)?.0;
+            let wanted = meta(&patch, "resourceVersion");
+            if !wanted.is_empty() && wanted != meta(scale, "resourceVersion") {
+                return Err(conflict(ctx, MODIFIED));
+            }
+            machinery::merge_patch(scale, &patch)
+        }
+        other => Err(input::unsupported(other)),
+    }
+}
+
+fn paths(ctx: &Ctx) -> Paths {
+    match ctx.served.custom.as_ref().and_then(|c| c.scale_paths()) {
+        Some((spec, status, selector)) => Paths {
+            spec_replicas: spec,
+            status_replicas: status,
+            selector: selector.map(|s| (s, true)),
+        },
+        None => Paths {
+            spec_replicas: "/spec/replicas".into(),
+            status_replicas: "/status/replicas".into(),
+            selector: Some(("/spec/selector".into(), false)),
+        },
+    }
+}
+
+fn scale_of(object: &Value, paths: &Paths) -> Value {
+    let number = |p: &str| object.pointer(p).and_then(Value::as_i64).unwrap_or(0);
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object.pointer(&format!("/metadata/{field}")) {
+            metadata[field] = value.clone();
+        }
+    }
+    let mut status = json!({"replicas": number(&paths.status_replicas)});
+    if let Some((path, is_text)) = &paths.selector
+        && let Some(selector) = object.pointer(path)
+    {
+        let text = match (is_text, selector) {
+            (true, value) => value.as_str().unwrap_or("").to_string(),
+            // A ReplicationController's selector is a plain map.
+            (false, value) => match value.get("matchLabels").or(value.get("matchExpressions")) {
+                Some(_) => LabelSelector::from_json(value)
+                    .map(|s| s.to_string())
+                    .unwrap_or_default(),
+                None => {
+                    let pairs = value.as_object().into_iter().flatten();
+                    let pairs = pairs.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")));
+                    pairs.collect::<Vec<_>>().join(",")
+                }
+            },
+        };
+        if !text.is_empty() {
+            status["selector"] = json!(text);
+        }
+    }
+    json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": {"replicas": number(&paths.spec_replicas)},
+        "status": status,
+    })
+}
+
+/// Sets the value at a pointer, making objects on the way.
+fn put(object: &mut Value, pointer: &str, value: Value) {
+    let mut at = object;
+    for part in pointer.trim_start_matches('/').split('/') {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        at = &mut at[part];
+    }
+    *at = value;
+}

@@ -1,0 +1,109 @@
+//! Bodies of requests and answers, whatever transport they come over.
+
+use bytes::Bytes;
+use futures::Stream;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::{HeaderName, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use kinds::status::Status;
+
+/// Any error of a body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// A body of bytes, complete or streaming.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// An answer.
+pub type Response = http::Response<Body>;
+
+/// JSON media type.
+pub const JSON: &str = "application/json";
+
+/// A body that is there already.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// A body that comes in chunks.
+pub fn stream(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
+    use futures::StreamExt;
+    StreamBody::new(chunks.map(|c| c.map(Frame::data))).boxed_unsync()
+}
+
+/// Takes in a body of another type.
+pub fn adopt<B>(body: B) -> Body
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
+/// A complete answer.
+pub fn answer(code: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
+    let bytes = bytes.into();
+    let length = bytes.len();
+    let mut response = http::Response::new(full(bytes));
+    *response.status_mut() = code;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response
+}
+
+/// A complete answer in JSON.
+pub fn json(code: StatusCode, value: &serde_json::Value) -> Response {
+    // A JSON value always encodes.
+    answer(code, JSON, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// A plain text answer.
+pub fn text(code: StatusCode, text: impl Into<String>) -> Response {
+    answer(code, "text/plain; charset=utf-8", text.into())
+}
+
+/// A refusal, as Kubernetes words it.
+pub fn refusal(status: &Status) -> Response {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = status.to_json();
+    let retry = body
+        .pointer("/details/retryAfterSeconds")
+        .and_then(serde_json::Value::as_u64);
+    let mut response = json(code, &body);
+    if let Some(seconds) = retry
+        && seconds > 0
+    {
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Adds `Warning` headers as upstream does: `299 - "text"`.
+pub fn warn(response: &mut Response, warnings: &[String]) {
+    /// Upstream stops at this many bytes of warnings.
+    const TOTAL: usize = 4096;
+    let mut used = 0;
+    for warning in warnings {
+        let clean: String = warning
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        used += clean.len();
+        if used > TOTAL {
+            break;
+        }
+        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            response
+                .headers_mut()
+                .append(HeaderName::from_static("warning"), value);
+        }
+    }
+}

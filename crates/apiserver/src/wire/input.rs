@@ -1,0 +1,101 @@
+//! Reading request bodies: size limit, content type, and the decoded value with its duplicate fields.
+
+use super::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http_body_util::BodyExt;
+use kinds::status::Status;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Largest body accepted, in bytes. Upstream's limit too.
+pub const MAX_BODY: usize = 3 << 20;
+/// A client that does not send its body within this time is cut off.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A decoded body.
+#[derive(Debug)]
+pub struct Input {
+    /// The value.
+    pub value: Value,
+    /// Paths of fields that came twice.
+    pub duplicates: Vec<String>,
+}
+
+/// Reads the whole body, up to [`MAX_BODY`] bytes.
+pub async fn read(body: Body) -> Result<Bytes, Status> {
+    let too_large = || Status::request_entity_too_large(format!("limit is {MAX_BODY}"));
+    if http_body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        return Err(too_large());
+    }
+    let mut body = body;
+    let reading = async {
+        let mut first: Option<Bytes> = None;
+        let mut rest = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| Status::bad_request(format!("the body could not be read: {e}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if rest.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > MAX_BODY {
+                return Err(too_large());
+            }
+            // Most bodies are one frame; only more of them need copying.
+            match (&first, rest.is_empty()) {
+                (None, true) => first = Some(data),
+                _ => {
+                    if let Some(start) = first.take() {
+                        rest.extend_from_slice(&start);
+                    }
+                    rest.extend_from_slice(&data);
+                }
+            }
+        }
+        Ok(first.unwrap_or_else(|| rest.freeze()))
+    };
+    tokio::time::timeout(READ_TIMEOUT, reading)
+        .await
+        .unwrap_or_else(|_| Err(Status::timeout("the body did not arrive in time", 0)))
+}
+
+/// The media type of the request, without parameters, in lower case; JSON when absent.
+pub fn media_type(headers: &HeaderMap) -> String {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    let media = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    if media.is_empty() {
+        "application/json".into()
+    } else {
+        media
+    }
+}
+
+/// Decodes a body by its content type.
+pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Input, Status> {
+    match media_type(headers).as_str() {
+        "application/json" => {
+            let (value, duplicates) = machinery::parse_json_checked(bytes)?;
+            Ok(Input { value, duplicates })
+        }
+        "application/yaml" => {
+            let (value, duplicates) = machinery::parse_yaml_checked(bytes)?;
+            Ok(Input { value, duplicates })
+        }
+        "application/vnd.kubernetes.protobuf" => {
+            let value = machinery::protobuf::decode(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
+            Ok(Input {
+                value,
+                duplicates: Vec::new(),
+            })
+        }
+        other => Err(unsupported(other)),
+    }
+}
+
+/// The 415 for a media type that bodies cannot have.
+pub fn unsupported(media: &str) -> Status {
+    Status::unsupported_media_type(format!(
+        "the body of the request was in an unknown format - accepted media types include: application/json, \
+         application/yaml, application/vnd.kubernetes.protobuf (got {media})"
+    ))
+}

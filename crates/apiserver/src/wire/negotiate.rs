@@ -1,0 +1,212 @@
+//! Content negotiation: in which encoding and in which shape the client wants its answer.
+
+use http::header::{ACCEPT, HeaderMap};
+use kinds::status::Status;
+
+/// How an answer is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// JSON, also for everything the client did not say.
+    Json,
+    /// YAML.
+    Yaml,
+    /// The Kubernetes protobuf envelope.
+    Protobuf,
+}
+
+impl Encoding {
+    /// The media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Encoding::Json => "application/json",
+            Encoding::Yaml => "application/yaml",
+            Encoding::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+
+    /// The media type of a watch in this encoding.
+    pub fn watch_media_type(self) -> &'static str {
+        match self {
+            Encoding::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+            _ => "application/json",
+        }
+    }
+}
+
+/// What is sent of the objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// The objects themselves.
+    Object,
+    /// A `meta.k8s.io` Table of the given version.
+    Table(&'static str),
+    /// Metadata only, of the given version.
+    Partial(&'static str),
+}
+
+/// The outcome of negotiation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Encoding.
+    pub encoding: Encoding,
+    /// Shape.
+    pub shape: Shape,
+    /// Indented JSON.
+    pub pretty: bool,
+}
+
+impl Default for Wanted {
+    fn default() -> Wanted {
+        Wanted {
+            encoding: Encoding::Json,
+            shape: Shape::Object,
+            pretty: false,
+        }
+    }
+}
+
+/// What the resource can do beyond plain objects.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// Tables and partial metadata.
+    pub shapes: bool,
+    /// Protobuf.
+    pub protobuf: bool,
+}
+
+const ALL_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// Picks the first clause of `Accept` that can be served, best quality first. No `Accept` means JSON.
+pub fn negotiate(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wanted, Status> {
+    let accept: Vec<&str> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
+    let accept = accept.join(",");
+    let pretty = crate::request::query_pairs(query)
+        .any(|(k, v)| k == "pretty" && !v.is_empty() && crate::request::query_true(&v));
+    if accept.trim().is_empty() {
+        return Ok(Wanted {
+            pretty,
+            ..Wanted::default()
+        });
+    }
+    let mut clauses: Vec<Clause> = accept.split(',').filter_map(Clause::parse).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    for clause in &clauses {
+        if let Some(wanted) = clause.serve(offer) {
+            return Ok(Wanted {
+                pretty: pretty || wanted.pretty,
+                ..wanted
+            });
+        }
+    }
+    Err(Status::not_acceptable(format!(
+        "only the following media types are accepted: {ALL_TYPES}"
+    )))
+}
+
+struct Clause<'a> {
+    media: &'a str,
+    params: Vec<(&'a str, &'a str)>,
+    quality: f32,
+}
+
+impl<'a> Clause<'a> {
+    fn parse(text: &'a str) -> Option<Clause<'a>> {
+        let mut parts = text.split(';').map(str::trim);
+        let media = parts.next().filter(|m| !m.is_empty())?;
+        let params: Vec<(&str, &str)> = parts.filter_map(|p| p.split_once('=')).collect();
+        let quality = params
+            .iter()
+            .find(|(k, _)| *k == "q")
+            .and_then(|(_, v)| v.parse().ok())
+            .unwrap_or(1.0);
+        Some(Clause {
+            media,
+            params,
+            quality,
+        })
+    }
+
+    fn param(&self, name: &str) -> Option<&'a str> {
+        self.params
+            .iter()
+            .find(|(k, _)| *k == name)
+            .map(|(_, v)| v.trim_matches('"'))
+    }
+
+    fn serve(&self, offer: Offer) -> Option<Wanted> {
+        let encoding = match self.media {
+            "application/json" | "*/*" | "application/*" => Encoding::Json,
+            "application/yaml" => Encoding::Yaml,
+            "application/vnd.kubernetes.protobuf" if offer.protobuf => Encoding::Protobuf,
+            _ => return None,
+        };
+        let version = match self.param("v") {
+            Some("v1") => "v1",
+            Some("v1beta1") => "v1beta1",
+            _ => "",
+        };
+        let meta = self.param("g") == Some("meta.k8s.io") && !version.is_empty();
+        let shape = match self.param("as") {
+            None => Shape::Object,
+            Some("Table") if offer.shapes && meta && encoding != Encoding::Protobuf => Shape::Table(version),
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList") if offer.shapes && meta => {
+                Shape::Partial(version)
+            }
+            Some(_) => return None,
+        };
+        Some(Wanted {
+            encoding,
+            shape,
+            pretty: self.param("pretty") == Some("1"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_headers() {
+        let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        let cases = [
+            ("", Some((Encoding::Json, Shape::Object))),
+            ("*/*", Some((Encoding::Json, Shape::Object))),
+            (kubectl, Some((Encoding::Json, Shape::Table("v1")))),
+            (
+                "application/vnd.kubernetes.protobuf, application/json",
+                Some((Encoding::Protobuf, Shape::Object)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                Some((Encoding::Protobuf, Shape::Partial("v1"))),
+            ),
+            ("application/yaml", Some((Encoding::Yaml, Shape::Object))),
+            (
+                "text/html;q=0.9, application/json;q=0.1",
+                Some((Encoding::Json, Shape::Object)),
+            ),
+            ("application/cbor", None),
+            ("application/json;as=Nothing;v=v1;g=meta.k8s.io", None),
+        ];
+        for (accept, want) in cases {
+            let mut headers = HeaderMap::new();
+            if !accept.is_empty() {
+                headers.insert(ACCEPT, accept.parse().unwrap());
+            }
+            let got = negotiate(
+                &headers,
+                "",
+                Offer {
+                    shapes: true,
+                    protobuf: true,
+                },
+            );
+            assert_eq!(got.ok().map(|w| (w.encoding, w.shape)), want, "{accept}");
+        }
+    }
+}

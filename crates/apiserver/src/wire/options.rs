@@ -1,0 +1,359 @@
+//! Options of requests: ListOptions from the query, write options from the query, DeleteOptions from query and body.
+
+use crate::request::{query_pairs, query_true};
+use kinds::field::{FieldError, Path};
+use kinds::status::Status;
+use serde_json::{Map, Value, json};
+
+/// `meta.k8s.io` ListOptions as they come in a query.
+#[derive(Debug, Clone, Default)]
+pub struct ListOptions {
+    /// `labelSelector`.
+    pub label_selector: String,
+    /// `fieldSelector`.
+    pub field_selector: String,
+    /// `watch`.
+    pub watch: bool,
+    /// `allowWatchBookmarks`.
+    pub bookmarks: bool,
+    /// `resourceVersion`; empty is "most recent", `0` is "any".
+    pub resource_version: String,
+    /// `resourceVersionMatch`.
+    pub version_match: String,
+    /// `timeoutSeconds`.
+    pub timeout_seconds: Option<u64>,
+    /// `limit`; 0 for all.
+    pub limit: usize,
+    /// `continue`.
+    pub continue_token: String,
+    /// `sendInitialEvents`.
+    pub send_initial_events: Option<bool>,
+    /// `includeObject` of TableOptions.
+    pub include_object: String,
+}
+
+impl ListOptions {
+    /// Reads and checks the options of a list or watch.
+    pub fn parse(query: &str) -> Result<ListOptions, Status> {
+        let mut o = ListOptions::default();
+        for (key, value) in query_pairs(query) {
+            match key.as_str() {
+                "labelSelector" => o.label_selector = value,
+                "fieldSelector" => o.field_selector = value,
+                "watch" => o.watch = query_true(&value),
+                "allowWatchBookmarks" => o.bookmarks = query_true(&value),
+                "resourceVersion" => o.resource_version = value,
+                "resourceVersionMatch" => o.version_match = value,
+                "timeoutSeconds" => o.timeout_seconds = number(&key, &value)?,
+                "limit" => o.limit = number::<i64>(&key, &value)?.unwrap_or(0).max(0) as usize,
+                "continue" => o.continue_token = value,
+                "sendInitialEvents" if !value.is_empty() => o.send_initial_events = Some(query_true(&value)),
+                "includeObject" => o.include_object = value,
+                _ => {}
+            }
+        }
+        Ok(o)
+    }
+
+    /// The checks of upstream's `ValidateListOptions`.
+    pub fn validate(&self, watch: bool) -> Result<(), Status> {
+        let mut errors = Vec::new();
+        let at = |name: &str| Path::new(name);
+        let forbidden = |name: &str, why: &str| FieldError::forbidden(&at(name), why);
+        if let Some(initial) = self.send_initial_events {
+            if !watch {
+                errors.push(forbidden(
+                    "sendInitialEvents",
+                    "sendInitialEvents is forbidden for list",
+                ));
+            } else if self.version_match.is_empty() && initial {
+                errors.push(forbidden(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                ));
+            } else if !self.version_match.is_empty() && self.version_match != "NotOlderThan" {
+                errors.push(FieldError::not_supported(
+                    &at("resourceVersionMatch"),
+                    json!(self.version_match),
+                    &["NotOlderThan"],
+                ));
+            }
+        } else if !self.version_match.is_empty() {
+            if watch {
+                errors.push(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                ));
+            } else if self.resource_version.is_empty() {
+                errors.push(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ));
+            } else if !self.continue_token.is_empty() {
+                errors.push(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden when continue is provided",
+                ));
+            } else if !matches!(self.version_match.as_str(), "Exact" | "NotOlderThan") {
+                errors.push(FieldError::not_supported(
+                    &at("resourceVersionMatch"),
+                    json!(self.version_match),
+                    &["Exact", "NotOlderThan"],
+                ));
+            } else if self.version_match == "Exact" && self.resource_version == "0" {
+                errors.push(forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                ));
+            }
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(Status::invalid("ListOptions", "meta.k8s.io", "", errors))
+    }
+
+    /// The revision asked for: `None` for "most recent".
+    pub fn revision(&self) -> Result<Option<u64>, Status> {
+        parse_revision(&self.resource_version)
+    }
+}
+
+/// Reads a resourceVersion; empty is `None`.
+pub fn parse_revision(text: &str) -> Result<Option<u64>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        let error = FieldError::invalid(
+            &Path::new("resourceVersion"),
+            json!(text),
+            format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"),
+        );
+        Status::invalid("ListOptions", "meta.k8s.io", "", vec![error])
+    })
+}
+
+fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<Option<T>, Status> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    value.parse().map(Some).map_err(|_| {
+        Status::bad_request(format!(
+            "invalid value {value:?} for the query parameter {key}: not a number"
+        ))
+    })
+}
+
+/// How unknown and duplicate fields are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FieldValidation {
+    /// Dropped silently.
+    Ignore,
+    /// Dropped with a warning.
+    #[default]
+    Warn,
+    /// Refused.
+    Strict,
+}
+
+/// Options of create, update and patch.
+#[derive(Debug, Clone, Default)]
+pub struct WriteOptions {
+    /// `dryRun=All`.
+    pub dry_run: bool,
+    /// `fieldManager`, as sent.
+    pub field_manager: String,
+    /// `fieldValidation`.
+    pub validation: FieldValidation,
+    /// `force`, for apply.
+    pub force: Option<bool>,
+}
+
+impl WriteOptions {
+    /// Reads and checks the options of a write.
+    pub fn parse(query: &str) -> Result<WriteOptions, Status> {
+        let mut o = WriteOptions::default();
+        let mut errors = Vec::new();
+        for (key, value) in query_pairs(query) {
+            match key.as_str() {
+                "dryRun" if value == "All" => o.dry_run = true,
+                "dryRun" if value.is_empty() => {}
+                "dryRun" => errors.push(FieldError::not_supported(
+                    &Path::new("dryRun"),
+                    json!(value),
+                    &["All"],
+                )),
+                "fieldManager" => o.field_manager = value,
+                "fieldValidation" => match value.as_str() {
+                    "" => {}
+                    "Ignore" => o.validation = FieldValidation::Ignore,
+                    "Warn" => o.validation = FieldValidation::Warn,
+                    "Strict" => o.validation = FieldValidation::Strict,
+                    _ => errors.push(FieldError::not_supported(
+                        &Path::new("fieldValidation"),
+                        json!(value),
+                        &["", "Ignore", "Strict", "Warn"],
+                    )),
+                },
+                "force" if !value.is_empty() => o.force = Some(query_true(&value)),
+                _ => {}
+            }
+        }
+        if o.field_manager.len() > 128 {
+            errors.push(FieldError::invalid(
+                &Path::new("fieldManager"),
+                json!(o.field_manager),
+                "may not be more than 128 bytes",
+            ));
+        }
+        if !errors.is_empty() {
+            return Err(Status::invalid("CreateOptions", "meta.k8s.io", "", errors));
+        }
+        Ok(o)
+    }
+
+    /// The options as an object of the given kind, for admission.
+    pub fn to_value(&self, kind: &str) -> Value {
+        let mut v = Map::new();
+        v.insert("kind".into(), json!(kind));
+        v.insert("apiVersion".into(), json!("meta.k8s.io/v1"));
+        if self.dry_run {
+            v.insert("dryRun".into(), json!(["All"]));
+        }
+        if !self.field_manager.is_empty() {
+            v.insert("fieldManager".into(), json!(self.field_manager));
+        }
+        if let Some(force) = self.force {
+            v.insert("force".into(), json!(force));
+        }
+        Value::Object(v)
+    }
+}
+
+/// What happens to dependents when an object is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// The garbage collector removes them afterwards.
+    Background,
+    /// They go first.
+    Foreground,
+    /// They stay.
+    Orphan,
+}
+
+impl Propagation {
+    fn parse(text: &str) -> Option<Propagation> {
+        match text {
+            "Background" => Some(Propagation::Background),
+            "Foreground" => Some(Propagation::Foreground),
+            "Orphan" => Some(Propagation::Orphan),
+            _ => None,
+        }
+    }
+}
+
+/// `meta.k8s.io` DeleteOptions.
+#[derive(Debug, Clone, Default)]
+pub struct DeleteOptions {
+    /// `gracePeriodSeconds`.
+    pub grace_period: Option<i64>,
+    /// `preconditions.uid`.
+    pub uid: Option<String>,
+    /// `preconditions.resourceVersion`.
+    pub resource_version: Option<String>,
+    /// `propagationPolicy`, or what `orphanDependents` says.
+    pub propagation: Option<Propagation>,
+    /// `dryRun`.
+    pub dry_run: bool,
+}
+
+impl DeleteOptions {
+    /// Reads options from the query, overridden by those of the body if it has some.
+    pub fn parse(query: &str, body: Option<&Value>) -> Result<DeleteOptions, Status> {
+        let mut o = DeleteOptions::default();
+        let mut errors = Vec::new();
+        let mut propagation = String::new();
+        let mut orphan = None;
+        let mut dry_run: Vec<String> = Vec::new();
+        match body {
+            Some(body) => {
+                let text = |p: &str| body.pointer(p).and_then(Value::as_str).map(String::from);
+                o.grace_period = body.get("gracePeriodSeconds").and_then(Value::as_i64);
+                o.uid = text("/preconditions/uid");
+                o.resource_version = text("/preconditions/resourceVersion");
+                propagation = text("/propagationPolicy").unwrap_or_default();
+                orphan = body.get("orphanDependents").and_then(Value::as_bool);
+                if let Some(list) = body.get("dryRun").and_then(Value::as_array) {
+                    dry_run = list.iter().filter_map(|v| v.as_str().map(String::from)).collect();
+                }
+            }
+            None => {
+                for (key, value) in query_pairs(query) {
+                    match key.as_str() {
+                        "gracePeriodSeconds" => o.grace_period = number(&key, &value)?,
+                        "propagationPolicy" => propagation = value,
+                        "orphanDependents" if !value.is_empty() => orphan = Some(query_true(&value)),
+                        "dryRun" if !value.is_empty() => dry_run.push(value),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        if !propagation.is_empty() {
+            o.propagation = Propagation::parse(&propagation);
+            if o.propagation.is_none() {
+                errors.push(FieldError::not_supported(
+                    &Path::new("propagationPolicy"),
+                    json!(propagation),
+                    &["Foreground", "Background", "Orphan", "nil"],
+                ));
+            }
+            if orphan.is_some() {
+                errors.push(FieldError::invalid(
+                    &Path::new("propagationPolicy"),
+                    json!(propagation),
+                    "orphanDependents and deletionPropagation cannot be both set",
+                ));
+            }
+        } else if let Some(orphan) = orphan {
+            o.propagation = Some(if orphan {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            });
+        }
+        for value in dry_run {
+            if value == "All" {
+                o.dry_run = true;
+            } else {
+                errors.push(FieldError::not_supported(
+                    &Path::new("dryRun"),
+                    json!([value]),
+                    &["All"],
+                ));
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Status::invalid("DeleteOptions", "meta.k8s.io", "", errors));
+        }
+        Ok(o)
+    }
+
+    /// The options as an object, for admission.
+    pub fn to_value(&self) -> Value {
+        let mut v = Map::new();
+        v.insert("kind".into(), json!("DeleteOptions"));
+        v.insert("apiVersion".into(), json!("meta.k8s.io/v1"));
+        if let Some(grace) = self.grace_period {
+            v.insert("gracePeriodSeconds".into(), json!(grace));
+        }
+        if let Some(propagation) = self.propagation {
+            v.insert("propagationPolicy".into(), json!(format!("{propagation:?}")));
+        }
+        if self.dry_run {
+            v.insert("dryRun".into(), json!(["All"]));
+        }
+        Value::Object(v)
+    }
+}

@@ -1,0 +1,48 @@
+// The frame: sign-in or header, inventory tree and the page of the chosen thing.
+import { Match, Show, Switch } from "solid-js";
+import { session } from "./api/client";
+import { createInventory } from "./inventory";
+import { place } from "./router";
+import { Header } from "./views/header";
+import { HostPage } from "./views/host";
+import { InventoryTree } from "./views/tree";
+import { Login } from "./views/login";
+import { NamespacePage } from "./views/namespace";
+import { PodPage } from "./views/pod";
+import { SupervisorPage } from "./views/supervisor";
+
+export function App() {
+  return (
+    <Show when={session()?.token} fallback={<Login />}>
+      <Signed />
+    </Show>
+  );
+}
+
+function Signed() {
+  const inventory = createInventory();
+  const at = place;
+  return (
+    <div class="main-container">
+      <Header />
+      <div class="content-container">
+        <InventoryTree inventory={inventory} />
+        <main class="content-area">
+          <Show when={inventory.problem()}>
+            {(text) => <div class="alert alert-danger"><div class="alert-items"><div class="alert-item static"><span class="alert-text">{text()}</span></div></div></div>}
+          </Show>
+          <Switch>
+            <Match when={at().page === "supervisor"}><SupervisorPage inventory={inventory} /></Match>
+            <Match when={pick(at(), "host")} keyed>{(it) => <HostPage inventory={inventory} name={it.name} />}</Match>
+            <Match when={pick(at(), "namespace")} keyed>{(it) => <NamespacePage inventory={inventory} name={it.name} />}</Match>
+            <Match when={pick(at(), "pod")} keyed>{(it) => <PodPage inventory={inventory} namespace={it.namespace} name={it.name} />}</Match>
+          </Switch>
+        </main>
+      </div>
+    </div>
+  );
+}
+
+function pick<P extends string, T extends { page: string }>(at: T, page: P): Extract<T, { page: P }> | undefined {
+  return at.page === page ? (at as Extract<T, { page: P }>) : undefined;
+}

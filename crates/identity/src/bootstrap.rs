@@ -1,0 +1,102 @@
+//! The first user: makes `administrator@podvisor.local` able to sign in, and its group able to do everything.
+//!
+//! Run at every start; what exists already is left as it is, except that a password file given by the operator wins.
+
+use crate::directory::Directory;
+use crate::directory::{ApiDirectory, DirectoryError, MANAGER, api_error};
+use crate::files::{self, FileError};
+use crate::{ADMINISTRATOR, ADMINISTRATORS, SUBJECT_PREFIX, SYSTEM_NAMESPACE};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client};
+use rand::distr::{Alphanumeric, SampleString};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Length of a generated password (about 119 bits).
+const GENERATED_LENGTH: usize = 20;
+
+/// The first user could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The password file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The operator's password file does not exist.
+    #[error("{}: no such file: write the administrator's password into it, or leave the option out to have one generated", .0.display())]
+    NoPasswordFile(PathBuf),
+    /// The operator's password file is empty.
+    #[error("{}: is empty: write the administrator's password into it", .0.display())]
+    EmptyPasswordFile(PathBuf),
+    /// The API server refused.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+}
+
+/// Makes namespace, group, user and binding. `password_file` is the operator's; without one a password is generated
+/// on the first start and kept in `DIR/administrator-password`, whose path is returned.
+pub async fn administrator(
+    client: &Client,
+    dir: &Path,
+    password_file: Option<&Path>,
+) -> Result<PathBuf, BootstrapError> {
+    let params = PatchParams::apply(MANAGER).force();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace =
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": SYSTEM_NAMESPACE } });
+    namespaces
+        .patch(SYSTEM_NAMESPACE, &params, &Patch::Apply(&namespace))
+        .await
+        .map_err(api_error(format!("create namespace {SYSTEM_NAMESPACE}")))?;
+
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": { "name": "podvisor:administrators" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin" },
+        "subjects": [{
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "Group",
+            "name": format!("{SUBJECT_PREFIX}{ADMINISTRATORS}"),
+        }],
+    });
+    bindings
+        .patch("podvisor:administrators", &params, &Patch::Apply(&binding))
+        .await
+        .map_err(api_error("bind the administrators"))?;
+
+    let directory = ApiDirectory::new(client.clone());
+    directory.ensure_group(ADMINISTRATORS, &[ADMINISTRATOR]).await?;
+    directory
+        .ensure_user(ADMINISTRATOR, "Administrator", None)
+        .await?;
+
+    if let Some(path) = password_file {
+        let text =
+            files::read_optional(path)?.ok_or_else(|| BootstrapError::NoPasswordFile(path.to_path_buf()))?;
+        let password = text.trim_end_matches(['\r', '\n']);
+        if password.is_empty() {
+            return Err(BootstrapError::EmptyPasswordFile(path.to_path_buf()));
+        }
+        directory.set_password(ADMINISTRATOR, password).await?;
+        return Ok(path.to_path_buf());
+    }
+    let path = dir.join("administrator-password");
+    let has_password = directory.password_hash(ADMINISTRATOR).await?.is_some();
+    if !has_password {
+        // A file left from a start that broke off here is used again.
+        let password = match files::read_optional(&path)? {
+            Some(text) if !text.trim().is_empty() => text.trim().to_string(),
+            _ => {
+                let password = Alphanumeric.sample_string(&mut rand::rng(), GENERATED_LENGTH);
+                files::private_dir(dir)?;
+                files::write_private(&path, format!("{password}\n").as_bytes())?;
+                password
+            }
+        };
+        directory.set_password(ADMINISTRATOR, &password).await?;
+    }
+    Ok(path)
+}

@@ -1,0 +1,279 @@
+//! Field paths and field errors, with the wording of upstream's `field` package.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// The path of a field inside an object, such as `spec.containers[0].name` or `metadata.labels[app]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Path(String);
+
+impl Path {
+    /// A path that begins with a field.
+    pub fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The empty path.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// A field below.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        if self.0.is_empty() {
+            Self(name.to_owned())
+        } else {
+            Self(format!("{}.{name}", self.0))
+        }
+    }
+
+    /// An element of a list.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+
+    /// An entry of a map.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        Self(format!("{}[{key}]", self.0))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+    }
+}
+
+/// What is wrong with a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorType {
+    /// The value refers to something that is not there.
+    NotFound,
+    /// The value is missing.
+    Required,
+    /// The value is there twice.
+    Duplicate,
+    /// The value is malformed.
+    Invalid,
+    /// The value is not one of those supported.
+    NotSupported,
+    /// The value may not be there.
+    Forbidden,
+    /// The value is too long.
+    TooLong,
+    /// There are too many values.
+    TooMany,
+    /// Our own fault.
+    Internal,
+    /// The value has the wrong JSON type.
+    TypeInvalid,
+}
+
+impl ErrorType {
+    /// The `reason` of a Status cause.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NotFound => "FieldValueNotFound",
+            Self::Required => "FieldValueRequired",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
+            Self::Internal => "InternalError",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::NotFound => "Not found",
+            Self::Required => "Required value",
+            Self::Duplicate => "Duplicate value",
+            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::NotSupported => "Unsupported value",
+            Self::Forbidden => "Forbidden",
+            Self::TooLong => "Too long",
+            Self::TooMany => "Too many",
+            Self::Internal => "Internal error",
+        }
+    }
+}
+
+/// One thing that is wrong with an object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldError {
+    /// What kind of wrong.
+    pub ty: ErrorType,
+    /// Where.
+    pub path: Path,
+    /// The offending value, where it is shown.
+    pub bad_value: Option<Value>,
+    /// More words.
+    pub detail: String,
+}
+
+impl FieldError {
+    fn new(ty: ErrorType, path: &Path, bad_value: Option<Value>, detail: impl Into<String>) -> Self {
+        Self {
+            ty,
+            path: path.clone(),
+            bad_value,
+            detail: detail.into(),
+        }
+    }
+
+    /// The value is missing.
+    pub fn required(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Required, path, None, detail)
+    }
+
+    /// The value is malformed.
+    pub fn invalid(path: &Path, value: Value, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Invalid, path, Some(value), detail)
+    }
+
+    /// The value has the wrong JSON type.
+    pub fn type_invalid(path: &Path, value: Value, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::TypeInvalid, path, Some(value), detail)
+    }
+
+    /// The value is there twice.
+    pub fn duplicate(path: &Path, value: Value) -> Self {
+        Self::new(ErrorType::Duplicate, path, Some(value), "")
+    }
+
+    /// The value is not one of `supported`.
+    pub fn not_supported(path: &Path, value: Value, supported: &[&str]) -> Self {
+        let mut names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
+        names.sort();
+        let detail = if names.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", names.join(", "))
+        };
+        Self::new(ErrorType::NotSupported, path, Some(value), detail)
+    }
+
+    /// The value may not be there.
+    pub fn forbidden(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Forbidden, path, None, detail)
+    }
+
+    /// The value is longer than `max` bytes.
+    pub fn too_long(path: &Path, max: usize) -> Self {
+        Self::new(
+            ErrorType::TooLong,
+            path,
+            None,
+            format!("may not be more than {max} bytes"),
+        )
+    }
+
+    /// There are more than `max` values.
+    pub fn too_many(path: &Path, actual: usize, max: usize) -> Self {
+        Self::new(
+            ErrorType::TooMany,
+            path,
+            Some(Value::from(actual)),
+            format!("must have at most {max} items"),
+        )
+    }
+
+    /// Our own fault.
+    pub fn internal(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Internal, path, None, detail)
+    }
+
+    /// The value refers to nothing.
+    pub fn not_found(path: &Path, value: Value) -> Self {
+        Self::new(ErrorType::NotFound, path, Some(value), "")
+    }
+
+    /// The error without its path, as a Status cause has it.
+    pub fn body(&self) -> String {
+        let mut text = self.ty.text().to_owned();
+        let shows_value = !matches!(
+            self.ty,
+            ErrorType::Required | ErrorType::Forbidden | ErrorType::TooLong | ErrorType::Internal
+        );
+        if let (true, Some(value)) = (shows_value, &self.bad_value) {
+            text = format!("{text}: {}", show(value));
+        }
+        if self.detail.is_empty() {
+            text
+        } else {
+            format!("{text}: {}", self.detail)
+        }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.path, self.body())
+    }
+}
+
+/// Strings in quotes, everything else as JSON.
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("{text:?}"),
+        Value::Null => "null".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn errors_read_as_upstreams() {
+        let path = Path::new("spec").child("containers").index(0).child("name");
+        let labels = Path::new("metadata").child("labels").key("app");
+        let cases = [
+            (
+                FieldError::required(&path, ""),
+                "spec.containers[0].name: Required value",
+            ),
+            (
+                FieldError::invalid(&labels, json!("a b"), "is bad"),
+                "metadata.labels[app]: Invalid value: \"a b\": is bad",
+            ),
+            (
+                FieldError::not_supported(&path, json!("x"), &["b", "a"]),
+                "spec.containers[0].name: Unsupported value: \"x\": supported values: \"a\", \"b\"",
+            ),
+            (
+                FieldError::invalid(&path, json!(-1), "no"),
+                "spec.containers[0].name: Invalid value: -1: no",
+            ),
+            (
+                FieldError::duplicate(&path, json!("x")),
+                "spec.containers[0].name: Duplicate value: \"x\"",
+            ),
+            (
+                FieldError::forbidden(&path, "never"),
+                "spec.containers[0].name: Forbidden: never",
+            ),
+            (
+                FieldError::too_long(&path, 9),
+                "spec.containers[0].name: Too long: may not be more than 9 bytes",
+            ),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}

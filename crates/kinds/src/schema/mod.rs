@@ -1,0 +1,249 @@
+//! The types of all fields, by definition name.
+//!
+//! `upstream.json` is upstream's `definitions` without any description text, written by `cargo xtask gen-schema`;
+//! `podvisor.json` has our own kinds in the same form. Both are also the raw material of the OpenAPI documents.
+//! Upstream's schema has no defaults; the few that list keys need stand in [`KEY_DEFAULTS`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+/// The definitions of upstream, as JSON text.
+pub const UPSTREAM: &str = include_str!("upstream.json");
+/// Our own definitions, as JSON text.
+pub const OURS: &str = include_str!("podvisor.json");
+
+/// Defaults of fields that are keys of lists: (field, value). Both kinds of ports default their protocol.
+pub const KEY_DEFAULTS: &[(&str, &str)] = &[("protocol", "TCP")];
+
+/// The type of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Type {
+    /// Text, with OpenAPI's format (`date-time`, `byte` or empty).
+    String(String),
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// True or false.
+    Boolean,
+    /// `intstr.IntOrString`.
+    IntOrString,
+    /// `resource.Quantity`: text, or a number that becomes text.
+    Quantity,
+    /// Anything: raw extensions, JSON values.
+    Any,
+    /// A map with values of one type.
+    Map(Box<Type>),
+    /// A list.
+    List(Box<List>),
+    /// An object of a named definition.
+    Ref(String),
+    /// An object with fields of its own, defined in place.
+    Object(Box<Definition>),
+}
+
+/// How a list is merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// Type of its elements.
+    pub items: Type,
+    /// `x-kubernetes-list-type`.
+    pub kind: ListType,
+    /// `x-kubernetes-list-map-keys`.
+    pub map_keys: Vec<String>,
+}
+
+/// `x-kubernetes-list-type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListType {
+    /// Replaced as a whole.
+    Atomic,
+    /// A set of scalars.
+    Set,
+    /// Elements are told apart by their keys.
+    Map,
+}
+
+/// A field of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Its type.
+    pub ty: Type,
+    /// `x-kubernetes-patch-strategy`: any of `merge`, `replace`, `retainKeys`.
+    pub patch_strategy: String,
+    /// `x-kubernetes-patch-merge-key`.
+    pub patch_merge_key: String,
+    /// `x-kubernetes-map-type: atomic`: owned as a whole by one applier.
+    pub atomic: bool,
+}
+
+/// An object type.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Definition {
+    /// Fields by name.
+    pub fields: BTreeMap<String, Field>,
+    /// Names of fields that must be there.
+    pub required: Vec<String>,
+    /// `x-kubernetes-map-type: atomic` on the type itself.
+    pub atomic: bool,
+}
+
+/// All definitions.
+#[derive(Debug)]
+pub struct SchemaTable {
+    definitions: HashMap<String, Definition>,
+}
+
+/// The table of the built-in kinds, read once.
+pub fn builtin() -> &'static SchemaTable {
+    static TABLE: LazyLock<SchemaTable> = LazyLock::new(|| {
+        let mut definitions = HashMap::new();
+        for text in [UPSTREAM, OURS] {
+            // The texts are part of the program; a test reads them.
+            let Ok(Value::Object(map)) = serde_json::from_str(text) else {
+                continue;
+            };
+            definitions.extend(
+                map.iter()
+                    .map(|(name, value)| (name.clone(), parse_definition(value))),
+            );
+        }
+        SchemaTable { definitions }
+    });
+    &TABLE
+}
+
+impl SchemaTable {
+    /// The definition of a name.
+    pub fn definition(&self, name: &str) -> Option<&Definition> {
+        self.definitions.get(name)
+    }
+
+    /// The object definition that a type stands for, if it is one with known fields.
+    pub fn object<'a>(&'a self, ty: &'a Type) -> Option<&'a Definition> {
+        match ty {
+            Type::Ref(name) => self.definition(name),
+            Type::Object(definition) => Some(definition),
+            _ => None,
+        }
+    }
+}
+
+fn parse_definition(value: &Value) -> Definition {
+    let fields = value["properties"].as_object().into_iter().flatten();
+    let required = value["required"].as_array().into_iter().flatten();
+    Definition {
+        fields: fields
+            .map(|(name, field)| (name.clone(), parse_field(field)))
+            .collect(),
+        required: required
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect(),
+        atomic: value["x-kubernetes-map-type"] == "atomic",
+    }
+}
+
+fn parse_field(value: &Value) -> Field {
+    let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    Field {
+        ty: parse_type(value),
+        patch_strategy: text("x-kubernetes-patch-strategy"),
+        patch_merge_key: text("x-kubernetes-patch-merge-key"),
+        atomic: value["x-kubernetes-map-type"] == "atomic",
+    }
+}
+
+fn parse_type(value: &Value) -> Type {
+    if let Some(reference) = value["$ref"].as_str() {
+        return reference_type(reference.trim_start_matches("#/definitions/"));
+    }
+    match value["type"].as_str() {
+        Some("string") => Type::String(value["format"].as_str().unwrap_or_default().to_owned()),
+        Some("integer") => Type::Integer,
+        Some("number") => Type::Number,
+        Some("boolean") => Type::Boolean,
+        Some("array") => Type::List(Box::new(List {
+            items: parse_type(&value["items"]),
+            kind: match value["x-kubernetes-list-type"].as_str() {
+                Some("map") => ListType::Map,
+                Some("set") => ListType::Set,
+                _ => ListType::Atomic,
+            },
+            map_keys: value["x-kubernetes-list-map-keys"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|key| key.as_str().map(str::to_owned))
+                .collect(),
+        })),
+        Some("object") if value.get("properties").is_some() => {
+            Type::Object(Box::new(parse_definition(value)))
+        }
+        Some("object") if value.get("additionalProperties").is_some() => {
+            Type::Map(Box::new(parse_type(&value["additionalProperties"])))
+        }
+        _ => Type::Any,
+    }
+}
+
+/// Definitions that stand for a scalar or for anything.
+fn reference_type(name: &str) -> Type {
+    match name {
+        "io.k8s.apimachinery.pkg.api.resource.Quantity" => Type::Quantity,
+        "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => Type::IntOrString,
+        "io.k8s.apimachinery.pkg.apis.meta.v1.Time" | "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime" => {
+            Type::String("date-time".to_owned())
+        }
+        "io.k8s.apimachinery.pkg.runtime.RawExtension" | "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1" => {
+            Type::Any
+        }
+        name if name.ends_with(".apiextensions.v1.JSON")
+            || name.ends_with(".JSONSchemaPropsOrArray")
+            || name.ends_with(".JSONSchemaPropsOrBool")
+            || name.ends_with(".JSONSchemaPropsOrStringArray")
+            || name.ends_with(".CustomResourceSubresourceStatus") =>
+        {
+            Type::Any
+        }
+        name => Type::Ref(name.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_knows_lists_and_specials() {
+        let table = builtin();
+        let spec = table.definition("io.k8s.api.core.v1.PodSpec").expect("there");
+        let containers = &spec.fields["containers"];
+        assert_eq!(containers.patch_merge_key, "name");
+        let Type::List(list) = &containers.ty else {
+            panic!("a list")
+        };
+        assert_eq!(
+            (list.kind, list.map_keys.as_slice()),
+            (ListType::Map, &["name".to_owned()][..])
+        );
+        assert_eq!(list.items, Type::Ref("io.k8s.api.core.v1.Container".to_owned()));
+        assert_eq!(spec.required, ["containers"]);
+        let ports = &table
+            .definition("io.k8s.api.core.v1.ServicePort")
+            .expect("there")
+            .fields;
+        assert_eq!(ports["targetPort"].ty, Type::IntOrString);
+        assert!(
+            table
+                .definition("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector")
+                .expect("there")
+                .atomic
+        );
+        for text in [UPSTREAM, OURS] {
+            assert!(serde_json::from_str::<Value>(text).expect("JSON").is_object());
+        }
+        assert!(!UPSTREAM.contains("\"description\":\""), "no description text");
+    }
+}
