@@ -26,7 +26,9 @@ pub struct Keys {
 impl Keys {
     /// The keys of one control plane.
     pub fn new(control_plane: &str) -> Keys {
-        Keys { prefix: format!("{control_plane}/") }
+        Keys {
+            prefix: format!("{control_plane}/"),
+        }
     }
 
     /// The prefix of all its keys.
@@ -36,9 +38,16 @@ impl Keys {
 
     /// The key of one object.
     pub fn object(&self, resource: &GroupResource, namespace: &str, name: &str) -> Bytes {
-        let group = if resource.group.is_empty() { "core" } else { &resource.group };
+        let group = if resource.group.is_empty() {
+            "core"
+        } else {
+            &resource.group
+        };
         let object = super::object::object_key(namespace, name);
-        Bytes::from(format!("{}{}/{}/{}", self.prefix, group, resource.resource, object))
+        Bytes::from(format!(
+            "{}{}/{}/{}",
+            self.prefix, group, resource.resource, object
+        ))
     }
 
     /// Resource, namespace and name of a key; `None` for keys that are no objects.
@@ -51,7 +60,11 @@ impl Keys {
             Some(name) => (first, name),
             None => ("", first),
         };
-        Some((GroupResource::new(group, resource), namespace.to_string(), name.to_string()))
+        Some((
+            GroupResource::new(group, resource),
+            namespace.to_string(),
+            name.to_string(),
+        ))
     }
 }
 
@@ -84,7 +97,9 @@ pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Wat
     loop {
         let next = tokio::time::timeout(LOAD_WAIT, watch.next()).await;
         let Ok(Some(batch)) = next else {
-            return Err(StoreError::unavailable("the watch on the store ended while its history was read"));
+            return Err(StoreError::unavailable(
+                "the watch on the store ended while its history was read",
+            ));
         };
         let batch = batch?;
         apply(&batch.events, keys, caches);
@@ -97,9 +112,13 @@ pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Wat
 
 fn apply(batch: &[store::Event], keys: &Keys, caches: &Caches) {
     for event in batch.iter() {
-        let Some((resource, namespace, name)) = keys.parse(&event.record.key) else { continue };
+        let Some((resource, namespace, name)) = keys.parse(&event.record.key) else {
+            continue;
+        };
         let stored = (event.kind != EventKind::Deleted).then_some(&event.record.value[..]);
-        caches.resource(&resource).apply(&namespace, &name, stored, event.record.revision.0);
+        caches
+            .resource(&resource)
+            .apply(&namespace, &name, stored, event.record.revision.0);
     }
 }
 

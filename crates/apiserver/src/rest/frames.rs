@@ -27,7 +27,13 @@ impl Frames {
         let raw = served.is_stored_version()
             && wanted.shape == Shape::Object
             && wanted.encoding != Encoding::Protobuf;
-        Ok(Frames { include: render::include_object(include)?, served, wanted, columns_sent: false, raw })
+        Ok(Frames {
+            include: render::include_object(include)?,
+            served,
+            wanted,
+            columns_sent: false,
+            raw,
+        })
     }
 
     /// Writes one event.
