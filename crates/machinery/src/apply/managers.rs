@@ -27,7 +27,11 @@ impl Manager {
         Self {
             name: name.into(),
             operation: operation.into(),
-            api_version: if operation == "Apply" { String::new() } else { api_version.into() },
+            api_version: if operation == "Apply" {
+                String::new()
+            } else {
+                api_version.into()
+            },
             subresource: subresource.unwrap_or("").into(),
         }
     }
@@ -66,7 +70,12 @@ impl Managers {
             }
             let api_version = entry.str_at("apiVersion");
             let subresource = Some(entry.str_at("subresource"));
-            let manager = Manager::writer(entry.str_at("manager"), entry.str_at("operation"), api_version, subresource);
+            let manager = Manager::writer(
+                entry.str_at("manager"),
+                entry.str_at("operation"),
+                api_version,
+                subresource,
+            );
             let fields = Set::decode(entry.at("fieldsV1"));
             match out.0.iter_mut().find(|e| e.manager == manager) {
                 Some(known) => known.fields = known.fields.union(&fields),
@@ -94,7 +103,10 @@ impl Managers {
     }
 
     pub(super) fn others<'a>(&'a self, me: &'a Manager) -> impl Iterator<Item = (&'a Manager, &'a Set)> {
-        self.0.iter().filter(move |e| e.manager != *me).map(|e| (&e.manager, &e.fields))
+        self.0
+            .iter()
+            .filter(move |e| e.manager != *me)
+            .map(|e| (&e.manager, &e.fields))
     }
 
     /// Sets what a manager owns; the time is that of the last change.
@@ -133,8 +145,15 @@ impl Managers {
     fn fold_old_writers(&mut self) {
         let writers = |e: &&Entry| e.manager.operation == "Update" && e.manager.name != ANCIENT;
         while self.0.iter().filter(writers).count() > MAX_WRITERS {
-            let oldest = self.0.iter().filter(writers).min_by_key(|e| e.time.clone()).map(|e| e.manager.clone());
-            let Some(at) = oldest.and_then(|m| self.0.iter().position(|e| e.manager == m)) else { return };
+            let oldest = self
+                .0
+                .iter()
+                .filter(writers)
+                .min_by_key(|e| e.time.clone())
+                .map(|e| e.manager.clone());
+            let Some(at) = oldest.and_then(|m| self.0.iter().position(|e| e.manager == m)) else {
+                return;
+            };
             let entry = self.0.remove(at);
             let ancient = Manager::writer(ANCIENT, "Update", &entry.api_version, None);
             match self.0.iter_mut().find(|e| e.manager == ancient) {
@@ -142,16 +161,26 @@ impl Managers {
                     known.fields = known.fields.union(&entry.fields);
                     known.time = known.time.clone().max(entry.time);
                 }
-                None => self.0.push(Entry { manager: ancient, ..entry }),
+                None => self.0.push(Entry {
+                    manager: ancient,
+                    ..entry
+                }),
             }
         }
     }
 
     /// Writes them: appliers first, then by time and name.
     pub(super) fn encode(mut self) -> Value {
-        self.0.retain(|e| !e.fields.is_empty() || e.manager.operation == "Apply");
+        self.0
+            .retain(|e| !e.fields.is_empty() || e.manager.operation == "Apply");
         self.0.sort_by(|a, b| {
-            let order = |e: &Entry| (e.manager.operation != "Apply", e.time.clone(), e.manager.name.clone());
+            let order = |e: &Entry| {
+                (
+                    e.manager.operation != "Apply",
+                    e.time.clone(),
+                    e.manager.name.clone(),
+                )
+            };
             order(a).cmp(&order(b))
         });
         Value::Array(self.0.iter().map(Entry::encode).collect())

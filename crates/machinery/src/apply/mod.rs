@@ -57,10 +57,14 @@ pub fn apply(
     let walker = Walker::new(kind);
     let mut config = applied.clone();
     unset(&mut config, "metadata.managedFields");
-    if subresource.is_none() && kind.has_status {
-        unset(&mut config, "status");
+    match subresource {
+        None if kind.has_status => unset(&mut config, "status"),
+        Some("status") => unset(&mut config, "spec"),
+        _ => {}
     }
-    let mut old = live.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let mut old = live
+        .cloned()
+        .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     let mut managers = Managers::of(&old);
     unset(&mut old, "metadata.managedFields");
     let me = Manager::applier(manager, subresource);
@@ -75,7 +79,11 @@ pub fn apply(
         .with_structs(&last)
         .intersection(&walker.with_structs(&walker.set_of(&merged)))
         .difference(&walker.with_structs(&everyone));
-    let new = if gone.is_empty() { merged } else { walker.remove(&merged, &gone) };
+    let new = if gone.is_empty() {
+        merged
+    } else {
+        walker.remove(&merged, &gone)
+    };
 
     let change = walker.compare(&old, &new);
     let taken = change.added.union(&change.modified);
@@ -117,7 +125,10 @@ fn conflict(conflicts: &[(Manager, Set)]) -> Status {
     }
     let message = match (causes.as_slice(), texts.as_slice()) {
         ([_], [(manager, paths)]) => {
-            format!("Apply failed with 1 conflict: conflict with {manager}: {}", paths.concat())
+            format!(
+                "Apply failed with 1 conflict: conflict with {manager}: {}",
+                paths.concat()
+            )
         }
         _ => {
             let by_manager: Vec<String> = texts
@@ -127,7 +138,11 @@ fn conflict(conflicts: &[(Manager, Set)]) -> Status {
                     format!("conflicts with {manager}:\n{}", lines.join("\n"))
                 })
                 .collect();
-            format!("Apply failed with {} conflicts: {}", causes.len(), by_manager.join("\n"))
+            format!(
+                "Apply failed with {} conflicts: {}",
+                causes.len(),
+                by_manager.join("\n")
+            )
         }
     };
     Status::apply_conflict(message, causes)
@@ -145,10 +160,16 @@ pub fn update_managers(
     now: &str,
 ) {
     let walker = Walker::new(kind);
-    let mut old = live.cloned().unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let mut old = live
+        .cloned()
+        .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     // A client may edit the list itself; an empty one resets it, and one that cannot be read does not count.
     let reset = new.at("metadata.managedFields").as_array().is_some_and(|list| {
-        live.is_some() && (list.is_empty() || list.iter().all(|e| e.as_object().is_some_and(serde_json::Map::is_empty)))
+        live.is_some()
+            && (list.is_empty()
+                || list
+                    .iter()
+                    .all(|e| e.as_object().is_some_and(serde_json::Map::is_empty)))
     });
     let mut managers = match (reset, new.has("metadata.managedFields")) {
         (true, _) => Managers::default(),

@@ -7,8 +7,8 @@ mod extension;
 mod pod;
 mod workloads;
 
-use crate::walk::{At, or_set, or_set_empty, set};
 pub(crate) use self::core::name_label;
+use crate::walk::{At, or_set, or_set_empty, set};
 use kinds::KindInfo;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 
 mod walk;
 
-pub(crate) use walk::{Comparison, Walker};
+pub(crate) use walk::Walker;
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -155,7 +155,10 @@ impl Set {
 
 /// An element in its canonical spelling: keys sorted, no spaces.
 fn canonical(element: &str) -> String {
-    match element.strip_prefix("k:").map(serde_json::from_str::<BTreeMap<String, Value>>) {
+    match element
+        .strip_prefix("k:")
+        .map(serde_json::from_str::<BTreeMap<String, Value>>)
+    {
         Some(Ok(keys)) => format!("k:{}", json!(keys)),
         _ => element.to_string(),
     }

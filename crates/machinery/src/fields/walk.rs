@@ -62,7 +62,10 @@ impl Walker {
                 atomic: false,
             };
             fields.insert("metadata".to_string(), meta);
-            Type::Object(Box::new(Definition { fields, ..Definition::default() }))
+            Type::Object(Box::new(Definition {
+                fields,
+                ..Definition::default()
+            }))
         };
         Self { table, root }
     }
@@ -121,7 +124,9 @@ impl Walker {
                     }
                 }
             }
-            (Shape::Set, Value::Array(items)) => items.iter().for_each(|item| out.insert(&format!("v:{item}"))),
+            (Shape::Set, Value::Array(items)) => {
+                items.iter().for_each(|item| out.insert(&format!("v:{item}")))
+            }
             (Shape::Keyed(list), Value::Array(items)) => {
                 for item in items {
                     let element = key(list, item);
@@ -144,7 +149,10 @@ impl Walker {
     fn compare_fields(&self, shape: Shape, old: Option<&Value>, new: Option<&Value>, out: &mut Comparison) {
         let nothing = Map::new();
         let fields = |v: Option<&Value>| v.and_then(Value::as_object).cloned();
-        let (old, new) = (fields(old).unwrap_or(nothing.clone()), fields(new).unwrap_or(nothing));
+        let (old, new) = (
+            fields(old).unwrap_or(nothing.clone()),
+            fields(new).unwrap_or(nothing),
+        );
         for name in old.keys().chain(new.keys().filter(|n| !old.contains_key(*n))) {
             let (below, _) = self.field(shape, name);
             self.compare_one(&format!("f:{name}"), below, old.get(name), new.get(name), out);
@@ -178,7 +186,13 @@ impl Walker {
                 let (old, new) = (keyed(list, old), keyed(list, new));
                 let items = self.shape(Some(&list.items), false);
                 for (key, before) in &old {
-                    self.compare_one(key, items, Some(*before), new.iter().find(|n| n.0 == *key).map(|n| n.1), &mut below);
+                    self.compare_one(
+                        key,
+                        items,
+                        Some(*before),
+                        new.iter().find(|n| n.0 == *key).map(|n| n.1),
+                        &mut below,
+                    );
                 }
                 for (key, after) in new.iter().filter(|n| !old.iter().any(|o| o.0 == n.0)) {
                     self.compare_one(key, items, None, Some(*after), &mut below);
@@ -186,8 +200,12 @@ impl Walker {
             }
             Shape::Set => {
                 let (old, new) = (items(old), items(new));
-                old.iter().filter(|v| !new.contains(v)).for_each(|v| below.removed.insert(&format!("v:{v}")));
-                new.iter().filter(|v| !old.contains(v)).for_each(|v| below.added.insert(&format!("v:{v}")));
+                old.iter()
+                    .filter(|v| !new.contains(v))
+                    .for_each(|v| below.removed.insert(&format!("v:{v}")));
+                new.iter()
+                    .filter(|v| !old.contains(v))
+                    .for_each(|v| below.added.insert(&format!("v:{v}")));
             }
             _ => self.compare_fields(shape, old, new, &mut below),
         }
@@ -292,9 +310,13 @@ impl Walker {
                 }
                 Value::Object(out)
             }
-            (Shape::Set, Value::Array(items)) => {
-                Value::Array(items.iter().filter(|v| !gone.has(&format!("v:{v}"))).cloned().collect())
-            }
+            (Shape::Set, Value::Array(items)) => Value::Array(
+                items
+                    .iter()
+                    .filter(|v| !gone.has(&format!("v:{v}")))
+                    .cloned()
+                    .collect(),
+            ),
             (Shape::Keyed(list), Value::Array(values)) => {
                 let items = self.shape(Some(&list.items), false);
                 let kept = values.iter().filter_map(|item| {
@@ -302,7 +324,10 @@ impl Walker {
                     if gone.has(&element) {
                         return None;
                     }
-                    Some(gone.below(&element).map_or_else(|| item.clone(), |below| self.remove_at(items, item, below)))
+                    Some(
+                        gone.below(&element)
+                            .map_or_else(|| item.clone(), |below| self.remove_at(items, item, below)),
+                    )
                 });
                 Value::Array(kept.collect())
             }
@@ -375,7 +400,12 @@ fn key(list: &List, item: &Value) -> String {
         .map_keys
         .iter()
         .filter_map(|name| {
-            let default = || KEY_DEFAULTS.iter().find(|(n, _)| n == name).map(|(_, v)| Value::from(*v));
+            let default = || {
+                KEY_DEFAULTS
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, v)| Value::from(*v))
+            };
             let value = item.get(name).filter(|v| !v.is_null()).cloned().or_else(default);
             value.map(|value| (name.as_str(), value))
         })
