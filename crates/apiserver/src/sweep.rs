@@ -32,7 +32,8 @@ pub async fn sweep(server: &ApiServer, now: Timestamp) {
         return;
     };
     for object in events.cache.current("") {
-        if !happened(&object.value()).is_some_and(|at| now.duration_since(at) > LIFE) {
+        let old = happened(&object.value()).is_some_and(|at| now.duration_since(at) > LIFE);
+        if !old {
             continue;
         }
         let removed = server
