@@ -43,10 +43,10 @@ pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
 /// 400 for bytes that are no YAML or exceed the bounds on depth, nodes and aliases.
 pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
     // JSON is YAML; its parser is the faster one and knows no aliases.
-    if bytes.trim_ascii_start().starts_with(b"{") {
-        if let Ok(parsed) = parse_json_checked(bytes) {
-            return Ok(parsed);
-        }
+    if bytes.trim_ascii_start().starts_with(b"{")
+        && let Ok(parsed) = parse_json_checked(bytes)
+    {
+        return Ok(parsed);
     }
     let bad = |e: &dyn fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
     let text = std::str::from_utf8(bytes).map_err(|_| bad(&"the body is not UTF-8"))?;

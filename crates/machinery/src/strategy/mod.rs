@@ -11,20 +11,22 @@ use serde_json::{Value, json};
 
 /// Kinds that count generations: their content is compared on each write.
 fn counts_generations(kind: &KindInfo) -> bool {
-    match (kind.group, kind.kind) {
+    matches!(
+        (kind.group, kind.kind),
         ("", "Pod" | "ReplicationController")
-        | ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
-        | ("batch", _)
-        | ("discovery.k8s.io", "EndpointSlice")
-        | ("policy", "PodDisruptionBudget")
-        | ("networking.k8s.io", "NetworkPolicy" | "Ingress" | "IngressClass")
-        | ("flowcontrol.apiserver.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io", _)
-        | ("scheduling.k8s.io", "PriorityClass")
-        | ("resource.k8s.io", "ResourceSlice")
-        | ("podvisor.io", _) => true,
-        ("storage.k8s.io", "CSIDriver") => true,
-        _ => false,
-    }
+            | ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
+            | ("batch" | "podvisor.io", _)
+            | ("discovery.k8s.io", "EndpointSlice")
+            | ("policy", "PodDisruptionBudget")
+            | ("networking.k8s.io", "NetworkPolicy" | "Ingress" | "IngressClass")
+            | (
+                "flowcontrol.apiserver.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io",
+                _
+            )
+            | ("scheduling.k8s.io", "PriorityClass")
+            | ("resource.k8s.io", "ResourceSlice")
+            | ("storage.k8s.io", "CSIDriver")
+    )
 }
 
 /// Kinds whose status may be given with a new object: who registers a Node says what it has.

@@ -83,11 +83,9 @@ pub(super) fn secret(obj: &Value, errors: &mut Errors) {
         }
         "kubernetes.io/dockercfg" => json_data(data, ".dockercfg", &at, errors),
         "kubernetes.io/dockerconfigjson" => json_data(data, ".dockerconfigjson", &at, errors),
-        "kubernetes.io/basic-auth" => {
-            if data.get("username").is_none() && data.get("password").is_none() {
-                errors.required(&at.key("username"), "");
-                errors.required(&at.key("password"), "");
-            }
+        "kubernetes.io/basic-auth" if data.get("username").is_none() && data.get("password").is_none() => {
+            errors.required(&at.key("username"), "");
+            errors.required(&at.key("password"), "");
         }
         "kubernetes.io/ssh-auth" => need("ssh-privatekey", errors),
         "kubernetes.io/tls" => {

@@ -105,13 +105,11 @@ fn one_source(name: &str, source: &Value, at: &Path, errors: &mut Errors) {
                 errors.not_supported(&at.child("type"), source.str_at("type"), &HOST_PATH_TYPES[1..]);
             }
         }
-        "emptyDir" => {
-            if resources::parse(source.at("sizeLimit")).is_some_and(|q| q.is_negative()) {
-                errors.forbidden(
-                    &at.child("sizeLimit"),
-                    "SizeLimit field must be a valid resource quantity",
-                );
-            }
+        "emptyDir" if resources::parse(source.at("sizeLimit")).is_some_and(|q| q.is_negative()) => {
+            errors.forbidden(
+                &at.child("sizeLimit"),
+                "SizeLimit field must be a valid resource quantity",
+            );
         }
         "nfs" if !source.str_at("path").starts_with('/') && !source.is_empty_at("path") => {
             errors.invalid(
