@@ -90,6 +90,8 @@ proptest! {
     #[test]
     fn applying_what_is_there_changes_nothing(mut object in object()) {
         let kind = kind_of(&object);
+        // A zero that defaulting turns into something else is a change each time.
+        prop_assume!(!object.to_string().contains("\"periodSeconds\":0"));
         // Containers of one name would be one element of a keyed list.
         prop_assume!({
             let mut names: Vec<String> = Vec::new();
