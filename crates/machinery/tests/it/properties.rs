@@ -90,8 +90,6 @@ proptest! {
     #[test]
     fn applying_what_is_there_changes_nothing(mut object in object()) {
         let kind = kind_of(&object);
-        // A zero that defaulting turns into something else is a change each time.
-        prop_assume!(!object.to_string().contains("\"periodSeconds\":0"));
         // Containers of one name would be one element of a keyed list.
         prop_assume!({
             let mut names: Vec<String> = Vec::new();
@@ -105,7 +103,8 @@ proptest! {
         let first = machinery::apply::apply(kind, None, &object, "a", false, None, "2026-01-01T00:00:00Z").unwrap();
         let mut stored = first;
         default(kind, &mut stored);
-        let second = machinery::apply::apply(kind, Some(&stored), &object, "a", false, None, "2026-02-01T00:00:00Z").unwrap();
+        let mut second = machinery::apply::apply(kind, Some(&stored), &object, "a", false, None, "2026-02-01T00:00:00Z").unwrap();
+        default(kind, &mut second);
         prop_assert_eq!(second, stored);
     }
 }
