@@ -28,12 +28,17 @@ pub fn start(server: Arc<ApiServer>) {
 
 /// Removes the events that are older than their life at `now`.
 pub async fn sweep(server: &ApiServer, now: Timestamp) {
-    let Some(events) = server.resource_of(&GroupResource::new("", "events")) else { return };
+    let Some(events) = server.resource_of(&GroupResource::new("", "events")) else {
+        return;
+    };
     for object in events.cache.current("") {
-        if !happened(&object.value()).is_some_and(|at| now.duration_since(at) > LIFE) {
+        let old = happened(&object.value()).is_some_and(|at| now.duration_since(at) > LIFE);
+        if !old {
             continue;
         }
-        let removed = server.remove(&events, object.namespace(), object.name(), object.revision()).await;
+        let removed = server
+            .remove(&events, object.namespace(), object.name(), object.revision())
+            .await;
         if let Err(Refused::Status(error)) = removed {
             // The store will say so to others, too; the next look tries again.
             tracing::warn!(%error, "an old event could not be removed");
@@ -44,7 +49,12 @@ pub async fn sweep(server: &ApiServer, now: Timestamp) {
 
 /// The last time an event happened.
 fn happened(event: &Value) -> Option<Timestamp> {
-    let text = |p: &str| event.pointer(p).and_then(Value::as_str).and_then(|t| t.parse::<Timestamp>().ok());
+    let text = |p: &str| {
+        event
+            .pointer(p)
+            .and_then(Value::as_str)
+            .and_then(|t| t.parse::<Timestamp>().ok())
+    };
     let times = [
         text("/lastTimestamp"),
         text("/eventTime"),

@@ -189,6 +189,15 @@ impl Events {
         }
     }
 
+    /// Reads so many events without looking at them.
+    pub async fn count(&mut self, count: usize) {
+        let mut seen = 0;
+        while seen < count {
+            let frame = self.body.frame().await.unwrap().unwrap();
+            seen += frame.into_data().unwrap().iter().filter(|b| **b == b'\n').count();
+        }
+    }
+
     /// The next events as `TYPE name`.
     pub async fn names(&mut self, count: usize) -> Vec<String> {
         let mut out = Vec::new();
