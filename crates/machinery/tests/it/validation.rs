@@ -538,7 +538,7 @@ fn services_and_data() {
             (
                 "/data/k",
                 json!("x".repeat(1024 * 1024 + 1)),
-                &["<nil>: Too long: may not be more than 1048576 bytes"],
+                &["[]: Too long: may not be more than 1048576 bytes"],
             ),
         ],
     );
