@@ -4,6 +4,7 @@
 //! product: what a user runs is the `podvisor` binary.
 
 mod build;
+mod bundle;
 mod demo;
 mod gen_protobuf;
 mod gen_schema;
