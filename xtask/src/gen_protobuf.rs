@@ -39,7 +39,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     for file in files(&source)? {
         let module = file.parent().and_then(|dir| dir.strip_prefix(&source).ok()).unwrap_or(Path::new(""));
         let module: Vec<String> = module.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-        if is_stable(&module) {
+        if !module.is_empty() && is_stable(&module) {
             for message in parse(&fs::read_to_string(&file)?, &module)? {
                 messages.insert(definitions.full_name(&message.module, &message.name), message);
             }
@@ -131,7 +131,7 @@ fn parse(source: &str, module: &[String]) -> Result<Vec<Message>> {
             attribute = Some(line.to_owned());
         } else if let (Some(attribute), Some(rest)) = (attribute.take_if(|_| line.starts_with("pub ")), line.strip_prefix("pub ")) {
             let mut text = rest.to_owned();
-            while !text.ends_with(',') {
+            while !text.ends_with(',') || text.matches('<').count() != text.matches('>').count() {
                 text.push_str(lines.next().context("a field without end")?);
             }
             let (name, ty) = text.trim_end_matches(',').split_once(':').context("a field without type")?;
@@ -172,7 +172,7 @@ fn field(attribute: &str, name: &str, ty: &str, module: &[String]) -> Result<Fie
 
 /// The innermost type of `Option<Box<super::super::core::v1::ObjectReference>>`, as module and name.
 fn resolve(ty: &str, module: &[String]) -> (Vec<String>, String) {
-    let inner = ty.trim_end_matches('>');
+    let inner = ty.trim_end_matches(['>', ',']);
     let path = inner.rsplit(['<', ',']).next().unwrap_or(inner).trim();
     let mut parts: Vec<&str> = path.split("::").collect();
     let name = parts.pop().unwrap_or_default().to_owned();
@@ -279,8 +279,10 @@ pub struct IngressRule {
     #[prost(message, optional, tag = "2")]
     pub ingress_rule_value: ::core::option::Option<IngressRuleValue>,
     #[prost(btree_map = "string, message", tag = "3")]
-    pub sizes:
-        ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, super::super::core::v1::Quantity>,
+    pub sizes: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        super::super::core::v1::Quantity,
+    >,
 }
 "#;
         let module = ["api", "networking", "v1"].map(str::to_owned);

@@ -74,8 +74,10 @@ fn normalise(name: &str, value: &Value) -> Value {
     let mut value = clean(value, false);
     if value.get("x-kubernetes-group-version-kind").is_some() {
         for field in ["apiVersion", "kind"] {
-            if let Some(field) = value["properties"][field].as_object_mut() {
-                field.remove("enum");
+            // `get_mut` and not an index: that would add the field where there is none.
+            let property = value.get_mut("properties").and_then(|properties| properties.get_mut(field));
+            if let Some(property) = property.and_then(Value::as_object_mut) {
+                property.remove("enum");
             }
         }
     }

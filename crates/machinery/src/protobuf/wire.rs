@@ -34,6 +34,11 @@ impl Writer {
         self.buffer.push(value as u8);
     }
 
+    /// Bytes as they are, outside any field.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
     /// A varint field; zero is written too.
     pub fn varint(&mut self, tag: u32, value: u64) {
         self.raw_varint(u64::from(tag) << 3);
@@ -153,6 +158,11 @@ impl<'a> Reader<'a> {
         let (head, rest) = self.rest.split_at_checked(length).ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(head)
+    }
+
+    /// The next number of a packed field; none at the end.
+    pub fn packed(&mut self) -> Result<Option<u64>, WireError> {
+        if self.rest.is_empty() { Ok(None) } else { self.varint().map(Some) }
     }
 
     /// The next field and its number; none at the end.
