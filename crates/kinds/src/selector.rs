@@ -177,7 +177,8 @@ fn parse_requirement(part: &str) -> Result<Requirement, ParseSelectorError> {
             _ => Err(unparsable(part)),
         };
     }
-    let operators: [(&str, fn(String, String) -> Requirement); 3] = [
+    type Make = fn(String, String) -> Requirement;
+    let operators: [(&str, Make); 3] = [
         ("!=", |key, value| Requirement::NotIn(key, vec![value])),
         ("==", |key, value| Requirement::In(key, vec![value])),
         ("=", |key, value| Requirement::In(key, vec![value])),
