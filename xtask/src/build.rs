@@ -49,7 +49,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// The console first: it is embedded into the binary.
 pub fn all(profile: Profile) -> Result<()> {
     console()?;
-    step("Building the guest bundle (kernel and initramfs)", crate::bundle::build)?;
+    step(
+        "Building the guest bundle (kernel and initramfs)",
+        crate::bundle::build,
+    )?;
     step("Building podvisor", || {
         let mut command = cargo();
         command.args(["build", "--quiet", "--package", "podvisor"]);
@@ -70,7 +73,10 @@ pub fn console() -> Result<()> {
     let app = e2e::paths::workspace().join("crates/console/app");
     let built = app.join("dist/index.html");
     let newest = newest(&app.join("src")).max(newest(&app.join("package-lock.json")));
-    let fresh = built.metadata().and_then(|data| data.modified()).is_ok_and(|time| Some(time) >= newest);
+    let fresh = built
+        .metadata()
+        .and_then(|data| data.modified())
+        .is_ok_and(|time| Some(time) >= newest);
     if fresh {
         return Ok(());
     }
@@ -102,5 +108,9 @@ fn newest(path: &std::path::Path) -> Option<std::time::SystemTime> {
     if data.is_file() {
         return data.modified().ok();
     }
-    std::fs::read_dir(path).ok()?.flatten().filter_map(|entry| newest(&entry.path())).max()
+    std::fs::read_dir(path)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| newest(&entry.path()))
+        .max()
 }

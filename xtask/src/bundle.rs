@@ -14,8 +14,16 @@ use serde_json::json;
 use crate::run::{cargo, make_dir, quiet, show};
 
 /// What the guest needs beyond the kernel itself; dependencies are found in the modules.
-const MODULES: &[&str] =
-    &["virtio_mmio", "virtio_scsi", "sd_mod", "virtio_net", "virtio_console", "crc32c_generic", "erofs", "overlay"];
+const MODULES: &[&str] = &[
+    "virtio_mmio",
+    "virtio_scsi",
+    "sd_mod",
+    "virtio_net",
+    "virtio_console",
+    "crc32c_generic",
+    "erofs",
+    "overlay",
+];
 /// The only target: static, no other libc than the one linked in.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -45,7 +53,16 @@ pub fn build() -> Result<()> {
 /// The agent as one static file.
 fn build_agent() -> Result<Vec<u8>> {
     let mut command = cargo();
-    command.args(["build", "--quiet", "--package", "guest", "--profile", "guest", "--target", TARGET]);
+    command.args([
+        "build",
+        "--quiet",
+        "--package",
+        "guest",
+        "--profile",
+        "guest",
+        "--target",
+        TARGET,
+    ]);
     command.env("RUSTFLAGS", "-C target-feature=+crt-static");
     show(&mut command)?;
     let path = e2e::paths::target().join(TARGET).join("guest/guest");
@@ -60,8 +77,15 @@ fn fetch_kernel(into: &Path) -> Result<()> {
         .find(|name| name.starts_with("linux-image-"))
         .context("apt knows no linux-image-cloud-amd64: run `apt-get update`")?;
     let scratch = tempfile::tempdir()?;
-    quiet(Command::new("apt-get").args(["-qq", "download", package]).current_dir(scratch.path()))?;
-    let archive = fs::read_dir(scratch.path())?.flatten().map(|entry| entry.path()).next();
+    quiet(
+        Command::new("apt-get")
+            .args(["-qq", "download", package])
+            .current_dir(scratch.path()),
+    )?;
+    let archive = fs::read_dir(scratch.path())?
+        .flatten()
+        .map(|entry| entry.path())
+        .next();
     let archive = archive.with_context(|| format!("apt-get downloaded no file for {package}"))?;
     make_dir(into)?;
     quiet(Command::new("dpkg-deb").arg("-x").arg(archive).arg(into)).map(drop)
@@ -83,15 +107,24 @@ fn vmlinux(kernel: &Path) -> Result<Vec<u8>> {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => ("zstd", &["-dc"]),
         [0xfd, b'7', b'z', b'X', ..] => ("xz", &["-dc"]),
         [0x1f, 0x8b, ..] => ("gzip", &["-dc"]),
-        other => bail!("the kernel is compressed in an unknown way: {:02x?}", &other[..4.min(other.len())]),
+        other => bail!(
+            "the kernel is compressed in an unknown way: {:02x?}",
+            &other[..4.min(other.len())]
+        ),
     };
     let scratch = tempfile::NamedTempFile::new()?;
     fs::write(scratch.path(), payload)?;
-    let output = Command::new(program).args(arguments).stdin(scratch.reopen()?).output();
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(scratch.reopen()?)
+        .output();
     let output = output.with_context(|| format!("cannot run {program}"))?;
     // What follows the compressed stream in the payload makes some tools complain; the ELF magic decides.
     if !output.stdout.starts_with(b"\x7fELF") {
-        bail!("{program} made no ELF image: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "{program} made no ELF image: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(output.stdout)
 }
@@ -134,7 +167,9 @@ fn load_order(root: &Path, name: &str, order: &mut Vec<(String, PathBuf)>) -> Re
     if order.iter().any(|(known, _)| known == name) {
         return Ok(());
     }
-    let Some(path) = find_module(root, name)? else { return Ok(()) };
+    let Some(path) = find_module(root, name)? else {
+        return Ok(());
+    };
     for dependency in dependencies(&fs::read(&path)?) {
         load_order(root, &dependency, order)?;
     }
@@ -149,7 +184,9 @@ fn find_module(root: &Path, name: &str) -> Result<Option<PathBuf>> {
             let path = entry.path();
             if entry.file_type()?.is_dir() {
                 pending.push(path);
-            } else if path.file_stem().is_some_and(|stem| stem.to_string_lossy().replace('-', "_") == name)
+            } else if path
+                .file_stem()
+                .is_some_and(|stem| stem.to_string_lossy().replace('-', "_") == name)
                 && path.extension().is_some_and(|extension| extension == "ko")
             {
                 return Ok(Some(path));
@@ -165,9 +202,15 @@ fn dependencies(module: &[u8]) -> BTreeSet<String> {
     let Some(start) = module.windows(KEY.len()).position(|window| window == KEY) else {
         return BTreeSet::new();
     };
-    let value = module[start + KEY.len()..].split(|byte| *byte == 0).next().unwrap_or_default();
+    let value = module[start + KEY.len()..]
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default();
     let text = String::from_utf8_lossy(value);
-    text.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
+    text.split(',')
+        .filter(|name| !name.is_empty())
+        .map(|name| name.replace('-', "_"))
+        .collect()
 }
 
 /// The "newc" archive that the kernel unpacks.
@@ -233,7 +276,10 @@ mod tests {
     #[test]
     fn dependencies_are_read_from_a_module() {
         let names = |text: &[u8]| dependencies(text).into_iter().collect::<Vec<_>>();
-        assert_eq!(names(b"license=GPL\0depends=virtio,virtio-ring\0name=x\0"), ["virtio", "virtio_ring"]);
+        assert_eq!(
+            names(b"license=GPL\0depends=virtio,virtio-ring\0name=x\0"),
+            ["virtio", "virtio_ring"]
+        );
         assert!(names(b"\0depends=\0").is_empty());
         assert!(names(b"nothing").is_empty());
     }

@@ -37,8 +37,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     definitions.add(&own)?;
     let mut messages = BTreeMap::new();
     for file in files(&source)? {
-        let module = file.parent().and_then(|dir| dir.strip_prefix(&source).ok()).unwrap_or(Path::new(""));
-        let module: Vec<String> = module.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let module = file
+            .parent()
+            .and_then(|dir| dir.strip_prefix(&source).ok())
+            .unwrap_or(Path::new(""));
+        let module: Vec<String> = module
+            .iter()
+            .map(|part| part.to_string_lossy().into_owned())
+            .collect();
         if !module.is_empty() && is_stable(&module) {
             for message in parse(&fs::read_to_string(&file)?, &module)? {
                 messages.insert(definitions.full_name(&message.module, &message.name), message);
@@ -49,7 +55,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let target = e2e::paths::workspace().join("crates/machinery/src/protobuf/tags.txt");
     if arguments.check {
         if fs::read_to_string(&target)? != written {
-            bail!("{} is not what `cargo xtask gen-protobuf` writes", target.display());
+            bail!(
+                "{} is not what `cargo xtask gen-protobuf` writes",
+                target.display()
+            );
         }
         return Ok(());
     }
@@ -68,10 +77,17 @@ fn fetch() -> Result<PathBuf> {
     );
     fs::write(scratch.join("Cargo.toml"), manifest)?;
     let mut metadata = cargo();
-    metadata.current_dir(&scratch).args(["metadata", "--format-version", "1"]);
+    metadata
+        .current_dir(&scratch)
+        .args(["metadata", "--format-version", "1"]);
     let metadata: Value = serde_json::from_str(&quiet(&mut metadata)?)?;
-    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
-    let package = packages.iter().find(|package| package["name"] == "k8s-pb").context("no k8s-pb")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata has no packages")?;
+    let package = packages
+        .iter()
+        .find(|package| package["name"] == "k8s-pb")
+        .context("no k8s-pb")?;
     let manifest = package["manifest_path"].as_str().context("no manifest_path")?;
     Ok(Path::new(manifest).parent().context("no directory")?.join("src"))
 }
@@ -95,7 +111,9 @@ fn is_stable(module: &[String]) -> bool {
     match module.first().map(String::as_str) {
         Some("metrics") => module.ends_with(&["metrics".to_owned(), "v1beta1".to_owned()]),
         _ => !module.iter().any(|part| {
-            part.contains("alpha") || part.contains("testapigroup") || (part.starts_with('v') && part.contains("beta"))
+            part.contains("alpha")
+                || part.contains("testapigroup")
+                || (part.starts_with('v') && part.contains("beta"))
         }),
     }
 }
@@ -122,19 +140,32 @@ struct Field {
 fn parse(source: &str, module: &[String]) -> Result<Vec<Message>> {
     let mut messages: Vec<Message> = Vec::new();
     let mut attribute = None;
-    let mut lines = source.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+    let mut lines = source
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//"));
     while let Some(line) = lines.next() {
         if let Some(rest) = line.strip_prefix("pub struct ") {
             let name = rest.split([' ', '{', ';']).next().unwrap_or_default().to_owned();
-            messages.push(Message { module: module.to_vec(), name, fields: Vec::new() });
+            messages.push(Message {
+                module: module.to_vec(),
+                name,
+                fields: Vec::new(),
+            });
         } else if line.starts_with("#[prost(") {
             attribute = Some(line.to_owned());
-        } else if let (Some(attribute), Some(rest)) = (attribute.take_if(|_| line.starts_with("pub ")), line.strip_prefix("pub ")) {
+        } else if let (Some(attribute), Some(rest)) = (
+            attribute.take_if(|_| line.starts_with("pub ")),
+            line.strip_prefix("pub "),
+        ) {
             let mut text = rest.to_owned();
             while !text.ends_with(',') || text.matches('<').count() != text.matches('>').count() {
                 text.push_str(lines.next().context("a field without end")?);
             }
-            let (name, ty) = text.trim_end_matches(',').split_once(':').context("a field without type")?;
+            let (name, ty) = text
+                .trim_end_matches(',')
+                .split_once(':')
+                .context("a field without type")?;
             let message = messages.last_mut().context("a field outside a struct")?;
             message.fields.push(field(&attribute, name, ty.trim(), module)?);
         }
@@ -144,7 +175,11 @@ fn parse(source: &str, module: &[String]) -> Result<Vec<Message>> {
 
 fn field(attribute: &str, name: &str, ty: &str, module: &[String]) -> Result<Field> {
     let words = attribute.trim_start_matches("#[prost(").trim_end_matches(")]");
-    let tag = words.split("tag = \"").nth(1).and_then(|rest| rest.split('"').next()).context("no tag")?;
+    let tag = words
+        .split("tag = \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .context("no tag")?;
     let (word, shape) = match words.strip_prefix("btree_map = \"string, ") {
         Some(rest) => (rest.split('"').next().unwrap_or_default(), "{"),
         None => {
@@ -199,7 +234,11 @@ impl Definitions {
         let map: BTreeMap<String, Value> = serde_json::from_str(text)?;
         for (name, definition) in map {
             let fields = definition["properties"].as_object();
-            let fields = fields.into_iter().flatten().map(|(field, _)| (folded(field), field.clone())).collect();
+            let fields = fields
+                .into_iter()
+                .flatten()
+                .map(|(field, _)| (folded(field), field.clone()))
+                .collect();
             self.fields.insert(name.clone(), fields);
             self.names.insert(folded(&name), name);
         }
@@ -228,7 +267,10 @@ impl Definitions {
 }
 
 fn folded(name: &str) -> String {
-    name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect::<String>().to_lowercase()
+    name.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '.')
+        .collect::<String>()
+        .to_lowercase()
 }
 
 fn camel(name: &str) -> String {
@@ -236,7 +278,10 @@ fn camel(name: &str) -> String {
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| {
         let mut chars = part.chars();
-        text + &chars.next().map(|c| c.to_uppercase().chain(chars).collect::<String>()).unwrap_or_default()
+        text + &chars
+            .next()
+            .map(|c| c.to_uppercase().chain(chars).collect::<String>())
+            .unwrap_or_default()
     })
 }
 
@@ -290,8 +335,10 @@ pub struct IngressRule {
         let known = r#"{"io.k8s.api.networking.v1.IngressRule": {"properties": {"host": {}, "http": {}, "sizes": {}}}}"#;
         definitions.add(known).expect("JSON");
         let messages = parse(source, &module).expect("parses");
-        let messages =
-            messages.into_iter().map(|message| (definitions.full_name(&module, &message.name), message)).collect();
+        let messages = messages
+            .into_iter()
+            .map(|message| (definitions.full_name(&module, &message.name), message))
+            .collect();
         assert_eq!(
             write(&messages, &definitions),
             "io.k8s.api.networking.v1.IngressRule\n 1 host s\n 2 - m io.k8s.api.networking.v1.IngressRuleValue\n \

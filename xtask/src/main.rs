@@ -6,6 +6,7 @@
 mod build;
 mod bundle;
 mod demo;
+mod demo_images;
 mod gen_protobuf;
 mod gen_schema;
 mod lab;

@@ -101,7 +101,10 @@ impl QemuDriver {
     /// The VM of a run directory, whoever started it. Needs neither QEMU nor a guest bundle, so that what runs can
     /// be removed even when they are gone.
     pub async fn find(run_dir: &Path) -> Result<Option<Arc<dyn Vm>>, AdoptError> {
-        let vm = vm::adopt(run_dir).map_err(|reason| AdoptError { run_dir: run_dir.to_path_buf(), reason })?;
+        let vm = vm::adopt(run_dir).map_err(|reason| AdoptError {
+            run_dir: run_dir.to_path_buf(),
+            reason,
+        })?;
         Ok(vm.map(|vm| Arc::new(vm) as Arc<dyn Vm>))
     }
 }
