@@ -160,9 +160,7 @@ pub fn update_managers(
     now: &str,
 ) {
     let walker = Walker::new(kind);
-    let mut old = live
-        .cloned()
-        .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let old = live.unwrap_or(&Value::Null);
     // A client may edit the list itself; an empty one resets it, and one that cannot be read does not count.
     let reset = new.at("metadata.managedFields").as_array().is_some_and(|list| {
         live.is_some()
@@ -174,11 +172,10 @@ pub fn update_managers(
     let mut managers = match (reset, new.has("metadata.managedFields")) {
         (true, _) => Managers::default(),
         (false, true) if live.is_some() => Managers::of(new),
-        _ => Managers::of(&old),
+        _ => Managers::of(old),
     };
-    unset(&mut old, "metadata.managedFields");
     unset(new, "metadata.managedFields");
-    let change = walker.compare(&old, new);
+    let change = walker.compare(old, new);
     let me = Manager::writer(manager, operation, &kind.api_version(), subresource);
     let taken = owned(kind, change.added.union(&change.modified), subresource);
     managers.subtract_from_others(&me, &taken.union(&change.removed));

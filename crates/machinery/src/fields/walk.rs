@@ -148,11 +148,8 @@ impl Walker {
 
     fn compare_fields(&self, shape: Shape, old: Option<&Value>, new: Option<&Value>, out: &mut Comparison) {
         let nothing = Map::new();
-        let fields = |v: Option<&Value>| v.and_then(Value::as_object).cloned();
-        let (old, new) = (
-            fields(old).unwrap_or(nothing.clone()),
-            fields(new).unwrap_or(nothing),
-        );
+        let old = old.and_then(Value::as_object).unwrap_or(&nothing);
+        let new = new.and_then(Value::as_object).unwrap_or(&nothing);
         for name in old.keys().chain(new.keys().filter(|n| !old.contains_key(*n))) {
             let (below, _) = self.field(shape, name);
             self.compare_one(&format!("f:{name}"), below, old.get(name), new.get(name), out);

@@ -45,7 +45,8 @@ pub(super) fn config_map(obj: &Value, errors: &mut Errors) {
         }
     }
     if size > MAX_DATA {
-        errors.too_long(&Path::new(""), MAX_DATA);
+        // The whole object is meant; upstream shows its nameless path so.
+        errors.too_long(&Path::root().key(""), MAX_DATA);
     }
 }
 

@@ -7,7 +7,7 @@ const LABEL_FORM: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 
 /// What upstream says about a text that is too long.
 pub(crate) fn max_length(length: usize) -> String {
-    format!("must be no more than {length} bytes")
+    format!("must be no more than {length} characters")
 }
 
 fn form(message: &str, pattern: &str, examples: &[&str]) -> String {

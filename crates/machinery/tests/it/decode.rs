@@ -9,8 +9,8 @@ fn duplicates_are_noticed_and_the_last_wins() {
     let (value, duplicates) = parse_json_checked(br#"{"a":1,"b":[{"c":1},{"c":2,"c":3}],"a":2}"#).unwrap();
     assert_eq!(value, json!({"a": 2, "b": [{"c": 1}, {"c": 3}]}));
     assert_eq!(duplicates, ["b[1].c", "a"]);
-    let (value, duplicates) = parse_yaml_checked(b"a: 1\nb:\n  c: x\n  c: y\n").unwrap();
-    assert_eq!(value, json!({"a": 1, "b": {"c": "y"}}));
+    let (value, duplicates) = parse_yaml_checked(b"a: 1\nb:\n  c: x\n  c: z\n").unwrap();
+    assert_eq!(value, json!({"a": 1, "b": {"c": "z"}}));
     assert_eq!(duplicates, ["b.c"]);
 }
 

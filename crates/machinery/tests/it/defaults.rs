@@ -26,7 +26,7 @@ spec:
     ports: [{containerPort: 80}]
     resources: {limits: {cpu: 1}}
     livenessProbe: {httpGet: {port: 80}}
-    env: [{name: N, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+    env: [{name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
   volumes:
   - {name: v}
   - {name: s, secret: {secretName: s}}
@@ -42,7 +42,7 @@ spec:
                 "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}},
                 "livenessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"}, "timeoutSeconds": 1,
                     "periodSeconds": 10, "successThreshold": 1, "failureThreshold": 3},
-                "env": [{"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name", "apiVersion": "v1"}}}],
+                "env": [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name", "apiVersion": "v1"}}}],
                 "imagePullPolicy": "IfNotPresent",
                 "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
             }],
@@ -167,9 +167,9 @@ fn services() {
 #[test]
 fn the_rest() {
     check(
-        "{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {a: eA==}, stringData: {a: y, b: z}}",
+        "{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {a: eA==}, stringData: {a: yy, b: z}}",
         &[
-            ("/data", json!({"a": "eQ==", "b": "eg=="})),
+            ("/data", json!({"a": "eXk=", "b": "eg=="})),
             ("/type", json!("Opaque")),
         ],
     );

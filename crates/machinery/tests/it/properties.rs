@@ -103,7 +103,8 @@ proptest! {
         let first = machinery::apply::apply(kind, None, &object, "a", false, None, "2026-01-01T00:00:00Z").unwrap();
         let mut stored = first;
         default(kind, &mut stored);
-        let second = machinery::apply::apply(kind, Some(&stored), &object, "a", false, None, "2026-02-01T00:00:00Z").unwrap();
+        let mut second = machinery::apply::apply(kind, Some(&stored), &object, "a", false, None, "2026-02-01T00:00:00Z").unwrap();
+        default(kind, &mut second);
         prop_assert_eq!(second, stored);
     }
 }

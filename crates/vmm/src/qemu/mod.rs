@@ -97,6 +97,15 @@ impl QemuDriver {
     }
 }
 
+impl QemuDriver {
+    /// The VM of a run directory, whoever started it. Needs neither QEMU nor a guest bundle, so that what runs can
+    /// be removed even when they are gone.
+    pub async fn find(run_dir: &Path) -> Result<Option<Arc<dyn Vm>>, AdoptError> {
+        let vm = vm::adopt(run_dir).map_err(|reason| AdoptError { run_dir: run_dir.to_path_buf(), reason })?;
+        Ok(vm.map(|vm| Arc::new(vm) as Arc<dyn Vm>))
+    }
+}
+
 fn choose_accel(wanted: Accel) -> Result<AccelInfo, DriverError> {
     let kvm = AccelInfo {
         name: "kvm",
@@ -144,10 +153,6 @@ impl Hypervisor for QemuDriver {
     }
 
     async fn adopt(&self, run_dir: &Path) -> Result<Option<Arc<dyn Vm>>, AdoptError> {
-        let vm = vm::adopt(run_dir).map_err(|reason| AdoptError {
-            run_dir: run_dir.to_path_buf(),
-            reason,
-        })?;
-        Ok(vm.map(|vm| Arc::new(vm) as Arc<dyn Vm>))
+        Self::find(run_dir).await
     }
 }
