@@ -14,6 +14,9 @@ pub struct Arguments {
     /// Build the optimised binary.
     #[arg(long)]
     release: bool,
+    /// Build the guest bundle alone.
+    #[arg(long)]
+    guest_only: bool,
 }
 
 /// Which of cargo's profiles the binary is built with.
@@ -43,6 +46,9 @@ impl Profile {
 
 /// Builds everything a Lab needs but the images.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.guest_only {
+        return guest();
+    }
     all(Profile::of(arguments.release))
 }
 
@@ -61,6 +67,10 @@ pub fn all(profile: Profile) -> Result<()> {
         }
         show(&mut command)
     })
+}
+
+fn guest() -> Result<()> {
+    step("Building the guest bundle (kernel and initramfs)", crate::bundle::build)
 }
 
 /// The example images, pushed to the demo registry's storage.

@@ -21,6 +21,7 @@ pub(super) enum Dialect {
 }
 
 /// All definitions, not yet parsed.
+#[derive(Clone)]
 pub(super) struct Definitions {
     raw: HashMap<String, &'static RawValue>,
     /// Lists of kinds whose source has only the element.

@@ -47,13 +47,18 @@ pub fn v3_index(kinds: &[&'static KindInfo]) -> Value {
     versions.sort();
     versions.dedup();
     let mut paths = Map::new();
+    let definitions = Definitions::read();
     for version in versions {
         let key = if version.contains('/') {
             format!("apis/{version}")
         } else {
             format!("api/{version}")
         };
-        let hash = content_hash(v3_group_version(kinds, &version).to_string().as_bytes());
+        let hash = content_hash(
+            v3_document(definitions.clone(), kinds, &version)
+                .to_string()
+                .as_bytes(),
+        );
         let address = format!("/openapi/v3/{key}?hash={hash}");
         paths.insert(key, json!({"serverRelativeURL": address}));
     }
@@ -62,13 +67,16 @@ pub fn v3_index(kinds: &[&'static KindInfo]) -> Value {
 
 /// `/openapi/v3/api/v1` and its like; `group_version` is `v1` or `apps/v1`.
 pub fn v3_group_version(kinds: &[&'static KindInfo], group_version: &str) -> Value {
+    v3_document(Definitions::read(), kinds, group_version)
+}
+
+fn v3_document(mut definitions: Definitions, kinds: &[&'static KindInfo], group_version: &str) -> Value {
     let own: Vec<&'static KindInfo> = kinds
         .iter()
         .copied()
         .filter(|kind| kind.api_version() == group_version)
         .collect();
     let paths = all_paths(&own);
-    let mut definitions = Definitions::read();
     definitions.add_lists(&own);
     let roots = roots(&own, &paths);
     json!({

@@ -113,9 +113,10 @@ fn is_zero(field: &Field, value: &Value) -> bool {
         (Type::Text | Type::Bytes, Value::String(text)) => text.is_empty(),
         (Type::Integer, value) => *value == json!(0),
         (Type::Boolean, value) => *value == json!(false),
-        (Type::Message(index), value) => {
-            table().get(index).special.is_some_and(|special| special.is_zero(value))
-        }
+        (Type::Message(index), value) => table()
+            .get(index)
+            .special
+            .is_some_and(|special| special.is_zero(value)),
         _ => false,
     }
 }

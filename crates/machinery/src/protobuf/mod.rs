@@ -85,7 +85,9 @@ fn decode_within(bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {
             }
             (2, Content::Bytes(bytes)) => raw = bytes,
             (3, Content::Bytes(text)) if !text.is_empty() => {
-                return Err(ProtobufError::Encoding(String::from_utf8_lossy(text).into_owned()));
+                return Err(ProtobufError::Encoding(
+                    String::from_utf8_lossy(text).into_owned(),
+                ));
             }
             _ => {}
         }
@@ -122,7 +124,9 @@ pub fn encode_watch_frame(event: &str, object: &Value) -> Result<Vec<u8>, Protob
     let mut out = Writer::default();
     out.raw(&[0; 4]);
     out.text(1, event);
-    out.try_message(2, |extension| extension.try_message(1, |raw| write_envelope(raw, object)))?;
+    out.try_message(2, |extension| {
+        extension.try_message(1, |raw| write_envelope(raw, object))
+    })?;
     let mut frame = out.finish();
     // Objects are bounded far below 4 GiB.
     let length = u32::try_from(frame.len() - 4).unwrap_or(u32::MAX);
@@ -136,7 +140,11 @@ fn message_of(api_version: &str, kind: &str) -> Result<&'static Message, Protobu
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let of_kind = |kind: &str| kinds::find_kind(group, version, kind).map(|info| info.schema.to_owned());
     let of_list = || Some(format!("{}List", of_kind(kind.strip_suffix("List")?)?));
-    let short = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
+    let short = if group.is_empty() {
+        "core"
+    } else {
+        group.split('.').next().unwrap_or(group)
+    };
     let names = [
         of_kind(kind),
         of_list(),
@@ -144,5 +152,8 @@ fn message_of(api_version: &str, kind: &str) -> Result<&'static Message, Protobu
         Some(format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}")),
     ];
     let found = names.into_iter().flatten().find_map(|name| table().find(&name));
-    found.ok_or_else(|| ProtobufError::NoMessage { api_version: api_version.to_owned(), kind: kind.to_owned() })
+    found.ok_or_else(|| ProtobufError::NoMessage {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+    })
 }

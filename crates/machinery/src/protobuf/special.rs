@@ -33,7 +33,9 @@ impl Special {
     pub(super) fn of(name: &str) -> Option<Self> {
         let short = name.strip_prefix("io.k8s.").unwrap_or(name);
         let short = short.strip_prefix("apimachinery.pkg.").unwrap_or(short);
-        let short = short.strip_prefix("apiextensions-apiserver.pkg.apis.").unwrap_or(short);
+        let short = short
+            .strip_prefix("apiextensions-apiserver.pkg.apis.")
+            .unwrap_or(short);
         Some(match short {
             "apis.meta.v1.Time" | "apis.meta.v1.Timestamp" => Self::Time { micro: false },
             "apis.meta.v1.MicroTime" => Self::Time { micro: true },
@@ -66,15 +68,28 @@ impl Special {
                 _ => {}
             }
         }
-        let text = |slot: usize| texts[slot].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
-        let items = |wanted: u32| lists.iter().filter(move |(tag, _)| *tag == wanted).map(|(_, bytes)| *bytes);
+        let text = |slot: usize| {
+            texts[slot]
+                .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+                .unwrap_or_default()
+        };
+        let items = |wanted: u32| {
+            lists
+                .iter()
+                .filter(move |(tag, _)| *tag == wanted)
+                .map(|(_, bytes)| *bytes)
+        };
         Ok(match self {
             Self::Time { .. } if bytes.is_empty() => Value::Null,
             Self::Time { micro } => {
                 let nanos = if micro { numbers[2] as i32 } else { 0 };
                 let time = Timestamp::new(numbers[1] as i64, nanos);
                 let time = time.map_err(|error| ProtobufError::WrongValue(error.to_string()))?;
-                Value::String(if micro { format!("{time:.6}") } else { format!("{time:.0}") })
+                Value::String(if micro {
+                    format!("{time:.6}")
+                } else {
+                    format!("{time:.0}")
+                })
             }
             Self::Quantity => json!(match text(1) {
                 text if text.is_empty() => "0".to_owned(),
@@ -89,10 +104,14 @@ impl Special {
                     serde_json::from_slice(raw).map_err(|error| ProtobufError::BadJson(error.to_string()))?
                 }
             },
-            Self::Texts => items(1).map(|text| String::from_utf8_lossy(text).into_owned()).collect(),
+            Self::Texts => items(1)
+                .map(|text| String::from_utf8_lossy(text).into_owned())
+                .collect(),
             Self::SchemaOrArray => match texts[1] {
                 Some(schema) => decode_schema(schema, depth)?,
-                None => items(2).map(|schema| decode_schema(schema, depth)).collect::<Result<_, _>>()?,
+                None => items(2)
+                    .map(|schema| decode_schema(schema, depth))
+                    .collect::<Result<_, _>>()?,
             },
             Self::SchemaOrBool => match texts[2] {
                 Some(schema) => decode_schema(schema, depth)?,
@@ -100,20 +119,32 @@ impl Special {
             },
             Self::SchemaOrTexts => match texts[1] {
                 Some(schema) => decode_schema(schema, depth)?,
-                None => items(2).map(|text| String::from_utf8_lossy(text).into_owned()).collect(),
+                None => items(2)
+                    .map(|text| String::from_utf8_lossy(text).into_owned())
+                    .collect(),
             },
         })
     }
 
     /// Writes the fields of the message. `field` is for errors.
-    pub(super) fn encode(self, value: &Value, field: &str, out: &mut Writer, depth: usize) -> Result<(), ProtobufError> {
+    pub(super) fn encode(
+        self,
+        value: &Value,
+        field: &str,
+        out: &mut Writer,
+        depth: usize,
+    ) -> Result<(), ProtobufError> {
         let wrong = || ProtobufError::WrongValue(field.to_owned());
         match (self, value) {
             (Self::Time { micro }, Value::String(text)) => {
                 let time: Timestamp = text.parse().map_err(|_| wrong())?;
                 // Go's zero time is the year 1; an empty message stands for it.
                 out.varint(1, time.as_second() as u64);
-                let micros = if micro { time.subsec_nanosecond() / 1000 * 1000 } else { 0 };
+                let micros = if micro {
+                    time.subsec_nanosecond() / 1000 * 1000
+                } else {
+                    0
+                };
                 out.varint(2, i64::from(micros) as u64);
             }
             (Self::Quantity, Value::String(text)) => out.text(1, text),
@@ -163,7 +194,10 @@ fn texts(items: &[Value], tag: u32, out: &mut Writer) -> Option<()> {
 }
 
 fn schema_message() -> Result<&'static Message, ProtobufError> {
-    table().find(SCHEMA).ok_or_else(|| ProtobufError::NoMessage { api_version: String::new(), kind: SCHEMA.to_owned() })
+    table().find(SCHEMA).ok_or_else(|| ProtobufError::NoMessage {
+        api_version: String::new(),
+        kind: SCHEMA.to_owned(),
+    })
 }
 
 fn decode_schema(bytes: &[u8], depth: usize) -> Result<Value, ProtobufError> {

@@ -69,7 +69,10 @@ impl Table {
 
 impl Message {
     pub(super) fn field(&self, tag: u32) -> Option<&Field> {
-        self.fields.binary_search_by_key(&tag, |field| field.tag).ok().map(|index| &self.fields[index])
+        self.fields
+            .binary_search_by_key(&tag, |field| field.tag)
+            .ok()
+            .map(|index| &self.fields[index])
     }
 }
 
@@ -88,7 +91,10 @@ fn read() -> Table {
         match line.strip_prefix(' ') {
             None => {
                 name = line;
-                messages.push(Message { fields: Vec::new(), special: Special::of(name) });
+                messages.push(Message {
+                    fields: Vec::new(),
+                    special: Special::of(name),
+                });
             }
             Some(line) => {
                 if let (Some(message), Some(field)) = (messages.last_mut(), read_field(name, line, &names)) {
@@ -141,21 +147,93 @@ fn keeps_zero(message: &str, json: &str) -> bool {
 
 /// Fields that are pointers wherever they occur, or where a zero too many does no harm.
 const POINTERS: &[&str] = &[
-    "activeDeadlineSeconds", "adminAccess", "allocateLoadBalancerNodePorts", "allowPrivilegeEscalation",
-    "allowVolumeExpansion", "attachRequired", "automountServiceAccountToken", "averageUtilization", "backoffLimit",
-    "backoffLimitPerIndex", "blockOwnerDeletion", "borrowingLimitPercent", "collisionCount", "completions", "controller",
-    "currentCPUUtilizationPercentage", "defaultMode", "deletionGracePeriodSeconds", "enableServiceLinks", "exclude",
-    "expirationSeconds", "failedJobsHistoryLimit", "force", "fsGroup", "gracePeriodSeconds", "hostProcess", "hostUsers",
-    "immutable", "intVal", "leaseDurationSeconds", "leaseTransitions", "lendablePercent", "manualSelector",
-    "maxFailedIndexes", "maxItems", "maxLength", "maxProperties", "maxReplicas", "maxSurge", "maxUnavailable", "maximum",
-    "minAvailable", "minDomains", "minItems", "minLength", "minProperties", "minReplicas", "minimum", "mode", "multipleOf",
-    "nodeAllocatableUpdatePeriodSeconds", "nominalConcurrencyShares", "optional", "orphanDependents", "parallelism",
-    "partition", "percentageOfNodesToScore", "podInfoOnMount", "priority", "privileged", "progressDeadlineSeconds",
-    "readOnlyRootFilesystem", "ready", "replicas", "requiresRepublish", "revisionHistoryLimit", "runAsGroup",
-    "runAsNonRoot", "runAsUser", "seLinuxMount", "serviceAccountTokenInSecrets", "serving", "setHostnameAsFQDN",
-    "shareProcessNamespace", "stabilizationWindowSeconds", "started", "startingDeadlineSeconds", "storageCapacity",
-    "successfulJobsHistoryLimit", "suspend", "targetCPUUtilizationPercentage", "targetPercentage", "terminating",
-    "terminationGracePeriodSeconds", "tolerationSeconds", "ttlSecondsAfterFinished", "volumeAttributesClassName",
+    "activeDeadlineSeconds",
+    "adminAccess",
+    "allocateLoadBalancerNodePorts",
+    "allowPrivilegeEscalation",
+    "allowVolumeExpansion",
+    "attachRequired",
+    "automountServiceAccountToken",
+    "averageUtilization",
+    "backoffLimit",
+    "backoffLimitPerIndex",
+    "blockOwnerDeletion",
+    "borrowingLimitPercent",
+    "collisionCount",
+    "completions",
+    "controller",
+    "currentCPUUtilizationPercentage",
+    "defaultMode",
+    "deletionGracePeriodSeconds",
+    "enableServiceLinks",
+    "exclude",
+    "expirationSeconds",
+    "failedJobsHistoryLimit",
+    "force",
+    "fsGroup",
+    "gracePeriodSeconds",
+    "hostProcess",
+    "hostUsers",
+    "immutable",
+    "intVal",
+    "leaseDurationSeconds",
+    "leaseTransitions",
+    "lendablePercent",
+    "manualSelector",
+    "maxFailedIndexes",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maxReplicas",
+    "maxSurge",
+    "maxUnavailable",
+    "maximum",
+    "minAvailable",
+    "minDomains",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minReplicas",
+    "minimum",
+    "mode",
+    "multipleOf",
+    "nodeAllocatableUpdatePeriodSeconds",
+    "nominalConcurrencyShares",
+    "optional",
+    "orphanDependents",
+    "parallelism",
+    "partition",
+    "percentageOfNodesToScore",
+    "podInfoOnMount",
+    "priority",
+    "privileged",
+    "progressDeadlineSeconds",
+    "readOnlyRootFilesystem",
+    "ready",
+    "replicas",
+    "requiresRepublish",
+    "revisionHistoryLimit",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "seLinuxMount",
+    "serviceAccountTokenInSecrets",
+    "serving",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "stabilizationWindowSeconds",
+    "started",
+    "startingDeadlineSeconds",
+    "storageCapacity",
+    "successfulJobsHistoryLimit",
+    "suspend",
+    "targetCPUUtilizationPercentage",
+    "targetPercentage",
+    "terminating",
+    "terminationGracePeriodSeconds",
+    "tolerationSeconds",
+    "ttlSecondsAfterFinished",
+    "volumeAttributesClassName",
     "x-kubernetes-preserve-unknown-fields",
 ];
 
@@ -185,7 +263,11 @@ mod tests {
         let fields: usize = table().messages.iter().map(|message| message.fields.len()).sum();
         assert_eq!(fields, lines);
         for kind in kinds::builtin().iter().filter(|kind| kind.group != "podvisor.io") {
-            assert!(table().find(kind.schema).is_some(), "{} has no message", kind.schema);
+            assert!(
+                table().find(kind.schema).is_some(),
+                "{} has no message",
+                kind.schema
+            );
         }
     }
 }

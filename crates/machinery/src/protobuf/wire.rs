@@ -162,7 +162,11 @@ impl<'a> Reader<'a> {
 
     /// The next number of a packed field; none at the end.
     pub fn packed(&mut self) -> Result<Option<u64>, WireError> {
-        if self.rest.is_empty() { Ok(None) } else { self.varint().map(Some) }
+        if self.rest.is_empty() {
+            Ok(None)
+        } else {
+            self.varint().map(Some)
+        }
     }
 
     /// The next field and its number; none at the end.

@@ -3,9 +3,12 @@
 mod apply;
 mod decode;
 mod defaults;
+mod openapi;
 mod properties;
+mod protobuf;
 mod strategic;
 mod strategy;
+mod tables;
 mod validation;
 
 use kinds::KindInfo;

@@ -98,9 +98,9 @@ fn zeros_that_say_nothing_are_left_out() {
     let container = [
         field(1, b"c"),
         field(2, b""),
-        field(18, b""),
-        number(16, 0),
-        number(17, 0),
+        field(5, b""),
+        field(13, b""),
+        field(14, b""),
     ]
     .concat();
     let spec = [
