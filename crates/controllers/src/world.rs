@@ -466,6 +466,15 @@ impl World {
         Ok(())
     }
 
+    /// Notes that a Pod was bound to a node before the watch says so.
+    pub fn assume(&self, key: &str, pod: &Value, node: &str) {
+        if let Ok(cache) = self.cache(key) {
+            let mut pod = pod.clone();
+            pod["spec"]["nodeName"] = json!(node);
+            cache.put(pod);
+        }
+    }
+
     /// Deletes all objects of a resource in a namespace and says how many are left.
     pub async fn empty(&self, resource: &Resource, namespace: &str) -> Result<usize, WorldError> {
         let path = resource.path(namespace, "", "");
