@@ -5,8 +5,8 @@
 
 use crate::manager::Reconciler;
 use crate::obj::{
-    annotation, condition, controlled_by, controller_of, deleting, digest, int, int_or_percent, items, meta, now, owner_ref,
-    set_condition, since, text,
+    annotation, condition, controlled_by, controller_of, deleting, digest, int, int_or_percent, items, meta,
+    now, owner_ref, set_condition, since, text,
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
@@ -44,7 +44,10 @@ fn replicas(o: &Value) -> i64 {
 /// The template as the Deployment wrote it.
 fn same_template(d: &Value, set: &Value) -> bool {
     let mut template = set["spec"]["template"].clone();
-    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+    if let Some(labels) = template
+        .pointer_mut("/metadata/labels")
+        .and_then(Value::as_object_mut)
+    {
         labels.remove(HASH);
     }
     strip(&template) == strip(&d["spec"]["template"])
@@ -83,9 +86,12 @@ fn surge_and_unavailable(d: &Value) -> (i64, i64) {
 
 /// The ReplicaSet of the present template; of several the oldest.
 pub(crate) fn newest<'a>(d: &Value, sets: &'a [Arc<Value>]) -> Option<&'a Arc<Value>> {
-    sets.iter()
-        .filter(|s| same_template(d, s))
-        .min_by_key(|s| (meta(s, "creationTimestamp").to_string(), meta(s, "name").to_string()))
+    sets.iter().filter(|s| same_template(d, s)).min_by_key(|s| {
+        (
+            meta(s, "creationTimestamp").to_string(),
+            meta(s, "name").to_string(),
+        )
+    })
 }
 
 /// Decides the next step. `pods_of_old` says whether old ReplicaSets still have Pods (Recreate waits for them).
@@ -124,7 +130,8 @@ pub(crate) fn plan(d: &Value, sets: &[Arc<Value>], pods_of_old: bool) -> Plan {
             None => plan.create = Some(if old_total == 0 { wanted } else { room.min(wanted) }),
             Some(n) if replicas(n) > wanted => plan.scale.push((new_name.into(), wanted)),
             Some(n) if replicas(n) < wanted && room > 0 => {
-                plan.scale.push((new_name.into(), replicas(n) + room.min(wanted - replicas(n))));
+                plan.scale
+                    .push((new_name.into(), replicas(n) + room.min(wanted - replicas(n))));
             }
             Some(_) => {}
         }
@@ -138,12 +145,17 @@ pub(crate) fn plan(d: &Value, sets: &[Arc<Value>], pods_of_old: bool) -> Plan {
             .iter()
             .filter(|s| replicas(s) == 0 && int(s, "/status/replicas", 0) == 0 && !deleting(s))
             .collect();
-        let complete = new.is_some_and(|n| int(n, "/status/availableReplicas", 0) >= wanted) && old_total == 0;
+        let complete =
+            new.is_some_and(|n| int(n, "/status/availableReplicas", 0) >= wanted) && old_total == 0;
         if complete {
             let mut idle = idle;
             idle.sort_by_key(|s| revision(s));
             let excess = (idle.len() as i64 - limit).max(0) as usize;
-            plan.remove = idle.iter().take(excess).map(|s| meta(s, "name").to_string()).collect();
+            plan.remove = idle
+                .iter()
+                .take(excess)
+                .map(|s| meta(s, "name").to_string())
+                .collect();
         }
     }
     plan
@@ -165,20 +177,32 @@ fn scale_all(plan: &mut Plan, new: Option<&Arc<Value>>, old: &[&Arc<Value>], wan
     let goal = if wanted > 0 { most } else { 0 };
     let mut left = goal - total;
     // The largest first, and the newest among equals, as they bear the largest share.
-    live.sort_by_key(|s| (-replicas(s), std::cmp::Reverse(meta(s, "creationTimestamp").to_string())));
+    live.sort_by_key(|s| {
+        (
+            -replicas(s),
+            std::cmp::Reverse(meta(s, "creationTimestamp").to_string()),
+        )
+    });
     let mut next: Vec<i64> = live.iter().map(|s| replicas(s)).collect();
     for (at, set) in live.iter().enumerate() {
         let base = annotation(set, MAXIMUM).parse::<i64>().unwrap_or(total).max(1);
         let fair = (replicas(set) as f64 * goal as f64 / base as f64).round() as i64 - replicas(set);
-        let step = if left > 0 { fair.clamp(0, left) } else { fair.clamp(left, 0) };
+        let step = if left > 0 {
+            fair.clamp(0, left)
+        } else {
+            fair.clamp(left, 0)
+        };
         next[at] = (next[at] + step).max(0);
         left -= step;
     }
     if let Some(first) = next.first_mut() {
         *first = (*first + left).max(0);
     }
-    plan.scale
-        .extend(live.iter().zip(next).map(|(s, n)| (meta(s, "name").to_string(), n)));
+    plan.scale.extend(
+        live.iter()
+            .zip(next)
+            .map(|(s, n)| (meta(s, "name").to_string(), n)),
+    );
 }
 
 /// Takes Pods from old ReplicaSets: first those that never became ready, then as many as availability allows.
@@ -219,8 +243,13 @@ fn new_set(d: &Value, count: i64, revision: i64) -> Value {
     template["metadata"]["labels"][HASH] = json!(hash);
     let mut selector = d["spec"]["selector"].clone();
     selector["matchLabels"][HASH] = json!(hash);
-    let mut annotations = d["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
-    annotations.retain(|k, _| k != "kubectl.kubernetes.io/last-applied-configuration" && !k.starts_with("deployment.kubernetes.io/"));
+    let mut annotations = d["metadata"]["annotations"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    annotations.retain(|k, _| {
+        k != "kubectl.kubernetes.io/last-applied-configuration" && !k.starts_with("deployment.kubernetes.io/")
+    });
     let (surge, _) = surge_and_unavailable(d);
     annotations.insert(REVISION.into(), json!(revision.to_string()));
     annotations.insert(DESIRED.into(), json!(replicas(d).to_string()));
@@ -250,8 +279,22 @@ fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Opti
     let mut conditions = items(d, "/status/conditions").to_vec();
     let name = meta(d, "name");
     match available >= wanted - unavailable {
-        true => set_condition(&mut conditions, "Available", "True", "MinimumReplicasAvailable", "Deployment has minimum availability.", Some("lastUpdateTime")),
-        false => set_condition(&mut conditions, "Available", "False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.", Some("lastUpdateTime")),
+        true => set_condition(
+            &mut conditions,
+            "Available",
+            "True",
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.",
+            Some("lastUpdateTime"),
+        ),
+        false => set_condition(
+            &mut conditions,
+            "Available",
+            "False",
+            "MinimumReplicasUnavailable",
+            "Deployment does not have minimum availability.",
+            Some("lastUpdateTime"),
+        ),
     }
     let set_name = new.map_or(name, |n| meta(n, "name"));
     let complete = updated == wanted && all == wanted && available >= wanted && new.is_some();
@@ -262,32 +305,65 @@ fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Opti
     let deadline = int(d, "/spec/progressDeadlineSeconds", 600);
     let mut wake = None;
     let mut put = |status: &str, reason: &str, message: String| {
-        set_condition(&mut conditions, "Progressing", status, reason, &message, Some("lastUpdateTime"));
+        set_condition(
+            &mut conditions,
+            "Progressing",
+            status,
+            reason,
+            &message,
+            Some("lastUpdateTime"),
+        );
     };
     let had = condition(d, "Progressing");
     let reason = had.map_or("", |c| text(c, "/reason"));
     if d["spec"]["paused"] == true {
         put("Unknown", "DeploymentPaused", "Deployment is paused".into());
     } else if complete {
-        put("True", "NewReplicaSetAvailable", format!("ReplicaSet \"{set_name}\" has successfully progressed."));
+        put(
+            "True",
+            "NewReplicaSetAvailable",
+            format!("ReplicaSet \"{set_name}\" has successfully progressed."),
+        );
     } else if had.is_none() || reason == "DeploymentPaused" {
-        put("True", "NewReplicaSetCreated", format!("Created new replica set \"{set_name}\""));
+        put(
+            "True",
+            "NewReplicaSetCreated",
+            format!("Created new replica set \"{set_name}\""),
+        );
     } else if moved || (reason == "NewReplicaSetAvailable" && updated < wanted) {
-        put("True", "ReplicaSetUpdated", format!("ReplicaSet \"{set_name}\" is progressing."));
+        put(
+            "True",
+            "ReplicaSetUpdated",
+            format!("ReplicaSet \"{set_name}\" is progressing."),
+        );
     } else if reason != "NewReplicaSetAvailable" && reason != "ProgressDeadlineExceeded" {
         let passed = since(had.map_or("", |c| text(c, "/lastUpdateTime"))).as_secs();
         if passed >= deadline {
-            put("False", "ProgressDeadlineExceeded", format!("ReplicaSet \"{set_name}\" has timed out progressing."));
+            put(
+                "False",
+                "ProgressDeadlineExceeded",
+                format!("ReplicaSet \"{set_name}\" has timed out progressing."),
+            );
         } else {
             wake = Some(Duration::from_secs((deadline - passed).max(1) as u64));
         }
     }
     let failed = failure.map(str::to_string).or_else(|| {
-        sets.iter().filter_map(|s| condition(s, "ReplicaFailure")).next().map(|c| text(c, "/message").to_string())
+        sets.iter()
+            .filter_map(|s| condition(s, "ReplicaFailure"))
+            .next()
+            .map(|c| text(c, "/message").to_string())
     });
     conditions.retain(|c| failed.is_some() || c["type"] != "ReplicaFailure");
     if let Some(message) = failed {
-        set_condition(&mut conditions, "ReplicaFailure", "True", "FailedCreate", &message, Some("lastUpdateTime"));
+        set_condition(
+            &mut conditions,
+            "ReplicaFailure",
+            "True",
+            "FailedCreate",
+            &message,
+            Some("lastUpdateTime"),
+        );
     }
     let mut number = |field: &str, n: i64| match n {
         0 => drop(status.remove(field)),
@@ -297,7 +373,10 @@ fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Opti
     number("updatedReplicas", updated);
     number("readyReplicas", sum("/status/readyReplicas"));
     number("availableReplicas", available);
-    number("unavailableReplicas", (sets.iter().map(|s| replicas(s)).sum::<i64>().max(wanted) - available).max(0));
+    number(
+        "unavailableReplicas",
+        (sets.iter().map(|s| replicas(s)).sum::<i64>().max(wanted) - available).max(0),
+    );
     status.insert("observedGeneration".into(), d["metadata"]["generation"].clone());
     status.insert("conditions".into(), json!(conditions));
     (Value::Object(status), wake)
@@ -359,7 +438,10 @@ impl Deployments {
                 world.event(SOURCE, d, false, "ScalingReplicaSet", &message).await;
             }
         }
-        for set in sets.iter().filter(|s| plan.remove.iter().any(|n| n == meta(s, "name"))) {
+        for set in sets
+            .iter()
+            .filter(|s| plan.remove.iter().any(|n| n == meta(s, "name")))
+        {
             world.delete(SETS, set, "Background").await?;
         }
         self.revise(world, d, &sets, latest).await?;
@@ -380,11 +462,21 @@ impl Deployments {
     }
 
     /// A ReplicaSet that became the newest again (a rollback) gets the highest revision; the Deployment shows it.
-    async fn revise(&self, world: &World, d: &Value, sets: &[Arc<Value>], latest: i64) -> Result<(), WorldError> {
+    async fn revise(
+        &self,
+        world: &World,
+        d: &Value,
+        sets: &[Arc<Value>],
+        latest: i64,
+    ) -> Result<(), WorldError> {
         let Some(new) = newest(d, sets) else {
             return Ok(());
         };
-        let others = sets.iter().filter(|s| meta(s, "name") != meta(new, "name")).map(|s| revision(s)).max();
+        let others = sets
+            .iter()
+            .filter(|s| meta(s, "name") != meta(new, "name"))
+            .map(|s| revision(s))
+            .max();
         let mut number = revision(new);
         if others.is_some_and(|o| o >= number) || number == 0 {
             number = latest + 1;

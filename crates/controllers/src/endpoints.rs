@@ -3,7 +3,9 @@
 //! One pass over the Pods of a Service gives both. Slices hold at most 100 endpoints; Endpoints objects at most 1000.
 
 use crate::manager::Reconciler;
-use crate::obj::{annotation, controlled_by, deleting, finished, int, items, label, meta, owner_ref, ready, text};
+use crate::obj::{
+    annotation, controlled_by, deleting, finished, int, items, label, meta, owner_ref, ready, text,
+};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use kinds::selector::LabelSelector;
@@ -43,7 +45,8 @@ fn ports_of(service: &Value, pod: &Value) -> Vec<Value> {
                 .and_then(|p| p["containerPort"].as_i64()),
         };
         if let Some(number) = number {
-            let mut entry = json!({"name": port["name"].as_str().unwrap_or(""), "port": number, "protocol": protocol});
+            let mut entry =
+                json!({"name": port["name"].as_str().unwrap_or(""), "port": number, "protocol": protocol});
             if let Some(app) = port["appProtocol"].as_str() {
                 entry["appProtocol"] = json!(app);
             }
@@ -93,7 +96,11 @@ fn groups(service: &Value, pods: &[Arc<Value>]) -> BTreeMap<String, (Vec<Value>,
             endpoint["hostname"] = json!(name);
         }
         let key = json!(ports).to_string();
-        groups.entry(key).or_insert_with(|| (ports, Vec::new())).1.push(endpoint);
+        groups
+            .entry(key)
+            .or_insert_with(|| (ports, Vec::new()))
+            .1
+            .push(endpoint);
     }
     if groups.is_empty() {
         groups.insert(String::new(), (Vec::new(), Vec::new()));
@@ -102,7 +109,10 @@ fn groups(service: &Value, pods: &[Arc<Value>]) -> BTreeMap<String, (Vec<Value>,
 }
 
 fn labels(service: &Value) -> Value {
-    let mut labels = service["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    let mut labels = service["metadata"]["labels"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
     if matches!(text(service, "/spec/clusterIP"), "None") {
         labels.insert("service.kubernetes.io/headless".into(), json!(""));
     }
@@ -176,7 +186,9 @@ pub(crate) fn subsets(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
 impl EndpointsOfServices {
     async fn one(&self, world: &World, service: &Value) -> Result<(), WorldError> {
         let namespace = meta(service, "namespace");
-        let selects = service["spec"]["selector"].as_object().is_some_and(|s| !s.is_empty());
+        let selects = service["spec"]["selector"]
+            .as_object()
+            .is_some_and(|s| !s.is_empty());
         if !selects || text(service, "/spec/type") == "ExternalName" || deleting(service) {
             return Ok(());
         }

@@ -38,7 +38,11 @@ fn graph(world: &World, keys: &[String]) -> Graph {
             let at = graph.objects.len();
             graph.uids.insert(meta(&object, "uid").to_string(), at);
             for owner in items(&object, "/metadata/ownerReferences") {
-                graph.dependents.entry(text(owner, "/uid").to_string()).or_default().push(at);
+                graph
+                    .dependents
+                    .entry(text(owner, "/uid").to_string())
+                    .or_default()
+                    .push(at);
             }
             graph.objects.push((key.clone(), object));
         }
@@ -72,7 +76,13 @@ impl Collector {
         }
     }
 
-    async fn finalize(&self, world: &World, key: &str, object: &Value, finalizer: &str) -> Result<(), WorldError> {
+    async fn finalize(
+        &self,
+        world: &World,
+        key: &str,
+        object: &Value,
+        finalizer: &str,
+    ) -> Result<(), WorldError> {
         let mut next = object.clone();
         let mut list = items(object, "/metadata/finalizers").to_vec();
         list.retain(|f| f != finalizer);
@@ -80,7 +90,13 @@ impl Collector {
         settled(world.update(key, object, &next).await).map(|_| ())
     }
 
-    async fn disown(&self, world: &World, key: &str, object: &Value, uids: &HashSet<&str>) -> Result<(), WorldError> {
+    async fn disown(
+        &self,
+        world: &World,
+        key: &str,
+        object: &Value,
+        uids: &HashSet<&str>,
+    ) -> Result<(), WorldError> {
         let mut next = object.clone();
         let mut list = items(object, "/metadata/ownerReferences").to_vec();
         list.retain(|o| !uids.contains(text(o, "/uid")));
@@ -107,13 +123,21 @@ impl Collector {
                     .iter()
                     .any(|o| o["uid"] == uid && o["blockOwnerDeletion"] == true);
                 blocked |= blocks;
-                let others = items(dependent, "/metadata/ownerReferences")
-                    .iter()
-                    .any(|o| o["uid"] != uid && graph.uids.get(text(o, "/uid")).is_some_and(|at| !deleting(&graph.objects[*at].1)));
+                let others = items(dependent, "/metadata/ownerReferences").iter().any(|o| {
+                    o["uid"] != uid
+                        && graph
+                            .uids
+                            .get(text(o, "/uid"))
+                            .is_some_and(|at| !deleting(&graph.objects[*at].1))
+                });
                 if others {
                     self.disown(world, key, dependent, &HashSet::from([uid])).await?;
                 } else if !deleting(dependent) {
-                    settled(world.delete(key, dependent, if blocks { "Foreground" } else { "Background" }).await)?;
+                    settled(
+                        world
+                            .delete(key, dependent, if blocks { "Foreground" } else { "Background" })
+                            .await,
+                    )?;
                 }
             }
             if !blocked {
@@ -124,7 +148,13 @@ impl Collector {
     }
 
     /// An object with owners: deleted when none of them is left.
-    async fn owned(&self, world: &World, graph: &Graph, resources: &[Resource], at: usize) -> Result<(), WorldError> {
+    async fn owned(
+        &self,
+        world: &World,
+        graph: &Graph,
+        resources: &[Resource],
+        at: usize,
+    ) -> Result<(), WorldError> {
         let (key, object) = &graph.objects[at];
         let mut gone = HashSet::new();
         let mut solid = false;
@@ -133,7 +163,8 @@ impl Collector {
             match graph.uids.get(uid) {
                 Some(found) => {
                     let (_, owner) = &graph.objects[*found];
-                    let foreign = !meta(owner, "namespace").is_empty() && meta(owner, "namespace") != meta(object, "namespace");
+                    let foreign = !meta(owner, "namespace").is_empty()
+                        && meta(owner, "namespace") != meta(object, "namespace");
                     match foreign {
                         true => drop(gone.insert(uid)),
                         false => solid = true,
@@ -170,8 +201,18 @@ impl Reconciler for Collector {
     }
     fn reads(&self) -> &'static [&'static str] {
         &[
-            CRDS, "pods", "replicasets.apps", "deployments.apps", "jobs.batch", "services", "endpointslices.discovery.k8s.io",
-            "statefulsets.apps", "daemonsets.apps", "cronjobs.batch", "configmaps", "secrets",
+            CRDS,
+            "pods",
+            "replicasets.apps",
+            "deployments.apps",
+            "jobs.batch",
+            "services",
+            "endpointslices.discovery.k8s.io",
+            "statefulsets.apps",
+            "daemonsets.apps",
+            "cronjobs.batch",
+            "configmaps",
+            "secrets",
         ]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {

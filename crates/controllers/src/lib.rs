@@ -16,6 +16,8 @@ mod quota;
 mod replicaset;
 mod serviceaccount;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 pub mod world;
 
 pub use manager::{Config, Manager};

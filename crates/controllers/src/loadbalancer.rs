@@ -41,14 +41,23 @@ fn given(service: &Value) -> Option<Ipv4Addr> {
 /// The Service wants an address from here.
 fn wants(service: &Value) -> bool {
     let class = text(service, "/spec/loadBalancerClass");
-    text(service, "/spec/type") == "LoadBalancer" && !deleting(service) && matches!(class, "" | "podvisor.io/vip")
+    text(service, "/spec/type") == "LoadBalancer"
+        && !deleting(service)
+        && matches!(class, "" | "podvisor.io/vip")
 }
 
 /// Picks an address; the error says why there is none.
-pub(crate) fn choose(service: &Value, cidrs: &[String], taken: &BTreeSet<Ipv4Addr>) -> Result<Ipv4Addr, String> {
+pub(crate) fn choose(
+    service: &Value,
+    cidrs: &[String],
+    taken: &BTreeSet<Ipv4Addr>,
+) -> Result<Ipv4Addr, String> {
     let asked = text(service, "/spec/loadBalancerIP");
     if asked.is_empty() {
-        let free = cidrs.iter().flat_map(|c| addresses(c)).find(|a| !taken.contains(a));
+        let free = cidrs
+            .iter()
+            .flat_map(|c| addresses(c))
+            .find(|a| !taken.contains(a));
         return free.ok_or_else(|| match cidrs.is_empty() {
             true => "there is no VirtualIPPool: start with --vip-pool CIDR, or create one".into(),
             false => "no free address in any VirtualIPPool".to_string(),
@@ -101,7 +110,11 @@ impl LoadBalancers {
 }
 
 fn cidrs(pool: &Value) -> Vec<String> {
-    items(pool, "/spec/cidrs").iter().filter_map(Value::as_str).map(str::to_string).collect()
+    items(pool, "/spec/cidrs")
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_string)
+        .collect()
 }
 
 #[async_trait]
@@ -121,11 +134,17 @@ impl Reconciler for LoadBalancers {
             .flat_map(|p| cidrs(p))
             .collect();
         let services = world.all(SERVICES);
-        let mut taken: BTreeSet<Ipv4Addr> = services.iter().filter(|s| wants(s)).filter_map(|s| given(s)).collect();
+        let mut taken: BTreeSet<Ipv4Addr> = services
+            .iter()
+            .filter(|s| wants(s))
+            .filter_map(|s| given(s))
+            .collect();
         let mut again = None;
         for service in &services {
             if !wants(service) {
-                let ours = items(service, "/status/loadBalancer/ingress").iter().any(|i| i["ipMode"] == "VIP");
+                let ours = items(service, "/status/loadBalancer/ingress")
+                    .iter()
+                    .any(|i| i["ipMode"] == "VIP");
                 if ours && text(service, "/spec/type") != "LoadBalancer" {
                     let patch = json!({"status": {"loadBalancer": null}});
                     settled(world.patch(SERVICES, service, "status", &patch).await)?;
@@ -133,7 +152,8 @@ impl Reconciler for LoadBalancers {
                 let held = items(service, "/metadata/finalizers");
                 if deleting(service) && held.iter().any(|f| f == FINALIZER) {
                     let mut next = (**service).clone();
-                    next["metadata"]["finalizers"] = held.iter().filter(|f| *f != FINALIZER).cloned().collect();
+                    next["metadata"]["finalizers"] =
+                        held.iter().filter(|f| *f != FINALIZER).cloned().collect();
                     settled(world.update(SERVICES, service, &next).await)?;
                 }
                 continue;
@@ -144,18 +164,26 @@ impl Reconciler for LoadBalancers {
             }
             match choose(service, &cidrs, &taken) {
                 Ok(address) => {
-                    let status = json!({"loadBalancer": {"ingress": [{"ip": address.to_string(), "ipMode": "VIP"}]}});
+                    let status =
+                        json!({"loadBalancer": {"ingress": [{"ip": address.to_string(), "ipMode": "VIP"}]}});
                     let patch = json!({"status": status});
                     if settled(world.patch(SERVICES, service, "status", &patch).await)?.is_some() {
                         taken.insert(address);
                         world
-                            .event(SOURCE, service, false, "EnsuredLoadBalancer", "Ensured load balancer")
+                            .event(
+                                SOURCE,
+                                service,
+                                false,
+                                "EnsuredLoadBalancer",
+                                "Ensured load balancer",
+                            )
                             .await;
                     }
                 }
                 Err(why) => {
                     again = Some(Duration::from_secs(30));
-                    let message = format!("Error syncing load balancer: failed to ensure load balancer: {why}");
+                    let message =
+                        format!("Error syncing load balancer: failed to ensure load balancer: {why}");
                     world
                         .event(SOURCE, service, true, "SyncLoadBalancerFailed", &message)
                         .await;

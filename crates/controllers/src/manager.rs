@@ -1,7 +1,9 @@
 //! Runs every reconciler: waits for changes, calls it, tries again after a failure.
 
 use crate::world::{self, World, WorldError};
-use crate::{deployment, endpoints, gc, loadbalancer, namespace, node, quota, replicaset, serviceaccount, supervisor};
+use crate::{
+    deployment, endpoints, gc, loadbalancer, namespace, node, quota, replicaset, serviceaccount, supervisor,
+};
 use async_trait::async_trait;
 use kube::Client;
 use std::sync::Arc;
@@ -73,7 +75,11 @@ impl Manager {
         }
         for kind in kinds::builtin() {
             // Events are never owned, leases come and go every few seconds: neither is worth a cache of its own.
-            if kind.is_stored() && kind.has_verb("watch") && kind.has_verb("delete") && kind.plural != "events" {
+            if kind.is_stored()
+                && kind.has_verb("watch")
+                && kind.has_verb("delete")
+                && kind.plural != "events"
+            {
                 world.watch(world::of_kind(kind), false);
             }
         }

@@ -37,17 +37,58 @@ impl Namespaces {
         }
         let mut conditions = items(namespace, "/status/conditions").to_vec();
         let mut put = |kind: &str, bad: bool, reason: &str, message: &str| {
-            set_condition(&mut conditions, kind, if bad { "True" } else { "False" }, reason, message, None);
+            set_condition(
+                &mut conditions,
+                kind,
+                if bad { "True" } else { "False" },
+                reason,
+                message,
+                None,
+            );
         };
-        put("NamespaceDeletionDiscoveryFailure", false, "ResourcesDiscovered", "All resources successfully discovered");
-        put("NamespaceDeletionGroupVersionParsingFailure", false, "ParsedGroupVersions", "All legacy kube types successfully parsed");
+        put(
+            "NamespaceDeletionDiscoveryFailure",
+            false,
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        );
+        put(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            false,
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        );
         match failures.is_empty() {
-            true => put("NamespaceDeletionContentFailure", false, "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
-            false => put("NamespaceDeletionContentFailure", true, "ContentDeletionFailed", &format!("Failed to delete all resource types, {} remaining: {}", failures.len(), failures.join(", "))),
+            true => put(
+                "NamespaceDeletionContentFailure",
+                false,
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+            false => put(
+                "NamespaceDeletionContentFailure",
+                true,
+                "ContentDeletionFailed",
+                &format!(
+                    "Failed to delete all resource types, {} remaining: {}",
+                    failures.len(),
+                    failures.join(", ")
+                ),
+            ),
         }
         match remaining.is_empty() {
-            true => put("NamespaceContentRemaining", false, "ContentRemoved", "All content successfully removed"),
-            false => put("NamespaceContentRemaining", true, "SomeResourcesRemain", &format!("Some resources are remaining: {}", remaining.join(", "))),
+            true => put(
+                "NamespaceContentRemaining",
+                false,
+                "ContentRemoved",
+                "All content successfully removed",
+            ),
+            false => put(
+                "NamespaceContentRemaining",
+                true,
+                "SomeResourcesRemain",
+                &format!("Some resources are remaining: {}", remaining.join(", ")),
+            ),
         }
         if !remaining.is_empty() || !failures.is_empty() {
             let mut status = namespace["status"].clone();
@@ -75,7 +116,11 @@ impl Reconciler for Namespaces {
         let mut again = None;
         let mut failed = None;
         for namespace in world.all(NAMESPACES) {
-            if !deleting(&namespace) || !items(&namespace, "/spec/finalizers").iter().any(|f| f == "kubernetes") {
+            if !deleting(&namespace)
+                || !items(&namespace, "/spec/finalizers")
+                    .iter()
+                    .any(|f| f == "kubernetes")
+            {
                 continue;
             }
             match self.one(world, &namespace).await {

@@ -33,7 +33,12 @@ pub(crate) fn blocks(cidr: &str, prefix: u8) -> impl Iterator<Item = String> {
         false => 0,
     };
     let size = 1u64 << (32 - prefix.min(32));
-    (0..count).map(move |n| format!("{}/{prefix}", Ipv4Addr::from(base.wrapping_add((n * size) as u32))))
+    (0..count).map(move |n| {
+        format!(
+            "{}/{prefix}",
+            Ipv4Addr::from(base.wrapping_add((n * size) as u32))
+        )
+    })
 }
 
 #[async_trait]
@@ -51,11 +56,20 @@ impl Reconciler for Addresses {
             .map(|n| text(n, "/spec/podCIDR").to_string())
             .filter(|c| !c.is_empty())
             .collect();
-        for node in nodes.iter().filter(|n| text(n, "/spec/podCIDR").is_empty() && !deleting(n)) {
+        for node in nodes
+            .iter()
+            .filter(|n| text(n, "/spec/podCIDR").is_empty() && !deleting(n))
+        {
             let free = blocks(&self.0.pod_cidr, self.0.node_block_prefix).find(|b| !taken.contains(b));
             let Some(free) = free else {
                 world
-                    .event(SOURCE, node, false, "CIDRNotAvailable", &format!("Node {} status is now: CIDRNotAvailable", meta(node, "name")))
+                    .event(
+                        SOURCE,
+                        node,
+                        false,
+                        "CIDRNotAvailable",
+                        &format!("Node {} status is now: CIDRNotAvailable", meta(node, "name")),
+                    )
                     .await;
                 continue;
             };
@@ -81,7 +95,10 @@ pub(crate) fn taints(node: &Value, ready: &str) -> Vec<Value> {
     let cordoned = node["spec"]["unschedulable"] == true;
     let own = |t: &Value| {
         let key = text(t, "/key");
-        key == NOT_READY || key == UNREACHABLE || key == "node.kubernetes.io/unschedulable" || PRESSURE.iter().any(|(_, k)| *k == key)
+        key == NOT_READY
+            || key == UNREACHABLE
+            || key == "node.kubernetes.io/unschedulable"
+            || PRESSURE.iter().any(|(_, k)| *k == key)
     };
     let old = items(node, "/spec/taints");
     let mut next: Vec<Value> = old.iter().filter(|t| !own(t)).cloned().collect();
@@ -140,18 +157,33 @@ impl Lifecycle {
     }
 
     async fn one(&self, world: &World, node: &Value) -> Result<(), WorldError> {
-        let mut ready = condition(node, "Ready").map_or("False", |c| text(c, "/status")).to_string();
+        let mut ready = condition(node, "Ready")
+            .map_or("False", |c| text(c, "/status"))
+            .to_string();
         if !self.heard_of(world, node) && ready != "Unknown" {
             ready = "Unknown".into();
             let mut conditions = items(node, "/status/conditions").to_vec();
             for kind in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
-                set_condition(&mut conditions, kind, "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.", None);
+                set_condition(
+                    &mut conditions,
+                    kind,
+                    "Unknown",
+                    "NodeStatusUnknown",
+                    "Kubelet stopped posting node status.",
+                    None,
+                );
             }
             let mut status = node["status"].clone();
             status["conditions"] = json!(conditions);
             settled(world.update_status(NODES, node, &status).await)?;
             world
-                .event(SOURCE, node, false, "NodeNotReady", &format!("Node {} status is now: NodeNotReady", meta(node, "name")))
+                .event(
+                    SOURCE,
+                    node,
+                    false,
+                    "NodeNotReady",
+                    &format!("Node {} status is now: NodeNotReady", meta(node, "name")),
+                )
                 .await;
         }
         // A status just written gave the node a new version; the cache has it.
@@ -200,8 +232,20 @@ impl Lifecycle {
                 continue;
             }
             if taints.iter().any(|t| !endures(&pod, t)) {
-                let message = format!("Marking for deletion Pod {}/{}", meta(&pod, "namespace"), meta(&pod, "name"));
-                world.event("taint-eviction-controller", &pod, false, "TaintManagerEviction", &message).await;
+                let message = format!(
+                    "Marking for deletion Pod {}/{}",
+                    meta(&pod, "namespace"),
+                    meta(&pod, "name")
+                );
+                world
+                    .event(
+                        "taint-eviction-controller",
+                        &pod,
+                        false,
+                        "TaintManagerEviction",
+                        &message,
+                    )
+                    .await;
                 settled(world.delete(PODS, &pod, "Background").await)?;
             }
         }
@@ -221,8 +265,15 @@ pub fn tolerates(toleration: &Value, taint: &Value) -> bool {
 /// The Pod may stay for now.
 fn endures(pod: &Value, taint: &Value) -> bool {
     let since = since(text(taint, "/timeAdded")).as_secs();
-    let since = if text(taint, "/timeAdded").is_empty() { 0 } else { since };
-    let mut covering = items(pod, "/spec/tolerations").iter().filter(|t| tolerates(t, taint)).peekable();
+    let since = if text(taint, "/timeAdded").is_empty() {
+        0
+    } else {
+        since
+    };
+    let mut covering = items(pod, "/spec/tolerations")
+        .iter()
+        .filter(|t| tolerates(t, taint))
+        .peekable();
     if covering.peek().is_none() {
         return false;
     }

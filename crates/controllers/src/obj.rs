@@ -76,7 +76,14 @@ pub fn owner_ref(owner: &Value) -> Value {
 
 /// Sets a condition (`lastTransitionTime` moves only with the status). `extra` names a further time field to set when
 /// anything changed, such as `lastUpdateTime`.
-pub fn set_condition(list: &mut Vec<Value>, kind: &str, status: &str, reason: &str, message: &str, extra: Option<&str>) {
+pub fn set_condition(
+    list: &mut Vec<Value>,
+    kind: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    extra: Option<&str>,
+) {
     let old = list.iter().position(|c| c["type"] == kind);
     let now = now();
     let mut next = json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now});

@@ -23,11 +23,14 @@ pub(crate) struct Quotas;
 /// The amounts of a resource map.
 pub(crate) fn amounts(v: &Value) -> Amounts {
     let map = v.as_object().into_iter().flatten();
-    map.filter_map(|(k, v)| Quantity::from_json(v).ok().map(|q| (k.clone(), q))).collect()
+    map.filter_map(|(k, v)| Quantity::from_json(v).ok().map(|q| (k.clone(), q)))
+        .collect()
 }
 
 fn add(to: &mut Amounts, name: &str, amount: &Quantity) {
-    let sum = to.get(name).map_or_else(|| amount.clone(), |have| have.add(amount));
+    let sum = to
+        .get(name)
+        .map_or_else(|| amount.clone(), |have| have.add(amount));
     to.insert(name.to_string(), sum);
 }
 
@@ -84,18 +87,23 @@ fn in_scope(quota: &Value, pod: &Value) -> bool {
         "NotBestEffort" => text(pod, "/status/qosClass") != "BestEffort",
         _ => true,
     };
-    let plain = items(quota, "/spec/scopes").iter().filter_map(Value::as_str).all(holds);
+    let plain = items(quota, "/spec/scopes")
+        .iter()
+        .filter_map(Value::as_str)
+        .all(holds);
     plain
-        && items(quota, "/spec/scopeSelector/matchExpressions").iter().all(|e| {
-            let class = text(pod, "/spec/priorityClassName");
-            match (text(e, "/scopeName"), text(e, "/operator")) {
-                ("PriorityClass", "In") => items(e, "/values").iter().any(|v| v == class),
-                ("PriorityClass", "NotIn") => !items(e, "/values").iter().any(|v| v == class),
-                ("PriorityClass", "Exists") => !class.is_empty(),
-                ("PriorityClass", _) => class.is_empty(),
-                (scope, _) => holds(scope),
-            }
-        })
+        && items(quota, "/spec/scopeSelector/matchExpressions")
+            .iter()
+            .all(|e| {
+                let class = text(pod, "/spec/priorityClassName");
+                match (text(e, "/scopeName"), text(e, "/operator")) {
+                    ("PriorityClass", "In") => items(e, "/values").iter().any(|v| v == class),
+                    ("PriorityClass", "NotIn") => !items(e, "/values").iter().any(|v| v == class),
+                    ("PriorityClass", "Exists") => !class.is_empty(),
+                    ("PriorityClass", _) => class.is_empty(),
+                    (scope, _) => holds(scope),
+                }
+            })
 }
 
 fn used(world: &World, quota: &Value) -> Amounts {
@@ -120,9 +128,16 @@ fn used(world: &World, quota: &Value) -> Amounts {
         if kind == "LoadBalancer" {
             add(&mut used, "services.loadbalancers", &one);
         }
-        let ports = items(&service, "/spec/ports").iter().filter(|p| int(p, "/nodePort", 0) > 0).count();
+        let ports = items(&service, "/spec/ports")
+            .iter()
+            .filter(|p| int(p, "/nodePort", 0) > 0)
+            .count();
         if matches!(kind, "NodePort" | "LoadBalancer") {
-            add(&mut used, "services.nodeports", &Quantity::from_units(ports as i128));
+            add(
+                &mut used,
+                "services.nodeports",
+                &Quantity::from_units(ports as i128),
+            );
         }
     }
     for claim in world.list(CLAIMS, namespace) {
@@ -136,10 +151,25 @@ fn used(world: &World, quota: &Value) -> Amounts {
             }
         }
     }
-    for name in quota["spec"]["hard"].as_object().into_iter().flatten().map(|(k, _)| k) {
+    for name in quota["spec"]["hard"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(k, _)| k)
+    {
         let counted = match name.strip_prefix("count/") {
             Some(key) => key,
-            None if ["configmaps", "secrets", "services", "resourcequotas", "replicationcontrollers"].contains(&name.as_str()) => name,
+            None if [
+                "configmaps",
+                "secrets",
+                "services",
+                "resourcequotas",
+                "replicationcontrollers",
+            ]
+            .contains(&name.as_str()) =>
+            {
+                name
+            }
             None => continue,
         };
         let count = world.list(counted, namespace).len();

@@ -2,7 +2,8 @@
 
 use crate::manager::Reconciler;
 use crate::obj::{
-    active, available, controlled_by, controller_of, deleting, int, items, meta, owner_ref, ready, set_condition, text,
+    active, available, controlled_by, controller_of, deleting, int, items, meta, owner_ref, ready,
+    set_condition, text,
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
@@ -61,7 +62,9 @@ pub(crate) fn victims(pods: &[Arc<Value>], count: usize) -> Vec<Arc<Value>> {
 /// The status of a ReplicaSet with these Pods.
 fn status(set: &Value, pods: &[Arc<Value>], terminating: usize, failure: Option<&(&str, String)>) -> Value {
     let min_ready = int(set, "/spec/minReadySeconds", 0);
-    let Ok(template) = LabelSelector::from_json(&json!({"matchLabels": set["spec"]["template"]["metadata"]["labels"]})) else {
+    let Ok(template) =
+        LabelSelector::from_json(&json!({"matchLabels": set["spec"]["template"]["metadata"]["labels"]}))
+    else {
         return set["status"].clone();
     };
     let count = |f: &dyn Fn(&Value) -> bool| pods.iter().filter(|p| f(p)).count();
@@ -81,7 +84,9 @@ fn status(set: &Value, pods: &[Arc<Value>], terminating: usize, failure: Option<
     status.insert("observedGeneration".into(), set["metadata"]["generation"].clone());
     let mut conditions = items(set, "/status/conditions").to_vec();
     match failure {
-        Some((reason, message)) => set_condition(&mut conditions, "ReplicaFailure", "True", reason, message, None),
+        Some((reason, message)) => {
+            set_condition(&mut conditions, "ReplicaFailure", "True", reason, message, None)
+        }
         None => conditions.retain(|c| c["type"] != "ReplicaFailure"),
     }
     match conditions.is_empty() {
@@ -141,7 +146,9 @@ impl ReplicaSets {
                     }
                     pods.retain(|p| meta(p, "uid") != meta(&pod, "uid"));
                     let message = format!("Deleted pod: {}", meta(&pod, "name"));
-                    world.event(SOURCE, set, false, "SuccessfulDelete", &message).await;
+                    world
+                        .event(SOURCE, set, false, "SuccessfulDelete", &message)
+                        .await;
                 }
             }
         }
@@ -158,7 +165,12 @@ impl ReplicaSets {
 }
 
 /// Makes Pods, 1, 2, 4, … at a time, so that a refusal (a full quota) costs one request.
-async fn create(world: &World, set: &Value, missing: usize, pods: &mut Vec<Arc<Value>>) -> Option<(&'static str, String)> {
+async fn create(
+    world: &World,
+    set: &Value,
+    missing: usize,
+    pods: &mut Vec<Arc<Value>>,
+) -> Option<(&'static str, String)> {
     let pod = pod_from(set, &set["spec"]["template"]);
     let (mut left, mut batch) = (missing, 1);
     while left > 0 {
@@ -169,7 +181,9 @@ async fn create(world: &World, set: &Value, missing: usize, pods: &mut Vec<Arc<V
             match result {
                 Ok(pod) => {
                     let message = format!("Created pod: {}", meta(&pod, "name"));
-                    world.event(SOURCE, set, false, "SuccessfulCreate", &message).await;
+                    world
+                        .event(SOURCE, set, false, "SuccessfulCreate", &message)
+                        .await;
                     pods.push(Arc::new(pod));
                 }
                 Err(e) => refused = Some(e.message()),
@@ -177,7 +191,13 @@ async fn create(world: &World, set: &Value, missing: usize, pods: &mut Vec<Arc<V
         }
         if let Some(message) = refused {
             world
-                .event(SOURCE, set, true, "FailedCreate", &format!("Error creating: {message}"))
+                .event(
+                    SOURCE,
+                    set,
+                    true,
+                    "FailedCreate",
+                    &format!("Error creating: {message}"),
+                )
                 .await;
             return Some(("FailedCreate", message));
         }

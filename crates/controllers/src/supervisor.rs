@@ -25,7 +25,9 @@ pub(crate) struct SupervisorNamespaces;
 /// The smaller of a quantity and a share of a limit.
 fn default_of(most: Quantity, limit: Option<Quantity>, share: i128) -> String {
     match limit {
-        Some(l) if l.as_milli() / share < most.as_milli() => Quantity::from_milli((l.as_milli() / share).max(1)).to_string(),
+        Some(l) if l.as_milli() / share < most.as_milli() => {
+            Quantity::from_milli((l.as_milli() / share).max(1)).to_string()
+        }
         _ => most.to_string(),
     }
 }
@@ -54,8 +56,14 @@ fn defaults(spec: &Value) -> Option<Value> {
     let own = &spec["containerDefaults"];
     let (mut limits, mut requests) = (Map::new(), Map::new());
     if let Some(cpu) = limit("cpu") {
-        limits.insert("cpu".into(), json!(default_of(Quantity::from_milli(500), Some(cpu.clone()), 8)));
-        requests.insert("cpu".into(), json!(default_of(Quantity::from_milli(100), Some(cpu), 40)));
+        limits.insert(
+            "cpu".into(),
+            json!(default_of(Quantity::from_milli(500), Some(cpu.clone()), 8)),
+        );
+        requests.insert(
+            "cpu".into(),
+            json!(default_of(Quantity::from_milli(100), Some(cpu), 40)),
+        );
     }
     if let Some(memory) = limit("memory") {
         let value = default_of(Quantity::from_bytes(512 << 20), Some(memory.clone()), 8);
@@ -68,7 +76,8 @@ fn defaults(spec: &Value) -> Option<Value> {
             to.insert(name.clone(), value.clone());
         }
     }
-    (!limits.is_empty() || !requests.is_empty()).then(|| json!({"type": "Container", "default": limits, "defaultRequest": requests}))
+    (!limits.is_empty() || !requests.is_empty())
+        .then(|| json!({"type": "Container", "default": limits, "defaultRequest": requests}))
 }
 
 fn managed(own: &Value, api_version: &str, kind: &str, namespace: &str, name: &str) -> Value {
@@ -95,9 +104,16 @@ pub(crate) fn wanted(own: &Value) -> Vec<(&'static str, Value)> {
         let cluster_role = if role == "owner" { "admin" } else { role };
         // One binding for each grant; a role cannot be changed in place, so it is part of the name.
         let id = crate::obj::digest(&format!("{kind}{subject}{role}"), 8);
-        let mut binding = managed(own, "rbac.authorization.k8s.io/v1", "RoleBinding", name, &format!("{NAME}-{role}-{id}"));
+        let mut binding = managed(
+            own,
+            "rbac.authorization.k8s.io/v1",
+            "RoleBinding",
+            name,
+            &format!("{NAME}-{role}-{id}"),
+        );
         binding["subjects"] = json!([{"kind": kind, "apiGroup": "rbac.authorization.k8s.io", "name": format!("sso:{subject}")}]);
-        binding["roleRef"] = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role});
+        binding["roleRef"] =
+            json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_role});
         wanted.push((BINDINGS, binding));
     }
     let hard = hard(&own["spec"]["limits"]);
@@ -123,11 +139,17 @@ impl SupervisorNamespaces {
             Err(e) => ("Configuring", "Failed", e.message()),
         };
         let (phase, reason, message) = match world.get(NAMESPACES, "", name) {
-            Some(ns) if deleting(&ns) => ("Terminating", "NamespaceTerminating", "The namespace is being deleted".to_string()),
+            Some(ns) if deleting(&ns) => (
+                "Terminating",
+                "NamespaceTerminating",
+                "The namespace is being deleted".to_string(),
+            ),
             Some(ns) if !controlled_by(&ns, meta(own, "uid")) => (
                 "Error",
                 "NamespaceExists",
-                format!("Namespace {name} exists and is not this object's; delete it, or choose another name"),
+                format!(
+                    "Namespace {name} exists and is not this object's; delete it, or choose another name"
+                ),
             ),
             _ => (phase, reason, message),
         };
@@ -193,7 +215,9 @@ impl SupervisorNamespaces {
         }
         for key in [BINDINGS, QUOTAS, RANGES] {
             for have in world.list(key, name) {
-                let kept = wanted.iter().any(|(k, o)| *k == key && meta(o, "name") == meta(&have, "name"));
+                let kept = wanted
+                    .iter()
+                    .any(|(k, o)| *k == key && meta(o, "name") == meta(&have, "name"));
                 if label(&have, MANAGED) == name && controlled_by(&have, uid) && !kept {
                     settled(world.delete(key, &have, "Background").await)?;
                 }

@@ -229,7 +229,9 @@ impl World {
         loop {
             match events.try_next().await {
                 Ok(None) => return,
-                Err(error) => tracing::debug!(resource = r.key(), %error, "watch broke off; it is taken up again"),
+                Err(error) => {
+                    tracing::debug!(resource = r.key(), %error, "watch broke off; it is taken up again")
+                }
                 Ok(Some(event)) => self.take(cache, event, &mut listed),
             }
         }
@@ -432,12 +434,14 @@ impl World {
 
     /// Deletes an object, this very one (by its uid).
     pub async fn delete(&self, key: &str, object: &Value, propagation: &str) -> Result<(), WorldError> {
-        self.delete_with(key, object, json!({"propagationPolicy": propagation})).await
+        self.delete_with(key, object, json!({"propagationPolicy": propagation}))
+            .await
     }
 
     /// Deletes an object without grace.
     pub async fn delete_now(&self, key: &str, object: &Value) -> Result<(), WorldError> {
-        self.delete_with(key, object, json!({"gracePeriodSeconds": 0})).await
+        self.delete_with(key, object, json!({"gracePeriodSeconds": 0}))
+            .await
     }
 
     async fn delete_with(&self, key: &str, object: &Value, mut body: Value) -> Result<(), WorldError> {
@@ -447,10 +451,18 @@ impl World {
         body["apiVersion"] = json!("v1");
         body["preconditions"] = json!({"uid": meta(object, "uid")});
         let answer = self
-            .send("DELETE", cache.resource.path(namespace, name, ""), "application/json", &body)
+            .send(
+                "DELETE",
+                cache.resource.path(namespace, name, ""),
+                "application/json",
+                &body,
+            )
             .await;
         match answer {
-            Ok(answer) if answer["kind"] == cache.resource.kind.as_str() && text(&answer, "/metadata/deletionTimestamp") != "" => {
+            Ok(answer)
+                if answer["kind"] == cache.resource.kind.as_str()
+                    && text(&answer, "/metadata/deletionTimestamp") != "" =>
+            {
                 self.keep(&cache, &answer);
             }
             Ok(_) => {
@@ -479,11 +491,17 @@ impl World {
     pub async fn empty(&self, resource: &Resource, namespace: &str) -> Result<usize, WorldError> {
         let path = resource.path(namespace, "", "");
         let count = |list: &Value| list["items"].as_array().map_or(0, Vec::len);
-        if count(&self.send("GET", path.clone(), "application/json", &Value::Null).await?) == 0 {
+        if count(
+            &self
+                .send("GET", path.clone(), "application/json", &Value::Null)
+                .await?,
+        ) == 0
+        {
             return Ok(0);
         }
         let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
-        self.send("DELETE", path.clone(), "application/json", &options).await?;
+        self.send("DELETE", path.clone(), "application/json", &options)
+            .await?;
         let left = self.send("GET", path, "application/json", &Value::Null).await?;
         Ok(count(&left))
     }
@@ -499,7 +517,10 @@ impl World {
         let name = format!(
             "{}.{}",
             meta(about, "name"),
-            crate::obj::digest(&format!("{source}{}{kind}{reason}{message}", meta(about, "uid")), 16)
+            crate::obj::digest(
+                &format!("{source}{}{kind}{reason}{message}", meta(about, "uid")),
+                16
+            )
         );
         let event = json!({
             "apiVersion": "v1", "kind": "Event",
@@ -517,12 +538,18 @@ impl World {
         match self.send("POST", base.clone(), "application/json", &event).await {
             Err(e) if e.code() == 409 => {
                 let at = format!("{base}/{name}");
-                let count = match self.send("GET", at.clone(), "application/json", &Value::Null).await {
+                let count = match self
+                    .send("GET", at.clone(), "application/json", &Value::Null)
+                    .await
+                {
                     Ok(old) => int(&old, "/count", 1) + 1,
                     Err(_) => return,
                 };
                 let patch = json!({"count": count, "lastTimestamp": now});
-                if let Err(error) = self.send("PATCH", at, "application/merge-patch+json", &patch).await {
+                if let Err(error) = self
+                    .send("PATCH", at, "application/merge-patch+json", &patch)
+                    .await
+                {
                     tracing::debug!(%error, reason, "event not counted");
                 }
             }

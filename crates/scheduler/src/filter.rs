@@ -44,7 +44,11 @@ impl Host {
     /// A node without Pods.
     pub fn new(node: Arc<Value>) -> Host {
         let status = &node["status"];
-        let from = if status["allocatable"].is_object() { "allocatable" } else { "capacity" };
+        let from = if status["allocatable"].is_object() {
+            "allocatable"
+        } else {
+            "capacity"
+        };
         Host {
             allocatable: millis(&status[from]),
             used: Millis::new(),
@@ -63,7 +67,11 @@ impl Host {
 
     /// Why the node cannot take the Pod; empty when it can.
     pub fn refusals(&self, pod: &Value) -> Vec<String> {
-        if let Some(why) = self.unschedulable(pod).or_else(|| self.named(pod)).or_else(|| self.taint(pod)) {
+        if let Some(why) = self
+            .unschedulable(pod)
+            .or_else(|| self.named(pod))
+            .or_else(|| self.taint(pod))
+        {
             return vec![why];
         }
         if !affine(pod, &self.node) {
@@ -87,8 +95,11 @@ impl Host {
 
     fn unschedulable(&self, pod: &Value) -> Option<String> {
         let taint = json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"});
-        let tolerated = items(pod, "/spec/tolerations").iter().any(|t| tolerates(t, &taint));
-        (self.node["spec"]["unschedulable"] == true && !tolerated).then(|| "node(s) were unschedulable".into())
+        let tolerated = items(pod, "/spec/tolerations")
+            .iter()
+            .any(|t| tolerates(t, &taint));
+        (self.node["spec"]["unschedulable"] == true && !tolerated)
+            .then(|| "node(s) were unschedulable".into())
     }
 
     fn named(&self, pod: &Value) -> Option<String> {
@@ -100,7 +111,8 @@ impl Host {
     fn taint(&self, pod: &Value) -> Option<String> {
         let tolerations = items(pod, "/spec/tolerations");
         let bad = items(&self.node, "/spec/taints").iter().any(|t| {
-            matches!(text(t, "/effect"), "NoSchedule" | "NoExecute") && !tolerations.iter().any(|o| tolerates(o, t))
+            matches!(text(t, "/effect"), "NoSchedule" | "NoExecute")
+                && !tolerations.iter().any(|o| tolerates(o, t))
         });
         bad.then(|| "node(s) had untolerated taint(s)".into())
     }
@@ -108,11 +120,15 @@ impl Host {
     fn ports_taken(&self, pod: &Value) -> bool {
         let wanted = host_ports(pod);
         !wanted.is_empty()
-            && self.pods.iter().flat_map(|p| host_ports(p)).any(|(ip, protocol, port)| {
-                wanted.iter().any(|(i, pr, p)| {
-                    *p == port && *pr == protocol && (*i == ip || i == "0.0.0.0" || ip == "0.0.0.0")
+            && self
+                .pods
+                .iter()
+                .flat_map(|p| host_ports(p))
+                .any(|(ip, protocol, port)| {
+                    wanted.iter().any(|(i, pr, p)| {
+                        *p == port && *pr == protocol && (*i == ip || i == "0.0.0.0" || ip == "0.0.0.0")
+                    })
                 })
-            })
     }
 
     /// Share of the node that is free with this Pod on it, 0 to 100, averaged over cpu and memory.
@@ -136,8 +152,15 @@ fn host_ports(pod: &Value) -> Vec<(String, String, i64)> {
         .flat_map(|c| items(c, "/ports"))
         .filter_map(|p| {
             let port = p["hostPort"].as_i64().filter(|p| *p > 0)?;
-            let ip = p["hostIP"].as_str().filter(|i| !i.is_empty()).unwrap_or("0.0.0.0");
-            Some((ip.to_string(), p["protocol"].as_str().unwrap_or("TCP").to_string(), port))
+            let ip = p["hostIP"]
+                .as_str()
+                .filter(|i| !i.is_empty())
+                .unwrap_or("0.0.0.0");
+            Some((
+                ip.to_string(),
+                p["protocol"].as_str().unwrap_or("TCP").to_string(),
+                port,
+            ))
         })
         .collect()
 }
@@ -158,7 +181,10 @@ fn expression(e: &Value, has: Option<String>) -> bool {
     let values = items(e, "/values");
     let one_of = || has.as_deref().is_some_and(|h| values.iter().any(|v| v == h));
     let compare = |f: fn(i64, i64) -> bool| {
-        let right = values.first().and_then(Value::as_str).and_then(|v| v.parse().ok());
+        let right = values
+            .first()
+            .and_then(Value::as_str)
+            .and_then(|v| v.parse().ok());
         matches!((has.as_deref().and_then(|h| h.parse().ok()), right), (Some(l), Some(r)) if f(l, r))
     };
     match text(e, "/operator") {
@@ -175,7 +201,8 @@ fn expression(e: &Value, has: Option<String>) -> bool {
 /// `nodeSelector` and required node affinity.
 fn affine(pod: &Value, node: &Value) -> bool {
     let selector = pod["spec"]["nodeSelector"].as_object().into_iter().flatten();
-    let mut plain = selector.map(|(k, v)| v.as_str() == Some(label(node, k)) && node["metadata"]["labels"].get(k).is_some());
+    let mut plain = selector
+        .map(|(k, v)| v.as_str() == Some(label(node, k)) && node["metadata"]["labels"].get(k).is_some());
     let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
     let terms = pod.pointer(required).filter(|r| !r.is_null());
     plain.all(|ok| ok) && terms.is_none_or(|r| items(r, "/nodeSelectorTerms").iter().any(|t| term(t, node)))
@@ -185,13 +212,17 @@ fn affine(pod: &Value, node: &Value) -> bool {
 fn preferred(pod: &Value, node: &Value) -> i128 {
     let at = "/spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution";
     let met = items(pod, at).iter().filter(|p| term(&p["preference"], node));
-    met.map(|p| i128::from(p["weight"].as_i64().unwrap_or(0))).sum::<i128>().min(100)
+    met.map(|p| i128::from(p["weight"].as_i64().unwrap_or(0)))
+        .sum::<i128>()
+        .min(100)
 }
 
 /// Another Pod matches an affinity term of `pod`.
 fn matches(pod: &Value, term: &Value, other: &Value) -> bool {
     let namespaces = items(term, "/namespaces");
-    let everywhere = term["namespaceSelector"].as_object().is_some_and(serde_json::Map::is_empty);
+    let everywhere = term["namespaceSelector"]
+        .as_object()
+        .is_some_and(serde_json::Map::is_empty);
     let near = match namespaces.is_empty() {
         true => everywhere || meta(other, "namespace") == meta(pod, "namespace"),
         false => namespaces.iter().any(|n| n == meta(other, "namespace")),
@@ -209,7 +240,11 @@ pub fn between_pods(pod: &Value, host: &Host, hosts: &[Host]) -> Option<String> 
     };
     let same = |term: &Value, h: &Host| domain(term, host).is_some() && domain(term, host) == domain(term, h);
     let required = |p: &Value, which: &str| -> Vec<Value> {
-        items(p, &format!("/spec/affinity/{which}/requiredDuringSchedulingIgnoredDuringExecution")).to_vec()
+        items(
+            p,
+            &format!("/spec/affinity/{which}/requiredDuringSchedulingIgnoredDuringExecution"),
+        )
+        .to_vec()
     };
     let all = || hosts.iter().flat_map(|h| h.pods.iter().map(move |p| (h, p)));
     for term in required(pod, "podAffinity") {

@@ -105,7 +105,14 @@ async fn wait(
     if !told {
         let mut status = pod["status"].clone();
         let mut conditions = items(pod, "/status/conditions").to_vec();
-        set_condition(&mut conditions, "PodScheduled", "False", "Unschedulable", why, None);
+        set_condition(
+            &mut conditions,
+            "PodScheduled",
+            "False",
+            "Unschedulable",
+            why,
+            None,
+        );
         status["conditions"] = json!(conditions);
         settled(world.update_status("pods", pod, &status).await)?;
     }

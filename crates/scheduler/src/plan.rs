@@ -27,11 +27,20 @@ pub enum Outcome {
 /// Decides about every Pod that waits for a node.
 pub fn plan(snapshot: &Snapshot) -> Vec<(Arc<Value>, Outcome)> {
     let live = |n: &&Arc<Value>| !deleting(n);
-    let mut hosts: Vec<Host> = snapshot.nodes.iter().filter(live).cloned().map(Host::new).collect();
+    let mut hosts: Vec<Host> = snapshot
+        .nodes
+        .iter()
+        .filter(live)
+        .cloned()
+        .map(Host::new)
+        .collect();
     let mut waiting = Vec::new();
     for pod in snapshot.pods.iter().filter(|p| !finished(p)) {
         let on = text(pod, "/spec/nodeName");
-        if let Some(host) = hosts.iter_mut().find(|h| !on.is_empty() && meta(&h.node, "name") == on) {
+        if let Some(host) = hosts
+            .iter_mut()
+            .find(|h| !on.is_empty() && meta(&h.node, "name") == on)
+        {
             host.add(pod.clone());
         } else if on.is_empty() && waits(pod) {
             waiting.push(pod.clone());
@@ -39,7 +48,12 @@ pub fn plan(snapshot: &Snapshot) -> Vec<(Arc<Value>, Outcome)> {
     }
     waiting.sort_by(|a, b| {
         let priority = |p: &Value| int(p, "/spec/priority", 0);
-        let age = |p: &Value| (meta(p, "creationTimestamp").to_string(), meta(p, "name").to_string());
+        let age = |p: &Value| {
+            (
+                meta(p, "creationTimestamp").to_string(),
+                meta(p, "name").to_string(),
+            )
+        };
         priority(b).cmp(&priority(a)).then_with(|| age(a).cmp(&age(b)))
     });
     let mut decided = Vec::new();
@@ -73,7 +87,10 @@ fn message(reasons: &BTreeMap<String, usize>, helpless: usize, nodes: usize) -> 
     parts.sort();
     let mut preemption = Vec::new();
     if nodes > helpless {
-        preemption.push(format!("{} No preemption victims found for incoming pod", nodes - helpless));
+        preemption.push(format!(
+            "{} No preemption victims found for incoming pod",
+            nodes - helpless
+        ));
     }
     if helpless > 0 {
         preemption.push(format!("{helpless} Preemption is not helpful for scheduling"));
@@ -134,7 +151,8 @@ mod tests {
         let mut pod = json!({
             "metadata": {"name": name, "namespace": "a", "uid": name, "labels": {"app": "x"}}, "spec": spec,
         });
-        pod["spec"]["containers"] = json!([{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": "128Mi"}}}]);
+        pod["spec"]["containers"] =
+            json!([{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": "128Mi"}}}]);
         Arc::new(pod)
     }
 
@@ -143,28 +161,86 @@ mod tests {
         let taint = json!({"taints": [{"key": "k", "effect": "NoSchedule"}]});
         let apart = json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
             {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "kubernetes.io/hostname"}]}}});
-        let tail = |what: &str| format!(". no new claims to deallocate, preemption: 0/1 nodes are available: 1 {what}.");
-        let (none, not) = (tail("No preemption victims found for incoming pod"), tail("Preemption is not helpful for scheduling"));
+        let tail = |what: &str| {
+            format!(". no new claims to deallocate, preemption: 0/1 nodes are available: 1 {what}.")
+        };
+        let (none, not) = (
+            tail("No preemption victims found for incoming pod"),
+            tail("Preemption is not helpful for scheduling"),
+        );
         let cases: Vec<(&str, Vec<Arc<Value>>, Vec<Arc<Value>>, Vec<String>)> = vec![
-            ("no node", vec![], vec![pod("p", "1", json!({}))], vec!["no nodes available to schedule pods".into()]),
-            ("fits", vec![node("n", "4", "4Gi", json!({}))], vec![pod("p", "1", json!({}))], vec!["-> n".into()]),
-            ("too large", vec![node("n", "1", "4Gi", json!({}))], vec![pod("p", "2", json!({}))],
-                vec![format!("0/1 nodes are available: 1 Insufficient cpu{none}")]),
-            ("taint", vec![node("n", "4", "4Gi", taint.clone())], vec![pod("p", "1", json!({}))],
-                vec![format!("0/1 nodes are available: 1 node(s) had untolerated taint(s){not}")]),
-            ("tolerated", vec![node("n", "4", "4Gi", taint)],
-                vec![pod("p", "1", json!({"tolerations": [{"operator": "Exists"}]}))], vec!["-> n".into()]),
-            ("cordoned", vec![node("n", "4", "4Gi", json!({"unschedulable": true}))], vec![pod("p", "1", json!({}))],
-                vec![format!("0/1 nodes are available: 1 node(s) were unschedulable{not}")]),
-            ("selector", vec![node("n", "4", "4Gi", json!({}))], vec![pod("p", "1", json!({"nodeSelector": {"a": "b"}}))],
-                vec![format!("0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector{not}")]),
-            ("the emptier", vec![node("m", "2", "4Gi", json!({})), node("n", "8", "8Gi", json!({}))],
-                vec![pod("p", "1", json!({}))], vec!["-> n".into()]),
-            ("apart", vec![node("m", "8", "8Gi", json!({})), node("n", "8", "8Gi", json!({}))],
-                vec![pod("p", "1", apart.clone()), pod("q", "1", apart)], vec!["-> m".into(), "-> n".into()]),
-            ("one after the other", vec![node("n", "1", "4Gi", json!({}))],
-                vec![pod("low", "1", json!({"priority": 0})), pod("top", "1", json!({"priority": 9}))],
-                vec!["-> n".into(), format!("0/1 nodes are available: 1 Insufficient cpu{none}")]),
+            (
+                "no node",
+                vec![],
+                vec![pod("p", "1", json!({}))],
+                vec!["no nodes available to schedule pods".into()],
+            ),
+            (
+                "fits",
+                vec![node("n", "4", "4Gi", json!({}))],
+                vec![pod("p", "1", json!({}))],
+                vec!["-> n".into()],
+            ),
+            (
+                "too large",
+                vec![node("n", "1", "4Gi", json!({}))],
+                vec![pod("p", "2", json!({}))],
+                vec![format!("0/1 nodes are available: 1 Insufficient cpu{none}")],
+            ),
+            (
+                "taint",
+                vec![node("n", "4", "4Gi", taint.clone())],
+                vec![pod("p", "1", json!({}))],
+                vec![format!(
+                    "0/1 nodes are available: 1 node(s) had untolerated taint(s){not}"
+                )],
+            ),
+            (
+                "tolerated",
+                vec![node("n", "4", "4Gi", taint)],
+                vec![pod("p", "1", json!({"tolerations": [{"operator": "Exists"}]}))],
+                vec!["-> n".into()],
+            ),
+            (
+                "cordoned",
+                vec![node("n", "4", "4Gi", json!({"unschedulable": true}))],
+                vec![pod("p", "1", json!({}))],
+                vec![format!(
+                    "0/1 nodes are available: 1 node(s) were unschedulable{not}"
+                )],
+            ),
+            (
+                "selector",
+                vec![node("n", "4", "4Gi", json!({}))],
+                vec![pod("p", "1", json!({"nodeSelector": {"a": "b"}}))],
+                vec![format!(
+                    "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector{not}"
+                )],
+            ),
+            (
+                "the emptier",
+                vec![node("m", "2", "4Gi", json!({})), node("n", "8", "8Gi", json!({}))],
+                vec![pod("p", "1", json!({}))],
+                vec!["-> n".into()],
+            ),
+            (
+                "apart",
+                vec![node("m", "8", "8Gi", json!({})), node("n", "8", "8Gi", json!({}))],
+                vec![pod("p", "1", apart.clone()), pod("q", "1", apart)],
+                vec!["-> m".into(), "-> n".into()],
+            ),
+            (
+                "one after the other",
+                vec![node("n", "1", "4Gi", json!({}))],
+                vec![
+                    pod("low", "1", json!({"priority": 0})),
+                    pod("top", "1", json!({"priority": 9})),
+                ],
+                vec![
+                    "-> n".into(),
+                    format!("0/1 nodes are available: 1 Insufficient cpu{none}"),
+                ],
+            ),
         ];
         for (what, nodes, pods, expected) in cases {
             let said: Vec<String> = plan(&Snapshot { nodes, pods })
