@@ -1,7 +1,7 @@
 //! Virtual addresses for Services of type LoadBalancer, from `VirtualIPPool` objects.
 
 use crate::manager::{Config, Reconciler};
-use crate::obj::{deleting, items, meta, text};
+use crate::obj::{deleting, items, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use serde_json::{Value, json};
