@@ -199,13 +199,14 @@ impl Lifecycle {
             }
             settled(world.update(NODES, &node, &next).await)?;
         }
-        if ready != "True" {
+        // A host that still speaks says itself which of its Pods are ready.
+        if ready == "Unknown" {
             self.withdraw(world, &node).await?;
         }
         self.evict(world, &node, &wanted).await
     }
 
-    /// Pods of a node that is not ready are not ready either: Services leave them out.
+    /// Pods of a node that is not heard of do not count as ready: Services leave them out.
     async fn withdraw(&self, world: &World, node: &Value) -> Result<(), WorldError> {
         for pod in world.all(PODS) {
             if text(&pod, "/spec/nodeName") != meta(node, "name") || !crate::obj::ready(&pod) {

@@ -2,7 +2,7 @@
 
 use crate::manager::Reconciler;
 use crate::obj::{deleting, finished, int, items, meta, text};
-use crate::world::{World, WorldError, settled};
+use crate::world::{World, WorldError, difference, settled};
 use async_trait::async_trait;
 use kinds::quantity::Quantity;
 use serde_json::{Map, Value, json};
@@ -200,7 +200,7 @@ impl Reconciler for Quotas {
                 .collect();
             // Admission writes here too, at every creation: only the version that was counted may be replaced.
             let status = json!({"hard": hard, "used": shown});
-            if quota["status"] != status {
+            if let Some(status) = difference(&quota["status"], &status) {
                 let patch = json!({"metadata": {"resourceVersion": meta(&quota, "resourceVersion")}, "status": status});
                 settled(world.patch(QUOTAS, &quota, "status", &patch).await)?;
             }
