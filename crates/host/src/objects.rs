@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -44,7 +44,7 @@ pub struct Objects {
     secrets: Shared<Secret>,
 }
 
-struct Shared<K>(Mutex<HashMap<(String, String), watch::WeakSender<Lookup<K>>>>);
+struct Shared<K>(Mutex<HashMap<(String, String), Weak<watch::Sender<Lookup<K>>>>>);
 
 impl<K> Default for Shared<K> {
     fn default() -> Self {
@@ -92,20 +92,21 @@ where
 {
     fn subscribe(&self, client: &kube::Client, namespace: &str, name: &str) -> Subscription<K> {
         let mut all = self.0.lock();
-        all.retain(|_, sender| sender.upgrade().is_some());
+        all.retain(|_, sender| sender.strong_count() > 0);
         let key = (namespace.to_owned(), name.to_owned());
-        if let Some(sender) = all.get(&key).and_then(watch::WeakSender::upgrade) {
+        if let Some(sender) = all.get(&key).and_then(Weak::upgrade) {
             return sender.subscribe();
         }
         let (sender, receiver) = watch::channel(Lookup::Unknown);
-        all.insert(key, sender.downgrade());
+        let sender = Arc::new(sender);
+        all.insert(key, Arc::downgrade(&sender));
         let api: Api<K> = Api::namespaced(client.clone(), namespace);
         tokio::spawn(follow(api, name.to_owned(), sender));
         receiver
     }
 }
 
-async fn follow<K>(api: Api<K>, name: String, sender: watch::Sender<Lookup<K>>)
+async fn follow<K>(api: Api<K>, name: String, sender: Arc<watch::Sender<Lookup<K>>>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {

@@ -8,7 +8,6 @@ mod logs;
 mod stats;
 mod streaming;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -197,7 +196,7 @@ impl Query {
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.all(key).next()
+        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
     fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> + 'a {
@@ -222,25 +221,18 @@ impl Query {
 /// Undoes percent-encoding and plus signs.
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let digits = rest.as_slice().first_chunk::<2>().and_then(|pair| {
-                    let text = std::str::from_utf8(pair).ok()?;
-                    u8::from_str_radix(text, 16).ok()
-                });
-                match digits {
-                    Some(value) => {
-                        bytes.push(value);
-                        rest.nth(1);
-                    }
-                    None => bytes.push(b'%'),
-                }
-            }
-            byte => bytes.push(byte),
-        }
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let digits = after.first_chunk::<2>().and_then(|pair| {
+            u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()
+        });
+        let (value, left) = match (byte, digits) {
+            (b'+', _) => (b' ', after),
+            (b'%', Some(value)) => (value, &after[2..]),
+            (byte, _) => (*byte, after),
+        };
+        bytes.push(value);
+        rest = left;
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
