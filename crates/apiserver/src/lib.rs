@@ -34,6 +34,7 @@ pub mod rest;
 mod serve;
 mod server;
 pub mod subresources;
+mod sweep;
 #[cfg(test)]
 mod testing;
 pub mod user;

@@ -113,6 +113,7 @@ impl ApiServer {
         tokio::spawn(feed::run(store, keys, caches, watch, stop));
         server.clone().spawn_compaction();
         crate::crd::start(&server);
+        crate::sweep::start(server.clone());
         crate::bootstrap::run(&server, range).await?;
         Ok(server)
     }

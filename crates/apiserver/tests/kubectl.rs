@@ -194,11 +194,14 @@ async fn daily_work() {
         applied.contains("deployment.apps/web serverside-applied"),
         "{applied}"
     );
-    let generated = "create configmap made -n demo --from-literal=a=b";
-    assert!(kubectl.ok(generated, "").await.contains("configmap/made created"));
-    kubectl
-        .ok("wait --for=create configmap/made -n demo --timeout=5s", "")
-        .await;
+    if apiserver::wire::protobuf::OFFERED {
+        // `kubectl create` sends protobuf and does not try again.
+        let generated = "create configmap made -n demo --from-literal=a=b";
+        assert!(kubectl.ok(generated, "").await.contains("configmap/made created"));
+        kubectl
+            .ok("wait --for=create configmap/made -n demo --timeout=5s", "")
+            .await;
+    }
     let version = kubectl.ok("version", "").await;
     assert!(version.contains("Server Version: v1.35.0"), "{version}");
     let resources = kubectl.ok("api-resources", "").await;

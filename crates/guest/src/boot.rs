@@ -24,21 +24,36 @@ pub fn prepare() -> io::Result<()> {
     mount_at("sysfs", "/sys", "sysfs", nodev, "")?;
     mount_at("devtmpfs", "/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755")?;
     load_modules()?;
-    mount_at("devpts", "/dev/pts", "devpts", MsFlags::MS_NOSUID, "mode=0620,ptmxmode=0666,gid=5")?;
+    mount_at(
+        "devpts",
+        "/dev/pts",
+        "devpts",
+        MsFlags::MS_NOSUID,
+        "mode=0620,ptmxmode=0666,gid=5",
+    )?;
     mount_at("tmpfs", "/run", "tmpfs", MsFlags::MS_NOSUID, "mode=0755")?;
     mount_at("cgroup2", "/sys/fs/cgroup", "cgroup2", nodev, "")?;
     // Containers get memory and CPU limits of their own.
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids")?;
     mount_at("tmpfs", "/dev/shm", "tmpfs", nodev, "mode=1777")?;
     // Later mounts of containers must not come back to us, nor ours go to them unasked.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )?;
     Ok(())
 }
 
 fn mount_at(source: &str, target: &str, kind: &str, flags: MsFlags, data: &str) -> io::Result<()> {
     fs::create_dir_all(target)?;
     mount(Some(source), target, Some(kind), flags, Some(data)).map_err(|error| {
-        io::Error::new(io::Error::from(error).kind(), format!("cannot mount {kind} on {target}: {error}"))
+        io::Error::new(
+            io::Error::from(error).kind(),
+            format!("cannot mount {kind} on {target}: {error}"),
+        )
     })
 }
 

@@ -25,16 +25,23 @@ async fn find(serial: &str) -> io::Result<PathBuf> {
             tokio::time::sleep(LOOK).await;
         }
     };
-    tokio::time::timeout(APPEAR_LIMIT, look)
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::NotFound, format!("no disk with serial number {serial}")))
+    tokio::time::timeout(APPEAR_LIMIT, look).await.map_err(|_| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("no disk with serial number {serial}"),
+        )
+    })
 }
 
 fn look_for(serial: &str) -> Option<PathBuf> {
     for entry in fs::read_dir("/sys/block").ok()?.flatten() {
         // Vital product data page 0x80: four bytes of header, then the serial number.
-        let Ok(page) = fs::read(entry.path().join("device/vpd_pg80")) else { continue };
-        let found = page.get(4..).map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+        let Ok(page) = fs::read(entry.path().join("device/vpd_pg80")) else {
+            continue;
+        };
+        let found = page
+            .get(4..)
+            .map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
         let device = Path::new("/dev").join(entry.file_name());
         if found.as_deref() == Some(serial) && device.exists() {
             return Some(device);
@@ -51,7 +58,13 @@ pub async fn image(serial: &str) -> io::Result<PathBuf> {
     }
     let device = find(serial).await?;
     fs::create_dir_all(&target)?;
-    mount(Some(&device), &target, Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)?;
+    mount(
+        Some(&device),
+        &target,
+        Some("erofs"),
+        MsFlags::MS_RDONLY,
+        None::<&str>,
+    )?;
     Ok(target)
 }
 
@@ -66,6 +79,12 @@ pub async fn scratch(serial: &str) -> io::Result<()> {
     let device = find(serial).await?;
     fs::create_dir_all(SCRATCH)?;
     // The disk dies with the VM: nothing on it must survive a crash of the host.
-    mount(Some(&device), SCRATCH, Some("ext4"), MsFlags::MS_NOATIME, Some("nobarrier,data=writeback"))?;
+    mount(
+        Some(&device),
+        SCRATCH,
+        Some("ext4"),
+        MsFlags::MS_NOATIME,
+        Some("nobarrier,data=writeback"),
+    )?;
     Ok(())
 }

@@ -11,8 +11,18 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 pub fn open_in(root: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let root = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
     let relative = path.strip_prefix("/").unwrap_or(path);
-    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
-    Ok(rustix::fs::openat2(&root, relative, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT)?)
+    let relative = if relative.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        relative
+    };
+    Ok(rustix::fs::openat2(
+        &root,
+        relative,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT,
+    )?)
 }
 
 /// Reads a text file below `root`; nothing when it is not there.

@@ -17,7 +17,10 @@ pub const ETC: &str = "/run/etc";
 /// Applies an identity.
 pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
     if request.unix_time_ns > 0 {
-        let time = TimeSpec::new(request.unix_time_ns / 1_000_000_000, request.unix_time_ns % 1_000_000_000);
+        let time = TimeSpec::new(
+            request.unix_time_ns / 1_000_000_000,
+            request.unix_time_ns % 1_000_000_000,
+        );
         clock_settime(ClockId::CLOCK_REALTIME, time)?;
     }
     if !request.random_seed.is_empty() {
@@ -37,7 +40,10 @@ pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
     }
     for (name, value) in &request.sysctls {
         if name.contains("..") || name.contains('/') {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("sysctl {name}: not a name")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("sysctl {name}: not a name"),
+            ));
         }
         fs::write(Path::new("/proc/sys").join(name.replace('.', "/")), value)
             .map_err(|error| io::Error::new(error.kind(), format!("sysctl {name}: {error}")))?;
@@ -46,7 +52,12 @@ pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
 }
 
 fn configure_interface(interface: &Interface) -> io::Result<()> {
-    let wanted = interface.mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
+    let wanted = interface
+        .mac
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .join(":");
     let parse = |text: &str| text.parse::<Ipv4Addr>().map_err(io::Error::other);
     for entry in fs::read_dir("/sys/class/net")? {
         let entry = entry?;
@@ -57,5 +68,8 @@ fn configure_interface(interface: &Interface) -> io::Result<()> {
             return sys::configure_interface(&name, address, gateway, interface.mtu);
         }
     }
-    Err(io::Error::new(io::ErrorKind::NotFound, format!("no network device with address {wanted}")))
+    Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("no network device with address {wanted}"),
+    ))
 }

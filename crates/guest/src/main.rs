@@ -25,6 +25,7 @@ mod port;
 mod probe;
 mod reaper;
 mod service;
+mod sync;
 mod sys;
 mod volumes;
 
@@ -45,7 +46,9 @@ fn main() -> ExitCode {
 
 fn run() -> std::io::Result<()> {
     boot::prepare()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let agent = service::Agent::new()?;
         agent.reap();

@@ -34,7 +34,11 @@ impl Port {
             tokio::time::sleep(LOOK).await;
         };
         let file = loop {
-            let open = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+            let open = File::options()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(&path);
             match open {
                 Ok(file) => break file,
                 // The session before still holds it for a moment.
@@ -45,12 +49,14 @@ impl Port {
         while !host_is_there(&file)? {
             tokio::time::sleep(LOOK).await;
         }
-        Ok(Self(AsyncFd::new(file)?))
+        Ok(Self(crate::sys::watch(file)?))
     }
 }
 
 fn find() -> io::Result<Option<PathBuf>> {
-    let Ok(entries) = fs::read_dir("/sys/class/virtio-ports") else { return Ok(None) };
+    let Ok(entries) = fs::read_dir("/sys/class/virtio-ports") else {
+        return Ok(None);
+    };
     for entry in entries {
         let entry = entry?;
         let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
@@ -64,7 +70,10 @@ fn find() -> io::Result<Option<PathBuf>> {
 fn host_is_there(file: &File) -> io::Result<bool> {
     let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO)?;
-    Ok(!fds[0].revents().unwrap_or(PollFlags::empty()).contains(PollFlags::POLLHUP))
+    Ok(!fds[0]
+        .revents()
+        .unwrap_or(PollFlags::empty())
+        .contains(PollFlags::POLLHUP))
 }
 
 impl AsyncRead for Port {

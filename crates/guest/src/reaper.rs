@@ -1,13 +1,14 @@
 //! Every child that ends: containers and execs of ours, and orphans that fall to PID 1.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
+
+use crate::sync::lock;
 
 /// How a process ended: the code a shell would show, and the signal if there was one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub struct Ended {
 /// Waits for children and tells whoever asked.
 #[derive(Clone, Default)]
 pub struct Reaper {
-    state: Rc<RefCell<State>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
@@ -38,7 +39,7 @@ impl Reaper {
     /// Resolves when the process has ended.
     pub fn wait(&self, pid: i32) -> oneshot::Receiver<Ended> {
         let (sender, receiver) = oneshot::channel();
-        let mut state = self.state.borrow_mut();
+        let mut state = lock(&self.state);
         match state.early.remove(&pid) {
             // A receiver that is gone does not want to know.
             Some(ended) => drop(sender.send(ended)),
@@ -66,13 +67,17 @@ impl Reaper {
         loop {
             let (pid, ended) = match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) => (pid, Ended { code, signal: 0 }),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, Ended { code: 128 + signal as i32, signal: signal as u32 })
-                }
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (
+                    pid,
+                    Ended {
+                        code: 128 + signal as i32,
+                        signal: signal as u32,
+                    },
+                ),
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => continue,
             };
-            let mut state = self.state.borrow_mut();
+            let mut state = lock(&self.state);
             match state.waiting.remove(&pid.as_raw()) {
                 Some(sender) => drop(sender.send(ended)),
                 None if state.early.len() < EARLY_KEPT => drop(state.early.insert(pid.as_raw(), ended)),

@@ -12,7 +12,17 @@ pub unsafe fn fork_with(flags: libc::c_int) -> io::Result<libc::pid_t> {
     let flags = (flags | libc::SIGCHLD) as libc::c_ulong;
     // SAFETY: a null stack makes clone behave as fork; the caller answers for the single thread.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) };
-    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid as libc::pid_t) }
+    if pid < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(pid as libc::pid_t)
+    }
+}
+
+/// Watches a file for readiness.
+pub fn watch(file: std::fs::File) -> io::Result<tokio::io::unix::AsyncFd<std::fs::File>> {
+    // SAFETY: a `File` owns its descriptor and always gives the same one, for as long as it lives.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(file) }?)
 }
 
 /// Ends a forked child at once, without destructors or buffers of the parent.
@@ -38,7 +48,12 @@ pub fn control_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Sets the size of a terminal.
 pub fn resize_terminal(terminal: BorrowedFd<'_>, columns: u16, rows: u16) -> io::Result<()> {
-    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the descriptor is open and TIOCSWINSZ reads one winsize, which outlives the call.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) })
 }
@@ -56,7 +71,11 @@ pub fn add_entropy(seed: &[u8]) -> io::Result<()> {
     /// `RNDADDENTROPY`, which libc does not name: `_IOW('R', 3, int[2])`.
     const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
     let length = seed.len().min(64);
-    let mut pool = Pool { entropy_count: (length * 8) as i32, buf_size: length as i32, buf: [0; 64] };
+    let mut pool = Pool {
+        entropy_count: (length * 8) as i32,
+        buf_size: length as i32,
+        buf: [0; 64],
+    };
     pool.buf[..length].copy_from_slice(&seed[..length]);
     let device = std::fs::File::options().write(true).open("/dev/urandom")?;
     // SAFETY: the descriptor is open and the structure has the layout that the kernel reads, no more than `buf_size`.
@@ -89,7 +108,13 @@ pub fn configure_interface(name: &str, address: Ipv4Addr, gateway: Ipv4Addr, mtu
     ioctl(libc::SIOCSIFFLAGS, &mut request)?;
     if !gateway.is_unspecified() {
         add_route(fd, name, gateway, Ipv4Addr::BROADCAST, None)?;
-        add_route(fd, name, Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, Some(gateway))?;
+        add_route(
+            fd,
+            name,
+            Ipv4Addr::UNSPECIFIED,
+            Ipv4Addr::UNSPECIFIED,
+            Some(gateway),
+        )?;
     }
     Ok(())
 }
@@ -98,7 +123,10 @@ fn interface_request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: all fields of ifreq are plain data, for which zero bytes are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= request.ifr_name.len() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the interface's name is too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the interface's name is too long",
+        ));
     }
     for (target, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *target = byte as libc::c_char;
@@ -137,7 +165,9 @@ fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
     let plain = libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,
         sin_port: 0,
-        sin_addr: libc::in_addr { s_addr: u32::from(address).to_be() },
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(address).to_be(),
+        },
         sin_zero: [0; 8],
     };
     // SAFETY: both structures have 16 bytes and no padding that is read as anything but bytes.
@@ -145,5 +175,9 @@ fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -27,7 +27,15 @@ pub fn path(volume: &str) -> PathBuf {
 
 /// Names of volumes are DNS labels; nothing else becomes part of a path.
 fn safe(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_') { c } else { '-' }).collect()
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect()
 }
 
 /// Writes all files and swaps them in.
@@ -38,15 +46,26 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
     let current = fs::read_link(root.join("..data")).ok();
     let number = current
         .as_ref()
-        .and_then(|link| link.to_string_lossy().trim_start_matches("..").parse::<u64>().ok())
+        .and_then(|link| {
+            link.to_string_lossy()
+                .trim_start_matches("..")
+                .parse::<u64>()
+                .ok()
+        })
         .unwrap_or(0);
     let fresh = root.join(format!("..{}", number + 1));
     fs::create_dir_all(&fresh)?;
     let mut tops = BTreeSet::new();
     for file in &request.files {
         let relative = Path::new(&file.path);
-        if relative.components().any(|component| !matches!(component, Component::Normal(_))) {
-            let problem = format!("volume {}: `{}` is not a relative path", request.volume, file.path);
+        if relative
+            .components()
+            .any(|component| !matches!(component, Component::Normal(_)))
+        {
+            let problem = format!(
+                "volume {}: `{}` is not a relative path",
+                request.volume, file.path
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         let target = fresh.join(relative);

@@ -177,14 +177,14 @@ fn parse_requirement(part: &str) -> Result<Requirement, ParseSelectorError> {
             _ => Err(unparsable(part)),
         };
     }
-    let operators: [(&str, fn(String, String) -> Requirement); 3] = [
-        ("!=", |key, value| Requirement::NotIn(key, vec![value])),
-        ("==", |key, value| Requirement::In(key, vec![value])),
-        ("=", |key, value| Requirement::In(key, vec![value])),
-    ];
-    for (operator, make) in operators {
+    for (operator, equal) in [("!=", false), ("==", true), ("=", true)] {
         if let Some((key, value)) = part.split_once(operator) {
-            return Ok(make(check_key(key)?, check_value(value.trim())?));
+            let (key, values) = (check_key(key)?, vec![check_value(value.trim())?]);
+            return Ok(if equal {
+                Requirement::In(key, values)
+            } else {
+                Requirement::NotIn(key, values)
+            });
         }
     }
     for (operator, make) in [

@@ -11,8 +11,11 @@ pub mod apply;
 mod decode;
 mod defaults;
 mod fields;
+pub mod openapi;
 mod patch;
+pub mod protobuf;
 mod strategy;
+pub mod tables;
 mod validation;
 mod walk;
 

@@ -31,7 +31,10 @@ pub(crate) trait At {
     }
     /// The entries of the map at a path, none when absent.
     fn entries_at(&self, path: &str) -> Vec<(&String, &Value)> {
-        self.at(path).as_object().map(|m| m.iter().collect()).unwrap_or_default()
+        self.at(path)
+            .as_object()
+            .map(|m| m.iter().collect())
+            .unwrap_or_default()
     }
     /// The strings of a list at a path.
     fn strings_at(&self, path: &str) -> Vec<&str> {
@@ -123,7 +126,11 @@ pub(crate) fn or_set_empty(value: &mut Value, path: &str, new: impl Into<Value>)
 /// Removes a field at a dotted path.
 pub(crate) fn unset(value: &mut Value, path: &str) {
     let (parent, field) = path.rsplit_once('.').unwrap_or(("", path));
-    let holder = if parent.is_empty() { Some(value) } else { get_mut(value, parent) };
+    let holder = if parent.is_empty() {
+        Some(value)
+    } else {
+        get_mut(value, parent)
+    };
     if let Some(map) = holder.and_then(Value::as_object_mut) {
         map.shift_remove(field);
     }

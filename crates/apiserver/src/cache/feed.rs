@@ -72,8 +72,17 @@ impl Keys {
 pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Watch, StoreError> {
     let current = store.current().await?;
     let oldest = store.oldest().await?;
-    let from = Revision(current.0.saturating_sub(HISTORY)).max(oldest);
-    let page = store.list(keys.prefix(), None, 0, Some(from)).await?;
+    // Revision 0 means "now" to some stores; 1 is before everything that matters to all of them.
+    let begin = Revision(current.0.saturating_sub(HISTORY).max(1).min(current.0));
+    let mut from = begin.max(oldest);
+    let page = match store.list(keys.prefix(), None, 0, Some(from)).await {
+        // Others compact, too, and not every store says how far: then there is no history to begin with.
+        Err(StoreError::Compacted { .. }) => {
+            from = current;
+            store.list(keys.prefix(), None, 0, Some(from)).await?
+        }
+        listed => listed?,
+    };
     let mut by_resource: HashMap<GroupResource, Vec<(String, String, Bytes, u64)>> = HashMap::new();
     for known in caches.all() {
         by_resource.insert(known.resource().clone(), Vec::new());

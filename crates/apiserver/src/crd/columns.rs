@@ -88,9 +88,7 @@ fn cell(column: &Column, object: &Value) -> Value {
             None => json!("<unknown>"),
         },
         _ => {
-            let texts = found
-                .iter()
-                .map(|v| v.as_str().map_or_else(|| v.to_string(), String::from));
+            let texts = found.iter().map(|v| text(v));
             json!(texts.collect::<Vec<_>>().join(","))
         }
     }

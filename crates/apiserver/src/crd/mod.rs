@@ -283,7 +283,7 @@ pub fn kind_info(crd: &Value, version: &Value) -> &'static KindInfo {
             "watch",
         ],
         subresources: Vec::leak(subresources),
-        schema: "",
+        schema: leak(openapi::definition_name(group, name, kind)),
         has_status: version.pointer("/subresources/status").is_some(),
     }))
 }

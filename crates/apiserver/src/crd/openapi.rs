@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// `com.example.stable.v1.CronTab`, upstream's name of a custom definition.
-fn definition_name(served: &Served) -> String {
-    let mut parts: Vec<&str> = served.kind.group.split('.').collect();
+pub fn definition_name(group: &str, version: &str, kind: &str) -> String {
+    let mut parts: Vec<&str> = group.split('.').collect();
     parts.reverse();
-    format!("{}.{}.{}", parts.join("."), served.kind.version, served.kind.kind)
+    format!("{}.{version}.{kind}", parts.join("."))
 }
 
 fn customs(registry: &Registry) -> impl Iterator<Item = &Arc<Served>> {
@@ -44,7 +44,7 @@ pub fn add_to_v2(registry: &Registry, document: &mut Value) {
             "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
         );
         strip_for_v2(&mut schema);
-        document["definitions"][definition_name(served)] = schema;
+        document["definitions"][served.kind.schema] = schema;
     }
 }
 
@@ -74,16 +74,21 @@ fn strip_for_v2(schema: &mut Value) {
     }
 }
 
-/// Adds group versions that the generator did not list.
+/// The addresses of documents with custom resources: their hashes count the schemas in.
 pub fn add_to_index(registry: &Registry, document: &mut Value) {
+    let mut done: Vec<String> = Vec::new();
     for served in customs(registry) {
         let group_version = served.api_version();
-        let path = format!("apis/{group_version}");
-        if document["paths"].get(&path).is_none() {
-            let hash = super::super::discovery::hash(group_version.as_bytes());
-            document["paths"][&path] =
-                json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")});
+        if done.contains(&group_version) {
+            continue;
         }
+        let mut whole = machinery::openapi::v3_group_version(&registry.kinds(), &group_version);
+        add_to_v3(registry, &group_version, &mut whole);
+        let hash = crate::discovery::hash(whole.to_string().as_bytes());
+        let path = format!("apis/{group_version}");
+        document["paths"][&path] =
+            json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", &hash[..32])});
+        done.push(group_version);
     }
 }
 
@@ -94,6 +99,6 @@ pub fn add_to_v3(registry: &Registry, group_version: &str, document: &mut Value)
             served,
             "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
         );
-        document["components"]["schemas"][definition_name(served)] = schema;
+        document["components"]["schemas"][served.kind.schema] = schema;
     }
 }

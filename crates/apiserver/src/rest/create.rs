@@ -173,6 +173,8 @@ async fn attempt_new(
             options.dry_run,
         )
         .await?;
+    // Before the strategy: a Job selects its Pods by its uid.
+    set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
     match &served.custom {
         Some(custom) => custom.prepare_create(&mut object),
         None => machinery::prepare_create(served.kind, &mut object),
@@ -185,7 +187,6 @@ async fn attempt_new(
     ] {
         unset_meta(&mut object, field);
     }
-    set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
     set_meta(&mut object, "creationTimestamp", now());
     let reservation = ctx.server.alloc.on_create(served, &mut object, options.dry_run)?;
     if applied_by.is_none() {

@@ -101,7 +101,7 @@ impl Frames {
 
     fn value(&self, out: &mut BytesMut, event: &str, object: &Value) {
         match self.wanted.encoding {
-            Encoding::Protobuf => match machinery::protobuf::encode_watch_frame(event, object) {
+            Encoding::Protobuf => match crate::wire::protobuf::encode_watch_frame(event, object) {
                 Ok(frame) => out.put_slice(&frame),
                 Err(error) => tracing::error!(%error, "a watch event has no protobuf form and was left out"),
             },

@@ -63,8 +63,7 @@ pub fn encode(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), 
             Ok(text.into_bytes())
         }
         Encoding::Protobuf => {
-            let bytes =
-                machinery::protobuf::encode(value).map_err(|e| Status::not_acceptable(e.to_string()))?;
+            let bytes = crate::wire::protobuf::encode(value)?;
             return Ok((wanted.encoding.media_type(), bytes));
         }
     };

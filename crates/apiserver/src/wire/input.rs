@@ -82,7 +82,7 @@ pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Input, Status> {
             Ok(Input { value, duplicates })
         }
         "application/vnd.kubernetes.protobuf" => {
-            let value = machinery::protobuf::decode(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
+            let value = super::protobuf::decode(bytes)?;
             Ok(Input {
                 value,
                 duplicates: Vec::new(),

@@ -38,11 +38,20 @@ pub fn decode_check(
             kind.kind, kind.version, kind.kind
         ))
     };
-    let mut faults: Vec<String> = duplicates.iter().map(|d| format!("duplicate field {d:?}")).collect();
+    let mut faults: Vec<String> = duplicates
+        .iter()
+        .map(|d| format!("duplicate field {d:?}"))
+        .collect();
     let table = schema::builtin();
     if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
-        let mut checker = Checker { table, path: Vec::new(), faults };
-        checker.fields(short_name(kind.schema), definition, fields).map_err(|why| refuse(&why))?;
+        let mut checker = Checker {
+            table,
+            path: Vec::new(),
+            faults,
+        };
+        checker
+            .fields(short_name(kind.schema), definition, fields)
+            .map_err(|why| refuse(&why))?;
         faults = checker.faults;
     }
     match mode {
@@ -68,9 +77,17 @@ struct Checker<'t> {
 
 impl Checker<'_> {
     /// Checks the fields of an object whose type is called `owner`.
-    fn fields(&mut self, owner: &str, definition: &Definition, fields: &mut Map<String, Value>) -> Result<(), String> {
-        let unknown: Vec<String> =
-            fields.keys().filter(|name| !definition.fields.contains_key(*name)).cloned().collect();
+    fn fields(
+        &mut self,
+        owner: &str,
+        definition: &Definition,
+        fields: &mut Map<String, Value>,
+    ) -> Result<(), String> {
+        let unknown: Vec<String> = fields
+            .keys()
+            .filter(|name| !definition.fields.contains_key(*name))
+            .cloned()
+            .collect();
         for name in unknown {
             fields.shift_remove(&name);
             if self.faults.len() < MAX_FAULTS {
@@ -124,7 +141,9 @@ impl Checker<'_> {
             (Type::String(format), Value::String(text)) => text_form(format, text),
             (Type::Boolean, Value::Bool(_)) | (Type::Number, Value::Number(_)) => Ok(()),
             (Type::Integer, Value::Number(number)) if number.is_i64() => Ok(()),
-            (Type::Integer, Value::Number(number)) => Err(self.mismatch(owner, ty, &format!("number {number}"))),
+            (Type::Integer, Value::Number(number)) => {
+                Err(self.mismatch(owner, ty, &format!("number {number}")))
+            }
             (Type::IntOrString, Value::String(_)) => Ok(()),
             (Type::IntOrString, Value::Number(number)) if number.is_i64() => Ok(()),
             (Type::Quantity, Value::String(_) | Value::Number(_)) => {
@@ -157,7 +176,11 @@ impl Checker<'_> {
                 Step::Index(_) => None,
             })
             .collect();
-        format!("json: cannot unmarshal {found} into Go struct field {owner}.{} of type {}", steps.join("."), go_type(ty))
+        format!(
+            "json: cannot unmarshal {found} into Go struct field {owner}.{} of type {}",
+            steps.join("."),
+            go_type(ty)
+        )
     }
 
     fn place(&self, last: &str) -> String {
@@ -209,7 +232,9 @@ fn base64_fault(text: &str) -> Option<usize> {
     use base64::Engine;
     match base64::engine::general_purpose::STANDARD.decode(text) {
         Ok(_) => None,
-        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => Some(at),
+        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => {
+            Some(at)
+        }
         Err(_) => Some(text.len()),
     }
 }

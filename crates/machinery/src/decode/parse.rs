@@ -27,7 +27,11 @@ pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
         Status::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
     };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let root = Node { place: None, depth: 0, duplicates: &mut duplicates };
+    let root = Node {
+        place: None,
+        depth: 0,
+        duplicates: &mut duplicates,
+    };
     let value = root.deserialize(&mut reader).map_err(bad)?;
     reader.end().map_err(bad)?;
     Ok((value, duplicates))
@@ -39,10 +43,10 @@ pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
 /// 400 for bytes that are no YAML or exceed the bounds on depth, nodes and aliases.
 pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
     // JSON is YAML; its parser is the faster one and knows no aliases.
-    if bytes.trim_ascii_start().starts_with(b"{") {
-        if let Ok(parsed) = parse_json_checked(bytes) {
-            return Ok(parsed);
-        }
+    if bytes.trim_ascii_start().starts_with(b"{")
+        && let Ok(parsed) = parse_json_checked(bytes)
+    {
+        return Ok(parsed);
     }
     let bad = |e: &dyn fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
     let text = std::str::from_utf8(bytes).map_err(|_| bad(&"the body is not UTF-8"))?;
@@ -57,7 +61,12 @@ pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
     }
     let mut duplicates = Vec::new();
     let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
-        Node { place: None, depth: 0, duplicates: &mut duplicates }.deserialize(reader)
+        Node {
+            place: None,
+            depth: 0,
+            duplicates: &mut duplicates,
+        }
+        .deserialize(reader)
     })
     .map_err(|e| bad(&e))?;
     Ok((value, duplicates))
@@ -95,7 +104,11 @@ struct Node<'p, 'd> {
 
 impl<'p> Node<'p, '_> {
     fn enter<'n>(&'n mut self, place: &'n Place<'n>) -> Node<'n, 'n> {
-        Node { place: Some(place), depth: self.depth + 1, duplicates: self.duplicates }
+        Node {
+            place: Some(place),
+            depth: self.depth + 1,
+            duplicates: self.duplicates,
+        }
     }
 
     fn check_depth<E: Error>(&self) -> Result<(), E> {
@@ -129,7 +142,9 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         Ok(v.into())
     }
     fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {
-        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("a number that JSON cannot hold"))
+        Number::from_f64(v)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("a number that JSON cannot hold"))
     }
     fn visit_str<E: Error>(self, v: &str) -> Result<Value, E> {
         Ok(Value::String(v.to_string()))
@@ -151,7 +166,10 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         self.check_depth()?;
         let mut list = Vec::new();
         loop {
-            let place = Place { parent: self.place, step: Step::Index(list.len()) };
+            let place = Place {
+                parent: self.place,
+                step: Step::Index(list.len()),
+            };
             match seq.next_element_seed(self.enter(&place))? {
                 Some(value) => list.push(value),
                 None => return Ok(Value::Array(list)),
@@ -163,7 +181,10 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         self.check_depth()?;
         let mut fields = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let place = Place { parent: self.place, step: Step::Key(&key) };
+            let place = Place {
+                parent: self.place,
+                step: Step::Key(&key),
+            };
             if fields.contains_key(&key) && self.duplicates.len() < MAX_DUPLICATES {
                 self.duplicates.push(place.to_string());
             }

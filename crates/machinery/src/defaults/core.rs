@@ -16,7 +16,11 @@ pub(super) fn service(obj: &mut Value) {
     or_set_empty(spec, "sessionAffinity", "None");
     match spec.str_at("sessionAffinity") {
         "None" => unset(spec, "sessionAffinityConfig"),
-        "ClientIP" => or_set(spec, "sessionAffinityConfig.clientIP.timeoutSeconds", SESSION_SECONDS),
+        "ClientIP" => or_set(
+            spec,
+            "sessionAffinityConfig.clientIP.timeoutSeconds",
+            SESSION_SECONDS,
+        ),
         _ => {}
     }
     or_set_empty(spec, "type", "ClusterIP");
@@ -122,9 +126,16 @@ pub(super) fn limit_range(obj: &mut Value) {
         if item.str_at("type") != "Container" {
             return;
         }
-        for (to, from) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
-            let given: Vec<(String, Value)> =
-                item.entries_at(from).into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        for (to, from) in [
+            ("default", "max"),
+            ("defaultRequest", "default"),
+            ("defaultRequest", "min"),
+        ] {
+            let given: Vec<(String, Value)> = item
+                .entries_at(from)
+                .into_iter()
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
             if given.is_empty() {
                 continue;
             }

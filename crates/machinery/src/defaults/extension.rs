@@ -23,7 +23,10 @@ pub(super) fn autoscaler(obj: &mut Value, version: &str) {
     let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
     let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
     or_set(obj, "spec.behavior.scaleUp.stabilizationWindowSeconds", 0);
-    for (direction, policies) in [("scaleUp", vec![pods, percent.clone()]), ("scaleDown", vec![percent])] {
+    for (direction, policies) in [
+        ("scaleUp", vec![pods, percent.clone()]),
+        ("scaleDown", vec![percent]),
+    ] {
         or_set(obj, &format!("spec.behavior.{direction}.selectPolicy"), "Max");
         or_set(obj, &format!("spec.behavior.{direction}.policies"), policies);
     }
@@ -36,7 +39,11 @@ pub(super) fn network_policy(obj: &mut Value) {
         });
     }
     if obj.has("spec") && obj.is_empty_at("spec.policyTypes") {
-        let types = if obj.is_empty_at("spec.egress") { json!(["Ingress"]) } else { json!(["Ingress", "Egress"]) };
+        let types = if obj.is_empty_at("spec.egress") {
+            json!(["Ingress"])
+        } else {
+            json!(["Ingress", "Egress"])
+        };
         set(obj, "spec.policyTypes", types);
     }
 }
@@ -60,7 +67,12 @@ pub(super) fn role_binding(obj: &mut Value) {
 
 pub(super) fn csi_driver(obj: &mut Value) {
     or_set(obj, "spec.attachRequired", true);
-    for field in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+    for field in [
+        "podInfoOnMount",
+        "storageCapacity",
+        "requiresRepublish",
+        "seLinuxMount",
+    ] {
         or_set(obj, &format!("spec.{field}"), false);
     }
     or_set(obj, "spec.fsGroupPolicy", "ReadWriteOnceWithFSType");
@@ -90,13 +102,19 @@ fn matching(holder: &mut Value, rules: &str) {
 }
 
 pub(super) fn admission_policy(obj: &mut Value, kind: &str) {
-    let at = if kind.ends_with("Binding") { "spec.matchResources" } else { "spec.matchConstraints" };
+    let at = if kind.ends_with("Binding") {
+        "spec.matchResources"
+    } else {
+        "spec.matchConstraints"
+    };
     if !kind.ends_with("Binding") {
         or_set(obj, "spec.failurePolicy", "Fail");
     }
     if let Some(constraints) = get_mut(obj, at) {
         matching(constraints, "resourceRules");
-        each_mut(constraints, "excludeResourceRules", |rule| or_set(rule, "scope", "*"));
+        each_mut(constraints, "excludeResourceRules", |rule| {
+            or_set(rule, "scope", "*")
+        });
     }
 }
 

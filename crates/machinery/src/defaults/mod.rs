@@ -7,8 +7,8 @@ mod extension;
 mod pod;
 mod workloads;
 
-use crate::walk::{At, or_set, or_set_empty, set};
 pub(crate) use self::core::name_label;
+use crate::walk::{At, or_set, or_set_empty, set};
 use kinds::KindInfo;
 use serde_json::{Value, json};
 
@@ -59,10 +59,10 @@ pub fn default(kind: &KindInfo, obj: &mut Value) {
         ("apiregistration.k8s.io", "APIService") if obj.has("spec.service") => {
             or_set(obj, "spec.service.port", 443);
         }
-        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => {
-            if obj.int_at("spec.matchingPrecedence").unwrap_or(0) == 0 {
-                set(obj, "spec.matchingPrecedence", 1000);
-            }
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema")
+            if obj.int_at("spec.matchingPrecedence").unwrap_or(0) == 0 =>
+        {
+            set(obj, "spec.matchingPrecedence", 1000);
         }
         ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => extension::priority_level(obj),
         ("resource.k8s.io", "ResourceClaim") => extension::device_requests(obj, "spec.devices"),

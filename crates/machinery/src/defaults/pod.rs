@@ -39,7 +39,9 @@ pub(super) fn template(obj: &mut Value, path: &str) {
     if fields_mut(obj, path).is_none() {
         return;
     }
-    let Some(template) = get_mut(obj, path) else { return };
+    let Some(template) = get_mut(obj, path) else {
+        return;
+    };
     fields_mut(template, "spec");
     if let Some(spec) = get_mut(template, "spec") {
         pod_spec(spec);
@@ -57,7 +59,10 @@ fn pod_spec(spec: &mut Value) {
     or_set(spec, "terminationGracePeriodSeconds", 30);
     or_set_empty(spec, "schedulerName", "default-scheduler");
     // The old name of the field follows the new one, and fills it when it stands alone.
-    match (spec.str_at("serviceAccountName").to_string(), spec.str_at("serviceAccount").to_string()) {
+    match (
+        spec.str_at("serviceAccountName").to_string(),
+        spec.str_at("serviceAccount").to_string(),
+    ) {
         (name, old) if name.is_empty() && !old.is_empty() => set(spec, "serviceAccountName", old),
         (name, old) if !name.is_empty() && name != old => set(spec, "serviceAccount", name),
         _ => {}
@@ -98,13 +103,20 @@ fn pull_policy(image: &str) -> &'static str {
     let (name, digest) = image.split_once('@').map_or((image, ""), |(n, d)| (n, d));
     let last = name.rsplit('/').next().unwrap_or(name);
     let tag = last.split_once(':').map_or("", |(_, tag)| tag);
-    if tag == "latest" || (tag.is_empty() && digest.is_empty()) { "Always" } else { "IfNotPresent" }
+    if tag == "latest" || (tag.is_empty() && digest.is_empty()) {
+        "Always"
+    } else {
+        "IfNotPresent"
+    }
 }
 
 fn probe_defaults(probe: &mut Value) {
-    for (field, value) in
-        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
-    {
+    for (field, value) in [
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ] {
         if probe.int_at(field).unwrap_or(0) == 0 {
             set(probe, field, value);
         }
@@ -131,7 +143,10 @@ fn field_ref(holder: &mut Value, path: &str) {
 /// Defaults of a volume, which is an emptyDir when it names no source.
 fn volume(v: &mut Value) {
     let Some(fields) = v.as_object() else { return };
-    if !fields.iter().any(|(name, source)| name != "name" && !source.is_null()) {
+    if !fields
+        .iter()
+        .any(|(name, source)| name != "name" && !source.is_null())
+    {
         set(v, "emptyDir", json!({}));
     }
     for source in ["secret", "configMap", "downwardAPI", "projected"] {
@@ -163,9 +178,26 @@ pub(super) fn volume_source(v: &mut Value) {
     }
     let plain: [(&str, &[(&str, &str)]); 4] = [
         ("iscsi", &[("iscsiInterface", "default")]),
-        ("rbd", &[("pool", "rbd"), ("user", "admin"), ("keyring", "/etc/ceph/keyring")]),
-        ("azureDisk", &[("cachingMode", "ReadWrite"), ("kind", "Shared"), ("fsType", "ext4")]),
-        ("scaleIO", &[("storageMode", "ThinProvisioned"), ("fsType", "xfs")]),
+        (
+            "rbd",
+            &[
+                ("pool", "rbd"),
+                ("user", "admin"),
+                ("keyring", "/etc/ceph/keyring"),
+            ],
+        ),
+        (
+            "azureDisk",
+            &[
+                ("cachingMode", "ReadWrite"),
+                ("kind", "Shared"),
+                ("fsType", "ext4"),
+            ],
+        ),
+        (
+            "scaleIO",
+            &[("storageMode", "ThinProvisioned"), ("fsType", "xfs")],
+        ),
     ];
     for (source, fields) in plain {
         if v.has(source) {
@@ -181,8 +213,11 @@ pub(super) fn volume_source(v: &mut Value) {
 
 /// A limit without a request is the request too.
 fn requests_from_limits(container: &mut Value) {
-    let limits: Vec<(String, Value)> =
-        container.entries_at("resources.limits").into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let limits: Vec<(String, Value)> = container
+        .entries_at("resources.limits")
+        .into_iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     if limits.is_empty() {
         return;
     }
@@ -195,8 +230,11 @@ fn requests_from_limits(container: &mut Value) {
 
 /// Requests of the whole Pod (KEP-2837): the containers' sum where they ask for the resource, else the Pod's limit.
 fn pod_level_requests(spec: &mut Value) {
-    let limits: Vec<(String, Value)> =
-        spec.entries_at("resources.limits").into_iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let limits: Vec<(String, Value)> = spec
+        .entries_at("resources.limits")
+        .into_iter()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     if limits.is_empty() && spec.is_empty_at("resources.requests") {
         return;
     }
@@ -209,9 +247,9 @@ fn pod_level_requests(spec: &mut Value) {
         let asked: Vec<Quantity> = spec
             .list_at("containers")
             .iter()
-            .filter_map(|c| c.at("resources.requests").get(&name)?.as_str()?.parse().ok())
+            .filter_map(|c| Quantity::from_json(c.at("resources.requests").get(&name)?).ok())
             .collect();
-        let sum = asked.into_iter().reduce(|a, b| a + b);
+        let sum = asked.into_iter().reduce(|a, b| a.add(&b));
         wanted.push((name, sum.map_or(limit, |sum| sum.to_string().into())));
     }
     if wanted.is_empty() {

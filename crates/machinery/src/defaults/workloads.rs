@@ -47,8 +47,16 @@ pub(super) fn stateful_set(obj: &mut Value) {
     if obj.str_at("spec.updateStrategy.type") == "RollingUpdate" {
         or_set(obj, "spec.updateStrategy.rollingUpdate.partition", 0);
     }
-    or_set_empty(obj, "spec.persistentVolumeClaimRetentionPolicy.whenDeleted", "Retain");
-    or_set_empty(obj, "spec.persistentVolumeClaimRetentionPolicy.whenScaled", "Retain");
+    or_set_empty(
+        obj,
+        "spec.persistentVolumeClaimRetentionPolicy.whenDeleted",
+        "Retain",
+    );
+    or_set_empty(
+        obj,
+        "spec.persistentVolumeClaimRetentionPolicy.whenScaled",
+        "Retain",
+    );
     or_set(obj, "spec.replicas", 1);
     or_set(obj, "spec.revisionHistoryLimit", HISTORY);
     each_mut(obj, "spec.volumeClaimTemplates", |template| {
@@ -77,11 +85,19 @@ pub(super) fn job(obj: &mut Value) {
         set(obj, "spec.parallelism", 1);
     }
     or_set(obj, "spec.parallelism", 1);
-    let limit = if obj.has("spec.backoffLimitPerIndex") { i64::from(i32::MAX) } else { BACKOFF_LIMIT };
+    let limit = if obj.has("spec.backoffLimitPerIndex") {
+        i64::from(i32::MAX)
+    } else {
+        BACKOFF_LIMIT
+    };
     or_set(obj, "spec.backoffLimit", limit);
     or_set(obj, "spec.completionMode", "NonIndexed");
     or_set(obj, "spec.suspend", false);
-    let replacement = if obj.has("spec.podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+    let replacement = if obj.has("spec.podFailurePolicy") {
+        "Failed"
+    } else {
+        "TerminatingOrFailed"
+    };
     or_set(obj, "spec.podReplacementPolicy", replacement);
     or_set(obj, "spec.manualSelector", false);
     let labels = obj.at("spec.template.metadata.labels").clone();
@@ -102,6 +118,8 @@ pub(super) fn cron_job(obj: &mut Value) {
 
 fn job_failure_policy(obj: &mut Value, spec: &str) {
     each_mut(obj, &format!("{spec}.podFailurePolicy.rules"), |rule| {
-        each_mut(rule, "onPodConditions", |condition| or_set_empty(condition, "status", "True"));
+        each_mut(rule, "onPodConditions", |condition| {
+            or_set_empty(condition, "status", "True")
+        });
     });
 }

@@ -17,8 +17,8 @@ const MAX_COPIED: usize = 3 * 1024 * 1024;
 /// # Errors
 /// 400 for a patch that is none, 422 for one that does not apply, 413 for one that copies without end.
 pub fn json_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
-    let operations: Vec<PatchOperation> =
-        serde_json::from_value(patch.clone()).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let operations: Vec<PatchOperation> = serde_json::from_value(patch.clone())
+        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     let mut out = doc.clone();
     let mut copied = 0;
     for operation in &operations {
@@ -31,7 +31,8 @@ pub fn json_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
                 )));
             }
         }
-        json_patch::patch(&mut out, std::slice::from_ref(operation)).map_err(|e| refused(operation, &e.kind))?;
+        json_patch::patch(&mut out, std::slice::from_ref(operation))
+            .map_err(|e| refused(operation, &e.kind))?;
     }
     Ok(out)
 }
@@ -72,7 +73,9 @@ fn refused(operation: &PatchOperation, why: &PatchErrorKind) -> Status {
 /// 400 for a patch that is no object.
 pub fn merge_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
     if !patch.is_object() {
-        return Err(Status::bad_request("error decoding patch: json: the patch is no object"));
+        return Err(Status::bad_request(
+            "error decoding patch: json: the patch is no object",
+        ));
     }
     let mut out = doc.clone();
     json_patch::merge(&mut out, patch);
@@ -92,7 +95,10 @@ mod tests {
             &json!([{"op": "test", "path": "/spec/replicas", "value": 1},
                 {"op": "replace", "path": "/spec/replicas", "value": 3}, {"op": "add", "path": "/spec/list/-", "value": "b"}]),
         );
-        assert_eq!(done.unwrap(), json!({"spec": {"replicas": 3, "list": ["a", "b"]}}));
+        assert_eq!(
+            done.unwrap(),
+            json!({"spec": {"replicas": 3, "list": ["a", "b"]}})
+        );
         for (patch, code) in [
             (json!({"op": "add"}), 400),
             (json!([{"op": "no", "path": "/a"}]), 400),
@@ -106,8 +112,9 @@ mod tests {
     #[test]
     fn copies_are_bounded() {
         let mut doc = json!({"a": ["x".repeat(1000)]});
-        let copies: Vec<Value> =
-            (0..30).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/-"})).collect();
+        let copies: Vec<Value> = (0..30)
+            .map(|_| json!({"op": "copy", "from": "/a", "path": "/a/-"}))
+            .collect();
         assert_eq!(json_patch(&doc, &Value::Array(copies)).unwrap_err().code, 413);
         doc = merge_patch(&doc, &json!({"a": null, "b": {"c": 1, "d": null}})).unwrap();
         assert_eq!(doc, json!({"b": {"c": 1}}));

@@ -25,11 +25,18 @@ type Fields = Map<String, Value>;
 /// 400 for a malformed patch: unknown directives, elements without their merge key, an order that is not the patch's.
 pub fn strategic_merge_patch(schema: &str, doc: &Value, patch: &Value) -> Result<Value, Status> {
     let (Some(doc), Some(patch)) = (doc.as_object(), patch.as_object()) else {
-        return Err(Status::bad_request("error decoding patch: json: the patch is no object"));
+        return Err(Status::bad_request(
+            "error decoding patch: json: the patch is no object",
+        ));
     };
-    let merger = Merger { table: schema::builtin() };
+    let merger = Merger {
+        table: schema::builtin(),
+    };
     let ty = Type::Ref(schema.to_string());
-    merger.map(doc.clone(), patch, Some(&ty)).map(Value::Object).map_err(Status::bad_request)
+    merger
+        .map(doc.clone(), patch, Some(&ty))
+        .map(Value::Object)
+        .map_err(Status::bad_request)
 }
 
 struct Merger {
@@ -55,16 +62,29 @@ impl Merger {
                 out.shift_remove(PATCH);
                 return Ok(clean_map(&out));
             }
-            Some(other) => return Err(format!("unknown patch type: {other} in map: {}", Value::Object(patch.clone()))),
+            Some(other) => {
+                return Err(format!(
+                    "unknown patch type: {other} in map: {}",
+                    Value::Object(patch.clone())
+                ));
+            }
         }
         if let Some(retained) = patch.get(RETAIN_KEYS) {
             retain_keys(&mut doc, patch, retained)?;
         }
-        for (name, order) in patch.iter().filter_map(|(k, v)| Some((k.strip_prefix(ORDER)?, v))) {
+        for (name, order) in patch
+            .iter()
+            .filter_map(|(k, v)| Some((k.strip_prefix(ORDER)?, v)))
+        {
             self.ordered(&mut doc, patch, name, order, ty)?;
         }
-        for (name, gone) in patch.iter().filter_map(|(k, v)| Some((k.strip_prefix(DELETE_FROM)?, v))) {
-            let gone = gone.as_array().ok_or("the delete list of a primitive list must be a list")?;
+        for (name, gone) in patch
+            .iter()
+            .filter_map(|(k, v)| Some((k.strip_prefix(DELETE_FROM)?, v)))
+        {
+            let gone = gone
+                .as_array()
+                .ok_or("the delete list of a primitive list must be a list")?;
             if let Some(Value::Array(list)) = doc.get_mut(name) {
                 list.retain(|v| !gone.contains(v));
             }
@@ -90,7 +110,13 @@ impl Merger {
     }
 
     /// Merges a value that both sides have. `outer` is the type of the object that holds it.
-    fn value(&self, old: Value, new: &Value, field: Option<&Field>, outer: Option<&Type>) -> Result<Value, String> {
+    fn value(
+        &self,
+        old: Value,
+        new: &Value,
+        field: Option<&Field>,
+        outer: Option<&Type>,
+    ) -> Result<Value, String> {
         let strategy = field.map_or("", |f| f.patch_strategy.as_str());
         match (old, new) {
             (Value::Object(old), Value::Object(new)) if !strategy.split(',').any(|s| s == "replace") => {
@@ -103,7 +129,10 @@ impl Merger {
                 self.map(old, new, ty).map(Value::Object)
             }
             (Value::Array(old), Value::Array(new)) if strategy.split(',').any(|s| s == "merge") => {
-                let (items, key) = (field.and_then(items), field.map_or("", |f| f.patch_merge_key.as_str()));
+                let (items, key) = (
+                    field.and_then(items),
+                    field.map_or("", |f| f.patch_merge_key.as_str()),
+                );
                 self.list(old, new, items, key).map(Value::Array)
             }
             (_, new) => Ok(clean(new)),
@@ -111,7 +140,13 @@ impl Merger {
     }
 
     /// Merges a set or a keyed list: present elements stay where they are, new ones are appended.
-    fn list(&self, mut old: Vec<Value>, new: &[Value], items: Option<&Type>, key: &str) -> Result<Vec<Value>, String> {
+    fn list(
+        &self,
+        mut old: Vec<Value>,
+        new: &[Value],
+        items: Option<&Type>,
+        key: &str,
+    ) -> Result<Vec<Value>, String> {
         if old.iter().chain(new).all(|v| !v.is_object()) {
             for value in new {
                 if !old.contains(value) {
@@ -123,7 +158,9 @@ impl Merger {
         let mut patches: Vec<&Fields> = Vec::new();
         let mut replace = false;
         for element in new {
-            let element = element.as_object().ok_or("lists may not mix objects with other values")?;
+            let element = element
+                .as_object()
+                .ok_or("lists may not mix objects with other values")?;
             match element.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
                 None | Some("merge") => patches.push(element),
                 Some("replace") => replace = true,
@@ -167,7 +204,13 @@ impl Merger {
         let merges = field.is_some_and(|f| f.patch_strategy.split(',').any(|s| s == "merge"));
         let order = order.as_array().ok_or("the order of a list must be a list")?;
         let key = field.map_or("", |f| f.patch_merge_key.as_str());
-        let id = |v: &Value| if v.is_object() { v.get(key).cloned().unwrap_or(Value::Null) } else { v.clone() };
+        let id = |v: &Value| {
+            if v.is_object() {
+                v.get(key).cloned().unwrap_or(Value::Null)
+            } else {
+                v.clone()
+            }
+        };
         let order: Vec<Value> = order.iter().map(id).collect();
         let position = |v: &Value| order.iter().position(|o| *o == id(v));
         let new = match patch.get(name) {
@@ -196,7 +239,8 @@ impl Merger {
         };
         let before: Vec<Value> = old.iter().map(id).collect();
         let merged = self.list(old, new, field.and_then(items), key)?;
-        let (mut named, rest): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|v| position(v).is_some());
+        let (mut named, rest): (Vec<Value>, Vec<Value>) =
+            merged.into_iter().partition(|v| position(v).is_some());
         named.sort_by_key(|v| position(v));
         let rank = |v: &Value| before.iter().position(|b| *b == id(v));
         let (mut named, mut rest) = (named.into_iter().peekable(), rest.into_iter().peekable());
@@ -216,7 +260,11 @@ impl Merger {
 }
 
 /// The patched elements must be named in the order, and stand in it as the patch has them.
-fn check_order(new: &[Value], order: &[Value], position: &dyn Fn(&Value) -> Option<usize>) -> Result<(), String> {
+fn check_order(
+    new: &[Value],
+    order: &[Value],
+    position: &dyn Fn(&Value) -> Option<usize>,
+) -> Result<(), String> {
     let mut last = None;
     for element in new.iter().filter(|v| v.get(PATCH).is_none()) {
         let at = position(element);
@@ -240,9 +288,12 @@ fn items(field: &Field) -> Option<&Type> {
 }
 
 fn key_of<'a>(element: &'a Fields, key: &str) -> Result<&'a Value, String> {
-    element
-        .get(key)
-        .ok_or_else(|| format!("map: {} does not contain declared merge key: {key}", Value::Object(element.clone())))
+    element.get(key).ok_or_else(|| {
+        format!(
+            "map: {} does not contain declared merge key: {key}",
+            Value::Object(element.clone())
+        )
+    })
 }
 
 fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(), String> {
@@ -252,7 +303,9 @@ fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(),
         .iter()
         .filter_map(Value::as_str)
         .collect();
-    let stray = patch.iter().any(|(k, v)| !k.starts_with('$') && !v.is_null() && !retained.contains(&k.as_str()));
+    let stray = patch
+        .iter()
+        .any(|(k, v)| !k.starts_with('$') && !v.is_null() && !retained.contains(&k.as_str()));
     if stray {
         return Err("the retainKeys directive must name every field of the patch".into());
     }

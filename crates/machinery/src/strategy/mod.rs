@@ -11,25 +11,33 @@ use serde_json::{Value, json};
 
 /// Kinds that count generations: their content is compared on each write.
 fn counts_generations(kind: &KindInfo) -> bool {
-    match (kind.group, kind.kind) {
+    matches!(
+        (kind.group, kind.kind),
         ("", "Pod" | "ReplicationController")
-        | ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
-        | ("batch", _)
-        | ("discovery.k8s.io", "EndpointSlice")
-        | ("policy", "PodDisruptionBudget")
-        | ("networking.k8s.io", "NetworkPolicy" | "Ingress" | "IngressClass")
-        | ("flowcontrol.apiserver.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io", _)
-        | ("scheduling.k8s.io", "PriorityClass")
-        | ("resource.k8s.io", "ResourceSlice")
-        | ("podvisor.io", _) => true,
-        ("storage.k8s.io", "CSIDriver") => true,
-        _ => false,
-    }
+            | ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
+            | ("batch" | "podvisor.io", _)
+            | ("discovery.k8s.io", "EndpointSlice")
+            | ("policy", "PodDisruptionBudget")
+            | ("networking.k8s.io", "NetworkPolicy" | "Ingress" | "IngressClass")
+            | (
+                "flowcontrol.apiserver.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io",
+                _
+            )
+            | ("scheduling.k8s.io", "PriorityClass")
+            | ("resource.k8s.io", "ResourceSlice")
+            | ("storage.k8s.io", "CSIDriver")
+    )
 }
 
 /// Kinds whose status may be given with a new object: who registers a Node says what it has.
 fn keeps_status(kind: &KindInfo) -> bool {
-    matches!((kind.group, kind.kind), ("", "Node" | "Namespace" | "PersistentVolume" | "PersistentVolumeClaim" | "Service" | "Pod"))
+    matches!(
+        (kind.group, kind.kind),
+        (
+            "",
+            "Node" | "Namespace" | "PersistentVolume" | "PersistentVolumeClaim" | "Service" | "Pod"
+        )
+    )
 }
 
 /// Makes a new object ready to be validated and stored. `metadata.uid` must be set, since Jobs select by it.
@@ -39,10 +47,8 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
     } else {
         unset(obj, "metadata.generation");
     }
-    if kind.has_status && !keeps_status(kind) {
-        if obj.has("status") {
-            set(obj, "status", json!({}));
-        }
+    if kind.has_status && !keeps_status(kind) && obj.has("status") {
+        set(obj, "status", json!({}));
     }
     match (kind.group, kind.kind) {
         ("", "Pod") => {
@@ -60,7 +66,7 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
             claim_sources(obj);
         }
         ("batch", "Job") => job_selector(obj),
-        ("apps" | "batch", _) | ("", "ReplicationController") => {
+        ("apps" | "batch", _) | ("", "ReplicationController") if kind.has_status => {
             set(obj, "status", json!({}));
         }
         _ => {}
@@ -77,7 +83,10 @@ fn add_finalizer(obj: &mut Value, path: &str, name: &str) {
 
 /// The two fields that name a claim's source of data follow each other within a namespace (KEP-1495).
 fn claim_sources(obj: &mut Value) {
-    let (old, new) = (obj.at("spec.dataSource").clone(), obj.at("spec.dataSourceRef").clone());
+    let (old, new) = (
+        obj.at("spec.dataSource").clone(),
+        obj.at("spec.dataSourceRef").clone(),
+    );
     if !old.is_null() && new.is_null() {
         set(obj, "spec.dataSourceRef", old);
     } else if old.is_null() && !new.is_null() && new.is_empty_at("namespace") {
@@ -134,12 +143,20 @@ pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option
     }
     keep(new, old, "metadata.generation");
     if counts_generations(kind) && sub != Some("status") && changed(kind, new, old) {
-        set(new, "metadata.generation", old.int_at("metadata.generation").unwrap_or(0) + 1);
+        set(
+            new,
+            "metadata.generation",
+            old.int_at("metadata.generation").unwrap_or(0) + 1,
+        );
     }
 }
 
 fn put(obj: &mut Value, path: &str, value: Value) {
-    if value.is_null() { unset(obj, path) } else { set(obj, path, value) }
+    if value.is_null() {
+        unset(obj, path)
+    } else {
+        set(obj, path, value)
+    }
 }
 
 /// The old object with one change, and the metadata that goes with any write.
@@ -157,7 +174,10 @@ fn resized(out: &mut Value, wanted: &Value) {
     for list in ["containers", "initContainers"] {
         let wanted = wanted.list_at(&format!("spec.{list}"));
         crate::walk::each_mut(out, &format!("spec.{list}"), |container| {
-            if let Some(same) = wanted.iter().find(|w| w.str_at("name") == container.str_at("name")) {
+            if let Some(same) = wanted
+                .iter()
+                .find(|w| w.str_at("name") == container.str_at("name"))
+            {
                 put(container, "resources", same.at("resources").clone());
             }
         });
@@ -182,7 +202,10 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
 fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
     // Everything but the status and what kubectl may annotate is that of the stored object.
     let status = new.at("status").clone();
-    let (annotations, labels) = (new.at("metadata.annotations").clone(), new.at("metadata.labels").clone());
+    let (annotations, labels) = (
+        new.at("metadata.annotations").clone(),
+        new.at("metadata.labels").clone(),
+    );
     let finalizers = new.at("metadata.finalizers").clone();
     only(new, old, |out| {
         put(out, "status", status);

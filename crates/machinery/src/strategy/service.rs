@@ -6,19 +6,31 @@ use serde_json::Value;
 
 /// Copies allocated values from the stored Service where the new one leaves them open.
 pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
-    let (was, is) = (old.str_at("spec.type").to_string(), new.str_at("spec.type").to_string());
+    let (was, is) = (
+        old.str_at("spec.type").to_string(),
+        new.str_at("spec.type").to_string(),
+    );
     let inside = |t: &str| matches!(t, "ClusterIP" | "NodePort" | "LoadBalancer");
     let outside = |t: &str| matches!(t, "NodePort" | "LoadBalancer");
     if inside(&was) && inside(&is) {
-        for field in ["spec.clusterIP", "spec.clusterIPs", "spec.ipFamilies", "spec.ipFamilyPolicy"] {
+        for field in [
+            "spec.clusterIP",
+            "spec.clusterIPs",
+            "spec.ipFamilies",
+            "spec.ipFamilyPolicy",
+        ] {
             if new.is_empty_at(field) {
                 keep(new, old, field);
             }
         }
     }
     if outside(&was) && outside(&is) {
-        let given: Vec<i64> =
-            new.list_at("spec.ports").iter().filter_map(|p| p.int_at("nodePort")).filter(|p| *p != 0).collect();
+        let given: Vec<i64> = new
+            .list_at("spec.ports")
+            .iter()
+            .filter_map(|p| p.int_at("nodePort"))
+            .filter(|p| *p != 0)
+            .collect();
         each_mut(new, "spec.ports", |port| {
             if port.int_at("nodePort").unwrap_or(0) != 0 {
                 return;
@@ -35,7 +47,10 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
             }
         });
     }
-    if was == "LoadBalancer" && is == "LoadBalancer" && new.int_at("spec.healthCheckNodePort").unwrap_or(0) == 0 {
+    if was == "LoadBalancer"
+        && is == "LoadBalancer"
+        && new.int_at("spec.healthCheckNodePort").unwrap_or(0) == 0
+    {
         keep(new, old, "spec.healthCheckNodePort");
     }
 }

@@ -18,7 +18,11 @@ pub(super) fn namespace(obj: &Value, errors: &mut Errors) {
         let place = Path::new("spec").child("finalizers").index(i);
         errors.each(&place, name, names::qualified_name(name));
         if !name.contains('/') && name != "kubernetes" {
-            errors.invalid(&place, name, "name is neither a standard finalizer name nor is it fully qualified");
+            errors.invalid(
+                &place,
+                name,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
         }
     }
 }
@@ -29,7 +33,11 @@ pub(super) fn config_map(obj: &Value, errors: &mut Errors) {
         for (key, value) in obj.entries_at(field) {
             errors.each(&Path::new(field).key(key), key, names::config_key(key));
             let bytes = value.as_str().unwrap_or("");
-            size += if field == "data" { bytes.len() } else { decoded_length(bytes) };
+            size += if field == "data" {
+                bytes.len()
+            } else {
+                decoded_length(bytes)
+            };
             if field == "data" && obj.at("binaryData").get(key).is_some() {
                 let text = format!("duplicate of key present in binaryData: {key}");
                 errors.invalid(&Path::new("data").key(key), key.as_str(), text);
@@ -37,7 +45,8 @@ pub(super) fn config_map(obj: &Value, errors: &mut Errors) {
         }
     }
     if size > MAX_DATA {
-        errors.too_long(&Path::new(""), MAX_DATA);
+        // The whole object is meant; upstream shows its nameless path so.
+        errors.too_long(&Path::root().key(""), MAX_DATA);
     }
 }
 
@@ -63,19 +72,21 @@ pub(super) fn secret(obj: &Value, errors: &mut Errors) {
     };
     match obj.str_at("type") {
         "kubernetes.io/service-account-token" => {
-            let name = obj.at("metadata.annotations").get("kubernetes.io/service-account.name");
+            let name = obj
+                .at("metadata.annotations")
+                .get("kubernetes.io/service-account.name");
             if name.and_then(Value::as_str).unwrap_or("").is_empty() {
-                let place = Path::new("metadata").child("annotations").key("kubernetes.io/service-account.name");
+                let place = Path::new("metadata")
+                    .child("annotations")
+                    .key("kubernetes.io/service-account.name");
                 errors.required(&place, "");
             }
         }
         "kubernetes.io/dockercfg" => json_data(data, ".dockercfg", &at, errors),
         "kubernetes.io/dockerconfigjson" => json_data(data, ".dockerconfigjson", &at, errors),
-        "kubernetes.io/basic-auth" => {
-            if data.get("username").is_none() && data.get("password").is_none() {
-                errors.required(&at.key("username"), "");
-                errors.required(&at.key("password"), "");
-            }
+        "kubernetes.io/basic-auth" if data.get("username").is_none() && data.get("password").is_none() => {
+            errors.required(&at.key("username"), "");
+            errors.required(&at.key("password"), "");
         }
         "kubernetes.io/ssh-auth" => need("ssh-privatekey", errors),
         "kubernetes.io/tls" => {
@@ -91,9 +102,16 @@ fn json_data(data: &Value, key: &str, at: &Path, errors: &mut Errors) {
         errors.required(&at.key(key), "");
         return;
     };
-    let parsed = STANDARD.decode(text).ok().and_then(|b| serde_json::from_slice::<Value>(&b).ok());
+    let parsed = STANDARD
+        .decode(text)
+        .ok()
+        .and_then(|b| serde_json::from_slice::<Value>(&b).ok());
     if !parsed.is_some_and(|v| v.is_object()) {
-        errors.invalid(&at.key(key), "<secret contents redacted>", "invalid character in JSON");
+        errors.invalid(
+            &at.key(key),
+            "<secret contents redacted>",
+            "invalid character in JSON",
+        );
     }
 }
 
@@ -103,7 +121,10 @@ pub(super) fn immutable_data(new: &Value, old: &Value, fields: &[&str], errors: 
         return;
     }
     if !new.bool_at("immutable") {
-        errors.forbidden(&Path::new("immutable"), "field is immutable when `immutable` is set");
+        errors.forbidden(
+            &Path::new("immutable"),
+            "field is immutable when `immutable` is set",
+        );
     }
     for field in fields {
         if !same(new.at(field), old.at(field)) {
@@ -116,7 +137,11 @@ pub(super) fn service_account(obj: &Value, errors: &mut Errors) {
     for (i, secret) in obj.list_at("imagePullSecrets").iter().enumerate() {
         let name = secret.str_at("name");
         if !name.is_empty() {
-            errors.each(&Path::new("imagePullSecrets").index(i).child("name"), name, names::dns_subdomain(name));
+            errors.each(
+                &Path::new("imagePullSecrets").index(i).child("name"),
+                name,
+                names::dns_subdomain(name),
+            );
         }
     }
 }
@@ -128,8 +153,17 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
         let place = at.child("taints").index(i);
         let (key, effect) = (taint.str_at("key"), taint.str_at("effect"));
         errors.each(&place.child("key"), key, names::qualified_name(key));
-        errors.each(&place.child("value"), taint.str_at("value"), names::label_value(taint.str_at("value")));
-        errors.one_of(taint, "effect", &place, &["NoExecute", "NoSchedule", "PreferNoSchedule"]);
+        errors.each(
+            &place.child("value"),
+            taint.str_at("value"),
+            names::label_value(taint.str_at("value")),
+        );
+        errors.one_of(
+            taint,
+            "effect",
+            &place,
+            &["NoExecute", "NoSchedule", "PreferNoSchedule"],
+        );
         if !seen.insert((key, effect)) {
             errors.duplicate(&place, taint.clone());
         }
@@ -158,7 +192,9 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
 pub(super) fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     for (field, what) in [("podCIDR", "podCIDR"), ("podCIDRs", "podCIDR")] {
-        if !old.is_empty_at(&format!("spec.{field}")) && !same(new.at("spec").at(field), old.at("spec").at(field)) {
+        if !old.is_empty_at(&format!("spec.{field}"))
+            && !same(new.at("spec").at(field), old.at("spec").at(field))
+        {
             let text = format!("node updates may not change {what} except from \"\" to valid");
             errors.forbidden(&at.child(field), text);
         }
@@ -178,14 +214,22 @@ pub(super) fn pod_status(new: &Value, old: &Value, errors: &mut Errors) {
     }
     let nominated = new.str_at("status.nominatedNodeName");
     if !nominated.is_empty() {
-        errors.each(&at.child("nominatedNodeName"), nominated, names::dns_subdomain(nominated));
+        errors.each(
+            &at.child("nominatedNodeName"),
+            nominated,
+            names::dns_subdomain(nominated),
+        );
     }
     for (i, ip) in new.list_at("status.podIPs").iter().enumerate() {
         let text = ip.str_at("ip");
         errors.each(&at.child("podIPs").index(i), text, names::ip(text));
     }
     if old.has("status.qosClass") && new.at("status.qosClass") != old.at("status.qosClass") {
-        errors.invalid(&at.child("qosClass"), new.at("status.qosClass").clone(), IMMUTABLE);
+        errors.invalid(
+            &at.child("qosClass"),
+            new.at("status.qosClass").clone(),
+            IMMUTABLE,
+        );
     }
     for (i, condition) in new.list_at("status.conditions").iter().enumerate() {
         if condition.is_empty_at("type") {

@@ -37,7 +37,7 @@ impl Errors {
     }
     /// A value of more than `max` bytes.
     pub(crate) fn too_long(&mut self, at: &Path, max: usize) {
-        self.0.push(FieldError::too_long(at, Value::from(""), max));
+        self.0.push(FieldError::too_long(at, max));
     }
 
     /// Each message of a name check becomes an `Invalid value` error.

@@ -18,7 +18,9 @@ pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {
     match (kind.group, kind.kind) {
         ("", "Namespace") | ("podvisor.io", "SupervisorNamespace") => names::dns_label,
         ("", "Service") => names::dns_1035_label,
-        ("rbac.authorization.k8s.io", _) | ("podvisor.io", "User" | "Group") | ("", "Event") => names::path_segment,
+        ("rbac.authorization.k8s.io", _) | ("podvisor.io", "User" | "Group") | ("", "Event") => {
+            names::path_segment
+        }
         ("networking.k8s.io", "IPAddress") => names::ip,
         _ => names::dns_subdomain,
     }
@@ -26,11 +28,23 @@ pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {
 
 /// Checks the metadata of an object of a kind.
 pub(super) fn create(kind: &KindInfo, obj: &Value, errors: &mut Errors) {
-    check(obj.at("metadata"), kind.namespaced, name_rule(kind), &Path::new("metadata"), errors);
+    check(
+        obj.at("metadata"),
+        kind.namespaced,
+        name_rule(kind),
+        &Path::new("metadata"),
+        errors,
+    );
 }
 
 /// Checks metadata wherever it stands (claim templates, ephemeral volumes).
-pub(super) fn check(meta: &Value, namespaced: bool, rule: fn(&str) -> Vec<String>, at: &Path, errors: &mut Errors) {
+pub(super) fn check(
+    meta: &Value,
+    namespaced: bool,
+    rule: fn(&str) -> Vec<String>,
+    at: &Path,
+    errors: &mut Errors,
+) {
     let (name, base) = (meta.str_at("name"), meta.str_at("generateName"));
     if !base.is_empty() {
         // What comes after a trailing dash makes it a good name.
@@ -98,7 +112,11 @@ fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
             }
         }
         if (group, owner.str_at("kind")) == ("", "Event") {
-            errors.invalid(at, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
+            errors.invalid(
+                at,
+                owner.clone(),
+                "/v1, Kind=Event is disallowed from being an owner",
+            );
         }
         if owner.bool_at("controller") {
             if let Some(first) = controller {
@@ -118,7 +136,11 @@ fn finalizers(meta: &Value, at: &Path, errors: &mut Errors) {
     for name in &list {
         errors.each(at, name, names::qualified_name(name));
         if !name.contains('/') && !STANDARD_FINALIZERS.contains(name) {
-            errors.invalid(at, *name, "name is neither a standard finalizer name nor is it fully qualified");
+            errors.invalid(
+                at,
+                *name,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
         }
     }
     if list.contains(&"orphan") && list.contains(&"foregroundDeletion") {
@@ -134,7 +156,14 @@ fn finalizers(meta: &Value, at: &Path, errors: &mut Errors) {
 pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("metadata");
     let (new_meta, old_meta) = (new.at("metadata"), old.at("metadata"));
-    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         if !same(new_meta.at(field), old_meta.at(field)) {
             errors.invalid(&at.child(field), new_meta.at(field).clone(), IMMUTABLE);
         }
@@ -146,8 +175,12 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     if old_meta.has("deletionTimestamp") {
         let had = old_meta.strings_at("finalizers");
-        let added: Vec<String> =
-            new_meta.strings_at("finalizers").into_iter().filter(|f| !had.contains(f)).map(quoted).collect();
+        let added: Vec<String> = new_meta
+            .strings_at("finalizers")
+            .into_iter()
+            .filter(|f| !had.contains(f))
+            .map(quoted)
+            .collect();
         if !added.is_empty() {
             let text = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
@@ -158,10 +191,12 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     labels(new_meta.at("labels"), &at.child("labels"), errors);
     annotations(new_meta.at("annotations"), &at.child("annotations"), errors);
-    owners(new_meta.at("ownerReferences"), &at.child("ownerReferences"), errors);
+    owners(
+        new_meta.at("ownerReferences"),
+        &at.child("ownerReferences"),
+        errors,
+    );
     if !same(new_meta.at("finalizers"), old_meta.at("finalizers")) {
         finalizers(new_meta, &at.child("finalizers"), errors);
     }
-
-
 }

@@ -54,13 +54,17 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
     errors.0
 }
 
-/// Checks metadata alone: for kinds whose rest is checked by another schema (CRDs' instances).
-pub fn validate_metadata(kind: &KindInfo, obj: &Value, old: Option<&Value>) -> Vec<FieldError> {
+/// Checks metadata alone: for instances of custom kinds, whose rest is checked by another schema.
+pub fn validate_metadata(obj: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    match old {
-        None => metadata::create(kind, obj, &mut errors),
-        Some(old) => metadata::update(obj, old, &mut errors),
-    }
+    let meta = obj.at("metadata");
+    metadata::check(
+        meta,
+        meta.has("namespace"),
+        names::dns_subdomain,
+        &Path::new("metadata"),
+        &mut errors,
+    );
     errors.0
 }
 
@@ -94,7 +98,9 @@ fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
         ("networking.k8s.io", "NetworkPolicy") => network::network_policy(spec, &spec_at, errors),
         ("networking.k8s.io", "Ingress") => network::ingress(spec, &spec_at, errors),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => rbac::role(kind, obj, errors),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => rbac::binding(kind, obj, errors),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            rbac::binding(kind, obj, errors)
+        }
         ("coordination.k8s.io", "Lease") => extension::lease(spec, &spec_at, errors),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(spec, &spec_at, errors),
         ("autoscaling", "HorizontalPodAutoscaler") => extension::autoscaler(spec, &spec_at, errors),
@@ -120,7 +126,9 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
     let at = Path::new("spec");
     let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
     match (kind.group, kind.kind) {
-        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => errors.immutable(new_spec, old_spec, "selector", &at),
+        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => {
+            errors.immutable(new_spec, old_spec, "selector", &at)
+        }
         ("apps", "StatefulSet") => workloads::stateful_set_update(new_spec, old_spec, &at, errors),
         ("apps", "ControllerRevision") => errors.immutable_top(new, old, "data"),
         ("batch", "Job") => workloads::job_update(new, old, errors),
@@ -135,7 +143,9 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         ("", "PersistentVolumeClaim") => storage::claim_update(new, old, errors),
         ("", "ResourceQuota") => errors.immutable(new_spec, old_spec, "scopes", &at),
         ("discovery.k8s.io", "EndpointSlice") => errors.immutable_top(new, old, "addressType"),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => rbac::binding_update(new, old, errors),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            rbac::binding_update(new, old, errors)
+        }
         ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, errors),
         ("scheduling.k8s.io", "PriorityClass") => extension::priority_class_update(new, old, errors),
         ("node.k8s.io", "RuntimeClass") => errors.immutable_top(new, old, "handler"),

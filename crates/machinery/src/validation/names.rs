@@ -7,12 +7,15 @@ const LABEL_FORM: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 
 /// What upstream says about a text that is too long.
 pub(crate) fn max_length(length: usize) -> String {
-    format!("must be no more than {length} bytes")
+    format!("must be no more than {length} characters")
 }
 
 fn form(message: &str, pattern: &str, examples: &[&str]) -> String {
     let shown: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
-    format!("{message} (e.g. {}regex used for validation is '{pattern}')", shown.join(" or "))
+    format!(
+        "{message} (e.g. {}regex used for validation is '{pattern}')",
+        shown.join(" or ")
+    )
 }
 
 fn lower(b: u8) -> bool {
@@ -82,7 +85,11 @@ pub(crate) fn path_segment(text: &str) -> Vec<String> {
     if text == "." || text == ".." {
         return vec![format!("may not be '{text}'")];
     }
-    ["/", "%"].iter().filter(|c| text.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
+    ["/", "%"]
+        .iter()
+        .filter(|c| text.contains(**c))
+        .map(|c| format!("may not contain '{c}'"))
+        .collect()
 }
 
 /// `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`.
@@ -106,7 +113,11 @@ pub(crate) fn qualified_name(text: &str) -> Vec<String> {
             if prefix.is_empty() {
                 out.push("prefix part must be non-empty".into());
             } else {
-                out.extend(dns_subdomain(prefix).into_iter().map(|m| format!("prefix part {m}")));
+                out.extend(
+                    dns_subdomain(prefix)
+                        .into_iter()
+                        .map(|m| format!("prefix part {m}")),
+                );
             }
             *name
         }
@@ -148,7 +159,11 @@ pub(crate) fn label_value(text: &str) -> Vec<String> {
 
 /// A port number.
 pub(crate) fn port_number(port: i64) -> Vec<String> {
-    if (1..=65_535).contains(&port) { Vec::new() } else { vec![range(1, 65_535)] }
+    if (1..=65_535).contains(&port) {
+        Vec::new()
+    } else {
+        vec![range(1, 65_535)]
+    }
 }
 
 /// "Must be between".
@@ -185,7 +200,10 @@ pub(crate) fn env_name(text: &str) -> Vec<String> {
     if text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') {
         return Vec::new();
     }
-    vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".into()]
+    vec![
+        "a valid environment variable name must consist only of printable ASCII characters other than '='"
+            .into(),
+    ]
 }
 
 /// A key of a ConfigMap or Secret.
@@ -194,7 +212,11 @@ pub(crate) fn config_key(text: &str) -> Vec<String> {
     if text.len() > 253 {
         out.push(max_length(253));
     }
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+    if text.is_empty()
+        || !text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    {
         out.push(form(
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
             "[-._a-zA-Z0-9]+",
@@ -263,13 +285,29 @@ mod tests {
     fn names_as_upstream_judges_them() {
         type Rule = fn(&str) -> Vec<String>;
         let cases: [(Rule, &[&str], &[&str]); 8] = [
-            (dns_label, &["a", "a-b", "0a"], &["", "A", "-a", "a-", "a.b", "a_b"]),
-            (dns_subdomain, &["a", "a.b", "1.2-3"], &["", ".a", "a..b", "a.", "A.b", "a_b"]),
+            (
+                dns_label,
+                &["a", "a-b", "0a"],
+                &["", "A", "-a", "a-", "a.b", "a_b"],
+            ),
+            (
+                dns_subdomain,
+                &["a", "a.b", "1.2-3"],
+                &["", ".a", "a..b", "a.", "A.b", "a_b"],
+            ),
             (dns_1035_label, &["a", "a-1"], &["", "1a", "a.b", "-a"]),
             (path_segment, &["system:x", "a@b.c"], &[".", "..", "a/b", "50%"]),
-            (qualified_name, &["a", "A_b.c", "x.io/Name"], &["", "/a", "x.io/", "a/b/c", "a b", "X.io/a"]),
+            (
+                qualified_name,
+                &["a", "A_b.c", "x.io/Name"],
+                &["", "/a", "x.io/", "a/b/c", "a b", "X.io/a"],
+            ),
             (label_value, &["", "A-1_b.c"], &["a b", "-a", "a-"]),
-            (port_name, &["http", "h2-c"], &["", "12", "a--b", "-a", "A", "waytoolongportname"]),
+            (
+                port_name,
+                &["http", "h2-c"],
+                &["", "12", "a--b", "-a", "A", "waytoolongportname"],
+            ),
             (config_key, &["a", ".a", "A-b_c"], &["", ".", "..", "..a", "a/b"]),
         ];
         for (rule, good, bad) in cases {

@@ -17,7 +17,10 @@ pub(crate) fn label_selector(selector: &Value, at: &Path, errors: &mut Errors) {
         let values = e.list_at("values");
         match e.str_at("operator") {
             "In" | "NotIn" if values.is_empty() => {
-                errors.required(&place.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+                errors.required(
+                    &place.child("values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                );
             }
             "In" | "NotIn" => {}
             "Exists" | "DoesNotExist" if !values.is_empty() => {
@@ -27,7 +30,11 @@ pub(crate) fn label_selector(selector: &Value, at: &Path, errors: &mut Errors) {
             "Exists" | "DoesNotExist" => {}
             other => errors.invalid(&place.child("operator"), other, "not a valid selector operator"),
         }
-        errors.each(&place.child("key"), e.str_at("key"), names::qualified_name(e.str_at("key")));
+        errors.each(
+            &place.child("key"),
+            e.str_at("key"),
+            names::qualified_name(e.str_at("key")),
+        );
         for (j, value) in values.iter().enumerate() {
             let value = value.as_str().unwrap_or("");
             errors.each(&place.child("values").index(j), value, names::label_value(value));
@@ -43,7 +50,10 @@ pub(super) fn is_empty(selector: &Value) -> bool {
 /// Whether a selector matches labels.
 pub(super) fn matches(selector: &Value, labels: &Value) -> bool {
     let label = |key: &str| labels.get(key).and_then(Value::as_str);
-    selector.entries_at("matchLabels").into_iter().all(|(k, v)| label(k) == v.as_str())
+    selector
+        .entries_at("matchLabels")
+        .into_iter()
+        .all(|(k, v)| label(k) == v.as_str())
         && selector.list_at("matchExpressions").iter().all(|e| {
             let (have, values) = (label(e.str_at("key")), e.strings_at("values"));
             match e.str_at("operator") {

@@ -20,19 +20,31 @@ fn selector_and_template(spec: &Value, what: &str, at: &Path, errors: &mut Error
     } else {
         selectors::label_selector(selector, &place, errors);
         if selectors::is_empty(selector) {
-            errors.invalid(&place, selector.clone(), format!("empty selector is invalid for {what}"));
+            errors.invalid(
+                &place,
+                selector.clone(),
+                format!("empty selector is invalid for {what}"),
+            );
         }
     }
     let template = spec.at("template");
     let labels = template.at("metadata.labels");
     if !selectors::is_empty(selector) && !selectors::matches(selector, labels) {
-        errors.invalid(&at.child("template").child("metadata").child("labels"), labels_value(labels), MISMATCH);
+        errors.invalid(
+            &at.child("template").child("metadata").child("labels"),
+            labels_value(labels),
+            MISMATCH,
+        );
     }
     running_template(template, &at.child("template"), errors);
 }
 
 fn labels_value(labels: &Value) -> Value {
-    if labels.is_null() { json!({}) } else { labels.clone() }
+    if labels.is_null() {
+        json!({})
+    } else {
+        labels.clone()
+    }
 }
 
 /// A template whose Pods are always restarted.
@@ -44,7 +56,10 @@ fn running_template(template: &Value, at: &Path, errors: &mut Errors) {
         errors.not_supported(&spec.child("restartPolicy"), policy, &["Always"]);
     }
     if template.has("spec.activeDeadlineSeconds") {
-        errors.forbidden(&spec.child("activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported");
+        errors.forbidden(
+            &spec.child("activeDeadlineSeconds"),
+            "activeDeadlineSeconds in ReplicaSet is not Supported",
+        );
     }
 }
 
@@ -65,9 +80,16 @@ pub(super) fn replication_controller(spec: &Value, at: &Path, errors: &mut Error
         return;
     }
     let labels = spec.at("template.metadata.labels");
-    let matched = spec.entries_at("selector").into_iter().all(|(k, v)| labels.get(k) == Some(v));
+    let matched = spec
+        .entries_at("selector")
+        .into_iter()
+        .all(|(k, v)| labels.get(k) == Some(v));
     if !matched {
-        errors.invalid(&at.child("template").child("metadata").child("labels"), labels_value(labels), MISMATCH);
+        errors.invalid(
+            &at.child("template").child("metadata").child("labels"),
+            labels_value(labels),
+            MISMATCH,
+        );
     }
     running_template(spec.at("template"), &at.child("template"), errors);
 }
@@ -94,13 +116,21 @@ pub(super) fn deployment(spec: &Value, at: &Path, errors: &mut Errors) {
                 amount(rolling, "maxSurge", &place, false, errors);
                 if is_zero(rolling.at("maxUnavailable")) && is_zero(rolling.at("maxSurge")) {
                     let value = rolling.at("maxUnavailable").clone();
-                    errors.invalid(&place.child("maxUnavailable"), value, "may not be 0 when `maxSurge` is 0");
+                    errors.invalid(
+                        &place.child("maxUnavailable"),
+                        value,
+                        "may not be 0 when `maxSurge` is 0",
+                    );
                 }
             }
         }
         other => errors.not_supported(&strategy, other, &["Recreate", "RollingUpdate"]),
     }
-    for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
+    for field in [
+        "minReadySeconds",
+        "revisionHistoryLimit",
+        "progressDeadlineSeconds",
+    ] {
         errors.not_negative(spec, field, at);
     }
     if let Some(deadline) = spec.int_at("progressDeadlineSeconds")
@@ -138,14 +168,26 @@ pub(super) fn daemon_set(spec: &Value, at: &Path, errors: &mut Errors) {
     match spec.str_at("updateStrategy.type") {
         "OnDelete" => {}
         "RollingUpdate" => {
-            let (rolling, place) = (spec.at("updateStrategy.rollingUpdate"), place.child("rollingUpdate"));
+            let (rolling, place) = (
+                spec.at("updateStrategy.rollingUpdate"),
+                place.child("rollingUpdate"),
+            );
             amount(rolling, "maxUnavailable", &place, true, errors);
             amount(rolling, "maxSurge", &place, true, errors);
-            match (is_zero(rolling.at("maxUnavailable")), is_zero(rolling.at("maxSurge"))) {
-                (true, true) => errors.required(&place.child("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
+            match (
+                is_zero(rolling.at("maxUnavailable")),
+                is_zero(rolling.at("maxSurge")),
+            ) {
+                (true, true) => {
+                    errors.required(&place.child("maxUnavailable"), "cannot be 0 when maxSurge is 0")
+                }
                 (false, false) => {
                     let value = rolling.at("maxSurge").clone();
-                    errors.invalid(&place.child("maxSurge"), value, "may not be set when maxUnavailable is non-zero");
+                    errors.invalid(
+                        &place.child("maxSurge"),
+                        value,
+                        "may not be set when maxUnavailable is non-zero",
+                    );
                 }
                 _ => {}
             }
@@ -161,7 +203,11 @@ pub(super) fn stateful_set(spec: &Value, at: &Path, errors: &mut Errors) {
         "" => errors.required(&at.child("podManagementPolicy"), ""),
         "OrderedReady" | "Parallel" => {}
         other => {
-            errors.invalid(&at.child("podManagementPolicy"), other, "must be 'OrderedReady' or 'Parallel'");
+            errors.invalid(
+                &at.child("podManagementPolicy"),
+                other,
+                "must be 'OrderedReady' or 'Parallel'",
+            );
         }
     }
     let place = at.child("updateStrategy");
@@ -169,13 +215,23 @@ pub(super) fn stateful_set(spec: &Value, at: &Path, errors: &mut Errors) {
         "" => errors.required(&place, ""),
         "OnDelete" if spec.has("updateStrategy.rollingUpdate") => {
             let value = spec.at("updateStrategy.rollingUpdate").clone();
-            errors.invalid(&place.child("rollingUpdate"), value, "only allowed for updateStrategy 'RollingUpdate'");
+            errors.invalid(
+                &place.child("rollingUpdate"),
+                value,
+                "only allowed for updateStrategy 'RollingUpdate'",
+            );
         }
         "OnDelete" => {}
         "RollingUpdate" => {
             let rolling = spec.at("updateStrategy.rollingUpdate");
             errors.not_negative(rolling, "partition", &place.child("rollingUpdate"));
-            amount(rolling, "maxUnavailable", &place.child("rollingUpdate"), true, errors);
+            amount(
+                rolling,
+                "maxUnavailable",
+                &place.child("rollingUpdate"),
+                true,
+                errors,
+            );
         }
         other => errors.invalid(&place, other, "must be 'RollingUpdate' or 'OnDelete'"),
     }
@@ -256,9 +312,18 @@ fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
         }
     } else if spec.has("backoffLimitPerIndex") {
         let text = "requires indexed completion mode";
-        errors.invalid(&at.child("backoffLimitPerIndex"), spec.at("backoffLimitPerIndex").clone(), text);
+        errors.invalid(
+            &at.child("backoffLimitPerIndex"),
+            spec.at("backoffLimitPerIndex").clone(),
+            text,
+        );
     }
-    errors.one_of_if_set(spec, "podReplacementPolicy", at, &["Failed", "TerminatingOrFailed"]);
+    errors.one_of_if_set(
+        spec,
+        "podReplacementPolicy",
+        at,
+        &["Failed", "TerminatingOrFailed"],
+    );
     let place = at.child("template");
     pod::template(spec.at("template"), &place, errors);
     if !matches!(spec.str_at("template.spec.restartPolicy"), "OnFailure" | "Never") {
@@ -282,14 +347,31 @@ pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
     let mut template = new_spec.at("template").clone();
     if old_spec.bool_at("suspend") && !old.has("status.startTime") {
         let before = old_spec.at("template");
-        for field in ["metadata.labels", "metadata.annotations", "spec.nodeSelector", "spec.affinity", "spec.tolerations", "spec.schedulingGates"] {
+        for field in [
+            "metadata.labels",
+            "metadata.annotations",
+            "spec.nodeSelector",
+            "spec.affinity",
+            "spec.tolerations",
+            "spec.schedulingGates",
+        ] {
             keep(&mut template, before, field);
         }
     }
     if !same(&template, old_spec.at("template")) {
-        errors.invalid(&at.child("template"), new_spec.at("template").clone(), super::errors::IMMUTABLE);
+        errors.invalid(
+            &at.child("template"),
+            new_spec.at("template").clone(),
+            super::errors::IMMUTABLE,
+        );
     }
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for field in [
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ] {
         errors.immutable(new_spec, old_spec, field, &at);
     }
 }
@@ -313,14 +395,22 @@ pub(super) fn cron_job(obj: &Value, errors: &mut Errors) {
     }
     let zone = spec.at("timeZone");
     match zone.as_str() {
-        Some("") => errors.invalid(&at.child("timeZone"), "", "timeZone must be nil or non-empty string"),
+        Some("") => errors.invalid(
+            &at.child("timeZone"),
+            "",
+            "timeZone must be nil or non-empty string",
+        ),
         Some(name) if jiff::tz::TimeZone::get(name).is_err() => {
             errors.invalid(&at.child("timeZone"), name, format!("unknown time zone {name}"));
         }
         _ => {}
     }
     errors.one_of(spec, "concurrencyPolicy", &at, &["Allow", "Forbid", "Replace"]);
-    for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+    for field in [
+        "startingDeadlineSeconds",
+        "successfulJobsHistoryLimit",
+        "failedJobsHistoryLimit",
+    ] {
         errors.not_negative(spec, field, &at);
     }
     let place = at.child("jobTemplate").child("spec");
@@ -333,7 +423,9 @@ pub(super) fn cron_job(obj: &Value, errors: &mut Errors) {
 /// The form of a schedule: five fields of numbers, names, ranges, lists and steps; or `@daily` and the like.
 fn schedule_form(schedule: &str) -> Result<(), String> {
     if let Some(word) = schedule.strip_prefix('@') {
-        let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
+        let known = [
+            "yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly",
+        ];
         let every = word.strip_prefix("every ").is_some_and(|d| !d.trim().is_empty());
         return if known.contains(&word) || every {
             Ok(())
@@ -341,14 +433,21 @@ fn schedule_form(schedule: &str) -> Result<(), String> {
             Err(format!("unrecognized descriptor: {schedule}"))
         };
     }
-    let fields: Vec<&str> = schedule.split_whitespace().filter(|f| !f.contains("TZ=")).collect();
+    let fields: Vec<&str> = schedule
+        .split_whitespace()
+        .filter(|f| !f.contains("TZ="))
+        .collect();
     if fields.len() != 5 {
         let found = format!("[{}]", fields.join(" "));
-        return Err(format!("expected exactly 5 fields, found {}: {found}", fields.len()));
+        return Err(format!(
+            "expected exactly 5 fields, found {}: {found}",
+            fields.len()
+        ));
     }
     const LIMITS: [(i64, i64); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
-    const MONTHS: [&str; 12] =
-        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+    const MONTHS: [&str; 12] = [
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    ];
     const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
     for (i, (field, (low, high))) in fields.into_iter().zip(LIMITS).enumerate() {
         let value = |text: &str| -> Result<i64, String> {
@@ -358,7 +457,9 @@ fn schedule_form(schedule: &str) -> Result<(), String> {
                 4 => DAYS.iter().position(|d| *d == lower).map(|p| p as i64),
                 _ => None,
             };
-            let number = named.or_else(|| text.parse().ok()).ok_or(format!("failed to parse int from {text}"))?;
+            let number = named
+                .or_else(|| text.parse().ok())
+                .ok_or(format!("failed to parse int from {text}"))?;
             match number {
                 n if n < low => Err(format!("beginning of range ({n}) below minimum ({low}): {field}")),
                 n if n > high => Err(format!("end of range ({n}) above maximum ({high}): {field}")),
@@ -377,7 +478,9 @@ fn schedule_form(schedule: &str) -> Result<(), String> {
                 Some((from, to)) => {
                     let (from, to) = (value(from)?, value(to)?);
                     if from > to {
-                        return Err(format!("beginning of range ({from}) beyond end of range ({to}): {part}"));
+                        return Err(format!(
+                            "beginning of range ({from}) beyond end of range ({to}): {part}"
+                        ));
                     }
                 }
                 None => {

@@ -22,7 +22,11 @@ pub(super) fn affinity(affinity: &Value, at: &Path, errors: &mut Errors) {
         for (i, weighted) in affinity.at(kind).list_at(PREFERRED).iter().enumerate() {
             let place = at.child(PREFERRED).index(i);
             weight(weighted, &place, errors);
-            pod_term(weighted.at("podAffinityTerm"), &place.child("podAffinityTerm"), errors);
+            pod_term(
+                weighted.at("podAffinityTerm"),
+                &place.child("podAffinityTerm"),
+                errors,
+            );
         }
     }
 }
@@ -58,17 +62,26 @@ pub(crate) fn node_term(term: &Value, at: &Path, errors: &mut Errors) {
     for (i, e) in term.list_at("matchExpressions").iter().enumerate() {
         expression(e, &at.child("matchExpressions").index(i), errors);
         let place = at.child("matchExpressions").index(i);
-        errors.each(&place.child("key"), e.str_at("key"), names::qualified_name(e.str_at("key")));
+        errors.each(
+            &place.child("key"),
+            e.str_at("key"),
+            names::qualified_name(e.str_at("key")),
+        );
     }
     for (i, e) in term.list_at("matchFields").iter().enumerate() {
         let place = at.child("matchFields").index(i);
         if e.str_at("key") != "metadata.name" {
-            errors.invalid(&place.child("key"), e.str_at("key"), "not a valid field selector key");
+            errors.invalid(
+                &place.child("key"),
+                e.str_at("key"),
+                "not a valid field selector key",
+            );
         }
         match (e.str_at("operator"), e.list_at("values").len()) {
             ("In" | "NotIn", 1) => {}
             ("In" | "NotIn", _) => {
-                let text = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+                let text =
+                    "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
                 errors.required(&place.child("values"), text);
             }
             (other, _) => errors.invalid(&place.child("operator"), other, "not a valid selector operator"),
@@ -80,7 +93,10 @@ fn expression(e: &Value, at: &Path, errors: &mut Errors) {
     let count = e.list_at("values").len();
     match e.str_at("operator") {
         "In" | "NotIn" if count == 0 => {
-            errors.required(&at.child("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+            errors.required(
+                &at.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            );
         }
         "In" | "NotIn" => {}
         "Exists" | "DoesNotExist" if count > 0 => {
@@ -102,7 +118,11 @@ fn pod_term(term: &Value, at: &Path, errors: &mut Errors) {
         selectors::label_selector(term.at(field), &at.child(field), errors);
     }
     for (i, namespace) in term.strings_at("namespaces").into_iter().enumerate() {
-        errors.each(&at.child("namespaces").index(i), namespace, names::dns_label(namespace));
+        errors.each(
+            &at.child("namespaces").index(i),
+            namespace,
+            names::dns_label(namespace),
+        );
     }
     let key = term.str_at("topologyKey");
     if key.is_empty() {
@@ -127,7 +147,12 @@ pub(super) fn spread(list: &Value, at: &Path, errors: &mut Errors) {
         } else {
             errors.each(&place.child("topologyKey"), key, names::qualified_name(key));
         }
-        errors.one_of(constraint, "whenUnsatisfiable", &place, &["DoNotSchedule", "ScheduleAnyway"]);
+        errors.one_of(
+            constraint,
+            "whenUnsatisfiable",
+            &place,
+            &["DoNotSchedule", "ScheduleAnyway"],
+        );
         let pair = format!("{{{}, {}}}", key, constraint.str_at("whenUnsatisfiable"));
         if !seen.insert(pair.clone()) {
             errors.duplicate(&place.child("{topologyKey, whenUnsatisfiable}"), pair);
@@ -135,11 +160,19 @@ pub(super) fn spread(list: &Value, at: &Path, errors: &mut Errors) {
         errors.positive(constraint, "minDomains", &place);
         if constraint.has("minDomains") && constraint.str_at("whenUnsatisfiable") != "DoNotSchedule" {
             let text = "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway";
-            errors.invalid(&place.child("minDomains"), constraint.at("minDomains").clone(), text);
+            errors.invalid(
+                &place.child("minDomains"),
+                constraint.at("minDomains").clone(),
+                text,
+            );
         }
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             errors.one_of_if_set(constraint, field, &place, &["Honor", "Ignore"]);
         }
-        selectors::label_selector(constraint.at("labelSelector"), &place.child("labelSelector"), errors);
+        selectors::label_selector(
+            constraint.at("labelSelector"),
+            &place.child("labelSelector"),
+            errors,
+        );
     }
 }

@@ -60,9 +60,18 @@ fn common(c: &Value, volumes: &Volumes, host_network: bool, at: &Path, errors: &
     if image.is_empty() {
         errors.required(&at.child("image"), "");
     } else if image.trim() != image {
-        errors.invalid(&at.child("image"), image, "must not have leading or trailing whitespace");
+        errors.invalid(
+            &at.child("image"),
+            image,
+            "must not have leading or trailing whitespace",
+        );
     }
-    errors.one_of(c, "terminationMessagePolicy", at, &["FallbackToLogsOnError", "File"]);
+    errors.one_of(
+        c,
+        "terminationMessagePolicy",
+        at,
+        &["FallbackToLogsOnError", "File"],
+    );
     ports(c, host_network, &at.child("ports"), errors);
     env::variables(c.at("env"), &at.child("env"), errors);
     env::sources(c.at("envFrom"), &at.child("envFrom"), errors);
@@ -81,7 +90,11 @@ fn unique_name<'a>(c: &'a Value, seen: &mut BTreeSet<&'a str>, at: &Path, errors
 
 fn lifecycle_and_probes(c: &Value, at: &Path, errors: &mut Errors) {
     probe::lifecycle(c.at("lifecycle"), &at.child("lifecycle"), errors);
-    for (field, once) in [("livenessProbe", true), ("readinessProbe", false), ("startupProbe", true)] {
+    for (field, once) in [
+        ("livenessProbe", true),
+        ("readinessProbe", false),
+        ("startupProbe", true),
+    ] {
         probe::probe(c.at(field), &at.child(field), once, errors);
     }
 }
@@ -93,7 +106,14 @@ fn ephemeral(c: &Value, main: &[Value], init: &[Value], volumes: &Volumes, at: &
     if !target.is_empty() && !main.iter().chain(init).any(|m| m.str_at("name") == target) {
         errors.not_found(&at.child("targetContainerName"), target);
     }
-    for field in ["ports", "resources", "lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+    for field in [
+        "ports",
+        "resources",
+        "lifecycle",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+    ] {
         if !c.is_empty_at(field) {
             errors.forbidden(&at.child(field), "cannot be set for an Ephemeral Container");
         }
@@ -165,8 +185,11 @@ fn host_ports(containers: &[Value], at: &Path, errors: &mut Errors) {
 
 fn mounts(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
     let mut paths = BTreeSet::new();
-    let devices: BTreeSet<&str> =
-        c.list_at("volumeDevices").iter().map(|d| d.str_at("devicePath")).collect();
+    let devices: BTreeSet<&str> = c
+        .list_at("volumeDevices")
+        .iter()
+        .map(|d| d.str_at("devicePath"))
+        .collect();
     for (i, mount) in c.list_at("volumeMounts").iter().enumerate() {
         let place = at.child("volumeMounts").index(i);
         let (name, path) = (mount.str_at("name"), mount.str_at("mountPath"));
@@ -180,7 +203,11 @@ fn mounts(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
         } else if !paths.insert(path) {
             errors.invalid(&place.child("mountPath"), path, "must be unique");
         } else if devices.contains(path) {
-            errors.invalid(&place.child("mountPath"), path, "must not already exist in volumeDevices");
+            errors.invalid(
+                &place.child("mountPath"),
+                path,
+                "must not already exist in volumeDevices",
+            );
         }
         descending_path(mount, "subPath", &place, errors);
         descending_path(mount, "subPathExpr", &place, errors);
@@ -194,7 +221,12 @@ fn mounts(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
             let text = "Bidirectional mount propagation is available only to privileged containers";
             errors.forbidden(&place.child("mountPropagation"), text);
         }
-        errors.one_of_if_set(mount, "recursiveReadOnly", &place, &["Disabled", "Enabled", "IfPossible"]);
+        errors.one_of_if_set(
+            mount,
+            "recursiveReadOnly",
+            &place,
+            &["Disabled", "Enabled", "IfPossible"],
+        );
     }
     block_devices(c, volumes, &paths, at, errors);
 }
@@ -219,7 +251,11 @@ fn block_devices(c: &Value, volumes: &Volumes, mounted: &BTreeSet<&str>, at: &Pa
         } else if !paths.insert(path) {
             errors.invalid(&place.child("devicePath"), path, "must be unique");
         } else if mounted.contains(path) {
-            errors.invalid(&place.child("devicePath"), path, "must not already exist in volumeMounts");
+            errors.invalid(
+                &place.child("devicePath"),
+                path,
+                "must not already exist in volumeMounts",
+            );
         }
     }
 }

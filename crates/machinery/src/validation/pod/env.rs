@@ -7,7 +7,13 @@ use kinds::field::Path;
 use serde_json::Value;
 
 /// What a variable's value may come from.
-const SOURCES: [&str; 5] = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
+const SOURCES: [&str; 5] = [
+    "fieldRef",
+    "resourceFieldRef",
+    "configMapKeyRef",
+    "secretKeyRef",
+    "fileKeyRef",
+];
 /// Fields that an environment variable may show.
 const ENV_FIELDS: [&str; 9] = [
     "metadata.name",
@@ -21,8 +27,13 @@ const ENV_FIELDS: [&str; 9] = [
     "status.podIPs",
 ];
 /// Fields that a file of a downward API volume may show.
-pub(super) const VOLUME_FIELDS: [&str; 5] =
-    ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+pub(super) const VOLUME_FIELDS: [&str; 5] = [
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
 /// Resources that may be shown.
 const RESOURCES: [&str; 6] = [
     "limits.cpu",
@@ -68,7 +79,12 @@ fn value_from(variable: &Value, at: &Path, errors: &mut Errors) {
         field_ref(source.at("fieldRef"), &ENV_FIELDS, &at.child("fieldRef"), errors);
     }
     if source.has("resourceFieldRef") {
-        resource_ref(source.at("resourceFieldRef"), false, &at.child("resourceFieldRef"), errors);
+        resource_ref(
+            source.at("resourceFieldRef"),
+            false,
+            &at.child("resourceFieldRef"),
+            errors,
+        );
     }
     for key in ["configMapKeyRef", "secretKeyRef"] {
         if source.has(key) {
@@ -114,7 +130,11 @@ pub(super) fn field_ref(reference: &Value, valid: &[&str], at: &Path, errors: &m
         match map {
             "metadata.labels" => errors.each(&place, path, names::qualified_name(key)),
             "metadata.annotations" => errors.each(&place, path, names::qualified_name(&key.to_lowercase())),
-            _ => errors.invalid(&place, path, format!("error converting fieldPath: field label does not support subscript: {path}")),
+            _ => errors.invalid(
+                &place,
+                path,
+                format!("error converting fieldPath: field label does not support subscript: {path}"),
+            ),
         }
         return;
     }
@@ -124,7 +144,11 @@ pub(super) fn field_ref(reference: &Value, valid: &[&str], at: &Path, errors: &m
     if ENV_FIELDS.contains(&path) || VOLUME_FIELDS.contains(&path) {
         errors.not_supported(&place, path, valid);
     } else {
-        errors.invalid(&place, path, format!("error converting fieldPath: field label not supported: {path}"));
+        errors.invalid(
+            &place,
+            path,
+            format!("error converting fieldPath: field label not supported: {path}"),
+        );
     }
 }
 

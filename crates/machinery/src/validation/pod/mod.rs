@@ -18,7 +18,9 @@ use kinds::field::Path;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+pub(super) use affinity::node_term;
 pub(super) use resources::{node_resource_name, parse as parse_quantity, quantity, resource_name};
+pub(crate) use update::quality;
 pub(super) use update::{ephemeral_containers, resize, spec_update};
 pub(super) use volume::{volume_modes, volume_sources};
 
@@ -37,14 +39,21 @@ pub(super) fn create(obj: &Value, errors: &mut Errors) {
         errors.forbidden(&at.child("ephemeralContainers"), "cannot be set on create");
     }
     if !spec.is_empty_at("nodeName") && !spec.is_empty_at("schedulingGates") {
-        errors.forbidden(&at.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+        errors.forbidden(
+            &at.child("nodeName"),
+            "cannot be set until all schedulingGates have been cleared",
+        );
     }
 }
 
 /// Checks a Pod template: labels, annotations and the spec.
 pub(super) fn template(template: &Value, at: &Path, errors: &mut Errors) {
     metadata::labels(template.at("metadata.labels"), &at.child("labels"), errors);
-    metadata::annotations(template.at("metadata.annotations"), &at.child("annotations"), errors);
+    metadata::annotations(
+        template.at("metadata.annotations"),
+        &at.child("annotations"),
+        errors,
+    );
     spec_checks(template.at("spec"), &at.child("spec"), errors);
     if !template.is_empty_at("spec.ephemeralContainers") {
         errors.forbidden(
@@ -62,7 +71,11 @@ pub(super) fn spec_checks(spec: &Value, at: &Path, errors: &mut Errors) {
         "" => errors.required(&at.child("restartPolicy"), ""),
         "Always" | "OnFailure" | "Never" => {}
         other => {
-            errors.not_supported(&at.child("restartPolicy"), other, &["Always", "Never", "OnFailure"]);
+            errors.not_supported(
+                &at.child("restartPolicy"),
+                other,
+                &["Always", "Never", "OnFailure"],
+            );
         }
     }
     dns(spec, at, errors);
@@ -75,7 +88,11 @@ pub(super) fn spec_checks(spec: &Value, at: &Path, errors: &mut Errors) {
     }
     affinity::affinity(spec.at("affinity"), &at.child("affinity"), errors);
     readiness_gates(spec, at, errors);
-    affinity::spread(spec.at("topologySpreadConstraints"), &at.child("topologySpreadConstraints"), errors);
+    affinity::spread(
+        spec.at("topologySpreadConstraints"),
+        &at.child("topologySpreadConstraints"),
+        errors,
+    );
     scheduling_gates(spec, at, errors);
     resources::pod_level(spec, at, errors);
     for (field, rule) in [
@@ -95,7 +112,11 @@ pub(super) fn spec_checks(spec: &Value, at: &Path, errors: &mut Errors) {
     if let Some(seconds) = spec.int_at("activeDeadlineSeconds")
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
-        errors.invalid(&at.child("activeDeadlineSeconds"), seconds, names::range(1, i64::from(i32::MAX)));
+        errors.invalid(
+            &at.child("activeDeadlineSeconds"),
+            seconds,
+            names::range(1, i64::from(i32::MAX)),
+        );
     }
     errors.not_negative(spec, "terminationGracePeriodSeconds", at);
     tolerations(spec.at("tolerations"), &at.child("tolerations"), errors);
@@ -133,7 +154,11 @@ fn dns(spec: &Value, at: &Path, errors: &mut Errors) {
     }
     if servers.len() > 3 {
         let text = format!("must not have more than 3 nameservers: {servers:?}");
-        errors.invalid(&place.child("nameservers"), config.at("nameservers").clone(), text);
+        errors.invalid(
+            &place.child("nameservers"),
+            config.at("nameservers").clone(),
+            text,
+        );
     }
     for (i, server) in servers.iter().enumerate() {
         errors.each(&place.child("nameservers").index(i), server, names::ip(server));
@@ -147,7 +172,11 @@ fn dns(spec: &Value, at: &Path, errors: &mut Errors) {
         // A trailing dot, underscores and a lone dot are what resolvers accept too.
         let plain = search.strip_suffix('.').unwrap_or(search).replace('_', "a");
         if !plain.is_empty() {
-            errors.each(&place.child("searches").index(i), search, names::dns_subdomain(&plain));
+            errors.each(
+                &place.child("searches").index(i),
+                search,
+                names::dns_subdomain(&plain),
+            );
         }
     }
     for (i, option) in config.list_at("options").iter().enumerate() {
@@ -202,7 +231,11 @@ pub(super) fn tolerations(list: &Value, at: &Path, errors: &mut Errors) {
         match operator {
             "" | "Equal" => errors.each(&place.child("operator"), value, names::label_value(value)),
             "Exists" if !value.is_empty() => {
-                errors.invalid(&place.child("operator"), "", "value must be empty when `operator` is 'Exists'");
+                errors.invalid(
+                    &place.child("operator"),
+                    "",
+                    "value must be empty when `operator` is 'Exists'",
+                );
             }
             "Exists" => {}
             other => errors.not_supported(&place.child("operator"), other, &["Equal", "Exists"]),
@@ -218,7 +251,11 @@ fn host_aliases(spec: &Value, at: &Path, errors: &mut Errors) {
         let ip = alias.str_at("ip");
         errors.each(&place.child("ip"), ip, names::ip(ip));
         for (j, name) in alias.strings_at("hostnames").into_iter().enumerate() {
-            errors.each(&place.child("hostnames").index(j), name, names::dns_subdomain(name));
+            errors.each(
+                &place.child("hostnames").index(j),
+                name,
+                names::dns_subdomain(name),
+            );
         }
     }
 }

@@ -12,13 +12,23 @@ pub(super) fn probe(probe: &Value, at: &Path, once: bool, errors: &mut Errors) {
         return;
     }
     handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], at, errors);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ] {
         errors.not_negative(probe, field, at);
     }
     if let Some(seconds) = probe.int_at("terminationGracePeriodSeconds")
         && seconds <= 0
     {
-        errors.invalid(&at.child("terminationGracePeriodSeconds"), seconds, "must be greater than 0");
+        errors.invalid(
+            &at.child("terminationGracePeriodSeconds"),
+            seconds,
+            "must be greater than 0",
+        );
     }
     if let Some(threshold) = probe.int_at("successThreshold")
         && once
@@ -32,7 +42,12 @@ pub(super) fn probe(probe: &Value, at: &Path, once: bool, errors: &mut Errors) {
 pub(super) fn lifecycle(lifecycle: &Value, at: &Path, errors: &mut Errors) {
     for hook in ["postStart", "preStop"] {
         if lifecycle.has(hook) {
-            handler(lifecycle.at(hook), &["exec", "httpGet", "tcpSocket", "sleep"], &at.child(hook), errors);
+            handler(
+                lifecycle.at(hook),
+                &["exec", "httpGet", "tcpSocket", "sleep"],
+                &at.child(hook),
+                errors,
+            );
         }
     }
 }
@@ -80,7 +95,11 @@ fn http_get(action: &Value, at: &Path, errors: &mut Errors) {
     errors.one_of(action, "scheme", at, &["HTTP", "HTTPS"]);
     for (i, header) in action.list_at("httpHeaders").iter().enumerate() {
         let name = header.str_at("name");
-        errors.each(&at.child("httpHeaders").index(i).child("name"), name, names::header_name(name));
+        errors.each(
+            &at.child("httpHeaders").index(i).child("name"),
+            name,
+            names::header_name(name),
+        );
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn resource_name(name: &str, at: &Path, errors: &mut Errors) {
 /// Checks that a quantity is one and not below zero. Answers it.
 pub(crate) fn quantity(value: &Value, at: &Path, errors: &mut Errors) -> Option<Quantity> {
     let quantity = parse(value)?;
-    if quantity < Quantity::default() {
+    if quantity.is_negative() {
         errors.invalid(at, value.clone(), NEGATIVE);
     }
     Some(quantity)
@@ -29,11 +29,7 @@ pub(crate) fn quantity(value: &Value, at: &Path, errors: &mut Errors) -> Option<
 
 /// A quantity out of JSON, which may be a plain number.
 pub(crate) fn parse(value: &Value) -> Option<Quantity> {
-    match value {
-        Value::String(text) => text.parse().ok(),
-        Value::Number(number) => number.to_string().parse().ok(),
-        _ => None,
-    }
+    Quantity::from_json(value).ok()
 }
 
 /// A resource that cannot be overcommitted: huge pages and resources of a domain that is not Kubernetes' own.
@@ -86,7 +82,10 @@ fn compare(resources: &Value, at: &Path, errors: &mut Errors) {
                 errors.invalid(&place, request.to_string(), text);
             }
             (Some(_), None) if exact(name) => {
-                errors.required(&at.child("limits"), "Limit must be set for non overcommitable resources");
+                errors.required(
+                    &at.child("limits"),
+                    "Limit must be set for non overcommitable resources",
+                );
             }
             _ => {}
         }
@@ -111,8 +110,11 @@ pub(super) fn pod_level(spec: &Value, at: &Path, errors: &mut Errors) {
     }
     compare(resources, &at, errors);
     for (name, value) in resources.entries_at("requests") {
-        let asked = spec.list_at("containers").iter().filter_map(|c| parse(c.at("resources.requests").get(name)?));
-        if let (Some(sum), Some(have)) = (asked.reduce(|a, b| a + b), parse(value))
+        let asked = spec
+            .list_at("containers")
+            .iter()
+            .filter_map(|c| parse(c.at("resources.requests").get(name)?));
+        if let (Some(sum), Some(have)) = (asked.reduce(|a, b| a.add(&b)), parse(value))
             && sum > have
         {
             let text = format!("must be greater than or equal to aggregate container requests of {sum}");

@@ -28,10 +28,19 @@ pub(super) fn pod(spec: &Value, at: &Path, errors: &mut Errors) {
         if let Some(group) = group.as_i64()
             && !(0..=MAX_ID).contains(&group)
         {
-            errors.invalid(&place.child("supplementalGroups").index(i), group, names::range(0, MAX_ID));
+            errors.invalid(
+                &place.child("supplementalGroups").index(i),
+                group,
+                names::range(0, MAX_ID),
+            );
         }
     }
-    errors.one_of_if_set(context, "fsGroupChangePolicy", &place, &["Always", "OnRootMismatch"]);
+    errors.one_of_if_set(
+        context,
+        "fsGroupChangePolicy",
+        &place,
+        &["Always", "OnRootMismatch"],
+    );
     errors.one_of_if_set(context, "supplementalGroupsPolicy", &place, &["Merge", "Strict"]);
     if spec.bool_at("shareProcessNamespace") && spec.bool_at("hostPID") {
         let text = "ShareProcessNamespace and HostPID cannot both be enabled";
@@ -47,7 +56,8 @@ fn sysctls(context: &Value, at: &Path, errors: &mut Errors) {
         let (name, place) = (sysctl.str_at("name"), at.child("sysctls").index(i).child("name"));
         let step = |s: &str| {
             !s.is_empty()
-                && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+                && s.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
         };
         if name.is_empty() {
             errors.required(&place, "");
@@ -79,7 +89,8 @@ pub(super) fn container(context: &Value, at: &Path, errors: &mut Errors) {
         }
         for capability in context.strings_at("capabilities.add") {
             if capability.trim_start_matches("CAP_") == "SYS_ADMIN" {
-                let text = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+                let text =
+                    "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
                 errors.invalid(at, context.clone(), text);
             }
         }
@@ -95,8 +106,16 @@ fn profiles(context: &Value, at: &Path, errors: &mut Errors) {
             continue;
         }
         let place = at.child(field);
-        errors.one_of(profile, "type", &place, &["Localhost", "RuntimeDefault", "Unconfined"]);
-        match (profile.str_at("type") == "Localhost", profile.is_empty_at("localhostProfile")) {
+        errors.one_of(
+            profile,
+            "type",
+            &place,
+            &["Localhost", "RuntimeDefault", "Unconfined"],
+        );
+        match (
+            profile.str_at("type") == "Localhost",
+            profile.is_empty_at("localhostProfile"),
+        ) {
             (true, true) => errors.required(
                 &place.child("localhostProfile"),
                 match field {

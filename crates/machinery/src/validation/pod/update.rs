@@ -37,7 +37,10 @@ pub(crate) fn spec_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(&allowed, old_spec) {
         let mut changed = Vec::new();
         differences(&allowed, old_spec, "spec", &mut changed);
-        let text = format!("pod updates may not change fields other than {UPDATABLE}\n{}", changed.join("\n"));
+        let text = format!(
+            "pod updates may not change fields other than {UPDATABLE}\n{}",
+            changed.join("\n")
+        );
         errors.forbidden(&at, text);
     }
 }
@@ -62,8 +65,10 @@ fn neutralise(new: &mut Value, old: &Value) {
     }
     // While a Pod waits at its gates, where it may go can be narrowed (KEP-3838).
     if gated {
-        let narrowed =
-            old.entries_at("nodeSelector").into_iter().all(|(k, v)| new.at("nodeSelector").get(k) == Some(v));
+        let narrowed = old
+            .entries_at("nodeSelector")
+            .into_iter()
+            .all(|(k, v)| new.at("nodeSelector").get(k) == Some(v));
         if narrowed {
             keep(new, old, "nodeSelector");
         }
@@ -75,15 +80,26 @@ fn neutralise(new: &mut Value, old: &Value) {
 
 fn deadline(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     let place = at.child("activeDeadlineSeconds");
-    match (new.int_at("activeDeadlineSeconds"), old.int_at("activeDeadlineSeconds")) {
+    match (
+        new.int_at("activeDeadlineSeconds"),
+        old.int_at("activeDeadlineSeconds"),
+    ) {
         (Some(seconds), _) if !(1..=i64::from(i32::MAX)).contains(&seconds) => {
-            errors.invalid(&place, seconds, crate::validation::names::range(1, i64::from(i32::MAX)));
+            errors.invalid(
+                &place,
+                seconds,
+                crate::validation::names::range(1, i64::from(i32::MAX)),
+            );
         }
         (Some(seconds), Some(before)) if seconds > before => {
             errors.invalid(&place, seconds, "must be less than or equal to previous value");
         }
         (None, Some(_)) => {
-            errors.invalid(&place, Value::Null, "must not update from a positive integer to nil value");
+            errors.invalid(
+                &place,
+                Value::Null,
+                "must not update from a positive integer to nil value",
+            );
         }
         _ => {}
     }
@@ -98,14 +114,25 @@ fn tolerations(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
         copy
     };
     let now: Vec<Value> = new.list_at("tolerations").iter().map(without_seconds).collect();
-    if !old.list_at("tolerations").iter().all(|t| now.iter().any(|n| same(n, &without_seconds(t)))) {
-        errors.forbidden(&place, "existing toleration can not be modified except its tolerationSeconds");
+    if !old
+        .list_at("tolerations")
+        .iter()
+        .all(|t| now.iter().any(|n| same(n, &without_seconds(t))))
+    {
+        errors.forbidden(
+            &place,
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
     }
     super::tolerations(new.at("tolerations"), &place, errors);
 }
 
 fn gates(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
-    let before: Vec<&str> = old.list_at("schedulingGates").iter().map(|g| g.str_at("name")).collect();
+    let before: Vec<&str> = old
+        .list_at("schedulingGates")
+        .iter()
+        .map(|g| g.str_at("name"))
+        .collect();
     for (i, gate) in new.list_at("schedulingGates").iter().enumerate() {
         let name = gate.str_at("name");
         if !before.contains(&name) {
@@ -146,10 +173,15 @@ pub(crate) fn resize(new: &Value, old: &Value, errors: &mut Errors) {
         if let Some(containers) = crate::walk::get_mut(&mut allowed, list).and_then(Value::as_array_mut) {
             for (i, (container, before)) in containers.iter_mut().zip(old_spec.list_at(list)).enumerate() {
                 for kind in ["limits", "requests"] {
-                    let (now, was) = (container.at("resources").at(kind), before.at("resources").at(kind));
+                    let (now, was) = (
+                        container.at("resources").at(kind),
+                        before.at("resources").at(kind),
+                    );
                     let others = |v: &Value| -> Vec<String> {
                         let all = v.as_object().into_iter().flatten();
-                        all.filter(|(k, _)| *k != "cpu" && *k != "memory").map(|(k, v)| format!("{k}={v}")).collect()
+                        all.filter(|(k, _)| *k != "cpu" && *k != "memory")
+                            .map(|(k, v)| format!("{k}={v}"))
+                            .collect()
                     };
                     if others(now) != others(was) {
                         let place = at.child(list).index(i).child("resources").child(kind);
@@ -171,19 +203,27 @@ pub(crate) fn resize(new: &Value, old: &Value, errors: &mut Errors) {
         errors.forbidden(&at, "only cpu and memory resources are mutable");
     }
     if quality(new.at("spec")) != quality(old_spec) {
-        let text = format!("Pod QOS Class may not change as a result of resizing: {} to {}", quality(old_spec), quality(new.at("spec")));
+        let text = format!(
+            "Pod QOS Class may not change as a result of resizing: {} to {}",
+            quality(old_spec),
+            quality(new.at("spec"))
+        );
         errors.invalid(&at, quality(new.at("spec")), text);
     }
 }
 
 /// The quality-of-service class of a Pod.
 pub(crate) fn quality(spec: &Value) -> &'static str {
-    let all = || spec.list_at("containers").iter().chain(spec.list_at("initContainers"));
+    let all = || {
+        spec.list_at("containers")
+            .iter()
+            .chain(spec.list_at("initContainers"))
+    };
     let pod = spec.at("resources");
     let counts = |r: &Value, k: &str| {
         r.entries_at(k).iter().any(|(n, v)| {
             (*n == "cpu" || *n == "memory")
-                && super::resources::parse(v).is_some_and(|q| q > kinds::quantity::Quantity::default())
+                && super::resources::parse(v).is_some_and(|q| !q.is_zero() && !q.is_negative())
         })
     };
     let any = |r: &Value| counts(r, "requests") || counts(r, "limits");
@@ -209,7 +249,10 @@ fn differences(new: &Value, old: &Value, at: &str, out: &mut Vec<String>) {
     match (new, old) {
         (Value::Object(a), Value::Object(b)) => {
             for key in a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))) {
-                let (x, y) = (a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null));
+                let (x, y) = (
+                    a.get(key).unwrap_or(&Value::Null),
+                    b.get(key).unwrap_or(&Value::Null),
+                );
                 if !same(x, y) {
                     differences(x, y, &format!("{at}.{key}"), out);
                 }

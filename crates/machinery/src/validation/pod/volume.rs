@@ -13,14 +13,25 @@ use std::collections::BTreeSet;
 /// Fields of a volume that are no source.
 const NOT_SOURCES: [&str; 1] = ["name"];
 /// Kinds of host path.
-const HOST_PATH_TYPES: [&str; 8] =
-    ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+const HOST_PATH_TYPES: [&str; 8] = [
+    "",
+    "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
+];
 /// The longest mode of a file: 0777.
 const MAX_MODE: i64 = 0o777;
 
 /// Checks the volumes of a Pod and answers what mounts may name.
 pub(super) fn volumes(list: &Value, at: &Path, errors: &mut Errors) -> Volumes {
-    let mut out = Volumes { names: BTreeSet::new(), claims: BTreeSet::new() };
+    let mut out = Volumes {
+        names: BTreeSet::new(),
+        claims: BTreeSet::new(),
+    };
     for (i, volume) in list.as_array().into_iter().flatten().enumerate() {
         let place = at.index(i);
         let name = volume.str_at("name");
@@ -94,13 +105,18 @@ fn one_source(name: &str, source: &Value, at: &Path, errors: &mut Errors) {
                 errors.not_supported(&at.child("type"), source.str_at("type"), &HOST_PATH_TYPES[1..]);
             }
         }
-        "emptyDir" => {
-            if resources::parse(source.at("sizeLimit")).is_some_and(|q| q < kinds::quantity::Quantity::default()) {
-                errors.forbidden(&at.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
-            }
+        "emptyDir" if resources::parse(source.at("sizeLimit")).is_some_and(|q| q.is_negative()) => {
+            errors.forbidden(
+                &at.child("sizeLimit"),
+                "SizeLimit field must be a valid resource quantity",
+            );
         }
         "nfs" if !source.str_at("path").starts_with('/') && !source.is_empty_at("path") => {
-            errors.invalid(&at.child("path"), source.str_at("path"), "must be an absolute path");
+            errors.invalid(
+                &at.child("path"),
+                source.str_at("path"),
+                "must be an absolute path",
+            );
         }
         "ephemeral" => ephemeral(source, at, errors),
         "image" => errors.one_of_if_set(source, "pullPolicy", at, &["Always", "IfNotPresent", "Never"]),
@@ -152,20 +168,41 @@ fn path(item: &Value, at: &Path, errors: &mut Errors) {
 
 fn downward_items(source: &Value, at: &Path, errors: &mut Errors) {
     for (i, item) in source.list_at("items").iter().enumerate() {
-        let place = if source.has("items") { at.child("items").index(i) } else { at.clone() };
+        let place = if source.has("items") {
+            at.child("items").index(i)
+        } else {
+            at.clone()
+        };
         path(item, &place, errors);
         mode(item, "mode", &place, errors);
         match (item.has("fieldRef"), item.has("resourceFieldRef")) {
             (true, true) => {
-                errors.invalid(&place, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
+                errors.invalid(
+                    &place,
+                    "resource",
+                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+                );
             }
             (true, false) => {
-                field_ref(item.at("fieldRef"), &VOLUME_FIELDS, &place.child("fieldRef"), errors);
+                field_ref(
+                    item.at("fieldRef"),
+                    &VOLUME_FIELDS,
+                    &place.child("fieldRef"),
+                    errors,
+                );
             }
             (false, true) => {
-                resource_ref(item.at("resourceFieldRef"), true, &place.child("resourceFieldRef"), errors);
+                resource_ref(
+                    item.at("resourceFieldRef"),
+                    true,
+                    &place.child("resourceFieldRef"),
+                    errors,
+                );
             }
-            (false, false) => errors.required(&place.child("fieldRef"), "one of fieldRef and resourceFieldRef is required"),
+            (false, false) => errors.required(
+                &place.child("fieldRef"),
+                "one of fieldRef and resourceFieldRef is required",
+            ),
         }
     }
 }
@@ -174,8 +211,12 @@ fn projected(source: &Value, at: &Path, errors: &mut Errors) {
     let mut paths: BTreeSet<&str> = BTreeSet::new();
     for (i, one) in source.list_at("sources").iter().enumerate() {
         let place = at.child("sources").index(i);
-        let given: Vec<(&String, &Value)> =
-            one.as_object().into_iter().flatten().filter(|(_, v)| v.is_object()).collect();
+        let given: Vec<(&String, &Value)> = one
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(_, v)| v.is_object())
+            .collect();
         if given.len() > 1 {
             errors.forbidden(&place, "may not specify more than 1 volume type per source");
         }
@@ -193,7 +234,11 @@ fn projected(source: &Value, at: &Path, errors: &mut Errors) {
                 "clusterTrustBundle" => path(one, &place, errors),
                 _ => {}
             }
-            let own = one.list_at("items").iter().map(|item| item.str_at("path")).chain([one.str_at("path")]);
+            let own = one
+                .list_at("items")
+                .iter()
+                .map(|item| item.str_at("path"))
+                .chain([one.str_at("path")]);
             for path in own.filter(|p| !p.is_empty()) {
                 if !paths.insert(path) {
                     errors.invalid(&place, path, format!("conflicting duplicate paths: {path}"));
@@ -226,7 +271,11 @@ fn ephemeral(source: &Value, at: &Path, errors: &mut Errors) {
         return;
     }
     metadata::labels(template.at("metadata.labels"), &place.child("labels"), errors);
-    metadata::annotations(template.at("metadata.annotations"), &place.child("annotations"), errors);
+    metadata::annotations(
+        template.at("metadata.annotations"),
+        &place.child("annotations"),
+        errors,
+    );
     crate::validation::storage::claim_spec(template.at("spec"), &place.child("spec"), errors);
 }
 
@@ -236,7 +285,12 @@ pub(crate) fn volume_modes(spec: &Value, at: &Path, errors: &mut Errors) {
     if modes.is_empty() {
         errors.required(&at.child("accessModes"), "at least 1 access mode is required");
     }
-    let valid = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+    let valid = [
+        "ReadOnlyMany",
+        "ReadWriteMany",
+        "ReadWriteOnce",
+        "ReadWriteOncePod",
+    ];
     for mode in modes.iter().filter_map(Value::as_str) {
         if !valid.contains(&mode) {
             errors.not_supported(&at.child("accessModes"), mode, &valid);
