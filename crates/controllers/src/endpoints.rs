@@ -25,6 +25,9 @@ const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const PER_SLICE: usize = 100;
 const PER_ENDPOINTS: usize = 1000;
 
+/// Ports, addresses that are ready, addresses that are not.
+type Subset = (Vec<Value>, Vec<Value>, Vec<Value>);
+
 /// The controller of both kinds.
 pub(crate) struct EndpointsOfServices;
 
@@ -147,7 +150,7 @@ pub(crate) fn slices(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
 /// The `subsets` of a Service's Endpoints.
 pub(crate) fn subsets(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
     let publish = service["spec"]["publishNotReadyAddresses"] == true;
-    let mut groups: BTreeMap<String, (Vec<Value>, Vec<Value>, Vec<Value>)> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Subset> = BTreeMap::new();
     for pod in behind(service, pods).into_iter().take(PER_ENDPOINTS) {
         if deleting(&pod) && !publish {
             continue;
@@ -171,7 +174,7 @@ pub(crate) fn subsets(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
             false => group.2.push(address),
         }
     }
-    let subset = |(ports, up, down): (Vec<Value>, Vec<Value>, Vec<Value>)| {
+    let subset = |(ports, up, down): Subset| {
         let mut subset = json!({});
         for (field, list) in [("addresses", up), ("notReadyAddresses", down), ("ports", ports)] {
             if !list.is_empty() {

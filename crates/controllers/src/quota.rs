@@ -28,16 +28,14 @@ pub(crate) fn amounts(v: &Value) -> Amounts {
 }
 
 fn add(to: &mut Amounts, name: &str, amount: &Quantity) {
-    let sum = to
-        .get(name)
-        .map_or_else(|| amount.clone(), |have| have.add(amount));
+    let sum = to.get(name).map_or_else(|| *amount, |have| have.add(amount));
     to.insert(name.to_string(), sum);
 }
 
 fn raise(to: &mut Amounts, from: &Amounts) {
     for (name, amount) in from {
         if to.get(name).is_none_or(|have| have < amount) {
-            to.insert(name.clone(), amount.clone());
+            to.insert(name.clone(), *amount);
         }
     }
 }

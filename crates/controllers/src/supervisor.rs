@@ -58,7 +58,7 @@ fn defaults(spec: &Value) -> Option<Value> {
     if let Some(cpu) = limit("cpu") {
         limits.insert(
             "cpu".into(),
-            json!(default_of(Quantity::from_milli(500), Some(cpu.clone()), 8)),
+            json!(default_of(Quantity::from_milli(500), Some(cpu), 8)),
         );
         requests.insert(
             "cpu".into(),
@@ -66,7 +66,7 @@ fn defaults(spec: &Value) -> Option<Value> {
         );
     }
     if let Some(memory) = limit("memory") {
-        let value = default_of(Quantity::from_bytes(512 << 20), Some(memory.clone()), 8);
+        let value = default_of(Quantity::from_bytes(512 << 20), Some(memory), 8);
         limits.insert("memory".into(), json!(value));
         let value = default_of(Quantity::from_bytes(128 << 20), Some(memory), 32);
         requests.insert("memory".into(), json!(value));

@@ -34,6 +34,9 @@ fn scale(list: &[(&str, i64)]) -> Plan {
     }
 }
 
+/// What it shows, the Deployment, its sets, whether old Pods are left, and the plan.
+type Case = (&'static str, Value, Vec<Arc<Value>>, bool, Plan);
+
 #[test]
 fn rollouts() {
     let rolling =
@@ -43,7 +46,7 @@ fn rollouts() {
         ..Plan::default()
     };
     let recreate = || json!({"type": "Recreate"});
-    let cases: Vec<(&str, Value, Vec<Arc<Value>>, bool, Plan)> = vec![
+    let cases: Vec<Case> = vec![
         ("first", deployment(3, "1", rolling()), vec![], false, make(3)),
         (
             "settled",

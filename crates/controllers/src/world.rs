@@ -317,12 +317,9 @@ impl World {
     /// An object.
     pub fn get(&self, key: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
         let cache = self.cache(key).ok()?;
-        let found = cache
-            .objects
-            .read()
-            .get(&(namespace.to_string(), name.to_string()))
-            .cloned();
-        found
+        let key = (namespace.to_string(), name.to_string());
+        let objects = cache.objects.read();
+        objects.get(&key).cloned()
     }
 
     /// All objects.
@@ -461,7 +458,7 @@ impl World {
         match answer {
             Ok(answer)
                 if answer["kind"] == cache.resource.kind.as_str()
-                    && text(&answer, "/metadata/deletionTimestamp") != "" =>
+                    && !text(&answer, "/metadata/deletionTimestamp").is_empty() =>
             {
                 self.keep(&cache, &answer);
             }

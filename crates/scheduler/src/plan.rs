@@ -156,6 +156,9 @@ mod tests {
         Arc::new(pod)
     }
 
+    /// What it shows, nodes, Pods, and what is said of each Pod.
+    type Case = (&'static str, Vec<Arc<Value>>, Vec<Arc<Value>>, Vec<String>);
+
     #[test]
     fn plans() {
         let taint = json!({"taints": [{"key": "k", "effect": "NoSchedule"}]});
@@ -168,7 +171,7 @@ mod tests {
             tail("No preemption victims found for incoming pod"),
             tail("Preemption is not helpful for scheduling"),
         );
-        let cases: Vec<(&str, Vec<Arc<Value>>, Vec<Arc<Value>>, Vec<String>)> = vec![
+        let cases: Vec<Case> = vec![
             (
                 "no node",
                 vec![],
