@@ -14,6 +14,9 @@ pub struct Arguments {
     /// Build the optimised binary.
     #[arg(long)]
     release: bool,
+    /// Build the guest bundle alone.
+    #[arg(long)]
+    guest_only: bool,
 }
 
 /// Which of cargo's profiles the binary is built with.
@@ -43,13 +46,19 @@ impl Profile {
 
 /// Builds everything a Lab needs but the images.
 pub fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.guest_only {
+        return guest();
+    }
     all(Profile::of(arguments.release))
 }
 
 /// The console first: it is embedded into the binary.
 pub fn all(profile: Profile) -> Result<()> {
     console()?;
-    step("Building the guest bundle (kernel and initramfs)", crate::bundle::build)?;
+    step(
+        "Building the guest bundle (kernel and initramfs)",
+        crate::bundle::build,
+    )?;
     step("Building podvisor", || {
         let mut command = cargo();
         command.args(["build", "--quiet", "--package", "podvisor"]);
@@ -58,6 +67,13 @@ pub fn all(profile: Profile) -> Result<()> {
         }
         show(&mut command)
     })
+}
+
+fn guest() -> Result<()> {
+    step(
+        "Building the guest bundle (kernel and initramfs)",
+        crate::bundle::build,
+    )
 }
 
 /// The example images, pushed to the demo registry's storage.
@@ -70,7 +86,10 @@ pub fn console() -> Result<()> {
     let app = e2e::paths::workspace().join("crates/console/app");
     let built = app.join("dist/index.html");
     let newest = newest(&app.join("src")).max(newest(&app.join("package-lock.json")));
-    let fresh = built.metadata().and_then(|data| data.modified()).is_ok_and(|time| Some(time) >= newest);
+    let fresh = built
+        .metadata()
+        .and_then(|data| data.modified())
+        .is_ok_and(|time| Some(time) >= newest);
     if fresh {
         return Ok(());
     }
@@ -102,5 +121,9 @@ fn newest(path: &std::path::Path) -> Option<std::time::SystemTime> {
     if data.is_file() {
         return data.modified().ok();
     }
-    std::fs::read_dir(path).ok()?.flatten().filter_map(|entry| newest(&entry.path())).max()
+    std::fs::read_dir(path)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| newest(&entry.path()))
+        .max()
 }

@@ -33,8 +33,19 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     make_dir(&scratch)?;
     step("Fetching the definitions", || {
         let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"]).arg(&scratch);
-        pip.env("PIP_BREAK_SYSTEM_PACKAGES", "1").env("PIP_ROOT_USER_ACTION", "ignore").arg(WHEEL);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--upgrade",
+            "--target",
+        ])
+        .arg(&scratch);
+        pip.env("PIP_BREAK_SYSTEM_PACKAGES", "1")
+            .env("PIP_ROOT_USER_ACTION", "ignore")
+            .arg(WHEEL);
         quiet(&mut pip).map(drop)
     })?;
     let file = scratch
@@ -44,10 +55,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let document: Value = serde_json::from_str(&text)?;
     let definitions = document["$defs"].as_object().context("the file has no $defs")?;
-    let table: Map<String, Value> =
-        definitions.iter().map(|(name, value)| (name.clone(), normalise(name, value))).collect();
-    let mut lines: Vec<String> =
-        table.iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
+    let table: Map<String, Value> = definitions
+        .iter()
+        .map(|(name, value)| (name.clone(), normalise(name, value)))
+        .collect();
+    let mut lines: Vec<String> = table
+        .iter()
+        .map(|(name, value)| format!("{}:{value}", json!(name)))
+        .collect();
     lines.sort();
     let written = format!("{{\n{}\n}}\n", lines.join(",\n"));
     let target = e2e::paths::workspace().join("crates/kinds/src/schema/upstream.json");
@@ -74,8 +89,12 @@ fn normalise(name: &str, value: &Value) -> Value {
     let mut value = clean(value, false);
     if value.get("x-kubernetes-group-version-kind").is_some() {
         for field in ["apiVersion", "kind"] {
-            if let Some(field) = value["properties"][field].as_object_mut() {
-                field.remove("enum");
+            // `get_mut` and not an index: that would add the field where there is none.
+            let property = value
+                .get_mut("properties")
+                .and_then(|properties| properties.get_mut(field));
+            if let Some(property) = property.and_then(Value::as_object_mut) {
+                property.remove("enum");
             }
         }
     }
@@ -94,7 +113,9 @@ fn clean(value: &Value, named: bool) -> Value {
                 }
                 let value = match (keyword, key.as_str(), value) {
                     (true, "type", Value::Array(types)) => types[0].clone(),
-                    (true, "$ref", Value::String(target)) => json!(target.replace("#/$defs/", "#/definitions/")),
+                    (true, "$ref", Value::String(target)) => {
+                        json!(target.replace("#/$defs/", "#/definitions/"))
+                    }
                     (true, "properties", value) => clean(value, true),
                     (_, _, value) => clean(value, false),
                 };

@@ -48,9 +48,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         eprintln!("published: 127.0.0.1:{port} -> port {to} of the Lab");
     }
     let shell = env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
-    let words = if arguments.command.is_empty() { vec![shell] } else { arguments.command.clone() };
+    let words = if arguments.command.is_empty() {
+        vec![shell]
+    } else {
+        arguments.command.clone()
+    };
     eprintln!("KUBECONFIG={} (set for the command)", lab.kubeconfig().display());
-    let status = command(&lab, &words).status().with_context(|| format!("cannot run {}", words[0]))?;
+    let status = command(&lab, &words)
+        .status()
+        .with_context(|| format!("cannot run {}", words[0]))?;
     lab.stop()?;
     if !status.success() {
         bail!("{} ended with {status}", words[0]);

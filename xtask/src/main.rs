@@ -4,7 +4,11 @@
 //! product: what a user runs is the `podvisor` binary.
 
 mod build;
+mod bundle;
 mod demo;
+mod demo_images;
+mod gen_protobuf;
+mod gen_schema;
 mod lab;
 mod run;
 mod setup;
@@ -41,6 +45,10 @@ enum Task {
     Lab(lab::Arguments),
     /// Run all tests.
     Test(test::Arguments),
+    /// Write the table of protobuf field numbers.
+    GenProtobuf(gen_protobuf::Arguments),
+    /// Write the table of upstream's definitions.
+    GenSchema(gen_schema::Arguments),
     /// Check the layers, sizes, headers, licences and dependencies.
     Tidy,
 }
@@ -52,6 +60,8 @@ fn main() -> Result<()> {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::GenProtobuf(arguments) => gen_protobuf::run(&arguments),
+        Task::GenSchema(arguments) => gen_schema::run(&arguments),
         Task::Tidy => tidy::run(),
     }
 }

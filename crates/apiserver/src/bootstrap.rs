@@ -1,7 +1,9 @@
 //! What every cluster has from its first moment: system namespaces, default roles, priority classes, and the Service
 //! by which Pods find this server. Made when missing at every start, through the same path as any other write.
 
+use crate::admission;
 use crate::alloc::Range;
+use crate::authz::{bootstrap as defaults, rbac};
 use crate::request::Attributes;
 use crate::rest::{Ctx, create, meta};
 use crate::server::{ApiServer, StartError};
@@ -14,15 +16,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
-/// Upstream's annotation: roles that an administrator keeps for himself are left alone.
-const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// Makes everything that is missing.
 pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), StartError> {
     for name in NAMESPACES {
-        ensure(server, json!({"apiVersion":"v1","kind":"Namespace","metadata":{"name":name}})).await?;
+        ensure(
+            server,
+            json!({"apiVersion":"v1","kind":"Namespace","metadata":{"name":name}}),
+        )
+        .await?;
     }
-    for object in crate::access::default_objects() {
+    for object in defaults::objects()
+        .into_iter()
+        .chain(admission::bootstrap_objects())
+    {
         ensure(server, object).await?;
     }
     kubernetes_service(server, range).await
@@ -31,7 +38,10 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
 /// A context for a write of the server itself.
 pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Option<Ctx> {
     let text = |f: &str| object.get(f).and_then(Value::as_str).unwrap_or("");
-    let served = server.registry.load().find_kind(text("apiVersion"), text("kind"))?;
+    let served = server
+        .registry
+        .load()
+        .find_kind(text("apiVersion"), text("kind"))?;
     let attributes = Attributes {
         verb: verb.into(),
         group: served.kind.group.into(),
@@ -53,14 +63,27 @@ pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Op
 }
 
 fn options() -> WriteOptions {
-    WriteOptions { field_manager: "podvisor-apiserver".into(), ..WriteOptions::default() }
+    WriteOptions {
+        field_manager: "podvisor-apiserver".into(),
+        ..WriteOptions::default()
+    }
 }
 
 async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(), StartError> {
-    let what = format!("{} {}", object["kind"].as_str().unwrap_or(""), meta(&object, "name"));
-    let failed = |status: Status| StartError::Bootstrap { what: what.clone(), why: status.to_string() };
+    let what = format!(
+        "{} {}",
+        object["kind"].as_str().unwrap_or(""),
+        meta(&object, "name")
+    );
+    let failed = |status: Status| StartError::Bootstrap {
+        what: what.clone(),
+        why: status.to_string(),
+    };
     let Some(ctx) = context(server, &object, "create") else {
-        return Err(StartError::Bootstrap { what, why: "its kind is not served".into() });
+        return Err(StartError::Bootstrap {
+            what,
+            why: "its kind is not served".into(),
+        });
     };
     match ctx.served.cache.get(ctx.namespace(), ctx.name()) {
         None => match create::store_new(&ctx, object, &options(), "CreateOptions", None).await {
@@ -72,26 +95,16 @@ async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(), StartError
     }
 }
 
-/// Default roles get rules that were added since; nothing else of an object that exists is touched.
+/// Default roles and bindings get what was added to them since; nothing else of an object that exists is touched.
 async fn reconcile(ctx: &Ctx, present: &Value, wanted: &Value) -> Result<(), Status> {
-    let is_role = ctx.served.kind.kind == "ClusterRole" && wanted.get("aggregationRule").is_none();
-    let pinned = present.pointer("/metadata/annotations").and_then(|a| a.get(AUTOUPDATE));
-    if !is_role || pinned.and_then(Value::as_str) == Some("false") {
+    if ctx.served.kind.group != rbac::GROUP || defaults::reconcile(present, wanted).is_none() {
         return Ok(());
     }
-    let list = |v: &Value| v.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut rules = list(present);
-    let missing: Vec<Value> = list(wanted).into_iter().filter(|r| !rules.contains(r)).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    rules.extend(missing);
-    let edit = move |role: &Value| {
-        let mut role = role.clone();
-        role["rules"] = Value::Array(rules.clone());
-        Ok(role)
-    };
-    ctx.server.edit(&ctx.served, ctx.namespace(), ctx.name(), edit).await.map(|_| ())
+    let edit = |present: &Value| Ok(defaults::reconcile(present, wanted).unwrap_or_else(|| present.clone()));
+    ctx.server
+        .edit(&ctx.served, ctx.namespace(), ctx.name(), edit)
+        .await
+        .map(|_| ())
 }
 
 /// Service `default/kubernetes` at the first address of the range, and its endpoints: this server.
@@ -116,7 +129,11 @@ async fn kubernetes_service(server: &Arc<ApiServer>, range: Range) -> Result<(),
         // Endpoints may not name such an address; inside the cluster nobody could reach it anyway.
         return Ok(());
     }
-    let family = if matches!(ip, IpAddr::V4(_)) { "IPv4" } else { "IPv6" };
+    let family = if matches!(ip, IpAddr::V4(_)) {
+        "IPv4"
+    } else {
+        "IPv6"
+    };
     let endpoints = json!({
         "apiVersion": "v1", "kind": "Endpoints",
         "metadata": {"name": "kubernetes", "namespace": "default",
@@ -132,7 +149,10 @@ async fn kubernetes_service(server: &Arc<ApiServer>, range: Range) -> Result<(),
         "endpoints": [{"addresses": [ip.to_string()], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
-    for (object, fields) in [(endpoints, &["subsets"][..]), (slice, &["endpoints", "ports", "addressType"][..])] {
+    for (object, fields) in [
+        (endpoints, &["subsets"][..]),
+        (slice, &["endpoints", "ports", "addressType"][..]),
+    ] {
         ensure(server, object.clone()).await?;
         renew(server, &object, fields).await?;
     }
@@ -140,8 +160,14 @@ async fn kubernetes_service(server: &Arc<ApiServer>, range: Range) -> Result<(),
 }
 
 /// Where this server listens may have changed since the last start.
-async fn renew(server: &Arc<ApiServer>, wanted: &Value, fields: &'static [&'static str]) -> Result<(), StartError> {
-    let Some(ctx) = context(server, wanted, "update") else { return Ok(()) };
+async fn renew(
+    server: &Arc<ApiServer>,
+    wanted: &Value,
+    fields: &'static [&'static str],
+) -> Result<(), StartError> {
+    let Some(ctx) = context(server, wanted, "update") else {
+        return Ok(());
+    };
     let source = wanted.clone();
     let edit = move |present: &Value| {
         let mut next = present.clone();

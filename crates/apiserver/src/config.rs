@@ -30,7 +30,7 @@ pub struct Config {
     pub extra_routes: Option<axum::Router>,
     /// Where clients inside the cluster find this server: the endpoints of `default/kubernetes`.
     pub advertise: (IpAddr, u16),
-    /// Admission steps that run after the built-in ones.
+    /// Admission steps that run after the built-in ones, before the quota.
     pub admission: Vec<Arc<dyn AdmissionPlugin>>,
     /// Requests of one user that may be served at the same time, watches excepted.
     pub max_requests_per_user: usize,

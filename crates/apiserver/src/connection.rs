@@ -22,5 +22,9 @@ pub struct Connection {
 pub trait Authenticator: Send + Sync {
     /// The user of a request, impersonation applied by the caller afterwards; anonymous when there are no
     /// credentials. `Err` is a 401 for credentials that are wrong.
-    async fn authenticate(&self, head: &http::request::Parts, connection: &Connection) -> Result<User, Status>;
+    async fn authenticate(
+        &self,
+        head: &http::request::Parts,
+        connection: &Connection,
+    ) -> Result<User, Status>;
 }

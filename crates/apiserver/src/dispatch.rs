@@ -2,7 +2,9 @@
 //!
 //! Every refusal on this way is a Kubernetes Status. A panic in a handler costs its request a 500 and nothing else.
 
+use crate::authn::impersonate::impersonate;
 use crate::authorize::Decision;
+use crate::authz::forbidden;
 use crate::connection::Connection;
 use crate::request::Attributes;
 use crate::rest::{self, Ctx};
@@ -11,6 +13,7 @@ use crate::user::User;
 use crate::wire::{Body, Response, body};
 use crate::{discovery, subresources};
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::{HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use hyper::upgrade::OnUpgrade;
@@ -43,11 +46,16 @@ impl Incoming {
 
 impl ApiServer {
     /// Answers one request.
-    pub async fn handle(
+    pub fn handle(
         self: &Arc<Self>,
         request: http::Request<Body>,
         connection: Arc<Connection>,
-    ) -> Response {
+    ) -> BoxFuture<'static, Response> {
+        let server = self.clone();
+        Box::pin(async move { server.answer(request, &connection).await })
+    }
+
+    async fn answer(self: &Arc<Self>, request: http::Request<Body>, connection: &Connection) -> Response {
         let started = Instant::now();
         let (mut head, body) = request.into_parts();
         let upgrade = head.extensions.remove::<OnUpgrade>();
@@ -56,16 +64,18 @@ impl ApiServer {
         if self.is_foreign(incoming.head.uri.path()) {
             return self.foreign(incoming).await;
         }
-        let attributes =
-            Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
+        let attributes = Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
         let mut answered = Answered::default();
-        let work = self.checked(&mut incoming, &attributes, &connection, &mut answered);
+        let work = self.checked(&mut incoming, &attributes, connection, &mut answered);
         let work = AssertUnwindSafe(work).catch_unwind();
         let outcome = match is_lasting(&attributes) {
             true => work.await,
             false => match tokio::time::timeout(DEADLINE, work).await {
                 Ok(outcome) => outcome,
-                Err(_) => Ok(Err(Status::timeout("request did not complete within the allotted timeout", 0))),
+                Err(_) => Ok(Err(Status::timeout(
+                    "request did not complete within the allotted timeout",
+                    0,
+                ))),
             },
         };
         let mut response = match outcome {
@@ -73,7 +83,9 @@ impl ApiServer {
             Ok(Err(status)) => body::refusal(&status),
             Err(_) => {
                 tracing::error!(path = attributes.path, "the handler of a request panicked");
-                body::refusal(&Status::internal("an error on the server has prevented the request from succeeding"))
+                body::refusal(&Status::internal(
+                    "an error on the server has prevented the request from succeeding",
+                ))
             }
         };
         if incoming.head.method == Method::HEAD {
@@ -82,9 +94,13 @@ impl ApiServer {
         let headers = response.headers_mut();
         headers.insert(HeaderName::from_static("audit-id"), id);
         if !headers.contains_key(http::header::CACHE_CONTROL) {
-            headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+            headers.insert(
+                http::header::CACHE_CONTROL,
+                HeaderValue::from_static("no-cache, private"),
+            );
         }
-        self.metrics.record(&attributes, response.status().as_u16(), started.elapsed());
+        self.metrics
+            .record(&attributes, response.status().as_u16(), started.elapsed());
         tracing::debug!(
             verb = attributes.verb,
             path = attributes.path,
@@ -104,20 +120,35 @@ impl ApiServer {
         connection: &Connection,
         answered: &mut Answered,
     ) -> Result<Response, Status> {
-        if incoming.head.uri.path_and_query().is_some_and(|p| p.as_str().len() > MAX_URI) {
+        if incoming
+            .head
+            .uri
+            .path_and_query()
+            .is_some_and(|p| p.as_str().len() > MAX_URI)
+        {
             let mut status = Status::request_entity_too_large("the request URI is too long");
             status.code = 414;
             return Err(status);
         }
         let user = match &connection.local_user {
             Some(user) => user.clone(),
-            None => self.access.authenticator.authenticate(&incoming.head, connection).await?,
+            None => {
+                self.access
+                    .authenticator
+                    .authenticate(&incoming.head, connection)
+                    .await?
+            }
         };
-        let user = crate::impersonate::apply(self, user, &incoming.head).await?;
+        crate::authn::hide_bearer_protocol(&mut incoming.head.headers);
+        let user = impersonate(user, &incoming.head.headers, &*self.access.authorizer).await?;
         answered.user = user.name.clone();
         self.authorized(&user, attributes).await?;
         let body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
-        let taken = Incoming { head: incoming.head.clone(), body, upgrade: incoming.upgrade.take() };
+        let taken = Incoming {
+            head: incoming.head.clone(),
+            body,
+            upgrade: incoming.upgrade.take(),
+        };
         if attributes.is_resource {
             return self.resource(taken, attributes, user).await;
         }
@@ -125,7 +156,7 @@ impl ApiServer {
             true => self.limits.free(),
             false => self.limits.request(&user.name).await?,
         };
-        discovery::route(self, &taken, &attributes.path).await
+        discovery::route(self, &taken.head, &attributes.path).await
     }
 
     /// Refuses what the authorizer does not allow, worded as upstream.
@@ -159,7 +190,9 @@ impl ApiServer {
             user,
             served,
         };
-        if ctx.served.kind.namespaced && !attributes.name.is_empty() && attributes.namespace.is_empty()
+        if ctx.served.kind.namespaced
+            && !attributes.name.is_empty()
+            && attributes.namespace.is_empty()
             && !matches!(attributes.verb.as_str(), "list" | "watch")
         {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
@@ -209,10 +242,21 @@ impl ApiServer {
     /// Whether a path belongs to the routes beside Kubernetes'.
     fn is_foreign(&self, path: &str) -> bool {
         const OURS: [&str; 10] = [
-            "/api", "/apis", "/healthz", "/livez", "/readyz", "/version", "/metrics", "/openapi", "/openid",
+            "/api",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/readyz",
+            "/version",
+            "/metrics",
+            "/openapi",
+            "/openid",
             "/.well-known",
         ];
-        let own = OURS.iter().any(|p| path.strip_prefix(p).is_some_and(|r| r.is_empty() || r.starts_with('/')));
+        let own = OURS.iter().any(|p| {
+            path.strip_prefix(p)
+                .is_some_and(|r| r.is_empty() || r.starts_with('/'))
+        });
         self.extra.is_some() && !own
     }
 
@@ -250,33 +294,17 @@ fn request_id(head: &http::request::Parts) -> HeaderValue {
 /// Requests that may last: watches, streams and what is passed on.
 fn is_lasting(attributes: &Attributes) -> bool {
     attributes.verb == "watch"
-        || matches!(attributes.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+        || matches!(
+            attributes.subresource.as_str(),
+            "log" | "exec" | "attach" | "portforward" | "proxy"
+        )
 }
 
 /// The 405 of a resource.
 pub fn method_not_supported(ctx: &Ctx) -> Status {
-    Status::method_not_supported(ctx.served.kind.plural, ctx.served.kind.group, &ctx.attributes.verb)
+    Status::method_not_supported(
+        ctx.served.kind.plural,
+        ctx.served.kind.group,
+        &ctx.attributes.verb,
+    )
 }
-
-/// The 403, worded as upstream.
-pub fn forbidden(user: &User, a: &Attributes, reason: &str) -> Status {
-    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    if !a.is_resource {
-        let message = format!("User {:?} cannot {} path {:?}{because}", user.name, a.verb, a.path);
-        return Status::forbidden("", "", "", &message);
-    }
-    let resource = match a.subresource.as_str() {
-        "" => a.resource.clone(),
-        sub => format!("{}/{sub}", a.resource),
-    };
-    let scope = match a.namespace.as_str() {
-        "" => " at the cluster scope".to_string(),
-        ns => format!(" in the namespace {ns:?}"),
-    };
-    let message = format!(
-        "User {:?} cannot {} resource {resource:?} in API group {:?}{scope}{because}",
-        user.name, a.verb, a.group
-    );
-    Status::forbidden(&a.resource, &a.group, &a.name, &message)
-}
-

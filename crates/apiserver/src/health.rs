@@ -11,7 +11,10 @@ pub async fn answer(server: &Arc<ApiServer>, path: &str, query: &str) -> Respons
     let mut parts = path.trim_matches('/').splitn(2, '/');
     let endpoint = parts.next().unwrap_or("healthz");
     let only = parts.next().unwrap_or("");
-    let excluded: Vec<String> = query_pairs(query).filter(|(k, _)| k == "exclude").map(|(_, v)| v).collect();
+    let excluded: Vec<String> = query_pairs(query)
+        .filter(|(k, _)| k == "exclude")
+        .map(|(_, v)| v)
+        .collect();
     let verbose = query_pairs(query).any(|(k, _)| k == "verbose");
     let mut checks: Vec<(&str, Result<(), String>)> = vec![("ping", Ok(()))];
     let store = server.store.health().await.map_err(|e| e.to_string());
@@ -19,12 +22,23 @@ pub async fn answer(server: &Arc<ApiServer>, path: &str, query: &str) -> Respons
     checks.push(("etcd", store));
     if endpoint != "livez" {
         let behind = match server.store.current().await {
-            Ok(current) => server.caches.wait_for(current.0).await.map_err(|at| format!("applied up to {at}")),
+            Ok(current) => server
+                .caches
+                .wait_for(current.0)
+                .await
+                .map_err(|at| format!("applied up to {at}")),
             Err(e) => Err(e.to_string()),
         };
         checks.push(("informer-sync", behind));
         let stopping = server.stop.is_cancelled();
-        checks.push(("shutdown", if stopping { Err("shutting down".into()) } else { Ok(()) }));
+        checks.push((
+            "shutdown",
+            if stopping {
+                Err("shutting down".into())
+            } else {
+                Ok(())
+            },
+        ));
     }
     if !only.is_empty() {
         checks.retain(|(name, _)| *name == only);
@@ -32,7 +46,9 @@ pub async fn answer(server: &Arc<ApiServer>, path: &str, query: &str) -> Respons
             return body::text(StatusCode::NOT_FOUND, "404 page not found\n");
         }
     }
-    let failed = checks.iter().any(|(name, r)| r.is_err() && !excluded.iter().any(|x| x == name));
+    let failed = checks
+        .iter()
+        .any(|(name, r)| r.is_err() && !excluded.iter().any(|x| x == name));
     let mut text = String::new();
     if verbose || failed {
         for (name, result) in &checks {
@@ -46,6 +62,10 @@ pub async fn answer(server: &Arc<ApiServer>, path: &str, query: &str) -> Respons
     } else {
         text += "ok";
     }
-    let code = if failed { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+    let code = if failed {
+        StatusCode::INTERNAL_SERVER_ERROR
+    } else {
+        StatusCode::OK
+    };
     body::text(code, text)
 }

@@ -6,16 +6,40 @@
 //!
 //! Words that the parts share live in small modules ([`user`], [`request`], [`authorize`], [`admit`], [`view`],
 //! [`config`], [`connection`]). [`wire`] knows bodies and negotiation, [`cache`] the objects, [`registry`] what is
-//! served, [`rest`] the verbs, [`subresources`] what hangs below a name.
+//! served, [`rest`] the verbs, [`subresources`] what hangs below a name, [`dispatch`] the way of a request.
 
+pub mod access;
+pub mod admission;
 pub mod admit;
+pub mod alloc;
+pub mod authn;
 pub mod authorize;
+pub mod authz;
+mod bootstrap;
 pub mod cache;
 pub mod config;
 pub mod connection;
-
+pub mod crd;
+pub mod discovery;
+pub mod dispatch;
+mod health;
+pub mod limits;
+mod local;
+mod metrics;
+mod pod_metrics;
+mod proxy;
 pub mod registry;
 pub mod request;
+pub mod rest;
+mod serve;
+mod server;
+pub mod subresources;
+mod sweep;
+#[cfg(test)]
+mod testing;
 pub mod user;
 pub mod view;
 pub mod wire;
+
+pub use local::LocalService;
+pub use server::{Access, ApiServer, StartError};

@@ -51,7 +51,11 @@ impl Drop for WatchTicket {
 impl Limits {
     /// Bounds of so many requests and watches a user.
     pub fn new(per_user: usize, watches_per_user: usize) -> Limits {
-        Limits { per_user, watches_per_user, users: Mutex::default() }
+        Limits {
+            per_user,
+            watches_per_user,
+            users: Mutex::default(),
+        }
     }
 
     fn places(&self, user: &str) -> Arc<Places> {

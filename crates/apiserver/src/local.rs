@@ -20,8 +20,14 @@ pub struct LocalService {
 impl ApiServer {
     /// A service for `kube::Client::new(service, "default")` that acts as `user`.
     pub fn local_service(self: &Arc<Self>, user: User) -> LocalService {
-        let connection = Connection { local_user: Some(user), ..Connection::default() };
-        LocalService { server: self.clone(), connection: Arc::new(connection) }
+        let connection = Connection {
+            local_user: Some(user),
+            ..Connection::default()
+        };
+        LocalService {
+            server: self.clone(),
+            connection: Arc::new(connection),
+        }
     }
 }
 

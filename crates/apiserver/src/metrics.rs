@@ -33,8 +33,20 @@ impl Metrics {
     pub fn record(&self, a: &Attributes, code: u16, took: Duration) {
         let verb = a.verb.to_ascii_uppercase();
         let labels: Labels = match a.is_resource {
-            true => (verb.clone(), a.group.clone(), a.version.clone(), a.resource.clone(), a.subresource.clone()),
-            false => (verb.clone(), String::new(), String::new(), String::new(), String::new()),
+            true => (
+                verb.clone(),
+                a.group.clone(),
+                a.version.clone(),
+                a.resource.clone(),
+                a.subresource.clone(),
+            ),
+            false => (
+                verb.clone(),
+                String::new(),
+                String::new(),
+                String::new(),
+                String::new(),
+            ),
         };
         let mut requests = self.requests.lock();
         if requests.len() < SERIES || requests.contains_key(&(labels.clone(), code)) {
@@ -57,8 +69,12 @@ impl Metrics {
     pub fn render(&self, caches: &Caches) -> String {
         let mut out = String::new();
         // Writing into a string cannot fail.
-        let mut line = |text: std::fmt::Arguments<'_>| drop(writeln!(out, "{text}"));
-        line(format_args!("# HELP apiserver_request_total Counter of apiserver requests by verb, resource and code."));
+        let mut line = |text: std::fmt::Arguments<'_>| {
+            let _ = writeln!(out, "{text}");
+        };
+        line(format_args!(
+            "# HELP apiserver_request_total Counter of apiserver requests by verb, resource and code."
+        ));
         line(format_args!("# TYPE apiserver_request_total counter"));
         for (((verb, group, version, resource, subresource), code), count) in self.requests.lock().iter() {
             line(format_args!(
@@ -66,8 +82,12 @@ impl Metrics {
                  subresource=\"{subresource}\",verb=\"{verb}\",version=\"{version}\"}} {count}"
             ));
         }
-        line(format_args!("# HELP apiserver_request_duration_seconds Response latency in seconds by verb."));
-        line(format_args!("# TYPE apiserver_request_duration_seconds histogram"));
+        line(format_args!(
+            "# HELP apiserver_request_duration_seconds Response latency in seconds by verb."
+        ));
+        line(format_args!(
+            "# TYPE apiserver_request_duration_seconds histogram"
+        ));
         for (verb, series) in self.latency.lock().iter() {
             for (count, bound) in series.buckets.iter().zip(BUCKETS) {
                 line(format_args!(
@@ -78,18 +98,31 @@ impl Metrics {
                 "apiserver_request_duration_seconds_bucket{{verb=\"{verb}\",le=\"+Inf\"}} {}",
                 series.count
             ));
-            line(format_args!("apiserver_request_duration_seconds_sum{{verb=\"{verb}\"}} {}", series.sum));
-            line(format_args!("apiserver_request_duration_seconds_count{{verb=\"{verb}\"}} {}", series.count));
+            line(format_args!(
+                "apiserver_request_duration_seconds_sum{{verb=\"{verb}\"}} {}",
+                series.sum
+            ));
+            line(format_args!(
+                "apiserver_request_duration_seconds_count{{verb=\"{verb}\"}} {}",
+                series.count
+            ));
         }
-        line(format_args!("# HELP apiserver_storage_objects Number of stored objects by resource."));
+        line(format_args!(
+            "# HELP apiserver_storage_objects Number of stored objects by resource."
+        ));
         line(format_args!("# TYPE apiserver_storage_objects gauge"));
-        line(format_args!("# HELP apiserver_longrunning_requests Open watches by resource."));
+        line(format_args!(
+            "# HELP apiserver_longrunning_requests Open watches by resource."
+        ));
         line(format_args!("# TYPE apiserver_longrunning_requests gauge"));
         let mut all = caches.all();
         all.sort_by(|a, b| a.resource().cmp(b.resource()));
         for cache in all {
             let resource = cache.resource();
-            line(format_args!("apiserver_storage_objects{{resource=\"{resource}\"}} {}", cache.len()));
+            line(format_args!(
+                "apiserver_storage_objects{{resource=\"{resource}\"}} {}",
+                cache.len()
+            ));
             let watches = cache.watcher_count();
             if watches > 0 {
                 line(format_args!(

@@ -29,6 +29,8 @@ pub struct Attributes {
     pub is_resource: bool,
     /// Path segments after the subresource: the target of `proxy`.
     pub rest: Vec<String>,
+    /// The `fieldSelector` of a list, watch or collection request, as sent: the Node authorizer looks at it.
+    pub field_selector: String,
 }
 
 /// Subresources that may follow a name in `/namespaces/NAME/…`: the namespace's own ones.
@@ -108,6 +110,9 @@ impl Attributes {
             if let Some(name) = single_name(query) {
                 a.name = name;
             }
+        }
+        if let Some((_, selector)) = query_pairs(query).find(|(k, _)| k == "fieldSelector") {
+            a.field_selector = selector;
         }
         a
     }

@@ -40,7 +40,8 @@ impl ApiServer {
     ) {
         let mut tls = (*tls).clone();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        self.accept(listener, Some(TlsAcceptor::from(Arc::new(tls))), stop).await;
+        self.accept(listener, Some(TlsAcceptor::from(Arc::new(tls))), stop)
+            .await;
     }
 
     /// Serves a listener without TLS: for tests and for loopback behind a proxy of one's own.
@@ -103,7 +104,11 @@ impl ApiServer {
         client_certificates: Vec<Vec<u8>>,
         stop: CancellationToken,
     ) {
-        let connection = Arc::new(Connection { peer: Some(peer), client_certificates, local_user: None });
+        let connection = Arc::new(Connection {
+            peer: Some(peer),
+            client_certificates,
+            local_user: None,
+        });
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()

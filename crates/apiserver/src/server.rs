@@ -25,6 +25,8 @@ pub struct Access {
     pub authorizer: Arc<dyn Authorizer>,
     /// Looks at every write, in this order.
     pub admission: Vec<Arc<dyn AdmissionPlugin>>,
+    /// Issues and reviews tokens; without it TokenReview and TokenRequest are refused.
+    pub authentication: Option<Arc<crate::authn::Authentication>>,
 }
 
 /// Why a server could not start.
@@ -81,15 +83,17 @@ impl ApiServer {
     ) -> Result<Arc<ApiServer>, StartError> {
         let range = Range::parse(&config.service_cidr).ok_or_else(|| StartError::Setting {
             field: "service CIDR",
-            why: format!("{:?} is no IPv4 range between /8 and /30; say e.g. 10.96.0.0/16", config.service_cidr),
+            why: format!(
+                "{:?} is no IPv4 range between /8 and /30; say e.g. 10.96.0.0/16",
+                config.service_cidr
+            ),
         })?;
         let store = config.store.clone();
         let keys = Keys::new(&config.control_plane);
         let caches = Arc::new(Caches::default());
         let registry = Registry::builtin(&caches);
         let watch = feed::load(&*store, &keys, &caches).await?;
-        let mut access = access(&config, caches.clone())?;
-        access.admission.append(&mut config.admission);
+        let access = access(&config, caches.clone())?;
         let stop = CancellationToken::new();
         let server = Arc::new(ApiServer {
             alloc: Allocators::new(caches.clone(), range, config.node_port_range),
@@ -109,6 +113,7 @@ impl ApiServer {
         tokio::spawn(feed::run(store, keys, caches, watch, stop));
         server.clone().spawn_compaction();
         crate::crd::start(&server);
+        crate::sweep::start(server.clone());
         crate::bootstrap::run(&server, range).await?;
         Ok(server)
     }

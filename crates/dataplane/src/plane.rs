@@ -94,6 +94,12 @@ pub struct Dataplane {
 }
 
 impl Dataplane {
+    /// Gives the host its addresses and the way to Services, without any Pod yet. Idempotent; [`Self::start`] does it
+    /// too, but servers that listen on the host's address want it before.
+    pub async fn prepare(config: &NetConfig) -> Result<(), StartError> {
+        prepare_host(config).await
+    }
+
     /// Prepares the host and starts DNS. `running` are the Pods that an earlier agent left running.
     pub async fn start(config: NetConfig, running: Vec<PodNic>) -> Result<Arc<Self>, StartError> {
         prepare_host(&config).await?;

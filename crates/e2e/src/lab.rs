@@ -80,7 +80,15 @@ impl Lab {
         let directory = tempfile::Builder::new().prefix("podvisor-lab-").tempdir()?;
         let netns = Arc::new(Netns::create(&format!("podvisor-{name}"))?);
         fs::write(directory.path().join("admin-password"), random_password()?)?;
-        let mut lab = Self { supervisor: None, registry: None, netns, name, podvisor, options, directory };
+        let mut lab = Self {
+            supervisor: None,
+            registry: None,
+            netns,
+            name,
+            podvisor,
+            options,
+            directory,
+        };
         if !lab.options.no_registry {
             lab.start_registry()?;
         }
@@ -125,7 +133,9 @@ impl Lab {
 
     /// The administrator's password.
     pub fn admin_password(&self) -> Result<String> {
-        Ok(fs::read_to_string(self.directory.path().join("admin-password"))?.trim().to_owned())
+        Ok(fs::read_to_string(self.directory.path().join("admin-password"))?
+            .trim()
+            .to_owned())
     }
 
     /// The process id of `podvisor up`.
@@ -135,7 +145,10 @@ impl Lab {
 
     /// The end of the Supervisor's log.
     pub fn log_tail(&self) -> String {
-        self.supervisor.as_ref().map(Process::log_tail).unwrap_or_default()
+        self.supervisor
+            .as_ref()
+            .map(Process::log_tail)
+            .unwrap_or_default()
     }
 
     /// The whole log of the Supervisor.
@@ -177,7 +190,10 @@ impl Lab {
 
     /// Runs a program inside the Lab, whatever its exit status.
     pub fn output(&self, program: &str, arguments: &[&str]) -> Result<Output> {
-        self.command(program).args(arguments).output().with_context(|| format!("cannot run {program}"))
+        self.command(program)
+            .args(arguments)
+            .output()
+            .with_context(|| format!("cannot run {program}"))
     }
 
     /// `kubectl` as the administrator.
@@ -223,8 +239,11 @@ impl Lab {
     pub fn start_supervisor(&mut self) -> Result<()> {
         let mut command = self.command(&self.podvisor);
         command.arg("up").args(self.up_arguments());
-        let mut process =
-            Process::start("podvisor up", command, &self.directory.path().join("podvisor.log"))?;
+        let mut process = Process::start(
+            "podvisor up",
+            command,
+            &self.directory.path().join("podvisor.log"),
+        )?;
         let ready = wait_for("a ready Supervisor", READY_LIMIT, || {
             // A dead process will not become ready: say so at once, with its own words.
             if let Err(error) = process.check_alive() {
@@ -248,7 +267,10 @@ impl Lab {
             ("--listen", API.to_owned()),
             ("--vip-pool", VIP_POOL.to_owned()),
             ("--kubeconfig-out", self.kubeconfig().display().to_string()),
-            ("--admin-password-file", directory.join("admin-password").display().to_string()),
+            (
+                "--admin-password-file",
+                directory.join("admin-password").display().to_string(),
+            ),
             ("--guest-bundle", paths::guest_bundle().display().to_string()),
         ]
         .into_iter()

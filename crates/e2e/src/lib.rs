@@ -7,10 +7,11 @@
 //! - [`netns`]: makes, enters and removes the namespace;
 //! - [`process`]: children with a log file, stopped by their own id;
 //! - [`publish`]: a loopback port of the machine that leads into the namespace;
-//! - [`lab`]: the Lab itself;
+//! - [`lab`]: the Lab itself; [`guestbook`]: the main scenario, step by step;
 //! - [`traces`]: what Podvisor has left on the machine, to compare before and after;
 //! - [`wait`]: the one level-triggered wait.
 
+pub mod guestbook;
 pub mod lab;
 pub mod netns;
 pub mod paths;
@@ -19,6 +20,7 @@ pub mod publish;
 pub mod traces;
 pub mod wait;
 
+pub use guestbook::Guestbook;
 pub use lab::{Lab, LabOptions};
 pub use traces::Traces;
 pub use wait::wait_for;

@@ -21,7 +21,9 @@ impl Netns {
     /// Makes the namespace and brings its loopback up. Needs root and `ip` (package iproute2).
     pub fn create(name: &str) -> Result<Self> {
         ip(&["netns", "add", name])?;
-        let netns = Self { name: name.to_owned() };
+        let netns = Self {
+            name: name.to_owned(),
+        };
         ip(&["-n", name, "link", "set", "lo", "up"])?;
         Ok(netns)
     }
@@ -39,7 +41,10 @@ impl Netns {
     /// A command that will run inside the namespace.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
+        command
+            .arg(format!("--net={}", self.path().display()))
+            .arg("--")
+            .arg(program);
         command
     }
 
@@ -73,7 +78,11 @@ fn ip(args: &[&str]) -> Result<()> {
         .output()
         .context("cannot run `ip`: install it with `apt-get install iproute2`")?;
     if !output.status.success() {
-        bail!("`ip {}` failed: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "`ip {}` failed: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

@@ -37,7 +37,11 @@ impl Process {
             .stderr(out)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_path_buf() })
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_path_buf(),
+        })
     }
 
     /// The process id.

@@ -32,7 +32,11 @@ pub struct Traces {
 impl Traces {
     /// Reads everything anew.
     pub fn read(lab: &Lab) -> Result<Self> {
-        let lines = |text: String| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+        let lines = |text: String| {
+            text.lines()
+                .map(|line| line.trim().to_owned())
+                .collect::<Vec<_>>()
+        };
         Ok(Self {
             vms: qemu_processes(&lab.run_dir())?,
             devices: lines(lab.run("ip", &["-o", "link"])?)
@@ -65,7 +69,9 @@ fn qemu_processes(run_dir: &Path) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         // A process may end between the listing and the reading.
-        let Ok(command_line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let Ok(command_line) = fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
         let text = String::from_utf8_lossy(&command_line).replace('\0', " ");
         let program = text.split(' ').next().unwrap_or_default();
         if program.contains("qemu-system") && text.contains(&run_dir.display().to_string()) {

@@ -1,1 +1,21 @@
-//! guest-api
+//! The contract between a host and the guest agent of a Pod VM: gRPC over one byte stream.
+//!
+//! - [`v1`]: messages, client and server, generated from `proto/guest.proto`, which is the documentation;
+//! - [`connect`] and [`serve`]: the two ends of a session on a stream that has no connections of its own;
+//! - [`simulated`]: a guest without a VM, for simulated hosts and for tests of the host agent.
+
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::unwrap_used)]
+pub mod v1 {
+    //! Generated from `proto/guest.proto`.
+    tonic::include_proto!("podvisor.guest.v1");
+}
+
+mod session;
+pub mod simulated;
+
+pub use session::{ConnectError, connect, serve};
+
+/// A client of the guest agent.
+pub type GuestClient = v1::guest_client::GuestClient<tonic::transport::Channel>;
+/// The service that a guest implements.
+pub use v1::guest_server::Guest;

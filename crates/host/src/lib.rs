@@ -1,1 +1,39 @@
-//! host
+//! The host agent: turns the Pods bound to one host into micro-VMs, as the kubelet turns them into containers.
+//!
+//! ```text
+//! agent ── watches Pods, Services of the API ──┬── podvm   one owner task a Pod VM: the state machine
+//!   ├── node     Node object, Lease            │     ├── plan     (spec, records, now) -> actions; pure
+//!   ├── services Services -> network           │     ├── status   records -> PodStatus; pure
+//!   ├── objects  ConfigMaps, Secrets, watched  │     ├── env, volumes, size   spec -> what the guest is told; pure
+//!   └── server   log, exec, attach, port-      │     └── guest    the session with the guest agent
+//!                forward, stats over HTTPS     └── logs    container output, files in CRI format
+//! ```
+//! The agent is a client of the API and of nothing else of the Supervisor: it never assumes to be on the same machine.
+//! It may die at any time; VMs go on, and the next agent adopts them from their run directories.
+
+mod agent;
+mod config;
+mod deps;
+mod events;
+mod ipam;
+mod node;
+mod objects;
+mod services;
+
+pub mod backoff;
+pub mod env;
+mod guest;
+pub mod logs;
+mod metrics;
+pub mod podvm;
+mod server;
+pub mod size;
+pub mod status;
+pub mod streams;
+pub mod volumes;
+
+pub use agent::{Agent, StartError};
+pub use config::{Capacity, HostConfig};
+pub use deps::{HostDeps, ImageSource, NetworkError, NoImages, NoNetwork, PodNetwork, TapHandle};
+pub use node::host_resolvers;
+pub use podvm::record::running_nics;

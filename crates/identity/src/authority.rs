@@ -31,7 +31,7 @@ pub enum LoadError {
     #[error("{} is missing while its counterpart exists: restore it, or remove both to make a new authority", .0.display())]
     Half(PathBuf),
     /// The certificate or key is damaged.
-    #[error("{}: {reason}: restore it, or remove ca.crt and ca.key to make a new authority", path.display())]
+    #[error("{}: {reason}: restore it, or remove it to have a new one made (remove ca.crt and ca.key together)", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -335,6 +335,22 @@ impl Authority {
     }
 }
 
+/// The private key kept as `NAME.key` in `dir` (ECDSA P-256, PKCS#8 PEM), made when missing: what signs service-account tokens.
+pub fn signing_key(dir: &Path, name: &str) -> Result<String, LoadError> {
+    files::private_dir(dir)?;
+    let path = dir.join(format!("{name}.key"));
+    if let Some(pem) = files::read_optional(&path)? {
+        KeyPair::from_pem(&pem).map_err(|e| LoadError::Damaged {
+            path,
+            reason: e.to_string(),
+        })?;
+        return Ok(pem);
+    }
+    let pem = KeyPair::generate()?.serialize_pem();
+    files::write_private(&path, pem.as_bytes())?;
+    Ok(pem)
+}
+
 fn create_root() -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
@@ -449,6 +465,9 @@ mod tests {
 
         let other = Authority::load_or_create(&dir.path().join("other")).unwrap();
         assert!(!other.still_good(&three, &more, now), "another root");
+
+        let key = signing_key(dir.path(), "service-account").unwrap();
+        assert_eq!(signing_key(dir.path(), "service-account").unwrap(), key);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -38,6 +38,12 @@ pub enum DirectoryError {
     /// The password cannot be used.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// The user exists already.
+    #[error("user {0} exists already: set its password with `podvisor user set-password {0}`")]
+    Exists(String),
+    /// There is no such user.
+    #[error("there is no user {0}: `podvisor user list` shows who is there")]
+    Unknown(String),
     /// Not a user name.
     #[error("{0:?} is not a user name: expected NAME@DOMAIN in letters, digits, '-', '_' and '.'")]
     Name(String),
@@ -81,6 +87,15 @@ pub fn normalize(user: &str) -> Result<String, DirectoryError> {
     }
 }
 
+/// A user as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserEntry {
+    /// name@domain.
+    pub name: String,
+    /// The name for people, when one is given.
+    pub display_name: Option<String>,
+}
+
 /// The directory kept in the API server.
 #[derive(Clone)]
 pub struct ApiDirectory {
@@ -118,19 +133,18 @@ impl ApiDirectory {
         password: Option<&str>,
     ) -> Result<(), DirectoryError> {
         let name = normalize(user)?;
-        let users = self.api("User", "users");
-        let existing = users
-            .get_opt(&name)
-            .await
-            .map_err(api_error(format!("read user {name}")))?;
-        if existing.is_none() {
+        if self.user(&name).await?.is_none() {
             let object: DynamicObject = typed(json!({
                 "apiVersion": "podvisor.io/v1alpha1",
                 "kind": "User",
                 "metadata": { "name": name },
                 "spec": { "displayName": display_name, "passwordSecret": secret_name(&name) },
             }))?;
-            match users.create(&Default::default(), &object).await {
+            match self
+                .api("User", "users")
+                .create(&Default::default(), &object)
+                .await
+            {
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 other => drop(other.map_err(api_error(format!("create user {name}")))?),
             }
@@ -141,9 +155,84 @@ impl ApiDirectory {
         }
     }
 
+    /// Makes a user who can sign in; refuses when there is one of this name.
+    pub async fn create_user(
+        &self,
+        user: &str,
+        display_name: Option<&str>,
+        password: &str,
+    ) -> Result<(), DirectoryError> {
+        let name = normalize(user)?;
+        if self.user(&name).await?.is_some() {
+            return Err(DirectoryError::Exists(name));
+        }
+        self.ensure_user(&name, display_name.unwrap_or_default(), Some(password))
+            .await
+    }
+
+    /// Removes a user with its password and its memberships; tokens already issued stay valid until they end.
+    pub async fn delete_user(&self, user: &str) -> Result<(), DirectoryError> {
+        let name = normalize(user)?;
+        let secret = self.secret_of(&name).await?;
+        let gone = |result: Result<_, kube::Error>| match result {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+            other => other.map(|()| true),
+        };
+        let params = DeleteParams::default();
+        // The password first: a user left without one cannot sign in, whatever fails after this.
+        let result = self.secrets().delete(&secret, &params).await.map(drop);
+        gone(result).map_err(api_error(format!("delete the password of {name}")))?;
+        for group in self.list("Group", "groups").await? {
+            let members: Vec<String> = strings(&group.data["spec"]["members"]).collect();
+            let rest: Vec<&String> = members
+                .iter()
+                .filter(|m| !m.eq_ignore_ascii_case(&name))
+                .collect();
+            if let Some(group) = group
+                .metadata
+                .name
+                .as_deref()
+                .filter(|_| rest.len() < members.len())
+            {
+                let patch = Patch::Merge(json!({ "spec": { "members": rest } }));
+                let result = self
+                    .api("Group", "groups")
+                    .patch(group, &PatchParams::default(), &patch)
+                    .await;
+                result.map_err(api_error(format!("take {name} out of {group}")))?;
+            }
+        }
+        let result = self.api("User", "users").delete(&name, &params).await.map(drop);
+        match gone(result).map_err(api_error(format!("delete user {name}")))? {
+            true => Ok(()),
+            false => Err(DirectoryError::Unknown(name)),
+        }
+    }
+
+    /// All users, sorted by name.
+    pub async fn list_users(&self) -> Result<Vec<UserEntry>, DirectoryError> {
+        let mut users: Vec<UserEntry> = self
+            .list("User", "users")
+            .await?
+            .into_iter()
+            .filter_map(|u| {
+                let shown = u.data["spec"]["displayName"].as_str().filter(|n| !n.is_empty());
+                Some(UserEntry {
+                    display_name: shown.map(str::to_string),
+                    name: u.metadata.name?,
+                })
+            })
+            .collect();
+        users.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(users)
+    }
+
     /// Sets the password of a user; tokens already issued stay valid until they end.
     pub async fn set_password(&self, user: &str, password: &str) -> Result<(), DirectoryError> {
         let name = normalize(user)?;
+        if self.user(&name).await?.is_none() {
+            return Err(DirectoryError::Unknown(name));
+        }
         let password = password.to_string();
         let hash = tokio::task::spawn_blocking(move || passwords::hash(&password))
             .await
@@ -202,9 +291,13 @@ impl ApiDirectory {
         Ok(())
     }
 
+    async fn user(&self, name: &str) -> Result<Option<DynamicObject>, DirectoryError> {
+        let found = self.api("User", "users").get_opt(name).await;
+        found.map_err(api_error(format!("read user {name}")))
+    }
+
     async fn secret_of(&self, user: &str) -> Result<String, DirectoryError> {
-        let object = self.api("User", "users").get_opt(user).await;
-        let object = object.map_err(api_error(format!("read user {user}")))?;
+        let object = self.user(user).await?;
         let named = object
             .as_ref()
             .and_then(|o| o.data["spec"]["passwordSecret"].as_str());

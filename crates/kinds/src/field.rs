@@ -190,6 +190,11 @@ impl FieldError {
         )
     }
 
+    /// Our own fault.
+    pub fn internal(path: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Internal, path, None, detail)
+    }
+
     /// The value refers to nothing.
     pub fn not_found(path: &Path, value: Value) -> Self {
         Self::new(ErrorType::NotFound, path, Some(value), "")

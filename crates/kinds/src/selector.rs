@@ -28,6 +28,31 @@ pub struct LabelSelector {
     pub requirements: Vec<Requirement>,
 }
 
+impl std::fmt::Display for Requirement {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::In(key, values) if values.len() == 1 => write!(formatter, "{key}={}", values[0]),
+            Self::NotIn(key, values) if values.len() == 1 => write!(formatter, "{key}!={}", values[0]),
+            Self::In(key, values) => write!(formatter, "{key} in ({})", values.join(",")),
+            Self::NotIn(key, values) => write!(formatter, "{key} notin ({})", values.join(",")),
+            Self::Exists(key) => formatter.write_str(key),
+            Self::Absent(key) => write!(formatter, "!{key}"),
+            Self::Greater(key, bound) => write!(formatter, "{key}>{bound}"),
+            Self::Less(key, bound) => write!(formatter, "{key}<{bound}"),
+        }
+    }
+}
+
+impl std::fmt::Display for LabelSelector {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, requirement) in self.requirements.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(formatter, "{comma}{requirement}")?;
+        }
+        Ok(())
+    }
+}
+
 /// The text is not a selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -102,7 +127,7 @@ impl LabelSelector {
     }
 
     /// Whether everything matches.
-    pub fn is_empty(&self) -> bool {
+    pub fn is_everything(&self) -> bool {
         self.requirements.is_empty()
     }
 
@@ -152,14 +177,14 @@ fn parse_requirement(part: &str) -> Result<Requirement, ParseSelectorError> {
             _ => Err(unparsable(part)),
         };
     }
-    let operators: [(&str, fn(String, String) -> Requirement); 3] = [
-        ("!=", |key, value| Requirement::NotIn(key, vec![value])),
-        ("==", |key, value| Requirement::In(key, vec![value])),
-        ("=", |key, value| Requirement::In(key, vec![value])),
-    ];
-    for (operator, make) in operators {
+    for (operator, equal) in [("!=", false), ("==", true), ("=", true)] {
         if let Some((key, value)) = part.split_once(operator) {
-            return Ok(make(check_key(key)?, check_value(value.trim())?));
+            let (key, values) = (check_key(key)?, vec![check_value(value.trim())?]);
+            return Ok(if equal {
+                Requirement::In(key, values)
+            } else {
+                Requirement::NotIn(key, values)
+            });
         }
     }
     for (operator, make) in [
@@ -228,8 +253,18 @@ fn split_outside_parentheses(text: &str) -> Vec<&str> {
 /// `a=b,c!=d` on fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FieldSelector {
-    /// (field, value, whether they must be equal)
-    pub terms: Vec<(String, String, bool)>,
+    terms: Vec<Term>,
+}
+
+/// One condition on a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// The field's path.
+    pub field: String,
+    /// Whether the value must be equal, or must not.
+    pub equals: bool,
+    /// The value.
+    pub value: String,
 }
 
 impl FieldSelector {
@@ -246,7 +281,11 @@ impl FieldSelector {
                     "invalid selector: '{text}'; can't understand '{part}'"
                 )));
             };
-            terms.push((field.to_owned(), unescape(value), equal));
+            terms.push(Term {
+                field: field.to_owned(),
+                equals: equal,
+                value: unescape(value),
+            });
         }
         Ok(Self { terms })
     }
@@ -260,7 +299,12 @@ impl FieldSelector {
     pub fn matches_with(&self, get: impl Fn(&str) -> String) -> bool {
         self.terms
             .iter()
-            .all(|(field, value, equal)| (get(field) == *value) == *equal)
+            .all(|term| (get(&term.field) == term.value) == term.equals)
+    }
+
+    /// The conditions.
+    pub fn terms(&self) -> &[Term] {
+        &self.terms
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Status {
     pub message: String,
     /// What it is about.
     pub details: Option<Details>,
+    /// With which a list may go on although its snapshot is gone; empty otherwise.
+    pub continue_token: String,
 }
 
 /// What a refusal is about.
@@ -54,6 +56,7 @@ impl Status {
             reason,
             message: message.into(),
             details: None,
+            continue_token: String::new(),
         }
     }
 
@@ -255,9 +258,18 @@ impl Status {
         Self::new(503, "ServiceUnavailable", message)
     }
 
+    /// Whether the name was taken.
+    pub fn is_already_exists(&self) -> bool {
+        self.reason == "AlreadyExists"
+    }
+
+    /// Offers a token with which the list may go on, inconsistently.
+    pub fn set_continue(&mut self, token: String) {
+        self.continue_token = token;
+    }
+
     /// Adds a cause.
-    #[must_use]
-    pub fn with_cause(mut self, reason: &str, message: impl Into<String>, field: &str) -> Self {
+    pub fn add_cause(&mut self, reason: &str, message: impl Into<String>, field: &str) {
         self.details
             .get_or_insert_with(Details::default)
             .causes
@@ -266,6 +278,12 @@ impl Status {
                 message: message.into(),
                 field: field.to_owned(),
             });
+    }
+
+    /// Adds a cause.
+    #[must_use]
+    pub fn with_cause(mut self, reason: &str, message: impl Into<String>, field: &str) -> Self {
+        self.add_cause(reason, message, field);
         self
     }
 
@@ -283,6 +301,9 @@ impl Status {
             object["details"] = details.to_json();
         }
         object["code"] = json!(self.code);
+        if !self.continue_token.is_empty() {
+            object["metadata"]["continue"] = json!(self.continue_token);
+        }
         object
     }
 }

@@ -1,1 +1,26 @@
-//! machinery
+//! Pure functions on Kubernetes objects, without any I/O: everything between the bytes of a request and the bytes in the
+//! store that does not depend on other objects. An object is a `serde_json::Value`; what is known of its kind comes from
+//! the tables of `kinds`.
+//!
+//! The way of a written object: [`parse_json_checked`], [`decode_check`], [`default`], admission (elsewhere),
+//! [`prepare_create`] or [`prepare_update`], [`validate_create`] or [`validate_update`], and [`apply::update_managers`].
+//! A patch ([`json_patch`], [`merge_patch`], [`strategic_merge_patch`], [`apply::apply`]) makes a new object out of the
+//! old one and takes the same way.
+
+pub mod apply;
+mod decode;
+mod defaults;
+mod fields;
+pub mod openapi;
+mod patch;
+pub mod protobuf;
+mod strategy;
+pub mod tables;
+mod validation;
+mod walk;
+
+pub use decode::{FieldValidation, decode_check, parse_json_checked, parse_yaml_checked};
+pub use defaults::default;
+pub use patch::{json_patch, merge_patch, strategic_merge_patch};
+pub use strategy::{pod_quality_of_service, prepare_create, prepare_update};
+pub use validation::{validate_create, validate_metadata, validate_update};

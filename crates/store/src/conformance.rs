@@ -22,6 +22,21 @@ where
     F: Fn() -> Fut,
     Fut: Future<Output = Arc<dyn Store>>,
 {
+    let checks = every(make);
+    // A backend that hangs fails like one that answers wrongly.
+    tokio::time::timeout(DEADLINE, checks)
+        .await
+        .expect("the suite ended in time");
+}
+
+/// Time for the whole suite.
+const DEADLINE: std::time::Duration = std::time::Duration::from_secs(120);
+
+async fn every<F, Fut>(make: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Arc<dyn Store>>,
+{
     writes_and_reads(&*make().await).await;
     refusals(&*make().await).await;
     lists_in_pages(&*make().await).await;

@@ -2,7 +2,7 @@
 //!
 //! The contract is [`Store`]: bytes under keys, every write a new revision of one global counter, all writes in
 //! one order that watchers see. It knows no Kubernetes kind. Backends: [`memory`] for tests, [`embedded`] (redb,
-//! one file, durable group commit) for one Supervisor. [`conformance`] is the suite that every backend passes.
+//! one file, durable group commit) for one Supervisor, [`etcd`] for several. [`conformance`] is the suite that every backend passes.
 //!
 //! Key layout is the caller's; all keys of one control plane begin with its id and a slash.
 
@@ -11,6 +11,7 @@ mod watchers;
 
 pub mod conformance;
 pub mod embedded;
+pub mod etcd;
 pub mod memory;
 
 pub use contract::{Batch, Event, EventKind, Page, Record, Revision, Store, StoreError, Watch};

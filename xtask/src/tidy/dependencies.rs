@@ -39,7 +39,11 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut majors: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let used = used_packages(metadata);
-    for package in metadata.packages.iter().filter(|package| used.contains(&package.id.repr)) {
+    for package in metadata
+        .packages
+        .iter()
+        .filter(|package| used.contains(&package.id.repr))
+    {
         let name = package.name.as_str();
         if let Some((_, reason)) = BANNED.iter().find(|(banned, _)| *banned == name) {
             wrong.push(format!("crate {name} is banned: {reason}"));
@@ -48,7 +52,9 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
             Some(expression) if licence_allowed(expression) => {}
             Some(expression) => wrong.push(format!("crate {name}: licence `{expression}` is not allowed")),
             None if package.license_file.is_some() => {
-                wrong.push(format!("crate {name}: licence only in a file: read it and decide"));
+                wrong.push(format!(
+                    "crate {name}: licence only in a file: read it and decide"
+                ));
             }
             None => wrong.push(format!("crate {name} names no licence")),
         }
@@ -58,9 +64,13 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
         let allowed = SEVERAL_MAJORS.contains(&name);
         let listed = versions.iter().cloned().collect::<Vec<_>>().join(", ");
         if versions.len() > 1 && !allowed {
-            wrong.push(format!("crate {name} is there in several majors ({listed}): agree on one"));
+            wrong.push(format!(
+                "crate {name} is there in several majors ({listed}): agree on one"
+            ));
         } else if versions.len() == 1 && allowed {
-            wrong.push(format!("crate {name} has one major now: take it off SEVERAL_MAJORS"));
+            wrong.push(format!(
+                "crate {name} has one major now: take it off SEVERAL_MAJORS"
+            ));
         }
     }
     wrong
@@ -68,7 +78,9 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
 
 /// The packages that are built for our one target: what other platforms would need does not count.
 fn used_packages(metadata: &Metadata) -> BTreeSet<String> {
-    let Some(resolve) = &metadata.resolve else { return BTreeSet::new() };
+    let Some(resolve) = &metadata.resolve else {
+        return BTreeSet::new();
+    };
     let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
     let mut pending: Vec<_> = metadata.workspace_members.iter().collect();
     let mut seen = BTreeSet::new();
@@ -78,10 +90,11 @@ fn used_packages(metadata: &Metadata) -> BTreeSet<String> {
         }
         let Some(node) = nodes.get(id) else { continue };
         for dependency in &node.deps {
-            let wanted = dependency
-                .dep_kinds
-                .iter()
-                .any(|kind| kind.target.as_ref().is_none_or(|target| on_linux(&target.to_string())));
+            let wanted = dependency.dep_kinds.iter().any(|kind| {
+                kind.target
+                    .as_ref()
+                    .is_none_or(|target| on_linux(&target.to_string()))
+            });
             if wanted {
                 pending.push(&dependency.pkg);
             }
@@ -92,7 +105,9 @@ fn used_packages(metadata: &Metadata) -> BTreeSet<String> {
 
 /// Whether a `cfg(…)` can hold on 64-bit Linux; unknown expressions count as yes.
 fn on_linux(target: &str) -> bool {
-    const FOREIGN: &[&str] = &["windows", "macos", "wasm", "wasi", "android", "ios", "redox", "hermit", "uefi"];
+    const FOREIGN: &[&str] = &[
+        "windows", "macos", "wasm", "wasi", "android", "ios", "redox", "hermit", "uefi",
+    ];
     target.contains("not(") || !FOREIGN.iter().any(|word| target.contains(word))
 }
 
@@ -107,7 +122,10 @@ fn major(version: &cargo_metadata::semver::Version) -> String {
 
 /// Evaluates an SPDX expression: one branch of every OR, all parts of every AND must be allowed.
 fn licence_allowed(expression: &str) -> bool {
-    let text = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
+    let text = expression
+        .replace('/', " OR ")
+        .replace('(', " ( ")
+        .replace(')', " ) ");
     let tokens: Vec<&str> = text.split_whitespace().collect();
     let mut position = 0;
     let allowed = any_of(&tokens, &mut position);
@@ -133,7 +151,9 @@ fn all_of(tokens: &[&str], position: &mut usize) -> bool {
 }
 
 fn one(tokens: &[&str], position: &mut usize) -> bool {
-    let Some(token) = tokens.get(*position) else { return false };
+    let Some(token) = tokens.get(*position) else {
+        return false;
+    };
     *position += 1;
     if *token == "(" {
         let allowed = any_of(tokens, position);

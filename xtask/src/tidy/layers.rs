@@ -6,7 +6,15 @@ use cargo_metadata::{DependencyKind, Metadata};
 const FLOORS: &[&[&str]] = &[
     &["kinds", "store", "guest-api"],
     &["machinery", "vmm", "images", "dataplane"],
-    &["apiserver", "identity", "controllers", "scheduler", "host", "guest", "console"],
+    &[
+        "apiserver",
+        "identity",
+        "controllers",
+        "scheduler",
+        "host",
+        "guest",
+        "console",
+    ],
     &["podvisor"],
 ];
 /// Crates beside the house: nothing of the house may depend on them.
@@ -23,7 +31,9 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
             continue;
         }
         let Some(floor) = floor_of(name) else {
-            wrong.push(format!("crate {name} stands on no floor: add it to xtask/src/tidy/layers.rs"));
+            wrong.push(format!(
+                "crate {name} stands on no floor: add it to xtask/src/tidy/layers.rs"
+            ));
             continue;
         };
         let arrows = package
@@ -32,7 +42,10 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
             .filter(|dependency| dependency.kind != DependencyKind::Development && is_ours(&dependency.name));
         for arrow in arrows {
             if floor_of(&arrow.name).is_none_or(|target| target >= floor) {
-                wrong.push(format!("crate {name} must not depend on {}: arrows point down", arrow.name));
+                wrong.push(format!(
+                    "crate {name} must not depend on {}: arrows point down",
+                    arrow.name
+                ));
             }
         }
     }

@@ -26,12 +26,19 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let lines = text.lines().count();
     if lines > MAX_LINES {
-        wrong.push(format!("{name}: {lines} lines, at most {MAX_LINES} are allowed: split it"));
+        wrong.push(format!(
+            "{name}: {lines} lines, at most {MAX_LINES} are allowed: split it"
+        ));
     }
     if !text.starts_with("//!") {
-        wrong.push(format!("{name}: begins without a `//!` header that says what it is and why"));
+        wrong.push(format!(
+            "{name}: begins without a `//!` header that says what it is and why"
+        ));
     }
-    if text.lines().any(|line| line.ends_with(' ') || line.ends_with('\t')) {
+    if text
+        .lines()
+        .any(|line| line.ends_with(' ') || line.ends_with('\t'))
+    {
         wrong.push(format!("{name}: trailing white space"));
     }
     wrong
@@ -40,7 +47,11 @@ fn check_file(name: &str, text: &str) -> Vec<String> {
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             if !SKIPPED.contains(&name.as_str()) {
                 collect(&path, files)?;

@@ -33,7 +33,10 @@ impl Range {
             return None;
         }
         let mask = u32::MAX << (32 - bits);
-        Some(Range { base: u32::from(ip) & mask, bits })
+        Some(Range {
+            base: u32::from(ip) & mask,
+            bits,
+        })
     }
 
     /// Addresses in it, network and broadcast address included.
@@ -81,6 +84,14 @@ pub struct Reservation {
 }
 
 impl Reservation {
+    fn in_pool(pending: &Arc<Mutex<Pending>>) -> Reservation {
+        Reservation {
+            pending: Some(pending.clone()),
+            ips: Vec::new(),
+            ports: Vec::new(),
+        }
+    }
+
     /// The write happened.
     pub fn keep(self) {}
 }
@@ -89,8 +100,8 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(pending) = &self.pending {
             let mut pending = pending.lock();
-            self.ips.iter().for_each(|ip| drop(pending.ips.remove(ip)));
-            self.ports.iter().for_each(|port| drop(pending.ports.remove(port)));
+            pending.ips.retain(|ip| !self.ips.contains(ip));
+            pending.ports.retain(|port| !self.ports.contains(port));
         }
     }
 }
@@ -98,11 +109,21 @@ impl Drop for Reservation {
 impl Allocators {
     /// Allocators over the Services of `caches`.
     pub fn new(caches: Arc<Caches>, range: Range, ports: (u16, u16)) -> Allocators {
-        Allocators { caches, range, ports, pending: Arc::default() }
+        Allocators {
+            caches,
+            range,
+            ports,
+            pending: Arc::default(),
+        }
     }
 
     /// Called with every object about to be created.
-    pub fn on_create(&self, served: &Served, object: &mut Value, dry_run: bool) -> Result<Reservation, Status> {
+    pub fn on_create(
+        &self,
+        served: &Served,
+        object: &mut Value,
+        dry_run: bool,
+    ) -> Result<Reservation, Status> {
         if !is_service(served) {
             return Ok(Reservation::default());
         }

@@ -36,7 +36,7 @@ pub(super) fn allocate(
     let mut taken = taken(alloc, object);
     taken.ips.extend(&pending.ips);
     taken.ports.extend(&pending.ports);
-    let mut reservation = Reservation { pending: Some(alloc.pending.clone()), ..Reservation::default() };
+    let mut reservation = Reservation::in_pool(&alloc.pending);
     let outcome = (|| {
         cluster_ip(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)?;
         node_ports(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)
@@ -53,7 +53,10 @@ pub(super) fn allocate(
 }
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
-    object.pointer(&format!("/spec/{field}")).and_then(Value::as_str).unwrap_or("")
+    object
+        .pointer(&format!("/spec/{field}"))
+        .and_then(Value::as_str)
+        .unwrap_or("")
 }
 
 /// What a client that sends the Service without allocated values gets to keep.
@@ -82,7 +85,12 @@ fn carry_over(object: &mut Value, old: &Value) {
     if needs_ports(&was) && kind == "ClusterIP" {
         // The type went away; so do the ports that came with it.
         let old_ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-        for (port, before) in object["spec"]["ports"].as_array_mut().into_iter().flatten().zip(old_ports) {
+        for (port, before) in object["spec"]["ports"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .zip(old_ports)
+        {
             if port.get("nodePort") == before.get("nodePort")
                 && let Some(fields) = port.as_object_mut()
             {
@@ -95,14 +103,23 @@ fn carry_over(object: &mut Value, old: &Value) {
         && object["spec"].get("clusterIP") == old["spec"].get("clusterIP")
         && let Some(spec) = object["spec"].as_object_mut()
     {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+        for field in [
+            "clusterIP",
+            "clusterIPs",
+            "ipFamilies",
+            "ipFamilyPolicy",
+            "internalTrafficPolicy",
+        ] {
             spec.shift_remove(field);
         }
     }
 }
 
 fn taken(alloc: &Allocators, but: &Value) -> Taken {
-    let mut taken = Taken { ips: HashSet::new(), ports: HashSet::new() };
+    let mut taken = Taken {
+        ips: HashSet::new(),
+        ports: HashSet::new(),
+    };
     for service in alloc.services() {
         let same = |f| meta(&service, f) == meta(but, f);
         if same("namespace") && same("name") {
@@ -114,13 +131,18 @@ fn taken(alloc: &Allocators, but: &Value) -> Taken {
         for port in service["spec"]["ports"].as_array().into_iter().flatten() {
             taken.ports.extend(port_number(port.get("nodePort")));
         }
-        taken.ports.extend(port_number(service["spec"].get("healthCheckNodePort")));
+        taken
+            .ports
+            .extend(port_number(service["spec"].get("healthCheckNodePort")));
     }
     taken
 }
 
 fn port_number(value: Option<&Value>) -> Option<u16> {
-    value.and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0)
+    value
+        .and_then(Value::as_u64)
+        .and_then(|p| u16::try_from(p).ok())
+        .filter(|p| *p > 0)
 }
 
 fn cluster_ip(
@@ -139,25 +161,48 @@ fn cluster_ip(
     {
         given = first.to_string();
     }
-    let selector = object["spec"].get("selector").and_then(Value::as_object).is_some_and(|s| !s.is_empty());
+    let selector = object["spec"]
+        .get("selector")
+        .and_then(Value::as_object)
+        .is_some_and(|s| !s.is_empty());
     let spec = &mut object["spec"];
     if given == "None" {
         put_new(spec, "clusterIP", json!("None"));
         put_new(spec, "clusterIPs", json!(["None"]));
         // Without a selector nobody knows the families of its endpoints: upstream then says both.
-        let families = if selector { json!(["IPv4"]) } else { json!(["IPv4", "IPv6"]) };
+        let families = if selector {
+            json!(["IPv4"])
+        } else {
+            json!(["IPv4", "IPv6"])
+        };
         put_new(spec, "ipFamilies", families);
-        put_new(spec, "ipFamilyPolicy", json!(if selector { "SingleStack" } else { "RequireDualStack" }));
+        put_new(
+            spec,
+            "ipFamilyPolicy",
+            json!(if selector {
+                "SingleStack"
+            } else {
+                "RequireDualStack"
+            }),
+        );
         return Ok(());
     }
     let at = Path::new("spec").child("clusterIPs");
     let ip = if given.is_empty() {
         pick_ip(alloc, taken).ok_or_else(|| {
-            FieldError::internal(&at, format!("failed to allocate a serviceIP: range {} is full", alloc.range))
+            FieldError::internal(
+                &at,
+                format!("failed to allocate a serviceIP: range {} is full", alloc.range),
+            )
         })?
     } else {
-        let fail =
-            |why: String| FieldError::invalid(&at, json!([given]), format!("failed to allocate IP {given}: {why}"));
+        let fail = |why: String| {
+            FieldError::invalid(
+                &at,
+                json!([given]),
+                format!("failed to allocate IP {given}: {why}"),
+            )
+        };
         let Ok(ip) = given.parse::<Ipv4Addr>() else {
             // Validation words this one.
             return Ok(());
@@ -218,26 +263,39 @@ fn node_ports(
     let spec = &mut object["spec"];
     let wanted = match kind {
         "NodePort" => true,
-        "LoadBalancer" => spec.get("allocateLoadBalancerNodePorts").and_then(Value::as_bool).unwrap_or(true),
+        "LoadBalancer" => spec
+            .get("allocateLoadBalancerNodePorts")
+            .and_then(Value::as_bool)
+            .unwrap_or(true),
         _ => false,
     };
     let (first, last) = alloc.ports;
     let mut own: HashSet<(u16, String)> = HashSet::new();
     // Ports that are asked for come first, so that none of them is handed out.
-    let mut list = spec["ports"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let mut list = spec["ports"]
+        .as_array_mut()
+        .map(std::mem::take)
+        .unwrap_or_default();
     for (i, port) in list.iter().enumerate() {
-        let Some(number) = port_number(port.get("nodePort")) else { continue };
+        let Some(number) = port_number(port.get("nodePort")) else {
+            continue;
+        };
         if !matches!(kind, "NodePort" | "LoadBalancer") {
             continue;
         }
         let at = Path::new("spec").child("ports").index(i).child("nodePort");
         if !(first..=last).contains(&number) {
-            let why =
-                format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+            let why = format!(
+                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+            );
             return Err(FieldError::invalid(&at, json!(number), why));
         }
         if taken.ports.contains(&number) {
-            return Err(FieldError::invalid(&at, json!(number), "provided port is already allocated"));
+            return Err(FieldError::invalid(
+                &at,
+                json!(number),
+                "provided port is already allocated",
+            ));
         }
         own.insert((number, protocol(port)));
         reservation.ports.push(number);
@@ -266,7 +324,10 @@ fn node_ports(
 }
 
 fn protocol(port: &Value) -> String {
-    port.get("protocol").and_then(Value::as_str).unwrap_or("TCP").to_string()
+    port.get("protocol")
+        .and_then(Value::as_str)
+        .unwrap_or("TCP")
+        .to_string()
 }
 
 fn health_port(
@@ -285,11 +346,16 @@ fn health_port(
     }
     let number = match given {
         Some(number) if taken.ports.contains(&number) => {
-            return Err(FieldError::invalid(&at, json!(number), "provided port is already allocated"));
+            return Err(FieldError::invalid(
+                &at,
+                json!(number),
+                "provided port is already allocated",
+            ));
         }
         Some(number) => number,
-        None => pick_port(alloc, taken, own)
-            .ok_or_else(|| FieldError::internal(&at, "failed to allocate a HealthCheck NodePort: range is full"))?,
+        None => pick_port(alloc, taken, own).ok_or_else(|| {
+            FieldError::internal(&at, "failed to allocate a HealthCheck NodePort: range is full")
+        })?,
     };
     reservation.ports.push(number);
     let fields: &mut Map<String, Value> = match spec.as_object_mut() {

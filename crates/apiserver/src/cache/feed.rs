@@ -26,7 +26,9 @@ pub struct Keys {
 impl Keys {
     /// The keys of one control plane.
     pub fn new(control_plane: &str) -> Keys {
-        Keys { prefix: format!("{control_plane}/") }
+        Keys {
+            prefix: format!("{control_plane}/"),
+        }
     }
 
     /// The prefix of all its keys.
@@ -36,9 +38,16 @@ impl Keys {
 
     /// The key of one object.
     pub fn object(&self, resource: &GroupResource, namespace: &str, name: &str) -> Bytes {
-        let group = if resource.group.is_empty() { "core" } else { &resource.group };
+        let group = if resource.group.is_empty() {
+            "core"
+        } else {
+            &resource.group
+        };
         let object = super::object::object_key(namespace, name);
-        Bytes::from(format!("{}{}/{}/{}", self.prefix, group, resource.resource, object))
+        Bytes::from(format!(
+            "{}{}/{}/{}",
+            self.prefix, group, resource.resource, object
+        ))
     }
 
     /// Resource, namespace and name of a key; `None` for keys that are no objects.
@@ -51,7 +60,11 @@ impl Keys {
             Some(name) => (first, name),
             None => ("", first),
         };
-        Some((GroupResource::new(group, resource), namespace.to_string(), name.to_string()))
+        Some((
+            GroupResource::new(group, resource),
+            namespace.to_string(),
+            name.to_string(),
+        ))
     }
 }
 
@@ -59,8 +72,17 @@ impl Keys {
 pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Watch, StoreError> {
     let current = store.current().await?;
     let oldest = store.oldest().await?;
-    let from = Revision(current.0.saturating_sub(HISTORY)).max(oldest);
-    let page = store.list(keys.prefix(), None, 0, Some(from)).await?;
+    // Revision 0 means "now" to some stores; 1 is before everything that matters to all of them.
+    let begin = Revision(current.0.saturating_sub(HISTORY).max(1).min(current.0));
+    let mut from = begin.max(oldest);
+    let page = match store.list(keys.prefix(), None, 0, Some(from)).await {
+        // Others compact, too, and not every store says how far: then there is no history to begin with.
+        Err(StoreError::Compacted { .. }) => {
+            from = current;
+            store.list(keys.prefix(), None, 0, Some(from)).await?
+        }
+        listed => listed?,
+    };
     let mut by_resource: HashMap<GroupResource, Vec<(String, String, Bytes, u64)>> = HashMap::new();
     for known in caches.all() {
         by_resource.insert(known.resource().clone(), Vec::new());
@@ -84,7 +106,9 @@ pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Wat
     loop {
         let next = tokio::time::timeout(LOAD_WAIT, watch.next()).await;
         let Ok(Some(batch)) = next else {
-            return Err(StoreError::unavailable("the watch on the store ended while its history was read"));
+            return Err(StoreError::unavailable(
+                "the watch on the store ended while its history was read",
+            ));
         };
         let batch = batch?;
         apply(&batch.events, keys, caches);
@@ -97,9 +121,13 @@ pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Wat
 
 fn apply(batch: &[store::Event], keys: &Keys, caches: &Caches) {
     for event in batch.iter() {
-        let Some((resource, namespace, name)) = keys.parse(&event.record.key) else { continue };
+        let Some((resource, namespace, name)) = keys.parse(&event.record.key) else {
+            continue;
+        };
         let stored = (event.kind != EventKind::Deleted).then_some(&event.record.value[..]);
-        caches.resource(&resource).apply(&namespace, &name, stored, event.record.revision.0);
+        caches
+            .resource(&resource)
+            .apply(&namespace, &name, stored, event.record.revision.0);
     }
 }
 

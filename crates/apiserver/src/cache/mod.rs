@@ -33,7 +33,10 @@ pub struct Caches {
 
 impl Default for Caches {
     fn default() -> Caches {
-        Caches { resources: RwLock::default(), applied: watch::Sender::new(0) }
+        Caches {
+            resources: RwLock::default(),
+            applied: watch::Sender::new(0),
+        }
     }
 }
 
@@ -97,8 +100,14 @@ impl View for Caches {
     }
 
     fn list(&self, resource: &GroupResource, ns: Option<&str>) -> Vec<Arc<Value>> {
-        let Some(cache) = self.existing(resource) else { return Vec::new() };
-        cache.current(ns.unwrap_or("")).iter().map(|o| o.value()).collect()
+        let Some(cache) = self.existing(resource) else {
+            return Vec::new();
+        };
+        cache
+            .current(ns.unwrap_or(""))
+            .iter()
+            .map(|o| o.value())
+            .collect()
     }
 
     fn revision(&self) -> u64 {

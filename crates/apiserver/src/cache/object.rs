@@ -46,7 +46,10 @@ impl Object {
         keep_decoded: bool,
     ) -> Result<Object, Damaged> {
         let key = object_key(namespace, name);
-        let damaged = |why: String| Damaged { key: key.clone(), why };
+        let damaged = |why: String| Damaged {
+            key: key.clone(),
+            why,
+        };
         let head = find(stored, METADATA).ok_or_else(|| damaged("no metadata".into()))?;
         let plucked = plucker.pluck(stored).map_err(|e| damaged(e.to_string()))?;
         Ok(Object {
@@ -145,7 +148,11 @@ impl Object {
 
 /// The key of an object within its resource.
 pub fn object_key(namespace: &str, name: &str) -> String {
-    if namespace.is_empty() { name.to_string() } else { format!("{namespace}/{name}") }
+    if namespace.is_empty() {
+        name.to_string()
+    } else {
+        format!("{namespace}/{name}")
+    }
 }
 
 /// Encodes an object for the store: known start, no resourceVersion.
@@ -159,7 +166,11 @@ pub fn encode(object: &Value) -> Bytes {
     write(&mut out, fields.get("kind").unwrap_or(&Value::Null));
     out.extend_from_slice(b",\"metadata\":{");
     let mut first = true;
-    for (name, value) in fields.get("metadata").and_then(Value::as_object).unwrap_or(&empty) {
+    for (name, value) in fields
+        .get("metadata")
+        .and_then(Value::as_object)
+        .unwrap_or(&empty)
+    {
         if name == "resourceVersion" || name == "selfLink" {
             continue;
         }
@@ -230,14 +241,22 @@ mod tests {
         let object = json!({"kind":"Pod","spec":{"a":1},"apiVersion":"v1",
             "metadata":{"name":"x","resourceVersion":"7","labels":{"l":"v"}}});
         let stored = encode(&object);
-        let expected = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","labels":{"l":"v"}},"spec":{"a":1}}"#;
+        let expected =
+            r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","labels":{"l":"v"}},"spec":{"a":1}}"#;
         assert_eq!(stored, expected);
         let cached = Object::from_stored("ns", "x", &stored, 42, &Plucker::new(&["spec.a"]), false).unwrap();
-        assert_eq!((cached.namespace(), cached.name(), cached.key()), ("ns", "x", "ns/x"));
+        assert_eq!(
+            (cached.namespace(), cached.name(), cached.key()),
+            ("ns", "x", "ns/x")
+        );
         assert_eq!(cached.value()["metadata"]["resourceVersion"], "42");
         assert_eq!(&*cached.fields()[0], "1");
         assert_eq!(cached.labels()[0], ("l".into(), "v".into()));
-        assert!(cached.item_tail().starts_with(br#""metadata":{"resourceVersion":"42","name":"x""#));
+        assert!(
+            cached
+                .item_tail()
+                .starts_with(br#""metadata":{"resourceVersion":"42","name":"x""#)
+        );
         let later = cached.at_revision(43);
         assert_eq!(later.bytes().len(), cached.bytes().len());
         assert_eq!(later.value()["metadata"]["resourceVersion"], "43");

@@ -23,10 +23,14 @@ struct Node {
 
 impl Node {
     fn child(&mut self, name: &str) -> &mut Node {
-        let at = self.children.iter().position(|(n, _)| **n == *name).unwrap_or_else(|| {
-            self.children.push((name.into(), Node::default()));
-            self.children.len() - 1
-        });
+        let at = self
+            .children
+            .iter()
+            .position(|(n, _)| **n == *name)
+            .unwrap_or_else(|| {
+                self.children.push((name.into(), Node::default()));
+                self.children.len() - 1
+            });
         &mut self.children[at].1
     }
 }
@@ -44,17 +48,31 @@ impl Plucker {
         let mut root = Node::default();
         root.child("metadata").child("labels").labels = true;
         for (slot, path) in paths.iter().enumerate() {
-            let leaf = path.as_ref().split('.').filter(|p| !p.is_empty()).fold(&mut root, |n, p| n.child(p));
+            let leaf = path
+                .as_ref()
+                .split('.')
+                .filter(|p| !p.is_empty())
+                .fold(&mut root, |n, p| n.child(p));
             leaf.slot = Some(slot);
         }
-        Plucker { root, count: paths.len() }
+        Plucker {
+            root,
+            count: paths.len(),
+        }
     }
 
     /// Reads one object.
     pub fn pluck(&self, json: &[u8]) -> Result<Plucked, serde_json::Error> {
-        let mut out = Plucked { labels: Vec::new(), fields: vec!["".into(); self.count] };
+        let mut out = Plucked {
+            labels: Vec::new(),
+            fields: vec!["".into(); self.count],
+        };
         let mut reader = serde_json::Deserializer::from_slice(json);
-        Seed { node: &self.root, out: &mut out }.deserialize(&mut reader)?;
+        Seed {
+            node: &self.root,
+            out: &mut out,
+        }
+        .deserialize(&mut reader)?;
         reader.end()?;
         Ok(out)
     }

@@ -3,6 +3,9 @@
 //! The window serves two reads of the past: a watch from an older revision is a suffix of it, and a list at an older
 //! revision (the next page of a chunked list) is the current state with the later changes undone.
 
+// The order of entries is that of their keys, which never change; the interior mutability is a memo beside them.
+#![allow(clippy::mutable_key_type)]
+
 use super::object::{Object, object_key};
 use super::pluck::Plucker;
 use super::watcher::{Change, ChangeKind, Filter, QUEUE, Subscription, Watcher};
@@ -177,7 +180,10 @@ impl ResourceCache {
     /// All objects now, of one namespace unless it is empty.
     pub fn current(&self, namespace: &str) -> Vec<Arc<Object>> {
         let query = ListQuery {
-            filter: Filter { namespace: namespace.into(), ..Filter::default() },
+            filter: Filter {
+                namespace: namespace.into(),
+                ..Filter::default()
+            },
             ..ListQuery::default()
         };
         self.list(&query).map(|l| l.objects).unwrap_or_default()
@@ -193,10 +199,21 @@ impl ResourceCache {
         let filter = &query.filter;
         if !filter.name.is_empty() && !filter.namespace.is_empty() && undone.is_empty() {
             let key = object_key(&filter.namespace, &filter.name);
-            let found = state.objects.get(key.as_str()).map(|e| e.0.clone()).filter(|o| filter.accepts(o));
-            return Ok(Listing { objects: found.into_iter().collect(), ..Listing::default() });
+            let found = state
+                .objects
+                .get(key.as_str())
+                .map(|e| e.0.clone())
+                .filter(|o| filter.accepts(o));
+            return Ok(Listing {
+                objects: found.into_iter().collect(),
+                ..Listing::default()
+            });
         }
-        let prefix = if filter.namespace.is_empty() { String::new() } else { format!("{}/", filter.namespace) };
+        let prefix = if filter.namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", filter.namespace)
+        };
         let mut listing = Listing::default();
         let mut behind = 0;
         for object in state.walk(&prefix, query.after.as_deref(), undone) {
@@ -227,11 +244,21 @@ impl ResourceCache {
     pub fn watch(&self, filter: Filter, since: u64) -> Result<Subscription, TooOld> {
         let mut state = self.state.write();
         if since < state.window_start {
-            return Err(TooOld { oldest: state.window_start });
+            return Err(TooOld {
+                oldest: state.window_start,
+            });
         }
         let from = state.window.partition_point(|c| c.revision() <= since);
-        let backlog = state.window.range(from..).filter_map(|c| filter.translate(c)).collect();
-        Ok(Subscription { backlog, live: state.add_watcher(filter), since })
+        let backlog = state
+            .window
+            .range(from..)
+            .filter_map(|c| filter.translate(c))
+            .collect();
+        Ok(Subscription {
+            backlog,
+            live: state.add_watcher(filter),
+            since,
+        })
     }
 
     /// Opens a watch that begins with the whole current state; answers it with the objects to show first.
@@ -242,10 +269,24 @@ impl ResourceCache {
         revision: impl FnOnce() -> u64,
     ) -> (Vec<Arc<Object>>, Subscription) {
         let mut state = self.state.write();
-        let prefix = if filter.namespace.is_empty() { String::new() } else { format!("{}/", filter.namespace) };
-        let objects = state.walk(&prefix, None, BTreeMap::new()).filter(|o| filter.accepts(o)).collect();
+        let prefix = if filter.namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", filter.namespace)
+        };
+        let objects = state
+            .walk(&prefix, None, BTreeMap::new())
+            .filter(|o| filter.accepts(o))
+            .collect();
         let since = revision();
-        (objects, Subscription { backlog: VecDeque::new(), live: state.add_watcher(filter), since })
+        (
+            objects,
+            Subscription {
+                backlog: VecDeque::new(),
+                live: state.add_watcher(filter),
+                since,
+            },
+        )
     }
 
     /// Applies one change of the log. `stored` is `None` for a deletion.
@@ -269,12 +310,23 @@ impl ResourceCache {
         let (kind, object) = match (built, &previous) {
             (Some(object), before) => {
                 state.objects.insert(Entry(object.clone()));
-                (if before.is_some() { ChangeKind::Modified } else { ChangeKind::Added }, object)
+                (
+                    if before.is_some() {
+                        ChangeKind::Modified
+                    } else {
+                        ChangeKind::Added
+                    },
+                    object,
+                )
             }
             (None, Some(last)) => (ChangeKind::Deleted, Arc::new(last.at_revision(revision))),
             (None, None) => return,
         };
-        state.record(Arc::new(Change { kind, object, previous }));
+        state.record(Arc::new(Change {
+            kind,
+            object,
+            previous,
+        }));
         self.changed.store(revision, Ordering::Release);
     }
 
@@ -311,7 +363,15 @@ impl ResourceCache {
         let rebuilt = state.objects.iter().filter_map(|Entry(o)| {
             // The bytes have their revision already; encoding them again drops it.
             let stored = super::object::encode(&o.value());
-            Object::from_stored(o.namespace(), o.name(), &stored, o.revision(), &plucker, self.keep_decoded).ok()
+            Object::from_stored(
+                o.namespace(),
+                o.name(),
+                &stored,
+                o.revision(),
+                &plucker,
+                self.keep_decoded,
+            )
+            .ok()
         });
         let rebuilt: BTreeSet<Entry> = rebuilt.map(|o| Entry(Arc::new(o))).collect();
         state.objects = rebuilt;
@@ -348,12 +408,16 @@ impl State {
     /// For each key changed after `at`: its state at `at`.
     fn undo(&self, at: u64) -> Result<BTreeMap<String, Option<Arc<Object>>>, TooOld> {
         if at < self.window_start {
-            return Err(TooOld { oldest: self.window_start });
+            return Err(TooOld {
+                oldest: self.window_start,
+            });
         }
         let mut undone = BTreeMap::new();
         let from = self.window.partition_point(|c| c.revision() <= at);
         for change in self.window.range(from..) {
-            undone.entry(change.object.key().to_string()).or_insert_with(|| change.previous.clone());
+            undone
+                .entry(change.object.key().to_string())
+                .or_insert_with(|| change.previous.clone());
         }
         Ok(undone)
     }

@@ -46,6 +46,9 @@ impl Change {
     }
 }
 
+/// A condition on objects.
+pub type Predicate = Arc<dyn Fn(&Object) -> bool + Send + Sync>;
+
 /// Which objects a list or watch wants. Selectors are closures so that this module knows no syntax.
 #[derive(Clone, Default)]
 pub struct Filter {
@@ -54,7 +57,7 @@ pub struct Filter {
     /// Only this name; empty for all.
     pub name: String,
     /// Label and field selectors; `None` when everything matches.
-    pub matches: Option<Arc<dyn Fn(&Object) -> bool + Send + Sync>>,
+    pub matches: Option<Predicate>,
 }
 
 impl Filter {
@@ -86,7 +89,10 @@ impl Filter {
             }
             (true, false) => {
                 // It left the selection: show the state that was in it, at the revision at which it left.
-                let last = change.previous.as_ref().map(|p| Arc::new(p.at_revision(change.revision())))?;
+                let last = change
+                    .previous
+                    .as_ref()
+                    .map(|p| Arc::new(p.at_revision(change.revision())))?;
                 Some((ChangeKind::Deleted, last))
             }
             (false, false) => None,

@@ -25,7 +25,11 @@ enum Step {
 pub fn columns(version: &Value) -> Vec<Column> {
     let listed = version.get("additionalPrinterColumns").and_then(Value::as_array);
     let age = json!([{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}]);
-    let list = listed.filter(|l| !l.is_empty()).cloned().or_else(|| age.as_array().cloned()).unwrap_or_default();
+    let list = listed
+        .filter(|l| !l.is_empty())
+        .cloned()
+        .or_else(|| age.as_array().cloned())
+        .unwrap_or_default();
     list.iter()
         .map(|c| {
             let text = |f: &str| c.get(f).and_then(Value::as_str).unwrap_or("").to_string();
@@ -47,9 +51,11 @@ pub fn columns(version: &Value) -> Vec<Column> {
 
 /// A Table of custom objects.
 pub fn table(columns: &[Column], objects: &[Value], include: IncludeObject) -> Value {
-    let mut definitions = vec![json!({"name": "Name", "type": "string", "format": "name", "priority": 0,
+    let mut definitions = vec![
+        json!({"name": "Name", "type": "string", "format": "name", "priority": 0,
         "description": "Name must be unique within a namespace. Is required when creating resources, although some \
-                        resources may allow a client to request the generation of an appropriate name automatically."})];
+                        resources may allow a client to request the generation of an appropriate name automatically."}),
+    ];
     definitions.extend(columns.iter().map(|c| c.definition.clone()));
     let rows: Vec<Value> = objects
         .iter()
@@ -70,7 +76,9 @@ pub fn table(columns: &[Column], objects: &[Value], include: IncludeObject) -> V
 
 fn cell(column: &Column, object: &Value) -> Value {
     let found = find(object, &column.path);
-    let Some(first) = found.first().filter(|v| !v.is_null()) else { return Value::Null };
+    let Some(first) = found.first().filter(|v| !v.is_null()) else {
+        return Value::Null;
+    };
     match column.kind.as_str() {
         "integer" => first.as_i64().map_or(Value::Null, |n| json!(n)),
         "number" => first.as_f64().map_or(Value::Null, |n| json!(n)),
@@ -80,10 +88,15 @@ fn cell(column: &Column, object: &Value) -> Value {
             None => json!("<unknown>"),
         },
         _ => {
-            let texts = found.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), String::from));
+            let texts = found.iter().map(|v| text(v));
             json!(texts.collect::<Vec<_>>().join(","))
         }
     }
+}
+
+/// A value as a cell shows it.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), String::from)
 }
 
 /// Reads `.spec.list[0].field`, `.status.conditions[?(@.type=="Ready")].status`, `.a['b.c']`.
@@ -98,8 +111,12 @@ fn parse(path: &str) -> Vec<Step> {
             steps.push(match inner {
                 "*" => Step::All,
                 _ if inner.starts_with("?(") => condition(inner),
-                _ if inner.starts_with(['\'', '"']) => Step::Field(inner.trim_matches(['\'', '"']).to_string()),
-                _ => inner.parse().map_or_else(|_| Step::Field(inner.to_string()), Step::Index),
+                _ if inner.starts_with(['\'', '"']) => {
+                    Step::Field(inner.trim_matches(['\'', '"']).to_string())
+                }
+                _ => inner
+                    .parse()
+                    .map_or_else(|_| Step::Field(inner.to_string()), Step::Index),
             });
             continue;
         }
@@ -126,7 +143,12 @@ fn parse(path: &str) -> Vec<Step> {
 fn condition(inner: &str) -> Step {
     let inner = inner.trim_start_matches("?(").trim_end_matches(')');
     let (left, right) = inner.split_once("==").unwrap_or((inner, ""));
-    let field = left.trim().trim_start_matches("@.").split('.').map(String::from).collect();
+    let field = left
+        .trim()
+        .trim_start_matches("@.")
+        .split('.')
+        .map(String::from)
+        .collect();
     Step::Where(field, right.trim().trim_matches(['\'', '"']).to_string())
 }
 
@@ -155,7 +177,7 @@ fn find<'a>(object: &'a Value, path: &[Step]) -> Vec<&'a Value> {
                         let list = value.as_array().into_iter().flatten();
                         list.filter(|item| {
                             let has = field.iter().try_fold(*item, |v, f| v.get(f));
-                            has.is_some_and(|v| v.as_str() == Some(wanted) || v.to_string() == *wanted)
+                            has.is_some_and(|v| text(v) == *wanted)
                         })
                         .collect()
                     }

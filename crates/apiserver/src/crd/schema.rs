@@ -38,7 +38,9 @@ fn flag(schema: &Value, name: &str) -> bool {
 }
 
 fn allows_more(schema: &Value) -> Option<&Value> {
-    schema.get("additionalProperties").filter(|a| **a != Value::Bool(false))
+    schema
+        .get("additionalProperties")
+        .filter(|a| **a != Value::Bool(false))
 }
 
 /// Drops fields the schema does not know; answers their paths. `root` keeps `apiVersion`, `kind`, `metadata`.
@@ -53,8 +55,14 @@ pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped:
                 if embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
                     continue;
                 }
-                let here = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                let known = properties.and_then(|p| p.get(&name)).or_else(|| allows_more(schema));
+                let here = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                let known = properties
+                    .and_then(|p| p.get(&name))
+                    .or_else(|| allows_more(schema));
                 match (known, fields.get_mut(&name)) {
                     (Some(schema), Some(value)) => prune(value, schema, false, &here, dropped),
                     (None, _) if keep => {}
@@ -80,7 +88,12 @@ pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped:
 pub fn default(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(fields) => {
-            for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            for (name, property) in schema
+                .get("properties")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+            {
                 let absent = match fields.get(name) {
                     None => true,
                     Some(Value::Null) => !flag(property, "nullable"),
@@ -127,7 +140,11 @@ pub fn validate(
         if !flag(schema, "nullable")
             && let Some(wanted) = schema.get("type").and_then(Value::as_str)
         {
-            errors.push(FieldError::type_invalid(path, Value::Null, type_message(path, wanted, "null")));
+            errors.push(FieldError::type_invalid(
+                path,
+                Value::Null,
+                type_message(path, wanted, "null"),
+            ));
         }
         return;
     }
@@ -137,14 +154,20 @@ pub fn validate(
         } else {
             schema.get("type").and_then(Value::as_str).unwrap_or("")
         };
-        errors.push(FieldError::type_invalid(path, value.clone(), type_message(path, wanted, type_of(value))));
+        errors.push(FieldError::type_invalid(
+            path,
+            value.clone(),
+            type_message(path, wanted, type_of(value)),
+        ));
         return;
     }
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
         && !allowed.contains(value)
     {
-        let names: Vec<String> =
-            allowed.iter().map(|a| a.as_str().map_or_else(|| a.to_string(), String::from)).collect();
+        let names: Vec<String> = allowed
+            .iter()
+            .map(|a| a.as_str().map_or_else(|| a.to_string(), String::from))
+            .collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         errors.push(FieldError::not_supported(path, value.clone(), &names));
     }
@@ -178,10 +201,14 @@ fn type_fits(value: &Value, schema: &Value) -> bool {
     if flag(schema, "x-kubernetes-int-or-string") {
         return matches!(type_of(value), "integer" | "string");
     }
-    let Some(wanted) = schema.get("type").and_then(Value::as_str) else { return true };
+    let Some(wanted) = schema.get("type").and_then(Value::as_str) else {
+        return true;
+    };
     let got = type_of(value);
     let whole = || value.as_f64().is_some_and(|f| f.fract() == 0.0);
-    got == wanted || (wanted == "number" && got == "integer") || (wanted == "integer" && got == "number" && whole())
+    got == wanted
+        || (wanted == "number" && got == "integer")
+        || (wanted == "integer" && got == "number" && whole())
 }
 
 fn limit(schema: &Value, name: &str) -> Option<u64> {
@@ -246,7 +273,11 @@ fn number(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldErro
 fn identity(item: &Value, keys: Option<&Vec<Value>>) -> Value {
     match keys {
         None => item.clone(),
-        Some(keys) => keys.iter().filter_map(Value::as_str).map(|k| item.get(k).cloned().unwrap_or_default()).collect(),
+        Some(keys) => keys
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|k| item.get(k).cloned().unwrap_or_default())
+            .collect(),
     }
 }
 
@@ -266,8 +297,14 @@ fn array(
         let why = format!("{path} in body should have at least {min} items");
         errors.push(FieldError::invalid(path, json!(items.len()), why));
     }
-    let list_type = schema.get("x-kubernetes-list-type").and_then(Value::as_str).unwrap_or("atomic");
-    let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array).filter(|_| list_type == "map");
+    let list_type = schema
+        .get("x-kubernetes-list-type")
+        .and_then(Value::as_str)
+        .unwrap_or("atomic");
+    let keys = schema
+        .get("x-kubernetes-list-map-keys")
+        .and_then(Value::as_array)
+        .filter(|_| list_type == "map");
     if matches!(list_type, "set" | "map") || flag(schema, "uniqueItems") {
         let mut seen: Vec<Value> = Vec::new();
         for (i, item) in items.iter().enumerate() {
@@ -278,7 +315,9 @@ fn array(
             seen.push(id);
         }
     }
-    let Some(item_schema) = schema.get("items") else { return };
+    let Some(item_schema) = schema.get("items") else {
+        return;
+    };
     let old_items = old.and_then(Value::as_array);
     for (i, item) in items.iter().enumerate() {
         // Items of keyed lists are matched by key, others by place only where the list did not change its length.
@@ -309,7 +348,13 @@ fn object(
     patterns: &Patterns,
     errors: &mut Vec<FieldError>,
 ) {
-    for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+    for name in schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         if !fields.contains_key(name) {
             errors.push(FieldError::required(&path.child(name), ""));
         }
@@ -349,12 +394,16 @@ fn combined(value: &Value, schema: &Value, path: &Path, patterns: &Patterns, err
     }
     let mut invalid = |why: String| errors.push(FieldError::invalid(path, value.clone(), why));
     if list("anyOf").is_some_and(|l| !l.iter().any(passes)) {
-        invalid(format!("{path} in body must validate at least one schema (anyOf)"));
+        invalid(format!(
+            "{path} in body must validate at least one schema (anyOf)"
+        ));
     }
     if let Some(one) = list("oneOf") {
         match one.iter().filter(|s| passes(s)).count() {
             1 => {}
-            0 => invalid(format!("{path} in body must validate one and only one schema (oneOf). Found none valid")),
+            0 => invalid(format!(
+                "{path} in body must validate one and only one schema (oneOf). Found none valid"
+            )),
             n => invalid(format!(
                 "{path} in body must validate one and only one schema (oneOf). Found {n} valid alternatives"
             )),

@@ -1,7 +1,7 @@
 //! Aggregated discovery: everything in one document, which is what current clients ask for.
 
-use super::plain::grouped;
 use super::Document;
+use super::plain::grouped;
 use crate::registry::{Registry, Served};
 use kinds::KindInfo;
 use serde_json::{Value, json};
@@ -37,7 +37,10 @@ pub fn document(registry: &Registry, core: bool, version: &'static str) -> Docum
         if group.is_empty() != core {
             continue;
         }
-        let versions: Vec<Value> = versions.iter().map(|v| version_value(registry, &group, v)).collect();
+        let versions: Vec<Value> = versions
+            .iter()
+            .map(|v| version_value(registry, &group, v))
+            .collect();
         let mut metadata = json!({"creationTimestamp": null});
         if !group.is_empty() {
             metadata["name"] = json!(group);
@@ -56,7 +59,12 @@ pub fn document(registry: &Registry, core: bool, version: &'static str) -> Docum
 
 fn version_value(registry: &Registry, group: &str, version: &str) -> Value {
     let here = |s: &&Arc<Served>| s.kind.group == group && s.kind.version == version;
-    let mut resources: Vec<Value> = registry.all().iter().filter(here).map(|s| resource(s.kind)).collect();
+    let mut resources: Vec<Value> = registry
+        .all()
+        .iter()
+        .filter(here)
+        .map(|s| resource(s.kind))
+        .collect();
     resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
     json!({"version": version, "resources": resources, "freshness": "Current"})
 }
@@ -77,8 +85,11 @@ fn resource(kind: &KindInfo) -> Value {
     }
     if !kind.subresources.is_empty() {
         let subs = kind.subresources.iter().map(|sub| {
-            let (group, version) =
-                if sub.version.is_empty() { (kind.group, kind.version) } else { (sub.group, sub.version) };
+            let (group, version) = if sub.version.is_empty() {
+                (kind.group, kind.version)
+            } else {
+                (sub.group, sub.version)
+            };
             json!({
                 "subresource": sub.name,
                 "responseKind": {"group": group, "version": version, "kind": sub.kind},
@@ -91,4 +102,3 @@ fn resource(kind: &KindInfo) -> Value {
     }
     value
 }
-

@@ -4,7 +4,6 @@ mod aggregated;
 mod openapi;
 mod plain;
 
-use crate::dispatch::Incoming;
 use crate::health;
 use crate::server::ApiServer;
 use crate::wire::{Response, body, compress};
@@ -32,7 +31,11 @@ pub struct Document {
 
 impl Document {
     fn new(media: &'static str, bytes: Vec<u8>) -> Document {
-        Document { media, etag: format!("\"{}\"", hash(&bytes)), bytes: bytes.into() }
+        Document {
+            media,
+            etag: format!("\"{}\"", hash(&bytes)),
+            bytes: bytes.into(),
+        }
     }
 
     fn json(value: &Value) -> Document {
@@ -42,11 +45,13 @@ impl Document {
 
 /// Upper-case hexadecimal SHA-256.
 pub fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02X}");
-        text
-    })
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing into a string cannot fail.
+            let _ = write!(text, "{byte:02X}");
+            text
+        })
 }
 
 /// Documents by name, for one state of the registry.
@@ -70,7 +75,9 @@ impl Documents {
         if let Some(found) = self.made.lock().get(name) {
             return Ok(found.clone());
         }
-        let made = tokio::task::spawn_blocking(make).await.map_err(|e| Status::internal(e.to_string()))??;
+        let made = tokio::task::spawn_blocking(make)
+            .await
+            .map_err(|e| Status::internal(e.to_string()))??;
         self.made.lock().insert(name.to_string(), made.clone());
         Ok(made)
     }
@@ -78,21 +85,32 @@ impl Documents {
 
 /// Answers a document, or 304 to a client that has it.
 fn respond(document: &Document, headers: &HeaderMap) -> Response {
-    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
-    let unchanged = known.flat_map(|v| v.split(',')).any(|tag| tag.trim() == document.etag);
+    let known = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|v| v.to_str().ok());
+    let unchanged = known
+        .flat_map(|v| v.split(','))
+        .any(|tag| tag.trim() == document.etag);
     let mut response = if unchanged {
         let mut response = http::Response::new(body::full(Bytes::new()));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else if document.bytes.len() > compress::THRESHOLD && compress::accepts_gzip(headers) {
-        compress::gzip(body::answer(StatusCode::OK, document.media, document.bytes.clone()))
+        compress::gzip(body::answer(
+            StatusCode::OK,
+            document.media,
+            document.bytes.clone(),
+        ))
     } else {
         body::answer(StatusCode::OK, document.media, document.bytes.clone())
     };
     if let Ok(etag) = HeaderValue::from_str(&document.etag) {
         response.headers_mut().insert(ETAG, etag);
     }
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
     response
 }
 
@@ -111,21 +129,34 @@ const PATHS: [&str; 10] = [
 ];
 
 /// Answers a request that is not about a resource.
-pub async fn route(server: &Arc<ApiServer>, incoming: &Incoming, path: &str) -> Result<Response, Status> {
-    let headers = &incoming.head.headers;
+pub async fn route(
+    server: &Arc<ApiServer>,
+    head: &http::request::Parts,
+    path: &str,
+) -> Result<Response, Status> {
+    let headers = &head.headers;
     let trimmed = path.trim_end_matches('/');
     let parts: Vec<&str> = trimmed.trim_start_matches('/').split('/').collect();
     let not_found = || Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
-    if !matches!(incoming.head.method, Method::GET | Method::HEAD) {
-        return Ok(body::text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n"));
+    if !matches!(head.method, Method::GET | Method::HEAD) {
+        return Ok(body::text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "405 method not allowed\n",
+        ));
     }
     match parts.as_slice() {
         [""] => Ok(body::json(StatusCode::OK, &json!({"paths": PATHS}))),
-        ["healthz" | "livez" | "readyz", ..] => Ok(health::answer(server, trimmed, incoming.query()).await),
+        ["healthz" | "livez" | "readyz", ..] => {
+            Ok(health::answer(server, trimmed, head.uri.query().unwrap_or("")).await)
+        }
         ["version"] => Ok(body::json(StatusCode::OK, &version())),
         ["metrics"] => {
             let text = server.metrics.render(&server.caches);
-            Ok(body::answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
+            Ok(body::answer(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                text,
+            ))
         }
         [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => {
             crate::access::open_id(server, trimmed).map_or_else(not_found, Ok)
@@ -160,7 +191,11 @@ async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Docu
         }
         None => {
             let make = move || {
-                Ok(Document::json(&if core { plain::api_versions() } else { plain::groups(&registry) }))
+                Ok(Document::json(&if core {
+                    plain::api_versions()
+                } else {
+                    plain::groups(&registry)
+                }))
             };
             server.documents.get(which, make).await
         }

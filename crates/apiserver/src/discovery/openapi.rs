@@ -16,11 +16,26 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
     let registry = server.registry.load_full();
     let document = match path {
         ["v2"] if wants_protobuf(headers) => {
-            let make = move || Ok(Document::new(V2_PROTOBUF, machinery::openapi::v2_protobuf(&v2(&registry))));
+            let make = move || {
+                Ok(Document::new(
+                    V2_PROTOBUF,
+                    machinery::openapi::v2_protobuf(&v2(&registry)),
+                ))
+            };
             server.documents.get("openapi v2 protobuf", make).await?
         }
-        ["v2"] => server.documents.get("openapi v2", move || Ok(Document::json(&v2(&registry)))).await?,
-        ["v3"] => server.documents.get("openapi v3", move || Ok(Document::json(&index(&registry)))).await?,
+        ["v2"] => {
+            server
+                .documents
+                .get("openapi v2", move || Ok(Document::json(&v2(&registry))))
+                .await?
+        }
+        ["v3"] => {
+            server
+                .documents
+                .get("openapi v3", move || Ok(Document::json(&index(&registry))))
+                .await?
+        }
         ["v3", rest @ ..] => {
             let Some((group, version)) = group_version(rest) else {
                 return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
@@ -28,8 +43,11 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
             if !registry.has_version(group, version) {
                 return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
             }
-            let group_version =
-                if group.is_empty() { version.to_string() } else { format!("{group}/{version}") };
+            let group_version = if group.is_empty() {
+                version.to_string()
+            } else {
+                format!("{group}/{version}")
+            };
             let name = format!("openapi v3 {group_version}");
             let make = move || Ok(Document::json(&v3(&registry, &group_version)));
             server.documents.get(&name, make).await?
@@ -41,7 +59,12 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
 
 fn wants_protobuf(headers: &HeaderMap) -> bool {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-    let first = accept.flat_map(|v| v.split(',')).map(str::trim).next().unwrap_or("").to_string();
+    let first = accept
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .next()
+        .unwrap_or("")
+        .to_string();
     first.starts_with("application/com.github.proto-openapi.spec.v2") && first.contains("protobuf")
 }
 

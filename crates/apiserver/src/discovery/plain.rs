@@ -38,7 +38,9 @@ pub fn grouped(registry: &Registry) -> Vec<(String, Vec<String>)> {
 
 /// Upstream's order of versions: stable before beta before alpha, then higher numbers first.
 pub fn priority(version: &str) -> (u8, u32, u32) {
-    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let Some(rest) = version.strip_prefix('v') else {
+        return (0, 0, 0);
+    };
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let major = rest[..digits].parse().unwrap_or(0);
     match &rest[digits..] {
@@ -63,8 +65,11 @@ fn group_value(group: &str, versions: &[String]) -> Value {
 /// `/apis`.
 pub fn groups(registry: &Registry) -> Value {
     let groups = grouped(registry);
-    let list: Vec<Value> =
-        groups.iter().filter(|(g, _)| !g.is_empty()).map(|(g, v)| group_value(g, v)).collect();
+    let list: Vec<Value> = groups
+        .iter()
+        .filter(|(g, _)| !g.is_empty())
+        .map(|(g, v)| group_value(g, v))
+        .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list})
 }
 
@@ -88,7 +93,11 @@ pub fn resources(registry: &Registry, group: &str, version: &str) -> Value {
         list.extend(kind.subresources.iter().map(|sub| subresource(kind, sub)));
     }
     list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
-    let group_version = if group.is_empty() { version.to_string() } else { format!("{group}/{version}") };
+    let group_version = if group.is_empty() {
+        version.to_string()
+    } else {
+        format!("{group}/{version}")
+    };
     json!({
         "kind": "APIResourceList",
         "apiVersion": "v1",

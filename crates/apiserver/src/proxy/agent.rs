@@ -34,7 +34,9 @@ impl Agents {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             TlsConnector::from(Arc::new(config))
         };
-        Agents { tls: tls.map(http1_only) }
+        Agents {
+            tls: tls.map(http1_only),
+        }
     }
 
     /// Connects to the agent of a node. Answers the stream and the host for the `Host` header.
@@ -43,13 +45,17 @@ impl Agents {
             .get(&GroupResource::new("", "nodes"), None, node)
             .ok_or_else(|| Status::not_found("nodes", "", node))?;
         let (address, port) = endpoint(&object).ok_or_else(|| {
-            Status::service_unavailable(format!("no preferred addresses found; known addresses: [] of node {node}"))
+            Status::service_unavailable(format!(
+                "no preferred addresses found; known addresses: [] of node {node}"
+            ))
         })?;
         let unreachable = |why: String| {
             Status::internal(format!("error dialing backend: dial tcp {address}:{port}: {why}"))
         };
         let Some(tls) = &self.tls else {
-            return Err(Status::service_unavailable("this server has no credentials for host agents"));
+            return Err(Status::service_unavailable(
+                "this server has no credentials for host agents",
+            ));
         };
         let connect = async {
             let stream = TcpStream::connect((address, port)).await?;
@@ -71,6 +77,67 @@ fn endpoint(node: &Value) -> Option<(IpAddr, u16)> {
         let entry = addresses.iter().find(|a| a["type"] == *wanted)?;
         entry["address"].as_str()?.parse().ok()
     })?;
-    let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
-    Some((address, port.and_then(|p| u16::try_from(p).ok()).unwrap_or(DEFAULT_PORT)))
+    let port = node
+        .pointer("/status/daemonEndpoints/kubeletEndpoint/Port")
+        .and_then(Value::as_u64);
+    Some((
+        address,
+        port.and_then(|p| u16::try_from(p).ok()).unwrap_or(DEFAULT_PORT),
+    ))
+}
+
+/// Bytes of one line or answer of an agent at most.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// Lines of a streaming answer of an agent.
+pub struct Lines {
+    body: crate::wire::Body,
+    rest: bytes::BytesMut,
+}
+
+impl Lines {
+    pub(super) fn new(body: crate::wire::Body) -> Lines {
+        Lines {
+            body,
+            rest: bytes::BytesMut::new(),
+        }
+    }
+
+    /// The next line without its end; `None` when the agent has ended.
+    pub async fn next_line(&mut self) -> Result<Option<bytes::Bytes>, Status> {
+        use http_body_util::BodyExt;
+        loop {
+            if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
+                let mut line = self.rest.split_to(end + 1);
+                line.truncate(end);
+                return Ok(Some(line.freeze()));
+            }
+            if self.rest.len() > MAX_ANSWER {
+                return Err(Status::internal("a line of a host agent is too long"));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(e)) => return Err(Status::internal(e.to_string())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.rest.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The whole answer.
+    pub(super) async fn all(mut self) -> Result<bytes::BytesMut, Status> {
+        use http_body_util::BodyExt;
+        while let Some(frame) = self.body.frame().await {
+            if let Ok(data) = frame.map_err(|e| Status::internal(e.to_string()))?.into_data() {
+                self.rest.extend_from_slice(&data);
+            }
+            if self.rest.len() > MAX_ANSWER {
+                return Err(Status::internal("the answer of a host agent is too long"));
+            }
+        }
+        Ok(self.rest)
+    }
 }

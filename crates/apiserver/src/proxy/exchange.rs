@@ -59,8 +59,9 @@ fn passed(headers: &HeaderMap, upgrading: bool) -> HeaderMap {
 /// Sends the request and answers with what comes back.
 pub async fn exchange(stream: Box<dyn Stream>, host: &str, mut out: Outgoing) -> Result<Response, Status> {
     let failed = |e: &dyn std::fmt::Display| Status::internal(format!("error dialing backend: {e}"));
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| failed(&e))?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "the connection to a backend ended");
@@ -69,7 +70,10 @@ pub async fn exchange(stream: Box<dyn Stream>, host: &str, mut out: Outgoing) ->
     let upgrading = out.upgrade.is_some() && out.headers.contains_key(header::UPGRADE);
     let mut request = http::Request::new(std::mem::replace(&mut out.body, body::full(bytes::Bytes::new())));
     *request.method_mut() = out.method;
-    *request.uri_mut() = out.path.parse().map_err(|_| Status::bad_request("the path cannot be passed on"))?;
+    *request.uri_mut() = out
+        .path
+        .parse()
+        .map_err(|_| Status::bad_request("the path cannot be passed on"))?;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = passed(&out.headers, upgrading);
     let host = HeaderValue::from_str(host).map_err(|e| failed(&e))?;
@@ -83,7 +87,9 @@ pub async fn exchange(stream: Box<dyn Stream>, host: &str, mut out: Outgoing) ->
     // Only an upgrade that the other end agreed to makes a tunnel; anything else is an answer like any other.
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = out.upgrade else {
-            return Err(Status::internal("the backend switched protocols without being asked"));
+            return Err(Status::internal(
+                "the backend switched protocols without being asked",
+            ));
         };
         let backend = hyper::upgrade::on(&mut answer);
         tokio::spawn(tunnel(client, backend));

@@ -7,7 +7,7 @@ mod exchange;
 mod pods;
 mod target;
 
-pub use agent::Agents;
+pub use agent::{Agents, Lines};
 
 use crate::dispatch::Incoming;
 use crate::request::Attributes;
@@ -34,4 +34,38 @@ pub fn aggregated(server: &ApiServer, attributes: &Attributes) -> bool {
     let resource = GroupResource::new("apiregistration.k8s.io", "apiservices");
     let found = server.caches.get(&resource, None, &name);
     found.is_some_and(|s| s.pointer("/spec/service").is_some_and(|s| !s.is_null()))
+}
+
+/// Time for a host agent to answer a question of the server's own.
+const ASK: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A JSON document of a host agent.
+pub async fn agent_json(server: &ApiServer, node: &str, path: &str) -> Result<serde_json::Value, Status> {
+    let ask = async {
+        let bytes = agent_lines(server, node, path).await?.all().await?;
+        serde_json::from_slice(&bytes).map_err(|e| Status::internal(e.to_string()))
+    };
+    tokio::time::timeout(ASK, ask)
+        .await
+        .map_err(|_| Status::timeout("the host agent did not answer", 0))?
+}
+
+/// A streaming answer of a host agent, line by line.
+pub async fn agent_lines(server: &ApiServer, node: &str, path: &str) -> Result<Lines, Status> {
+    let (stream, host) = server.agents.dial(&*server.caches, node).await?;
+    let outgoing = exchange::Outgoing {
+        method: http::Method::GET,
+        path: path.to_string(),
+        headers: http::HeaderMap::new(),
+        body: crate::wire::body::full(bytes::Bytes::new()),
+        upgrade: None,
+    };
+    let response = exchange::exchange(stream, &host, outgoing).await?;
+    if !response.status().is_success() {
+        return Err(Status::internal(format!(
+            "the host agent answered {}",
+            response.status()
+        )));
+    }
+    Ok(Lines::new(response.into_body()))
 }

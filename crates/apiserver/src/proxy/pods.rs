@@ -12,8 +12,16 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Options of `log` that the agent reads.
-const LOG_OPTIONS: [&str; 8] =
-    ["follow", "previous", "sinceSeconds", "sinceTime", "timestamps", "tailLines", "limitBytes", "stream"];
+const LOG_OPTIONS: [&str; 8] = [
+    "follow",
+    "previous",
+    "sinceSeconds",
+    "sinceTime",
+    "timestamps",
+    "tailLines",
+    "limitBytes",
+    "stream",
+];
 
 /// Percent-encodes a query value.
 pub fn encode(text: &str) -> String {
@@ -27,16 +35,28 @@ pub fn encode(text: &str) -> String {
 }
 
 fn pod(ctx: &Ctx) -> Result<Arc<Value>, Status> {
-    let found = ctx.served.cache.get(ctx.namespace(), ctx.name()).ok_or_else(|| ctx.not_found())?;
+    let found = ctx
+        .served
+        .cache
+        .get(ctx.namespace(), ctx.name())
+        .ok_or_else(|| ctx.not_found())?;
     Ok(found.value())
 }
 
 fn containers(pod: &Value) -> Vec<String> {
     let names = |list: &str| {
         let list = pod.pointer(&format!("/spec/{list}")).and_then(Value::as_array);
-        list.into_iter().flatten().filter_map(|c| c["name"].as_str().map(String::from)).collect::<Vec<_>>()
+        list.into_iter()
+            .flatten()
+            .filter_map(|c| c["name"].as_str().map(String::from))
+            .collect::<Vec<_>>()
     };
-    [names("initContainers"), names("containers"), names("ephemeralContainers")].concat()
+    [
+        names("initContainers"),
+        names("containers"),
+        names("ephemeralContainers"),
+    ]
+    .concat()
 }
 
 /// The container a request means: the one it names, the Pod's only one, or the annotated default.
@@ -46,7 +66,9 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
     if !asked.is_empty() {
         return match all.iter().any(|c| c == asked) {
             true => Ok(asked.to_string()),
-            false => Err(Status::bad_request(format!("container {asked} is not valid for pod {name}"))),
+            false => Err(Status::bad_request(format!(
+                "container {asked} is not valid for pod {name}"
+            ))),
         };
     }
     let main: Vec<&str> = pod
@@ -54,8 +76,15 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
         .and_then(Value::as_array)
         .map(|l| l.iter().filter_map(|c| c["name"].as_str()).collect())
         .unwrap_or_default();
-    let annotated = pod.pointer("/metadata/annotations").and_then(|a| a.get("kubectl.kubernetes.io/default-container"));
-    match (annotated.and_then(Value::as_str).filter(|a| all.iter().any(|c| c == a)), main.as_slice()) {
+    let annotated = pod
+        .pointer("/metadata/annotations")
+        .and_then(|a| a.get("kubectl.kubernetes.io/default-container"));
+    match (
+        annotated
+            .and_then(Value::as_str)
+            .filter(|a| all.iter().any(|c| c == a)),
+        main.as_slice(),
+    ) {
         (_, [only]) => Ok(only.to_string()),
         (Some(default), _) => Ok(default.to_string()),
         (None, many) => Err(Status::bad_request(format!(
@@ -66,7 +95,9 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
 }
 
 fn node(pod: &Value) -> &str {
-    pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or("")
+    pod.pointer("/spec/nodeName")
+        .and_then(Value::as_str)
+        .unwrap_or("")
 }
 
 /// Answers `log`.
@@ -100,7 +131,10 @@ pub async fn log(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
 pub async fn stream(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
     if incoming.head.method == Method::GET {
         // WebSocket clients come with GET; what they do is no less than what POST does.
-        let attributes = Attributes { verb: "create".into(), ..ctx.attributes.clone() };
+        let attributes = Attributes {
+            verb: "create".into(),
+            ..ctx.attributes.clone()
+        };
         ctx.server.authorized(&ctx.user, &attributes).await?;
     }
     ctx.server.fresh().await?;
@@ -114,7 +148,10 @@ pub async fn stream(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
         format!("/{word}/{}/{}/{container}?{query}", ctx.namespace(), ctx.name())
     };
     if node(&pod).is_empty() {
-        return Err(Status::bad_request(format!("pod {} does not have a host assigned", ctx.name())));
+        return Err(Status::bad_request(format!(
+            "pod {} does not have a host assigned",
+            ctx.name()
+        )));
     }
     let mut options = json!({"kind": "PodExecOptions", "apiVersion": "v1"});
     if sub == "attach" {
@@ -122,7 +159,8 @@ pub async fn stream(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
     } else if sub == "portforward" {
         options["kind"] = json!("PodPortForwardOptions");
     }
-    ctx.admit(Operation::Connect, &mut options, None, &Value::Null, false).await?;
+    ctx.admit(Operation::Connect, &mut options, None, &Value::Null, false)
+        .await?;
     if incoming.upgrade.is_none() || !incoming.head.headers.contains_key(http::header::UPGRADE) {
         return Err(Status::bad_request("Upgrade request required"));
     }
@@ -147,10 +185,14 @@ fn stream_options(pod: &Value, query: &str, sub: &str) -> Result<(String, String
         }
     }
     if !any {
-        return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
+        return Err(Status::bad_request(
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ));
     }
     if sub == "exec" && commands.is_empty() {
-        return Err(Status::bad_request("you must specify at least one command for the container"));
+        return Err(Status::bad_request(
+            "you must specify at least one command for the container",
+        ));
     }
     let container = container(pod, &asked)?;
     parts.extend(commands);

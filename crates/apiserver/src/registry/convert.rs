@@ -47,7 +47,9 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
 ];
 
 fn rename(object: Value, names: &[(&str, &str)], back: bool) -> Value {
-    let Value::Object(fields) = object else { return object };
+    let Value::Object(fields) = object else {
+        return object;
+    };
     let renamed: Map<String, Value> = fields
         .into_iter()
         .map(|(key, value)| {
@@ -63,10 +65,10 @@ fn rename(object: Value, names: &[(&str, &str)], back: bool) -> Value {
 
 fn cpu_metric(percent: &Value, field: &str) -> Value {
     json!({"type": "Resource", "resource": {"name": "cpu",
-        field: match field {
-            "target" => json!({"type": "Utilization", "averageUtilization": percent}),
-            _ => json!({"averageUtilization": percent}),
-        }}})
+    field: match field {
+        "target" => json!({"type": "Utilization", "averageUtilization": percent}),
+        _ => json!({"averageUtilization": percent}),
+    }}})
 }
 
 fn is_cpu(metric: &Value, field: &str) -> bool {
@@ -76,7 +78,11 @@ fn is_cpu(metric: &Value, field: &str) -> bool {
 }
 
 fn take(object: &mut Value, parent: &str, field: &str) -> Option<Value> {
-    object.get_mut(parent)?.as_object_mut()?.shift_remove(field).filter(|v| !v.is_null())
+    object
+        .get_mut(parent)?
+        .as_object_mut()?
+        .shift_remove(field)
+        .filter(|v| !v.is_null())
 }
 
 fn take_annotation(object: &mut Value, name: &str) -> Option<Value> {
@@ -121,14 +127,28 @@ fn scaler_to_v2(mut object: Value) -> Value {
 }
 
 fn scaler_to_v1(mut object: Value) -> Value {
-    let mut annotate = |object: &mut Value, name: &str, value: &Value| {
+    let annotate = |object: &mut Value, name: &str, value: &Value| {
         object["metadata"]["annotations"][name] = json!(value.to_string());
     };
     for (parent, list, field, number, annotation) in [
-        ("spec", "metrics", "target", "targetCPUUtilizationPercentage", METRICS),
-        ("status", "currentMetrics", "current", "currentCPUUtilizationPercentage", CURRENT),
+        (
+            "spec",
+            "metrics",
+            "target",
+            "targetCPUUtilizationPercentage",
+            METRICS,
+        ),
+        (
+            "status",
+            "currentMetrics",
+            "current",
+            "currentCPUUtilizationPercentage",
+            CURRENT,
+        ),
     ] {
-        let Some(Value::Array(mut metrics)) = take(&mut object, parent, list) else { continue };
+        let Some(Value::Array(mut metrics)) = take(&mut object, parent, list) else {
+            continue;
+        };
         if let Some(at) = metrics.iter().position(|m| is_cpu(m, field)) {
             let cpu = metrics.remove(at);
             object[parent][number] = cpu["resource"][field]["averageUtilization"].clone();
@@ -171,7 +191,10 @@ mod tests {
     fn events_change_their_words() {
         let core = json!({"involvedObject": {"name": "p"}, "message": "m", "reason": "r", "count": 2});
         let events = rename(core.clone(), &EVENT_FIELDS, false);
-        assert_eq!(events, json!({"regarding": {"name": "p"}, "note": "m", "reason": "r", "deprecatedCount": 2}));
+        assert_eq!(
+            events,
+            json!({"regarding": {"name": "p"}, "note": "m", "reason": "r", "deprecatedCount": 2})
+        );
         assert_eq!(rename(events, &EVENT_FIELDS, true), core);
     }
 }

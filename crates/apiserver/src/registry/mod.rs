@@ -105,7 +105,8 @@ impl Registry {
 
     /// Removes the custom resources of a group.
     pub fn remove_custom(&mut self, group: &str, plural: &str) {
-        self.ordered.retain(|s| s.custom.is_none() || s.kind.group != group || s.kind.plural != plural);
+        self.ordered
+            .retain(|s| s.custom.is_none() || s.kind.group != group || s.kind.plural != plural);
         for ((g, _), resources) in &mut self.by_path {
             if g == group {
                 resources.retain(|name, s| s.custom.is_none() || name != plural);
@@ -116,7 +117,10 @@ impl Registry {
 
     /// The resource at a path.
     pub fn find(&self, group: &str, version: &str, resource: &str) -> Option<Arc<Served>> {
-        self.by_path.get(&(group.to_string(), version.to_string()))?.get(resource).cloned()
+        self.by_path
+            .get(&(group.to_string(), version.to_string()))?
+            .get(resource)
+            .cloned()
     }
 
     /// The resource of an object's own `apiVersion` and `kind`.
@@ -131,7 +135,8 @@ impl Registry {
 
     /// Whether a group and version is served.
     pub fn has_version(&self, group: &str, version: &str) -> bool {
-        self.by_path.contains_key(&(group.to_string(), version.to_string()))
+        self.by_path
+            .contains_key(&(group.to_string(), version.to_string()))
     }
 
     /// Everything served, in order.
@@ -159,4 +164,16 @@ fn storage_kind(kind: &'static KindInfo) -> &'static KindInfo {
     };
     let same = |k: &&KindInfo| (k.group, k.version) == wanted && k.plural == kind.plural;
     kinds::builtin().iter().find(same).unwrap_or(kind)
+}
+
+impl crate::server::ApiServer {
+    /// A resource in its storage version.
+    pub(crate) fn resource_of(&self, resource: &GroupResource) -> Option<Arc<Served>> {
+        let registry = self.registry.load();
+        registry
+            .all()
+            .iter()
+            .find(|s| s.storage() == resource && s.is_stored_version())
+            .cloned()
+    }
 }

@@ -18,14 +18,16 @@ enum Source {
 
 /// The filter that the options of a list or watch ask for.
 pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
-    let mut filter = Filter { namespace: ctx.namespace().to_string(), ..Filter::default() };
+    let mut filter = Filter {
+        namespace: ctx.namespace().to_string(),
+        ..Filter::default()
+    };
     let labels = match options.label_selector.as_str() {
         "" => None,
-        text => Some(LabelSelector::parse(text).map_err(|e| {
-            Status::bad_request(format!(
-                "unable to parse requirement: {e}",
-            ))
-        })?),
+        text => Some(
+            LabelSelector::parse(text)
+                .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}",)))?,
+        ),
     };
     let mut terms: Vec<(Source, bool, String)> = Vec::new();
     if !options.field_selector.is_empty() {
@@ -58,7 +60,13 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
         });
         fields_match
             && labels.as_ref().is_none_or(|l| {
-                l.matches_with(|key| object.labels().iter().find(|(k, _)| **k == *key).map(|(_, v)| &**v))
+                l.matches_with(|key| {
+                    object
+                        .labels()
+                        .iter()
+                        .find(|(k, _)| **k == *key)
+                        .map(|(_, v)| &**v)
+                })
             })
     }));
     Ok(filter)

@@ -36,7 +36,10 @@ const VERSION_REQUIRED: [(&str, &str); 11] = [
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
     ("admissionregistration.k8s.io", "validatingadmissionpolicies"),
-    ("admissionregistration.k8s.io", "validatingadmissionpolicybindings"),
+    (
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings",
+    ),
     ("storage.k8s.io", "csidrivers"),
     ("storage.k8s.io", "csinodes"),
     ("storage.k8s.io", "volumeattachments"),
@@ -65,5 +68,8 @@ pub fn of(kind: &KindInfo) -> Traits {
 
 /// The traits of all custom resources.
 pub fn custom() -> Traits {
-    Traits { version_required: true, ..Traits::default() }
+    Traits {
+        version_required: true,
+        ..Traits::default()
+    }
 }

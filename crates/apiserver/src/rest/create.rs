@@ -45,7 +45,10 @@ pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
 
 /// Checks a decoded body against URL and schema. Answers the object in its served version, and warnings.
 pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Value, Vec<String>), Status> {
-    let Input { mut value, duplicates } = input;
+    let Input {
+        mut value,
+        duplicates,
+    } = input;
     let served = &ctx.served;
     if !value.is_object() {
         return Err(Status::bad_request(format!(
@@ -109,7 +112,9 @@ fn check_namespace(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
         return Ok(());
     }
     if ctx.namespace().is_empty() {
-        return Err(Status::bad_request("an empty namespace may not be set during creation"));
+        return Err(Status::bad_request(
+            "an empty namespace may not be set during creation",
+        ));
     }
     if given.is_empty() {
         set_meta(value, "namespace", ctx.namespace());
@@ -152,21 +157,36 @@ async fn attempt_new(
 ) -> Result<Made, Status> {
     let served = &ctx.served;
     if !meta(&object, "resourceVersion").is_empty() && applied_by.is_none() {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     default(ctx, &mut object);
     give_name(&mut object);
     let options_value = options.to_value(options_kind);
-    let mut warnings =
-        ctx.admit(Operation::Create, &mut object, None, &options_value, options.dry_run).await?;
+    let mut warnings = ctx
+        .admit(
+            Operation::Create,
+            &mut object,
+            None,
+            &options_value,
+            options.dry_run,
+        )
+        .await?;
+    // Before the strategy: a Job selects its Pods by its uid.
+    set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
     match &served.custom {
         Some(custom) => custom.prepare_create(&mut object),
         None => machinery::prepare_create(served.kind, &mut object),
     }
-    for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+    for field in [
+        "resourceVersion",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ] {
         unset_meta(&mut object, field);
     }
-    set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
     set_meta(&mut object, "creationTimestamp", now());
     let reservation = ctx.server.alloc.on_create(served, &mut object, options.dry_run)?;
     if applied_by.is_none() {
@@ -179,35 +199,66 @@ async fn attempt_new(
     };
     if !errors.is_empty() {
         let name = meta(&object, "name");
-        let shown = if name.is_empty() { meta(&object, "generateName") } else { name };
-        return Err(Status::invalid(served.kind.kind, served.kind.group, shown, errors));
+        let shown = if name.is_empty() {
+            meta(&object, "generateName")
+        } else {
+            name
+        };
+        return Err(Status::invalid(
+            served.kind.kind,
+            served.kind.group,
+            shown,
+            errors,
+        ));
     }
-    let store = async |object: &mut Value| -> Result<bytes::Bytes, Status> {
-        let stored = to_stored(ctx, object.clone())?;
-        if options.dry_run {
-            let storage = &served.cache;
-            let namespace = if served.kind.namespaced { meta(object, "namespace") } else { "" };
-            if storage.get(namespace, meta(object, "name")).is_some() {
-                let name = meta(object, "name");
-                return Err(Status::already_exists(served.kind.plural, served.kind.group, name));
-            }
-            return Ok(crate::cache::object::encode(&stored));
-        }
-        Ok(ctx.server.insert(served, &stored).await?.bytes)
-    };
-    let bytes = ctx
-        .validated(
+    let dry_run = options.dry_run;
+    let passed = ctx
+        .validate(
             Operation::Create,
             &mut object,
             None,
             &options_value,
-            options.dry_run,
+            dry_run,
             &mut warnings,
-            store,
         )
         .await?;
+    let outcome = store(ctx, &object, dry_run).await;
+    let stored = outcome.is_ok();
+    ctx.settle(
+        passed,
+        Operation::Create,
+        &mut object,
+        None,
+        &options_value,
+        dry_run,
+        stored,
+    )
+    .await;
+    let bytes = outcome?;
     reservation.keep();
     Ok(Made { bytes, warnings })
+}
+
+/// Writes the object, or says what writing it would have answered.
+async fn store(ctx: &Ctx, object: &Value, dry_run: bool) -> Result<bytes::Bytes, Status> {
+    let served = &ctx.served;
+    let stored = to_stored(ctx, object.clone())?;
+    if !dry_run {
+        return Ok(ctx.server.insert(served, &stored).await?.bytes);
+    }
+    let namespace = if served.kind.namespaced {
+        meta(object, "namespace")
+    } else {
+        ""
+    };
+    if served.cache.get(namespace, meta(object, "name")).is_some() {
+        return Err(Status::already_exists(
+            served.kind.plural,
+            served.kind.group,
+            meta(object, "name"),
+        ));
+    }
+    Ok(crate::cache::object::encode(&stored))
 }
 
 /// Fills in defaults of the served version.
@@ -233,7 +284,8 @@ fn give_name(object: &mut Value) {
     }
     let base: String = base.chars().take(MAX_BASE).collect();
     let mut rng = rand::rng();
-    let suffix: String =
-        (0..5).map(|_| ALPHABET[rng.random_range(0..ALPHABET.len())] as char).collect();
+    let suffix: String = (0..5)
+        .map(|_| ALPHABET[rng.random_range(0..ALPHABET.len())] as char)
+        .collect();
     set_meta(object, "name", format!("{base}{suffix}"));
 }

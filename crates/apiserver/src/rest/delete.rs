@@ -34,9 +34,16 @@ pub enum Deleted {
 /// Reads DeleteOptions of a request.
 pub async fn options(ctx: &Ctx, body: Body) -> Result<DeleteOptions, Status> {
     let bytes = input::read(body).await?;
-    let given = if bytes.is_empty() { None } else { Some(input::decode(&ctx.headers, &bytes)?.value) };
+    let given = if bytes.is_empty() {
+        None
+    } else {
+        Some(input::decode(&ctx.headers, &bytes)?.value)
+    };
     if let Some(value) = &given {
-        let kind = value.get("kind").and_then(Value::as_str).unwrap_or("DeleteOptions");
+        let kind = value
+            .get("kind")
+            .and_then(Value::as_str)
+            .unwrap_or("DeleteOptions");
         if kind != "DeleteOptions" {
             return Err(Status::bad_request(format!(
                 "decoded object cannot be converted to DeleteOptions: it is a {kind}"
@@ -55,7 +62,10 @@ pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
         Deleted::Gone(bytes) if !ctx.served.traits.returns_deleted => {
             let value = render::decode(&ctx.served, &bytes)?;
             let status = render::success(ctx.served.kind, ctx.name(), meta(&value, "uid"));
-            let plain = crate::wire::negotiate::Wanted { shape: crate::wire::negotiate::Shape::Object, ..wanted };
+            let plain = crate::wire::negotiate::Wanted {
+                shape: crate::wire::negotiate::Shape::Object,
+                ..wanted
+            };
             render::value_answer(ctx, StatusCode::OK, &status, plain)
         }
         Deleted::Gone(bytes) | Deleted::Pending(bytes) => {
@@ -65,7 +75,12 @@ pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
 }
 
 /// Deletes one object of the resource of the request.
-pub async fn remove(ctx: &Ctx, namespace: &str, name: &str, options: &DeleteOptions) -> Result<Deleted, Status> {
+pub async fn remove(
+    ctx: &Ctx,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+) -> Result<Deleted, Status> {
     let gone = || Status::not_found(ctx.served.kind.plural, ctx.served.kind.group, name);
     let found = ctx.served.cache.get(namespace, name).ok_or_else(gone)?;
     let mut present = (found.bytes().clone(), found.revision());
@@ -93,10 +108,30 @@ pub async fn remove(ctx: &Ctx, namespace: &str, name: &str, options: &DeleteOpti
 async fn admit(ctx: &Ctx, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
     let mut none = Value::Null;
     let value = options.to_value();
-    ctx.admit(Operation::Delete, &mut none, Some(old), &value, options.dry_run).await?;
+    ctx.admit(Operation::Delete, &mut none, Some(old), &value, options.dry_run)
+        .await?;
     let mut warnings = Vec::new();
-    let nothing = async |_: &mut Value| Ok(());
-    ctx.validated(Operation::Delete, &mut none, Some(old), &value, options.dry_run, &mut warnings, nothing).await
+    let passed = ctx
+        .validate(
+            Operation::Delete,
+            &mut none,
+            Some(old),
+            &value,
+            options.dry_run,
+            &mut warnings,
+        )
+        .await?;
+    ctx.settle(
+        passed,
+        Operation::Delete,
+        &mut none,
+        Some(old),
+        &value,
+        options.dry_run,
+        true,
+    )
+    .await;
+    Ok(())
 }
 
 fn preconditions(
@@ -110,7 +145,10 @@ fn preconditions(
     if let Some(uid) = &options.uid
         && uid != meta(old, "uid")
     {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta(old, "uid"));
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta(old, "uid")
+        );
         return Err(Status::conflict(kind.plural, kind.group, name, &why));
     }
     if let Some(wanted) = &options.resource_version
@@ -142,7 +180,10 @@ async fn step(
     let grace = if is_pod { pod_grace(old, options) } else { 0 };
     let terminating = !meta(old, "deletionTimestamp").is_empty();
     if terminating {
-        let had = old.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+        let had = old
+            .pointer("/metadata/deletionGracePeriodSeconds")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
         if is_pod && grace < had {
             // Only ever sooner. The clock started with the first request.
             mark(&mut new, old, had, grace);
@@ -179,7 +220,9 @@ fn mark(new: &mut Value, old: &Value, had: i64, grace: i64) {
         Some(end) => end.checked_sub(SignedDuration::from_secs(had)).unwrap_or(end),
         None => Timestamp::now(),
     };
-    let end = start.checked_add(SignedDuration::from_secs(grace)).unwrap_or(start);
+    let end = start
+        .checked_add(SignedDuration::from_secs(grace))
+        .unwrap_or(start);
     set_meta(new, "deletionTimestamp", timestamp(end));
     set_meta(new, "deletionGracePeriodSeconds", grace);
     if let Some(generation) = old.pointer("/metadata/generation").and_then(Value::as_i64)
@@ -192,9 +235,15 @@ fn mark(new: &mut Value, old: &Value, had: i64, grace: i64) {
 
 /// The grace of a Pod: the request's, else its own, and none when nothing of it runs.
 fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
-    let own = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    let own = pod
+        .pointer("/spec/terminationGracePeriodSeconds")
+        .and_then(Value::as_i64);
     let grace = options.grace_period.or(own).unwrap_or(DEFAULT_GRACE);
-    let unbound = pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or("").is_empty();
+    let unbound = pod
+        .pointer("/spec/nodeName")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .is_empty();
     let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or("");
     if unbound || matches!(phase, "Succeeded" | "Failed") {
         return 0;
@@ -211,7 +260,10 @@ fn set_finalizers(ctx: &Ctx, new: &mut Value, options: &DeleteOptions) {
         Some(Propagation::Foreground) => (false, true),
         Some(Propagation::Background) => (false, false),
         None => {
-            let (o, f) = (list.iter().any(|x| x == ORPHAN), list.iter().any(|x| x == FOREGROUND));
+            let (o, f) = (
+                list.iter().any(|x| x == ORPHAN),
+                list.iter().any(|x| x == FOREGROUND),
+            );
             (o || (!f && ctx.served.traits.orphans_by_default), f)
         }
     };

@@ -18,7 +18,12 @@ pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status
     let wanted = ctx.wanted(true)?;
     let delete_options = delete::options(ctx, body).await?;
     let (listing, revision) = list::read(ctx, &options).await?;
-    let work = listing.objects.iter().map(|o| delete::remove(ctx, o.namespace(), o.name(), &delete_options));
+    let options = &delete_options;
+    let work = listing
+        .objects
+        .clone()
+        .into_iter()
+        .map(|o| async move { delete::remove(ctx, o.namespace(), o.name(), options).await });
     let mut results = futures::stream::iter(work).buffer_unordered(CONCURRENT);
     let mut first_error = None;
     while let Some(result) = results.next().await {
@@ -34,7 +39,8 @@ pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status
         return Err(status);
     }
     let kind = ctx.served.kind;
-    let mut out = BytesMut::with_capacity(listing.objects.iter().map(|o| o.bytes().len() + 1).sum::<usize>() + 256);
+    let mut out =
+        BytesMut::with_capacity(listing.objects.iter().map(|o| o.bytes().len() + 1).sum::<usize>() + 256);
     out.put_slice(
         format!(
             r#"{{"kind":"{}","apiVersion":"{}","metadata":{{"resourceVersion":"{revision}"}},"items":["#,
@@ -59,7 +65,11 @@ pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status
     let bytes = out.freeze();
     if wanted.encoding == crate::wire::negotiate::Encoding::Json {
         let length = bytes.len();
-        return Ok(render::sized(ctx, body::answer(StatusCode::OK, body::JSON, bytes), length));
+        return Ok(render::sized(
+            ctx,
+            body::answer(StatusCode::OK, body::JSON, bytes),
+            length,
+        ));
     }
     let value = serde_json::from_slice(&bytes).map_err(|e| Status::internal(e.to_string()))?;
     render::value_answer(ctx, StatusCode::OK, &value, wanted)

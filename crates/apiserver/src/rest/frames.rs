@@ -27,7 +27,13 @@ impl Frames {
         let raw = served.is_stored_version()
             && wanted.shape == Shape::Object
             && wanted.encoding != Encoding::Protobuf;
-        Ok(Frames { include: render::include_object(include)?, served, wanted, columns_sent: false, raw })
+        Ok(Frames {
+            include: render::include_object(include)?,
+            served,
+            wanted,
+            columns_sent: false,
+            raw,
+        })
     }
 
     /// Writes one event.
@@ -95,7 +101,7 @@ impl Frames {
 
     fn value(&self, out: &mut BytesMut, event: &str, object: &Value) {
         match self.wanted.encoding {
-            Encoding::Protobuf => match machinery::protobuf::encode_watch_frame(event, object) {
+            Encoding::Protobuf => match crate::wire::protobuf::encode_watch_frame(event, object) {
                 Ok(frame) => out.put_slice(&frame),
                 Err(error) => tracing::error!(%error, "a watch event has no protobuf form and was left out"),
             },

@@ -21,6 +21,16 @@ pub async fn get(ctx: &Ctx) -> Result<Response, Status> {
             .map_err(|at| super::write::too_large_version(revision, at))?,
         None => drop(ctx.server.fresh().await?),
     }
-    let object = ctx.served.cache.get(ctx.namespace(), ctx.name()).ok_or_else(|| ctx.not_found())?;
-    render::object(ctx, StatusCode::OK, object.bytes().clone(), wanted, &options.include_object)
+    let object = ctx
+        .served
+        .cache
+        .get(ctx.namespace(), ctx.name())
+        .ok_or_else(|| ctx.not_found())?;
+    render::object(
+        ctx,
+        StatusCode::OK,
+        object.bytes().clone(),
+        wanted,
+        &options.include_object,
+    )
 }

@@ -30,8 +30,18 @@ pub async fn list(ctx: &Ctx) -> Result<Response, Status> {
     options.validate(false)?;
     let wanted = ctx.wanted(true)?;
     let (listing, revision) = read(ctx, &options).await?;
-    let token = listing.more_after.as_ref().map(|key| Token { rv: revision as i64, start: key.clone() }.encode());
-    let head = Head { revision, token, remaining: listing.remaining };
+    let token = listing.more_after.as_ref().map(|key| {
+        Token {
+            rv: revision as i64,
+            start: key.clone(),
+        }
+        .encode()
+    });
+    let head = Head {
+        revision,
+        token,
+        remaining: listing.remaining,
+    };
     if ctx.served.is_stored_version() && wanted.encoding == Encoding::Json && !wanted.pretty {
         match wanted.shape {
             Shape::Object => return Ok(streamed(ctx, listing.objects, &head)),
@@ -43,14 +53,22 @@ pub async fn list(ctx: &Ctx) -> Result<Response, Status> {
     let made = tokio::task::spawn_blocking(move || build(&served, &listing.objects, &head, wanted, &options));
     let (media, bytes) = made.await.map_err(|e| Status::internal(e.to_string()))??;
     let length = bytes.len();
-    Ok(render::sized(ctx, body::answer(http::StatusCode::OK, media, bytes), length))
+    Ok(render::sized(
+        ctx,
+        body::answer(http::StatusCode::OK, media, bytes),
+        length,
+    ))
 }
 
 /// Reads the page that the options ask for, and the revision it is the state of.
 pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), Status> {
     let filter = select::filter(ctx, options)?;
     let asked = options.revision()?;
-    let mut query = ListQuery { filter, limit: options.limit, ..ListQuery::default() };
+    let mut query = ListQuery {
+        filter,
+        limit: options.limit,
+        ..ListQuery::default()
+    };
     let caches = &ctx.server.caches;
     let revision;
     if !options.continue_token.is_empty() {
@@ -60,13 +78,21 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
             ));
         }
         let token = Token::decode(&options.continue_token)?;
-        if !query.filter.namespace.is_empty() && !token.start.starts_with(&format!("{}/", query.filter.namespace)) {
-            return Err(invalid_token(&format!("continue key is not valid: invalid start key {:?}", token.start)));
+        if !query.filter.namespace.is_empty()
+            && !token.start.starts_with(&format!("{}/", query.filter.namespace))
+        {
+            return Err(invalid_token(&format!(
+                "continue key is not valid: invalid start key {:?}",
+                token.start
+            )));
         }
         query.after = Some(token.start.clone());
         if token.rv >= 0 {
             let at = token.rv as u64;
-            caches.wait_for(at).await.map_err(|now| write::too_large_version(at, now))?;
+            caches
+                .wait_for(at)
+                .await
+                .map_err(|now| write::too_large_version(at, now))?;
             query.at = Some(at);
             revision = at;
         } else {
@@ -78,7 +104,10 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
         match asked {
             None => revision = ctx.server.fresh().await?,
             Some(rv) => {
-                caches.wait_for(rv).await.map_err(|now| write::too_large_version(rv, now))?;
+                caches
+                    .wait_for(rv)
+                    .await
+                    .map_err(|now| write::too_large_version(rv, now))?;
                 if exact {
                     query.at = Some(rv);
                     revision = rv;
@@ -101,7 +130,9 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
             let listing = ctx.served.cache.list(&query).unwrap_or_default();
             Ok((listing, caches.revision()))
         }
-        Err(_) => Err(Status::expired("The resourceVersion for the provided list is too old.")),
+        Err(_) => Err(Status::expired(
+            "The resourceVersion for the provided list is too old.",
+        )),
     }
 }
 
@@ -134,10 +165,14 @@ impl Token {
             .map_err(|e| invalid_token(&format!("continue key is not valid: {e}")))?;
         let json: Value = serde_json::from_slice(&bytes)
             .map_err(|e| invalid_token(&format!("continue key is not valid: {e}")))?;
-        let start = json["start"].as_str().map(|s| s.trim_end_matches('\0').to_string());
+        let start = json["start"]
+            .as_str()
+            .map(|s| s.trim_end_matches('\0').to_string());
         match (json["rv"].as_i64(), start) {
             (Some(rv), Some(start)) if rv != 0 && !start.is_empty() => Ok(Token { rv, start }),
-            _ => Err(invalid_token("continue key is not valid: encoded start key empty or version 0")),
+            _ => Err(invalid_token(
+                "continue key is not valid: encoded start key empty or version 0",
+            )),
         }
     }
 }
@@ -174,14 +209,22 @@ fn streamed(ctx: &Ctx, objects: Vec<Arc<Object>>, head: &Head) -> Response {
     // Items of built-in lists carry no kind of their own; custom resources do, as upstream.
     let whole = ctx.served.custom.is_some();
     let total: usize = start.len() + 2 + objects.iter().map(|o| o.bytes().len() + 1).sum::<usize>();
-    let mut items = ItemBytes { start: Some(start), objects: objects.into_iter(), whole, first: true, done: false };
+    let mut items = ItemBytes {
+        start: Some(start),
+        objects: objects.into_iter(),
+        whole,
+        first: true,
+        done: false,
+    };
     let mut response = if total <= CHUNK {
         let bytes = items.next_chunk(usize::MAX).unwrap_or_default();
         body::answer(http::StatusCode::OK, body::JSON, bytes)
     } else {
         let chunks = futures::stream::iter(std::iter::from_fn(move || items.next_chunk(CHUNK).map(Ok)));
         let mut response = http::Response::new(body::stream(chunks));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(body::JSON));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(body::JSON));
         response
     };
     if total > compress::THRESHOLD && compress::accepts_gzip(&ctx.headers) {
@@ -203,7 +246,13 @@ impl ItemBytes {
         if self.done {
             return None;
         }
-        let left: usize = self.objects.as_slice().iter().take(64).map(|o| o.bytes().len() + 2).sum();
+        let left: usize = self
+            .objects
+            .as_slice()
+            .iter()
+            .take(64)
+            .map(|o| o.bytes().len() + 2)
+            .sum();
         let mut out = BytesMut::with_capacity(left.min(size).max(1024) + 4096);
         if let Some(start) = self.start.take() {
             out.put_slice(start.as_bytes());
@@ -236,8 +285,10 @@ fn build(
     wanted: Wanted,
     options: &ListOptions,
 ) -> Result<(&'static str, Vec<u8>), Status> {
-    let values: Vec<Value> =
-        objects.iter().map(|o| render::decode(served, o.bytes())).collect::<Result<_, _>>()?;
+    let values: Vec<Value> = objects
+        .iter()
+        .map(|o| render::decode(served, o.bytes()))
+        .collect::<Result<_, _>>()?;
     let list = match wanted.shape {
         Shape::Table(version) => {
             let mut table = render::table(served, &values, version, &options.include_object)?;

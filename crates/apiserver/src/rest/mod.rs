@@ -43,7 +43,11 @@ pub struct Ctx {
 impl Ctx {
     /// Namespace of the request, empty for cluster-scoped resources.
     pub fn namespace(&self) -> &str {
-        if self.served.kind.namespaced { &self.attributes.namespace } else { "" }
+        if self.served.kind.namespaced {
+            &self.attributes.namespace
+        } else {
+            ""
+        }
     }
 
     /// Name of the request.
@@ -53,7 +57,7 @@ impl Ctx {
 
     /// Negotiates the answer's form; built-in kinds also come as protobuf.
     pub fn wanted(&self, shapes: bool) -> Result<Wanted, Status> {
-        let protobuf = self.served.custom.is_none();
+        let protobuf = crate::wire::protobuf::OFFERED && self.served.custom.is_none();
         negotiate::negotiate(&self.headers, &self.query, Offer { shapes, protobuf })
     }
 
@@ -67,7 +71,11 @@ impl Ctx {
         if !given.is_empty() {
             return given.to_string();
         }
-        let agent = self.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let agent = self
+            .headers
+            .get(http::header::USER_AGENT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
         let program = agent.split('/').next().unwrap_or("");
         program.chars().take(128).collect()
     }
@@ -98,8 +106,9 @@ impl Ctx {
         Ok(warnings)
     }
 
-    /// Runs the validating steps of admission, then `store`, then tells the steps how it went.
-    pub async fn validated<T>(
+    /// Runs the validating steps of admission. Answers how many steps have seen the object: they are to be told how
+    /// the write went, by [`Ctx::settle`].
+    pub async fn validate(
         &self,
         operation: Operation,
         object: &mut Value,
@@ -107,37 +116,45 @@ impl Ctx {
         options: &Value,
         dry_run: bool,
         warnings: &mut Vec<String>,
-        store: impl AsyncFnOnce(&mut Value) -> Result<T, Status>,
-    ) -> Result<T, Status> {
+    ) -> Result<usize, Status> {
         let mut passed = 0;
-        let mut refused = None;
-        {
-            let request = AdmissionRequest {
-                user: &self.user,
-                attributes: &self.attributes,
-                operation,
-                kind: self.served.kind,
-                object: &mut *object,
-                old,
-                dry_run,
-                options,
-            };
-            for plugin in self.server.admission() {
-                passed += 1;
-                match plugin.validate(&request, &*self.server.caches).await {
-                    Ok(more) => warnings.extend(more),
-                    Err(status) => {
-                        refused = Some(status);
-                        break;
+        let request = AdmissionRequest {
+            user: &self.user,
+            attributes: &self.attributes,
+            operation,
+            kind: self.served.kind,
+            object,
+            old,
+            dry_run,
+            options,
+        };
+        for plugin in self.server.admission() {
+            passed += 1;
+            match plugin.validate(&request, &*self.server.caches).await {
+                Ok(more) => warnings.extend(more),
+                Err(status) => {
+                    for plugin in self.server.admission().iter().take(passed) {
+                        plugin.settle(&request, false).await;
                     }
+                    return Err(status);
                 }
             }
         }
-        let outcome = match refused {
-            Some(status) => Err(status),
-            None => store(object).await,
-        };
-        let stored = outcome.is_ok() && !dry_run;
+        Ok(passed)
+    }
+
+    /// Tells the first `passed` steps whether the write they let through happened.
+    #[allow(clippy::too_many_arguments)]
+    pub async fn settle(
+        &self,
+        passed: usize,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+        options: &Value,
+        dry_run: bool,
+        stored: bool,
+    ) {
         let request = AdmissionRequest {
             user: &self.user,
             attributes: &self.attributes,
@@ -149,15 +166,18 @@ impl Ctx {
             options,
         };
         for plugin in self.server.admission().iter().take(passed) {
-            plugin.settle(&request, stored).await;
+            plugin.settle(&request, stored && !dry_run).await;
         }
-        outcome
     }
 }
 
 /// A string field of an object's metadata, empty when absent.
 pub fn meta<'a>(object: &'a Value, field: &str) -> &'a str {
-    object.get("metadata").and_then(|m| m.get(field)).and_then(Value::as_str).unwrap_or("")
+    object
+        .get("metadata")
+        .and_then(|m| m.get(field))
+        .and_then(Value::as_str)
+        .unwrap_or("")
 }
 
 /// Sets a field of an object's metadata.
@@ -178,7 +198,8 @@ pub fn unset_meta(object: &mut Value, field: &str) {
 /// The finalizers of an object.
 pub fn finalizers(object: &Value) -> Vec<String> {
     let list = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-    list.map(|l| l.iter().filter_map(|f| f.as_str().map(String::from)).collect()).unwrap_or_default()
+    list.map(|l| l.iter().filter_map(|f| f.as_str().map(String::from)).collect())
+        .unwrap_or_default()
 }
 
 /// Now, to the second, as objects spell times.

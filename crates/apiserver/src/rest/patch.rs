@@ -54,7 +54,8 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
         other => Err(Status::unsupported_media_type(format!(
             "the body of the request was in an unknown format - accepted media types include: {} (got {other})",
             match ctx.served.custom {
-                Some(_) => "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+                Some(_) =>
+                    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
                 None =>
                     "application/json-patch+json, application/merge-patch+json, \
                      application/strategic-merge-patch+json, application/apply-patch+yaml",
@@ -78,9 +79,15 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
     } else if name != ctx.name() {
         return Err(super::transform::name_mismatch(&name, ctx.name()));
     }
-    let input = input::Input { value: applied, duplicates };
+    let input = input::Input {
+        value: applied,
+        duplicates,
+    };
     let (applied, _) = super::create::check_input(ctx, input, options.validation)?;
-    if applied.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
+    if applied
+        .pointer("/metadata/managedFields")
+        .is_some_and(|m| !m.is_null())
+    {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     Ok(Transform::Apply {

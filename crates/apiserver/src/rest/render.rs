@@ -23,7 +23,11 @@ pub fn object(
         && wanted.encoding == Encoding::Json
         && !wanted.pretty
     {
-        return Ok(sized(ctx, body::answer(code, body::JSON, stored.clone()), stored.len()));
+        return Ok(sized(
+            ctx,
+            body::answer(code, body::JSON, stored.clone()),
+            stored.len(),
+        ));
     }
     let value = decode(&ctx.served, &stored)?;
     let shaped = match wanted.shape {
@@ -59,11 +63,14 @@ pub fn encode(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), 
             Ok(text.into_bytes())
         }
         Encoding::Protobuf => {
-            let bytes = machinery::protobuf::encode(value).map_err(|e| Status::not_acceptable(e.to_string()))?;
+            let bytes = crate::wire::protobuf::encode(value)?;
             return Ok((wanted.encoding.media_type(), bytes));
         }
     };
-    Ok((wanted.encoding.media_type(), bytes.map_err(|e| Status::internal(e.to_string()))?))
+    Ok((
+        wanted.encoding.media_type(),
+        bytes.map_err(|e| Status::internal(e.to_string()))?,
+    ))
 }
 
 /// Decodes stored bytes into the served version.
@@ -104,7 +111,9 @@ pub fn include_object(text: &str) -> Result<IncludeObject, Status> {
         "" | "Metadata" => Ok(IncludeObject::Metadata),
         "None" => Ok(IncludeObject::None),
         "Object" => Ok(IncludeObject::Object),
-        other => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        other => Err(Status::bad_request(format!(
+            "unrecognized includeObject value: {other:?}"
+        ))),
     }
 }
 

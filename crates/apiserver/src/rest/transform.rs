@@ -8,6 +8,9 @@ use crate::wire::options::FieldValidation;
 use kinds::status::Status;
 use serde_json::Value;
 
+/// A change as a function of the present state.
+pub type Edit = dyn Fn(&Value) -> Result<Value, Status> + Send + Sync;
+
 /// A way from the present state to the next.
 pub enum Transform {
     /// PUT: this object.
@@ -28,7 +31,7 @@ pub enum Transform {
         force: bool,
     },
     /// A change made by the server itself (scale, binding).
-    Edit(Box<dyn Fn(&Value) -> Result<Value, Status> + Send + Sync>),
+    Edit(Box<Edit>),
 }
 
 impl Transform {
@@ -51,9 +54,11 @@ impl Transform {
     pub fn new_object(&self, ctx: &Ctx) -> Result<Value, Status> {
         match self {
             Transform::Replace(object) => Ok(object.clone()),
-            Transform::Apply { applied, manager, force } => {
-                machinery::apply::apply(ctx.served.kind, None, applied, manager, *force, None, &now())
-            }
+            Transform::Apply {
+                applied,
+                manager,
+                force,
+            } => machinery::apply::apply(ctx.served.kind, None, applied, manager, *force, None, &now()),
             _ => Err(ctx.not_found()),
         }
     }
@@ -70,7 +75,11 @@ impl Transform {
         let patched = match self {
             Transform::Replace(object) => return Ok((object.clone(), Vec::new())),
             Transform::Edit(edit) => return Ok((edit(current)?, Vec::new())),
-            Transform::Apply { applied, manager, force } => {
+            Transform::Apply {
+                applied,
+                manager,
+                force,
+            } => {
                 let new =
                     machinery::apply::apply(kind, Some(current), applied, manager, *force, sub, &now())?;
                 return self.finish(ctx, new, current, FieldValidation::Ignore);
@@ -95,7 +104,9 @@ impl Transform {
         }
         for field in ["apiVersion", "kind"] {
             if new.get(field) != current.get(field) {
-                return Err(Status::bad_request(format!("the {field} of an object cannot be patched")));
+                return Err(Status::bad_request(format!(
+                    "the {field} of an object cannot be patched"
+                )));
             }
         }
         let warnings = match &ctx.served.custom {

@@ -50,8 +50,16 @@ pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response
 }
 
 /// Turns an outcome into an answer.
-pub fn respond(ctx: &Ctx, changed: Changed, wanted: crate::wire::negotiate::Wanted) -> Result<Response, Status> {
-    let code = if changed.created { StatusCode::CREATED } else { StatusCode::OK };
+pub fn respond(
+    ctx: &Ctx,
+    changed: Changed,
+    wanted: crate::wire::negotiate::Wanted,
+) -> Result<Response, Status> {
+    let code = if changed.created {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let mut response = render::object(ctx, code, changed.bytes, wanted, "")?;
     body::warn(&mut response, &changed.warnings);
     Ok(response)
@@ -66,7 +74,11 @@ pub async fn change(
     options_kind: &str,
 ) -> Result<Changed, Status> {
     ctx.server.fresh().await?;
-    let mut present = ctx.served.cache.get(ctx.namespace(), ctx.name()).map(|o| (o.bytes().clone(), o.revision()));
+    let mut present = ctx
+        .served
+        .cache
+        .get(ctx.namespace(), ctx.name())
+        .map(|o| (o.bytes().clone(), o.revision()));
     for _ in 0..ATTEMPTS {
         let Some((bytes, revision)) = present.take() else {
             if !transform.creates(ctx, sub) {
@@ -113,7 +125,11 @@ async fn create_instead(
     }
     let applied_by = transform.is_apply().then_some(options.field_manager.as_str());
     let made = store_new(ctx, object, options, options_kind, applied_by).await?;
-    Ok(Changed { bytes: made.bytes, created: true, warnings: made.warnings })
+    Ok(Changed {
+        bytes: made.bytes,
+        created: true,
+        warnings: made.warnings,
+    })
 }
 
 async fn attempt(
@@ -132,14 +148,24 @@ async fn attempt(
     restore_metadata(&mut new, &old);
     let options_value = options.to_value(options_kind);
     warnings.extend(
-        ctx.admit(Operation::Update, &mut new, Some(&old), &options_value, options.dry_run).await?,
+        ctx.admit(
+            Operation::Update,
+            &mut new,
+            Some(&old),
+            &options_value,
+            options.dry_run,
+        )
+        .await?,
     );
     match &served.custom {
         Some(custom) => custom.prepare_update(&mut new, &old, sub),
         None => machinery::prepare_update(served.kind, &mut new, &old, sub),
     }
     restore_metadata(&mut new, &old);
-    let reservation = ctx.server.alloc.on_update(served, &mut new, &old, options.dry_run)?;
+    let reservation = ctx
+        .server
+        .alloc
+        .on_update(served, &mut new, &old, options.dry_run)?;
     if !transform.is_apply() {
         let manager = ctx.field_manager(&options.field_manager);
         machinery::apply::update_managers(served.kind, Some(&old), &mut new, &manager, "Update", sub, &now());
@@ -151,48 +177,68 @@ async fn attempt(
     if !errors.is_empty() {
         return Err(Status::invalid(served.kind.kind, served.kind.group, ctx.name(), errors).into());
     }
-    let raced = &mut None;
-    let store = async |new: &mut Value| -> Result<Bytes, Status> {
-        let stored = to_stored(ctx, new.clone())?;
-        let outcome = if options.dry_run {
-            set_meta(new, "resourceVersion", revision.to_string());
-            Ok(object::with_revision(&object::encode(&stored), revision))
-        } else if is_finished(new) {
-            let removed = ctx.server.remove(served, ctx.namespace(), ctx.name(), revision).await;
-            removed.map(|at| object::with_revision(&object::encode(&stored), at))
-        } else if object::with_revision(&object::encode(&stored), revision) == *present {
-            Ok(present.clone())
-        } else {
-            ctx.server.replace(served, &stored, revision).await.map(|s| s.bytes)
-        };
-        outcome.map_err(|refused| match refused {
-            Refused::Status(status) => status,
-            Refused::Raced(record) => {
-                *raced = Some(record);
-                conflict(ctx, MODIFIED)
-            }
-        })
-    };
-    let done = ctx
-        .validated(
+    let dry_run = options.dry_run;
+    let passed = ctx
+        .validate(
             Operation::Update,
             &mut new,
             Some(&old),
             &options_value,
-            options.dry_run,
+            dry_run,
             &mut warnings,
-            store,
         )
-        .await;
-    match (done, raced.take()) {
-        (Ok(bytes), _) => {
+        .await?;
+    let outcome = store(ctx, &new, dry_run, present, revision).await;
+    let stored = outcome.is_ok();
+    ctx.settle(
+        passed,
+        Operation::Update,
+        &mut new,
+        Some(&old),
+        &options_value,
+        dry_run,
+        stored,
+    )
+    .await;
+    match outcome {
+        Ok(bytes) => {
             reservation.keep();
-            Ok(Changed { bytes, created: false, warnings })
+            Ok(Changed {
+                bytes,
+                created: false,
+                warnings,
+            })
         }
         // Who named a revision has lost; who did not goes on from what won.
-        (Err(_), Some(record)) if !named => Err(Refused::Raced(record)),
-        (Err(status), _) => Err(status.into()),
+        Err(Refused::Raced(_)) if named => Err(conflict(ctx, MODIFIED).into()),
+        Err(refused) => Err(refused),
     }
+}
+
+/// Writes the new state over the present one, or removes the object when nothing holds it back any more.
+async fn store(
+    ctx: &Ctx,
+    new: &Value,
+    dry_run: bool,
+    present: &Bytes,
+    revision: u64,
+) -> Result<Bytes, Refused> {
+    let stored = to_stored(ctx, new.clone())?;
+    let shown = || object::with_revision(&object::encode(&stored), revision);
+    if dry_run {
+        return Ok(shown());
+    }
+    if is_finished(new) {
+        let at = ctx
+            .server
+            .remove(&ctx.served, ctx.namespace(), ctx.name(), revision)
+            .await?;
+        return Ok(object::with_revision(&object::encode(&stored), at));
+    }
+    if shown() == *present {
+        return Ok(present.clone());
+    }
+    Ok(ctx.server.replace(&ctx.served, &stored, revision).await?.bytes)
 }
 
 /// Checks resourceVersion and uid of the new state as preconditions; answers whether a revision was named.
@@ -241,7 +287,12 @@ fn check_version(
 
 /// What no client may change by an update.
 fn restore_metadata(new: &mut Value, old: &Value) {
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         match old.pointer(&format!("/metadata/{field}")) {
             Some(value) => set_meta(new, field, value.clone()),
             None => unset_meta(new, field),
@@ -262,9 +313,14 @@ pub fn is_finished(object: &Value) -> bool {
     let kind = object.get("kind").and_then(Value::as_str);
     let core = object.get("apiVersion").and_then(Value::as_str) == Some("v1");
     if core && kind == Some("Namespace") {
-        return object.pointer("/spec/finalizers").and_then(Value::as_array).is_none_or(Vec::is_empty);
+        return object
+            .pointer("/spec/finalizers")
+            .and_then(Value::as_array)
+            .is_none_or(Vec::is_empty);
     }
     // A Pod in its grace period waits for its host agent.
-    let grace = object.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64);
+    let grace = object
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64);
     grace.unwrap_or(0) == 0
 }

@@ -48,15 +48,21 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
     match asked {
         None => drop(ctx.server.fresh().await?),
         Some(0) => {}
-        Some(rv) => caches.wait_for(rv).await.map_err(|now| write::too_large_version(rv, now))?,
+        Some(rv) => caches
+            .wait_for(rv)
+            .await
+            .map_err(|now| write::too_large_version(rv, now))?,
     }
-    let mut frames = Frames::new(ctx.served.clone(), wanted, &options.include_object)?;
+    let frames = Frames::new(ctx.served.clone(), wanted, &options.include_object)?;
     let cache = &ctx.served.cache;
     let mut initial = VecDeque::new();
     let (subscription, mark_end) = if from_state {
         let (objects, subscription) = cache.watch_from_now(filter, || caches.revision());
         initial = objects.into();
-        (subscription, options.send_initial_events == Some(true) && options.bookmarks)
+        (
+            subscription,
+            options.send_initial_events == Some(true) && options.bookmarks,
+        )
     } else {
         let since = asked.filter(|rv| *rv != 0).unwrap_or_else(|| caches.revision());
         match cache.watch(filter, since) {
@@ -97,7 +103,10 @@ fn answer(
 ) -> Response {
     let mut response = http::Response::new(body::stream(chunks));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(wanted.encoding.watch_media_type()));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static(wanted.encoding.watch_media_type()),
+    );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
@@ -179,4 +188,3 @@ impl Stream {
         self.frames.event(out, kind, &object);
     }
 }
-

@@ -42,9 +42,11 @@ impl ApiServer {
         let key = self.keys.object(served.storage(), namespace, name);
         match self.store.create(key, bytes.clone()).await {
             Ok(revision) => self.stored(&bytes, revision).await,
-            Err(StoreError::Exists(_)) => {
-                Err(Status::already_exists(served.kind.plural, served.kind.group, name))
-            }
+            Err(StoreError::Exists(_)) => Err(Status::already_exists(
+                served.kind.plural,
+                served.kind.group,
+                name,
+            )),
             Err(e) => Err(unavailable(&e)),
         }
     }
@@ -81,11 +83,17 @@ impl ApiServer {
     /// After a write: who reads next, by whatever way, sees it.
     async fn stored(&self, bytes: &[u8], revision: Revision) -> Result<Stored, Status> {
         self.reached(revision.0).await?;
-        Ok(Stored { bytes: object::with_revision(bytes, revision.0), revision: revision.0 })
+        Ok(Stored {
+            bytes: object::with_revision(bytes, revision.0),
+            revision: revision.0,
+        })
     }
 
     async fn reached(&self, revision: u64) -> Result<(), Status> {
-        self.caches.wait_for(revision).await.map_err(|at| too_large_version(revision, at))
+        self.caches
+            .wait_for(revision)
+            .await
+            .map_err(|at| too_large_version(revision, at))
     }
 
     /// Makes the cache as new as the log: what a read without resourceVersion waits for.
@@ -98,14 +106,20 @@ impl ApiServer {
 
 /// Namespace and name that an object is stored under.
 fn place<'a>(served: &Served, value: &'a Value) -> (&'a str, &'a str) {
-    let namespace = if served.kind.namespaced { meta(value, "namespace") } else { "" };
+    let namespace = if served.kind.namespaced {
+        meta(value, "namespace")
+    } else {
+        ""
+    };
     (namespace, meta(value, "name"))
 }
 
 fn encoded(value: &Value) -> Result<Bytes, Status> {
     let bytes = object::encode(value);
     if bytes.len() > MAX_OBJECT {
-        return Err(Status::request_entity_too_large("etcdserver: request is too large"));
+        return Err(Status::request_entity_too_large(
+            "etcdserver: request is too large",
+        ));
     }
     Ok(bytes)
 }
@@ -126,8 +140,10 @@ pub fn unavailable(e: &StoreError) -> Status {
 
 /// The 504 for a revision that has not happened.
 pub fn too_large_version(asked: u64, current: u64) -> Status {
-    let mut status =
-        Status::timeout(format!("Too large resource version: {asked}, current: {current}"), 1);
+    let mut status = Status::timeout(
+        format!("Too large resource version: {asked}, current: {current}"),
+        1,
+    );
     status.add_cause("ResourceVersionTooLarge", "Too large resource version", "");
     status
 }
@@ -146,8 +162,10 @@ impl ApiServer {
         edit: impl Fn(&Value) -> Result<Value, Status>,
     ) -> Result<Stored, Status> {
         self.fresh().await?;
-        let mut present =
-            served.cache.get(namespace, name).map(|o| (o.bytes().clone(), o.revision()));
+        let mut present = served
+            .cache
+            .get(namespace, name)
+            .map(|o| (o.bytes().clone(), o.revision()));
         for _ in 0..EDITS {
             let Some((bytes, revision)) = present.take() else {
                 return Err(Status::not_found(served.kind.plural, served.kind.group, name));
@@ -161,11 +179,15 @@ impl ApiServer {
                 Ok(stored) => return Ok(stored),
                 Err(Refused::Status(status)) => return Err(status),
                 Err(Refused::Raced(record)) => {
-                    present =
-                        record.map(|r| (object::with_revision(&r.value, r.revision.0), r.revision.0));
+                    present = record.map(|r| (object::with_revision(&r.value, r.revision.0), r.revision.0));
                 }
             }
         }
-        Err(Status::conflict(served.kind.plural, served.kind.group, name, super::update::MODIFIED))
+        Err(Status::conflict(
+            served.kind.plural,
+            served.kind.group,
+            name,
+            super::update::MODIFIED,
+        ))
     }
 }

@@ -19,12 +19,24 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         "" => meta(&binding, "name").to_string(),
         name => name.to_string(),
     };
-    let target = binding.pointer("/target/name").and_then(Value::as_str).unwrap_or("").to_string();
-    let target_kind = binding.pointer("/target/kind").and_then(Value::as_str).unwrap_or("").to_string();
+    let target = binding
+        .pointer("/target/name")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_string();
+    let target_kind = binding
+        .pointer("/target/kind")
+        .and_then(Value::as_str)
+        .unwrap_or("")
+        .to_string();
     let at = Path::new("target");
     let mut errors = Vec::new();
     if !target_kind.is_empty() && target_kind != "Node" {
-        errors.push(FieldError::not_supported(&at.child("kind"), json!(target_kind), &["Node", "<empty>"]));
+        errors.push(FieldError::not_supported(
+            &at.child("kind"),
+            json!(target_kind),
+            &["Node", "<empty>"],
+        ));
     }
     if target.is_empty() {
         errors.push(FieldError::required(&at.child("name"), ""));
@@ -33,27 +45,52 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         return Err(Status::invalid("Binding", "", &name, errors));
     }
     let options_value = options.to_value("CreateOptions");
-    ctx.admit(Operation::Create, &mut binding, None, &options_value, options.dry_run).await?;
+    ctx.admit(
+        Operation::Create,
+        &mut binding,
+        None,
+        &options_value,
+        options.dry_run,
+    )
+    .await?;
     let pods = ctx.server.resource_of(&GroupResource::new("", "pods"));
     let Some(pods) = pods else {
         return Err(Status::not_found("pods", "", &name));
     };
     let edit = |pod: &Value| assigned(pod, &binding, &name, &target);
     let mut warnings = Vec::new();
-    let mut copy = binding.clone();
-    ctx.validated(
+    let dry_run = options.dry_run;
+    let mut object = binding.clone();
+    let passed = ctx
+        .validate(
+            Operation::Create,
+            &mut object,
+            None,
+            &options_value,
+            dry_run,
+            &mut warnings,
+        )
+        .await?;
+    let outcome = match dry_run {
+        true => Ok(()),
+        false => ctx
+            .server
+            .edit(&pods, ctx.namespace(), &name, edit)
+            .await
+            .map(|_| ()),
+    };
+    let stored = outcome.is_ok();
+    ctx.settle(
+        passed,
         Operation::Create,
-        &mut copy,
+        &mut object,
         None,
         &options_value,
-        options.dry_run,
-        &mut warnings,
-        async |_: &mut Value| match options.dry_run {
-            true => Ok(()),
-            false => ctx.server.edit(&pods, ctx.namespace(), &name, edit).await.map(|_| ()),
-        },
+        dry_run,
+        stored,
     )
-    .await?;
+    .await;
+    outcome?;
     let status = json!({"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201});
     rest::render::value_answer(ctx, StatusCode::CREATED, &status, ctx.wanted(false)?)
 }
@@ -64,21 +101,39 @@ fn assigned(pod: &Value, binding: &Value, name: &str, node: &str) -> Result<Valu
     let uid = meta(binding, "uid");
     if !uid.is_empty() && uid != meta(pod, "uid") {
         let has = meta(pod, "uid");
-        return Err(conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {has}")));
+        return Err(conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {has}"
+        )));
     }
     if !meta(pod, "deletionTimestamp").is_empty() {
-        return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));
+        return Err(conflict(format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        )));
     }
-    let has = pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or("");
+    let has = pod
+        .pointer("/spec/nodeName")
+        .and_then(Value::as_str)
+        .unwrap_or("");
     if !has.is_empty() {
-        return Err(conflict(format!("pod {name} is already assigned to node {has:?}")));
+        return Err(conflict(format!(
+            "pod {name} is already assigned to node {has:?}"
+        )));
     }
-    if pod.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|g| !g.is_empty()) {
-        return Err(conflict(format!("pod {name} has non-empty .spec.schedulingGates")));
+    if pod
+        .pointer("/spec/schedulingGates")
+        .and_then(Value::as_array)
+        .is_some_and(|g| !g.is_empty())
+    {
+        return Err(conflict(format!(
+            "pod {name} has non-empty .spec.schedulingGates"
+        )));
     }
     let mut pod = pod.clone();
     pod["spec"]["nodeName"] = json!(node);
-    if let Some(more) = binding.pointer("/metadata/annotations").and_then(Value::as_object) {
+    if let Some(more) = binding
+        .pointer("/metadata/annotations")
+        .and_then(Value::as_object)
+    {
         for (key, value) in more {
             pod["metadata"]["annotations"][key] = value.clone();
         }
@@ -89,7 +144,10 @@ fn assigned(pod: &Value, binding: &Value, name: &str, node: &str) -> Result<Valu
     if !pod["status"].is_object() {
         pod["status"] = json!({});
     }
-    match pod.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
+    match pod
+        .pointer_mut("/status/conditions")
+        .and_then(Value::as_array_mut)
+    {
         Some(list) => {
             list.retain(|c| c["type"] != "PodScheduled");
             list.push(condition);

@@ -17,12 +17,18 @@ pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let eviction = input::decode(&ctx.headers, &bytes)?.value;
     let name = meta(&eviction, "name");
     if !name.is_empty() && name != ctx.name() {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        return Err(Status::bad_request(
+            "name in URL does not match name in Eviction object",
+        ));
     }
     let mut delete = DeleteOptions::parse("", Some(eviction.get("deleteOptions").unwrap_or(&Value::Null)))?;
     delete.dry_run |= options.dry_run;
     ctx.server.fresh().await?;
-    let found = ctx.served.cache.get(ctx.namespace(), ctx.name()).ok_or_else(|| ctx.not_found())?;
+    let found = ctx
+        .served
+        .cache
+        .get(ctx.namespace(), ctx.name())
+        .ok_or_else(|| ctx.not_found())?;
     let pod = found.value();
     if !may_go_freely(&pod) {
         let budgets = budgets_of(ctx, &pod)?;
@@ -47,7 +53,10 @@ pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
 
 /// Pods that serve nothing need no budget.
 fn may_go_freely(pod: &Value) -> bool {
-    let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Pending");
+    let phase = pod
+        .pointer("/status/phase")
+        .and_then(Value::as_str)
+        .unwrap_or("Pending");
     matches!(phase, "Succeeded" | "Failed" | "Pending") || !meta(pod, "deletionTimestamp").is_empty()
 }
 
@@ -59,12 +68,16 @@ fn is_ready(pod: &Value) -> bool {
 fn budgets_of(ctx: &Ctx, pod: &Value) -> Result<Vec<Arc<Value>>, Status> {
     let resource = GroupResource::new("policy", "poddisruptionbudgets");
     let empty = serde_json::Map::new();
-    let labels = pod.pointer("/metadata/labels").and_then(Value::as_object).unwrap_or(&empty);
+    let labels = pod
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object)
+        .unwrap_or(&empty);
     let mut found = Vec::new();
     for budget in ctx.server.caches.list(&resource, Some(ctx.namespace())) {
-        let Some(selector) = budget.pointer("/spec/selector") else { continue };
-        let selector =
-            LabelSelector::from_value(selector).map_err(|e| Status::internal(e.to_string()))?;
+        let Some(selector) = budget.pointer("/spec/selector") else {
+            continue;
+        };
+        let selector = LabelSelector::from_json(selector).map_err(|e| Status::internal(e.to_string()))?;
         if selector.matches_with(|key| labels.get(key).and_then(Value::as_str)) {
             found.push(budget);
         }
@@ -74,22 +87,36 @@ fn budgets_of(ctx: &Ctx, pod: &Value) -> Result<Vec<Arc<Value>>, Status> {
 
 /// Takes one disruption from the budget, or refuses.
 async fn spend(ctx: &Ctx, budget: &Value, pod: &Value, dry_run: bool) -> Result<(), Status> {
-    let Some(served) = ctx.server.resource_of(&GroupResource::new("policy", "poddisruptionbudgets")) else {
+    let Some(served) = ctx
+        .server
+        .resource_of(&GroupResource::new("policy", "poddisruptionbudgets"))
+    else {
         return Ok(());
     };
-    let unready_goes = budget.pointer("/spec/unhealthyPodEvictionPolicy").and_then(Value::as_str) == Some("AlwaysAllow");
+    let unready_goes = budget
+        .pointer("/spec/unhealthyPodEvictionPolicy")
+        .and_then(Value::as_str)
+        == Some("AlwaysAllow");
     if !is_ready(pod) && unready_goes {
         return Ok(());
     }
     let (name, pod_name) = (meta(budget, "name").to_string(), meta(pod, "name").to_string());
     let ready = is_ready(pod);
     let edit = |budget: &Value| {
-        let number = |f: &str| budget.pointer(&format!("/status/{f}")).and_then(Value::as_i64).unwrap_or(0);
+        let number = |f: &str| {
+            budget
+                .pointer(&format!("/status/{f}"))
+                .and_then(Value::as_i64)
+                .unwrap_or(0)
+        };
         if !ready && number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0 {
             return Ok(budget.clone());
         }
         let observed = number("observedGeneration");
-        let generation = budget.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+        let generation = budget
+            .pointer("/metadata/generation")
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
         if observed < generation {
             return Err(refusal(
                 "Cannot evict pod as it would violate the pod's disruption budget.",
@@ -117,7 +144,10 @@ async fn spend(ctx: &Ctx, budget: &Value, pod: &Value, dry_run: bool) -> Result<
     if dry_run {
         return edit(budget).map(|_| ());
     }
-    ctx.server.edit(&served, ctx.namespace(), meta(budget, "name"), edit).await.map(|_| ())
+    ctx.server
+        .edit(&served, ctx.namespace(), meta(budget, "name"), edit)
+        .await
+        .map(|_| ())
 }
 
 fn refusal(message: &str, cause: &str, retry_after: u32) -> Status {

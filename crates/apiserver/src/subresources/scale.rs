@@ -24,7 +24,11 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let wanted = ctx.wanted(false)?;
     let paths = paths(ctx);
     ctx.server.fresh().await?;
-    let found = ctx.served.cache.get(ctx.namespace(), ctx.name()).ok_or_else(|| ctx.not_found())?;
+    let found = ctx
+        .served
+        .cache
+        .get(ctx.namespace(), ctx.name())
+        .ok_or_else(|| ctx.not_found())?;
     let current = render::decode(&ctx.served, found.bytes())?;
     if ctx.attributes.verb == "get" {
         return render::value_answer(ctx, StatusCode::OK, &scale_of(&current, &paths), wanted);
@@ -36,13 +40,20 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         _ => patched(ctx, &bytes, &scale_of(&current, &paths))?,
     };
     check(ctx, &scale)?;
-    let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+    let replicas = scale
+        .pointer("/spec/replicas")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
     // A patch began from the revision it read, which is no precondition of the client's.
     let revision = match ctx.attributes.verb.as_str() {
         "update" => meta(&scale, "resourceVersion").to_string(),
         _ => String::new(),
     };
-    let (plural, group, name) = (ctx.served.kind.plural, ctx.served.kind.group, ctx.name().to_string());
+    let (plural, group, name) = (
+        ctx.served.kind.plural,
+        ctx.served.kind.group,
+        ctx.name().to_string(),
+    );
     let target = paths.spec_replicas.clone();
     let edit = move |object: &Value| {
         if !revision.is_empty() && revision != meta(object, "resourceVersion") {
@@ -52,7 +63,14 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         put(&mut object, &target, json!(replicas));
         Ok(object)
     };
-    let changed = change(ctx, &Transform::Edit(Box::new(edit)), None, &options, "UpdateOptions").await?;
+    let changed = change(
+        ctx,
+        &Transform::Edit(Box::new(edit)),
+        None,
+        &options,
+        "UpdateOptions",
+    )
+    .await?;
     let now = render::decode(&ctx.served, &changed.bytes)?;
     render::value_answer(ctx, StatusCode::OK, &scale_of(&now, &paths), wanted)
 }
@@ -135,7 +153,9 @@ fn scale_of(object: &Value, paths: &Paths) -> Value {
             (true, value) => value.as_str().unwrap_or("").to_string(),
             // A ReplicationController's selector is a plain map.
             (false, value) => match value.get("matchLabels").or(value.get("matchExpressions")) {
-                Some(_) => LabelSelector::from_value(value).map(|s| s.to_string()).unwrap_or_default(),
+                Some(_) => LabelSelector::from_json(value)
+                    .map(|s| s.to_string())
+                    .unwrap_or_default(),
                 None => {
                     let pairs = value.as_object().into_iter().flatten();
                     let pairs = pairs.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or("")));

@@ -21,7 +21,9 @@ pub const JSON: &str = "application/json";
 
 /// A body that is there already.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// A body that comes in chunks.
@@ -45,8 +47,12 @@ pub fn answer(code: StatusCode, content_type: &'static str, bytes: impl Into<Byt
     let length = bytes.len();
     let mut response = http::Response::new(full(bytes));
     *response.status_mut() = code;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(length));
     response
 }
 
@@ -65,12 +71,16 @@ pub fn text(code: StatusCode, text: impl Into<String>) -> Response {
 pub fn refusal(status: &Status) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = status.to_json();
-    let retry = body.pointer("/details/retryAfterSeconds").and_then(serde_json::Value::as_u64);
+    let retry = body
+        .pointer("/details/retryAfterSeconds")
+        .and_then(serde_json::Value::as_u64);
     let mut response = json(code, &body);
     if let Some(seconds) = retry
         && seconds > 0
     {
-        response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -81,14 +91,19 @@ pub fn warn(response: &mut Response, warnings: &[String]) {
     const TOTAL: usize = 4096;
     let mut used = 0;
     for warning in warnings {
-        let clean: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let clean: String = warning
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
         used += clean.len();
         if used > TOTAL {
             break;
         }
         let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-            response.headers_mut().append(HeaderName::from_static("warning"), value);
+            response
+                .headers_mut()
+                .append(HeaderName::from_static("warning"), value);
         }
     }
 }

@@ -17,45 +17,54 @@ pub const THRESHOLD: usize = 128 * 1024;
 
 /// Whether the client takes gzip.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).any(|list| {
-        list.split(',').any(|item| {
-            let mut parts = item.split(';').map(str::trim);
-            parts.next() == Some("gzip") && !parts.any(|p| p.replace(' ', "") == "q=0")
+    headers
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .any(|list| {
+            list.split(',').any(|item| {
+                let mut parts = item.split(';').map(str::trim);
+                parts.next() == Some("gzip") && !parts.any(|p| p.replace(' ', "") == "q=0")
+            })
         })
-    })
 }
 
 /// Compresses an answer whose size is known to be large.
 pub fn gzip(response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     head.headers.remove(CONTENT_LENGTH);
-    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    head.headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    head.headers
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers
+        .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     http::Response::from_parts(head, compressed(body))
 }
 
 fn compressed(body: Body) -> Body {
     let encoder = Some(GzEncoder::new(Vec::new(), Compression::fast()));
-    let chunks = futures::stream::unfold((body.into_data_stream(), encoder), |(mut input, mut encoder)| async move {
-        let mut gz = encoder.take()?;
-        let step = |gz: &mut GzEncoder<Vec<u8>>, chunk: &[u8]| -> std::io::Result<Vec<u8>> {
-            gz.write_all(chunk)?;
-            Ok(std::mem::take(gz.get_mut()))
-        };
-        loop {
-            match input.next().await {
-                Some(Ok(chunk)) => match step(&mut gz, &chunk) {
-                    Ok(out) if out.is_empty() => continue,
-                    Ok(out) => return Some((Ok(Bytes::from(out)), (input, Some(gz)))),
-                    Err(e) => return Some((Err(BoxError::from(e)), (input, None))),
-                },
-                Some(Err(e)) => return Some((Err(e), (input, None))),
-                None => {
-                    let last = gz.finish().map(Bytes::from).map_err(BoxError::from);
-                    return Some((last, (input, None)));
+    let chunks = futures::stream::unfold(
+        (body.into_data_stream(), encoder),
+        |(mut input, mut encoder)| async move {
+            let mut gz = encoder.take()?;
+            let step = |gz: &mut GzEncoder<Vec<u8>>, chunk: &[u8]| -> std::io::Result<Vec<u8>> {
+                gz.write_all(chunk)?;
+                Ok(std::mem::take(gz.get_mut()))
+            };
+            loop {
+                match input.next().await {
+                    Some(Ok(chunk)) => match step(&mut gz, &chunk) {
+                        Ok(out) if out.is_empty() => continue,
+                        Ok(out) => return Some((Ok(Bytes::from(out)), (input, Some(gz)))),
+                        Err(e) => return Some((Err(BoxError::from(e)), (input, None))),
+                    },
+                    Some(Err(e)) => return Some((Err(e), (input, None))),
+                    None => {
+                        let last = gz.finish().map(Bytes::from).map_err(BoxError::from);
+                        return Some((last, (input, None)));
+                    }
                 }
             }
-        }
-    });
+        },
+    );
     super::body::stream(chunks)
 }

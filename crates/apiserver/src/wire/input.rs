@@ -58,9 +58,16 @@ pub async fn read(body: Body) -> Result<Bytes, Status> {
 
 /// The media type of the request, without parameters, in lower case; JSON when absent.
 pub fn media_type(headers: &HeaderMap) -> String {
-    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
     let media = value.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    if media.is_empty() { "application/json".into() } else { media }
+    if media.is_empty() {
+        "application/json".into()
+    } else {
+        media
+    }
 }
 
 /// Decodes a body by its content type.
@@ -75,9 +82,11 @@ pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Input, Status> {
             Ok(Input { value, duplicates })
         }
         "application/vnd.kubernetes.protobuf" => {
-            let value =
-                machinery::protobuf::decode(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
-            Ok(Input { value, duplicates: Vec::new() })
+            let value = super::protobuf::decode(bytes)?;
+            Ok(Input {
+                value,
+                duplicates: Vec::new(),
+            })
         }
         other => Err(unsupported(other)),
     }

@@ -5,5 +5,6 @@ pub mod compress;
 pub mod input;
 pub mod negotiate;
 pub mod options;
+pub mod protobuf;
 
 pub use body::{Body, BoxError, Response};

@@ -57,7 +57,11 @@ pub struct Wanted {
 
 impl Default for Wanted {
     fn default() -> Wanted {
-        Wanted { encoding: Encoding::Json, shape: Shape::Object, pretty: false }
+        Wanted {
+            encoding: Encoding::Json,
+            shape: Shape::Object,
+            pretty: false,
+        }
     }
 }
 
@@ -74,21 +78,33 @@ const ALL_TYPES: &str = "application/json, application/yaml, application/vnd.kub
 
 /// Picks the first clause of `Accept` that can be served, best quality first. No `Accept` means JSON.
 pub fn negotiate(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wanted, Status> {
-    let accept: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+    let accept: Vec<&str> = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .collect();
     let accept = accept.join(",");
     let pretty = crate::request::query_pairs(query)
         .any(|(k, v)| k == "pretty" && !v.is_empty() && crate::request::query_true(&v));
     if accept.trim().is_empty() {
-        return Ok(Wanted { pretty, ..Wanted::default() });
+        return Ok(Wanted {
+            pretty,
+            ..Wanted::default()
+        });
     }
     let mut clauses: Vec<Clause> = accept.split(',').filter_map(Clause::parse).collect();
     clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
     for clause in &clauses {
         if let Some(wanted) = clause.serve(offer) {
-            return Ok(Wanted { pretty: pretty || wanted.pretty, ..wanted });
+            return Ok(Wanted {
+                pretty: pretty || wanted.pretty,
+                ..wanted
+            });
         }
     }
-    Err(Status::not_acceptable(format!("only the following media types are accepted: {ALL_TYPES}")))
+    Err(Status::not_acceptable(format!(
+        "only the following media types are accepted: {ALL_TYPES}"
+    )))
 }
 
 struct Clause<'a> {
@@ -102,12 +118,23 @@ impl<'a> Clause<'a> {
         let mut parts = text.split(';').map(str::trim);
         let media = parts.next().filter(|m| !m.is_empty())?;
         let params: Vec<(&str, &str)> = parts.filter_map(|p| p.split_once('=')).collect();
-        let quality = params.iter().find(|(k, _)| *k == "q").and_then(|(_, v)| v.parse().ok()).unwrap_or(1.0);
-        Some(Clause { media, params, quality })
+        let quality = params
+            .iter()
+            .find(|(k, _)| *k == "q")
+            .and_then(|(_, v)| v.parse().ok())
+            .unwrap_or(1.0);
+        Some(Clause {
+            media,
+            params,
+            quality,
+        })
     }
 
     fn param(&self, name: &str) -> Option<&'a str> {
-        self.params.iter().find(|(k, _)| *k == name).map(|(_, v)| v.trim_matches('"'))
+        self.params
+            .iter()
+            .find(|(k, _)| *k == name)
+            .map(|(_, v)| v.trim_matches('"'))
     }
 
     fn serve(&self, offer: Offer) -> Option<Wanted> {
@@ -131,7 +158,11 @@ impl<'a> Clause<'a> {
             }
             Some(_) => return None,
         };
-        Some(Wanted { encoding, shape, pretty: self.param("pretty") == Some("1") })
+        Some(Wanted {
+            encoding,
+            shape,
+            pretty: self.param("pretty") == Some("1"),
+        })
     }
 }
 
@@ -155,7 +186,10 @@ mod tests {
                 Some((Encoding::Protobuf, Shape::Partial("v1"))),
             ),
             ("application/yaml", Some((Encoding::Yaml, Shape::Object))),
-            ("text/html;q=0.9, application/json;q=0.1", Some((Encoding::Json, Shape::Object))),
+            (
+                "text/html;q=0.9, application/json;q=0.1",
+                Some((Encoding::Json, Shape::Object)),
+            ),
             ("application/cbor", None),
             ("application/json;as=Nothing;v=v1;g=meta.k8s.io", None),
         ];
@@ -164,7 +198,14 @@ mod tests {
             if !accept.is_empty() {
                 headers.insert(ACCEPT, accept.parse().unwrap());
             }
-            let got = negotiate(&headers, "", Offer { shapes: true, protobuf: true });
+            let got = negotiate(
+                &headers,
+                "",
+                Offer {
+                    shapes: true,
+                    protobuf: true,
+                },
+            );
             assert_eq!(got.ok().map(|w| (w.encoding, w.shape)), want, "{accept}");
         }
     }

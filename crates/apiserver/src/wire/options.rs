@@ -62,7 +62,10 @@ impl ListOptions {
         let forbidden = |name: &str, why: &str| FieldError::forbidden(&at(name), why);
         if let Some(initial) = self.send_initial_events {
             if !watch {
-                errors.push(forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
+                errors.push(forbidden(
+                    "sendInitialEvents",
+                    "sendInitialEvents is forbidden for list",
+                ));
             } else if self.version_match.is_empty() && initial {
                 errors.push(forbidden(
                     "resourceVersionMatch",
@@ -136,7 +139,9 @@ fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<Option<T>, Sta
         return Ok(None);
     }
     value.parse().map(Some).map_err(|_| {
-        Status::bad_request(format!("invalid value {value:?} for the query parameter {key}: not a number"))
+        Status::bad_request(format!(
+            "invalid value {value:?} for the query parameter {key}: not a number"
+        ))
     })
 }
 
@@ -174,7 +179,11 @@ impl WriteOptions {
             match key.as_str() {
                 "dryRun" if value == "All" => o.dry_run = true,
                 "dryRun" if value.is_empty() => {}
-                "dryRun" => errors.push(FieldError::not_supported(&Path::new("dryRun"), json!(value), &["All"])),
+                "dryRun" => errors.push(FieldError::not_supported(
+                    &Path::new("dryRun"),
+                    json!(value),
+                    &["All"],
+                )),
                 "fieldManager" => o.field_manager = value,
                 "fieldValidation" => match value.as_str() {
                     "" => {}
@@ -308,13 +317,21 @@ impl DeleteOptions {
                 ));
             }
         } else if let Some(orphan) = orphan {
-            o.propagation = Some(if orphan { Propagation::Orphan } else { Propagation::Background });
+            o.propagation = Some(if orphan {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            });
         }
         for value in dry_run {
             if value == "All" {
                 o.dry_run = true;
             } else {
-                errors.push(FieldError::not_supported(&Path::new("dryRun"), json!([value]), &["All"]));
+                errors.push(FieldError::not_supported(
+                    &Path::new("dryRun"),
+                    json!([value]),
+                    &["All"],
+                ));
             }
         }
         if !errors.is_empty() {

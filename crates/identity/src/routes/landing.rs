@@ -1,6 +1,7 @@
 //! `/`: where "Link to CLI Tools" leads: how to sign in, the console, the authority's certificate.
 
 use super::Sso;
+use super::plugin::platform;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::{Html, IntoResponse};
@@ -23,8 +24,8 @@ pre { padding: .75rem 1rem; border: 1px solid; border-radius: .25rem; overflow-x
 <p>Every Pod you apply here becomes a small virtual machine of its own.</p>
 <p><a href="/console/">Open the console</a></p>
 <h2>Sign in from a terminal</h2>
-<p>Install <code>podvisor</code> as <code>kubectl-podvisor</code> (or <code>kubectl-vsphere</code>) on your path, get
-<a href="/podvisor/ca.pem">the certificate of this Supervisor</a>, then:</p>
+<p>Get <a href="/wcp/plugin/PLATFORM/vsphere-plugin.zip">the kubectl plugin</a>, put what is in its <code>bin</code> on
+your path, get <a href="/podvisor/ca.pem">the certificate of this Supervisor</a>, then:</p>
 <pre>kubectl podvisor login --server=HOST -u you@podvisor.local --certificate-authority=ca.pem
 kubectl config use-context NAMESPACE</pre>
 </body>
@@ -38,7 +39,7 @@ pub(super) async fn page(State(sso): State<Arc<Sso>>, headers: HeaderMap, uri: U
         .host(&headers, &uri)
         .replace('&', "&amp;")
         .replace('<', "&lt;");
-    Html(PAGE.replace("HOST", &host))
+    Html(PAGE.replace("PLATFORM", &platform()).replace("HOST", &host))
 }
 
 /// `GET /podvisor/ca.pem`

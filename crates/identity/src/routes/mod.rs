@@ -5,6 +5,7 @@
 //! | `GET /wcp/loginbanner` | text shown before sign-in; its presence says "this is a Supervisor" |
 //! | `POST /wcp/login` | Basic credentials to a session token |
 //! | `GET /wcp/workloads` | the namespaces of the user |
+//! | `GET /wcp/plugin/OS-ARCH/vsphere-plugin.zip` | this program as kubectl plugins |
 //! | `GET /openidconnect/jwks/DOMAIN`, `…/DOMAIN/.well-known/openid-configuration` | how others verify tokens |
 //! | `POST`, `GET`, `DELETE /podvisor/session` | the console's sign-in |
 //! | `GET /podvisor/ca.pem` | the authority's certificate |
@@ -12,6 +13,7 @@
 
 mod landing;
 mod openid;
+mod plugin;
 mod session;
 mod wcp;
 
@@ -27,8 +29,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::json;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
 
 /// What the endpoints need.
 pub struct Deps {
@@ -46,12 +50,15 @@ pub struct Deps {
     pub banner: String,
     /// The authority's certificate, handed to whoever asks.
     pub ca_pem: String,
+    /// The program offered as kubectl plugin, usually `std::env::current_exe()`; `None` offers nothing.
+    pub program: Option<PathBuf>,
 }
 
-/// [`Deps`] with the counters of failed sign-ins.
+/// [`Deps`] with what is remembered between requests.
 struct Sso {
     deps: Deps,
     throttle: Throttle,
+    program_summary: OnceCell<plugin::Summary>,
 }
 
 /// The router of all endpoints above.
@@ -59,12 +66,14 @@ pub fn routes(deps: Deps) -> Router {
     let state = Arc::new(Sso {
         deps,
         throttle: Throttle::default(),
+        program_summary: OnceCell::new(),
     });
     Router::new()
         .route("/", get(landing::page))
         .route("/wcp/loginbanner", get(wcp::banner))
         .route("/wcp/login", post(wcp::login))
         .route("/wcp/workloads", get(wcp::workloads))
+        .route("/wcp/plugin/{platform}/vsphere-plugin.zip", get(plugin::download))
         .route("/openidconnect/jwks/{domain}", get(openid::jwks))
         .route(
             "/openidconnect/{domain}/.well-known/openid-configuration",

@@ -40,6 +40,7 @@ fn router() -> (Router, tempfile::TempDir) {
         api_port: 6443,
         banner: "Be good.".into(),
         ca_pem: "PEM".into(),
+        program: Some(dir.path().join("program")),
     };
     (routes(deps), dir)
 }
@@ -167,5 +168,52 @@ async fn open_documents() {
             .await
             .1
             .contains("login --server=192.0.2.1 ")
+    );
+}
+
+#[tokio::test]
+async fn the_plugin_unpacks() {
+    let (router, dir) = router();
+    let program: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    std::fs::write(dir.path().join("program"), &program).unwrap();
+    let arch = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "amd64"
+    };
+    let path = format!("/wcp/plugin/linux-{arch}/vsphere-plugin.zip");
+    let response = router
+        .clone()
+        .oneshot(Request::get(&path).body(Body::empty()).unwrap())
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let length: usize = response.headers()["content-length"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(bytes.len(), length);
+    // The end record leads to the directory, whose first entry leads to the content.
+    let long = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let end = bytes.len() - 22;
+    assert_eq!(&bytes[end..end + 4], b"PK\x05\x06");
+    let entry = long(end + 16);
+    assert_eq!(&bytes[entry..entry + 4], b"PK\x01\x02");
+    assert_eq!(long(entry + 20), program.len());
+    assert_eq!(&bytes[entry + 46..entry + 65], b"bin/kubectl-vsphere");
+    let start = 30 + "bin/kubectl-vsphere".len();
+    assert_eq!(&bytes[start..start + program.len()], &program[..]);
+    assert_eq!(
+        call(
+            &router,
+            "GET /wcp/plugin/darwin-amd64/vsphere-plugin.zip",
+            None,
+            ""
+        )
+        .await
+        .0,
+        StatusCode::NOT_FOUND
     );
 }

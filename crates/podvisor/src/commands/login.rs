@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use identity::client::{self, LoginOptions};
+use identity::kubeconfig::{self, Trust};
 
 /// Arguments of `login`.
 #[derive(clap::Args)]
@@ -21,7 +22,12 @@ pub struct Arguments {
     #[arg(long, value_name = "HOST[:PORT]")]
     server: String,
     /// Who signs in, as NAME@DOMAIN.
-    #[arg(short = 'u', long = "vsphere-username", visible_alias = "username", value_name = "NAME@DOMAIN")]
+    #[arg(
+        short = 'u',
+        long = "vsphere-username",
+        visible_alias = "username",
+        value_name = "NAME@DOMAIN"
+    )]
     username: Option<String>,
     /// Do not check the server's certificate. The connection can then be listened to.
     #[arg(long)]
@@ -56,10 +62,6 @@ pub struct LogoutArguments {
 
 /// Signs in and writes the contexts.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    if let Some(cluster) = &arguments.tanzu_kubernetes_cluster_name {
-        let namespace = arguments.tanzu_kubernetes_cluster_namespace.as_deref().unwrap_or("default");
-        bail!("this Supervisor has no cluster {namespace}/{cluster}: leave --tanzu-kubernetes-cluster-name out");
-    }
     let username = match &arguments.username {
         Some(username) => username.clone(),
         None => prompt("Username: ")?,
@@ -69,37 +71,55 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Err(_) => rpassword::prompt_password("Password: ")
             .context("no terminal to ask for the password: set KUBECTL_VSPHERE_PASSWORD")?,
     };
-    let ca_pem = match &arguments.certificate_authority {
-        Some(path) => {
-            Some(std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?)
-        }
-        None => None,
+    let trust = match (
+        &arguments.certificate_authority,
+        arguments.insecure_skip_tls_verify,
+    ) {
+        (_, true) => Trust::Insecure,
+        (Some(path), false) => Trust::Authority(
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
+        ),
+        (None, false) => Trust::System,
     };
     let options = LoginOptions {
         server: arguments.server.clone(),
         username,
         password,
-        insecure: arguments.insecure_skip_tls_verify,
-        ca_pem,
+        trust,
+        kubeconfig: kubeconfig_path()?,
+        guest_cluster: arguments
+            .tanzu_kubernetes_cluster_name
+            .clone()
+            .map(|name| (name, arguments.tanzu_kubernetes_cluster_namespace.clone())),
         timeout: Duration::from_secs(arguments.request_timeout.max(1)),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let session = runtime.block_on(client::login(&options))?;
-    let kubeconfig = client::kubeconfig_path()?;
-    let contexts = client::write_contexts(&kubeconfig, &session)?;
-    print!("{}", client::welcome(&contexts));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(client::login(&options))?;
+    if !done.banner.is_empty() {
+        println!("{}", done.banner);
+    }
+    print!("{}", done.message());
     Ok(())
 }
 
 /// Removes the contexts, clusters and users that `login` wrote.
 pub fn logout(arguments: &LogoutArguments) -> Result<()> {
-    let removed = client::remove_contexts(&client::kubeconfig_path()?, arguments.server.as_deref())?;
-    if removed == 0 {
+    let removed = client::logout(&kubeconfig_path()?, arguments.server.as_deref())?;
+    if removed.is_empty() {
         println!("You were not logged in.");
     } else {
-        println!("Your KUBECONFIG context has changed.\nLogged out of {removed} context(s).");
+        println!(
+            "Your KUBECONFIG context has changed.\nLogged out of {} context(s).",
+            removed.len()
+        );
     }
     Ok(())
+}
+
+fn kubeconfig_path() -> Result<PathBuf> {
+    kubeconfig::default_path().context("no home directory to keep a kubeconfig in: set KUBECONFIG")
 }
 
 fn prompt(question: &str) -> Result<String> {

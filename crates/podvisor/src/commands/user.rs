@@ -82,10 +82,16 @@ impl Password {
 /// Runs the subcommand with the caller's kubeconfig.
 pub fn run(command: &Command) -> Result<()> {
     with_client(|client| async move {
-        let directory = identity::Directory::new(client);
+        let directory = identity::directory::ApiDirectory::new(client);
         match command {
-            Command::Create { name, display_name, password } => {
-                directory.create_user(name, display_name.as_deref(), &password.read()?).await?;
+            Command::Create {
+                name,
+                display_name,
+                password,
+            } => {
+                directory
+                    .create_user(name, display_name.as_deref(), &password.read()?)
+                    .await?;
                 println!("{name} can sign in");
             }
             Command::SetPassword { name, password } => {

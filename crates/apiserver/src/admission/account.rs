@@ -1,0 +1,170 @@
+//! ServiceAccount: every Pod runs as an account that exists, gets its token as a projected volume, and inherits its
+//! pull secrets.
+
+use super::pod::items;
+use super::{forbidden, is_on};
+use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::view::{GroupResource, View};
+use async_trait::async_trait;
+use kinds::status::Status;
+use rand::RngExt;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where programs look for the token.
+pub const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Prefix of the volume's name.
+const VOLUME_PREFIX: &str = "kube-api-access-";
+/// Life of a projected token in seconds; the seven tell it from tokens asked for by hand.
+const TOKEN_SECONDS: u32 = 3607;
+/// Characters that spell no words, as in generated names.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+/// A Pod made right after its namespace waits for the account, at most ten times this long.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The step.
+pub struct ServiceAccount;
+
+#[async_trait]
+impl AdmissionPlugin for ServiceAccount {
+    fn name(&self) -> &'static str {
+        "ServiceAccount"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        if request.operation != Operation::Create || !is_on(request, "", "pods") {
+            return Ok(Vec::new());
+        }
+        let is_mirror = request.object["metadata"]["annotations"]
+            .get("kubernetes.io/config.mirror")
+            .is_some();
+        if is_mirror {
+            return Ok(Vec::new());
+        }
+        let spec = &request.object["spec"];
+        let name = match spec["serviceAccountName"].as_str() {
+            Some(name) if !name.is_empty() => name.to_string(),
+            _ => "default".to_string(),
+        };
+        let namespace = request.attributes.namespace.clone();
+        let Some(account) = find(view, &namespace, &name).await else {
+            return Err(forbidden(
+                request,
+                format!(
+                    "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
+                ),
+            ));
+        };
+        let spec = &mut request.object["spec"];
+        spec["serviceAccountName"] = name.as_str().into();
+        // The old name of the field is still filled in for old readers.
+        spec["serviceAccount"] = name.as_str().into();
+        let mounts = spec["automountServiceAccountToken"]
+            .as_bool()
+            .or_else(|| account["automountServiceAccountToken"].as_bool());
+        if mounts.unwrap_or(true) {
+            mount_token(spec);
+        }
+        if items(spec, "imagePullSecrets").next().is_none()
+            && let Some(secrets) = account["imagePullSecrets"].as_array().filter(|s| !s.is_empty())
+        {
+            spec["imagePullSecrets"] = Value::Array(secrets.clone());
+        }
+        Ok(Vec::new())
+    }
+
+    async fn validate(
+        &self,
+        request: &AdmissionRequest<'_>,
+        _view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        if request.operation != Operation::Create || !is_on(request, "", "pods") {
+            return Ok(Vec::new());
+        }
+        // A mirror Pod stands for one the host runs by itself; it must not borrow rights.
+        if request.object["metadata"]["annotations"]
+            .get("kubernetes.io/config.mirror")
+            .is_some()
+        {
+            let spec = &request.object["spec"];
+            if spec["serviceAccountName"].as_str().is_some_and(|n| !n.is_empty()) {
+                return Err(forbidden(
+                    request,
+                    "a mirror pod may not reference service accounts",
+                ));
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+async fn find(view: &dyn View, namespace: &str, name: &str) -> Option<Arc<Value>> {
+    let resource = GroupResource::new("", "serviceaccounts");
+    for _ in 0..10 {
+        if let Some(account) = view.get(&resource, Some(namespace), name) {
+            return Some(account);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    view.get(&resource, Some(namespace), name)
+}
+
+/// Mounts the token into every container that has nothing at its place.
+fn mount_token(spec: &mut Value) {
+    let existing = items(spec, "volumes")
+        .filter_map(|v| v["name"].as_str())
+        .find(|name| name.starts_with(VOLUME_PREFIX))
+        .map(str::to_string);
+    let volume = existing.clone().unwrap_or_else(volume_name);
+    let mut mounted = false;
+    for list in ["initContainers", "containers"] {
+        let Some(containers) = spec.get_mut(list).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for container in containers {
+            if items(container, "volumeMounts").any(|m| m["mountPath"] == MOUNT_PATH) {
+                continue;
+            }
+            let mount = json!({ "name": volume, "readOnly": true, "mountPath": MOUNT_PATH });
+            push(container, "volumeMounts", mount);
+            mounted = true;
+        }
+    }
+    if mounted && existing.is_none() {
+        let projected = json!({
+            "name": volume,
+            "projected": {
+                "sources": [
+                    { "serviceAccountToken": { "expirationSeconds": TOKEN_SECONDS, "path": "token" } },
+                    { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+                    { "downwardAPI": { "items": [{
+                        "path": "namespace",
+                        "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" },
+                    }] } },
+                ],
+                "defaultMode": 0o644,
+            },
+        });
+        push(spec, "volumes", projected);
+    }
+}
+
+fn push(object: &mut Value, list: &str, item: Value) {
+    match object.get_mut(list).and_then(Value::as_array_mut) {
+        Some(items) => items.push(item),
+        None => object[list] = json!([item]),
+    }
+}
+
+fn volume_name() -> String {
+    let mut rng = rand::rng();
+    let suffix: String = (0..5)
+        .map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]))
+        .collect();
+    format!("{VOLUME_PREFIX}{suffix}")
+}

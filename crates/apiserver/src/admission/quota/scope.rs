@@ -1,0 +1,64 @@
+//! Which objects a quota is about: its `scopes` and `scopeSelector`, which narrow it to some Pods.
+
+use crate::admission::pod::{is_best_effort, items};
+use crate::view::GroupResource;
+use serde_json::Value;
+
+/// Whether `quota` counts `object`.
+pub(super) fn matches(quota: &Value, resource: &GroupResource, object: &Value) -> bool {
+    let spec = &quota["spec"];
+    let mut scopes = items(spec, "scopes").filter_map(Value::as_str);
+    let mut expressions = items(&spec["scopeSelector"], "matchExpressions");
+    if spec["scopes"].as_array().is_none_or(Vec::is_empty)
+        && spec["scopeSelector"]["matchExpressions"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+    {
+        return true;
+    }
+    // Scopes are about Pods; a scoped quota counts nothing else.
+    if *resource != GroupResource::new("", "pods") {
+        return false;
+    }
+    scopes.all(|scope| holds(scope, "Exists", &Value::Null, object))
+        && expressions.all(|e| {
+            let scope = e["scopeName"].as_str().unwrap_or_default();
+            holds(
+                scope,
+                e["operator"].as_str().unwrap_or_default(),
+                &e["values"],
+                object,
+            )
+        })
+}
+
+fn holds(scope: &str, operator: &str, values: &Value, pod: &Value) -> bool {
+    let spec = &pod["spec"];
+    let terminating = spec["activeDeadlineSeconds"].as_i64().is_some_and(|s| s >= 0);
+    match scope {
+        "Terminating" => terminating,
+        "NotTerminating" => !terminating,
+        "BestEffort" => is_best_effort(spec),
+        "NotBestEffort" => !is_best_effort(spec),
+        "CrossNamespacePodAffinity" => ["podAffinity", "podAntiAffinity"].iter().any(|kind| {
+            let affinity = &spec["affinity"][*kind];
+            let required = items(affinity, "requiredDuringSchedulingIgnoredDuringExecution");
+            let preferred = items(affinity, "preferredDuringSchedulingIgnoredDuringExecution");
+            required
+                .chain(preferred.map(|p| &p["podAffinityTerm"]))
+                .any(|t| items(t, "namespaces").next().is_some() || t["namespaceSelector"].is_object())
+        }),
+        "PriorityClass" => {
+            let class = spec["priorityClassName"].as_str().unwrap_or_default();
+            let listed = values.as_array().into_iter().flatten().any(|v| v == class);
+            match operator {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => !class.is_empty(),
+                "DoesNotExist" => class.is_empty(),
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}

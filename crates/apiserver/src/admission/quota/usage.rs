@@ -1,0 +1,160 @@
+//! What an object uses of a namespace's quota: `count/RESOURCE.GROUP` for every kind, and more for Pods, Services and
+//! volume claims.
+
+use crate::admission::pod::{Amounts, amounts, containers, items, total};
+use crate::view::GroupResource;
+use jiff::{SignedDuration, Timestamp};
+use kinds::quantity::Quantity;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Kinds whose plain name is a quota's resource too.
+const COUNTED_BY_NAME: [&str; 6] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+];
+/// Compute resources that a quota can name without `requests.`.
+const SHORT: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// What `object`, one of `resource`, uses.
+pub fn usage_of(resource: &GroupResource, object: &Value) -> Amounts {
+    let one = || Quantity::from_units(1);
+    let mut usage = Amounts::new();
+    usage.insert(format!("count/{resource}"), one());
+    if !resource.group.is_empty() {
+        return usage;
+    }
+    if COUNTED_BY_NAME.contains(&resource.resource.as_str()) {
+        usage.insert(resource.resource.clone(), one());
+    }
+    match resource.resource.as_str() {
+        "pods" => pod(object, &mut usage),
+        "services" => service(object, &mut usage),
+        "persistentvolumeclaims" => claim(object, &mut usage),
+        _ => {}
+    }
+    usage
+}
+
+fn pod(pod: &Value, usage: &mut Amounts) {
+    if is_over(pod) {
+        return;
+    }
+    usage.insert("pods".into(), Quantity::from_units(1));
+    for (name, amount) in total(&pod["spec"], "requests") {
+        if SHORT.contains(&name.as_str()) || name.starts_with("hugepages-") {
+            usage.insert(name.clone(), amount);
+        }
+        usage.insert(format!("requests.{name}"), amount);
+    }
+    for (name, amount) in total(&pod["spec"], "limits") {
+        if SHORT.contains(&name.as_str()) {
+            usage.insert(format!("limits.{name}"), amount);
+        }
+    }
+}
+
+/// A Pod that has ended, or should have by now, uses no compute resources.
+fn is_over(pod: &Value) -> bool {
+    if matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+        return true;
+    }
+    let deleted = pod["metadata"]["deletionTimestamp"]
+        .as_str()
+        .and_then(|t| t.parse::<Timestamp>().ok());
+    let grace = pod["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    // deletionTimestamp already lies at the end of the grace period; the same time again is leeway for slow hosts.
+    matches!((deleted, grace), (Some(at), Some(grace)) if Timestamp::now() > at + SignedDuration::from_secs(grace))
+}
+
+fn service(service: &Value, usage: &mut Amounts) {
+    let spec = &service["spec"];
+    let ports = items(spec, "ports").count() as i128;
+    match spec["type"].as_str() {
+        Some("NodePort") => {
+            usage.insert("services.nodeports".into(), Quantity::from_units(ports));
+        }
+        Some("LoadBalancer") => {
+            usage.insert("services.loadbalancers".into(), Quantity::from_units(1));
+            let opened = match spec["allocateLoadBalancerNodePorts"].as_bool() {
+                Some(false) => items(spec, "ports")
+                    .filter(|p| p["nodePort"].as_i64().unwrap_or(0) > 0)
+                    .count() as i128,
+                _ => ports,
+            };
+            usage.insert("services.nodeports".into(), Quantity::from_units(opened));
+        }
+        _ => {}
+    }
+}
+
+fn claim(claim: &Value, usage: &mut Amounts) {
+    let spec = &claim["spec"];
+    let mut put = |name: &str| {
+        usage.insert(format!("{name}persistentvolumeclaims"), Quantity::from_units(1));
+        if let Ok(size) = Quantity::from_json(&spec["resources"]["requests"]["storage"]) {
+            usage.insert(format!("{name}requests.storage"), size);
+        }
+    };
+    put("");
+    if let Some(class) = spec["storageClassName"].as_str().filter(|c| !c.is_empty()) {
+        put(&format!("{class}.storageclass.storage.k8s.io/"));
+    }
+}
+
+/// The resources whose objects use what the quota names `names` stand for.
+pub(super) fn resources<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet<GroupResource> {
+    names
+        .map(|name| {
+            if let Some(counted) = name.strip_prefix("count/") {
+                let (resource, group) = counted.split_once('.').unwrap_or((counted, ""));
+                return GroupResource::new(group, resource);
+            }
+            let core = match name.as_str() {
+                n if COUNTED_BY_NAME.contains(&n) => n,
+                n if n.starts_with("services.") => "services",
+                n if n == "requests.storage" || n.contains(".storageclass.storage.k8s.io/") => {
+                    "persistentvolumeclaims"
+                }
+                _ => "pods",
+            };
+            GroupResource::new("", core)
+        })
+        .collect()
+}
+
+/// What containers of a new Pod leave unsaid that a quota on `hard` counts: `limits.cpu for: a,b; …`.
+pub(super) fn missing_in_pod(hard: &Amounts, pod: &Value) -> Option<String> {
+    let mut missing: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let spec = &pod["spec"];
+    let whole = |which: &str, name: &str| amounts(&spec["resources"][which]).contains_key(name);
+    for resource in hard.keys() {
+        let (which, name) = match resource.split_once('.') {
+            Some(("limits", name)) => ("limits", name),
+            Some(("requests", name)) => ("requests", name),
+            _ => ("requests", resource.as_str()),
+        };
+        // Only what upstream counts for every Pod; an extended resource not asked for is not used.
+        if !["cpu", "memory"].contains(&name) || whole(which, name) {
+            continue;
+        }
+        for container in containers(spec) {
+            if !amounts(&container["resources"][which]).contains_key(name) {
+                let container = container["name"].as_str().unwrap_or_default();
+                missing.entry(resource.clone()).or_default().push(container);
+            }
+        }
+    }
+    if missing.is_empty() {
+        return None;
+    }
+    let parts: Vec<String> = missing
+        .iter()
+        .map(|(name, who)| format!("{name} for: {}", who.join(",")))
+        .collect();
+    Some(parts.join("; "))
+}

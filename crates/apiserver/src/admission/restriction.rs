@@ -1,0 +1,254 @@
+//! NodeRestriction: a host agent writes its own Node, the status of its own Pods, and nothing that would let it pass for
+//! another host or gain labels that schedule sensitive Pods onto it.
+
+use super::forbidden;
+use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::authz::node;
+use crate::view::{GroupResource, View};
+use async_trait::async_trait;
+use kinds::status::Status;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Labels under `kubernetes.io` and `k8s.io` that a host agent may set on its Node.
+const OWN_LABELS: [&str; 13] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "node.kubernetes.io/instance-type",
+    "node.kubernetes.io/windows-build",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.kubernetes.io/zone",
+];
+
+/// The step.
+pub struct NodeRestriction;
+
+#[async_trait]
+impl AdmissionPlugin for NodeRestriction {
+    fn name(&self) -> &'static str {
+        "NodeRestriction"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        let Some(node) = node::identity(request.user) else {
+            if request.user.is_in(node::GROUP) {
+                let why = format!("could not determine node from user {:?}", request.user.name);
+                return Err(forbidden(request, why));
+            }
+            return Ok(Vec::new());
+        };
+        let a = request.attributes;
+        let problem = match (a.group.as_str(), a.resource.as_str(), a.subresource.as_str()) {
+            ("", "pods", "") => pods(request, node, view),
+            ("", "pods", "status") => pod_status(request, node),
+            ("", "pods", "eviction") => eviction(request, node, view),
+            ("", "nodes", _) => own_node(request, node),
+            ("", "serviceaccounts", "token") => token(request, node, view),
+            ("coordination.k8s.io", "leases", _) => lease(request, node),
+            ("storage.k8s.io", "csinodes", _) => named_as_node(request, node, "CSINode"),
+            _ => None,
+        };
+        match problem {
+            Some(why) => Err(forbidden(request, why)),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+fn pod_of(request: &AdmissionRequest<'_>, view: &dyn View) -> Option<String> {
+    let a = request.attributes;
+    let pod = view.get(&GroupResource::new("", "pods"), Some(&a.namespace), &a.name)?;
+    Some(pod["spec"]["nodeName"].as_str().unwrap_or_default().to_string())
+}
+
+fn pods(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<String> {
+    match request.operation {
+        Operation::Create => {
+            let pod = &request.object;
+            if pod["metadata"]["annotations"]
+                .get("kubernetes.io/config.mirror")
+                .is_none()
+            {
+                return Some(format!(
+                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+                ));
+            }
+            if pod["spec"]["nodeName"] != node {
+                return Some(format!(
+                    "node {node:?} can only create pods with spec.nodeName set to itself"
+                ));
+            }
+            let owned = pod["metadata"]["ownerReferences"].as_array();
+            if owned.is_some_and(|o| o.iter().any(|r| r["kind"] != "Node" || r["name"] != node)) {
+                return Some(format!(
+                    "node {node:?} can only create pods with an owner reference set to itself"
+                ));
+            }
+            let borrows = pod["spec"]["volumes"].as_array().into_iter().flatten().any(|v| {
+                v.get("secret").is_some()
+                    || v.get("configMap").is_some()
+                    || v.get("persistentVolumeClaim").is_some()
+            });
+            borrows.then(|| {
+                format!("node {node:?} can not create pods that reference secrets, configmaps or persistentvolumeclaims")
+            })
+        }
+        Operation::Delete => match pod_of(request, view) {
+            Some(bound) if bound != node => Some(format!(
+                "node {node:?} can only delete pods with spec.nodeName set to itself"
+            )),
+            _ => None,
+        },
+        _ => Some(format!(
+            "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
+            request.operation.as_str()
+        )),
+    }
+}
+
+fn pod_status(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    if request.operation != Operation::Update {
+        return Some(format!("unexpected operation {:?}", request.operation.as_str()));
+    }
+    let old = request.old?;
+    if old["spec"]["nodeName"] != node {
+        return Some(format!(
+            "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+        ));
+    }
+    let labels = |o: &Value| o["metadata"].get("labels").filter(|l| !l.is_null()).cloned();
+    (labels(old) != labels(request.object))
+        .then(|| format!("node {node:?} cannot update labels through pod status"))
+}
+
+fn eviction(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<String> {
+    match pod_of(request, view) {
+        Some(bound) if bound != node => Some(format!(
+            "node {node:?} can only evict pods with spec.nodeName set to itself"
+        )),
+        _ => None,
+    }
+}
+
+fn own_node(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    let a = request.attributes;
+    let named = match request.operation {
+        Operation::Create => request.object["metadata"]["name"].as_str().unwrap_or_default(),
+        _ => a.name.as_str(),
+    };
+    if named != node {
+        return Some(format!("node {node:?} is not allowed to modify node {named:?}"));
+    }
+    let no_labels = Value::Null;
+    let old_labels = request.old.map_or(&no_labels, |o| &o["metadata"]["labels"]);
+    match request.operation {
+        Operation::Create | Operation::Update => {
+            let changed = changed_labels(old_labels, &request.object["metadata"]["labels"]);
+            let barred: Vec<String> = changed.into_iter().filter(|l| !may_set(l)).collect();
+            if !barred.is_empty() {
+                let what = match request.operation {
+                    Operation::Create => "set the following labels",
+                    _ => "modify labels",
+                };
+                return Some(format!("is not allowed to {what}: {}", barred.join(", ")));
+            }
+        }
+        _ => {}
+    }
+    let old = request.old?;
+    if request.operation == Operation::Update {
+        let field = |o: &Value, name: &str| o["spec"].get(name).filter(|v| !v.is_null()).cloned();
+        if field(old, "taints") != field(request.object, "taints") {
+            return Some(format!("node {node:?} is not allowed to modify taints"));
+        }
+        if field(old, "configSource") != field(request.object, "configSource") {
+            return Some(format!(
+                "node {node:?} cannot update configSource to a new non-nil configSource"
+            ));
+        }
+        if old["metadata"]["ownerReferences"] != request.object["metadata"]["ownerReferences"] {
+            return Some(format!("node {node:?} cannot modify ownerReferences"));
+        }
+    }
+    None
+}
+
+/// Names of labels that differ.
+fn changed_labels(old: &Value, new: &Value) -> BTreeSet<String> {
+    let names = |v: &Value| {
+        v.as_object()
+            .into_iter()
+            .flatten()
+            .map(|(k, _)| k.clone())
+            .collect::<BTreeSet<_>>()
+    };
+    let all = names(old).into_iter().chain(names(new));
+    all.filter(|name| old.get(name) != new.get(name)).collect()
+}
+
+fn may_set(label: &str) -> bool {
+    let Some((domain, _)) = label.split_once('/') else {
+        return true;
+    };
+    let within = |of: &str| domain == of || domain.ends_with(&format!(".{of}"));
+    if within("node-restriction.kubernetes.io") {
+        return false;
+    }
+    if !within("kubernetes.io") && !within("k8s.io") {
+        return true;
+    }
+    OWN_LABELS.contains(&label) || within("kubelet.kubernetes.io") || within("node.kubernetes.io")
+}
+
+fn token(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<String> {
+    let bound = &request.object["spec"]["boundObjectRef"];
+    if bound["kind"] != "Pod" || bound["apiVersion"] != "v1" {
+        return Some("node requested token not bound to a pod".into());
+    }
+    if bound["uid"].as_str().unwrap_or_default().is_empty() {
+        return Some("node requested token with a pod binding without a uid".into());
+    }
+    let name = bound["name"].as_str().unwrap_or_default();
+    let pod = view.get(
+        &GroupResource::new("", "pods"),
+        Some(&request.attributes.namespace),
+        name,
+    );
+    match pod {
+        None => Some(format!("pod {name:?} not found")),
+        Some(pod) if pod["metadata"]["uid"] != bound["uid"] => Some(format!(
+            "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
+            bound["uid"].as_str().unwrap_or_default()
+        )),
+        Some(pod) if pod["spec"]["nodeName"] != node => {
+            Some("node requested token bound to a pod scheduled on a different node".into())
+        }
+        Some(_) => None,
+    }
+}
+
+fn lease(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    if request.attributes.namespace != "kube-node-lease" {
+        return Some("can only access leases in the \"kube-node-lease\" system namespace".into());
+    }
+    named_as_node(request, node, "node lease")
+}
+
+fn named_as_node(request: &AdmissionRequest<'_>, node: &str, what: &str) -> Option<String> {
+    let named = match request.operation {
+        Operation::Create => request.object["metadata"]["name"].as_str().unwrap_or_default(),
+        _ => request.attributes.name.as_str(),
+    };
+    (named != node).then(|| format!("can only access {what} with the same name as the requesting node"))
+}

@@ -1,0 +1,301 @@
+//! Steps that prepare Pods and Nodes for the scheduler: Priority, DefaultTolerationSeconds, TaintNodesByCondition,
+//! RuntimeClass.
+
+use super::pod::{amounts, items};
+use super::{forbidden, is_on};
+use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::view::{GroupResource, View};
+use async_trait::async_trait;
+use kinds::status::Status;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// How long a Pod stays on a node that is not ready or unreachable, in seconds, unless it says otherwise.
+const TOLERATION_SECONDS: u32 = 300;
+
+/// The PriorityClasses of the system; `kube-system` Pods use them.
+pub(super) fn system_priority_classes() -> Vec<Value> {
+    let class = |name: &str, value: i64, description: &str| {
+        json!({
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": { "name": name },
+            "value": value,
+            "preemptionPolicy": "PreemptLowerPriority",
+            "description": description,
+        })
+    };
+    vec![
+        class(
+            "system-node-critical",
+            2_000_001_000,
+            "Pods a host cannot do without",
+        ),
+        class(
+            "system-cluster-critical",
+            2_000_000_000,
+            "Pods the cluster cannot do without",
+        ),
+    ]
+}
+
+/// Gives Pods the number of their PriorityClass.
+pub struct Priority;
+
+fn classes(view: &dyn View) -> Vec<Arc<Value>> {
+    view.list(&GroupResource::new("scheduling.k8s.io", "priorityclasses"), None)
+}
+
+#[async_trait]
+impl AdmissionPlugin for Priority {
+    fn name(&self) -> &'static str {
+        "Priority"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        if request.operation != Operation::Create || !is_on(request, "", "pods") {
+            return Ok(Vec::new());
+        }
+        let named = request.object["spec"]["priorityClassName"]
+            .as_str()
+            .unwrap_or_default()
+            .to_string();
+        let class = if named.is_empty() {
+            // Of several defaults (a race made them) the lowest counts.
+            classes(view)
+                .into_iter()
+                .filter(|c| c["globalDefault"] == true)
+                .min_by_key(|c| c["value"].as_i64())
+        } else {
+            let found = view.get(
+                &GroupResource::new("scheduling.k8s.io", "priorityclasses"),
+                None,
+                &named,
+            );
+            if found.is_none() {
+                return Err(forbidden(
+                    request,
+                    format!("no PriorityClass with name {named} was found"),
+                ));
+            }
+            found
+        };
+        let priority = class.as_ref().and_then(|c| c["value"].as_i64()).unwrap_or(0);
+        let policy = class
+            .as_ref()
+            .and_then(|c| c["preemptionPolicy"].as_str())
+            .unwrap_or("PreemptLowerPriority")
+            .to_string();
+        let spec = &request.object["spec"];
+        if let Some(given) = spec["priority"].as_i64().filter(|p| *p != priority) {
+            return Err(forbidden(
+                request,
+                format!(
+                    "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name"
+                ),
+            ));
+        }
+        if let Some(given) = spec["preemptionPolicy"].as_str().filter(|p| *p != policy) {
+            return Err(forbidden(
+                request,
+                format!(
+                    "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+                ),
+            ));
+        }
+        let spec = &mut request.object["spec"];
+        if let Some(name) = class.as_ref().and_then(|c| c["metadata"]["name"].as_str()) {
+            spec["priorityClassName"] = name.into();
+        }
+        spec["priority"] = priority.into();
+        spec["preemptionPolicy"] = policy.into();
+        Ok(Vec::new())
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Vec<String>, Status> {
+        let writes = matches!(request.operation, Operation::Create | Operation::Update);
+        if !writes
+            || !is_on(request, "scheduling.k8s.io", "priorityclasses")
+            || request.object["globalDefault"] != true
+        {
+            return Ok(Vec::new());
+        }
+        let own = &request.object["metadata"]["name"];
+        let other = classes(view)
+            .into_iter()
+            .find(|c| c["globalDefault"] == true && c["metadata"]["name"] != *own);
+        match other {
+            Some(class) => Err(forbidden(
+                request,
+                format!(
+                    "PriorityClass {} is already marked as default. Only one default can exist",
+                    class["metadata"]["name"].as_str().unwrap_or_default()
+                ),
+            )),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Lets Pods stay on a failed node for a while.
+pub struct DefaultTolerationSeconds;
+
+#[async_trait]
+impl AdmissionPlugin for DefaultTolerationSeconds {
+    fn name(&self) -> &'static str {
+        "DefaultTolerationSeconds"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        _view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        let writes = matches!(request.operation, Operation::Create | Operation::Update);
+        if !writes || !is_on(request, "", "pods") {
+            return Ok(Vec::new());
+        }
+        let spec = &mut request.object["spec"];
+        for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+            let tolerated = items(spec, "tolerations").any(|t| {
+                let all_keys = t["key"].as_str().unwrap_or_default().is_empty();
+                let effect = t["effect"].as_str().unwrap_or_default();
+                (all_keys || t["key"] == key) && (effect.is_empty() || effect == "NoExecute")
+            });
+            if !tolerated {
+                let toleration = json!({
+                    "key": key,
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": TOLERATION_SECONDS,
+                });
+                match spec.get_mut("tolerations").and_then(Value::as_array_mut) {
+                    Some(list) => list.push(toleration),
+                    None => spec["tolerations"] = json!([toleration]),
+                }
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// A new Node takes no Pods until it is known to be ready.
+pub struct TaintNodesByCondition;
+
+#[async_trait]
+impl AdmissionPlugin for TaintNodesByCondition {
+    fn name(&self) -> &'static str {
+        "TaintNodesByCondition"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        _view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        if request.operation != Operation::Create || !is_on(request, "", "nodes") {
+            return Ok(Vec::new());
+        }
+        let taint = json!({ "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule" });
+        let spec = &mut request.object["spec"];
+        let has = items(spec, "taints").any(|t| t["key"] == taint["key"] && t["effect"] == taint["effect"]);
+        if !has {
+            if !spec.is_object() {
+                *spec = json!({});
+            }
+            match spec.get_mut("taints").and_then(Value::as_array_mut) {
+                Some(list) => list.push(taint),
+                None => spec["taints"] = json!([taint]),
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Gives Pods the overhead and scheduling rules of their RuntimeClass.
+pub struct RuntimeClass;
+
+#[async_trait]
+impl AdmissionPlugin for RuntimeClass {
+    fn name(&self) -> &'static str {
+        "RuntimeClass"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        if request.operation != Operation::Create || !is_on(request, "", "pods") {
+            return Ok(Vec::new());
+        }
+        let spec = &request.object["spec"];
+        let name = spec["runtimeClassName"].as_str().unwrap_or_default().to_string();
+        if name.is_empty() {
+            if spec.get("overhead").is_some_and(|o| !o.is_null()) {
+                return Err(forbidden(
+                    request,
+                    "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+                ));
+            }
+            return Ok(Vec::new());
+        }
+        let Some(class) = view.get(&GroupResource::new("node.k8s.io", "runtimeclasses"), None, &name) else {
+            return Err(forbidden(
+                request,
+                format!("pod rejected: RuntimeClass {name:?} not found"),
+            ));
+        };
+        let fixed = &class["overhead"]["podFixed"];
+        let given = amounts(&spec["overhead"]);
+        if !given.is_empty() && given != amounts(fixed) {
+            return Err(forbidden(
+                request,
+                "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+            ));
+        }
+        let wanted = class["scheduling"]["nodeSelector"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default();
+        for (key, value) in &wanted {
+            let have = &spec["nodeSelector"][key];
+            if !have.is_null() && have != value {
+                let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+                return Err(forbidden(
+                    request,
+                    format!(
+                        "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {}; pod.spec.nodeSelector[{key}] = {}",
+                        text(value),
+                        text(have)
+                    ),
+                ));
+            }
+        }
+        let spec = &mut request.object["spec"];
+        if fixed.as_object().is_some_and(|f| !f.is_empty()) {
+            spec["overhead"] = fixed.clone();
+        }
+        for (key, value) in wanted {
+            if !spec["nodeSelector"].is_object() {
+                spec["nodeSelector"] = json!({});
+            }
+            spec["nodeSelector"][key] = value;
+        }
+        let missing: Vec<Value> = items(&class["scheduling"], "tolerations")
+            .filter(|t| !items(spec, "tolerations").any(|have| have == *t))
+            .cloned()
+            .collect();
+        if !missing.is_empty() {
+            match spec.get_mut("tolerations").and_then(Value::as_array_mut) {
+                Some(list) => list.extend(missing),
+                None => spec["tolerations"] = Value::Array(missing),
+            }
+        }
+        Ok(Vec::new())
+    }
+}

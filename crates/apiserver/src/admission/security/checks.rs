@@ -1,0 +1,487 @@
+//! The checks of the Pod Security Standards, each naming what violates it in upstream's words.
+//!
+//! The newest version of every check is used whatever version a label asks for: versions only ever loosened in details
+//! that the VM boundary makes moot.
+
+use super::Level;
+use crate::admission::pod::items;
+use serde_json::Value;
+
+/// Capabilities that `baseline` lets a container add.
+const DEFAULT_CAPABILITIES: [&str; 13] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// Sysctls that stay within the Pod.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Volume types that `restricted` allows.
+const PLAIN_VOLUMES: [&str; 9] = [
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "image",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+];
+
+/// A Pod under examination.
+struct Pod<'a> {
+    spec: &'a Value,
+    metadata: &'a Value,
+}
+
+type Check = fn(&Pod<'_>) -> Option<String>;
+
+/// In the order upstream reports them: by id within a level.
+const BASELINE: &[Check] = &[
+    app_armor,
+    capabilities_baseline,
+    host_namespaces,
+    host_path_volumes,
+    host_ports,
+    host_probes,
+    privileged,
+    proc_mount,
+    selinux,
+    seccomp_baseline,
+    sysctls,
+    host_process,
+];
+/// Those of `baseline` that `restricted` does not replace by a stricter one.
+const RESTRICTED_BASE: &[Check] = &[
+    app_armor,
+    host_namespaces,
+    host_ports,
+    host_probes,
+    privileged,
+    proc_mount,
+    selinux,
+    sysctls,
+    host_process,
+];
+const RESTRICTED: &[Check] = &[
+    privilege_escalation,
+    capabilities_restricted,
+    volume_types,
+    run_as_non_root,
+    run_as_user,
+    seccomp_restricted,
+];
+
+/// What of a Pod violates a level: `reason (detail)` each.
+pub(super) fn violations(level: Level, spec: &Value, metadata: &Value) -> Vec<String> {
+    let checks: Vec<&Check> = match level {
+        Level::Privileged => Vec::new(),
+        Level::Baseline => BASELINE.iter().collect(),
+        Level::Restricted => RESTRICTED_BASE.iter().chain(RESTRICTED).collect(),
+    };
+    let pod = Pod { spec, metadata };
+    checks.into_iter().filter_map(|check| check(&pod)).collect()
+}
+
+impl<'a> Pod<'a> {
+    fn containers(&self) -> impl Iterator<Item = &'a Value> + use<'a> {
+        let spec = self.spec;
+        ["initContainers", "containers", "ephemeralContainers"]
+            .into_iter()
+            .flat_map(move |list| items(spec, list))
+    }
+
+    /// Names of containers for which `bad` holds.
+    fn named(&self, bad: impl Fn(&Value) -> bool) -> Vec<&'a str> {
+        self.containers().filter(|c| bad(c)).map(name).collect()
+    }
+
+    fn context(&self) -> &'a Value {
+        &self.spec["securityContext"]
+    }
+}
+
+fn name(object: &Value) -> &str {
+    object["name"].as_str().unwrap_or_default()
+}
+
+/// `container "a"`, `containers "a", "b"`.
+fn plural(word: &str, names: &[&str]) -> String {
+    let s = if names.len() == 1 { "" } else { "s" };
+    format!("{word}{s} {}", quoted(names))
+}
+
+fn quoted<S: AsRef<str>>(names: &[S]) -> String {
+    let list: Vec<String> = names.iter().map(|n| format!("{:?}", n.as_ref())).collect();
+    list.join(", ")
+}
+
+fn sorted(mut list: Vec<String>) -> Vec<String> {
+    list.sort();
+    list.dedup();
+    list
+}
+
+fn privileged(pod: &Pod<'_>) -> Option<String> {
+    let bad = pod.named(|c| c["securityContext"]["privileged"] == true);
+    (!bad.is_empty()).then(|| {
+        format!(
+            "privileged ({} must not set securityContext.privileged=true)",
+            plural("container", &bad)
+        )
+    })
+}
+
+fn host_namespaces(pod: &Pod<'_>) -> Option<String> {
+    let set: Vec<String> = ["hostNetwork", "hostPID", "hostIPC"]
+        .iter()
+        .filter(|f| pod.spec[**f] == true)
+        .map(|f| format!("{f}=true"))
+        .collect();
+    (!set.is_empty()).then(|| format!("host namespaces ({})", set.join(", ")))
+}
+
+fn host_path_volumes(pod: &Pod<'_>) -> Option<String> {
+    let bad: Vec<&str> = items(pod.spec, "volumes")
+        .filter(|v| v.get("hostPath").is_some_and(|p| !p.is_null()))
+        .map(name)
+        .collect();
+    (!bad.is_empty()).then(|| format!("hostPath volumes ({})", plural("volume", &bad)))
+}
+
+fn host_ports(pod: &Pod<'_>) -> Option<String> {
+    let mut ports = Vec::new();
+    let bad = pod.named(|c| items(c, "ports").any(|p| p["hostPort"].as_i64().unwrap_or(0) != 0));
+    for container in pod.containers() {
+        ports.extend(
+            items(container, "ports")
+                .filter_map(|p| p["hostPort"].as_i64())
+                .filter(|p| *p != 0),
+        );
+    }
+    if bad.is_empty() {
+        return None;
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    let list: Vec<String> = ports.iter().map(i64::to_string).collect();
+    let (verb, s) = (
+        if bad.len() == 1 { "uses" } else { "use" },
+        if list.len() == 1 { "" } else { "s" },
+    );
+    Some(format!(
+        "hostPort ({} {verb} hostPort{s} {})",
+        plural("container", &bad),
+        list.join(", ")
+    ))
+}
+
+fn host_probes(pod: &Pod<'_>) -> Option<String> {
+    let has_host = |handler: &Value| {
+        ["httpGet", "tcpSocket"]
+            .iter()
+            .any(|k| handler[*k]["host"].as_str().is_some_and(|h| !h.is_empty()))
+    };
+    let bad = pod.named(|c| {
+        ["livenessProbe", "readinessProbe", "startupProbe"]
+            .iter()
+            .any(|p| has_host(&c[*p]))
+            || ["postStart", "preStop"]
+                .iter()
+                .any(|h| has_host(&c["lifecycle"][*h]))
+    });
+    (!bad.is_empty()).then(|| {
+        format!(
+            "probe or lifecycle host ({} must not set a host in probes or lifecycle hooks)",
+            plural("container", &bad)
+        )
+    })
+}
+
+fn host_process(pod: &Pod<'_>) -> Option<String> {
+    let set = |context: &Value| context["windowsOptions"]["hostProcess"] == true;
+    let mut parts = Vec::new();
+    if set(pod.context()) {
+        parts.push("pod".to_string());
+    }
+    let bad = pod.named(|c| set(&c["securityContext"]));
+    if !bad.is_empty() {
+        parts.push(plural("container", &bad));
+    }
+    (!parts.is_empty()).then(|| {
+        format!(
+            "hostProcess ({} must not set securityContext.windowsOptions.hostProcess=true)",
+            parts.join(" and ")
+        )
+    })
+}
+
+fn app_armor(pod: &Pod<'_>) -> Option<String> {
+    let mut bad = Vec::new();
+    let prefix = "container.apparmor.security.beta.kubernetes.io/";
+    for (key, value) in pod.metadata["annotations"].as_object().into_iter().flatten() {
+        let profile = value.as_str().unwrap_or_default();
+        let fine = profile.is_empty() || profile == "runtime/default" || profile.starts_with("localhost/");
+        if key.starts_with(prefix) && !fine {
+            bad.push(format!("{key}={profile:?}"));
+        }
+    }
+    let unconfined = |context: &Value| context["appArmorProfile"]["type"] == "Unconfined";
+    if unconfined(pod.context()) {
+        bad.push("pod must not set AppArmor profile type to \"Unconfined\"".into());
+    }
+    let containers = pod.named(|c| unconfined(&c["securityContext"]));
+    if !containers.is_empty() {
+        bad.push(format!(
+            "{} must not set AppArmor profile type to \"Unconfined\"",
+            plural("container", &containers)
+        ));
+    }
+    let s = if bad.len() == 1 { "" } else { "s" };
+    (!bad.is_empty()).then(|| format!("forbidden AppArmor profile{s} ({})", bad.join(", ")))
+}
+
+fn added(container: &Value) -> impl Iterator<Item = &str> {
+    items(&container["securityContext"]["capabilities"], "add").filter_map(Value::as_str)
+}
+
+fn forbidden_capabilities(pod: &Pod<'_>, allowed: &[&str]) -> Option<String> {
+    let bad = pod.named(|c| added(c).any(|cap| !allowed.contains(&cap)));
+    let caps = pod
+        .containers()
+        .flat_map(added)
+        .filter(|cap| !allowed.contains(cap));
+    let caps = sorted(caps.map(str::to_string).collect());
+    (!bad.is_empty()).then(|| {
+        format!(
+            "{} must not include {} in securityContext.capabilities.add",
+            plural("container", &bad),
+            quoted(&caps)
+        )
+    })
+}
+
+fn capabilities_baseline(pod: &Pod<'_>) -> Option<String> {
+    let detail = forbidden_capabilities(pod, &DEFAULT_CAPABILITIES)?;
+    Some(format!("non-default capabilities ({detail})"))
+}
+
+fn capabilities_restricted(pod: &Pod<'_>) -> Option<String> {
+    let keeps = |c: &Value| !items(&c["securityContext"]["capabilities"], "drop").any(|cap| cap == "ALL");
+    let missing = pod.named(keeps);
+    let mut parts = Vec::new();
+    if !missing.is_empty() {
+        parts.push(format!(
+            "{} must set securityContext.capabilities.drop=[\"ALL\"]",
+            plural("container", &missing)
+        ));
+    }
+    parts.extend(forbidden_capabilities(pod, &["NET_BIND_SERVICE"]));
+    (!parts.is_empty()).then(|| format!("unrestricted capabilities ({})", parts.join("; ")))
+}
+
+fn proc_mount(pod: &Pod<'_>) -> Option<String> {
+    // In a user namespace of its own a Pod may unmask (KEP-4265).
+    if pod.spec["hostUsers"] == false {
+        return None;
+    }
+    let kind = |c: &Value| {
+        c["securityContext"]["procMount"]
+            .as_str()
+            .unwrap_or("Default")
+            .to_string()
+    };
+    let bad = pod.named(|c| kind(c) != "Default");
+    let kinds = sorted(pod.containers().map(kind).filter(|k| k != "Default").collect());
+    (!bad.is_empty()).then(|| {
+        format!(
+            "procMount ({} must not set securityContext.procMount to {})",
+            plural("container", &bad),
+            quoted(&kinds)
+        )
+    })
+}
+
+fn selinux(pod: &Pod<'_>) -> Option<String> {
+    const TYPES: [&str; 4] = [
+        "container_t",
+        "container_init_t",
+        "container_kvm_t",
+        "container_engine_t",
+    ];
+    let is_bad = |context: &Value| {
+        let options = &context["seLinuxOptions"];
+        let text = |key: &str| options[key].as_str().filter(|s| !s.is_empty());
+        text("type").is_some_and(|t| !TYPES.contains(&t)) || text("user").is_some() || text("role").is_some()
+    };
+    let mut parts = Vec::new();
+    if is_bad(pod.context()) {
+        parts.push("pod".to_string());
+    }
+    let bad = pod.named(|c| is_bad(&c["securityContext"]));
+    if !bad.is_empty() {
+        parts.push(plural("container", &bad));
+    }
+    (!parts.is_empty()).then(|| {
+        format!(
+            "seLinuxOptions ({} set forbidden securityContext.seLinuxOptions)",
+            parts.join(" and ")
+        )
+    })
+}
+
+fn seccomp_type(context: &Value) -> Option<&str> {
+    context["seccompProfile"]["type"].as_str()
+}
+
+/// Parts about profiles that are set to something forbidden.
+fn bad_seccomp(pod: &Pod<'_>) -> Vec<String> {
+    let bad = |t: Option<&str>| t.is_some_and(|t| t != "RuntimeDefault" && t != "Localhost");
+    let mut parts = Vec::new();
+    if bad(seccomp_type(pod.context())) {
+        let shown = seccomp_type(pod.context()).unwrap_or_default();
+        parts.push(format!(
+            "pod must not set securityContext.seccompProfile.type to {shown:?}"
+        ));
+    }
+    let containers = pod.named(|c| bad(seccomp_type(&c["securityContext"])));
+    if !containers.is_empty() {
+        let types = pod
+            .containers()
+            .filter_map(|c| seccomp_type(&c["securityContext"]))
+            .filter(|t| bad(Some(t)));
+        let types = sorted(types.map(str::to_string).collect());
+        parts.push(format!(
+            "{} must not set securityContext.seccompProfile.type to {}",
+            plural("container", &containers),
+            quoted(&types)
+        ));
+    }
+    parts
+}
+
+fn seccomp_baseline(pod: &Pod<'_>) -> Option<String> {
+    let parts = bad_seccomp(pod);
+    (!parts.is_empty()).then(|| format!("seccompProfile ({})", parts.join("; ")))
+}
+
+fn seccomp_restricted(pod: &Pod<'_>) -> Option<String> {
+    let mut parts = bad_seccomp(pod);
+    if parts.is_empty() && seccomp_type(pod.context()).is_none() {
+        let missing = pod.named(|c| seccomp_type(&c["securityContext"]).is_none());
+        if !missing.is_empty() {
+            parts.push(format!(
+                "pod or {} must set securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\"",
+                plural("container", &missing)
+            ));
+        }
+    }
+    (!parts.is_empty()).then(|| format!("seccompProfile ({})", parts.join("; ")))
+}
+
+fn sysctls(pod: &Pod<'_>) -> Option<String> {
+    let names = items(pod.context(), "sysctls").map(name);
+    let bad: Vec<String> = names
+        .filter(|n| !SAFE_SYSCTLS.contains(n))
+        .map(str::to_string)
+        .collect();
+    let bad = sorted(bad);
+    (!bad.is_empty()).then(|| format!("forbidden sysctls ({})", bad.join(", ")))
+}
+
+fn volume_types(pod: &Pod<'_>) -> Option<String> {
+    let mut names = Vec::new();
+    let mut types = Vec::new();
+    for volume in items(pod.spec, "volumes") {
+        let fields = volume.as_object().into_iter().flatten();
+        for (kind, _) in fields.filter(|(k, v)| *k != "name" && !v.is_null()) {
+            if !PLAIN_VOLUMES.contains(&kind.as_str()) {
+                names.push(name(volume));
+                types.push(kind.clone());
+            }
+        }
+    }
+    if names.is_empty() {
+        return None;
+    }
+    let types = sorted(types);
+    let (verb, s) = (
+        if names.len() == 1 { "uses" } else { "use" },
+        if types.len() == 1 { "" } else { "s" },
+    );
+    Some(format!(
+        "restricted volume types ({} {verb} restricted volume type{s} {})",
+        plural("volume", &names),
+        quoted(&types)
+    ))
+}
+
+fn privilege_escalation(pod: &Pod<'_>) -> Option<String> {
+    let bad = pod.named(|c| c["securityContext"]["allowPrivilegeEscalation"] != false);
+    (!bad.is_empty()).then(|| {
+        format!(
+            "allowPrivilegeEscalation != false ({} must set securityContext.allowPrivilegeEscalation=false)",
+            plural("container", &bad)
+        )
+    })
+}
+
+fn run_as_non_root(pod: &Pod<'_>) -> Option<String> {
+    let mut parts = Vec::new();
+    let whole = pod.context()["runAsNonRoot"].as_bool();
+    if whole == Some(false) {
+        parts.push("pod must not set securityContext.runAsNonRoot=false".to_string());
+    }
+    let set_false = pod.named(|c| c["securityContext"]["runAsNonRoot"] == false);
+    if !set_false.is_empty() {
+        parts.push(format!(
+            "{} must not set securityContext.runAsNonRoot=false",
+            plural("container", &set_false)
+        ));
+    }
+    let unset = pod.named(|c| c["securityContext"]["runAsNonRoot"].as_bool().is_none());
+    if parts.is_empty() && whole.is_none() && !unset.is_empty() {
+        parts.push(format!(
+            "pod or {} must set securityContext.runAsNonRoot=true",
+            plural("container", &unset)
+        ));
+    }
+    (!parts.is_empty()).then(|| format!("runAsNonRoot != true ({})", parts.join("; ")))
+}
+
+fn run_as_user(pod: &Pod<'_>) -> Option<String> {
+    let mut parts = Vec::new();
+    if pod.context()["runAsUser"] == 0 {
+        parts.push("pod must not set runAsUser=0".to_string());
+    }
+    let bad = pod.named(|c| c["securityContext"]["runAsUser"] == 0);
+    if !bad.is_empty() {
+        parts.push(format!("{} must not set runAsUser=0", plural("container", &bad)));
+    }
+    (!parts.is_empty()).then(|| format!("runAsUser=0 ({})", parts.join(" and ")))
+}

@@ -1,0 +1,168 @@
+//! PodSecurity: the Pod Security Standards of a namespace's labels (KEP-2579).
+//!
+//! `pod-security.kubernetes.io/enforce` refuses Pods, `/warn` answers with warnings, for workloads too. Without labels
+//! a namespace is `privileged`: a Pod is a VM, and privilege ends there. The checks themselves are in [`checks`].
+
+mod checks;
+
+use super::{forbidden, is_on};
+use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::view::{GroupResource, View};
+use async_trait::async_trait;
+use kinds::field::{FieldError, Path};
+use kinds::status::Status;
+use serde_json::{Value, json};
+
+/// Prefix of the labels.
+const LABEL: &str = "pod-security.kubernetes.io/";
+
+/// How strict, from nothing to everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// No checks.
+    Privileged,
+    /// Nothing that reaches for the node.
+    Baseline,
+    /// Hardened.
+    Restricted,
+}
+
+impl Level {
+    fn parse(text: &str) -> Option<Level> {
+        match text {
+            "privileged" => Some(Level::Privileged),
+            "baseline" => Some(Level::Baseline),
+            "restricted" => Some(Level::Restricted),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Level::Privileged => "privileged",
+            Level::Baseline => "baseline",
+            Level::Restricted => "restricted",
+        }
+    }
+}
+
+/// The step.
+pub struct PodSecurity;
+
+/// Where a kind has its Pod spec and Pod metadata.
+fn template<'a>(group: &str, resource: &str, object: &'a Value) -> Option<(&'a Value, &'a Value)> {
+    let at = match (group, resource) {
+        ("", "pods") => "",
+        ("", "podtemplates") => "/template",
+        ("", "replicationcontrollers")
+        | ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets")
+        | ("batch", "jobs") => "/spec/template",
+        ("batch", "cronjobs") => "/spec/jobTemplate/spec/template",
+        _ => return None,
+    };
+    let pod = object.pointer(at)?;
+    Some((pod.get("spec")?, &pod["metadata"]))
+}
+
+/// Level and version of a mode. An unknown level is the strictest, so a typing error opens nothing.
+fn policy(namespace: &Value, mode: &str) -> (Level, String) {
+    let labels = &namespace["metadata"]["labels"];
+    let level = match labels[format!("{LABEL}{mode}")].as_str() {
+        None => Level::Privileged,
+        Some(text) => Level::parse(text).unwrap_or(Level::Restricted),
+    };
+    let version = labels[format!("{LABEL}{mode}-version")]
+        .as_str()
+        .unwrap_or("latest");
+    (level, version.to_string())
+}
+
+#[async_trait]
+impl AdmissionPlugin for PodSecurity {
+    fn name(&self) -> &'static str {
+        "PodSecurity"
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Vec<String>, Status> {
+        if !matches!(request.operation, Operation::Create | Operation::Update) {
+            return Ok(Vec::new());
+        }
+        if is_on(request, "", "namespaces") {
+            check_labels(request)?;
+            return Ok(Vec::new());
+        }
+        let a = request.attributes;
+        let is_pod = a.group.is_empty() && a.resource == "pods";
+        match a.subresource.as_str() {
+            "" => {}
+            "ephemeralcontainers" if is_pod => {}
+            _ => return Ok(Vec::new()),
+        }
+        let Some((spec, metadata)) = template(&a.group, &a.resource, request.object) else {
+            return Ok(Vec::new());
+        };
+        if request.operation == Operation::Update {
+            // What did not change was judged before; a tightened namespace does not break running Pods.
+            let old = request.old.and_then(|old| template(&a.group, &a.resource, old));
+            if old.is_some_and(|(old_spec, _)| old_spec == spec) {
+                return Ok(Vec::new());
+            }
+        }
+        let Some(namespace) = view.get(&GroupResource::new("", "namespaces"), None, &a.namespace) else {
+            return Ok(Vec::new());
+        };
+        if is_pod {
+            let (level, version) = policy(&namespace, "enforce");
+            let problems = checks::violations(level, spec, metadata);
+            if !problems.is_empty() {
+                let level = level.as_str();
+                let why = format!(
+                    "violates PodSecurity \"{level}:{version}\": {}",
+                    problems.join(", ")
+                );
+                return Err(forbidden(request, why));
+            }
+        }
+        let (level, version) = policy(&namespace, "warn");
+        let problems = checks::violations(level, spec, metadata);
+        if problems.is_empty() {
+            return Ok(Vec::new());
+        }
+        let level = level.as_str();
+        Ok(vec![format!(
+            "would violate PodSecurity \"{level}:{version}\": {}",
+            problems.join(", ")
+        )])
+    }
+}
+
+/// The labels of a namespace must mean something.
+fn check_labels(request: &AdmissionRequest<'_>) -> Result<(), Status> {
+    let labels = &request.object["metadata"]["labels"];
+    let old = request.old.map(|o| &o["metadata"]["labels"]);
+    let at = Path::new("metadata").child("labels");
+    let mut errors = Vec::new();
+    for mode in ["enforce", "audit", "warn"] {
+        let name = format!("{LABEL}{mode}");
+        let changed = |name: &str| old.is_none_or(|o| o[name] != labels[name]);
+        if let Some(level) = labels[&name].as_str().filter(|_| changed(&name))
+            && Level::parse(level).is_none()
+        {
+            let detail = "must be one of privileged, baseline, restricted";
+            errors.push(FieldError::invalid(&at.key(&name), json!(level), detail));
+        }
+        let name = format!("{LABEL}{mode}-version");
+        if let Some(version) = labels[&name].as_str().filter(|_| changed(&name)) {
+            let minor = version.strip_prefix("v1.").and_then(|m| m.parse::<u16>().ok());
+            if version != "latest" && minor.is_none() {
+                let detail = "must be \"latest\" or \"v1.x\"";
+                errors.push(FieldError::invalid(&at.key(&name), json!(version), detail));
+            }
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let name = request.object["metadata"]["name"].as_str().unwrap_or_default();
+    Err(Status::invalid("Namespace", "", name, errors))
+}

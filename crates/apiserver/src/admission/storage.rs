@@ -1,0 +1,135 @@
+//! Steps around classes: DefaultStorageClass, PersistentVolumeClaimResize, DefaultIngressClass.
+
+use super::{forbidden, is_on};
+use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::view::{GroupResource, View};
+use async_trait::async_trait;
+use kinds::quantity::Quantity;
+use kinds::status::Status;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The default of a class kind: marked by the annotation, the newest of several, by name among equals.
+fn default_class(view: &dyn View, group: &str, resource: &str, annotation: &str) -> Option<Arc<Value>> {
+    let mut marked: Vec<Arc<Value>> = view
+        .list(&GroupResource::new(group, resource), None)
+        .into_iter()
+        .filter(|c| c["metadata"]["annotations"][annotation] == "true")
+        .collect();
+    let text = |c: &Value, key: &str| c["metadata"][key].as_str().unwrap_or_default().to_string();
+    marked.sort_by_key(|c| (std::cmp::Reverse(text(c, "creationTimestamp")), text(c, "name")));
+    marked.into_iter().next()
+}
+
+/// Gives claims without class the default one.
+pub struct DefaultStorageClass;
+
+#[async_trait]
+impl AdmissionPlugin for DefaultStorageClass {
+    fn name(&self) -> &'static str {
+        "DefaultStorageClass"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        if request.operation != Operation::Create || !is_on(request, "", "persistentvolumeclaims") {
+            return Ok(Vec::new());
+        }
+        // An empty name is a choice: no class. The beta annotation still counts.
+        let chosen = request.object["spec"]
+            .get("storageClassName")
+            .is_some_and(|n| !n.is_null())
+            || request.object["metadata"]["annotations"]
+                .get("volume.beta.kubernetes.io/storage-class")
+                .is_some();
+        if chosen {
+            return Ok(Vec::new());
+        }
+        let annotation = "storageclass.kubernetes.io/is-default-class";
+        if let Some(class) = default_class(view, "storage.k8s.io", "storageclasses", annotation) {
+            request.object["spec"]["storageClassName"] = class["metadata"]["name"].clone();
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Only claims of classes that can grow may grow.
+pub struct PersistentVolumeClaimResize;
+
+#[async_trait]
+impl AdmissionPlugin for PersistentVolumeClaimResize {
+    fn name(&self) -> &'static str {
+        "PersistentVolumeClaimResize"
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Vec<String>, Status> {
+        let (Operation::Update, Some(old)) = (request.operation, request.old) else {
+            return Ok(Vec::new());
+        };
+        if !is_on(request, "", "persistentvolumeclaims") {
+            return Ok(Vec::new());
+        }
+        let size =
+            |claim: &Value| Quantity::from_json(&claim["spec"]["resources"]["requests"]["storage"]).ok();
+        match (size(old), size(request.object)) {
+            (Some(before), Some(after)) if after > before => {}
+            _ => return Ok(Vec::new()),
+        }
+        if old["status"]["phase"] != "Bound" {
+            return Err(forbidden(
+                request,
+                "Only bound persistent volume claims can be expanded",
+            ));
+        }
+        let class = request.object["spec"]["storageClassName"]
+            .as_str()
+            .unwrap_or_default();
+        let class = view.get(
+            &GroupResource::new("storage.k8s.io", "storageclasses"),
+            None,
+            class,
+        );
+        match class.is_some_and(|c| c["allowVolumeExpansion"] == true) {
+            true => Ok(Vec::new()),
+            false => Err(forbidden(
+                request,
+                "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+            )),
+        }
+    }
+}
+
+/// Gives Ingresses without class the default one.
+pub struct DefaultIngressClass;
+
+#[async_trait]
+impl AdmissionPlugin for DefaultIngressClass {
+    fn name(&self) -> &'static str {
+        "DefaultIngressClass"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        if request.operation != Operation::Create || !is_on(request, "networking.k8s.io", "ingresses") {
+            return Ok(Vec::new());
+        }
+        let chosen = request.object["spec"]
+            .get("ingressClassName")
+            .is_some_and(|n| !n.is_null())
+            || request.object["metadata"]["annotations"]
+                .get("kubernetes.io/ingress.class")
+                .is_some();
+        let annotation = "ingressclass.kubernetes.io/is-default-class";
+        if !chosen && let Some(class) = default_class(view, "networking.k8s.io", "ingressclasses", annotation)
+        {
+            request.object["spec"]["ingressClassName"] = class["metadata"]["name"].clone();
+        }
+        Ok(Vec::new())
+    }
+}

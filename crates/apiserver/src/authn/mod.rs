@@ -1,0 +1,223 @@
+//! Authentication: who sent this request?
+//!
+//! Tried in order: the user of an in-process client, the client certificate, the bearer token (`Authorization` header, or the
+//! `base64url.bearer.authorization.k8s.io.` WebSocket protocol for browsers). A request with no credentials is
+//! anonymous; a request with a bad token is refused, even if anonymous would have been enough.
+//!
+//! - [`certificate`]: user and groups of a client certificate.
+//! - [`service_account`]: tokens of service accounts, issued and verified here, bound to Pods, Secrets and Nodes.
+//! - [`foreign`]: tokens of further issuers, such as the sign-on.
+//! - [`bootstrap`]: bootstrap tokens kept as Secrets.
+//! - [`impersonate`]: acting as someone else.
+//! - [`review`]: TokenReview, SelfSubjectReview, TokenRequest.
+
+pub mod bootstrap;
+pub mod certificate;
+pub mod foreign;
+pub mod impersonate;
+pub mod review;
+pub mod service_account;
+
+use crate::config::Config;
+use crate::connection::{Authenticator, Connection};
+use crate::user::{GROUP_AUTHENTICATED, User};
+use crate::view::View;
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
+use jiff::Timestamp;
+use kinds::status::Status;
+use std::sync::Arc;
+
+/// The WebSocket protocol by which a browser, which cannot set headers, hands over its token.
+pub const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// A token was not believed; the text is for TokenReview and the log, never for the bearer.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TokenError(pub String);
+
+impl TokenError {
+    pub(crate) fn new(text: impl Into<String>) -> TokenError {
+        TokenError(text.into())
+    }
+}
+
+/// The settings are unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The key that signs service-account tokens.
+    #[error("the service-account key is unusable: {0}: expected an EC P-256 or RSA key in PKCS#8 PEM")]
+    ServiceAccountKey(jsonwebtoken::errors::Error),
+    /// The keys of a further issuer.
+    #[error("the keys of token issuer {issuer} are unusable: {reason}")]
+    Issuer {
+        /// Its `iss`.
+        issuer: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A believed token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenUser {
+    /// Who bears it.
+    pub user: User,
+    /// The audiences asked for that the token has.
+    pub audiences: Vec<String>,
+}
+
+/// All authenticators of one API server.
+pub struct Authentication {
+    view: Arc<dyn View>,
+    service_accounts: Arc<service_account::Tokens>,
+    issuers: Vec<foreign::Issuer>,
+}
+
+impl Authentication {
+    /// Built from the settings of the server.
+    pub fn new(config: &Config, view: Arc<dyn View>) -> Result<Authentication, SetupError> {
+        Ok(Authentication {
+            view,
+            service_accounts: Arc::new(service_account::Tokens::new(
+                &config.service_account_key_pem,
+                &config.issuer,
+            )?),
+            issuers: config
+                .jwt_issuers
+                .iter()
+                .map(foreign::Issuer::new)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The issuer and verifier of service-account tokens.
+    pub fn service_accounts(&self) -> &service_account::Tokens {
+        &self.service_accounts
+    }
+
+    /// The user of a bearer token that is good for one of `audiences` (empty: for this API server).
+    pub fn token(&self, token: &str, audiences: &[String]) -> Result<TokenUser, TokenError> {
+        let own = [self.service_accounts.issuer().to_string()];
+        let wanted = if audiences.is_empty() { &own[..] } else { audiences };
+        let now = Timestamp::now();
+        if bootstrap::looks_like_one(token) {
+            let user = bootstrap::authenticate(token, self.view.as_ref(), now)?;
+            return Ok(TokenUser {
+                user,
+                audiences: for_server(wanted, &own[0])?,
+            });
+        }
+        let issuer = foreign::unverified_issuer(token)?;
+        if issuer == self.service_accounts.issuer() {
+            return self
+                .service_accounts
+                .verify(token, wanted, self.view.as_ref(), now);
+        }
+        // Several entries may share an issuer, with different audiences or keys.
+        let mut last = TokenError::new(format!("unknown issuer {issuer:?}"));
+        for candidate in self.issuers.iter().filter(|i| i.name() == issuer) {
+            match candidate.verify(token) {
+                Ok(user) => {
+                    return Ok(TokenUser {
+                        user,
+                        audiences: for_server(wanted, &own[0])?,
+                    });
+                }
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Tokens without audiences of ours are good for this server and nothing else.
+fn for_server(wanted: &[String], own: &str) -> Result<Vec<String>, TokenError> {
+    match wanted.iter().any(|a| a == own) {
+        true => Ok(vec![own.to_string()]),
+        false => Err(TokenError::new(format!(
+            "token audiences [{own:?}] is invalid for the target audiences {wanted:?}"
+        ))),
+    }
+}
+
+#[async_trait]
+impl Authenticator for Authentication {
+    async fn authenticate(
+        &self,
+        head: &http::request::Parts,
+        connection: &Connection,
+    ) -> Result<User, Status> {
+        if let Some(user) = &connection.local_user {
+            return Ok(user.clone());
+        }
+        if let Some(leaf) = connection.client_certificates.first() {
+            // TLS has verified the chain; a certificate without a name is no credential.
+            if let Some(user) = certificate::user(leaf) {
+                return Ok(user);
+            }
+        }
+        let Some(token) = bearer(head) else {
+            return Ok(User::anonymous());
+        };
+        self.token(&token, &[]).map(|t| t.user).map_err(|error| {
+            tracing::debug!(%error, "a bearer token was refused");
+            Status::unauthorized()
+        })
+    }
+}
+
+/// The bearer token of a request.
+fn bearer(head: &http::request::Parts) -> Option<String> {
+    if let Some(value) = head.headers.get(AUTHORIZATION) {
+        let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
+        let token = token.trim();
+        // Basic and the like are no credentials here; such a request is anonymous.
+        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_string());
+    }
+    let offered = head.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let encoded = offered
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .find_map(|p| p.trim().strip_prefix(BEARER_PROTOCOL))?;
+    let bytes = URL_SAFE_NO_PAD.decode(encoded.trim_end_matches('=')).ok()?;
+    String::from_utf8(bytes).ok().filter(|t| !t.is_empty())
+}
+
+/// Takes the token out of the offered WebSocket protocols once it has been read: it is no business of whoever ends the
+/// stream, nor a protocol one could agree on.
+pub fn hide_bearer_protocol(headers: &mut http::HeaderMap) {
+    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+    let all: Vec<String> = offered
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(|p| p.trim().to_string())
+        .collect();
+    if !all.iter().any(|p| p.starts_with(BEARER_PROTOCOL)) {
+        return;
+    }
+    headers.remove(SEC_WEBSOCKET_PROTOCOL);
+    let rest: Vec<&str> = all
+        .iter()
+        .map(String::as_str)
+        .filter(|p| !p.starts_with(BEARER_PROTOCOL))
+        .collect();
+    if let Ok(value) = rest.join(", ").parse()
+        && !rest.is_empty()
+    {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
+    }
+}
+
+/// Adds `system:authenticated`, which every authenticated user is a member of.
+pub(crate) fn authenticated(mut user: User) -> User {
+    if !user.is_in(GROUP_AUTHENTICATED) {
+        user.groups.push(GROUP_AUTHENTICATED.to_string());
+    }
+    user
+}
+
+#[cfg(test)]
+mod tests;

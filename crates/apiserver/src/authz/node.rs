@@ -1,0 +1,271 @@
+//! The Node authorizer: a host agent sees its own Node, the Pods bound to it, and what those Pods use; nothing of the
+//! other hosts' (KEP-279, KEP-4601).
+//!
+//! What a Pod uses is found by looking at the Pods of the namespace that are bound to the node; a Secret nobody on
+//! this node mounts is out of its reach.
+
+use super::rules::Rule;
+use crate::authorize::Decision;
+use crate::request::Attributes;
+use crate::user::User;
+use crate::view::{GroupResource, View};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The group of host agents.
+pub const GROUP: &str = "system:nodes";
+/// Prefix of their user names.
+pub const PREFIX: &str = "system:node:";
+/// The namespace of the Leases that say a node is alive.
+const LEASES: &str = "kube-node-lease";
+
+/// The name of the node that a user is; `None` for everyone else.
+pub fn identity(user: &User) -> Option<&str> {
+    let name = user.name.strip_prefix(PREFIX).filter(|n| !n.is_empty())?;
+    user.is_in(GROUP).then_some(name)
+}
+
+/// Decides for host agents.
+pub struct NodeAuthorizer {
+    view: Arc<dyn View>,
+    /// What every node may do, whatever runs on it.
+    rules: Vec<Rule>,
+}
+
+impl NodeAuthorizer {
+    /// Looks at Pods, volumes and claims through `view`.
+    pub fn new(view: Arc<dyn View>) -> NodeAuthorizer {
+        NodeAuthorizer {
+            view,
+            rules: super::bootstrap::node_rules(),
+        }
+    }
+
+    /// No opinion on users who are no host agents.
+    pub fn authorize(&self, user: &User, a: &Attributes) -> Decision {
+        let Some(node) = identity(user) else {
+            return Decision::NoOpinion(String::new());
+        };
+        if !a.is_resource {
+            return Decision::NoOpinion(String::new());
+        }
+        let special = match (a.group.as_str(), a.resource.as_str()) {
+            ("", "secrets") => Some(self.read_used(node, a, &["get", "list", "watch"], uses_secret)),
+            ("", "configmaps") => Some(self.read_used(node, a, &["get", "list", "watch"], uses_config_map)),
+            ("", "persistentvolumeclaims") if a.subresource.is_empty() => {
+                Some(self.read_used(node, a, &["get"], uses_claim))
+            }
+            ("", "persistentvolumeclaims") if a.subresource == "status" => {
+                Some(self.read_used(node, a, &["get", "update", "patch"], uses_claim))
+            }
+            ("", "persistentvolumes") => Some(self.persistent_volume(node, a)),
+            ("", "serviceaccounts") if a.subresource == "token" => {
+                Some(self.read_used(node, a, &["create"], uses_account))
+            }
+            ("", "serviceaccounts") => Some(self.read_used(node, a, &["get"], uses_account)),
+            ("", "pods") => self.pods(node, a),
+            ("", "nodes") => self.nodes(node, a),
+            ("coordination.k8s.io", "leases") => Some(lease(node, a)),
+            ("storage.k8s.io", "csinodes") => Some(own_only(node, a)),
+            _ => None,
+        };
+        if let Some(decision) = special {
+            return decision;
+        }
+        match self.rules.iter().any(|r| r.allows(a)) {
+            true => Decision::Allow(String::new()),
+            false => Decision::NoOpinion(String::new()),
+        }
+    }
+
+    fn pods_of<'a>(
+        &self,
+        node: &'a str,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = Arc<Value>> + use<'a> {
+        let pods = self.view.list(&GroupResource::new("", "pods"), namespace);
+        pods.into_iter().filter(move |p| p["spec"]["nodeName"] == node)
+    }
+
+    /// Reads of one named object that a Pod of the node uses.
+    fn read_used(
+        &self,
+        node: &str,
+        a: &Attributes,
+        verbs: &[&str],
+        uses: impl Fn(&Value, &str) -> bool,
+    ) -> Decision {
+        let refused = |why: String| Decision::NoOpinion(why);
+        if !verbs.contains(&a.verb.as_str()) {
+            return refused(format!("can only {} {}", verbs.join(", "), what(a)));
+        }
+        if a.name.is_empty() {
+            return refused("No Object name found".into());
+        }
+        if self
+            .pods_of(node, Some(&a.namespace))
+            .any(|pod| uses(&pod, &a.name))
+        {
+            return Decision::Allow(String::new());
+        }
+        refused(format!(
+            "no relationship found between node {node:?} and this object"
+        ))
+    }
+
+    fn persistent_volume(&self, node: &str, a: &Attributes) -> Decision {
+        if a.verb != "get" || a.name.is_empty() {
+            return Decision::NoOpinion("can only get individual resources of this type".into());
+        }
+        let volume = self
+            .view
+            .get(&GroupResource::new("", "persistentvolumes"), None, &a.name);
+        let claim = volume.as_ref().map(|v| &v["spec"]["claimRef"]);
+        let used = claim.is_some_and(|c| {
+            let (namespace, name) = (c["namespace"].as_str(), c["name"].as_str());
+            name.is_some_and(|name| self.pods_of(node, namespace).any(|pod| uses_claim(&pod, name)))
+        });
+        match used {
+            true => Decision::Allow(String::new()),
+            false => Decision::NoOpinion(format!(
+                "no relationship found between node {node:?} and this object"
+            )),
+        }
+    }
+
+    /// `None` leaves it to the general rules.
+    fn pods(&self, node: &str, a: &Attributes) -> Option<Decision> {
+        match (a.verb.as_str(), a.subresource.as_str()) {
+            ("list" | "watch", "") if !selects(&a.field_selector, "spec.nodeName", node) => Some(
+                Decision::NoOpinion("can only list/watch pods with spec.nodeName field selector".into()),
+            ),
+            ("get", "") => {
+                let pods = GroupResource::new("", "pods");
+                let pod = self.view.get(&pods, Some(&a.namespace), &a.name);
+                // A Pod that is gone is answered with 404, not 403: it may have been this node's.
+                match pod.is_none_or(|p| p["spec"]["nodeName"] == node) {
+                    true => Some(Decision::Allow(String::new())),
+                    false => Some(Decision::NoOpinion(format!(
+                        "no relationship found between node {node:?} and this object"
+                    ))),
+                }
+            }
+            _ => None,
+        }
+    }
+
+    fn nodes(&self, node: &str, a: &Attributes) -> Option<Decision> {
+        let own = a.name == node || (a.verb == "create" && a.subresource.is_empty());
+        match a.verb.as_str() {
+            "get" | "list" | "watch" if !own => Some(Decision::NoOpinion(format!(
+                "node {node:?} cannot read {}, only its own Node object",
+                match a.name.as_str() {
+                    "" => "all nodes".to_string(),
+                    other => format!("{other:?}"),
+                }
+            ))),
+            _ => None,
+        }
+    }
+}
+
+fn what(a: &Attributes) -> String {
+    match a.subresource.is_empty() {
+        true => a.resource.clone(),
+        false => format!("{}/{}", a.resource, a.subresource),
+    }
+}
+
+fn lease(node: &str, a: &Attributes) -> Decision {
+    if a.namespace != LEASES {
+        return Decision::NoOpinion(format!(
+            "can only access leases in the {LEASES:?} system namespace"
+        ));
+    }
+    match a.verb.as_str() {
+        "create" if a.name.is_empty() || a.name == node => Decision::Allow(String::new()),
+        "get" | "update" | "patch" | "delete" if a.name == node => Decision::Allow(String::new()),
+        "get" | "create" | "update" | "patch" | "delete" => {
+            Decision::NoOpinion("can only access node lease with the same name as the requesting node".into())
+        }
+        _ => Decision::NoOpinion("can only get, create, update, patch, or delete a node lease".into()),
+    }
+}
+
+fn own_only(node: &str, a: &Attributes) -> Decision {
+    let own = a.name == node || (a.verb == "create" && a.name.is_empty());
+    match a.verb.as_str() {
+        "get" | "create" | "update" | "patch" | "delete" if own => Decision::Allow(String::new()),
+        _ => Decision::NoOpinion("can only access CSINode with the same name as the requesting node".into()),
+    }
+}
+
+/// Whether a field selector narrows to `field` = `value`.
+fn selects(selector: &str, field: &str, value: &str) -> bool {
+    selector.split(',').any(|term| {
+        let Some((key, wanted)) = term.split_once('=') else {
+            return false;
+        };
+        key == field && wanted.trim_start_matches('=') == value
+    })
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    ["initContainers", "containers", "ephemeralContainers"]
+        .into_iter()
+        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten())
+}
+
+fn volumes(pod: &Value) -> impl Iterator<Item = &Value> {
+    pod["spec"]["volumes"].as_array().into_iter().flatten()
+}
+
+/// References from the environment: `envFrom[].KIND_Ref.name` and `env[].valueFrom.KIND_KeyRef.name`.
+fn env_uses(pod: &Value, from: &str, key: &str, name: &str) -> bool {
+    containers(pod).any(|c| {
+        let sources = c["envFrom"].as_array().into_iter().flatten();
+        let values = c["env"].as_array().into_iter().flatten();
+        sources.into_iter().any(|s| s[from]["name"] == name)
+            || values.into_iter().any(|v| v["valueFrom"][key]["name"] == name)
+    })
+}
+
+fn uses_secret(pod: &Value, name: &str) -> bool {
+    let pull = pod["spec"]["imagePullSecrets"].as_array().into_iter().flatten();
+    pull.into_iter().any(|s| s["name"] == name)
+        || env_uses(pod, "secretRef", "secretKeyRef", name)
+        || volumes(pod).any(|v| {
+            let projected = v["projected"]["sources"].as_array().into_iter().flatten();
+            v["secret"]["secretName"] == name
+                || projected.into_iter().any(|s| s["secret"]["name"] == name)
+                // The drivers that name a Secret in their own field.
+                || ["cephfs", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"]
+                    .iter()
+                    .any(|driver| v[driver]["secretRef"]["name"] == name)
+                || v["csi"]["nodePublishSecretRef"]["name"] == name
+                || v["azureFile"]["secretName"] == name
+        })
+}
+
+fn uses_config_map(pod: &Value, name: &str) -> bool {
+    env_uses(pod, "configMapRef", "configMapKeyRef", name)
+        || volumes(pod).any(|v| {
+            let projected = v["projected"]["sources"].as_array().into_iter().flatten();
+            v["configMap"]["name"] == name || projected.into_iter().any(|s| s["configMap"]["name"] == name)
+        })
+}
+
+fn uses_claim(pod: &Value, name: &str) -> bool {
+    let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default();
+    volumes(pod).any(|v| {
+        v["persistentVolumeClaim"]["claimName"] == name
+            || (v.get("ephemeral").is_some()
+                && v["name"]
+                    .as_str()
+                    .is_some_and(|volume| format!("{pod_name}-{volume}") == name))
+    })
+}
+
+fn uses_account(pod: &Value, name: &str) -> bool {
+    pod["spec"]["serviceAccountName"] == name
+}

@@ -1,0 +1,412 @@
+//! Authorization at its public face, on the default roles and a small tenant.
+
+use super::*;
+use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::testing::MemoryView;
+use serde_json::{Value, json};
+
+fn binding(kind: &str, namespace: &str, name: &str, role: &str, subjects: Value) -> Value {
+    let (role_kind, role) = role.split_once('/').unwrap();
+    json!({
+        "kind": kind,
+        "metadata": { "namespace": namespace, "name": name },
+        "roleRef": { "apiGroup": rbac::GROUP, "kind": role_kind, "name": role },
+        "subjects": subjects,
+    })
+}
+
+fn view() -> Arc<MemoryView> {
+    let view = MemoryView::of([]);
+    for object in bootstrap::objects() {
+        let resource = match object["kind"].as_str().unwrap() {
+            "ClusterRole" => "clusterroles.rbac.authorization.k8s.io",
+            "ClusterRoleBinding" => "clusterrolebindings.rbac.authorization.k8s.io",
+            _ => "roles.rbac.authorization.k8s.io",
+        };
+        view.put(resource, object);
+    }
+    let bindings = "rolebindings.rbac.authorization.k8s.io";
+    let user = |name: &str| json!([{ "kind": "User", "name": name }]);
+    for (name, role) in [("alice", "edit"), ("bob", "view"), ("olga", "admin")] {
+        let subjects = user(&format!("sso:{name}@podvisor.local"));
+        view.put(
+            bindings,
+            binding(
+                "RoleBinding",
+                "demo",
+                name,
+                &format!("ClusterRole/{role}"),
+                subjects,
+            ),
+        );
+    }
+    view.put(
+        bindings,
+        binding("RoleBinding", "demo", "lost", "Role/none", user("lost")),
+    );
+    let account = json!([{ "kind": "ServiceAccount", "name": "ci" }]);
+    view.put(
+        bindings,
+        binding("RoleBinding", "demo", "ci", "ClusterRole/view", account),
+    );
+    view
+}
+
+fn ask(text: &str) -> Attributes {
+    // verb path, or verb resource[/sub][.group] [namespace[/name]] [?fieldSelector]
+    let words: Vec<&str> = text.split(' ').collect();
+    if words[1].starts_with('/') {
+        return Attributes {
+            verb: words[0].into(),
+            path: words[1].into(),
+            ..Attributes::default()
+        };
+    }
+    let (resource, group) = words[1].split_once('.').unwrap_or((words[1], ""));
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    let place = words
+        .get(2)
+        .filter(|w| !w.starts_with('?'))
+        .copied()
+        .unwrap_or_default();
+    let (namespace, name) = place.split_once('/').unwrap_or((place, ""));
+    Attributes {
+        verb: words[0].into(),
+        group: group.into(),
+        resource: resource.into(),
+        subresource: subresource.into(),
+        namespace: namespace.into(),
+        name: name.into(),
+        is_resource: true,
+        field_selector: words
+            .last()
+            .and_then(|w| w.strip_prefix('?'))
+            .unwrap_or_default()
+            .into(),
+        ..Attributes::default()
+    }
+}
+
+#[tokio::test]
+async fn default_roles_and_tenants() {
+    let authorization = Authorization::new(view());
+    let sso = |name: &str| User::new(format!("sso:{name}@podvisor.local"), &[]);
+    let (alice, bob, olga) = (sso("alice"), sso("bob"), sso("olga"));
+    let admin = User::new("kubernetes-admin", &["system:masters"]);
+    let account = User::new("system:serviceaccount:demo:ci", &["system:serviceaccounts"]);
+    let controllers = User::new("system:kube-controller-manager", &[]);
+    let scheduler = User::new("system:kube-scheduler", &[]);
+    let cases = [
+        (&alice, "create pods demo", true),
+        (&alice, "create pods/exec demo/web", true),
+        (&alice, "get secrets demo/s", true),
+        (&alice, "patch deployments/scale.apps demo/web", true),
+        (&alice, "list pods other", false),
+        (&alice, "list pods", false),
+        (&alice, "list nodes", false),
+        (
+            &alice,
+            "create rolebindings.rbac.authorization.k8s.io demo",
+            false,
+        ),
+        (&olga, "create rolebindings.rbac.authorization.k8s.io demo", true),
+        (&olga, "create pods demo", true),
+        (&bob, "list pods demo", true),
+        (&bob, "get pods/log demo/web", true),
+        (&bob, "list pods.metrics.k8s.io demo", true),
+        (&bob, "create pods demo", false),
+        (&bob, "get pods/exec demo/web", false),
+        (&bob, "get secrets demo/s", false),
+        (&bob, "get /apis/apps/v1", true),
+        (&bob, "get /metrics", false),
+        (&bob, "create selfsubjectaccessreviews.authorization.k8s.io", true),
+        (&account, "list pods demo", true),
+        (&account, "list pods other", false),
+        (&admin, "delete nodes /n1", true),
+        (&controllers, "delete widgets.example.com x/y", true),
+        (&controllers, "impersonate users /x", false),
+        (&scheduler, "create pods/binding demo/web", true),
+        (&scheduler, "get secrets demo/s", false),
+        (&User::anonymous(), "get /livez", true),
+        (&User::anonymous(), "get /version", true),
+        (&User::anonymous(), "get /api", false),
+        (&User::anonymous(), "list pods demo", false),
+    ];
+    for (user, question, want) in cases {
+        let got = authorization.authorize(user, &ask(question)).await;
+        assert_eq!(got.is_allowed(), want, "{}: {question}: {got:?}", user.name);
+    }
+    let reason = authorization.authorize(&bob, &ask("list pods demo")).await;
+    assert_eq!(
+        reason.reason(),
+        r#"RBAC: allowed by RoleBinding "bob/demo" of ClusterRole "view" to User "sso:bob@podvisor.local""#
+    );
+    let lost = authorization
+        .authorize(&User::new("lost", &[]), &ask("list pods demo"))
+        .await;
+    assert_eq!(
+        lost.reason(),
+        r#"RBAC: role.rbac.authorization.k8s.io "none" not found"#
+    );
+}
+
+#[test]
+fn refusals_are_worded_as_upstream() {
+    let user = User::new("x", &[]);
+    let cases = [
+        (
+            "list pods y",
+            r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "y""#,
+        ),
+        (
+            "get nodes /n",
+            r#"nodes "n" is forbidden: User "x" cannot get resource "nodes" in API group "" at the cluster scope"#,
+        ),
+        (
+            "patch deployments/scale.apps y/d",
+            r#"deployments.apps "d" is forbidden: User "x" cannot patch resource "deployments/scale" in API group "apps" in the namespace "y""#,
+        ),
+        (
+            "get /metrics",
+            r#"forbidden: User "x" cannot get path "/metrics""#,
+        ),
+    ];
+    for (question, want) in cases {
+        let status = forbidden(&user, &ask(question), "");
+        assert_eq!((status.code, status.message.as_str()), (403, want));
+    }
+}
+
+#[tokio::test]
+async fn changes_count_at_once() {
+    let view = view();
+    let authorization = Authorization::new(view.clone());
+    let eve = User::new("eve", &[]);
+    let question = ask("list pods demo");
+    assert!(!authorization.authorize(&eve, &question).await.is_allowed());
+    let subjects = json!([{ "kind": "User", "name": "eve" }]);
+    let object = binding("RoleBinding", "demo", "eve", "ClusterRole/view", subjects);
+    view.put("rolebindings.rbac.authorization.k8s.io", object.clone());
+    assert!(authorization.authorize(&eve, &question).await.is_allowed());
+    view.remove("rolebindings.rbac.authorization.k8s.io", &object);
+    assert!(!authorization.authorize(&eve, &question).await.is_allowed());
+}
+
+#[tokio::test]
+async fn nodes_see_their_own() {
+    let view = view();
+    let pod = |name: &str, node: &str, secret: &str| {
+        json!({
+            "metadata": { "namespace": "demo", "name": name },
+            "spec": {
+                "nodeName": node,
+                "serviceAccountName": "default",
+                "containers": [{ "name": "c", "env": [{ "valueFrom": { "configMapKeyRef": { "name": "conf" } } }] }],
+                "volumes": [{ "secret": { "secretName": secret } }, { "name": "d", "ephemeral": {} }],
+            },
+        })
+    };
+    view.put("pods", pod("web", "n1", "mine"));
+    view.put("pods", pod("db", "n2", "theirs"));
+    let authorization = Authorization::new(view);
+    let node = User::new("system:node:n1", &["system:nodes"]);
+    let cases = [
+        ("get secrets demo/mine", true),
+        ("watch secrets demo/mine", true),
+        ("get secrets demo/theirs", false),
+        ("list secrets demo", false),
+        ("get configmaps demo/conf", true),
+        ("get configmaps demo/other", false),
+        ("get persistentvolumeclaims demo/web-d", true),
+        ("create serviceaccounts/token demo/default", true),
+        ("create serviceaccounts/token demo/other", false),
+        ("list pods", false),
+        ("list pods ?spec.nodeName=n1", true),
+        ("list pods ?spec.nodeName=n2", false),
+        ("get pods demo/web", true),
+        ("get pods demo/db", false),
+        ("patch pods/status demo/web", true),
+        ("delete pods demo/web", true),
+        ("get nodes /n1", true),
+        ("get nodes /n2", false),
+        ("create nodes", true),
+        ("patch nodes/status /n1", true),
+        ("update leases.coordination.k8s.io kube-node-lease/n1", true),
+        ("update leases.coordination.k8s.io kube-node-lease/n2", false),
+        ("update leases.coordination.k8s.io demo/n1", false),
+        ("list endpointslices.discovery.k8s.io", true),
+        ("create events demo", true),
+        ("create deployments.apps demo", false),
+    ];
+    for (question, want) in cases {
+        let got = authorization.authorize(&node, &ask(question)).await;
+        assert_eq!(got.is_allowed(), want, "{question}: {got:?}");
+    }
+}
+
+#[tokio::test]
+async fn tenants_see_their_supervisor_namespace() {
+    let view = view();
+    view.put(
+        "supervisornamespaces.podvisor.io",
+        json!({
+            "metadata": { "name": "demo" },
+            "spec": { "permissions": [
+                { "subject": "alice@podvisor.local", "kind": "User", "role": "edit" },
+                { "subject": "Ops@podvisor.local", "kind": "Group", "role": "view" },
+            ] },
+        }),
+    );
+    let authorization = Authorization::new(view);
+    let alice = User::new("sso:alice@podvisor.local", &[]);
+    let ops = User::new("sso:bob@podvisor.local", &["sso:Ops@podvisor.local"]);
+    let outsiders = [
+        User::new("alice@podvisor.local", &[]),
+        User::new("sso:Ops@podvisor.local", &[]),
+    ];
+    let own = "get supervisornamespaces.podvisor.io /demo";
+    for user in [&alice, &ops] {
+        assert!(authorization.authorize(user, &ask(own)).await.is_allowed());
+        for question in [
+            "patch supervisornamespaces.podvisor.io /demo",
+            "list supervisornamespaces.podvisor.io",
+            "get supervisornamespaces.podvisor.io /other",
+        ] {
+            assert!(
+                !authorization.authorize(user, &ask(question)).await.is_allowed(),
+                "{question}"
+            );
+        }
+    }
+    for user in &outsiders {
+        assert!(
+            !authorization.authorize(user, &ask(own)).await.is_allowed(),
+            "{}",
+            user.name
+        );
+    }
+}
+
+#[tokio::test]
+async fn nobody_hands_out_more_than_they_have() {
+    let view = view();
+    let authorization = Authorization::new(view.clone());
+    let plugin = escalation::Escalation::new(authorization.rbac());
+    let owner = User::new("sso:olga@podvisor.local", &[]);
+    let role = |resources: &[&str], verbs: &[&str]| json!({ "metadata": { "name": "r" }, "rules": [{ "apiGroups": [""], "resources": resources, "verbs": verbs }] });
+    let bind = |role: &str| binding("RoleBinding", "demo", "b", role, json!([]));
+    let cases = [
+        ("roles", role(&["pods", "pods/log"], &["get"]), ""),
+        (
+            "roles",
+            role(&["nodes", "pods"], &["get", "list"]),
+            "roles.rbac.authorization.k8s.io \"r\" is forbidden: user \"sso:olga@podvisor.local\" (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\" \"list\"]}",
+        ),
+        ("roles", role(&["pods"], &["*"]), "is attempting to grant"),
+        ("rolebindings", bind("ClusterRole/edit"), ""),
+        ("rolebindings", bind("ClusterRole/admin"), ""),
+        (
+            "rolebindings",
+            bind("ClusterRole/cluster-admin"),
+            "{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}",
+        ),
+        (
+            "rolebindings",
+            bind("ClusterRole/none"),
+            "clusterroles.rbac.authorization.k8s.io \"none\" not found",
+        ),
+    ];
+    let kind = kinds::builtin().iter().find(|k| k.plural == "roles").unwrap();
+    for (resource, mut object, want) in cases {
+        let attributes = ask(&format!("create {resource}.{} demo", rbac::GROUP));
+        let shown = object.to_string();
+        let request = AdmissionRequest {
+            user: &owner,
+            attributes: &attributes,
+            operation: Operation::Create,
+            kind,
+            object: &mut object,
+            old: None,
+            dry_run: false,
+            options: &Value::Null,
+        };
+        match plugin.validate(&request, view.as_ref()).await {
+            Ok(_) => assert_eq!(want, "", "{shown}"),
+            Err(status) => {
+                assert!(
+                    !want.is_empty() && status.message.contains(want),
+                    "{shown}: {}",
+                    status.message
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn reviews() {
+    let authorization = Authorization::new(view());
+    let bob = User::new("sso:bob@podvisor.local", &[]);
+    let mut object = json!({ "spec": { "resourceAttributes": { "verb": "list", "resource": "pods", "namespace": "demo" } } });
+    review::self_subject_access_review(&mut object, &bob, &authorization)
+        .await
+        .unwrap();
+    assert_eq!(object["status"]["allowed"], true);
+
+    object["spec"]["user"] = "sso:eve@podvisor.local".into();
+    review::subject_access_review(&mut object, &authorization)
+        .await
+        .unwrap();
+    assert_eq!(object["status"], json!({ "allowed": false }));
+    let elsewhere = review::local_subject_access_review(&mut object, "other", &authorization)
+        .await
+        .unwrap_err();
+    assert_eq!(elsewhere.code, 422);
+
+    let empty = review::self_subject_access_review(&mut json!({ "spec": {} }), &bob, &authorization).await;
+    assert!(
+        empty
+            .unwrap_err()
+            .message
+            .contains("exactly one of nonResourceAttributes or resourceAttributes")
+    );
+
+    let mut object = json!({ "spec": { "namespace": "demo" } });
+    review::self_subject_rules_review(&mut object, &bob, &authorization)
+        .await
+        .unwrap();
+    let status = object["status"].to_string();
+    assert!(
+        status.contains(r#""pods/log""#) && status.contains(r#""/version/""#),
+        "{status}"
+    );
+    assert_eq!(object["status"]["incomplete"], false);
+}
+
+#[test]
+fn defaults_come_back_and_additions_stay() {
+    let wanted = bootstrap::objects();
+    let view_role = wanted
+        .iter()
+        .find(|o| o["metadata"]["name"] == "system:aggregate-to-view")
+        .unwrap();
+    assert_eq!(bootstrap::reconcile(view_role, view_role), None);
+
+    let mut old = view_role.clone();
+    let rules = old["rules"].as_array_mut().unwrap();
+    let removed = rules.remove(0);
+    rules.push(json!({ "apiGroups": ["example.com"], "resources": ["widgets"], "verbs": ["get"] }));
+    let mended = bootstrap::reconcile(&old, view_role).unwrap();
+    let has = |rule: &Value| {
+        mended["rules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|r| r["apiGroups"] == rule["apiGroups"])
+    };
+    assert!(has(&removed) && has(&json!({ "apiGroups": ["example.com"] })));
+    assert_eq!(bootstrap::reconcile(&mended, view_role), None);
+
+    old["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"] = "false".into();
+    assert_eq!(bootstrap::reconcile(&old, view_role), None);
+}

@@ -1,0 +1,327 @@
+//! Follows the CustomResourceDefinitions: registers what they define, writes their conditions, and empties a
+//! definition that is deleted before it goes.
+//!
+//! Woken by every change of a definition; reads all of them; idempotent. Unchanged definitions keep their registered
+//! versions, so other kinds notice nothing.
+
+use super::{CLEANUP, CustomVersion, kind_info};
+use crate::registry::{Served, traits};
+use crate::rest::{finalizers, meta, now, set_meta};
+use crate::server::ApiServer;
+use crate::view::{GroupResource, View};
+use kinds::status::Status;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Definitions by name: the spec they were registered with, and the resources that came of it.
+type Known = HashMap<String, (Value, Vec<Arc<Served>>)>;
+
+fn resource() -> GroupResource {
+    GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions")
+}
+
+/// Starts following. What is defined already is served when this returns.
+pub fn start(server: &Arc<ApiServer>) {
+    let mut known = Known::new();
+    register(server, &mut known);
+    let (server, stop) = (server.clone(), server.stop.clone());
+    tokio::spawn(run(server, known, stop));
+}
+
+async fn run(server: Arc<ApiServer>, mut known: Known, stop: CancellationToken) {
+    let mut applied = server.caches.subscribe();
+    let mut seen = u64::MAX;
+    loop {
+        let changed = server.caches.resource_revision(&resource());
+        if changed != seen {
+            seen = changed;
+            register(&server, &mut known);
+            for crd in server.caches.list(&resource(), None) {
+                if let Err(status) = settle(&server, &crd).await
+                    && status.code != 409
+                    && status.code != 404
+                {
+                    tracing::warn!(crd = meta(&crd, "name"), error = %status, "a definition could not be settled");
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = applied.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Brings the registry in step with the definitions.
+fn register(server: &Arc<ApiServer>, known: &mut Known) {
+    let crds = server.caches.list(&resource(), None);
+    let mut registry = (**server.registry.load()).clone();
+    let mut changed = false;
+    let gone: Vec<String> = known
+        .keys()
+        .filter(|n| !crds.iter().any(|c| meta(c, "name") == **n))
+        .cloned()
+        .collect();
+    for name in gone {
+        if let Some((spec, served)) = known.remove(&name) {
+            let text = |p: &str| spec.pointer(p).and_then(Value::as_str).unwrap_or("");
+            registry.remove_custom(text("/group"), text("/names/plural"));
+            served.iter().for_each(|s| s.cache.end_watches());
+            changed = true;
+        }
+    }
+    for crd in &crds {
+        let (name, spec) = (meta(crd, "name").to_string(), crd["spec"].clone());
+        if known.get(&name).is_some_and(|(s, _)| *s == spec) || !names_accepted(server, crd, known) {
+            continue;
+        }
+        let text = |p: &str| spec.pointer(p).and_then(Value::as_str).unwrap_or("");
+        registry.remove_custom(text("/group"), text("/names/plural"));
+        let served = versions(server, crd);
+        served.iter().for_each(|s| registry.add(s.clone()));
+        known.insert(name, (spec, served));
+        changed = true;
+    }
+    if changed {
+        server.registry.store(Arc::new(registry));
+        server.documents.clear();
+    }
+}
+
+/// The served versions of a definition.
+fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
+    let text = |p: &str| crd.pointer(p).and_then(Value::as_str).unwrap_or("");
+    let cache = server.caches.resource(&GroupResource::new(
+        text("/spec/group"),
+        text("/spec/names/plural"),
+    ));
+    let list = crd
+        .pointer("/spec/versions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let selectable = list
+        .iter()
+        .find(|v| v["storage"] == true)
+        .and_then(|v| v.get("selectableFields"));
+    let selectable: Vec<String> = selectable
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|f| {
+            f["jsonPath"]
+                .as_str()
+                .map(|p| p.trim_start_matches('.').to_string())
+        })
+        .collect();
+    cache.set_selectable_fields(selectable);
+    let kinds: Vec<_> = list.iter().map(|v| kind_info(crd, v)).collect();
+    let stored = list.iter().position(|v| v["storage"] == true).unwrap_or(0);
+    let mut served = Vec::new();
+    for (version, kind) in list.iter().zip(&kinds) {
+        if version["served"] != true {
+            continue;
+        }
+        let Some(stored) = kinds.get(stored) else { continue };
+        served.push(Arc::new(Served {
+            kind,
+            stored,
+            cache: cache.clone(),
+            traits: traits::custom(),
+            custom: Some(Arc::new(CustomVersion::new(version, kind.kind))),
+        }));
+    }
+    served
+}
+
+/// Whether no other definition and no built-in kind has the names already.
+fn names_accepted(server: &Arc<ApiServer>, crd: &Value, known: &Known) -> bool {
+    conflict(server, crd, known).is_none()
+}
+
+fn conflict(server: &Arc<ApiServer>, crd: &Value, known: &Known) -> Option<String> {
+    let text = |p: &str| crd.pointer(p).and_then(Value::as_str).unwrap_or("");
+    let (group, plural, kind) = (
+        text("/spec/group"),
+        text("/spec/names/plural"),
+        text("/spec/names/kind"),
+    );
+    for served in server.registry.load().all() {
+        let own = served.custom.is_some()
+            && known
+                .get(meta(crd, "name"))
+                .is_some_and(|(_, l)| l.iter().any(|s| Arc::ptr_eq(s, served)));
+        if own || served.kind.group != group {
+            continue;
+        }
+        // A definition that is being registered anew still stands under its old versions.
+        if served.custom.is_some() && served.kind.plural == plural {
+            continue;
+        }
+        if served.kind.plural == plural {
+            return Some(format!("{plural:?} is already in use"));
+        }
+        if served.kind.kind == kind {
+            return Some(format!("{kind:?} is already in use"));
+        }
+    }
+    None
+}
+
+/// Writes conditions, stored versions and the finalizer; empties a deleted definition.
+async fn settle(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
+    let Some(served) = server.resource_of(&resource()) else {
+        return Ok(());
+    };
+    let name = meta(crd, "name");
+    if !meta(crd, "deletionTimestamp").is_empty() {
+        if finalizers(crd).iter().any(|f| f == CLEANUP) {
+            empty(server, crd).await?;
+            return finish(server, &served, name).await;
+        }
+        return Ok(());
+    }
+    let refused = conflict(server, crd, &Known::new());
+    server
+        .edit(&served, "", name, move |crd| Ok(settled(crd, refused.as_deref())))
+        .await
+        .map(|_| ())
+}
+
+fn settled(crd: &Value, refused: Option<&str>) -> Value {
+    let mut next = crd.clone();
+    if !meta(crd, "deletionTimestamp").is_empty() {
+        return next;
+    }
+    let mut list = finalizers(crd);
+    if !list.iter().any(|f| f == CLEANUP) {
+        list.push(CLEANUP.into());
+        set_meta(&mut next, "finalizers", json!(list));
+    }
+    if !next["status"].is_object() {
+        next["status"] = json!({});
+    }
+    match refused {
+        Some(why) => {
+            condition(&mut next, "NamesAccepted", "False", "PluralConflict", why);
+            condition(
+                &mut next,
+                "Established",
+                "False",
+                "NotAccepted",
+                "not all names are accepted",
+            );
+        }
+        None => {
+            condition(
+                &mut next,
+                "NamesAccepted",
+                "True",
+                "NoConflicts",
+                "no conflicts found",
+            );
+            condition(
+                &mut next,
+                "Established",
+                "True",
+                "InitialNamesAccepted",
+                "the initial names have been accepted",
+            );
+            next["status"]["acceptedNames"] = next["spec"]["names"].clone();
+        }
+    }
+    let versions = crd.pointer("/spec/versions").and_then(Value::as_array);
+    let storage = versions
+        .into_iter()
+        .flatten()
+        .find(|v| v["storage"] == true)
+        .map(|v| v["name"].clone());
+    let mut stored = next["status"]["storedVersions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    if let Some(storage) = storage
+        && !stored.contains(&storage)
+    {
+        stored.push(storage);
+    }
+    next["status"]["storedVersions"] = json!(stored);
+    next
+}
+
+fn condition(crd: &mut Value, kind: &str, status: &str, reason: &str, message: &str) {
+    let mut list = crd["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let same = list
+        .iter()
+        .any(|c| c["type"] == kind && c["status"] == status && c["reason"] == reason);
+    if !same {
+        list.retain(|c| c["type"] != kind);
+        list.push(
+            json!({"type": kind, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": now()}),
+        );
+    }
+    crd["status"]["conditions"] = json!(list);
+}
+
+/// Deletes all objects of a definition that is going.
+async fn empty(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
+    let text = |p: &str| crd.pointer(p).and_then(Value::as_str).unwrap_or("");
+    let version = crd.pointer("/spec/versions").and_then(Value::as_array);
+    let version = version.into_iter().flatten().find(|v| v["served"] == true);
+    let version = version.and_then(|v| v["name"].as_str()).unwrap_or("");
+    let found = server
+        .registry
+        .load()
+        .find(text("/spec/group"), version, text("/spec/names/plural"));
+    let Some(served) = found else { return Ok(()) };
+    for object in served.cache.current("") {
+        let shown = object.value();
+        let Some(ctx) = crate::bootstrap::context(server, &shown, "delete") else {
+            continue;
+        };
+        match crate::rest::delete::remove(&ctx, object.namespace(), object.name(), &Default::default()).await
+        {
+            Ok(_) => {}
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    if served.cache.is_empty() {
+        return Ok(());
+    }
+    // Some object waits for a finalizer of its own; its removal wakes us again only through the definition.
+    Err(Status::conflict(
+        served.kind.plural,
+        served.kind.group,
+        "",
+        "objects still exist",
+    ))
+}
+
+async fn finish(server: &Arc<ApiServer>, served: &Served, name: &str) -> Result<(), Status> {
+    let edit = |crd: &Value| {
+        let mut next = crd.clone();
+        let left: Vec<String> = finalizers(crd).into_iter().filter(|f| f != CLEANUP).collect();
+        if left.is_empty() {
+            crate::rest::unset_meta(&mut next, "finalizers");
+        } else {
+            set_meta(&mut next, "finalizers", json!(left));
+        }
+        Ok(next)
+    };
+    let stored = server.edit(served, "", name, edit).await?;
+    let value: Value = serde_json::from_slice(&stored.bytes).map_err(|e| Status::internal(e.to_string()))?;
+    if crate::rest::update::is_finished(&value) {
+        match server.remove(served, "", name, stored.revision).await {
+            Ok(_) | Err(crate::rest::write::Refused::Raced(_)) => {}
+            Err(crate::rest::write::Refused::Status(status)) => return Err(status),
+        }
+    }
+    Ok(())
+}

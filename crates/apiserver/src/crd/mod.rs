@@ -1,0 +1,293 @@
+//! CustomResourceDefinitions: what a served version of one is, and the parts that serve it.
+//!
+//! [`controller`] follows the definitions, keeps the registry in step and writes their conditions. A served version
+//! carries its structural schema ([`schema`]), its columns ([`columns`]) and its subresources.
+
+pub mod columns;
+pub mod controller;
+pub mod openapi;
+pub mod schema;
+
+use crate::rest::set_meta;
+use crate::wire::options::FieldValidation;
+use columns::Column;
+use kinds::KindInfo;
+use kinds::field::{FieldError, Path};
+use kinds::status::Status;
+use machinery::tables::IncludeObject;
+use serde_json::{Value, json};
+
+pub use controller::start;
+
+/// Finalizer that holds a definition until its objects are gone.
+pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+/// One served version of a custom resource.
+pub struct CustomVersion {
+    /// The structural schema, an empty object when the version preserves everything.
+    schema: Value,
+    patterns: schema::Patterns,
+    columns: Vec<Column>,
+    status: bool,
+    scale: Option<(String, String, Option<String>)>,
+    /// Kind and plural, for messages.
+    kind: String,
+}
+
+impl CustomVersion {
+    /// Reads a version of a definition.
+    pub fn new(version: &Value, kind: &str) -> CustomVersion {
+        let schema = version
+            .pointer("/schema/openAPIV3Schema")
+            .cloned()
+            .unwrap_or_else(|| json!({}));
+        let scale = version.pointer("/subresources/scale").map(|scale| {
+            let pointer = |f: &str| scale.get(f).and_then(Value::as_str).map(|p| p.replace('.', "/"));
+            (
+                pointer("specReplicasPath").unwrap_or_default(),
+                pointer("statusReplicasPath").unwrap_or_default(),
+                pointer("labelSelectorPath"),
+            )
+        });
+        CustomVersion {
+            patterns: schema::patterns(&schema),
+            columns: columns::columns(version),
+            status: version.pointer("/subresources/status").is_some(),
+            scale,
+            schema,
+            kind: kind.to_string(),
+        }
+    }
+
+    /// The schema as the definition gives it.
+    pub fn schema(&self) -> &Value {
+        &self.schema
+    }
+
+    /// JSON pointers of replicas in spec and status, and of the selector text.
+    pub fn scale_paths(&self) -> Option<(String, String, Option<String>)> {
+        self.scale.clone()
+    }
+
+    /// Prunes unknown fields and reports them as the mode wants.
+    pub fn decode_check(
+        &self,
+        value: &mut Value,
+        duplicates: &[String],
+        mode: FieldValidation,
+    ) -> Result<Vec<String>, Status> {
+        let mut dropped = Vec::new();
+        schema::prune(value, &self.schema, true, "", &mut dropped);
+        let mut found: Vec<String> = duplicates
+            .iter()
+            .map(|d| format!("duplicate field {d:?}"))
+            .collect();
+        found.extend(dropped.iter().map(|d| format!("unknown field {d:?}")));
+        match mode {
+            FieldValidation::Ignore => Ok(Vec::new()),
+            FieldValidation::Warn => Ok(found),
+            FieldValidation::Strict if found.is_empty() => Ok(found),
+            FieldValidation::Strict => Err(Status::bad_request(format!(
+                "strict decoding error: {}",
+                found.join(", ")
+            ))),
+        }
+    }
+
+    /// Fills in defaults.
+    pub fn default(&self, value: &mut Value) {
+        schema::default(value, &self.schema);
+    }
+
+    /// A new object: generation 1, no status where that is a subresource.
+    pub fn prepare_create(&self, object: &mut Value) {
+        set_meta(object, "generation", 1);
+        if self.status
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.shift_remove("status");
+        }
+    }
+
+    /// A changed object: status and the rest keep apart, a change of the rest is a new generation.
+    pub fn prepare_update(&self, new: &mut Value, old: &Value, sub: Option<&str>) {
+        let generation = old
+            .pointer("/metadata/generation")
+            .and_then(Value::as_i64)
+            .unwrap_or(1);
+        set_meta(new, "generation", generation);
+        if !self.status {
+            if content(new) != content(old) {
+                set_meta(new, "generation", generation + 1);
+            }
+            return;
+        }
+        if sub == Some("status") {
+            let status = new.get("status").cloned();
+            let managed = new.pointer("/metadata/managedFields").cloned();
+            *new = old.clone();
+            put(new, "status", status);
+            if let Some(managed) = managed {
+                set_meta(new, "managedFields", managed);
+            }
+            return;
+        }
+        put(new, "status", old.get("status").cloned());
+        if content(new) != content(old) {
+            set_meta(new, "generation", generation + 1);
+        }
+    }
+
+    /// Checks a new object.
+    pub fn validate_create(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = machinery::validate_metadata(object);
+        self.check(object, None, &mut errors);
+        errors
+    }
+
+    /// Checks a changed object; what was wrong before and did not change is forgiven.
+    pub fn validate_update(&self, new: &Value, old: &Value, _sub: Option<&str>) -> Vec<FieldError> {
+        let mut errors = machinery::validate_metadata(new);
+        self.check(new, Some(old), &mut errors);
+        errors
+    }
+
+    fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        let Some(fields) = object.as_object() else { return };
+        for required in self
+            .schema
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            if let Some(name) = required.as_str()
+                && !fields.contains_key(name)
+            {
+                errors.push(FieldError::required(&Path::new(name), ""));
+            }
+        }
+        let properties = self.schema.get("properties").and_then(Value::as_object);
+        for (name, value) in fields {
+            if matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+                continue;
+            }
+            if let Some(schema) = properties.and_then(|p| p.get(name)) {
+                let before = old.and_then(|o| o.get(name));
+                schema::validate(value, before, schema, &Path::new(name), &self.patterns, errors);
+            }
+        }
+    }
+
+    /// The objects as a Table.
+    pub fn table(&self, objects: &[Value], include: IncludeObject) -> Value {
+        columns::table(&self.columns, objects, include)
+    }
+
+    /// The kind's name.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+}
+
+/// Everything of an object that counts for its generation.
+fn content(object: &Value) -> Value {
+    let mut content = object.clone();
+    if let Some(fields) = content.as_object_mut() {
+        fields.shift_remove("metadata");
+        fields.shift_remove("status");
+    }
+    content
+}
+
+fn put(object: &mut Value, field: &str, value: Option<Value>) {
+    match value {
+        Some(value) => object[field] = value,
+        None => {
+            if let Some(fields) = object.as_object_mut() {
+                fields.shift_remove(field);
+            }
+        }
+    }
+}
+
+/// The kind of a served version, as the rest of the server knows kinds.
+///
+/// The table of kinds is made of static text; a custom kind becomes static by being leaked, some hundred bytes for
+/// every distinct shape that a definition ever had in this process ([`controller`] reuses unchanged ones).
+pub fn kind_info(crd: &Value, version: &Value) -> &'static KindInfo {
+    let text = |p: &str| crd.pointer(p).and_then(Value::as_str).unwrap_or("").to_string();
+    let list = |p: &str| -> &'static [&'static str] {
+        let items = crd.pointer(p).and_then(Value::as_array);
+        let items: Vec<&'static str> = items
+            .into_iter()
+            .flatten()
+            .filter_map(|i| i.as_str().map(|s| leak(s.to_string())))
+            .collect();
+        Vec::leak(items)
+    };
+    let (group, kind) = (leak(text("/spec/group")), leak(text("/spec/names/kind")));
+    let name = leak(
+        version
+            .get("name")
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_string(),
+    );
+    let mut subresources = Vec::new();
+    const CHANGES: &[&str] = &["get", "patch", "update"];
+    if version.pointer("/subresources/status").is_some() {
+        subresources.push(kinds::Subresource {
+            name: "status",
+            verbs: CHANGES,
+            group,
+            version: name,
+            kind,
+        });
+    }
+    if version.pointer("/subresources/scale").is_some() {
+        subresources.push(kinds::Subresource {
+            name: "scale",
+            verbs: CHANGES,
+            group: "autoscaling",
+            version: "v1",
+            kind: "Scale",
+        });
+    }
+    let list_kind = match text("/spec/names/listKind") {
+        empty if empty.is_empty() => format!("{kind}List"),
+        given => given,
+    };
+    let singular = match text("/spec/names/singular") {
+        empty if empty.is_empty() => kind.to_lowercase(),
+        given => given,
+    };
+    Box::leak(Box::new(KindInfo {
+        group,
+        version: name,
+        kind,
+        list_kind: leak(list_kind),
+        plural: leak(text("/spec/names/plural")),
+        singular: leak(singular),
+        short_names: list("/spec/names/shortNames"),
+        categories: list("/spec/names/categories"),
+        namespaced: text("/spec/scope") == "Namespaced",
+        verbs: &[
+            "delete",
+            "deletecollection",
+            "get",
+            "list",
+            "patch",
+            "create",
+            "update",
+            "watch",
+        ],
+        subresources: Vec::leak(subresources),
+        schema: leak(openapi::definition_name(group, name, kind)),
+        has_status: version.pointer("/subresources/status").is_some(),
+    }))
+}
+
+fn leak(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
+}

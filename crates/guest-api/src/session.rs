@@ -1,0 +1,203 @@
+//! A session on a stream without connections.
+//!
+//! A virtio-serial port is one endless pipe: when a host agent dies in the middle of an HTTP/2 frame, the rest of it
+//! may still arrive before what the next agent sends. So each session begins with a preamble: the host sends a magic
+//! and a nonce, the guest skips everything before the magic and echoes both, the host skips everything before its own
+//! echo. From then on both ends are in step and HTTP/2 begins.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio_stream::StreamExt;
+use tonic::transport::server::Connected;
+use tonic::transport::{Channel, Endpoint, Server, Uri};
+
+use crate::GuestClient;
+use crate::v1::guest_server::{Guest, GuestServer};
+
+/// Begins a preamble. Not a possible start of an HTTP/2 frame of ours.
+const MAGIC: [u8; 8] = *b"\x00PVSESS\xff";
+/// Magic and nonce.
+const PREAMBLE: usize = 16;
+/// How long the guest may take to answer the preamble once it is up.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How much of an earlier session may lie in the pipe.
+const MAX_STALE_BYTES: usize = 16 << 20;
+/// Messages are small but for files of volumes (1 MiB each) and output.
+const MAX_MESSAGE: usize = 16 << 20;
+
+/// Why a session could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The stream broke.
+    #[error("the guest's channel broke: {0}")]
+    Io(#[from] io::Error),
+    /// The guest does not answer.
+    #[error("the guest agent does not answer on its channel")]
+    NoAnswer,
+    /// HTTP/2 could not begin.
+    #[error("the guest's channel: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Begins a session as the host. `nonce` must differ from that of every other session of the same VM.
+pub async fn connect<S>(mut stream: S, nonce: u64) -> Result<GuestClient, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let preamble = preamble(nonce);
+    stream.write_all(&preamble).await?;
+    stream.flush().await?;
+    let echo = tokio::time::timeout(ANSWER_LIMIT, skip_to(&mut stream, &preamble));
+    echo.await.map_err(|_| ConnectError::NoAnswer)??;
+    let mut once = Some(hyper_util::rt::TokioIo::new(stream));
+    // The address is never looked at: there is one stream, and it is there.
+    let connector = tower::service_fn(move |_: Uri| {
+        let stream = once
+            .take()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected));
+        std::future::ready(stream)
+    });
+    let channel: Channel = Endpoint::from_static("http://guest")
+        .connect_with_connector(connector)
+        .await?;
+    Ok(GuestClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE))
+}
+
+/// Serves one session as the guest: waits for a preamble, then for calls until the stream ends.
+pub async fn serve<S>(mut stream: S, guest: impl Guest) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    skip_to(&mut stream, &MAGIC).await?;
+    let mut nonce = [0; PREAMBLE - MAGIC.len()];
+    stream.read_exact(&mut nonce).await?;
+    stream.write_all(&preamble(u64::from_be_bytes(nonce))).await?;
+    stream.flush().await?;
+    let service = GuestServer::new(guest)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    // An end of the incoming connections would end the server, and with it the one there is.
+    let session = Session {
+        stream,
+        _ended: Some(ended),
+    };
+    let incoming = tokio_stream::once(Ok::<_, io::Error>(session)).chain(tokio_stream::pending());
+    let until_end = async {
+        let _ = end.await;
+    };
+    Server::builder()
+        .add_service(service)
+        .serve_with_incoming_shutdown(incoming, until_end)
+        .await
+        .map_err(io::Error::other)
+}
+
+/// The stream of a session; its drop tells that the session is over.
+struct Session<S> {
+    stream: S,
+    _ended: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl<S> Connected for Session<S> {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Session<S> {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Session<S> {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<io::Result<usize>> {
+        std::pin::Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<io::Result<()>> {
+        std::pin::Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+fn preamble(nonce: u64) -> [u8; PREAMBLE] {
+    let mut bytes = [0; PREAMBLE];
+    bytes[..MAGIC.len()].copy_from_slice(&MAGIC);
+    bytes[MAGIC.len()..].copy_from_slice(&nonce.to_be_bytes());
+    bytes
+}
+
+/// Reads until `pattern` has been read. Byte by byte: nothing after it may be taken from the stream.
+async fn skip_to<S: AsyncRead + Unpin>(stream: &mut S, pattern: &[u8]) -> io::Result<()> {
+    let mut window = Vec::with_capacity(pattern.len() + 1);
+    for _ in 0..MAX_STALE_BYTES {
+        window.push(stream.read_u8().await?);
+        if window.len() > pattern.len() {
+            window.remove(0);
+        }
+        if window == pattern {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        "no session begins on the channel",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated::SimulatedGuest;
+    use crate::v1::HelloRequest;
+
+    #[tokio::test]
+    async fn sessions_follow_each_other_and_rubbish_between_them_is_skipped() {
+        let guest = SimulatedGuest::new();
+        for nonce in 1..=3 {
+            let (mut host, inside) = tokio::io::duplex(1 << 16);
+            let server = tokio::spawn(serve(inside, guest.clone()));
+            host.write_all(b"half a frame \x00PVSES of an earlier life")
+                .await
+                .expect("written");
+            let mut client = connect(host, nonce).await.expect("connected");
+            let hello = client
+                .hello(HelloRequest {})
+                .await
+                .expect("answered")
+                .into_inner();
+            assert!(!hello.boot_id.is_empty());
+            drop(client);
+            server.await.expect("no panic").expect("ended in order");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_guest_is_reported() {
+        let (host, _inside) = tokio::io::duplex(64);
+        assert!(matches!(connect(host, 1).await, Err(ConnectError::NoAnswer)));
+    }
+}

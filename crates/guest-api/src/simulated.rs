@@ -1,0 +1,385 @@
+//! A guest without a VM: containers "run" until they are killed, `exec` echoes, logs say that they are simulated.
+//!
+//! It keeps the contract (states, events, sequence numbers, exit codes), so that everything above it, the host agent
+//! first, is tested without any emulation. Two conventions let tests decide how a container ends: an argument
+//! `exit=N` ends it at once with that code, `oom` ends it as killed for memory.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::Guest;
+use crate::v1::*;
+
+/// Events that a slow listener may be behind; after that it lists.
+const EVENTS_KEPT: usize = 256;
+/// Exit code of a process ended by SIGKILL, and of one that memory ran out for.
+const KILLED: i32 = 137;
+
+type Output<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The simulated guest; clones share one state.
+#[derive(Clone)]
+pub struct SimulatedGuest {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    boot_id: String,
+    state: Mutex<State>,
+    events: broadcast::Sender<Event>,
+}
+
+#[derive(Default)]
+struct State {
+    configured: bool,
+    containers: BTreeMap<String, (CreateContainerRequest, Container)>,
+    volumes: BTreeMap<String, Vec<File>>,
+}
+
+impl Default for SimulatedGuest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SimulatedGuest {
+    /// A guest that has just booted.
+    pub fn new() -> Self {
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let boot_id = format!("simulated-{:x}", now_ns());
+        Self {
+            shared: Arc::new(Shared {
+                boot_id,
+                state: Mutex::default(),
+                events,
+            }),
+        }
+    }
+
+    /// Files of a volume as last written, for tests.
+    pub fn volume(&self, name: &str) -> Option<Vec<File>> {
+        self.state().volumes.get(name).cloned()
+    }
+
+    /// Ends a container as if its process had, for tests.
+    pub fn end(&self, id: &str, exit_code: i32, oom_killed: bool) {
+        let mut state = self.state();
+        if let Some((_, container)) = state.containers.get_mut(id)
+            && container.state() == crate::v1::State::Running
+        {
+            container.set_state(crate::v1::State::Exited);
+            container.exit_code = exit_code;
+            container.oom_killed = oom_killed;
+            container.finished_at_ns = now_ns();
+            // Nobody listening is fine: listeners list first.
+            let _ = self.shared.events.send(Event {
+                container: Some(container.clone()),
+            });
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic in another test thread must not hide this one's failure.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn id_of(&self, name_or_id: &str) -> Result<String, Status> {
+        let state = self.state();
+        let found = state.containers.iter().find(|(id, (_, container))| {
+            *id == name_or_id
+                || (container.name == name_or_id && container.state() == crate::v1::State::Running)
+        });
+        found
+            .map(|(id, _)| id.clone())
+            .ok_or_else(|| Status::not_found(format!("no container {name_or_id}")))
+    }
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[tonic::async_trait]
+impl Guest for SimulatedGuest {
+    type EventsStream = Output<Event>;
+    type LogsStream = Output<LogBatch>;
+    type ExecStream = Output<ExecOutput>;
+    type AttachStream = Output<ExecOutput>;
+    type DialStream = Output<DialData>;
+
+    async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        Ok(Response::new(HelloReply {
+            boot_id: self.shared.boot_id.clone(),
+            kernel: "simulated".to_owned(),
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            configured: self.state().configured,
+            ready_after_us: 0,
+        }))
+    }
+
+    async fn configure(&self, _: Request<ConfigureRequest>) -> Result<Response<ConfigureReply>, Status> {
+        self.state().configured = true;
+        Ok(Response::new(ConfigureReply {}))
+    }
+
+    async fn write_volume(
+        &self,
+        request: Request<WriteVolumeRequest>,
+    ) -> Result<Response<WriteVolumeReply>, Status> {
+        let request = request.into_inner();
+        self.state().volumes.insert(request.volume, request.files);
+        Ok(Response::new(WriteVolumeReply {}))
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<CreateContainerRequest>,
+    ) -> Result<Response<CreateContainerReply>, Status> {
+        let request = request.into_inner();
+        let container = Container {
+            id: request.id.clone(),
+            name: request.name.clone(),
+            ..Container::default()
+        };
+        self.state()
+            .containers
+            .insert(request.id.clone(), (request, container));
+        Ok(Response::new(CreateContainerReply {}))
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<StartContainerRequest>,
+    ) -> Result<Response<StartContainerReply>, Status> {
+        let id = request.into_inner().id;
+        let args = {
+            let mut state = self.state();
+            let Some((created, container)) = state.containers.get_mut(&id) else {
+                return Err(Status::not_found(format!("no container {id}")));
+            };
+            container.set_state(crate::v1::State::Running);
+            container.pid = 1;
+            container.started_at_ns = now_ns();
+            let _ = self.shared.events.send(Event {
+                container: Some(container.clone()),
+            });
+            created.args.clone()
+        };
+        for argument in args {
+            if let Some(code) = argument.strip_prefix("exit=").and_then(|code| code.parse().ok()) {
+                self.end(&id, code, false);
+            } else if argument == "oom" {
+                self.end(&id, KILLED, true);
+            }
+        }
+        Ok(Response::new(StartContainerReply { pid: 1 }))
+    }
+
+    async fn kill_container(
+        &self,
+        request: Request<KillContainerRequest>,
+    ) -> Result<Response<KillContainerReply>, Status> {
+        let request = request.into_inner();
+        let code = match request.signal.as_str() {
+            "SIGKILL" | "9" => KILLED,
+            // A well-behaved process.
+            _ => 0,
+        };
+        self.end(&request.id, code, false);
+        Ok(Response::new(KillContainerReply {}))
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<RemoveContainerRequest>,
+    ) -> Result<Response<RemoveContainerReply>, Status> {
+        self.state().containers.remove(&request.into_inner().id);
+        Ok(Response::new(RemoveContainerReply {}))
+    }
+
+    async fn list_containers(
+        &self,
+        _: Request<ListContainersRequest>,
+    ) -> Result<Response<ListContainersReply>, Status> {
+        let containers = self
+            .state()
+            .containers
+            .values()
+            .map(|(_, container)| container.clone())
+            .collect();
+        Ok(Response::new(ListContainersReply { containers }))
+    }
+
+    async fn events(&self, _: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        let stream = BroadcastStream::new(self.shared.events.subscribe())
+            .map(|event| event.map_err(|behind| Status::data_loss(behind.to_string())));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let request = request.into_inner();
+        let args = {
+            let state = self.state();
+            let found = state.containers.get(&request.id);
+            let (created, _) =
+                found.ok_or_else(|| Status::not_found(format!("no container {}", request.id)))?;
+            created.args.join(" ")
+        };
+        let record = LogRecord {
+            sequence: 0,
+            unix_time_ns: now_ns(),
+            stream: 1,
+            line: format!("simulated: {args}").into_bytes(),
+            partial: false,
+        };
+        let records = if request.from_sequence == 0 {
+            vec![record]
+        } else {
+            Vec::new()
+        };
+        // The stream stays open: more could come.
+        let stream = tokio_stream::once(Ok(LogBatch { records })).chain(tokio_stream::pending());
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecInput>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        let mut input = request.into_inner();
+        let Some(exec_input::Input::Start(start)) = input.message().await?.and_then(|message| message.input)
+        else {
+            return Err(Status::invalid_argument("the first message must be start"));
+        };
+        self.id_of(&start.container)?;
+        let (sender, receiver) = mpsc::channel(16);
+        let text = format!("{}\n", start.command.join(" "));
+        tokio::spawn(async move {
+            let send = |output| sender.send(Ok(ExecOutput { output: Some(output) }));
+            if send(exec_output::Output::Stdout(text.into_bytes()))
+                .await
+                .is_err()
+            {
+                return;
+            }
+            while start.stdin {
+                match input.message().await {
+                    Ok(Some(ExecInput {
+                        input: Some(exec_input::Input::Stdin(bytes)),
+                    })) => {
+                        if send(exec_output::Output::Stdout(bytes)).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(Some(ExecInput {
+                        input: Some(exec_input::Input::Resize(_)),
+                    })) => {}
+                    _ => break,
+                }
+            }
+            // The host may have gone; then nobody needs the exit code.
+            let _ = send(exec_output::Output::Exit(ExecExit {
+                code: 0,
+                error: String::new(),
+            }))
+            .await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<ExecInput>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        self.exec(request).await
+    }
+
+    async fn dial(
+        &self,
+        request: Request<Streaming<DialData>>,
+    ) -> Result<Response<Self::DialStream>, Status> {
+        // An echo server on every port.
+        let stream = request.into_inner().map(|message| {
+            message.map(|message| DialData {
+                port: 0,
+                data: message.data,
+                end: message.end,
+            })
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
+        let state = self.state();
+        let containers = state.containers.values().map(|(_, container)| ContainerStats {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            ..ContainerStats::default()
+        });
+        Ok(Response::new(StatsReply {
+            containers: containers.collect(),
+            ..StatsReply::default()
+        }))
+    }
+
+    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
+        Ok(Response::new(ProbeReply {
+            success: true,
+            output: String::new(),
+        }))
+    }
+
+    async fn shutdown(&self, _: Request<ShutdownRequest>) -> Result<Response<ShutdownReply>, Status> {
+        Ok(Response::new(ShutdownReply {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(id: &str, args: &[&str]) -> Request<CreateContainerRequest> {
+        Request::new(CreateContainerRequest {
+            id: id.to_owned(),
+            name: "app".to_owned(),
+            args: args.iter().map(|argument| (*argument).to_owned()).collect(),
+            ..CreateContainerRequest::default()
+        })
+    }
+
+    async fn ended(guest: &SimulatedGuest) -> (crate::v1::State, i32, bool) {
+        let list = guest
+            .list_containers(Request::new(ListContainersRequest {}))
+            .await
+            .expect("listed");
+        let container = list.into_inner().containers.remove(0);
+        (container.state(), container.exit_code, container.oom_killed)
+    }
+
+    #[tokio::test]
+    async fn containers_end_as_their_arguments_say() {
+        use crate::v1::State::{Exited, Running};
+        let cases: [(&[&str], (crate::v1::State, i32, bool)); 3] = [
+            (&["serve"], (Running, 0, false)),
+            (&["exit=3"], (Exited, 3, false)),
+            (&["oom"], (Exited, 137, true)),
+        ];
+        for (args, expected) in cases {
+            let guest = SimulatedGuest::new();
+            guest.create_container(create("a", args)).await.expect("created");
+            guest
+                .start_container(Request::new(StartContainerRequest { id: "a".to_owned() }))
+                .await
+                .expect("started");
+            assert_eq!(ended(&guest).await, expected, "{args:?}");
+        }
+    }
+}

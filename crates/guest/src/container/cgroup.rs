@@ -1,0 +1,90 @@
+//! A container's cgroup (v2): limits, membership, use.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use guest_api::v1::{ContainerStats, Resources};
+
+/// The period that CPU limits refer to, in microseconds.
+const PERIOD: u64 = 100_000;
+/// Weight of a container without a CPU request, and of one CPU requested (cgroup v2 counts to 10,000).
+const DEFAULT_WEIGHT: u64 = 100;
+
+/// Where a container's cgroup is.
+pub fn path(id: &str) -> PathBuf {
+    Path::new("/sys/fs/cgroup").join(id)
+}
+
+/// Makes the cgroup with its limits.
+pub fn create(id: &str, resources: &Resources) -> io::Result<()> {
+    let path = path(id);
+    fs::create_dir_all(&path)?;
+    let limit = |value: u64| {
+        if value == 0 {
+            "max".to_owned()
+        } else {
+            value.to_string()
+        }
+    };
+    fs::write(path.join("memory.max"), limit(resources.memory_limit))?;
+    // A container is killed as a whole, as Kubernetes does (KEP-4205).
+    fs::write(path.join("memory.oom.group"), "1")?;
+    let quota = limit(resources.cpu_limit_millis * PERIOD / 1000);
+    fs::write(path.join("cpu.max"), format!("{quota} {PERIOD}"))?;
+    let weight = match resources.cpu_request_millis {
+        0 => DEFAULT_WEIGHT,
+        millis => (millis * DEFAULT_WEIGHT / 1000).clamp(1, 10_000),
+    };
+    fs::write(path.join("cpu.weight"), weight.to_string())
+}
+
+/// Moves a process into the cgroup.
+pub fn enter(id: &str, pid: i32) -> io::Result<()> {
+    fs::write(path(id).join("cgroup.procs"), pid.to_string())
+}
+
+/// Kills every process in it.
+pub fn kill(id: &str) {
+    // Gone already is as good as killed.
+    let _ = fs::write(path(id).join("cgroup.kill"), "1");
+}
+
+/// Whether the kernel killed something in it for want of memory.
+pub fn was_oom_killed(id: &str) -> bool {
+    number(&path(id).join("memory.events"), "oom_kill") > 0
+}
+
+/// Removes the cgroup; processes in it must have ended.
+pub fn remove(id: &str) {
+    // A process that is still being torn down keeps it for a moment; the VM's end removes it for certain.
+    let _ = fs::remove_dir(path(id));
+}
+
+/// Resource use.
+pub fn stats(id: &str, name: &str) -> ContainerStats {
+    let path = path(id);
+    let plain = |file: &str| {
+        fs::read_to_string(path.join(file))
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+    };
+    let usage: u64 = plain("memory.current").unwrap_or(0);
+    let inactive = number(&path.join("memory.stat"), "inactive_file");
+    ContainerStats {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        cpu_usage_ns: number(&path.join("cpu.stat"), "usage_usec") * 1000,
+        memory_working_set: usage.saturating_sub(inactive),
+        memory_usage: usage,
+    }
+}
+
+/// The number after a word at the start of a line.
+fn number(file: &Path, word: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}

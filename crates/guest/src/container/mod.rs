@@ -1,0 +1,64 @@
+//! A container: its root file system, its processes, its cgroup, its output.
+//!
+//! ```text
+//! Created ──start──> Running ──the process ends──> Exited ──remove──> gone
+//! ```
+//! The network, IPC and UTS namespaces are the VM's, shared by all containers of the Pod; mounts are each container's
+//! own, and so are process ids unless the Pod shares them.
+
+pub mod cgroup;
+pub mod image_users;
+pub mod output;
+pub mod process;
+pub mod rootfs;
+pub mod streams;
+
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use guest_api::v1::{self, CreateContainerRequest};
+
+use crate::sync::lock;
+use output::Output;
+use streams::Streams;
+
+/// A container of this Pod.
+pub struct Container {
+    /// What the host asked for.
+    pub request: CreateContainerRequest,
+    /// What it is now.
+    pub status: Mutex<v1::Container>,
+    /// Its log.
+    pub output: Arc<Output>,
+    /// Its open streams while it runs.
+    pub streams: Mutex<Option<Arc<Streams>>>,
+}
+
+impl Container {
+    /// A container that has been prepared.
+    pub fn new(request: CreateContainerRequest) -> Self {
+        let status = v1::Container {
+            id: request.id.clone(),
+            name: request.name.clone(),
+            ..Default::default()
+        };
+        Self {
+            request,
+            status: Mutex::new(status),
+            output: Arc::new(Output::default()),
+            streams: Mutex::new(None),
+        }
+    }
+
+    /// The process id while it runs.
+    pub fn running_pid(&self) -> Option<i32> {
+        let status = lock(&self.status);
+        (status.state() == v1::State::Running).then_some(status.pid as i32)
+    }
+}
+
+/// Nanoseconds since 1970.
+pub fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,244 @@
+//! The kept end of a container's output: lines with times and sequence numbers, for whoever reads the log.
+//!
+//! While the host reads, a full buffer holds the container's pipe back; while nobody reads, the oldest lines go.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use guest_api::v1::LogRecord;
+use tokio::sync::Notify;
+
+use super::now_ns;
+use crate::sync::lock;
+
+/// Bytes kept.
+const KEPT: usize = 4 << 20;
+/// A longer line is cut into partial records, as the CRI log format has it.
+const MAX_LINE: usize = 16 << 10;
+/// Bytes of one batch to the host.
+const BATCH: usize = 256 << 10;
+
+/// The log of one container.
+#[derive(Default)]
+pub struct Output {
+    state: Mutex<State>,
+    /// Wakes readers after a new record or the end.
+    grown: Notify,
+    /// Wakes the writer after records were taken.
+    shrunk: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    records: VecDeque<LogRecord>,
+    bytes: usize,
+    next: u64,
+    /// What the reader with the most has taken.
+    taken: u64,
+    readers: usize,
+    /// Unfinished lines of stdout and stderr.
+    pending: [Vec<u8>; 2],
+    ended: bool,
+}
+
+impl Output {
+    /// Takes bytes of a stream (1 stdout, 2 stderr), waiting while readers are behind.
+    pub async fn write(&self, stream: u32, bytes: &[u8]) {
+        loop {
+            let room = self.shrunk.notified();
+            {
+                let mut state = lock(&self.state);
+                if state.bytes < KEPT || state.readers == 0 {
+                    state.take(stream, bytes);
+                    break;
+                }
+            }
+            room.await;
+        }
+        self.grown.notify_waiters();
+    }
+
+    /// The container has ended: what is left of a line is a line.
+    pub fn end(&self) {
+        let mut state = lock(&self.state);
+        for stream in [1, 2] {
+            let rest = std::mem::take(&mut state.pending[stream as usize - 1]);
+            if !rest.is_empty() {
+                state.push(stream, rest, false);
+            }
+        }
+        state.ended = true;
+        drop(state);
+        self.grown.notify_waiters();
+    }
+
+    /// The next records from a sequence number on; waits for some. None after the end.
+    pub async fn read(&self, from: u64) -> Option<Vec<LogRecord>> {
+        loop {
+            let grown = self.grown.notified();
+            {
+                let mut state = lock(&self.state);
+                let batch = state.batch(from);
+                if let Some(last) = batch.last() {
+                    state.taken = state.taken.max(last.sequence + 1);
+                    self.shrunk.notify_waiters();
+                    return Some(batch);
+                }
+                if state.ended {
+                    return None;
+                }
+            }
+            grown.await;
+        }
+    }
+
+    /// Counts a reader in or out.
+    pub fn reader(&self, coming: bool) {
+        let mut state = lock(&self.state);
+        state.readers = if coming {
+            state.readers + 1
+        } else {
+            state.readers.saturating_sub(1)
+        };
+        self.shrunk.notify_waiters();
+    }
+
+    /// The last lines as text, for a termination message.
+    pub fn tail(&self, lines: usize, bytes: usize) -> String {
+        let state = lock(&self.state);
+        let skip = state.records.len().saturating_sub(lines);
+        let text: Vec<String> = state
+            .records
+            .iter()
+            .skip(skip)
+            .map(|record| String::from_utf8_lossy(&record.line).into_owned())
+            .collect();
+        let text = text.join("\n");
+        let start = text.len().saturating_sub(bytes);
+        let start = (start..text.len())
+            .find(|index| text.is_char_boundary(*index))
+            .unwrap_or(text.len());
+        text[start..].to_owned()
+    }
+}
+
+impl State {
+    fn take(&mut self, stream: u32, bytes: &[u8]) {
+        let index = (stream as usize).saturating_sub(1).min(1);
+        let mut pending = std::mem::take(&mut self.pending[index]);
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            pending.extend_from_slice(part);
+            if pending.last() == Some(&b'\n') {
+                pending.pop();
+                self.push(stream, std::mem::take(&mut pending), false);
+            }
+            while pending.len() > MAX_LINE {
+                let rest = pending.split_off(MAX_LINE);
+                self.push(stream, std::mem::replace(&mut pending, rest), true);
+            }
+        }
+        self.pending[index] = pending;
+    }
+
+    fn push(&mut self, stream: u32, mut line: Vec<u8>, partial: bool) {
+        while line.len() > MAX_LINE {
+            let rest = line.split_off(MAX_LINE);
+            self.push(stream, std::mem::replace(&mut line, rest), true);
+        }
+        self.bytes += line.len() + size_of::<LogRecord>();
+        self.records.push_back(LogRecord {
+            sequence: self.next,
+            unix_time_ns: now_ns(),
+            stream,
+            line,
+            partial,
+        });
+        self.next += 1;
+        // What readers have taken goes first; without readers the oldest goes.
+        while self.bytes > KEPT
+            && self
+                .records
+                .front()
+                .is_some_and(|oldest| self.readers == 0 || oldest.sequence < self.taken)
+        {
+            if let Some(oldest) = self.records.pop_front() {
+                self.bytes -= oldest.line.len() + size_of::<LogRecord>();
+            }
+        }
+    }
+
+    fn batch(&mut self, from: u64) -> Vec<LogRecord> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        let skip = self
+            .records
+            .front()
+            .map_or(0, |oldest| from.saturating_sub(oldest.sequence));
+        for record in self
+            .records
+            .iter()
+            .skip(usize::try_from(skip).unwrap_or(usize::MAX))
+        {
+            bytes += record.line.len();
+            batch.push(record.clone());
+            if bytes > BATCH {
+                break;
+            }
+        }
+        // The host has these as soon as they are on the way: records it has taken make room.
+        while self.bytes > KEPT / 2 && self.records.front().is_some_and(|oldest| oldest.sequence < from) {
+            if let Some(oldest) = self.records.pop_front() {
+                self.bytes -= oldest.line.len() + size_of::<LogRecord>();
+            }
+        }
+        batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(records: &[LogRecord]) -> Vec<(u64, String, bool)> {
+        let text = |record: &LogRecord| String::from_utf8_lossy(&record.line).into_owned();
+        records
+            .iter()
+            .map(|record| (record.sequence, text(record), record.partial))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn lines_are_whole_and_numbered() {
+        let output = Output::default();
+        output.write(1, b"one\ntw").await;
+        output.write(1, b"o\n\nrest").await;
+        output.end();
+        let read = output.read(0).await.expect("records");
+        let expected = [(0, "one"), (1, "two"), (2, ""), (3, "rest")];
+        assert_eq!(
+            lines(&read),
+            expected.map(|(number, text)| (number, text.to_owned(), false))
+        );
+        assert_eq!(lines(&output.read(3).await.expect("records")).len(), 1);
+        assert!(output.read(4).await.is_none());
+        assert_eq!(output.tail(2, 100), "\nrest");
+    }
+
+    #[tokio::test]
+    async fn long_lines_are_cut_and_old_ones_dropped_when_nobody_reads() {
+        let output = Output::default();
+        output.write(1, &vec![b'x'; MAX_LINE + 10]).await;
+        output.write(1, b"\n").await;
+        let read = output.read(0).await.expect("records");
+        assert_eq!(
+            read.iter()
+                .map(|record| (record.line.len(), record.partial))
+                .collect::<Vec<_>>(),
+            [(MAX_LINE, true), (10, false)]
+        );
+        for _ in 0..2 * KEPT / 1000 {
+            output.write(2, &[&[b'y'; 999][..], b"\n"].concat()).await;
+        }
+        assert!(output.read(0).await.expect("records")[0].sequence > 2);
+    }
+}

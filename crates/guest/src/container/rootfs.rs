@@ -1,0 +1,290 @@
+//! The root file system of a container: the image below, a writable layer above, volumes and system files on top.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use guest_api::v1::{CreateContainerRequest, Mount, mount::Source};
+use nix::mount::{MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+
+use crate::disks::{self, SCRATCH};
+use crate::files::{make_directory_in, make_file_in, path_of};
+use crate::identity::ETC;
+use crate::volumes;
+
+/// Where roots are assembled.
+const CONTAINERS: &str = "/run/containers";
+/// Device nodes of every container: name, major, minor.
+const DEVICES: [(&str, u64, u64); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+/// Not to be seen in a container that is not privileged.
+const MASKED: [&str; 6] = [
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/sys/firmware",
+    "/proc/latency_stats",
+];
+/// Not to be changed there.
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// The directory of a container.
+pub fn directory(id: &str) -> PathBuf {
+    Path::new(CONTAINERS).join(id)
+}
+
+/// The root as the agent sees it.
+pub fn root(id: &str) -> PathBuf {
+    directory(id).join("rootfs")
+}
+
+fn layers(id: &str) -> PathBuf {
+    Path::new(SCRATCH).join("layers").join(id)
+}
+
+/// Mounts the overlay.
+pub async fn prepare(request: &CreateContainerRequest) -> io::Result<()> {
+    let image = disks::image(&request.image_serial).await?;
+    let root = root(&request.id);
+    fs::create_dir_all(&root)?;
+    let (upper, work) = (
+        layers(&request.id).join("upper"),
+        layers(&request.id).join("work"),
+    );
+    fs::create_dir_all(&upper)?;
+    fs::create_dir_all(&work)?;
+    // The top of the tree keeps the image's mode and owner.
+    let data = fs::metadata(&image)?;
+    fs::set_permissions(&upper, data.permissions())?;
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        image.display(),
+        upper.display(),
+        work.display()
+    );
+    mount(
+        Some("overlay"),
+        &root,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )?;
+    Ok(())
+}
+
+/// Unmounts and deletes what [`prepare`] made.
+pub fn remove(id: &str) -> io::Result<()> {
+    match umount2(&root(id), nix::mount::MntFlags::MNT_DETACH) {
+        Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for path in [directory(id), layers(id)] {
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The host paths of all mounts, made ready before the fork: (source, mount).
+pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBuf, Mount)>> {
+    let mut sources = Vec::new();
+    for wanted in &request.mounts {
+        let mut source = match &wanted.source {
+            Some(Source::Volume(name)) => volumes::path(name),
+            Some(Source::EmptyDir(dir)) => volumes::empty_dir(dir)?,
+            Some(Source::DiskSerial(serial)) => disks::image(serial).await?,
+            None => continue,
+        };
+        if let Some(group) = wanted.group {
+            chown(&source, None, Some(group))?;
+            let mode = fs::metadata(&source)?.permissions().mode();
+            fs::set_permissions(&source, fs::Permissions::from_mode(mode | 0o2070))?;
+        }
+        if !wanted.sub_path.is_empty() {
+            let path = Path::new(&wanted.sub_path);
+            let found = crate::files::open_in(&source, path, rustix::fs::OFlags::PATH);
+            let fd = match found {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => make_directory_in(&source, path)?,
+                result => result?,
+            };
+            source = fs::read_link(path_of(&fd))?;
+        }
+        sources.push((source, wanted.clone()));
+    }
+    Ok(sources)
+}
+
+/// In the child, in its own mount namespace: everything on top of the overlay, then the change of root.
+pub fn enter(request: &CreateContainerRequest, sources: &[(PathBuf, Mount)]) -> io::Result<()> {
+    let root = root(&request.id);
+    let security = request.security.clone().unwrap_or_default();
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )?;
+    system_mounts(&root, request.tty, security.privileged).map_err(about("system mounts"))?;
+    for name in ["hosts", "resolv.conf", "hostname"] {
+        let target = make_file_in(&root, &Path::new("/etc").join(name)).map_err(about(name))?;
+        bind(&Path::new(ETC).join(name), &path_of(&target), false)?;
+    }
+    for (source, wanted) in sources {
+        let destination = Path::new(&wanted.destination);
+        let target = if source.is_dir() {
+            make_directory_in(&root, destination)?
+        } else {
+            make_file_in(&root, destination)?
+        };
+        bind(source, &path_of(&target), wanted.read_only)?;
+    }
+    if !security.privileged && !security.unmasked_proc {
+        mask(&root).map_err(about("masked paths"))?;
+    }
+    change_root(&root).map_err(about("change of root"))?;
+    if security.read_only_root {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)?;
+    }
+    Ok(())
+}
+
+/// Says at which step a container could not be set up.
+fn about(step: &str) -> impl Fn(io::Error) -> io::Error {
+    let step = step.to_owned();
+    move |error| io::Error::new(error.kind(), format!("{step}: {error}"))
+}
+
+fn system_mounts(root: &Path, tty: bool, privileged: bool) -> io::Result<()> {
+    let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let read_only = if privileged {
+        MsFlags::empty()
+    } else {
+        MsFlags::MS_RDONLY
+    };
+    let mounts = [
+        ("proc", "/proc", plain, None),
+        ("sysfs", "/sys", plain | read_only, None),
+        ("cgroup2", "/sys/fs/cgroup", plain | read_only, None),
+        ("tmpfs", "/dev", MsFlags::MS_NOSUID, Some("mode=755,size=65536k")),
+    ];
+    for (kind, path, flags, options) in mounts {
+        // The descriptor must stay open while its path is used.
+        let target = make_directory_in(root, Path::new(path))?;
+        mount(Some(kind), &path_of(&target), Some(kind), flags, options)?;
+    }
+    let dev = root.join("dev");
+    for (name, major, minor) in DEVICES {
+        mknod(
+            &dev.join(name),
+            SFlag::S_IFCHR,
+            Mode::from_bits_truncate(0o666),
+            makedev(major, minor),
+        )?;
+        // mknod heeds the umask.
+        fs::set_permissions(dev.join(name), fs::Permissions::from_mode(0o666))?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ] {
+        symlink(target, dev.join(name))?;
+    }
+    for name in ["pts", "shm"] {
+        fs::create_dir(dev.join(name))?;
+    }
+    let options = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+    let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    mount(
+        Some("devpts"),
+        &dev.join("pts"),
+        Some("devpts"),
+        quiet,
+        Some(options),
+    )?;
+    // Shared memory is the Pod's, as Kubernetes has it.
+    bind(Path::new("/dev/shm"), &dev.join("shm"), false)?;
+    if tty {
+        fs::write(dev.join("console"), "")?;
+    }
+    Ok(())
+}
+
+fn mask(root: &Path) -> io::Result<()> {
+    for path in MASKED {
+        let target = root.join(path.trim_start_matches('/'));
+        if target.is_dir() {
+            mount(
+                Some("tmpfs"),
+                &target,
+                Some("tmpfs"),
+                MsFlags::MS_RDONLY,
+                Some("size=0"),
+            )?;
+        } else if target.exists() {
+            bind(Path::new("/dev/null"), &target, false)?;
+        }
+    }
+    for path in READ_ONLY {
+        let target = root.join(path.trim_start_matches('/'));
+        if target.exists() {
+            bind(&target, &target, true)?;
+        }
+    }
+    Ok(())
+}
+
+fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+    let annotate = |error: nix::errno::Errno| {
+        let text = format!(
+            "cannot mount {} on {}: {error}",
+            source.display(),
+            target.display()
+        );
+        io::Error::new(io::Error::from(error).kind(), text)
+    };
+    mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .map_err(annotate)?;
+    if read_only {
+        // The descriptor behind a /proc path still names what was there before; resolve the new mount by its path.
+        let target = fs::read_link(target).unwrap_or_else(|_| target.to_path_buf());
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        mount(None::<&str>, &target, None::<&str>, flags, None::<&str>).map_err(annotate)?;
+    }
+    Ok(())
+}
+
+/// The initramfs cannot be pivoted away from, so the new root is moved over it.
+fn change_root(root: &Path) -> io::Result<()> {
+    std::env::set_current_dir(root)?;
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
+    nix::unistd::chroot(".")?;
+    std::env::set_current_dir("/")
+}

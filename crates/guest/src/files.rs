@@ -1,0 +1,64 @@
+//! Paths inside a container's root, resolved as the container would resolve them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+/// Opens a path below `root`; symbolic links and `..` never lead out of it.
+pub fn open_in(root: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let root = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    let relative = path.strip_prefix("/").unwrap_or(path);
+    let relative = if relative.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        relative
+    };
+    Ok(rustix::fs::openat2(
+        &root,
+        relative,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT,
+    )?)
+}
+
+/// Reads a text file below `root`; nothing when it is not there.
+pub fn read_in(root: &Path, path: &str) -> String {
+    let read = || io::read_to_string(File::from(open_in(root, Path::new(path), OFlags::RDONLY)?));
+    read().unwrap_or_default()
+}
+
+/// A path by which the kernel finds what a descriptor stands for.
+pub fn path_of(fd: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+}
+
+/// Makes a directory below `root`, with its parents, each step resolved inside the root.
+pub fn make_directory_in(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+    match open_in(root, path, OFlags::PATH | OFlags::DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result,
+    }
+    let parent = make_directory_in(root, path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    open_in(root, path, OFlags::PATH | OFlags::DIRECTORY)
+}
+
+/// Makes an empty file below `root` as the target of a bind mount.
+pub fn make_file_in(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+    let parent = make_directory_in(root, path.parent().unwrap_or(Path::new("/")))?;
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
+        Ok(_) | Err(rustix::io::Errno::LOOP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    open_in(root, path, OFlags::PATH)
+}

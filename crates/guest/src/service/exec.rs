@@ -1,0 +1,332 @@
+//! Streams between the host and processes: exec, attach, and connections to ports.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use guest_api::v1::{
+    DialData, ExecExit, ExecInput, ExecOutput, ExecStart, ProbeReply, exec_input::Input, exec_output,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Response, Status, Streaming};
+
+use super::{Agent, Output, failed};
+use crate::container::process::{self, Started};
+use crate::container::streams::Pipe;
+use crate::sync::lock;
+
+/// Messages to the host in flight; the stream's own flow control does the rest.
+const IN_FLIGHT: usize = 4;
+/// What is kept of an exec probe's output.
+const PROBE_OUTPUT: usize = 10 << 10;
+
+type Sender = mpsc::Sender<Result<ExecOutput, Status>>;
+
+fn exit(code: i32, error: String) -> Result<ExecOutput, Status> {
+    Ok(ExecOutput {
+        output: Some(exec_output::Output::Exit(ExecExit { code, error })),
+    })
+}
+
+async fn start_of(input: &mut Streaming<ExecInput>) -> Result<ExecStart, Status> {
+    match input.message().await?.and_then(|message| message.input) {
+        Some(Input::Start(start)) => Ok(start),
+        _ => Err(Status::invalid_argument("the first message must be start")),
+    }
+}
+
+impl Agent {
+    pub(super) async fn exec_stream(
+        &self,
+        mut input: Streaming<ExecInput>,
+    ) -> Result<Response<Output<ExecOutput>>, Status> {
+        let start = start_of(&mut input).await?;
+        let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+        let started = self.exec_start(&start)?;
+        match started {
+            Err(error) => {
+                // The codes that shells use.
+                let code = if error.kind() == io::ErrorKind::NotFound {
+                    127
+                } else {
+                    126
+                };
+                drop(sender.try_send(exit(code, error.to_string())));
+            }
+            Ok(started) => {
+                let agent = self.clone();
+                tokio::spawn(async move { agent.run_exec(start, started, input, sender).await });
+            }
+        }
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    /// The outer result is about the request, the inner one about the program.
+    fn exec_start(&self, start: &ExecStart) -> Result<io::Result<Started>, Status> {
+        if start.command.is_empty() {
+            return Err(Status::invalid_argument(
+                "you must specify at least one command for the container",
+            ));
+        }
+        let (container, pid) = self.running(&start.container)?;
+        let program = self
+            .program(&container, start.command.clone(), start.tty, start.stdin)
+            .map_err(failed)?;
+        Ok(process::exec(&container.request.id, pid, &program))
+    }
+
+    async fn run_exec(
+        &self,
+        start: ExecStart,
+        started: Started,
+        input: Streaming<ExecInput>,
+        sender: Sender,
+    ) {
+        let pid = started.pid;
+        let ended = self.shared.reaper.wait(pid);
+        let result = async {
+            let stdout = Arc::new(Pipe::new(started.stdout)?);
+            let terminal = start.tty.then(|| Arc::clone(&stdout));
+            let stdin = started.stdin.map(Pipe::new).transpose()?.map(Arc::new);
+            let feeding = tokio::spawn(feed(input, stdin, terminal, Some(pid)));
+            let mut readers = vec![tokio::spawn(drain(
+                stdout,
+                sender.clone(),
+                exec_output::Output::Stdout,
+            ))];
+            if let Some(stderr) = started.stderr {
+                let pipe = Arc::new(Pipe::new(stderr)?);
+                readers.push(tokio::spawn(drain(
+                    pipe,
+                    sender.clone(),
+                    exec_output::Output::Stderr,
+                )));
+            }
+            let ended = ended.await.map_err(io::Error::other)?;
+            // What it wrote before its end comes before its exit; a stray that holds the pipe is not waited for.
+            for reader in readers {
+                let _ = tokio::time::timeout(Duration::from_secs(2), reader).await;
+            }
+            feeding.abort();
+            Ok::<_, io::Error>(ended.code)
+        };
+        let message = match result.await {
+            Ok(code) => exit(code, String::new()),
+            Err(error) => exit(255, error.to_string()),
+        };
+        // A host that has gone needs no exit code.
+        let _ = sender.send(message).await;
+    }
+
+    pub(super) async fn attach_stream(
+        &self,
+        mut input: Streaming<ExecInput>,
+    ) -> Result<Response<Output<ExecOutput>>, Status> {
+        let start = start_of(&mut input).await?;
+        let (container, _) = self.running(&start.container)?;
+        let streams = lock(&container.streams).clone();
+        let streams = streams.ok_or_else(|| Status::failed_precondition("the container is not running"))?;
+        let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+        let mut output = streams.output.subscribe();
+        let stdin = if start.stdin {
+            lock(&streams.stdin).clone()
+        } else {
+            None
+        };
+        let close_after = container.request.stdin_once;
+        let feeding = tokio::spawn({
+            let streams = Arc::clone(&streams);
+            async move {
+                feed(input, stdin, streams.terminal.clone(), None).await;
+                if close_after {
+                    *lock(&streams.stdin) = None;
+                }
+            }
+        });
+        // Only weakly held from here: the end of the container must end the stream.
+        drop(streams);
+        tokio::spawn(async move {
+            loop {
+                let message = match output.recv().await {
+                    Ok((1, bytes)) => exec_output::Output::Stdout(bytes.to_vec()),
+                    Ok((_, bytes)) => exec_output::Output::Stderr(bytes.to_vec()),
+                    Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
+                    Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
+                };
+                if sender
+                    .send(Ok(ExecOutput {
+                        output: Some(message),
+                    }))
+                    .await
+                    .is_err()
+                {
+                    break;
+                }
+            }
+            feeding.abort();
+            let code = lock(&container.status).exit_code;
+            let _ = sender.send(exit(code, String::new())).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    /// Runs a command and judges by its exit code.
+    pub(super) async fn exec_probe(&self, start: ExecStart, limit: Duration) -> Result<ProbeReply, Status> {
+        let started = match self.exec_start(&start)? {
+            Ok(started) => started,
+            Err(error) => {
+                return Ok(ProbeReply {
+                    success: false,
+                    output: error.to_string(),
+                });
+            }
+        };
+        let pid = started.pid;
+        let ended = self.shared.reaper.wait(pid);
+        let collect = async {
+            let mut text = Vec::new();
+            let pipes = [Some(started.stdout), started.stderr];
+            for pipe in pipes.into_iter().flatten() {
+                let pipe = Pipe::new(pipe)?;
+                loop {
+                    let bytes = pipe.read().await?;
+                    if bytes.is_empty() {
+                        break;
+                    }
+                    text.extend_from_slice(&bytes);
+                    text.truncate(PROBE_OUTPUT);
+                }
+            }
+            let ended = ended.await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((ended.code, String::from_utf8_lossy(&text).into_owned()))
+        };
+        match tokio::time::timeout(limit, collect).await {
+            Ok(Ok((code, output))) => Ok(ProbeReply {
+                success: code == 0,
+                output,
+            }),
+            Ok(Err(error)) => Ok(ProbeReply {
+                success: false,
+                output: error.to_string(),
+            }),
+            Err(_) => {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                let output = format!(
+                    "command timed out: {:?} timed out after {limit:?}",
+                    start.command.join(" ")
+                );
+                Ok(ProbeReply {
+                    success: false,
+                    output,
+                })
+            }
+        }
+    }
+}
+
+/// From the host into the process. When the host goes away, an exec's process is hung up.
+async fn feed(
+    mut input: Streaming<ExecInput>,
+    mut stdin: Option<Arc<Pipe>>,
+    terminal: Option<Arc<Pipe>>,
+    hang_up: Option<i32>,
+) {
+    loop {
+        match input.message().await {
+            Ok(Some(ExecInput {
+                input: Some(Input::Stdin(bytes)),
+            })) => {
+                if let Some(pipe) = &stdin
+                    && pipe.write(&bytes).await.is_err()
+                {
+                    // The process does not read any more.
+                    stdin = None;
+                }
+            }
+            Ok(Some(ExecInput {
+                input: Some(Input::Resize(size)),
+            })) => {
+                if let Some(terminal) = &terminal {
+                    let clamp = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
+                    let _ = terminal.resize(clamp(size.columns), clamp(size.rows));
+                }
+            }
+            Ok(Some(ExecInput {
+                input: Some(Input::CloseStdin(_)),
+            })) => stdin = None,
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(_) => {
+                if let Some(pid) = hang_up {
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// From the process to the host, to the end.
+async fn drain(pipe: Arc<Pipe>, sender: Sender, wrap: fn(Vec<u8>) -> exec_output::Output) {
+    while let Ok(bytes) = pipe.read().await {
+        if bytes.is_empty()
+            || sender
+                .send(Ok(ExecOutput {
+                    output: Some(wrap(bytes)),
+                }))
+                .await
+                .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// A connection to a port on loopback, both directions closed apart.
+pub(super) async fn dial(mut input: Streaming<DialData>) -> Result<Response<Output<DialData>>, Status> {
+    let Some(first) = input.message().await? else {
+        return Err(Status::invalid_argument("the first message must name the port"));
+    };
+    let port = u16::try_from(first.port).map_err(|_| Status::invalid_argument("not a port"))?;
+    let stream = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .map_err(|error| Status::unavailable(format!("dial tcp4 127.0.0.1:{port}: {error}")))?;
+    let (mut from, mut to) = stream.into_split();
+    tokio::spawn(async move {
+        if to.write_all(&first.data).await.is_err() {
+            return;
+        }
+        while let Ok(Some(message)) = input.message().await {
+            if to.write_all(&message.data).await.is_err() || message.end {
+                break;
+            }
+        }
+        let _ = to.shutdown().await;
+    });
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            let message = match from.read(&mut buffer).await {
+                Ok(0) | Err(_) => DialData {
+                    end: true,
+                    ..DialData::default()
+                },
+                Ok(length) => DialData {
+                    data: buffer[..length].to_vec(),
+                    ..DialData::default()
+                },
+            };
+            let end = message.end;
+            if sender.send(Ok(message)).await.is_err() || end {
+                return;
+            }
+        }
+    });
+    Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+}

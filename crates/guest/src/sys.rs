@@ -1,0 +1,183 @@
+//! The system calls that need unsafe code, each with its reason.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Makes a child by `clone` with new namespaces; 0 in the child. Only for a process with one thread.
+///
+/// # Safety
+/// The caller guarantees that no other thread exists, so that the child may run ordinary code.
+pub unsafe fn fork_with(flags: libc::c_int) -> io::Result<libc::pid_t> {
+    let flags = (flags | libc::SIGCHLD) as libc::c_ulong;
+    // SAFETY: a null stack makes clone behave as fork; the caller answers for the single thread.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) };
+    if pid < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(pid as libc::pid_t)
+    }
+}
+
+/// Watches a file for readiness.
+pub fn watch(file: std::fs::File) -> io::Result<tokio::io::unix::AsyncFd<std::fs::File>> {
+    // SAFETY: a `File` owns its descriptor and always gives the same one, for as long as it lives.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(file) }?)
+}
+
+/// Ends a forked child at once, without destructors or buffers of the parent.
+pub fn exit_child(code: i32) -> ! {
+    // SAFETY: _exit takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Turns the machine off.
+pub fn power_off() {
+    // SAFETY: neither call touches memory of ours.
+    unsafe {
+        libc::sync();
+        libc::reboot(libc::RB_POWER_OFF);
+    }
+}
+
+/// Makes a terminal the controlling one of this session.
+pub fn control_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open; TIOCSCTTY takes a number.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) })
+}
+
+/// Sets the size of a terminal.
+pub fn resize_terminal(terminal: BorrowedFd<'_>, columns: u16, rows: u16) -> io::Result<()> {
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the descriptor is open and TIOCSWINSZ reads one winsize, which outlives the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) })
+}
+
+/// Adds fresh entropy and counts it.
+pub fn add_entropy(seed: &[u8]) -> io::Result<()> {
+    use std::os::fd::AsFd;
+    /// `struct rand_pool_info` with room for 64 bytes.
+    #[repr(C)]
+    struct Pool {
+        entropy_count: libc::c_int,
+        buf_size: libc::c_int,
+        buf: [u8; 64],
+    }
+    /// `RNDADDENTROPY`, which libc does not name: `_IOW('R', 3, int[2])`.
+    const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
+    let length = seed.len().min(64);
+    let mut pool = Pool {
+        entropy_count: (length * 8) as i32,
+        buf_size: length as i32,
+        buf: [0; 64],
+    };
+    pool.buf[..length].copy_from_slice(&seed[..length]);
+    let device = std::fs::File::options().write(true).open("/dev/urandom")?;
+    // SAFETY: the descriptor is open and the structure has the layout that the kernel reads, no more than `buf_size`.
+    check(unsafe { libc::ioctl(device.as_fd().as_raw_fd(), RNDADDENTROPY, &pool) })
+}
+
+/// Configures an IPv4 interface with a /32 address and a gateway that is reached on the link.
+pub fn configure_interface(name: &str, address: Ipv4Addr, gateway: Ipv4Addr, mtu: u32) -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let fd = socket.as_raw_fd();
+    let mut request = interface_request(name)?;
+    let ioctl = |number: libc::c_ulong, request: &mut libc::ifreq| {
+        // SAFETY: the socket is open and these requests read and write one ifreq, which outlives the call.
+        check(unsafe { libc::ioctl(fd, number as _, request) })
+    };
+    if mtu > 0 {
+        request.ifr_ifru.ifru_mtu = mtu as libc::c_int;
+        ioctl(libc::SIOCSIFMTU, &mut request)?;
+    }
+    if !address.is_unspecified() {
+        request.ifr_ifru.ifru_addr = socket_address(address);
+        ioctl(libc::SIOCSIFADDR, &mut request)?;
+        request.ifr_ifru.ifru_netmask = socket_address(Ipv4Addr::BROADCAST);
+        ioctl(libc::SIOCSIFNETMASK, &mut request)?;
+    }
+    ioctl(libc::SIOCGIFFLAGS, &mut request)?;
+    // SAFETY: SIOCGIFFLAGS has just written this member.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+    ioctl(libc::SIOCSIFFLAGS, &mut request)?;
+    if !gateway.is_unspecified() {
+        add_route(fd, name, gateway, Ipv4Addr::BROADCAST, None)?;
+        add_route(
+            fd,
+            name,
+            Ipv4Addr::UNSPECIFIED,
+            Ipv4Addr::UNSPECIFIED,
+            Some(gateway),
+        )?;
+    }
+    Ok(())
+}
+
+fn interface_request(name: &str) -> io::Result<libc::ifreq> {
+    // SAFETY: all fields of ifreq are plain data, for which zero bytes are valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the interface's name is too long",
+        ));
+    }
+    for (target, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *target = byte as libc::c_char;
+    }
+    Ok(request)
+}
+
+fn add_route(
+    fd: libc::c_int,
+    device: &str,
+    destination: Ipv4Addr,
+    mask: Ipv4Addr,
+    gateway: Option<Ipv4Addr>,
+) -> io::Result<()> {
+    let device = std::ffi::CString::new(device)?;
+    // SAFETY: all fields of rtentry are plain data, for which zero bytes are valid.
+    let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
+    route.rt_dst = socket_address(destination);
+    route.rt_genmask = socket_address(mask);
+    route.rt_flags = libc::RTF_UP;
+    if let Some(gateway) = gateway {
+        route.rt_gateway = socket_address(gateway);
+        route.rt_flags |= libc::RTF_GATEWAY;
+    } else {
+        route.rt_flags |= libc::RTF_HOST;
+    }
+    route.rt_dev = device.as_ptr().cast_mut();
+    // SAFETY: the socket is open; the kernel reads one rtentry and the device's name, both of which outlive the call.
+    match check(unsafe { libc::ioctl(fd, libc::SIOCADDRT as _, &route) }) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        result => result,
+    }
+}
+
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let plain = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: 0,
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(address).to_be(),
+        },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: both structures have 16 bytes and no padding that is read as anything but bytes.
+    unsafe { std::mem::transmute(plain) }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! Volumes whose files the host writes, with the atomic symlink swap of the kubelet, and empty directories.
+//!
+//! ```text
+//! VOLUME/..2/key      the files of the second writing
+//! VOLUME/..data       -> ..2, replaced by a rename: readers see all old files or all new ones
+//! VOLUME/key          -> ..data/key
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use guest_api::v1::{EmptyDir, WriteVolumeRequest};
+use nix::mount::{MsFlags, mount};
+
+use crate::disks::SCRATCH;
+
+/// Volumes in memory.
+const MEMORY: &str = "/run/volumes";
+
+/// Where a volume's files are.
+pub fn path(volume: &str) -> PathBuf {
+    Path::new(MEMORY).join(safe(volume))
+}
+
+/// Names of volumes are DNS labels; nothing else becomes part of a path.
+fn safe(name: &str) -> String {
+    name.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect()
+}
+
+/// Writes all files and swaps them in.
+pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
+    let root = path(&request.volume);
+    fs::create_dir_all(&root)?;
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755))?;
+    let current = fs::read_link(root.join("..data")).ok();
+    let number = current
+        .as_ref()
+        .and_then(|link| {
+            link.to_string_lossy()
+                .trim_start_matches("..")
+                .parse::<u64>()
+                .ok()
+        })
+        .unwrap_or(0);
+    let fresh = root.join(format!("..{}", number + 1));
+    fs::create_dir_all(&fresh)?;
+    let mut tops = BTreeSet::new();
+    for file in &request.files {
+        let relative = Path::new(&file.path);
+        if relative
+            .components()
+            .any(|component| !matches!(component, Component::Normal(_)))
+        {
+            let problem = format!(
+                "volume {}: `{}` is not a relative path",
+                request.volume, file.path
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
+        let target = fresh.join(relative);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&target, &file.data)?;
+        fs::set_permissions(&target, fs::Permissions::from_mode(file.mode & 0o7777))?;
+        chown(&target, Some(file.uid), Some(file.gid))?;
+        if let Some(Component::Normal(top)) = relative.components().next() {
+            tops.insert(top.to_owned());
+        }
+    }
+    let draft = root.join("..data_tmp");
+    let _ = fs::remove_file(&draft);
+    symlink(format!("..{}", number + 1), &draft)?;
+    fs::rename(&draft, root.join("..data"))?;
+    for top in &tops {
+        let link = root.join(top);
+        if fs::symlink_metadata(&link).is_err() {
+            symlink(Path::new("..data").join(top), &link)?;
+        }
+    }
+    for entry in fs::read_dir(&root)?.flatten() {
+        let name = entry.file_name();
+        let hidden = name.to_string_lossy().starts_with("..");
+        if !hidden && !tops.contains(&name) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    if let Some(old) = current {
+        // A reader with an open file keeps it.
+        let _ = fs::remove_dir_all(root.join(old));
+    }
+    Ok(())
+}
+
+/// The directory of an emptyDir, made on first use.
+pub fn empty_dir(request: &EmptyDir) -> io::Result<PathBuf> {
+    let parent = if request.memory { "/run/memory" } else { SCRATCH };
+    let path = Path::new(parent).join("empty").join(safe(&request.name));
+    if path.is_dir() {
+        return Ok(path);
+    }
+    fs::create_dir_all(&path)?;
+    if request.memory {
+        let mut options = "mode=0777".to_owned();
+        if request.size_limit > 0 {
+            options += &format!(",size={}", request.size_limit);
+        }
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some(options.as_str()))?;
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+    Ok(path)
+}

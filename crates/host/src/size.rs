@@ -1,0 +1,225 @@
+//! How big a Pod's VM is: limits give vCPUs (rounded up) and memory, requests give reservations, and a Pod that says
+//! nothing gets one vCPU and 512 MiB.
+//!
+//! Containers run side by side, init containers one after another with the sidecars started before them; the sums
+//! follow `k8s.io/component-helpers/resource.PodRequests` (KEP-753). On top comes what the guest itself needs.
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// Memory of a Pod that names no limit, in MiB.
+pub const DEFAULT_MEMORY_MIB: u64 = 512;
+/// What kernel and guest agent take, in MiB; added to the sum of the containers' limits.
+pub const GUEST_MIB: u64 = 64;
+/// The smallest VM that boots, in MiB.
+pub const MIN_MEMORY_MIB: u64 = 96;
+
+/// The size of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VmSize {
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Memory of the VM in MiB.
+    pub memory_mib: u64,
+    /// Reserved processor time in thousandths.
+    pub cpu_request_millis: Option<u64>,
+    /// Most processor time in thousandths.
+    pub cpu_limit_millis: Option<u64>,
+    /// Bytes for writable layers and emptyDirs.
+    pub ephemeral_bytes: Option<u64>,
+}
+
+/// A quantity in thousandths, rounded up; `None` if it is no quantity or negative.
+pub fn milli(quantity: &Quantity) -> Option<u64> {
+    let quantity: kinds::quantity::Quantity = quantity.0.parse().ok()?;
+    u64::try_from(quantity.as_milli()).ok()
+}
+
+/// A quantity in whole units (bytes), rounded up.
+pub fn whole(quantity: &Quantity) -> Option<u64> {
+    milli(quantity).map(|value| value.div_ceil(1000))
+}
+
+fn limit(resources: Option<&ResourceRequirements>, name: &str) -> Option<u64> {
+    milli(resources?.limits.as_ref()?.get(name)?)
+}
+
+fn request(resources: Option<&ResourceRequirements>, name: &str) -> Option<u64> {
+    let resources = resources?;
+    resources
+        .requests
+        .as_ref()
+        .and_then(|requests| requests.get(name))
+        // Without a request, the limit is the request (as defaulting writes it).
+        .or_else(|| resources.limits.as_ref()?.get(name))
+        .and_then(milli)
+}
+
+/// Whether an init container is a sidecar (KEP-753).
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// The Pod's total of one resource. With `all`, `None` as soon as one container names none: it is unlimited.
+fn total(
+    spec: &PodSpec,
+    all: bool,
+    of: impl Fn(Option<&ResourceRequirements>) -> Option<u64>,
+) -> Option<u64> {
+    if let Some(pod_level) = of(spec.resources.as_ref()) {
+        return Some(pod_level);
+    }
+    let mut named = false;
+    let mut unlimited = false;
+    let mut sum = 0u64;
+    for container in &spec.containers {
+        match of(container.resources.as_ref()) {
+            Some(value) => {
+                named = true;
+                sum = sum.saturating_add(value);
+            }
+            None => unlimited = true,
+        }
+    }
+    let mut sidecars = 0u64;
+    let mut highest_init = 0u64;
+    for container in spec.init_containers.iter().flatten() {
+        let value = of(container.resources.as_ref());
+        named |= value.is_some();
+        let value = value.unwrap_or(0);
+        if is_sidecar(container) {
+            sidecars = sidecars.saturating_add(value);
+            highest_init = highest_init.max(sidecars);
+        } else {
+            highest_init = highest_init.max(sidecars.saturating_add(value));
+        }
+    }
+    if !named || (all && unlimited) {
+        return None;
+    }
+    Some(sum.saturating_add(sidecars).max(highest_init))
+}
+
+impl VmSize {
+    /// The size for a Pod.
+    pub fn of(spec: &PodSpec) -> Self {
+        let cpu_limit = total(spec, true, |r| limit(r, "cpu"));
+        let cpu_request = total(spec, false, |r| request(r, "cpu"));
+        let memory_limit = total(spec, true, |r| limit(r, "memory"));
+        let memory_request = total(spec, false, |r| request(r, "memory"));
+        let mib = |milli: u64| milli.div_ceil(1000 << 20);
+        let memory_mib = match (memory_limit, memory_request) {
+            (Some(limit), _) => mib(limit).saturating_add(GUEST_MIB),
+            // A request without a limit still has to fit.
+            (None, Some(request)) => DEFAULT_MEMORY_MIB.max(mib(request).saturating_add(GUEST_MIB)),
+            (None, None) => DEFAULT_MEMORY_MIB,
+        };
+        let vcpus = cpu_limit.or(cpu_request).unwrap_or(1000).div_ceil(1000).clamp(1, 64);
+        Self {
+            vcpus: u32::try_from(vcpus).unwrap_or(64),
+            memory_mib: memory_mib.max(MIN_MEMORY_MIB),
+            cpu_request_millis: cpu_request,
+            cpu_limit_millis: cpu_limit,
+            ephemeral_bytes: total(spec, true, |r| limit(r, "ephemeral-storage")).map(|v| v.div_ceil(1000)),
+        }
+    }
+}
+
+/// The quality-of-service class of a Pod, as the API server computes it at creation.
+pub fn qos_class(spec: &PodSpec) -> &'static str {
+    let mut any = false;
+    let mut guaranteed = true;
+    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+        for name in ["cpu", "memory"] {
+            let resources = container.resources.as_ref();
+            let limit = limit(resources, name);
+            let request = request(resources, name);
+            any |= limit.is_some_and(|v| v > 0) || request.is_some_and(|v| v > 0);
+            guaranteed &= limit.is_some_and(|v| v > 0) && limit == request;
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: serde_json::Value) -> PodSpec {
+        serde_json::from_value(json).expect("a Pod spec")
+    }
+
+    #[test]
+    fn quantities() {
+        let cases = [
+            ("100m", Some(100)),
+            ("1", Some(1000)),
+            ("0.5", Some(500)),
+            ("128Mi", Some((128 << 20) * 1000)),
+            ("1e3", Some(1_000_000)),
+            ("2G", Some(2_000_000_000_000)),
+            ("10n", Some(1)),
+            ("-1", None),
+            ("x", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(milli(&Quantity(text.to_owned())), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let c = |resources: serde_json::Value| serde_json::json!({"name": "c", "resources": resources});
+        let cases = [
+            (serde_json::json!([c(serde_json::json!({}))]), serde_json::json!([]), 1, 512, None, None),
+            (
+                serde_json::json!([c(serde_json::json!({"limits": {"cpu": "1500m", "memory": "256Mi"}}))]),
+                serde_json::json!([]),
+                2, 256 + GUEST_MIB, Some(1500), Some(1500),
+            ),
+            (
+                serde_json::json!([c(serde_json::json!({"requests": {"cpu": "100m", "memory": "1Gi"}}))]),
+                serde_json::json!([]),
+                1, 1024 + GUEST_MIB, Some(100), None,
+            ),
+            // One container without a limit: the Pod has none.
+            (
+                serde_json::json!([
+                    c(serde_json::json!({"limits": {"cpu": "1", "memory": "100Mi"}})),
+                    c(serde_json::json!({})),
+                ]),
+                serde_json::json!([]),
+                1, 512, Some(1000), None,
+            ),
+            // Init containers run before: the highest counts.
+            (
+                serde_json::json!([c(serde_json::json!({"limits": {"cpu": "1", "memory": "64Mi"}}))]),
+                serde_json::json!([c(serde_json::json!({"limits": {"cpu": "3", "memory": "32Mi"}}))]),
+                3, 64 + GUEST_MIB, Some(3000), Some(3000),
+            ),
+        ];
+        for (containers, init, vcpus, memory, request, limit) in cases {
+            let size = VmSize::of(&spec(serde_json::json!({"containers": containers, "initContainers": init})));
+            assert_eq!(
+                (size.vcpus, size.memory_mib, size.cpu_request_millis, size.cpu_limit_millis),
+                (vcpus, memory, request, limit),
+                "{containers}"
+            );
+        }
+    }
+
+    #[test]
+    fn qos() {
+        let pod = |r: serde_json::Value| spec(serde_json::json!({"containers": [{"name": "c", "resources": r}]}));
+        assert_eq!(qos_class(&pod(serde_json::json!({}))), "BestEffort");
+        assert_eq!(qos_class(&pod(serde_json::json!({"requests": {"cpu": "1"}}))), "Burstable");
+        assert_eq!(
+            qos_class(&pod(serde_json::json!({"limits": {"cpu": "1", "memory": "1Gi"}}))),
+            "Guaranteed"
+        );
+    }
+}

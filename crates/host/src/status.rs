@@ -1,0 +1,505 @@
+//! From records to the Pod's status: phase, conditions, container statuses. One pure, exhaustive mapping; nobody else
+//! writes any of it (kubelet: `generateAPIPodStatus`, `getPhase`, `status/generate.go`).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
+    Pod, PodCondition, PodIP, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::podvm::plan::initialized;
+use crate::podvm::record::{Exit, Record, Role, State, container_of};
+use crate::size;
+
+/// What there is to tell about a Pod.
+#[derive(Debug, Clone)]
+pub struct View<'a> {
+    /// The Pod as the API has it.
+    pub pod: &'a Pod,
+    /// Its containers.
+    pub records: &'a [Record],
+    /// The VM is up and its network configured.
+    pub vm_ready: bool,
+    /// Its address, once it has one.
+    pub ip: Option<Ipv4Addr>,
+    /// The host's address.
+    pub host_ip: IpAddr,
+    /// Why the Pod failed as a whole (`DeadlineExceeded`, `Evicted`, …) and the words to it.
+    pub verdict: Option<(&'a str, &'a str)>,
+    /// Nothing will run any more.
+    pub finished: bool,
+    /// When the host accepted the Pod.
+    pub start_time: Timestamp,
+}
+
+/// The status to write. `before` is the last known one: it keeps transition times and what others own.
+pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
+    let phase = phase(view);
+    let generation = view.pod.metadata.generation;
+    let statuses = |wanted: fn(Role) -> bool| -> Vec<ContainerStatus> {
+        let mut list: Vec<ContainerStatus> = view
+            .records
+            .iter()
+            .filter(|record| wanted(record.role))
+            .map(|record| container_status(view, record))
+            .collect();
+        // Ordinary containers are listed by name, as the kubelet lists them.
+        if list.len() > 1 && wanted(Role::Main) {
+            list.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        list
+    };
+    let optional = |list: Vec<ContainerStatus>| (!list.is_empty()).then_some(list);
+    let conditions = conditions(view, phase, before, generation, now);
+    PodStatus {
+        phase: Some(phase.to_owned()),
+        reason: view.verdict.map(|(reason, _)| reason.to_owned()),
+        message: view.verdict.map(|(_, message)| message.to_owned()),
+        conditions: Some(conditions),
+        host_ip: Some(view.host_ip.to_string()),
+        host_ips: Some(vec![HostIP {
+            ip: view.host_ip.to_string(),
+        }]),
+        pod_ip: view.ip.map(|ip| ip.to_string()),
+        pod_ips: view.ip.map(|ip| vec![PodIP { ip: ip.to_string() }]),
+        start_time: before.start_time.clone().or(Some(Time(view.start_time))),
+        qos_class: before
+            .qos_class
+            .clone()
+            .or_else(|| view.pod.spec.as_ref().map(|spec| size::qos_class(spec).to_owned())),
+        observed_generation: generation,
+        init_container_statuses: optional(statuses(|role| matches!(role, Role::Init | Role::Sidecar))),
+        container_statuses: optional(statuses(|role| role == Role::Main)),
+        ephemeral_container_statuses: optional(statuses(|role| role == Role::Ephemeral)),
+        ..PodStatus::default()
+    }
+}
+
+fn phase(view: &View<'_>) -> &'static str {
+    if view.verdict.is_some() {
+        return "Failed";
+    }
+    let mut main = view.records.iter().filter(|record| record.role == Role::Main);
+    if view.finished {
+        let init_failed = view.records.iter().any(|record| {
+            record.role == Role::Init && matches!(&record.state, State::Exited(exit) if exit.code != 0)
+        });
+        let all_good = main.all(|record| record.latest_exit().is_some_and(|exit| exit.code == 0));
+        return if all_good && !init_failed { "Succeeded" } else { "Failed" };
+    }
+    if !initialized(view.records) {
+        return "Pending";
+    }
+    // A container that never ran keeps the Pod pending; one that ran and waits for its restart does not.
+    if main.any(|record| record.runs == 0 || (never_ran(record) && record.last.is_none())) {
+        return "Pending";
+    }
+    "Running"
+}
+
+fn never_ran(record: &Record) -> bool {
+    matches!(record.state, State::Waiting { .. } | State::Starting { .. })
+}
+
+fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
+    let container = container_of(view.pod, &record.name);
+    let running = record.running();
+    let ready = match record.role {
+        Role::Init => matches!(&record.state, State::Exited(exit) if exit.code == 0),
+        Role::Sidecar | Role::Main => running && record.ready,
+        Role::Ephemeral => false,
+    };
+    let latest = match &record.state {
+        State::Running { id, .. } => Some(id.clone()),
+        State::Exited(exit) => Some(exit.id.clone()),
+        State::Waiting { .. } | State::Starting { .. } => record.last.as_ref().map(|exit| exit.id.clone()),
+    };
+    let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
+    ContainerStatus {
+        name: record.name.clone(),
+        image: container
+            .as_ref()
+            .and_then(|container| container.image.clone())
+            .unwrap_or_default(),
+        image_id: record.image_id.clone(),
+        container_id: latest
+            .filter(|id| !id.is_empty())
+            .map(|id| format!("podvisor://{uid}/{id}")),
+        restart_count: i32::try_from(record.restarts()).unwrap_or(i32::MAX),
+        ready,
+        started: Some(running && record.started),
+        state: Some(state(view, record)),
+        last_state: record.last.as_ref().map(|exit| ContainerState {
+            terminated: Some(terminated(uid, exit)),
+            ..ContainerState::default()
+        }),
+        resources: running
+            .then(|| container.as_ref().and_then(|container| container.resources.clone()))
+            .flatten(),
+        allocated_resources: container
+            .as_ref()
+            .and_then(|container| container.resources.as_ref()?.requests.clone()),
+        ..ContainerStatus::default()
+    }
+}
+
+fn state(view: &View<'_>, record: &Record) -> ContainerState {
+    match &record.state {
+        State::Waiting { reason, message } | State::Starting { reason, message } => {
+            let usual = match record.role {
+                Role::Init | Role::Sidecar => "PodInitializing",
+                Role::Main if has_init(view.records) && !initialized(view.records) => "PodInitializing",
+                Role::Main | Role::Ephemeral => "ContainerCreating",
+            };
+            ContainerState {
+                waiting: Some(ContainerStateWaiting {
+                    reason: Some(if reason.is_empty() { usual.to_owned() } else { reason.clone() }),
+                    message: (!message.is_empty()).then(|| message.clone()),
+                }),
+                ..ContainerState::default()
+            }
+        }
+        State::Running { started_at, .. } => ContainerState {
+            running: Some(ContainerStateRunning {
+                started_at: Some(Time(*started_at)),
+            }),
+            ..ContainerState::default()
+        },
+        State::Exited(exit) => ContainerState {
+            terminated: Some(terminated(view.pod.metadata.uid.as_deref().unwrap_or_default(), exit)),
+            ..ContainerState::default()
+        },
+    }
+}
+
+fn has_init(records: &[Record]) -> bool {
+    records
+        .iter()
+        .any(|record| matches!(record.role, Role::Init | Role::Sidecar))
+}
+
+fn terminated(uid: &str, exit: &Exit) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        container_id: (!exit.id.is_empty()).then(|| format!("podvisor://{uid}/{}", exit.id)),
+        exit_code: exit.code,
+        signal: None,
+        reason: Some(exit.reason.clone()),
+        message: (!exit.message.is_empty()).then(|| exit.message.clone()),
+        started_at: exit.started_at.map(Time),
+        finished_at: Some(Time(exit.finished_at)),
+    }
+}
+
+/// Truth, reason, message of a condition.
+type Verdict = (bool, Option<&'static str>, Option<String>);
+
+fn conditions(
+    view: &View<'_>,
+    phase: &str,
+    before: &PodStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let containers_ready = containers_ready(view, phase);
+    let ready = ready(view, before, &containers_ready);
+    let owned: [(&str, Verdict); 4] = [
+        ("PodReadyToStartContainers", (view.vm_ready, None, None)),
+        ("Initialized", initialized_condition(view, phase)),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+    ];
+    let old = before.conditions.as_deref().unwrap_or_default();
+    let mut result: Vec<PodCondition> = owned
+        .into_iter()
+        .map(|(name, (truth, reason, message))| {
+            let status = if truth { "True" } else { "False" };
+            let since = old
+                .iter()
+                .find(|condition| condition.type_ == name && condition.status == status)
+                .and_then(|condition| condition.last_transition_time.clone());
+            PodCondition {
+                type_: name.to_owned(),
+                status: status.to_owned(),
+                reason: reason.map(str::to_owned),
+                message,
+                last_transition_time: since.or(Some(Time(now))),
+                observed_generation: generation,
+                ..PodCondition::default()
+            }
+        })
+        .collect();
+    // The scheduler's word stays; for a Pod that came without one, being here says it.
+    match old.iter().find(|condition| condition.type_ == "PodScheduled") {
+        Some(condition) => result.push(condition.clone()),
+        None => result.push(PodCondition {
+            type_: "PodScheduled".to_owned(),
+            status: "True".to_owned(),
+            last_transition_time: Some(Time(now)),
+            observed_generation: generation,
+            ..PodCondition::default()
+        }),
+    }
+    let foreign = old
+        .iter()
+        .filter(|condition| !result.iter().any(|ours| ours.type_ == condition.type_))
+        .cloned()
+        .collect::<Vec<_>>();
+    result.extend(foreign);
+    result
+}
+
+fn initialized_condition(view: &View<'_>, phase: &str) -> Verdict {
+    if phase == "Succeeded" {
+        return (true, Some("PodCompleted"), None);
+    }
+    let incomplete: Vec<&str> = view
+        .records
+        .iter()
+        .filter(|record| match record.role {
+            Role::Init => !matches!(&record.state, State::Exited(exit) if exit.code == 0),
+            Role::Sidecar => !record.started || record.runs == 0,
+            Role::Main | Role::Ephemeral => false,
+        })
+        .map(|record| record.name.as_str())
+        .collect();
+    if incomplete.is_empty() || initialized(view.records) {
+        return (true, None, None);
+    }
+    (
+        false,
+        Some("ContainersNotInitialized"),
+        Some(format!("containers with incomplete status: [{}]", incomplete.join(" "))),
+    )
+}
+
+fn containers_ready(view: &View<'_>, phase: &str) -> Verdict {
+    match phase {
+        "Succeeded" => return (false, Some("PodCompleted"), None),
+        "Failed" => return (false, Some("PodFailed"), None),
+        _ => {}
+    }
+    let unready: Vec<&str> = view
+        .records
+        .iter()
+        .filter(|record| matches!(record.role, Role::Main | Role::Sidecar))
+        .filter(|record| !(record.running() && record.ready))
+        .map(|record| record.name.as_str())
+        .collect();
+    if unready.is_empty() {
+        return (true, None, None);
+    }
+    (
+        false,
+        Some("ContainersNotReady"),
+        Some(format!("containers with unready status: [{}]", unready.join(" "))),
+    )
+}
+
+fn ready(view: &View<'_>, before: &PodStatus, containers: &Verdict) -> Verdict {
+    if !containers.0 {
+        return containers.clone();
+    }
+    let gates = view.pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_ref());
+    let conditions = before.conditions.as_deref().unwrap_or_default();
+    let unready: Vec<String> = gates
+        .into_iter()
+        .flatten()
+        .filter_map(|gate| {
+            let found = conditions.iter().find(|c| c.type_ == gate.condition_type);
+            match found {
+                Some(condition) if condition.status == "True" => None,
+                Some(condition) => Some(format!(
+                    "the status of pod readiness gate \"{}\" is not \"True\", but {}",
+                    gate.condition_type, condition.status
+                )),
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                    gate.condition_type
+                )),
+            }
+        })
+        .collect();
+    if unready.is_empty() {
+        (true, None, None)
+    } else {
+        (false, Some("ReadinessGatesNotReady"), Some(unready.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::podvm::record::records;
+    use serde_json::json;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).expect("in range")
+    }
+
+    fn exit(code: i32) -> Exit {
+        Exit {
+            code,
+            signal: None,
+            reason: if code == 0 { "Completed" } else { "Error" }.into(),
+            message: String::new(),
+            started_at: Some(at(1)),
+            finished_at: at(2),
+            id: "a.0".into(),
+        }
+    }
+
+    fn pod() -> Pod {
+        serde_json::from_value(json!({"metadata": {"uid": "u"}, "spec": {
+            "initContainers": [{"name": "i"}], "containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]}}))
+        .expect("a Pod")
+    }
+
+    fn summary(records: &[Record], finished: bool, verdict: Option<(&str, &str)>) -> String {
+        let pod = pod();
+        let view = View {
+            pod: &pod,
+            records,
+            vm_ready: true,
+            ip: Some(Ipv4Addr::new(10, 244, 0, 2)),
+            host_ip: Ipv4Addr::new(192, 0, 2, 1).into(),
+            verdict,
+            finished,
+            start_time: at(0),
+        };
+        let status = of(&view, &PodStatus::default(), at(5));
+        let conditions: Vec<String> = status
+            .conditions
+            .iter()
+            .flatten()
+            .map(|c| {
+                let more = [c.reason.as_deref(), c.message.as_deref()].map(Option::unwrap_or_default).join(" ");
+                format!("{}={} {more}", c.type_, c.status).trim().to_owned()
+            })
+            .collect();
+        let states: Vec<String> = status
+            .init_container_statuses
+            .iter()
+            .flatten()
+            .chain(status.container_statuses.iter().flatten())
+            .map(|c| {
+                let state = c.state.clone().unwrap_or_default();
+                let text = state
+                    .waiting
+                    .map(|w| w.reason.unwrap_or_default())
+                    .or(state.running.map(|_| "running".into()))
+                    .or(state.terminated.map(|t| t.reason.unwrap_or_default()))
+                    .unwrap_or_default();
+                format!("{} {text} ready={} restarts={}", c.name, c.ready, c.restart_count)
+            })
+            .collect();
+        format!("{}\n{}\n{}", status.phase.unwrap_or_default(), conditions.join("\n"), states.join("\n"))
+    }
+
+    fn run(record: &mut Record) {
+        record.runs += 1;
+        record.begun = true;
+        record.ready = true;
+        record.started = true;
+        record.state = State::Running {
+            started_at: at(3),
+            id: record.run_id(),
+        };
+    }
+
+    #[test]
+    fn a_life() {
+        let mut records = records(&pod());
+        insta::assert_snapshot!(summary(&records, false, None), @r"
+        Pending
+        PodReadyToStartContainers=True
+        Initialized=False ContainersNotInitialized containers with incomplete status: [i]
+        Ready=False ContainersNotReady containers with unready status: [a b]
+        ContainersReady=False ContainersNotReady containers with unready status: [a b]
+        PodScheduled=True
+        i PodInitializing ready=false restarts=0
+        a PodInitializing ready=false restarts=0
+        b PodInitializing ready=false restarts=0
+        ");
+        records[0].runs = 1;
+        records[0].state = State::Exited(exit(0));
+        run(&mut records[1]);
+        insta::assert_snapshot!(summary(&records, false, None), @r"
+        Pending
+        PodReadyToStartContainers=True
+        Initialized=True
+        Ready=False ContainersNotReady containers with unready status: [b]
+        ContainersReady=False ContainersNotReady containers with unready status: [b]
+        PodScheduled=True
+        i Completed ready=true restarts=0
+        a running ready=true restarts=0
+        b ContainerCreating ready=false restarts=0
+        ");
+        run(&mut records[2]);
+        insta::assert_snapshot!(summary(&records, false, None), @r"
+        Running
+        PodReadyToStartContainers=True
+        Initialized=True
+        Ready=True
+        ContainersReady=True
+        PodScheduled=True
+        i Completed ready=true restarts=0
+        a running ready=true restarts=0
+        b running ready=true restarts=0
+        ");
+        records[2].last = Some(exit(1));
+        records[2].runs = 2;
+        records[2].state = State::Waiting {
+            reason: "CrashLoopBackOff".into(),
+            message: "back-off".into(),
+        };
+        insta::assert_snapshot!(summary(&records, false, None), @r"
+        Running
+        PodReadyToStartContainers=True
+        Initialized=True
+        Ready=False ContainersNotReady containers with unready status: [b]
+        ContainersReady=False ContainersNotReady containers with unready status: [b]
+        PodScheduled=True
+        i Completed ready=true restarts=0
+        a running ready=true restarts=0
+        b CrashLoopBackOff ready=false restarts=1
+        ");
+        records[1].state = State::Exited(exit(0));
+        records[2].state = State::Exited(exit(0));
+        insta::assert_snapshot!(summary(&records, true, None), @r"
+        Succeeded
+        PodReadyToStartContainers=True
+        Initialized=True PodCompleted
+        Ready=False PodCompleted
+        ContainersReady=False PodCompleted
+        PodScheduled=True
+        i Completed ready=true restarts=0
+        a Completed ready=false restarts=0
+        b Completed ready=false restarts=1
+        ");
+        records[1].state = State::Exited(exit(137));
+        assert!(summary(&records, true, None).starts_with("Failed\n"));
+        assert!(summary(&records, false, Some(("DeadlineExceeded", "…"))).starts_with("Failed\n"));
+    }
+
+    #[test]
+    fn transition_times_stay() {
+        let pod = pod();
+        let records = records(&pod);
+        let view = View {
+            pod: &pod,
+            records: &records,
+            vm_ready: false,
+            ip: None,
+            host_ip: Ipv4Addr::LOCALHOST.into(),
+            verdict: None,
+            finished: false,
+            start_time: at(0),
+        };
+        let first = of(&view, &PodStatus::default(), at(1));
+        let second = of(&view, &first, at(9));
+        assert_eq!(first, second);
+    }
+}

@@ -1,0 +1,303 @@
+//! Exec and attach over WebSocket: `[v5|v4].channel.k8s.io`, where the first byte of a message names the channel, and
+//! the base64 forms, where it is a digit and the rest is base64 text (KEP-4006, `apimachinery/pkg/util/httpstream`).
+
+use std::io;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode};
+use tokio_tungstenite::tungstenite::{Message, handshake::derive_accept_key};
+use tokio_util::sync::CancellationToken;
+
+use super::{Out, QUEUE, Remote, Size, Wanted};
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+/// v5: the next byte names a channel that the client has closed.
+const CLOSE: u8 = 255;
+
+/// The largest message of a client: kubectl sends 32 KiB at most.
+const MAX_MESSAGE: usize = 4 << 20;
+
+/// How messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subprotocol {
+    /// Bytes.
+    Binary {
+        /// v5: a client may half-close.
+        half_close: bool,
+    },
+    /// Text.
+    Base64,
+}
+
+/// Chooses among the offered subprotocols: the name to answer with, and its meaning.
+pub fn choose(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
+    const KNOWN: [(&str, Subprotocol); 5] = [
+        ("v5.channel.k8s.io", Subprotocol::Binary { half_close: true }),
+        ("v4.channel.k8s.io", Subprotocol::Binary { half_close: false }),
+        ("v4.base64.channel.k8s.io", Subprotocol::Base64),
+        ("channel.k8s.io", Subprotocol::Binary { half_close: false }),
+        ("base64.channel.k8s.io", Subprotocol::Base64),
+    ];
+    KNOWN.into_iter().find(|(name, _)| offered.contains(name))
+}
+
+/// The value of `Sec-WebSocket-Accept`.
+pub fn accept_key(key: &[u8]) -> String {
+    derive_accept_key(key)
+}
+
+async fn open<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
+}
+
+/// Starts the two pumps of an upgraded connection.
+pub async fn remote<S>(io: S, protocol: Subprotocol, wanted: Wanted) -> Remote
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sink, stream) = open(io).await.split();
+    let (stdin_tx, stdin) = mpsc::channel(QUEUE);
+    let (resize_tx, resize) = mpsc::channel(QUEUE);
+    let (out, out_rx) = mpsc::channel(QUEUE);
+    let gone = CancellationToken::new();
+    tokio::spawn(read(stream, protocol, wanted.stdin.then_some(stdin_tx), resize_tx, gone.clone()));
+    let writer = tokio::spawn(write(sink, protocol, wanted, out_rx, gone.clone()));
+    Remote {
+        stdin,
+        resize,
+        out,
+        gone,
+        writer,
+    }
+}
+
+async fn read<S>(
+    mut stream: SplitStream<WebSocketStream<S>>,
+    protocol: Subprotocol,
+    mut stdin: Option<mpsc::Sender<Bytes>>,
+    resize: mpsc::Sender<Size>,
+    gone: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let _guard = gone.drop_guard();
+    while let Some(Ok(message)) = stream.next().await {
+        let (channel, data) = match (message, protocol) {
+            (Message::Close(_), _) => break,
+            (Message::Binary(data), Subprotocol::Binary { .. }) if !data.is_empty() => (data[0], data.slice(1..)),
+            (Message::Text(text), Subprotocol::Base64) if !text.is_empty() => {
+                let channel = text.as_bytes()[0].wrapping_sub(b'0');
+                match STANDARD.decode(&text.as_bytes()[1..]) {
+                    Ok(data) => (channel, Bytes::from(data)),
+                    Err(_) => break,
+                }
+            }
+            _ => continue,
+        };
+        match channel {
+            STDIN => {
+                if let Some(sender) = &stdin
+                    && !data.is_empty()
+                    && sender.send(data).await.is_err()
+                {
+                    stdin = None;
+                }
+            }
+            RESIZE => {
+                if let Ok(size) = serde_json::from_slice(&data) {
+                    // A full queue means that newer sizes follow; none of them is worth waiting for.
+                    let _ = resize.try_send(size);
+                }
+            }
+            CLOSE if protocol == (Subprotocol::Binary { half_close: true }) && data.first() == Some(&STDIN) => {
+                stdin = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn write<S>(
+    mut sink: SplitSink<WebSocketStream<S>, Message>,
+    protocol: Subprotocol,
+    wanted: Wanted,
+    mut out: mpsc::Receiver<Out>,
+    gone: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // An empty message at the start tells the client that the streams stand.
+    let first = if wanted.stdout { STDOUT } else { ERROR };
+    if sink.send(message(protocol, first, b"")).await.is_err() {
+        gone.cancel();
+        return;
+    }
+    while let Some(item) = out.recv().await {
+        let last = matches!(item, Out::Finish(_));
+        let message = match item {
+            Out::Stdout(data) if wanted.stdout => message(protocol, STDOUT, &data),
+            Out::Stderr(data) if wanted.stderr => message(protocol, STDERR, &data),
+            Out::Stdout(_) | Out::Stderr(_) => continue,
+            Out::Finish(status) => message(protocol, ERROR, status.to_string().as_bytes()),
+        };
+        if sink.send(message).await.is_err() {
+            gone.cancel();
+            return;
+        }
+        if last {
+            break;
+        }
+    }
+    let close = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    };
+    let _ = sink.send(Message::Close(Some(close))).await;
+    // Give the client time to read everything and to answer the close; the reader notices.
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), gone.cancelled()).await;
+    let _ = sink.close().await;
+}
+
+fn message(protocol: Subprotocol, channel: u8, data: &[u8]) -> Message {
+    match protocol {
+        Subprotocol::Binary { .. } => {
+            let mut bytes = BytesMut::with_capacity(data.len() + 1);
+            bytes.extend_from_slice(&[channel]);
+            bytes.extend_from_slice(data);
+            Message::Binary(bytes.freeze())
+        }
+        Subprotocol::Base64 => {
+            let mut text = String::with_capacity(data.len() * 4 / 3 + 5);
+            text.push(char::from(b'0' + channel));
+            STANDARD.encode_string(data, &mut text);
+            Message::Text(text.into())
+        }
+    }
+}
+
+/// A plain byte stream carried in binary messages: how port-forward tunnels SPDY over WebSocket.
+pub async fn tunnel<S>(io: S) -> DuplexStream
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sink, mut stream) = open(io).await.split();
+    let (near, far) = tokio::io::duplex(256 << 10);
+    let (mut from_near, mut to_near) = tokio::io::split(near);
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = stream.next().await {
+            match message {
+                Message::Binary(data) => {
+                    if to_near.write_all(&data).await.is_err() {
+                        break;
+                    }
+                }
+                Message::Close(_) => break,
+                _ => {}
+            }
+        }
+        let _ = to_near.shutdown().await;
+    });
+    tokio::spawn(async move {
+        let mut buffer = BytesMut::with_capacity(32 << 10);
+        let result: io::Result<()> = async {
+            loop {
+                buffer.reserve(32 << 10);
+                if from_near.read_buf(&mut buffer).await? == 0 {
+                    return Ok(());
+                }
+                let data = buffer.split().freeze();
+                sink.send(Message::Binary(data)).await.map_err(io::Error::other)?;
+            }
+        }
+        .await;
+        if result.is_ok() {
+            let _ = sink.send(Message::Close(None)).await;
+        }
+        let _ = sink.close().await;
+    });
+    far
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_protocol_wins() {
+        let cases: [(&[&str], Option<&str>); 4] = [
+            (&["v4.channel.k8s.io", "v5.channel.k8s.io"], Some("v5.channel.k8s.io")),
+            (&["v4.channel.k8s.io"], Some("v4.channel.k8s.io")),
+            (&["base64.channel.k8s.io"], Some("base64.channel.k8s.io")),
+            (&["v9.channel.k8s.io"], None),
+        ];
+        for (offered, expected) in cases {
+            assert_eq!(choose(offered).map(|(name, _)| name), expected, "{offered:?}");
+        }
+    }
+
+    async fn client(io: DuplexStream) -> WebSocketStream<DuplexStream> {
+        WebSocketStream::from_raw_socket(io, Role::Client, None).await
+    }
+
+    #[tokio::test]
+    async fn v5_with_half_close() {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let wanted = Wanted {
+            stdin: true,
+            stdout: true,
+            stderr: true,
+            tty: false,
+        };
+        let mut remote = remote(near, Subprotocol::Binary { half_close: true }, wanted).await;
+        let mut client = client(far).await;
+        let first = client.next().await.expect("a message").expect("valid");
+        assert_eq!(first.into_data(), Bytes::from_static(&[STDOUT]));
+        for data in [&b"\x00hello"[..], &b"\x04{\"Width\":80,\"Height\":24}"[..], &b"\xff\x00"[..]] {
+            client.send(Message::Binary(Bytes::from_static(data))).await.expect("sent");
+        }
+        assert_eq!(remote.stdin.recv().await.as_deref(), Some(&b"hello"[..]));
+        assert_eq!(remote.stdin.recv().await, None, "half-closed");
+        assert_eq!(remote.resize.recv().await, Some(Size { width: 80, height: 24 }));
+        remote.out.send(Out::Stderr(Bytes::from_static(b"oops"))).await.expect("open");
+        let finish = tokio::spawn(remote.finish(super::super::remote::exit_status(3)));
+        let next = client.next().await.expect("a message").expect("valid");
+        assert_eq!(next.into_data(), Bytes::from_static(b"\x02oops"));
+        let status = client.next().await.expect("a message").expect("valid").into_data();
+        assert_eq!(status[0], ERROR);
+        assert!(String::from_utf8_lossy(&status).contains("NonZeroExitCode"));
+        assert!(client.next().await.expect("a message").expect("valid").is_close());
+        // The close is answered by reading on.
+        assert!(client.next().await.is_none_or(|last| last.is_err()));
+        finish.await.expect("done");
+    }
+
+    #[tokio::test]
+    async fn tunnels_bytes() {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let mut inner = tunnel(near).await;
+        let mut client = client(far).await;
+        client.send(Message::Binary(Bytes::from_static(b"ping"))).await.expect("sent");
+        let mut buffer = [0; 4];
+        inner.read_exact(&mut buffer).await.expect("read");
+        inner.write_all(b"pong").await.expect("written");
+        assert_eq!(&buffer, b"ping");
+        let answer = client.next().await.expect("a message").expect("valid");
+        assert_eq!(answer.into_data(), Bytes::from_static(b"pong"));
+        drop(client);
+        assert_eq!(inner.read(&mut buffer).await.expect("ended"), 0);
+    }
+}

@@ -1,0 +1,205 @@
+//! `metadata.managedFields` as a list of managers with their field sets.
+
+use crate::fields::Set;
+use crate::walk::At;
+use serde_json::{Map, Value};
+
+/// Managers by update that are kept apart; older ones are folded into one, so that the list cannot grow without end.
+const MAX_WRITERS: usize = 10;
+/// The manager that the old ones are folded into.
+const ANCIENT: &str = "ancient-changes";
+
+/// Who owns fields. Appliers are one whatever version they speak; writers are told apart by version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Manager {
+    name: String,
+    operation: String,
+    api_version: String,
+    subresource: String,
+}
+
+impl Manager {
+    pub(super) fn applier(name: &str, subresource: Option<&str>) -> Self {
+        Self::writer(name, "Apply", "", subresource)
+    }
+
+    pub(super) fn writer(name: &str, operation: &str, api_version: &str, subresource: Option<&str>) -> Self {
+        Self {
+            name: name.into(),
+            operation: operation.into(),
+            api_version: if operation == "Apply" {
+                String::new()
+            } else {
+                api_version.into()
+            },
+            subresource: subresource.unwrap_or("").into(),
+        }
+    }
+
+    /// The manager as a conflict names it.
+    pub(super) fn shown(&self) -> String {
+        let mut out = format!("{:?}", self.name);
+        if !self.subresource.is_empty() {
+            out.push_str(&format!(" with subresource {:?}", self.subresource));
+        }
+        if self.operation == "Update" {
+            out.push_str(&format!(" using {}", self.api_version));
+        }
+        out
+    }
+}
+
+struct Entry {
+    manager: Manager,
+    api_version: String,
+    time: String,
+    fields: Set,
+}
+
+/// All managers of an object.
+#[derive(Default)]
+pub(super) struct Managers(Vec<Entry>);
+
+impl Managers {
+    /// Reads them from an object. Entries of a form that is not known are left out.
+    pub(super) fn of(object: &Value) -> Self {
+        let mut out = Self::default();
+        for entry in object.list_at("metadata.managedFields") {
+            if entry.str_at("fieldsType") != "FieldsV1" {
+                continue;
+            }
+            let api_version = entry.str_at("apiVersion");
+            let subresource = Some(entry.str_at("subresource"));
+            let manager = Manager::writer(
+                entry.str_at("manager"),
+                entry.str_at("operation"),
+                api_version,
+                subresource,
+            );
+            let fields = Set::decode(entry.at("fieldsV1"));
+            match out.0.iter_mut().find(|e| e.manager == manager) {
+                Some(known) => known.fields = known.fields.union(&fields),
+                None => out.0.push(Entry {
+                    manager,
+                    api_version: api_version.into(),
+                    time: entry.str_at("time").into(),
+                    fields,
+                }),
+            }
+        }
+        out
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn fields(&self, manager: &Manager) -> Option<&Set> {
+        self.0.iter().find(|e| e.manager == *manager).map(|e| &e.fields)
+    }
+
+    pub(super) fn all_fields(&self) -> Set {
+        self.0.iter().fold(Set::default(), |all, e| all.union(&e.fields))
+    }
+
+    pub(super) fn others<'a>(&'a self, me: &'a Manager) -> impl Iterator<Item = (&'a Manager, &'a Set)> {
+        self.0
+            .iter()
+            .filter(move |e| e.manager != *me)
+            .map(|e| (&e.manager, &e.fields))
+    }
+
+    /// Sets what a manager owns; the time is that of the last change.
+    pub(super) fn set(&mut self, manager: &Manager, api_version: &str, fields: Set, now: &str) {
+        match self.0.iter_mut().find(|e| e.manager == *manager) {
+            Some(entry) if entry.fields == fields && entry.api_version == api_version => {}
+            Some(entry) => {
+                entry.fields = fields;
+                entry.api_version = api_version.into();
+                entry.time = now.into();
+            }
+            None => self.0.push(Entry {
+                manager: manager.clone(),
+                api_version: api_version.into(),
+                time: now.into(),
+                fields,
+            }),
+        }
+        self.fold_old_writers();
+    }
+
+    pub(super) fn subtract(&mut self, manager: &Manager, gone: &Set) {
+        if let Some(entry) = self.0.iter_mut().find(|e| e.manager == *manager) {
+            entry.fields = entry.fields.difference(gone);
+        }
+        self.0.retain(|e| !e.fields.is_empty());
+    }
+
+    pub(super) fn subtract_from_others(&mut self, me: &Manager, gone: &Set) {
+        for entry in self.0.iter_mut().filter(|e| e.manager != *me) {
+            entry.fields = entry.fields.difference(gone);
+        }
+        self.0.retain(|e| !e.fields.is_empty() || e.manager == *me);
+    }
+
+    fn fold_old_writers(&mut self) {
+        let writers = |e: &&Entry| e.manager.operation == "Update" && e.manager.name != ANCIENT;
+        while self.0.iter().filter(writers).count() > MAX_WRITERS {
+            let oldest = self
+                .0
+                .iter()
+                .filter(writers)
+                .min_by_key(|e| e.time.clone())
+                .map(|e| e.manager.clone());
+            let Some(at) = oldest.and_then(|m| self.0.iter().position(|e| e.manager == m)) else {
+                return;
+            };
+            let entry = self.0.remove(at);
+            let ancient = Manager::writer(ANCIENT, "Update", &entry.api_version, None);
+            match self.0.iter_mut().find(|e| e.manager == ancient) {
+                Some(known) => {
+                    known.fields = known.fields.union(&entry.fields);
+                    known.time = known.time.clone().max(entry.time);
+                }
+                None => self.0.push(Entry {
+                    manager: ancient,
+                    ..entry
+                }),
+            }
+        }
+    }
+
+    /// Writes them: appliers first, then by time and name.
+    pub(super) fn encode(mut self) -> Value {
+        self.0
+            .retain(|e| !e.fields.is_empty() || e.manager.operation == "Apply");
+        self.0.sort_by(|a, b| {
+            let order = |e: &Entry| {
+                (
+                    e.manager.operation != "Apply",
+                    e.time.clone(),
+                    e.manager.name.clone(),
+                )
+            };
+            order(a).cmp(&order(b))
+        });
+        Value::Array(self.0.iter().map(Entry::encode).collect())
+    }
+}
+
+impl Entry {
+    fn encode(&self) -> Value {
+        let mut out = Map::new();
+        let mut put = |name: &str, value: Value| out.insert(name.into(), value);
+        put("manager", self.manager.name.as_str().into());
+        put("operation", self.manager.operation.as_str().into());
+        put("apiVersion", self.api_version.as_str().into());
+        put("time", self.time.as_str().into());
+        put("fieldsType", "FieldsV1".into());
+        put("fieldsV1", self.fields.encode());
+        if !self.manager.subresource.is_empty() {
+            put("subresource", self.manager.subresource.as_str().into());
+        }
+        Value::Object(out)
+    }
+}

@@ -1,0 +1,194 @@
+//! Server-side apply (KEP-555): an applier says which fields it wants, the server keeps in `metadata.managedFields` who
+//! owns which, refuses to take fields from others silently, and removes what an applier no longer asks for and nobody else
+//! owns. Writes of every other form take the fields that they change (`update_managers`).
+//! Source: sigs.k8s.io/structured-merge-diff, `merge`, and `apimachinery/pkg/util/managedfields`.
+
+mod managers;
+
+use crate::fields::{Set, Walker};
+use crate::walk::{At, set, unset};
+use kinds::KindInfo;
+use kinds::status::{Cause, Status};
+use managers::{Manager, Managers};
+use serde_json::Value;
+
+/// Metadata that the server sets and nobody owns.
+const UNOWNED: [&[&str]; 11] = [
+    &["f:apiVersion"],
+    &["f:kind"],
+    &["f:metadata", "f:name"],
+    &["f:metadata", "f:namespace"],
+    &["f:metadata", "f:creationTimestamp"],
+    &["f:metadata", "f:selfLink"],
+    &["f:metadata", "f:uid"],
+    &["f:metadata", "f:generation"],
+    &["f:metadata", "f:managedFields"],
+    &["f:metadata", "f:resourceVersion"],
+    &["f:metadata", "f:generateName"],
+];
+
+/// Leaves out what nobody owns, and what a write by this way cannot change.
+fn owned(kind: &KindInfo, mut fields: Set, subresource: Option<&str>) -> Set {
+    UNOWNED.iter().for_each(|path| fields.cut(path));
+    match subresource {
+        None if kind.has_status => fields.cut(&["f:status"]),
+        Some("status") => fields.cut(&["f:spec"]),
+        _ => {}
+    }
+    fields
+}
+
+/// Applies a configuration: answers the live object as it shall become (to be defaulted, validated and stored), with its
+/// managed fields. An apply that changes nothing answers the live object itself, times included.
+///
+/// `now` is the time of the write in RFC 3339.
+///
+/// # Errors
+/// 409 when other managers own fields that would change and `force` is not set, one cause for each field.
+pub fn apply(
+    kind: &KindInfo,
+    live: Option<&Value>,
+    applied: &Value,
+    manager: &str,
+    force: bool,
+    subresource: Option<&str>,
+    now: &str,
+) -> Result<Value, Status> {
+    let walker = Walker::new(kind);
+    let mut config = applied.clone();
+    unset(&mut config, "metadata.managedFields");
+    match subresource {
+        None if kind.has_status => unset(&mut config, "status"),
+        Some("status") => unset(&mut config, "spec"),
+        _ => {}
+    }
+    let mut old = live
+        .cloned()
+        .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let mut managers = Managers::of(&old);
+    unset(&mut old, "metadata.managedFields");
+    let me = Manager::applier(manager, subresource);
+    let last = managers.fields(&me).cloned().unwrap_or_default();
+    let wanted = owned(kind, walker.set_of(&config), subresource);
+    let merged = walker.merge(&old, &config);
+    managers.set(&me, &kind.api_version(), wanted.clone(), now);
+
+    // What was asked for before, is not any more, and belongs to nobody goes.
+    let everyone = managers.all_fields();
+    let gone = walker
+        .with_structs(&last)
+        .intersection(&walker.with_structs(&walker.set_of(&merged)))
+        .difference(&walker.with_structs(&everyone));
+    let new = if gone.is_empty() {
+        merged
+    } else {
+        walker.remove(&merged, &gone)
+    };
+
+    let change = walker.compare(&old, &new);
+    let taken = change.added.union(&change.modified);
+    let conflicts: Vec<(Manager, Set)> = managers
+        .others(&me)
+        .map(|(other, fields)| (other.clone(), fields.intersection(&taken)))
+        .filter(|(_, fields)| !fields.is_empty())
+        .collect();
+    if !force && !conflicts.is_empty() {
+        return Err(conflict(&conflicts));
+    }
+    for (other, fields) in &conflicts {
+        managers.subtract(other, fields);
+    }
+    managers.subtract_from_others(&me, &change.removed);
+    if change.is_same()
+        && last == wanted
+        && let Some(live) = live
+    {
+        return Ok(live.clone());
+    }
+    let mut out = new;
+    set(&mut out, "metadata.managedFields", managers.encode());
+    Ok(out)
+}
+
+/// The 409, worded as upstream words it.
+fn conflict(conflicts: &[(Manager, Set)]) -> Status {
+    let mut causes = Vec::new();
+    let mut texts = Vec::new();
+    for (manager, fields) in conflicts {
+        let paths = fields.paths();
+        texts.push((manager.shown(), paths.clone()));
+        causes.extend(paths.into_iter().map(|path| Cause {
+            reason: "FieldManagerConflict".into(),
+            message: format!("conflict with {}", manager.shown()),
+            field: path,
+        }));
+    }
+    let message = match (causes.as_slice(), texts.as_slice()) {
+        ([_], [(manager, paths)]) => {
+            format!(
+                "Apply failed with 1 conflict: conflict with {manager}: {}",
+                paths.concat()
+            )
+        }
+        _ => {
+            let by_manager: Vec<String> = texts
+                .iter()
+                .map(|(manager, paths)| {
+                    let lines: Vec<String> = paths.iter().map(|p| format!("- {p}")).collect();
+                    format!("conflicts with {manager}:\n{}", lines.join("\n"))
+                })
+                .collect();
+            format!(
+                "Apply failed with {} conflicts: {}",
+                causes.len(),
+                by_manager.join("\n")
+            )
+        }
+    };
+    Status::apply_conflict(message, causes)
+}
+
+/// Writes the managed fields of a write that is no apply: the manager owns what it changed, and nobody owns what it
+/// removed. `operation` is `Update`; `now` is the time of the write in RFC 3339.
+pub fn update_managers(
+    kind: &KindInfo,
+    live: Option<&Value>,
+    new: &mut Value,
+    manager: &str,
+    operation: &str,
+    subresource: Option<&str>,
+    now: &str,
+) {
+    let walker = Walker::new(kind);
+    let old = live.unwrap_or(&Value::Null);
+    // A client may edit the list itself; an empty one resets it, and one that cannot be read does not count.
+    let reset = new.at("metadata.managedFields").as_array().is_some_and(|list| {
+        live.is_some()
+            && (list.is_empty()
+                || list
+                    .iter()
+                    .all(|e| e.as_object().is_some_and(serde_json::Map::is_empty)))
+    });
+    let mut managers = match (reset, new.has("metadata.managedFields")) {
+        (true, _) => Managers::default(),
+        (false, true) if live.is_some() => Managers::of(new),
+        _ => Managers::of(old),
+    };
+    unset(new, "metadata.managedFields");
+    let change = walker.compare(old, new);
+    let me = Manager::writer(manager, operation, &kind.api_version(), subresource);
+    let taken = owned(kind, change.added.union(&change.modified), subresource);
+    managers.subtract_from_others(&me, &taken.union(&change.removed));
+    managers.subtract(&me, &change.removed);
+    if !taken.is_empty() {
+        let before = managers.fields(&me).cloned().unwrap_or_default();
+        let after = before.union(&taken);
+        managers.set(&me, &kind.api_version(), after, now);
+    }
+    if !managers.is_empty() {
+        set(new, "metadata.managedFields", managers.encode());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,8 @@
+//! From bytes to an object that may be worked on: parsing JSON and YAML within bounds, noticing what a plain parser hides
+//! (duplicate keys), and checking the result against the schema of its kind (`check`).
+
+mod check;
+mod parse;
+
+pub use check::{FieldValidation, decode_check};
+pub use parse::{parse_json_checked, parse_yaml_checked};

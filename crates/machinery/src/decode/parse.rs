@@ -1,0 +1,196 @@
+//! JSON and YAML parsers for foreign bytes. One visitor builds the value and notes keys that stand twice in one object
+//! (the last one wins, as in upstream's decoder). Depth, nodes and aliases are bounded: a YAML bomb (CVE-2019-11253) or
+//! a tower of brackets is refused before it costs memory.
+
+use kinds::status::Status;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::{DuplicateKeyPolicy, Options};
+use std::fmt;
+
+/// Levels of nesting that a body may have. It is also what `serde_json` allows.
+const MAX_DEPTH: usize = 127;
+/// Nodes that a YAML document may have, aliases expanded.
+const MAX_YAML_NODES: usize = 500_000;
+/// Aliases that a YAML document may use.
+const MAX_YAML_ALIASES: usize = 1_000;
+/// Duplicate keys that are listed before the rest is left out.
+const MAX_DUPLICATES: usize = 100;
+
+/// Parses a JSON body. Answers the value, and the paths of keys that stand twice (such as `spec.replicas`).
+///
+/// # Errors
+/// 400 for bytes that are no JSON, worded as the API server's codec does.
+pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let mut duplicates = Vec::new();
+    let bad = |e: serde_json::Error| {
+        Status::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
+    };
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let root = Node {
+        place: None,
+        depth: 0,
+        duplicates: &mut duplicates,
+    };
+    let value = root.deserialize(&mut reader).map_err(bad)?;
+    reader.end().map_err(bad)?;
+    Ok((value, duplicates))
+}
+
+/// Parses a YAML body (one document) into the JSON value it stands for. Duplicates as in [`parse_json_checked`].
+///
+/// # Errors
+/// 400 for bytes that are no YAML or exceed the bounds on depth, nodes and aliases.
+pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    // JSON is YAML; its parser is the faster one and knows no aliases.
+    if bytes.trim_ascii_start().starts_with(b"{")
+        && let Ok(parsed) = parse_json_checked(bytes)
+    {
+        return Ok(parsed);
+    }
+    let bad = |e: &dyn fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
+    let text = std::str::from_utf8(bytes).map_err(|_| bad(&"the body is not UTF-8"))?;
+    let mut options = Options::default();
+    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
+    options.with_snippet = false;
+    options.alias_limits.max_total_replayed_events = MAX_YAML_NODES;
+    if let Some(budget) = options.budget.as_mut() {
+        budget.max_depth = MAX_DEPTH;
+        budget.max_nodes = MAX_YAML_NODES;
+        budget.max_aliases = MAX_YAML_ALIASES;
+    }
+    let mut duplicates = Vec::new();
+    let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
+        Node {
+            place: None,
+            depth: 0,
+            duplicates: &mut duplicates,
+        }
+        .deserialize(reader)
+    })
+    .map_err(|e| bad(&e))?;
+    Ok((value, duplicates))
+}
+
+/// Where a value stands; the path text is made only when something is to be said about it.
+struct Place<'p> {
+    parent: Option<&'p Place<'p>>,
+    step: Step<'p>,
+}
+
+enum Step<'p> {
+    Key(&'p str),
+    Index(usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.step {
+            Step::Key(key) if self.parent.is_some() => write!(f, ".{key}"),
+            Step::Key(key) => f.write_str(key),
+            Step::Index(index) => write!(f, "[{index}]"),
+        }
+    }
+}
+
+struct Node<'p, 'd> {
+    place: Option<&'p Place<'p>>,
+    depth: usize,
+    duplicates: &'d mut Vec<String>,
+}
+
+impl<'p> Node<'p, '_> {
+    fn enter<'n>(&'n mut self, place: &'n Place<'n>) -> Node<'n, 'n> {
+        Node {
+            place: Some(place),
+            depth: self.depth + 1,
+            duplicates: self.duplicates,
+        }
+    }
+
+    fn check_depth<E: Error>(&self) -> Result<(), E> {
+        if self.depth > MAX_DEPTH {
+            return Err(E::custom("exceeded max depth"));
+        }
+        Ok(())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
+    type Value = Value;
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_, '_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+    fn visit_bool<E: Error>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+    fn visit_i64<E: Error>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_u64<E: Error>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+    fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {
+        Number::from_f64(v)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("a number that JSON cannot hold"))
+    }
+    fn visit_str<E: Error>(self, v: &str) -> Result<Value, E> {
+        Ok(Value::String(v.to_string()))
+    }
+    fn visit_string<E: Error>(self, v: String) -> Result<Value, E> {
+        Ok(Value::String(v))
+    }
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Value, A::Error> {
+        self.check_depth()?;
+        let mut list = Vec::new();
+        loop {
+            let place = Place {
+                parent: self.place,
+                step: Step::Index(list.len()),
+            };
+            match seq.next_element_seed(self.enter(&place))? {
+                Some(value) => list.push(value),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
+        self.check_depth()?;
+        let mut fields = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let place = Place {
+                parent: self.place,
+                step: Step::Key(&key),
+            };
+            if fields.contains_key(&key) && self.duplicates.len() < MAX_DUPLICATES {
+                self.duplicates.push(place.to_string());
+            }
+            let value = map.next_value_seed(self.enter(&place))?;
+            fields.insert(key, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}

@@ -1,0 +1,179 @@
+//! Sets of fields, the currency of server-side apply: who owns what, what an applier asked for, what a write changed.
+//! A set is a tree of path elements, each written as `FieldsV1` writes it (`f:name`, `k:{"name":"x"}`, `v:"x"`, `i:0`),
+//! so that encoding and decoding are plain walks. Source: sigs.k8s.io/structured-merge-diff, `fieldpath`.
+
+mod walk;
+
+pub(crate) use walk::Walker;
+
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// A set of field paths.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Set(BTreeMap<String, Node>);
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Node {
+    /// Whether the path that ends here belongs to the set.
+    member: bool,
+    children: Set,
+}
+
+impl Set {
+    /// Reads `fieldsV1`.
+    pub(crate) fn decode(fields: &Value) -> Self {
+        let mut set = Set::default();
+        for (element, below) in fields.as_object().into_iter().flatten() {
+            if element == "." {
+                continue;
+            }
+            let children = Set::decode(below);
+            let member = below.get(".").is_some() || children.is_empty();
+            set.0.insert(canonical(element), Node { member, children });
+        }
+        set
+    }
+
+    /// Writes `fieldsV1`.
+    pub(crate) fn encode(&self) -> Value {
+        let mut out = Map::new();
+        for (element, node) in &self.0 {
+            let mut below = node.children.encode();
+            if node.member
+                && !node.children.is_empty()
+                && let Value::Object(fields) = &mut below
+            {
+                fields.shift_insert(0, ".".into(), json!({}));
+            }
+            out.insert(element.clone(), below);
+        }
+        Value::Object(out)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.values().all(|n| !n.member && n.children.is_empty())
+    }
+
+    /// Adds the path of one element.
+    pub(crate) fn insert(&mut self, element: &str) {
+        self.0.entry(element.to_string()).or_default().member = true;
+    }
+
+    /// Whether the path of one element belongs to the set.
+    pub(crate) fn has(&self, element: &str) -> bool {
+        self.0.get(element).is_some_and(|n| n.member)
+    }
+
+    /// The part below an element.
+    pub(crate) fn below(&self, element: &str) -> Option<&Set> {
+        self.0.get(element).map(|n| &n.children).filter(|c| !c.is_empty())
+    }
+
+    /// Puts a set below an element.
+    pub(crate) fn attach(&mut self, element: &str, children: Set) {
+        if !children.is_empty() {
+            let node = self.0.entry(element.to_string()).or_default();
+            node.children = node.children.union(&children);
+        }
+    }
+
+    /// The elements at this level.
+    pub(crate) fn elements(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Takes away an element with everything below it.
+    pub(crate) fn cut(&mut self, path: &[&str]) {
+        match path {
+            [] => {}
+            [last] => {
+                self.0.remove(*last);
+            }
+            [first, rest @ ..] => {
+                if let Some(node) = self.0.get_mut(*first) {
+                    node.children.cut(rest);
+                    if !node.member && node.children.is_empty() {
+                        self.0.remove(*first);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn union(&self, other: &Set) -> Set {
+        let mut out = self.clone();
+        for (element, node) in &other.0 {
+            let mine = out.0.entry(element.clone()).or_default();
+            mine.member |= node.member;
+            mine.children = mine.children.union(&node.children);
+        }
+        out
+    }
+
+    /// The paths that are in both, each path by itself.
+    pub(crate) fn intersection(&self, other: &Set) -> Set {
+        self.combine(other, &|a, b| a && b)
+    }
+
+    /// The paths that are here and not there, each path by itself.
+    pub(crate) fn difference(&self, other: &Set) -> Set {
+        self.combine(other, &|a, b| a && !b)
+    }
+
+    fn combine(&self, other: &Set, keep: &dyn Fn(bool, bool) -> bool) -> Set {
+        let mut out = BTreeMap::new();
+        let nothing = Node::default();
+        for (element, node) in &self.0 {
+            let theirs = other.0.get(element).unwrap_or(&nothing);
+            let member = keep(node.member, theirs.member);
+            let children = node.children.combine(&theirs.children, keep);
+            if member || !children.is_empty() {
+                out.insert(element.clone(), Node { member, children });
+            }
+        }
+        Set(out)
+    }
+
+    /// The paths as messages show them: `.spec.containers[name="web"].image`.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        self.collect("", &mut out);
+        out
+    }
+
+    fn collect(&self, at: &str, out: &mut Vec<String>) {
+        for (element, node) in &self.0 {
+            let path = format!("{at}{}", shown(element));
+            if node.member {
+                out.push(path.clone());
+            }
+            node.children.collect(&path, out);
+        }
+    }
+}
+
+/// An element in its canonical spelling: keys sorted, no spaces.
+fn canonical(element: &str) -> String {
+    match element
+        .strip_prefix("k:")
+        .map(serde_json::from_str::<BTreeMap<String, Value>>)
+    {
+        Some(Ok(keys)) => format!("k:{}", json!(keys)),
+        _ => element.to_string(),
+    }
+}
+
+fn shown(element: &str) -> String {
+    match element.split_once(':') {
+        Some(("f", name)) => format!(".{name}"),
+        Some(("k", keys)) => {
+            let keys: BTreeMap<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+            let shown: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            format!("[{}]", shown.join(","))
+        }
+        Some(("v", value)) => format!("[={value}]"),
+        Some((_, index)) => format!("[{index}]"),
+        None => element.to_string(),
+    }
+}

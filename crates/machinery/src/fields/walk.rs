@@ -1,0 +1,411 @@
+//! Walks over objects along their schema that make, compare, merge and prune by field sets. How a value is taken apart
+//! depends on its type: structs and maps by field, keyed lists by key, sets by value; atomic lists and maps, raw JSON and
+//! scalars are one field. What the schema does not know is deduced: maps by field, lists atomic.
+//! Source: sigs.k8s.io/structured-merge-diff, `typed`.
+
+use super::Set;
+use kinds::KindInfo;
+use kinds::schema::{self, Definition, KEY_DEFAULTS, List, ListType, SchemaTable, Type};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap};
+
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+/// What one object has that another has not, by path.
+#[derive(Debug, Default)]
+pub(crate) struct Comparison {
+    pub(crate) added: Set,
+    pub(crate) modified: Set,
+    pub(crate) removed: Set,
+}
+
+impl Comparison {
+    pub(crate) fn is_same(&self) -> bool {
+        self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
+    }
+
+    fn attach(&mut self, element: &str, below: Comparison) {
+        self.added.attach(element, below.added);
+        self.modified.attach(element, below.modified);
+        self.removed.attach(element, below.removed);
+    }
+}
+
+/// How a value is taken apart.
+#[derive(Clone, Copy)]
+enum Shape<'a> {
+    Leaf,
+    Struct(&'a Definition),
+    Map(Option<&'a Type>),
+    Set,
+    Keyed(&'a List),
+}
+
+/// The walker of one kind.
+pub(crate) struct Walker {
+    table: &'static SchemaTable,
+    root: Type,
+}
+
+impl Walker {
+    pub(crate) fn new(kind: &KindInfo) -> Self {
+        let table = schema::builtin();
+        let root = if table.definition(kind.schema).is_some() {
+            Type::Ref(kind.schema.to_string())
+        } else {
+            // A custom kind: its metadata is known, the rest deduced.
+            let mut fields = BTreeMap::new();
+            let meta = schema::Field {
+                ty: Type::Ref(OBJECT_META.into()),
+                patch_strategy: String::new(),
+                patch_merge_key: String::new(),
+                atomic: false,
+            };
+            fields.insert("metadata".to_string(), meta);
+            Type::Object(Box::new(Definition {
+                fields,
+                ..Definition::default()
+            }))
+        };
+        Self { table, root }
+    }
+
+    fn shape<'a>(&'a self, ty: Option<&'a Type>, atomic: bool) -> Shape<'a> {
+        let Some(ty) = ty else { return Shape::Map(None) };
+        match ty {
+            _ if atomic => Shape::Leaf,
+            Type::Map(values) => Shape::Map(Some(values)),
+            Type::List(list) => match list.kind {
+                ListType::Atomic => Shape::Leaf,
+                ListType::Set => Shape::Set,
+                ListType::Map => Shape::Keyed(list),
+            },
+            Type::Ref(_) | Type::Object(_) => match self.table.object(ty) {
+                Some(definition) if definition.atomic => Shape::Leaf,
+                Some(definition) => Shape::Struct(definition),
+                None => Shape::Map(None),
+            },
+            _ => Shape::Leaf,
+        }
+    }
+
+    /// The shape of a field, and whether the schema names it.
+    fn field<'a>(&'a self, shape: Shape<'a>, name: &str) -> (Shape<'a>, bool) {
+        match shape {
+            Shape::Struct(definition) => match definition.fields.get(name) {
+                Some(field) => (self.shape(Some(&field.ty), field.atomic), true),
+                None => (Shape::Map(None), false),
+            },
+            Shape::Map(values) => (self.shape(values, false), false),
+            _ => (Shape::Leaf, false),
+        }
+    }
+
+    fn root(&self) -> Shape<'_> {
+        self.shape(Some(&self.root), false)
+    }
+
+    /// All fields that an object gives.
+    pub(crate) fn set_of(&self, object: &Value) -> Set {
+        self.set_at(self.root(), object)
+    }
+
+    fn set_at(&self, shape: Shape, value: &Value) -> Set {
+        let mut out = Set::default();
+        match (shape, value) {
+            (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
+                for (name, value) in fields {
+                    let element = format!("f:{name}");
+                    let (shape, _) = self.field(shape, name);
+                    if is_leaf(shape, value) {
+                        out.insert(&element);
+                    } else {
+                        out.attach(&element, self.set_at(shape, value));
+                    }
+                }
+            }
+            (Shape::Set, Value::Array(items)) => {
+                items.iter().for_each(|item| out.insert(&format!("v:{item}")))
+            }
+            (Shape::Keyed(list), Value::Array(items)) => {
+                for item in items {
+                    let element = key(list, item);
+                    out.insert(&element);
+                    out.attach(&element, self.set_at(self.shape(Some(&list.items), false), item));
+                }
+            }
+            _ => {}
+        }
+        out
+    }
+
+    /// What is added, changed and removed on the way from one object to another.
+    pub(crate) fn compare(&self, old: &Value, new: &Value) -> Comparison {
+        let mut out = Comparison::default();
+        self.compare_fields(self.root(), Some(old), Some(new), &mut out);
+        out
+    }
+
+    fn compare_fields(&self, shape: Shape, old: Option<&Value>, new: Option<&Value>, out: &mut Comparison) {
+        let nothing = Map::new();
+        let old = old.and_then(Value::as_object).unwrap_or(&nothing);
+        let new = new.and_then(Value::as_object).unwrap_or(&nothing);
+        for name in old.keys().chain(new.keys().filter(|n| !old.contains_key(*n))) {
+            let (below, _) = self.field(shape, name);
+            self.compare_one(&format!("f:{name}"), below, old.get(name), new.get(name), out);
+        }
+    }
+
+    /// Compares what stands at one element.
+    fn compare_one(
+        &self,
+        element: &str,
+        shape: Shape,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        out: &mut Comparison,
+    ) {
+        if old == new {
+            return;
+        }
+        let leaf = |v: Option<&Value>| v.is_none_or(|v| is_leaf(shape, v));
+        if leaf(old) && leaf(new) {
+            match (old, new) {
+                (None, _) => out.added.insert(element),
+                (_, None) => out.removed.insert(element),
+                _ => out.modified.insert(element),
+            }
+            return;
+        }
+        let mut below = Comparison::default();
+        match shape {
+            Shape::Keyed(list) => {
+                let (old, new) = (keyed(list, old), keyed(list, new));
+                let items = self.shape(Some(&list.items), false);
+                for (key, before) in &old {
+                    self.compare_one(
+                        key,
+                        items,
+                        Some(*before),
+                        new.iter().find(|n| n.0 == *key).map(|n| n.1),
+                        &mut below,
+                    );
+                }
+                for (key, after) in new.iter().filter(|n| !old.iter().any(|o| o.0 == n.0)) {
+                    self.compare_one(key, items, None, Some(*after), &mut below);
+                }
+            }
+            Shape::Set => {
+                let (old, new) = (items(old), items(new));
+                old.iter()
+                    .filter(|v| !new.contains(v))
+                    .for_each(|v| below.removed.insert(&format!("v:{v}")));
+                new.iter()
+                    .filter(|v| !old.contains(v))
+                    .for_each(|v| below.added.insert(&format!("v:{v}")));
+            }
+            _ => self.compare_fields(shape, old, new, &mut below),
+        }
+        // A struct that its parent always holds is not itself a field that is added.
+        let own = !matches!(shape, Shape::Struct(_)) || !ALWAYS_THERE.contains(&element);
+        if own && old.is_none() {
+            out.added.insert(element);
+        }
+        if new.is_none() {
+            out.removed.insert(element);
+        }
+        out.attach(element, below);
+    }
+
+    /// The live object with everything that the applied one says.
+    pub(crate) fn merge(&self, live: &Value, applied: &Value) -> Value {
+        self.merge_at(self.root(), live, applied)
+    }
+
+    fn merge_at(&self, shape: Shape, live: &Value, applied: &Value) -> Value {
+        match (shape, live, applied) {
+            (Shape::Struct(_) | Shape::Map(_), Value::Object(live), Value::Object(applied)) => {
+                let mut out = live.clone();
+                for (name, value) in applied {
+                    let merged = match live.get(name) {
+                        Some(before) => self.merge_at(self.field(shape, name).0, before, value),
+                        None => value.clone(),
+                    };
+                    out.insert(name.clone(), merged);
+                }
+                Value::Object(out)
+            }
+            (Shape::Set, Value::Array(live), Value::Array(applied)) => {
+                let extra = live.iter().filter(|v| !applied.contains(v));
+                Value::Array(extra.chain(applied).cloned().collect())
+            }
+            (Shape::Keyed(list), Value::Array(live), Value::Array(applied)) => {
+                Value::Array(self.merge_list(list, live, applied))
+            }
+            _ => applied.clone(),
+        }
+    }
+
+    /// Items that only the live list has keep their place before the next shared one; the rest is in the applied order.
+    fn merge_list(&self, list: &List, live: &[Value], applied: &[Value]) -> Vec<Value> {
+        let items = self.shape(Some(&list.items), false);
+        let before: HashMap<String, &Value> = live.iter().map(|item| (key(list, item), item)).collect();
+        let asked: Vec<String> = applied.iter().map(|item| key(list, item)).collect();
+        let mut rest = live.iter().peekable();
+        let mut out = Vec::new();
+        let mut taken = 0;
+        loop {
+            while let Some(item) = rest.next_if(|item| !asked.contains(&key(list, item))) {
+                out.push(item.clone());
+            }
+            if taken == applied.len() {
+                // What is left of the live list is shared and has been taken, or is its own.
+                match rest.next() {
+                    Some(_) => continue,
+                    None => return out,
+                }
+            }
+            let item = &applied[taken];
+            out.push(match before.get(&asked[taken]) {
+                Some(live) => {
+                    rest.next();
+                    self.merge_at(items, live, item)
+                }
+                None => item.clone(),
+            });
+            taken += 1;
+        }
+    }
+
+    /// The object without the fields of a set.
+    pub(crate) fn remove(&self, object: &Value, gone: &Set) -> Value {
+        self.remove_at(self.root(), object, gone)
+    }
+
+    fn remove_at(&self, shape: Shape, value: &Value, gone: &Set) -> Value {
+        match (shape, value) {
+            (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
+                let mut out = Map::new();
+                for (name, value) in fields {
+                    let element = format!("f:{name}");
+                    if gone.has(&element) {
+                        continue;
+                    }
+                    match gone.below(&element) {
+                        None => {
+                            out.insert(name.clone(), value.clone());
+                        }
+                        Some(below) => {
+                            let left = self.remove_at(self.field(shape, name).0, value, below);
+                            let emptied = left.as_object().is_some_and(Map::is_empty)
+                                || left.as_array().is_some_and(Vec::is_empty);
+                            if !emptied || &left == value {
+                                out.insert(name.clone(), left);
+                            }
+                        }
+                    }
+                }
+                Value::Object(out)
+            }
+            (Shape::Set, Value::Array(items)) => Value::Array(
+                items
+                    .iter()
+                    .filter(|v| !gone.has(&format!("v:{v}")))
+                    .cloned()
+                    .collect(),
+            ),
+            (Shape::Keyed(list), Value::Array(values)) => {
+                let items = self.shape(Some(&list.items), false);
+                let kept = values.iter().filter_map(|item| {
+                    let element = key(list, item);
+                    if gone.has(&element) {
+                        return None;
+                    }
+                    Some(
+                        gone.below(&element)
+                            .map_or_else(|| item.clone(), |below| self.remove_at(items, item, below)),
+                    )
+                });
+                Value::Array(kept.collect())
+            }
+            _ => value.clone(),
+        }
+    }
+
+    /// The set with every struct field on the way counted in: who owns `spec.replicas` holds `spec` too.
+    pub(crate) fn with_structs(&self, set: &Set) -> Set {
+        self.with_structs_at(self.root(), set)
+    }
+
+    fn with_structs_at(&self, shape: Shape, set: &Set) -> Set {
+        let mut out = set.clone();
+        for element in set.elements() {
+            let Some(below) = set.below(element) else { continue };
+            let next = match (shape, element.strip_prefix("f:")) {
+                (Shape::Keyed(list), _) => self.shape(Some(&list.items), false),
+                (_, Some(name)) => {
+                    let (next, named) = self.field(shape, name);
+                    if named {
+                        out.insert(element);
+                    }
+                    next
+                }
+                _ => Shape::Leaf,
+            };
+            out.attach(element, self.with_structs_at(next, below));
+        }
+        out
+    }
+}
+
+/// Struct fields that Go's types hold by value, so that they are never absent.
+const ALWAYS_THERE: [&str; 12] = [
+    "f:metadata",
+    "f:spec",
+    "f:status",
+    "f:template",
+    "f:strategy",
+    "f:updateStrategy",
+    "f:resources",
+    "f:jobTemplate",
+    "f:names",
+    "f:roleRef",
+    "f:scaleTargetRef",
+    "f:loadBalancer",
+];
+
+/// Whether a value is one field: by its type, by being of another form than the type says, or by being empty.
+fn is_leaf(shape: Shape, value: &Value) -> bool {
+    match (shape, value) {
+        (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => fields.is_empty(),
+        (Shape::Set | Shape::Keyed(_), Value::Array(items)) => items.is_empty(),
+        _ => true,
+    }
+}
+
+fn items(list: Option<&Value>) -> &[Value] {
+    list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn keyed<'v>(list: &List, value: Option<&'v Value>) -> Vec<(String, &'v Value)> {
+    items(value).iter().map(|item| (key(list, item), item)).collect()
+}
+
+/// The path element of an item of a keyed list. A key that is left out has its default.
+fn key(list: &List, item: &Value) -> String {
+    let keys: BTreeMap<&str, Value> = list
+        .map_keys
+        .iter()
+        .filter_map(|name| {
+            let default = || {
+                KEY_DEFAULTS
+                    .iter()
+                    .find(|(n, _)| n == name)
+                    .map(|(_, v)| Value::from(*v))
+            };
+            let value = item.get(name).filter(|v| !v.is_null()).cloned().or_else(default);
+            value.map(|value| (name.as_str(), value))
+        })
+        .collect();
+    format!("k:{}", serde_json::json!(keys))
+}

@@ -1,0 +1,175 @@
+//! A v2 document in gnostic's protobuf form, which kubectl asks for.
+//!
+//! One function per message of gnostic's `OpenAPIv2.proto`; only the fields that our documents use.
+//! Extensions and defaults travel as YAML text; JSON is YAML.
+
+use serde_json::{Map, Value};
+
+use crate::protobuf::Writer;
+
+/// `openapi.v2.Document`.
+pub fn v2_protobuf(document: &Value) -> Vec<u8> {
+    let mut out = Writer::default();
+    out.text(1, text(document, "swagger"));
+    out.message(2, |info| {
+        info.text(1, text(&document["info"], "title"));
+        info.text(2, text(&document["info"], "version"));
+    });
+    out.message(8, |paths| {
+        for (name, item) in entries(&document["paths"]) {
+            named(paths, 2, name, |out| path_item(out, item));
+        }
+    });
+    out.message(9, |definitions| {
+        named_schemas(definitions, 1, &document["definitions"])
+    });
+    out.message(13, |security| {
+        for (name, definition) in entries(&document["securityDefinitions"]) {
+            named(security, 1, name, |item| {
+                item.message(2, |key| {
+                    for (tag, field) in [(1, "type"), (2, "name"), (3, "in"), (4, "description")] {
+                        key.text(tag, text(definition, field));
+                    }
+                });
+            });
+        }
+    });
+    out.finish()
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn entries(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flat_map(Map::iter)
+}
+
+fn texts(out: &mut Writer, tag: u32, value: &Value) {
+    for item in value.as_array().into_iter().flatten() {
+        // An empty element of a repeated field counts.
+        out.bytes(tag, item.as_str().unwrap_or_default().as_bytes());
+    }
+}
+
+/// `NamedX { name = 1; value = 2 }`.
+fn named(out: &mut Writer, tag: u32, name: &str, value: impl FnOnce(&mut Writer)) {
+    out.message(tag, |pair| {
+        pair.text(1, name);
+        pair.message(2, value);
+    });
+}
+
+/// `Any { yaml = 2 }`.
+fn any(out: &mut Writer, value: &Value) {
+    out.text(2, &value.to_string());
+}
+
+fn extensions(out: &mut Writer, tag: u32, value: &Value) {
+    for (name, value) in entries(value).filter(|(name, _)| name.starts_with("x-")) {
+        named(out, tag, name, |out| any(out, value));
+    }
+}
+
+fn path_item(out: &mut Writer, item: &Value) {
+    for (tag, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (8, "patch")] {
+        if let Some(value) = item.get(method) {
+            out.message(tag, |out| operation(out, value));
+        }
+    }
+    parameters(out, 9, &item["parameters"]);
+}
+
+fn operation(out: &mut Writer, value: &Value) {
+    texts(out, 1, &value["tags"]);
+    out.text(3, text(value, "description"));
+    out.text(5, text(value, "operationId"));
+    texts(out, 6, &value["produces"]);
+    texts(out, 7, &value["consumes"]);
+    parameters(out, 8, &value["parameters"]);
+    out.message(9, |responses| {
+        for (code, response) in entries(&value["responses"]) {
+            named(responses, 1, code, |out| {
+                out.message(1, |out| {
+                    out.text(1, text(response, "description"));
+                    if let Some(answer) = response.get("schema") {
+                        out.message(2, |item| item.message(1, |out| schema(out, answer)));
+                    }
+                });
+            });
+        }
+    });
+    texts(out, 10, &value["schemes"]);
+    extensions(out, 13, value);
+}
+
+fn parameters(out: &mut Writer, tag: u32, value: &Value) {
+    for parameter in value.as_array().into_iter().flatten() {
+        // ParametersItem.parameter
+        out.message(tag, |item| {
+            item.message(1, |choice| match text(parameter, "in") {
+                "body" => choice.message(1, |out| {
+                    out.text(1, text(parameter, "description"));
+                    out.text(2, text(parameter, "name"));
+                    out.text(3, "body");
+                    out.flag(4, parameter["required"] == true);
+                    out.message(5, |out| schema(out, &parameter["schema"]));
+                }),
+                "path" => choice.message(2, |out| {
+                    out.message(4, |out| simple_parameter(out, parameter, [5, 19]))
+                }),
+                _ => choice.message(2, |out| {
+                    out.message(3, |out| simple_parameter(out, parameter, [6, 20]))
+                }),
+            });
+        });
+    }
+}
+
+/// `PathParameterSubSchema` and `QueryParameterSubSchema` differ in the numbers of `type` and `uniqueItems` only.
+fn simple_parameter(out: &mut Writer, parameter: &Value, [ty, unique]: [u32; 2]) {
+    out.flag(1, parameter["required"] == true);
+    out.text(2, text(parameter, "in"));
+    out.text(3, text(parameter, "description"));
+    out.text(4, text(parameter, "name"));
+    out.text(ty, text(parameter, "type"));
+    out.flag(unique, parameter["uniqueItems"] == true);
+}
+
+fn named_schemas(out: &mut Writer, tag: u32, value: &Value) {
+    for (name, value) in entries(value) {
+        named(out, tag, name, |out| schema(out, value));
+    }
+}
+
+fn schema(out: &mut Writer, value: &Value) {
+    out.text(1, text(value, "$ref"));
+    out.text(2, text(value, "format"));
+    out.text(4, text(value, "description"));
+    if let Some(default) = value.get("default") {
+        out.message(5, |out| any(out, default));
+    }
+    texts(out, 19, &value["required"]);
+    for item in value["enum"].as_array().into_iter().flatten() {
+        out.message(20, |out| any(out, item));
+    }
+    match value.get("additionalProperties") {
+        Some(Value::Bool(allowed)) => out.message(21, |out| out.flag(2, *allowed)),
+        Some(values) => out.message(21, |item| item.message(1, |out| schema(out, values))),
+        None => {}
+    }
+    let ty = text(value, "type");
+    if !ty.is_empty() {
+        out.message(22, |out| out.text(1, ty));
+    }
+    if let Some(items) = value.get("items") {
+        out.message(23, |item| item.message(1, |out| schema(out, items)));
+    }
+    for part in value["allOf"].as_array().into_iter().flatten() {
+        out.message(24, |out| schema(out, part));
+    }
+    if let Some(properties) = value.get("properties") {
+        out.message(25, |out| named_schemas(out, 1, properties));
+    }
+    extensions(out, 31, value);
+}

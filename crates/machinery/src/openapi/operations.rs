@@ -1,0 +1,491 @@
+//! The operations of a kind, before they are written as v2 or v3.
+//!
+//! Names of operations, their order of parameters and `x-kubernetes-action` are upstream's: client generators and
+//! kubectl look at them.
+
+use kinds::{KindInfo, Subresource};
+
+use super::definitions::list_definition;
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+
+/// A parameter in the path or the query.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parameter {
+    pub name: &'static str,
+    pub in_path: bool,
+    /// OpenAPI's type word.
+    pub ty: &'static str,
+}
+
+/// What a request carries.
+#[derive(Debug, Clone)]
+pub(super) enum Body {
+    None,
+    /// An object of this definition.
+    Object {
+        definition: String,
+        required: bool,
+    },
+    /// A patch in any of the patch types; strategic merge included for built-in kinds.
+    Patch,
+}
+
+/// What is answered.
+#[derive(Debug, Clone)]
+pub(super) enum Answer {
+    /// An object of this definition; `stream` says that it can be watched.
+    Object { definition: String, stream: bool },
+    /// Plain text, or a stream that is taken over.
+    Text,
+}
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub(super) struct Operation {
+    /// `get`, `put`, `post`, `delete` or `patch`.
+    pub method: &'static str,
+    /// `x-kubernetes-action`.
+    pub action: &'static str,
+    pub id: String,
+    pub tag: String,
+    /// Group, version, kind of the body.
+    pub gvk: (&'static str, &'static str, &'static str),
+    pub parameters: Vec<Parameter>,
+    pub body: Body,
+    pub answer: Answer,
+    /// Codes of success.
+    pub codes: &'static [&'static str],
+}
+
+impl Operation {
+    /// Definitions the operation speaks of.
+    pub(super) fn definitions(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        match &self.body {
+            Body::Object { definition, .. } => names.push(definition.clone()),
+            Body::Patch => names.push(format!("{META}.Patch")),
+            Body::None => {}
+        }
+        if let Answer::Object { definition, .. } = &self.answer {
+            names.push(definition.clone());
+        }
+        names
+    }
+}
+
+/// All operations of one path.
+#[derive(Debug, Clone, Default)]
+pub(super) struct PathItem {
+    pub operations: Vec<Operation>,
+    /// Parameters that all operations share.
+    pub parameters: Vec<Parameter>,
+}
+
+const fn path(name: &'static str) -> Parameter {
+    Parameter {
+        name,
+        in_path: true,
+        ty: "string",
+    }
+}
+
+const fn query(name: &'static str, ty: &'static str) -> Parameter {
+    Parameter {
+        name,
+        in_path: false,
+        ty,
+    }
+}
+
+const PRETTY: Parameter = query("pretty", "string");
+const DRY_RUN: Parameter = query("dryRun", "string");
+const FIELD_MANAGER: Parameter = query("fieldManager", "string");
+const FIELD_VALIDATION: Parameter = query("fieldValidation", "string");
+const FORCE: Parameter = query("force", "boolean");
+const LIST: &[Parameter] = &[
+    query("allowWatchBookmarks", "boolean"),
+    query("continue", "string"),
+    query("fieldSelector", "string"),
+    query("labelSelector", "string"),
+    query("limit", "integer"),
+    query("resourceVersion", "string"),
+    query("resourceVersionMatch", "string"),
+    query("sendInitialEvents", "boolean"),
+    query("timeoutSeconds", "integer"),
+    query("watch", "boolean"),
+];
+const DELETE: &[Parameter] = &[
+    DRY_RUN,
+    query("gracePeriodSeconds", "integer"),
+    query("orphanDependents", "boolean"),
+    query("propagationPolicy", "string"),
+];
+const LOG: &[Parameter] = &[
+    query("container", "string"),
+    query("follow", "boolean"),
+    query("limitBytes", "integer"),
+    query("previous", "boolean"),
+    query("sinceSeconds", "integer"),
+    query("stream", "string"),
+    query("tailLines", "integer"),
+    query("timestamps", "boolean"),
+];
+const STREAMS: &[Parameter] = &[
+    query("command", "string"),
+    query("container", "string"),
+    query("stderr", "boolean"),
+    query("stdin", "boolean"),
+    query("stdout", "boolean"),
+    query("tty", "boolean"),
+];
+
+/// Kinds whose deletion answers the object instead of a Status.
+const ANSWERS_DELETED: &[&str] = &[
+    "CSIDriver",
+    "CSINode",
+    "DeviceClass",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "Pod",
+    "PodTemplate",
+    "ResourceClaim",
+    "ResourceClaimTemplate",
+    "ResourceQuota",
+    "ResourceSlice",
+    "Service",
+    "ServiceAccount",
+    "StorageClass",
+    "VolumeAttachment",
+    "VolumeAttributesClass",
+];
+
+/// The paths of a kind, with their operations.
+pub(super) fn paths_of(kind: &'static KindInfo) -> Vec<(String, PathItem)> {
+    let base = match kind.group {
+        "" => format!("/api/{}", kind.version),
+        group => format!("/apis/{group}/{}", kind.version),
+    };
+    let collection = match kind.namespaced {
+        true => format!("{base}/namespaces/{{namespace}}/{}", kind.plural),
+        false => format!("{base}/{}", kind.plural),
+    };
+    let mut shared = vec![PRETTY];
+    if kind.namespaced {
+        shared.insert(0, path("namespace"));
+    }
+    let mut named = shared.clone();
+    named.insert(0, path("name"));
+    let maker = Maker::new(kind);
+    let mut paths = vec![
+        (
+            collection.clone(),
+            PathItem {
+                operations: maker.collection(),
+                parameters: shared,
+            },
+        ),
+        (
+            format!("{collection}/{{name}}"),
+            PathItem {
+                operations: maker.item(),
+                parameters: named.clone(),
+            },
+        ),
+    ];
+    if kind.namespaced && kind.has_verb("list") {
+        let item = PathItem {
+            operations: vec![maker.list_all()],
+            parameters: vec![PRETTY],
+        };
+        paths.push((format!("{base}/{}", kind.plural), item));
+    }
+    for below in kind.subresources {
+        let address = format!("{collection}/{{name}}/{}", below.name);
+        let item = PathItem {
+            operations: maker.subresource(below, ""),
+            parameters: named.clone(),
+        };
+        paths.push((address.clone(), item));
+        if below.name == "proxy" {
+            let mut parameters = named.clone();
+            parameters.push(path("path"));
+            let operations = maker.subresource(below, "WithPath");
+            paths.push((
+                format!("{address}/{{path}}"),
+                PathItem {
+                    operations,
+                    parameters,
+                },
+            ));
+        }
+    }
+    paths.retain(|(_, item)| !item.operations.is_empty());
+    paths
+}
+
+/// Makes the operations of one kind.
+struct Maker {
+    kind: &'static KindInfo,
+    /// `CoreV1`
+    group: String,
+    /// `core_v1`
+    tag: String,
+    /// `Namespaced` or nothing.
+    scope: &'static str,
+}
+
+impl Maker {
+    fn new(kind: &'static KindInfo) -> Self {
+        let (title, lower) = group_words(kind.group);
+        Self {
+            kind,
+            group: format!("{title}{}", capital(kind.version)),
+            tag: format!("{lower}_{}", kind.version),
+            scope: if kind.namespaced { "Namespaced" } else { "" },
+        }
+    }
+
+    fn operation(&self, method: &'static str, action: &'static str, verb: &str, what: &str) -> Operation {
+        Operation {
+            method,
+            action,
+            id: format!("{verb}{}{what}", self.group),
+            tag: self.tag.clone(),
+            gvk: (self.kind.group, self.kind.version, self.kind.kind),
+            parameters: Vec::new(),
+            body: Body::None,
+            answer: self.own(),
+            codes: &["200"],
+        }
+    }
+
+    fn own(&self) -> Answer {
+        Answer::Object {
+            definition: self.kind.schema.to_owned(),
+            stream: false,
+        }
+    }
+
+    fn body(&self) -> Body {
+        Body::Object {
+            definition: self.kind.schema.to_owned(),
+            required: true,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{}{}", self.scope, self.kind.kind)
+    }
+
+    fn list(&self, what: &str) -> Operation {
+        Operation {
+            parameters: LIST.to_vec(),
+            answer: Answer::Object {
+                definition: list_definition(self.kind),
+                stream: true,
+            },
+            ..self.operation("get", "list", "list", what)
+        }
+    }
+
+    fn list_all(&self) -> Operation {
+        self.list(&format!("{}ForAllNamespaces", self.kind.kind))
+    }
+
+    fn collection(&self) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        let name = self.name();
+        if self.kind.has_verb("list") {
+            operations.push(self.list(&name));
+        }
+        if self.kind.has_verb("create") {
+            operations.push(Operation {
+                parameters: vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION],
+                body: self.body(),
+                codes: &["200", "201", "202"],
+                ..self.operation("post", "post", "create", &name)
+            });
+        }
+        if self.kind.has_verb("deletecollection") {
+            let mut parameters = LIST.to_vec();
+            parameters.retain(|p| !matches!(p.name, "allowWatchBookmarks" | "watch"));
+            parameters.extend_from_slice(DELETE);
+            operations.push(Operation {
+                parameters,
+                body: delete_options(),
+                answer: status(),
+                ..self.operation(
+                    "delete",
+                    "deletecollection",
+                    "delete",
+                    &format!("Collection{name}"),
+                )
+            });
+        }
+        operations
+    }
+
+    fn item(&self) -> Vec<Operation> {
+        let mut operations = Vec::new();
+        let name = self.name();
+        if self.kind.has_verb("get") {
+            operations.push(self.operation("get", "get", "read", &name));
+        }
+        if self.kind.has_verb("update") {
+            operations.push(self.put(&name));
+        }
+        if self.kind.has_verb("delete") {
+            operations.push(Operation {
+                parameters: DELETE.to_vec(),
+                body: delete_options(),
+                answer: if ANSWERS_DELETED.contains(&self.kind.kind) {
+                    self.own()
+                } else {
+                    status()
+                },
+                codes: &["200", "202"],
+                ..self.operation("delete", "delete", "delete", &name)
+            });
+        }
+        if self.kind.has_verb("patch") {
+            operations.push(self.patch(&name));
+        }
+        operations
+    }
+
+    fn put(&self, what: &str) -> Operation {
+        Operation {
+            parameters: vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION],
+            body: self.body(),
+            codes: &["200", "201"],
+            ..self.operation("put", "put", "replace", what)
+        }
+    }
+
+    fn patch(&self, what: &str) -> Operation {
+        Operation {
+            parameters: vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION, FORCE],
+            body: Body::Patch,
+            codes: &["200", "201"],
+            ..self.operation("patch", "patch", "patch", what)
+        }
+    }
+
+    /// Operations on something below an object.
+    fn subresource(&self, below: &'static Subresource, suffix: &str) -> Vec<Operation> {
+        let what = format!("{}{}{suffix}", self.name(), capital(below.name));
+        let connect = below.kind.ends_with("Options");
+        let mut operations: Vec<Operation> = below
+            .verbs
+            .iter()
+            .filter_map(|verb| match (*verb, connect) {
+                ("get", true) => Some(self.connect("get", &what, below)),
+                ("create", true) => Some(self.connect("post", &what, below)),
+                ("update", true) => Some(self.connect("put", &what, below)),
+                ("delete", true) => Some(self.connect("delete", &what, below)),
+                ("patch", true) => Some(self.connect("patch", &what, below)),
+                ("get", false) => Some(self.operation("get", "get", "read", &what)),
+                ("update", false) => Some(self.put(&what)),
+                ("patch", false) => Some(self.patch(&what)),
+                ("create", false) => Some(Operation {
+                    parameters: vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION],
+                    body: self.body(),
+                    codes: &["200", "201", "202"],
+                    ..self.operation("post", "post", "create", &what)
+                }),
+                _ => None,
+            })
+            .collect();
+        for operation in &mut operations {
+            if below.name == "log" {
+                operation.answer = Answer::Text;
+                operation.parameters = LOG.to_vec();
+            }
+            if !connect && !below.kind.is_empty() {
+                retarget(operation, below);
+            }
+        }
+        operations
+    }
+
+    /// An operation whose connection is handed on.
+    fn connect(&self, method: &'static str, what: &str, below: &'static Subresource) -> Operation {
+        let parameters = match below.name {
+            "exec" => STREAMS.to_vec(),
+            "attach" => STREAMS[1..].to_vec(),
+            "portforward" => vec![query("ports", "integer")],
+            // The shared `path` of `…/proxy/{path}` is another parameter: this one is in the query.
+            _ => vec![query("path", "string")],
+        };
+        Operation {
+            parameters,
+            answer: Answer::Text,
+            gvk: (below.group, below.version, below.kind),
+            ..self.operation(method, "connect", &format!("connect{}", capital(method)), what)
+        }
+    }
+}
+
+/// Gives an operation the body and answer of a subresource with a kind of its own.
+fn retarget(operation: &mut Operation, below: &'static Subresource) {
+    let definition = kinds::find_kind(below.group, below.version, below.kind)
+        .map_or_else(|| guess_definition(below), |kind| kind.schema.to_owned());
+    operation.gvk = (below.group, below.version, below.kind);
+    operation.answer = Answer::Object {
+        definition: definition.clone(),
+        stream: false,
+    };
+    if let Body::Object { definition: body, .. } = &mut operation.body {
+        *body = definition;
+    }
+}
+
+/// Bodies that are no resource of their own, such as Scale, all live in `io.k8s.api`.
+fn guess_definition(below: &Subresource) -> String {
+    let group = match below.group {
+        "" => "core",
+        group => group.split('.').next().unwrap_or(group),
+    };
+    format!("io.k8s.api.{group}.{}.{}", below.version, below.kind)
+}
+
+fn delete_options() -> Body {
+    Body::Object {
+        definition: format!("{META}.DeleteOptions"),
+        required: false,
+    }
+}
+
+fn status() -> Answer {
+    Answer::Object {
+        definition: format!("{META}.Status"),
+        stream: false,
+    }
+}
+
+/// `rbac.authorization.k8s.io` as `RbacAuthorization` and `rbacAuthorization`.
+fn group_words(group: &str) -> (String, String) {
+    if group.is_empty() {
+        return ("Core".to_owned(), "core".to_owned());
+    }
+    let title: String = group
+        .trim_end_matches(".k8s.io")
+        .split(['.', '-'])
+        .map(capital)
+        .collect();
+    let mut chars = title.chars();
+    let lower = chars
+        .next()
+        .map(|c| c.to_lowercase().chain(chars).collect())
+        .unwrap_or_default();
+    (title, lower)
+}
+
+fn capital(word: &str) -> String {
+    let mut chars = word.chars();
+    chars
+        .next()
+        .map(|c| c.to_uppercase().chain(chars).collect())
+        .unwrap_or_default()
+}

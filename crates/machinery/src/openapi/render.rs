@@ -1,0 +1,188 @@
+//! Operations written as v2 and as v3.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::operations::{Answer, Body, Operation, Parameter, PathItem};
+
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const STREAMS: [&str; 2] = [
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
+/// In the order of upstream.
+const PATCHES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+
+/// `paths` of a v2 document.
+pub(super) fn v2_paths(paths: &BTreeMap<String, PathItem>) -> Value {
+    render(paths, v2_operation, v2_parameter)
+}
+
+/// `paths` of a v3 document.
+pub(super) fn v3_paths(paths: &BTreeMap<String, PathItem>) -> Value {
+    render(paths, v3_operation, v3_parameter)
+}
+
+fn render(
+    paths: &BTreeMap<String, PathItem>,
+    operation: fn(&Operation) -> Value,
+    parameter: fn(&Parameter) -> Value,
+) -> Value {
+    let mut written = Map::new();
+    for (path, item) in paths {
+        let mut object = Map::new();
+        for one in &item.operations {
+            object.insert(one.method.to_owned(), operation(one));
+        }
+        let shared: Vec<Value> = item.parameters.iter().map(parameter).collect();
+        object.insert("parameters".to_owned(), Value::Array(shared));
+        written.insert(path.clone(), Value::Object(object));
+    }
+    Value::Object(written)
+}
+
+fn extensions(operation: &Operation, object: &mut Value) {
+    let (group, version, kind) = operation.gvk;
+    object["x-kubernetes-action"] = json!(operation.action);
+    object["x-kubernetes-group-version-kind"] = json!({"group": group, "version": version, "kind": kind});
+}
+
+fn media_types(answer: &Answer) -> Vec<&'static str> {
+    match answer {
+        Answer::Text => vec!["*/*"],
+        Answer::Object { stream: false, .. } => vec![JSON, YAML, PROTOBUF],
+        Answer::Object { stream: true, .. } => vec![JSON, YAML, PROTOBUF, STREAMS[0], STREAMS[1]],
+    }
+}
+
+fn code_text(code: &str) -> &'static str {
+    match code {
+        "201" => "Created",
+        "202" => "Accepted",
+        _ => "OK",
+    }
+}
+
+fn v2_operation(operation: &Operation) -> Value {
+    let mut parameters: Vec<Value> = Vec::new();
+    let body = |definition: &str, required: bool| {
+        let mut body =
+            json!({"in": "body", "name": "body", "schema": {"$ref": format!("#/definitions/{definition}")}});
+        if required {
+            body["required"] = json!(true);
+        }
+        body
+    };
+    let consumes: Vec<&str> = match &operation.body {
+        Body::Patch => PATCHES.to_vec(),
+        _ => vec!["*/*"],
+    };
+    match &operation.body {
+        Body::Object { definition, required } => parameters.push(body(definition, *required)),
+        Body::Patch => parameters.push(body(PATCH, true)),
+        Body::None => {}
+    }
+    parameters.extend(operation.parameters.iter().map(v2_parameter));
+    let schema = match &operation.answer {
+        Answer::Object { definition, .. } => json!({"$ref": format!("#/definitions/{definition}")}),
+        Answer::Text => json!({"type": "string"}),
+    };
+    let mut responses = Map::new();
+    for code in operation.codes {
+        responses.insert(
+            (*code).to_owned(),
+            json!({"description": code_text(code), "schema": schema}),
+        );
+    }
+    responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
+    let mut object = json!({
+        "consumes": consumes,
+        "produces": media_types(&operation.answer),
+        "schemes": ["https"],
+        "tags": [operation.tag],
+        "operationId": operation.id,
+        "parameters": parameters,
+        "responses": responses,
+    });
+    extensions(operation, &mut object);
+    object
+}
+
+fn v2_parameter(parameter: &Parameter) -> Value {
+    let mut object = json!({
+        "name": parameter.name,
+        "in": if parameter.in_path { "path" } else { "query" },
+        "type": parameter.ty,
+        "uniqueItems": true,
+    });
+    if parameter.in_path {
+        object["required"] = json!(true);
+    }
+    object
+}
+
+fn v3_operation(operation: &Operation) -> Value {
+    let reference =
+        |definition: &str| json!({"schema": {"$ref": format!("#/components/schemas/{definition}")}});
+    let schema = match &operation.answer {
+        Answer::Object { definition, .. } => reference(definition),
+        Answer::Text => json!({"schema": {"type": "string"}}),
+    };
+    let content: Map<String, Value> = media_types(&operation.answer)
+        .into_iter()
+        .map(|media| (media.to_owned(), schema.clone()))
+        .collect();
+    let mut responses = Map::new();
+    for code in operation.codes {
+        responses.insert(
+            (*code).to_owned(),
+            json!({"description": code_text(code), "content": content}),
+        );
+    }
+    responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
+    let mut object = json!({
+        "tags": [operation.tag],
+        "operationId": operation.id,
+        "parameters": operation.parameters.iter().map(v3_parameter).collect::<Vec<_>>(),
+        "responses": responses,
+    });
+    match &operation.body {
+        Body::Object { definition, required } => {
+            object["requestBody"] = json!({"content": {"*/*": reference(definition)}});
+            if *required {
+                object["requestBody"]["required"] = json!(true);
+            }
+        }
+        Body::Patch => {
+            let content: Map<String, Value> = PATCHES
+                .iter()
+                .map(|media| ((*media).to_owned(), reference(PATCH)))
+                .collect();
+            object["requestBody"] = json!({"content": content, "required": true});
+        }
+        Body::None => {}
+    }
+    extensions(operation, &mut object);
+    object
+}
+
+fn v3_parameter(parameter: &Parameter) -> Value {
+    let mut object = json!({
+        "name": parameter.name,
+        "in": if parameter.in_path { "path" } else { "query" },
+        "schema": {"type": parameter.ty, "uniqueItems": true},
+    });
+    if parameter.in_path {
+        object["required"] = json!(true);
+    }
+    object
+}

@@ -1,0 +1,335 @@
+//! Strategic merge patch: a merge patch that knows which lists are sets or are keyed by a field of their elements, and
+//! that carries directives beside the data:
+//!
+//! - `$patch: replace | delete | merge` in an object, or in an element of a keyed list;
+//! - `$retainKeys: [...]` drops the fields that are not named;
+//! - `$deleteFromPrimitiveList/FIELD: [...]` takes values out of a set;
+//! - `$setElementOrder/FIELD: [...]` orders a merged list.
+//!
+//! Behaviour: `k8s.io/apimachinery/pkg/util/strategicpatch`. Lists that the schema does not mark are replaced.
+
+use kinds::schema::{self, Definition, Field, SchemaTable, Type};
+use kinds::status::Status;
+use serde_json::{Map, Value};
+
+const PATCH: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+const ORDER: &str = "$setElementOrder/";
+
+type Fields = Map<String, Value>;
+
+/// Merges a patch into a document of the type `schema` (a definition's name).
+///
+/// # Errors
+/// 400 for a malformed patch: unknown directives, elements without their merge key, an order that is not the patch's.
+pub fn strategic_merge_patch(schema: &str, doc: &Value, patch: &Value) -> Result<Value, Status> {
+    let (Some(doc), Some(patch)) = (doc.as_object(), patch.as_object()) else {
+        return Err(Status::bad_request(
+            "error decoding patch: json: the patch is no object",
+        ));
+    };
+    let merger = Merger {
+        table: schema::builtin(),
+    };
+    let ty = Type::Ref(schema.to_string());
+    merger
+        .map(doc.clone(), patch, Some(&ty))
+        .map(Value::Object)
+        .map_err(Status::bad_request)
+}
+
+struct Merger {
+    table: &'static SchemaTable,
+}
+
+impl Merger {
+    fn definition<'a>(&'a self, ty: Option<&'a Type>) -> Option<&'a Definition> {
+        ty.and_then(|ty| self.table.object(ty))
+    }
+
+    /// What the schema says of a field; nothing in maps and in raw JSON.
+    fn field<'a>(&'a self, ty: Option<&'a Type>, name: &str) -> Option<&'a Field> {
+        self.definition(ty)?.fields.get(name)
+    }
+
+    fn map(&self, mut doc: Fields, patch: &Fields, ty: Option<&Type>) -> Result<Fields, String> {
+        match patch.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
+            None | Some("merge") => {}
+            Some("delete") => return Ok(Fields::new()),
+            Some("replace") => {
+                let mut out = patch.clone();
+                out.shift_remove(PATCH);
+                return Ok(clean_map(&out));
+            }
+            Some(other) => {
+                return Err(format!(
+                    "unknown patch type: {other} in map: {}",
+                    Value::Object(patch.clone())
+                ));
+            }
+        }
+        if let Some(retained) = patch.get(RETAIN_KEYS) {
+            retain_keys(&mut doc, patch, retained)?;
+        }
+        for (name, order) in patch
+            .iter()
+            .filter_map(|(k, v)| Some((k.strip_prefix(ORDER)?, v)))
+        {
+            self.ordered(&mut doc, patch, name, order, ty)?;
+        }
+        for (name, gone) in patch
+            .iter()
+            .filter_map(|(k, v)| Some((k.strip_prefix(DELETE_FROM)?, v)))
+        {
+            let gone = gone
+                .as_array()
+                .ok_or("the delete list of a primitive list must be a list")?;
+            if let Some(Value::Array(list)) = doc.get_mut(name) {
+                list.retain(|v| !gone.contains(v));
+            }
+        }
+        for (name, new) in patch {
+            if name.starts_with('$') || patch.contains_key(&format!("{ORDER}{name}")) {
+                continue;
+            }
+            if new.is_null() {
+                doc.shift_remove(name);
+                continue;
+            }
+            let merged = match doc.get_mut(name) {
+                None => clean(new),
+                Some(old) => {
+                    let old = old.take();
+                    self.value(old, new, self.field(ty, name), ty)?
+                }
+            };
+            doc.insert(name.clone(), merged);
+        }
+        Ok(doc)
+    }
+
+    /// Merges a value that both sides have. `outer` is the type of the object that holds it.
+    fn value(
+        &self,
+        old: Value,
+        new: &Value,
+        field: Option<&Field>,
+        outer: Option<&Type>,
+    ) -> Result<Value, String> {
+        let strategy = field.map_or("", |f| f.patch_strategy.as_str());
+        match (old, new) {
+            (Value::Object(old), Value::Object(new)) if !strategy.split(',').any(|s| s == "replace") => {
+                // The values of a map have the type of the map's values.
+                let ty = match (field, outer) {
+                    (Some(field), _) => Some(&field.ty),
+                    (None, Some(Type::Map(values))) => Some(values.as_ref()),
+                    _ => None,
+                };
+                self.map(old, new, ty).map(Value::Object)
+            }
+            (Value::Array(old), Value::Array(new)) if strategy.split(',').any(|s| s == "merge") => {
+                let (items, key) = (
+                    field.and_then(items),
+                    field.map_or("", |f| f.patch_merge_key.as_str()),
+                );
+                self.list(old, new, items, key).map(Value::Array)
+            }
+            (_, new) => Ok(clean(new)),
+        }
+    }
+
+    /// Merges a set or a keyed list: present elements stay where they are, new ones are appended.
+    fn list(
+        &self,
+        mut old: Vec<Value>,
+        new: &[Value],
+        items: Option<&Type>,
+        key: &str,
+    ) -> Result<Vec<Value>, String> {
+        if old.iter().chain(new).all(|v| !v.is_object()) {
+            for value in new {
+                if !old.contains(value) {
+                    old.push(value.clone());
+                }
+            }
+            return Ok(old);
+        }
+        let mut patches: Vec<&Fields> = Vec::new();
+        let mut replace = false;
+        for element in new {
+            let element = element
+                .as_object()
+                .ok_or("lists may not mix objects with other values")?;
+            match element.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
+                None | Some("merge") => patches.push(element),
+                Some("replace") => replace = true,
+                Some("delete") => {
+                    let id = key_of(element, key)?;
+                    old.retain(|o| o.get(key) != Some(id));
+                }
+                Some(other) => return Err(format!("unknown patch type: {other} in list")),
+            }
+        }
+        if replace {
+            return Ok(patches.into_iter().map(|p| Value::Object(clean_map(p))).collect());
+        }
+        for patch in patches {
+            let id = key_of(patch, key)?;
+            match old.iter_mut().find(|o| o.get(key) == Some(id)) {
+                Some(place) => {
+                    let element = match place.take() {
+                        Value::Object(element) => element,
+                        _ => Fields::new(),
+                    };
+                    *place = Value::Object(self.map(element, patch, items)?);
+                }
+                None => old.push(Value::Object(clean_map(patch))),
+            }
+        }
+        Ok(old)
+    }
+
+    /// Merges a list that comes with its order: elements named in the order stand in it, those that only the document
+    /// has keep their place relative to elements that the document had already.
+    fn ordered(
+        &self,
+        doc: &mut Fields,
+        patch: &Fields,
+        name: &str,
+        order: &Value,
+        ty: Option<&Type>,
+    ) -> Result<(), String> {
+        let field = self.field(ty, name);
+        let merges = field.is_some_and(|f| f.patch_strategy.split(',').any(|s| s == "merge"));
+        let order = order.as_array().ok_or("the order of a list must be a list")?;
+        let key = field.map_or("", |f| f.patch_merge_key.as_str());
+        let id = |v: &Value| {
+            if v.is_object() {
+                v.get(key).cloned().unwrap_or(Value::Null)
+            } else {
+                v.clone()
+            }
+        };
+        let order: Vec<Value> = order.iter().map(id).collect();
+        let position = |v: &Value| order.iter().position(|o| *o == id(v));
+        let new = match patch.get(name) {
+            Some(Value::Null) => {
+                doc.shift_remove(name);
+                return Ok(());
+            }
+            Some(Value::Array(new)) => new.as_slice(),
+            Some(_) => return Err(format!("{name} is no list")),
+            None => &[],
+        };
+        if !merges {
+            if patch.contains_key(name) {
+                doc.insert(name.to_string(), clean(&Value::Array(new.to_vec())));
+            }
+            return Ok(());
+        }
+        check_order(new, &order, &position)?;
+        let old = match doc.get_mut(name).map(Value::take) {
+            Some(Value::Array(old)) => old,
+            _ if new.is_empty() => {
+                doc.shift_remove(name);
+                return Ok(());
+            }
+            _ => Vec::new(),
+        };
+        let before: Vec<Value> = old.iter().map(id).collect();
+        let merged = self.list(old, new, field.and_then(items), key)?;
+        let (mut named, rest): (Vec<Value>, Vec<Value>) =
+            merged.into_iter().partition(|v| position(v).is_some());
+        named.sort_by_key(|v| position(v));
+        let rank = |v: &Value| before.iter().position(|b| *b == id(v));
+        let (mut named, mut rest) = (named.into_iter().peekable(), rest.into_iter().peekable());
+        let mut out = Vec::new();
+        loop {
+            let rest_first = match (rest.peek(), named.peek()) {
+                (Some(r), Some(n)) => matches!((rank(r), rank(n)), (Some(r), Some(n)) if r < n),
+                (Some(_), None) => true,
+                (None, Some(_)) => false,
+                (None, None) => break,
+            };
+            out.extend(if rest_first { rest.next() } else { named.next() });
+        }
+        doc.insert(name.to_string(), Value::Array(out));
+        Ok(())
+    }
+}
+
+/// The patched elements must be named in the order, and stand in it as the patch has them.
+fn check_order(
+    new: &[Value],
+    order: &[Value],
+    position: &dyn Fn(&Value) -> Option<usize>,
+) -> Result<(), String> {
+    let mut last = None;
+    for element in new.iter().filter(|v| v.get(PATCH).is_none()) {
+        let at = position(element);
+        if at.is_none() || at < last {
+            return Err(format!(
+                "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
+                Value::Array(new.to_vec()),
+                Value::Array(order.to_vec())
+            ));
+        }
+        last = at;
+    }
+    Ok(())
+}
+
+fn items(field: &Field) -> Option<&Type> {
+    match &field.ty {
+        Type::List(list) => Some(&list.items),
+        _ => None,
+    }
+}
+
+fn key_of<'a>(element: &'a Fields, key: &str) -> Result<&'a Value, String> {
+    element.get(key).ok_or_else(|| {
+        format!(
+            "map: {} does not contain declared merge key: {key}",
+            Value::Object(element.clone())
+        )
+    })
+}
+
+fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(), String> {
+    let retained: Vec<&str> = retained
+        .as_array()
+        .ok_or("the retainKeys directive must be a list")?
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let stray = patch
+        .iter()
+        .any(|(k, v)| !k.starts_with('$') && !v.is_null() && !retained.contains(&k.as_str()));
+    if stray {
+        return Err("the retainKeys directive must name every field of the patch".into());
+    }
+    doc.retain(|name, _| retained.contains(&name.as_str()));
+    Ok(())
+}
+
+/// A patch's value as data: without directives and nulls.
+fn clean(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => Value::Object(clean_map(fields)),
+        Value::Array(items) => {
+            let kept = items.iter().filter(|v| v.get(PATCH).is_none_or(|d| d == "merge"));
+            Value::Array(kept.map(clean).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+fn clean_map(fields: &Fields) -> Fields {
+    let data = fields.iter().filter(|(k, v)| !is_directive(k) && !v.is_null());
+    data.map(|(k, v)| (k.clone(), clean(v))).collect()
+}
+
+fn is_directive(name: &str) -> bool {
+    name == PATCH || name == RETAIN_KEYS || name.starts_with(DELETE_FROM) || name.starts_with(ORDER)
+}

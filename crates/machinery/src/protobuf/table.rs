@@ -1,0 +1,273 @@
+//! The table of messages, read once from the text that the generator writes.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::special::Special;
+
+const TAGS: &str = include_str!("tags.txt");
+
+/// A message.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// Sorted by number.
+    pub fields: Vec<Field>,
+    /// Its JSON form is not an object of its fields.
+    pub special: Option<Special>,
+}
+
+/// A field of a message.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub tag: u32,
+    /// Name in JSON. Fields that JSON writes in place have none.
+    pub json: &'static str,
+    pub inline: bool,
+    pub ty: Type,
+    pub shape: Shape,
+    /// Whether zero on the wire says something, see [`keeps_zero`].
+    pub keeps_zero: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Type {
+    Text,
+    Bytes,
+    Integer,
+    Boolean,
+    Double,
+    /// Index of a message.
+    Message(usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    Single,
+    Repeated,
+    /// With keys of text.
+    Map,
+}
+
+/// All messages.
+#[derive(Debug)]
+pub(super) struct Table {
+    messages: Vec<Message>,
+    names: HashMap<&'static str, usize>,
+}
+
+impl Table {
+    /// The message of a definition name.
+    pub(super) fn find(&self, name: &str) -> Option<&Message> {
+        self.names.get(name).map(|index| &self.messages[*index])
+    }
+
+    /// The message of an index from [`Type::Message`].
+    pub(super) fn get(&self, index: usize) -> &Message {
+        &self.messages[index]
+    }
+}
+
+impl Message {
+    pub(super) fn field(&self, tag: u32) -> Option<&Field> {
+        self.fields
+            .binary_search_by_key(&tag, |field| field.tag)
+            .ok()
+            .map(|index| &self.fields[index])
+    }
+}
+
+/// The one table.
+pub(super) fn table() -> &'static Table {
+    static TABLE: LazyLock<Table> = LazyLock::new(read);
+    &TABLE
+}
+
+fn read() -> Table {
+    let heads = TAGS.lines().filter(|line| !line.starts_with(' '));
+    let names: HashMap<&str, usize> = heads.enumerate().map(|(index, name)| (name, index)).collect();
+    let mut messages: Vec<Message> = Vec::with_capacity(names.len());
+    let mut name = "";
+    for line in TAGS.lines() {
+        match line.strip_prefix(' ') {
+            None => {
+                name = line;
+                messages.push(Message {
+                    fields: Vec::new(),
+                    special: Special::of(name),
+                });
+            }
+            Some(line) => {
+                if let (Some(message), Some(field)) = (messages.last_mut(), read_field(name, line, &names)) {
+                    message.fields.push(field);
+                }
+            }
+        }
+    }
+    for message in &mut messages {
+        message.fields.sort_by_key(|field| field.tag);
+    }
+    Table { messages, names }
+}
+
+fn read_field(message: &str, line: &'static str, names: &HashMap<&str, usize>) -> Option<Field> {
+    let mut words = line.split(' ');
+    let (tag, json, ty) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
+    let (letter, shape) = ty.split_at_checked(1)?;
+    Some(Field {
+        tag,
+        json,
+        inline: json == "-",
+        ty: match letter {
+            "s" => Type::Text,
+            "b" => Type::Bytes,
+            "i" => Type::Integer,
+            "t" => Type::Boolean,
+            "d" => Type::Double,
+            _ => Type::Message(*names.get(words.next()?)?),
+        },
+        shape: match shape {
+            "*" => Shape::Repeated,
+            "{" => Shape::Map,
+            _ => Shape::Single,
+        },
+        keeps_zero: keeps_zero(message, json),
+    })
+}
+
+/// Whether a zero on the wire is a value. Go's clients write every field that is no pointer, zero or not, and JSON leaves
+/// those zeros out; a zero behind a pointer was meant. The messages do not say which fields are pointers, so they
+/// stand here, as do required fields, which JSON writes whatever they are.
+fn keeps_zero(message: &str, json: &str) -> bool {
+    let short = message.rsplit('.').next().unwrap_or(message);
+    let required = kinds::schema::builtin()
+        .definition(message)
+        .is_some_and(|definition| definition.required.iter().any(|name| name == json));
+    required || POINTERS.contains(&json) || POINTERS_OF.contains(&(short, json))
+}
+
+/// Fields that are pointers wherever they occur, or where a zero too many does no harm.
+const POINTERS: &[&str] = &[
+    "activeDeadlineSeconds",
+    "adminAccess",
+    "allocateLoadBalancerNodePorts",
+    "allowPrivilegeEscalation",
+    "allowVolumeExpansion",
+    "attachRequired",
+    "automountServiceAccountToken",
+    "averageUtilization",
+    "backoffLimit",
+    "backoffLimitPerIndex",
+    "blockOwnerDeletion",
+    "borrowingLimitPercent",
+    "collisionCount",
+    "completions",
+    "controller",
+    "currentCPUUtilizationPercentage",
+    "defaultMode",
+    "deletionGracePeriodSeconds",
+    "enableServiceLinks",
+    "exclude",
+    "expirationSeconds",
+    "failedJobsHistoryLimit",
+    "force",
+    "fsGroup",
+    "gracePeriodSeconds",
+    "hostProcess",
+    "hostUsers",
+    "immutable",
+    "intVal",
+    "leaseDurationSeconds",
+    "leaseTransitions",
+    "lendablePercent",
+    "manualSelector",
+    "maxFailedIndexes",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maxReplicas",
+    "maxSurge",
+    "maxUnavailable",
+    "maximum",
+    "minAvailable",
+    "minDomains",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minReplicas",
+    "minimum",
+    "mode",
+    "multipleOf",
+    "nodeAllocatableUpdatePeriodSeconds",
+    "nominalConcurrencyShares",
+    "optional",
+    "orphanDependents",
+    "parallelism",
+    "partition",
+    "percentageOfNodesToScore",
+    "podInfoOnMount",
+    "priority",
+    "privileged",
+    "progressDeadlineSeconds",
+    "readOnlyRootFilesystem",
+    "ready",
+    "replicas",
+    "requiresRepublish",
+    "revisionHistoryLimit",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "seLinuxMount",
+    "serviceAccountTokenInSecrets",
+    "serving",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
+    "stabilizationWindowSeconds",
+    "started",
+    "startingDeadlineSeconds",
+    "storageCapacity",
+    "successfulJobsHistoryLimit",
+    "suspend",
+    "targetCPUUtilizationPercentage",
+    "targetPercentage",
+    "terminating",
+    "terminationGracePeriodSeconds",
+    "tolerationSeconds",
+    "ttlSecondsAfterFinished",
+    "volumeAttributesClassName",
+    "x-kubernetes-preserve-unknown-fields",
+];
+
+/// Fields that are pointers in this message only.
+const POINTERS_OF: &[(&str, &str)] = &[
+    ("ClientIPConfig", "timeoutSeconds"),
+    ("EndpointPort", "name"),
+    ("EndpointPort", "port"),
+    ("Endpoint", "nodeName"),
+    ("Endpoint", "zone"),
+    ("NetworkPolicyPort", "endPort"),
+    ("NetworkPolicyPort", "port"),
+    ("Overhead", "podFixed"),
+    ("PersistentVolumeClaimSpec", "storageClassName"),
+    ("ServiceReference", "port"),
+    ("VolumeNodeResources", "count"),
+    ("GRPCAction", "service"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_read() {
+        let lines = TAGS.lines().filter(|line| line.starts_with(' ')).count();
+        let fields: usize = table().messages.iter().map(|message| message.fields.len()).sum();
+        assert_eq!(fields, lines);
+        for kind in kinds::builtin().iter().filter(|kind| kind.group != "podvisor.io") {
+            assert!(
+                table().find(kind.schema).is_some(),
+                "{} has no message",
+                kind.schema
+            );
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What a kind does to an object before it is stored: which of its parts a request may set at all, what starts at which
+//! value, and when `metadata.generation` counts on. Source: `pkg/registry/*/strategy.go` of Kubernetes v1.35.
+
+mod service;
+
+use crate::defaults::name_label;
+use crate::validation::pod;
+use crate::walk::{At, fields_mut, keep, same, set, unset};
+use kinds::KindInfo;
+use serde_json::{Value, json};
+
+/// Kinds that count generations: their content is compared on each write.
+fn counts_generations(kind: &KindInfo) -> bool {
+    matches!(
+        (kind.group, kind.kind),
+        ("", "Pod" | "ReplicationController")
+            | ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
+            | ("batch" | "podvisor.io", _)
+            | ("discovery.k8s.io", "EndpointSlice")
+            | ("policy", "PodDisruptionBudget")
+            | ("networking.k8s.io", "NetworkPolicy" | "Ingress" | "IngressClass")
+            | (
+                "flowcontrol.apiserver.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io",
+                _
+            )
+            | ("scheduling.k8s.io", "PriorityClass")
+            | ("resource.k8s.io", "ResourceSlice")
+            | ("storage.k8s.io", "CSIDriver")
+    )
+}
+
+/// Kinds whose status may be given with a new object: who registers a Node says what it has.
+fn keeps_status(kind: &KindInfo) -> bool {
+    matches!(
+        (kind.group, kind.kind),
+        (
+            "",
+            "Node" | "Namespace" | "PersistentVolume" | "PersistentVolumeClaim" | "Service" | "Pod"
+        )
+    )
+}
+
+/// Makes a new object ready to be validated and stored. `metadata.uid` must be set, since Jobs select by it.
+pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
+    if counts_generations(kind) {
+        set(obj, "metadata.generation", 1);
+    } else {
+        unset(obj, "metadata.generation");
+    }
+    if kind.has_status && !keeps_status(kind) && obj.has("status") {
+        set(obj, "status", json!({}));
+    }
+    match (kind.group, kind.kind) {
+        ("", "Pod") => {
+            let quality = pod::quality(obj.at("spec"));
+            set(obj, "status", json!({"phase": "Pending", "qosClass": quality}));
+        }
+        ("", "Namespace") => {
+            name_label(obj);
+            add_finalizer(obj, "spec.finalizers", "kubernetes");
+            set(obj, "status", json!({"phase": "Active"}));
+        }
+        ("", "Service") => set(obj, "status", json!({"loadBalancer": {}})),
+        ("", "PersistentVolume" | "PersistentVolumeClaim") => {
+            set(obj, "status", json!({"phase": "Pending"}));
+            claim_sources(obj);
+        }
+        ("batch", "Job") => job_selector(obj),
+        ("apps" | "batch", _) | ("", "ReplicationController") if kind.has_status => {
+            set(obj, "status", json!({}));
+        }
+        _ => {}
+    }
+}
+
+fn add_finalizer(obj: &mut Value, path: &str, name: &str) {
+    let mut list = obj.list_at(path).to_vec();
+    if !list.iter().any(|v| v == name) {
+        list.push(name.into());
+        set(obj, path, list);
+    }
+}
+
+/// The two fields that name a claim's source of data follow each other within a namespace (KEP-1495).
+fn claim_sources(obj: &mut Value) {
+    let (old, new) = (
+        obj.at("spec.dataSource").clone(),
+        obj.at("spec.dataSourceRef").clone(),
+    );
+    if !old.is_null() && new.is_null() {
+        set(obj, "spec.dataSourceRef", old);
+    } else if old.is_null() && !new.is_null() && new.is_empty_at("namespace") {
+        set(obj, "spec.dataSource", new);
+    }
+}
+
+/// A Job selects its Pods by its uid, unless it brings a selector of its own.
+fn job_selector(obj: &mut Value) {
+    set(obj, "status", json!({}));
+    if obj.bool_at("spec.manualSelector") {
+        return;
+    }
+    let (uid, name) = (obj.at("metadata.uid").clone(), obj.at("metadata.name").clone());
+    if let Some(labels) = fields_mut(obj, "spec.template.metadata.labels") {
+        for (key, value) in [
+            ("batch.kubernetes.io/controller-uid", &uid),
+            ("batch.kubernetes.io/job-name", &name),
+            ("controller-uid", &uid),
+            ("job-name", &name),
+        ] {
+            labels.insert(key.into(), value.clone());
+        }
+    }
+    if let Some(labels) = fields_mut(obj, "spec.selector.matchLabels") {
+        labels.entry("batch.kubernetes.io/controller-uid").or_insert(uid);
+    }
+}
+
+/// Makes a changed object ready to be validated and stored: puts back what this way of writing may not change, and counts
+/// the generation when the content has changed. `sub` is the subresource that the write came by.
+pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option<&str>) {
+    match sub {
+        None => prepare_main(kind, new, old),
+        Some("status") => prepare_status(kind, new, old),
+        Some("ephemeralcontainers") => {
+            let list = new.at("spec.ephemeralContainers").clone();
+            only(new, old, |out| put(out, "spec.ephemeralContainers", list));
+        }
+        Some("resize") => {
+            let wanted = new.clone();
+            only(new, old, |out| resized(out, &wanted));
+        }
+        Some("approval") => {
+            let conditions = new.at("status.conditions").clone();
+            only(new, old, |out| put(out, "status.conditions", conditions));
+        }
+        Some("finalize") => {
+            let finalizers = new.at("spec.finalizers").clone();
+            only(new, old, |out| put(out, "spec.finalizers", finalizers));
+        }
+        // The body of a scale has been turned into a change of the spec already.
+        Some(_) => keep(new, old, "status"),
+    }
+    keep(new, old, "metadata.generation");
+    if counts_generations(kind) && sub != Some("status") && changed(kind, new, old) {
+        set(
+            new,
+            "metadata.generation",
+            old.int_at("metadata.generation").unwrap_or(0) + 1,
+        );
+    }
+}
+
+fn put(obj: &mut Value, path: &str, value: Value) {
+    if value.is_null() {
+        unset(obj, path)
+    } else {
+        set(obj, path, value)
+    }
+}
+
+/// The old object with one change, and the metadata that goes with any write.
+fn only(new: &mut Value, old: &Value, change: impl FnOnce(&mut Value)) {
+    let mut out = old.clone();
+    for field in ["managedFields", "resourceVersion"] {
+        keep(&mut out, new, &format!("metadata.{field}"));
+    }
+    change(&mut out);
+    *new = out;
+}
+
+fn resized(out: &mut Value, wanted: &Value) {
+    put(out, "spec.resources", wanted.at("spec.resources").clone());
+    for list in ["containers", "initContainers"] {
+        let wanted = wanted.list_at(&format!("spec.{list}"));
+        crate::walk::each_mut(out, &format!("spec.{list}"), |container| {
+            if let Some(same) = wanted
+                .iter()
+                .find(|w| w.str_at("name") == container.str_at("name"))
+            {
+                put(container, "resources", same.at("resources").clone());
+            }
+        });
+    }
+}
+
+fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
+    if kind.has_status {
+        keep(new, old, "status");
+    }
+    match (kind.group, kind.kind) {
+        ("", "Service") => service::keep_allocated(new, old),
+        // Finalizers of a namespace are taken away by `finalize` alone.
+        ("", "Namespace") => keep(new, old, "spec.finalizers"),
+        ("", "Pod") => keep(new, old, "spec.ephemeralContainers"),
+        ("batch", "Job") if !new.has("spec.selector") => keep(new, old, "spec.selector"),
+        ("", "PersistentVolumeClaim") => claim_sources(new),
+        _ => {}
+    }
+}
+
+fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
+    // Everything but the status and what kubectl may annotate is that of the stored object.
+    let status = new.at("status").clone();
+    let (annotations, labels) = (
+        new.at("metadata.annotations").clone(),
+        new.at("metadata.labels").clone(),
+    );
+    let finalizers = new.at("metadata.finalizers").clone();
+    only(new, old, |out| {
+        put(out, "status", status);
+        put(out, "metadata.annotations", annotations);
+        put(out, "metadata.finalizers", finalizers);
+        if !matches!((kind.group, kind.kind), ("apps", "Deployment")) {
+            put(out, "metadata.labels", labels);
+        }
+    });
+}
+
+/// Whether the content that a generation stands for has changed.
+fn changed(kind: &KindInfo, new: &Value, old: &Value) -> bool {
+    match (kind.group, kind.kind) {
+        // Deployments hand their annotations down to ReplicaSets.
+        ("apps", "Deployment") => {
+            !same(new.at("spec"), old.at("spec"))
+                || !same(new.at("metadata.annotations"), old.at("metadata.annotations"))
+        }
+        ("scheduling.k8s.io", "PriorityClass") => false,
+        _ => {
+            let content = |v: &Value| -> Vec<(String, Value)> {
+                let all = v.as_object().into_iter().flatten();
+                all.filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect()
+            };
+            let whole = |fields: Vec<(String, Value)>| Value::Object(fields.into_iter().collect());
+            !same(&whole(content(new)), &whole(content(old)))
+        }
+    }
+}
+
+/// The quality-of-service class of a Pod's spec, as its status shows it.
+pub fn pod_quality_of_service(spec: &Value) -> &'static str {
+    pod::quality(spec)
+}

@@ -1,0 +1,56 @@
+//! What an update of a Service keeps although it does not say so: addresses and node ports that were allocated for it.
+//! Source: `patchAllocatedValues` in `pkg/registry/core/service/storage/alloc.go`.
+
+use crate::walk::{At, each_mut, keep, set};
+use serde_json::Value;
+
+/// Copies allocated values from the stored Service where the new one leaves them open.
+pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
+    let (was, is) = (
+        old.str_at("spec.type").to_string(),
+        new.str_at("spec.type").to_string(),
+    );
+    let inside = |t: &str| matches!(t, "ClusterIP" | "NodePort" | "LoadBalancer");
+    let outside = |t: &str| matches!(t, "NodePort" | "LoadBalancer");
+    if inside(&was) && inside(&is) {
+        for field in [
+            "spec.clusterIP",
+            "spec.clusterIPs",
+            "spec.ipFamilies",
+            "spec.ipFamilyPolicy",
+        ] {
+            if new.is_empty_at(field) {
+                keep(new, old, field);
+            }
+        }
+    }
+    if outside(&was) && outside(&is) {
+        let given: Vec<i64> = new
+            .list_at("spec.ports")
+            .iter()
+            .filter_map(|p| p.int_at("nodePort"))
+            .filter(|p| *p != 0)
+            .collect();
+        each_mut(new, "spec.ports", |port| {
+            if port.int_at("nodePort").unwrap_or(0) != 0 {
+                return;
+            }
+            let same = old
+                .list_at("spec.ports")
+                .iter()
+                .find(|o| o.at("port") == port.at("port") && o.str_at("protocol") == port.str_at("protocol"));
+            if let Some(number) = same.and_then(|o| o.int_at("nodePort"))
+                && number != 0
+                && !given.contains(&number)
+            {
+                set(port, "nodePort", number);
+            }
+        });
+    }
+    if was == "LoadBalancer"
+        && is == "LoadBalancer"
+        && new.int_at("spec.healthCheckNodePort").unwrap_or(0) == 0
+    {
+        keep(new, old, "spec.healthCheckNodePort");
+    }
+}

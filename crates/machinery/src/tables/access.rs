@@ -1,0 +1,263 @@
+//! Rows of roles, accounts, certificates, admission, flow control, and who may use what.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::text::{self, NONE, UNSET};
+use super::{AGE, CREATED_AT, NAME, Printer, number, text as column, wide};
+
+pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
+    Some(match (group, kind) {
+        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => Printer {
+            columns: const { &[NAME, CREATED_AT] },
+            cells: |object, _| {
+                vec![
+                    text::name(object),
+                    json!(text::at(object, "/metadata/creationTimestamp")),
+                ]
+            },
+        },
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("Role", "The role it grants."),
+                    AGE,
+                    wide("Users", "Users it grants to."),
+                    wide("Groups", "Groups it grants to."),
+                    wide("ServiceAccounts", "Service accounts it grants to."),
+                ]
+            },
+            cells: binding,
+        },
+        ("", "ServiceAccount") => Printer {
+            columns: const { &[NAME, number("Secrets", "Secrets it may mount."), AGE] },
+            cells: |object, now| {
+                vec![
+                    text::name(object),
+                    json!(text::count(object, "/secrets")),
+                    text::created(object, now),
+                ]
+            },
+        },
+        ("certificates.k8s.io", "CertificateSigningRequest") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    AGE,
+                    column("SignerName", "Who shall sign."),
+                    column("Requestor", "Who asks."),
+                    column("RequestedDuration", "For how long."),
+                    column("Condition", "What became of it."),
+                ]
+            },
+            cells: signing_request,
+        },
+        (
+            "admissionregistration.k8s.io",
+            "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration",
+        ) => Printer {
+            columns: const { &[NAME, number("Webhooks", "Webhooks in it."), AGE] },
+            cells: |object, now| {
+                vec![
+                    text::name(object),
+                    json!(text::count(object, "/webhooks")),
+                    text::created(object, now),
+                ]
+            },
+        },
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    number("Validations", "Rules in it."),
+                    column("ParamKind", "Kind of its parameters."),
+                    AGE,
+                ]
+            },
+            cells: |object, now| {
+                let kind = match text::at(object, "/spec/paramKind/kind") {
+                    "" => UNSET.to_owned(),
+                    kind => format!("{}/{kind}", text::at(object, "/spec/paramKind/apiVersion")),
+                };
+                vec![
+                    text::name(object),
+                    json!(text::count(object, "/spec/validations")),
+                    json!(kind),
+                    text::created(object, now),
+                ]
+            },
+        },
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("PolicyName", "The policy it binds."),
+                    column("ParamRef", "The parameters."),
+                    AGE,
+                ]
+            },
+            cells: policy_binding,
+        },
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("PriorityLevel", "The level it leads to."),
+                    number("MatchingPrecedence", "The lower, the earlier it is asked."),
+                    column("DistinguisherMethod", "What tells flows apart."),
+                    AGE,
+                    column("MissingPL", "Whether the level is missing."),
+                ]
+            },
+            cells: flow_schema,
+        },
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("Type", "Whether it is limited."),
+                    column("NominalConcurrencyShares", "Its share of what is served at once."),
+                    column("Queues", "Queues."),
+                    column("HandSize", "Queues of one flow."),
+                    column("QueueLengthLimit", "Longest queue."),
+                    AGE,
+                ]
+            },
+            cells: priority_level,
+        },
+        ("podvisor.io", "User") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("Display Name", "Name for people."),
+                    column("Groups", "Groups of the user."),
+                    AGE,
+                ]
+            },
+            cells: |object, now| {
+                vec![
+                    text::name(object),
+                    json!(text::at(object, "/spec/displayName")),
+                    json!(text::joined_or(text::list(object, "/spec/groups"), "", NONE)),
+                    text::created(object, now),
+                ]
+            },
+        },
+        ("podvisor.io", "Group") => Printer {
+            columns: const { &[NAME, number("Members", "Members of the group."), AGE] },
+            cells: |object, now| {
+                vec![
+                    text::name(object),
+                    json!(text::count(object, "/spec/members")),
+                    text::created(object, now),
+                ]
+            },
+        },
+        _ => return None,
+    })
+}
+
+fn binding(object: &Value, now: Timestamp) -> Vec<Value> {
+    let role = format!(
+        "{}/{}",
+        text::at(object, "/roleRef/kind"),
+        text::at(object, "/roleRef/name")
+    );
+    let subjects = |kind: &str| {
+        let names: Vec<String> = text::list(object, "/subjects")
+            .iter()
+            .filter(|subject| subject["kind"] == kind)
+            .map(|subject| match (kind, text::at(subject, "/namespace")) {
+                ("ServiceAccount", namespace) => format!("{namespace}/{}", text::at(subject, "/name")),
+                _ => text::at(subject, "/name").to_owned(),
+            })
+            .collect();
+        json!(names.join(", "))
+    };
+    vec![
+        text::name(object),
+        json!(role),
+        text::created(object, now),
+        subjects("User"),
+        subjects("Group"),
+        subjects("ServiceAccount"),
+    ]
+}
+
+fn signing_request(object: &Value, now: Timestamp) -> Vec<Value> {
+    let is = |ty: &str| text::condition(object, ty).is_some();
+    let mut status = match (is("Denied"), is("Approved")) {
+        (true, _) => "Denied",
+        (false, true) => "Approved",
+        (false, false) => "Pending",
+    }
+    .to_owned();
+    if is("Failed") {
+        status.push_str(",Failed");
+    }
+    if !text::at(object, "/status/certificate").is_empty() {
+        status.push_str(",Issued");
+    }
+    let duration = object.pointer("/spec/expirationSeconds").and_then(Value::as_i64);
+    vec![
+        text::name(object),
+        text::created(object, now),
+        json!(text::or(object, "/spec/signerName", NONE)),
+        json!(text::at(object, "/spec/username")),
+        json!(duration.map_or_else(|| NONE.to_owned(), text::human_duration)),
+        json!(status),
+    ]
+}
+
+fn policy_binding(object: &Value, now: Timestamp) -> Vec<Value> {
+    let reference = match (
+        text::at(object, "/spec/paramRef/namespace"),
+        text::at(object, "/spec/paramRef/name"),
+    ) {
+        (_, "") if text::count(object, "/spec/paramRef/selector") > 0 => {
+            text::selector(object, "/spec/paramRef/selector")
+        }
+        (_, "") => UNSET.to_owned(),
+        ("", name) => name.to_owned(),
+        (namespace, name) => format!("{namespace}/{name}"),
+    };
+    vec![
+        text::name(object),
+        json!(text::at(object, "/spec/policyName")),
+        json!(reference),
+        text::created(object, now),
+    ]
+}
+
+fn flow_schema(object: &Value, now: Timestamp) -> Vec<Value> {
+    let dangling =
+        text::condition(object, "Dangling").map_or("?", |condition| text::at(condition, "/status"));
+    vec![
+        text::name(object),
+        json!(text::at(object, "/spec/priorityLevelConfiguration/name")),
+        json!(text::int(object, "/spec/matchingPrecedence")),
+        json!(text::or(object, "/spec/distinguisherMethod/type", NONE)),
+        text::created(object, now),
+        json!(dangling),
+    ]
+}
+
+fn priority_level(object: &Value, now: Timestamp) -> Vec<Value> {
+    let shares = object
+        .pointer("/spec/limited/nominalConcurrencyShares")
+        .or_else(|| object.pointer("/spec/exempt/nominalConcurrencyShares"));
+    let queuing = |field: &str| {
+        let pointer = format!("/spec/limited/limitResponse/queuing/{field}");
+        object.pointer(&pointer).cloned().unwrap_or_else(|| json!(NONE))
+    };
+    vec![
+        text::name(object),
+        json!(text::at(object, "/spec/type")),
+        shares.cloned().unwrap_or_else(|| json!(NONE)),
+        queuing("queues"),
+        queuing("handSize"),
+        queuing("queueLengthLimit"),
+        text::created(object, now),
+    ]
+}

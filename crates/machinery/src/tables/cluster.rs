@@ -1,0 +1,404 @@
+//! Rows of hosts, namespaces, events, quotas, extensions and metrics.
+
+use jiff::Timestamp;
+use kinds::quantity::Quantity;
+use serde_json::{Value, json};
+
+use super::text::{self, NONE, UNKNOWN};
+use super::{AGE, CREATED_AT, NAME, Printer, column as any_column, flag, number, text as column, wide};
+
+pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
+    Some(match (group, kind) {
+        ("", "Node") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("Status", "Whether Pods can run on it."),
+                    column("Roles", "What the host is for."),
+                    AGE,
+                    column("Version", "Version of its agent."),
+                    wide("Internal-IP", "Its address in the cluster."),
+                    wide("External-IP", "Its address outside."),
+                    wide("OS-Image", "Its operating system."),
+                    wide("Kernel-Version", "Its kernel."),
+                    wide("Container-Runtime", "What runs its containers."),
+                ]
+            },
+            cells: node,
+        },
+        ("", "Namespace") => Printer {
+            columns: const { &[NAME, column("Status", "Whether it is in use."), AGE] },
+            cells: |object, now| {
+                vec![
+                    text::name(object),
+                    json!(text::at(object, "/status/phase")),
+                    text::created(object, now),
+                ]
+            },
+        },
+        ("" | "events.k8s.io", "Event") => Printer {
+            columns: const {
+                &[
+                    column("Last Seen", "Time since it last happened."),
+                    column("Type", "Normal or Warning."),
+                    column("Reason", "What happened, in a word."),
+                    column("Object", "What it happened to."),
+                    wide("Subobject", "Which part of it."),
+                    wide("Source", "Who says so."),
+                    column("Message", "What happened."),
+                    wide("First Seen", "Time since it first happened."),
+                    any_column("Count", "integer", 1, "How often it happened."),
+                    super::Column { priority: 1, ..NAME },
+                ]
+            },
+            cells: event,
+        },
+        ("", "ResourceQuota") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("Request", "Used and allowed."),
+                    column("Limit", "Used and allowed limits."),
+                    AGE,
+                ]
+            },
+            cells: quota,
+        },
+        ("", "ComponentStatus") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("Status", "Whether it is healthy."),
+                    column("Message", "What it says."),
+                    column("Error", "What is wrong."),
+                ]
+            },
+            cells: component,
+        },
+        ("coordination.k8s.io", "Lease") => Printer {
+            columns: const { &[NAME, column("Holder", "Who has it."), AGE] },
+            cells: |object, now| {
+                vec![
+                    text::name(object),
+                    json!(text::at(object, "/spec/holderIdentity")),
+                    text::created(object, now),
+                ]
+            },
+        },
+        ("node.k8s.io", "RuntimeClass") => Printer {
+            columns: const { &[NAME, column("Handler", "What runs its Pods."), AGE] },
+            cells: |object, now| {
+                vec![
+                    text::name(object),
+                    json!(text::at(object, "/handler")),
+                    text::created(object, now),
+                ]
+            },
+        },
+        ("scheduling.k8s.io", "PriorityClass") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    number("Value", "The higher, the more important."),
+                    flag("Global-Default", "Whether Pods without a class get it."),
+                    AGE,
+                    column("PreemptionPolicy", "Whether its Pods evict others."),
+                ]
+            },
+            cells: |object, now| {
+                vec![
+                    text::name(object),
+                    json!(text::int(object, "/value")),
+                    json!(text::is(object, "/globalDefault")),
+                    text::created(object, now),
+                    json!(text::at(object, "/preemptionPolicy")),
+                ]
+            },
+        },
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => Printer {
+            columns: const { &[NAME, CREATED_AT] },
+            cells: |object, _| {
+                vec![
+                    text::name(object),
+                    json!(text::at(object, "/metadata/creationTimestamp")),
+                ]
+            },
+        },
+        ("apiregistration.k8s.io", "APIService") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("Service", "Who serves it."),
+                    column("Available", "Whether it is served."),
+                    AGE,
+                ]
+            },
+            cells: api_service,
+        },
+        ("podvisor.io", "SupervisorNamespace") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("Status", "Whether it is in use."),
+                    column("CPU", "CPU used and allowed."),
+                    column("Memory", "Memory used and allowed."),
+                    number("Permissions", "Who may use it, in number."),
+                    AGE,
+                    wide("Description", "What it is for."),
+                ]
+            },
+            cells: supervisor_namespace,
+        },
+        ("metrics.k8s.io", "PodMetrics" | "NodeMetrics") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    column("CPU", "CPU used."),
+                    column("Memory", "Memory used."),
+                    column("Window", "Time that was measured."),
+                ]
+            },
+            cells: metrics,
+        },
+        _ => return None,
+    })
+}
+
+fn node(object: &Value, now: Timestamp) -> Vec<Value> {
+    let mut status = match text::condition(object, "Ready") {
+        Some(condition) if condition["status"] == "True" => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    }
+    .to_owned();
+    if text::is(object, "/spec/unschedulable") {
+        status.push_str(",SchedulingDisabled");
+    }
+    let address = |ty: &str| {
+        let found = text::list(object, "/status/addresses")
+            .iter()
+            .find(|address| address["type"] == ty);
+        json!(found.map_or(NONE, |address| text::at(address, "/address")))
+    };
+    let info = |field: &str| json!(text::or(object, &format!("/status/nodeInfo/{field}"), UNKNOWN));
+    vec![
+        text::name(object),
+        json!(status),
+        json!(roles(object)),
+        text::created(object, now),
+        json!(text::at(object, "/status/nodeInfo/kubeletVersion")),
+        address("InternalIP"),
+        address("ExternalIP"),
+        info("osImage"),
+        info("kernelVersion"),
+        info("containerRuntimeVersion"),
+    ]
+}
+
+fn roles(object: &Value) -> String {
+    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let mut roles: Vec<&str> = labels
+        .into_iter()
+        .flatten()
+        .filter_map(
+            |(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+                Some(role) => Some(role),
+                None if key == "kubernetes.io/role" => value.as_str(),
+                None => None,
+            },
+        )
+        .filter(|role| !role.is_empty())
+        .collect();
+    roles.sort_unstable();
+    roles.dedup();
+    if roles.is_empty() {
+        NONE.to_owned()
+    } else {
+        roles.join(",")
+    }
+}
+
+/// Both versions of Event; the newer one calls the fields of the older one deprecated.
+fn event(object: &Value, now: Timestamp) -> Vec<Value> {
+    let first_of = |pointers: &[&'static str]| {
+        pointers
+            .iter()
+            .map(|pointer| text::at(object, pointer))
+            .find(|text| !text.is_empty())
+            .unwrap_or_default()
+    };
+    let time_of = |pointers: &[&'static str]| {
+        let found = pointers.iter().find_map(|pointer| text::moment(object, pointer));
+        found.map_or_else(|| UNKNOWN.to_owned(), |moment| text::age(moment, now))
+    };
+    const FIRST: [&str; 3] = ["/firstTimestamp", "/deprecatedFirstTimestamp", "/eventTime"];
+    let last = time_of(&[
+        "/series/lastObservedTime",
+        "/lastTimestamp",
+        "/deprecatedLastTimestamp",
+        FIRST[0],
+        FIRST[1],
+        FIRST[2],
+    ]);
+    let count = ["/series/count", "/count", "/deprecatedCount"]
+        .iter()
+        .map(|pointer| text::int(object, pointer))
+        .find(|count| *count > 0)
+        .unwrap_or(1);
+    let about = ["/involvedObject", "/regarding"]
+        .iter()
+        .find_map(|pointer| object.pointer(pointer));
+    let about = about.unwrap_or(&Value::Null);
+    let target = match (text::at(about, "/kind").to_lowercase(), text::at(about, "/name")) {
+        (kind, "") => kind,
+        (kind, name) => format!("{kind}/{name}"),
+    };
+    let component = first_of(&[
+        "/source/component",
+        "/deprecatedSource/component",
+        "/reportingComponent",
+        "/reportingController",
+    ]);
+    let instance = first_of(&["/source/host", "/deprecatedSource/host", "/reportingInstance"]);
+    let source = if instance.is_empty() {
+        component.to_owned()
+    } else {
+        format!("{component}, {instance}")
+    };
+    vec![
+        json!(last),
+        json!(text::at(object, "/type")),
+        json!(text::at(object, "/reason")),
+        json!(target),
+        json!(text::at(about, "/fieldPath")),
+        json!(source),
+        json!(first_of(&["/message", "/note"]).trim()),
+        json!(time_of(&FIRST)),
+        json!(count),
+        text::name(object),
+    ]
+}
+
+fn quota(object: &Value, now: Timestamp) -> Vec<Value> {
+    let hard = object.pointer("/status/hard").and_then(Value::as_object);
+    let mut entries: Vec<(&String, String)> = hard
+        .into_iter()
+        .flatten()
+        .map(|(name, hard)| {
+            let used = object.pointer("/status/used").and_then(|used| used.get(name));
+            let used = used.map_or_else(|| "0".to_owned(), text::plain);
+            (name, format!("{name}: {used}/{}", text::plain(hard)))
+        })
+        .collect();
+    entries.sort();
+    let part = |limits: bool| {
+        let texts = entries
+            .iter()
+            .filter(|(name, _)| name.starts_with("limits") == limits);
+        json!(
+            texts
+                .map(|(_, text)| text.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        )
+    };
+    vec![
+        text::name(object),
+        part(false),
+        part(true),
+        text::created(object, now),
+    ]
+}
+
+fn component(object: &Value, _: Timestamp) -> Vec<Value> {
+    let condition = text::list(object, "/conditions")
+        .iter()
+        .find(|condition| condition["type"] == "Healthy");
+    let status = match condition.map(|condition| text::at(condition, "/status")) {
+        Some("True") => "Healthy",
+        Some("False") => "Unhealthy",
+        _ => "Unknown",
+    };
+    let field = |pointer: &str| json!(condition.map_or("", |condition| text::at(condition, pointer)));
+    vec![
+        text::name(object),
+        json!(status),
+        field("/message"),
+        field("/error"),
+    ]
+}
+
+fn api_service(object: &Value, now: Timestamp) -> Vec<Value> {
+    let service = match text::at(object, "/spec/service/name") {
+        "" => "Local".to_owned(),
+        name => format!("{}/{name}", text::at(object, "/spec/service/namespace")),
+    };
+    let available = match text::condition(object, "Available") {
+        Some(condition) if condition["status"] == "True" => "True".to_owned(),
+        Some(condition) => format!(
+            "{} ({})",
+            text::at(condition, "/status"),
+            text::at(condition, "/reason")
+        ),
+        None => "Unknown".to_owned(),
+    };
+    vec![
+        text::name(object),
+        json!(service),
+        json!(available),
+        text::created(object, now),
+    ]
+}
+
+fn supervisor_namespace(object: &Value, now: Timestamp) -> Vec<Value> {
+    let share = |resource: &str| {
+        let quantity = |pointer: String, otherwise: &str| {
+            object
+                .pointer(&pointer)
+                .map_or_else(|| otherwise.to_owned(), text::plain)
+        };
+        let used = quantity(format!("/status/used/{resource}"), "0");
+        json!(format!(
+            "{used}/{}",
+            quantity(format!("/spec/limits/{resource}"), "unlimited")
+        ))
+    };
+    let phase = if text::is_deleted(object) {
+        "Terminating"
+    } else {
+        text::at(object, "/status/phase")
+    };
+    vec![
+        text::name(object),
+        json!(phase),
+        share("cpu"),
+        share("memory"),
+        json!(text::count(object, "/spec/permissions")),
+        text::created(object, now),
+        json!(text::at(object, "/spec/description")),
+    ]
+}
+
+fn metrics(object: &Value, _: Timestamp) -> Vec<Value> {
+    let total = |resource: &str| {
+        let own = object.pointer(&format!("/usage/{resource}"));
+        let parts = text::list(object, "/containers")
+            .iter()
+            .filter_map(|part| part["usage"].get(resource));
+        let quantities = own
+            .into_iter()
+            .chain(parts)
+            .filter_map(|value| Quantity::from_json(value).ok());
+        json!(
+            quantities
+                .fold(Quantity::ZERO, |sum, one| sum.add(&one))
+                .to_string()
+        )
+    };
+    vec![
+        text::name(object),
+        total("cpu"),
+        total("memory"),
+        json!(text::at(object, "/window")),
+    ]
+}

@@ -1,0 +1,345 @@
+//! Validation of the remaining kinds with rules of their own: leases, scaling, priorities, extensions, webhooks, and the
+//! kinds of `podvisor.io`.
+
+use super::errors::{Errors, IMMUTABLE};
+use super::pod::quantity;
+use super::{names, selectors};
+use crate::walk::At;
+use kinds::field::Path;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Highest priority that a user may give a class.
+const MAX_USER_PRIORITY: i64 = 1_000_000_000;
+
+pub(super) fn lease(spec: &Value, at: &Path, errors: &mut Errors) {
+    errors.positive(spec, "leaseDurationSeconds", at);
+    errors.not_negative(spec, "leaseTransitions", at);
+    if spec.has("holderIdentity") && spec.is_empty_at("holderIdentity") {
+        errors.invalid(&at.child("holderIdentity"), "", "must not be empty");
+    }
+}
+
+pub(super) fn controller_revision(obj: &Value, errors: &mut Errors) {
+    if !obj.has("data") {
+        errors.required(&Path::new("data"), "data is mandatory");
+    }
+    errors.not_negative(obj, "revision", &Path::root());
+}
+
+pub(super) fn autoscaler(spec: &Value, at: &Path, errors: &mut Errors) {
+    let target = at.child("scaleTargetRef");
+    for field in ["kind", "name"] {
+        if spec.at("scaleTargetRef").is_empty_at(field) {
+            errors.required(&target.child(field), "");
+        }
+    }
+    let (low, high) = (
+        spec.int_at("minReplicas"),
+        spec.int_at("maxReplicas").unwrap_or(0),
+    );
+    if let Some(low) = low
+        && low < 1
+    {
+        errors.invalid(
+            &at.child("minReplicas"),
+            low,
+            "must be greater than or equal to 1",
+        );
+    }
+    if high < 1 {
+        errors.invalid(&at.child("maxReplicas"), high, "must be greater than 0");
+    }
+    if low.is_some_and(|low| high < low) {
+        errors.invalid(
+            &at.child("maxReplicas"),
+            high,
+            "must be greater than or equal to `minReplicas`",
+        );
+    }
+}
+
+pub(super) fn priority_class(obj: &Value, errors: &mut Errors) {
+    let (name, value) = (obj.str_at("metadata.name"), obj.int_at("value").unwrap_or(0));
+    let system = ["system-node-critical", "system-cluster-critical"];
+    if name.starts_with("system-") && !system.contains(&name) {
+        let text = "priority class names with 'system-' prefix are reserved for system use only. error: ";
+        errors.forbidden(
+            &Path::new("metadata").child("name"),
+            format!("{text}{name} is not a known system priority class"),
+        );
+    }
+    if !name.starts_with("system-") && value > MAX_USER_PRIORITY {
+        let text = format!("maximum allowed value of a user defined priority is {MAX_USER_PRIORITY}");
+        errors.forbidden(&Path::new("value"), text);
+    }
+    errors.one_of_if_set(
+        obj,
+        "preemptionPolicy",
+        &Path::root(),
+        &["Never", "PreemptLowerPriority"],
+    );
+}
+
+pub(super) fn priority_class_update(new: &Value, old: &Value, errors: &mut Errors) {
+    for field in ["value", "preemptionPolicy"] {
+        if new.at(field) != old.at(field) {
+            let text = match field {
+                "value" => "may not be changed in an update.",
+                _ => IMMUTABLE,
+            };
+            errors.forbidden(&Path::new(field), text);
+        }
+    }
+}
+
+pub(super) fn runtime_class(obj: &Value, errors: &mut Errors) {
+    let handler = obj.str_at("handler");
+    errors.each(&Path::new("handler"), handler, names::dns_label(handler));
+    for (name, value) in obj.entries_at("overhead.podFixed") {
+        quantity(value, &Path::new("overhead").child("podFixed").key(name), errors);
+    }
+    super::pod::tolerations(
+        obj.at("scheduling.tolerations"),
+        &Path::new("scheduling").child("tolerations"),
+        errors,
+    );
+}
+
+pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
+    let at = Path::new("spec");
+    let (group, version) = (obj.str_at("spec.group"), obj.str_at("spec.version"));
+    let name = obj.str_at("metadata.name");
+    if name != format!("{version}.{group}") {
+        let text = format!(
+            "must be `spec.version+\".\"+spec.group`: {:?}",
+            format!("{version}.{group}")
+        );
+        errors.invalid(&Path::new("metadata").child("name"), name, text);
+    }
+    for field in ["groupPriorityMinimum", "versionPriority"] {
+        let value = obj.at("spec").int_at(field).unwrap_or(0);
+        let high = if field == "versionPriority" { 1000 } else { 20_000 };
+        if !(1..=high).contains(&value) {
+            errors.invalid(
+                &at.child(field),
+                value,
+                format!("must be positive and less than {high}"),
+            );
+        }
+    }
+    if obj.has("spec.service") {
+        for field in ["namespace", "name"] {
+            if obj.at("spec.service").is_empty_at(field) {
+                errors.required(&at.child("service").child(field), "");
+            }
+        }
+    } else if !obj.is_empty_at("spec.caBundle") {
+        let text = "local APIServices may not have a caBundle";
+        errors.invalid(&at.child("caBundle"), obj.at("spec.caBundle").clone(), text);
+    }
+}
+
+pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
+    let (spec, at) = (obj.at("spec"), Path::new("spec"));
+    let (group, plural) = (spec.str_at("group"), spec.str_at("names.plural"));
+    let wanted = format!("{plural}.{group}");
+    let name = obj.str_at("metadata.name");
+    if name != wanted {
+        let text = "must be spec.names.plural+\".\"+spec.group";
+        errors.invalid(&Path::new("metadata").child("name"), name, text);
+    }
+    if group.is_empty() {
+        errors.required(&at.child("group"), "");
+    } else if group.split('.').count() < 2 {
+        errors.invalid(
+            &at.child("group"),
+            group,
+            "should be a domain with at least one dot",
+        );
+    } else {
+        errors.each(&at.child("group"), group, names::dns_subdomain(group));
+    }
+    errors.one_of(spec, "scope", &at, &["Cluster", "Namespaced"]);
+    let names_at = at.child("names");
+    for field in ["plural", "singular", "kind", "listKind"] {
+        let value = spec.at("names").str_at(field);
+        if value.is_empty() {
+            errors.required(&names_at.child(field), "");
+        } else {
+            let lower = value.to_lowercase();
+            let checked = if field.ends_with("ind") {
+                lower.as_str()
+            } else {
+                value
+            };
+            errors.each(&names_at.child(field), value, names::dns_1035_label(checked));
+        }
+    }
+    if !spec.is_empty_at("names.kind") && spec.at("names.kind") == spec.at("names.listKind") {
+        let text = "kind and listKind may not be the same";
+        errors.invalid(
+            &names_at.child("listKind"),
+            spec.at("names.listKind").clone(),
+            text,
+        );
+    }
+    crd_versions(spec, &at, errors);
+}
+
+fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
+    let versions = spec.list_at("versions");
+    let place = at.child("versions");
+    if versions.is_empty() {
+        errors.required(&place, "must have at least one version");
+    }
+    let mut seen = BTreeSet::new();
+    for (i, version) in versions.iter().enumerate() {
+        let name = version.str_at("name");
+        errors.each(&place.index(i).child("name"), name, names::dns_1035_label(name));
+        if !seen.insert(name) {
+            errors.invalid(&place, name, "must contain unique version names");
+        }
+        if !version.has("schema.openAPIV3Schema") {
+            errors.required(
+                &place.index(i).child("schema").child("openAPIV3Schema"),
+                "schemas are required",
+            );
+        }
+    }
+    let stored = versions.iter().filter(|v| v.bool_at("storage")).count();
+    if !versions.is_empty() && stored != 1 {
+        errors.invalid(
+            &place,
+            spec.at("versions").clone(),
+            "must have exactly one version marked as storage version",
+        );
+    }
+    if spec.bool_at("preserveUnknownFields") {
+        errors.invalid(
+            &at.child("preserveUnknownFields"),
+            true,
+            "must be false in order to use defaults in the schema",
+        );
+    }
+}
+
+pub(super) fn webhooks(obj: &Value, errors: &mut Errors) {
+    let mut seen = BTreeSet::new();
+    for (i, hook) in obj.list_at("webhooks").iter().enumerate() {
+        let at = Path::new("webhooks").index(i);
+        let name = hook.str_at("name");
+        if name.is_empty() {
+            errors.required(&at.child("name"), "");
+        } else {
+            errors.each(&at.child("name"), name, names::dns_subdomain(name));
+            if name.split('.').count() < 3 {
+                let text = "should be a domain with at least three segments separated by dots";
+                errors.invalid(&at.child("name"), name, text);
+            }
+        }
+        if !seen.insert(name) {
+            errors.duplicate(&at.child("name"), name);
+        }
+        if hook.is_empty_at("admissionReviewVersions") {
+            let text = "must specify one of v1, v1beta1";
+            errors.required(&at.child("admissionReviewVersions"), text);
+        }
+        errors.one_of(hook, "sideEffects", &at, &["None", "NoneOnDryRun"]);
+        errors.one_of_if_set(hook, "failurePolicy", &at, &["Fail", "Ignore"]);
+        errors.one_of_if_set(hook, "matchPolicy", &at, &["Equivalent", "Exact"]);
+        if let Some(seconds) = hook.int_at("timeoutSeconds")
+            && !(1..=30).contains(&seconds)
+        {
+            let text = "the timeout value must be between 1 and 30 seconds";
+            errors.invalid(&at.child("timeoutSeconds"), seconds, text);
+        }
+        for field in ["namespaceSelector", "objectSelector"] {
+            selectors::label_selector(hook.at(field), &at.child(field), errors);
+        }
+        client_config(hook.at("clientConfig"), &at.child("clientConfig"), errors);
+    }
+}
+
+fn client_config(config: &Value, at: &Path, errors: &mut Errors) {
+    let url = config.str_at("url");
+    match (config.has("url"), config.has("service")) {
+        (true, true) | (false, false) => {
+            errors.required(&at.child("url"), "exactly one of url or service is required");
+        }
+        (true, false) if !url.starts_with("https://") => {
+            let text = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
+            errors.invalid(&at.child("url"), url, text);
+        }
+        (true, false) => {}
+        (false, true) => {
+            for field in ["namespace", "name"] {
+                if config.at("service").is_empty_at(field) {
+                    errors.required(
+                        &at.child("service").child(field),
+                        format!("service {field} is required"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn supervisor_namespace(spec: &Value, at: &Path, errors: &mut Errors) {
+    for field in ["limits", "containerDefaults"] {
+        limits(spec.at(field), &at.child(field), errors);
+    }
+    let mut seen = BTreeSet::new();
+    for (i, permission) in spec.list_at("permissions").iter().enumerate() {
+        let place = at.child("permissions").index(i);
+        let subject = permission.str_at("subject");
+        person(subject, &place.child("subject"), errors);
+        errors.one_of(permission, "kind", &place, &["Group", "User"]);
+        errors.one_of(permission, "role", &place, &["edit", "owner", "view"]);
+        if !seen.insert((permission.str_at("kind"), subject)) {
+            errors.duplicate(&place.child("subject"), subject);
+        }
+    }
+}
+
+/// Quantities, at any depth.
+fn limits(value: &Value, at: &Path, errors: &mut Errors) {
+    for (name, value) in value.as_object().into_iter().flatten() {
+        let place = at.child(name);
+        if value.is_object() {
+            limits(value, &place, errors);
+        } else if quantity(value, &place, errors).is_none() {
+            errors.invalid(&place, value.clone(), "must be a quantity, such as 500m or 4Gi");
+        }
+    }
+}
+
+/// `name@domain`.
+fn person(text: &str, at: &Path, errors: &mut Errors) {
+    match text.split_once('@') {
+        _ if text.is_empty() => errors.required(at, ""),
+        Some((name, domain)) if !name.is_empty() && names::dns_subdomain(domain).is_empty() => {}
+        _ => errors.invalid(
+            at,
+            text,
+            "must be of the form name@domain, such as alice@podvisor.local",
+        ),
+    }
+}
+
+pub(super) fn user(obj: &Value, errors: &mut Errors) {
+    person(
+        obj.str_at("metadata.name"),
+        &Path::new("metadata").child("name"),
+        errors,
+    );
+}
+
+pub(super) fn virtual_ip_pool(spec: &Value, at: &Path, errors: &mut Errors) {
+    if spec.is_empty_at("cidrs") {
+        errors.required(&at.child("cidrs"), "");
+    }
+    for (i, cidr) in spec.strings_at("cidrs").into_iter().enumerate() {
+        errors.each(&at.child("cidrs").index(i), cidr, names::cidr(cidr));
+    }
+}

@@ -1,0 +1,202 @@
+//! Validation of `metadata`, which every kind has: the name by the rule of its kind, labels, annotations, owners,
+//! finalizers, and what an update must leave alone. Source: `apimachinery/pkg/api/validation/objectmeta.go`.
+
+use super::errors::{Errors, IMMUTABLE, quoted};
+use super::names;
+use crate::walk::{At, same};
+use kinds::KindInfo;
+use kinds::field::Path;
+use serde_json::Value;
+
+/// Bytes that all annotations of an object may have together.
+const MAX_ANNOTATIONS: usize = 256 * 1024;
+/// Finalizers that need no domain prefix.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// The rule for a name of a kind.
+pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {
+    match (kind.group, kind.kind) {
+        ("", "Namespace") | ("podvisor.io", "SupervisorNamespace") => names::dns_label,
+        ("", "Service") => names::dns_1035_label,
+        ("rbac.authorization.k8s.io", _) | ("podvisor.io", "User" | "Group") | ("", "Event") => {
+            names::path_segment
+        }
+        ("networking.k8s.io", "IPAddress") => names::ip,
+        _ => names::dns_subdomain,
+    }
+}
+
+/// Checks the metadata of an object of a kind.
+pub(super) fn create(kind: &KindInfo, obj: &Value, errors: &mut Errors) {
+    check(
+        obj.at("metadata"),
+        kind.namespaced,
+        name_rule(kind),
+        &Path::new("metadata"),
+        errors,
+    );
+}
+
+/// Checks metadata wherever it stands (claim templates, ephemeral volumes).
+pub(super) fn check(
+    meta: &Value,
+    namespaced: bool,
+    rule: fn(&str) -> Vec<String>,
+    at: &Path,
+    errors: &mut Errors,
+) {
+    let (name, base) = (meta.str_at("name"), meta.str_at("generateName"));
+    if !base.is_empty() {
+        // What comes after a trailing dash makes it a good name.
+        let masked = match base.strip_suffix('-') {
+            Some(stem) => format!("{stem}a"),
+            None => base.to_string(),
+        };
+        errors.each(&at.child("generateName"), base, rule(&masked));
+    }
+    if name.is_empty() {
+        errors.required(&at.child("name"), "name or generateName is required");
+    } else {
+        errors.each(&at.child("name"), name, rule(name));
+    }
+    let namespace = meta.str_at("namespace");
+    match (namespaced, namespace.is_empty()) {
+        (true, true) => errors.required(&at.child("namespace"), ""),
+        (true, false) => errors.each(&at.child("namespace"), namespace, names::dns_label(namespace)),
+        (false, false) => errors.forbidden(&at.child("namespace"), "not allowed on this type"),
+        (false, true) => {}
+    }
+    if let Some(generation) = meta.int_at("generation")
+        && generation < 0
+    {
+        errors.invalid(&at.child("generation"), generation, super::errors::NEGATIVE);
+    }
+    labels(meta.at("labels"), &at.child("labels"), errors);
+    annotations(meta.at("annotations"), &at.child("annotations"), errors);
+    owners(meta.at("ownerReferences"), &at.child("ownerReferences"), errors);
+    finalizers(meta, &at.child("finalizers"), errors);
+}
+
+/// Checks a map of labels.
+pub(super) fn labels(labels: &Value, at: &Path, errors: &mut Errors) {
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        errors.each(at, key, names::qualified_name(key));
+        let value = value.as_str().unwrap_or("");
+        errors.each(at, value, names::label_value(value));
+    }
+}
+
+/// Checks a map of annotations: keys and the total size.
+pub(super) fn annotations(annotations: &Value, at: &Path, errors: &mut Errors) {
+    let mut size = 0;
+    for (key, value) in annotations.as_object().into_iter().flatten() {
+        errors.each(at, key, names::qualified_name(&key.to_lowercase()));
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > MAX_ANNOTATIONS {
+        errors.too_long(at, MAX_ANNOTATIONS);
+    }
+}
+
+fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
+    let mut controller: Option<&str> = None;
+    for owner in owners.as_array().into_iter().flatten() {
+        let api_version = owner.str_at("apiVersion");
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        if version.is_empty() {
+            errors.invalid(&at.child("apiVersion"), api_version, "version must not be empty");
+        }
+        for field in ["kind", "name", "uid"] {
+            if owner.is_empty_at(field) {
+                errors.invalid(&at.child(field), "", format!("{field} must not be empty"));
+            }
+        }
+        if (group, owner.str_at("kind")) == ("", "Event") {
+            errors.invalid(
+                at,
+                owner.clone(),
+                "/v1, Kind=Event is disallowed from being an owner",
+            );
+        }
+        if owner.bool_at("controller") {
+            if let Some(first) = controller {
+                let text = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
+                    owner.str_at("name")
+                );
+                errors.invalid(at, owners.clone(), text);
+            }
+            controller = Some(owner.str_at("name"));
+        }
+    }
+}
+
+fn finalizers(meta: &Value, at: &Path, errors: &mut Errors) {
+    let list = meta.strings_at("finalizers");
+    for name in &list {
+        errors.each(at, name, names::qualified_name(name));
+        if !name.contains('/') && !STANDARD_FINALIZERS.contains(name) {
+            errors.invalid(
+                at,
+                *name,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
+    }
+    if list.contains(&"orphan") && list.contains(&"foregroundDeletion") {
+        errors.invalid(
+            at,
+            meta.at("finalizers").clone(),
+            "finalizer orphan and foregroundDeletion cannot be both set",
+        );
+    }
+}
+
+/// Checks what an update does to metadata.
+pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
+    let at = Path::new("metadata");
+    let (new_meta, old_meta) = (new.at("metadata"), old.at("metadata"));
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
+        if !same(new_meta.at(field), old_meta.at(field)) {
+            errors.invalid(&at.child(field), new_meta.at(field).clone(), IMMUTABLE);
+        }
+    }
+    if let (Some(new), Some(old)) = (new_meta.int_at("generation"), old_meta.int_at("generation"))
+        && new < old
+    {
+        errors.invalid(&at.child("generation"), new, "must not be decremented");
+    }
+    if old_meta.has("deletionTimestamp") {
+        let had = old_meta.strings_at("finalizers");
+        let added: Vec<String> = new_meta
+            .strings_at("finalizers")
+            .into_iter()
+            .filter(|f| !had.contains(f))
+            .map(quoted)
+            .collect();
+        if !added.is_empty() {
+            let text = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
+            );
+            errors.forbidden(&at.child("finalizers"), text);
+        }
+    }
+    labels(new_meta.at("labels"), &at.child("labels"), errors);
+    annotations(new_meta.at("annotations"), &at.child("annotations"), errors);
+    owners(
+        new_meta.at("ownerReferences"),
+        &at.child("ownerReferences"),
+        errors,
+    );
+    if !same(new_meta.at("finalizers"), old_meta.at("finalizers")) {
+        finalizers(new_meta, &at.child("finalizers"), errors);
+    }
+}

@@ -1,0 +1,162 @@
+//! Validation of built-in kinds. Kinds that people write by hand are checked field by field, as upstream checks them and in
+//! its words; for every other kind the metadata is checked, and what its schema calls required.
+
+mod core;
+mod errors;
+mod extension;
+mod metadata;
+pub(crate) mod names;
+mod network;
+pub(crate) mod pod;
+mod policy;
+mod rbac;
+mod required;
+mod selectors;
+mod storage;
+mod workloads;
+
+use crate::walk::At;
+use errors::Errors;
+use kinds::KindInfo;
+use kinds::field::{FieldError, Path};
+use serde_json::Value;
+
+/// Checks a new object, defaults filled in. No errors means that it may be stored.
+pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    metadata::create(kind, obj, &mut errors);
+    if !specific(kind, obj, &mut errors) {
+        required::check(kind, obj, &mut errors);
+    }
+    if (kind.group, kind.kind) == ("", "Pod") {
+        pod::create(obj, &mut errors);
+    }
+    errors.0
+}
+
+/// Checks a change of an object, `sub` being the subresource that it came by.
+pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&str>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    metadata::update(new, old, &mut errors);
+    match (sub, (kind.group, kind.kind)) {
+        (Some("ephemeralcontainers"), _) => pod::ephemeral_containers(new, old, &mut errors),
+        (Some("resize"), _) => pod::resize(new, old, &mut errors),
+        (Some("status"), ("", "Pod")) => core::pod_status(new, old, &mut errors),
+        (Some(_), _) => {}
+        (None, ("", "Pod")) => pod::spec_update(new, old, &mut errors),
+        (None, _) => {
+            if !specific(kind, new, &mut errors) {
+                required::check(kind, new, &mut errors);
+            }
+            specific_update(kind, new, old, &mut errors);
+        }
+    }
+    errors.0
+}
+
+/// Checks metadata alone: for instances of custom kinds, whose rest is checked by another schema.
+pub fn validate_metadata(obj: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    let meta = obj.at("metadata");
+    metadata::check(
+        meta,
+        meta.has("namespace"),
+        names::dns_subdomain,
+        &Path::new("metadata"),
+        &mut errors,
+    );
+    errors.0
+}
+
+/// Runs the hand-written checks of a kind. False: there are none. Pods have their own ways.
+fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
+    let spec_at = Path::new("spec");
+    let spec = obj.at("spec");
+    match (kind.group, kind.kind) {
+        ("", "Pod" | "Event") | ("events.k8s.io", "Event") => {}
+        ("", "PodTemplate") => pod::template(obj.at("template"), &Path::new("template"), errors),
+        ("", "Namespace") => core::namespace(obj, errors),
+        ("", "ConfigMap") => core::config_map(obj, errors),
+        ("", "Secret") => core::secret(obj, errors),
+        ("", "ServiceAccount") => core::service_account(obj, errors),
+        ("", "Node") => core::node(obj, errors),
+        ("", "ResourceQuota") => policy::quota(spec, &spec_at, errors),
+        ("", "LimitRange") => policy::limit_range(spec, &spec_at, errors),
+        ("", "Service") => network::service(obj, errors),
+        ("", "Endpoints") => network::endpoints(obj, errors),
+        ("", "ReplicationController") => workloads::replication_controller(spec, &spec_at, errors),
+        ("", "PersistentVolume") => storage::volume(obj, errors),
+        ("", "PersistentVolumeClaim") => storage::claim_spec(spec, &spec_at, errors),
+        ("apps", "Deployment") => workloads::deployment(spec, &spec_at, errors),
+        ("apps", "ReplicaSet") => workloads::replica_set(spec, &spec_at, errors),
+        ("apps", "StatefulSet") => workloads::stateful_set(spec, &spec_at, errors),
+        ("apps", "DaemonSet") => workloads::daemon_set(spec, &spec_at, errors),
+        ("apps", "ControllerRevision") => extension::controller_revision(obj, errors),
+        ("batch", "Job") => workloads::job(spec, &spec_at, errors),
+        ("batch", "CronJob") => workloads::cron_job(obj, errors),
+        ("discovery.k8s.io", "EndpointSlice") => network::endpoint_slice(obj, errors),
+        ("networking.k8s.io", "NetworkPolicy") => network::network_policy(spec, &spec_at, errors),
+        ("networking.k8s.io", "Ingress") => network::ingress(spec, &spec_at, errors),
+        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => rbac::role(kind, obj, errors),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            rbac::binding(kind, obj, errors)
+        }
+        ("coordination.k8s.io", "Lease") => extension::lease(spec, &spec_at, errors),
+        ("policy", "PodDisruptionBudget") => policy::disruption_budget(spec, &spec_at, errors),
+        ("autoscaling", "HorizontalPodAutoscaler") => extension::autoscaler(spec, &spec_at, errors),
+        ("storage.k8s.io", "StorageClass") => storage::class(obj, errors),
+        ("scheduling.k8s.io", "PriorityClass") => extension::priority_class(obj, errors),
+        ("node.k8s.io", "RuntimeClass") => extension::runtime_class(obj, errors),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => extension::custom_resource(obj, errors),
+        ("apiregistration.k8s.io", "APIService") => extension::api_service(obj, errors),
+        ("podvisor.io", "SupervisorNamespace") => extension::supervisor_namespace(spec, &spec_at, errors),
+        ("podvisor.io", "VirtualIPPool") => extension::virtual_ip_pool(spec, &spec_at, errors),
+        ("podvisor.io", "User") => extension::user(obj, errors),
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
+        ) => extension::webhooks(obj, errors),
+        _ => return false,
+    }
+    true
+}
+
+/// What may not change about a kind once it is made.
+fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Errors) {
+    let at = Path::new("spec");
+    let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
+    match (kind.group, kind.kind) {
+        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => {
+            errors.immutable(new_spec, old_spec, "selector", &at)
+        }
+        ("apps", "StatefulSet") => workloads::stateful_set_update(new_spec, old_spec, &at, errors),
+        ("apps", "ControllerRevision") => errors.immutable_top(new, old, "data"),
+        ("batch", "Job") => workloads::job_update(new, old, errors),
+        ("", "ConfigMap") => core::immutable_data(new, old, &["data", "binaryData"], errors),
+        ("", "Secret") => {
+            errors.immutable_top(new, old, "type");
+            core::immutable_data(new, old, &["data"], errors);
+        }
+        ("", "Service") => network::service_update(new_spec, old_spec, &at, errors),
+        ("", "Node") => core::node_update(new, old, errors),
+        ("", "PersistentVolume") => storage::volume_update(new, old, errors),
+        ("", "PersistentVolumeClaim") => storage::claim_update(new, old, errors),
+        ("", "ResourceQuota") => errors.immutable(new_spec, old_spec, "scopes", &at),
+        ("discovery.k8s.io", "EndpointSlice") => errors.immutable_top(new, old, "addressType"),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            rbac::binding_update(new, old, errors)
+        }
+        ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, errors),
+        ("scheduling.k8s.io", "PriorityClass") => extension::priority_class_update(new, old, errors),
+        ("node.k8s.io", "RuntimeClass") => errors.immutable_top(new, old, "handler"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            for field in ["group", "scope", "names.kind", "names.plural"] {
+                let path = field.split('.').fold(at.clone(), |p, s| p.child(s));
+                if new_spec.at(field) != old_spec.at(field) {
+                    errors.invalid(&path, new_spec.at(field).clone(), errors::IMMUTABLE);
+                }
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,539 @@
+//! Validation of Services, Endpoints, EndpointSlices, NetworkPolicies and Ingresses. Sources:
+//! `pkg/apis/{core,discovery,networking}/validation` of Kubernetes v1.35.
+
+use super::errors::Errors;
+use super::{names, selectors};
+use crate::walk::{At, same};
+use kinds::field::Path;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+/// Endpoints and ports that one slice may hold.
+const MAX_ENDPOINTS: usize = 1000;
+const MAX_SLICE_PORTS: usize = 20_000;
+
+pub(super) fn service(obj: &Value, errors: &mut Errors) {
+    let (spec, at) = (obj.at("spec"), Path::new("spec"));
+    let kind = spec.str_at("type");
+    let headless = spec.str_at("clusterIP") == "None";
+    if spec.is_empty_at("ports") && !headless && kind != "ExternalName" {
+        errors.required(&at.child("ports"), "");
+    }
+    match kind {
+        "LoadBalancer" if headless => {
+            let text = "may not be set to 'None' for LoadBalancer services";
+            errors.invalid(&at.child("clusterIPs").index(0), "None", text);
+        }
+        "NodePort" if headless => {
+            let text = "may not be set to 'None' for NodePort services";
+            errors.invalid(&at.child("clusterIPs").index(0), "None", text);
+        }
+        "ExternalName" => external_name(spec, &at, errors),
+        _ => {}
+    }
+    ports(spec, &at.child("ports"), errors);
+    super::metadata::labels(spec.at("selector"), &at.child("selector"), errors);
+    errors.one_of(spec, "sessionAffinity", &at, &["ClientIP", "None"]);
+    if let Some(seconds) = spec.int_at("sessionAffinityConfig.clientIP.timeoutSeconds")
+        && !(1..=86_400).contains(&seconds)
+    {
+        let place = at
+            .child("sessionAffinityConfig")
+            .child("clientIP")
+            .child("timeoutSeconds");
+        errors.invalid(
+            &place,
+            seconds,
+            "must be greater than 0 and less than or equal to 86400",
+        );
+    }
+    addresses(spec, &at, errors);
+    errors.one_of(
+        spec,
+        "type",
+        &at,
+        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+    );
+    traffic(spec, &at, errors);
+}
+
+fn external_name(spec: &Value, at: &Path, errors: &mut Errors) {
+    if !spec.is_empty_at("clusterIP") || !spec.is_empty_at("clusterIPs") {
+        errors.forbidden(
+            &at.child("clusterIPs"),
+            "may not be set for ExternalName services",
+        );
+    }
+    let name = spec.str_at("externalName");
+    if name.is_empty() {
+        errors.required(&at.child("externalName"), "");
+    } else {
+        let plain = name.strip_suffix('.').unwrap_or(name);
+        errors.each(&at.child("externalName"), name, names::dns_subdomain(plain));
+    }
+}
+
+fn ports(spec: &Value, at: &Path, errors: &mut Errors) {
+    let list = spec.list_at("ports");
+    let (mut seen_names, mut seen_ports, mut node_ports) =
+        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for (i, port) in list.iter().enumerate() {
+        let place = at.index(i);
+        let name = port.str_at("name");
+        if list.len() > 1 && name.is_empty() {
+            errors.required(&place.child("name"), "");
+        } else if !name.is_empty() {
+            errors.each(&place.child("name"), name, names::dns_label(name));
+            if !seen_names.insert(name) {
+                errors.duplicate(&place.child("name"), name);
+            }
+        }
+        let number = port.int_at("port").unwrap_or(0);
+        for text in names::port_number(number) {
+            errors.invalid(&place.child("port"), number, text);
+        }
+        errors.one_of(port, "protocol", &place, &PROTOCOLS);
+        match port.at("targetPort") {
+            Value::String(name) => errors.each(&place.child("targetPort"), name, names::port_name(name)),
+            Value::Number(target) => {
+                let target = target.as_i64().unwrap_or(0);
+                for text in names::port_number(target) {
+                    errors.invalid(&place.child("targetPort"), target, text);
+                }
+            }
+            _ => {}
+        }
+        let protocol = port.str_at("protocol");
+        if !seen_ports.insert((protocol, number)) {
+            errors.duplicate(&place, json!({"protocol": protocol, "port": number}));
+        }
+        let node_port = port.int_at("nodePort").unwrap_or(0);
+        if node_port != 0 {
+            for text in names::port_number(node_port) {
+                errors.invalid(&place.child("nodePort"), node_port, text);
+            }
+            match spec.str_at("type") {
+                kind @ ("ClusterIP" | "ExternalName") => {
+                    let text = format!("may not be used when `type` is '{kind}'");
+                    errors.forbidden(&place.child("nodePort"), text);
+                }
+                _ if !node_ports.insert((protocol, node_port)) => {
+                    errors.duplicate(&place.child("nodePort"), node_port);
+                }
+                _ => {}
+            }
+        }
+        let app = port.str_at("appProtocol");
+        if !app.is_empty() {
+            errors.each(&place.child("appProtocol"), app, names::qualified_name(app));
+        }
+    }
+}
+
+fn addresses(spec: &Value, at: &Path, errors: &mut Errors) {
+    let primary = spec.str_at("clusterIP");
+    let list = spec.strings_at("clusterIPs");
+    if !list.is_empty() && list[0] != primary {
+        let text = "first value must match `clusterIP`";
+        errors.invalid(&at.child("clusterIPs"), spec.at("clusterIPs").clone(), text);
+    }
+    for (i, ip) in list.iter().enumerate() {
+        if *ip != "None" && !names::ip(ip).is_empty() {
+            let place = at.child("clusterIPs").index(i);
+            errors.invalid(
+                &place,
+                *ip,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
+        }
+    }
+    if list.is_empty() && !primary.is_empty() && primary != "None" && !names::ip(primary).is_empty() {
+        let place = at.child("clusterIPs").index(0);
+        errors.invalid(
+            &place,
+            primary,
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        );
+    }
+    for (i, ip) in spec.strings_at("externalIPs").into_iter().enumerate() {
+        let place = at.child("externalIPs").index(i);
+        errors.each(&place, ip, names::ip(ip));
+        public_ip(ip, &place, errors);
+    }
+    let ip = spec.str_at("loadBalancerIP");
+    if !ip.is_empty() && spec.str_at("type") == "LoadBalancer" {
+        errors.each(&at.child("loadBalancerIP"), ip, names::ip(ip));
+    }
+    if !spec.is_empty_at("loadBalancerSourceRanges") {
+        let place = at.child("loadBalancerSourceRanges");
+        if spec.str_at("type") != "LoadBalancer" {
+            errors.forbidden(&place, "may only be used when `type` is 'LoadBalancer'");
+        }
+        for (i, range) in spec
+            .strings_at("loadBalancerSourceRanges")
+            .into_iter()
+            .enumerate()
+        {
+            errors.each(&place.index(i), range, names::cidr(range.trim()));
+        }
+    }
+    let class = spec.str_at("loadBalancerClass");
+    if spec.has("loadBalancerClass") {
+        errors.each(
+            &at.child("loadBalancerClass"),
+            class,
+            names::qualified_name(class),
+        );
+        if spec.str_at("type") != "LoadBalancer" {
+            let text = "may only be used when `type` is 'LoadBalancer'";
+            errors.forbidden(&at.child("loadBalancerClass"), text);
+        }
+    }
+}
+
+/// An address that traffic from elsewhere may be sent to.
+fn public_ip(text: &str, at: &Path, errors: &mut Errors) {
+    let Ok(ip) = text.parse::<std::net::IpAddr>() else {
+        return;
+    };
+    let local = match ip {
+        std::net::IpAddr::V4(ip) => ip.is_link_local(),
+        std::net::IpAddr::V6(ip) => (ip.segments()[0] & 0xffc0) == 0xfe80,
+    };
+    if ip.is_unspecified() {
+        errors.invalid(at, text, "may not be unspecified (0.0.0.0 or ::)");
+    }
+    if ip.is_loopback() {
+        errors.invalid(
+            at,
+            text,
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        );
+    }
+    if local {
+        errors.invalid(
+            at,
+            text,
+            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
+        );
+    }
+    if ip.is_multicast() {
+        errors.invalid(
+            at,
+            text,
+            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
+        );
+    }
+}
+
+fn traffic(spec: &Value, at: &Path, errors: &mut Errors) {
+    let kind = spec.str_at("type");
+    let outside = matches!(kind, "NodePort" | "LoadBalancer")
+        || (kind == "ClusterIP" && !spec.is_empty_at("externalIPs"));
+    if spec.is_empty_at("externalTrafficPolicy") {
+        if outside {
+            errors.required(&at.child("externalTrafficPolicy"), "");
+        }
+    } else if !outside {
+        errors.invalid(
+            &at.child("externalTrafficPolicy"),
+            spec.str_at("externalTrafficPolicy"),
+            "may only be set for externally-accessible services",
+        );
+    } else {
+        errors.one_of(spec, "externalTrafficPolicy", at, &["Cluster", "Local"]);
+    }
+    errors.one_of_if_set(spec, "internalTrafficPolicy", at, &["Cluster", "Local"]);
+    if spec.has("allocateLoadBalancerNodePorts") && kind != "LoadBalancer" {
+        let text = "may only be used when `type` is 'LoadBalancer'";
+        errors.forbidden(&at.child("allocateLoadBalancerNodePorts"), text);
+    }
+}
+
+/// A Service's address is for life, unless its type gives it up.
+pub(super) fn service_update(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    let keeps = |spec: &Value| spec.str_at("type") != "ExternalName" && !spec.is_empty_at("clusterIP");
+    if keeps(old)
+        && new.str_at("type") != "ExternalName"
+        && new.str_at("clusterIP") != old.str_at("clusterIP")
+    {
+        errors.invalid(
+            &at.child("clusterIPs").index(0),
+            json!([new.str_at("clusterIP")]),
+            "may not change once set",
+        );
+    }
+    let both = new.str_at("type") == "LoadBalancer" && old.str_at("type") == "LoadBalancer";
+    if both && !same(new.at("loadBalancerClass"), old.at("loadBalancerClass")) {
+        errors.invalid(
+            &at.child("loadBalancerClass"),
+            new.at("loadBalancerClass").clone(),
+            "may not change once set",
+        );
+    }
+}
+
+pub(super) fn endpoints(obj: &Value, errors: &mut Errors) {
+    for (i, subset) in obj.list_at("subsets").iter().enumerate() {
+        let at = Path::new("subsets").index(i);
+        if subset.is_empty_at("addresses") && subset.is_empty_at("notReadyAddresses") {
+            errors.required(&at, "must specify `addresses` or `notReadyAddresses`");
+        }
+        for field in ["addresses", "notReadyAddresses"] {
+            for (j, address) in subset.list_at(field).iter().enumerate() {
+                let place = at.child(field).index(j);
+                let ip = address.str_at("ip");
+                errors.each(&place.child("ip"), ip, names::ip(ip));
+                public_ip(ip, &place.child("ip"), errors);
+                let host = address.str_at("hostname");
+                if !host.is_empty() {
+                    errors.each(&place.child("hostname"), host, names::dns_label(host));
+                }
+            }
+        }
+        let list = subset.list_at("ports");
+        for (j, port) in list.iter().enumerate() {
+            let place = at.child("ports").index(j);
+            let name = port.str_at("name");
+            if name.is_empty() && list.len() > 1 {
+                errors.required(&place.child("name"), "");
+            } else if !name.is_empty() {
+                errors.each(&place.child("name"), name, names::dns_label(name));
+            }
+            let number = port.int_at("port").unwrap_or(0);
+            for text in names::port_number(number) {
+                errors.invalid(&place.child("port"), number, text);
+            }
+            errors.one_of(port, "protocol", &place, &PROTOCOLS);
+        }
+    }
+}
+
+pub(super) fn endpoint_slice(obj: &Value, errors: &mut Errors) {
+    let kind = obj.str_at("addressType");
+    match kind {
+        "" => errors.required(&Path::new("addressType"), ""),
+        "IPv4" | "IPv6" | "FQDN" => {}
+        other => errors.not_supported(&Path::new("addressType"), other, &["FQDN", "IPv4", "IPv6"]),
+    }
+    let list = obj.list_at("endpoints");
+    if list.len() > MAX_ENDPOINTS {
+        errors.0.push(kinds::field::FieldError::too_many(
+            &Path::new("endpoints"),
+            list.len(),
+            MAX_ENDPOINTS,
+        ));
+        return;
+    }
+    for (i, endpoint) in list.iter().enumerate() {
+        let at = Path::new("endpoints").index(i);
+        let addresses = endpoint.strings_at("addresses");
+        if addresses.is_empty() {
+            errors.required(&at.child("addresses"), "must contain at least 1 address");
+        }
+        for (j, address) in addresses.into_iter().enumerate() {
+            let place = at.child("addresses").index(j);
+            match kind {
+                "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
+                    errors.invalid(&place, address, "must be an IPv4 address");
+                }
+                "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => {
+                    errors.invalid(&place, address, "must be an IPv6 address");
+                }
+                "FQDN" => errors.each(&place, address, names::dns_subdomain(address)),
+                _ => public_ip(address, &place, errors),
+            }
+        }
+        let host = endpoint.str_at("hostname");
+        if !host.is_empty() {
+            errors.each(&at.child("hostname"), host, names::dns_label(host));
+        }
+    }
+    let ports = obj.list_at("ports");
+    if ports.len() > MAX_SLICE_PORTS {
+        errors.0.push(kinds::field::FieldError::too_many(
+            &Path::new("ports"),
+            ports.len(),
+            MAX_SLICE_PORTS,
+        ));
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let at = Path::new("ports").index(i);
+        let name = port.str_at("name");
+        if !name.is_empty() {
+            errors.each(&at.child("name"), name, names::dns_label(name));
+        }
+        if !seen.insert(name) {
+            errors.duplicate(&at.child("name"), name);
+        }
+        errors.one_of(port, "protocol", &at, &PROTOCOLS);
+        if let Some(number) = port.int_at("port") {
+            for text in names::port_number(number) {
+                errors.invalid(&at.child("port"), number, text);
+            }
+        }
+    }
+}
+
+pub(super) fn network_policy(spec: &Value, at: &Path, errors: &mut Errors) {
+    selectors::label_selector(spec.at("podSelector"), &at.child("podSelector"), errors);
+    for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
+        for (i, rule) in spec.list_at(rules).iter().enumerate() {
+            let place = at.child(rules).index(i);
+            for (j, port) in rule.list_at("ports").iter().enumerate() {
+                policy_port(port, &place.child("ports").index(j), errors);
+            }
+            for (j, peer) in rule.list_at(peers).iter().enumerate() {
+                policy_peer(peer, &place.child(peers).index(j), errors);
+            }
+        }
+    }
+    let types = spec.strings_at("policyTypes");
+    if types.len() > 2 {
+        let text = "may not specify more than two policyTypes";
+        errors.invalid(&at.child("policyTypes"), spec.at("policyTypes").clone(), text);
+        return;
+    }
+    for (i, kind) in types.into_iter().enumerate() {
+        if !["Ingress", "Egress"].contains(&kind) {
+            errors.not_supported(&at.child("policyTypes").index(i), kind, &["Egress", "Ingress"]);
+        }
+    }
+}
+
+fn policy_port(port: &Value, at: &Path, errors: &mut Errors) {
+    errors.one_of_if_set(port, "protocol", at, &PROTOCOLS);
+    match port.at("port") {
+        Value::String(name) => errors.each(&at.child("port"), name, names::port_name(name)),
+        Value::Number(number) => {
+            let number = number.as_i64().unwrap_or(0);
+            for text in names::port_number(number) {
+                errors.invalid(&at.child("port"), number, text);
+            }
+            if let Some(end) = port.int_at("endPort")
+                && end < number
+            {
+                errors.invalid(
+                    &at.child("endPort"),
+                    end,
+                    "must be greater than or equal to `port`",
+                );
+            }
+        }
+        _ if port.has("endPort") => {
+            errors.required(&at.child("port"), "may not be empty when `endPort` is specified");
+        }
+        _ => {}
+    }
+}
+
+fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
+    let mut count = 0;
+    for field in ["podSelector", "namespaceSelector"] {
+        if peer.has(field) {
+            count += 1;
+            selectors::label_selector(peer.at(field), &at.child(field), errors);
+        }
+    }
+    if peer.has("ipBlock") {
+        if count > 0 {
+            errors.forbidden(at, "may not specify both ipBlock and another peer");
+        }
+        count += 1;
+        let cidr = peer.str_at("ipBlock.cidr");
+        if cidr.is_empty() {
+            errors.required(&at.child("ipBlock").child("cidr"), "");
+        } else {
+            errors.each(&at.child("ipBlock").child("cidr"), cidr, names::cidr(cidr));
+        }
+        for (i, except) in peer.strings_at("ipBlock.except").into_iter().enumerate() {
+            errors.each(
+                &at.child("ipBlock").child("except").index(i),
+                except,
+                names::cidr(except),
+            );
+        }
+    }
+    if count == 0 {
+        errors.required(at, "must specify a peer");
+    }
+}
+
+pub(super) fn ingress(spec: &Value, at: &Path, errors: &mut Errors) {
+    if spec.is_empty_at("rules") && !spec.has("defaultBackend") {
+        errors.invalid(
+            at,
+            json!([]),
+            "either `defaultBackend` or `rules` must be specified",
+        );
+    }
+    if spec.has("defaultBackend") {
+        backend(spec.at("defaultBackend"), &at.child("defaultBackend"), errors);
+    }
+    for (i, rule) in spec.list_at("rules").iter().enumerate() {
+        let place = at.child("rules").index(i);
+        let host = rule.str_at("host");
+        if !host.is_empty() {
+            let plain = host.strip_prefix("*.").unwrap_or(host);
+            errors.each(&place.child("host"), host, names::dns_subdomain(plain));
+        }
+        for (j, path) in rule.list_at("http.paths").iter().enumerate() {
+            let place = place.child("http").child("paths").index(j);
+            let kind = path.str_at("pathType");
+            match kind {
+                "" => errors.required(&place.child("pathType"), "pathType must be specified"),
+                "Exact" | "Prefix" if !path.str_at("path").starts_with('/') => {
+                    errors.invalid(
+                        &place.child("path"),
+                        path.str_at("path"),
+                        "must be an absolute path",
+                    );
+                }
+                "Exact" | "Prefix" | "ImplementationSpecific" => {}
+                other => errors.not_supported(
+                    &place.child("pathType"),
+                    other,
+                    &["Exact", "ImplementationSpecific", "Prefix"],
+                ),
+            }
+            backend(path.at("backend"), &place.child("backend"), errors);
+        }
+    }
+}
+
+fn backend(backend: &Value, at: &Path, errors: &mut Errors) {
+    match (backend.has("service"), backend.has("resource")) {
+        (true, true) => errors.invalid(at, "", "cannot set both resource and service backends"),
+        (true, false) => {
+            let service = backend.at("service");
+            let place = at.child("service");
+            if service.is_empty_at("name") {
+                errors.required(&place.child("name"), "");
+            } else {
+                let name = service.str_at("name");
+                errors.each(&place.child("name"), name, names::dns_1035_label(name));
+            }
+            let (name, number) = (
+                service.str_at("port.name"),
+                service.int_at("port.number").unwrap_or(0),
+            );
+            match (name.is_empty(), number == 0) {
+                (true, true) => errors.required(&place, "port name or number is required"),
+                (false, false) => errors.invalid(&place, "", "cannot set both port name & port number"),
+                (false, true) => {
+                    errors.each(&place.child("port").child("name"), name, names::port_name(name))
+                }
+                (true, false) => {
+                    for text in names::port_number(number) {
+                        errors.invalid(&place.child("port").child("number"), number, text);
+                    }
+                }
+            }
+        }
+        (false, true) => {}
+        (false, false) => errors.required(at, "either service or resource must be set"),
+    }
+}

@@ -1,0 +1,192 @@
+//! Validation of environment variables and of references to fields, resources and keys.
+
+use crate::validation::errors::Errors;
+use crate::validation::names;
+use crate::walk::At;
+use kinds::field::Path;
+use serde_json::Value;
+
+/// What a variable's value may come from.
+const SOURCES: [&str; 5] = [
+    "fieldRef",
+    "resourceFieldRef",
+    "configMapKeyRef",
+    "secretKeyRef",
+    "fileKeyRef",
+];
+/// Fields that an environment variable may show.
+const ENV_FIELDS: [&str; 9] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+/// Fields that a file of a downward API volume may show.
+pub(super) const VOLUME_FIELDS: [&str; 5] = [
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+];
+/// Resources that may be shown.
+const RESOURCES: [&str; 6] = [
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
+];
+
+/// Checks the list of variables.
+pub(super) fn variables(list: &Value, at: &Path, errors: &mut Errors) {
+    for (i, variable) in list.as_array().into_iter().flatten().enumerate() {
+        let place = at.index(i);
+        let name = variable.str_at("name");
+        if name.is_empty() {
+            errors.required(&place.child("name"), "");
+        } else {
+            errors.each(&place.child("name"), name, names::env_name(name));
+        }
+        value_from(variable, &place.child("valueFrom"), errors);
+    }
+}
+
+fn value_from(variable: &Value, at: &Path, errors: &mut Errors) {
+    let source = variable.at("valueFrom");
+    if source.is_null() {
+        return;
+    }
+    match SOURCES.iter().filter(|s| source.has(s)).count() {
+        0 => errors.invalid(
+            at,
+            "",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        ),
+        _ if !variable.is_empty_at("value") => {
+            errors.invalid(at, "", "may not be specified when `value` is not empty");
+        }
+        1 => {}
+        _ => errors.invalid(at, "", "may not have more than one field specified at a time"),
+    }
+    if source.has("fieldRef") {
+        field_ref(source.at("fieldRef"), &ENV_FIELDS, &at.child("fieldRef"), errors);
+    }
+    if source.has("resourceFieldRef") {
+        resource_ref(
+            source.at("resourceFieldRef"),
+            false,
+            &at.child("resourceFieldRef"),
+            errors,
+        );
+    }
+    for key in ["configMapKeyRef", "secretKeyRef"] {
+        if source.has(key) {
+            key_ref(source.at(key), &at.child(key), errors);
+        }
+    }
+    if source.has("fileKeyRef") {
+        for field in ["key", "path", "volumeName"] {
+            if source.at("fileKeyRef").is_empty_at(field) {
+                errors.required(&at.child("fileKeyRef").child(field), "");
+            }
+        }
+    }
+}
+
+fn key_ref(reference: &Value, at: &Path, errors: &mut Errors) {
+    if reference.is_empty_at("name") {
+        errors.required(&at.child("name"), "");
+    }
+    let key = reference.str_at("key");
+    if key.is_empty() {
+        errors.required(&at.child("key"), "");
+    } else {
+        errors.each(&at.child("key"), key, names::config_key(key));
+    }
+}
+
+/// Checks a reference to a field of the Pod.
+pub(super) fn field_ref(reference: &Value, valid: &[&str], at: &Path, errors: &mut Errors) {
+    if reference.is_empty_at("apiVersion") {
+        errors.required(&at.child("apiVersion"), "");
+        return;
+    }
+    let path = reference.str_at("fieldPath");
+    let place = at.child("fieldPath");
+    if path.is_empty() {
+        errors.required(&place, "");
+        return;
+    }
+    // `metadata.labels['key']` names one entry.
+    if let Some((map, rest)) = path.split_once("['") {
+        let key = rest.strip_suffix("']").unwrap_or("");
+        match map {
+            "metadata.labels" => errors.each(&place, path, names::qualified_name(key)),
+            "metadata.annotations" => errors.each(&place, path, names::qualified_name(&key.to_lowercase())),
+            _ => errors.invalid(
+                &place,
+                path,
+                format!("error converting fieldPath: field label does not support subscript: {path}"),
+            ),
+        }
+        return;
+    }
+    if valid.contains(&path) {
+        return;
+    }
+    if ENV_FIELDS.contains(&path) || VOLUME_FIELDS.contains(&path) {
+        errors.not_supported(&place, path, valid);
+    } else {
+        errors.invalid(
+            &place,
+            path,
+            format!("error converting fieldPath: field label not supported: {path}"),
+        );
+    }
+}
+
+/// Checks a reference to a container's resource.
+pub(super) fn resource_ref(reference: &Value, volume: bool, at: &Path, errors: &mut Errors) {
+    if volume && reference.is_empty_at("containerName") {
+        errors.required(&at.child("containerName"), "");
+        return;
+    }
+    match reference.str_at("resource") {
+        "" => errors.required(&at.child("resource"), ""),
+        name if RESOURCES.contains(&name) => {}
+        name if name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-") => {}
+        name => errors.not_supported(&at.child("resource"), name, &RESOURCES),
+    }
+}
+
+/// Checks `envFrom`.
+pub(super) fn sources(list: &Value, at: &Path, errors: &mut Errors) {
+    for (i, source) in list.as_array().into_iter().flatten().enumerate() {
+        let place = at.index(i);
+        let prefix = source.str_at("prefix");
+        if !prefix.is_empty() {
+            errors.each(&place.child("prefix"), prefix, names::env_name(prefix));
+        }
+        let mut count = 0;
+        for field in ["configMapRef", "secretRef"] {
+            if source.has(field) {
+                count += 1;
+                if source.at(field).is_empty_at("name") {
+                    errors.required(&place.child(field).child("name"), "");
+                }
+            }
+        }
+        match count {
+            0 => errors.invalid(&place, "", "must specify one of: `configMapRef` or `secretRef`"),
+            1 => {}
+            _ => errors.invalid(&place, "", "may not have more than one field specified at a time"),
+        }
+    }
+}

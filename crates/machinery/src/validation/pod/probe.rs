@@ -1,0 +1,118 @@
+//! Validation of probes and lifecycle hooks, which share their handlers.
+
+use crate::validation::errors::Errors;
+use crate::validation::names;
+use crate::walk::At;
+use kinds::field::Path;
+use serde_json::Value;
+
+/// Checks a probe, if there is one. `once`: success can only be counted once (liveness and startup).
+pub(super) fn probe(probe: &Value, at: &Path, once: bool, errors: &mut Errors) {
+    if probe.is_null() {
+        return;
+    }
+    handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], at, errors);
+    for field in [
+        "initialDelaySeconds",
+        "timeoutSeconds",
+        "periodSeconds",
+        "successThreshold",
+        "failureThreshold",
+    ] {
+        errors.not_negative(probe, field, at);
+    }
+    if let Some(seconds) = probe.int_at("terminationGracePeriodSeconds")
+        && seconds <= 0
+    {
+        errors.invalid(
+            &at.child("terminationGracePeriodSeconds"),
+            seconds,
+            "must be greater than 0",
+        );
+    }
+    if let Some(threshold) = probe.int_at("successThreshold")
+        && once
+        && threshold != 1
+    {
+        errors.invalid(&at.child("successThreshold"), threshold, "must be 1");
+    }
+}
+
+/// Checks the hooks of a container, if there are any.
+pub(super) fn lifecycle(lifecycle: &Value, at: &Path, errors: &mut Errors) {
+    for hook in ["postStart", "preStop"] {
+        if lifecycle.has(hook) {
+            handler(
+                lifecycle.at(hook),
+                &["exec", "httpGet", "tcpSocket", "sleep"],
+                &at.child(hook),
+                errors,
+            );
+        }
+    }
+}
+
+fn handler(holder: &Value, kinds: &[&str], at: &Path, errors: &mut Errors) {
+    let mut count = 0;
+    for kind in kinds.iter().filter(|k| holder.has(k)) {
+        let place = at.child(kind);
+        count += 1;
+        if count > 1 {
+            errors.forbidden(&place, "may not specify more than 1 handler type");
+            continue;
+        }
+        let action = holder.at(kind);
+        match *kind {
+            "exec" if action.is_empty_at("command") => errors.required(&place.child("command"), ""),
+            "httpGet" => http_get(action, &place, errors),
+            "tcpSocket" => port(action, &place, errors),
+            "grpc" => {
+                let number = action.int_at("port").unwrap_or(0);
+                for text in names::port_number(number) {
+                    errors.invalid(&place.child("port"), number, text);
+                }
+            }
+            "sleep" => {
+                if let Some(seconds) = action.int_at("seconds")
+                    && seconds < 0
+                {
+                    errors.invalid(&place.child("seconds"), seconds, super::super::errors::NEGATIVE);
+                }
+            }
+            _ => {}
+        }
+    }
+    if count == 0 {
+        errors.required(at, "must specify a handler type");
+    }
+}
+
+fn http_get(action: &Value, at: &Path, errors: &mut Errors) {
+    if action.is_empty_at("path") {
+        errors.required(&at.child("path"), "");
+    }
+    port(action, at, errors);
+    errors.one_of(action, "scheme", at, &["HTTP", "HTTPS"]);
+    for (i, header) in action.list_at("httpHeaders").iter().enumerate() {
+        let name = header.str_at("name");
+        errors.each(
+            &at.child("httpHeaders").index(i).child("name"),
+            name,
+            names::header_name(name),
+        );
+    }
+}
+
+/// A port by number or by name.
+fn port(action: &Value, at: &Path, errors: &mut Errors) {
+    let place = at.child("port");
+    match action.at("port") {
+        Value::String(name) => errors.each(&place, name, names::port_name(name)),
+        other => {
+            let number = other.as_i64().unwrap_or(0);
+            for text in names::port_number(number) {
+                errors.invalid(&place, number, text);
+            }
+        }
+    }
+}

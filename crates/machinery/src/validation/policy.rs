@@ -1,0 +1,193 @@
+//! Validation of quotas, limit ranges and disruption budgets.
+
+use super::errors::Errors;
+use super::pod::{parse_quantity, quantity};
+use super::{names, selectors, workloads};
+use crate::walk::At;
+use kinds::field::Path;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const SCOPES: [&str; 7] = [
+    "BestEffort",
+    "CrossNamespacePodAffinity",
+    "NotBestEffort",
+    "NotTerminating",
+    "PriorityClass",
+    "Terminating",
+    "VolumeAttributesClass",
+];
+/// Resources of a quota that have no domain.
+const QUOTA_NAMES: [&str; 19] = [
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.storage",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "persistentvolumeclaims",
+    "configmaps",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+
+pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
+    for (name, value) in spec.entries_at("hard") {
+        let place = at.child("hard").key(name);
+        errors.each(&place, name, names::qualified_name(name));
+        let huge = name.contains("hugepages-");
+        if !name.contains('/') && !QUOTA_NAMES.contains(&name.as_str()) && !huge {
+            errors.invalid(&place, name.as_str(), "must be a standard resource for quota");
+        }
+        quantity(value, &place, errors);
+    }
+    let scopes = spec.strings_at("scopes");
+    let unique: BTreeSet<&str> = scopes.iter().copied().collect();
+    for scope in &unique {
+        if !SCOPES.contains(scope) {
+            errors.invalid(
+                &at.child("scopes"),
+                spec.at("scopes").clone(),
+                "unsupported scope",
+            );
+        }
+    }
+    for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
+        if pair.iter().all(|s| unique.contains(s)) {
+            errors.invalid(
+                &at.child("scopes"),
+                spec.at("scopes").clone(),
+                "conflicting scopes",
+            );
+        }
+    }
+    for (i, e) in spec.list_at("scopeSelector.matchExpressions").iter().enumerate() {
+        let place = at.child("scopeSelector").child("matchExpressions").index(i);
+        if !SCOPES.contains(&e.str_at("scopeName")) {
+            errors.invalid(
+                &place.child("scopeName"),
+                e.str_at("scopeName"),
+                "unsupported scope",
+            );
+        }
+        match e.str_at("operator") {
+            "In" | "NotIn" if e.is_empty_at("values") => {
+                let text = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                errors.required(&place.child("values"), text);
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.invalid(&place.child("operator"), other, "not a valid selector operator"),
+        }
+    }
+}
+
+pub(super) fn limit_range(spec: &Value, at: &Path, errors: &mut Errors) {
+    let mut seen = BTreeSet::new();
+    for (i, limit) in spec.list_at("limits").iter().enumerate() {
+        let place = at.child("limits").index(i);
+        let kind = limit.str_at("type");
+        if !["Container", "Pod", "PersistentVolumeClaim"].contains(&kind) && !kind.contains('/') {
+            let text = "must be a standard limit type or fully qualified";
+            errors.invalid(&place.child("type"), kind, text);
+        }
+        if !seen.insert(kind) {
+            errors.duplicate(&place.child("type"), kind);
+        }
+        for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+            for (name, value) in limit.entries_at(field) {
+                quantity(value, &place.child(field).key(name), errors);
+            }
+        }
+        if kind == "Pod" {
+            for field in ["default", "defaultRequest"] {
+                if !limit.is_empty_at(field) {
+                    errors.forbidden(&place.child(field), "may not be specified when `type` is 'Pod'");
+                }
+            }
+        }
+        limits_in_order(limit, &place, errors);
+    }
+}
+
+/// The minimum, the default request, the default and the maximum come in that order.
+fn limits_in_order(limit: &Value, at: &Path, errors: &mut Errors) {
+    let of = |field: &str, name: &str| limit.at(field).get(name).and_then(parse_quantity);
+    let pairs = [
+        ("min", "max", "min"),
+        ("defaultRequest", "max", "defaultRequest"),
+        ("default", "max", "default"),
+        ("min", "defaultRequest", "defaultRequest"),
+        ("min", "default", "default"),
+        ("defaultRequest", "default", "defaultRequest"),
+    ];
+    for (low, high, at_field) in pairs {
+        for (name, _) in limit.entries_at(low) {
+            if let (Some(a), Some(b)) = (of(low, name), of(high, name))
+                && a > b
+            {
+                let shown = |f: &str| {
+                    match f {
+                        "defaultRequest" => "default request",
+                        other => {
+                            if other == "default" {
+                                "default"
+                            } else {
+                                other
+                            }
+                        }
+                    }
+                    .to_string()
+                };
+                let (value, text) = if at_field == low {
+                    (
+                        &a,
+                        format!(
+                            "{} value {a} is greater than {} value {b}",
+                            shown(low),
+                            shown(high)
+                        ),
+                    )
+                } else {
+                    (
+                        &b,
+                        format!(
+                            "{} value {a} is greater than {} value {b}",
+                            shown(low),
+                            shown(high)
+                        ),
+                    )
+                };
+                errors.invalid(&at.child(at_field).key(name), value.to_string(), text);
+            }
+        }
+    }
+}
+
+pub(super) fn disruption_budget(spec: &Value, at: &Path, errors: &mut Errors) {
+    if spec.has("minAvailable") && spec.has("maxUnavailable") {
+        errors.invalid(
+            at,
+            spec.clone(),
+            "minAvailable and maxUnavailable cannot be both set",
+        );
+    }
+    for field in ["minAvailable", "maxUnavailable"] {
+        workloads::amount(spec, field, at, true, errors);
+    }
+    selectors::label_selector(spec.at("selector"), &at.child("selector"), errors);
+    errors.one_of_if_set(
+        spec,
+        "unhealthyPodEvictionPolicy",
+        at,
+        &["AlwaysAllow", "IfHealthyBudget"],
+    );
+}

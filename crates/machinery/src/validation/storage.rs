@@ -1,0 +1,185 @@
+//! Validation of volumes, claims and storage classes. Sources: `pkg/apis/{core,storage}/validation` of Kubernetes v1.35.
+
+use super::errors::Errors;
+use super::pod::{parse_quantity, quantity, volume_modes, volume_sources};
+use super::{names, selectors};
+use crate::walk::{At, keep, same};
+use kinds::field::Path;
+use serde_json::Value;
+
+/// Fields of a PersistentVolume's spec that are no source.
+const NOT_SOURCES: [&str; 9] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+pub(super) fn volume(obj: &Value, errors: &mut Errors) {
+    let (spec, at) = (obj.at("spec"), Path::new("spec"));
+    volume_modes(spec, &at, errors);
+    if spec.is_empty_at("capacity") {
+        errors.required(&at.child("capacity"), "");
+    } else if spec.at("capacity").get("storage").is_none() {
+        errors.not_supported(&at.child("capacity"), spec.at("capacity").clone(), &["storage"]);
+    }
+    for (name, value) in spec.entries_at("capacity") {
+        let place = at.child("capacity").key(name);
+        if let Some(amount) = quantity(value, &place, errors)
+            && amount.is_zero()
+        {
+            errors.invalid(&place, value.clone(), super::errors::NOT_POSITIVE);
+        }
+    }
+    errors.one_of_if_set(
+        spec,
+        "persistentVolumeReclaimPolicy",
+        &at,
+        &["Delete", "Recycle", "Retain"],
+    );
+    for (i, term) in spec
+        .list_at("nodeAffinity.required.nodeSelectorTerms")
+        .iter()
+        .enumerate()
+    {
+        let place = at
+            .child("nodeAffinity")
+            .child("required")
+            .child("nodeSelectorTerms")
+            .index(i);
+        super::pod::node_term(term, &place, errors);
+    }
+    volume_sources(spec, &NOT_SOURCES, &at, errors);
+    if spec.has("local") && !spec.has("nodeAffinity") {
+        errors.required(&at.child("nodeAffinity"), "Local volume requires node affinity");
+    }
+    class_name(spec, &at, errors);
+}
+
+fn class_name(spec: &Value, at: &Path, errors: &mut Errors) {
+    let class = spec.str_at("storageClassName");
+    if !class.is_empty() {
+        errors.each(&at.child("storageClassName"), class, names::dns_subdomain(class));
+    }
+}
+
+/// Checks the spec of a claim, wherever it stands.
+pub(super) fn claim_spec(spec: &Value, at: &Path, errors: &mut Errors) {
+    volume_modes(spec, at, errors);
+    selectors::label_selector(spec.at("selector"), &at.child("selector"), errors);
+    let place = at.child("resources").key("storage");
+    match spec.at("resources.requests").get("storage") {
+        None => errors.required(&place, ""),
+        Some(value) => {
+            if let Some(amount) = parse_quantity(value)
+                && (amount.is_zero() || amount.is_negative())
+            {
+                errors.invalid(&place, value.clone(), super::errors::NOT_POSITIVE);
+            }
+        }
+    }
+    class_name(spec, at, errors);
+    for field in ["dataSource", "dataSourceRef"] {
+        if spec.has(field) {
+            for part in ["kind", "name"] {
+                if spec.at(field).is_empty_at(part) {
+                    errors.required(&at.child(field).child(part), "");
+                }
+            }
+        }
+    }
+}
+
+/// A claim may be bound once, and may grow.
+pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let at = Path::new("spec");
+    let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
+    let mut allowed = new_spec.clone();
+    if old_spec.is_empty_at("volumeName") {
+        keep(&mut allowed, old_spec, "volumeName");
+    }
+    if old_spec.is_empty_at("storageClassName") && !old_spec.has("storageClassName") {
+        keep(&mut allowed, old_spec, "storageClassName");
+    }
+    keep(&mut allowed, old_spec, "volumeAttributesClassName");
+    let size = |spec: &Value| {
+        spec.at("resources.requests")
+            .get("storage")
+            .and_then(parse_quantity)
+    };
+    if let (Some(now), Some(was)) = (size(new_spec), size(old_spec)) {
+        if old.str_at("status.phase") == "Bound" && now > was {
+            keep(&mut allowed, old_spec, "resources");
+        }
+        if now < was {
+            let place = at.child("resources").child("requests").child("storage");
+            errors.forbidden(&place, "field can not be less than status.capacity");
+        }
+    }
+    if !same(&allowed, old_spec) {
+        errors.forbidden(
+            &at,
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
+        );
+    }
+}
+
+pub(super) fn volume_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let at = Path::new("spec");
+    let sources = |spec: &Value| -> Vec<(String, Value)> {
+        let all = spec.as_object().into_iter().flatten();
+        all.filter(|(k, v)| !NOT_SOURCES.contains(&k.as_str()) && v.is_object())
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
+    };
+    if sources(new.at("spec")) != sources(old.at("spec")) {
+        let text = "spec.persistentvolumesource is immutable after creation";
+        errors.forbidden(&at.child("persistentvolumesource"), text);
+    }
+    errors.immutable(new.at("spec"), old.at("spec"), "volumeMode", &at);
+    if old.has("spec.nodeAffinity") {
+        errors.immutable(new.at("spec"), old.at("spec"), "nodeAffinity", &at);
+    }
+}
+
+pub(super) fn class(obj: &Value, errors: &mut Errors) {
+    let provisioner = obj.str_at("provisioner");
+    if provisioner.is_empty() {
+        errors.required(&Path::new("provisioner"), "");
+    } else {
+        errors.each(
+            &Path::new("provisioner"),
+            provisioner,
+            names::qualified_name(&provisioner.to_lowercase()),
+        );
+    }
+    let at = Path::root();
+    errors.one_of(obj, "reclaimPolicy", &at, &["Delete", "Retain"]);
+    errors.one_of(
+        obj,
+        "volumeBindingMode",
+        &at,
+        &["Immediate", "WaitForFirstConsumer"],
+    );
+}
+
+pub(super) fn class_update(new: &Value, old: &Value, errors: &mut Errors) {
+    if !same(new.at("parameters"), old.at("parameters")) {
+        errors.forbidden(&Path::new("parameters"), "updates to parameters are forbidden.");
+    }
+    if new.at("provisioner") != old.at("provisioner") {
+        errors.forbidden(&Path::new("provisioner"), "updates to provisioner are forbidden.");
+    }
+    if new.at("reclaimPolicy") != old.at("reclaimPolicy") {
+        errors.forbidden(
+            &Path::new("reclaimPolicy"),
+            "updates to reclaimPolicy are forbidden.",
+        );
+    }
+    errors.immutable_top(new, old, "volumeBindingMode");
+}

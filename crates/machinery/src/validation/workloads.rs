@@ -1,0 +1,493 @@
+//! Validation of the kinds that make Pods. Sources: `pkg/apis/apps/validation` and `pkg/apis/batch/validation` of
+//! Kubernetes v1.35.
+
+use super::errors::Errors;
+use super::{names, pod, selectors};
+use crate::walk::{At, keep, same};
+use kinds::field::Path;
+use serde_json::{Value, json};
+
+const MISMATCH: &str = "`selector` does not match template `labels`";
+/// Longest name of a CronJob: its Jobs append eleven characters.
+const MAX_CRON_NAME: usize = 52;
+
+/// Selector and template of a kind that keeps Pods running. `what` names the kind in messages.
+fn selector_and_template(spec: &Value, what: &str, at: &Path, errors: &mut Errors) {
+    let selector = spec.at("selector");
+    let place = at.child("selector");
+    if selector.is_null() {
+        errors.required(&place, "");
+    } else {
+        selectors::label_selector(selector, &place, errors);
+        if selectors::is_empty(selector) {
+            errors.invalid(
+                &place,
+                selector.clone(),
+                format!("empty selector is invalid for {what}"),
+            );
+        }
+    }
+    let template = spec.at("template");
+    let labels = template.at("metadata.labels");
+    if !selectors::is_empty(selector) && !selectors::matches(selector, labels) {
+        errors.invalid(
+            &at.child("template").child("metadata").child("labels"),
+            labels_value(labels),
+            MISMATCH,
+        );
+    }
+    running_template(template, &at.child("template"), errors);
+}
+
+fn labels_value(labels: &Value) -> Value {
+    if labels.is_null() {
+        json!({})
+    } else {
+        labels.clone()
+    }
+}
+
+/// A template whose Pods are always restarted.
+fn running_template(template: &Value, at: &Path, errors: &mut Errors) {
+    pod::template(template, at, errors);
+    let policy = template.str_at("spec.restartPolicy");
+    let spec = at.child("spec");
+    if !policy.is_empty() && policy != "Always" {
+        errors.not_supported(&spec.child("restartPolicy"), policy, &["Always"]);
+    }
+    if template.has("spec.activeDeadlineSeconds") {
+        errors.forbidden(
+            &spec.child("activeDeadlineSeconds"),
+            "activeDeadlineSeconds in ReplicaSet is not Supported",
+        );
+    }
+}
+
+pub(super) fn replica_set(spec: &Value, at: &Path, errors: &mut Errors) {
+    errors.not_negative(spec, "replicas", at);
+    errors.not_negative(spec, "minReadySeconds", at);
+    selector_and_template(spec, "deployment", at, errors);
+}
+
+pub(super) fn replication_controller(spec: &Value, at: &Path, errors: &mut Errors) {
+    errors.not_negative(spec, "minReadySeconds", at);
+    if spec.is_empty_at("selector") {
+        errors.required(&at.child("selector"), "");
+    }
+    errors.not_negative(spec, "replicas", at);
+    if !spec.has("template") {
+        errors.required(&at.child("template"), "");
+        return;
+    }
+    let labels = spec.at("template.metadata.labels");
+    let matched = spec
+        .entries_at("selector")
+        .into_iter()
+        .all(|(k, v)| labels.get(k) == Some(v));
+    if !matched {
+        errors.invalid(
+            &at.child("template").child("metadata").child("labels"),
+            labels_value(labels),
+            MISMATCH,
+        );
+    }
+    running_template(spec.at("template"), &at.child("template"), errors);
+}
+
+pub(super) fn deployment(spec: &Value, at: &Path, errors: &mut Errors) {
+    errors.not_negative(spec, "replicas", at);
+    selector_and_template(spec, "deployment", at, errors);
+    let strategy = at.child("strategy");
+    match spec.str_at("strategy.type") {
+        "Recreate" => {
+            if spec.has("strategy.rollingUpdate") {
+                errors.forbidden(
+                    &strategy.child("rollingUpdate"),
+                    "may not be specified when strategy `type` is 'Recreate'",
+                );
+            }
+        }
+        "RollingUpdate" => {
+            let (rolling, place) = (spec.at("strategy.rollingUpdate"), strategy.child("rollingUpdate"));
+            if rolling.is_null() {
+                errors.required(&place, "this should be defaulted and never be nil");
+            } else {
+                amount(rolling, "maxUnavailable", &place, true, errors);
+                amount(rolling, "maxSurge", &place, false, errors);
+                if is_zero(rolling.at("maxUnavailable")) && is_zero(rolling.at("maxSurge")) {
+                    let value = rolling.at("maxUnavailable").clone();
+                    errors.invalid(
+                        &place.child("maxUnavailable"),
+                        value,
+                        "may not be 0 when `maxSurge` is 0",
+                    );
+                }
+            }
+        }
+        other => errors.not_supported(&strategy, other, &["Recreate", "RollingUpdate"]),
+    }
+    for field in [
+        "minReadySeconds",
+        "revisionHistoryLimit",
+        "progressDeadlineSeconds",
+    ] {
+        errors.not_negative(spec, field, at);
+    }
+    if let Some(deadline) = spec.int_at("progressDeadlineSeconds")
+        && deadline <= spec.int_at("minReadySeconds").unwrap_or(0)
+    {
+        let text = "must be greater than minReadySeconds";
+        errors.invalid(&at.child("progressDeadlineSeconds"), deadline, text);
+    }
+}
+
+/// A number of Pods or a share of them.
+pub(super) fn amount(holder: &Value, field: &str, at: &Path, capped: bool, errors: &mut Errors) {
+    let place = at.child(field);
+    match holder.at(field) {
+        Value::String(text) => {
+            let bad = names::percent(text);
+            let share: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
+            if bad.is_empty() && capped && share > 100 {
+                errors.invalid(&place, text.as_str(), "must not exceed 100%");
+            }
+            errors.each(&place, text, bad);
+        }
+        Value::Number(_) => errors.not_negative(holder, field, at),
+        _ => {}
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    value.is_null() || value == &json!(0) || value.as_str().is_some_and(|s| s.trim_end_matches('%') == "0")
+}
+
+pub(super) fn daemon_set(spec: &Value, at: &Path, errors: &mut Errors) {
+    selector_and_template(spec, "daemonset", at, errors);
+    let place = at.child("updateStrategy");
+    match spec.str_at("updateStrategy.type") {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let (rolling, place) = (
+                spec.at("updateStrategy.rollingUpdate"),
+                place.child("rollingUpdate"),
+            );
+            amount(rolling, "maxUnavailable", &place, true, errors);
+            amount(rolling, "maxSurge", &place, true, errors);
+            match (
+                is_zero(rolling.at("maxUnavailable")),
+                is_zero(rolling.at("maxSurge")),
+            ) {
+                (true, true) => {
+                    errors.required(&place.child("maxUnavailable"), "cannot be 0 when maxSurge is 0")
+                }
+                (false, false) => {
+                    let value = rolling.at("maxSurge").clone();
+                    errors.invalid(
+                        &place.child("maxSurge"),
+                        value,
+                        "may not be set when maxUnavailable is non-zero",
+                    );
+                }
+                _ => {}
+            }
+        }
+        other => errors.not_supported(&place, other, &["OnDelete", "RollingUpdate"]),
+    }
+    errors.not_negative(spec, "minReadySeconds", at);
+    errors.not_negative(spec, "revisionHistoryLimit", at);
+}
+
+pub(super) fn stateful_set(spec: &Value, at: &Path, errors: &mut Errors) {
+    match spec.str_at("podManagementPolicy") {
+        "" => errors.required(&at.child("podManagementPolicy"), ""),
+        "OrderedReady" | "Parallel" => {}
+        other => {
+            errors.invalid(
+                &at.child("podManagementPolicy"),
+                other,
+                "must be 'OrderedReady' or 'Parallel'",
+            );
+        }
+    }
+    let place = at.child("updateStrategy");
+    match spec.str_at("updateStrategy.type") {
+        "" => errors.required(&place, ""),
+        "OnDelete" if spec.has("updateStrategy.rollingUpdate") => {
+            let value = spec.at("updateStrategy.rollingUpdate").clone();
+            errors.invalid(
+                &place.child("rollingUpdate"),
+                value,
+                "only allowed for updateStrategy 'RollingUpdate'",
+            );
+        }
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let rolling = spec.at("updateStrategy.rollingUpdate");
+            errors.not_negative(rolling, "partition", &place.child("rollingUpdate"));
+            amount(
+                rolling,
+                "maxUnavailable",
+                &place.child("rollingUpdate"),
+                true,
+                errors,
+            );
+        }
+        other => errors.invalid(&place, other, "must be 'RollingUpdate' or 'OnDelete'"),
+    }
+    for field in ["whenDeleted", "whenScaled"] {
+        let policy = spec.at("persistentVolumeClaimRetentionPolicy");
+        let place = at.child("persistentVolumeClaimRetentionPolicy");
+        errors.one_of_if_set(policy, field, &place, &["Delete", "Retain"]);
+    }
+    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
+        errors.not_negative(spec, field, at);
+    }
+    errors.not_negative(spec.at("ordinals"), "start", &at.child("ordinals"));
+    selector_and_template(spec, "statefulset", at, errors);
+}
+
+/// All but a few fields of a StatefulSet are for life.
+pub(super) fn stateful_set_update(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    let mut allowed = new.clone();
+    let free = [
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "minReadySeconds",
+        "persistentVolumeClaimRetentionPolicy",
+        "revisionHistoryLimit",
+    ];
+    for field in free {
+        keep(&mut allowed, old, field);
+    }
+    if !same(&allowed, old) {
+        errors.forbidden(
+            at,
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
+             'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+        );
+    }
+}
+
+pub(super) fn job(spec: &Value, at: &Path, errors: &mut Errors) {
+    job_spec(spec, at, errors);
+    let selector = spec.at("selector");
+    if selector.is_null() {
+        errors.required(&at.child("selector"), "");
+        return;
+    }
+    selectors::label_selector(selector, &at.child("selector"), errors);
+    let labels = spec.at("template.metadata.labels");
+    if !selectors::matches(selector, labels) {
+        let place = at.child("template").child("metadata").child("labels");
+        errors.invalid(&place, labels_value(labels), MISMATCH);
+    }
+}
+
+fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
+    let counts = [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ];
+    for field in counts {
+        errors.not_negative(spec, field, at);
+    }
+    errors.one_of_if_set(spec, "completionMode", at, &["Indexed", "NonIndexed"]);
+    if spec.str_at("completionMode") == "Indexed" {
+        if !spec.has("completions") {
+            errors.required(&at.child("completions"), "when completion mode is Indexed");
+        }
+        if let Some(parallelism) = spec.int_at("parallelism")
+            && parallelism > 100_000
+        {
+            let text = "must be less than or equal to 100000 when completion mode is Indexed";
+            errors.invalid(&at.child("parallelism"), parallelism, text);
+        }
+    } else if spec.has("backoffLimitPerIndex") {
+        let text = "requires indexed completion mode";
+        errors.invalid(
+            &at.child("backoffLimitPerIndex"),
+            spec.at("backoffLimitPerIndex").clone(),
+            text,
+        );
+    }
+    errors.one_of_if_set(
+        spec,
+        "podReplacementPolicy",
+        at,
+        &["Failed", "TerminatingOrFailed"],
+    );
+    let place = at.child("template");
+    pod::template(spec.at("template"), &place, errors);
+    if !matches!(spec.str_at("template.spec.restartPolicy"), "OnFailure" | "Never") {
+        errors.required(
+            &place.child("spec").child("restartPolicy"),
+            "valid values: \"OnFailure\", \"Never\"",
+        );
+    }
+}
+
+/// A Job's work does not change under it; while it is suspended and has not begun, where its Pods go may.
+pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let at = Path::new("spec");
+    let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
+    let elastic = new_spec.str_at("completionMode") == "Indexed"
+        && new_spec.int_at("completions") == new_spec.int_at("parallelism");
+    if !elastic {
+        errors.immutable(new_spec, old_spec, "completions", &at);
+    }
+    errors.immutable(new_spec, old_spec, "selector", &at);
+    let mut template = new_spec.at("template").clone();
+    if old_spec.bool_at("suspend") && !old.has("status.startTime") {
+        let before = old_spec.at("template");
+        for field in [
+            "metadata.labels",
+            "metadata.annotations",
+            "spec.nodeSelector",
+            "spec.affinity",
+            "spec.tolerations",
+            "spec.schedulingGates",
+        ] {
+            keep(&mut template, before, field);
+        }
+    }
+    if !same(&template, old_spec.at("template")) {
+        errors.invalid(
+            &at.child("template"),
+            new_spec.at("template").clone(),
+            super::errors::IMMUTABLE,
+        );
+    }
+    for field in [
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+        "successPolicy",
+    ] {
+        errors.immutable(new_spec, old_spec, field, &at);
+    }
+}
+
+pub(super) fn cron_job(obj: &Value, errors: &mut Errors) {
+    let name = obj.str_at("metadata.name");
+    if name.len() > MAX_CRON_NAME {
+        let text = format!("must be no more than {MAX_CRON_NAME} characters");
+        errors.invalid(&Path::new("metadata").child("name"), name, text);
+    }
+    let (spec, at) = (obj.at("spec"), Path::new("spec"));
+    let schedule = spec.str_at("schedule");
+    if schedule.is_empty() {
+        errors.required(&at.child("schedule"), "");
+    } else if let Err(text) = schedule_form(schedule) {
+        errors.invalid(&at.child("schedule"), schedule, text);
+    }
+    if schedule.contains("TZ") {
+        let text = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        errors.invalid(&at.child("schedule"), schedule, text);
+    }
+    let zone = spec.at("timeZone");
+    match zone.as_str() {
+        Some("") => errors.invalid(
+            &at.child("timeZone"),
+            "",
+            "timeZone must be nil or non-empty string",
+        ),
+        Some(name) if jiff::tz::TimeZone::get(name).is_err() => {
+            errors.invalid(&at.child("timeZone"), name, format!("unknown time zone {name}"));
+        }
+        _ => {}
+    }
+    errors.one_of(spec, "concurrencyPolicy", &at, &["Allow", "Forbid", "Replace"]);
+    for field in [
+        "startingDeadlineSeconds",
+        "successfulJobsHistoryLimit",
+        "failedJobsHistoryLimit",
+    ] {
+        errors.not_negative(spec, field, &at);
+    }
+    let place = at.child("jobTemplate").child("spec");
+    job_spec(spec.at("jobTemplate.spec"), &place, errors);
+    if spec.has("jobTemplate.spec.manualSelector") && spec.bool_at("jobTemplate.spec.manualSelector") {
+        errors.not_supported(&place.child("manualSelector"), true, &["nil", "false"]);
+    }
+}
+
+/// The form of a schedule: five fields of numbers, names, ranges, lists and steps; or `@daily` and the like.
+fn schedule_form(schedule: &str) -> Result<(), String> {
+    if let Some(word) = schedule.strip_prefix('@') {
+        let known = [
+            "yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly",
+        ];
+        let every = word.strip_prefix("every ").is_some_and(|d| !d.trim().is_empty());
+        return if known.contains(&word) || every {
+            Ok(())
+        } else {
+            Err(format!("unrecognized descriptor: {schedule}"))
+        };
+    }
+    let fields: Vec<&str> = schedule
+        .split_whitespace()
+        .filter(|f| !f.contains("TZ="))
+        .collect();
+    if fields.len() != 5 {
+        let found = format!("[{}]", fields.join(" "));
+        return Err(format!(
+            "expected exactly 5 fields, found {}: {found}",
+            fields.len()
+        ));
+    }
+    const LIMITS: [(i64, i64); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
+    const MONTHS: [&str; 12] = [
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    ];
+    const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+    for (i, (field, (low, high))) in fields.into_iter().zip(LIMITS).enumerate() {
+        let value = |text: &str| -> Result<i64, String> {
+            let lower = text.to_lowercase();
+            let named = match i {
+                3 => MONTHS.iter().position(|m| *m == lower).map(|p| p as i64 + 1),
+                4 => DAYS.iter().position(|d| *d == lower).map(|p| p as i64),
+                _ => None,
+            };
+            let number = named
+                .or_else(|| text.parse().ok())
+                .ok_or(format!("failed to parse int from {text}"))?;
+            match number {
+                n if n < low => Err(format!("beginning of range ({n}) below minimum ({low}): {field}")),
+                n if n > high => Err(format!("end of range ({n}) above maximum ({high}): {field}")),
+                n => Ok(n),
+            }
+        };
+        for part in field.split(',') {
+            let (range, step) = part.split_once('/').map_or((part, None), |(r, s)| (r, Some(s)));
+            if let Some(step) = step
+                && step.parse::<u32>().map_or(true, |s| s == 0)
+            {
+                return Err(format!("step of range should be a positive number: {part}"));
+            }
+            match range.split_once('-') {
+                _ if range == "*" || range == "?" => {}
+                Some((from, to)) => {
+                    let (from, to) = (value(from)?, value(to)?);
+                    if from > to {
+                        return Err(format!(
+                            "beginning of range ({from}) beyond end of range ({to}): {part}"
+                        ));
+                    }
+                }
+                None => {
+                    value(range)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Reading and changing JSON objects by dotted path, in the way typed Kubernetes code reads structs: what is absent, null
+//! or of another type reads as the zero value. Defaulting, validation and strategies are written on top of this, so that
+//! they stay as short as their upstream originals and never panic on odd input.
+
+use serde_json::{Map, Value};
+
+/// A JSON object's fields.
+pub(crate) type Fields = Map<String, Value>;
+
+static NULL: Value = Value::Null;
+
+/// Zero-value reads.
+pub(crate) trait At {
+    /// The value at a dotted path, null when absent.
+    fn at(&self, path: &str) -> &Value;
+    /// The string at a path, empty when absent.
+    fn str_at(&self, path: &str) -> &str {
+        self.at(path).as_str().unwrap_or("")
+    }
+    /// The integer at a path, if there is one.
+    fn int_at(&self, path: &str) -> Option<i64> {
+        self.at(path).as_i64()
+    }
+    /// The boolean at a path, false when absent.
+    fn bool_at(&self, path: &str) -> bool {
+        self.at(path).as_bool().unwrap_or(false)
+    }
+    /// The list at a path, empty when absent.
+    fn list_at(&self, path: &str) -> &[Value] {
+        self.at(path).as_array().map_or(&[], Vec::as_slice)
+    }
+    /// The entries of the map at a path, none when absent.
+    fn entries_at(&self, path: &str) -> Vec<(&String, &Value)> {
+        self.at(path)
+            .as_object()
+            .map(|m| m.iter().collect())
+            .unwrap_or_default()
+    }
+    /// The strings of a list at a path.
+    fn strings_at(&self, path: &str) -> Vec<&str> {
+        self.list_at(path).iter().filter_map(Value::as_str).collect()
+    }
+    /// Whether something other than null is at a path.
+    fn has(&self, path: &str) -> bool {
+        !self.at(path).is_null()
+    }
+    /// Whether the value at a path is absent, an empty string, list or map: what Go's `len(x) == 0` means.
+    fn is_empty_at(&self, path: &str) -> bool {
+        match self.at(path) {
+            Value::Null => true,
+            Value::String(s) => s.is_empty(),
+            Value::Array(a) => a.is_empty(),
+            Value::Object(m) => m.is_empty(),
+            _ => false,
+        }
+    }
+}
+
+impl At for Value {
+    fn at(&self, path: &str) -> &Value {
+        let mut here = self;
+        for step in path.split('.') {
+            match here.as_object().and_then(|m| m.get(step)) {
+                Some(next) => here = next,
+                None => return &NULL,
+            }
+        }
+        here
+    }
+}
+
+/// The fields of an object at a dotted path, made when absent. None when something there is no object.
+pub(crate) fn fields_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Fields> {
+    let mut here = value;
+    if !path.is_empty() {
+        for step in path.split('.') {
+            let map = here.as_object_mut()?;
+            let next = map.entry(step).or_insert(Value::Null);
+            if next.is_null() {
+                *next = Value::Object(Fields::new());
+            }
+            here = next;
+        }
+    }
+    here.as_object_mut()
+}
+
+/// The value at a dotted path, when there is one that is not null.
+pub(crate) fn get_mut<'a>(value: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    let mut here = value;
+    for step in path.split('.') {
+        here = here.as_object_mut()?.get_mut(step)?;
+    }
+    (!here.is_null()).then_some(here)
+}
+
+/// Each element of the list at a dotted path.
+pub(crate) fn each_mut(value: &mut Value, path: &str, mut f: impl FnMut(&mut Value)) {
+    if let Some(Value::Array(list)) = get_mut(value, path) {
+        list.iter_mut().for_each(&mut f);
+    }
+}
+
+/// Sets a field at a dotted path, making the objects on the way.
+pub(crate) fn set(value: &mut Value, path: &str, new: impl Into<Value>) {
+    let (parent, field) = path.rsplit_once('.').unwrap_or(("", path));
+    if let Some(map) = fields_mut(value, parent) {
+        map.insert(field.to_string(), new.into());
+    }
+}
+
+/// Sets a field at a dotted path when it is absent or null, as defaulting of a Go pointer does.
+pub(crate) fn or_set(value: &mut Value, path: &str, new: impl Into<Value>) {
+    if !value.has(path) {
+        set(value, path, new);
+    }
+}
+
+/// Sets a field at a dotted path when it is absent, null or empty, as defaulting of a Go string, list or map does.
+pub(crate) fn or_set_empty(value: &mut Value, path: &str, new: impl Into<Value>) {
+    if value.is_empty_at(path) {
+        set(value, path, new);
+    }
+}
+
+/// Removes a field at a dotted path.
+pub(crate) fn unset(value: &mut Value, path: &str) {
+    let (parent, field) = path.rsplit_once('.').unwrap_or(("", path));
+    let holder = if parent.is_empty() {
+        Some(value)
+    } else {
+        get_mut(value, parent)
+    };
+    if let Some(map) = holder.and_then(Value::as_object_mut) {
+        map.shift_remove(field);
+    }
+}
+
+/// Makes the field at a path of `new` what it is in `old`: copied, or removed when `old` has none.
+pub(crate) fn keep(new: &mut Value, old: &Value, path: &str) {
+    match old.at(path) {
+        Value::Null => unset(new, path),
+        value => set(new, path, value.clone()),
+    }
+}
+
+/// Whether two values are equal when absent, null and empty are one, as upstream's semantic equality holds.
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Object(x), Value::Object(y)) => {
+            x.iter().all(|(k, v)| same(v, y.get(k).unwrap_or(&NULL)))
+                && y.iter().all(|(k, v)| x.contains_key(k) || is_zero(v))
+        }
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same(a, b)),
+        _ => a == b || (is_zero(a) && is_zero(b)),
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(a) => a.is_empty(),
+        Value::Object(m) => m.values().all(is_zero),
+        Value::String(s) => s.is_empty(),
+        _ => false,
+    }
+}

@@ -1,0 +1,336 @@
+//! Server-side apply: ownership, conflicts, removal, hand-over; and the managers of other writes.
+
+use crate::{kind_of, yaml};
+use kinds::status::Status;
+use machinery::apply::{apply, update_managers};
+use serde_json::{Value, json};
+
+const T1: &str = "2026-01-01T00:00:00Z";
+const T2: &str = "2026-01-02T00:00:00Z";
+
+/// A small Deployment with a body in its spec.
+fn deployment(spec: &str) -> Value {
+    yaml(&format!(
+        "{{apiVersion: apps/v1, kind: Deployment, metadata: {{name: web, namespace: d}}, spec: {spec}}}"
+    ))
+}
+
+fn apply_as(
+    live: Option<&Value>,
+    config: &Value,
+    manager: &str,
+    force: bool,
+    now: &str,
+) -> Result<Value, Status> {
+    apply(kind_of(config), live, config, manager, force, None, now)
+}
+
+/// The fields of a manager.
+fn fields(object: &Value, manager: &str) -> Value {
+    let entries = object["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    entries
+        .into_iter()
+        .find(|e| e["manager"] == manager)
+        .map_or(Value::Null, |e| e["fieldsV1"].clone())
+}
+
+const WEB: &str = "{replicas: 2, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: 'i:1', ports: [{containerPort: 80}]}]}}}";
+
+#[test]
+fn the_first_apply_owns_what_it_says() {
+    let object = apply_as(None, &deployment(WEB), "alice", false, T1).unwrap();
+    assert_eq!(
+        object["metadata"]["managedFields"],
+        json!([{
+            "manager": "alice", "operation": "Apply", "apiVersion": "apps/v1", "time": T1, "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:spec": {
+                "f:replicas": {},
+                "f:template": {
+                    "f:metadata": {"f:labels": {"f:app": {}}},
+                    "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {
+                        ".": {}, "f:image": {}, "f:name": {},
+                        "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}},
+                    }}},
+                },
+            }},
+        }])
+    );
+    // Once more: nothing changes, not even the time.
+    let mut stored = object.clone();
+    stored["spec"]["template"]["spec"]["containers"][0]["ports"][0]["protocol"] = "TCP".into();
+    assert_eq!(
+        apply_as(Some(&stored), &deployment(WEB), "alice", false, T2).unwrap(),
+        stored
+    );
+}
+
+#[test]
+fn conflicts_are_worded_as_upstream_words_them() {
+    let mut live = deployment(WEB);
+    update_managers(kind_of(&live), None, &mut live.clone(), "x", "Update", None, T1);
+    let kind = kind_of(&live);
+    update_managers(
+        kind,
+        None,
+        &mut live,
+        "kubectl-client-side-apply",
+        "Update",
+        None,
+        T1,
+    );
+    let status = apply_as(Some(&live), &deployment("{replicas: 3}"), "alice", false, T2).unwrap_err();
+    assert_eq!(status.code, 409);
+    assert_eq!(
+        status.message,
+        "Apply failed with 1 conflict: conflict with \"kubectl-client-side-apply\" using apps/v1: .spec.replicas"
+    );
+    let causes = status.details.unwrap().causes;
+    assert_eq!(
+        (
+            causes[0].reason.as_str(),
+            causes[0].message.as_str(),
+            causes[0].field.as_str()
+        ),
+        (
+            "FieldManagerConflict",
+            "conflict with \"kubectl-client-side-apply\" using apps/v1",
+            ".spec.replicas"
+        )
+    );
+    let two = "{replicas: 3, template: {spec: {containers: [{name: c, image: 'i:2'}]}}}";
+    let status = apply_as(Some(&live), &deployment(two), "alice", false, T2).unwrap_err();
+    assert_eq!(
+        status.message,
+        "Apply failed with 2 conflicts: conflicts with \"kubectl-client-side-apply\" using apps/v1:\n- .spec.replicas\n\
+         - .spec.template.spec.containers[name=\"c\"].image"
+    );
+    // By force the fields change hands.
+    let taken = apply_as(Some(&live), &deployment("{replicas: 3}"), "alice", true, T2).unwrap();
+    assert_eq!(taken["spec"]["replicas"], 3);
+    assert_eq!(fields(&taken, "alice"), json!({"f:spec": {"f:replicas": {}}}));
+    assert!(
+        fields(&taken, "kubectl-client-side-apply")["f:spec"]
+            .get("f:replicas")
+            .is_none()
+    );
+    // The same value is shared, not fought for.
+    let shared = apply_as(Some(&live), &deployment("{replicas: 2}"), "alice", false, T2).unwrap();
+    assert!(
+        fields(&shared, "kubectl-client-side-apply")["f:spec"]
+            .get("f:replicas")
+            .is_some()
+    );
+    assert!(fields(&shared, "alice")["f:spec"].get("f:replicas").is_some());
+}
+
+#[test]
+fn what_is_not_asked_for_any_more_goes_unless_someone_else_owns_it() {
+    let both = "{replicas: 2, paused: true, template: {metadata: {labels: {app: web, tier: x}}, spec: {containers: [{name: c, image: i}, {name: d, image: j}]}}}";
+    let mut live = apply_as(None, &deployment(both), "alice", false, T1).unwrap();
+    // Defaults inside a container belong to nobody and go along with it.
+    live["spec"]["template"]["spec"]["containers"][1]["imagePullPolicy"] = "Always".into();
+    let live = apply_as(Some(&live), &deployment("{paused: true}"), "bob", false, T1).unwrap();
+    let less = "{replicas: 2, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}}";
+    let after = apply_as(Some(&live), &deployment(less), "alice", false, T2).unwrap();
+    assert_eq!(
+        after["spec"],
+        yaml(
+            "{replicas: 2, paused: true, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: i}]}}}"
+        )
+    );
+    assert_eq!(fields(&after, "bob"), json!({"f:spec": {"f:paused": {}}}));
+    // When the last owner lets go, it goes.
+    let end = apply_as(
+        Some(&after),
+        &yaml("{apiVersion: apps/v1, kind: Deployment, metadata: {name: web, namespace: d}}"),
+        "bob",
+        false,
+        T2,
+    )
+    .unwrap();
+    assert!(end["spec"].get("paused").is_none());
+    assert_eq!(end["spec"]["replicas"], 2);
+    assert!(
+        end["metadata"]["managedFields"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|e| e["manager"] == "alice")
+    );
+}
+
+#[test]
+fn keyed_lists_sets_and_atomic_parts() {
+    let service = |ports: &str| {
+        yaml(&format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: a, namespace: d}}, spec: {{selector: {{a: b}}, ports: {ports}}}}}"
+        ))
+    };
+    let live = apply_as(
+        None,
+        &service("[{port: 80, protocol: TCP, name: web}]"),
+        "alice",
+        false,
+        T1,
+    )
+    .unwrap();
+    // Another adds a port of its own; without a protocol it is TCP's.
+    let live = apply_as(Some(&live), &yaml("{apiVersion: v1, kind: Service, metadata: {name: a, namespace: d}, spec: {ports: [{port: 81, name: x}]}}"), "bob", false, T1).unwrap();
+    assert_eq!(
+        live["spec"]["ports"],
+        json!([{"port": 80, "protocol": "TCP", "name": "web"}, {"port": 81, "name": "x"}])
+    );
+    // The selector is atomic: owned as a whole.
+    assert_eq!(fields(&live, "alice")["f:spec"]["f:selector"], json!({}));
+    let status = apply_as(
+        Some(&live),
+        &yaml("{apiVersion: v1, kind: Service, metadata: {name: a, namespace: d}, spec: {selector: {c: d}}}"),
+        "bob",
+        false,
+        T1,
+    )
+    .unwrap_err();
+    assert!(status.message.ends_with(": .spec.selector"), "{}", status.message);
+    assert!(
+        status.message.contains("conflict with \"alice\":"),
+        "{}",
+        status.message
+    );
+    // Alice's port goes, Bob's stays.
+    let after = apply_as(Some(&live), &service("[]"), "alice", false, T2).unwrap();
+    assert_eq!(after["spec"]["ports"], json!([{"port": 81, "name": "x"}]));
+
+    let meta = |finalizers: &str| {
+        yaml(&format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: a, namespace: d, finalizers: {finalizers}}}}}"
+        ))
+    };
+    let live = apply_as(None, &meta("[a/a, b/b]"), "alice", false, T1).unwrap();
+    assert_eq!(
+        fields(&live, "alice"),
+        json!({"f:metadata": {"f:finalizers": {"v:\"a/a\"": {}, "v:\"b/b\"": {}}}})
+    );
+    let live = apply_as(Some(&live), &meta("[c/c]"), "bob", false, T1).unwrap();
+    let after = apply_as(Some(&live), &meta("[b/b]"), "alice", false, T2).unwrap();
+    assert_eq!(after["metadata"]["finalizers"], json!(["c/c", "b/b"]));
+}
+
+#[test]
+fn other_writes_own_what_they_change() {
+    let mut live = deployment("{replicas: 1, template: {metadata: {labels: {app: web}}}}");
+    let kind = kind_of(&live);
+    update_managers(kind, None, &mut live, "kubectl-create", "Update", None, T1);
+    assert_eq!(
+        fields(&live, "kubectl-create"),
+        json!({"f:spec": {"f:replicas": {}, "f:template": {"f:metadata": {"f:labels": {".": {}, "f:app": {}}}}}})
+    );
+    let mut scaled = live.clone();
+    scaled["spec"]["replicas"] = 5.into();
+    update_managers(kind, Some(&live), &mut scaled, "controller", "Update", None, T2);
+    assert_eq!(
+        fields(&scaled, "controller"),
+        json!({"f:spec": {"f:replicas": {}}})
+    );
+    assert!(
+        fields(&scaled, "kubectl-create")["f:spec"]
+            .get("f:replicas")
+            .is_none()
+    );
+    // Status writes are kept apart.
+    let mut reported = scaled.clone();
+    reported["status"] = json!({"replicas": 5});
+    update_managers(
+        kind,
+        Some(&scaled),
+        &mut reported,
+        "controller",
+        "Update",
+        Some("status"),
+        T2,
+    );
+    let entries = reported["metadata"]["managedFields"].as_array().unwrap();
+    let status = entries.iter().find(|e| e["subresource"] == "status").unwrap();
+    assert_eq!(status["fieldsV1"], json!({"f:status": {"f:replicas": {}}}));
+    // A write that changes nothing leaves everything as it is.
+    let mut same = reported.clone();
+    update_managers(
+        kind,
+        Some(&reported),
+        &mut same,
+        "other",
+        "Update",
+        None,
+        "2027-01-01T00:00:00Z",
+    );
+    assert_eq!(same, reported);
+    // Removed fields are nobody's.
+    let mut less = reported.clone();
+    less["spec"].as_object_mut().unwrap().shift_remove("replicas");
+    update_managers(kind, Some(&reported), &mut less, "other", "Update", None, T2);
+    assert_eq!(fields(&less, "other"), Value::Null);
+    // kubectl hands ownership over by writing the list itself.
+    let mut moved = less.clone();
+    moved["metadata"]["managedFields"] = json!([{"manager": "kubectl", "operation": "Apply", "apiVersion": "apps/v1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:template": {}}}, "time": T1}]);
+    update_managers(kind, Some(&less), &mut moved, "kubectl", "Update", None, T2);
+    assert_eq!(moved["metadata"]["managedFields"].as_array().unwrap().len(), 1);
+    let mut reset = moved.clone();
+    reset["metadata"]["managedFields"] = json!([{}]);
+    update_managers(kind, Some(&moved), &mut reset, "kubectl", "Update", None, T2);
+    assert!(reset["metadata"].get("managedFields").is_none());
+}
+
+#[test]
+fn the_status_subresource_is_applied_apart() {
+    let live = apply_as(None, &deployment(WEB), "alice", false, T1).unwrap();
+    let mut config = deployment("{replicas: 9}");
+    config["status"] = json!({"replicas": 2});
+    let kind = kind_of(&config);
+    let after = apply(
+        kind,
+        Some(&live),
+        &config,
+        "controller",
+        false,
+        Some("status"),
+        T2,
+    )
+    .unwrap();
+    assert_eq!(
+        (&after["spec"]["replicas"], &after["status"]["replicas"]),
+        (&json!(2), &json!(2))
+    );
+    let main = apply(kind, Some(&after), &config, "carol", true, None, T2).unwrap();
+    assert_eq!(fields(&main, "carol"), json!({"f:spec": {"f:replicas": {}}}));
+}
+
+#[test]
+fn writers_beyond_ten_are_folded() {
+    let mut live = yaml("{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: d}, data: {}}");
+    let kind = kind_of(&live);
+    for i in 0..15 {
+        let mut new = live.clone();
+        new["data"][format!("k{i}")] = "v".into();
+        update_managers(
+            kind,
+            Some(&live),
+            &mut new,
+            &format!("m{i}"),
+            "Update",
+            None,
+            &format!("2026-01-{:02}T00:00:00Z", i + 1),
+        );
+        live = new;
+    }
+    assert_eq!(live["metadata"]["managedFields"].as_array().unwrap().len(), 11);
+    assert_eq!(
+        fields(&live, "ancient-changes")["f:data"]
+            .as_object()
+            .unwrap()
+            .len(),
+        5
+    );
+}

@@ -1,0 +1,169 @@
+//! Parsing within bounds, strict decoding, type errors.
+
+use crate::{kind_of, yaml};
+use machinery::{FieldValidation, decode_check, parse_json_checked, parse_yaml_checked};
+use serde_json::{Value, json};
+
+#[test]
+fn duplicates_are_noticed_and_the_last_wins() {
+    let (value, duplicates) = parse_json_checked(br#"{"a":1,"b":[{"c":1},{"c":2,"c":3}],"a":2}"#).unwrap();
+    assert_eq!(value, json!({"a": 2, "b": [{"c": 1}, {"c": 3}]}));
+    assert_eq!(duplicates, ["b[1].c", "a"]);
+    let (value, duplicates) = parse_yaml_checked(b"a: 1\nb:\n  c: x\n  c: z\n").unwrap();
+    assert_eq!(value, json!({"a": 1, "b": {"c": "z"}}));
+    assert_eq!(duplicates, ["b.c"]);
+}
+
+#[test]
+fn towers_and_bombs_are_refused() {
+    let tower = "[".repeat(100_000);
+    assert_eq!(parse_json_checked(tower.as_bytes()).unwrap_err().code, 400);
+    assert_eq!(parse_yaml_checked(tower.as_bytes()).unwrap_err().code, 400);
+    // CVE-2019-11253: nine levels of nine aliases.
+    let mut bomb =
+        String::from("a: &a [\"web\",\"web\",\"web\",\"web\",\"web\",\"web\",\"web\",\"web\",\"web\"]\n");
+    for (this, last) in ["b", "c", "d", "e", "f", "g", "h", "i"]
+        .iter()
+        .zip(["a", "b", "c", "d", "e", "f", "g", "h"])
+    {
+        bomb.push_str(&format!(
+            "{this}: &{this} [{}]\n",
+            vec![format!("*{last}"); 9].join(",")
+        ));
+    }
+    assert_eq!(parse_yaml_checked(bomb.as_bytes()).unwrap_err().code, 400);
+    for bad in ["", "{", "{\"a\":}", "nul", "{} {}"] {
+        assert_eq!(parse_json_checked(bad.as_bytes()).unwrap_err().code, 400, "{bad}");
+    }
+}
+
+#[test]
+fn yaml_scalars_become_json() {
+    assert_eq!(
+        yaml("a: 1\nb: \"1\"\nc: true\nd: null\ne: 1.5\n8080: x\nf: |\n  text\n"),
+        json!({"a": 1, "b": "1", "c": true, "d": null, "e": 1.5, "8080": "x", "f": "text\n"})
+    );
+}
+
+fn deployment() -> Value {
+    yaml(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 1
+  replicsa: 2
+  template:
+    spec:
+      containers:
+      - name: web
+        imagee: x
+        resources: {limits: {cpu: 0.5, memory: 1024Mi}}
+",
+    )
+}
+
+#[test]
+fn unknown_fields_by_mode() {
+    let cases = [
+        (
+            FieldValidation::Strict,
+            Err(
+                "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: duplicate field \
+                 \"spec.replicas\", unknown field \"spec.replicsa\", unknown field \
+                 \"spec.template.spec.containers[0].imagee\"",
+            ),
+        ),
+        (
+            FieldValidation::Warn,
+            Ok(vec![
+                "duplicate field \"spec.replicas\"",
+                "unknown field \"spec.replicsa\"",
+                "unknown field \"spec.template.spec.containers[0].imagee\"",
+            ]),
+        ),
+        (FieldValidation::Ignore, Ok(vec![])),
+    ];
+    for (mode, expected) in cases {
+        let mut object = deployment();
+        let kind = kind_of(&object);
+        let got = decode_check(kind, &mut object, &["spec.replicas".into()], mode);
+        match expected {
+            Ok(warnings) => assert_eq!(got.unwrap(), warnings),
+            Err(message) => {
+                let status = got.unwrap_err();
+                assert_eq!((status.code, status.message.as_str()), (400, message));
+            }
+        }
+        if mode != FieldValidation::Strict {
+            assert!(object["spec"].get("replicsa").is_none());
+            // Quantities come out in their canonical form.
+            let limits = &object["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"];
+            assert_eq!(limits, &json!({"cpu": "500m", "memory": "1Gi"}));
+        }
+    }
+}
+
+#[test]
+fn wrong_types_in_the_words_of_go() {
+    let cases = [
+        (
+            "/spec/replicas",
+            json!("three"),
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "/spec/replicas",
+            json!(1.5),
+            "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "/spec/template/spec/containers",
+            json!("x"),
+            "json: cannot unmarshal string into Go struct field PodSpec.spec.template.spec.containers of type []v1.Container",
+        ),
+        (
+            "/spec/template/spec/containers/0/name",
+            json!(1),
+            "json: cannot unmarshal number into Go struct field Container.spec.template.spec.containers.name of type string",
+        ),
+        (
+            "/metadata/labels",
+            json!([]),
+            "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string",
+        ),
+        (
+            "/metadata/labels",
+            json!({"a": 1}),
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels.a of type string",
+        ),
+        (
+            "/spec/template/spec/containers/0/resources/limits/cpu",
+            json!("much"),
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+    ];
+    for (at, value, expected) in cases {
+        let mut object = deployment();
+        let kind = kind_of(&object);
+        let (parent, field) = at.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[field] = value;
+        let status = decode_check(kind, &mut object, &[], FieldValidation::Ignore).unwrap_err();
+        let prefix = "Deployment in version \"v1\" cannot be handled as a Deployment: ";
+        assert_eq!(status.message, format!("{prefix}{expected}"), "{at}");
+    }
+}
+
+#[test]
+fn nulls_are_dropped_where_the_type_is_known() {
+    let mut object = yaml(
+        "{apiVersion: v1, kind: Pod, metadata: {name: a, creationTimestamp: null}, spec: {containers: null}}",
+    );
+    let kind = kind_of(&object);
+    decode_check(kind, &mut object, &[], FieldValidation::Strict).unwrap();
+    assert_eq!(
+        object,
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {}})
+    );
+}

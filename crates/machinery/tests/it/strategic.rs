@@ -1,0 +1,219 @@
+//! Strategic merge patch: each case is a document, a patch and what comes out.
+
+use crate::yaml;
+use machinery::strategic_merge_patch;
+
+const POD_SPEC: &str = "io.k8s.api.core.v1.PodSpec";
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+const SERVICE: &str = "io.k8s.api.core.v1.ServiceSpec";
+const DEPLOYMENT: &str = "io.k8s.api.apps.v1.DeploymentSpec";
+
+#[test]
+fn patches() {
+    let cases = [
+        (
+            "scalars and nulls",
+            META,
+            "{name: a, labels: {x: '1', y: '2'}}",
+            "{labels: {x: null, z: '3'}}",
+            "{name: a, labels: {y: '2', z: '3'}}",
+        ),
+        (
+            "keyed list, merged by name",
+            POD_SPEC,
+            "{containers: [{name: a, image: x}, {name: b, image: y}]}",
+            "{containers: [{name: b, image: z}, {name: c, image: w}]}",
+            "{containers: [{name: a, image: x}, {name: b, image: z}, {name: c, image: w}]}",
+        ),
+        (
+            "nested keyed lists",
+            POD_SPEC,
+            "{containers: [{name: a, env: [{name: K, value: v}], ports: [{containerPort: 80}]}]}",
+            "{containers: [{name: a, env: [{name: K, value: w}, {name: L, value: x}], ports: [{containerPort: 81}]}]}",
+            "{containers: [{name: a, env: [{name: K, value: w}, {name: L, value: x}], ports: [{containerPort: 80}, {containerPort: 81}]}]}",
+        ),
+        (
+            "delete an element",
+            POD_SPEC,
+            "{containers: [{name: a}, {name: b}]}",
+            "{containers: [{name: a, $patch: delete}]}",
+            "{containers: [{name: b}]}",
+        ),
+        (
+            "replace a list",
+            POD_SPEC,
+            "{containers: [{name: a}, {name: b}]}",
+            "{containers: [{name: c}, {$patch: replace}]}",
+            "{containers: [{name: c}]}",
+        ),
+        (
+            "replace a map",
+            POD_SPEC,
+            "{securityContext: {runAsUser: 1, fsGroup: 2}}",
+            "{securityContext: {runAsUser: 3, $patch: replace}}",
+            "{securityContext: {runAsUser: 3}}",
+        ),
+        (
+            "delete a map's content",
+            POD_SPEC,
+            "{securityContext: {runAsUser: 1}}",
+            "{securityContext: {$patch: delete}}",
+            "{securityContext: {}}",
+        ),
+        (
+            "atomic list",
+            POD_SPEC,
+            "{tolerations: [{key: a}]}",
+            "{tolerations: [{key: b}]}",
+            "{tolerations: [{key: b}]}",
+        ),
+        (
+            "set",
+            META,
+            "{finalizers: [a/a, b/b]}",
+            "{finalizers: [b/b, c/c]}",
+            "{finalizers: [a/a, b/b, c/c]}",
+        ),
+        (
+            "delete from a set",
+            META,
+            "{finalizers: [a/a, b/b]}",
+            "{$deleteFromPrimitiveList/finalizers: [a/a]}",
+            "{finalizers: [b/b]}",
+        ),
+        (
+            "delete and add in a set",
+            META,
+            "{finalizers: [a/a, b/b]}",
+            "{$deleteFromPrimitiveList/finalizers: [a/a], finalizers: [c/c]}",
+            "{finalizers: [b/b, c/c]}",
+        ),
+        (
+            "order of a keyed list",
+            POD_SPEC,
+            "{containers: [{name: a}, {name: b}, {name: c}]}",
+            "{$setElementOrder/containers: [{name: c}, {name: a}, {name: b}]}",
+            "{containers: [{name: c}, {name: a}, {name: b}]}",
+        ),
+        (
+            "order, with an element of the server",
+            POD_SPEC,
+            "{containers: [{name: sidecar}, {name: a}, {name: b}]}",
+            "{$setElementOrder/containers: [{name: b}, {name: a}], containers: [{name: a, image: i}]}",
+            "{containers: [{name: sidecar}, {name: b}, {name: a, image: i}]}",
+        ),
+        (
+            "order, new elements",
+            POD_SPEC,
+            "{containers: [{name: a}]}",
+            "{$setElementOrder/containers: [{name: b}, {name: a}], containers: [{name: b, image: i}]}",
+            "{containers: [{name: b, image: i}, {name: a}]}",
+        ),
+        (
+            "order of a set",
+            META,
+            "{finalizers: [a/a, b/b]}",
+            "{$setElementOrder/finalizers: [b/b, a/a]}",
+            "{finalizers: [b/b, a/a]}",
+        ),
+        (
+            "order and delete, as kubectl apply sends them",
+            POD_SPEC,
+            "{containers: [{name: a}, {name: b}]}",
+            "{$setElementOrder/containers: [{name: b}], containers: [{name: a, $patch: delete}]}",
+            "{containers: [{name: b}]}",
+        ),
+        (
+            "retain keys",
+            DEPLOYMENT,
+            "{strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1}}}",
+            "{strategy: {$retainKeys: [type], type: Recreate}}",
+            "{strategy: {type: Recreate}}",
+        ),
+        (
+            "retain keys in a volume",
+            POD_SPEC,
+            "{volumes: [{name: v, emptyDir: {}}]}",
+            "{volumes: [{name: v, $retainKeys: [name, secret], secret: {secretName: s}}]}",
+            "{volumes: [{name: v, secret: {secretName: s}}]}",
+        ),
+        (
+            "merge key port",
+            SERVICE,
+            "{ports: [{port: 80, name: web}]}",
+            "{ports: [{port: 80, nodePort: 30080}, {port: 81}]}",
+            "{ports: [{port: 80, name: web, nodePort: 30080}, {port: 81}]}",
+        ),
+        (
+            "nulls in new parts vanish",
+            POD_SPEC,
+            "{}",
+            "{nodeSelector: {a: b, c: null}, affinity: {nodeAffinity: null}}",
+            "{nodeSelector: {a: b}, affinity: {}}",
+        ),
+        (
+            "remove a list",
+            POD_SPEC,
+            "{tolerations: [{key: a}], volumes: [{name: v}]}",
+            "{tolerations: null, volumes: null}",
+            "{}",
+        ),
+        (
+            "another type replaces",
+            SERVICE,
+            "{ports: [{port: 80, targetPort: web}]}",
+            "{ports: [{port: 80, targetPort: 8080}]}",
+            "{ports: [{port: 80, targetPort: 8080}]}",
+        ),
+    ];
+    for (what, schema, doc, patch, expected) in cases {
+        let got = strategic_merge_patch(schema, &yaml(doc), &yaml(patch));
+        assert_eq!(
+            got.unwrap_or_else(|e| panic!("{what}: {e}")),
+            yaml(expected),
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn malformed_patches_are_refused() {
+    for (schema, patch, part) in [
+        (
+            POD_SPEC,
+            "{containers: [{image: x}]}",
+            "does not contain declared merge key: name",
+        ),
+        (
+            POD_SPEC,
+            "{containers: [{name: a, $patch: burn}]}",
+            "unknown patch type: burn",
+        ),
+        (
+            POD_SPEC,
+            "{securityContext: {$patch: burn}}",
+            "unknown patch type: burn",
+        ),
+        (
+            META,
+            "{$deleteFromPrimitiveList/finalizers: a/a}",
+            "must be a list",
+        ),
+        (
+            POD_SPEC,
+            "{$setElementOrder/containers: [{name: a}], containers: [{name: b}]}",
+            "doesn't match $setElementOrder list",
+        ),
+        (
+            DEPLOYMENT,
+            "{strategy: {$retainKeys: [type], rollingUpdate: {}}}",
+            "retainKeys",
+        ),
+    ] {
+        let doc =
+            yaml("{containers: [{name: a}], securityContext: {}, finalizers: [a/a], strategy: {type: x}}");
+        let status = strategic_merge_patch(schema, &doc, &yaml(patch)).unwrap_err();
+        assert_eq!(status.code, 400, "{patch}");
+        assert!(status.message.contains(part), "{patch}: {}", status.message);
+    }
+}

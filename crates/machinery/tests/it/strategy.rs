@@ -1,0 +1,126 @@
+//! Strategies: what a request may set, and when generations count.
+
+use crate::{defaulted, kind_of};
+use machinery::{prepare_create, prepare_update};
+use serde_json::{Value, json};
+
+const DEPLOYMENT: &str = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {selector: {matchLabels: {a: b}}, \
+                          template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}, status: {replicas: 9}}";
+
+fn created(manifest: &str) -> Value {
+    let mut object = defaulted(manifest);
+    object["metadata"]["uid"] = "u-1".into();
+    prepare_create(kind_of(&object), &mut object);
+    object
+}
+
+#[test]
+fn new_objects_begin_at_the_beginning() {
+    let deployment = created(DEPLOYMENT);
+    assert_eq!(
+        (&deployment["metadata"]["generation"], &deployment["status"]),
+        (&json!(1), &json!({}))
+    );
+    let pod = created(
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}, status: {phase: Running}}",
+    );
+    assert_eq!(
+        pod["status"],
+        json!({"phase": "Pending", "qosClass": "BestEffort"})
+    );
+    let node = created("{apiVersion: v1, kind: Node, metadata: {name: a}, status: {capacity: {cpu: 2}}}");
+    assert_eq!(
+        node["status"],
+        json!({"capacity": {"cpu": "2"}, "allocatable": {"cpu": "2"}})
+    );
+    let namespace = created("{apiVersion: v1, kind: Namespace, metadata: {name: a}}");
+    assert_eq!(
+        (&namespace["spec"]["finalizers"], &namespace["status"]["phase"]),
+        (&json!(["kubernetes"]), &json!("Active"))
+    );
+    let job = created(
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: a}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}",
+    );
+    assert_eq!(
+        job["spec"]["selector"]["matchLabels"],
+        json!({"batch.kubernetes.io/controller-uid": "u-1"})
+    );
+    assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "a");
+}
+
+#[test]
+fn spec_and_status_are_written_apart() {
+    let old = created(DEPLOYMENT);
+    let kind = kind_of(&old);
+    let change = |sub: Option<&str>, edit: &dyn Fn(&mut Value)| {
+        let mut new = old.clone();
+        edit(&mut new);
+        prepare_update(kind, &mut new, &old, sub);
+        new
+    };
+    let both = |v: &mut Value| {
+        v["spec"]["replicas"] = 7.into();
+        v["status"]["replicas"] = 3.into();
+    };
+    let main = change(None, &both);
+    assert_eq!(
+        (
+            &main["spec"]["replicas"],
+            &main["status"],
+            &main["metadata"]["generation"]
+        ),
+        (&json!(7), &json!({}), &json!(2))
+    );
+    let status = change(Some("status"), &both);
+    assert_eq!(
+        (
+            &status["spec"]["replicas"],
+            &status["status"]["replicas"],
+            &status["metadata"]["generation"]
+        ),
+        (&json!(1), &json!(3), &json!(1))
+    );
+    let labels = change(None, &|v| v["metadata"]["labels"] = json!({"x": "y"}));
+    assert_eq!(labels["metadata"]["generation"], 1);
+    let forged = change(None, &|v| v["metadata"]["generation"] = 40.into());
+    assert_eq!(forged["metadata"]["generation"], 1);
+}
+
+#[test]
+fn services_keep_what_was_allocated() {
+    let manifest =
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: NodePort, ports: [{port: 80}]}}";
+    let mut old = created(manifest);
+    old["spec"]["clusterIP"] = "10.96.0.9".into();
+    old["spec"]["clusterIPs"] = json!(["10.96.0.9"]);
+    old["spec"]["ports"][0]["nodePort"] = 30080.into();
+    let mut new = created(manifest);
+    prepare_update(kind_of(&old), &mut new, &old, None);
+    assert_eq!(
+        (&new["spec"]["clusterIP"], &new["spec"]["ports"][0]["nodePort"]),
+        (&json!("10.96.0.9"), &json!(30080))
+    );
+}
+
+#[test]
+fn subresources_of_pods_change_their_part_alone() {
+    let old = created(
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}}",
+    );
+    let kind = kind_of(&old);
+    let mut new = old.clone();
+    new["spec"]["containers"][0]["image"] = "other".into();
+    new["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "2"}});
+    new["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "x"}]);
+    let result = |sub: &str| {
+        let mut out = new.clone();
+        prepare_update(kind, &mut out, &old, Some(sub));
+        (
+            out["spec"]["containers"][0]["image"].clone(),
+            out["spec"]["containers"][0]["resources"] == json!({}),
+            out["spec"].get("ephemeralContainers").is_some(),
+        )
+    };
+    assert_eq!(result("ephemeralcontainers"), (json!("i"), true, true));
+    assert_eq!(result("resize"), (json!("i"), false, false));
+}

@@ -1,0 +1,175 @@
+//! The Supervisor: store, API server, sign-on, console, controllers, scheduler.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result};
+use apiserver::config::{Config as ApiConfig, JwtIssuer, JwtKeys};
+use apiserver::user::User;
+use apiserver::{ApiServer, LocalService};
+use identity::kubeconfig::{Kubeconfig, Trust as KubeconfigTrust};
+use identity::passwords::Passwords;
+use store::Store;
+use store::embedded::EmbeddedStore;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::trust::Trust;
+use crate::config::Config;
+
+/// Each host gets a block of this size out of the Pod addresses.
+const NODE_BLOCK_PREFIX: u8 = 24;
+
+/// A running Supervisor.
+pub struct Supervisor {
+    pub api: Arc<ApiServer>,
+    pub trust: Trust,
+    store: Arc<EmbeddedStore>,
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Supervisor {
+    /// Starts everything; on return the API answers.
+    pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self> {
+        let trust = Trust::load(config)?;
+        // Ports first: a taken one is the most likely mistake, and nothing has been changed yet.
+        let listeners = listen(&config.listen).await?;
+        let store = Arc::new(EmbeddedStore::open(&config.data_dir.join("state.redb"))?);
+        let late = Arc::new(OnceLock::new());
+        let client = late_client(Arc::clone(&late));
+        let mut settings = ApiConfig::new("main", Arc::clone(&store) as Arc<dyn Store>);
+        settings.service_cidr = config.service_cidr.to_string();
+        settings.service_account_key_pem.clone_from(&trust.service_account_key_pem);
+        settings.client_ca_der = vec![trust.authority.certificate_der().to_vec()];
+        settings.jwt_issuers = vec![sign_on(&trust)];
+        settings.agent_tls = Some(trust.agent_client()?);
+        settings.extra_routes = Some(routes(config, &trust, client.clone())?);
+        settings.advertise = (IpAddr::V4(config.host_address), config.api_address().port());
+        let api = ApiServer::start(settings).await.context("the API server")?;
+        // Nobody else sets it.
+        let _ = late.set(api.local_service(User::system()));
+        let password_file =
+            config.admin_password_file.exists().then_some(config.admin_password_file.as_path());
+        identity::bootstrap::administrator(&client, &config.data_dir, password_file)
+            .await
+            .context("the first administrator")?;
+        write_kubeconfig(config, &trust)?;
+        let mut supervisor = Self { api, trust, store, tasks: JoinSet::new(), stop };
+        supervisor.serve(config, listeners).await?;
+        supervisor.run_controllers(config);
+        Ok(supervisor)
+    }
+
+    /// A client of the API as a user, without any socket.
+    pub fn client(&self, user: User) -> kube::Client {
+        kube::Client::new(self.api.local_service(user), "default")
+    }
+
+    /// Ends everything in order; the store is on disk afterwards.
+    pub async fn shut_down(mut self) {
+        self.stop.cancel();
+        self.api.stop();
+        while self.tasks.join_next().await.is_some() {}
+        self.store.close().await;
+    }
+
+    /// Opens the listeners. Pods reach the API at the host's address, so that is served as well.
+    async fn serve(&mut self, config: &Config, mut listeners: Vec<TcpListener>) -> Result<()> {
+        let tls = self.trust.api_server(config)?;
+        let for_pods = SocketAddr::new(IpAddr::V4(config.host_address), config.api_address().port());
+        let covered = config.listen.iter().any(|address| *address == for_pods || address.ip().is_unspecified());
+        if !covered && config.simulated_hosts.is_none() {
+            listeners.extend(listen(&[for_pods]).await?);
+        }
+        for listener in listeners {
+            let serving = Arc::clone(&self.api).serve(listener, Arc::clone(&tls), self.stop.clone());
+            self.tasks.spawn(serving);
+        }
+        Ok(())
+    }
+
+    fn run_controllers(&mut self, config: &Config) {
+        let settings = controllers::Config {
+            pod_cidr: config.pod_cidr.to_string(),
+            node_block_prefix: NODE_BLOCK_PREFIX.max(config.pod_cidr.prefix),
+            root_ca_pem: self.trust.authority.certificate_pem().to_owned(),
+            vip_pool: config.vip_pool.iter().map(ToString::to_string).collect(),
+        };
+        let client = self.client(User::new("system:kube-controller-manager", &["system:masters"]));
+        let manager = controllers::Manager::new(client, settings);
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { manager.run(stop).await });
+        let client = self.client(User::new("system:kube-scheduler", &["system:authenticated"]));
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { scheduler::run(client, stop).await });
+    }
+}
+
+async fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}: is another server there? choose another with --listen")
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// A client that works as soon as the API server is there: sign-on is served by the API server itself.
+fn late_client(late: Arc<OnceLock<LocalService>>) -> kube::Client {
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let api = late.get().cloned();
+        async move {
+            match api {
+                Some(mut api) => match api.call(request).await {
+                    Ok(response) => Ok(response),
+                    Err(never) => match never {},
+                },
+                None => Err(std::io::Error::other("the API server is starting")),
+            }
+        }
+    });
+    kube::Client::new(service, "default")
+}
+
+/// The API server believes sign-on tokens as those of any OpenID issuer.
+fn sign_on(trust: &Trust) -> JwtIssuer {
+    let prefix = identity::SUBJECT_PREFIX.to_owned();
+    JwtIssuer {
+        issuer: trust.issuer.issuer().to_owned(),
+        audiences: vec![identity::token::AUDIENCE.to_owned()],
+        keys: JwtKeys::Jwks(trust.issuer.jwks().to_string()),
+        username_claim: "sub".to_owned(),
+        username_prefix: prefix.clone(),
+        groups_claim: "group_names".to_owned(),
+        groups_prefix: prefix,
+    }
+}
+
+fn routes(config: &Config, trust: &Trust, client: kube::Client) -> Result<axum::Router> {
+    let sign_on = identity::routes::routes(identity::routes::Deps {
+        directory: Arc::new(identity::directory::ApiDirectory::new(client)),
+        issuer: Arc::clone(&trust.issuer),
+        passwords: Passwords::new()?,
+        advertised: None,
+        api_port: config.api_address().port(),
+        banner: String::new(),
+        ca_pem: trust.authority.certificate_pem().to_owned(),
+        program: std::env::current_exe().ok(),
+    });
+    Ok(sign_on.merge(console::routes()))
+}
+
+fn write_kubeconfig(config: &Config, trust: &Trust) -> Result<()> {
+    let server = format!("https://{}", config.api_address());
+    let authority = KubeconfigTrust::Authority(trust.authority.certificate_pem().to_owned());
+    let credential = trust.administrator()?;
+    let kubeconfig = Kubeconfig::for_certificate("podvisor", &server, &authority, "kubernetes-admin", &credential);
+    kubeconfig
+        .save(&config.kubeconfig_out)
+        .with_context(|| format!("cannot write {}: choose another with --kubeconfig-out", config.kubeconfig_out.display()))
+}

@@ -1,0 +1,87 @@
+//! Keys and certificates of a Supervisor, all below `DATA_DIR/pki`, made on the first start.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use identity::authority::{Authority, Credential, Request, signing_key};
+use identity::token::TokenIssuer;
+
+use crate::config::Config;
+
+/// Names by which the API server is reached inside a cluster.
+const API_NAMES: [&str; 6] = [
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "podvisor",
+];
+/// The user that the API server is to host agents.
+pub const AGENT_CLIENT: &str = "kube-apiserver-kubelet-client";
+
+/// Everything that signs or proves.
+pub struct Trust {
+    pub authority: Authority,
+    pub issuer: Arc<TokenIssuer>,
+    pub service_account_key_pem: String,
+    directory: PathBuf,
+}
+
+impl Trust {
+    /// Loads or makes the keys.
+    pub fn load(config: &Config) -> Result<Self> {
+        let directory = config.data_dir.join("pki");
+        let authority = Authority::load_or_create(&directory).context("the certificate authority")?;
+        let host = config.host_address.to_string();
+        let issuer = TokenIssuer::load_or_create(&directory, &host, identity::LOCAL_DOMAIN)
+            .context("the key of sign-on tokens")?;
+        let service_account_key_pem =
+            signing_key(&directory, "service-account").context("the key of service-account tokens")?;
+        Ok(Self { authority, issuer: Arc::new(issuer), service_account_key_pem, directory })
+    }
+
+    /// The API server's serving certificate for every address it may be reached by.
+    pub fn api_server(&self, config: &Config) -> Result<Arc<rustls::ServerConfig>> {
+        let mut names: Vec<String> = API_NAMES.iter().map(|name| (*name).to_owned()).collect();
+        let mut addresses = vec![
+            "127.0.0.1".parse::<IpAddr>()?,
+            IpAddr::V4(config.host_address),
+            IpAddr::V4(config.service_cidr.nth(1)),
+        ];
+        addresses.extend(config.listen.iter().map(std::net::SocketAddr::ip).filter(|ip| !ip.is_unspecified()));
+        names.extend(addresses.iter().map(ToString::to_string));
+        names.push(config.node_name.clone());
+        names.sort();
+        names.dedup();
+        let credential = self.authority.load_or_issue("apiserver", &Request::server("kube-apiserver", names))?;
+        Ok(credential.server_config(Some(self.authority.certificate_pem()))?)
+    }
+
+    /// How the API server proves itself to host agents.
+    pub fn agent_client(&self) -> Result<Arc<rustls::ClientConfig>> {
+        let request = Request::client(AGENT_CLIENT, Some("system:masters"));
+        let credential = self.authority.load_or_issue("apiserver-agent-client", &request)?;
+        Ok(credential.client_config(self.authority.certificate_pem())?)
+    }
+
+    /// A host agent's serving certificate; clients must show one of ours.
+    pub fn host(&self, node: &str, address: IpAddr) -> Result<Arc<rustls::ServerConfig>> {
+        let request = Request::host(node, [node.to_owned(), address.to_string(), "127.0.0.1".to_owned()]);
+        let credential = self.authority.load_or_issue(&format!("host-{node}"), &request)?;
+        Ok(credential.server_config(Some(self.authority.certificate_pem()))?)
+    }
+
+    /// The certificate of the first administrator.
+    pub fn administrator(&self) -> Result<Credential> {
+        let request = Request::client("kubernetes-admin", Some("system:masters"));
+        Ok(self.authority.load_or_issue("admin", &request)?)
+    }
+
+    /// Where the keys are.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+}

@@ -1,0 +1,227 @@
+//! QEMU's command line. Pure: tests read it.
+
+use std::path::Path;
+
+use super::QemuConfig;
+use super::bundle::Bundle;
+use crate::vm::VmSpec;
+
+pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+/// Name of the virtio-serial port; the guest agent looks for it.
+const PORT: &str = "podvisor";
+/// Size of the translation cache in MiB: a Pod's working set of code is small, and there are many Pods.
+const TCG_CACHE_MIB: u32 = 32;
+
+/// All arguments. `tap` is the number that the tap's descriptor will have in QEMU.
+pub(super) fn arguments(
+    config: &QemuConfig,
+    bundle: &Bundle,
+    accel: &str,
+    spec: &VmSpec,
+    tap: Option<i32>,
+) -> Vec<String> {
+    let run = |name: &str| path(&spec.run_dir.join(name));
+    let acpi = if bundle.description.acpi { "on" } else { "off" };
+    let mut arguments = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(|word| (*word).to_owned()));
+    add(&[
+        "-name",
+        &format!("podvisor-{},process={}", spec.id, process_name(&spec.label)),
+    ]);
+    add(&["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+    add(&[
+        "-machine",
+        &format!("microvm,acpi={acpi},pit=on,pic=on,rtc=on,isa-serial=on,auto-kernel-cmdline=on"),
+    ]);
+    match accel {
+        "kvm" => add(&["-accel", "kvm", "-cpu", "host"]),
+        _ => add(&[
+            "-accel",
+            &format!("tcg,thread=single,tb-size={TCG_CACHE_MIB}"),
+            "-cpu",
+            "max",
+        ]),
+    }
+    add(&[
+        "-smp",
+        &spec.vcpus.to_string(),
+        "-m",
+        &format!("{}M", spec.memory_mib),
+    ]);
+    add(&[
+        "-kernel",
+        &path(&bundle.kernel),
+        "-initrd",
+        &path(&bundle.initramfs),
+    ]);
+    add(&["-append", &command_line(bundle, accel)]);
+    // A console that the guest fills harms only its own file; it is quiet by default.
+    add(&[
+        "-chardev",
+        &format!("file,id=console,path={}", run("console.log")),
+        "-serial",
+        "chardev:console",
+    ]);
+    add(&["-device", "virtio-serial-device"]);
+    add(&[
+        "-chardev",
+        &format!(
+            "socket,id=channel,path={},server=on,wait=off",
+            run("channel.sock")
+        ),
+    ]);
+    add(&["-device", &format!("virtserialport,chardev=channel,name={PORT}")]);
+    add(&[
+        "-chardev",
+        &format!("socket,id=qmp,path={},server=on,wait=off", run("qmp.sock")),
+    ]);
+    add(&["-mon", "chardev=qmp,mode=control"]);
+    add(&["-device", "virtio-scsi-device,id=scsi"]);
+    for disk in &spec.disks {
+        let node = format!("disk-{}", disk.serial);
+        let read_only = if disk.read_only { "on" } else { "off" };
+        add(&[
+            "-blockdev",
+            &format!(
+                "driver=raw,node-name={node},read-only={read_only},file.driver=file,file.locking=off,\
+                 file.filename={}",
+                path(&disk.path)
+            ),
+        ]);
+        add(&[
+            "-device",
+            &format!(
+                "scsi-hd,bus=scsi.0,drive={node},serial={},share-rw={read_only}",
+                disk.serial
+            ),
+        ]);
+    }
+    if let (Some(nic), Some(tap)) = (&spec.nic, tap) {
+        let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
+        add(&["-netdev", &format!("tap,id=net,fd={tap}")]);
+        add(&["-device", &format!("virtio-net-device,netdev=net,mac={mac}")]);
+    }
+    add(&[
+        "-chroot",
+        &run("root"),
+        "-runas",
+        &format!("{0}:{0}", config.user),
+    ]);
+    // Changing the user is a privilege that QEMU itself still needs once; afterwards it has no capability.
+    add(&[
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=allow,spawn=deny,resourcecontrol=deny",
+    ]);
+    arguments
+}
+
+fn command_line(bundle: &Bundle, accel: &str) -> String {
+    let mut words = vec![
+        "console=ttyS0".to_owned(),
+        "quiet".to_owned(),
+        "panic=-1".to_owned(),
+        "rdinit=/init".to_owned(),
+        "random.trust_cpu=on".to_owned(),
+        "i8042.noaux".to_owned(),
+        "cgroup_no_v1=all".to_owned(),
+        "systemd.unified_cgroup_hierarchy=1".to_owned(),
+    ];
+    if accel != "kvm" {
+        // Calibration fails under load, and then the boot hangs now and then.
+        if let Some(khz) = host_tsc_khz() {
+            words.push(format!("tsc_early_khz={khz}"));
+        }
+        words.extend(["no_timer_check".to_owned(), "mitigations=off".to_owned()]);
+    }
+    if !bundle.description.cmdline.is_empty() {
+        words.push(bundle.description.cmdline.clone());
+    }
+    words.join(" ")
+}
+
+/// The frequency of the host's time stamp counter, which the guest sees under TCG.
+fn host_tsc_khz() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("cpu MHz"))?;
+    let mhz: f64 = line.split(':').nth(1)?.trim().parse().ok()?;
+    Some((mhz * 1000.0) as u64)
+}
+
+/// Commas end an option's value in QEMU unless doubled.
+fn path(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// What `ps` shows; the kernel keeps 15 bytes.
+fn process_name(label: &str) -> String {
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '/') {
+            c
+        } else {
+            '-'
+        }
+    };
+    format!("vm:{}", label.chars().map(safe).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Accel;
+    use super::super::bundle::Description;
+    use super::*;
+    use crate::vm::{Disk, Nic, VmId};
+
+    #[test]
+    fn the_command_line_says_everything_once() {
+        let config = QemuConfig {
+            accel: Accel::Tcg,
+            bundle: "/b".into(),
+            user: 65534,
+            cgroup_parent: "podvisor".to_owned(),
+        };
+        let bundle = Bundle {
+            kernel: "/b/vmlinux".into(),
+            initramfs: "/b/initramfs.cpio".into(),
+            description: Description {
+                acpi: true,
+                cmdline: "extra".to_owned(),
+            },
+        };
+        let spec = VmSpec {
+            id: VmId::new("abc"),
+            run_dir: "/run/p,q/abc".into(),
+            vcpus: 2,
+            memory_mib: 128,
+            cpu_request_millis: None,
+            cpu_limit_millis: None,
+            disks: vec![Disk {
+                serial: "img0".to_owned(),
+                path: "/d/a.erofs".into(),
+                read_only: true,
+            }],
+            nic: Some(Nic {
+                tap: None,
+                tap_name: "pvabc".to_owned(),
+                mac: [2, 0, 10, 244, 0, 2],
+            }),
+            label: "demo/web".to_owned(),
+        };
+        let line = arguments(&config, &bundle, "tcg", &spec, Some(9)).join(" ");
+        for expected in [
+            "-name podvisor-abc,process=vm:demo/web",
+            "-machine microvm,acpi=on",
+            "-accel tcg,thread=single,tb-size=32",
+            "-smp 2 -m 128M",
+            "path=/run/p,,q/abc/channel.sock",
+            "read-only=on",
+            "serial=img0",
+            "tap,id=net,fd=9",
+            "mac=02:00:0a:f4:00:02",
+            "-runas 65534:65534",
+            "-sandbox on",
+            "extra",
+        ] {
+            assert_eq!(line.matches(expected).count(), 1, "{expected} in {line}");
+        }
+    }
+}

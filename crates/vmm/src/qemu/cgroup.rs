@@ -1,0 +1,173 @@
+//! A VM's cgroup on the host, in the v2 tree or in v1 hierarchies: whichever holds the controllers.
+//!
+//! Written by hand and not with a library: three files a controller, two layouts, and removal that must be complete.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// The v1 hierarchies that are used, where mounted.
+const HIERARCHIES: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
+/// The period that CPU limits refer to, in microseconds.
+const PERIOD: u64 = 100_000;
+/// QEMU's threads and processes: a VM never needs more.
+const MAX_TASKS: u32 = 256;
+/// What QEMU itself needs beside the guest's memory: code, translation cache, buffers.
+const OVERHEAD_BYTES: u64 = 192 << 20;
+/// The kernel needs a moment after the last process to let a group go.
+const REMOVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Limits of a VM.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub memory_mib: u64,
+    pub cpu_request_millis: Option<u64>,
+    pub cpu_limit_millis: Option<u64>,
+}
+
+/// The cgroup of a path such as `podvisor/abc`.
+#[derive(Debug, Clone)]
+pub(super) struct Cgroup {
+    name: String,
+}
+
+fn is_v2() -> bool {
+    let controllers = fs::read_to_string(Path::new(ROOT).join("cgroup.controllers")).unwrap_or_default();
+    controllers
+        .split_whitespace()
+        .any(|controller| controller == "memory")
+}
+
+impl Cgroup {
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.trim_matches('/').to_owned(),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes the group with its limits.
+    pub fn create(&self, limits: &Limits) -> io::Result<()> {
+        let memory = (limits.memory_mib << 20) + OVERHEAD_BYTES;
+        let quota = limits.cpu_limit_millis.map(|millis| millis * PERIOD / 1000);
+        if is_v2() {
+            self.delegate_v2()?;
+            let path = Path::new(ROOT).join(&self.name);
+            write(&path, "memory.max", &memory.to_string())?;
+            write(&path, "pids.max", &MAX_TASKS.to_string())?;
+            let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+            write(&path, "cpu.max", &format!("{quota} {PERIOD}"))?;
+            let weight = limits
+                .cpu_request_millis
+                .map_or(100, |millis| (millis / 10).clamp(1, 10_000));
+            return write(&path, "cpu.weight", &weight.to_string());
+        }
+        for hierarchy in self.hierarchies() {
+            fs::create_dir_all(&hierarchy)?;
+            let has = |file: &str| hierarchy.join(file).exists();
+            if has("memory.limit_in_bytes") {
+                write(&hierarchy, "memory.limit_in_bytes", &memory.to_string())?;
+            }
+            if has("pids.max") {
+                write(&hierarchy, "pids.max", &MAX_TASKS.to_string())?;
+            }
+            if has("cpu.shares") {
+                let shares = limits
+                    .cpu_request_millis
+                    .map_or(1024, |millis| (millis * 1024 / 1000).max(2));
+                write(&hierarchy, "cpu.shares", &shares.to_string())?;
+                write(&hierarchy, "cpu.cfs_period_us", &PERIOD.to_string())?;
+                let quota = quota.map_or_else(|| "-1".to_owned(), |quota| quota.to_string());
+                write(&hierarchy, "cpu.cfs_quota_us", &quota)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Files to which a process writes its id to become a member.
+    pub fn member_files(&self) -> Vec<PathBuf> {
+        self.directories()
+            .into_iter()
+            .map(|path| path.join("cgroup.procs"))
+            .collect()
+    }
+
+    /// CPU time in nanoseconds.
+    pub fn cpu_usage_ns(&self) -> u64 {
+        if is_v2() {
+            let text =
+                fs::read_to_string(Path::new(ROOT).join(&self.name).join("cpu.stat")).unwrap_or_default();
+            let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
+            return usage.and_then(|usage| usage.parse::<u64>().ok()).unwrap_or(0) * 1000;
+        }
+        let file = Path::new(ROOT)
+            .join("cpuacct")
+            .join(&self.name)
+            .join("cpuacct.usage");
+        fs::read_to_string(file)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Removes the group; its processes must have ended.
+    pub async fn remove(&self) -> io::Result<()> {
+        let end = Instant::now() + REMOVE_LIMIT;
+        for path in self.directories() {
+            loop {
+                match fs::remove_dir(&path) {
+                    Ok(()) => break,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    Err(error) if Instant::now() >= end => {
+                        let text = format!("cannot remove {}: {error}", path.display());
+                        return Err(io::Error::new(error.kind(), text));
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn directories(&self) -> Vec<PathBuf> {
+        if is_v2() {
+            vec![Path::new(ROOT).join(&self.name)]
+        } else {
+            self.hierarchies()
+        }
+    }
+
+    /// Directories in the mounted v1 hierarchies, each once: `cpu` and `cpuacct` are often one.
+    fn hierarchies(&self) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = HIERARCHIES
+            .iter()
+            .filter_map(|name| fs::canonicalize(Path::new(ROOT).join(name)).ok())
+            .filter(|path| path.join("cgroup.procs").exists())
+            .collect();
+        found.sort();
+        found.dedup();
+        found.into_iter().map(|path| path.join(&self.name)).collect()
+    }
+
+    /// In v2 every group on the way must hand its controllers down.
+    fn delegate_v2(&self) -> io::Result<()> {
+        let mut path = PathBuf::from(ROOT);
+        for part in self.name.split('/') {
+            write(&path, "cgroup.subtree_control", "+cpu +memory +pids")?;
+            path.push(part);
+            fs::create_dir_all(&path)?;
+        }
+        Ok(())
+    }
+}
+
+fn write(directory: &Path, file: &str, value: &str) -> io::Result<()> {
+    let path = directory.join(file);
+    fs::write(&path, value)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,147 @@
+//! A QEMU process: started apart from the agent, found again by pid and start time, watched by a pidfd.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
+use tokio::io::unix::AsyncFd;
+
+use super::cgroup::Cgroup;
+
+/// A process that cannot be mistaken for a later one of the same number.
+pub(super) struct Process {
+    pub pid: u32,
+    /// Clock ticks since boot at its start.
+    pub started: u64,
+    /// Readable when it has ended.
+    handle: AsyncFd<OwnedFd>,
+}
+
+/// Starts QEMU in its cgroup, in a session of its own, with its output in a file.
+pub(super) fn start(
+    program: &str,
+    arguments: &[String],
+    log: &Path,
+    cgroup: &Cgroup,
+    tap: Option<&OwnedFd>,
+) -> io::Result<Process> {
+    let log = File::create(log)?;
+    let members = cgroup.member_files();
+    let tap = tap.map(AsRawFd::as_raw_fd);
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    // SAFETY: between fork and exec only plain system calls are made, on values made before the fork.
+    unsafe {
+        command.pre_exec(move || {
+            // The cgroup first: its limits hold from the first instruction.
+            for file in &members {
+                fs::write(file, "0")?;
+            }
+            nix::unistd::setsid()?;
+            if let Some(tap) = tap {
+                super::process::inherit(tap)?;
+            }
+            Ok(())
+        });
+    }
+    let child = command.spawn()?;
+    Process::open(child.id())
+}
+
+/// Lets a descriptor survive the exec.
+fn inherit(fd: i32) -> io::Result<()> {
+    // SAFETY: the descriptor belongs to the caller of `start`, who keeps it open until the exec.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
+}
+
+impl Process {
+    /// A running process.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let handle = pidfd_open(raw(pid)?, PidfdFlags::empty())?;
+        let started = start_time(pid)?;
+        // SAFETY: an `OwnedFd` owns its descriptor and always gives the same one, for as long as it lives.
+        let handle = unsafe { AsyncFd::register_with_interest(handle, tokio::io::Interest::READABLE) }?;
+        Ok(Self { pid, started, handle })
+    }
+
+    /// Whether it has ended; reaps it when it was a child of this process.
+    pub fn has_ended(&self) -> bool {
+        if let Ok(pid) = raw(self.pid)
+            && let Ok(Some(_)) = waitpid(Some(pid), WaitOptions::NOHANG)
+        {
+            return true;
+        }
+        // Another one of that number is not this one; and a zombie has ended.
+        start_time(self.pid).is_ok_and(|started| started != self.started) || !is_alive(self.pid)
+    }
+
+    /// Waits for the end.
+    pub async fn wait(&self) {
+        while !self.has_ended() {
+            match self.handle.readable().await {
+                // A pidfd stays readable after the end; the check above decides.
+                Ok(mut guard) if self.has_ended() => {
+                    guard.retain_ready();
+                    return;
+                }
+                Ok(mut guard) => guard.clear_ready(),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Sends a signal; a process that has ended takes none.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(self.handle.get_ref(), signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/statm", self.pid)).unwrap_or_default();
+        let pages = text
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<u64>().ok())
+            .unwrap_or(0);
+        pages * rustix::param::page_size() as u64
+    }
+}
+
+fn raw(pid: u32) -> io::Result<Pid> {
+    i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+fn stat_fields(pid: u32) -> io::Result<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name in parentheses may hold anything, spaces included.
+    let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    Ok(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Field 22 of `/proc/PID/stat`.
+pub(super) fn start_time(pid: u32) -> io::Result<u64> {
+    let fields = stat_fields(pid)?;
+    fields
+        .get(19)
+        .and_then(|field| field.parse().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn is_alive(pid: u32) -> bool {
+    stat_fields(pid).is_ok_and(|fields| fields.first().is_some_and(|state| state != "Z" && state != "X"))
+}
