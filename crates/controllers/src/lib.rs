@@ -4,9 +4,13 @@
 //! Reconcilers are level-triggered: woken by changes of what they read, or by their own timer, they look at
 //! everything of their kind and correct what differs.
 
+pub mod affinity;
+mod claim;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod gc;
+mod job;
 mod loadbalancer;
 mod manager;
 mod namespace;
@@ -14,7 +18,9 @@ mod node;
 pub mod obj;
 mod quota;
 mod replicaset;
+mod revision;
 mod serviceaccount;
+mod statefulset;
 mod supervisor;
 #[cfg(test)]
 mod tests;

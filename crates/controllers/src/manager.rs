@@ -2,7 +2,8 @@
 
 use crate::world::{self, World, WorldError};
 use crate::{
-    deployment, endpoints, gc, loadbalancer, namespace, node, quota, replicaset, serviceaccount, supervisor,
+    daemonset, deployment, endpoints, gc, job, loadbalancer, namespace, node, quota, replicaset,
+    serviceaccount, statefulset, supervisor,
 };
 use async_trait::async_trait;
 use kube::Client;
@@ -59,7 +60,11 @@ impl Manager {
         let config = Arc::new(self.config);
         let all: Vec<Arc<dyn Reconciler>> = vec![
             Arc::new(deployment::Deployments),
-            Arc::new(replicaset::ReplicaSets),
+            Arc::new(replicaset::ReplicaSets::SETS),
+            Arc::new(replicaset::ReplicaSets::CONTROLLERS),
+            Arc::new(job::Jobs),
+            Arc::new(daemonset::DaemonSets),
+            Arc::new(statefulset::StatefulSets),
             Arc::new(endpoints::EndpointsOfServices),
             Arc::new(namespace::Namespaces),
             Arc::new(serviceaccount::Accounts(config.clone())),

@@ -1,6 +1,7 @@
 //! Whether a node can take a Pod, and if not, why: in the words of upstream's plugins.
 
-use controllers::obj::{deleting, items, label, meta, text};
+use controllers::affinity::{affine, term};
+use controllers::obj::{deleting, items, meta, text};
 use controllers::{pod_amounts, tolerates};
 use kinds::quantity::Quantity;
 use kinds::selector::LabelSelector;
@@ -163,49 +164,6 @@ fn host_ports(pod: &Value) -> Vec<(String, String, i64)> {
             ))
         })
         .collect()
-}
-
-/// One term of a node selector.
-fn term(term: &Value, node: &Value) -> bool {
-    let (expressions, fields) = (items(term, "/matchExpressions"), items(term, "/matchFields"));
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    let labels = |key: &str| node["metadata"]["labels"][key].as_str().map(str::to_string);
-    let field = |key: &str| (key == "metadata.name").then(|| meta(node, "name").to_string());
-    expressions.iter().all(|e| expression(e, labels(text(e, "/key"))))
-        && fields.iter().all(|e| expression(e, field(text(e, "/key"))))
-}
-
-fn expression(e: &Value, has: Option<String>) -> bool {
-    let values = items(e, "/values");
-    let one_of = || has.as_deref().is_some_and(|h| values.iter().any(|v| v == h));
-    let compare = |f: fn(i64, i64) -> bool| {
-        let right = values
-            .first()
-            .and_then(Value::as_str)
-            .and_then(|v| v.parse().ok());
-        matches!((has.as_deref().and_then(|h| h.parse().ok()), right), (Some(l), Some(r)) if f(l, r))
-    };
-    match text(e, "/operator") {
-        "In" => one_of(),
-        "NotIn" => !one_of(),
-        "Exists" => has.is_some(),
-        "DoesNotExist" => has.is_none(),
-        "Gt" => compare(|l, r| l > r),
-        "Lt" => compare(|l, r| l < r),
-        _ => false,
-    }
-}
-
-/// `nodeSelector` and required node affinity.
-fn affine(pod: &Value, node: &Value) -> bool {
-    let selector = pod["spec"]["nodeSelector"].as_object().into_iter().flatten();
-    let mut plain = selector
-        .map(|(k, v)| v.as_str() == Some(label(node, k)) && node["metadata"]["labels"].get(k).is_some());
-    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    let terms = pod.pointer(required).filter(|r| !r.is_null());
-    plain.all(|ok| ok) && terms.is_none_or(|r| items(r, "/nodeSelectorTerms").iter().any(|t| term(t, node)))
 }
 
 /// Weight of the preferences the node meets, at most 100.
