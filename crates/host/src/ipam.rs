@@ -82,7 +82,11 @@ mod tests {
         let mut take = || ipam.allocate().map(|address| address.octets()[3]);
         assert_eq!([take(), take(), take()], [Some(2), Some(4), Some(5)]);
         ipam.release(Ipv4Addr::new(10, 244, 1, 2));
-        assert_eq!(ipam.allocate(), Some(Ipv4Addr::new(10, 244, 1, 6)), "a freed one rests");
+        assert_eq!(
+            ipam.allocate(),
+            Some(Ipv4Addr::new(10, 244, 1, 6)),
+            "a freed one rests"
+        );
         assert_eq!(ipam.allocate(), Some(Ipv4Addr::new(10, 244, 1, 2)));
         assert_eq!(ipam.allocate(), None);
     }
