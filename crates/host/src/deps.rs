@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dataplane::{Dataplane, PodNic, Service};
+use dataplane::Dataplane;
+use dataplane::model::{PodNic, Service};
 use images::{Credentials, Image, ImageConfig, ImageStore, PullError, PullPolicy, PullProgress, Pulled};
 
 /// Everything an agent works with.

@@ -19,7 +19,6 @@ mod ipam;
 mod node;
 mod objects;
 mod services;
-mod sys;
 
 pub mod backoff;
 pub mod env;
@@ -36,4 +35,5 @@ pub mod volumes;
 pub use agent::{Agent, StartError};
 pub use config::{Capacity, HostConfig};
 pub use deps::{HostDeps, ImageSource, NetworkError, NoImages, NoNetwork, PodNetwork, TapHandle};
+pub use node::host_resolvers;
 pub use podvm::record::running_nics;

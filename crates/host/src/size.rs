@@ -29,33 +29,10 @@ pub struct VmSize {
     pub ephemeral_bytes: Option<u64>,
 }
 
-/// A quantity in thousandths, if it can be read.
+/// A quantity in thousandths, rounded up; `None` if it is no quantity or negative.
 pub fn milli(quantity: &Quantity) -> Option<u64> {
-    let text = quantity.0.trim();
-    let split = text
-        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(split);
-    let number: f64 = number.parse().ok()?;
-    let factor = match suffix {
-        "n" => 1e-6,
-        "u" => 1e-3,
-        "m" => 1.0,
-        "" => 1e3,
-        "k" => 1e6,
-        "M" => 1e9,
-        "G" => 1e12,
-        "T" => 1e15,
-        "P" => 1e18,
-        "Ki" => 1024e3,
-        "Mi" => 1_048_576e3,
-        "Gi" => 1_073_741_824e3,
-        "Ti" => 1_099_511_627_776e3,
-        exponent => 10f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?) * 1e3,
-    };
-    let value = (number * factor).ceil();
-    // Saturates; a negative quantity does not pass validation and counts as nothing.
-    (value >= 0.0).then_some(value as u64)
+    let quantity: kinds::quantity::Quantity = quantity.0.parse().ok()?;
+    u64::try_from(quantity.as_milli()).ok()
 }
 
 /// A quantity in whole units (bytes), rounded up.

@@ -400,6 +400,7 @@ mod tests {
 
     fn run(record: &mut Record) {
         record.runs += 1;
+        record.begun = true;
         record.ready = true;
         record.started = true;
         record.state = State::Running {

@@ -21,13 +21,8 @@ pub enum Action {
         /// The whole delay in seconds.
         seconds: u64,
     },
-    /// Its image pull must wait; it shows `ImagePullBackOff` until then.
-    PullBackOff {
-        /// The container's place.
-        index: usize,
-        /// When it may be tried again.
-        until: Timestamp,
-    },
+    /// Nothing for one container before this moment.
+    Hold(Timestamp),
     /// Nothing will run any more: end the VM.
     Finish {
         /// Whether everything succeeded.
@@ -74,7 +69,7 @@ pub fn should_restart(pod: &Pod, container: &Container, role: Role, code: i32) -
 /// Whether all init containers have done their part, so that the ordinary ones may start.
 pub fn initialized(records: &[Record]) -> bool {
     // Once an ordinary container has run, initialisation is over for this VM.
-    if records.iter().any(|r| r.role == Role::Main && r.runs > 0) {
+    if records.iter().any(|r| r.role == Role::Main && r.begun) {
         return true;
     }
     records.iter().all(|record| match record.role {
@@ -141,14 +136,13 @@ fn finished(pod: &Pod, records: &[Record]) -> Option<bool> {
 }
 
 fn start(record: &Record, index: usize, now: Timestamp, actions: &mut Vec<Action>) {
-    match record.pull_backoff.pending(now) {
-        Verdict::Wait(until, _) if !record.pull_error.is_empty() => {
-            actions.push(Action::PullBackOff { index, until });
-        }
-        _ => match record.last.as_ref() {
-            Some(exit) => restart(record, index, exit.finished_at, now, actions),
-            None => actions.push(Action::Start(index)),
-        },
+    if let Some(until) = record.retry_at.filter(|until| now < *until) {
+        actions.push(Action::Hold(until));
+        return;
+    }
+    match record.last.as_ref() {
+        Some(exit) => restart(record, index, exit.finished_at, now, actions),
+        None => actions.push(Action::Start(index)),
     }
 }
 
@@ -205,6 +199,7 @@ mod tests {
         let mut records = records(&pod);
         for (record, (_, state)) in records.iter_mut().zip(init.iter().chain(main)) {
             record.runs = u32::from(*state != '.');
+            record.begun = record.runs > 0;
             record.started = true;
             record.state = match state {
                 '.' => State::fresh(),
@@ -255,15 +250,6 @@ mod tests {
             [Action::BackOff { index: 0, until: at(10), seconds: 10 }]
         );
         assert_eq!(plan(&pod, &records, at(10)), [Action::Start(0)]);
-    }
-
-    #[test]
-    fn failed_pulls_wait() {
-        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [{"name": "a"}]}})).expect("a Pod");
-        let mut records = records(&pod);
-        records[0].pull_error = "no".into();
-        records[0].pull_backoff.next(at(0), at(0));
-        assert_eq!(plan(&pod, &records, at(4)), [Action::PullBackOff { index: 0, until: at(10) }]);
     }
 
     #[test]

@@ -4,11 +4,14 @@
 //! The file is written (atomically) after every change that an adopter could not learn from the guest: the address,
 //! how often a container was started, how it ended. What runs at the moment is asked of the guest.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use dataplane::PodNic;
+use dataplane::model::PodNic;
+use images::Image;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
@@ -104,19 +107,16 @@ pub struct Record {
     pub last: Option<Exit>,
     /// Back-off of restarts.
     pub backoff: Backoff,
-    /// Back-off of image pulls.
-    pub pull_backoff: Backoff,
-    /// The error of the last pull, for `ImagePullBackOff`.
-    pub pull_error: String,
     /// `imageID` of the status, once known.
     pub image_id: String,
     /// The readiness probe's word (or that there is none).
     pub ready: bool,
     /// The startup probe's word (or that there is none).
     pub started: bool,
-    /// A kill is under way, for this reason; the restart waits for the exit.
-    #[serde(default)]
-    pub killing: bool,
+    /// It has begun in the present VM: init containers are not run again for it.
+    pub begun: bool,
+    /// Not before this moment, after something about its configuration was missing.
+    pub retry_at: Option<Timestamp>,
 }
 
 impl Record {
@@ -129,12 +129,11 @@ impl Record {
             state: State::fresh(),
             last: None,
             backoff: Backoff::default(),
-            pull_backoff: Backoff::default(),
-            pull_error: String::new(),
             image_id: String::new(),
             ready: false,
             started: false,
-            killing: false,
+            begun: false,
+            retry_at: None,
         }
     }
 
@@ -231,6 +230,8 @@ pub struct PodFile {
     pub mac: [u8; 6],
     /// The containers.
     pub records: Vec<Record>,
+    /// The image of each container, by the container's name.
+    pub images: BTreeMap<String, Arc<Image>>,
     /// How often the VM itself was made anew.
     #[serde(default)]
     pub boots: u32,
@@ -281,7 +282,7 @@ pub fn found(run_dir: &Path) -> Vec<(PathBuf, io::Result<PodFile>)> {
         .collect()
 }
 
-/// The interfaces of the VMs that an earlier agent left running, for [`dataplane::Dataplane::start`].
+/// The interfaces of the VMs that an earlier agent left running, for `dataplane::Dataplane::start`.
 pub fn running_nics(run_dir: &Path) -> Vec<PodNic> {
     found(run_dir)
         .into_iter()
@@ -312,6 +313,7 @@ mod tests {
             ip: Ipv4Addr::new(10, 244, 0, 3),
             mac: [2, 0, 10, 244, 0, 3],
             records: vec![record.clone()],
+            images: BTreeMap::new(),
             boots: 1,
         };
         file.write(&directory).expect("written");

@@ -4,10 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
-use apiserver::{ApiServer, Config as ApiConfig, JwtIssuer, JwtKeys, LocalService, User};
+use apiserver::config::{Config as ApiConfig, JwtIssuer, JwtKeys};
+use apiserver::user::User;
+use apiserver::{ApiServer, LocalService};
 use identity::kubeconfig::{Kubeconfig, Trust as KubeconfigTrust};
 use identity::passwords::Passwords;
-use store::{EmbeddedStore, Store};
+use store::Store;
+use store::embedded::EmbeddedStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

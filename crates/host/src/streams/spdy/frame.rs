@@ -100,7 +100,7 @@ pub fn decode(buffer: &mut BytesMut, decoder: &mut Decoder) -> Result<Option<Fra
         return Err(FrameError::Frame("another version"));
     }
     let short = |_| FrameError::Frame("too short");
-    let mut word = |body: &mut Bytes| body.try_get_u32().map(|word| word & 0x7fff_ffff).map_err(short);
+    let word = |body: &mut Bytes| body.try_get_u32().map(|word| word & 0x7fff_ffff).map_err(short);
     Ok(Some(match (first & 0xffff) as u16 {
         SYN_STREAM => {
             let id = word(&mut body)?;

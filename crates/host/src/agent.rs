@@ -1,0 +1,325 @@
+//! The agent of one host: starts everything, gives each Pod its owner, and ends without ending the VMs.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::HostConfig;
+use crate::deps::HostDeps;
+use crate::events::Recorder;
+use crate::ipam::Ipam;
+use crate::metrics::{HostSampler, Sampler};
+use crate::objects::Objects;
+use crate::podvm::record::{self, PodFile};
+use crate::podvm::{self, Context, Origin, PodVm};
+use crate::server::{self, Server};
+use crate::size::VmSize;
+use crate::{node, services};
+
+/// Between background samples: `kubectl top` finds a rate without waiting.
+const SAMPLE: Duration = Duration::from_secs(15);
+/// How long the removal of everything may take.
+const REMOVE_ALL: Duration = Duration::from_secs(120);
+
+/// Why an agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A directory.
+    #[error("the host agent's directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The port.
+    #[error("the host agent cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+/// The Pods of this host, by uid.
+#[derive(Clone, Default)]
+pub(crate) struct Pods(Arc<Mutex<HashMap<String, PodVm>>>);
+
+impl Pods {
+    /// All of them.
+    pub fn all(&self) -> Vec<PodVm> {
+        self.0.lock().values().cloned().collect()
+    }
+}
+
+/// A host agent.
+pub struct Agent {
+    context: Arc<Context>,
+    pods: Pods,
+    sampler: Arc<Sampler>,
+    listener: Mutex<Option<TcpListener>>,
+    address: SocketAddr,
+    /// VMs that an earlier agent left and whose Pods have not been seen yet.
+    left: Mutex<HashMap<String, Option<PodFile>>>,
+}
+
+impl Agent {
+    /// Makes directories, opens the port, and looks for VMs of an earlier agent. Nothing runs before [`Agent::run`].
+    pub async fn start(config: HostConfig, deps: HostDeps) -> Result<Arc<Self>, StartError> {
+        for path in [
+            config.data_dir.clone(),
+            config.data_dir.join("logs"),
+            config.data_dir.join("disks"),
+            record::vm_dirs(&config.run_dir),
+        ] {
+            std::fs::create_dir_all(&path).map_err(|source| StartError::Directory { path, source })?;
+        }
+        let listen = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let ipam = Ipam::default();
+        let mut left = HashMap::new();
+        for (path, file) in record::found(&config.run_dir) {
+            let uid = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            if let Ok(file) = &file {
+                ipam.claim(file.ip);
+            }
+            left.insert(uid.unwrap_or_default(), file.ok());
+        }
+        let cancel = CancellationToken::new();
+        let context = Arc::new(Context {
+            objects: Objects::new(deps.client.clone()),
+            services: services::follow(&deps.client, Arc::clone(&deps.network), cancel.child_token()),
+            recorder: Recorder::new(deps.client.clone(), &config.node_name),
+            boot_slots: Arc::new(Semaphore::new(config.max_booting.max(1))),
+            ipam,
+            cancel,
+            config,
+            deps,
+        });
+        Ok(Arc::new(Self {
+            context,
+            pods: Pods::default(),
+            sampler: Arc::default(),
+            listener: Mutex::new(Some(listener)),
+            address,
+            left: Mutex::new(left),
+        }))
+    }
+
+    /// Where the agent's HTTPS interface listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Works until cancelled, or until [`Agent::shutdown`].
+    pub async fn run(self: &Arc<Self>, cancel: CancellationToken) {
+        let context = &self.context;
+        let _stop = {
+            let inner = context.cancel.clone();
+            let outer = cancel.clone();
+            tokio::spawn(async move {
+                outer.cancelled().await;
+                inner.cancel();
+            })
+        };
+        let listener = self.listener.lock().take();
+        let server = Arc::new(Server {
+            context: Arc::clone(context),
+            pods: self.pods.clone(),
+            sampler: Arc::clone(&self.sampler),
+            host: Arc::<HostSampler>::default(),
+        });
+        let serve = async {
+            if let Some(listener) = listener {
+                server::serve(server, listener, context.cancel.child_token()).await;
+            }
+        };
+        let node = node::run(Arc::clone(context), self.address.port(), context.cancel.child_token());
+        tokio::join!(serve, node, self.watch_pods(), self.sample());
+    }
+
+    /// Ends the agent. VMs go on for the next one, unless everything is to be removed.
+    pub async fn shutdown(&self, remove_all: bool) {
+        if remove_all {
+            let pods = self.pods.all();
+            for pod in &pods {
+                pod.evacuate().await;
+            }
+            let gone = futures::future::join_all(pods.iter().map(PodVm::gone));
+            if tokio::time::timeout(REMOVE_ALL, gone).await.is_err() {
+                tracing::warn!("some VMs did not end in time");
+            }
+        }
+        self.context.cancel.cancel();
+    }
+
+    async fn sample(&self) {
+        loop {
+            let pause = tokio::time::sleep(SAMPLE);
+            if self.context.cancel.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+            self.sampler.sample(self.pods.all()).await;
+        }
+    }
+
+    async fn watch_pods(&self) {
+        let context = &self.context;
+        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
+        let api: Api<Pod> = Api::all(context.deps.client.clone());
+        let stream = watcher::watcher(api, config).default_backoff().modify(|pod| {
+            pod.metadata.managed_fields = None;
+        });
+        let mut stream = std::pin::pin!(stream);
+        let mut listed: HashSet<String> = HashSet::new();
+        while let Some(Some(event)) = context.cancel.run_until_cancelled(stream.next()).await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(pod)) => {
+                    listed.extend(pod.metadata.uid.clone());
+                    self.apply(pod).await;
+                }
+                Ok(Event::InitDone) => self.forget_others(&listed).await,
+                Ok(Event::Apply(pod)) => self.apply(pod).await,
+                Ok(Event::Delete(pod)) => {
+                    if let Some(uid) = &pod.metadata.uid {
+                        self.forget(uid).await;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "watching the Pods of this host"),
+            }
+        }
+    }
+
+    async fn apply(&self, pod: Pod) {
+        let Some(uid) = pod.metadata.uid.clone() else {
+            return;
+        };
+        let known = self.pods.0.lock().get(&uid).filter(|known| !known.ended()).cloned();
+        let pod = Arc::new(pod);
+        if let Some(known) = known {
+            return known.update(pod).await;
+        }
+        let left = self.left.lock().remove(&uid);
+        let origin = match left {
+            Some(Some(file)) => Origin::Adopted(Box::new(file)),
+            Some(None) => {
+                podvm::remove_leftovers(&self.context, &uid, None).await;
+                Origin::New
+            }
+            None => match self.admit(&pod) {
+                Some((reason, message)) => Origin::Rejected(reason, message),
+                None => Origin::New,
+            },
+        };
+        let owner = PodVm::start(Arc::clone(&self.context), pod, origin);
+        let mut pods = self.pods.0.lock();
+        pods.retain(|_, pod| !pod.ended());
+        pods.insert(uid, owner);
+    }
+
+    /// Whether the host has no room for a Pod; then reason and words (kubelet: `lifecycle/predicate.go`).
+    fn admit(&self, pod: &Pod) -> Option<(String, String)> {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let ended = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            matches!(phase, Some("Succeeded" | "Failed"))
+        };
+        if ended(pod) {
+            return None;
+        }
+        let others: Vec<Arc<Pod>> = self
+            .pods
+            .all()
+            .iter()
+            .map(PodVm::view)
+            .filter(|view| view.machine.is_some() || !ended(&view.pod))
+            .map(|view| view.pod)
+            .collect();
+        let allocatable = self.context.config.capacity.allocatable();
+        let refuse = |resource: &str, requested: u64, used: u64, capacity: u64| {
+            let message = format!(
+                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: \
+                 {capacity}"
+            );
+            Some((format!("OutOf{resource}"), format!("Pod was rejected: {message}")))
+        };
+        if others.len() as u64 + 1 > u64::from(allocatable.pods) {
+            return refuse("pods", 1, others.len() as u64, allocatable.pods.into());
+        }
+        let cpu = |pod: &Pod| {
+            let size = pod.spec.as_ref().map(VmSize::of);
+            size.and_then(|size| size.cpu_request_millis).unwrap_or(0)
+        };
+        let used: u64 = others.iter().map(|pod| cpu(pod)).sum();
+        if cpu(pod) > 0 && used + cpu(pod) > allocatable.cpu_millis {
+            return refuse("cpu", cpu(pod), used, allocatable.cpu_millis);
+        }
+        None
+    }
+
+    async fn forget(&self, uid: &str) {
+        let known = self.pods.0.lock().get(uid).cloned();
+        if let Some(known) = known {
+            known.forget().await;
+        }
+    }
+
+    /// Ends what the API no longer has: Pods that went while this host did not look, and leftovers of earlier agents.
+    async fn forget_others(&self, listed: &HashSet<String>) {
+        let gone: Vec<PodVm> = {
+            let pods = self.pods.0.lock();
+            pods.iter()
+                .filter(|(uid, _)| !listed.contains(*uid))
+                .map(|(_, pod)| pod.clone())
+                .collect()
+        };
+        for pod in gone {
+            pod.forget().await;
+        }
+        let left: Vec<(String, Option<PodFile>)> = self.left.lock().drain().collect();
+        for (uid, file) in left {
+            podvm::remove_leftovers(&self.context, &uid, file.as_ref()).await;
+        }
+        self.remove_stray_files(listed);
+    }
+
+    /// Disks and logs of Pods that are no more: what a power cut leaves, since run directories go with the machine.
+    fn remove_stray_files(&self, listed: &HashSet<String>) {
+        for name in ["disks", "logs"] {
+            let directory = self.context.config.data_dir.join(name);
+            let Ok(entries) = std::fs::read_dir(&directory) else {
+                continue;
+            };
+            for entry in entries.filter_map(Result::ok) {
+                let file_name = entry.file_name().to_string_lossy().into_owned();
+                // NAMESPACE_POD_UID or UID: no part of a name has an underscore.
+                let uid = file_name.rsplit('_').next().unwrap_or_default();
+                if !listed.contains(uid)
+                    && let Err(error) = std::fs::remove_dir_all(entry.path())
+                {
+                    tracing::warn!(path = %entry.path().display(), %error, "a stray directory stays");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The session with the guest agent of one VM: connects, lists, follows events, and connects again when the channel
+//! breaks, until the VM is gone.
+//!
+//! One task owns the connection. Everybody else takes a client from [`Guest::client`], which waits while there is none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use guest_api::GuestClient;
+use guest_api::v1::{Container, EventsRequest, HelloReply, HelloRequest, ListContainersRequest};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use vmm::Vm;
+
+/// Between two attempts to open a channel.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long one call for the state may take.
+const CALL: Duration = Duration::from_secs(30);
+/// How long a caller waits for a session.
+const SESSION: Duration = Duration::from_secs(30);
+
+/// What the session tells the owner.
+#[derive(Debug)]
+pub enum GuestEvent {
+    /// A session stands; these are all containers there are.
+    Connected(HelloReply, Vec<Container>),
+    /// A container changed.
+    Changed(Container),
+}
+
+/// There is no session and there will be none in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the guest agent cannot be reached")]
+pub struct GuestGone;
+
+/// The way to a guest.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    clients: watch::Receiver<Option<GuestClient>>,
+}
+
+impl Guest {
+    /// Starts the session task; it ends with the token.
+    pub fn attach(vm: Arc<dyn Vm>, events: mpsc::Sender<GuestEvent>, cancel: CancellationToken) -> Self {
+        let (sender, clients) = watch::channel(None);
+        tokio::spawn(cancel.run_until_cancelled_owned(async move {
+            loop {
+                if let Err(error) = session(&vm, &sender, &events).await {
+                    tracing::debug!(vm = %vm.id(), error, "guest session");
+                }
+                sender.send_replace(None);
+                if events.is_closed() {
+                    return;
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        }));
+        Self { clients }
+    }
+
+    /// A client, as soon as there is a session.
+    pub async fn client(&self) -> Result<GuestClient, GuestGone> {
+        let mut clients = self.clients.clone();
+        let found = tokio::time::timeout(SESSION, clients.wait_for(Option::is_some)).await;
+        match found {
+            Ok(Ok(client)) => client.clone().ok_or(GuestGone),
+            _ => Err(GuestGone),
+        }
+    }
+}
+
+async fn session(
+    vm: &Arc<dyn Vm>,
+    clients: &watch::Sender<Option<GuestClient>>,
+    events: &mpsc::Sender<GuestEvent>,
+) -> Result<(), String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let channel = vm.channel().await.map_err(|error| text(&error))?;
+    let mut client = guest_api::connect(channel, rand::random())
+        .await
+        .map_err(|error| text(&error))?;
+    let calls = async {
+        let hello = client.hello(HelloRequest {}).await?.into_inner();
+        // Events first, then the list: nothing falls between.
+        let stream = client.events(EventsRequest {}).await?.into_inner();
+        let list = client.list_containers(ListContainersRequest {}).await?.into_inner();
+        Ok::<_, tonic::Status>((hello, stream, list.containers))
+    };
+    let (hello, mut stream, containers) = tokio::time::timeout(CALL, calls)
+        .await
+        .map_err(|_| "no answer in time".to_owned())?
+        .map_err(|status| status.to_string())?;
+    clients.send_replace(Some(client));
+    let send = |event| async { events.send(event).await.map_err(|_| "nobody listens".to_owned()) };
+    send(GuestEvent::Connected(hello, containers)).await?;
+    loop {
+        match stream.message().await.map_err(|status| status.to_string())? {
+            Some(event) => {
+                if let Some(container) = event.container {
+                    send(GuestEvent::Changed(container)).await?;
+                }
+            }
+            None => return Err("the channel ended".to_owned()),
+        }
+    }
+}

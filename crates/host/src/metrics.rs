@@ -1,0 +1,327 @@
+//! Figures of Pods and the host: what the hypervisor charges to each VM and what the guest says of its containers, with
+//! CPU as a rate between two samples.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use guest_api::v1::StatsReply;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kinds::quantity::Quantity;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::podvm::{PodVm, View};
+
+/// How long a guest may take to answer: a chart waits for nobody.
+const CALL: Duration = Duration::from_millis(800);
+/// Samples closer than this to each other share one rate.
+const SHORTEST: Duration = Duration::from_millis(400);
+/// A sample is at most this old when somebody asks; otherwise a new one is taken.
+const FRESH: Duration = Duration::from_millis(700);
+
+/// What was measured of one Pod.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// When.
+    pub time: Timestamp,
+    at: Instant,
+    /// CPU time of the VM since its start, in nanoseconds.
+    pub cpu_ns: u64,
+    /// CPU of the VM in billionths of a core.
+    pub cpu_nano_cores: u64,
+    /// Time over which the rate was measured.
+    pub window: Duration,
+    /// Memory of the VM that the host has given, in bytes.
+    pub memory_bytes: u64,
+    /// What the guest says.
+    pub guest: Option<StatsReply>,
+    /// CPU of each container in billionths of a core, by run.
+    pub containers: HashMap<String, u64>,
+}
+
+/// The last samples of all Pods, by uid.
+#[derive(Default)]
+pub struct Sampler {
+    last: Mutex<HashMap<String, Sample>>,
+}
+
+impl Sampler {
+    /// The figures of all Pods with a VM: fresh enough, or taken now.
+    pub async fn sample(&self, pods: Vec<PodVm>) -> Vec<(View, Sample)> {
+        let views: Vec<View> = pods
+            .iter()
+            .map(PodVm::view)
+            .filter(|view| view.machine.is_some())
+            .collect();
+        let samples = futures::future::join_all(views.iter().map(|view| self.one(view))).await;
+        let known: Vec<&str> = views.iter().filter_map(|view| view.pod.metadata.uid.as_deref()).collect();
+        self.last.lock().retain(|uid, _| known.contains(&uid.as_str()));
+        views.iter().cloned().zip(samples).filter_map(|(view, sample)| Some((view, sample?))).collect()
+    }
+
+    async fn one(&self, view: &View) -> Option<Sample> {
+        let uid = view.pod.metadata.uid.clone()?;
+        let before = self.last.lock().get(&uid).cloned();
+        if let Some(sample) = before.as_ref().filter(|sample| sample.at.elapsed() < FRESH) {
+            return Some(sample.clone());
+        }
+        let machine = view.machine.as_ref()?;
+        let stats = machine.vm.stats().await;
+        let guest = async {
+            let mut client = machine.guest.client().await.ok()?;
+            Some(client.stats(guest_api::v1::StatsRequest {}).await.ok()?.into_inner())
+        };
+        let guest = tokio::time::timeout(CALL, guest).await.ok().flatten();
+        let at = Instant::now();
+        let window = before.as_ref().map(|before| at.duration_since(before.at)).unwrap_or_default();
+        let rate = |now: u64, then: Option<u64>| match then {
+            Some(then) if window >= SHORTEST => {
+                let nanos = u128::from(now.saturating_sub(then)) * 1_000_000_000 / window.as_nanos().max(1);
+                u64::try_from(nanos).unwrap_or(u64::MAX)
+            }
+            _ => 0,
+        };
+        let usage_before = |id: &str| {
+            let reply = before.as_ref()?.guest.as_ref()?;
+            reply.containers.iter().find(|c| c.id == id).map(|c| c.cpu_usage_ns)
+        };
+        let containers = guest
+            .iter()
+            .flat_map(|reply| &reply.containers)
+            .map(|c| (c.id.clone(), rate(c.cpu_usage_ns, usage_before(&c.id))))
+            .collect();
+        let sample = Sample {
+            time: Timestamp::now(),
+            at,
+            cpu_ns: stats.cpu_usage_ns,
+            cpu_nano_cores: rate(stats.cpu_usage_ns, before.as_ref().map(|before| before.cpu_ns)),
+            window,
+            memory_bytes: stats.memory_rss_bytes,
+            guest,
+            containers,
+        };
+        self.last.lock().insert(uid, sample.clone());
+        Some(sample)
+    }
+}
+
+/// `metrics.k8s.io` figures of a Pod, with a `vm` block of ours.
+pub fn pod_metrics(view: &View, sample: &Sample) -> Value {
+    let metadata = &view.pod.metadata;
+    let guest = sample.guest.as_ref();
+    let containers: Vec<Value> = view
+        .records
+        .iter()
+        .filter(|record| record.running())
+        .map(|record| {
+            let run = record.run_id();
+            let nano = sample.containers.get(&run).copied().unwrap_or(0);
+            let memory = guest
+                .and_then(|reply| reply.containers.iter().find(|c| c.id == run))
+                .map_or(0, |c| c.memory_working_set);
+            json!({
+                "name": record.name,
+                "usage": {"cpu": format!("{nano}n"), "memory": format!("{}Ki", memory / 1024)},
+            })
+        })
+        .collect();
+    json!({
+        "kind": "PodMetrics",
+        "apiVersion": "metrics.k8s.io/v1beta1",
+        "metadata": {
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "labels": metadata.labels,
+            "creationTimestamp": Time(sample.time),
+        },
+        "timestamp": Time(sample.time),
+        "window": format!("{:.3}s", sample.window.as_secs_f64()),
+        "containers": containers,
+        "vm": {
+            "vcpus": view.size.vcpus,
+            "memory": Quantity::from_bytes(i128::from(view.size.memory_mib) << 20).to_string(),
+            "usage": {
+                "cpu": format!("{}n", sample.cpu_nano_cores),
+                "memory": format!("{}Ki", sample.memory_bytes / 1024),
+            },
+            "guestMemoryAvailable": guest.map(|g| format!("{}Ki", g.memory_available / 1024)),
+            "networkRxBytes": guest.map(|g| g.rx_bytes),
+            "networkTxBytes": guest.map(|g| g.tx_bytes),
+            "diskUsedBytes": guest.map(|g| g.scratch_used),
+        },
+    })
+}
+
+/// `/stats/summary` (`k8s.io/kubelet/pkg/apis/stats/v1alpha1`).
+pub fn summary(node: &str, host: &HostUsage, pods: &[(View, Sample)]) -> Value {
+    let now = Time(Timestamp::now());
+    let pods: Vec<Value> = pods.iter().map(|(view, sample)| pod_summary(view, sample)).collect();
+    json!({
+        "node": {
+            "nodeName": node,
+            "startTime": now,
+            "cpu": {"time": now, "usageNanoCores": host.cpu_nano_cores, "usageCoreNanoSeconds": host.cpu_ns},
+            "memory": {
+                "time": now,
+                "availableBytes": host.memory_available,
+                "usageBytes": host.memory_total.saturating_sub(host.memory_available),
+                "workingSetBytes": host.memory_total.saturating_sub(host.memory_available),
+            },
+        },
+        "pods": pods,
+    })
+}
+
+fn pod_summary(view: &View, sample: &Sample) -> Value {
+    let metadata = &view.pod.metadata;
+    let time = Time(sample.time);
+    let guest = sample.guest.as_ref();
+    let containers: Vec<Value> = view
+        .records
+        .iter()
+        .filter(|record| record.running())
+        .map(|record| {
+            let run = record.run_id();
+            let stats = guest.and_then(|reply| reply.containers.iter().find(|c| c.id == run));
+            json!({
+                "name": record.name,
+                "startTime": time,
+                "cpu": {
+                    "time": time,
+                    "usageNanoCores": sample.containers.get(&run).copied().unwrap_or(0),
+                    "usageCoreNanoSeconds": stats.map_or(0, |c| c.cpu_usage_ns),
+                },
+                "memory": {
+                    "time": time,
+                    "usageBytes": stats.map_or(0, |c| c.memory_usage),
+                    "workingSetBytes": stats.map_or(0, |c| c.memory_working_set),
+                },
+            })
+        })
+        .collect();
+    json!({
+        "podRef": {"name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid},
+        "startTime": view.pod.status.as_ref().and_then(|status| status.start_time.clone()),
+        "containers": containers,
+        "cpu": {"time": time, "usageNanoCores": sample.cpu_nano_cores, "usageCoreNanoSeconds": sample.cpu_ns},
+        "memory": {"time": time, "usageBytes": sample.memory_bytes, "workingSetBytes": sample.memory_bytes},
+        "network": {
+            "time": time,
+            "name": "eth0",
+            "rxBytes": guest.map_or(0, |g| g.rx_bytes),
+            "txBytes": guest.map_or(0, |g| g.tx_bytes),
+        },
+        "ephemeral-storage": {"time": time, "usedBytes": guest.map_or(0, |g| g.scratch_used)},
+    })
+}
+
+/// `/metrics/resource`, in Prometheus' text format.
+pub fn resource_metrics(host: &HostUsage, pods: &[(View, Sample)]) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let mut family = |name: &str, kind: &str, lines: Vec<String>| {
+        let _ = writeln!(text, "# TYPE {name} {kind}");
+        for line in lines {
+            let _ = writeln!(text, "{name}{line}");
+        }
+    };
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    family("node_cpu_usage_seconds_total", "counter", vec![format!(" {}", seconds(host.cpu_ns))]);
+    let used = host.memory_total.saturating_sub(host.memory_available);
+    family("node_memory_working_set_bytes", "gauge", vec![format!(" {used}")]);
+    let pod_label = |view: &View| {
+        let metadata = &view.pod.metadata;
+        format!(
+            "namespace=\"{}\",pod=\"{}\"",
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.name.as_deref().unwrap_or_default()
+        )
+    };
+    let per_pod = |value: fn(&Sample) -> String| {
+        pods.iter()
+            .map(|(view, sample)| format!("{{{}}} {}", pod_label(view), value(sample)))
+            .collect::<Vec<_>>()
+    };
+    family("pod_cpu_usage_seconds_total", "counter", per_pod(|s| (s.cpu_ns as f64 / 1e9).to_string()));
+    family("pod_memory_working_set_bytes", "gauge", per_pod(|s| s.memory_bytes.to_string()));
+    let per_container = |value: fn(&guest_api::v1::ContainerStats) -> String| {
+        let mut lines = Vec::new();
+        for (view, sample) in pods {
+            for stats in sample.guest.iter().flat_map(|reply| &reply.containers) {
+                lines.push(format!("{{container=\"{}\",{}}} {}", stats.name, pod_label(view), value(stats)));
+            }
+        }
+        lines
+    };
+    family(
+        "container_cpu_usage_seconds_total",
+        "counter",
+        per_container(|c| (c.cpu_usage_ns as f64 / 1e9).to_string()),
+    );
+    family(
+        "container_memory_working_set_bytes",
+        "gauge",
+        per_container(|c| c.memory_working_set.to_string()),
+    );
+    text
+}
+
+/// Use of the machine as a whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HostUsage {
+    /// CPU time since the machine's start in nanoseconds.
+    pub cpu_ns: u64,
+    /// CPU in billionths of a core.
+    pub cpu_nano_cores: u64,
+    /// Memory in bytes.
+    pub memory_total: u64,
+    /// Memory that can be had without swapping.
+    pub memory_available: u64,
+}
+
+/// Measures the machine: the rate is that since the last call.
+#[derive(Default)]
+pub struct HostSampler {
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+impl HostSampler {
+    /// The present figures.
+    pub fn sample(self: &Arc<Self>) -> HostUsage {
+        let cpu_ns = busy_ns().unwrap_or(0);
+        let now = Instant::now();
+        let before = self.last.lock().replace((now, cpu_ns));
+        let cpu_nano_cores = before.map_or(0, |(then, ns)| {
+            let window = now.duration_since(then).as_nanos().max(1);
+            u64::try_from(u128::from(cpu_ns.saturating_sub(ns)) * 1_000_000_000 / window).unwrap_or(0)
+        });
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let field = |name: &str| {
+            let line = text.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        };
+        HostUsage {
+            cpu_ns,
+            cpu_nano_cores,
+            memory_total: field("MemTotal:").unwrap_or(0) * 1024,
+            memory_available: field("MemAvailable:").unwrap_or(0) * 1024,
+        }
+    }
+}
+
+/// Busy time of all processors out of `/proc/stat`.
+fn busy_ns() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<u64> = text
+        .lines()
+        .next()?
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    // user, nice, system, irq, softirq, steal: everything but idle and iowait; in ticks of 10 ms.
+    let busy: u64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|index| fields.get(*index)).sum();
+    Some(busy * 10_000_000)
+}

@@ -1,0 +1,236 @@
+//! The Node object of this host: registration, status, and the Lease that says that the agent lives.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataplane::Ipv4Net;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Capacity;
+use crate::podvm::Context;
+
+/// How often the Lease is renewed; it lasts four times as long (kubelet: `nodeLeaseDurationSeconds` 40).
+const RENEW: Duration = Duration::from_secs(10);
+const LEASE_SECONDS: i32 = 40;
+/// How long a status without changes stays (kubelet: `nodeStatusReportFrequency`).
+const REPORT: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
+/// Between attempts while the API is away or the Node has no block of addresses yet.
+const RETRY: Duration = Duration::from_millis(500);
+/// Images that the status lists (kubelet: `nodeStatusMaxImages`).
+const MAX_IMAGES: usize = 50;
+/// The version that `kubectl get nodes` shows.
+pub const VERSION: &str = concat!("v1.35.0+podvisor-", env!("CARGO_PKG_VERSION"));
+
+/// Registers the Node and keeps its Lease and status until cancelled.
+pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
+    let nodes: Api<Node> = Api::all(context.deps.client.clone());
+    let leases: Api<Lease> = Api::namespaced(context.deps.client.clone(), "kube-node-lease");
+    let mut reported: Option<(Value, Timestamp)> = None;
+    let mut last_lease: Option<Timestamp> = None;
+    loop {
+        let ready = context.ipam.ready();
+        let result = async {
+            let node = match nodes.get_opt(&context.config.node_name).await? {
+                Some(node) => node,
+                None => nodes.create(&PostParams::default(), &fresh(&context)).await?,
+            };
+            take_block(&context, &node);
+            let now = Timestamp::now();
+            let status = status(&context, port, &node);
+            let due = match &reported {
+                Some((before, at)) => *before != status || now.duration_since(*at) > REPORT,
+                None => true,
+            };
+            if due {
+                let with_times = heartbeat(status.clone(), &node, now);
+                nodes
+                    .patch_status(
+                        &context.config.node_name,
+                        &PatchParams::default(),
+                        &Patch::Strategic(json!({"status": with_times})),
+                    )
+                    .await?;
+                reported = Some((status, now));
+            }
+            if last_lease.is_none_or(|at| now.duration_since(at) >= jiff::SignedDuration::from_secs(9)) {
+                renew(&leases, &node, now).await?;
+                last_lease = Some(now);
+            }
+            Ok::<(), kube::Error>(())
+        }
+        .await;
+        if let Err(error) = &result {
+            tracing::warn!(%error, node = context.config.node_name, "the Node cannot be reported");
+            reported = None;
+        }
+        let pause = if result.is_ok() && ready { RENEW } else { RETRY };
+        if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+    }
+}
+
+fn take_block(context: &Context, node: &Node) {
+    let block = node
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.pod_cidr.as_deref())
+        .and_then(|cidr| cidr.parse::<Ipv4Net>().ok());
+    if let Some(block) = block {
+        context.ipam.set_block(block);
+    }
+}
+
+fn fresh(context: &Context) -> Node {
+    let mut labels = BTreeMap::from([
+        ("kubernetes.io/hostname".to_owned(), context.config.node_name.clone()),
+        ("kubernetes.io/os".to_owned(), "linux".to_owned()),
+        ("kubernetes.io/arch".to_owned(), architecture().to_owned()),
+        ("beta.kubernetes.io/os".to_owned(), "linux".to_owned()),
+        ("beta.kubernetes.io/arch".to_owned(), architecture().to_owned()),
+    ]);
+    labels.extend(context.config.labels.clone());
+    let mut node = Node::default();
+    node.metadata.name = Some(context.config.node_name.clone());
+    node.metadata.labels = Some(labels);
+    node
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn quantities(capacity: &Capacity) -> Value {
+    use kinds::quantity::Quantity;
+    json!({
+        "cpu": Quantity::from_milli(capacity.cpu_millis.into()).to_string(),
+        "memory": format!("{}Ki", capacity.memory_bytes / 1024),
+        "pods": capacity.pods.to_string(),
+        "ephemeral-storage": format!("{}Ki", capacity.ephemeral_bytes / 1024),
+    })
+}
+
+/// The status without its times.
+fn status(context: &Context, port: u16, node: &Node) -> Value {
+    let config = &context.config;
+    let accel = context.deps.hypervisor.accel();
+    let condition = |kind: &str, truth: bool, reason: &str, message: &str| {
+        json!({"type": kind, "status": if truth { "True" } else { "False" }, "reason": reason, "message": message})
+    };
+    let mut conditions = vec![
+        condition("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        condition("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        condition("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        if node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some()) {
+            condition("Ready", true, "KubeletReady", "kubelet is posting ready status")
+        } else {
+            condition("Ready", false, "KubeletNotReady", "the Node has no block of Pod addresses yet")
+        },
+    ];
+    // Without hardware virtualisation a VM is no security boundary: to be seen, not in small print.
+    let words = accel.warning.as_deref().unwrap_or("guests run on the processor's virtualization extensions");
+    conditions.push(condition("HardwareVirtualization", accel.name == "kvm", accel.name, words));
+    let mut images: Vec<Value> = context
+        .deps
+        .images
+        .list()
+        .iter()
+        .map(|(image, names)| {
+            let mut names = names.clone();
+            names.push(image.repo_digest.clone());
+            json!({"names": names, "sizeBytes": image.size_bytes})
+        })
+        .collect();
+    images.sort_by_key(|image| std::cmp::Reverse(image["sizeBytes"].as_u64()));
+    images.truncate(MAX_IMAGES);
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    json!({
+        "capacity": quantities(&config.capacity),
+        "allocatable": quantities(&config.capacity.allocatable()),
+        "conditions": conditions,
+        "addresses": [
+            {"type": "InternalIP", "address": config.node_ip.to_string()},
+            {"type": "Hostname", "address": config.node_name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "nodeInfo": {
+            "machineID": text("/etc/machine-id"),
+            "systemUUID": text("/etc/machine-id"),
+            "bootID": text("/proc/sys/kernel/random/boot_id"),
+            "kernelVersion": rustix::system::uname().release().to_string_lossy(),
+            "osImage": os_image(),
+            "containerRuntimeVersion": format!("podvisor://{}", env!("CARGO_PKG_VERSION")),
+            "kubeletVersion": VERSION,
+            "kubeProxyVersion": "",
+            "operatingSystem": "linux",
+            "architecture": architecture(),
+        },
+        "images": images,
+    })
+}
+
+fn os_image() -> String {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.unwrap_or("Linux").trim_matches('"').to_owned()
+}
+
+/// Adds the times to conditions: a transition only where the truth changed.
+fn heartbeat(mut status: Value, node: &Node, now: Timestamp) -> Value {
+    let before = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+        let since = before
+            .into_iter()
+            .flatten()
+            .find(|old| condition["type"] == old.type_.as_str() && condition["status"] == old.status.as_str())
+            .and_then(|old| old.last_transition_time.clone());
+        condition["lastHeartbeatTime"] = json!(Time(now));
+        condition["lastTransitionTime"] = json!(since.unwrap_or(Time(now)));
+    }
+    status
+}
+
+async fn renew(leases: &Api<Lease>, node: &Node, now: Timestamp) -> Result<(), kube::Error> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let spec = json!({
+        "holderIdentity": name,
+        "leaseDurationSeconds": LEASE_SECONDS,
+        "renewTime": MicroTime(now),
+    });
+    let patch = json!({"spec": spec});
+    match leases.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            let lease = json!({
+                "metadata": {"name": name, "ownerReferences": [
+                    {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.metadata.uid}
+                ]},
+                "spec": spec,
+            });
+            let lease: Lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
+            leases.create(&PostParams::default(), &lease).await.map(|_| ())
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+/// The nameservers of this machine that a Pod could use: not those on loopback.
+pub fn host_resolvers() -> Vec<Ipv4Addr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<Ipv4Addr>().ok())
+        .filter(|address| !address.is_loopback())
+        .collect()
+}

@@ -1,0 +1,631 @@
+//! The owner task of one Pod: takes inputs one at a time, decides, starts jobs, shows the result.
+
+use std::collections::{HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::boot::{self, Boot};
+use super::plan::{self, Action};
+use super::prepare::{self, Prepared};
+use super::publish::{self, Wanted};
+use super::record::{PodFile, Record, State, records};
+use super::seed::{renew, seed};
+use super::stop::Stop;
+use super::{Context, Input, Machine, Origin, Report, Stage, View};
+use crate::backoff::{Backoff, Verdict};
+use crate::events::Kind;
+use crate::logs::PodLogs;
+use crate::size::VmSize;
+use crate::status;
+
+/// The grace period of Pods that name none (`DefaultTerminationGracePeriodSeconds`).
+const GRACE: i64 = 30;
+
+/// Why a Pod is taken down; later ones outrank earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// Its VM ended, but it shall go on in another.
+    Again,
+    /// It ended, well or not.
+    Finished,
+    /// The host is to be empty.
+    Evacuate,
+    /// Its object is being deleted.
+    Deleted,
+    /// Its object is gone.
+    Forgotten,
+}
+
+pub(super) struct Owner {
+    pub(super) context: Arc<Context>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) records: Vec<Record>,
+    pub(super) logs: Arc<PodLogs>,
+    /// The owner's own queue, for its jobs.
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) view: watch::Sender<View>,
+    pub(super) jobs: JoinSet<()>,
+    pub(super) stage: Stage,
+    pub(super) size: VmSize,
+    pub(super) machine: Option<Machine>,
+    /// Ends the probes of a run.
+    pub(super) probes: HashMap<String, CancellationToken>,
+    /// Runs whose start is under way.
+    pub(super) launching: HashSet<String>,
+    /// Number of the present or last VM: what comes from earlier ones is told apart.
+    number: u64,
+    ip: Option<Ipv4Addr>,
+    prepared: Option<Arc<Prepared>>,
+    /// Ends preparing or booting.
+    effort: CancellationToken,
+    /// A boot job is under way: it cleans up after itself, and nothing else may meanwhile.
+    booting: bool,
+    boot_backoff: Backoff,
+    boot_after: Option<Timestamp>,
+    why: Option<Why>,
+    stopping: bool,
+    deadline: watch::Sender<Instant>,
+    /// Reason and words of a Pod that failed as a whole.
+    verdict: Option<(String, String)>,
+    /// The status is another agent's or an earlier life's: it is not to be written.
+    frozen: bool,
+    publish: watch::Sender<Wanted>,
+    status: PodStatus,
+    written: Option<Vec<Record>>,
+    start_time: Timestamp,
+    wake: Option<Timestamp>,
+}
+
+/// Starts the task; the view follows it.
+pub(super) fn spawn(
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    origin: Origin,
+    logs: Arc<PodLogs>,
+    inputs: mpsc::Sender<Input>,
+    queue: mpsc::Receiver<Input>,
+) -> watch::Receiver<View> {
+    let now = Timestamp::now();
+    let size = pod.spec.as_ref().map(VmSize::of).unwrap_or(VmSize::of(&Default::default()));
+    let file = match &origin {
+        Origin::Adopted(file) => Some(&**file),
+        _ => None,
+    };
+    let records = seed(&pod, file, now);
+    let status = pod.status.clone().unwrap_or_default();
+    let start_time = status.start_time.as_ref().map_or(now, |time| time.0);
+    let (view, view_receiver) = watch::channel(View {
+        pod: Arc::clone(&pod),
+        stage: Stage::Preparing,
+        records: Arc::new(records.clone()),
+        machine: None,
+        size,
+    });
+    let (publish, wanted) = watch::channel(Wanted::default());
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    tokio::spawn(publish::run(
+        context.deps.client.clone(),
+        text(&pod.metadata.namespace),
+        text(&pod.metadata.name),
+        text(&pod.metadata.uid),
+        wanted,
+        inputs.downgrade(),
+    ));
+    let owner = Owner {
+        number: file.map_or(0, |file| u64::from(file.boots)),
+        ip: file.map(|file| file.ip),
+        effort: context.cancel.child_token(),
+        context,
+        pod,
+        records,
+        logs,
+        inputs,
+        view,
+        jobs: JoinSet::new(),
+        stage: Stage::Preparing,
+        size,
+        machine: None,
+        probes: HashMap::new(),
+        launching: HashSet::new(),
+        prepared: None,
+        booting: false,
+        boot_backoff: Backoff::default(),
+        boot_after: None,
+        why: None,
+        stopping: false,
+        deadline: watch::channel(Instant::now()).0,
+        verdict: None,
+        frozen: false,
+        publish,
+        status,
+        written: None,
+        start_time,
+        wake: None,
+    };
+    tokio::spawn(owner.run(origin, queue));
+    view_receiver
+}
+
+impl Owner {
+    async fn run(mut self, origin: Origin, mut queue: mpsc::Receiver<Input>) {
+        self.begin(origin);
+        let cancel = self.context.cancel.clone();
+        loop {
+            self.reconcile();
+            self.show();
+            if self.stage == Stage::Gone {
+                return;
+            }
+            let timer = sleep_until(self.wake);
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                input = queue.recv() => match input {
+                    Some(input) => self.take(input),
+                    None => return,
+                },
+                Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
+                () = timer => {}
+            }
+            while let Ok(input) = queue.try_recv() {
+                self.take(input);
+            }
+        }
+    }
+
+    fn begin(&mut self, origin: Origin) {
+        let ended = matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        match origin {
+            Origin::New if ended => {
+                self.frozen = true;
+                self.stage = Stage::Finished;
+            }
+            Origin::New => {
+                for record in &mut self.records {
+                    renew(record);
+                }
+                self.prepare();
+            }
+            Origin::Rejected(reason, message) => {
+                self.verdict = Some((reason, message));
+                self.stage = Stage::Finished;
+            }
+            Origin::Adopted(file) => {
+                self.stage = Stage::Booting;
+                self.booting = true;
+                let (context, inputs, number) = (Arc::clone(&self.context), self.inputs.clone(), self.number);
+                self.jobs.spawn(async move {
+                    let machine = boot::adopt(&context, &file, number, &inputs).await;
+                    let _ = inputs.send(Input::Job(Report::Adopted(machine.map(Box::new)))).await;
+                });
+            }
+        }
+        self.heed_deletion();
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Pod(pod) => {
+                self.pod = pod;
+                self.add_records();
+                self.heed_deletion();
+            }
+            Input::Forgotten => self.stop(Why::Forgotten, 0),
+            Input::Evacuate => self.stop(Why::Evacuate, self.grace()),
+            Input::Guest(number, event) if number == self.number => self.guest(event),
+            Input::Guest(..) => {}
+            Input::Job(report) => self.report(report),
+        }
+    }
+
+    /// Ephemeral containers come to a Pod that runs.
+    fn add_records(&mut self) {
+        for record in records(&self.pod) {
+            if !self.records.iter().any(|known| known.name == record.name) {
+                self.records.push(record);
+            }
+        }
+    }
+
+    fn heed_deletion(&mut self) {
+        let metadata = &self.pod.metadata;
+        if metadata.deletion_timestamp.is_none() {
+            return;
+        }
+        let grace = metadata.deletion_grace_period_seconds.unwrap_or_else(|| self.grace());
+        self.stop(Why::Deleted, grace);
+    }
+
+    fn grace(&self) -> i64 {
+        let spec = self.pod.spec.as_ref();
+        spec.and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(GRACE)
+    }
+
+    fn report(&mut self, report: Report) {
+        match report {
+            Report::Pulling {
+                container,
+                reason,
+                message,
+            } => {
+                if let Some(record) = self.records.iter_mut().find(|record| record.name == container) {
+                    record.state = State::Waiting {
+                        reason: reason.to_owned(),
+                        message,
+                    };
+                }
+            }
+            Report::Prepared(prepared) if self.stage == Stage::Preparing => {
+                for record in &mut self.records {
+                    if let Some(image) = prepared.images.get(&record.name) {
+                        record.image_id.clone_from(&image.repo_digest);
+                    }
+                    // What a pull had to say is over.
+                    if record.last.is_none() && matches!(record.state, State::Waiting { .. }) {
+                        record.state = State::fresh();
+                    }
+                }
+                self.prepared = Some(Arc::from(prepared));
+                self.stage = Stage::Booting;
+            }
+            Report::Prepared(_) => {}
+            Report::Addressed(ip) => self.ip = Some(ip),
+            Report::Booted(result) => self.booted(result),
+            Report::Adopted(machine) => {
+                self.booting = false;
+                match machine {
+                    Some(machine) if self.why.is_none() => self.up(*machine),
+                    Some(machine) => self.machine = Some(*machine),
+                    None if self.why.is_none() => {
+                        self.stage = Stage::Running;
+                        self.lost("its VM was gone when the host agent came back");
+                    }
+                    None => {}
+                }
+            }
+            Report::Launched { index, run, result } => self.launched(index, &run, result),
+            Report::Probe { run, kind, success } => self.probed(&run, kind, success),
+            Report::VmEnded(number, reason) if number == self.number && self.stage == Stage::Running => {
+                let words = match reason {
+                    vmm::ExitReason::Shutdown => "its VM powered off".to_owned(),
+                    vmm::ExitReason::Panicked => "the kernel of its VM panicked".to_owned(),
+                    vmm::ExitReason::Crashed(words) => format!("its VM ended: {words}"),
+                };
+                self.lost(&words);
+            }
+            Report::VmEnded(..) => {}
+            Report::Stopped => self.stopped(),
+            Report::Published => self.stage = Stage::Gone,
+        }
+    }
+
+    fn prepare(&mut self) {
+        self.stage = Stage::Preparing;
+        self.effort = self.context.cancel.child_token();
+        let job = prepare::run(Arc::clone(&self.context), Arc::clone(&self.pod), self.inputs.clone());
+        let effort = self.effort.clone();
+        self.jobs.spawn(async move {
+            effort.run_until_cancelled_owned(job).await;
+        });
+    }
+
+    fn boot(&mut self, prepared: Arc<Prepared>) {
+        self.booting = true;
+        self.number += 1;
+        let boot = Boot {
+            context: Arc::clone(&self.context),
+            pod: Arc::clone(&self.pod),
+            size: self.size,
+            prepared,
+            records: self.records.clone(),
+            number: self.number,
+            owner: self.inputs.clone(),
+            cancel: self.effort.clone(),
+        };
+        self.jobs.spawn(boot.run());
+    }
+
+    fn booted(&mut self, result: Result<Box<Machine>, String>) {
+        self.booting = false;
+        match result {
+            Ok(machine) if self.why.is_none() => self.up(*machine),
+            // Too late: the stop job takes it down.
+            Ok(machine) => self.machine = Some(*machine),
+            Err(problem) => {
+                if self.why.is_none() {
+                    let message = format!("Failed to create pod sandbox: {problem}");
+                    self.context
+                        .recorder
+                        .pod(&self.pod, Kind::Warning, "FailedCreatePodSandBox", message);
+                }
+                self.delay_boot(Timestamp::now());
+            }
+        }
+    }
+
+    /// The VM is up.
+    fn up(&mut self, machine: Machine) {
+        self.ip = Some(machine.ip);
+        self.stage = Stage::Running;
+        let refresh = super::refresh::run(Arc::clone(&self.context), machine.clone(), self.view.subscribe());
+        self.machine = Some(machine);
+        self.written = None;
+        self.jobs.spawn(refresh);
+    }
+
+    /// The VM ended by itself: what ran in it ended with it; go on in another one if something is still to run.
+    fn lost(&mut self, words: &str) {
+        let now = Timestamp::now();
+        let message = format!("Pod sandbox changed, it will be killed and re-created: {words}");
+        for index in 0..self.records.len() {
+            self.perish(index, now, words);
+        }
+        let goes_on = self.records.iter().any(|record| match &record.state {
+            State::Exited(exit) => super::record::container_of(&self.pod, &record.name)
+                .is_some_and(|container| plan::should_restart(&self.pod, &container, record.role, exit.code)),
+            _ => true,
+        });
+        if goes_on {
+            self.context
+                .recorder
+                .pod(&self.pod, Kind::Normal, "SandboxChanged", message);
+            self.delay_boot(now);
+            self.stop(Why::Again, 0);
+        } else {
+            self.stop(Why::Finished, 0);
+        }
+    }
+
+    /// The next VM is made at once after a first failure, later after a growing pause.
+    fn delay_boot(&mut self, now: Timestamp) {
+        self.boot_after = match self.boot_backoff.check(now, now) {
+            Verdict::Wait(until, _) => Some(until),
+            Verdict::Go => None,
+        };
+        self.boot_backoff.next(now, now);
+    }
+
+    /// Begins to take the Pod down, or hurries a stop that is under way.
+    pub(super) fn stop(&mut self, why: Why, grace: i64) {
+        let wanted = Instant::now() + Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        if self.why.is_some() {
+            self.deadline.send_if_modified(|deadline| {
+                let sooner = wanted < *deadline;
+                *deadline = (*deadline).min(wanted);
+                sooner
+            });
+        } else {
+            self.deadline.send_replace(wanted);
+        }
+        if self.stage == Stage::Finished {
+            // Everything has gone already but the object.
+            self.why = self.why.max(Some(why));
+            return self.stopped();
+        }
+        self.why = self.why.max(Some(why));
+        if self.stage != Stage::Gone {
+            self.stage = Stage::Stopping;
+            self.effort.cancel();
+        }
+    }
+
+    fn stopped(&mut self) {
+        self.stopping = false;
+        if let Some(machine) = self.machine.take() {
+            machine.life.cancel();
+        }
+        self.prepared = None;
+        let now = Timestamp::now();
+        if self.stage == Stage::Stopping {
+            for index in 0..self.records.len() {
+                self.perish(index, now, "");
+            }
+        }
+        match self.why.take() {
+            Some(Why::Again) => {
+                self.records.iter_mut().for_each(renew);
+                self.prepare();
+            }
+            Some(Why::Finished) | None => self.stage = Stage::Finished,
+            Some(Why::Evacuate) => self.stage = Stage::Gone,
+            Some(Why::Forgotten) => {
+                self.remove_logs();
+                self.stage = Stage::Gone;
+            }
+            Some(why @ Why::Deleted) => {
+                self.why = Some(why);
+                self.stage = Stage::Finished;
+                self.remove_logs();
+                self.publish_last(now);
+            }
+        }
+    }
+
+    fn remove_logs(&self) {
+        if let Err(error) = self.logs.remove() {
+            tracing::warn!(%error, "logs of a Pod stay");
+        }
+    }
+
+    /// Decides what is next.
+    fn reconcile(&mut self) {
+        let now = Timestamp::now();
+        self.wake = None;
+        self.check_active_deadline(now);
+        match self.stage {
+            Stage::Booting if !self.booting => {
+                let Some(prepared) = self.prepared.clone() else {
+                    return;
+                };
+                match self.boot_after.filter(|after| now < *after) {
+                    None => self.boot(prepared),
+                    Some(after) => self.wake_at(after),
+                }
+            }
+            Stage::Running if self.machine.is_some() => {
+                for action in plan::plan(&self.pod, &self.records, now) {
+                    self.act(action, now);
+                }
+            }
+            Stage::Stopping if !self.stopping && !self.booting => {
+                self.stopping = true;
+                self.probes.drain().for_each(|(_, cancel)| cancel.cancel());
+                let stop = Stop {
+                    context: Arc::clone(&self.context),
+                    pod: Arc::clone(&self.pod),
+                    machine: self.machine.clone(),
+                    view: self.view.subscribe(),
+                    deadline: self.deadline.subscribe(),
+                    owner: self.inputs.clone(),
+                };
+                self.jobs.spawn(stop.run());
+            }
+            _ => {}
+        }
+    }
+
+    fn act(&mut self, action: Action, now: Timestamp) {
+        match action {
+            Action::Start(index) => self.launch(index, now),
+            Action::Hold(until) => self.wake_at(until),
+            Action::BackOff { index, until, seconds } => {
+                self.back_off(index, seconds);
+                self.wake_at(until);
+            }
+            Action::Finish { .. } => self.stop(Why::Finished, self.grace()),
+        }
+    }
+
+    fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// `activeDeadlineSeconds`.
+    fn check_active_deadline(&mut self, now: Timestamp) {
+        let seconds = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        let (Some(seconds), None, Stage::Preparing | Stage::Booting | Stage::Running) =
+            (seconds, self.why, self.stage)
+        else {
+            return;
+        };
+        let Ok(until) = self.start_time.checked_add(jiff::SignedDuration::from_secs(seconds)) else {
+            return;
+        };
+        if now < until {
+            return self.wake_at(until);
+        }
+        let message = "Pod was active on the node longer than the specified deadline";
+        self.context
+            .recorder
+            .pod(&self.pod, Kind::Normal, "DeadlineExceeded", message);
+        self.verdict = Some(("DeadlineExceeded".to_owned(), message.to_owned()));
+        self.stop(Why::Finished, self.grace());
+    }
+
+    /// Shows the state: to others in this process, to the API, to the next agent.
+    fn show(&mut self) {
+        let records = Arc::new(self.records.clone());
+        self.view.send_replace(View {
+            pod: Arc::clone(&self.pod),
+            stage: self.stage,
+            records,
+            machine: self.machine.clone(),
+            size: self.size,
+        });
+        self.write_file();
+        let over = self.why == Some(Why::Deleted) && self.stage == Stage::Finished;
+        if self.frozen || over || matches!(self.why, Some(Why::Forgotten | Why::Evacuate)) || self.stage == Stage::Gone {
+            return;
+        }
+        let status = self.compute_status(Timestamp::now());
+        if status != self.status || self.publish.borrow().status.is_none() {
+            self.status = status.clone();
+            self.publish.send_modify(|wanted| wanted.status = Some(status));
+        }
+    }
+
+    fn publish_last(&mut self, now: Timestamp) {
+        let status = (!self.frozen).then(|| self.compute_status(now));
+        self.publish.send_modify(|wanted| {
+            wanted.status = status.or(wanted.status.take());
+            wanted.delete = true;
+            wanted.last = true;
+        });
+    }
+
+    fn compute_status(&self, now: Timestamp) -> PodStatus {
+        // Conditions that others own are in the object, times of ours in the last status.
+        let mut before = self.status.clone();
+        let theirs = self.pod.status.as_ref().and_then(|status| status.conditions.clone());
+        let ours = before.conditions.get_or_insert_with(Vec::new);
+        for condition in theirs.into_iter().flatten() {
+            match ours.iter_mut().find(|known| known.type_ == condition.type_) {
+                Some(_) if OWN_CONDITIONS.contains(&condition.type_.as_str()) => {}
+                Some(known) => *known = condition,
+                None => ours.push(condition),
+            }
+        }
+        let view = status::View {
+            pod: &self.pod,
+            records: &self.records,
+            vm_ready: self.machine.is_some() && self.stage == Stage::Running,
+            ip: self.ip.filter(|_| self.machine.is_some() || self.status.pod_ip.is_some()),
+            host_ip: self.context.config.node_ip,
+            verdict: self
+                .verdict
+                .as_ref()
+                .map(|(reason, message)| (reason.as_str(), message.as_str())),
+            finished: self.stage == Stage::Finished || self.why == Some(Why::Finished) && self.settled(),
+            start_time: self.start_time,
+        };
+        status::of(&view, &before, now)
+    }
+
+    /// Nothing runs any more.
+    fn settled(&self) -> bool {
+        !self.records.iter().any(Record::running)
+    }
+
+    fn write_file(&mut self) {
+        let (Some(machine), Some(uid)) = (&self.machine, &self.pod.metadata.uid) else {
+            return;
+        };
+        if self.written.as_ref() == Some(&self.records) || self.stage != Stage::Running {
+            return;
+        }
+        let file = PodFile {
+            uid: uid.clone(),
+            namespace: self.pod.metadata.namespace.clone().unwrap_or_default(),
+            name: self.pod.metadata.name.clone().unwrap_or_default(),
+            ip: machine.ip,
+            mac: crate::ipam::mac(machine.ip),
+            records: self.records.clone(),
+            images: (*machine.images).clone(),
+            boots: u32::try_from(self.number).unwrap_or(u32::MAX),
+        };
+        match file.write(&self.context.run_dir(uid)) {
+            Ok(()) => self.written = Some(self.records.clone()),
+            Err(error) => tracing::warn!(%error, uid, "the next agent will know less"),
+        }
+    }
+}
+
+/// Conditions that only this host writes.
+const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+
+async fn sleep_until(wake: Option<Timestamp>) {
+    match wake {
+        Some(at) => {
+            let left = at.duration_since(Timestamp::now());
+            tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,348 @@
+//! Preparing: the images of all containers and the files of all volumes, before there is a VM.
+//!
+//! A VM has its disks from the boot, so all images are wanted first, init containers' included. What is missing is
+//! waited for, with the kubelet's events and back-off.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use images::{Credentials, Image, PullError, PullPolicy, PullProgress};
+use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, Secret, ServiceAccount};
+use kube::Api;
+use kube::api::PostParams;
+use tokio::sync::mpsc;
+
+use super::record::{container_of, records};
+use super::{Context, Input, Report};
+use crate::backoff::{Backoff, Verdict};
+use crate::env::{self, Facts, Sources};
+use crate::events::Kind;
+use crate::objects::settled;
+use crate::volumes::{self, Tokens};
+
+/// First and longest pause between attempts to set up volumes (kubelet: `exponentialBackOffOnError`).
+const VOLUME_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(122));
+
+/// What a boot needs.
+pub struct Prepared {
+    /// Image of each container.
+    pub images: BTreeMap<String, Arc<Image>>,
+    /// What the volumes are made of: enough that they can be written once the address is known.
+    pub sources: Sources,
+    /// Tokens in the volumes.
+    pub tokens: Tokens,
+}
+
+/// Gathers everything; tries for as long as the Pod is wanted.
+pub async fn run(context: Arc<Context>, pod: Arc<Pod>, owner: mpsc::Sender<Input>) {
+    let images = async {
+        let pulls = records(&pod).into_iter().filter_map(|record| {
+            let container = container_of(&pod, &record.name)?.into_owned();
+            Some(image(&context, &pod, container, &owner))
+        });
+        futures::future::join_all(pulls).await.into_iter().collect()
+    };
+    let (images, (sources, tokens)) = tokio::join!(images, complete_sources(&context, &pod));
+    let prepared = Prepared {
+        images,
+        sources,
+        tokens,
+    };
+    let _ = owner.send(Input::Job(Report::Prepared(Box::new(prepared)))).await;
+}
+
+fn policy(container: &Container) -> PullPolicy {
+    match container.image_pull_policy.as_deref() {
+        Some("Always") => PullPolicy::Always,
+        Some("Never") => PullPolicy::Never,
+        _ => PullPolicy::IfNotPresent,
+    }
+}
+
+/// Brings one container's image, however long it takes.
+async fn image(
+    context: &Context,
+    pod: &Pod,
+    container: Container,
+    owner: &mpsc::Sender<Input>,
+) -> (String, Arc<Image>) {
+    let reference = container.image.clone().unwrap_or_default();
+    let name = &container.name;
+    let mut backoff = Backoff::default();
+    let report = |reason: &'static str, message: String| {
+        let container = name.clone();
+        async move {
+            let report = Report::Pulling {
+                container,
+                reason,
+                message,
+            };
+            let _ = owner.send(Input::Job(report)).await;
+        }
+    };
+    let event = |kind, reason, message: String| context.recorder.container(pod, name, kind, reason, message);
+    loop {
+        let (reason, message) = match pull(context, pod, &container, &reference).await {
+            Ok(image) => return (name.clone(), image),
+            Err(failure) => failure,
+        };
+        event(Kind::Warning, "Failed", format!("Error: {reason}"));
+        report(reason, message.clone()).await;
+        backoff.next(Timestamp::now(), Timestamp::now());
+        let (waiting, words) = if reason == "ErrImagePull" {
+            (
+                "ImagePullBackOff",
+                format!("Back-off pulling image \"{reference}\": ErrImagePull: {message}"),
+            )
+        } else {
+            (reason, message)
+        };
+        let Verdict::Wait(until, _) = backoff.pending(Timestamp::now()) else {
+            continue;
+        };
+        if waiting == "ImagePullBackOff" {
+            // The error itself is seen for a moment before it becomes a back-off, as with the kubelet's next sync.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            event(Kind::Normal, "BackOff", format!("Back-off pulling image \"{reference}\""));
+            event(Kind::Warning, "Failed", "Error: ImagePullBackOff".to_owned());
+            report(waiting, words).await;
+        }
+        let left = until.duration_since(Timestamp::now());
+        tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+    }
+}
+
+/// One attempt; the error is reason and message of the waiting state.
+async fn pull(
+    context: &Context,
+    pod: &Pod,
+    container: &Container,
+    reference: &str,
+) -> Result<Arc<Image>, (&'static str, String)> {
+    let event = |kind, reason, message: String| {
+        context.recorder.container(pod, &container.name, kind, reason, message);
+    };
+    let policy = policy(container);
+    let here = context.deps.images.get(reference).is_some();
+    if policy == PullPolicy::Always || (policy == PullPolicy::IfNotPresent && !here) {
+        event(Kind::Normal, "Pulling", format!("Pulling image \"{reference}\""));
+    }
+    let credentials = credentials(context, pod, reference).await;
+    let started = std::time::Instant::now();
+    let progress = |progress: PullProgress| tracing::debug!(reference, ?progress, "pulling");
+    let result = context
+        .deps
+        .images
+        .ensure(reference, policy, credentials, &progress)
+        .await;
+    match result {
+        Ok(pulled) => {
+            let message = if policy == PullPolicy::Never || (!pulled.pulled && policy != PullPolicy::Always) {
+                format!("Container image \"{reference}\" already present on machine")
+            } else {
+                format!(
+                    "Successfully pulled image \"{reference}\" in {took} ({took} including waiting). Image size: {size} bytes.",
+                    took = go_duration(started.elapsed()),
+                    size = pulled.image.size_bytes
+                )
+            };
+            event(Kind::Normal, "Pulled", message);
+            Ok(pulled.image)
+        }
+        Err(PullError::Reference(error)) => {
+            let message = format!(
+                "Failed to apply default image tag \"{reference}\": couldn't parse image name \"{reference}\": {error}"
+            );
+            event(Kind::Warning, "InspectFailed", message.clone());
+            Err(("InvalidImageName", message))
+        }
+        Err(error @ PullError::NeverPull(_)) => {
+            event(Kind::Warning, "ErrImageNeverPull", error.to_string());
+            Err(("ErrImageNeverPull", error.to_string()))
+        }
+        Err(error) => {
+            event(Kind::Warning, "Failed", format!("Failed to pull image \"{reference}\": {error}"));
+            Err(("ErrImagePull", error.to_string()))
+        }
+    }
+}
+
+/// A duration as Go prints it, to milliseconds: `1.234s`, `87ms`, `2m3.5s`.
+fn go_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    let seconds = |millis: u128| {
+        let text = format!("{}.{:03}", millis / 1000, millis % 1000);
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    if millis < 60_000 {
+        return format!("{}s", seconds(millis));
+    }
+    format!("{}m{}s", millis / 60_000, seconds(millis % 60_000))
+}
+
+/// Credentials out of the Pod's and its service account's pull secrets.
+async fn credentials(context: &Context, pod: &Pod, reference: &str) -> Option<Credentials> {
+    let spec = pod.spec.as_ref()?;
+    let namespace = pod.metadata.namespace.as_deref()?;
+    let mut names: Vec<String> = spec
+        .image_pull_secrets
+        .iter()
+        .flatten()
+        .map(|reference| reference.name.clone())
+        .collect();
+    if names.is_empty()
+        && let Some(account) = spec.service_account_name.as_deref()
+    {
+        let api: Api<ServiceAccount> = Api::namespaced(context.deps.client.clone(), namespace);
+        let found = tokio::time::timeout(Duration::from_secs(5), api.get_opt(account)).await;
+        if let Ok(Ok(Some(account))) = found {
+            names.extend(account.image_pull_secrets.into_iter().flatten().map(|r| r.name));
+        }
+    }
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        let secret = settled(&mut context.objects.secret(namespace, name)).await;
+        if let Some(found) = secret.and_then(|secret| from_secret(&secret, reference)) {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// The entry of a docker configuration that fits an image's registry.
+fn from_secret(secret: &Secret, reference: &str) -> Option<Credentials> {
+    use base64::Engine as _;
+    let data = secret.data.as_ref()?;
+    let config: serde_json::Value = match data.get(".dockerconfigjson") {
+        Some(bytes) => serde_json::from_slice::<serde_json::Value>(&bytes.0).ok()?.get("auths")?.clone(),
+        None => serde_json::from_slice(&data.get(".dockercfg")?.0).ok()?,
+    };
+    let repository = reference.parse::<images::ImageReference>().ok()?.repository();
+    let (_, entry) = config.as_object()?.iter().find(|(key, _)| {
+        let host = key.trim_start_matches("https://").trim_start_matches("http://");
+        let host = host.trim_end_matches("/v1/").trim_end_matches("/v2/").trim_end_matches('/');
+        let host = if host == "index.docker.io" { "docker.io" } else { host };
+        repository.starts_with(host)
+    })?;
+    let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    if let (Some(username), Some(password)) = (text("username"), text("password")) {
+        return Some(Credentials { username, password });
+    }
+    let auth = base64::engine::general_purpose::STANDARD.decode(text("auth")?).ok()?;
+    let auth = String::from_utf8(auth).ok()?;
+    let (username, password) = auth.split_once(':')?;
+    Some(Credentials {
+        username: username.to_owned(),
+        password: password.to_owned(),
+    })
+}
+
+/// What all volumes need, as soon as it exists.
+async fn complete_sources(context: &Context, pod: &Pod) -> (Sources, Tokens) {
+    let mut pause = VOLUME_PAUSE.0;
+    loop {
+        let (sources, tokens) = volume_sources(context, pod).await;
+        match volumes::files(pod, &sources, &tokens, &Facts::default()) {
+            Ok(_) => return (sources, tokens),
+            Err(error) => context.recorder.pod(pod, Kind::Warning, "FailedMount", error.to_string()),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(VOLUME_PAUSE.1);
+    }
+}
+
+/// Everything that the volumes of a Pod name, as it is now.
+pub async fn volume_sources(context: &Context, pod: &Pod) -> (Sources, Tokens) {
+    let references = volumes::references(pod);
+    let sources = objects(context, pod, &references.config_maps, &references.secrets).await;
+    let mut tokens = Tokens::new();
+    for wanted in references.tokens {
+        if let Some(token) = token(context, pod, &wanted).await {
+            tokens.insert(wanted, token);
+        }
+    }
+    (sources, tokens)
+}
+
+/// The objects that a container's environment names, as they are now, with the Services of the namespace.
+pub async fn environment_sources(context: &Context, pod: &Pod, container: &Container) -> Sources {
+    let (config_maps, secrets) = env::references(container);
+    let mut sources = objects(context, pod, &config_maps, &secrets).await;
+    sources.services = context
+        .services
+        .visible(pod.metadata.namespace.as_deref().unwrap_or_default())
+        .await;
+    sources
+}
+
+async fn objects(context: &Context, pod: &Pod, config_maps: &[String], secrets: &[String]) -> Sources {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let mut sources = Sources::default();
+    for name in config_maps {
+        if let Some(found) = settled(&mut context.objects.config_map(namespace, name)).await {
+            sources.config_maps.insert(name.clone(), (*found).clone());
+        }
+    }
+    for name in secrets {
+        if let Some(found) = settled(&mut context.objects.secret(namespace, name)).await {
+            sources.secrets.insert(name.clone(), (*found).clone());
+        }
+    }
+    sources
+}
+
+/// A token of the Pod's service account, bound to the Pod: it dies with it.
+async fn token(context: &Context, pod: &Pod, wanted: &volumes::TokenRequest) -> Option<String> {
+    let namespace = pod.metadata.namespace.as_deref()?;
+    let account = pod.spec.as_ref()?.service_account_name.as_deref().unwrap_or("default");
+    let api: Api<ServiceAccount> = Api::namespaced(context.deps.client.clone(), namespace);
+    let request = TokenRequest {
+        spec: TokenRequestSpec {
+            audiences: (!wanted.audience.is_empty()).then(|| wanted.audience.clone()).into_iter().collect(),
+            expiration_seconds: Some(wanted.seconds),
+            bound_object_ref: Some(k8s_openapi::api::authentication::v1::BoundObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                name: pod.metadata.name.clone(),
+                uid: pod.metadata.uid.clone(),
+            }),
+        },
+        ..TokenRequest::default()
+    };
+    match api.create_token_request(account, &PostParams::default(), &request).await {
+        Ok(answer) => answer.status.map(|status| status.token),
+        Err(error) => {
+            tracing::warn!(%error, namespace, account, "no service-account token");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_go_prints_them() {
+        let cases = [(87, "87ms"), (1234, "1.234s"), (2000, "2s"), (123_500, "2m3.5s")];
+        for (millis, expected) in cases {
+            assert_eq!(go_duration(Duration::from_millis(millis)), expected);
+        }
+    }
+
+    #[test]
+    fn pull_secrets() {
+        let secret: Secret = serde_json::from_value(serde_json::json!({"data": {".dockerconfigjson":
+            base64::Engine::encode(&base64::engine::general_purpose::STANDARD,
+                r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#)}}))
+        .expect("a Secret");
+        let found = from_secret(&secret, "redis:7").expect("found");
+        assert_eq!((found.username.as_str(), found.password.as_str()), ("u", "p"));
+        assert!(from_secret(&secret, "quay.io/x/y:1").is_none());
+    }
+}

@@ -1,0 +1,123 @@
+//! The Pod's status to the API: only the newest, again until it is there, and the deletion of the object at the end.
+//!
+//! A task of its own, so that an API that is away never holds the Pod's owner.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::{Input, Report};
+
+/// First and longest pause between attempts.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// Fields that must disappear from the object when they disappear here.
+const CLEARED: [&str; 6] = [
+    "reason",
+    "message",
+    "podIP",
+    "podIPs",
+    "initContainerStatuses",
+    "ephemeralContainerStatuses",
+];
+
+/// What is to be with the API.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// The status.
+    pub status: Option<PodStatus>,
+    /// The object is to go after it.
+    pub delete: bool,
+    /// Report when this is done: the last one.
+    pub last: bool,
+}
+
+/// Brings the newest status to the API until the sender is dropped.
+pub async fn run(
+    client: kube::Client,
+    namespace: String,
+    name: String,
+    uid: String,
+    mut wanted: watch::Receiver<Wanted>,
+    owner: mpsc::WeakSender<Input>,
+) {
+    let api: Api<Pod> = Api::namespaced(client, &namespace);
+    let mut sent: Option<PodStatus> = None;
+    loop {
+        let mut pause = RETRY.0;
+        loop {
+            let now = wanted.borrow_and_update().clone();
+            match bring(&api, &name, &uid, &now, &mut sent).await {
+                Ok(()) => {
+                    if now.last
+                        && let Some(owner) = owner.upgrade()
+                    {
+                        let _ = owner.send(Input::Job(Report::Published)).await;
+                    }
+                    break;
+                }
+                Err(error) => tracing::debug!(%error, namespace, name, "the status waits"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY.1);
+        }
+        if wanted.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn bring(
+    api: &Api<Pod>,
+    name: &str,
+    uid: &str,
+    wanted: &Wanted,
+    sent: &mut Option<PodStatus>,
+) -> Result<(), kube::Error> {
+    if let Some(status) = &wanted.status
+        && sent.as_ref() != Some(status)
+    {
+        let patch = json!({"metadata": {"uid": uid}, "status": patch(status)?});
+        match api
+            .patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))
+            .await
+        {
+            Ok(_) => *sent = Some(status.clone()),
+            // Gone, or another Pod of the same name: this status has no object any more.
+            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409 | 422) => {
+                tracing::debug!(code = error.code, message = error.message, name, "the status has no object");
+                *sent = Some(status.clone());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if wanted.delete {
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        match api.delete(name, &params).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn patch(status: &PodStatus) -> Result<Value, kube::Error> {
+    let mut value = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+    if let Some(fields) = value.as_object_mut() {
+        for field in CLEARED {
+            fields.entry(field).or_insert(Value::Null);
+        }
+    }
+    Ok(value)
+}

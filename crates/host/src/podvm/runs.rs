@@ -1,0 +1,414 @@
+//! The owner's dealings with runs of containers: starting, what the guest says of them, probes, ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use guest_api::v1;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::launch::Launch;
+use super::owner::Owner;
+use super::probes::{self, Prober};
+use super::pump::Pump;
+use super::record::{Exit, Role, State, container_of, run_id};
+use super::stop::{self, Killer};
+use super::Stage;
+use crate::events::Kind;
+use crate::guest::GuestEvent;
+
+/// How long a container with a fault in its configuration waits before it is tried again.
+const CONFIG_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+/// Exit code of what ended with its VM: as if by SIGKILL.
+const KILLED: i32 = 137;
+/// Exit code of a process that could not be started (runc and containerd: `StartError`).
+const NOT_STARTED: i32 = 128;
+
+impl Owner {
+    /// Starts the container at this place.
+    pub(super) fn launch(&mut self, index: usize, now: Timestamp) {
+        let Some(machine) = self.machine.clone() else {
+            return;
+        };
+        let Some(container) = container_of(&self.pod, &self.records[index].name).map(|c| c.into_owned()) else {
+            return;
+        };
+        let record = &mut self.records[index];
+        let (reason, message) = match &record.state {
+            State::Waiting { reason, message } => (reason.clone(), message.clone()),
+            State::Exited(exit) => {
+                record.last = Some(exit.clone());
+                (String::new(), String::new())
+            }
+            State::Starting { .. } | State::Running { .. } => return,
+        };
+        if record.runs > 0
+            && let Some(exit) = &record.last
+        {
+            record.backoff.next(exit.finished_at, now);
+        }
+        // The guest keeps an ended run for its log; the one before the last is of no use to anybody.
+        if record.runs > 1 {
+            let old = run_id(&record.name, record.runs - 2);
+            self.jobs.spawn(stop::remove(machine.clone(), old));
+        }
+        record.runs += 1;
+        record.begun = true;
+        record.retry_at = None;
+        record.state = State::Starting { reason, message };
+        let launch = Launch {
+            context: Arc::clone(&self.context),
+            pod: Arc::clone(&self.pod),
+            size: self.size,
+            machine,
+            run: record.run_id(),
+            container,
+            index,
+            owner: self.inputs.clone(),
+        };
+        self.launching.insert(launch.run.clone());
+        self.jobs.spawn(launch.run());
+    }
+
+    /// A start succeeded or failed.
+    pub(super) fn launched(&mut self, index: usize, run: &str, result: Result<(), (&'static str, String)>) {
+        let now = Timestamp::now();
+        self.launching.remove(run);
+        let Some(record) = self.records.get_mut(index) else {
+            return;
+        };
+        if record.run_id() != run || !matches!(record.state, State::Starting { .. }) {
+            return;
+        }
+        match result {
+            Ok(()) => self.began(index, now),
+            Err(("RunContainerError", message)) => {
+                record.state = State::Exited(Exit {
+                    code: NOT_STARTED,
+                    signal: None,
+                    reason: "StartError".to_owned(),
+                    message,
+                    started_at: None,
+                    finished_at: now,
+                    id: run.to_owned(),
+                });
+                self.logs.end(&self.records[index].name.clone(), self.records[index].restarts());
+            }
+            Err((reason, message)) => {
+                // Nothing ran: the run does not count.
+                record.runs = record.runs.saturating_sub(1);
+                record.begun = record.runs > 0;
+                record.retry_at = now.checked_add(CONFIG_RETRY).ok();
+                record.state = State::Waiting {
+                    reason: reason.to_owned(),
+                    message,
+                };
+            }
+        }
+    }
+
+    /// A run is going on: attend to it.
+    fn began(&mut self, index: usize, started_at: Timestamp) {
+        let record = &mut self.records[index];
+        let run = record.run_id();
+        record.state = State::Running {
+            started_at,
+            id: run.clone(),
+        };
+        let container = container_of(&self.pod, &record.name);
+        let startup = container.as_ref().is_some_and(|c| c.startup_probe.is_some());
+        let readiness = container.as_ref().is_some_and(|c| c.readiness_probe.is_some());
+        record.started = !startup;
+        record.ready = !startup && !readiness;
+        self.attend(index);
+    }
+
+    /// Starts log and probes of a run that is going on.
+    fn attend(&mut self, index: usize) {
+        self.pump(index);
+        let record = &self.records[index];
+        if self.stage != Stage::Running {
+            return;
+        }
+        if record.started {
+            self.probe(index, &[probes::Kind::Readiness, probes::Kind::Liveness]);
+        } else {
+            self.probe(index, &[probes::Kind::Startup]);
+        }
+    }
+
+    fn pump(&mut self, index: usize) {
+        let Some(machine) = self.machine.clone() else {
+            return;
+        };
+        let record = &self.records[index];
+        let pump = Pump {
+            machine,
+            container: record.name.clone(),
+            number: record.restarts(),
+            run: record.run_id(),
+            logs: Arc::clone(&self.logs),
+            view: self.view.subscribe(),
+        };
+        // Shown first: a pump that sees a run which is not shown takes it for ended.
+        self.show_records();
+        self.jobs.spawn(pump.run());
+    }
+
+    fn show_records(&self) {
+        let records = Arc::new(self.records.clone());
+        let machine = self.machine.clone();
+        self.view.send_modify(|view| {
+            view.records = records;
+            view.machine = machine;
+        });
+    }
+
+    fn probe(&mut self, index: usize, kinds: &[probes::Kind]) {
+        let record = &self.records[index];
+        let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name)) else {
+            return;
+        };
+        let run = record.run_id();
+        let cancel = self
+            .probes
+            .entry(run.clone())
+            .or_insert_with(|| machine.life.child_token())
+            .clone();
+        for kind in kinds {
+            if kind.of(&container).is_none() {
+                continue;
+            }
+            let prober = Prober {
+                context: Arc::clone(&self.context),
+                pod: Arc::clone(&self.pod),
+                machine: machine.clone(),
+                container: container.clone().into_owned(),
+                run: run.clone(),
+                kind: *kind,
+                owner: self.inputs.clone(),
+                cancel: cancel.clone(),
+            };
+            self.jobs.spawn(prober.run());
+        }
+    }
+
+    /// A probe changed its mind.
+    pub(super) fn probed(&mut self, run: &str, kind: probes::Kind, success: bool) {
+        let Some(index) = self
+            .records
+            .iter()
+            .position(|record| record.running() && record.run_id() == run)
+        else {
+            return;
+        };
+        match (kind, success) {
+            (probes::Kind::Readiness, ready) => self.records[index].ready = ready,
+            (probes::Kind::Startup, true) => {
+                let container = container_of(&self.pod, &self.records[index].name);
+                let readiness = container.is_some_and(|c| c.readiness_probe.is_some());
+                let record = &mut self.records[index];
+                record.started = true;
+                record.ready = !readiness;
+                self.probe(index, &[probes::Kind::Readiness, probes::Kind::Liveness]);
+            }
+            (probes::Kind::Liveness, true) => {}
+            (probes::Kind::Startup | probes::Kind::Liveness, false) => self.kill_unhealthy(index, kind),
+        }
+    }
+
+    fn kill_unhealthy(&mut self, index: usize, kind: probes::Kind) {
+        let record = &self.records[index];
+        let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name)) else {
+            return;
+        };
+        let own = kind.of(&container).and_then(|probe| probe.termination_grace_period_seconds);
+        let spec = self.pod.spec.as_ref();
+        let grace = own
+            .or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds))
+            .unwrap_or(30);
+        let what = if kind == probes::Kind::Startup { "startup" } else { "liveness" };
+        let (_keep, deadline) = watch::channel(Instant::now() + Duration::from_secs(u64::try_from(grace).unwrap_or(0)));
+        let killer = Killer {
+            context: Arc::clone(&self.context),
+            pod: Arc::clone(&self.pod),
+            machine,
+            run: record.run_id(),
+            message: format!("Container {} failed {what} probe, will be restarted", record.name),
+            container: container.into_owned(),
+            view: self.view.subscribe(),
+            deadline,
+        };
+        self.jobs.spawn(killer.run());
+    }
+
+    /// Shows a container that waits for its restart.
+    pub(super) fn back_off(&mut self, index: usize, seconds: u64) {
+        let metadata = &self.pod.metadata;
+        let pod = format!(
+            "{}_{}({})",
+            metadata.name.as_deref().unwrap_or_default(),
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.uid.as_deref().unwrap_or_default()
+        );
+        let record = &mut self.records[index];
+        let State::Exited(exit) = &record.state else {
+            return;
+        };
+        record.last = Some(exit.clone());
+        let name = record.name.clone();
+        let delay = if seconds < 60 {
+            format!("{seconds}s")
+        } else {
+            format!("{}m{}s", seconds / 60, seconds % 60)
+        };
+        record.state = State::Waiting {
+            reason: "CrashLoopBackOff".to_owned(),
+            message: format!("back-off {delay} restarting failed container={name} pod={pod}"),
+        };
+        let message = format!("Back-off restarting failed container {name} in pod {pod}");
+        self.context
+            .recorder
+            .container(&self.pod, &name, Kind::Warning, "BackOff", message);
+    }
+
+    /// What the guest tells.
+    pub(super) fn guest(&mut self, event: GuestEvent) {
+        match event {
+            GuestEvent::Connected(_, containers) => {
+                for index in 0..self.records.len() {
+                    self.compare(index, &containers);
+                }
+            }
+            GuestEvent::Changed(container) => {
+                if let Some(index) = self.of_run(&container.id) {
+                    self.changed(index, &container);
+                }
+            }
+        }
+    }
+
+    fn of_run(&self, run: &str) -> Option<usize> {
+        self.records
+            .iter()
+            .position(|record| record.runs > 0 && record.run_id() == run)
+    }
+
+    /// Brings a record in line with all that the guest has: after an agent was away, or a channel was.
+    fn compare(&mut self, index: usize, containers: &[v1::Container]) {
+        let record = &self.records[index];
+        if record.runs == 0 || !record.begun {
+            return;
+        }
+        let run = record.run_id();
+        let found = containers.iter().find(|container| container.id == run);
+        let attended = self.probes.contains_key(&run);
+        match (&record.state, found) {
+            (State::Running { .. }, Some(container)) if container.state() == v1::State::Running => {
+                if !attended {
+                    self.probes.insert(run, self.life_token());
+                    self.attend(index);
+                }
+            }
+            (_, Some(container)) if container.state() == v1::State::Exited => {
+                if !attended && !matches!(record.state, State::Waiting { .. }) {
+                    // What it said last may not have been written.
+                    self.pump(index);
+                }
+                self.changed(index, container);
+            }
+            // A start that an earlier agent began and did not finish; our own report for themselves.
+            (State::Starting { .. }, found) if !self.launching.contains(&run) => {
+                if found.is_some_and(|container| container.state() == v1::State::Running) {
+                    self.began(index, Timestamp::now());
+                } else {
+                    self.records[index].state = State::fresh();
+                }
+            }
+            (_, Some(container)) => self.changed(index, container),
+            (State::Running { .. }, None) => {
+                let words = "The container could not be located when the pod was checked";
+                self.end(index, KILLED, None, "ContainerStatusUnknown", words, Timestamp::now());
+            }
+            _ => {}
+        }
+    }
+
+    fn life_token(&self) -> tokio_util::sync::CancellationToken {
+        self.machine
+            .as_ref()
+            .map_or_else(|| self.context.cancel.child_token(), |machine| machine.life.child_token())
+    }
+
+    fn changed(&mut self, index: usize, container: &v1::Container) {
+        let time = |nanos: i64| {
+            (nanos > 0)
+                .then(|| Timestamp::from_nanosecond(nanos.into()).ok())
+                .flatten()
+                .unwrap_or_else(Timestamp::now)
+        };
+        let record = &self.records[index];
+        match container.state() {
+            v1::State::Created => {}
+            v1::State::Running => {
+                if matches!(record.state, State::Starting { .. }) {
+                    self.began(index, time(container.started_at_ns));
+                }
+            }
+            v1::State::Exited => {
+                if !matches!(record.state, State::Starting { .. } | State::Running { .. }) {
+                    return;
+                }
+                if matches!(record.state, State::Starting { .. }) {
+                    // So short that its start was not seen.
+                    self.began(index, time(container.started_at_ns));
+                }
+                let reason = match (container.oom_killed, container.exit_code) {
+                    (true, _) => "OOMKilled",
+                    (false, 0) => "Completed",
+                    (false, _) => "Error",
+                };
+                let signal = (container.signal != 0).then(|| container.signal.cast_signed());
+                self.end(
+                    index,
+                    container.exit_code,
+                    signal,
+                    reason,
+                    &container.message,
+                    time(container.finished_at_ns),
+                );
+            }
+        }
+    }
+
+    /// A run ended with its VM.
+    pub(super) fn perish(&mut self, index: usize, now: Timestamp, words: &str) {
+        if self.records[index].running() {
+            self.end(index, KILLED, None, "Error", words, now);
+        }
+    }
+
+    fn end(&mut self, index: usize, code: i32, signal: Option<i32>, reason: &str, message: &str, at: Timestamp) {
+        let record = &mut self.records[index];
+        let run = record.run_id();
+        let started_at = match &record.state {
+            State::Running { started_at, .. } => Some(*started_at),
+            _ => None,
+        };
+        record.ready = false;
+        record.started = record.role == Role::Init && code == 0;
+        record.state = State::Exited(Exit {
+            code,
+            signal,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            started_at,
+            finished_at: at,
+            id: run.clone(),
+        });
+        if let Some(cancel) = self.probes.remove(&run) {
+            cancel.cancel();
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Ending containers: `preStop`, the stop signal, the grace period to the second, SIGKILL; and then the VM.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use guest_api::v1::{KillContainerRequest, RemoveContainerRequest, ShutdownRequest};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::record::{Record, Role, State, container_of};
+use super::{Context, Input, Machine, Report, View, boot, launch};
+use crate::events::Kind;
+
+/// How long a killed process may take to be reported as ended.
+const REAP: Duration = Duration::from_secs(5);
+/// How long a guest may take to answer on the way down.
+const CALL: Duration = Duration::from_secs(5);
+/// First and longest pause before what failed to go is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// Ends one container. `deadline` may come closer while this waits.
+pub struct Killer {
+    /// Shared things.
+    pub context: Arc<Context>,
+    /// The Pod.
+    pub pod: Arc<Pod>,
+    /// The VM.
+    pub machine: Machine,
+    /// The container.
+    pub container: Container,
+    /// The run to end.
+    pub run: String,
+    /// How the Pod stands: tells when the run is over.
+    pub view: watch::Receiver<View>,
+    /// When patience ends.
+    pub deadline: watch::Receiver<Instant>,
+    /// The text of the `Killing` event.
+    pub message: String,
+}
+
+impl Killer {
+    /// Ends the container; returns when it has ended or nothing more can be done to it.
+    pub async fn run(mut self) {
+        if !self.view.borrow().runs(&self.run) {
+            return;
+        }
+        self.context.recorder.container(
+            &self.pod,
+            &self.container.name,
+            Kind::Normal,
+            "Killing",
+            self.message.clone(),
+        );
+        self.pre_stop().await;
+        let signal = self
+            .container
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.stop_signal.clone())
+            .or_else(|| {
+                let image = self.machine.images.get(&self.container.name)?;
+                Some(image.config.stop_signal.clone()).filter(|signal| !signal.is_empty())
+            })
+            .unwrap_or_else(|| "SIGTERM".to_owned());
+        // Upstream gives at least two seconds after a preStop hook that used everything up.
+        let soonest = Instant::now() + Duration::from_secs(if self.had_hook() { 2 } else { 0 });
+        if signal_run(&self.machine, &self.run, &signal, false).await && self.wait(soonest).await {
+            return;
+        }
+        let _ = kill_now(&self.machine, &self.run).await;
+        let mut view = self.view.clone();
+        let over = view.wait_for(|view| !view.runs(&self.run));
+        let _ = tokio::time::timeout(REAP, over).await;
+    }
+
+    fn had_hook(&self) -> bool {
+        self.container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
+    }
+
+    async fn pre_stop(&mut self) {
+        let Some(hook) = self.container.lifecycle.as_ref().and_then(|l| l.pre_stop.clone()) else {
+            return;
+        };
+        let deadline = *self.deadline.borrow();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut view = self.view.clone();
+        let result = tokio::select! {
+            result = launch::run_hook(&self.machine, &self.container, &self.run, &hook, left) => result,
+            _ = view.wait_for(|view| !view.runs(&self.run)) => Ok(()),
+            () = passed(self.deadline.clone(), deadline) => Ok(()),
+        };
+        if let Err(problem) = result {
+            self.context.recorder.container(
+                &self.pod,
+                &self.container.name,
+                Kind::Warning,
+                "FailedPreStopHook",
+                format!("PreStopHook failed: {problem}"),
+            );
+        }
+    }
+
+    /// Waits for the end of the run, at most until the deadline. True: it ended.
+    async fn wait(&self, soonest: Instant) -> bool {
+        let mut view = self.view.clone();
+        tokio::select! {
+            over = view.wait_for(|view| !view.runs(&self.run)) => over.is_ok(),
+            () = passed(self.deadline.clone(), soonest) => false,
+        }
+    }
+}
+
+/// Waits until a deadline that may move has passed, but at least until `soonest`.
+async fn passed(mut deadline: watch::Receiver<Instant>, soonest: Instant) {
+    loop {
+        let at = *deadline.borrow_and_update();
+        tokio::select! {
+            () = tokio::time::sleep_until(at.max(soonest)) => return,
+            changed = deadline.changed() => if changed.is_err() {
+                tokio::time::sleep_until(at.max(soonest)).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Sends a signal. False: the guest does not answer.
+async fn signal_run(machine: &Machine, run: &str, signal: &str, all: bool) -> bool {
+    let request = KillContainerRequest {
+        id: run.to_owned(),
+        signal: signal.to_owned(),
+        all,
+    };
+    let call = async {
+        let mut client = machine.guest.client().await.ok()?;
+        client.kill_container(request).await.ok()
+    };
+    matches!(tokio::time::timeout(CALL, call).await, Ok(Some(_)))
+}
+
+/// SIGKILL to all of a container.
+pub async fn kill_now(machine: &Machine, run: &str) -> bool {
+    signal_run(machine, run, "SIGKILL", true).await
+}
+
+/// Removes an ended container from the guest.
+pub async fn remove(machine: Machine, run: String) {
+    if let Ok(mut client) = machine.guest.client().await {
+        let request = RemoveContainerRequest { id: run };
+        let _ = tokio::time::timeout(CALL, client.remove_container(request)).await;
+    }
+}
+
+/// Takes a Pod down.
+pub struct Stop {
+    /// Shared things.
+    pub context: Arc<Context>,
+    /// The Pod.
+    pub pod: Arc<Pod>,
+    /// The VM, if there is one.
+    pub machine: Option<Machine>,
+    /// How the Pod stands.
+    pub view: watch::Receiver<View>,
+    /// When patience ends.
+    pub deadline: watch::Receiver<Instant>,
+    /// Where to report.
+    pub owner: mpsc::Sender<Input>,
+}
+
+impl Stop {
+    /// Ends containers, then VM, tap and files, and reports. Does not give up: what cannot go is tried again.
+    pub async fn run(self) {
+        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
+        if let Some(machine) = &self.machine {
+            self.end_containers(machine).await;
+            let shutdown = async {
+                let mut client = machine.guest.client().await.ok()?;
+                client.shutdown(ShutdownRequest {}).await.ok()
+            };
+            // Only a courtesy to file systems: the VM is ended in any case.
+            if self.context.deps.hypervisor.name() != "simulated" {
+                let patient = tokio::time::timeout(Duration::from_secs(1), shutdown);
+                tokio::select! {
+                    _ = patient => {}
+                    _ = machine.vm.exited() => {}
+                }
+            }
+            machine.life.cancel();
+        }
+        let vm = self.machine.as_ref().map(|machine| &machine.vm);
+        let mut pause = RETRY.0;
+        loop {
+            let problems = boot::take_down(&self.context, &uid, vm).await;
+            if problems.is_empty() {
+                break;
+            }
+            let message = format!("error killing pod: failed to remove its VM: {}", problems.join("; "));
+            self.context.recorder.pod(&self.pod, Kind::Warning, "FailedKillPod", message);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY.1);
+        }
+        let _ = self.owner.send(Input::Job(Report::Stopped)).await;
+    }
+
+    async fn end_containers(&self, machine: &Machine) {
+        let records = Arc::clone(&self.view.borrow().records);
+        let killers = |wanted: fn(Role) -> bool| {
+            records
+                .iter()
+                .filter(move |record| wanted(record.role))
+                .filter_map(|record| self.killer(machine, record))
+        };
+        futures::future::join_all(killers(|role| role != Role::Sidecar).map(Killer::run)).await;
+        // Sidecars end after everything they served, the last started first (KEP-753).
+        for killer in killers(|role| role == Role::Sidecar).collect::<Vec<_>>().into_iter().rev() {
+            killer.run().await;
+        }
+    }
+
+    fn killer(&self, machine: &Machine, record: &Record) -> Option<Killer> {
+        let State::Running { id, .. } = &record.state else {
+            return None;
+        };
+        Some(Killer {
+            context: Arc::clone(&self.context),
+            pod: Arc::clone(&self.pod),
+            machine: machine.clone(),
+            container: container_of(&self.pod, &record.name)?.into_owned(),
+            run: id.clone(),
+            view: self.view.clone(),
+            deadline: self.deadline.clone(),
+            message: format!("Stopping container {}", record.name),
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! `/containerLogs`: a run's log from its file, with the kubelet's words for what cannot be had.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::Response;
+use jiff::Timestamp;
+
+use super::{Body, Query, Refusal, Server, chunks};
+use crate::logs::{Options, Source, read};
+use crate::podvm::record::State;
+
+/// Answers a request for a log.
+pub async fn logs(
+    server: &Server,
+    query: &Query,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> Result<Response<Body>, Refusal> {
+    let found = server.pod(namespace, pod)?;
+    let view = found.view();
+    let record = view
+        .record(container)
+        .ok_or_else(|| Refusal::bad(format!("container {container} is not valid for pod {pod}")))?;
+    let options = options(query)?;
+    let run = if query.flag("previous") {
+        if record.last.is_none() || record.runs == 0 {
+            return Err(Refusal::bad(format!(
+                "previous terminated container \"{container}\" in pod \"{pod}\" not found"
+            )));
+        }
+        // While a restart waits, the run before is the latest that began.
+        match record.state {
+            State::Waiting { .. } => record.runs - 1,
+            _ => record.runs.saturating_sub(2),
+        }
+    } else {
+        match &record.state {
+            State::Waiting { reason, .. } | State::Starting { reason, .. } if record.last.is_none() => {
+                let words = match reason.as_str() {
+                    "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
+                        "trying and failing to pull image".to_owned()
+                    }
+                    "" => "waiting to start: ContainerCreating".to_owned(),
+                    reason => format!("waiting to start: {reason}"),
+                };
+                return Err(Refusal::bad(format!(
+                    "container \"{container}\" in pod \"{pod}\" is {words}"
+                )));
+            }
+            State::Starting { .. } => record.runs.saturating_sub(2),
+            _ => record.runs.saturating_sub(1),
+        }
+    };
+    let receiver = read(found.logs.path(container, run), options, found.logs.progress(container, run)).await;
+    let receiver = match receiver {
+        Ok(receiver) => receiver,
+        // The run has begun and has not written yet: an empty log, unless it is to be followed from its start.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let (_, empty) = tokio::sync::mpsc::channel::<Bytes>(1);
+            empty
+        }
+        Err(error) => {
+            return Err(Refusal(
+                http::StatusCode::INTERNAL_SERVER_ERROR,
+                format!("log of {container}: {error}"),
+            ));
+        }
+    };
+    let mut response = Response::new(chunks(receiver));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Ok(response)
+}
+
+fn options(query: &Query) -> Result<Options, Refusal> {
+    let since_seconds: Option<i64> = query.number("sinceSeconds")?;
+    let since_time: Option<Timestamp> = query.number("sinceTime")?;
+    let since = match since_seconds {
+        Some(seconds) => Timestamp::now()
+            .checked_sub(jiff::SignedDuration::from_secs(seconds))
+            .ok(),
+        None => since_time,
+    };
+    Ok(Options {
+        follow: query.flag("follow"),
+        tail: query.number("tailLines")?,
+        since,
+        timestamps: query.flag("timestamps"),
+        limit_bytes: query.number("limitBytes")?,
+        source: match query.get("stream") {
+            Some("Stdout") => Some(Source::Stdout),
+            Some("Stderr") => Some(Source::Stderr),
+            _ => None,
+        },
+    })
+}

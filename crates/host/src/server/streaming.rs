@@ -1,0 +1,255 @@
+//! `/exec` and `/attach`: the upgrade, and the join of the client's streams with the guest's.
+
+use bytes::Bytes;
+use guest_api::v1::{
+    CloseStdin, ExecInput, ExecOutput, ExecStart, TerminalSize, exec_input::Input, exec_output::Output,
+};
+use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Body, Query, Refusal, full};
+use crate::guest::Guest;
+use crate::podvm::PodVm;
+use crate::podvm::record::State;
+use crate::streams::remote::{exit_status, failure};
+use crate::streams::{Out, Remote, Wanted, spdy, websocket};
+
+/// Messages on the way to the guest.
+const QUEUE: usize = 8;
+
+/// How a client wants to talk.
+pub enum Carrier {
+    /// WebSocket, and the chosen subprotocol.
+    WebSocket(websocket::Subprotocol),
+    /// SPDY/3.1 itself.
+    Spdy,
+    /// SPDY/3.1 in WebSocket messages.
+    Tunnel,
+}
+
+/// Answers a request for exec or attach.
+pub async fn exec(
+    pod: &PodVm,
+    container: &str,
+    query: &Query,
+    request: Request<Incoming>,
+    attach: bool,
+) -> Result<Response<Body>, Refusal> {
+    let view = pod.view();
+    let name = view.pod.metadata.name.clone().unwrap_or_default();
+    let record = view
+        .record(container)
+        .ok_or_else(|| Refusal::missing(format!("container not found (\"{container}\")")))?;
+    let State::Running { id: run, .. } = &record.state else {
+        return Err(Refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("container {container} in pod {name} is not running"),
+        ));
+    };
+    let guest = view
+        .machine
+        .as_ref()
+        .map(|machine| machine.guest.clone())
+        .ok_or_else(|| Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("pod {name} has no VM")))?;
+    let wanted = Wanted {
+        stdin: query.flag("input"),
+        stdout: query.flag("output"),
+        stderr: query.flag("error"),
+        tty: query.flag("tty"),
+    };
+    if !(wanted.stdin || wanted.stdout || wanted.stderr) {
+        return Err(Refusal::bad("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    let command: Vec<String> = query.all("command").map(str::to_owned).collect();
+    if command.is_empty() && !attach {
+        return Err(Refusal::bad("you must specify at least 1 command"));
+    }
+    let start = ExecStart {
+        container: run.clone(),
+        command,
+        tty: wanted.tty,
+        stdin: wanted.stdin,
+        stdout: wanted.stdout,
+        stderr: wanted.stderr && !wanted.tty,
+    };
+    let (response, carrier) = upgrade(&request, spdy::exec::choose, websocket::choose)?;
+    tokio::spawn(async move {
+        let Ok(upgraded) = hyper::upgrade::on(request).await else {
+            return;
+        };
+        let io = TokioIo::new(upgraded);
+        let remote = match carrier {
+            Carrier::WebSocket(protocol) => websocket::remote(io, protocol, wanted).await,
+            Carrier::Spdy => match spdy::exec::remote(io, wanted).await {
+                Ok(remote) => remote,
+                Err(error) => {
+                    tracing::debug!(%error, "a client opened no streams");
+                    return;
+                }
+            },
+            Carrier::Tunnel => match spdy::exec::remote(websocket::tunnel(io).await, wanted).await {
+                Ok(remote) => remote,
+                Err(_) => return,
+            },
+        };
+        join(&guest, remote, start, attach).await;
+    });
+    Ok(response)
+}
+
+/// The answer that changes the protocol, and what comes after it.
+pub fn upgrade(
+    request: &Request<Incoming>,
+    choose_spdy: fn(&[&str]) -> Option<&'static str>,
+    choose_socket: fn(&[&str]) -> Option<(&'static str, websocket::Subprotocol)>,
+) -> Result<(Response<Body>, Carrier), Refusal> {
+    let headers = request.headers();
+    let values = |name: http::header::HeaderName| -> Vec<&str> {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .collect()
+    };
+    let wanted = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut response = Response::new(full(String::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let answer = response.headers_mut();
+    answer.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    if wanted.eq_ignore_ascii_case("websocket") {
+        let key = headers
+            .get(SEC_WEBSOCKET_KEY)
+            .ok_or_else(|| Refusal::bad("Sec-WebSocket-Key is missing"))?;
+        let offered = values(SEC_WEBSOCKET_PROTOCOL);
+        let (name, carrier) = if offered.contains(&TUNNEL) {
+            (TUNNEL, Carrier::Tunnel)
+        } else {
+            let (name, protocol) = choose_socket(&offered)
+                .ok_or_else(|| Refusal::bad(format!("none of the WebSocket subprotocols {offered:?} is known")))?;
+            (name, Carrier::WebSocket(protocol))
+        };
+        let accept = HeaderValue::from_str(&websocket::accept_key(key.as_bytes()))
+            .map_err(|_| Refusal::bad("Sec-WebSocket-Key is unusable"))?;
+        answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+        return Ok((response, carrier));
+    }
+    if wanted.eq_ignore_ascii_case("SPDY/3.1") {
+        let header = http::header::HeaderName::from_static("x-stream-protocol-version");
+        let offered = values(header.clone());
+        let name = choose_spdy(&offered).ok_or_else(|| {
+            Refusal(
+                StatusCode::FORBIDDEN,
+                format!("unable to upgrade: none of the protocols {offered:?} is known"),
+            )
+        })?;
+        answer.insert(UPGRADE, HeaderValue::from_static("SPDY/3.1"));
+        answer.insert(header, HeaderValue::from_static(name));
+        return Ok((response, Carrier::Spdy));
+    }
+    Err(Refusal::bad("Upgrade request required"))
+}
+
+/// The subprotocol that carries SPDY over WebSocket.
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+
+/// Joins a client with a process of the guest until one of them ends.
+async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, attach: bool) {
+    let (input, messages) = mpsc::channel(QUEUE);
+    let first = ExecInput {
+        input: Some(Input::Start(start)),
+    };
+    // The queue is empty: there is room.
+    let _ = input.try_send(first);
+    let outgoing = ReceiverStream::new(messages);
+    let call = async {
+        let mut client = guest.client().await.map_err(|error| error.to_string())?;
+        let answer = if attach { client.attach(outgoing).await } else { client.exec(outgoing).await };
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| status.message().to_owned())
+    };
+    let mut output = match call.await {
+        Ok(output) => output,
+        Err(problem) => return remote.finish(failure(&problem)).await,
+    };
+    let out = remote.out.clone();
+    let gone = remote.gone.clone();
+    let from_client = async {
+        let mut open = true;
+        let mut resizable = true;
+        loop {
+            let message = tokio::select! {
+                data = remote.stdin.recv(), if open => match data {
+                    Some(data) => Input::Stdin(data.to_vec()),
+                    None => {
+                        open = false;
+                        Input::CloseStdin(CloseStdin {})
+                    }
+                },
+                size = remote.resize.recv(), if resizable => match size {
+                    Some(size) => Input::Resize(TerminalSize {
+                        columns: size.width.into(),
+                        rows: size.height.into(),
+                    }),
+                    None => {
+                        resizable = false;
+                        continue;
+                    }
+                },
+                else => return std::future::pending().await,
+            };
+            if input.send(ExecInput { input: Some(message) }).await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    };
+    let from_guest = async {
+        loop {
+            match output.message().await {
+                Ok(Some(ExecOutput {
+                    output: Some(Output::Stdout(data)),
+                })) => {
+                    let _ = out.send(Out::Stdout(Bytes::from(data))).await;
+                }
+                Ok(Some(ExecOutput {
+                    output: Some(Output::Stderr(data)),
+                })) => {
+                    let _ = out.send(Out::Stderr(Bytes::from(data))).await;
+                }
+                Ok(Some(ExecOutput {
+                    output: Some(Output::Exit(exit)),
+                })) => {
+                    return if exit.error.is_empty() {
+                        exit_status(exit.code)
+                    } else {
+                        failure(&exit.error)
+                    };
+                }
+                Ok(Some(ExecOutput { output: None })) => {}
+                // An attached process that ends its streams has ended.
+                Ok(None) if attach => return exit_status(0),
+                Ok(None) => return failure("the guest ended the stream"),
+                Err(status) => return failure(status.message()),
+            }
+        }
+    };
+    let status = tokio::select! {
+        status = from_guest => Some(status),
+        never = from_client => never,
+        // Dropping the call ends the process's streams in the guest.
+        () = gone.cancelled() => None,
+    };
+    drop(out);
+    if let Some(status) = status {
+        remote.finish(status).await;
+    }
+}
+

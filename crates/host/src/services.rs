@@ -1,0 +1,260 @@
+//! Services and EndpointSlices of the cluster, followed for two purposes: the host's network, and the variables in
+//! containers' environments.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataplane::model::{Endpoint, Protocol, Service as NetService, ServiceAddress, ServicePort};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher;
+use kube::runtime::WatchStreamExt as _;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::deps::PodNetwork;
+
+/// Changes within this time are applied together.
+const GATHER: Duration = Duration::from_millis(20);
+/// How long a failed application waits before it is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+/// The label that says whose slice it is.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// The Services at hand.
+#[derive(Clone)]
+pub struct Services {
+    services: Store<Service>,
+}
+
+impl Services {
+    /// Services of a namespace, and `kubernetes` of `default`, as environments want them.
+    pub async fn visible(&self, namespace: &str) -> Vec<Service> {
+        // A Pod must not miss variables because the agent has just started; but an API that is away must not hold it.
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.services.wait_until_ready()).await;
+        let mut found: Vec<Service> = self
+            .services
+            .state_filter(|service| {
+                let ns = service.metadata.namespace.as_deref();
+                ns == Some(namespace)
+                    || (ns == Some("default") && service.metadata.name.as_deref() == Some("kubernetes"))
+            })
+            .iter()
+            .map(|service| Service::clone(service))
+            .collect();
+        found.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        found
+    }
+}
+
+/// Follows Services and slices until cancelled and keeps the network up to date.
+pub fn follow(client: &kube::Client, network: Arc<dyn PodNetwork>, cancel: CancellationToken) -> Services {
+    let changed = Arc::new(Notify::new());
+    let (services, writer) = reflector::store();
+    let stream = watcher::watcher(Api::<Service>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .modify(|service| service.metadata.managed_fields = None)
+        .reflect(writer);
+    tokio::spawn(pump(stream, Arc::clone(&changed), cancel.clone()));
+    let (slices, writer) = reflector::store();
+    let stream = watcher::watcher(Api::<EndpointSlice>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .modify(|slice| slice.metadata.managed_fields = None)
+        .reflect(writer);
+    tokio::spawn(pump(stream, Arc::clone(&changed), cancel.clone()));
+    tokio::spawn(apply(services.clone(), slices, network, changed, cancel));
+    Services { services }
+}
+
+async fn pump<K>(
+    stream: impl futures::Stream<Item = Result<watcher::Event<K>, watcher::Error>>,
+    changed: Arc<Notify>,
+    cancel: CancellationToken,
+) {
+    let mut stream = std::pin::pin!(stream);
+    while let Some(Some(event)) = cancel.run_until_cancelled(stream.next()).await {
+        match event {
+            Ok(_) => changed.notify_one(),
+            Err(error) => tracing::debug!(%error, "watching Services"),
+        }
+    }
+}
+
+async fn apply(
+    services: Store<Service>,
+    slices: Store<EndpointSlice>,
+    network: Arc<dyn PodNetwork>,
+    changed: Arc<Notify>,
+    cancel: CancellationToken,
+) {
+    // A half-known state would take running Services away; both must be there first.
+    let ready = async {
+        let _ = services.wait_until_ready().await;
+        let _ = slices.wait_until_ready().await;
+    };
+    if cancel.run_until_cancelled(ready).await.is_none() {
+        return;
+    }
+    let mut last: Option<Vec<NetService>> = None;
+    loop {
+        let wanted = translate(&services.state(), &slices.state());
+        if last.as_ref() != Some(&wanted) {
+            match network.set_services(wanted.clone()).await {
+                Ok(()) => last = Some(wanted),
+                Err(error) => {
+                    tracing::warn!(%error, "the network does not take the Services");
+                    if cancel.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                        return;
+                    }
+                    continue;
+                }
+            }
+        }
+        if cancel.run_until_cancelled(changed.notified()).await.is_none() {
+            return;
+        }
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// Kubernetes objects as the network sees them, in a stable order.
+pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Vec<NetService> {
+    let mut by_service: HashMap<(&str, &str), Vec<&EndpointSlice>> = HashMap::new();
+    for slice in slices {
+        let owner = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
+        if let (Some(owner), Some(namespace)) = (owner, &slice.metadata.namespace) {
+            by_service.entry((namespace, owner)).or_default().push(slice);
+        }
+    }
+    let mut result: Vec<NetService> = services
+        .iter()
+        .filter_map(|service| {
+            let key = (service.metadata.namespace.as_deref()?, service.metadata.name.as_deref()?);
+            one(service, by_service.get(&key).map(Vec::as_slice).unwrap_or_default())
+        })
+        .collect();
+    result.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    result
+}
+
+fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
+    let spec = service.spec.as_ref()?;
+    let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
+    let address = match (kind, spec.cluster_ip.as_deref()) {
+        ("ExternalName", _) => ServiceAddress::External(spec.external_name.clone()?),
+        (_, Some("None")) => ServiceAddress::Headless,
+        (_, Some(ip)) => ServiceAddress::Cluster(ip.parse().ok()?),
+        (_, None) => return None,
+    };
+    let ingress = service
+        .status
+        .iter()
+        .filter_map(|status| status.load_balancer.as_ref()?.ingress.as_ref())
+        .flatten()
+        .filter_map(|ingress| ingress.ip.as_deref());
+    let external = spec.external_ips.iter().flatten().map(String::as_str);
+    let mut vips: Vec<Ipv4Addr> = ingress.chain(external).filter_map(|ip| ip.parse().ok()).collect();
+    vips.sort_unstable();
+    vips.dedup();
+    let ports = spec
+        .ports
+        .iter()
+        .flatten()
+        .filter_map(|port| {
+            Some(ServicePort {
+                name: port.name.clone().unwrap_or_default(),
+                protocol: protocol(port.protocol.as_deref()),
+                port: u16::try_from(port.port).ok()?,
+                node_port: port.node_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
+            })
+        })
+        .collect();
+    Some(NetService {
+        namespace: service.metadata.namespace.clone()?,
+        name: service.metadata.name.clone()?,
+        address,
+        vips,
+        ports,
+        client_affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
+        publish_not_ready: spec.publish_not_ready_addresses == Some(true),
+        endpoints: endpoints(slices),
+    })
+}
+
+fn protocol(name: Option<&str>) -> Protocol {
+    match name {
+        Some("UDP") => Protocol::Udp,
+        Some("SCTP") => Protocol::Sctp,
+        _ => Protocol::Tcp,
+    }
+}
+
+fn endpoints(slices: &[&EndpointSlice]) -> Vec<Endpoint> {
+    // One address may stand in several slices, with other ports in each.
+    let mut all: BTreeMap<Ipv4Addr, Endpoint> = BTreeMap::new();
+    for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+        let ports: Vec<(String, u16)> = slice
+            .ports
+            .iter()
+            .flatten()
+            .filter_map(|port| {
+                let number = u16::try_from(port.port?).ok()?;
+                Some((port.name.clone().unwrap_or_default(), number))
+            })
+            .collect();
+        for endpoint in slice.endpoints.iter() {
+            // Unset means ready (discovery/v1).
+            let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
+            for ip in endpoint.addresses.iter().filter_map(|ip| ip.parse().ok()) {
+                let entry = all.entry(ip).or_insert_with(|| Endpoint {
+                    ip,
+                    ports: Vec::new(),
+                    ready,
+                    hostname: endpoint.hostname.clone(),
+                });
+                entry.ports.extend(ports.iter().cloned());
+                entry.ready |= ready;
+            }
+        }
+    }
+    all.into_values()
+        .map(|mut endpoint| {
+            endpoint.ports.sort();
+            endpoint.ports.dedup();
+            endpoint
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn services_with_their_endpoints() {
+        let service = |value| Arc::new(serde_json::from_value::<Service>(value).expect("a Service"));
+        let slice = |value| Arc::new(serde_json::from_value::<EndpointSlice>(value).expect("a slice"));
+        let services = [
+            service(json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"type": "LoadBalancer",
+                "clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30080, "targetPort": 8080}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}})),
+            service(json!({"metadata": {"namespace": "shop", "name": "db"}, "spec": {"clusterIP": "None"}})),
+        ];
+        let slices = [slice(json!({"metadata": {"namespace": "shop", "name": "web-x",
+            "labels": {SERVICE_NAME: "web"}}, "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.244.0.2"], "conditions": {"ready": true}},
+                {"addresses": ["10.244.0.3"], "conditions": {"ready": false}}]}))];
+        let found = translate(&services, &slices);
+        assert_eq!(found[0].address, ServiceAddress::Headless);
+        let web = &found[1];
+        assert_eq!(web.vips, [Ipv4Addr::new(198, 51, 100, 1)]);
+        assert_eq!(web.ports[0].node_port, Some(30080));
+        assert_eq!(web.targets(""), [(Ipv4Addr::new(10, 244, 0, 2), 8080)]);
+    }
+}

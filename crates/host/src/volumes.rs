@@ -1,0 +1,435 @@
+//! Volumes of a Pod: what the guest is told to write, and what each container mounts where.
+//!
+//! ConfigMap, Secret, projected and downward-API volumes are files that the guest swaps in atomically; they are built
+//! here, purely, from the objects that [`references`] names. What a volume cannot be on this host is refused with the
+//! words of the `FailedMount` event.
+
+use std::collections::BTreeMap;
+
+use guest_api::v1::{self, mount};
+use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
+
+use crate::env::{self, Facts, Sources};
+use crate::size;
+
+/// The mode of files that name none.
+const DEFAULT_MODE: i32 = 0o644;
+/// Life of a projected token that names none, in seconds.
+const TOKEN_SECONDS: i64 = 3600;
+
+/// Why a volume cannot be set up: the text of the `FailedMount` event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume \"{volume}\" : {reason}")]
+pub struct VolumeError {
+    /// The volume's name.
+    pub volume: String,
+    /// What is missing.
+    pub reason: String,
+}
+
+/// What a Pod's volumes need to know of the API.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct References {
+    /// ConfigMaps.
+    pub config_maps: Vec<String>,
+    /// Secrets.
+    pub secrets: Vec<String>,
+    /// Service-account tokens.
+    pub tokens: Vec<TokenRequest>,
+}
+
+/// A token that a projected volume wants.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenRequest {
+    /// Whom it is for; empty: the API server.
+    pub audience: String,
+    /// How long it is good for.
+    pub seconds: i64,
+}
+
+/// Tokens at hand.
+pub type Tokens = BTreeMap<TokenRequest, String>;
+
+fn token_request(source: &k8s_openapi::api::core::v1::ServiceAccountTokenProjection) -> TokenRequest {
+    TokenRequest {
+        audience: source.audience.clone().unwrap_or_default(),
+        seconds: source.expiration_seconds.unwrap_or(TOKEN_SECONDS),
+    }
+}
+
+fn volumes(pod: &Pod) -> &[Volume] {
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.volumes.as_deref())
+        .unwrap_or_default()
+}
+
+/// Everything that the volumes of a Pod name.
+pub fn references(pod: &Pod) -> References {
+    let mut found = References::default();
+    for volume in volumes(pod) {
+        if let Some(source) = &volume.config_map {
+            found.config_maps.push(source.name.clone());
+        }
+        if let Some(name) = volume.secret.as_ref().and_then(|source| source.secret_name.clone()) {
+            found.secrets.push(name);
+        }
+        let sources = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
+        for source in sources {
+            found.config_maps.extend(source.config_map.as_ref().map(|s| s.name.clone()));
+            found.secrets.extend(source.secret.as_ref().map(|s| s.name.clone()));
+            found
+                .tokens
+                .extend(source.service_account_token.as_ref().map(token_request));
+        }
+    }
+    found
+}
+
+/// The writings of all file volumes of a Pod.
+pub fn files(
+    pod: &Pod,
+    sources: &Sources,
+    tokens: &Tokens,
+    facts: &Facts,
+) -> Result<Vec<v1::WriteVolumeRequest>, VolumeError> {
+    let group = fs_group(pod);
+    let mut result = Vec::new();
+    for volume in volumes(pod) {
+        let error = |reason: String| VolumeError {
+            volume: volume.name.clone(),
+            reason,
+        };
+        let builder = Builder {
+            pod,
+            sources,
+            tokens,
+            facts,
+        };
+        let Some(mut files) = builder.volume(volume).map_err(error)? else {
+            continue;
+        };
+        for file in &mut files {
+            // Volumes belong to the Pod's group, which may read them (`volume.SetVolumeOwnership`).
+            if let Some(gid) = group {
+                file.gid = gid;
+                file.mode |= 0o440;
+            }
+        }
+        result.push(v1::WriteVolumeRequest {
+            volume: volume.name.clone(),
+            files,
+            memory: volume.secret.is_some() || volume.projected.is_some(),
+        });
+    }
+    Ok(result)
+}
+
+/// `fsGroup`.
+pub fn fs_group(pod: &Pod) -> Option<u32> {
+    let context = pod.spec.as_ref()?.security_context.as_ref()?;
+    context.fs_group.and_then(|gid| u32::try_from(gid).ok())
+}
+
+struct Builder<'a> {
+    pod: &'a Pod,
+    sources: &'a Sources,
+    tokens: &'a Tokens,
+    facts: &'a Facts,
+}
+
+impl Builder<'_> {
+    /// The files of a volume; none for one that is not made of files.
+    fn volume(&self, volume: &Volume) -> Result<Option<Vec<v1::File>>, String> {
+        if let Some(source) = &volume.config_map {
+            let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+            return self
+                .config_map(&source.name, source.items.as_deref(), source.optional, mode)
+                .map(Some);
+        }
+        if let Some(source) = &volume.secret {
+            let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+            let name = source.secret_name.as_deref().unwrap_or_default();
+            return self
+                .secret(name, source.items.as_deref(), source.optional, mode)
+                .map(Some);
+        }
+        if let Some(source) = &volume.downward_api {
+            let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+            return self.downward(source.items.as_deref().unwrap_or_default(), mode).map(Some);
+        }
+        if let Some(source) = &volume.projected {
+            let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+            let mut files: Vec<v1::File> = Vec::new();
+            let mut errors = Vec::new();
+            for source in source.sources.iter().flatten() {
+                let part = if let Some(s) = &source.config_map {
+                    self.config_map(&s.name, s.items.as_deref(), s.optional, mode)
+                } else if let Some(s) = &source.secret {
+                    self.secret(&s.name, s.items.as_deref(), s.optional, mode)
+                } else if let Some(s) = &source.downward_api {
+                    self.downward(s.items.as_deref().unwrap_or_default(), mode)
+                } else if let Some(s) = &source.service_account_token {
+                    let token = self.tokens.get(&token_request(s));
+                    // With a group, only it and the owner may read.
+                    let mode = if fs_group(self.pod).is_some() { 0o600 } else { mode };
+                    token
+                        .map(|token| vec![file(&s.path, token.clone().into_bytes(), mode)])
+                        .ok_or_else(|| "failed to fetch token".to_owned())
+                } else {
+                    Err("this kind of projected source is not supported".to_owned())
+                };
+                match part {
+                    Ok(part) => files.extend(part),
+                    Err(error) => errors.push(error),
+                }
+            }
+            return match errors.len() {
+                0 => Ok(Some(files)),
+                1 => Err(errors.remove(0)),
+                _ => Err(format!("[{}]", errors.join(", "))),
+            };
+        }
+        if volume.empty_dir.is_some() {
+            return Ok(None);
+        }
+        Err(format!("{} volumes are not supported on this host", kind(volume)))
+    }
+
+    fn config_map(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+        mode: i32,
+    ) -> Result<Vec<v1::File>, String> {
+        let optional = optional == Some(true);
+        let Some(map) = self.sources.config_maps.get(name) else {
+            return if optional { Ok(Vec::new()) } else { Err(format!("configmap \"{name}\" not found")) };
+        };
+        let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
+        let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
+        select(&text.chain(binary).collect(), items, optional, mode)
+            .map_err(|key| format!("configmap references non-existent config key: {key}"))
+    }
+
+    fn secret(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+        mode: i32,
+    ) -> Result<Vec<v1::File>, String> {
+        let optional = optional == Some(true);
+        let Some(secret) = self.sources.secrets.get(name) else {
+            return if optional { Ok(Vec::new()) } else { Err(format!("secret \"{name}\" not found")) };
+        };
+        let data = secret.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
+        select(&data.collect(), items, optional, mode)
+            .map_err(|key| format!("references non-existent secret key: {key}"))
+    }
+
+    fn downward(&self, items: &[DownwardAPIVolumeFile], mode: i32) -> Result<Vec<v1::File>, String> {
+        items
+            .iter()
+            .map(|item| {
+                let value = if let Some(field) = &item.field_ref {
+                    env::field_value(self.pod, &field.field_path, self.facts)
+                        .ok_or_else(|| format!("unsupported fieldPath: {}", field.field_path))?
+                } else if let Some(reference) = &item.resource_field_ref {
+                    let name = reference.container_name.as_deref().unwrap_or_default();
+                    let container = env::all_containers(self.pod)
+                        .find(|container| container.name == name)
+                        .ok_or_else(|| format!("container {name} not found"))?;
+                    env::resource_value(container, &reference.resource, reference.divisor.as_ref(), self.facts)
+                        .map_err(|error| error.to_string())?
+                } else {
+                    String::new()
+                };
+                Ok(file(&item.path, value.into_bytes(), item.mode.unwrap_or(mode)))
+            })
+            .collect()
+    }
+}
+
+fn file(path: &str, data: Vec<u8>, mode: i32) -> v1::File {
+    v1::File {
+        path: path.to_owned(),
+        data,
+        mode: u32::try_from(mode).unwrap_or(0o644),
+        uid: 0,
+        gid: 0,
+    }
+}
+
+/// The wanted keys as files; the error is the first missing key.
+fn select(
+    data: &BTreeMap<&str, &[u8]>,
+    items: Option<&[KeyToPath]>,
+    optional: bool,
+    mode: i32,
+) -> Result<Vec<v1::File>, String> {
+    let Some(items) = items.filter(|items| !items.is_empty()) else {
+        return Ok(data.iter().map(|(key, value)| file(key, value.to_vec(), mode)).collect());
+    };
+    let mut files = Vec::new();
+    for item in items {
+        match data.get(item.key.as_str()) {
+            Some(value) => files.push(file(&item.path, value.to_vec(), item.mode.unwrap_or(mode))),
+            None if optional => {}
+            None => return Err(item.key.clone()),
+        }
+    }
+    Ok(files)
+}
+
+/// The name of a volume's source, as the manifest has it.
+fn kind(volume: &Volume) -> String {
+    serde_json::to_value(volume)
+        .ok()
+        .and_then(|value| Some(value.as_object()?.keys().find(|key| *key != "name")?.clone()))
+        .unwrap_or_else(|| "empty".to_owned())
+}
+
+/// The mounts of a container, `/etc/hosts` and `/etc/resolv.conf` excepted: the guest adds those.
+pub fn mounts(
+    pod: &Pod,
+    container: &Container,
+    environment: &[(String, String)],
+) -> Result<Vec<v1::Mount>, String> {
+    let known: BTreeMap<String, String> = environment.iter().cloned().collect();
+    let group = fs_group(pod);
+    let mut result = Vec::new();
+    for wanted in container.volume_mounts.iter().flatten() {
+        let volume = volumes(pod)
+            .iter()
+            .find(|volume| volume.name == wanted.name)
+            .ok_or_else(|| format!("volume \"{}\" not found", wanted.name))?;
+        let source = match &volume.empty_dir {
+            Some(empty) => {
+                let limit = empty.size_limit.as_ref().and_then(size::whole);
+                mount::Source::EmptyDir(v1::EmptyDir {
+                    name: volume.name.clone(),
+                    memory: empty.medium.as_deref() == Some("Memory"),
+                    size_limit: limit.unwrap_or(0),
+                })
+            }
+            None => mount::Source::Volume(volume.name.clone()),
+        };
+        let sub_path = match (&wanted.sub_path_expr, &wanted.sub_path) {
+            (Some(expression), _) if !expression.is_empty() => env::expand(expression, &known),
+            (_, Some(path)) => path.clone(),
+            _ => String::new(),
+        };
+        if sub_path.split('/').any(|part| part == "..") {
+            return Err(format!("subPath \"{sub_path}\" must not contain '..'"));
+        }
+        result.push(v1::Mount {
+            destination: wanted.mount_path.clone(),
+            // Files that the host writes are not the container's to change.
+            read_only: wanted.read_only == Some(true) || volume.empty_dir.is_none(),
+            source: Some(source),
+            sub_path,
+            group,
+        });
+    }
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sources() -> Sources {
+        Sources {
+            config_maps: BTreeMap::from([(
+                "cm".to_owned(),
+                serde_json::from_value(json!({"data": {"a": "1", "b": "2"}})).expect("a ConfigMap"),
+            )]),
+            secrets: BTreeMap::from([(
+                "s".to_owned(),
+                serde_json::from_value(json!({"data": {"k": "dg=="}})).expect("a Secret"),
+            )]),
+            services: Vec::new(),
+        }
+    }
+
+    fn check(volume: serde_json::Value, expected: &str) {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web", "labels": {"x": "y"}},
+            "spec": {"containers": [], "volumes": [volume]}}))
+        .expect("a Pod");
+        let tokens = Tokens::from([(
+            TokenRequest {
+                audience: String::new(),
+                seconds: 3607,
+            },
+            "tok".to_owned(),
+        )]);
+        let text = match files(&pod, &sources(), &tokens, &Facts::default()) {
+            Ok(volumes) => volumes
+                .iter()
+                .flat_map(|volume| &volume.files)
+                .map(|file| format!("{}={} {:o}", file.path, String::from_utf8_lossy(&file.data), file.mode))
+                .collect::<Vec<_>>()
+                .join(", "),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(text, expected, "{volume}");
+    }
+
+    #[test]
+    fn files_of_volumes() {
+        check(json!({"name": "v", "configMap": {"name": "cm"}}), "a=1 644, b=2 644");
+        check(
+            json!({"name": "v", "configMap": {"name": "cm", "defaultMode": 256, "items": [{"key": "b", "path": "d/x"}]}}),
+            "d/x=2 400",
+        );
+        check(json!({"name": "v", "secret": {"secretName": "s"}}), "k=v 644");
+        check(
+            json!({"name": "v", "configMap": {"name": "no"}}),
+            "MountVolume.SetUp failed for volume \"v\" : configmap \"no\" not found",
+        );
+        check(json!({"name": "v", "configMap": {"name": "no", "optional": true}}), "");
+        check(
+            json!({"name": "v", "secret": {"secretName": "s", "items": [{"key": "q", "path": "q"}]}}),
+            "MountVolume.SetUp failed for volume \"v\" : references non-existent secret key: q",
+        );
+        check(
+            json!({"name": "v", "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}}),
+            "l=x=\"y\" 644",
+        );
+        check(
+            json!({"name": "v", "projected": {"sources": [
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+                {"configMap": {"name": "cm", "items": [{"key": "a", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [{"path": "n", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+            ]}}),
+            "token=tok 644, ca.crt=1 644, n=web 644",
+        );
+        check(
+            json!({"name": "v", "projected": {"sources": [{"configMap": {"name": "x"}}, {"secret": {"name": "y"}}]}}),
+            "MountVolume.SetUp failed for volume \"v\" : [configmap \"x\" not found, secret \"y\" not found]",
+        );
+        check(
+            json!({"name": "v", "hostPath": {"path": "/"}}),
+            "MountVolume.SetUp failed for volume \"v\" : hostPath volumes are not supported on this host",
+        );
+        check(json!({"name": "v", "emptyDir": {}}), "");
+    }
+
+    #[test]
+    fn mounts_of_containers() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "securityContext": {"fsGroup": 7},
+            "volumes": [{"name": "e", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}, {"name": "c", "configMap": {"name": "c"}}],
+            "containers": [{"name": "a", "volumeMounts": [
+                {"name": "e", "mountPath": "/e", "subPathExpr": "$(N)/x"}, {"name": "c", "mountPath": "/c"}]}]}}))
+        .expect("a Pod");
+        let container = &pod.spec.as_ref().expect("spec").containers[0];
+        let mounts = mounts(&pod, container, &[("N".to_owned(), "web".to_owned())]).expect("mounts");
+        assert_eq!((mounts[0].sub_path.as_str(), mounts[0].read_only), ("web/x", false));
+        assert_eq!((mounts[1].destination.as_str(), mounts[1].read_only), ("/c", true));
+        assert_eq!(mounts[0].group, Some(7));
+    }
+}
