@@ -6,14 +6,14 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::runtime::watcher::{self, Event};
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -44,7 +44,7 @@ pub struct Objects {
     secrets: Shared<Secret>,
 }
 
-struct Shared<K>(Mutex<HashMap<(String, String), watch::WeakSender<Lookup<K>>>>);
+struct Shared<K>(Mutex<HashMap<(String, String), Weak<watch::Sender<Lookup<K>>>>>);
 
 impl<K> Default for Shared<K> {
     fn default() -> Self {
@@ -94,18 +94,19 @@ where
         let mut all = self.0.lock();
         all.retain(|_, sender| sender.upgrade().is_some());
         let key = (namespace.to_owned(), name.to_owned());
-        if let Some(sender) = all.get(&key).and_then(watch::WeakSender::upgrade) {
+        if let Some(sender) = all.get(&key).and_then(Weak::upgrade) {
             return sender.subscribe();
         }
         let (sender, receiver) = watch::channel(Lookup::Unknown);
-        all.insert(key, sender.downgrade());
+        let sender = Arc::new(sender);
+        all.insert(key, Arc::downgrade(&sender));
         let api: Api<K> = Api::namespaced(client.clone(), namespace);
         tokio::spawn(follow(api, name.to_owned(), sender));
         receiver
     }
 }
 
-async fn follow<K>(api: Api<K>, name: String, sender: watch::Sender<Lookup<K>>)
+async fn follow<K>(api: Api<K>, name: String, sender: Arc<watch::Sender<Lookup<K>>>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
@@ -115,7 +116,8 @@ where
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            () = sender.closed() => return,
+            // Somebody may have come between the last one's leaving and this look.
+            () = sender.closed() => if sender.receiver_count() == 0 { return } else { continue },
         };
         match event {
             Some(Ok(Event::Init)) => seen = false,

@@ -340,6 +340,9 @@ mod tests {
                 ("e".to_owned(), Role::Ephemeral)
             ]
         );
-        assert_eq!(container_of(&pod, "e").expect("there").image.as_deref(), Some("x"));
+        assert_eq!(
+            container_of(&pod, "e").expect("there").image.as_deref(),
+            Some("x")
+        );
     }
 }
