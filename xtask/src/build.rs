@@ -70,7 +70,10 @@ pub fn all(profile: Profile) -> Result<()> {
 }
 
 fn guest() -> Result<()> {
-    step("Building the guest bundle (kernel and initramfs)", crate::bundle::build)
+    step(
+        "Building the guest bundle (kernel and initramfs)",
+        crate::bundle::build,
+    )
 }
 
 /// The example images, pushed to the demo registry's storage.

@@ -1,7 +1,7 @@
 //! The guest bundle: an uncompressed kernel and an initramfs that is the guest agent and a few modules.
 //!
 //! The kernel is Debian's `linux-image-cloud-amd64`, downloaded and unpacked but never installed. Everything is kept
-//! in `target/guest`; a second run rebuilds only the agent, and the archive when the agent has changed.
+//! in `target/guest-bundle`; a second run rebuilds only the agent, and the archive when the agent has changed.
 
 use std::collections::BTreeSet;
 use std::fs;

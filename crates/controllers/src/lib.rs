@@ -1,1 +1,25 @@
-//! controllers
+//! Controllers: what turns wishes (Deployments, Services, SupervisorNamespaces, …) into objects.
+//!
+//! One module per reconciler: a plan computed from the shared caches of [`world`], carried out by plain requests.
+//! Reconcilers are level-triggered: woken by changes of what they read, or by their own timer, they look at
+//! everything of their kind and correct what differs.
+
+mod deployment;
+mod endpoints;
+mod gc;
+mod loadbalancer;
+mod manager;
+mod namespace;
+mod node;
+pub mod obj;
+mod quota;
+mod replicaset;
+mod serviceaccount;
+mod supervisor;
+#[cfg(test)]
+mod tests;
+pub mod world;
+
+pub use manager::{Config, Manager};
+pub use node::tolerates;
+pub use quota::pod_amounts;

@@ -21,7 +21,7 @@ pub fn podvisor() -> PathBuf {
 
 /// The guest bundle (kernel and initramfs) made by `cargo xtask build-guest`.
 pub fn guest_bundle() -> PathBuf {
-    target().join("guest")
+    target().join("guest-bundle")
 }
 
 /// The storage of the demo registry, filled by `cargo xtask setup`.

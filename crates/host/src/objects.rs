@@ -92,7 +92,7 @@ where
 {
     fn subscribe(&self, client: &kube::Client, namespace: &str, name: &str) -> Subscription<K> {
         let mut all = self.0.lock();
-        all.retain(|_, sender| sender.upgrade().is_some());
+        all.retain(|_, sender| sender.strong_count() > 0);
         let key = (namespace.to_owned(), name.to_owned());
         if let Some(sender) = all.get(&key).and_then(Weak::upgrade) {
             return sender.subscribe();

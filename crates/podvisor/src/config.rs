@@ -47,7 +47,7 @@ pub struct UpArguments {
     /// [default: DATA_DIR/admin-password].
     #[arg(long, env = "PODVISOR_ADMIN_PASSWORD_FILE", value_name = "FILE")]
     pub admin_password_file: Option<PathBuf>,
-    /// Kernel and initramfs of Pod VMs [default: `guest` beside the binary's directory].
+    /// Kernel and initramfs of Pod VMs [default: `guest-bundle` beside the binary's directory].
     #[arg(long, env = "PODVISOR_GUEST_BUNDLE", value_name = "DIR")]
     pub guest_bundle: Option<PathBuf>,
     /// The address by which Pods reach this host; put on `lo` when the machine does not have it [default: 192.0.2.1].
@@ -318,10 +318,10 @@ fn host_name() -> String {
     if name.is_empty() || name == "(none)" { "podvisor-host".to_owned() } else { name }
 }
 
-/// `guest` beside the binary or beside its directory: `target/debug/podvisor` finds `target/guest`.
+/// `guest-bundle` beside the binary or beside its directory: `target/debug/podvisor` finds `target/guest-bundle`.
 fn default_guest_bundle() -> PathBuf {
     let binary = std::env::current_exe().unwrap_or_default();
-    let beside = |levels: usize| binary.ancestors().nth(levels).map(|path| path.join("guest"));
+    let beside = |levels: usize| binary.ancestors().nth(levels).map(|path| path.join("guest-bundle"));
     [beside(1), beside(2)]
         .into_iter()
         .flatten()

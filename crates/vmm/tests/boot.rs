@@ -26,7 +26,7 @@ fn target() -> PathBuf {
 fn driver(cgroup_parent: &str) -> QemuDriver {
     QemuDriver::new(QemuConfig {
         accel: Accel::Auto,
-        bundle: target().join("guest"),
+        bundle: target().join("guest-bundle"),
         user: 65534,
         cgroup_parent: cgroup_parent.to_owned(),
     })

@@ -101,7 +101,8 @@ pub fn start(
     drop(theirs);
     drop(go_read);
     drop(report_write);
-    cgroup::enter(&request.id, pid)?;
+    cgroup::enter(&request.id, pid)
+        .map_err(|error| io::Error::new(error.kind(), format!("cgroup: {error}")))?;
     File::from(go_write).write_all(&[1])?;
     finish(pid, ours, report_read)
 }
@@ -255,7 +256,7 @@ fn run(program: &Program, streams: &ChildStreams) -> io::Result<()> {
     }
     std::env::set_current_dir(cwd)
         .map_err(|error| io::Error::new(error.kind(), format!("chdir to {cwd}: {error}")))?;
-    become_user(program)?;
+    become_user(program).map_err(|error| io::Error::new(error.kind(), format!("user: {error}")))?;
     let args: Vec<CString> = program
         .args
         .iter()

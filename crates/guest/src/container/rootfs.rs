@@ -142,9 +142,9 @@ pub fn enter(request: &CreateContainerRequest, sources: &[(PathBuf, Mount)]) -> 
         MsFlags::MS_REC | MsFlags::MS_PRIVATE,
         None::<&str>,
     )?;
-    system_mounts(&root, request.tty, security.privileged)?;
+    system_mounts(&root, request.tty, security.privileged).map_err(about("system mounts"))?;
     for name in ["hosts", "resolv.conf", "hostname"] {
-        let target = make_file_in(&root, &Path::new("/etc").join(name))?;
+        let target = make_file_in(&root, &Path::new("/etc").join(name)).map_err(about(name))?;
         bind(&Path::new(ETC).join(name), &path_of(&target), false)?;
     }
     for (source, wanted) in sources {
@@ -157,9 +157,9 @@ pub fn enter(request: &CreateContainerRequest, sources: &[(PathBuf, Mount)]) -> 
         bind(source, &path_of(&target), wanted.read_only)?;
     }
     if !security.privileged && !security.unmasked_proc {
-        mask(&root)?;
+        mask(&root).map_err(about("masked paths"))?;
     }
-    change_root(&root)?;
+    change_root(&root).map_err(about("change of root"))?;
     if security.read_only_root {
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
         mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)?;
@@ -167,37 +167,30 @@ pub fn enter(request: &CreateContainerRequest, sources: &[(PathBuf, Mount)]) -> 
     Ok(())
 }
 
+/// Says at which step a container could not be set up.
+fn about(step: &str) -> impl Fn(io::Error) -> io::Error {
+    let step = step.to_owned();
+    move |error| io::Error::new(error.kind(), format!("{step}: {error}"))
+}
+
 fn system_mounts(root: &Path, tty: bool, privileged: bool) -> io::Result<()> {
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let at = |path: &str| make_directory_in(root, Path::new(path)).map(|fd| path_of(&fd));
-    mount(Some("proc"), &at("/proc")?, Some("proc"), plain, None::<&str>)?;
     let read_only = if privileged {
         MsFlags::empty()
     } else {
         MsFlags::MS_RDONLY
     };
-    mount(
-        Some("sysfs"),
-        &at("/sys")?,
-        Some("sysfs"),
-        plain | read_only,
-        None::<&str>,
-    )?;
-    mount(
-        Some("cgroup2"),
-        &at("/sys/fs/cgroup")?,
-        Some("cgroup2"),
-        plain | read_only,
-        None::<&str>,
-    )?;
-    let dev = at("/dev")?;
-    mount(
-        Some("tmpfs"),
-        &dev,
-        Some("tmpfs"),
-        MsFlags::MS_NOSUID,
-        Some("mode=755,size=65536k"),
-    )?;
+    let mounts = [
+        ("proc", "/proc", plain, None),
+        ("sysfs", "/sys", plain | read_only, None),
+        ("cgroup2", "/sys/fs/cgroup", plain | read_only, None),
+        ("tmpfs", "/dev", MsFlags::MS_NOSUID, Some("mode=755,size=65536k")),
+    ];
+    for (kind, path, flags, options) in mounts {
+        // The descriptor must stay open while its path is used.
+        let target = make_directory_in(root, Path::new(path))?;
+        mount(Some(kind), &path_of(&target), Some(kind), flags, options)?;
+    }
     let dev = root.join("dev");
     for (name, major, minor) in DEVICES {
         mknod(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use apiserver::User;
+use apiserver::user::User;
 use dataplane::{Dataplane, NetConfig};
 use host::{Agent, HostConfig, HostDeps, NoImages, NoNetwork};
 use images::{ImageStore, ImagesConfig, Mirrors};

@@ -4,10 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
-use apiserver::{ApiServer, Config as ApiConfig, JwtIssuer, JwtKeys, LocalService, User};
-use identity::kubeconfig::{Kubeconfig, Trust as KubeconfigTrust};
+use apiserver::config::{Config as ApiConfig, JwtIssuer, JwtKeys};
+use apiserver::user::User;
+use apiserver::{ApiServer, LocalService};
+use identity::kubeconfig::Kubeconfig;
 use identity::passwords::Passwords;
-use store::{EmbeddedStore, Store};
+use store::Store;
+use store::embedded::EmbeddedStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -95,7 +98,7 @@ impl Supervisor {
             root_ca_pem: self.trust.authority.certificate_pem().to_owned(),
             vip_pool: config.vip_pool.iter().map(ToString::to_string).collect(),
         };
-        let client = self.client(User::new("system:kube-controller-manager", &["system:masters"]));
+        let client = self.client(User::new("system:kube-controller-manager", &["system:authenticated"]));
         let manager = controllers::Manager::new(client, settings);
         let stop = self.stop.clone();
         self.tasks.spawn(async move { manager.run(stop).await });
@@ -163,9 +166,9 @@ fn routes(config: &Config, trust: &Trust, client: kube::Client) -> Result<axum::
 
 fn write_kubeconfig(config: &Config, trust: &Trust) -> Result<()> {
     let server = format!("https://{}", config.api_address());
-    let authority = KubeconfigTrust::Authority(trust.authority.certificate_pem().to_owned());
+    let authority = trust.authority.certificate_pem();
     let credential = trust.administrator()?;
-    let kubeconfig = Kubeconfig::for_certificate("podvisor", &server, &authority, "kubernetes-admin", &credential);
+    let kubeconfig = Kubeconfig::for_certificate("podvisor", &server, authority, "kubernetes-admin", &credential);
     kubeconfig
         .save(&config.kubeconfig_out)
         .with_context(|| format!("cannot write {}: choose another with --kubeconfig-out", config.kubeconfig_out.display()))

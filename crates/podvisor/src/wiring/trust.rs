@@ -1,7 +1,6 @@
 //! Keys and certificates of a Supervisor, all below `DATA_DIR/pki`, made on the first start.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -27,7 +26,6 @@ pub struct Trust {
     pub authority: Authority,
     pub issuer: Arc<TokenIssuer>,
     pub service_account_key_pem: String,
-    directory: PathBuf,
 }
 
 impl Trust {
@@ -40,7 +38,7 @@ impl Trust {
             .context("the key of sign-on tokens")?;
         let service_account_key_pem =
             signing_key(&directory, "service-account").context("the key of service-account tokens")?;
-        Ok(Self { authority, issuer: Arc::new(issuer), service_account_key_pem, directory })
+        Ok(Self { authority, issuer: Arc::new(issuer), service_account_key_pem })
     }
 
     /// The API server's serving certificate for every address it may be reached by.
@@ -78,10 +76,5 @@ impl Trust {
     pub fn administrator(&self) -> Result<Credential> {
         let request = Request::client("kubernetes-admin", Some("system:masters"));
         Ok(self.authority.load_or_issue("admin", &request)?)
-    }
-
-    /// Where the keys are.
-    pub fn directory(&self) -> &std::path::Path {
-        &self.directory
     }
 }

@@ -1,0 +1,520 @@
+//! Deployments: one ReplicaSet per Pod template, the newest scaled up as the others go down.
+//!
+//! [`plan`] decides from the Deployment and its ReplicaSets; the executor carries out one step, and the changes that
+//! step makes bring it back. Numbers, annotations, reasons and messages are upstream's.
+
+use crate::manager::Reconciler;
+use crate::obj::{
+    annotation, condition, controlled_by, controller_of, deleting, digest, int, int_or_percent, items, meta,
+    now, owner_ref, set_condition, since, text,
+};
+use crate::world::{World, WorldError, settled};
+use async_trait::async_trait;
+use kinds::selector::LabelSelector;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const DEPLOYMENTS: &str = "deployments.apps";
+const SETS: &str = "replicasets.apps";
+const HASH: &str = "pod-template-hash";
+const REVISION: &str = "deployment.kubernetes.io/revision";
+const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
+const SOURCE: &str = "deployment-controller";
+
+/// The controller of Deployments.
+pub(crate) struct Deployments;
+
+/// What is to be done next.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    /// The ReplicaSet for the present template is missing: make it with so many replicas.
+    pub create: Option<i64>,
+    /// ReplicaSets (by name) and their new numbers.
+    pub scale: Vec<(String, i64)>,
+    /// ReplicaSets beyond the history limit.
+    pub remove: Vec<String>,
+}
+
+fn replicas(o: &Value) -> i64 {
+    int(o, "/spec/replicas", 1)
+}
+
+/// The template as the Deployment wrote it.
+fn same_template(d: &Value, set: &Value) -> bool {
+    let mut template = set["spec"]["template"].clone();
+    if let Some(labels) = template
+        .pointer_mut("/metadata/labels")
+        .and_then(Value::as_object_mut)
+    {
+        labels.remove(HASH);
+    }
+    strip(&template) == strip(&d["spec"]["template"])
+}
+
+/// Without what only says "nothing".
+fn strip(v: &Value) -> Value {
+    match v {
+        Value::Object(map) => map
+            .iter()
+            .filter(|(k, v)| !v.is_null() && k.as_str() != "creationTimestamp")
+            .map(|(k, v)| (k.clone(), strip(v)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        Value::Array(list) => list.iter().map(strip).collect(),
+        other => other.clone(),
+    }
+}
+
+fn surge_and_unavailable(d: &Value) -> (i64, i64) {
+    if text(d, "/spec/strategy/type") == "Recreate" {
+        return (0, 0);
+    }
+    let wanted = replicas(d);
+    let rolling = &d["spec"]["strategy"]["rollingUpdate"];
+    let share = |field: &str, up| match rolling[field].is_null() {
+        true => int_or_percent(&json!("25%"), wanted, up),
+        false => int_or_percent(&rolling[field], wanted, up),
+    };
+    let (surge, unavailable) = (share("maxSurge", true), share("maxUnavailable", false));
+    match (surge, unavailable) {
+        (0, 0) => (0, 1),
+        other => other,
+    }
+}
+
+/// The ReplicaSet of the present template; of several the oldest.
+pub(crate) fn newest<'a>(d: &Value, sets: &'a [Arc<Value>]) -> Option<&'a Arc<Value>> {
+    sets.iter().filter(|s| same_template(d, s)).min_by_key(|s| {
+        (
+            meta(s, "creationTimestamp").to_string(),
+            meta(s, "name").to_string(),
+        )
+    })
+}
+
+/// Decides the next step. `pods_of_old` says whether old ReplicaSets still have Pods (Recreate waits for them).
+pub(crate) fn plan(d: &Value, sets: &[Arc<Value>], pods_of_old: bool) -> Plan {
+    let mut plan = Plan::default();
+    let wanted = replicas(d);
+    let (surge, unavailable) = surge_and_unavailable(d);
+    let new = newest(d, sets);
+    let new_name = new.map_or("", |n| meta(n, "name"));
+    let mut old: Vec<&Arc<Value>> = sets.iter().filter(|s| meta(s, "name") != new_name).collect();
+    old.sort_by_key(|s| meta(s, "creationTimestamp").to_string());
+    let total: i64 = sets.iter().map(|s| replicas(s)).sum();
+    let old_total = total - new.map_or(0, |n| replicas(n));
+    let paused = d["spec"]["paused"] == true;
+    let scaled = sets
+        .iter()
+        .any(|s| replicas(s) > 0 && annotation(s, DESIRED).parse().is_ok_and(|n: i64| n != wanted));
+    if paused || scaled {
+        scale_all(&mut plan, new, &old, wanted, wanted + surge);
+        return plan;
+    }
+    if text(d, "/spec/strategy/type") == "Recreate" {
+        for set in old.iter().filter(|s| replicas(s) > 0) {
+            plan.scale.push((meta(set, "name").into(), 0));
+        }
+        if plan.scale.is_empty() && !pods_of_old {
+            match new {
+                None => plan.create = Some(wanted),
+                Some(n) if replicas(n) != wanted => plan.scale.push((new_name.into(), wanted)),
+                Some(_) => {}
+            }
+        }
+    } else {
+        let room = (wanted + surge - total).max(0);
+        match new {
+            None => plan.create = Some(if old_total == 0 { wanted } else { room.min(wanted) }),
+            Some(n) if replicas(n) > wanted => plan.scale.push((new_name.into(), wanted)),
+            Some(n) if replicas(n) < wanted && room > 0 => {
+                plan.scale
+                    .push((new_name.into(), replicas(n) + room.min(wanted - replicas(n))));
+            }
+            Some(_) => {}
+        }
+        if let (Some(n), true) = (new, plan.scale.is_empty()) {
+            roll_down(&mut plan, n, &old, total, wanted - unavailable);
+        }
+    }
+    if plan.create.is_none() && plan.scale.is_empty() {
+        let limit = int(d, "/spec/revisionHistoryLimit", 10);
+        let idle: Vec<&&Arc<Value>> = old
+            .iter()
+            .filter(|s| replicas(s) == 0 && int(s, "/status/replicas", 0) == 0 && !deleting(s))
+            .collect();
+        let complete =
+            new.is_some_and(|n| int(n, "/status/availableReplicas", 0) >= wanted) && old_total == 0;
+        if complete {
+            let mut idle = idle;
+            idle.sort_by_key(|s| revision(s));
+            let excess = (idle.len() as i64 - limit).max(0) as usize;
+            plan.remove = idle
+                .iter()
+                .take(excess)
+                .map(|s| meta(s, "name").to_string())
+                .collect();
+        }
+    }
+    plan
+}
+
+/// The wish itself changed (or nothing may roll): shares the difference among the ReplicaSets that have Pods.
+fn scale_all(plan: &mut Plan, new: Option<&Arc<Value>>, old: &[&Arc<Value>], wanted: i64, most: i64) {
+    let mut live: Vec<&Arc<Value>> = old.iter().copied().filter(|s| replicas(s) > 0).collect();
+    if let Some(n) = new
+        && (replicas(n) > 0 || live.is_empty())
+    {
+        live.push(n);
+    }
+    if let [only] = live[..] {
+        plan.scale.push((meta(only, "name").into(), wanted));
+        return;
+    }
+    let total: i64 = live.iter().map(|s| replicas(s)).sum();
+    let goal = if wanted > 0 { most } else { 0 };
+    let mut left = goal - total;
+    // The largest first, and the newest among equals, as they bear the largest share.
+    live.sort_by_key(|s| {
+        (
+            -replicas(s),
+            std::cmp::Reverse(meta(s, "creationTimestamp").to_string()),
+        )
+    });
+    let mut next: Vec<i64> = live.iter().map(|s| replicas(s)).collect();
+    for (at, set) in live.iter().enumerate() {
+        let base = annotation(set, MAXIMUM).parse::<i64>().unwrap_or(total).max(1);
+        let fair = (replicas(set) as f64 * goal as f64 / base as f64).round() as i64 - replicas(set);
+        let step = if left > 0 {
+            fair.clamp(0, left)
+        } else {
+            fair.clamp(left, 0)
+        };
+        next[at] = (next[at] + step).max(0);
+        left -= step;
+    }
+    if let Some(first) = next.first_mut() {
+        *first = (*first + left).max(0);
+    }
+    plan.scale.extend(
+        live.iter()
+            .zip(next)
+            .map(|(s, n)| (meta(s, "name").to_string(), n)),
+    );
+}
+
+/// Takes Pods from old ReplicaSets: first those that never became ready, then as many as availability allows.
+fn roll_down(plan: &mut Plan, new: &Value, old: &[&Arc<Value>], total: i64, least: i64) {
+    let available = |s: &Value| int(s, "/status/availableReplicas", 0);
+    let mut most = total - least - (replicas(new) - available(new));
+    if most <= 0 {
+        return;
+    }
+    let mut next: Vec<i64> = old.iter().map(|s| replicas(s)).collect();
+    for (at, set) in old.iter().enumerate() {
+        let sick = (replicas(set) - available(set)).clamp(0, most);
+        next[at] -= sick;
+        most -= sick;
+    }
+    let mut spare = old.iter().map(|s| available(s)).sum::<i64>() + available(new) - least;
+    for n in &mut next {
+        let fewer = (*n).min(spare.max(0));
+        *n -= fewer;
+        spare -= fewer;
+    }
+    for (set, n) in old.iter().zip(next) {
+        if n != replicas(set) {
+            plan.scale.push((meta(set, "name").into(), n));
+        }
+    }
+}
+
+fn revision(set: &Value) -> i64 {
+    annotation(set, REVISION).parse().unwrap_or(0)
+}
+
+/// A ReplicaSet for the Deployment's template.
+fn new_set(d: &Value, count: i64, revision: i64) -> Value {
+    let collisions = int(d, "/status/collisionCount", 0);
+    let hash = digest(&format!("{}{collisions}", strip(&d["spec"]["template"])), 10);
+    let mut template = d["spec"]["template"].clone();
+    template["metadata"]["labels"][HASH] = json!(hash);
+    let mut selector = d["spec"]["selector"].clone();
+    selector["matchLabels"][HASH] = json!(hash);
+    let mut annotations = d["metadata"]["annotations"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    annotations.retain(|k, _| {
+        k != "kubectl.kubernetes.io/last-applied-configuration" && !k.starts_with("deployment.kubernetes.io/")
+    });
+    let (surge, _) = surge_and_unavailable(d);
+    annotations.insert(REVISION.into(), json!(revision.to_string()));
+    annotations.insert(DESIRED.into(), json!(replicas(d).to_string()));
+    annotations.insert(MAXIMUM.into(), json!((replicas(d) + surge).to_string()));
+    json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {
+            "name": format!("{}-{hash}", meta(d, "name")), "namespace": meta(d, "namespace"),
+            "labels": template["metadata"]["labels"], "annotations": annotations, "ownerReferences": [owner_ref(d)],
+        },
+        "spec": {
+            "replicas": count, "minReadySeconds": int(d, "/spec/minReadySeconds", 0),
+            "selector": selector, "template": template,
+        },
+    })
+}
+
+/// The Deployment's status from its ReplicaSets; with the time after which progress is overdue.
+fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Option<Duration>) {
+    let sum = |at: &str| sets.iter().map(|s| int(s, at, 0)).sum::<i64>();
+    let new = newest(d, sets);
+    let wanted = replicas(d);
+    let (all, available) = (sum("/status/replicas"), sum("/status/availableReplicas"));
+    let updated = new.map_or(0, |n| int(n, "/status/replicas", 0));
+    let (_, unavailable) = surge_and_unavailable(d);
+    let mut status = d["status"].as_object().cloned().unwrap_or_default();
+    let mut conditions = items(d, "/status/conditions").to_vec();
+    let name = meta(d, "name");
+    match available >= wanted - unavailable {
+        true => set_condition(
+            &mut conditions,
+            "Available",
+            "True",
+            "MinimumReplicasAvailable",
+            "Deployment has minimum availability.",
+            Some("lastUpdateTime"),
+        ),
+        false => set_condition(
+            &mut conditions,
+            "Available",
+            "False",
+            "MinimumReplicasUnavailable",
+            "Deployment does not have minimum availability.",
+            Some("lastUpdateTime"),
+        ),
+    }
+    let set_name = new.map_or(name, |n| meta(n, "name"));
+    let complete = updated == wanted && all == wanted && available >= wanted && new.is_some();
+    let before = |f: &str| int(d, f, 0);
+    let moved = updated > before("/status/updatedReplicas")
+        || available > before("/status/availableReplicas")
+        || all - updated < before("/status/replicas") - before("/status/updatedReplicas");
+    let deadline = int(d, "/spec/progressDeadlineSeconds", 600);
+    let mut wake = None;
+    let mut put = |status: &str, reason: &str, message: String| {
+        set_condition(
+            &mut conditions,
+            "Progressing",
+            status,
+            reason,
+            &message,
+            Some("lastUpdateTime"),
+        );
+    };
+    let had = condition(d, "Progressing");
+    let reason = had.map_or("", |c| text(c, "/reason"));
+    if d["spec"]["paused"] == true {
+        put("Unknown", "DeploymentPaused", "Deployment is paused".into());
+    } else if complete {
+        put(
+            "True",
+            "NewReplicaSetAvailable",
+            format!("ReplicaSet \"{set_name}\" has successfully progressed."),
+        );
+    } else if had.is_none() || reason == "DeploymentPaused" {
+        put(
+            "True",
+            "NewReplicaSetCreated",
+            format!("Created new replica set \"{set_name}\""),
+        );
+    } else if moved || (reason == "NewReplicaSetAvailable" && updated < wanted) {
+        put(
+            "True",
+            "ReplicaSetUpdated",
+            format!("ReplicaSet \"{set_name}\" is progressing."),
+        );
+    } else if reason != "NewReplicaSetAvailable" && reason != "ProgressDeadlineExceeded" {
+        let passed = since(had.map_or("", |c| text(c, "/lastUpdateTime"))).as_secs();
+        if passed >= deadline {
+            put(
+                "False",
+                "ProgressDeadlineExceeded",
+                format!("ReplicaSet \"{set_name}\" has timed out progressing."),
+            );
+        } else {
+            wake = Some(Duration::from_secs((deadline - passed).max(1) as u64));
+        }
+    }
+    let failed = failure.map(str::to_string).or_else(|| {
+        sets.iter()
+            .filter_map(|s| condition(s, "ReplicaFailure"))
+            .next()
+            .map(|c| text(c, "/message").to_string())
+    });
+    conditions.retain(|c| failed.is_some() || c["type"] != "ReplicaFailure");
+    if let Some(message) = failed {
+        set_condition(
+            &mut conditions,
+            "ReplicaFailure",
+            "True",
+            "FailedCreate",
+            &message,
+            Some("lastUpdateTime"),
+        );
+    }
+    let mut number = |field: &str, n: i64| match n {
+        0 => drop(status.remove(field)),
+        n => drop(status.insert(field.into(), json!(n))),
+    };
+    number("replicas", all);
+    number("updatedReplicas", updated);
+    number("readyReplicas", sum("/status/readyReplicas"));
+    number("availableReplicas", available);
+    number(
+        "unavailableReplicas",
+        (sets.iter().map(|s| replicas(s)).sum::<i64>().max(wanted) - available).max(0),
+    );
+    status.insert("observedGeneration".into(), d["metadata"]["generation"].clone());
+    status.insert("conditions".into(), json!(conditions));
+    (Value::Object(status), wake)
+}
+
+impl Deployments {
+    async fn one(&self, world: &World, d: &Value) -> Result<Option<Duration>, WorldError> {
+        let (namespace, uid) = (meta(d, "namespace"), meta(d, "uid"));
+        let Ok(selector) = LabelSelector::from_json(&d["spec"]["selector"]) else {
+            return Ok(None);
+        };
+        if deleting(d) || selector.is_everything() {
+            return Ok(None);
+        }
+        let mut sets = Vec::new();
+        for set in world.list(SETS, namespace) {
+            if controlled_by(&set, uid) {
+                sets.push(set);
+            } else if controller_of(&set).is_none() && !deleting(&set) && selector.matches_object(&set) {
+                let mut mine = (*set).clone();
+                let mut owners = items(&set, "/metadata/ownerReferences").to_vec();
+                owners.push(owner_ref(d));
+                mine["metadata"]["ownerReferences"] = json!(owners);
+                settled(world.update(SETS, &set, &mine).await)?;
+            }
+        }
+        let new_name = newest(d, &sets).map_or("", |n| meta(n, "name"));
+        let pods_of_old = sets
+            .iter()
+            .any(|s| meta(s, "name") != new_name && int(s, "/status/replicas", 0) > 0);
+        let plan = plan(d, &sets, pods_of_old);
+        let latest = sets.iter().map(|s| revision(s)).max().unwrap_or(0);
+        let mut failure = None;
+        if let Some(count) = plan.create {
+            let set = new_set(d, count, latest + 1);
+            match world.create(SETS, &set).await {
+                Ok(made) => {
+                    let message = format!("Scaled up replica set {} from 0 to {count}", meta(&set, "name"));
+                    world.event(SOURCE, d, false, "ScalingReplicaSet", &message).await;
+                    sets.push(Arc::new(made));
+                }
+                Err(e) if e.code() == 409 => self.collision(world, d, &set).await?,
+                Err(e) => failure = Some(e.message()),
+            }
+        }
+        let (surge, _) = surge_and_unavailable(d);
+        for (name, count) in &plan.scale {
+            let Some(set) = sets.iter().find(|s| meta(s, "name") == name) else {
+                continue;
+            };
+            let before = replicas(set);
+            let mut next = (**set).clone();
+            next["spec"]["replicas"] = json!(count);
+            next["metadata"]["annotations"][DESIRED] = json!(replicas(d).to_string());
+            next["metadata"]["annotations"][MAXIMUM] = json!((replicas(d) + surge).to_string());
+            if settled(world.update(SETS, set, &next).await)?.is_some() && before != *count {
+                let way = if *count > before { "up" } else { "down" };
+                let message = format!("Scaled {way} replica set {name} from {before} to {count}");
+                world.event(SOURCE, d, false, "ScalingReplicaSet", &message).await;
+            }
+        }
+        for set in sets
+            .iter()
+            .filter(|s| plan.remove.iter().any(|n| n == meta(s, "name")))
+        {
+            world.delete(SETS, set, "Background").await?;
+        }
+        self.revise(world, d, &sets, latest).await?;
+        let (status, wake) = status(d, &sets, failure.as_deref());
+        settled(world.update_status(DEPLOYMENTS, d, &status).await)?;
+        Ok(wake)
+    }
+
+    /// A ReplicaSet of that name exists for another template: the next name is tried.
+    async fn collision(&self, world: &World, d: &Value, set: &Value) -> Result<(), WorldError> {
+        let taken = world.get(SETS, meta(d, "namespace"), meta(set, "name"));
+        if taken.is_some_and(|t| !(controlled_by(&t, meta(d, "uid")) && same_template(d, &t))) {
+            let mut status = d["status"].clone();
+            status["collisionCount"] = json!(int(d, "/status/collisionCount", 0) + 1);
+            settled(world.update_status(DEPLOYMENTS, d, &status).await)?;
+        }
+        Ok(())
+    }
+
+    /// A ReplicaSet that became the newest again (a rollback) gets the highest revision; the Deployment shows it.
+    async fn revise(
+        &self,
+        world: &World,
+        d: &Value,
+        sets: &[Arc<Value>],
+        latest: i64,
+    ) -> Result<(), WorldError> {
+        let Some(new) = newest(d, sets) else {
+            return Ok(());
+        };
+        let others = sets
+            .iter()
+            .filter(|s| meta(s, "name") != meta(new, "name"))
+            .map(|s| revision(s))
+            .max();
+        let mut number = revision(new);
+        if others.is_some_and(|o| o >= number) || number == 0 {
+            number = latest + 1;
+            // Scaling may just have changed it; the cache has the newest.
+            if let Some(set) = world.get(SETS, meta(d, "namespace"), meta(new, "name")) {
+                let mut next = (*set).clone();
+                next["metadata"]["annotations"][REVISION] = json!(number.to_string());
+                settled(world.update(SETS, &set, &next).await)?;
+            }
+        }
+        if annotation(d, REVISION) != number.to_string() {
+            let mut next = d.clone();
+            next["metadata"]["annotations"][REVISION] = json!(number.to_string());
+            settled(world.update(DEPLOYMENTS, d, &next).await)?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Reconciler for Deployments {
+    fn name(&self) -> &'static str {
+        "deployment"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[DEPLOYMENTS, SETS]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        tracing::trace!(at = now(), "deployments");
+        let mut soonest: Option<Duration> = None;
+        let mut failed = None;
+        for d in world.all(DEPLOYMENTS) {
+            match self.one(world, &d).await {
+                Ok(Some(wake)) => soonest = Some(soonest.map_or(wake, |s| s.min(wake))),
+                Ok(None) => {}
+                Err(e) => failed = Some(e),
+            }
+        }
+        failed.map_or(Ok(soonest), Err)
+    }
+}

@@ -1,0 +1,302 @@
+//! EndpointSlices and Endpoints: which Pods stand behind a Service.
+//!
+//! One pass over the Pods of a Service gives both. Slices hold at most 100 endpoints; Endpoints objects at most 1000.
+
+use crate::manager::Reconciler;
+use crate::obj::{
+    annotation, controlled_by, deleting, finished, int, items, label, meta, owner_ref, ready, text,
+};
+use crate::world::{World, WorldError, settled};
+use async_trait::async_trait;
+use kinds::selector::LabelSelector;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SERVICES: &str = "services";
+const PODS: &str = "pods";
+const ENDPOINTS: &str = "endpoints";
+const SLICES: &str = "endpointslices.discovery.k8s.io";
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "endpointslice-controller.k8s.io";
+const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+const PER_SLICE: usize = 100;
+const PER_ENDPOINTS: usize = 1000;
+
+/// Ports, addresses that are ready, addresses that are not.
+type Subset = (Vec<Value>, Vec<Value>, Vec<Value>);
+
+/// The controller of both kinds.
+pub(crate) struct EndpointsOfServices;
+
+/// Ports of a Service as one Pod serves them.
+fn ports_of(service: &Value, pod: &Value) -> Vec<Value> {
+    let mut found = Vec::new();
+    for port in items(service, "/spec/ports") {
+        let protocol = port["protocol"].as_str().unwrap_or("TCP");
+        let target = &port["targetPort"];
+        let number = match (target.as_i64(), target.as_str()) {
+            (Some(0), _) | (None, None | Some("")) => port["port"].as_i64(),
+            (Some(n), _) => Some(n),
+            (None, Some(name)) => ["/spec/containers", "/spec/initContainers"]
+                .iter()
+                .flat_map(|at| items(pod, at))
+                .flat_map(|c| items(c, "/ports"))
+                .find(|p| p["name"] == name && p["protocol"].as_str().unwrap_or("TCP") == protocol)
+                .and_then(|p| p["containerPort"].as_i64()),
+        };
+        if let Some(number) = number {
+            let mut entry =
+                json!({"name": port["name"].as_str().unwrap_or(""), "port": number, "protocol": protocol});
+            if let Some(app) = port["appProtocol"].as_str() {
+                entry["appProtocol"] = json!(app);
+            }
+            found.push(entry);
+        }
+    }
+    found
+}
+
+/// The Pods that count: with an address, not ended, selected.
+fn behind(service: &Value, pods: &[Arc<Value>]) -> Vec<Arc<Value>> {
+    let selector = LabelSelector::from_map(&service["spec"]["selector"]);
+    let mut found: Vec<Arc<Value>> = pods
+        .iter()
+        .filter(|p| selector.matches_object(p) && !finished(p) && !text(p, "/status/podIP").is_empty())
+        .cloned()
+        .collect();
+    found.sort_by(|a, b| meta(a, "name").cmp(meta(b, "name")));
+    found
+}
+
+fn hostname<'a>(service: &Value, pod: &'a Value) -> Option<&'a str> {
+    let name = text(pod, "/spec/hostname");
+    (!name.is_empty() && text(pod, "/spec/subdomain") == meta(service, "name")).then_some(name)
+}
+
+fn reference(pod: &Value) -> Value {
+    json!({"kind": "Pod", "namespace": meta(pod, "namespace"), "name": meta(pod, "name"), "uid": meta(pod, "uid")})
+}
+
+/// Endpoints by the set of ports they serve.
+fn groups(service: &Value, pods: &[Arc<Value>]) -> BTreeMap<String, (Vec<Value>, Vec<Value>)> {
+    let publish = service["spec"]["publishNotReadyAddresses"] == true;
+    let mut groups: BTreeMap<String, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
+    for pod in behind(service, pods) {
+        let ports = ports_of(service, &pod);
+        let (serving, terminating) = (ready(&pod), deleting(&pod));
+        let mut endpoint = json!({
+            "addresses": [text(&pod, "/status/podIP")],
+            "conditions": {"ready": publish || (serving && !terminating), "serving": serving, "terminating": terminating},
+            "targetRef": reference(&pod),
+        });
+        if let node @ 1.. = text(&pod, "/spec/nodeName").len() {
+            endpoint["nodeName"] = json!(&text(&pod, "/spec/nodeName")[..node]);
+        }
+        if let Some(name) = hostname(service, &pod) {
+            endpoint["hostname"] = json!(name);
+        }
+        let key = json!(ports).to_string();
+        groups
+            .entry(key)
+            .or_insert_with(|| (ports, Vec::new()))
+            .1
+            .push(endpoint);
+    }
+    if groups.is_empty() {
+        groups.insert(String::new(), (Vec::new(), Vec::new()));
+    }
+    groups
+}
+
+fn labels(service: &Value) -> Value {
+    let mut labels = service["metadata"]["labels"]
+        .as_object()
+        .cloned()
+        .unwrap_or_default();
+    if matches!(text(service, "/spec/clusterIP"), "None") {
+        labels.insert("service.kubernetes.io/headless".into(), json!(""));
+    }
+    Value::Object(labels)
+}
+
+/// The slices a Service should have, without names; `have` is kept where it can be.
+pub(crate) fn slices(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
+    let mut labels = labels(service);
+    labels[SERVICE_NAME] = json!(meta(service, "name"));
+    labels[MANAGED_BY] = json!(MANAGER);
+    let mut wanted = Vec::new();
+    for (ports, endpoints) in groups(service, pods).into_values() {
+        let chunks: Vec<&[Value]> = match endpoints.is_empty() {
+            true => vec![&[]],
+            false => endpoints.chunks(PER_SLICE).collect(),
+        };
+        for chunk in chunks {
+            wanted.push(json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {
+                    "generateName": format!("{}-", meta(service, "name")), "namespace": meta(service, "namespace"),
+                    "labels": labels, "ownerReferences": [owner_ref(service)],
+                },
+                "addressType": "IPv4", "endpoints": chunk, "ports": ports,
+            }));
+        }
+    }
+    wanted
+}
+
+/// The `subsets` of a Service's Endpoints.
+pub(crate) fn subsets(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
+    let publish = service["spec"]["publishNotReadyAddresses"] == true;
+    let mut groups: BTreeMap<String, Subset> = BTreeMap::new();
+    for pod in behind(service, pods).into_iter().take(PER_ENDPOINTS) {
+        if deleting(&pod) && !publish {
+            continue;
+        }
+        let ports = ports_of(service, &pod);
+        if ports.is_empty() && !items(service, "/spec/ports").is_empty() {
+            continue;
+        }
+        let mut address = json!({"ip": text(&pod, "/status/podIP"), "targetRef": reference(&pod)});
+        if !text(&pod, "/spec/nodeName").is_empty() {
+            address["nodeName"] = json!(text(&pod, "/spec/nodeName"));
+        }
+        if let Some(name) = hostname(service, &pod) {
+            address["hostname"] = json!(name);
+        }
+        let group = groups
+            .entry(json!(ports).to_string())
+            .or_insert_with(|| (ports, Vec::new(), Vec::new()));
+        match publish || ready(&pod) {
+            true => group.1.push(address),
+            false => group.2.push(address),
+        }
+    }
+    let subset = |(ports, up, down): Subset| {
+        let mut subset = json!({});
+        for (field, list) in [("addresses", up), ("notReadyAddresses", down), ("ports", ports)] {
+            if !list.is_empty() {
+                subset[field] = json!(list);
+            }
+        }
+        subset
+    };
+    groups.into_values().map(subset).collect()
+}
+
+impl EndpointsOfServices {
+    async fn one(&self, world: &World, service: &Value) -> Result<(), WorldError> {
+        let namespace = meta(service, "namespace");
+        let selects = service["spec"]["selector"]
+            .as_object()
+            .is_some_and(|s| !s.is_empty());
+        if !selects || text(service, "/spec/type") == "ExternalName" || deleting(service) {
+            return Ok(());
+        }
+        let pods = world.list(PODS, namespace);
+        self.slices(world, service, &pods).await?;
+        let subsets = subsets(service, &pods);
+        let name = meta(service, "name");
+        let mut labels = labels(service);
+        labels["endpoints.kubernetes.io/managed-by"] = json!("endpoint-controller");
+        match world.get(ENDPOINTS, namespace, name) {
+            None => {
+                let object = json!({
+                    "apiVersion": "v1", "kind": "Endpoints",
+                    "metadata": {"name": name, "namespace": namespace, "labels": labels},
+                    "subsets": subsets,
+                });
+                settled(world.create(ENDPOINTS, &object).await)?;
+            }
+            Some(have) => {
+                let mut next = (*have).clone();
+                next["metadata"]["labels"] = labels;
+                match subsets.is_empty() {
+                    true => drop(next.as_object_mut().and_then(|o| o.remove("subsets"))),
+                    false => next["subsets"] = json!(subsets),
+                }
+                settled(world.update(ENDPOINTS, &have, &next).await)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn slices(&self, world: &World, service: &Value, pods: &[Arc<Value>]) -> Result<(), WorldError> {
+        let mut have: Vec<Arc<Value>> = world
+            .list(SLICES, meta(service, "namespace"))
+            .into_iter()
+            .filter(|s| label(s, MANAGED_BY) == MANAGER && label(s, SERVICE_NAME) == meta(service, "name"))
+            .filter(|s| !deleting(s))
+            .collect();
+        let mut left = Vec::new();
+        for wanted in slices(service, pods) {
+            let same = |s: &Arc<Value>| {
+                items(s, "/endpoints") == items(&wanted, "/endpoints")
+                    && items(s, "/ports") == items(&wanted, "/ports")
+                    && s["metadata"]["labels"] == wanted["metadata"]["labels"]
+                    && controlled_by(s, meta(service, "uid"))
+            };
+            match have.iter().position(same) {
+                Some(at) => drop(have.swap_remove(at)),
+                None => left.push(wanted),
+            }
+        }
+        for wanted in left {
+            let trigger = crate::obj::now();
+            let Some(old) = have.pop() else {
+                let mut made = wanted;
+                made["metadata"]["annotations"][TRIGGER] = json!(trigger);
+                settled(world.create(SLICES, &made).await)?;
+                continue;
+            };
+            let mut next = (*old).clone();
+            for field in ["endpoints", "ports"] {
+                next[field] = wanted[field].clone();
+            }
+            next["metadata"]["labels"] = wanted["metadata"]["labels"].clone();
+            next["metadata"]["ownerReferences"] = wanted["metadata"]["ownerReferences"].clone();
+            next["metadata"]["annotations"][TRIGGER] = json!(trigger);
+            settled(world.update(SLICES, &old, &next).await)?;
+        }
+        for surplus in have {
+            world.delete(SLICES, &surplus, "Background").await?;
+        }
+        Ok(())
+    }
+}
+
+/// Endpoints without their Service, made by this controller.
+fn orphaned(world: &World, endpoints: &Value) -> bool {
+    label(endpoints, "endpoints.kubernetes.io/managed-by") == "endpoint-controller"
+        && annotation(endpoints, "control-plane.alpha.kubernetes.io/leader").is_empty()
+        && int(endpoints, "/metadata/generation", 0) == 0
+        && world
+            .get(SERVICES, meta(endpoints, "namespace"), meta(endpoints, "name"))
+            .is_none()
+}
+
+#[async_trait]
+impl Reconciler for EndpointsOfServices {
+    fn name(&self) -> &'static str {
+        "endpoints"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[SERVICES, PODS, ENDPOINTS, SLICES]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        let mut failed = None;
+        for service in world.all(SERVICES) {
+            if let Err(e) = self.one(world, &service).await {
+                failed = Some(e);
+            }
+        }
+        for endpoints in world.all(ENDPOINTS) {
+            if orphaned(world, &endpoints) {
+                world.delete(ENDPOINTS, &endpoints, "Background").await?;
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+}

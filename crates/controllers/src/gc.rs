@@ -1,0 +1,240 @@
+//! Garbage collector: removes what lost its owners, carries out foreground deletion and orphaning.
+//!
+//! Works on the metadata of every kind that can be deleted, custom ones included. An owner counts as gone only when
+//! the cache of its kind is complete and holds no object with that uid.
+
+use crate::manager::Reconciler;
+use crate::obj::{deleting, items, meta, since, text};
+use crate::world::{Resource, World, WorldError, settled};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+/// Owners younger than this may not have reached every cache yet.
+const SETTLE: i64 = 2;
+
+/// The collector.
+pub(crate) struct Collector;
+
+struct Graph {
+    objects: Vec<(String, Arc<Value>)>,
+    uids: HashMap<String, usize>,
+    dependents: HashMap<String, Vec<usize>>,
+}
+
+fn graph(world: &World, keys: &[String]) -> Graph {
+    let mut graph = Graph {
+        objects: Vec::new(),
+        uids: HashMap::new(),
+        dependents: HashMap::new(),
+    };
+    for key in keys {
+        for object in world.all(key) {
+            let at = graph.objects.len();
+            graph.uids.insert(meta(&object, "uid").to_string(), at);
+            for owner in items(&object, "/metadata/ownerReferences") {
+                graph
+                    .dependents
+                    .entry(text(owner, "/uid").to_string())
+                    .or_default()
+                    .push(at);
+            }
+            graph.objects.push((key.clone(), object));
+        }
+    }
+    graph
+}
+
+/// The resource key of a reference, if its kind is watched.
+fn kind_of(resources: &[Resource], reference: &Value) -> Option<String> {
+    let (api_version, kind) = (text(reference, "/apiVersion"), text(reference, "/kind"));
+    let group = api_version.split_once('/').map_or("", |(g, _)| g);
+    let found = resources.iter().find(|r| r.group == group && r.kind == kind);
+    found.map(Resource::key)
+}
+
+impl Collector {
+    /// Custom kinds join as they are defined.
+    fn watch_custom(&self, world: &Arc<World>) {
+        for crd in world.all(CRDS) {
+            let version = items(&crd, "/spec/versions").iter().find(|v| v["served"] == true);
+            if let (Some(version), false) = (version, deleting(&crd)) {
+                let resource = Resource {
+                    group: text(&crd, "/spec/group").into(),
+                    version: text(version, "/name").into(),
+                    kind: text(&crd, "/spec/names/kind").into(),
+                    plural: text(&crd, "/spec/names/plural").into(),
+                    namespaced: text(&crd, "/spec/scope") == "Namespaced",
+                };
+                world.watch(resource, false);
+            }
+        }
+    }
+
+    async fn finalize(
+        &self,
+        world: &World,
+        key: &str,
+        object: &Value,
+        finalizer: &str,
+    ) -> Result<(), WorldError> {
+        let mut next = object.clone();
+        let mut list = items(object, "/metadata/finalizers").to_vec();
+        list.retain(|f| f != finalizer);
+        next["metadata"]["finalizers"] = json!(list);
+        settled(world.update(key, object, &next).await).map(|_| ())
+    }
+
+    async fn disown(
+        &self,
+        world: &World,
+        key: &str,
+        object: &Value,
+        uids: &HashSet<&str>,
+    ) -> Result<(), WorldError> {
+        let mut next = object.clone();
+        let mut list = items(object, "/metadata/ownerReferences").to_vec();
+        list.retain(|o| !uids.contains(text(o, "/uid")));
+        next["metadata"]["ownerReferences"] = json!(list);
+        settled(world.update(key, object, &next).await).map(|_| ())
+    }
+
+    /// An object that waits for what it owns.
+    async fn waiting(&self, world: &World, graph: &Graph, at: usize) -> Result<(), WorldError> {
+        let (key, object) = &graph.objects[at];
+        let uid = meta(object, "uid");
+        let none = Vec::new();
+        let dependents = graph.dependents.get(uid).unwrap_or(&none);
+        let has = |f: &str| items(object, "/metadata/finalizers").iter().any(|x| x == f);
+        if has(ORPHAN) {
+            for (key, dependent) in dependents.iter().map(|d| &graph.objects[*d]) {
+                self.disown(world, key, dependent, &HashSet::from([uid])).await?;
+            }
+            self.finalize(world, key, object, ORPHAN).await?;
+        } else if has(FOREGROUND) {
+            let mut blocked = false;
+            for (key, dependent) in dependents.iter().map(|d| &graph.objects[*d]) {
+                let blocks = items(dependent, "/metadata/ownerReferences")
+                    .iter()
+                    .any(|o| o["uid"] == uid && o["blockOwnerDeletion"] == true);
+                blocked |= blocks;
+                let others = items(dependent, "/metadata/ownerReferences").iter().any(|o| {
+                    o["uid"] != uid
+                        && graph
+                            .uids
+                            .get(text(o, "/uid"))
+                            .is_some_and(|at| !deleting(&graph.objects[*at].1))
+                });
+                if others {
+                    self.disown(world, key, dependent, &HashSet::from([uid])).await?;
+                } else if !deleting(dependent) {
+                    settled(
+                        world
+                            .delete(key, dependent, if blocks { "Foreground" } else { "Background" })
+                            .await,
+                    )?;
+                }
+            }
+            if !blocked {
+                self.finalize(world, key, object, FOREGROUND).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An object with owners: deleted when none of them is left.
+    async fn owned(
+        &self,
+        world: &World,
+        graph: &Graph,
+        resources: &[Resource],
+        at: usize,
+    ) -> Result<(), WorldError> {
+        let (key, object) = &graph.objects[at];
+        let mut gone = HashSet::new();
+        let mut solid = false;
+        for owner in items(object, "/metadata/ownerReferences") {
+            let uid = text(owner, "/uid");
+            match graph.uids.get(uid) {
+                Some(found) => {
+                    let (_, owner) = &graph.objects[*found];
+                    let foreign = !meta(owner, "namespace").is_empty()
+                        && meta(owner, "namespace") != meta(object, "namespace");
+                    match foreign {
+                        true => drop(gone.insert(uid)),
+                        false => solid = true,
+                    }
+                }
+                None => match kind_of(resources, owner) {
+                    Some(kind) if world.synced(&[kind.as_str()]) => drop(gone.insert(uid)),
+                    _ => solid = true,
+                },
+            }
+        }
+        if gone.is_empty() || since(meta(object, "creationTimestamp")).as_secs() < SETTLE {
+            return Ok(());
+        }
+        match solid {
+            true => self.disown(world, key, object, &gone).await,
+            false => {
+                let has = |f: &str| items(object, "/metadata/finalizers").iter().any(|x| x == f);
+                let policy = match (has(ORPHAN), has(FOREGROUND)) {
+                    (true, _) => "Orphan",
+                    (_, true) => "Foreground",
+                    _ => "Background",
+                };
+                settled(world.delete(key, object, policy).await).map(|_| ())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Reconciler for Collector {
+    fn name(&self) -> &'static str {
+        "garbage collector"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[
+            CRDS,
+            "pods",
+            "replicasets.apps",
+            "deployments.apps",
+            "jobs.batch",
+            "services",
+            "endpointslices.discovery.k8s.io",
+            "statefulsets.apps",
+            "daemonsets.apps",
+            "cronjobs.batch",
+            "configmaps",
+            "secrets",
+        ]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        self.watch_custom(world);
+        let resources = world.resources();
+        let keys: Vec<String> = resources.iter().map(Resource::key).collect();
+        let graph = graph(world, &keys);
+        let mut failed = None;
+        for at in 0..graph.objects.len() {
+            let object = &graph.objects[at].1;
+            let result = if deleting(object) {
+                self.waiting(world, &graph, at).await
+            } else if !items(object, "/metadata/ownerReferences").is_empty() {
+                self.owned(world, &graph, &resources, at).await
+            } else {
+                Ok(())
+            };
+            if let Err(error) = result {
+                failed = Some(error);
+            }
+        }
+        // Kinds that do not wake the collector are looked at by its timer.
+        failed.map_or(Ok(Some(Duration::from_secs(3))), Err)
+    }
+}

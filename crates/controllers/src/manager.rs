@@ -1,0 +1,125 @@
+//! Runs every reconciler: waits for changes, calls it, tries again after a failure.
+
+use crate::world::{self, World, WorldError};
+use crate::{
+    deployment, endpoints, gc, loadbalancer, namespace, node, quota, replicaset, serviceaccount, supervisor,
+};
+use async_trait::async_trait;
+use kube::Client;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Everything is looked at again after this time even if nothing was seen to change.
+const RESYNC: Duration = Duration::from_secs(60);
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// Changes that come within this time are looked at together.
+const GATHER: Duration = Duration::from_millis(15);
+
+/// What the controllers must be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Addresses of Pods, `10.244.0.0/16`.
+    pub pod_cidr: String,
+    /// Prefix length of a host's block of them, 24.
+    pub node_block_prefix: u8,
+    /// The cluster's root certificates, for `kube-root-ca.crt`.
+    pub root_ca_pem: String,
+    /// Blocks of virtual addresses for Services of type LoadBalancer; they make the pool `default`.
+    pub vip_pool: Vec<String>,
+}
+
+/// A controller.
+#[async_trait]
+pub(crate) trait Reconciler: Send + Sync {
+    /// Its name, for the log.
+    fn name(&self) -> &'static str;
+    /// Resources whose changes wake it.
+    fn reads(&self) -> &'static [&'static str];
+    /// Corrects what differs; says when it wants to be called again at the latest.
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError>;
+}
+
+/// All controllers.
+pub struct Manager {
+    client: Client,
+    config: Config,
+}
+
+impl Manager {
+    /// Controllers that act through `client`.
+    pub fn new(client: Client, config: Config) -> Manager {
+        Manager { client, config }
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let world = World::new(self.client, stop.clone());
+        let config = Arc::new(self.config);
+        let all: Vec<Arc<dyn Reconciler>> = vec![
+            Arc::new(deployment::Deployments),
+            Arc::new(replicaset::ReplicaSets),
+            Arc::new(endpoints::EndpointsOfServices),
+            Arc::new(namespace::Namespaces),
+            Arc::new(serviceaccount::Accounts(config.clone())),
+            Arc::new(gc::Collector),
+            Arc::new(node::Addresses(config.clone())),
+            Arc::new(node::Lifecycle::default()),
+            Arc::new(loadbalancer::LoadBalancers(config)),
+            Arc::new(supervisor::SupervisorNamespaces),
+            Arc::new(quota::Quotas),
+        ];
+        for reconciler in &all {
+            reconciler.reads().iter().for_each(|r| world.watch_builtin(r));
+        }
+        for kind in kinds::builtin() {
+            // Events are never owned, leases come and go every few seconds: neither is worth a cache of its own.
+            if kind.is_stored()
+                && kind.has_verb("watch")
+                && kind.has_verb("delete")
+                && kind.plural != "events"
+            {
+                world.watch(world::of_kind(kind), false);
+            }
+        }
+        let tasks = all
+            .into_iter()
+            .map(|r| tokio::spawn(drive(r, world.clone(), stop.clone())));
+        futures::future::join_all(tasks).await;
+    }
+}
+
+async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: CancellationToken) {
+    let reads = reconciler.reads();
+    let mut changes = world.subscribe();
+    let mut seen = u64::MAX;
+    let mut wake = tokio::time::Instant::now();
+    loop {
+        let revision = world.revision(reads);
+        let due = tokio::time::Instant::now() >= wake;
+        if world.synced(reads) && (revision != seen || due) {
+            seen = revision;
+            let next = match reconciler.sweep(&world).await {
+                Ok(next) => next.unwrap_or(RESYNC).min(RESYNC),
+                Err(error) => {
+                    tracing::warn!(controller = reconciler.name(), %error, "will be tried again");
+                    RETRY
+                }
+            };
+            wake = tokio::time::Instant::now() + next;
+        } else if due {
+            wake = tokio::time::Instant::now() + RETRY;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep_until(wake) => {}
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                tokio::time::sleep(GATHER).await;
+            }
+        }
+    }
+}

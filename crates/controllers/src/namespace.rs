@@ -1,0 +1,134 @@
+//! Namespaces that are being deleted: removes everything in them, then lets them go.
+
+use crate::manager::Reconciler;
+use crate::obj::{deleting, items, meta, set_condition};
+use crate::world::{World, WorldError, settled};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const NAMESPACES: &str = "namespaces";
+/// Pods take a while to stop; their namespace is looked at again after this time.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The controller of deletions.
+pub(crate) struct Namespaces;
+
+impl Namespaces {
+    /// Empties a namespace; true once nothing is left.
+    async fn one(&self, world: &World, namespace: &Value) -> Result<bool, WorldError> {
+        let name = meta(namespace, "name");
+        let mut remaining: Vec<String> = Vec::new();
+        let mut failures: Vec<String> = Vec::new();
+        let mut resources: Vec<_> = world.resources().into_iter().filter(|r| r.namespaced).collect();
+        if let Some(events) = crate::world::builtin("events") {
+            resources.push(events);
+        }
+        // What makes others goes first, or it would make them again.
+        resources.sort_by_key(|r| (r.plural == "pods", r.plural == "events", r.key()));
+        for resource in resources {
+            match world.empty(&resource, name).await {
+                Ok(0) => {}
+                Ok(left) => remaining.push(format!("{} has {left} resource instances", resource.key())),
+                Err(e) if matches!(e.code(), 404 | 405) => {}
+                Err(e) => failures.push(format!("{}: {}", resource.key(), e.message())),
+            }
+        }
+        let mut conditions = items(namespace, "/status/conditions").to_vec();
+        let mut put = |kind: &str, bad: bool, reason: &str, message: &str| {
+            set_condition(
+                &mut conditions,
+                kind,
+                if bad { "True" } else { "False" },
+                reason,
+                message,
+                None,
+            );
+        };
+        put(
+            "NamespaceDeletionDiscoveryFailure",
+            false,
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        );
+        put(
+            "NamespaceDeletionGroupVersionParsingFailure",
+            false,
+            "ParsedGroupVersions",
+            "All legacy kube types successfully parsed",
+        );
+        match failures.is_empty() {
+            true => put(
+                "NamespaceDeletionContentFailure",
+                false,
+                "ContentDeleted",
+                "All content successfully deleted, may be waiting on finalization",
+            ),
+            false => put(
+                "NamespaceDeletionContentFailure",
+                true,
+                "ContentDeletionFailed",
+                &format!(
+                    "Failed to delete all resource types, {} remaining: {}",
+                    failures.len(),
+                    failures.join(", ")
+                ),
+            ),
+        }
+        match remaining.is_empty() {
+            true => put(
+                "NamespaceContentRemaining",
+                false,
+                "ContentRemoved",
+                "All content successfully removed",
+            ),
+            false => put(
+                "NamespaceContentRemaining",
+                true,
+                "SomeResourcesRemain",
+                &format!("Some resources are remaining: {}", remaining.join(", ")),
+            ),
+        }
+        if !remaining.is_empty() || !failures.is_empty() {
+            let mut status = namespace["status"].clone();
+            status["conditions"] = json!(conditions);
+            settled(world.update_status(NAMESPACES, namespace, &status).await)?;
+            return Ok(false);
+        }
+        let mut last = namespace.clone();
+        let mut finalizers = items(namespace, "/spec/finalizers").to_vec();
+        finalizers.retain(|f| f != "kubernetes");
+        last["spec"]["finalizers"] = json!(finalizers);
+        Ok(settled(world.put_sub(NAMESPACES, &last, "finalize").await)?.is_some())
+    }
+}
+
+#[async_trait]
+impl Reconciler for Namespaces {
+    fn name(&self) -> &'static str {
+        "namespace"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[NAMESPACES]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        let mut again = None;
+        let mut failed = None;
+        for namespace in world.all(NAMESPACES) {
+            if !deleting(&namespace)
+                || !items(&namespace, "/spec/finalizers")
+                    .iter()
+                    .any(|f| f == "kubernetes")
+            {
+                continue;
+            }
+            match self.one(world, &namespace).await {
+                Ok(true) => {}
+                Ok(false) => again = Some(AGAIN),
+                Err(e) => failed = Some(e),
+            }
+        }
+        failed.map_or(Ok(again), Err)
+    }
+}

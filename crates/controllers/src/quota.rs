@@ -1,0 +1,208 @@
+//! ResourceQuota status: recounts what a namespace uses, as admission only adds.
+
+use crate::manager::Reconciler;
+use crate::obj::{deleting, finished, int, items, meta, text};
+use crate::world::{World, WorldError, difference, settled};
+use async_trait::async_trait;
+use kinds::quantity::Quantity;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const QUOTAS: &str = "resourcequotas";
+const PODS: &str = "pods";
+const CLAIMS: &str = "persistentvolumeclaims";
+const SERVICES: &str = "services";
+
+type Amounts = BTreeMap<String, Quantity>;
+
+/// The controller of quotas.
+pub(crate) struct Quotas;
+
+/// The amounts of a resource map.
+pub(crate) fn amounts(v: &Value) -> Amounts {
+    let map = v.as_object().into_iter().flatten();
+    map.filter_map(|(k, v)| Quantity::from_json(v).ok().map(|q| (k.clone(), q)))
+        .collect()
+}
+
+fn add(to: &mut Amounts, name: &str, amount: &Quantity) {
+    let sum = to.get(name).map_or_else(|| *amount, |have| have.add(amount));
+    to.insert(name.to_string(), sum);
+}
+
+fn raise(to: &mut Amounts, from: &Amounts) {
+    for (name, amount) in from {
+        if to.get(name).is_none_or(|have| have < amount) {
+            to.insert(name.clone(), *amount);
+        }
+    }
+}
+
+/// What a Pod asks for (`requests` or `limits`): its containers together, or its init containers if those ask for
+/// more; sidecars (init containers that stay) count with both; overhead on top. Source: KEP-753.
+pub fn pod_amounts(pod: &Value, which: &str) -> Amounts {
+    let mut sum = Amounts::new();
+    for container in items(pod, "/spec/containers") {
+        for (name, amount) in amounts(&container["resources"][which]) {
+            add(&mut sum, &name, &amount);
+        }
+    }
+    let (mut sidecars, mut most) = (Amounts::new(), Amounts::new());
+    for container in items(pod, "/spec/initContainers") {
+        let own = amounts(&container["resources"][which]);
+        if container["restartPolicy"] == "Always" {
+            for (name, amount) in &own {
+                add(&mut sum, name, amount);
+                add(&mut sidecars, name, amount);
+            }
+            raise(&mut most, &sidecars);
+        } else {
+            let mut at_once = sidecars.clone();
+            for (name, amount) in &own {
+                add(&mut at_once, name, amount);
+            }
+            raise(&mut most, &at_once);
+        }
+    }
+    raise(&mut sum, &most);
+    for (name, amount) in amounts(&pod["spec"]["resources"][which]) {
+        sum.insert(name, amount);
+    }
+    for (name, amount) in amounts(&pod["spec"]["overhead"]) {
+        add(&mut sum, &name, &amount);
+    }
+    sum
+}
+
+/// The Pod is in a quota's scopes.
+fn in_scope(quota: &Value, pod: &Value) -> bool {
+    let holds = |scope: &str| match scope {
+        "Terminating" => !pod["spec"]["activeDeadlineSeconds"].is_null(),
+        "NotTerminating" => pod["spec"]["activeDeadlineSeconds"].is_null(),
+        "BestEffort" => text(pod, "/status/qosClass") == "BestEffort",
+        "NotBestEffort" => text(pod, "/status/qosClass") != "BestEffort",
+        _ => true,
+    };
+    let plain = items(quota, "/spec/scopes")
+        .iter()
+        .filter_map(Value::as_str)
+        .all(holds);
+    plain
+        && items(quota, "/spec/scopeSelector/matchExpressions")
+            .iter()
+            .all(|e| {
+                let class = text(pod, "/spec/priorityClassName");
+                match (text(e, "/scopeName"), text(e, "/operator")) {
+                    ("PriorityClass", "In") => items(e, "/values").iter().any(|v| v == class),
+                    ("PriorityClass", "NotIn") => !items(e, "/values").iter().any(|v| v == class),
+                    ("PriorityClass", "Exists") => !class.is_empty(),
+                    ("PriorityClass", _) => class.is_empty(),
+                    (scope, _) => holds(scope),
+                }
+            })
+}
+
+fn used(world: &World, quota: &Value) -> Amounts {
+    let namespace = meta(quota, "namespace");
+    let mut used = Amounts::new();
+    let one = Quantity::from_units(1);
+    for pod in world.list(PODS, namespace) {
+        if finished(&pod) || !in_scope(quota, &pod) {
+            continue;
+        }
+        add(&mut used, "pods", &one);
+        for (name, amount) in pod_amounts(&pod, "requests") {
+            add(&mut used, &name, &amount);
+            add(&mut used, &format!("requests.{name}"), &amount);
+        }
+        for (name, amount) in pod_amounts(&pod, "limits") {
+            add(&mut used, &format!("limits.{name}"), &amount);
+        }
+    }
+    for service in world.list(SERVICES, namespace) {
+        let kind = text(&service, "/spec/type");
+        if kind == "LoadBalancer" {
+            add(&mut used, "services.loadbalancers", &one);
+        }
+        let ports = items(&service, "/spec/ports")
+            .iter()
+            .filter(|p| int(p, "/nodePort", 0) > 0)
+            .count();
+        if matches!(kind, "NodePort" | "LoadBalancer") {
+            add(
+                &mut used,
+                "services.nodeports",
+                &Quantity::from_units(ports as i128),
+            );
+        }
+    }
+    for claim in world.list(CLAIMS, namespace) {
+        let class = text(&claim, "/spec/storageClassName");
+        for prefix in [String::new(), format!("{class}.storageclass.storage.k8s.io/")] {
+            if prefix.is_empty() || !class.is_empty() {
+                add(&mut used, &format!("{prefix}persistentvolumeclaims"), &one);
+                if let Ok(size) = Quantity::from_json(&claim["spec"]["resources"]["requests"]["storage"]) {
+                    add(&mut used, &format!("{prefix}requests.storage"), &size);
+                }
+            }
+        }
+    }
+    for name in quota["spec"]["hard"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(k, _)| k)
+    {
+        let counted = match name.strip_prefix("count/") {
+            Some(key) => key,
+            None if [
+                "configmaps",
+                "secrets",
+                "services",
+                "resourcequotas",
+                "replicationcontrollers",
+            ]
+            .contains(&name.as_str()) =>
+            {
+                name
+            }
+            None => continue,
+        };
+        let count = world.list(counted, namespace).len();
+        used.insert(name.clone(), Quantity::from_units(count as i128));
+    }
+    used
+}
+
+#[async_trait]
+impl Reconciler for Quotas {
+    fn name(&self) -> &'static str {
+        "resourcequota"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[QUOTAS, PODS, CLAIMS, SERVICES]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        for quota in world.all(QUOTAS) {
+            if deleting(&quota) {
+                continue;
+            }
+            let used = used(world, &quota);
+            let hard = quota["spec"]["hard"].as_object().cloned().unwrap_or_default();
+            let zero = Quantity::from_units(0);
+            let shown: Map<String, Value> = hard
+                .keys()
+                .map(|k| (k.clone(), json!(used.get(k).unwrap_or(&zero).to_string())))
+                .collect();
+            // Admission writes here too, at every creation: only the version that was counted may be replaced.
+            let status = json!({"hard": hard, "used": shown});
+            if let Some(status) = difference(&quota["status"], &status) {
+                let patch = json!({"metadata": {"resourceVersion": meta(&quota, "resourceVersion")}, "status": status});
+                settled(world.patch(QUOTAS, &quota, "status", &patch).await)?;
+            }
+        }
+        Ok(Some(Duration::from_secs(20)))
+    }
+}

@@ -1,0 +1,259 @@
+//! The plan: waiting Pods in order of priority, each on the best node that can take it.
+
+use crate::filter::{Host, between_pods};
+use controllers::obj::{deleting, finished, int, items, meta, text};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is known of the cluster.
+#[derive(Debug, Default, Clone)]
+pub struct Snapshot {
+    /// All Nodes.
+    pub nodes: Vec<Arc<Value>>,
+    /// All Pods.
+    pub pods: Vec<Arc<Value>>,
+}
+
+/// What becomes of a Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Bind it to this node.
+    Place(String),
+    /// No node can take it; why, as upstream says it.
+    Wait(String),
+}
+
+/// Decides about every Pod that waits for a node.
+pub fn plan(snapshot: &Snapshot) -> Vec<(Arc<Value>, Outcome)> {
+    let live = |n: &&Arc<Value>| !deleting(n);
+    let mut hosts: Vec<Host> = snapshot
+        .nodes
+        .iter()
+        .filter(live)
+        .cloned()
+        .map(Host::new)
+        .collect();
+    let mut waiting = Vec::new();
+    for pod in snapshot.pods.iter().filter(|p| !finished(p)) {
+        let on = text(pod, "/spec/nodeName");
+        if let Some(host) = hosts
+            .iter_mut()
+            .find(|h| !on.is_empty() && meta(&h.node, "name") == on)
+        {
+            host.add(pod.clone());
+        } else if on.is_empty() && waits(pod) {
+            waiting.push(pod.clone());
+        }
+    }
+    waiting.sort_by(|a, b| {
+        let priority = |p: &Value| int(p, "/spec/priority", 0);
+        let age = |p: &Value| {
+            (
+                meta(p, "creationTimestamp").to_string(),
+                meta(p, "name").to_string(),
+            )
+        };
+        priority(b).cmp(&priority(a)).then_with(|| age(a).cmp(&age(b)))
+    });
+    let mut decided = Vec::new();
+    for pod in waiting {
+        let outcome = place(&pod, &mut hosts);
+        decided.push((pod, outcome));
+    }
+    decided
+}
+
+/// The Pod is this scheduler's and may be scheduled.
+fn waits(pod: &Value) -> bool {
+    let scheduler = text(pod, "/spec/schedulerName");
+    matches!(scheduler, "" | "default-scheduler")
+        && !deleting(pod)
+        && items(pod, "/spec/schedulingGates").is_empty()
+}
+
+/// Refusals that removing other Pods would not change.
+const FINAL: [&str; 5] = [
+    "node(s) were unschedulable",
+    "node(s) didn't match the requested node name",
+    "node(s) had untolerated taint(s)",
+    "node(s) didn't match Pod's node affinity/selector",
+    "node(s) didn't match pod affinity rules",
+];
+
+/// Why no node will do, as upstream words it.
+fn message(reasons: &BTreeMap<String, usize>, helpless: usize, nodes: usize) -> String {
+    let mut parts: Vec<String> = reasons.iter().map(|(why, n)| format!("{n} {why}")).collect();
+    parts.sort();
+    let mut preemption = Vec::new();
+    if nodes > helpless {
+        preemption.push(format!(
+            "{} No preemption victims found for incoming pod",
+            nodes - helpless
+        ));
+    }
+    if helpless > 0 {
+        preemption.push(format!("{helpless} Preemption is not helpful for scheduling"));
+    }
+    format!(
+        "0/{nodes} nodes are available: {}. no new claims to deallocate, preemption: 0/{nodes} nodes are available: {}.",
+        parts.join(", "),
+        preemption.join(", ")
+    )
+}
+
+fn place(pod: &Arc<Value>, hosts: &mut [Host]) -> Outcome {
+    if hosts.is_empty() {
+        return Outcome::Wait("no nodes available to schedule pods".into());
+    }
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let mut best: Option<(i128, usize)> = None;
+    // Nodes that would not do even if Pods were removed from them.
+    let mut helpless = 0;
+    for (at, host) in hosts.iter().enumerate() {
+        let mut refusals = host.refusals(pod);
+        if refusals.is_empty() {
+            refusals.extend(between_pods(pod, host, hosts));
+        }
+        if refusals.is_empty() {
+            let score = host.score(pod);
+            if best.is_none_or(|(s, _)| score > s) {
+                best = Some((score, at));
+            }
+        }
+        helpless += usize::from(refusals.iter().any(|r| FINAL.contains(&r.as_str())));
+        for reason in refusals {
+            *reasons.entry(reason).or_default() += 1;
+        }
+    }
+    let Some((_, at)) = best else {
+        return Outcome::Wait(message(&reasons, helpless, hosts.len()));
+    };
+    hosts[at].add(pod.clone());
+    Outcome::Place(meta(&hosts[at].node, "name").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    //! Plans as text: who goes where, and what those hear who go nowhere.
+
+    use super::*;
+    use serde_json::json;
+
+    fn node(name: &str, cpu: &str, memory: &str, spec: Value) -> Arc<Value> {
+        Arc::new(json!({
+            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": spec,
+            "status": {"allocatable": {"cpu": cpu, "memory": memory, "pods": "10"}},
+        }))
+    }
+
+    fn pod(name: &str, cpu: &str, spec: Value) -> Arc<Value> {
+        let mut pod = json!({
+            "metadata": {"name": name, "namespace": "a", "uid": name, "labels": {"app": "x"}}, "spec": spec,
+        });
+        pod["spec"]["containers"] =
+            json!([{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": "128Mi"}}}]);
+        Arc::new(pod)
+    }
+
+    /// What it shows, nodes, Pods, and what is said of each Pod.
+    type Case = (&'static str, Vec<Arc<Value>>, Vec<Arc<Value>>, Vec<String>);
+
+    #[test]
+    fn plans() {
+        let taint = json!({"taints": [{"key": "k", "effect": "NoSchedule"}]});
+        let apart = json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "kubernetes.io/hostname"}]}}});
+        let tail = |what: &str| {
+            format!(". no new claims to deallocate, preemption: 0/1 nodes are available: 1 {what}.")
+        };
+        let (none, not) = (
+            tail("No preemption victims found for incoming pod"),
+            tail("Preemption is not helpful for scheduling"),
+        );
+        let cases: Vec<Case> = vec![
+            (
+                "no node",
+                vec![],
+                vec![pod("p", "1", json!({}))],
+                vec!["no nodes available to schedule pods".into()],
+            ),
+            (
+                "fits",
+                vec![node("n", "4", "4Gi", json!({}))],
+                vec![pod("p", "1", json!({}))],
+                vec!["-> n".into()],
+            ),
+            (
+                "too large",
+                vec![node("n", "1", "4Gi", json!({}))],
+                vec![pod("p", "2", json!({}))],
+                vec![format!("0/1 nodes are available: 1 Insufficient cpu{none}")],
+            ),
+            (
+                "taint",
+                vec![node("n", "4", "4Gi", taint.clone())],
+                vec![pod("p", "1", json!({}))],
+                vec![format!(
+                    "0/1 nodes are available: 1 node(s) had untolerated taint(s){not}"
+                )],
+            ),
+            (
+                "tolerated",
+                vec![node("n", "4", "4Gi", taint)],
+                vec![pod("p", "1", json!({"tolerations": [{"operator": "Exists"}]}))],
+                vec!["-> n".into()],
+            ),
+            (
+                "cordoned",
+                vec![node("n", "4", "4Gi", json!({"unschedulable": true}))],
+                vec![pod("p", "1", json!({}))],
+                vec![format!(
+                    "0/1 nodes are available: 1 node(s) were unschedulable{not}"
+                )],
+            ),
+            (
+                "selector",
+                vec![node("n", "4", "4Gi", json!({}))],
+                vec![pod("p", "1", json!({"nodeSelector": {"a": "b"}}))],
+                vec![format!(
+                    "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector{not}"
+                )],
+            ),
+            (
+                "the emptier",
+                vec![node("m", "2", "4Gi", json!({})), node("n", "8", "8Gi", json!({}))],
+                vec![pod("p", "1", json!({}))],
+                vec!["-> n".into()],
+            ),
+            (
+                "apart",
+                vec![node("m", "8", "8Gi", json!({})), node("n", "8", "8Gi", json!({}))],
+                vec![pod("p", "1", apart.clone()), pod("q", "1", apart)],
+                vec!["-> m".into(), "-> n".into()],
+            ),
+            (
+                "one after the other",
+                vec![node("n", "1", "4Gi", json!({}))],
+                vec![
+                    pod("low", "1", json!({"priority": 0})),
+                    pod("top", "1", json!({"priority": 9})),
+                ],
+                vec![
+                    "-> n".into(),
+                    format!("0/1 nodes are available: 1 Insufficient cpu{none}"),
+                ],
+            ),
+        ];
+        for (what, nodes, pods, expected) in cases {
+            let said: Vec<String> = plan(&Snapshot { nodes, pods })
+                .into_iter()
+                .map(|(_, o)| match o {
+                    Outcome::Place(node) => format!("-> {node}"),
+                    Outcome::Wait(why) => why,
+                })
+                .collect();
+            assert_eq!(said, expected, "{what}");
+        }
+    }
+}
