@@ -16,7 +16,8 @@ fn container(args: &[&str]) -> serde_json::Value {
 #[tokio::test]
 async fn runs_and_leaves_nothing() {
     let host = Host::start().await;
-    host.create("web", json!({"containers": [container(&["serve"])]})).await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
     let pod = host.ready("web").await;
     let status = pod.status.clone().unwrap();
     assert_eq!(status.phase.as_deref(), Some("Running"));
@@ -25,7 +26,10 @@ async fn runs_and_leaves_nothing() {
     assert_eq!(status.qos_class.as_deref(), Some("BestEffort"));
     let container = &status.container_statuses.unwrap()[0];
     let uid = pod.metadata.uid.as_ref().unwrap();
-    assert_eq!(container.container_id.as_ref().unwrap(), &format!("podvisor://{uid}/app.0"));
+    assert_eq!(
+        container.container_id.as_ref().unwrap(),
+        &format!("podvisor://{uid}/app.0")
+    );
     assert!(container.image_id.starts_with("example.test/app@sha256:"));
     assert!(host.run_dir(&pod).exists());
 
@@ -36,7 +40,10 @@ async fn runs_and_leaves_nothing() {
     let logs = host.directory.path().join("data/logs");
     assert_eq!(std::fs::read_dir(logs).unwrap().count(), 0);
     eventually("the last event", async || {
-        host.events("web").await.iter().any(|event| event == "Killing: Stopping container app")
+        host.events("web")
+            .await
+            .iter()
+            .any(|event| event == "Killing: Stopping container app")
     })
     .await;
     let events = host.events("web").await;
@@ -45,7 +52,10 @@ async fn runs_and_leaves_nothing() {
         "Created: Created container: app",
         "Started: Started container app",
     ] {
-        assert!(events.iter().any(|event| event == wanted), "{wanted}: {events:#?}");
+        assert!(
+            events.iter().any(|event| event == wanted),
+            "{wanted}: {events:#?}"
+        );
     }
 }
 
@@ -72,14 +82,22 @@ async fn ends_as_its_containers_end() {
 #[tokio::test]
 async fn restarts_and_backs_off() {
     let host = Host::start().await;
-    host.create("loop", json!({"containers": [container(&["exit=1"])]})).await;
+    host.create("loop", json!({"containers": [container(&["exit=1"])]}))
+        .await;
     let pod = host
-        .wait("loop", "in a crash loop", |pod| state(pod, "app") == "CrashLoopBackOff")
+        .wait("loop", "in a crash loop", |pod| {
+            state(pod, "app") == "CrashLoopBackOff"
+        })
         .await;
     assert_eq!(restarts(&pod), 1);
     let status = pod.status.unwrap();
     assert_eq!(status.phase.as_deref(), Some("Running"));
-    let last = status.container_statuses.unwrap()[0].last_state.clone().unwrap().terminated.unwrap();
+    let last = status.container_statuses.unwrap()[0]
+        .last_state
+        .clone()
+        .unwrap()
+        .terminated
+        .unwrap();
     assert_eq!((last.exit_code, last.reason.as_deref()), (1, Some("Error")));
     host.delete("loop", Some(0)).await;
 }
@@ -116,8 +134,10 @@ async fn waits_for_what_it_names() {
     let env = json!({"containers": [{"name": "app", "image": "example.test/app:1", "args": ["$(V)"],
         "env": [{"name": "V", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "key"}}}]}]});
     host.create("env", env).await;
-    host.wait("env", "missing its ConfigMap", |pod| state(pod, "app") == "CreateContainerConfigError")
-        .await;
+    host.wait("env", "missing its ConfigMap", |pod| {
+        state(pod, "app") == "CreateContainerConfigError"
+    })
+    .await;
     let volume = json!({"containers": [{"name": "app", "image": "example.test/app:1",
             "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
         "volumes": [{"name": "v", "configMap": {"name": "cm"}}]});
@@ -131,41 +151,63 @@ async fn waits_for_what_it_names() {
     host.ready("env").await;
     let pod = host.ready("volume").await;
     let guest = host.guest(&pod);
-    let content = || guest.volume("v").map(|files| files[0].data.clone()).unwrap_or_default();
+    let content = || {
+        guest
+            .volume("v")
+            .map(|files| files[0].data.clone())
+            .unwrap_or_default()
+    };
     assert_eq!(content(), b"one");
     let patch = json!({"data": {"key": "two"}});
-    maps.patch("cm", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    maps.patch("cm", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
     eventually("the new content", async || content() == b"two").await;
 }
 
 #[tokio::test]
 async fn has_a_service_account_token() {
     let host = Host::start().await;
-    host.create("web", json!({"containers": [container(&["serve"])]})).await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
     let pod = host.ready("web").await;
     let volumes = pod.spec.as_ref().unwrap().volumes.clone().unwrap_or_default();
-    let token = volumes.iter().find(|volume| volume.name.starts_with("kube-api-access-")).unwrap();
+    let token = volumes
+        .iter()
+        .find(|volume| volume.name.starts_with("kube-api-access-"))
+        .unwrap();
     let files = host.guest(&pod).volume(&token.name).unwrap();
     let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
     assert_eq!(names, ["token", "ca.crt", "namespace"]);
-    assert_eq!(files[0].data.iter().filter(|byte| **byte == b'.').count(), 2, "a JWT");
+    assert_eq!(
+        files[0].data.iter().filter(|byte| **byte == b'.').count(),
+        2,
+        "a JWT"
+    );
 }
 
 #[tokio::test]
 async fn survives_its_agent() {
     let mut host = Host::start().await;
-    host.create("web", json!({"containers": [container(&["serve"])]})).await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
     let before = host.ready("web").await;
     let guest = host.guest(&before);
     host.restart_agent().await;
     // Only the new agent can see this end.
-    host.create("other", json!({"containers": [container(&["serve"])]})).await;
+    host.create("other", json!({"containers": [container(&["serve"])]}))
+        .await;
     host.ready("other").await;
     let after = host.pods().get("web").await.unwrap();
-    let status = |pod: &k8s_openapi::api::core::v1::Pod| pod.status.clone().unwrap().container_statuses.unwrap();
+    let status =
+        |pod: &k8s_openapi::api::core::v1::Pod| pod.status.clone().unwrap().container_statuses.unwrap();
     assert_eq!(status(&before), status(&after));
     guest.end("app.0", 5, false);
-    let pod = host.wait("web", "restarted", |pod| restarts(pod) == 1 && state(pod, "app") == "running").await;
+    let pod = host
+        .wait("web", "restarted", |pod| {
+            restarts(pod) == 1 && state(pod, "app") == "running"
+        })
+        .await;
     assert_eq!(pod.status.unwrap().pod_ip, before.status.unwrap().pod_ip);
     host.restart_agent().await;
     host.delete("web", None).await;
@@ -176,13 +218,23 @@ async fn survives_its_agent() {
 #[tokio::test]
 async fn a_lost_vm_is_made_anew() {
     let host = Host::start().await;
-    host.create("web", json!({"containers": [container(&["serve"])]})).await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
     let pod = host.ready("web").await;
     use vmm::Hypervisor as _;
     let vm = host.driver.adopt(&host.run_dir(&pod)).await.unwrap().unwrap();
     vm.kill().await.unwrap();
-    let pod = host.wait("web", "restarted", |pod| restarts(pod) == 1 && state(pod, "app") == "running").await;
-    let last = pod.status.unwrap().container_statuses.unwrap()[0].last_state.clone().unwrap().terminated.unwrap();
+    let pod = host
+        .wait("web", "restarted", |pod| {
+            restarts(pod) == 1 && state(pod, "app") == "running"
+        })
+        .await;
+    let last = pod.status.unwrap().container_statuses.unwrap()[0]
+        .last_state
+        .clone()
+        .unwrap()
+        .terminated
+        .unwrap();
     assert_eq!(last.exit_code, 137);
     assert_eq!(host.driver.count(), 1);
 }
@@ -190,12 +242,15 @@ async fn a_lost_vm_is_made_anew() {
 #[tokio::test]
 async fn deleted_in_every_stage() {
     let host = Host::start().await;
-    let wait_for_image = json!({"containers": [{"name": "app", "image": "NOT/A:name:x", "imagePullPolicy": "Always"}]});
+    let wait_for_image =
+        json!({"containers": [{"name": "app", "image": "NOT/A:name:x", "imagePullPolicy": "Always"}]});
     host.create("image", wait_for_image).await;
-    host.wait("image", "refused", |pod| state(pod, "app") == "InvalidImageName").await;
+    host.wait("image", "refused", |pod| state(pod, "app") == "InvalidImageName")
+        .await;
     host.delete("image", None).await;
     for round in 0..20 {
-        host.create("again", json!({"containers": [container(&["serve"])]})).await;
+        host.create("again", json!({"containers": [container(&["serve"])]}))
+            .await;
         if round % 2 == 0 {
             host.ready("again").await;
         }
@@ -211,7 +266,9 @@ async fn the_node_is_complete() {
     eventually("readiness", async || {
         let status = nodes.get("h1").await.unwrap().status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
-        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
     })
     .await;
     let node = nodes.get("h1").await.unwrap();

@@ -46,10 +46,16 @@ impl Host {
         let mut config = Config::new("cp", Arc::new(MemoryStore::new()));
         config.service_account_key_pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let api = ApiServer::start(config).await.unwrap();
-        let admin = kube::Client::new(api.local_service(User::new("admin", &["system:masters"])), "default");
+        let admin = kube::Client::new(
+            api.local_service(User::new("admin", &["system:masters"])),
+            "default",
+        );
         let account: Api<ServiceAccount> = Api::namespaced(admin.clone(), "default");
         account
-            .create(&PostParams::default(), &object(json!({"metadata": {"name": "default"}})))
+            .create(
+                &PostParams::default(),
+                &object(json!({"metadata": {"name": "default"}})),
+            )
             .await
             .unwrap();
         let maps: Api<ConfigMap> = Api::namespaced(admin.clone(), "default");
@@ -67,7 +73,10 @@ impl Host {
             stop,
         };
         let nodes: Api<Node> = Api::all(host.admin.clone());
-        await_limited(await_condition(nodes.clone(), NODE, |node: Option<&Node>| node.is_some())).await;
+        await_limited(await_condition(nodes.clone(), NODE, |node: Option<&Node>| {
+            node.is_some()
+        }))
+        .await;
         let patch = json!({"spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]}});
         nodes
             .patch(NODE, &PatchParams::default(), &Patch::Merge(patch))
@@ -144,12 +153,15 @@ impl Host {
     }
 
     pub async fn ready(&self, name: &str) -> Pod {
-        self.wait(name, "ready", |pod| condition(pod, "Ready") == "True").await
+        self.wait(name, "ready", |pod| condition(pod, "Ready") == "True")
+            .await
     }
 
     pub async fn phase(&self, name: &str, phase: &str) -> Pod {
-        self.wait(name, phase, |pod| pod.status.as_ref().unwrap().phase.as_deref() == Some(phase))
-            .await
+        self.wait(name, phase, |pod| {
+            pod.status.as_ref().unwrap().phase.as_deref() == Some(phase)
+        })
+        .await
     }
 
     /// Deletes the Pod and waits until its object is gone.
@@ -159,7 +171,10 @@ impl Host {
             ..DeleteParams::default()
         };
         self.pods().delete(name, &params).await.unwrap();
-        await_limited(await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_none())).await;
+        await_limited(await_condition(self.pods(), name, |pod: Option<&Pod>| {
+            pod.is_none()
+        }))
+        .await;
     }
 
     /// `reason: message` of the Pod's events.
@@ -236,7 +251,11 @@ pub fn state(pod: &Pod, name: &str) -> String {
     }
     let waiting = state.waiting.and_then(|waiting| waiting.reason);
     waiting
-        .or_else(|| state.terminated.map(|ended| format!("{} {}", ended.reason.unwrap_or_default(), ended.exit_code)))
+        .or_else(|| {
+            state
+                .terminated
+                .map(|ended| format!("{} {}", ended.reason.unwrap_or_default(), ended.exit_code))
+        })
         .unwrap_or_default()
 }
 
