@@ -1,7 +1,6 @@
 //! The Node object of this host: registration, status, and the Lease that says that the agent lives.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -265,13 +264,4 @@ async fn renew(leases: &Api<Lease>, node: &Node, now: Timestamp) -> Result<(), k
         }
         other => other.map(|_| ()),
     }
-}
-
-/// The nameservers of this machine that a Pod could use: not those on loopback.
-pub fn host_resolvers() -> Vec<Ipv4Addr> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<Ipv4Addr>().ok())
-        .filter(|address| !address.is_loopback())
-        .collect()
 }

@@ -116,7 +116,8 @@ where
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            () = sender.closed() => return,
+            // Somebody may have come between the last one's leaving and this look.
+            () = sender.closed() => if sender.receiver_count() == 0 { return } else { continue },
         };
         match event {
             Some(Ok(Event::Init)) => seen = false,

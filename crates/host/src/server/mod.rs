@@ -207,14 +207,15 @@ impl Query {
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.all(key).first().copied()
     }
 
-    fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+    fn all(&self, key: &str) -> Vec<&str> {
         self.0
             .iter()
-            .filter(move |(k, _)| k == key)
+            .filter(|(k, _)| k == key)
             .map(|(_, v)| v.as_str())
+            .collect()
     }
 
     fn flag(&self, key: &str) -> bool {
@@ -236,17 +237,23 @@ impl Query {
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let digits = after
-            .first_chunk::<2>()
-            .and_then(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-        let (value, left) = match (byte, digits) {
-            (b'+', _) => (b' ', after),
-            (b'%', Some(value)) => (value, &after[2..]),
-            (byte, _) => (*byte, after),
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        let escaped = || {
+            let digits = std::str::from_utf8(tail.first_chunk::<2>()?).ok()?;
+            u8::from_str_radix(digits, 16).ok()
         };
-        bytes.push(value);
-        rest = left;
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => match escaped() {
+                Some(value) => {
+                    bytes.push(value);
+                    rest = &tail[2..];
+                }
+                None => bytes.push(b'%'),
+            },
+            byte => bytes.push(*byte),
+        }
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -286,10 +293,7 @@ mod tests {
     #[test]
     fn queries() {
         let query = Query::parse("command=sh&command=-c&command=echo%20a%2Bb+c&tty=1&tail=x");
-        assert_eq!(
-            query.all("command").collect::<Vec<_>>(),
-            ["sh", "-c", "echo a+b c"]
-        );
+        assert_eq!(query.all("command"), ["sh", "-c", "echo a+b c"]);
         assert!(query.flag("tty"));
         assert!(query.number::<u64>("tail").is_err());
         assert_eq!(decode("100%"), "100%");

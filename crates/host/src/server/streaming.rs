@@ -68,7 +68,7 @@ pub async fn exec(
             "you must specify at least 1 of stdin, stdout, stderr",
         ));
     }
-    let command: Vec<String> = query.all("command").map(str::to_owned).collect();
+    let command: Vec<String> = query.all("command").into_iter().map(str::to_owned).collect();
     if command.is_empty() && !attach {
         return Err(Refusal::bad("you must specify at least 1 command"));
     }
