@@ -270,7 +270,9 @@ impl Guest for SimulatedGuest {
             {
                 return;
             }
-            while start.stdin {
+            // Without input the command ends at once.
+            let mut open = start.stdin;
+            while open {
                 match input.message().await {
                     Ok(Some(ExecInput {
                         input: Some(exec_input::Input::Stdin(bytes)),
@@ -282,7 +284,7 @@ impl Guest for SimulatedGuest {
                     Ok(Some(ExecInput {
                         input: Some(exec_input::Input::Resize(_)),
                     })) => {}
-                    _ => break,
+                    _ => open = false,
                 }
             }
             // The host may have gone; then nobody needs the exit code.
