@@ -270,21 +270,17 @@ impl Guest for SimulatedGuest {
             {
                 return;
             }
-            // Without input the command ends at once.
-            let mut open = start.stdin;
-            while open {
-                match input.message().await {
-                    Ok(Some(ExecInput {
-                        input: Some(exec_input::Input::Stdin(bytes)),
-                    })) => {
-                        if send(exec_output::Output::Stdout(bytes)).await.is_err() {
-                            return;
+            if start.stdin {
+                while let Ok(Some(ExecInput { input: Some(message) })) = input.message().await {
+                    match message {
+                        exec_input::Input::Stdin(bytes) => {
+                            if send(exec_output::Output::Stdout(bytes)).await.is_err() {
+                                return;
+                            }
                         }
+                        exec_input::Input::Resize(_) => {}
+                        exec_input::Input::Start(_) | exec_input::Input::CloseStdin(_) => break,
                     }
-                    Ok(Some(ExecInput {
-                        input: Some(exec_input::Input::Resize(_)),
-                    })) => {}
-                    _ => open = false,
                 }
             }
             // The host may have gone; then nobody needs the exit code.
