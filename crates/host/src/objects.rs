@@ -44,7 +44,11 @@ pub struct Objects {
     secrets: Shared<Secret>,
 }
 
-struct Shared<K>(Mutex<HashMap<(String, String), Weak<watch::Sender<Lookup<K>>>>>);
+/// Who publishes an object, for as long as somebody follows it.
+type Publisher<K> = Weak<watch::Sender<Lookup<K>>>;
+
+/// Publishers by namespace and name.
+struct Shared<K>(Mutex<HashMap<(String, String), Publisher<K>>>);
 
 impl<K> Default for Shared<K> {
     fn default() -> Self {

@@ -28,7 +28,7 @@ async fn runs_and_leaves_nothing() {
     let uid = pod.metadata.uid.as_ref().unwrap();
     assert_eq!(
         container.container_id.as_ref().unwrap(),
-        &format!("podvisor://{uid}/app.0")
+        &format!("podvisor://{uid}/app_0")
     );
     assert!(container.image_id.starts_with("example.test/app@sha256:"));
     assert!(host.run_dir(&pod).exists());
@@ -202,7 +202,7 @@ async fn survives_its_agent() {
     let status =
         |pod: &k8s_openapi::api::core::v1::Pod| pod.status.clone().unwrap().container_statuses.unwrap();
     assert_eq!(status(&before), status(&after));
-    guest.end("app.0", 5, false);
+    guest.end("app_0", 5, false);
     let pod = host
         .wait("web", "restarted", |pod| {
             restarts(pod) == 1 && state(pod, "app") == "running"

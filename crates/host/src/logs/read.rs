@@ -143,10 +143,9 @@ impl Reader {
         if self.options.source.is_some_and(|source| source != line.source) {
             return;
         }
-        if let Some(since) = self.options.since {
-            if line.timestamp().is_some_and(|time| time < since) {
-                return;
-            }
+        let old = |since| line.timestamp().is_some_and(|time| time < since);
+        if self.options.since.is_some_and(old) {
+            return;
         }
         let stamp = self.options.timestamps.then_some([line.time.as_bytes(), b" "]);
         let end: &[u8] = if line.partial { b"" } else { b"\n" };

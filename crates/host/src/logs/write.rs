@@ -153,7 +153,7 @@ mod tests {
         let line = [b'x'; 1000];
         for _ in 0..11_000 {
             writer.push(Timestamp::UNIX_EPOCH, Source::Stdout, false, &line);
-            if writer.records() % 100 == 0 {
+            if writer.records().is_multiple_of(100) {
                 writer.flush().expect("written");
             }
         }

@@ -94,6 +94,11 @@ impl Launch {
             .await
             .map_err(|error| ("CreateContainerError", error.to_string()))?;
         let created = tokio::time::timeout(CALL, client.create_container(request)).await;
+        // An attempt whose answer was lost.
+        let created = created.map(|answer| match answer {
+            Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
+            answer => answer.map(|_| ()),
+        });
         outcome(created).map_err(|problem| ("CreateContainerError", problem))?;
         self.event(Kind::Normal, "Created", format!("Created container: {name}"));
         let start = StartContainerRequest { id: self.run.clone() };

@@ -161,9 +161,9 @@ impl Record {
     }
 }
 
-/// The id of a run.
+/// The id of a run. Names of containers have no underscore, so no run is called like a container.
 pub fn run_id(name: &str, number: u32) -> String {
-    format!("{name}.{number}")
+    format!("{name}_{number}")
 }
 
 /// The records that a Pod's spec asks for, in the order in which they start.

@@ -316,11 +316,11 @@ impl Owner {
         let found = containers.iter().find(|container| container.id == run);
         let attended = self.probes.contains_key(&run);
         match (&record.state, found) {
+            (State::Running { .. }, Some(container))
+                if container.state() == v1::State::Running && attended => {}
             (State::Running { .. }, Some(container)) if container.state() == v1::State::Running => {
-                if !attended {
-                    self.probes.insert(run, self.life_token());
-                    self.attend(index);
-                }
+                self.probes.insert(run, self.life_token());
+                self.attend(index);
             }
             (_, Some(container)) if container.state() == v1::State::Exited => {
                 if !attended && !matches!(record.state, State::Waiting { .. }) {

@@ -209,14 +209,13 @@ where
     let (mut from_near, mut to_near) = tokio::io::split(near);
     tokio::spawn(async move {
         while let Some(Ok(message)) = stream.next().await {
-            match message {
-                Message::Binary(data) => {
-                    if to_near.write_all(&data).await.is_err() {
-                        break;
-                    }
-                }
+            let data = match message {
+                Message::Binary(data) => data,
                 Message::Close(_) => break,
-                _ => {}
+                _ => continue,
+            };
+            if to_near.write_all(&data).await.is_err() {
+                break;
             }
         }
         let _ = to_near.shutdown().await;

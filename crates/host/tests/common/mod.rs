@@ -76,7 +76,8 @@ impl Host {
         await_limited(await_condition(nodes.clone(), NODE, |node: Option<&Node>| {
             node.is_some()
         }))
-        .await;
+        .await
+        .unwrap();
         let patch = json!({"spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]}});
         nodes
             .patch(NODE, &PatchParams::default(), &Patch::Merge(patch))
@@ -174,7 +175,8 @@ impl Host {
         await_limited(await_condition(self.pods(), name, |pod: Option<&Pod>| {
             pod.is_none()
         }))
-        .await;
+        .await
+        .unwrap();
     }
 
     /// `reason: message` of the Pod's events.
