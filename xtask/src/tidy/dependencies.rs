@@ -76,7 +76,7 @@ pub fn check(metadata: &Metadata) -> Vec<String> {
     wrong
 }
 
-/// The packages that are built for our one target: what other platforms would need does not count.
+/// The packages that our own reach in the graph of our one target.
 fn used_packages(metadata: &Metadata) -> BTreeSet<String> {
     let Some(resolve) = &metadata.resolve else {
         return BTreeSet::new();
@@ -89,26 +89,9 @@ fn used_packages(metadata: &Metadata) -> BTreeSet<String> {
             continue;
         }
         let Some(node) = nodes.get(id) else { continue };
-        for dependency in &node.deps {
-            let wanted = dependency.dep_kinds.iter().any(|kind| {
-                kind.target
-                    .as_ref()
-                    .is_none_or(|target| on_linux(&target.to_string()))
-            });
-            if wanted {
-                pending.push(&dependency.pkg);
-            }
-        }
+        pending.extend(node.deps.iter().map(|dependency| &dependency.pkg));
     }
     seen
-}
-
-/// Whether a `cfg(…)` can hold on 64-bit Linux; unknown expressions count as yes.
-fn on_linux(target: &str) -> bool {
-    const FOREIGN: &[&str] = &[
-        "windows", "macos", "wasm", "wasi", "android", "ios", "redox", "hermit", "uefi",
-    ];
-    target.contains("not(") || !FOREIGN.iter().any(|word| target.contains(word))
 }
 
 /// Semantic versions are compatible within the first non-zero number.
