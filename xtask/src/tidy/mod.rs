@@ -18,12 +18,14 @@ pub fn run() -> Result<()> {
         .current_dir(e2e::paths::workspace())
         // What other platforms would need does not count.
         .other_options(
-            ["--locked", "--filter-platform", "x86_64-unknown-linux-gnu"].map(str::to_owned).to_vec(),
+            ["--locked", "--filter-platform", "x86_64-unknown-linux-gnu"]
+                .map(str::to_owned)
+                .to_vec(),
         )
         .exec()?;
     let mut wrong = sources::check(&e2e::paths::workspace())?;
     wrong.extend(layers::check(&metadata));
-    wrong.extend(dependencies::check(&metadata));
+    wrong.extend(dependencies::check(&metadata)?);
     for line in &wrong {
         eprintln!("tidy: {line}");
     }
