@@ -17,6 +17,9 @@ pub struct Arguments {
     /// Build the guest bundle alone.
     #[arg(long)]
     guest_only: bool,
+    /// Build the demo images alone.
+    #[arg(long, conflicts_with = "guest_only")]
+    images_only: bool,
 }
 
 /// Which of cargo's profiles the binary is built with.
@@ -48,6 +51,9 @@ impl Profile {
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.guest_only {
         return guest();
+    }
+    if arguments.images_only {
+        return demo_images();
     }
     all(Profile::of(arguments.release))
 }
