@@ -5,9 +5,12 @@
 //! everything of their kind and correct what differs.
 
 pub mod affinity;
+mod aggregation;
 mod claim;
+mod cronjob;
 mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod gc;
 mod job;
@@ -16,6 +19,7 @@ mod manager;
 mod namespace;
 mod node;
 pub mod obj;
+mod podgc;
 mod quota;
 mod replicaset;
 mod revision;

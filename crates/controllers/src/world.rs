@@ -361,6 +361,16 @@ impl World {
         }
     }
 
+    /// The object as the API server has it now, past the cache.
+    pub async fn live(&self, key: &str, namespace: &str, name: &str) -> Result<Option<Value>, WorldError> {
+        let path = self.cache(key)?.resource.path(namespace, name, "");
+        match self.send("GET", path, "application/json", &Value::Null).await {
+            Ok(object) => Ok(Some(object)),
+            Err(e) if e.code() == 404 => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Creates an object.
     pub async fn create(&self, key: &str, object: &Value) -> Result<Value, WorldError> {
         let cache = self.cache(key)?;
