@@ -11,7 +11,7 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::RwLock;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -120,6 +120,32 @@ struct Cache {
     synced: AtomicBool,
     revision: AtomicU64,
     objects: RwLock<BTreeMap<Key, Arc<Value>>>,
+    gone: RwLock<Graves>,
+}
+
+/// So many deleted objects of a kind are remembered.
+const GRAVES: usize = 4096;
+
+/// Uids of deleted objects. The answer to a write may arrive after the watch has told of the object's end; without this
+/// memory the answer would bring it back into the cache for good.
+#[derive(Default)]
+struct Graves {
+    uids: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Graves {
+    fn add(&mut self, uid: &str) {
+        if uid.is_empty() || !self.uids.insert(uid.to_string()) {
+            return;
+        }
+        self.order.push_back(uid.to_string());
+        if self.order.len() > GRAVES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.uids.remove(&oldest);
+        }
+    }
 }
 
 impl Cache {
@@ -140,6 +166,9 @@ impl Cache {
             meta(&object, "name").to_string(),
         );
         let mut objects = self.objects.write();
+        if self.gone.read().uids.contains(meta(&object, "uid")) {
+            return;
+        }
         if objects
             .get(&key)
             .is_some_and(|old| version(old) > version(&object))
@@ -149,10 +178,14 @@ impl Cache {
         objects.insert(key, Arc::new(object));
     }
 
-    fn remove(&self, namespace: &str, name: &str) {
-        self.objects
-            .write()
-            .remove(&(namespace.to_string(), name.to_string()));
+    /// The object with this uid has ended; a new one of the same name may be there already and stays.
+    fn bury(&self, namespace: &str, name: &str, uid: &str) {
+        let mut objects = self.objects.write();
+        self.gone.write().add(uid);
+        let key = (namespace.to_string(), name.to_string());
+        if objects.get(&key).is_some_and(|o| meta(o, "uid") == uid) {
+            objects.remove(&key);
+        }
     }
 }
 
@@ -193,6 +226,7 @@ impl World {
                 synced: AtomicBool::new(false),
                 revision: AtomicU64::new(0),
                 objects: RwLock::default(),
+                gone: RwLock::default(),
             });
             caches.insert(key, cache.clone());
             cache
@@ -263,18 +297,9 @@ impl World {
                 self.announce(cache);
             }
             watcher::Event::Delete(o) => {
-                let (namespace, name) = (
-                    o.metadata.namespace.clone().unwrap_or_default(),
-                    o.metadata.name.clone().unwrap_or_default(),
-                );
-                let uid = o.metadata.uid.clone().unwrap_or_default();
-                // A new object of the same name may have been written through already.
-                if self
-                    .get(&cache.resource.key(), &namespace, &name)
-                    .is_none_or(|have| meta(&have, "uid") == uid)
-                {
-                    cache.remove(&namespace, &name);
-                }
+                let part = |p: &Option<String>| p.clone().unwrap_or_default();
+                let m = &o.metadata;
+                cache.bury(&part(&m.namespace), &part(&m.name), &part(&m.uid));
                 self.announce(cache);
             }
         }
@@ -473,11 +498,11 @@ impl World {
                 self.keep(&cache, &answer);
             }
             Ok(_) => {
-                cache.remove(namespace, name);
+                cache.bury(namespace, name, meta(object, "uid"));
                 self.announce(&cache);
             }
             Err(e) if e.code() == 404 => {
-                cache.remove(namespace, name);
+                cache.bury(namespace, name, meta(object, "uid"));
                 self.announce(&cache);
             }
             Err(e) => return Err(e),
