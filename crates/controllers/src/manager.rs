@@ -60,7 +60,13 @@ impl Manager {
 
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let world = World::new(self.client, stop.clone());
+        let world = World::new(self.client.clone(), stop.clone());
+        self.run_in(&world, stop).await;
+    }
+
+    /// Runs until `stop` on caches that others of the process use too; see [`World::acting_through`].
+    pub async fn run_in(self, world: &World, stop: CancellationToken) {
+        let world = world.acting_through(self.client);
         let config = Arc::new(self.config);
         let all: Vec<Arc<dyn Reconciler>> = vec![
             Arc::new(deployment::Deployments),
