@@ -11,11 +11,14 @@ use tokio::time::Instant;
 use super::record::{Record, Role, State, container_of};
 use super::{Context, Input, Machine, Report, View, boot, launch};
 use crate::events::Kind;
+use crate::logs::PodLogs;
 
 /// How long a killed process may take to be reported as ended.
 const REAP: Duration = Duration::from_secs(5);
 /// How long a guest may take to answer on the way down.
 const CALL: Duration = Duration::from_secs(5);
+/// How long the end of a log may take.
+const LOGS: Duration = Duration::from_secs(2);
 /// First and longest pause before what failed to go is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
@@ -163,6 +166,8 @@ pub struct Stop {
     pub pod: Arc<Pod>,
     /// The VM, if there is one.
     pub machine: Option<Machine>,
+    /// Its logs: the VM stays until they are complete.
+    pub logs: Arc<PodLogs>,
     /// How the Pod stands.
     pub view: watch::Receiver<View>,
     /// When patience ends.
@@ -177,6 +182,7 @@ impl Stop {
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         if let Some(machine) = &self.machine {
             self.end_containers(machine).await;
+            self.complete_logs().await;
             let shutdown = async {
                 let mut client = machine.guest.client().await.ok()?;
                 client.shutdown(ShutdownRequest {}).await.ok()
@@ -209,6 +215,18 @@ impl Stop {
             pause = (pause * 2).min(RETRY.1);
         }
         let _ = self.owner.send(Input::Job(Report::Stopped)).await;
+    }
+
+    /// Last words take a moment from the guest to the file.
+    async fn complete_logs(&self) {
+        let records = Arc::clone(&self.view.borrow().records);
+        let waits = records.iter().filter(|record| record.begun).map(|record| {
+            let mut progress = self.logs.progress(&record.name, record.restarts());
+            async move {
+                let _ = progress.wait_for(|progress| progress.ended).await;
+            }
+        });
+        let _ = tokio::time::timeout(LOGS, futures::future::join_all(waits)).await;
     }
 
     async fn end_containers(&self, machine: &Machine) {
