@@ -29,7 +29,10 @@ const DEMO_PACKAGES: &[(&str, &str)] = &[
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt"),
 ];
 /// What the tests need beyond that.
-const TEST_PACKAGES: &[(&str, &str)] = &[("chromium", "/usr/bin/chromium")];
+const TEST_PACKAGES: &[(&str, &str)] = &[
+    ("chromium", "/usr/bin/chromium"),
+    ("busybox-static", "/bin/busybox"),
+];
 /// Packages unpacked and not installed: (package, program inside it).
 const UNPACKED: &[(&str, &str)] = &[("docker-registry", "usr/bin/docker-registry")];
 /// The oldest kubectl that `explain`, OpenAPI v3 and WebSocket streams work with.

@@ -365,7 +365,8 @@ mod tests {
     #[tokio::test]
     async fn containers_end_as_their_arguments_say() {
         use crate::v1::State::{Exited, Running};
-        let cases: [(&[&str], (crate::v1::State, i32, bool)); 3] = [
+        type Case = (&'static [&'static str], (crate::v1::State, i32, bool));
+        let cases: [Case; 3] = [
             (&["serve"], (Running, 0, false)),
             (&["exit=3"], (Exited, 3, false)),
             (&["oom"], (Exited, 137, true)),

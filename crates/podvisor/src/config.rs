@@ -443,7 +443,8 @@ mod tests {
 
     #[test]
     fn bad_values_name_the_flag_and_the_cure() {
-        let cases: [(&str, fn(&mut UpArguments), &str); 4] = [
+        type Change = fn(&mut UpArguments);
+        let cases: [(&str, Change, &str); 4] = [
             (
                 "no prefix",
                 |a| a.pod_cidr = Some("10.0.0.0".into()),

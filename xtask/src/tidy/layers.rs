@@ -6,15 +6,9 @@ use cargo_metadata::{DependencyKind, Metadata};
 const FLOORS: &[&[&str]] = &[
     &["kinds", "store", "guest-api"],
     &["machinery", "vmm", "images", "dataplane"],
-    &[
-        "apiserver",
-        "identity",
-        "controllers",
-        "scheduler",
-        "host",
-        "guest",
-        "console",
-    ],
+    &["apiserver", "identity", "controllers", "host", "guest", "console"],
+    // Uses the shared watch caches of the controllers.
+    &["scheduler"],
     &["podvisor"],
 ];
 /// Crates beside the house: nothing of the house may depend on them.
