@@ -19,6 +19,8 @@ const REAP: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(5);
 /// How long the end of a log may take.
 const LOGS: Duration = Duration::from_secs(2);
+/// How long after the grace period the guest may still take to report the ends of containers.
+const OVERTIME: Duration = Duration::from_secs(4);
 /// First and longest pause before what failed to go is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
@@ -94,7 +96,7 @@ impl Killer {
         let result = tokio::select! {
             result = launch::run_hook(&self.machine, &self.container, &self.run, &hook, left) => result,
             _ = view.wait_for(|view| !view.runs(&self.run)) => Ok(()),
-            () = passed(self.deadline.clone(), deadline) => Ok(()),
+            () = passed(self.deadline.clone(), None) => Ok(()),
         };
         if let Err(problem) = result {
             self.context.recorder.container(
@@ -112,19 +114,19 @@ impl Killer {
         let mut view = self.view.clone();
         tokio::select! {
             over = view.wait_for(|view| !view.runs(&self.run)) => over.is_ok(),
-            () = passed(self.deadline.clone(), soonest) => false,
+            () = passed(self.deadline.clone(), Some(soonest)) => false,
         }
     }
 }
 
 /// Waits until a deadline that may move has passed, but at least until `soonest`.
-async fn passed(mut deadline: watch::Receiver<Instant>, soonest: Instant) {
+async fn passed(mut deadline: watch::Receiver<Instant>, soonest: Option<Instant>) {
     loop {
         let at = *deadline.borrow_and_update();
         tokio::select! {
-            () = tokio::time::sleep_until(at.max(soonest)) => return,
+            () = tokio::time::sleep_until(soonest.map_or(at, |soonest| at.max(soonest))) => return,
             changed = deadline.changed() => if changed.is_err() {
-                tokio::time::sleep_until(at.max(soonest)).await;
+                tokio::time::sleep_until(soonest.map_or(at, |soonest| at.max(soonest))).await;
                 return;
             }
         }
@@ -181,8 +183,15 @@ impl Stop {
     pub async fn run(self) {
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         if let Some(machine) = &self.machine {
-            self.end_containers(machine).await;
-            self.complete_logs().await;
+            // A guest that does not answer must not make the Pod outlive its grace period by much.
+            let patience = async {
+                passed(self.deadline.clone(), None).await;
+                tokio::time::sleep(OVERTIME).await;
+            };
+            tokio::select! {
+                () = async { self.end_containers(machine).await; self.complete_logs().await } => {}
+                () = patience => tracing::warn!(uid, "containers did not end in time: their VM is ended"),
+            }
             let shutdown = async {
                 let mut client = machine.guest.client().await.ok()?;
                 client.shutdown(ShutdownRequest {}).await.ok()
