@@ -222,12 +222,7 @@ impl Agent {
 
 fn termination_message(container: &Container, code: i32) -> String {
     let request = &container.request;
-    let path = &request.termination_message_path;
-    let mut message = String::new();
-    if !path.is_empty() {
-        // A volume mounted there is not visible from outside; the file lies in the writable layer otherwise.
-        message = files::read_in(&rootfs::root(&request.id), path);
-    }
+    let mut message = files::read_in(&rootfs::directory(&request.id), rootfs::TERMINATION);
     if message.is_empty() && code != 0 && request.termination_message_from_log {
         message = container.output.tail(MESSAGE_LOG_LINES, MESSAGE_LOG_BYTES);
     }

@@ -93,6 +93,7 @@ async fn session(
         .await
         .map_err(|_| "no answer in time".to_owned())?
         .map_err(|status| status.to_string())?;
+    tracing::debug!(vm = %vm.id(), kernel = hello.kernel, ready_after_us = hello.ready_after_us, "guest session");
     clients.send_replace(Some(client));
     let send = |event| async { events.send(event).await.map_err(|_| "nobody listens".to_owned()) };
     send(GuestEvent::Connected(hello, containers)).await?;

@@ -157,7 +157,13 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
 }
 
 fn state(view: &View<'_>, record: &Record) -> ContainerState {
+    let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
     match &record.state {
+        // While the next run is on its way, the one before is still what there is to see.
+        State::Starting { reason, .. } if reason.is_empty() && record.last.is_some() => ContainerState {
+            terminated: record.last.as_ref().map(|exit| terminated(uid, exit)),
+            ..ContainerState::default()
+        },
         State::Waiting { reason, message } | State::Starting { reason, message } => {
             let usual = match record.role {
                 Role::Init | Role::Sidecar => "PodInitializing",

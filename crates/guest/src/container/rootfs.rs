@@ -16,6 +16,8 @@ use crate::volumes;
 
 /// Where roots are assembled.
 const CONTAINERS: &str = "/run/containers";
+/// The file of a container's last words, in its directory.
+pub const TERMINATION: &str = "termination";
 /// Device nodes of every container: name, major, minor.
 const DEVICES: [(&str, u64, u64); 6] = [
     ("null", 1, 3),
@@ -127,6 +129,20 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
             source = fs::read_link(path_of(&fd))?;
         }
         sources.push((source, wanted.clone()));
+    }
+    if request.termination_message_path.starts_with('/') {
+        // A file of its own: the agent can read it, whatever is mounted around the path inside.
+        let file = directory(&request.id).join(TERMINATION);
+        fs::write(&file, "")?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666))?;
+        let destination = request.termination_message_path.clone();
+        sources.push((
+            file,
+            Mount {
+                destination,
+                ..Mount::default()
+            },
+        ));
     }
     Ok(sources)
 }

@@ -121,12 +121,14 @@ impl Boot {
             }),
             label,
         };
+        let since = std::time::Instant::now();
         let vm = context
             .deps
             .hypervisor
             .boot(spec)
             .await
             .map_err(|error| error.to_string())?;
+        tracing::debug!(uid, millis = since.elapsed().as_millis(), "the VM's process runs");
         let configured = self.configure(&vm, &nic, scratch.is_some());
         let result = tokio::select! {
             result = tokio::time::timeout(BOOT, configured) => match result {
@@ -181,6 +183,7 @@ impl Boot {
     }
 
     async fn configure(&self, vm: &Arc<dyn Vm>, nic: &PodNic, scratch: bool) -> Result<Machine, String> {
+        let since = std::time::Instant::now();
         let life = self.context.cancel.child_token();
         let (events, inbox) = mpsc::channel(64);
         let guest = Guest::attach(Arc::clone(vm), events, life.clone());
@@ -190,6 +193,7 @@ impl Boot {
                 break client;
             }
         };
+        tracing::debug!(vm = %vm.id(), millis = since.elapsed().as_millis(), "the guest answers");
         let request = configuration(&self.context, &self.pod, nic, scratch);
         let facts = self.context.facts(Some(nic.ip), self.size);
         let writes = volumes::files(&self.pod, &self.prepared.sources, &self.prepared.tokens, &facts)
@@ -205,6 +209,7 @@ impl Boot {
             .await
             .map_err(|_| "the guest does not answer".to_owned())?
             .map_err(|status| format!("the guest refuses its configuration: {}", status.message()))?;
+        tracing::debug!(vm = %vm.id(), millis = since.elapsed().as_millis(), "the guest is configured");
         guard.disarm();
         forward(inbox, self.number, self.owner.clone());
         watch_end(Arc::clone(vm), self.number, self.owner.clone(), life.clone());

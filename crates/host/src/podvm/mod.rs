@@ -267,12 +267,15 @@ impl PodVm {
         self.view.borrow().clone()
     }
 
+    /// Waits until the Pod is so, or its owner has ended.
+    pub async fn wait_for(&self, is: impl FnMut(&View) -> bool) {
+        let mut view = self.view.clone();
+        let _ = view.wait_for(is).await;
+    }
+
     /// Waits until nothing is left.
     pub async fn gone(&self) {
-        let mut view = self.view.clone();
-        // An error means that the owner has ended, which is the same.
-        let _ = view
-            .wait_for(|view| matches!(view.stage, Stage::Gone | Stage::Finished))
+        self.wait_for(|view| matches!(view.stage, Stage::Gone | Stage::Finished))
             .await;
     }
 

@@ -494,6 +494,7 @@ impl Owner {
                     context: Arc::clone(&self.context),
                     pod: Arc::clone(&self.pod),
                     machine: self.machine.clone(),
+                    logs: Arc::clone(&self.logs),
                     view: self.view.subscribe(),
                     deadline: self.deadline.subscribe(),
                     owner: self.inputs.clone(),

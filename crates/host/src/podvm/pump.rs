@@ -11,7 +11,7 @@ use super::{Machine, View};
 use crate::logs::{PodLogs, Source, Writer};
 
 /// After a run's end, how long the stream may say nothing before it counts as complete.
-const QUIET: Duration = Duration::from_millis(500);
+const QUIET: Duration = Duration::from_millis(200);
 /// Before a broken stream is asked for again.
 const RETRY: Duration = Duration::from_millis(200);
 

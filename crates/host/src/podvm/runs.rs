@@ -314,6 +314,10 @@ impl Owner {
         }
         let run = record.run_id();
         let found = containers.iter().find(|container| container.id == run);
+        if found.is_none() {
+            // Nothing more will come of it.
+            self.logs.end(&record.name, record.restarts());
+        }
         let attended = self.probes.contains_key(&run);
         match (&record.state, found) {
             (State::Running { .. }, Some(container))
@@ -323,7 +327,7 @@ impl Owner {
                 self.attend(index);
             }
             (_, Some(container)) if container.state() == v1::State::Exited => {
-                if !attended && !matches!(record.state, State::Waiting { .. }) {
+                if !attended && !self.logs.progress(&record.name, record.restarts()).borrow().ended {
                     // What it said last may not have been written.
                     self.pump(index);
                 }

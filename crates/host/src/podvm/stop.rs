@@ -11,11 +11,16 @@ use tokio::time::Instant;
 use super::record::{Record, Role, State, container_of};
 use super::{Context, Input, Machine, Report, View, boot, launch};
 use crate::events::Kind;
+use crate::logs::PodLogs;
 
 /// How long a killed process may take to be reported as ended.
 const REAP: Duration = Duration::from_secs(5);
 /// How long a guest may take to answer on the way down.
 const CALL: Duration = Duration::from_secs(5);
+/// How long the end of a log may take.
+const LOGS: Duration = Duration::from_secs(2);
+/// How long after the grace period the guest may still take to report the ends of containers.
+const OVERTIME: Duration = Duration::from_secs(4);
 /// First and longest pause before what failed to go is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
@@ -91,7 +96,7 @@ impl Killer {
         let result = tokio::select! {
             result = launch::run_hook(&self.machine, &self.container, &self.run, &hook, left) => result,
             _ = view.wait_for(|view| !view.runs(&self.run)) => Ok(()),
-            () = passed(self.deadline.clone(), deadline) => Ok(()),
+            () = passed(self.deadline.clone(), None) => Ok(()),
         };
         if let Err(problem) = result {
             self.context.recorder.container(
@@ -109,19 +114,19 @@ impl Killer {
         let mut view = self.view.clone();
         tokio::select! {
             over = view.wait_for(|view| !view.runs(&self.run)) => over.is_ok(),
-            () = passed(self.deadline.clone(), soonest) => false,
+            () = passed(self.deadline.clone(), Some(soonest)) => false,
         }
     }
 }
 
 /// Waits until a deadline that may move has passed, but at least until `soonest`.
-async fn passed(mut deadline: watch::Receiver<Instant>, soonest: Instant) {
+async fn passed(mut deadline: watch::Receiver<Instant>, soonest: Option<Instant>) {
     loop {
         let at = *deadline.borrow_and_update();
         tokio::select! {
-            () = tokio::time::sleep_until(at.max(soonest)) => return,
+            () = tokio::time::sleep_until(soonest.map_or(at, |soonest| at.max(soonest))) => return,
             changed = deadline.changed() => if changed.is_err() {
-                tokio::time::sleep_until(at.max(soonest)).await;
+                tokio::time::sleep_until(soonest.map_or(at, |soonest| at.max(soonest))).await;
                 return;
             }
         }
@@ -163,6 +168,8 @@ pub struct Stop {
     pub pod: Arc<Pod>,
     /// The VM, if there is one.
     pub machine: Option<Machine>,
+    /// Its logs: the VM stays until they are complete.
+    pub logs: Arc<PodLogs>,
     /// How the Pod stands.
     pub view: watch::Receiver<View>,
     /// When patience ends.
@@ -176,7 +183,15 @@ impl Stop {
     pub async fn run(self) {
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         if let Some(machine) = &self.machine {
-            self.end_containers(machine).await;
+            // A guest that does not answer must not make the Pod outlive its grace period by much.
+            let patience = async {
+                passed(self.deadline.clone(), None).await;
+                tokio::time::sleep(OVERTIME).await;
+            };
+            tokio::select! {
+                () = async { self.end_containers(machine).await; self.complete_logs().await } => {}
+                () = patience => tracing::warn!(uid, "containers did not end in time: their VM is ended"),
+            }
             let shutdown = async {
                 let mut client = machine.guest.client().await.ok()?;
                 client.shutdown(ShutdownRequest {}).await.ok()
@@ -209,6 +224,18 @@ impl Stop {
             pause = (pause * 2).min(RETRY.1);
         }
         let _ = self.owner.send(Input::Job(Report::Stopped)).await;
+    }
+
+    /// Last words take a moment from the guest to the file.
+    async fn complete_logs(&self) {
+        let records = Arc::clone(&self.view.borrow().records);
+        let waits = records.iter().filter(|record| record.begun).map(|record| {
+            let mut progress = self.logs.progress(&record.name, record.restarts());
+            async move {
+                let _ = progress.wait_for(|progress| progress.ended).await;
+            }
+        });
+        let _ = tokio::time::timeout(LOGS, futures::future::join_all(waits)).await;
     }
 
     async fn end_containers(&self, machine: &Machine) {

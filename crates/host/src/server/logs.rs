@@ -22,7 +22,9 @@ pub async fn logs(
     let record = view
         .record(container)
         .ok_or_else(|| Refusal::bad(format!("container {container} is not valid for pod {pod}")))?;
-    let options = options(query)?;
+    let mut options = options(query)?;
+    // Of a Pod without a VM nothing more will come.
+    options.follow &= view.machine.is_some() && !query.flag("previous");
     let run = if query.flag("previous") {
         if record.last.is_none() || record.runs == 0 {
             return Err(Refusal::bad(format!(

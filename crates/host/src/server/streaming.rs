@@ -1,5 +1,7 @@
 //! `/exec` and `/attach`: the upgrade, and the join of the client's streams with the guest's.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use guest_api::v1::{
     CloseStdin, ExecInput, ExecOutput, ExecStart, TerminalSize, exec_input::Input, exec_output::Output,
@@ -22,6 +24,9 @@ use crate::streams::{Out, Remote, Wanted, spdy, websocket};
 
 /// Messages on the way to the guest.
 const QUEUE: usize = 8;
+
+/// How long after its streams a process may take to be known as ended.
+const ENDING: Duration = Duration::from_secs(3);
 
 /// How a client wants to talk.
 pub enum Carrier {
@@ -81,6 +86,7 @@ pub async fn exec(
         stderr: wanted.stderr && !wanted.tty,
     };
     let (response, carrier) = upgrade(&request, spdy::exec::choose, websocket::choose)?;
+    let (pod, run) = (pod.clone(), run.clone());
     tokio::spawn(async move {
         let Ok(upgraded) = hyper::upgrade::on(request).await else {
             return;
@@ -100,7 +106,8 @@ pub async fn exec(
                 Err(_) => return,
             },
         };
-        join(&guest, remote, start, attach).await;
+        let over = attach.then(|| over(pod, run));
+        join(&guest, remote, start, over).await;
     });
     Ok(response)
 }
@@ -168,8 +175,16 @@ pub fn upgrade(
 /// The subprotocol that carries SPDY over WebSocket.
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 
+/// Whether a run has ended, or does so soon.
+async fn over(pod: PodVm, run: String) -> bool {
+    let ended = pod.wait_for(|view| !view.runs(&run));
+    tokio::time::timeout(ENDING, ended).await.is_ok()
+}
+
 /// Joins a client with a process of the guest until one of them ends.
-async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, attach: bool) {
+/// `over` tells of an attached process that it has ended.
+async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, over: Option<impl Future<Output = bool>>) {
+    let attach = over.is_some();
     let (input, messages) = mpsc::channel(QUEUE);
     let first = ExecInput {
         input: Some(Input::Start(start)),
@@ -260,6 +275,13 @@ async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, attach: bool)
         () = gone.cancelled() => None,
     };
     drop(out);
+    // A VM goes soon after its last container: then its streams break instead of ending.
+    let status = match (status, over) {
+        (Some(status), Some(over)) if status["status"] != "Success" => {
+            Some(if over.await { exit_status(0) } else { status })
+        }
+        (status, _) => status,
+    };
     if let Some(status) = status {
         remote.finish(status).await;
     }
