@@ -1,10 +1,10 @@
 //! Garbage collector: removes what lost its owners, carries out foreground deletion and orphaning.
 //!
-//! Works on the metadata of every kind that can be deleted, custom ones included. An owner counts as gone only when
-//! the cache of its kind is complete and holds no object with that uid.
+//! Works on the metadata of every kind that can be deleted, custom ones included. An owner that no cache holds counts
+//! as gone only when the API server itself says so: its watch may lag behind that of the object it owns.
 
 use crate::manager::Reconciler;
-use crate::obj::{deleting, items, meta, since, text};
+use crate::obj::{deleting, items, meta, text};
 use crate::world::{Resource, World, WorldError, settled};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -15,8 +15,6 @@ use std::time::Duration;
 const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
-/// Owners younger than this may not have reached every cache yet.
-const SETTLE: i64 = 2;
 
 /// The collector.
 pub(crate) struct Collector;
@@ -147,36 +145,42 @@ impl Collector {
         Ok(())
     }
 
-    /// An object with owners: deleted when none of them is left.
+    /// An object with owners: deleted when none of them is left. `asked` remembers the answers about owners.
     async fn owned(
         &self,
         world: &World,
         graph: &Graph,
         resources: &[Resource],
         at: usize,
+        asked: &mut HashMap<String, bool>,
     ) -> Result<(), WorldError> {
         let (key, object) = &graph.objects[at];
         let mut gone = HashSet::new();
         let mut solid = false;
         for owner in items(object, "/metadata/ownerReferences") {
             let uid = text(owner, "/uid");
-            match graph.uids.get(uid) {
+            let there = match graph.uids.get(uid) {
                 Some(found) => {
-                    let (_, owner) = &graph.objects[*found];
-                    let foreign = !meta(owner, "namespace").is_empty()
-                        && meta(owner, "namespace") != meta(object, "namespace");
-                    match foreign {
-                        true => drop(gone.insert(uid)),
-                        false => solid = true,
-                    }
+                    let namespace = meta(&graph.objects[*found].1, "namespace");
+                    namespace.is_empty() || namespace == meta(object, "namespace")
                 }
-                None => match kind_of(resources, owner) {
-                    Some(kind) if world.synced(&[kind.as_str()]) => drop(gone.insert(uid)),
-                    _ => solid = true,
+                None => match (asked.get(uid), kind_of(resources, owner)) {
+                    (Some(there), _) => *there,
+                    (None, Some(kind)) => {
+                        let there = exists(world, &kind, meta(object, "namespace"), owner).await?;
+                        asked.insert(uid.to_string(), there);
+                        there
+                    }
+                    // A kind that is not served now: nobody can say that the owner is gone.
+                    (None, None) => true,
                 },
+            };
+            match there {
+                true => solid = true,
+                false => drop(gone.insert(uid)),
             }
         }
-        if gone.is_empty() || since(meta(object, "creationTimestamp")).as_secs() < SETTLE {
+        if gone.is_empty() || deleting(object) {
             return Ok(());
         }
         match solid {
@@ -192,6 +196,12 @@ impl Collector {
             }
         }
     }
+}
+
+/// Asks the API server for an owner: there, under that uid?
+async fn exists(world: &World, kind: &str, namespace: &str, owner: &Value) -> Result<bool, WorldError> {
+    let live = world.live(kind, namespace, text(owner, "/name")).await?;
+    Ok(live.is_some_and(|o| meta(&o, "uid") == text(owner, "/uid")))
 }
 
 #[async_trait]
@@ -220,13 +230,14 @@ impl Reconciler for Collector {
         let resources = world.resources();
         let keys: Vec<String> = resources.iter().map(Resource::key).collect();
         let graph = graph(world, &keys);
+        let mut asked = HashMap::new();
         let mut failed = None;
         for at in 0..graph.objects.len() {
             let object = &graph.objects[at].1;
             let result = if deleting(object) {
                 self.waiting(world, &graph, at).await
             } else if !items(object, "/metadata/ownerReferences").is_empty() {
-                self.owned(world, &graph, &resources, at).await
+                self.owned(world, &graph, &resources, at, &mut asked).await
             } else {
                 Ok(())
             };

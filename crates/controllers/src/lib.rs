@@ -4,17 +4,27 @@
 //! Reconcilers are level-triggered: woken by changes of what they read, or by their own timer, they look at
 //! everything of their kind and correct what differs.
 
+pub mod affinity;
+mod aggregation;
+mod claim;
+mod cronjob;
+mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod gc;
+mod job;
 mod loadbalancer;
 mod manager;
 mod namespace;
 mod node;
 pub mod obj;
+mod podgc;
 mod quota;
 mod replicaset;
+mod revision;
 mod serviceaccount;
+mod statefulset;
 mod supervisor;
 #[cfg(test)]
 mod tests;

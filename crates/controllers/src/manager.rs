@@ -2,7 +2,8 @@
 
 use crate::world::{self, World, WorldError};
 use crate::{
-    deployment, endpoints, gc, loadbalancer, namespace, node, quota, replicaset, serviceaccount, supervisor,
+    aggregation, cronjob, daemonset, deployment, disruption, endpoints, gc, job, loadbalancer, namespace,
+    node, podgc, quota, replicaset, serviceaccount, statefulset, supervisor,
 };
 use async_trait::async_trait;
 use kube::Client;
@@ -16,6 +17,10 @@ const RESYNC: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_secs(1);
 /// Changes that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(15);
+
+/// However long a round took, changes are looked at again after this time. Until then a controller rests as long as its
+/// last round took: under a storm of changes it looks at more of them at once instead of more often.
+const LONGEST_REST: Duration = Duration::from_millis(250);
 
 /// What the controllers must be told.
 #[derive(Debug, Clone)]
@@ -55,11 +60,23 @@ impl Manager {
 
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let world = World::new(self.client, stop.clone());
+        let world = World::new(self.client.clone(), stop.clone());
+        self.run_in(&world, stop).await;
+    }
+
+    /// Runs until `stop` on caches that others of the process use too; see [`World::acting_through`].
+    pub async fn run_in(self, world: &World, stop: CancellationToken) {
+        let world = world.acting_through(self.client);
         let config = Arc::new(self.config);
         let all: Vec<Arc<dyn Reconciler>> = vec![
             Arc::new(deployment::Deployments),
-            Arc::new(replicaset::ReplicaSets),
+            Arc::new(replicaset::ReplicaSets::SETS),
+            Arc::new(replicaset::ReplicaSets::CONTROLLERS),
+            Arc::new(job::Jobs),
+            Arc::new(daemonset::DaemonSets),
+            Arc::new(statefulset::StatefulSets),
+            Arc::new(cronjob::CronJobs),
+            Arc::new(disruption::Budgets),
             Arc::new(endpoints::EndpointsOfServices),
             Arc::new(namespace::Namespaces),
             Arc::new(serviceaccount::Accounts(config.clone())),
@@ -69,6 +86,8 @@ impl Manager {
             Arc::new(loadbalancer::LoadBalancers(config)),
             Arc::new(supervisor::SupervisorNamespaces),
             Arc::new(quota::Quotas),
+            Arc::new(aggregation::ClusterRoles),
+            Arc::new(podgc::Leftovers::default()),
         ];
         for reconciler in &all {
             reconciler.reads().iter().for_each(|r| world.watch_builtin(r));
@@ -95,11 +114,13 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
     let mut changes = world.subscribe();
     let mut seen = u64::MAX;
     let mut wake = tokio::time::Instant::now();
+    let mut gather = GATHER;
     loop {
         let revision = world.revision(reads);
         let due = tokio::time::Instant::now() >= wake;
         if world.synced(reads) && (revision != seen || due) {
             seen = revision;
+            let began = tokio::time::Instant::now();
             let next = match reconciler.sweep(&world).await {
                 Ok(next) => next.unwrap_or(RESYNC).min(RESYNC),
                 Err(error) => {
@@ -108,6 +129,7 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
                 }
             };
             wake = tokio::time::Instant::now() + next;
+            gather = began.elapsed().clamp(GATHER, LONGEST_REST);
         } else if due {
             wake = tokio::time::Instant::now() + RETRY;
         }
@@ -118,7 +140,7 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
                 if changed.is_err() {
                     return;
                 }
-                tokio::time::sleep(GATHER).await;
+                tokio::time::sleep(gather).await;
             }
         }
     }

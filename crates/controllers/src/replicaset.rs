@@ -1,9 +1,9 @@
 //! ReplicaSets: as many Pods as wished for, made in growing bursts, and the least useful removed first.
 
+use crate::claim::{Sweep, claim, create_pods, remove_pod};
 use crate::manager::Reconciler;
 use crate::obj::{
-    active, available, controlled_by, controller_of, deleting, int, items, meta, owner_ref, ready,
-    set_condition, text,
+    active, available, deleting, finished, int, items, meta, owner_ref, ready, set_condition, text,
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
@@ -13,13 +13,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const SETS: &str = "replicasets.apps";
-const PODS: &str = "pods";
-const SOURCE: &str = "replicaset-controller";
+const CONTROLLERS: &str = "replicationcontrollers";
 /// At most so many Pods are made or removed in one round, as upstream.
 const BURST: usize = 500;
 
-/// The controller of ReplicaSets.
-pub(crate) struct ReplicaSets;
+/// The controller of ReplicaSets, or of their elder sister, the ReplicationControllers.
+pub(crate) struct ReplicaSets {
+    key: &'static str,
+    source: &'static str,
+    reads: &'static [&'static str],
+}
+
+impl ReplicaSets {
+    /// Looks after ReplicaSets.
+    pub(crate) const SETS: ReplicaSets = ReplicaSets {
+        key: SETS,
+        source: "replicaset-controller",
+        reads: &[SETS, "pods"],
+    };
+    /// Looks after ReplicationControllers.
+    pub(crate) const CONTROLLERS: ReplicaSets = ReplicaSets {
+        key: CONTROLLERS,
+        source: "replication-controller",
+        reads: &[CONTROLLERS, "pods"],
+    };
+}
 
 /// A Pod from a template, owned by `owner`.
 pub(crate) fn pod_from(owner: &Value, template: &Value) -> Value {
@@ -98,62 +116,32 @@ fn status(set: &Value, pods: &[Arc<Value>], terminating: usize, failure: Option<
 
 impl ReplicaSets {
     async fn one(&self, world: &World, set: &Value) -> Result<Option<Duration>, WorldError> {
-        let (namespace, uid) = (meta(set, "namespace"), meta(set, "uid"));
-        let Ok(selector) = LabelSelector::from_json(&set["spec"]["selector"]) else {
+        let Some(selector) = self.selector(set) else {
             return Ok(None);
         };
-        let mut pods = Vec::new();
-        let mut terminating = 0;
-        for pod in world.list(PODS, namespace) {
-            let mine = controlled_by(&pod, uid);
-            if mine && deleting(&pod) {
-                terminating += 1;
-            }
-            if !active(&pod) {
-                continue;
-            }
-            if mine && !selector.matches_object(&pod) && !deleting(set) {
-                let mut freed = (*pod).clone();
-                let mut owners = items(&pod, "/metadata/ownerReferences").to_vec();
-                owners.retain(|o| o["uid"] != uid);
-                freed["metadata"]["ownerReferences"] = json!(owners);
-                settled(world.update(PODS, &pod, &freed).await)?;
-            } else if mine {
-                pods.push(pod);
-            } else if controller_of(&pod).is_none() && !deleting(set) && selector.matches_object(&pod) {
-                let mut adopted = (*pod).clone();
-                let mut owners = items(&pod, "/metadata/ownerReferences").to_vec();
-                owners.push(owner_ref(set));
-                adopted["metadata"]["ownerReferences"] = json!(owners);
-                if settled(world.update(PODS, &pod, &adopted).await)?.is_some() {
-                    pods.push(pod);
-                }
-            }
-        }
+        let all = claim(world, set, &selector).await?;
+        let terminating = all.iter().filter(|p| deleting(p) && !finished(p)).count();
+        let mut pods: Vec<_> = all.into_iter().filter(|p| active(p)).collect();
         let wanted = int(set, "/spec/replicas", 1).max(0) as usize;
         let mut failure = None;
         if !deleting(set) {
             if pods.len() < wanted {
                 let missing = (wanted - pods.len()).min(BURST);
-                failure = create(world, set, missing, &mut pods).await;
+                let new = vec![pod_from(set, &set["spec"]["template"]); missing];
+                let made = create_pods(world, self.source, set, &new, &mut pods).await;
+                failure = made.err().map(|why| ("FailedCreate", why));
             } else if pods.len() > wanted {
                 for pod in victims(&pods, (pods.len() - wanted).min(BURST)) {
-                    if let Err(e) = world.delete(PODS, &pod, "Background").await {
-                        let message = format!("Error deleting: {}", e.message());
-                        world.event(SOURCE, set, true, "FailedDelete", &message).await;
-                        failure = Some(("FailedDelete", e.message()));
+                    if let Err(why) = remove_pod(world, self.source, set, &pod).await {
+                        failure = Some(("FailedDelete", why));
                         break;
                     }
                     pods.retain(|p| meta(p, "uid") != meta(&pod, "uid"));
-                    let message = format!("Deleted pod: {}", meta(&pod, "name"));
-                    world
-                        .event(SOURCE, set, false, "SuccessfulDelete", &message)
-                        .await;
                 }
             }
         }
         let next = status(set, &pods, terminating, failure.as_ref());
-        settled(world.update_status(SETS, set, &next).await)?;
+        settled(world.update_status(self.key, set, &next).await)?;
         let min_ready = int(set, "/spec/minReadySeconds", 0);
         let waits = min_ready > 0 && pods.iter().any(|p| ready(p) && !available(p, min_ready));
         Ok(match (failure.is_some(), waits) {
@@ -162,69 +150,31 @@ impl ReplicaSets {
             _ => None,
         })
     }
-}
 
-/// Makes Pods, 1, 2, 4, … at a time, so that a refusal (a full quota) costs one request.
-async fn create(
-    world: &World,
-    set: &Value,
-    missing: usize,
-    pods: &mut Vec<Arc<Value>>,
-) -> Option<(&'static str, String)> {
-    let pod = pod_from(set, &set["spec"]["template"]);
-    let (mut left, mut batch) = (missing, 1);
-    while left > 0 {
-        let size = batch.min(left);
-        let made = futures::future::join_all((0..size).map(|_| world.create(PODS, &pod))).await;
-        let mut refused = None;
-        for result in made {
-            match result {
-                Ok(pod) => {
-                    let message = format!("Created pod: {}", meta(&pod, "name"));
-                    world
-                        .event(SOURCE, set, false, "SuccessfulCreate", &message)
-                        .await;
-                    pods.push(Arc::new(pod));
-                }
-                Err(e) => refused = Some(e.message()),
-            }
+    /// A ReplicationController's selector is a plain map of labels.
+    fn selector(&self, set: &Value) -> Option<LabelSelector> {
+        let selector = &set["spec"]["selector"];
+        match self.key == SETS {
+            true => LabelSelector::from_json(selector),
+            false => LabelSelector::from_json(&json!({"matchLabels": selector})),
         }
-        if let Some(message) = refused {
-            world
-                .event(
-                    SOURCE,
-                    set,
-                    true,
-                    "FailedCreate",
-                    &format!("Error creating: {message}"),
-                )
-                .await;
-            return Some(("FailedCreate", message));
-        }
-        left -= size;
-        batch *= 2;
+        .ok()
     }
-    None
 }
 
 #[async_trait]
 impl Reconciler for ReplicaSets {
     fn name(&self) -> &'static str {
-        "replicaset"
+        self.source
     }
     fn reads(&self) -> &'static [&'static str] {
-        &[SETS, PODS]
+        self.reads
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut soonest: Option<Duration> = None;
-        let mut failed = None;
-        for set in world.all(SETS) {
-            match self.one(world, &set).await {
-                Ok(Some(wake)) => soonest = Some(soonest.map_or(wake, |s| s.min(wake))),
-                Ok(None) => {}
-                Err(e) => failed = Some(e),
-            }
+        let mut sweep = Sweep::default();
+        for set in world.all(self.key) {
+            sweep.note(self.one(world, &set).await);
         }
-        failed.map_or(Ok(soonest), Err)
+        sweep.outcome()
     }
 }

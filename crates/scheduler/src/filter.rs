@@ -1,9 +1,9 @@
 //! Whether a node can take a Pod, and if not, why: in the words of upstream's plugins.
 
-use controllers::obj::{deleting, items, label, meta, text};
+use controllers::affinity::affine;
+use controllers::obj::{items, meta, text};
 use controllers::{pod_amounts, tolerates};
 use kinds::quantity::Quantity;
-use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub struct Host {
     pub used: Millis,
     /// Its Pods.
     pub pods: Vec<Arc<Value>>,
+    /// Those of them that keep others away by required anti-affinity.
+    pub jealous: Vec<Arc<Value>>,
 }
 
 fn millis(v: &Value) -> Millis {
@@ -53,6 +55,7 @@ impl Host {
             allocatable: millis(&status[from]),
             used: Millis::new(),
             pods: Vec::new(),
+            jealous: Vec::new(),
             node,
         }
     }
@@ -62,7 +65,32 @@ impl Host {
         for (name, amount) in requests(&pod) {
             *self.used.entry(name).or_default() += amount;
         }
+        if !items(
+            &pod,
+            "/spec/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution",
+        )
+        .is_empty()
+        {
+            self.jealous.push(pod.clone());
+        }
         self.pods.push(pod);
+    }
+
+    /// Takes a Pod away.
+    pub fn remove(&mut self, uid: &str) {
+        let Some(at) = self.pods.iter().position(|p| meta(p, "uid") == uid) else {
+            return;
+        };
+        let pod = self.pods.swap_remove(at);
+        self.jealous.retain(|p| meta(p, "uid") != uid);
+        for (name, amount) in requests(&pod) {
+            *self.used.entry(name).or_default() -= amount;
+        }
+    }
+
+    /// The node's value of a topology key.
+    pub fn domain(&self, key: &str) -> Option<&str> {
+        self.node["metadata"]["labels"].get(key)?.as_str()
     }
 
     /// Why the node cannot take the Pod; empty when it can.
@@ -130,20 +158,6 @@ impl Host {
                     })
                 })
     }
-
-    /// Share of the node that is free with this Pod on it, 0 to 100, averaged over cpu and memory.
-    pub fn score(&self, pod: &Value) -> i128 {
-        let wanted = requests(pod);
-        let free = |name: &str, least: i128| {
-            let all = *self.allocatable.get(name).unwrap_or(&0);
-            // A Pod that asks for nothing still counts as a small one, as upstream.
-            let own = wanted.get(name).copied().filter(|n| *n > 0).unwrap_or(least);
-            let left = all - self.used.get(name).unwrap_or(&0) - own;
-            if all > 0 { (left.max(0) * 100) / all } else { 0 }
-        };
-        let resources = (free("cpu", 100) + free("memory", 200 * 1024 * 1024 * 1000)) / 2;
-        resources + preferred(pod, &self.node)
-    }
 }
 
 fn host_ports(pod: &Value) -> Vec<(String, String, i64)> {
@@ -163,108 +177,4 @@ fn host_ports(pod: &Value) -> Vec<(String, String, i64)> {
             ))
         })
         .collect()
-}
-
-/// One term of a node selector.
-fn term(term: &Value, node: &Value) -> bool {
-    let (expressions, fields) = (items(term, "/matchExpressions"), items(term, "/matchFields"));
-    if expressions.is_empty() && fields.is_empty() {
-        return false;
-    }
-    let labels = |key: &str| node["metadata"]["labels"][key].as_str().map(str::to_string);
-    let field = |key: &str| (key == "metadata.name").then(|| meta(node, "name").to_string());
-    expressions.iter().all(|e| expression(e, labels(text(e, "/key"))))
-        && fields.iter().all(|e| expression(e, field(text(e, "/key"))))
-}
-
-fn expression(e: &Value, has: Option<String>) -> bool {
-    let values = items(e, "/values");
-    let one_of = || has.as_deref().is_some_and(|h| values.iter().any(|v| v == h));
-    let compare = |f: fn(i64, i64) -> bool| {
-        let right = values
-            .first()
-            .and_then(Value::as_str)
-            .and_then(|v| v.parse().ok());
-        matches!((has.as_deref().and_then(|h| h.parse().ok()), right), (Some(l), Some(r)) if f(l, r))
-    };
-    match text(e, "/operator") {
-        "In" => one_of(),
-        "NotIn" => !one_of(),
-        "Exists" => has.is_some(),
-        "DoesNotExist" => has.is_none(),
-        "Gt" => compare(|l, r| l > r),
-        "Lt" => compare(|l, r| l < r),
-        _ => false,
-    }
-}
-
-/// `nodeSelector` and required node affinity.
-fn affine(pod: &Value, node: &Value) -> bool {
-    let selector = pod["spec"]["nodeSelector"].as_object().into_iter().flatten();
-    let mut plain = selector
-        .map(|(k, v)| v.as_str() == Some(label(node, k)) && node["metadata"]["labels"].get(k).is_some());
-    let required = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution";
-    let terms = pod.pointer(required).filter(|r| !r.is_null());
-    plain.all(|ok| ok) && terms.is_none_or(|r| items(r, "/nodeSelectorTerms").iter().any(|t| term(t, node)))
-}
-
-/// Weight of the preferences the node meets, at most 100.
-fn preferred(pod: &Value, node: &Value) -> i128 {
-    let at = "/spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution";
-    let met = items(pod, at).iter().filter(|p| term(&p["preference"], node));
-    met.map(|p| i128::from(p["weight"].as_i64().unwrap_or(0)))
-        .sum::<i128>()
-        .min(100)
-}
-
-/// Another Pod matches an affinity term of `pod`.
-fn matches(pod: &Value, term: &Value, other: &Value) -> bool {
-    let namespaces = items(term, "/namespaces");
-    let everywhere = term["namespaceSelector"]
-        .as_object()
-        .is_some_and(serde_json::Map::is_empty);
-    let near = match namespaces.is_empty() {
-        true => everywhere || meta(other, "namespace") == meta(pod, "namespace"),
-        false => namespaces.iter().any(|n| n == meta(other, "namespace")),
-    };
-    near && !deleting(other)
-        && !term["labelSelector"].is_null()
-        && LabelSelector::from_json(&term["labelSelector"]).is_ok_and(|s| s.matches_object(other))
-}
-
-/// Required affinity and anti-affinity between Pods; the reason when `host` does not do.
-pub fn between_pods(pod: &Value, host: &Host, hosts: &[Host]) -> Option<String> {
-    let domain = |term: &Value, h: &Host| {
-        let key = text(term, "/topologyKey");
-        h.node["metadata"]["labels"][key].as_str().map(str::to_string)
-    };
-    let same = |term: &Value, h: &Host| domain(term, host).is_some() && domain(term, host) == domain(term, h);
-    let required = |p: &Value, which: &str| -> Vec<Value> {
-        items(
-            p,
-            &format!("/spec/affinity/{which}/requiredDuringSchedulingIgnoredDuringExecution"),
-        )
-        .to_vec()
-    };
-    let all = || hosts.iter().flat_map(|h| h.pods.iter().map(move |p| (h, p)));
-    for term in required(pod, "podAffinity") {
-        let met = all().any(|(h, p)| same(&term, h) && matches(pod, &term, p));
-        // The first of a group that wants to be together has nobody to join.
-        let first = matches(pod, &term, pod) && !all().any(|(_, p)| matches(pod, &term, p));
-        if domain(&term, host).is_none() || !(met || first) {
-            return Some("node(s) didn't match pod affinity rules".into());
-        }
-    }
-    for term in required(pod, "podAntiAffinity") {
-        if all().any(|(h, p)| same(&term, h) && matches(pod, &term, p)) {
-            return Some("node(s) didn't match pod anti-affinity rules".into());
-        }
-    }
-    for (h, other) in all() {
-        let hostile = required(other, "podAntiAffinity");
-        if hostile.iter().any(|t| same(t, h) && matches(other, t, pod)) {
-            return Some("node(s) didn't satisfy existing pods anti-affinity rules".into());
-        }
-    }
-    None
 }

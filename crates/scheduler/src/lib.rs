@@ -3,10 +3,13 @@
 //! [`plan::plan`] is a pure function of a snapshot (nodes, Pods); [`run`] keeps the snapshot with watches, binds
 //! what the plan placed, and says on the Pod and in Events why the rest waits.
 
+pub mod between;
 pub mod filter;
 pub mod plan;
+mod preempt;
+mod score;
 
-use controllers::obj::{condition, items, meta, set_condition};
+use controllers::obj::{condition, items, meta, set_condition, text};
 use controllers::world::{World, WorldError, settled};
 use kube::Client;
 use plan::{Outcome, Snapshot, plan};
@@ -29,6 +32,11 @@ const COMPLAIN: Duration = Duration::from_secs(60);
 /// Schedules Pods until `stop`.
 pub async fn run(client: Client, stop: CancellationToken) {
     let world = World::new(client, stop.clone());
+    run_in(&world, stop).await;
+}
+
+/// Schedules Pods until `stop`, on caches that others of the process use too; see [`World::acting_through`].
+pub async fn run_in(world: &Arc<World>, stop: CancellationToken) {
     READS.iter().for_each(|r| world.watch_builtin(r));
     let mut changes = world.subscribe();
     let mut complaints: HashMap<String, (String, Instant)> = HashMap::new();
@@ -42,7 +50,7 @@ pub async fn run(client: Client, stop: CancellationToken) {
         }
         if world.synced(&READS) && (revision != seen || due) {
             seen = revision;
-            if let Err(error) = round(&world, &mut complaints).await {
+            if let Err(error) = round(world, &mut complaints).await {
                 tracing::warn!(%error, "scheduling will be tried again");
                 wake = Instant::now() + Duration::from_secs(1);
             }
@@ -70,11 +78,47 @@ async fn round(
         pods: world.all("pods"),
     };
     complaints.retain(|uid, _| snapshot.pods.iter().any(|p| meta(p, "uid") == uid));
+    // One Pod that cannot be written about (a webhook refuses it, say) does not keep the others waiting.
+    let mut failed = None;
     for (pod, outcome) in plan(&snapshot) {
-        match outcome {
-            Outcome::Place(node) => bind(world, &pod, &node).await?,
-            Outcome::Wait(why) => wait(world, &pod, &why, complaints).await?,
+        let result = match outcome {
+            Outcome::Place(node) => bind(world, &pod, &node).await,
+            Outcome::Wait(why) => wait(world, &pod, &why, "", complaints).await,
+            Outcome::Preempt { node, victims, why } => {
+                let told = wait(world, &pod, &why, &node, complaints).await;
+                match told {
+                    Ok(()) => evict(world, &pod, &node, &victims).await,
+                    Err(e) => Err(e),
+                }
+            }
+        };
+        if let Err(error) = result {
+            tracing::warn!(pod = meta(&pod, "name"), %error, "not scheduled");
+            failed = Some(error);
         }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// Makes room: victims end as an eviction would end them.
+async fn evict(world: &World, pod: &Value, node: &str, victims: &[Arc<Value>]) -> Result<(), WorldError> {
+    for victim in victims {
+        let message = format!("Preempted by pod {} on node {node}", meta(pod, "uid"));
+        let mut status = victim["status"].clone();
+        let mut conditions = items(victim, "/status/conditions").to_vec();
+        let why = format!("{SOURCE}: preempting to accommodate a higher priority pod");
+        set_condition(
+            &mut conditions,
+            "DisruptionTarget",
+            "True",
+            "PreemptionByScheduler",
+            &why,
+            None,
+        );
+        status["conditions"] = json!(conditions);
+        settled(world.update_status("pods", victim, &status).await)?;
+        settled(world.delete("pods", victim, "Background").await)?;
+        world.event(SOURCE, victim, false, "Preempted", &message).await;
     }
     Ok(())
 }
@@ -95,13 +139,17 @@ async fn bind(world: &World, pod: &Value, node: &str) -> Result<(), WorldError> 
     Ok(())
 }
 
+/// Says that a Pod waits and why; `node` is where room is being made for it, or empty.
 async fn wait(
     world: &World,
     pod: &Value,
     why: &str,
+    node: &str,
     complaints: &mut HashMap<String, (String, Instant)>,
 ) -> Result<(), WorldError> {
-    let told = condition(pod, "PodScheduled").is_some_and(|c| c["message"] == why && c["status"] == "False");
+    let nominated = text(pod, "/status/nominatedNodeName");
+    let told = condition(pod, "PodScheduled").is_some_and(|c| c["message"] == why && c["status"] == "False")
+        && (node.is_empty() || node == nominated);
     if !told {
         let mut status = pod["status"].clone();
         let mut conditions = items(pod, "/status/conditions").to_vec();
@@ -114,6 +162,9 @@ async fn wait(
             None,
         );
         status["conditions"] = json!(conditions);
+        if !node.is_empty() {
+            status["nominatedNodeName"] = json!(node);
+        }
         settled(world.update_status("pods", pod, &status).await)?;
     }
     let uid = meta(pod, "uid");

@@ -1,6 +1,9 @@
 //! The plan: waiting Pods in order of priority, each on the best node that can take it.
 
-use crate::filter::{Host, between_pods};
+use crate::between::between_pods;
+use crate::filter::Host;
+use crate::preempt::preempt;
+use crate::score::best;
 use controllers::obj::{deleting, finished, int, items, meta, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -22,6 +25,15 @@ pub enum Outcome {
     Place(String),
     /// No node can take it; why, as upstream says it.
     Wait(String),
+    /// No node can take it before these Pods of lower priority have left this node.
+    Preempt {
+        /// The node.
+        node: String,
+        /// Who has to leave; the Pod waits until they have.
+        victims: Vec<Arc<Value>>,
+        /// Why it does not fit now.
+        why: String,
+    },
 }
 
 /// Decides about every Pod that waits for a node.
@@ -107,30 +119,48 @@ fn place(pod: &Arc<Value>, hosts: &mut [Host]) -> Outcome {
         return Outcome::Wait("no nodes available to schedule pods".into());
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut best: Option<(i128, usize)> = None;
-    // Nodes that would not do even if Pods were removed from them.
-    let mut helpless = 0;
+    let mut able = Vec::new();
+    // Nodes that would do if Pods were removed from them; the others are beyond help.
+    let mut crowded = Vec::new();
     for (at, host) in hosts.iter().enumerate() {
         let mut refusals = host.refusals(pod);
         if refusals.is_empty() {
             refusals.extend(between_pods(pod, host, hosts));
         }
-        if refusals.is_empty() {
-            let score = host.score(pod);
-            if best.is_none_or(|(s, _)| score > s) {
-                best = Some((score, at));
-            }
+        match refusals.iter().any(|r| FINAL.contains(&r.as_str())) {
+            _ if refusals.is_empty() => able.push(at),
+            false => crowded.push(at),
+            true => {}
         }
-        helpless += usize::from(refusals.iter().any(|r| FINAL.contains(&r.as_str())));
         for reason in refusals {
             *reasons.entry(reason).or_default() += 1;
         }
     }
-    let Some((_, at)) = best else {
-        return Outcome::Wait(message(&reasons, helpless, hosts.len()));
-    };
-    hosts[at].add(pod.clone());
-    Outcome::Place(meta(&hosts[at].node, "name").to_string())
+    if let Some(at) = best(pod, &able, hosts) {
+        hosts[at].add(pod.clone());
+        return Outcome::Place(meta(&hosts[at].node, "name").to_string());
+    }
+    let why = message(&reasons, hosts.len() - crowded.len(), hosts.len());
+    if let Some(found) = preempt(pod, &crowded, hosts) {
+        let host = &mut hosts[found.host];
+        // The place is kept: nobody less important takes it while the victims leave.
+        found.victims.iter().for_each(|v| host.remove(meta(v, "uid")));
+        host.add(pod.clone());
+        let node = meta(&host.node, "name").to_string();
+        return Outcome::Preempt {
+            node,
+            victims: found.victims,
+            why,
+        };
+    }
+    let nominated = text(pod, "/status/nominatedNodeName");
+    if let Some(host) = hosts
+        .iter_mut()
+        .find(|h| !nominated.is_empty() && meta(&h.node, "name") == nominated)
+    {
+        host.add(pod.clone());
+    }
+    Outcome::Wait(why)
 }
 
 #[cfg(test)]
@@ -158,6 +188,58 @@ mod tests {
 
     /// What it shows, nodes, Pods, and what is said of each Pod.
     type Case = (&'static str, Vec<Arc<Value>>, Vec<Arc<Value>>, Vec<String>);
+
+    /// Spreading and preemption.
+    fn relations() -> Vec<Case> {
+        let spread = || {
+            json!({"topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "x"}}}]})
+        };
+        let on = |mut spec: Value, node: &str| {
+            spec["nodeName"] = json!(node);
+            spec
+        };
+        let two = || vec![node("m", "8", "8Gi", json!({})), node("n", "2", "8Gi", json!({}))];
+        let mut soft = spread();
+        soft["topologySpreadConstraints"][0]["whenUnsatisfiable"] = json!("ScheduleAnyway");
+        vec![
+            (
+                "spread though the other is emptier",
+                two(),
+                vec![pod("p", "1", spread()), pod("q", "1", spread()), pod("r", "2", spread())],
+                vec!["-> m".into(), "-> n".into(), "-> m".into()],
+            ),
+            (
+                "uneven",
+                two(),
+                vec![pod("p", "1", on(json!({}), "m")), pod("q", "2", on(json!({}), "n")),
+                    pod("r", "1", on(json!({}), "m")), pod("s", "1", spread())],
+                vec!["0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match pod topology spread constraints. \
+                    no new claims to deallocate, preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.".into()],
+            ),
+            ("spread if possible", two(), vec![pod("p", "1", on(json!({}), "m")), pod("q", "1", soft)], vec!["-> n".into()]),
+            (
+                "the least important go",
+                two(),
+                vec![
+                    pod("a", "4", on(json!({"priority": 5}), "m")),
+                    pod("b", "4", on(json!({"priority": 1}), "m")),
+                    pod("c", "2", on(json!({"priority": 3}), "n")),
+                    pod("top", "2", json!({"priority": 9})),
+                    pod("low", "2", json!({"priority": 0})),
+                ],
+                vec!["m after b".into(), "-> m".into()],
+            ),
+            (
+                "never",
+                vec![node("n", "2", "8Gi", json!({}))],
+                vec![pod("a", "2", on(json!({"priority": 1}), "n")),
+                    pod("top", "2", json!({"priority": 9, "preemptionPolicy": "Never"}))],
+                vec!["0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, \
+                    preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.".into()],
+            ),
+        ]
+    }
 
     #[test]
     fn plans() {
@@ -245,12 +327,16 @@ mod tests {
                 ],
             ),
         ];
-        for (what, nodes, pods, expected) in cases {
+        for (what, nodes, pods, expected) in cases.into_iter().chain(relations()) {
             let said: Vec<String> = plan(&Snapshot { nodes, pods })
                 .into_iter()
                 .map(|(_, o)| match o {
                     Outcome::Place(node) => format!("-> {node}"),
                     Outcome::Wait(why) => why,
+                    Outcome::Preempt { node, victims, .. } => {
+                        let names: Vec<&str> = victims.iter().map(|v| meta(v, "name")).collect();
+                        format!("{node} after {}", names.join(" "))
+                    }
                 })
                 .collect();
             assert_eq!(said, expected, "{what}");

@@ -115,13 +115,17 @@ impl Supervisor {
             "system:kube-controller-manager",
             &["system:authenticated"],
         ));
+        // One copy of the cluster serves both; each acts under its own name.
+        let world = controllers::world::World::new(client.clone(), self.stop.clone());
         let manager = controllers::Manager::new(client, settings);
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move { manager.run(stop).await });
         let client = self.client(User::new("system:kube-scheduler", &["system:authenticated"]));
+        let for_scheduler = world.acting_through(client);
         let stop = self.stop.clone();
         self.tasks
-            .spawn(async move { scheduler::run(client, stop).await });
+            .spawn(async move { manager.run_in(&world, stop).await });
+        let stop = self.stop.clone();
+        self.tasks
+            .spawn(async move { scheduler::run_in(&for_scheduler, stop).await });
     }
 }
 

@@ -3,7 +3,10 @@
 //! Every answer of a write is put into the cache at once (write-through), so a reconciler that comes round again
 //! before the watch has caught up does not repeat itself. Objects are `serde_json::Value`, without `managedFields`.
 
+mod cache;
+
 use crate::obj::{int, meta, text};
+use cache::Cache;
 use futures::TryStreamExt;
 use http::Request;
 use kube::Client;
@@ -11,10 +14,10 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::RwLock;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -112,70 +115,39 @@ impl Resource {
     }
 }
 
-type Key = (String, String);
-
-struct Cache {
-    resource: Resource,
-    whole: AtomicBool,
-    synced: AtomicBool,
-    revision: AtomicU64,
-    objects: RwLock<BTreeMap<Key, Arc<Value>>>,
-}
-
-impl Cache {
-    /// Puts an object in, unless a newer one is there.
-    fn put(&self, mut object: Value) {
-        object["apiVersion"] = json!(self.resource.api_version());
-        object["kind"] = json!(self.resource.kind);
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("managedFields");
-        }
-        if !self.whole.load(Ordering::Relaxed)
-            && let Some(map) = object.as_object_mut()
-        {
-            map.retain(|k, _| matches!(k.as_str(), "apiVersion" | "kind" | "metadata"));
-        }
-        let key = (
-            meta(&object, "namespace").to_string(),
-            meta(&object, "name").to_string(),
-        );
-        let mut objects = self.objects.write();
-        if objects
-            .get(&key)
-            .is_some_and(|old| version(old) > version(&object))
-        {
-            return;
-        }
-        objects.insert(key, Arc::new(object));
-    }
-
-    fn remove(&self, namespace: &str, name: &str) {
-        self.objects
-            .write()
-            .remove(&(namespace.to_string(), name.to_string()));
-    }
-}
-
-fn version(object: &Value) -> u64 {
-    meta(object, "resourceVersion").parse().unwrap_or(0)
-}
-
 /// Caches of the cluster's objects, and the way to change them.
 pub struct World {
     client: Client,
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+}
+
+/// What worlds of one process have in common.
+struct Shared {
     caches: RwLock<HashMap<String, Arc<Cache>>>,
     changed: watch::Sender<u64>,
-    stop: CancellationToken,
 }
 
 impl World {
     /// A world without caches; `stop` ends its watches.
     pub fn new(client: Client, stop: CancellationToken) -> Arc<World> {
-        Arc::new(World {
-            client,
+        let shared = Shared {
             caches: RwLock::default(),
             changed: watch::channel(0).0,
+        };
+        Arc::new(World {
+            client,
+            shared: Arc::new(shared),
             stop,
+        })
+    }
+
+    /// The same caches for somebody else, who acts under another name: one copy of the cluster serves a whole process.
+    pub fn acting_through(&self, client: Client) -> Arc<World> {
+        Arc::new(World {
+            client,
+            shared: self.shared.clone(),
+            stop: self.stop.clone(),
         })
     }
 
@@ -183,17 +155,11 @@ impl World {
     pub fn watch(self: &Arc<Self>, resource: Resource, whole: bool) {
         let key = resource.key();
         let cache = {
-            let mut caches = self.caches.write();
+            let mut caches = self.shared.caches.write();
             if caches.contains_key(&key) {
                 return;
             }
-            let cache = Arc::new(Cache {
-                resource,
-                whole: AtomicBool::new(whole),
-                synced: AtomicBool::new(false),
-                revision: AtomicU64::new(0),
-                objects: RwLock::default(),
-            });
+            let cache = Arc::new(Cache::new(resource, whole));
             caches.insert(key, cache.clone());
             cache
         };
@@ -244,18 +210,7 @@ impl World {
             watcher::Event::InitApply(o) => listed.get_or_insert_default().push(value(&o)),
             watcher::Event::InitDone => {
                 let listed = listed.take().unwrap_or_default();
-                let newest = listed.iter().map(version).max().unwrap_or(0);
-                let present: std::collections::BTreeSet<Key> = listed
-                    .iter()
-                    .map(|o| (meta(o, "namespace").to_string(), meta(o, "name").to_string()))
-                    .collect();
-                // What was written through after the list was made is newer than anything in it.
-                cache
-                    .objects
-                    .write()
-                    .retain(|key, o| present.contains(key) || version(o) > newest);
-                listed.into_iter().for_each(|o| cache.put(o));
-                cache.synced.store(true, Ordering::Release);
+                cache.replace(listed);
                 self.announce(cache);
             }
             watcher::Event::Apply(o) => {
@@ -263,18 +218,9 @@ impl World {
                 self.announce(cache);
             }
             watcher::Event::Delete(o) => {
-                let (namespace, name) = (
-                    o.metadata.namespace.clone().unwrap_or_default(),
-                    o.metadata.name.clone().unwrap_or_default(),
-                );
-                let uid = o.metadata.uid.clone().unwrap_or_default();
-                // A new object of the same name may have been written through already.
-                if self
-                    .get(&cache.resource.key(), &namespace, &name)
-                    .is_none_or(|have| meta(&have, "uid") == uid)
-                {
-                    cache.remove(&namespace, &name);
-                }
+                let part = |p: &Option<String>| p.clone().unwrap_or_default();
+                let m = &o.metadata;
+                cache.bury(&part(&m.namespace), &part(&m.name), &part(&m.uid));
                 self.announce(cache);
             }
         }
@@ -282,35 +228,40 @@ impl World {
 
     fn announce(&self, cache: &Cache) {
         cache.revision.fetch_add(1, Ordering::AcqRel);
-        self.changed.send_modify(|n| *n += 1);
+        self.shared.changed.send_modify(|n| *n += 1);
     }
 
     /// Told of every change.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+        self.shared.changed.subscribe()
     }
 
     /// A number that rises with every change of these resources.
     pub fn revision(&self, keys: &[&str]) -> u64 {
-        let caches = self.caches.read();
+        let caches = self.shared.caches.read();
         let of = |k: &&str| caches.get(*k).map_or(0, |c| c.revision.load(Ordering::Acquire));
         keys.iter().map(of).sum()
     }
 
     /// All these resources have been listed at least once.
     pub fn synced(&self, keys: &[&str]) -> bool {
-        let caches = self.caches.read();
+        let caches = self.shared.caches.read();
         keys.iter()
             .all(|k| caches.get(*k).is_some_and(|c| c.synced.load(Ordering::Acquire)))
     }
 
     /// The watched resources.
     pub fn resources(&self) -> Vec<Resource> {
-        self.caches.read().values().map(|c| c.resource.clone()).collect()
+        self.shared
+            .caches
+            .read()
+            .values()
+            .map(|c| c.resource.clone())
+            .collect()
     }
 
     fn cache(&self, key: &str) -> Result<Arc<Cache>, WorldError> {
-        let found = self.caches.read().get(key).cloned();
+        let found = self.shared.caches.read().get(key).cloned();
         found.ok_or_else(|| WorldError::Unknown(key.to_string()))
     }
 
@@ -358,6 +309,16 @@ impl World {
         if answer["kind"] == cache.resource.kind.as_str() && !meta(answer, "name").is_empty() {
             cache.put(answer.clone());
             self.announce(cache);
+        }
+    }
+
+    /// The object as the API server has it now, past the cache.
+    pub async fn live(&self, key: &str, namespace: &str, name: &str) -> Result<Option<Value>, WorldError> {
+        let path = self.cache(key)?.resource.path(namespace, name, "");
+        match self.send("GET", path, "application/json", &Value::Null).await {
+            Ok(object) => Ok(Some(object)),
+            Err(e) if e.code() == 404 => Ok(None),
+            Err(e) => Err(e),
         }
     }
 
@@ -463,11 +424,11 @@ impl World {
                 self.keep(&cache, &answer);
             }
             Ok(_) => {
-                cache.remove(namespace, name);
+                cache.bury(namespace, name, meta(object, "uid"));
                 self.announce(&cache);
             }
             Err(e) if e.code() == 404 => {
-                cache.remove(namespace, name);
+                cache.bury(namespace, name, meta(object, "uid"));
                 self.announce(&cache);
             }
             Err(e) => return Err(e),

@@ -1,0 +1,245 @@
+//! CronJobs: Jobs made by the clock.
+//!
+//! The Job of a time is named after it (minutes since 1970), so that the same time never makes two.
+
+mod schedule;
+
+use crate::claim::Sweep;
+use crate::job::ended;
+use crate::manager::Reconciler;
+use crate::obj::{controlled_by, deleting, int, items, meta, owner_ref, text};
+use crate::world::{World, WorldError, settled};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use schedule::Schedule;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const CRONS: &str = "cronjobs.batch";
+const JOBS: &str = "jobs.batch";
+const SOURCE: &str = "cronjob-controller";
+
+/// The controller of CronJobs.
+pub(crate) struct CronJobs;
+
+/// The Job of a time.
+fn job_of(cron: &Value, at: Timestamp) -> Value {
+    let template = &cron["spec"]["jobTemplate"];
+    let mut metadata = json!({
+        "name": format!("{}-{}", meta(cron, "name"), at.as_second() / 60), "namespace": meta(cron, "namespace"),
+        "ownerReferences": [owner_ref(cron)],
+    });
+    for field in ["labels", "annotations"] {
+        if template["metadata"][field].is_object() {
+            metadata[field] = template["metadata"][field].clone();
+        }
+    }
+    metadata["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] = json!(at.to_string());
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]})
+}
+
+fn reference(job: &Value) -> Value {
+    json!({"apiVersion": "batch/v1", "kind": "Job", "name": meta(job, "name"), "namespace": meta(job, "namespace"),
+        "uid": meta(job, "uid"), "resourceVersion": meta(job, "resourceVersion")})
+}
+
+impl CronJobs {
+    async fn one(&self, world: &World, cron: &Value) -> Result<Option<Duration>, WorldError> {
+        let mut jobs = world.list(JOBS, meta(cron, "namespace"));
+        jobs.retain(|j| controlled_by(j, meta(cron, "uid")) && !deleting(j));
+        let mut status = cron["status"].as_object().cloned().unwrap_or_default();
+        self.settle_ended(world, cron, &jobs, &mut status).await?;
+        self.trim(world, cron, &jobs).await?;
+        let mut active: Vec<Value> = jobs
+            .iter()
+            .filter(|j| ended(j).is_none())
+            .map(|j| reference(j))
+            .collect();
+        let wake = match self.clock(world, cron, &mut active, &mut status).await {
+            Ok(wake) => wake,
+            Err(e) => {
+                let message = format!("Error creating job: {}", e.message());
+                world.event(SOURCE, cron, true, "FailedCreate", &message).await;
+                Some(Duration::from_secs(10))
+            }
+        };
+        match active.is_empty() {
+            true => drop(status.remove("active")),
+            false => drop(status.insert("active".into(), json!(active))),
+        }
+        settled(world.update_status(CRONS, cron, &Value::Object(status)).await)?;
+        Ok(wake)
+    }
+
+    /// Says which Jobs ended since the last look.
+    async fn settle_ended(
+        &self,
+        world: &World,
+        cron: &Value,
+        jobs: &[Arc<Value>],
+        status: &mut serde_json::Map<String, Value>,
+    ) -> Result<(), WorldError> {
+        let was_active = |j: &Value| {
+            items(cron, "/status/active")
+                .iter()
+                .any(|a| a["uid"] == meta(j, "uid"))
+        };
+        for job in jobs {
+            let Some(end) = ended(job) else { continue };
+            if end["type"] == "Complete" {
+                let at = job["status"]["completionTime"].clone();
+                let known = status
+                    .get("lastSuccessfulTime")
+                    .and_then(Value::as_str)
+                    .unwrap_or("");
+                if at.as_str().is_some_and(|at| at > known) {
+                    status.insert("lastSuccessfulTime".into(), at);
+                }
+            }
+            if was_active(job) {
+                let message = format!(
+                    "Saw completed job: {}, condition: {}",
+                    meta(job, "name"),
+                    text(end, "/type")
+                );
+                world
+                    .event(SOURCE, cron, false, "SawCompletedJob", &message)
+                    .await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest ended Jobs beyond the limits of the history.
+    async fn trim(&self, world: &World, cron: &Value, jobs: &[Arc<Value>]) -> Result<(), WorldError> {
+        for (kind, field, or) in [
+            ("Complete", "successfulJobsHistoryLimit", 3),
+            ("Failed", "failedJobsHistoryLimit", 1),
+        ] {
+            let limit = usize::try_from(int(cron, &format!("/spec/{field}"), or)).unwrap_or(0);
+            let mut done: Vec<_> = jobs
+                .iter()
+                .filter(|j| ended(j).is_some_and(|c| c["type"] == kind))
+                .collect();
+            done.sort_by_key(|j| {
+                (
+                    text(j, "/status/startTime").to_string(),
+                    meta(j, "name").to_string(),
+                )
+            });
+            for job in done.iter().take(done.len().saturating_sub(limit)) {
+                settled(world.delete(JOBS, job, "Background").await)?;
+                let message = format!("Deleted job {}", meta(job, "name"));
+                world
+                    .event(SOURCE, cron, false, "SuccessfulDelete", &message)
+                    .await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the Job of the latest time that has come, and says when the next one will.
+    async fn clock(
+        &self,
+        world: &World,
+        cron: &Value,
+        active: &mut Vec<Value>,
+        status: &mut serde_json::Map<String, Value>,
+    ) -> Result<Option<Duration>, WorldError> {
+        if deleting(cron) || cron["spec"]["suspend"] == true {
+            return Ok(None);
+        }
+        let schedule = match Schedule::parse(text(cron, "/spec/schedule"), text(cron, "/spec/timeZone")) {
+            Ok(schedule) => schedule,
+            Err(error) => {
+                let message = format!(
+                    "unparseable schedule: {:?} : {error}",
+                    text(cron, "/spec/schedule")
+                );
+                world
+                    .event(SOURCE, cron, true, "UnparseableSchedule", &message)
+                    .await;
+                return Ok(None);
+            }
+        };
+        let now = Timestamp::now();
+        let wait = schedule
+            .next(now)
+            .map(|t| t.duration_since(now).unsigned_abs() + Duration::from_millis(50));
+        let deadline = cron["spec"]["startingDeadlineSeconds"].as_i64();
+        let begin = |t: &str| t.parse::<Timestamp>().ok();
+        let Some(mut after) =
+            begin(text(cron, "/status/lastScheduleTime")).or_else(|| begin(meta(cron, "creationTimestamp")))
+        else {
+            return Ok(wait);
+        };
+        if let Some(earliest) =
+            deadline.and_then(|d| now.checked_sub(jiff::SignedDuration::from_secs(d)).ok())
+        {
+            after = after.max(earliest);
+        }
+        let (Some(at), many) = schedule.latest(after, now) else {
+            return Ok(wait);
+        };
+        if many {
+            let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+            world
+                .event(SOURCE, cron, true, "TooManyMissedTimes", message)
+                .await;
+        }
+        match text(cron, "/spec/concurrencyPolicy") {
+            "Forbid" if !active.is_empty() => {
+                let message =
+                    "Not starting job because prior execution is running and concurrency policy is Forbid";
+                world
+                    .event(SOURCE, cron, false, "JobAlreadyActive", message)
+                    .await;
+                return Ok(wait);
+            }
+            "Replace" => {
+                for running in active.drain(..) {
+                    if let Some(job) = world.get(JOBS, meta(cron, "namespace"), text(&running, "/name")) {
+                        settled(world.delete(JOBS, &job, "Background").await)?;
+                        let message = format!("Deleted job {}", meta(&job, "name"));
+                        world
+                            .event(SOURCE, cron, false, "SuccessfulDelete", &message)
+                            .await;
+                    }
+                }
+            }
+            _ => {}
+        }
+        match world.create(JOBS, &job_of(cron, at)).await {
+            Ok(job) => {
+                let message = format!("Created job {}", meta(&job, "name"));
+                world
+                    .event(SOURCE, cron, false, "SuccessfulCreate", &message)
+                    .await;
+                active.push(reference(&job));
+            }
+            // Made by an earlier round whose status was not written.
+            Err(e) if e.code() == 409 => {}
+            Err(e) => return Err(e),
+        }
+        status.insert("lastScheduleTime".into(), json!(at.to_string()));
+        Ok(wait)
+    }
+}
+
+#[async_trait]
+impl Reconciler for CronJobs {
+    fn name(&self) -> &'static str {
+        "cronjob"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[CRONS, JOBS]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        let mut sweep = Sweep::default();
+        for cron in world.all(CRONS) {
+            sweep.note(self.one(world, &cron).await);
+        }
+        sweep.outcome()
+    }
+}

@@ -1,0 +1,281 @@
+//! Counting the ends of a Job's Pods, each exactly once, and what an end means: success, failure, or nothing.
+
+use super::{INDEX, TRACKING, indexes};
+use crate::obj::{annotation, deleting, int, items, meta, text};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// No Job has more indexes than this, as upstream validates.
+const MAX_INDEX: u64 = 100_000;
+
+/// How a Pod ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Succeeded,
+    Failed,
+}
+
+/// What a rule of `podFailurePolicy` says about a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Count,
+    Ignore,
+    FailIndex,
+    FailJob(String),
+}
+
+/// Whether and how a Pod ended. A Pod that is being deleted counts as failed at once, unless only failed ones are to be
+/// replaced.
+pub(super) fn end_of(job: &Value, pod: &Value) -> Option<End> {
+    match text(pod, "/status/phase") {
+        "Succeeded" => Some(End::Succeeded),
+        "Failed" => Some(End::Failed),
+        _ => (deleting(pod) && text(job, "/spec/podReplacementPolicy") != "Failed").then_some(End::Failed),
+    }
+}
+
+/// When a Pod ended: its last container's end, or the time of its deletion.
+pub(super) fn end_time(pod: &Value) -> Option<Timestamp> {
+    let ends = items(pod, "/status/containerStatuses");
+    let ends = ends
+        .iter()
+        .filter_map(|c| text(c, "/state/terminated/finishedAt").parse().ok());
+    ends.max().or_else(|| meta(pod, "deletionTimestamp").parse().ok())
+}
+
+/// The completion index of a Pod of an Indexed Job.
+pub(super) fn index_of(pod: &Value) -> Option<u64> {
+    annotation(pod, INDEX).parse().ok()
+}
+
+/// What the Job's failure policy says about a failed Pod.
+pub(super) fn verdict(job: &Value, pod: &Value) -> Verdict {
+    for (at, rule) in items(job, "/spec/podFailurePolicy/rules").iter().enumerate() {
+        let Some(why) = matching(rule, pod) else { continue };
+        return match text(rule, "/action") {
+            "FailJob" => Verdict::FailJob(format!("{why} matching FailJob rule at index {at}")),
+            "Ignore" => Verdict::Ignore,
+            "FailIndex" => Verdict::FailIndex,
+            _ => Verdict::Count,
+        };
+    }
+    Verdict::Count
+}
+
+/// Why a rule matches a failed Pod.
+fn matching(rule: &Value, pod: &Value) -> Option<String> {
+    let pod_name = format!("{}/{}", meta(pod, "namespace"), meta(pod, "name"));
+    if rule["onExitCodes"].is_object() {
+        let (only, operator) = (
+            text(rule, "/onExitCodes/containerName"),
+            text(rule, "/onExitCodes/operator"),
+        );
+        let values = items(rule, "/onExitCodes/values");
+        for list in ["/status/initContainerStatuses", "/status/containerStatuses"] {
+            for status in items(pod, list) {
+                let code = int(status, "/state/terminated/exitCode", 0);
+                let listed = values.iter().any(|v| v.as_i64() == Some(code));
+                let named = only.is_empty() || only == text(status, "/name");
+                if named && code != 0 && listed == (operator == "In") {
+                    let name = text(status, "/name");
+                    return Some(format!(
+                        "Container {name} for pod {pod_name} failed with exit code {code}"
+                    ));
+                }
+            }
+        }
+        return None;
+    }
+    items(rule, "/onPodConditions").iter().find_map(|pattern| {
+        let wanted = pattern["status"].as_str().unwrap_or("True");
+        let kind = text(pattern, "/type");
+        let met = items(pod, "/status/conditions")
+            .iter()
+            .any(|c| c["type"] == kind && c["status"] == wanted);
+        met.then(|| format!("Pod {pod_name} has condition {kind}"))
+    })
+}
+
+/// The counters of a Job's status after looking at its Pods.
+pub(super) struct Count {
+    /// Ends that were counted, those noted but not yet counted not included.
+    counted: (i64, i64),
+    noted_ok: BTreeSet<String>,
+    noted_bad: BTreeSet<String>,
+    /// Indexes that succeeded.
+    pub(super) completed: BTreeSet<u64>,
+    /// Indexes that failed more often than allowed.
+    pub(super) failed_indexes: BTreeSet<u64>,
+    /// A failure that ends the Job, and why.
+    pub(super) fatal: Option<String>,
+    /// Pods whose end the stored status has.
+    pub(super) release: Vec<Arc<Value>>,
+    indexed: bool,
+}
+
+impl Count {
+    /// Reads the stored status and notes new ends.
+    pub(super) fn new(job: &Value, pods: &[Arc<Value>]) -> Count {
+        let noted = |field: &str| -> BTreeSet<String> {
+            let at = format!("/status/uncountedTerminatedPods/{field}");
+            items(job, &at)
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_string)
+                .collect()
+        };
+        let limit = u64::try_from(int(job, "/spec/completions", 0))
+            .unwrap_or(0)
+            .min(MAX_INDEX);
+        let mut count = Count {
+            counted: (int(job, "/status/succeeded", 0), int(job, "/status/failed", 0)),
+            noted_ok: noted("succeeded"),
+            noted_bad: noted("failed"),
+            completed: indexes::parse(text(job, "/status/completedIndexes"), limit),
+            failed_indexes: indexes::parse(text(job, "/status/failedIndexes"), limit),
+            fatal: None,
+            release: Vec::new(),
+            indexed: text(job, "/spec/completionMode") == "Indexed",
+        };
+        count.settle(pods);
+        count.note(job, pods);
+        count.limit_indexes(job, pods);
+        count
+    }
+
+    /// Noted Pods that have been let go are counted; those that have not are let go now.
+    fn settle(&mut self, pods: &[Arc<Value>]) {
+        let held: BTreeMap<&str, &Arc<Value>> = pods
+            .iter()
+            .filter(|p| items(p, "/metadata/finalizers").iter().any(|f| f == TRACKING))
+            .map(|p| (meta(p, "uid"), p))
+            .collect();
+        let mut add = [0, 0];
+        for (set, sum) in [&mut self.noted_ok, &mut self.noted_bad]
+            .into_iter()
+            .zip(&mut add)
+        {
+            set.retain(|uid| match held.get(uid.as_str()) {
+                Some(pod) => {
+                    self.release.push((*pod).clone());
+                    true
+                }
+                None => {
+                    *sum += 1;
+                    false
+                }
+            });
+        }
+        self.counted.0 += add[0];
+        self.counted.1 += add[1];
+    }
+
+    fn note(&mut self, job: &Value, pods: &[Arc<Value>]) {
+        for pod in pods {
+            let uid = meta(pod, "uid");
+            let held = items(pod, "/metadata/finalizers").iter().any(|f| f == TRACKING);
+            if !held || self.noted_ok.contains(uid) || self.noted_bad.contains(uid) {
+                continue;
+            }
+            match end_of(job, pod) {
+                Some(End::Succeeded) => {
+                    if let (true, Some(index)) = (self.indexed, index_of(pod)) {
+                        self.completed.insert(index);
+                    }
+                    self.noted_ok.insert(uid.to_string());
+                }
+                Some(End::Failed) => match verdict(job, pod) {
+                    // Nobody counts it: it goes without a note.
+                    Verdict::Ignore => self.release.push(pod.clone()),
+                    Verdict::FailJob(why) => {
+                        self.fatal.get_or_insert(why);
+                        self.noted_bad.insert(uid.to_string());
+                    }
+                    Verdict::FailIndex => {
+                        self.failed_indexes.extend(index_of(pod));
+                        self.noted_bad.insert(uid.to_string());
+                    }
+                    Verdict::Count => drop(self.noted_bad.insert(uid.to_string())),
+                },
+                None => {}
+            }
+        }
+    }
+
+    /// `backoffLimitPerIndex`: an index that failed more often is given up.
+    fn limit_indexes(&mut self, job: &Value, pods: &[Arc<Value>]) {
+        let Some(limit) = job["spec"]["backoffLimitPerIndex"].as_i64() else {
+            return;
+        };
+        let mut failures: BTreeMap<u64, i64> = BTreeMap::new();
+        for pod in pods.iter().filter(|p| end_of(job, p) == Some(End::Failed)) {
+            if let (Some(index), Verdict::Count) = (index_of(pod), verdict(job, pod)) {
+                *failures.entry(index).or_default() += 1;
+            }
+        }
+        let given_up = failures
+            .into_iter()
+            .filter(|(_, n)| *n > limit)
+            .map(|(index, _)| index);
+        self.failed_indexes.extend(
+            given_up
+                .filter(|i| !self.completed.contains(i))
+                .collect::<Vec<_>>(),
+        );
+    }
+
+    /// Successes, noted ones included; of an Indexed Job, its completed indexes.
+    pub(super) fn succeeded(&self) -> i64 {
+        match self.indexed {
+            true => i64::try_from(self.completed.len()).unwrap_or(i64::MAX),
+            false => self.counted.0 + self.noted_ok.len() as i64,
+        }
+    }
+
+    /// Failures, noted ones included.
+    pub(super) fn failed(&self) -> i64 {
+        self.counted.1 + self.noted_bad.len() as i64
+    }
+
+    /// Nothing is left to be counted.
+    pub(super) fn is_settled(&self) -> bool {
+        self.noted_ok.is_empty() && self.noted_bad.is_empty()
+    }
+
+    /// Writes the counters into a status.
+    pub(super) fn write(&self, job: &Value, status: &mut serde_json::Map<String, Value>) {
+        let succeeded = if self.indexed {
+            self.succeeded()
+        } else {
+            self.counted.0
+        };
+        for (field, n) in [("succeeded", succeeded), ("failed", self.counted.1)] {
+            match n {
+                0 => drop(status.remove(field)),
+                n => drop(status.insert(field.into(), json!(n))),
+            }
+        }
+        let mut noted = json!({});
+        for (field, set) in [("succeeded", &self.noted_ok), ("failed", &self.noted_bad)] {
+            if !set.is_empty() {
+                noted[field] = json!(set);
+            }
+        }
+        status.insert("uncountedTerminatedPods".into(), noted);
+        for (field, set, always) in [
+            ("completedIndexes", &self.completed, false),
+            (
+                "failedIndexes",
+                &self.failed_indexes,
+                job["spec"]["backoffLimitPerIndex"].is_i64(),
+            ),
+        ] {
+            match set.is_empty() && !always {
+                true => drop(status.remove(field)),
+                false => drop(status.insert(field.into(), json!(indexes::format(set)))),
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Jobs: Pods that run to their end, as often as wished for.
+//!
+//! ```text
+//! Pod ends -> its uid is noted in status.uncountedTerminatedPods -> its finalizer goes -> it is counted
+//! ```
+//! The finalizer `batch.kubernetes.io/job-tracking` keeps every Pod until its end has been written down, so that no
+//! crash, neither of this process nor of a host, counts a Pod twice or not at all. [`plan`](plan::plan) decides; this
+//! module asks and acts.
+
+mod count;
+mod indexes;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use crate::claim::{Sweep, claim, create_pods, remove_pod};
+use crate::manager::Reconciler;
+use crate::obj::{condition, controller_of, deleting, items, meta, now, text};
+use crate::replicaset::pod_from;
+use crate::world::{World, WorldError, settled};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kinds::selector::LabelSelector;
+use plan::Plan;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const JOBS: &str = "jobs.batch";
+const PODS: &str = "pods";
+const SOURCE: &str = "job-controller";
+const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+
+/// The controller of Jobs; it also removes finished ones whose `ttlSecondsAfterFinished` has passed.
+pub(crate) struct Jobs;
+
+/// The Job has ended: its condition `Complete` or `Failed`.
+pub(crate) fn ended(job: &Value) -> Option<&Value> {
+    ["Complete", "Failed"]
+        .iter()
+        .find_map(|kind| condition(job, kind))
+        .filter(|c| c["status"] == "True")
+}
+
+/// A Pod of a Job; `index` only with completion mode Indexed.
+fn pod_of(job: &Value, index: Option<u64>) -> Value {
+    let mut pod = pod_from(job, &job["spec"]["template"]);
+    let mut finalizers = items(&pod, "/metadata/finalizers").to_vec();
+    finalizers.push(json!(TRACKING));
+    pod["metadata"]["finalizers"] = json!(finalizers);
+    let Some(index) = index else { return pod };
+    let name = meta(job, "name");
+    pod["metadata"]["generateName"] = json!(format!("{name}-{index}-"));
+    pod["metadata"]["annotations"][INDEX] = json!(index.to_string());
+    pod["metadata"]["labels"][INDEX] = json!(index.to_string());
+    if text(&pod, "/spec/hostname").is_empty() {
+        pod["spec"]["hostname"] = json!(format!("{name}-{index}"));
+    }
+    let variable = json!({
+        "name": "JOB_COMPLETION_INDEX",
+        "valueFrom": {"fieldRef": {"fieldPath": format!("metadata.labels['{INDEX}']")}},
+    });
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            match container["env"].as_array_mut() {
+                Some(env) if env.iter().any(|e| e["name"] == "JOB_COMPLETION_INDEX") => {}
+                Some(env) => env.push(variable.clone()),
+                None => container["env"] = json!([variable]),
+            }
+        }
+    }
+    pod
+}
+
+/// Lets a Pod go: its end has been written down, or nobody counts it any more.
+async fn release(world: &World, pod: &Value) -> Result<(), WorldError> {
+    let mut finalizers = items(pod, "/metadata/finalizers").to_vec();
+    let before = finalizers.len();
+    finalizers.retain(|f| f != TRACKING);
+    if finalizers.len() == before {
+        return Ok(());
+    }
+    let mut next = pod.clone();
+    next["metadata"]["finalizers"] = json!(finalizers);
+    settled(world.update(PODS, pod, &next).await).map(drop)
+}
+
+impl Jobs {
+    async fn one(&self, world: &World, job: &Value) -> Result<Option<Duration>, WorldError> {
+        if deleting(job) || !matches!(text(job, "/spec/managedBy"), "" | "kubernetes.io/job-controller") {
+            return Ok(None);
+        }
+        if let Some(end) = ended(job) {
+            return self.after_the_end(world, job, end).await;
+        }
+        let Ok(selector) = LabelSelector::from_json(&job["spec"]["selector"]) else {
+            return Ok(None);
+        };
+        let pods = claim(world, job, &selector).await?;
+        self.act(world, job, plan::plan(job, &pods, Timestamp::now()))
+            .await
+    }
+
+    async fn act(&self, world: &World, job: &Value, plan: Plan) -> Result<Option<Duration>, WorldError> {
+        let mut wake = plan.wake;
+        // Ends are let go only after an earlier round has written them down; what is to be deleted without being
+        // counted is let go before it is deleted.
+        for pod in &plan.release {
+            release(world, pod).await?;
+        }
+        for pod in &plan.delete {
+            if remove_pod(world, SOURCE, job, pod).await.is_err() {
+                wake = Some(Duration::from_secs(1));
+            }
+        }
+        let new: Vec<Value> = plan.create.iter().map(|index| pod_of(job, *index)).collect();
+        if create_pods(world, SOURCE, job, &new, &mut Vec::new())
+            .await
+            .is_err()
+        {
+            wake = Some(Duration::from_secs(5));
+        }
+        settled(world.update_status(JOBS, job, &plan.status).await)?;
+        for (warning, reason, message) in &plan.events {
+            world.event(SOURCE, job, *warning, reason, message).await;
+        }
+        Ok(wake)
+    }
+
+    /// A finished Job lets its last Pods go and, when it has a time to live, goes itself.
+    async fn after_the_end(
+        &self,
+        world: &World,
+        job: &Value,
+        end: &Value,
+    ) -> Result<Option<Duration>, WorldError> {
+        let Some(ttl) = job["spec"]["ttlSecondsAfterFinished"].as_i64() else {
+            return Ok(None);
+        };
+        let Ok(at) = text(end, "/lastTransitionTime").parse::<Timestamp>() else {
+            return Ok(None);
+        };
+        let left = ttl - Timestamp::now().duration_since(at).as_secs();
+        if left > 0 {
+            return Ok(Some(Duration::from_secs(left.unsigned_abs())));
+        }
+        settled(world.delete(JOBS, job, "Background").await)?;
+        Ok(None)
+    }
+
+    /// Pods whose Job is gone or finished have nobody who would write their end down.
+    async fn release_orphans(&self, world: &World) -> Result<(), WorldError> {
+        for pod in world.all(PODS) {
+            if !items(&pod, "/metadata/finalizers").iter().any(|f| f == TRACKING) {
+                continue;
+            }
+            let job = controller_of(&pod)
+                .filter(|owner| owner["kind"] == "Job")
+                .and_then(|owner| {
+                    let job = world.get(JOBS, meta(&pod, "namespace"), text(owner, "/name"))?;
+                    (meta(&job, "uid") == text(owner, "/uid")).then_some(job)
+                });
+            if job.is_none_or(|job| deleting(&job) || ended(&job).is_some()) {
+                release(world, &pod).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Reconciler for Jobs {
+    fn name(&self) -> &'static str {
+        "job"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[JOBS, PODS]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        let mut sweep = Sweep::default();
+        for job in world.all(JOBS) {
+            sweep.note(self.one(world, &job).await);
+        }
+        sweep.note(self.release_orphans(world).await.map(|()| None));
+        sweep.outcome()
+    }
+}
+
+/// A condition as Jobs carry it.
+fn job_condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
+    let now = now();
+    json!({"type": kind, "status": status, "reason": reason, "message": message,
+        "lastProbeTime": now, "lastTransitionTime": now})
+}

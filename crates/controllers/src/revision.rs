@@ -1,0 +1,112 @@
+//! ControllerRevisions: the history of a DaemonSet's or StatefulSet's Pod template.
+//!
+//! A template is kept as the patch that would restore it; equal templates share one revision, and a template that
+//! comes back (a rollback) gets a new, highest number on its old object.
+
+use crate::obj::{controlled_by, deleting, digest, int, items, label, meta, owner_ref};
+use crate::world::{World, WorldError, settled};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const REVISIONS: &str = "controllerrevisions.apps";
+/// The label that ties a Pod to the template it was made from.
+pub(crate) const HASH: &str = "controller-revision-hash";
+
+/// What a revision stores of its owner: enough to put the template back by a patch.
+fn data(owner: &Value) -> Value {
+    let mut template = owner["spec"]["template"].clone();
+    template["$patch"] = json!("replace");
+    json!({"spec": {"template": template}})
+}
+
+/// The revisions of an owner, oldest first.
+pub(crate) fn history(world: &World, owner: &Value) -> Vec<Arc<Value>> {
+    let mut all = world.list(REVISIONS, meta(owner, "namespace"));
+    all.retain(|r| controlled_by(r, meta(owner, "uid")) && !deleting(r));
+    all.sort_by_key(|r| (int(r, "/revision", 0), meta(r, "creationTimestamp").to_string()));
+    all
+}
+
+/// The revision of the owner's present template, made or renumbered when need be. Appended to `history` when new.
+pub(crate) async fn current(
+    world: &World,
+    owner: &Value,
+    history: &mut Vec<Arc<Value>>,
+) -> Result<Option<Arc<Value>>, WorldError> {
+    let data = data(owner);
+    let next = history.iter().map(|r| int(r, "/revision", 0)).max().unwrap_or(0) + 1;
+    if let Some(at) = history.iter().rposition(|r| r["data"] == data) {
+        let same = history[at].clone();
+        if at + 1 < history.len() {
+            settled(
+                world
+                    .patch(REVISIONS, &same, "", &json!({"revision": next}))
+                    .await,
+            )?;
+        }
+        return Ok(Some(same));
+    }
+    // A name taken by something else (a collision of hashes) leads to the next name.
+    for collision in int(owner, "/status/collisionCount", 0).. {
+        let hash = digest(&format!("{}{collision}", data["spec"]["template"]), 10);
+        let mut labels = owner["spec"]["template"]["metadata"]["labels"].clone();
+        labels[HASH] = json!(hash);
+        let new = json!({
+            "apiVersion": "apps/v1", "kind": "ControllerRevision",
+            "metadata": {"name": format!("{}-{hash}", meta(owner, "name")), "namespace": meta(owner, "namespace"),
+                "labels": labels, "ownerReferences": [owner_ref(owner)]},
+            "data": data, "revision": next,
+        });
+        match world.create(REVISIONS, &new).await {
+            Ok(made) => {
+                let made = Arc::new(made);
+                history.push(made.clone());
+                return Ok(Some(made));
+            }
+            Err(e) if e.code() == 409 && collision < 10 => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
+}
+
+/// Removes the oldest revisions beyond `spec.revisionHistoryLimit` that no Pod and no status field uses.
+pub(crate) async fn prune(
+    world: &World,
+    owner: &Value,
+    history: &[Arc<Value>],
+    pods: &[Arc<Value>],
+    keep: &[&str],
+) -> Result<(), WorldError> {
+    let limit = usize::try_from(int(owner, "/spec/revisionHistoryLimit", 10)).unwrap_or(10);
+    let used = |r: &Value| {
+        keep.contains(&meta(r, "name"))
+            || pods
+                .iter()
+                .any(|p| hash_of(p) == label(r, HASH) || hash_of(p) == meta(r, "name"))
+    };
+    let idle: Vec<_> = history.iter().filter(|r| !used(r)).collect();
+    for old in idle.iter().take(idle.len().saturating_sub(limit)) {
+        settled(world.delete(REVISIONS, old, "Background").await)?;
+    }
+    Ok(())
+}
+
+/// The revision hash a Pod carries.
+pub(crate) fn hash_of(pod: &Value) -> &str {
+    label(pod, HASH)
+}
+
+/// The owner's object as it was at a revision: its Pod template replaced.
+pub(crate) fn template_at(owner: &Value, revision: &Value) -> Value {
+    let mut template = revision["data"]["spec"]["template"].clone();
+    if let Some(map) = template.as_object_mut() {
+        map.remove("$patch");
+    }
+    let mut then = owner.clone();
+    if items(&template, "/spec/containers").is_empty() {
+        return then;
+    }
+    then["spec"]["template"] = template;
+    then
+}

@@ -1,0 +1,115 @@
+//! What makes a Pod of a StatefulSet itself: its ordinal, its name, and the claims that stay when it goes.
+
+use crate::obj::{items, label, meta, owner_ref, text};
+use crate::replicaset::pod_from;
+use crate::revision::{self, HASH};
+use serde_json::{Value, json};
+
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+
+/// The ordinal in a Pod's name, if it is one of this set's names.
+pub(super) fn ordinal(set: &Value, pod: &Value) -> Option<i64> {
+    let tail = meta(pod, "name")
+        .strip_prefix(meta(set, "name"))?
+        .strip_prefix('-')?;
+    // "web-01" is no name of ours.
+    tail.parse().ok().filter(|n: &i64| n.to_string() == tail)
+}
+
+/// The claim of a template for an ordinal: `data-web-0`.
+fn claim_name(set: &Value, template: &Value, ordinal: i64) -> String {
+    format!("{}-{}-{ordinal}", meta(template, "name"), meta(set, "name"))
+}
+
+/// The Pod of an ordinal at a revision.
+pub(super) fn pod(set: &Value, ordinal: i64, revision: &Value) -> Value {
+    let then = revision::template_at(set, revision);
+    let mut pod = pod_from(set, &then["spec"]["template"]);
+    let name = format!("{}-{ordinal}", meta(set, "name"));
+    if let Some(metadata) = pod["metadata"].as_object_mut() {
+        metadata.remove("generateName");
+    }
+    pod["metadata"]["name"] = json!(name);
+    pod["metadata"]["labels"][HASH] = json!(meta(revision, "name"));
+    pod["metadata"]["labels"][POD_NAME] = json!(name);
+    pod["metadata"]["labels"][POD_INDEX] = json!(ordinal.to_string());
+    pod["spec"]["hostname"] = json!(name);
+    if !text(set, "/spec/serviceName").is_empty() {
+        pod["spec"]["subdomain"] = set["spec"]["serviceName"].clone();
+    }
+    let templates = items(set, "/spec/volumeClaimTemplates");
+    let mut volumes: Vec<Value> = templates
+        .iter()
+        .map(|t| {
+            json!({"name": meta(t, "name"),
+                "persistentVolumeClaim": {"claimName": claim_name(set, t, ordinal), "readOnly": false}})
+        })
+        .collect();
+    // A claim template takes the place of a volume of the same name.
+    let plain = items(&pod, "/spec/volumes").iter();
+    volumes.extend(
+        plain
+            .filter(|v| !templates.iter().any(|t| meta(t, "name") == text(v, "/name")))
+            .cloned(),
+    );
+    if !volumes.is_empty() {
+        pod["spec"]["volumes"] = json!(volumes);
+    }
+    pod
+}
+
+/// The claims that an ordinal needs.
+pub(super) fn claims(set: &Value, ordinal: i64) -> Vec<Value> {
+    let make = |template: &Value| {
+        let mut claim = template.clone();
+        claim["apiVersion"] = json!("v1");
+        claim["kind"] = json!("PersistentVolumeClaim");
+        claim["metadata"]["name"] = json!(claim_name(set, template, ordinal));
+        claim["metadata"]["namespace"] = json!(meta(set, "namespace"));
+        for (key, value) in set["spec"]["selector"]["matchLabels"]
+            .as_object()
+            .into_iter()
+            .flatten()
+        {
+            claim["metadata"]["labels"][key] = value.clone();
+        }
+        if let Some(claim) = claim.as_object_mut() {
+            claim.remove("status");
+        }
+        claim
+    };
+    items(set, "/spec/volumeClaimTemplates")
+        .iter()
+        .map(make)
+        .collect()
+}
+
+/// The owners a claim should have besides those that others gave it: `persistentVolumeClaimRetentionPolicy`.
+pub(super) fn claim_owners(set: &Value, claim: &Value, pod: Option<&Value>, condemned: bool) -> Vec<Value> {
+    let policy =
+        |when: &str| text(set, &format!("/spec/persistentVolumeClaimRetentionPolicy/{when}")) == "Delete";
+    let set_uid = meta(set, "uid");
+    let of_pod =
+        |o: &&Value| o["kind"] == "Pod" && text(o, "/name").starts_with(&format!("{}-", meta(set, "name")));
+    let mut owners: Vec<Value> = items(claim, "/metadata/ownerReferences")
+        .iter()
+        .filter(|o| o["uid"] != set_uid && !of_pod(o))
+        .cloned()
+        .collect();
+    if policy("whenDeleted") {
+        owners.push(owner_ref(set));
+    }
+    if let (true, true, Some(pod)) = (policy("whenScaled"), condemned, pod) {
+        let mut owner = owner_ref(pod);
+        owner["controller"] = json!(false);
+        owner["blockOwnerDeletion"] = json!(false);
+        owners.push(owner);
+    }
+    owners
+}
+
+/// The revision a Pod was made from.
+pub(super) fn revision_of(pod: &Value) -> &str {
+    label(pod, HASH)
+}
