@@ -1,102 +1,19 @@
-//! The real thing in a network namespace of its own: rules, routes, taps, names, and nothing left afterwards.
-//!
-//! Each test runs on a thread that has left the machine's network namespace; child processes follow it. Needs root.
+//! The host's own traffic: Services, names, taps that stay over a restart.
 
-use std::net::Ipv4Addr;
-use std::process::Command;
-
-use dataplane::model::{Endpoint, PodNic, Protocol, Service, ServiceAddress, ServicePort};
-use dataplane::{Dataplane, NetConfig};
+use dataplane::Dataplane;
+use dataplane::model::{PodNic, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-/// Runs `work` in a fresh network namespace with loopback up.
-fn in_namespace<F: Future<Output = ()>>(work: impl FnOnce() -> F + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
-            .expect("a namespace: these tests need root");
-        run("ip", &["link", "set", "lo", "up"]);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
-        runtime.block_on(work());
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().expect(program);
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Everything of the network that can be left behind.
-fn traces() -> String {
-    let forward = std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("readable");
-    [
-        run("nft", &["list", "ruleset"]),
-        run("ip", &["-o", "address"]),
-        run("ip", &["route", "show", "table", "all"]),
-        run("ip", &["-o", "link"]),
-        forward,
-    ]
-    .join("---\n")
-}
-
-fn config(state: &tempfile::TempDir) -> NetConfig {
-    NetConfig {
-        node_ip: Ipv4Addr::new(192, 0, 2, 1),
-        pod_cidr: "10.244.0.0/16".parse().expect("a block"),
-        service_cidr: "10.96.0.0/16".parse().expect("a block"),
-        cluster_dns: Ipv4Addr::new(10, 96, 0, 10),
-        domain: "cluster.local".to_owned(),
-        open_tcp_ports: vec![6443],
-        upstream_dns: Vec::new(),
-        tap_owner: 0,
-        state_dir: state.path().to_path_buf(),
-    }
-}
+use crate::support::{self, NODE_IP, config, in_namespace, run, traces};
 
 fn pod() -> PodNic {
-    PodNic {
-        vm_id: "0a1b2c3d4e5f".to_owned(),
-        ip: Ipv4Addr::new(10, 244, 0, 2),
-        mac: [2, 0, 10, 244, 0, 2],
-    }
+    support::pod(2)
 }
 
 /// A Service whose endpoints are listeners on the host's own address.
 fn service(targets: &[u16]) -> Service {
-    Service {
-        namespace: "demo".to_owned(),
-        name: "web".to_owned(),
-        address: ServiceAddress::Cluster(Ipv4Addr::new(10, 96, 7, 7)),
-        vips: vec![Ipv4Addr::new(198, 51, 100, 1)],
-        ports: vec![ServicePort {
-            name: String::new(),
-            protocol: Protocol::Tcp,
-            port: 80,
-            node_port: Some(30080),
-        }],
-        client_affinity: false,
-        publish_not_ready: false,
-        endpoints: targets
-            .iter()
-            .map(|port| Endpoint {
-                ip: Ipv4Addr::new(192, 0, 2, 1),
-                ports: vec![(String::new(), *port)],
-                ready: true,
-                hostname: None,
-            })
-            .collect(),
-    }
+    support::service(targets.iter().map(|port| (NODE_IP, *port)))
 }
 
 async fn listener(word: &'static str) -> u16 {
@@ -163,8 +80,8 @@ fn pods_come_go_and_survive_a_restart_of_the_agent() {
         plane.set_services(Vec::new()).await.expect("applied");
         let started = traces();
         let tap = plane.attach_pod(&pod()).await.expect("attached");
-        assert_eq!(tap.name, "pv0a1b2c3d4e");
-        assert!(run("ip", &["route"]).contains("10.244.0.2 dev pv0a1b2c3d4e"));
+        assert_eq!(tap.name, "pv021b2c3d4e");
+        assert!(run("ip", &["route"]).contains("10.244.0.2 dev pv021b2c3d4e"));
         assert!(run("nft", &["list", "set", "inet", "podvisor", "pods"]).contains("10.244.0.2"));
         drop(tap);
         plane.shutdown();
