@@ -1,9 +1,9 @@
-//! The host's own traffic: Services, names, taps that stay over a restart.
+//! The host's own traffic: Services, taps that stay over a restart.
 
 use dataplane::Dataplane;
 use dataplane::model::{PodNic, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{self, NODE_IP, config, in_namespace, run, traces};
 
@@ -112,53 +112,4 @@ async fn restart(state: &tempfile::TempDir) -> std::sync::Arc<Dataplane> {
             Err(error) => panic!("{error}"),
         }
     }
-}
-
-#[test]
-fn dns_answers_over_udp_and_tcp() {
-    use hickory_proto::op::{Message, Query, ResponseCode};
-    use hickory_proto::rr::{Name, RecordType};
-    in_namespace(|| async {
-        let state = tempfile::tempdir().expect("a temporary directory");
-        let plane = Dataplane::start(config(&state), Vec::new())
-            .await
-            .expect("started");
-        plane.set_services(vec![service(&[])]).await.expect("applied");
-        let question = |name: &str| {
-            let mut message = Message::query();
-            message.add_query(Query::query(
-                Name::from_ascii(name).expect("a name"),
-                RecordType::A,
-            ));
-            message.to_vec().expect("encoded")
-        };
-        let socket = UdpSocket::bind("192.0.2.1:0").await.expect("bound");
-        for (name, code, answers) in [
-            ("web.demo.svc.cluster.local.", ResponseCode::NoError, 1),
-            ("example.org.", ResponseCode::NXDomain, 0),
-        ] {
-            socket
-                .send_to(&question(name), "10.96.0.10:53")
-                .await
-                .expect("sent");
-            let mut buffer = [0; 512];
-            let length = socket.recv(&mut buffer).await.expect("answered");
-            let answer = Message::from_vec(&buffer[..length]).expect("decoded");
-            assert_eq!(
-                (answer.metadata.response_code, answer.answers.len()),
-                (code, answers),
-                "{name}"
-            );
-        }
-        let mut stream = TcpStream::connect("10.96.0.10:53").await.expect("connected");
-        let bytes = question("web.demo.svc.cluster.local.");
-        stream.write_u16(bytes.len() as u16).await.expect("sent");
-        stream.write_all(&bytes).await.expect("sent");
-        let length = stream.read_u16().await.expect("answered");
-        let mut buffer = vec![0; usize::from(length)];
-        stream.read_exact(&mut buffer).await.expect("answered");
-        assert_eq!(Message::from_vec(&buffer).expect("decoded").answers.len(), 1);
-        plane.shutdown();
-        assert_eq!(Dataplane::remove(&config(&state)).await, Vec::<String>::new());
-    });
 }

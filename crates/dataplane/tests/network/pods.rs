@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::Dataplane;
+use dataplane::model::{Protocol, ServiceAddress};
 
 use crate::guest::{self, Guest};
 use crate::support::{CLUSTER_IP, NODE_IP, NODE_PORT, VIP, config, in_namespace, pod, run, service, traces};
@@ -111,6 +112,34 @@ fn pods_reach_pods_and_services_with_their_own_addresses() {
                 Err(error) => panic!("{what}: {error}\n{}", run("nft", &["list", "ruleset"])),
             }
         }
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn datagrams_go_to_endpoints_and_answers_come_from_the_service() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let address = Ipv4Addr::new(10, 96, 7, 8);
+        let mut echo = service([(TWO, 9001)].into_iter());
+        echo.name = "echo".to_owned();
+        echo.address = ServiceAddress::Cluster(address);
+        echo.vips.clear();
+        echo.ports[0].protocol = Protocol::Udp;
+        scene.plane.set_services(vec![echo]).await.expect("applied");
+        let server = scene.two.udp(TWO, 9001);
+        let client = scene.one.udp(ONE, 0);
+        client.send_to(b"question", (address, 80)).expect("sent");
+        let mut buffer = [0; 64];
+        let (length, from) = server.recv_from(&mut buffer).expect("a datagram");
+        assert_eq!((&buffer[..length], from.ip()), (&b"question"[..], ONE.into()));
+        server.send_to(b"answer", from).expect("sent");
+        let (length, from) = client.recv_from(&mut buffer).expect("an answer");
+        assert_eq!((&buffer[..length], from), (&b"answer"[..], (address, 80).into()));
+        // The same port number in the other protocol is nobody's.
+        let error = scene.one.ask(address, 80).expect_err("TCP");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
         scene.end(&before).await;
     });
 }
