@@ -270,19 +270,17 @@ impl Guest for SimulatedGuest {
             {
                 return;
             }
-            while start.stdin {
-                match input.message().await {
-                    Ok(Some(ExecInput {
-                        input: Some(exec_input::Input::Stdin(bytes)),
-                    })) => {
-                        if send(exec_output::Output::Stdout(bytes)).await.is_err() {
-                            return;
+            if start.stdin {
+                while let Ok(Some(ExecInput { input: Some(message) })) = input.message().await {
+                    match message {
+                        exec_input::Input::Stdin(bytes) => {
+                            if send(exec_output::Output::Stdout(bytes)).await.is_err() {
+                                return;
+                            }
                         }
+                        exec_input::Input::Resize(_) => {}
+                        exec_input::Input::Start(_) | exec_input::Input::CloseStdin(_) => break,
                     }
-                    Ok(Some(ExecInput {
-                        input: Some(exec_input::Input::Resize(_)),
-                    })) => {}
-                    _ => break,
                 }
             }
             // The host may have gone; then nobody needs the exit code.
@@ -367,7 +365,8 @@ mod tests {
     #[tokio::test]
     async fn containers_end_as_their_arguments_say() {
         use crate::v1::State::{Exited, Running};
-        let cases: [(&[&str], (crate::v1::State, i32, bool)); 3] = [
+        type Case = (&'static [&'static str], (crate::v1::State, i32, bool));
+        let cases: [Case; 3] = [
             (&["serve"], (Running, 0, false)),
             (&["exit=3"], (Exited, 3, false)),
             (&["oom"], (Exited, 137, true)),

@@ -101,9 +101,8 @@ impl AsyncWrite for Port {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(context))?;
-            match guard.try_io(|port| port.get_ref().write(bytes)) {
-                Ok(result) => return Poll::Ready(result),
-                Err(_) => {}
+            if let Ok(result) = guard.try_io(|port| port.get_ref().write(bytes)) {
+                return Poll::Ready(result);
             }
         }
     }

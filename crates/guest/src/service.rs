@@ -290,7 +290,7 @@ impl Guest for Agent {
         request: Request<CreateContainerRequest>,
     ) -> Result<Response<CreateContainerReply>, Status> {
         let request = request.into_inner();
-        if request.id.is_empty() || request.id.contains(['/', '.']) {
+        if request.id.is_empty() || request.id.contains('/') || request.id.starts_with('.') {
             return Err(Status::invalid_argument(format!(
                 "`{}` is not a container id",
                 request.id

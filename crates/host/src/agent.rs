@@ -151,7 +151,11 @@ impl Agent {
                 server::serve(server, listener, context.cancel.child_token()).await;
             }
         };
-        let node = node::run(Arc::clone(context), self.address.port(), context.cancel.child_token());
+        let node = node::run(
+            Arc::clone(context),
+            self.address.port(),
+            context.cancel.child_token(),
+        );
         tokio::join!(serve, node, self.watch_pods(), self.sample());
     }
 
@@ -182,7 +186,8 @@ impl Agent {
 
     async fn watch_pods(&self) {
         let context = &self.context;
-        let config = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
+        let config =
+            watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
         let api: Api<Pod> = Api::all(context.deps.client.clone());
         let stream = watcher::watcher(api, config).default_backoff().modify(|pod| {
             pod.metadata.managed_fields = None;
@@ -212,7 +217,13 @@ impl Agent {
         let Some(uid) = pod.metadata.uid.clone() else {
             return;
         };
-        let known = self.pods.0.lock().get(&uid).filter(|known| !known.ended()).cloned();
+        let known = self
+            .pods
+            .0
+            .lock()
+            .get(&uid)
+            .filter(|known| !known.ended())
+            .cloned();
         let pod = Arc::new(pod);
         if let Some(known) = known {
             return known.update(pod).await;

@@ -36,9 +36,7 @@ impl Capacity {
     /// What is left for Pods when the agent and the system have had theirs: 100 m CPU, and 256 MiB or 5 % of memory,
     /// whichever is more (kubelet: `kube-reserved` and `system-reserved` together).
     pub fn allocatable(&self) -> Self {
-        let memory = (self.memory_bytes / 20)
-            .max(256 << 20)
-            .min(self.memory_bytes / 2);
+        let memory = (self.memory_bytes / 20).max(256 << 20).min(self.memory_bytes / 2);
         Self {
             cpu_millis: self.cpu_millis.saturating_sub(100),
             memory_bytes: self.memory_bytes - memory,

@@ -82,7 +82,9 @@ impl ImageSource for NoImages {
         _progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError> {
         let reference: images::ImageReference = reference.parse()?;
-        let digest = hex(&<sha2::Sha256 as sha2::Digest>::digest(reference.to_string().as_bytes()));
+        let digest = hex(&<sha2::Sha256 as sha2::Digest>::digest(
+            reference.to_string().as_bytes(),
+        ));
         Ok(Pulled {
             image: Arc::new(Image {
                 id: format!("sha256:{digest}"),

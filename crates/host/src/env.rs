@@ -73,7 +73,12 @@ pub fn references(container: &Container) -> (Vec<String>, Vec<String>) {
         config_maps.extend(source.config_map_ref.as_ref().map(|r| r.name.clone()));
         secrets.extend(source.secret_ref.as_ref().map(|r| r.name.clone()));
     }
-    for from in container.env.iter().flatten().filter_map(|v| v.value_from.as_ref()) {
+    for from in container
+        .env
+        .iter()
+        .flatten()
+        .filter_map(|v| v.value_from.as_ref())
+    {
         config_maps.extend(from.config_map_key_ref.as_ref().map(|r| r.name.clone()));
         secrets.extend(from.secret_key_ref.as_ref().map(|r| r.name.clone()));
     }
@@ -99,7 +104,11 @@ pub fn environment(
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         set(name, value.to_owned());
     }
-    let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
+    let links = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.enable_service_links)
+        .unwrap_or(true);
     let mut service_env = service_variables(&sources.services, links);
     // Expansion sees Service variables and what was set in the manifest, not the image's.
     let mut known: BTreeMap<String, String> = service_env.iter().cloned().collect();
@@ -122,7 +131,8 @@ pub fn environment(
             match sources.secrets.get(&reference.name) {
                 Some(secret) => {
                     for (key, value) in secret.data.iter().flatten() {
-                        let value = String::from_utf8(value.0.clone()).map_err(|_| EnvError::NotText(key.clone()))?;
+                        let value =
+                            String::from_utf8(value.0.clone()).map_err(|_| EnvError::NotText(key.clone()))?;
                         from_objects.insert(format!("{prefix}{key}"), value);
                     }
                 }
@@ -190,7 +200,11 @@ fn value_of(
     if let Some(reference) = &from.config_map_key_ref {
         let optional = reference.optional == Some(true);
         let Some(map) = sources.config_maps.get(&reference.name) else {
-            return if optional { Ok(None) } else { Err(not_found("configmap", &reference.name)) };
+            return if optional {
+                Ok(None)
+            } else {
+                Err(not_found("configmap", &reference.name))
+            };
         };
         return match map.data.as_ref().and_then(|data| data.get(&reference.key)) {
             Some(value) => Ok(Some(value.clone())),
@@ -201,7 +215,11 @@ fn value_of(
     if let Some(reference) = &from.secret_key_ref {
         let optional = reference.optional == Some(true);
         let Some(secret) = sources.secrets.get(&reference.name) else {
-            return if optional { Ok(None) } else { Err(not_found("secret", &reference.name)) };
+            return if optional {
+                Ok(None)
+            } else {
+                Err(not_found("secret", &reference.name))
+            };
         };
         return match secret.data.as_ref().and_then(|data| data.get(&reference.key)) {
             Some(value) => String::from_utf8(value.0.clone())
@@ -232,10 +250,24 @@ pub fn field_value(pod: &Pod, path: &str, facts: &Facts) -> Option<String> {
             .map(str::to_owned)
     };
     if let Some(key) = subscript("metadata.labels") {
-        return Some(metadata.labels.as_ref().and_then(|m| m.get(&key)).cloned().unwrap_or_default());
+        return Some(
+            metadata
+                .labels
+                .as_ref()
+                .and_then(|m| m.get(&key))
+                .cloned()
+                .unwrap_or_default(),
+        );
     }
     if let Some(key) = subscript("metadata.annotations") {
-        return Some(metadata.annotations.as_ref().and_then(|m| m.get(&key)).cloned().unwrap_or_default());
+        return Some(
+            metadata
+                .annotations
+                .as_ref()
+                .and_then(|m| m.get(&key))
+                .cloned()
+                .unwrap_or_default(),
+        );
     }
     Some(match path {
         "metadata.name" => metadata.name.clone().unwrap_or_default(),
@@ -276,13 +308,20 @@ pub fn resource_value(
     let map = match list {
         "limits" => resources.and_then(|r| r.limits.as_ref()),
         "requests" => resources.and_then(|r| r.requests.as_ref()),
-        _ => return Err(EnvError::Resource(format!("unsupported container resource : {resource}"))),
+        _ => {
+            return Err(EnvError::Resource(format!(
+                "unsupported container resource : {resource}"
+            )));
+        }
     };
-    let value = map.and_then(|m| m.get(name)).and_then(size::milli).unwrap_or(match (list, name) {
-        ("limits", "cpu") => facts.cpu_millis,
-        ("limits", "memory") => facts.memory_bytes.saturating_mul(1000),
-        _ => 0,
-    });
+    let value = map
+        .and_then(|m| m.get(name))
+        .and_then(size::milli)
+        .unwrap_or(match (list, name) {
+            ("limits", "cpu") => facts.cpu_millis,
+            ("limits", "memory") => facts.memory_bytes.saturating_mul(1000),
+            _ => 0,
+        });
     let divisor = divisor.and_then(size::milli).filter(|d| *d > 0).unwrap_or(1000);
     Ok(value.div_ceil(divisor).to_string())
 }
@@ -298,7 +337,11 @@ fn service_variables(services: &[Service], links: bool) -> Vec<(String, String)>
         if !links && !in_default {
             continue;
         }
-        let Some(ip) = spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None") else {
+        let Some(ip) = spec
+            .cluster_ip
+            .as_deref()
+            .filter(|ip| !ip.is_empty() && *ip != "None")
+        else {
             continue;
         };
         let name = name.to_uppercase().replace('-', "_");
@@ -389,7 +432,10 @@ mod tests {
 
     #[test]
     fn expansion() {
-        let known = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("B".to_owned(), "$(A)".to_owned())]);
+        let known = BTreeMap::from([
+            ("A".to_owned(), "1".to_owned()),
+            ("B".to_owned(), "$(A)".to_owned()),
+        ]);
         let cases = [
             ("$(A)", "1"),
             ("x$(A)y$(B)", "x1y$(A)"),
@@ -455,8 +501,14 @@ mod tests {
             cpu_millis: 2000,
             memory_bytes: 1 << 30,
         };
-        let env = environment(&pod, container, &["PATH=/usr/bin".into(), "X=y".into()], &sources(), &facts)
-            .expect("complete");
+        let env = environment(
+            &pod,
+            container,
+            &["PATH=/usr/bin".into(), "X=y".into()],
+            &sources(),
+            &facts,
+        )
+        .expect("complete");
         let text: Vec<String> = env.iter().map(|(n, v)| format!("{n}={v}")).collect();
         insta::assert_snapshot!(text.join("\n"), @r"
         PATH=/bin
@@ -510,11 +562,17 @@ mod tests {
             (json!({"name": "c"}), vec!["entry", "cmd"]),
             (json!({"name": "c", "args": ["a"]}), vec!["entry", "a"]),
             (json!({"name": "c", "command": ["b"]}), vec!["b"]),
-            (json!({"name": "c", "command": ["b", "$(V)"], "args": ["a"]}), vec!["b", "1", "a"]),
+            (
+                json!({"name": "c", "command": ["b", "$(V)"], "args": ["a"]}),
+                vec!["b", "1", "a"],
+            ),
         ];
         for (container, expected) in cases {
             let container: Container = serde_json::from_value(container).expect("a container");
-            assert_eq!(command_line(&container, &image, &[("V".into(), "1".into())]), expected);
+            assert_eq!(
+                command_line(&container, &image, &[("V".into(), "1".into())]),
+                expected
+            );
         }
     }
 

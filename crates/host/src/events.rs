@@ -123,7 +123,11 @@ struct Known {
 async fn write(client: kube::Client, node: Arc<str>, mut items: mpsc::Receiver<Item>) {
     let mut known: VecDeque<Known> = VecDeque::new();
     while let Some(item) = items.recv().await {
-        let namespace = item.object.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        let namespace = item
+            .object
+            .namespace
+            .clone()
+            .unwrap_or_else(|| "default".to_owned());
         let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
         let again = known.iter_mut().find(|known| same(&known.item, &item));
         let counted = match again {

@@ -83,7 +83,10 @@ async fn session(
         let hello = client.hello(HelloRequest {}).await?.into_inner();
         // Events first, then the list: nothing falls between.
         let stream = client.events(EventsRequest {}).await?.into_inner();
-        let list = client.list_containers(ListContainersRequest {}).await?.into_inner();
+        let list = client
+            .list_containers(ListContainersRequest {})
+            .await?
+            .into_inner();
         Ok::<_, tonic::Status>((hello, stream, list.containers))
     };
     let (hello, mut stream, containers) = tokio::time::timeout(CALL, calls)

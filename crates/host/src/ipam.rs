@@ -79,10 +79,14 @@ mod tests {
         assert_eq!(ipam.allocate(), None);
         ipam.set_block("10.244.1.0/29".parse().expect("a block"));
         ipam.claim(Ipv4Addr::new(10, 244, 1, 3));
-        let mut take = || ipam.allocate().map(|address| address.octets()[3]);
+        let take = || ipam.allocate().map(|address| address.octets()[3]);
         assert_eq!([take(), take(), take()], [Some(2), Some(4), Some(5)]);
         ipam.release(Ipv4Addr::new(10, 244, 1, 2));
-        assert_eq!(ipam.allocate(), Some(Ipv4Addr::new(10, 244, 1, 6)), "a freed one rests");
+        assert_eq!(
+            ipam.allocate(),
+            Some(Ipv4Addr::new(10, 244, 1, 6)),
+            "a freed one rests"
+        );
         assert_eq!(ipam.allocate(), Some(Ipv4Addr::new(10, 244, 1, 2)));
         assert_eq!(ipam.allocate(), None);
     }

@@ -35,5 +35,4 @@ pub mod volumes;
 pub use agent::{Agent, StartError};
 pub use config::{Capacity, HostConfig};
 pub use deps::{HostDeps, ImageSource, NetworkError, NoImages, NoNetwork, PodNetwork, TapHandle};
-pub use node::host_resolvers;
 pub use podvm::record::running_nics;

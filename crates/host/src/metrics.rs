@@ -56,9 +56,17 @@ impl Sampler {
             .filter(|view| view.machine.is_some())
             .collect();
         let samples = futures::future::join_all(views.iter().map(|view| self.one(view))).await;
-        let known: Vec<&str> = views.iter().filter_map(|view| view.pod.metadata.uid.as_deref()).collect();
+        let known: Vec<&str> = views
+            .iter()
+            .filter_map(|view| view.pod.metadata.uid.as_deref())
+            .collect();
         self.last.lock().retain(|uid, _| known.contains(&uid.as_str()));
-        views.iter().cloned().zip(samples).filter_map(|(view, sample)| Some((view, sample?))).collect()
+        views
+            .iter()
+            .cloned()
+            .zip(samples)
+            .filter_map(|(view, sample)| Some((view, sample?)))
+            .collect()
     }
 
     async fn one(&self, view: &View) -> Option<Sample> {
@@ -71,11 +79,20 @@ impl Sampler {
         let stats = machine.vm.stats().await;
         let guest = async {
             let mut client = machine.guest.client().await.ok()?;
-            Some(client.stats(guest_api::v1::StatsRequest {}).await.ok()?.into_inner())
+            Some(
+                client
+                    .stats(guest_api::v1::StatsRequest {})
+                    .await
+                    .ok()?
+                    .into_inner(),
+            )
         };
         let guest = tokio::time::timeout(CALL, guest).await.ok().flatten();
         let at = Instant::now();
-        let window = before.as_ref().map(|before| at.duration_since(before.at)).unwrap_or_default();
+        let window = before
+            .as_ref()
+            .map(|before| at.duration_since(before.at))
+            .unwrap_or_default();
         let rate = |now: u64, then: Option<u64>| match then {
             Some(then) if window >= SHORTEST => {
                 let nanos = u128::from(now.saturating_sub(then)) * 1_000_000_000 / window.as_nanos().max(1);
@@ -85,7 +102,11 @@ impl Sampler {
         };
         let usage_before = |id: &str| {
             let reply = before.as_ref()?.guest.as_ref()?;
-            reply.containers.iter().find(|c| c.id == id).map(|c| c.cpu_usage_ns)
+            reply
+                .containers
+                .iter()
+                .find(|c| c.id == id)
+                .map(|c| c.cpu_usage_ns)
         };
         let containers = guest
             .iter()
@@ -157,7 +178,10 @@ pub fn pod_metrics(view: &View, sample: &Sample) -> Value {
 /// `/stats/summary` (`k8s.io/kubelet/pkg/apis/stats/v1alpha1`).
 pub fn summary(node: &str, host: &HostUsage, pods: &[(View, Sample)]) -> Value {
     let now = Time(Timestamp::now());
-    let pods: Vec<Value> = pods.iter().map(|(view, sample)| pod_summary(view, sample)).collect();
+    let pods: Vec<Value> = pods
+        .iter()
+        .map(|(view, sample)| pod_summary(view, sample))
+        .collect();
     json!({
         "node": {
             "nodeName": node,
@@ -228,7 +252,11 @@ pub fn resource_metrics(host: &HostUsage, pods: &[(View, Sample)]) -> String {
         }
     };
     let seconds = |ns: u64| ns as f64 / 1e9;
-    family("node_cpu_usage_seconds_total", "counter", vec![format!(" {}", seconds(host.cpu_ns))]);
+    family(
+        "node_cpu_usage_seconds_total",
+        "counter",
+        vec![format!(" {}", seconds(host.cpu_ns))],
+    );
     let used = host.memory_total.saturating_sub(host.memory_available);
     family("node_memory_working_set_bytes", "gauge", vec![format!(" {used}")]);
     let pod_label = |view: &View| {
@@ -244,13 +272,26 @@ pub fn resource_metrics(host: &HostUsage, pods: &[(View, Sample)]) -> String {
             .map(|(view, sample)| format!("{{{}}} {}", pod_label(view), value(sample)))
             .collect::<Vec<_>>()
     };
-    family("pod_cpu_usage_seconds_total", "counter", per_pod(|s| (s.cpu_ns as f64 / 1e9).to_string()));
-    family("pod_memory_working_set_bytes", "gauge", per_pod(|s| s.memory_bytes.to_string()));
+    family(
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        per_pod(|s| (s.cpu_ns as f64 / 1e9).to_string()),
+    );
+    family(
+        "pod_memory_working_set_bytes",
+        "gauge",
+        per_pod(|s| s.memory_bytes.to_string()),
+    );
     let per_container = |value: fn(&guest_api::v1::ContainerStats) -> String| {
         let mut lines = Vec::new();
         for (view, sample) in pods {
             for stats in sample.guest.iter().flat_map(|reply| &reply.containers) {
-                lines.push(format!("{{container=\"{}\",{}}} {}", stats.name, pod_label(view), value(stats)));
+                lines.push(format!(
+                    "{{container=\"{}\",{}}} {}",
+                    stats.name,
+                    pod_label(view),
+                    value(stats)
+                ));
             }
         }
         lines
@@ -322,6 +363,9 @@ fn busy_ns() -> Option<u64> {
         .filter_map(|field| field.parse().ok())
         .collect();
     // user, nice, system, irq, softirq, steal: everything but idle and iowait; in ticks of 10 ms.
-    let busy: u64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|index| fields.get(*index)).sum();
+    let busy: u64 = [0, 1, 2, 5, 6, 7]
+        .iter()
+        .filter_map(|index| fields.get(*index))
+        .sum();
     Some(busy * 10_000_000)
 }

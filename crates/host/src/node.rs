@@ -1,7 +1,6 @@
 //! The Node object of this host: registration, status, and the Lease that says that the agent lives.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +72,11 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
             reported = None;
         }
         let pause = if result.is_ok() && ready { RENEW } else { RETRY };
-        if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+        if cancel
+            .run_until_cancelled(tokio::time::sleep(pause))
+            .await
+            .is_none()
+        {
             return;
         }
     }
@@ -92,7 +95,10 @@ fn take_block(context: &Context, node: &Node) {
 
 fn fresh(context: &Context) -> Node {
     let mut labels = BTreeMap::from([
-        ("kubernetes.io/hostname".to_owned(), context.config.node_name.clone()),
+        (
+            "kubernetes.io/hostname".to_owned(),
+            context.config.node_name.clone(),
+        ),
         ("kubernetes.io/os".to_owned(), "linux".to_owned()),
         ("kubernetes.io/arch".to_owned(), architecture().to_owned()),
         ("beta.kubernetes.io/os".to_owned(), "linux".to_owned()),
@@ -127,22 +133,48 @@ fn quantities(capacity: &Capacity) -> Value {
 fn status(context: &Context, port: u16, node: &Node) -> Value {
     let config = &context.config;
     let accel = context.deps.hypervisor.accel();
-    let condition = |kind: &str, truth: bool, reason: &str, message: &str| {
-        json!({"type": kind, "status": if truth { "True" } else { "False" }, "reason": reason, "message": message})
-    };
+    let condition = |kind: &str, truth: bool, reason: &str, message: &str| json!({"type": kind, "status": if truth { "True" } else { "False" }, "reason": reason, "message": message});
     let mut conditions = vec![
-        condition("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        condition("DiskPressure", false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        condition("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        condition(
+            "MemoryPressure",
+            false,
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        condition(
+            "DiskPressure",
+            false,
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        condition(
+            "PIDPressure",
+            false,
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
         if node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some()) {
             condition("Ready", true, "KubeletReady", "kubelet is posting ready status")
         } else {
-            condition("Ready", false, "KubeletNotReady", "the Node has no block of Pod addresses yet")
+            condition(
+                "Ready",
+                false,
+                "KubeletNotReady",
+                "the Node has no block of Pod addresses yet",
+            )
         },
     ];
     // Without hardware virtualisation a VM is no security boundary: to be seen, not in small print.
-    let words = accel.warning.as_deref().unwrap_or("guests run on the processor's virtualization extensions");
-    conditions.push(condition("HardwareVirtualization", accel.name == "kvm", accel.name, words));
+    let words = accel
+        .warning
+        .as_deref()
+        .unwrap_or("guests run on the processor's virtualization extensions");
+    conditions.push(condition(
+        "HardwareVirtualization",
+        accel.name == "kvm",
+        accel.name,
+        words,
+    ));
     let mut images: Vec<Value> = context
         .deps
         .images
@@ -156,7 +188,12 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
         .collect();
     images.sort_by_key(|image| std::cmp::Reverse(image["sizeBytes"].as_u64()));
     images.truncate(MAX_IMAGES);
-    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let text = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     json!({
         "capacity": quantities(&config.capacity),
         "allocatable": quantities(&config.capacity.allocatable()),
@@ -211,7 +248,10 @@ async fn renew(leases: &Api<Lease>, node: &Node, now: Timestamp) -> Result<(), k
         "renewTime": MicroTime(now),
     });
     let patch = json!({"spec": spec});
-    match leases.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+    match leases
+        .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+    {
         Err(kube::Error::Api(status)) if status.code == 404 => {
             let lease = json!({
                 "metadata": {"name": name, "ownerReferences": [
@@ -224,13 +264,4 @@ async fn renew(leases: &Api<Lease>, node: &Node, now: Timestamp) -> Result<(), k
         }
         other => other.map(|_| ()),
     }
-}
-
-/// The nameservers of this machine that a Pod could use: not those on loopback.
-pub fn host_resolvers() -> Vec<Ipv4Addr> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<Ipv4Addr>().ok())
-        .filter(|address| !address.is_loopback())
-        .collect()
 }

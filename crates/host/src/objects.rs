@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::runtime::watcher::{self, Event};
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -44,7 +44,11 @@ pub struct Objects {
     secrets: Shared<Secret>,
 }
 
-struct Shared<K>(Mutex<HashMap<(String, String), Weak<watch::Sender<Lookup<K>>>>>);
+/// Who publishes an object, for as long as somebody follows it.
+type Publisher<K> = Weak<watch::Sender<Lookup<K>>>;
+
+/// Publishers by namespace and name.
+struct Shared<K>(Mutex<HashMap<(String, String), Publisher<K>>>);
 
 impl<K> Default for Shared<K> {
     fn default() -> Self {
@@ -116,7 +120,8 @@ where
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            () = sender.closed() => return,
+            // Somebody may have come between the last one's leaving and this look.
+            () = sender.closed() => if sender.receiver_count() == 0 { return } else { continue },
         };
         match event {
             Some(Ok(Event::Init)) => seen = false,

@@ -11,9 +11,9 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
-use kube::runtime::WatchStreamExt as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -62,10 +62,13 @@ pub fn follow(client: &kube::Client, network: Arc<dyn PodNetwork>, cancel: Cance
         .reflect(writer);
     tokio::spawn(pump(stream, Arc::clone(&changed), cancel.clone()));
     let (slices, writer) = reflector::store();
-    let stream = watcher::watcher(Api::<EndpointSlice>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
-        .modify(|slice| slice.metadata.managed_fields = None)
-        .reflect(writer);
+    let stream = watcher::watcher(
+        Api::<EndpointSlice>::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .modify(|slice| slice.metadata.managed_fields = None)
+    .reflect(writer);
     tokio::spawn(pump(stream, Arc::clone(&changed), cancel.clone()));
     tokio::spawn(apply(services.clone(), slices, network, changed, cancel));
     Services { services }
@@ -108,7 +111,11 @@ async fn apply(
                 Ok(()) => last = Some(wanted),
                 Err(error) => {
                     tracing::warn!(%error, "the network does not take the Services");
-                    if cancel.run_until_cancelled(tokio::time::sleep(RETRY)).await.is_none() {
+                    if cancel
+                        .run_until_cancelled(tokio::time::sleep(RETRY))
+                        .await
+                        .is_none()
+                    {
                         return;
                     }
                     continue;
@@ -126,7 +133,11 @@ async fn apply(
 pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Vec<NetService> {
     let mut by_service: HashMap<(&str, &str), Vec<&EndpointSlice>> = HashMap::new();
     for slice in slices {
-        let owner = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
+        let owner = slice
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get(SERVICE_NAME));
         if let (Some(owner), Some(namespace)) = (owner, &slice.metadata.namespace) {
             by_service.entry((namespace, owner)).or_default().push(slice);
         }
@@ -134,8 +145,14 @@ pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Ve
     let mut result: Vec<NetService> = services
         .iter()
         .filter_map(|service| {
-            let key = (service.metadata.namespace.as_deref()?, service.metadata.name.as_deref()?);
-            one(service, by_service.get(&key).map(Vec::as_slice).unwrap_or_default())
+            let key = (
+                service.metadata.namespace.as_deref()?,
+                service.metadata.name.as_deref()?,
+            );
+            one(
+                service,
+                by_service.get(&key).map(Vec::as_slice).unwrap_or_default(),
+            )
         })
         .collect();
     result.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -170,7 +187,10 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
                 name: port.name.clone().unwrap_or_default(),
                 protocol: protocol(port.protocol.as_deref()),
                 port: u16::try_from(port.port).ok()?,
-                node_port: port.node_port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0),
+                node_port: port
+                    .node_port
+                    .and_then(|p| u16::try_from(p).ok())
+                    .filter(|p| *p != 0),
             })
         })
         .collect();
@@ -241,9 +261,11 @@ mod tests {
         let service = |value| Arc::new(serde_json::from_value::<Service>(value).expect("a Service"));
         let slice = |value| Arc::new(serde_json::from_value::<EndpointSlice>(value).expect("a slice"));
         let services = [
-            service(json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"type": "LoadBalancer",
+            service(
+                json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"type": "LoadBalancer",
                 "clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30080, "targetPort": 8080}]},
-                "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}})),
+                "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}}),
+            ),
             service(json!({"metadata": {"namespace": "shop", "name": "db"}, "spec": {"clusterIP": "None"}})),
         ];
         let slices = [slice(json!({"metadata": {"namespace": "shop", "name": "web-x",

@@ -114,7 +114,11 @@ impl VmSize {
             (None, Some(request)) => DEFAULT_MEMORY_MIB.max(mib(request).saturating_add(GUEST_MIB)),
             (None, None) => DEFAULT_MEMORY_MIB,
         };
-        let vcpus = cpu_limit.or(cpu_request).unwrap_or(1000).div_ceil(1000).clamp(1, 64);
+        let vcpus = cpu_limit
+            .or(cpu_request)
+            .unwrap_or(1000)
+            .div_ceil(1000)
+            .clamp(1, 64);
         Self {
             vcpus: u32::try_from(vcpus).unwrap_or(64),
             memory_mib: memory_mib.max(MIN_MEMORY_MIB),
@@ -129,7 +133,11 @@ impl VmSize {
 pub fn qos_class(spec: &PodSpec) -> &'static str {
     let mut any = false;
     let mut guaranteed = true;
-    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+    for container in spec
+        .containers
+        .iter()
+        .chain(spec.init_containers.iter().flatten())
+    {
         for name in ["cpu", "memory"] {
             let resources = container.resources.as_ref();
             let limit = limit(resources, name);
@@ -175,16 +183,33 @@ mod tests {
     fn sizes() {
         let c = |resources: serde_json::Value| serde_json::json!({"name": "c", "resources": resources});
         let cases = [
-            (serde_json::json!([c(serde_json::json!({}))]), serde_json::json!([]), 1, 512, None, None),
             (
-                serde_json::json!([c(serde_json::json!({"limits": {"cpu": "1500m", "memory": "256Mi"}}))]),
+                serde_json::json!([c(serde_json::json!({}))]),
                 serde_json::json!([]),
-                2, 256 + GUEST_MIB, Some(1500), Some(1500),
+                1,
+                512,
+                None,
+                None,
             ),
             (
-                serde_json::json!([c(serde_json::json!({"requests": {"cpu": "100m", "memory": "1Gi"}}))]),
+                serde_json::json!([c(
+                    serde_json::json!({"limits": {"cpu": "1500m", "memory": "256Mi"}})
+                )]),
                 serde_json::json!([]),
-                1, 1024 + GUEST_MIB, Some(100), None,
+                2,
+                256 + GUEST_MIB,
+                Some(1500),
+                Some(1500),
+            ),
+            (
+                serde_json::json!([c(
+                    serde_json::json!({"requests": {"cpu": "100m", "memory": "1Gi"}})
+                )]),
+                serde_json::json!([]),
+                1,
+                1024 + GUEST_MIB,
+                Some(100),
+                None,
             ),
             // One container without a limit: the Pod has none.
             (
@@ -193,19 +218,32 @@ mod tests {
                     c(serde_json::json!({})),
                 ]),
                 serde_json::json!([]),
-                1, 512, Some(1000), None,
+                1,
+                512,
+                Some(1000),
+                None,
             ),
             // Init containers run before: the highest counts.
             (
                 serde_json::json!([c(serde_json::json!({"limits": {"cpu": "1", "memory": "64Mi"}}))]),
                 serde_json::json!([c(serde_json::json!({"limits": {"cpu": "3", "memory": "32Mi"}}))]),
-                3, 64 + GUEST_MIB, Some(3000), Some(3000),
+                3,
+                64 + GUEST_MIB,
+                Some(3000),
+                Some(3000),
             ),
         ];
         for (containers, init, vcpus, memory, request, limit) in cases {
-            let size = VmSize::of(&spec(serde_json::json!({"containers": containers, "initContainers": init})));
+            let size = VmSize::of(&spec(
+                serde_json::json!({"containers": containers, "initContainers": init}),
+            ));
             assert_eq!(
-                (size.vcpus, size.memory_mib, size.cpu_request_millis, size.cpu_limit_millis),
+                (
+                    size.vcpus,
+                    size.memory_mib,
+                    size.cpu_request_millis,
+                    size.cpu_limit_millis
+                ),
                 (vcpus, memory, request, limit),
                 "{containers}"
             );
@@ -214,9 +252,13 @@ mod tests {
 
     #[test]
     fn qos() {
-        let pod = |r: serde_json::Value| spec(serde_json::json!({"containers": [{"name": "c", "resources": r}]}));
+        let pod =
+            |r: serde_json::Value| spec(serde_json::json!({"containers": [{"name": "c", "resources": r}]}));
         assert_eq!(qos_class(&pod(serde_json::json!({}))), "BestEffort");
-        assert_eq!(qos_class(&pod(serde_json::json!({"requests": {"cpu": "1"}}))), "Burstable");
+        assert_eq!(
+            qos_class(&pod(serde_json::json!({"requests": {"cpu": "1"}}))),
+            "Burstable"
+        );
         assert_eq!(
             qos_class(&pod(serde_json::json!({"limits": {"cpu": "1", "memory": "1Gi"}}))),
             "Guaranteed"

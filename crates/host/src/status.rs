@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
-    Pod, PodCondition, PodIP, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -66,10 +66,12 @@ pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
         pod_ip: view.ip.map(|ip| ip.to_string()),
         pod_ips: view.ip.map(|ip| vec![PodIP { ip: ip.to_string() }]),
         start_time: before.start_time.clone().or(Some(Time(view.start_time))),
-        qos_class: before
-            .qos_class
-            .clone()
-            .or_else(|| view.pod.spec.as_ref().map(|spec| size::qos_class(spec).to_owned())),
+        qos_class: before.qos_class.clone().or_else(|| {
+            view.pod
+                .spec
+                .as_ref()
+                .map(|spec| size::qos_class(spec).to_owned())
+        }),
         observed_generation: generation,
         init_container_statuses: optional(statuses(|role| matches!(role, Role::Init | Role::Sidecar))),
         container_statuses: optional(statuses(|role| role == Role::Main)),
@@ -88,7 +90,11 @@ fn phase(view: &View<'_>) -> &'static str {
             record.role == Role::Init && matches!(&record.state, State::Exited(exit) if exit.code != 0)
         });
         let all_good = main.all(|record| record.latest_exit().is_some_and(|exit| exit.code == 0));
-        return if all_good && !init_failed { "Succeeded" } else { "Failed" };
+        return if all_good && !init_failed {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
     }
     if !initialized(view.records) {
         return "Pending";
@@ -137,7 +143,11 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
             ..ContainerState::default()
         }),
         resources: running
-            .then(|| container.as_ref().and_then(|container| container.resources.clone()))
+            .then(|| {
+                container
+                    .as_ref()
+                    .and_then(|container| container.resources.clone())
+            })
             .flatten(),
         allocated_resources: container
             .as_ref()
@@ -156,7 +166,11 @@ fn state(view: &View<'_>, record: &Record) -> ContainerState {
             };
             ContainerState {
                 waiting: Some(ContainerStateWaiting {
-                    reason: Some(if reason.is_empty() { usual.to_owned() } else { reason.clone() }),
+                    reason: Some(if reason.is_empty() {
+                        usual.to_owned()
+                    } else {
+                        reason.clone()
+                    }),
                     message: (!message.is_empty()).then(|| message.clone()),
                 }),
                 ..ContainerState::default()
@@ -169,7 +183,10 @@ fn state(view: &View<'_>, record: &Record) -> ContainerState {
             ..ContainerState::default()
         },
         State::Exited(exit) => ContainerState {
-            terminated: Some(terminated(view.pod.metadata.uid.as_deref().unwrap_or_default(), exit)),
+            terminated: Some(terminated(
+                view.pod.metadata.uid.as_deref().unwrap_or_default(),
+                exit,
+            )),
             ..ContainerState::default()
         },
     }
@@ -271,7 +288,10 @@ fn initialized_condition(view: &View<'_>, phase: &str) -> Verdict {
     (
         false,
         Some("ContainersNotInitialized"),
-        Some(format!("containers with incomplete status: [{}]", incomplete.join(" "))),
+        Some(format!(
+            "containers with incomplete status: [{}]",
+            incomplete.join(" ")
+        )),
     )
 }
 
@@ -302,7 +322,11 @@ fn ready(view: &View<'_>, before: &PodStatus, containers: &Verdict) -> Verdict {
     if !containers.0 {
         return containers.clone();
     }
-    let gates = view.pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_ref());
+    let gates = view
+        .pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.readiness_gates.as_ref());
     let conditions = before.conditions.as_deref().unwrap_or_default();
     let unready: Vec<String> = gates
         .into_iter()
@@ -375,7 +399,9 @@ mod tests {
             .iter()
             .flatten()
             .map(|c| {
-                let more = [c.reason.as_deref(), c.message.as_deref()].map(Option::unwrap_or_default).join(" ");
+                let more = [c.reason.as_deref(), c.message.as_deref()]
+                    .map(Option::unwrap_or_default)
+                    .join(" ");
                 format!("{}={} {more}", c.type_, c.status).trim().to_owned()
             })
             .collect();
@@ -395,7 +421,12 @@ mod tests {
                 format!("{} {text} ready={} restarts={}", c.name, c.ready, c.restart_count)
             })
             .collect();
-        format!("{}\n{}\n{}", status.phase.unwrap_or_default(), conditions.join("\n"), states.join("\n"))
+        format!(
+            "{}\n{}\n{}",
+            status.phase.unwrap_or_default(),
+            conditions.join("\n"),
+            states.join("\n")
+        )
     }
 
     fn run(record: &mut Record) {

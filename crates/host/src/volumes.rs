@@ -71,13 +71,21 @@ pub fn references(pod: &Pod) -> References {
         if let Some(source) = &volume.config_map {
             found.config_maps.push(source.name.clone());
         }
-        if let Some(name) = volume.secret.as_ref().and_then(|source| source.secret_name.clone()) {
+        if let Some(name) = volume
+            .secret
+            .as_ref()
+            .and_then(|source| source.secret_name.clone())
+        {
             found.secrets.push(name);
         }
         let sources = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
         for source in sources {
-            found.config_maps.extend(source.config_map.as_ref().map(|s| s.name.clone()));
-            found.secrets.extend(source.secret.as_ref().map(|s| s.name.clone()));
+            found
+                .config_maps
+                .extend(source.config_map.as_ref().map(|s| s.name.clone()));
+            found
+                .secrets
+                .extend(source.secret.as_ref().map(|s| s.name.clone()));
             found
                 .tokens
                 .extend(source.service_account_token.as_ref().map(token_request));
@@ -156,7 +164,9 @@ impl Builder<'_> {
         }
         if let Some(source) = &volume.downward_api {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-            return self.downward(source.items.as_deref().unwrap_or_default(), mode).map(Some);
+            return self
+                .downward(source.items.as_deref().unwrap_or_default(), mode)
+                .map(Some);
         }
         if let Some(source) = &volume.projected {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
@@ -205,10 +215,18 @@ impl Builder<'_> {
     ) -> Result<Vec<v1::File>, String> {
         let optional = optional == Some(true);
         let Some(map) = self.sources.config_maps.get(name) else {
-            return if optional { Ok(Vec::new()) } else { Err(format!("configmap \"{name}\" not found")) };
+            return if optional {
+                Ok(Vec::new())
+            } else {
+                Err(format!("configmap \"{name}\" not found"))
+            };
         };
         let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
-        let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
+        let binary = map
+            .binary_data
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.as_str(), v.0.as_slice()));
         select(&text.chain(binary).collect(), items, optional, mode)
             .map_err(|key| format!("configmap references non-existent config key: {key}"))
     }
@@ -222,9 +240,17 @@ impl Builder<'_> {
     ) -> Result<Vec<v1::File>, String> {
         let optional = optional == Some(true);
         let Some(secret) = self.sources.secrets.get(name) else {
-            return if optional { Ok(Vec::new()) } else { Err(format!("secret \"{name}\" not found")) };
+            return if optional {
+                Ok(Vec::new())
+            } else {
+                Err(format!("secret \"{name}\" not found"))
+            };
         };
-        let data = secret.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
+        let data = secret
+            .data
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.as_str(), v.0.as_slice()));
         select(&data.collect(), items, optional, mode)
             .map_err(|key| format!("references non-existent secret key: {key}"))
     }
@@ -241,8 +267,13 @@ impl Builder<'_> {
                     let container = env::all_containers(self.pod)
                         .find(|container| container.name == name)
                         .ok_or_else(|| format!("container {name} not found"))?;
-                    env::resource_value(container, &reference.resource, reference.divisor.as_ref(), self.facts)
-                        .map_err(|error| error.to_string())?
+                    env::resource_value(
+                        container,
+                        &reference.resource,
+                        reference.divisor.as_ref(),
+                        self.facts,
+                    )
+                    .map_err(|error| error.to_string())?
                 } else {
                     String::new()
                 };
@@ -270,7 +301,10 @@ fn select(
     mode: i32,
 ) -> Result<Vec<v1::File>, String> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return Ok(data.iter().map(|(key, value)| file(key, value.to_vec(), mode)).collect());
+        return Ok(data
+            .iter()
+            .map(|(key, value)| file(key, value.to_vec(), mode))
+            .collect());
     };
     let mut files = Vec::new();
     for item in items {
@@ -370,7 +404,14 @@ mod tests {
             Ok(volumes) => volumes
                 .iter()
                 .flat_map(|volume| &volume.files)
-                .map(|file| format!("{}={} {:o}", file.path, String::from_utf8_lossy(&file.data), file.mode))
+                .map(|file| {
+                    format!(
+                        "{}={} {:o}",
+                        file.path,
+                        String::from_utf8_lossy(&file.data),
+                        file.mode
+                    )
+                })
                 .collect::<Vec<_>>()
                 .join(", "),
             Err(error) => error.to_string(),
@@ -380,7 +421,10 @@ mod tests {
 
     #[test]
     fn files_of_volumes() {
-        check(json!({"name": "v", "configMap": {"name": "cm"}}), "a=1 644, b=2 644");
+        check(
+            json!({"name": "v", "configMap": {"name": "cm"}}),
+            "a=1 644, b=2 644",
+        );
         check(
             json!({"name": "v", "configMap": {"name": "cm", "defaultMode": 256, "items": [{"key": "b", "path": "d/x"}]}}),
             "d/x=2 400",
@@ -390,7 +434,10 @@ mod tests {
             json!({"name": "v", "configMap": {"name": "no"}}),
             "MountVolume.SetUp failed for volume \"v\" : configmap \"no\" not found",
         );
-        check(json!({"name": "v", "configMap": {"name": "no", "optional": true}}), "");
+        check(
+            json!({"name": "v", "configMap": {"name": "no", "optional": true}}),
+            "",
+        );
         check(
             json!({"name": "v", "secret": {"secretName": "s", "items": [{"key": "q", "path": "q"}]}}),
             "MountVolume.SetUp failed for volume \"v\" : references non-existent secret key: q",
@@ -428,8 +475,14 @@ mod tests {
         .expect("a Pod");
         let container = &pod.spec.as_ref().expect("spec").containers[0];
         let mounts = mounts(&pod, container, &[("N".to_owned(), "web".to_owned())]).expect("mounts");
-        assert_eq!((mounts[0].sub_path.as_str(), mounts[0].read_only), ("web/x", false));
-        assert_eq!((mounts[1].destination.as_str(), mounts[1].read_only), ("/c", true));
+        assert_eq!(
+            (mounts[0].sub_path.as_str(), mounts[0].read_only),
+            ("web/x", false)
+        );
+        assert_eq!(
+            (mounts[1].destination.as_str(), mounts[1].read_only),
+            ("/c", true)
+        );
         assert_eq!(mounts[0].group, Some(7));
     }
 }

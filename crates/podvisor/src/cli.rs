@@ -95,7 +95,11 @@ enum PluginCommand {
 /// Parses the command line and runs the command.
 pub fn run() -> Result<()> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let program = arguments.first().map(Path::new).and_then(Path::file_stem).unwrap_or_default();
+    let program = arguments
+        .first()
+        .map(Path::new)
+        .and_then(Path::file_stem)
+        .unwrap_or_default();
     if program == "kubectl-podvisor" || program == "kubectl-vsphere" {
         return run_plugin(arguments);
     }

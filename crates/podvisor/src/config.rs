@@ -23,7 +23,12 @@ pub struct UpArguments {
     #[command(flatten)]
     pub places: Places,
     /// Where the API server listens (repeatable) [default: 127.0.0.1:6443].
-    #[arg(long, env = "PODVISOR_LISTEN", value_name = "ADDRESS:PORT", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "PODVISOR_LISTEN",
+        value_name = "ADDRESS:PORT",
+        value_delimiter = ','
+    )]
     pub listen: Vec<SocketAddr>,
     /// Addresses for LoadBalancer Services, as CIDRs (repeatable).
     #[arg(long, env = "PODVISOR_VIP_POOL", value_name = "CIDR", value_delimiter = ',')]
@@ -35,7 +40,12 @@ pub struct UpArguments {
     #[arg(long, env = "PODVISOR_SERVICE_CIDR", value_name = "CIDR")]
     pub service_cidr: Option<String>,
     /// Pull images of HOST from URL; `*` stands for every registry (repeatable).
-    #[arg(long, env = "PODVISOR_REGISTRY_MIRROR", value_name = "HOST=URL", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "PODVISOR_REGISTRY_MIRROR",
+        value_name = "HOST=URL",
+        value_delimiter = ','
+    )]
     pub registry_mirror: Vec<String>,
     /// The accelerator of Pod VMs [default: auto].
     #[arg(long, env = "PODVISOR_ACCEL", value_enum)]
@@ -163,7 +173,11 @@ pub enum ConfigError {
     #[error("the configuration file {path} is not valid: {reason}")]
     Parse { path: PathBuf, reason: String },
     #[error("--{setting}: `{value}` {problem}")]
-    Value { setting: &'static str, value: String, problem: String },
+    Value {
+        setting: &'static str,
+        value: String,
+        problem: String,
+    },
 }
 
 /// The data and run directories and the cgroup, with their defaults.
@@ -177,9 +191,18 @@ impl Places {
     /// Fills in the defaults.
     pub fn resolve(&self) -> ResolvedPlaces {
         ResolvedPlaces {
-            data_dir: self.data_dir.clone().unwrap_or_else(|| PathBuf::from("/var/lib/podvisor")),
-            run_dir: self.run_dir.clone().unwrap_or_else(|| PathBuf::from("/run/podvisor")),
-            cgroup_parent: self.cgroup_parent.clone().unwrap_or_else(|| "podvisor".to_owned()),
+            data_dir: self
+                .data_dir
+                .clone()
+                .unwrap_or_else(|| PathBuf::from("/var/lib/podvisor")),
+            run_dir: self
+                .run_dir
+                .clone()
+                .unwrap_or_else(|| PathBuf::from("/run/podvisor")),
+            cgroup_parent: self
+                .cgroup_parent
+                .clone()
+                .unwrap_or_else(|| "podvisor".to_owned()),
         }
     }
 }
@@ -187,14 +210,23 @@ impl Places {
 impl Config {
     /// Merges arguments and file and fills in the defaults.
     pub fn resolve(arguments: &UpArguments) -> Result<Self, ConfigError> {
-        let file = arguments.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let file = arguments
+            .config
+            .as_deref()
+            .map(read_file)
+            .transpose()?
+            .unwrap_or_default();
         let places = Places {
             data_dir: arguments.places.data_dir.clone().or(file.data_dir),
             run_dir: arguments.places.run_dir.clone().or(file.run_dir),
             cgroup_parent: arguments.places.cgroup_parent.clone().or(file.cgroup_parent),
         }
         .resolve();
-        let listen = first_filled(&arguments.listen, file.listen, &[SocketAddr::from(([127, 0, 0, 1], 6443))]);
+        let listen = first_filled(
+            &arguments.listen,
+            file.listen,
+            &[SocketAddr::from(([127, 0, 0, 1], 6443))],
+        );
         let vip_pool = first_filled(&arguments.vip_pool, file.vip_pool, &[]);
         let mirrors = first_filled(&arguments.registry_mirror, file.registry_mirror, &[]);
         let pod_cidr = arguments.pod_cidr.clone().or(file.pod_cidr);
@@ -214,7 +246,10 @@ impl Config {
                 .collect::<Result<_, _>>()?,
             pod_cidr: parse_cidr("pod-cidr", pod_cidr.as_deref().unwrap_or("10.244.0.0/16"))?,
             service_cidr: parse_cidr("service-cidr", service_cidr.as_deref().unwrap_or("10.96.0.0/16"))?,
-            registry_mirrors: mirrors.iter().map(|text| parse_mirror(text)).collect::<Result<_, _>>()?,
+            registry_mirrors: mirrors
+                .iter()
+                .map(|text| parse_mirror(text))
+                .collect::<Result<_, _>>()?,
             accel: arguments.accel.or(file.accel).unwrap_or(Accel::Auto),
             kubeconfig_out: arguments
                 .kubeconfig_out
@@ -231,8 +266,15 @@ impl Config {
                 .clone()
                 .or(file.guest_bundle)
                 .unwrap_or_else(default_guest_bundle),
-            host_address: arguments.host_address.or(file.host_address).unwrap_or(default_address),
-            node_name: arguments.node_name.clone().or(file.node_name).unwrap_or_else(host_name),
+            host_address: arguments
+                .host_address
+                .or(file.host_address)
+                .unwrap_or(default_address),
+            node_name: arguments
+                .node_name
+                .clone()
+                .or(file.node_name)
+                .unwrap_or_else(host_name),
             simulated_hosts,
             data_dir: places.data_dir,
             run_dir: places.run_dir,
@@ -243,7 +285,11 @@ impl Config {
     /// The address by which clients on this machine reach the API: the first one listened on.
     pub fn api_address(&self) -> SocketAddr {
         let first = self.listen[0];
-        let address = if first.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { first.ip() };
+        let address = if first.ip().is_unspecified() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            first.ip()
+        };
         SocketAddr::new(address, first.port())
     }
 
@@ -254,9 +300,14 @@ impl Config {
 }
 
 fn read_file(path: &Path) -> Result<File, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
-    let parse_error = |reason: String| ConfigError::Parse { path: path.to_path_buf(), reason };
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    let parse_error = |reason: String| ConfigError::Parse {
+        path: path.to_path_buf(),
+        reason,
+    };
     let file: File = serde_saphyr::from_str(&text).map_err(|error| parse_error(error.to_string()))?;
     if file.api_version != API_VERSION || file.kind != KIND {
         return Err(parse_error(format!(
@@ -283,9 +334,12 @@ fn parse_cidr(setting: &'static str, text: &str) -> Result<Cidr, ConfigError> {
         value: text.to_owned(),
         problem: problem.to_owned(),
     };
-    let (address, prefix) =
-        text.split_once('/').ok_or_else(|| problem("has no prefix length, for example 10.244.0.0/16"))?;
-    let address: Ipv4Addr = address.parse().map_err(|_| problem("does not begin with an IPv4 address"))?;
+    let (address, prefix) = text
+        .split_once('/')
+        .ok_or_else(|| problem("has no prefix length, for example 10.244.0.0/16"))?;
+    let address: Ipv4Addr = address
+        .parse()
+        .map_err(|_| problem("does not begin with an IPv4 address"))?;
     let prefix: u8 = prefix
         .parse()
         .ok()
@@ -294,34 +348,47 @@ fn parse_cidr(setting: &'static str, text: &str) -> Result<Cidr, ConfigError> {
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
     let network = Ipv4Addr::from(u32::from(address) & mask);
     if network != address {
-        return Err(problem(&format!("has bits beyond its prefix: write {network}/{prefix}")));
+        return Err(problem(&format!(
+            "has bits beyond its prefix: write {network}/{prefix}"
+        )));
     }
     Ok(Cidr { network, prefix })
 }
 
 fn parse_mirror(text: &str) -> Result<(String, String), ConfigError> {
     text.split_once('=')
-        .filter(|(host, url)| {
-            !host.is_empty() && (url.starts_with("http://") || url.starts_with("https://"))
-        })
+        .filter(|(host, url)| !host.is_empty() && (url.starts_with("http://") || url.starts_with("https://")))
         .map(|(host, url)| (host.to_owned(), url.to_owned()))
         .ok_or_else(|| ConfigError::Value {
             setting: "registry-mirror",
             value: text.to_owned(),
-            problem: "is not HOST=URL, for example docker.io=https://mirror.example or *=http://127.0.0.1:5000"
-                .to_owned(),
+            problem:
+                "is not HOST=URL, for example docker.io=https://mirror.example or *=http://127.0.0.1:5000"
+                    .to_owned(),
         })
 }
 
 fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-    if name.is_empty() || name == "(none)" { "podvisor-host".to_owned() } else { name }
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .to_lowercase();
+    if name.is_empty() || name == "(none)" {
+        "podvisor-host".to_owned()
+    } else {
+        name
+    }
 }
 
 /// `guest-bundle` beside the binary or beside its directory: `target/debug/podvisor` finds `target/guest-bundle`.
 fn default_guest_bundle() -> PathBuf {
     let binary = std::env::current_exe().unwrap_or_default();
-    let beside = |levels: usize| binary.ancestors().nth(levels).map(|path| path.join("guest-bundle"));
+    let beside = |levels: usize| {
+        binary
+            .ancestors()
+            .nth(levels)
+            .map(|path| path.join("guest-bundle"))
+    };
     [beside(1), beside(2)]
         .into_iter()
         .flatten()
@@ -363,19 +430,41 @@ mod tests {
     fn an_unknown_key_is_named() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("config.yaml");
-        fs::write(&path, "apiVersion: podvisor.io/v1alpha1\nkind: SupervisorConfiguration\npodCdir: x\n")
-            .expect("written");
-        let error = resolve(|arguments| arguments.config = Some(path)).expect_err("refused").to_string();
+        fs::write(
+            &path,
+            "apiVersion: podvisor.io/v1alpha1\nkind: SupervisorConfiguration\npodCdir: x\n",
+        )
+        .expect("written");
+        let error = resolve(|arguments| arguments.config = Some(path))
+            .expect_err("refused")
+            .to_string();
         assert!(error.contains("podCdir"), "{error}");
     }
 
     #[test]
     fn bad_values_name_the_flag_and_the_cure() {
-        let cases: [(&str, fn(&mut UpArguments), &str); 4] = [
-            ("no prefix", |a| a.pod_cidr = Some("10.0.0.0".into()), "--pod-cidr: `10.0.0.0` has no prefix"),
-            ("long prefix", |a| a.service_cidr = Some("10.0.0.0/33".into()), "from 0 to 32"),
-            ("host bits", |a| a.vip_pool = vec!["10.0.0.1/24".into()], "write 10.0.0.0/24"),
-            ("mirror", |a| a.registry_mirror = vec!["docker.io".into()], "is not HOST=URL"),
+        type Change = fn(&mut UpArguments);
+        let cases: [(&str, Change, &str); 4] = [
+            (
+                "no prefix",
+                |a| a.pod_cidr = Some("10.0.0.0".into()),
+                "--pod-cidr: `10.0.0.0` has no prefix",
+            ),
+            (
+                "long prefix",
+                |a| a.service_cidr = Some("10.0.0.0/33".into()),
+                "from 0 to 32",
+            ),
+            (
+                "host bits",
+                |a| a.vip_pool = vec!["10.0.0.1/24".into()],
+                "write 10.0.0.0/24",
+            ),
+            (
+                "mirror",
+                |a| a.registry_mirror = vec!["docker.io".into()],
+                "is not HOST=URL",
+            ),
         ];
         for (name, change, expected) in cases {
             let error = resolve(change).expect_err(name).to_string();

@@ -57,7 +57,9 @@ impl Ctx {
 
     /// Negotiates the answer's form; built-in kinds also come as protobuf.
     pub fn wanted(&self, shapes: bool) -> Result<Wanted, Status> {
-        let protobuf = crate::wire::protobuf::OFFERED && self.served.custom.is_none();
+        let protobuf = crate::wire::protobuf::OFFERED
+            && self.served.custom.is_none()
+            && machinery::protobuf::has(self.served.kind);
         negotiate::negotiate(&self.headers, &self.query, Offer { shapes, protobuf })
     }
 

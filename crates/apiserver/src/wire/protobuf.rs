@@ -1,27 +1,23 @@
-//! The protobuf form of objects: the one place that meets the transcoder.
-//!
-//! There is none yet, so protobuf is neither offered nor taken: clients that accept JSON too get JSON, bodies are
-//! refused with 415 as upstream refuses an unknown format.
+//! The protobuf form of built-in objects: the one place that meets the transcoder.
 
 use kinds::status::Status;
+use machinery::protobuf;
 use serde_json::Value;
 
 /// Whether answers may be protobuf.
-pub const OFFERED: bool = false;
+pub const OFFERED: bool = true;
 
 /// Decodes the envelope of a request body.
-pub fn decode(_bytes: &[u8]) -> Result<Value, Status> {
-    Err(super::input::unsupported("application/vnd.kubernetes.protobuf"))
+pub fn decode(bytes: &[u8]) -> Result<Value, Status> {
+    protobuf::decode(bytes).map_err(|error| Status::bad_request(error.to_string()))
 }
 
 /// Encodes an answer.
-pub fn encode(_value: &Value) -> Result<Vec<u8>, Status> {
-    Err(Status::not_acceptable(
-        "only the following media types are accepted: application/json, application/yaml",
-    ))
+pub fn encode(value: &Value) -> Result<Vec<u8>, Status> {
+    protobuf::encode(value).map_err(|error| Status::not_acceptable(error.to_string()))
 }
 
 /// Encodes one event of a watch, with its length before it.
-pub fn encode_watch_frame(_event: &str, object: &Value) -> Result<Vec<u8>, Status> {
-    encode(object)
+pub fn encode_watch_frame(event: &str, object: &Value) -> Result<Vec<u8>, Status> {
+    protobuf::encode_watch_frame(event, object).map_err(|error| Status::not_acceptable(error.to_string()))
 }

@@ -79,7 +79,10 @@ mod tests {
         push(&mut buffer, time, Source::Stderr, true, b"a b  c");
         assert_eq!(buffer, b"2026-11-28T06:00:00.500000000Z stderr P a b  c\n");
         let line = Line::parse(buffer.strip_suffix(b"\n").expect("ended")).expect("a record");
-        assert_eq!((line.source, line.partial, line.content), (Source::Stderr, true, &b"a b  c"[..]));
+        assert_eq!(
+            (line.source, line.partial, line.content),
+            (Source::Stderr, true, &b"a b  c"[..])
+        );
         assert_eq!(line.timestamp(), Some(time));
         assert_eq!(Line::parse(b"rubbish"), None);
     }

@@ -84,7 +84,8 @@ impl PodLogs {
 
     /// Removes the files of all runs before `keep_from`: the kubelet too keeps the current run and the one before.
     pub fn prune(&self, container: &str, keep_from: u32) {
-        let run_of = |path: &Path| -> Option<u32> { path.file_name()?.to_str()?.split('.').next()?.parse().ok() };
+        let run_of =
+            |path: &Path| -> Option<u32> { path.file_name()?.to_str()?.split('.').next()?.parse().ok() };
         let Ok(entries) = std::fs::read_dir(self.directory.join(container)) else {
             return;
         };

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::{mpsc, watch};
 
-use super::line::{Line, Source};
 use super::Progress;
+use super::line::{Line, Source};
 
 /// Chunks between the reader and the response.
 const QUEUE: usize = 4;
@@ -143,10 +143,9 @@ impl Reader {
         if self.options.source.is_some_and(|source| source != line.source) {
             return;
         }
-        if let Some(since) = self.options.since {
-            if line.timestamp().is_some_and(|time| time < since) {
-                return;
-            }
+        let old = |since| line.timestamp().is_some_and(|time| time < since);
+        if self.options.since.is_some_and(old) {
+            return;
         }
         let stamp = self.options.timestamps.then_some([line.time.as_bytes(), b" "]);
         let end: &[u8] = if line.partial { b"" } else { b"\n" };
@@ -180,7 +179,9 @@ fn tail_offset(path: &Path, lines: u64) -> io::Result<u64> {
         let length = end.min(buffer.len() as u64);
         let start = end - length;
         file.seek(SeekFrom::Start(start))?;
-        let chunk = buffer.get_mut(..usize::try_from(length).unwrap_or(0)).unwrap_or_default();
+        let chunk = buffer
+            .get_mut(..usize::try_from(length).unwrap_or(0))
+            .unwrap_or_default();
         file.read_exact(chunk)?;
         for (index, byte) in chunk.iter().enumerate().rev() {
             if *byte == b'\n' && !std::mem::take(&mut last) {
@@ -223,19 +224,62 @@ mod tests {
         let base = Options::default();
         let cases = [
             (base.clone(), "one\ntwo\nthree\n"),
-            (Options { tail: Some(1), ..base.clone() }, "ee\n"),
-            (Options { tail: Some(0), ..base.clone() }, ""),
-            (Options { tail: Some(99), ..base.clone() }, "one\ntwo\nthree\n"),
-            (Options { since: Some(at(2)), ..base.clone() }, "two\nthree\n"),
-            (Options { limit_bytes: Some(5), ..base.clone() }, "one\nt"),
-            (Options { source: Some(Source::Stderr), ..base.clone() }, "two\n"),
             (
-                Options { timestamps: true, tail: Some(4), limit_bytes: Some(35), ..base.clone() },
+                Options {
+                    tail: Some(1),
+                    ..base.clone()
+                },
+                "ee\n",
+            ),
+            (
+                Options {
+                    tail: Some(0),
+                    ..base.clone()
+                },
+                "",
+            ),
+            (
+                Options {
+                    tail: Some(99),
+                    ..base.clone()
+                },
+                "one\ntwo\nthree\n",
+            ),
+            (
+                Options {
+                    since: Some(at(2)),
+                    ..base.clone()
+                },
+                "two\nthree\n",
+            ),
+            (
+                Options {
+                    limit_bytes: Some(5),
+                    ..base.clone()
+                },
+                "one\nt",
+            ),
+            (
+                Options {
+                    source: Some(Source::Stderr),
+                    ..base.clone()
+                },
+                "two\n",
+            ),
+            (
+                Options {
+                    timestamps: true,
+                    tail: Some(4),
+                    limit_bytes: Some(35),
+                    ..base.clone()
+                },
                 "1970-01-01T00:00:01.000000000Z one\n",
             ),
         ];
         for (options, expected) in cases {
-            let receiver = read(logs.path("c", 0), options.clone(), logs.progress("c", 0)).await.expect("opened");
+            let receiver = read(logs.path("c", 0), options.clone(), logs.progress("c", 0))
+                .await
+                .expect("opened");
             assert_eq!(text(receiver).await, expected, "{options:?}");
         }
     }
@@ -249,7 +293,9 @@ mod tests {
             follow: true,
             ..Options::default()
         };
-        let receiver = read(logs.path("c", 0), options, logs.progress("c", 0)).await.expect("opened");
+        let receiver = read(logs.path("c", 0), options, logs.progress("c", 0))
+            .await
+            .expect("opened");
         let reader = tokio::spawn(text(receiver));
         let line = [b'y'; 2000];
         for number in 0..12_000 {

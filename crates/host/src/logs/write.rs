@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::line::{self, Source};
 use super::Progress;
+use super::line::{self, Source};
 
 /// A file is closed when it has this many bytes (kubelet: `containerLogMaxSize`).
 const MAX_BYTES: u64 = 10 << 20;
@@ -90,13 +90,17 @@ impl Writer {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Writer").field("path", &self.path).finish_non_exhaustive()
+        formatter
+            .debug_struct("Writer")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
 /// The rotated files of a run, oldest first, each with the number of records when it was closed.
 pub(super) fn rotated(path: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+    else {
         return Ok(Vec::new());
     };
     let prefix = format!("{name}.");
@@ -149,7 +153,7 @@ mod tests {
         let line = [b'x'; 1000];
         for _ in 0..11_000 {
             writer.push(Timestamp::UNIX_EPOCH, Source::Stdout, false, &line);
-            if writer.records() % 100 == 0 {
+            if writer.records().is_multiple_of(100) {
                 writer.flush().expect("written");
             }
         }

@@ -93,7 +93,8 @@ impl Boot {
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
         };
         // Before anything else exists: whoever finds the directory knows what else to look for.
-        file.write(&run_dir).map_err(|error| format!("{}: {error}", run_dir.display()))?;
+        file.write(&run_dir)
+            .map_err(|error| format!("{}: {error}", run_dir.display()))?;
         let nic = file.nic();
         let tap = context
             .deps
@@ -218,7 +219,12 @@ impl Boot {
 }
 
 /// Takes over a VM that an earlier agent made. `None`: there is none, or it was not far enough; then it is gone.
-pub async fn adopt(context: &Arc<Context>, file: &PodFile, number: u64, owner: &mpsc::Sender<Input>) -> Option<Machine> {
+pub async fn adopt(
+    context: &Arc<Context>,
+    file: &PodFile,
+    number: u64,
+    owner: &mpsc::Sender<Input>,
+) -> Option<Machine> {
     let run_dir = context.run_dir(&file.uid);
     let vm = match context.deps.hypervisor.adopt(&run_dir).await {
         Ok(vm) => vm?,
@@ -300,7 +306,16 @@ async fn make_file_system(path: &Path, bytes: u64) -> Result<(), String> {
     file.set_len(bytes).map_err(|error| fail(&error))?;
     drop(file);
     let output = tokio::process::Command::new("mkfs.ext4")
-        .args(["-q", "-F", "-m", "0", "-J", "size=4", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"])
+        .args([
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-J",
+            "size=4",
+            "-E",
+            "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+        ])
         .arg(path)
         .kill_on_drop(true)
         .output()
@@ -309,7 +324,10 @@ async fn make_file_system(path: &Path, bytes: u64) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    Err(fail(&format!("mkfs.ext4: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    Err(fail(&format!(
+        "mkfs.ext4: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
 }
 
 /// The identity of a guest.
@@ -333,7 +351,11 @@ fn configuration(context: &Context, pod: &Pod, nic: &PodNic, scratch: bool) -> C
         }),
         unix_time_ns: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
         random_seed: rand::random::<[u8; 32]>().to_vec(),
-        scratch_serial: if scratch { SCRATCH.to_owned() } else { String::new() },
+        scratch_serial: if scratch {
+            SCRATCH.to_owned()
+        } else {
+            String::new()
+        },
         sysctls: sysctls.collect(),
         share_process_namespace: spec.and_then(|spec| spec.share_process_namespace) == Some(true),
         domain_name: names.domain,
@@ -354,7 +376,9 @@ impl Names {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let over = spec.and_then(|spec| spec.hostname_override.clone());
-        let own = over.clone().or_else(|| spec.and_then(|spec| spec.hostname.clone()));
+        let own = over
+            .clone()
+            .or_else(|| spec.and_then(|spec| spec.hostname.clone()));
         // A host name has at most 63 characters (`truncatePodHostnameIfNeeded`).
         let mut short: String = own.unwrap_or(name).chars().take(63).collect();
         short.truncate(short.trim_end_matches(['-', '.']).len());
@@ -386,7 +410,13 @@ fn hosts(pod: &Pod, ip: Ipv4Addr, names: &Names) -> String {
     let aliases = pod.spec.as_ref().and_then(|spec| spec.host_aliases.as_ref());
     let mut header = "\n# Entries added by HostAliases.\n";
     for alias in aliases.into_iter().flatten() {
-        let names = alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t");
+        let names = alias
+            .hostnames
+            .iter()
+            .flatten()
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\t");
         text += header;
         text += &format!("{}\t{names}\n", alias.ip);
         header = "";
@@ -399,17 +429,28 @@ fn resolv_conf(context: &Context, pod: &Pod) -> String {
     let spec = pod.spec.as_ref();
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let domain = &context.config.cluster_domain;
-    let policy = spec.and_then(|spec| spec.dns_policy.as_deref()).unwrap_or("ClusterFirst");
+    let policy = spec
+        .and_then(|spec| spec.dns_policy.as_deref())
+        .unwrap_or("ClusterFirst");
     let (mut servers, mut searches, mut options) = match policy {
         "None" => (Vec::new(), Vec::new(), Vec::new()),
         "Default" => {
-            let servers = context.config.upstream_dns.iter().map(ToString::to_string).collect();
+            let servers = context
+                .config
+                .upstream_dns
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             (servers, Vec::new(), Vec::new())
         }
         // `ClusterFirst`, and `ClusterFirstWithHostNet`: host network means the VM's own here.
         _ => (
             vec![context.config.cluster_dns.to_string()],
-            vec![format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.clone()],
+            vec![
+                format!("{namespace}.svc.{domain}"),
+                format!("svc.{domain}"),
+                domain.clone(),
+            ],
             vec!["ndots:5".to_owned()],
         ),
     };
@@ -425,7 +466,10 @@ fn resolv_conf(context: &Context, pod: &Pod) -> String {
             });
         }
     }
-    let mut text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    let mut text: String = servers
+        .iter()
+        .map(|server| format!("nameserver {server}\n"))
+        .collect();
     if !searches.is_empty() {
         text += &format!("search {}\n", searches.join(" "));
     }
@@ -442,10 +486,15 @@ pub async fn take_down(context: &Context, uid: &str, vm: Option<&Arc<dyn Vm>>) -
     let found = match vm {
         Some(vm) => Some(Arc::clone(vm)),
         // Not known to us, but perhaps there.
-        None => context.deps.hypervisor.adopt(&run_dir).await.unwrap_or_else(|error| {
-            problems.push(error.to_string());
-            None
-        }),
+        None => context
+            .deps
+            .hypervisor
+            .adopt(&run_dir)
+            .await
+            .unwrap_or_else(|error| {
+                problems.push(error.to_string());
+                None
+            }),
     };
     if let Some(vm) = found
         && let Err(error) = vm.kill().await
@@ -482,7 +531,8 @@ pub async fn remove_leftovers(context: &Context, uid: &str, file: Option<&PodFil
         tracing::warn!(uid, problems = problems.join("; "), "leftovers of a Pod stay");
     }
     if let Some(file) = file {
-        let logs = crate::logs::PodLogs::new(&context.config.data_dir, &file.namespace, &file.name, &file.uid);
+        let logs =
+            crate::logs::PodLogs::new(&context.config.data_dir, &file.namespace, &file.name, &file.uid);
         if let Err(error) = logs.remove() {
             tracing::warn!(uid, %error, "logs of a Pod stay");
         }
@@ -495,7 +545,8 @@ mod tests {
     use serde_json::json;
 
     fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "shop"}, "spec": spec})).expect("a Pod")
+        serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "shop"}, "spec": spec}))
+            .expect("a Pod")
     }
 
     #[test]
@@ -503,7 +554,10 @@ mod tests {
         let cases = [
             (json!({"containers": []}), ("web-0", "")),
             (json!({"containers": [], "hostname": "h"}), ("h", "")),
-            (json!({"containers": [], "subdomain": "s"}), ("web-0", "s.shop.svc.cluster.local")),
+            (
+                json!({"containers": [], "subdomain": "s"}),
+                ("web-0", "s.shop.svc.cluster.local"),
+            ),
             (
                 json!({"containers": [], "subdomain": "s", "setHostnameAsFQDN": true}),
                 ("web-0.s.shop.svc.cluster.local", "s.shop.svc.cluster.local"),
@@ -511,13 +565,19 @@ mod tests {
         ];
         for (spec, expected) in cases {
             let names = Names::of(&pod(spec.clone()), "cluster.local");
-            assert_eq!((names.hostname.as_str(), names.domain.as_str()), expected, "{spec}");
+            assert_eq!(
+                (names.hostname.as_str(), names.domain.as_str()),
+                expected,
+                "{spec}"
+            );
         }
     }
 
     #[test]
     fn hosts_file() {
-        let pod = pod(json!({"containers": [], "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}));
+        let pod = pod(
+            json!({"containers": [], "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}),
+        );
         let names = Names::of(&pod, "cluster.local");
         let text = hosts(&pod, Ipv4Addr::new(10, 244, 0, 9), &names);
         assert!(

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guest_api::v1::{
-    CreateContainerRequest, ExecStart, HttpGet, ProbeRequest, Resources, Security, StartContainerRequest, User,
-    probe_request,
+    CreateContainerRequest, ExecStart, HttpGet, ProbeRequest, Resources, Security, StartContainerRequest,
+    User, probe_request,
 };
 use images::Image;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
@@ -57,7 +57,11 @@ impl Launch {
             result,
         };
         let _ = self.owner.send(Input::Job(report)).await;
-        let hook = self.container.lifecycle.as_ref().and_then(|l| l.post_start.clone());
+        let hook = self
+            .container
+            .lifecycle
+            .as_ref()
+            .and_then(|l| l.post_start.clone());
         if let (true, Some(hook)) = (started, hook)
             && let Err(problem) = run_hook(&self.machine, &self.container, &self.run, &hook, CALL).await
         {
@@ -78,11 +82,10 @@ impl Launch {
 
     async fn start(&self) -> Result<(), (&'static str, String)> {
         let name = &self.container.name;
-        let image = self
-            .machine
-            .images
-            .get(name)
-            .ok_or(("CreateContainerError", format!("the VM has no disk for the image of {name}")))?;
+        let image = self.machine.images.get(name).ok_or((
+            "CreateContainerError",
+            format!("the VM has no disk for the image of {name}"),
+        ))?;
         let request = self.request(image).await?;
         let mut client = self
             .machine
@@ -91,6 +94,11 @@ impl Launch {
             .await
             .map_err(|error| ("CreateContainerError", error.to_string()))?;
         let created = tokio::time::timeout(CALL, client.create_container(request)).await;
+        // An attempt whose answer was lost.
+        let created = created.map(|answer| match answer {
+            Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
+            answer => answer.map(|_| ()),
+        });
         outcome(created).map_err(|problem| ("CreateContainerError", problem))?;
         self.event(Kind::Normal, "Created", format!("Created container: {name}"));
         let start = StartContainerRequest { id: self.run.clone() };
@@ -113,9 +121,15 @@ impl Launch {
         let mounts = volumes::mounts(&self.pod, &self.container, &environment).map_err(config)?;
         let container = &self.container;
         let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty());
-        let mut env: Vec<String> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut env: Vec<String> = environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         if !environment.iter().any(|(name, _)| name == "PATH") {
-            env.insert(0, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+            env.insert(
+                0,
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            );
         }
         if !environment.iter().any(|(name, _)| name == "HOSTNAME") {
             let name = self.pod.metadata.name.as_deref().unwrap_or_default();
@@ -208,9 +222,18 @@ fn resources(container: &Container) -> Resources {
     let limits = resources.and_then(|resources| resources.limits.as_ref());
     let requests = resources.and_then(|resources| resources.requests.as_ref());
     Resources {
-        memory_limit: limits.and_then(|l| l.get("memory")).and_then(size::whole).unwrap_or(0),
-        cpu_limit_millis: limits.and_then(|l| l.get("cpu")).and_then(size::milli).unwrap_or(0),
-        cpu_request_millis: requests.and_then(|r| r.get("cpu")).and_then(size::milli).unwrap_or(0),
+        memory_limit: limits
+            .and_then(|l| l.get("memory"))
+            .and_then(size::whole)
+            .unwrap_or(0),
+        cpu_limit_millis: limits
+            .and_then(|l| l.get("cpu"))
+            .and_then(size::milli)
+            .unwrap_or(0),
+        cpu_request_millis: requests
+            .and_then(|r| r.get("cpu"))
+            .and_then(size::milli)
+            .unwrap_or(0),
     }
 }
 
@@ -240,7 +263,10 @@ pub fn http(
     Ok(HttpGet {
         port: port(container, &action.port)?,
         path: action.path.clone().unwrap_or_else(|| "/".to_owned()),
-        https: action.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
+        https: action
+            .scheme
+            .as_deref()
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
         headers: action
             .http_headers
             .iter()

@@ -94,7 +94,11 @@ pub(super) fn spawn(
     queue: mpsc::Receiver<Input>,
 ) -> watch::Receiver<View> {
     let now = Timestamp::now();
-    let size = pod.spec.as_ref().map(VmSize::of).unwrap_or(VmSize::of(&Default::default()));
+    let size = pod
+        .spec
+        .as_ref()
+        .map(VmSize::of)
+        .unwrap_or(VmSize::of(&Default::default()));
     let file = match &origin {
         Origin::Adopted(file) => Some(&**file),
         _ => None,
@@ -203,7 +207,9 @@ impl Owner {
                 let (context, inputs, number) = (Arc::clone(&self.context), self.inputs.clone(), self.number);
                 self.jobs.spawn(async move {
                     let machine = boot::adopt(&context, &file, number, &inputs).await;
-                    let _ = inputs.send(Input::Job(Report::Adopted(machine.map(Box::new)))).await;
+                    let _ = inputs
+                        .send(Input::Job(Report::Adopted(machine.map(Box::new))))
+                        .await;
                 });
             }
         }
@@ -239,13 +245,16 @@ impl Owner {
         if metadata.deletion_timestamp.is_none() {
             return;
         }
-        let grace = metadata.deletion_grace_period_seconds.unwrap_or_else(|| self.grace());
+        let grace = metadata
+            .deletion_grace_period_seconds
+            .unwrap_or_else(|| self.grace());
         self.stop(Why::Deleted, grace);
     }
 
     fn grace(&self) -> i64 {
         let spec = self.pod.spec.as_ref();
-        spec.and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(GRACE)
+        spec.and_then(|spec| spec.termination_grace_period_seconds)
+            .unwrap_or(GRACE)
     }
 
     fn report(&mut self, report: Report) {
@@ -309,7 +318,11 @@ impl Owner {
     fn prepare(&mut self) {
         self.stage = Stage::Preparing;
         self.effort = self.context.cancel.child_token();
-        let job = prepare::run(Arc::clone(&self.context), Arc::clone(&self.pod), self.inputs.clone());
+        let job = prepare::run(
+            Arc::clone(&self.context),
+            Arc::clone(&self.pod),
+            self.inputs.clone(),
+        );
         let effort = self.effort.clone();
         self.jobs.spawn(async move {
             effort.run_until_cancelled_owned(job).await;
@@ -495,7 +508,11 @@ impl Owner {
         match action {
             Action::Start(index) => self.launch(index, now),
             Action::Hold(until) => self.wake_at(until),
-            Action::BackOff { index, until, seconds } => {
+            Action::BackOff {
+                index,
+                until,
+                seconds,
+            } => {
                 self.back_off(index, seconds);
                 self.wake_at(until);
             }
@@ -509,13 +526,20 @@ impl Owner {
 
     /// `activeDeadlineSeconds`.
     fn check_active_deadline(&mut self, now: Timestamp) {
-        let seconds = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        let seconds = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.active_deadline_seconds);
         let (Some(seconds), None, Stage::Preparing | Stage::Booting | Stage::Running) =
             (seconds, self.why, self.stage)
         else {
             return;
         };
-        let Ok(until) = self.start_time.checked_add(jiff::SignedDuration::from_secs(seconds)) else {
+        let Ok(until) = self
+            .start_time
+            .checked_add(jiff::SignedDuration::from_secs(seconds))
+        else {
             return;
         };
         if now < until {
@@ -541,7 +565,11 @@ impl Owner {
         });
         self.write_file();
         let over = self.why == Some(Why::Deleted) && self.stage == Stage::Finished;
-        if self.frozen || over || matches!(self.why, Some(Why::Forgotten | Why::Evacuate)) || self.stage == Stage::Gone {
+        if self.frozen
+            || over
+            || matches!(self.why, Some(Why::Forgotten | Why::Evacuate))
+            || self.stage == Stage::Gone
+        {
             return;
         }
         let status = self.compute_status(Timestamp::now());
@@ -563,7 +591,11 @@ impl Owner {
     fn compute_status(&self, now: Timestamp) -> PodStatus {
         // Conditions that others own are in the object, times of ours in the last status.
         let mut before = self.status.clone();
-        let theirs = self.pod.status.as_ref().and_then(|status| status.conditions.clone());
+        let theirs = self
+            .pod
+            .status
+            .as_ref()
+            .and_then(|status| status.conditions.clone());
         let ours = before.conditions.get_or_insert_with(Vec::new);
         for condition in theirs.into_iter().flatten() {
             match ours.iter_mut().find(|known| known.type_ == condition.type_) {
@@ -576,7 +608,9 @@ impl Owner {
             pod: &self.pod,
             records: &self.records,
             vm_ready: self.machine.is_some() && self.stage == Stage::Running,
-            ip: self.ip.filter(|_| self.machine.is_some() || self.status.pod_ip.is_some()),
+            ip: self
+                .ip
+                .filter(|_| self.machine.is_some() || self.status.pod_ip.is_some()),
             host_ip: self.context.config.node_ip,
             verdict: self
                 .verdict
@@ -618,7 +652,12 @@ impl Owner {
 }
 
 /// Conditions that only this host writes.
-const OWN_CONDITIONS: [&str; 4] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady"];
+const OWN_CONDITIONS: [&str; 4] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+];
 
 async fn sleep_until(wake: Option<Timestamp>) {
     match wake {

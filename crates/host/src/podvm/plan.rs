@@ -211,7 +211,11 @@ mod tests {
                 digit => exited(digit.to_digit(10).expect("a digit").cast_signed()),
             };
         }
-        assert_eq!(plan(&pod, &records, at(1)), expected, "{policy} {init:?} {main:?}");
+        assert_eq!(
+            plan(&pod, &records, at(1)),
+            expected,
+            "{policy} {init:?} {main:?}"
+        );
     }
 
     #[test]
@@ -224,15 +228,30 @@ mod tests {
         check("Always", &[("i", '0'), ("j", '.')], &[("a", '.')], &[Start(1)]);
         check("Always", &[("i", '0'), ("j", '0')], &[("a", '.')], &[Start(2)]);
         check("Always", &[("i", '1')], &[("a", '.')], &[Start(0)]);
-        check("Never", &[("i", '1')], &[("a", '.')], &[Finish { succeeded: false }]);
+        check(
+            "Never",
+            &[("i", '1')],
+            &[("a", '.')],
+            &[Finish { succeeded: false }],
+        );
         check("OnFailure", &[("i", '1')], &[("a", '.')], &[Start(0)]);
         check("Always", &[("side", '.'), ("i", '.')], &[("a", '.')], &[Start(0)]);
         check("Always", &[("side", 'r'), ("i", '.')], &[("a", '.')], &[Start(1)]);
         check("Always", &[("side", 'r'), ("i", '0')], &[("a", '.')], &[Start(2)]);
         check("Never", &[("side", '1'), ("i", '0')], &[("a", 'r')], &[Start(0)]);
-        check("Never", &[("side", 'r')], &[("a", '0')], &[Finish { succeeded: true }]);
+        check(
+            "Never",
+            &[("side", 'r')],
+            &[("a", '0')],
+            &[Finish { succeeded: true }],
+        );
         check("Never", &[], &[("a", '0'), ("b", 'r')], &[]);
-        check("Never", &[], &[("a", '0'), ("b", '3')], &[Finish { succeeded: false }]);
+        check(
+            "Never",
+            &[],
+            &[("a", '0'), ("b", '3')],
+            &[Finish { succeeded: false }],
+        );
         check("OnFailure", &[], &[("a", '0')], &[Finish { succeeded: true }]);
         check("OnFailure", &[], &[("a", '2')], &[Start(0)]);
         check("Always", &[], &[("a", '0')], &[Start(0)]);
@@ -240,14 +259,19 @@ mod tests {
 
     #[test]
     fn crash_loops_wait() {
-        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [{"name": "a"}]}})).expect("a Pod");
+        let pod: Pod =
+            serde_json::from_value(json!({"spec": {"containers": [{"name": "a"}]}})).expect("a Pod");
         let mut records = records(&pod);
         records[0].runs = 2;
         records[0].state = exited(1);
         records[0].backoff.next(at(0), at(0));
         assert_eq!(
             plan(&pod, &records, at(4)),
-            [Action::BackOff { index: 0, until: at(10), seconds: 10 }]
+            [Action::BackOff {
+                index: 0,
+                until: at(10),
+                seconds: 10
+            }]
         );
         assert_eq!(plan(&pod, &records, at(10)), [Action::Start(0)]);
     }

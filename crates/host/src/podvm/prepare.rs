@@ -106,7 +106,11 @@ async fn image(
         if waiting == "ImagePullBackOff" {
             // The error itself is seen for a moment before it becomes a back-off, as with the kubelet's next sync.
             tokio::time::sleep(Duration::from_secs(2)).await;
-            event(Kind::Normal, "BackOff", format!("Back-off pulling image \"{reference}\""));
+            event(
+                Kind::Normal,
+                "BackOff",
+                format!("Back-off pulling image \"{reference}\""),
+            );
             event(Kind::Warning, "Failed", "Error: ImagePullBackOff".to_owned());
             report(waiting, words).await;
         }
@@ -123,7 +127,9 @@ async fn pull(
     reference: &str,
 ) -> Result<Arc<Image>, (&'static str, String)> {
     let event = |kind, reason, message: String| {
-        context.recorder.container(pod, &container.name, kind, reason, message);
+        context
+            .recorder
+            .container(pod, &container.name, kind, reason, message);
     };
     let policy = policy(container);
     let here = context.deps.images.get(reference).is_some();
@@ -164,7 +170,11 @@ async fn pull(
             Err(("ErrImageNeverPull", error.to_string()))
         }
         Err(error) => {
-            event(Kind::Warning, "Failed", format!("Failed to pull image \"{reference}\": {error}"));
+            event(
+                Kind::Warning,
+                "Failed",
+                format!("Failed to pull image \"{reference}\": {error}"),
+            );
             Err(("ErrImagePull", error.to_string()))
         }
     }
@@ -219,21 +229,38 @@ fn from_secret(secret: &Secret, reference: &str) -> Option<Credentials> {
     use base64::Engine as _;
     let data = secret.data.as_ref()?;
     let config: serde_json::Value = match data.get(".dockerconfigjson") {
-        Some(bytes) => serde_json::from_slice::<serde_json::Value>(&bytes.0).ok()?.get("auths")?.clone(),
+        Some(bytes) => serde_json::from_slice::<serde_json::Value>(&bytes.0)
+            .ok()?
+            .get("auths")?
+            .clone(),
         None => serde_json::from_slice(&data.get(".dockercfg")?.0).ok()?,
     };
     let repository = reference.parse::<images::ImageReference>().ok()?.repository();
     let (_, entry) = config.as_object()?.iter().find(|(key, _)| {
         let host = key.trim_start_matches("https://").trim_start_matches("http://");
-        let host = host.trim_end_matches("/v1/").trim_end_matches("/v2/").trim_end_matches('/');
-        let host = if host == "index.docker.io" { "docker.io" } else { host };
+        let host = host
+            .trim_end_matches("/v1/")
+            .trim_end_matches("/v2/")
+            .trim_end_matches('/');
+        let host = if host == "index.docker.io" {
+            "docker.io"
+        } else {
+            host
+        };
         repository.starts_with(host)
     })?;
-    let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let text = |key: &str| {
+        entry[key]
+            .as_str()
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
     if let (Some(username), Some(password)) = (text("username"), text("password")) {
         return Some(Credentials { username, password });
     }
-    let auth = base64::engine::general_purpose::STANDARD.decode(text("auth")?).ok()?;
+    let auth = base64::engine::general_purpose::STANDARD
+        .decode(text("auth")?)
+        .ok()?;
     let auth = String::from_utf8(auth).ok()?;
     let (username, password) = auth.split_once(':')?;
     Some(Credentials {
@@ -249,7 +276,9 @@ async fn complete_sources(context: &Context, pod: &Pod) -> (Sources, Tokens) {
         let (sources, tokens) = volume_sources(context, pod).await;
         match volumes::files(pod, &sources, &tokens, &Facts::default()) {
             Ok(_) => return (sources, tokens),
-            Err(error) => context.recorder.pod(pod, Kind::Warning, "FailedMount", error.to_string()),
+            Err(error) => context
+                .recorder
+                .pod(pod, Kind::Warning, "FailedMount", error.to_string()),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(VOLUME_PAUSE.1);
@@ -299,11 +328,19 @@ async fn objects(context: &Context, pod: &Pod, config_maps: &[String], secrets: 
 /// A token of the Pod's service account, bound to the Pod: it dies with it.
 async fn token(context: &Context, pod: &Pod, wanted: &volumes::TokenRequest) -> Option<String> {
     let namespace = pod.metadata.namespace.as_deref()?;
-    let account = pod.spec.as_ref()?.service_account_name.as_deref().unwrap_or("default");
+    let account = pod
+        .spec
+        .as_ref()?
+        .service_account_name
+        .as_deref()
+        .unwrap_or("default");
     let api: Api<ServiceAccount> = Api::namespaced(context.deps.client.clone(), namespace);
     let request = TokenRequest {
         spec: TokenRequestSpec {
-            audiences: (!wanted.audience.is_empty()).then(|| wanted.audience.clone()).into_iter().collect(),
+            audiences: (!wanted.audience.is_empty())
+                .then(|| wanted.audience.clone())
+                .into_iter()
+                .collect(),
             expiration_seconds: Some(wanted.seconds),
             bound_object_ref: Some(k8s_openapi::api::authentication::v1::BoundObjectReference {
                 api_version: Some("v1".to_owned()),
@@ -314,7 +351,10 @@ async fn token(context: &Context, pod: &Pod, wanted: &volumes::TokenRequest) -> 
         },
         ..TokenRequest::default()
     };
-    match api.create_token_request(account, &PostParams::default(), &request).await {
+    match api
+        .create_token_request(account, &PostParams::default(), &request)
+        .await
+    {
         Ok(answer) => answer.status.map(|status| status.token),
         Err(error) => {
             tracing::warn!(%error, namespace, account, "no service-account token");

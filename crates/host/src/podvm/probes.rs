@@ -136,7 +136,12 @@ impl Prober {
     }
 }
 
-fn request(container: &Container, run: &str, probe: &Probe, timeout: Duration) -> Result<ProbeRequest, String> {
+fn request(
+    container: &Container,
+    run: &str,
+    probe: &Probe,
+    timeout: Duration,
+) -> Result<ProbeRequest, String> {
     let mut host = String::new();
     let action = if let Some(action) = &probe.exec {
         probe_request::Action::Exec(launch::exec(run, action.command.as_deref().unwrap_or_default()))
@@ -189,7 +194,11 @@ impl Counter {
             self.last = Some(success);
             self.count = 1;
         }
-        let threshold = if success { self.success_threshold } else { self.failure_threshold };
+        let threshold = if success {
+            self.success_threshold
+        } else {
+            self.failure_threshold
+        };
         if self.count < threshold || self.verdict == Some(success) {
             return None;
         }
@@ -213,7 +222,19 @@ mod tests {
             .map(|result| counter.count(result == '+'))
             .collect();
         let expected = [
-            None, Some(true), None, None, None, None, Some(false), None, None, None, None, None, Some(true),
+            None,
+            Some(true),
+            None,
+            None,
+            None,
+            None,
+            Some(false),
+            None,
+            None,
+            None,
+            None,
+            None,
+            Some(true),
         ];
         assert_eq!(verdicts, expected);
     }
@@ -223,7 +244,8 @@ mod tests {
         let container: Container =
             serde_json::from_value(json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}))
                 .expect("a container");
-        let probe: Probe = serde_json::from_value(json!({"httpGet": {"port": "web", "path": "/h"}})).expect("a probe");
+        let probe: Probe =
+            serde_json::from_value(json!({"httpGet": {"port": "web", "path": "/h"}})).expect("a probe");
         let request = request(&container, "c.0", &probe, Duration::from_secs(1)).expect("a request");
         let Some(probe_request::Action::Http(http)) = request.action else {
             panic!("no HTTP action");

@@ -88,7 +88,12 @@ async fn bring(
             Ok(_) => *sent = Some(status.clone()),
             // Gone, or another Pod of the same name: this status has no object any more.
             Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409 | 422) => {
-                tracing::debug!(code = error.code, message = error.message, name, "the status has no object");
+                tracing::debug!(
+                    code = error.code,
+                    message = error.message,
+                    name,
+                    "the status has no object"
+                );
                 *sent = Some(status.clone());
             }
             Err(error) => return Err(error),

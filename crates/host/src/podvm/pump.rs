@@ -65,7 +65,12 @@ impl Pump {
 
     /// One stream. True: the output is complete.
     async fn session(&self, writer: &mut Writer, next: &mut u64) -> Result<bool, String> {
-        let mut client = self.machine.guest.client().await.map_err(|error| error.to_string())?;
+        let mut client = self
+            .machine
+            .guest
+            .client()
+            .await
+            .map_err(|error| error.to_string())?;
         let request = LogsRequest {
             id: self.run.clone(),
             from_sequence: *next,
@@ -93,8 +98,13 @@ impl Pump {
                 return Ok(!self.view.borrow().runs(&self.run));
             };
             for record in batch.records {
-                let time = Timestamp::from_nanosecond(record.unix_time_ns.into()).unwrap_or_else(|_| Timestamp::now());
-                let source = if record.stream == 2 { Source::Stderr } else { Source::Stdout };
+                let time = Timestamp::from_nanosecond(record.unix_time_ns.into())
+                    .unwrap_or_else(|_| Timestamp::now());
+                let source = if record.stream == 2 {
+                    Source::Stderr
+                } else {
+                    Source::Stdout
+                };
                 writer.push(time, source, record.partial, &record.line);
                 *next = record.sequence + 1;
             }

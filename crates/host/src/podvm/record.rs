@@ -161,9 +161,9 @@ impl Record {
     }
 }
 
-/// The id of a run.
+/// The id of a run. Names of containers have no underscore, so no run is called like a container.
 pub fn run_id(name: &str, number: u32) -> String {
-    format!("{name}.{number}")
+    format!("{name}_{number}")
 }
 
 /// The records that a Pod's spec asks for, in the order in which they start.
@@ -340,6 +340,9 @@ mod tests {
                 ("e".to_owned(), Role::Ephemeral)
             ]
         );
-        assert_eq!(container_of(&pod, "e").expect("there").image.as_deref(), Some("x"));
+        assert_eq!(
+            container_of(&pod, "e").expect("there").image.as_deref(),
+            Some("x")
+        );
     }
 }

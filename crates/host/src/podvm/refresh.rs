@@ -27,8 +27,12 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
     let pod = Arc::clone(&view.borrow().pod);
     let references = volumes::references(&pod);
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-    let mut maps = subscriptions(&references.config_maps, |name| context.objects.config_map(&namespace, name));
-    let mut secrets = subscriptions(&references.secrets, |name| context.objects.secret(&namespace, name));
+    let mut maps = subscriptions(&references.config_maps, |name| {
+        context.objects.config_map(&namespace, name)
+    });
+    let mut secrets = subscriptions(&references.secrets, |name| {
+        context.objects.secret(&namespace, name)
+    });
     let oldest = references
         .tokens
         .iter()
@@ -77,7 +81,11 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
     }
 }
 
-async fn write(machine: &Machine, files: Vec<WriteVolumeRequest>, written: &mut BTreeMap<String, WriteVolumeRequest>) {
+async fn write(
+    machine: &Machine,
+    files: Vec<WriteVolumeRequest>,
+    written: &mut BTreeMap<String, WriteVolumeRequest>,
+) {
     for request in files {
         if written.get(&request.volume) == Some(&request) {
             continue;

@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Stage;
 use super::launch::Launch;
 use super::owner::Owner;
 use super::probes::{self, Prober};
 use super::pump::Pump;
 use super::record::{Exit, Role, State, container_of, run_id};
 use super::stop::{self, Killer};
-use super::Stage;
 use crate::events::Kind;
 use crate::guest::GuestEvent;
 
@@ -31,7 +31,8 @@ impl Owner {
         let Some(machine) = self.machine.clone() else {
             return;
         };
-        let Some(container) = container_of(&self.pod, &self.records[index].name).map(|c| c.into_owned()) else {
+        let Some(container) = container_of(&self.pod, &self.records[index].name).map(|c| c.into_owned())
+        else {
             return;
         };
         let record = &mut self.records[index];
@@ -93,7 +94,8 @@ impl Owner {
                     finished_at: now,
                     id: run.to_owned(),
                 });
-                self.logs.end(&self.records[index].name.clone(), self.records[index].restarts());
+                self.logs
+                    .end(&self.records[index].name.clone(), self.records[index].restarts());
             }
             Err((reason, message)) => {
                 // Nothing ran: the run does not count.
@@ -167,7 +169,8 @@ impl Owner {
 
     fn probe(&mut self, index: usize, kinds: &[probes::Kind]) {
         let record = &self.records[index];
-        let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name)) else {
+        let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name))
+        else {
             return;
         };
         let run = record.run_id();
@@ -220,16 +223,24 @@ impl Owner {
 
     fn kill_unhealthy(&mut self, index: usize, kind: probes::Kind) {
         let record = &self.records[index];
-        let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name)) else {
+        let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name))
+        else {
             return;
         };
-        let own = kind.of(&container).and_then(|probe| probe.termination_grace_period_seconds);
+        let own = kind
+            .of(&container)
+            .and_then(|probe| probe.termination_grace_period_seconds);
         let spec = self.pod.spec.as_ref();
         let grace = own
             .or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds))
             .unwrap_or(30);
-        let what = if kind == probes::Kind::Startup { "startup" } else { "liveness" };
-        let (_keep, deadline) = watch::channel(Instant::now() + Duration::from_secs(u64::try_from(grace).unwrap_or(0)));
+        let what = if kind == probes::Kind::Startup {
+            "startup"
+        } else {
+            "liveness"
+        };
+        let (_keep, deadline) =
+            watch::channel(Instant::now() + Duration::from_secs(u64::try_from(grace).unwrap_or(0)));
         let killer = Killer {
             context: Arc::clone(&self.context),
             pod: Arc::clone(&self.pod),
@@ -305,11 +316,11 @@ impl Owner {
         let found = containers.iter().find(|container| container.id == run);
         let attended = self.probes.contains_key(&run);
         match (&record.state, found) {
+            (State::Running { .. }, Some(container))
+                if container.state() == v1::State::Running && attended => {}
             (State::Running { .. }, Some(container)) if container.state() == v1::State::Running => {
-                if !attended {
-                    self.probes.insert(run, self.life_token());
-                    self.attend(index);
-                }
+                self.probes.insert(run, self.life_token());
+                self.attend(index);
             }
             (_, Some(container)) if container.state() == v1::State::Exited => {
                 if !attended && !matches!(record.state, State::Waiting { .. }) {
@@ -329,16 +340,24 @@ impl Owner {
             (_, Some(container)) => self.changed(index, container),
             (State::Running { .. }, None) => {
                 let words = "The container could not be located when the pod was checked";
-                self.end(index, KILLED, None, "ContainerStatusUnknown", words, Timestamp::now());
+                self.end(
+                    index,
+                    KILLED,
+                    None,
+                    "ContainerStatusUnknown",
+                    words,
+                    Timestamp::now(),
+                );
             }
             _ => {}
         }
     }
 
     fn life_token(&self) -> tokio_util::sync::CancellationToken {
-        self.machine
-            .as_ref()
-            .map_or_else(|| self.context.cancel.child_token(), |machine| machine.life.child_token())
+        self.machine.as_ref().map_or_else(
+            || self.context.cancel.child_token(),
+            |machine| machine.life.child_token(),
+        )
     }
 
     fn changed(&mut self, index: usize, container: &v1::Container) {
@@ -389,7 +408,15 @@ impl Owner {
         }
     }
 
-    fn end(&mut self, index: usize, code: i32, signal: Option<i32>, reason: &str, message: &str, at: Timestamp) {
+    fn end(
+        &mut self,
+        index: usize,
+        code: i32,
+        signal: Option<i32>,
+        reason: &str,
+        message: &str,
+        at: Timestamp,
+    ) {
         let record = &mut self.records[index];
         let run = record.run_id();
         let started_at = match &record.state {

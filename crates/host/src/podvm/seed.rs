@@ -28,13 +28,20 @@ fn status_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
         &status.container_statuses,
         &status.ephemeral_container_statuses,
     ];
-    lists.into_iter().flatten().flatten().find(|status| status.name == name)
+    lists
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find(|status| status.name == name)
 }
 
 fn from_status(record: &mut Record, status: &ContainerStatus, now: Timestamp) {
     record.image_id.clone_from(&status.image_id);
     let restarts = u32::try_from(status.restart_count).unwrap_or(0);
-    let last = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let last = status
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
     record.last = last.map(|terminated| exit(terminated, &record.name, restarts.saturating_sub(1), now));
     let state = status.state.clone().unwrap_or_default();
     if let Some(running) = state.running {

@@ -75,7 +75,10 @@ impl Killer {
     }
 
     fn had_hook(&self) -> bool {
-        self.container.lifecycle.as_ref().is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
+        self.container
+            .lifecycle
+            .as_ref()
+            .is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
     }
 
     async fn pre_stop(&mut self) {
@@ -195,8 +198,13 @@ impl Stop {
             if problems.is_empty() {
                 break;
             }
-            let message = format!("error killing pod: failed to remove its VM: {}", problems.join("; "));
-            self.context.recorder.pod(&self.pod, Kind::Warning, "FailedKillPod", message);
+            let message = format!(
+                "error killing pod: failed to remove its VM: {}",
+                problems.join("; ")
+            );
+            self.context
+                .recorder
+                .pod(&self.pod, Kind::Warning, "FailedKillPod", message);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
         }
@@ -213,7 +221,11 @@ impl Stop {
         };
         futures::future::join_all(killers(|role| role != Role::Sidecar).map(Killer::run)).await;
         // Sidecars end after everything they served, the last started first (KEP-753).
-        for killer in killers(|role| role == Role::Sidecar).collect::<Vec<_>>().into_iter().rev() {
+        for killer in killers(|role| role == Role::Sidecar)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
             killer.run().await;
         }
     }

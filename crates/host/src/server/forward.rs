@@ -34,7 +34,11 @@ pub async fn forward(pod: &PodVm, request: Request<Incoming>) -> Result<Response
         .machine
         .as_ref()
         .map(|machine| machine.guest.clone())
-        .ok_or_else(|| Refusal::bad(format!("unable to forward port because pod {name} is not running")))?;
+        .ok_or_else(|| {
+            Refusal::bad(format!(
+                "unable to forward port because pod {name} is not running"
+            ))
+        })?;
     let (response, carrier) = upgrade(&request, choose, |_| None)?;
     tokio::spawn(async move {
         let Ok(upgraded) = hyper::upgrade::on(request).await else {
@@ -50,7 +54,9 @@ pub async fn forward(pod: &PodVm, request: Request<Incoming>) -> Result<Response
 }
 
 fn choose(offered: &[&str]) -> Option<&'static str> {
-    offered.contains(&"portforward.k8s.io").then_some("portforward.k8s.io")
+    offered
+        .contains(&"portforward.k8s.io")
+        .then_some("portforward.k8s.io")
 }
 
 /// Pairs streams by their request id and serves each pair.

@@ -1,8 +1,8 @@
 //! `/containerLogs`: a run's log from its file, with the kubelet's words for what cannot be had.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
 use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use jiff::Timestamp;
 
 use super::{Body, Query, Refusal, Server, chunks};
@@ -52,7 +52,12 @@ pub async fn logs(
             _ => record.runs.saturating_sub(1),
         }
     };
-    let receiver = read(found.logs.path(container, run), options, found.logs.progress(container, run)).await;
+    let receiver = read(
+        found.logs.path(container, run),
+        options,
+        found.logs.progress(container, run),
+    )
+    .await;
     let receiver = match receiver {
         Ok(receiver) => receiver,
         // The run has begun and has not written yet: an empty log, unless it is to be followed from its start.

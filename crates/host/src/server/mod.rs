@@ -86,10 +86,15 @@ pub async fn serve(server: Arc<Server>, listener: TcpListener, cancel: Cancellat
             let served = async {
                 match acceptor {
                     Some(acceptor) => {
-                        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else {
+                        let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await
+                        else {
                             return;
                         };
-                        let peer = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                        let peer = stream
+                            .get_ref()
+                            .1
+                            .peer_certificates()
+                            .and_then(|chain| chain.first());
                         if allowed(&server, peer.map(AsRef::as_ref)) {
                             connection(server, stream).await;
                         }
@@ -110,7 +115,13 @@ fn allowed(server: &Server, certificate: Option<&[u8]>) -> bool {
     }
     let name = certificate.and_then(|der| {
         let (_, parsed) = x509_parser::parse_x509_certificate(der).ok()?;
-        let name = parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+        let name = parsed
+            .subject()
+            .iter_common_name()
+            .next()?
+            .as_str()
+            .ok()?
+            .to_owned();
         Some(name)
     });
     let fits = name.as_ref().is_some_and(|name| wanted.contains(name));
@@ -196,11 +207,15 @@ impl Query {
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.all(key).first().copied()
     }
 
-    fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> + 'a {
-        self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
+    fn all(&self, key: &str) -> Vec<&str> {
+        self.0
+            .iter()
+            .filter(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+            .collect()
     }
 
     fn flag(&self, key: &str) -> bool {
@@ -222,17 +237,23 @@ impl Query {
 fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
-    while let Some((byte, after)) = rest.split_first() {
-        let digits = after.first_chunk::<2>().and_then(|pair| {
-            u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()
-        });
-        let (value, left) = match (byte, digits) {
-            (b'+', _) => (b' ', after),
-            (b'%', Some(value)) => (value, &after[2..]),
-            (byte, _) => (*byte, after),
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        let escaped = || {
+            let digits = std::str::from_utf8(tail.first_chunk::<2>()?).ok()?;
+            u8::from_str_radix(digits, 16).ok()
         };
-        bytes.push(value);
-        rest = left;
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => match escaped() {
+                Some(value) => {
+                    bytes.push(value);
+                    rest = &tail[2..];
+                }
+                None => bytes.push(b'%'),
+            },
+            byte => bytes.push(*byte),
+        }
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -240,9 +261,10 @@ fn decode(text: &str) -> String {
 fn text(code: StatusCode, words: impl Into<String>) -> Response<Body> {
     let mut response = Response::new(full(words.into()));
     *response.status_mut() = code;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
@@ -271,7 +293,7 @@ mod tests {
     #[test]
     fn queries() {
         let query = Query::parse("command=sh&command=-c&command=echo%20a%2Bb+c&tty=1&tail=x");
-        assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh", "-c", "echo a+b c"]);
+        assert_eq!(query.all("command"), ["sh", "-c", "echo a+b c"]);
         assert!(query.flag("tty"));
         assert!(query.number::<u64>("tail").is_err());
         assert_eq!(decode("100%"), "100%");

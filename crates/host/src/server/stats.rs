@@ -18,13 +18,20 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The kubelet's summary.
 pub async fn summary(server: &Server) -> Response<Body> {
     let pods = server.sampler.sample(server.pods.all()).await;
-    answer(&metrics::summary(&server.context.config.node_name, &server.host.sample(), &pods))
+    answer(&metrics::summary(
+        &server.context.config.node_name,
+        &server.host.sample(),
+        &pods,
+    ))
 }
 
 /// Prometheus' figures.
 pub async fn resource(server: &Server) -> Response<Body> {
     let pods = server.sampler.sample(server.pods.all()).await;
-    text(http::StatusCode::OK, metrics::resource_metrics(&server.host.sample(), &pods))
+    text(
+        http::StatusCode::OK,
+        metrics::resource_metrics(&server.host.sample(), &pods),
+    )
 }
 
 /// Figures of all Pods once, or once a second.

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use guest_api::v1::{
     CloseStdin, ExecInput, ExecOutput, ExecStart, TerminalSize, exec_input::Input, exec_output::Output,
 };
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -62,9 +64,11 @@ pub async fn exec(
         tty: query.flag("tty"),
     };
     if !(wanted.stdin || wanted.stdout || wanted.stderr) {
-        return Err(Refusal::bad("you must specify at least 1 of stdin, stdout, stderr"));
+        return Err(Refusal::bad(
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ));
     }
-    let command: Vec<String> = query.all("command").map(str::to_owned).collect();
+    let command: Vec<String> = query.all("command").into_iter().map(str::to_owned).collect();
     if command.is_empty() && !attach {
         return Err(Refusal::bad("you must specify at least 1 command"));
     }
@@ -117,7 +121,10 @@ pub fn upgrade(
             .map(str::trim)
             .collect()
     };
-    let wanted = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let wanted = headers
+        .get(UPGRADE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let mut response = Response::new(full(String::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let answer = response.headers_mut();
@@ -130,8 +137,9 @@ pub fn upgrade(
         let (name, carrier) = if offered.contains(&TUNNEL) {
             (TUNNEL, Carrier::Tunnel)
         } else {
-            let (name, protocol) = choose_socket(&offered)
-                .ok_or_else(|| Refusal::bad(format!("none of the WebSocket subprotocols {offered:?} is known")))?;
+            let (name, protocol) = choose_socket(&offered).ok_or_else(|| {
+                Refusal::bad(format!("none of the WebSocket subprotocols {offered:?} is known"))
+            })?;
             (name, Carrier::WebSocket(protocol))
         };
         let accept = HeaderValue::from_str(&websocket::accept_key(key.as_bytes()))
@@ -171,7 +179,11 @@ async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, attach: bool)
     let outgoing = ReceiverStream::new(messages);
     let call = async {
         let mut client = guest.client().await.map_err(|error| error.to_string())?;
-        let answer = if attach { client.attach(outgoing).await } else { client.exec(outgoing).await };
+        let answer = if attach {
+            client.attach(outgoing).await
+        } else {
+            client.exec(outgoing).await
+        };
         answer
             .map(tonic::Response::into_inner)
             .map_err(|status| status.message().to_owned())
@@ -252,4 +264,3 @@ async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, attach: bool)
         remote.finish(status).await;
     }
 }
-

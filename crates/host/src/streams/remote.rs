@@ -58,7 +58,9 @@ pub struct Remote {
 impl Remote {
     /// Sends the end and waits until it is with the client, but not for ever.
     pub async fn finish(self, status: Value) {
-        let Self { out, writer, gone, .. } = self;
+        let Self {
+            out, writer, gone, ..
+        } = self;
         if out.send(Out::Finish(status)).await.is_ok() {
             drop(out);
             tokio::select! {

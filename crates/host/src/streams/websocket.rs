@@ -74,7 +74,13 @@ where
     let (resize_tx, resize) = mpsc::channel(QUEUE);
     let (out, out_rx) = mpsc::channel(QUEUE);
     let gone = CancellationToken::new();
-    tokio::spawn(read(stream, protocol, wanted.stdin.then_some(stdin_tx), resize_tx, gone.clone()));
+    tokio::spawn(read(
+        stream,
+        protocol,
+        wanted.stdin.then_some(stdin_tx),
+        resize_tx,
+        gone.clone(),
+    ));
     let writer = tokio::spawn(write(sink, protocol, wanted, out_rx, gone.clone()));
     Remote {
         stdin,
@@ -98,7 +104,9 @@ async fn read<S>(
     while let Some(Ok(message)) = stream.next().await {
         let (channel, data) = match (message, protocol) {
             (Message::Close(_), _) => break,
-            (Message::Binary(data), Subprotocol::Binary { .. }) if !data.is_empty() => (data[0], data.slice(1..)),
+            (Message::Binary(data), Subprotocol::Binary { .. }) if !data.is_empty() => {
+                (data[0], data.slice(1..))
+            }
             (Message::Text(text), Subprotocol::Base64) if !text.is_empty() => {
                 let channel = text.as_bytes()[0].wrapping_sub(b'0');
                 match STANDARD.decode(&text.as_bytes()[1..]) {
@@ -123,7 +131,9 @@ async fn read<S>(
                     let _ = resize.try_send(size);
                 }
             }
-            CLOSE if protocol == (Subprotocol::Binary { half_close: true }) && data.first() == Some(&STDIN) => {
+            CLOSE
+                if protocol == (Subprotocol::Binary { half_close: true }) && data.first() == Some(&STDIN) =>
+            {
                 stdin = None;
             }
             _ => {}
@@ -199,14 +209,13 @@ where
     let (mut from_near, mut to_near) = tokio::io::split(near);
     tokio::spawn(async move {
         while let Some(Ok(message)) = stream.next().await {
-            match message {
-                Message::Binary(data) => {
-                    if to_near.write_all(&data).await.is_err() {
-                        break;
-                    }
-                }
+            let data = match message {
+                Message::Binary(data) => data,
                 Message::Close(_) => break,
-                _ => {}
+                _ => continue,
+            };
+            if to_near.write_all(&data).await.is_err() {
+                break;
             }
         }
         let _ = to_near.shutdown().await;
@@ -239,7 +248,10 @@ mod tests {
     #[test]
     fn the_best_protocol_wins() {
         let cases: [(&[&str], Option<&str>); 4] = [
-            (&["v4.channel.k8s.io", "v5.channel.k8s.io"], Some("v5.channel.k8s.io")),
+            (
+                &["v4.channel.k8s.io", "v5.channel.k8s.io"],
+                Some("v5.channel.k8s.io"),
+            ),
             (&["v4.channel.k8s.io"], Some("v4.channel.k8s.io")),
             (&["base64.channel.k8s.io"], Some("base64.channel.k8s.io")),
             (&["v9.channel.k8s.io"], None),
@@ -266,17 +278,39 @@ mod tests {
         let mut client = client(far).await;
         let first = client.next().await.expect("a message").expect("valid");
         assert_eq!(first.into_data(), Bytes::from_static(&[STDOUT]));
-        for data in [&b"\x00hello"[..], &b"\x04{\"Width\":80,\"Height\":24}"[..], &b"\xff\x00"[..]] {
-            client.send(Message::Binary(Bytes::from_static(data))).await.expect("sent");
+        for data in [
+            &b"\x00hello"[..],
+            &b"\x04{\"Width\":80,\"Height\":24}"[..],
+            &b"\xff\x00"[..],
+        ] {
+            client
+                .send(Message::Binary(Bytes::from_static(data)))
+                .await
+                .expect("sent");
         }
         assert_eq!(remote.stdin.recv().await.as_deref(), Some(&b"hello"[..]));
         assert_eq!(remote.stdin.recv().await, None, "half-closed");
-        assert_eq!(remote.resize.recv().await, Some(Size { width: 80, height: 24 }));
-        remote.out.send(Out::Stderr(Bytes::from_static(b"oops"))).await.expect("open");
+        assert_eq!(
+            remote.resize.recv().await,
+            Some(Size {
+                width: 80,
+                height: 24
+            })
+        );
+        remote
+            .out
+            .send(Out::Stderr(Bytes::from_static(b"oops")))
+            .await
+            .expect("open");
         let finish = tokio::spawn(remote.finish(super::super::remote::exit_status(3)));
         let next = client.next().await.expect("a message").expect("valid");
         assert_eq!(next.into_data(), Bytes::from_static(b"\x02oops"));
-        let status = client.next().await.expect("a message").expect("valid").into_data();
+        let status = client
+            .next()
+            .await
+            .expect("a message")
+            .expect("valid")
+            .into_data();
         assert_eq!(status[0], ERROR);
         assert!(String::from_utf8_lossy(&status).contains("NonZeroExitCode"));
         assert!(client.next().await.expect("a message").expect("valid").is_close());
@@ -290,7 +324,10 @@ mod tests {
         let (near, far) = tokio::io::duplex(64 << 10);
         let mut inner = tunnel(near).await;
         let mut client = client(far).await;
-        client.send(Message::Binary(Bytes::from_static(b"ping"))).await.expect("sent");
+        client
+            .send(Message::Binary(Bytes::from_static(b"ping")))
+            .await
+            .expect("sent");
         let mut buffer = [0; 4];
         inner.read_exact(&mut buffer).await.expect("read");
         inner.write_all(b"pong").await.expect("written");

@@ -34,16 +34,38 @@ enum Finding {
 
 /// Prints every check; fails when something is missing.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let mut up = UpArguments { guest_bundle: arguments.guest_bundle.clone(), ..UpArguments::default() };
+    let mut up = UpArguments {
+        guest_bundle: arguments.guest_bundle.clone(),
+        ..UpArguments::default()
+    };
     up.places.data_dir.clone_from(&arguments.data_dir);
     let config = Config::resolve(&up)?;
     let checks = [
         ("root", root()),
-        ("QEMU", program("qemu-system-x86_64", "--version", "apt-get install qemu-system-x86")),
-        ("nftables", program("nft", "--version", "apt-get install nftables")),
-        ("EROFS tools", program("mkfs.erofs", "--version", "apt-get install erofs-utils")),
-        ("ext4 tools", program("mkfs.ext4", "-V", "apt-get install e2fsprogs")),
-        ("tap devices", device("/dev/net/tun", "load the kernel module: modprobe tun")),
+        (
+            "QEMU",
+            program(
+                "qemu-system-x86_64",
+                "--version",
+                "apt-get install qemu-system-x86",
+            ),
+        ),
+        (
+            "nftables",
+            program("nft", "--version", "apt-get install nftables"),
+        ),
+        (
+            "EROFS tools",
+            program("mkfs.erofs", "--version", "apt-get install erofs-utils"),
+        ),
+        (
+            "ext4 tools",
+            program("mkfs.ext4", "-V", "apt-get install e2fsprogs"),
+        ),
+        (
+            "tap devices",
+            device("/dev/net/tun", "load the kernel module: modprobe tun"),
+        ),
         ("guest bundle", bundle(&config.guest_bundle)),
         ("cgroups", cgroups()),
         ("accelerator", accelerator()),
@@ -78,7 +100,11 @@ fn root() -> Finding {
 fn program(name: &str, version: &str, cure: &str) -> Finding {
     match Command::new(name).arg(version).output() {
         Ok(output) => {
-            let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+            let text = if output.stdout.is_empty() {
+                output.stderr
+            } else {
+                output.stdout
+            };
             let text = String::from_utf8_lossy(&text);
             Finding::Good(text.lines().next().unwrap_or(name).trim().to_owned())
         }
@@ -118,7 +144,9 @@ fn cgroups() -> Finding {
 
 fn accelerator() -> Finding {
     let modules = ["kvm_intel", "kvm_amd"];
-    let backed = modules.iter().any(|module| Path::new("/sys/module").join(module).exists());
+    let backed = modules
+        .iter()
+        .any(|module| Path::new("/sys/module").join(module).exists());
     let usable = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
     match (backed, usable) {
         (true, Ok(_)) => Finding::Good("KVM".to_owned()),
@@ -135,12 +163,20 @@ fn accelerator() -> Finding {
 
 fn data_directory(path: &Path) -> Finding {
     let existing = path.ancestors().find(|ancestor| ancestor.exists());
-    match existing.map(|existing| (existing, rustix::fs::access(existing, rustix::fs::Access::WRITE_OK))) {
+    match existing.map(|existing| {
+        (
+            existing,
+            rustix::fs::access(existing, rustix::fs::Access::WRITE_OK),
+        )
+    }) {
         Some((_, Ok(()))) => Finding::Good(path.display().to_string()),
         Some((existing, Err(error))) => Finding::Missing(format!(
             "{} cannot be written: {error}: choose another with --data-dir",
             existing.display()
         )),
-        None => Finding::Missing(format!("{}: no such path: choose another with --data-dir", path.display())),
+        None => Finding::Missing(format!(
+            "{}: no such path: choose another with --data-dir",
+            path.display()
+        )),
     }
 }

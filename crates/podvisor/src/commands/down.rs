@@ -21,10 +21,15 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Removes everything but the data directory.
 pub fn run(places: &Places) -> Result<()> {
-    let arguments = UpArguments { places: places.clone(), ..UpArguments::default() };
+    let arguments = UpArguments {
+        places: places.clone(),
+        ..UpArguments::default()
+    };
     let config = Config::resolve(&arguments)?;
     stop_process(&config.data_dir)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let problems = runtime.block_on(remove(&config))?;
     if !problems.is_empty() {
         bail!("not everything could be removed:\n  {}", problems.join("\n  "));
@@ -34,13 +39,21 @@ pub fn run(places: &Places) -> Result<()> {
 }
 
 fn stop_process(data_dir: &Path) -> Result<()> {
-    let Some(holder) = Lock::holder(data_dir)? else { return Ok(()) };
-    let pid = i32::try_from(holder).ok().and_then(Pid::from_raw).context("the lock file names no process")?;
+    let Some(holder) = Lock::holder(data_dir)? else {
+        return Ok(());
+    };
+    let pid = i32::try_from(holder)
+        .ok()
+        .and_then(Pid::from_raw)
+        .context("the lock file names no process")?;
     kill_process(pid, Signal::TERM).with_context(|| format!("cannot stop process {holder}"))?;
     let end = Instant::now() + STOP_LIMIT;
     while Lock::holder(data_dir)?.is_some() {
         if Instant::now() >= end {
-            bail!("process {holder} did not end within {} s after SIGTERM", STOP_LIMIT.as_secs());
+            bail!(
+                "process {holder} did not end within {} s after SIGTERM",
+                STOP_LIMIT.as_secs()
+            );
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -65,7 +78,9 @@ async fn remove(config: &Config) -> Result<Vec<String>> {
 
 async fn remove_vms(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
-    let Ok(entries) = fs::read_dir(config.run_dir.join("vms")) else { return problems };
+    let Ok(entries) = fs::read_dir(config.run_dir.join("vms")) else {
+        return problems;
+    };
     for entry in entries.flatten() {
         match QemuDriver::find(&entry.path()).await {
             Ok(Some(vm)) => {
@@ -84,10 +99,17 @@ async fn remove_vms(config: &Config) -> Vec<String> {
 fn remove_cgroup_parent(parent: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+    let hierarchies = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     for hierarchy in hierarchies.chain([root.to_path_buf()]) {
         // Only groups of ours, deepest first, and never one that others still use.
-        for ancestor in Path::new(parent).ancestors().filter(|path| !path.as_os_str().is_empty()) {
+        for ancestor in Path::new(parent)
+            .ancestors()
+            .filter(|path| !path.as_os_str().is_empty())
+        {
             let path = hierarchy.join(ancestor);
             match fs::remove_dir(&path) {
                 Err(error) if path.exists() && error.raw_os_error() != Some(16) => {

@@ -15,7 +15,9 @@ fn with_client<T, F>(work: impl FnOnce(kube::Client) -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let client = kube::Client::try_default()
             .await

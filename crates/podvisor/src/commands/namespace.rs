@@ -92,7 +92,11 @@ pub struct Limits {
 impl Limits {
     fn to_value(&self) -> Value {
         let mut limits = serde_json::Map::new();
-        let named = [("cpu", &self.cpu), ("memory", &self.memory), ("storage", &self.storage)];
+        let named = [
+            ("cpu", &self.cpu),
+            ("memory", &self.memory),
+            ("storage", &self.storage),
+        ];
         for (name, quantity) in named {
             if let Some(quantity) = quantity {
                 limits.insert(name.to_owned(), json!(quantity));
@@ -131,9 +135,18 @@ pub fn run(command: &Command) -> Result<()> {
     with_client(|client| async move {
         let api: Api<DynamicObject> = Api::all_with(client, &resource());
         match command {
-            Command::Create { name, limits, description } => create(&api, name, limits, description).await,
+            Command::Create {
+                name,
+                limits,
+                description,
+            } => create(&api, name, limits, description).await,
             Command::Set { name, limits } => set(&api, name, limits).await,
-            Command::Grant { name, subject, role, group } => {
+            Command::Grant {
+                name,
+                subject,
+                role,
+                group,
+            } => {
                 let kind = if *group { "Group" } else { "User" };
                 change_permissions(&api, name, subject, Some((kind, *role))).await?;
                 println!("{subject} may {} {name}", role.name());
@@ -172,7 +185,10 @@ async fn create(
     };
     let wait = kube::runtime::wait::await_condition(api.clone(), name, active);
     tokio::time::timeout(ACTIVE_LIMIT, wait).await.with_context(|| {
-        format!("{name} was created but is not active after {} s: see `kubectl describe svns {name}`", ACTIVE_LIMIT.as_secs())
+        format!(
+            "{name} was created but is not active after {} s: see `kubectl describe svns {name}`",
+            ACTIVE_LIMIT.as_secs()
+        )
     })??;
     println!("namespace {name} is ready");
     Ok(())
@@ -213,7 +229,10 @@ async fn change_permissions(
 }
 
 async fn list(api: &Api<DynamicObject>) -> Result<()> {
-    println!("{:<30} {:<12} {:<8} {:<10} {:<10} WHO", "NAME", "PHASE", "CPU", "MEMORY", "STORAGE");
+    println!(
+        "{:<30} {:<12} {:<8} {:<10} {:<10} WHO",
+        "NAME", "PHASE", "CPU", "MEMORY", "STORAGE"
+    );
     for object in api.list(&ListParams::default()).await? {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let spec = &object.data["spec"];

@@ -12,24 +12,37 @@ use crate::wiring::lock::Lock;
 pub fn run(places: &Places) -> Result<()> {
     let places = places.resolve();
     let Some(pid) = Lock::holder(&places.data_dir)? else {
-        println!("Supervisor: not running (data directory {})", places.data_dir.display());
+        println!(
+            "Supervisor: not running (data directory {})",
+            places.data_dir.display()
+        );
         return Ok(());
     };
-    println!("Supervisor: running, process {pid}, data directory {}", places.data_dir.display());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    println!(
+        "Supervisor: running, process {pid}, data directory {}",
+        places.data_dir.display()
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(show(&places.data_dir))
 }
 
 async fn show(data_dir: &std::path::Path) -> Result<()> {
     let file = data_dir.join("admin.kubeconfig");
     let config = if std::env::var_os("KUBECONFIG").is_none() && file.exists() {
-        let kubeconfig = Kubeconfig::read_from(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let kubeconfig =
+            Kubeconfig::read_from(&file).with_context(|| format!("cannot read {}", file.display()))?;
         kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
     } else {
-        kube::Config::infer().await.context("no usable kubeconfig: set KUBECONFIG")?
+        kube::Config::infer()
+            .await
+            .context("no usable kubeconfig: set KUBECONFIG")?
     };
     let client = kube::Client::try_from(config)?;
-    let pods = Api::<Pod>::all(client.clone()).list(&ListParams::default()).await?;
+    let pods = Api::<Pod>::all(client.clone())
+        .list(&ListParams::default())
+        .await?;
     for node in Api::<Node>::all(client).list(&ListParams::default()).await? {
         let name = node.metadata.name.unwrap_or_default();
         let status = node.status.unwrap_or_default();
@@ -38,10 +51,20 @@ async fn show(data_dir: &std::path::Path) -> Result<()> {
             .iter()
             .flatten()
             .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-        let here = |pod: &&Pod| pod.spec.as_ref().is_some_and(|spec| spec.node_name.as_deref() == Some(&name));
-        let runtime = status.node_info.map(|info| info.container_runtime_version).unwrap_or_default();
+        let here = |pod: &&Pod| {
+            pod.spec
+                .as_ref()
+                .is_some_and(|spec| spec.node_name.as_deref() == Some(&name))
+        };
+        let runtime = status
+            .node_info
+            .map(|info| info.container_runtime_version)
+            .unwrap_or_default();
         let state = if ready { "ready" } else { "not ready" };
-        println!("Host {name}: {state}, {} Pod VM(s), {runtime}", pods.iter().filter(here).count());
+        println!(
+            "Host {name}: {state}, {} Pod VM(s), {runtime}",
+            pods.iter().filter(here).count()
+        );
     }
     Ok(())
 }

@@ -36,7 +36,10 @@ pub fn run(arguments: &UpArguments) -> Result<()> {
 
 async fn serve(config: &Config) -> Result<()> {
     std::fs::create_dir_all(&config.run_dir).with_context(|| {
-        format!("cannot make the run directory {}: choose another with --run-dir", config.run_dir.display())
+        format!(
+            "cannot make the run directory {}: choose another with --run-dir",
+            config.run_dir.display()
+        )
     })?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -51,7 +54,10 @@ async fn serve(config: &Config) -> Result<()> {
             return Err(error);
         }
     };
-    println!("Supervisor: https://{}    console: https://{0}/console", config.api_address());
+    println!(
+        "Supervisor: https://{}    console: https://{0}/console",
+        config.api_address()
+    );
     println!("kubeconfig: {}", config.kubeconfig_out.display());
     tokio::select! {
         _ = terminate.recv() => {}

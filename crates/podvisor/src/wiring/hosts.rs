@@ -34,7 +34,11 @@ pub struct Hosts {
 impl Hosts {
     /// Starts what the settings ask for.
     pub async fn start(config: &Config, supervisor: &Supervisor, stop: CancellationToken) -> Result<Self> {
-        let mut hosts = Self { agents: Vec::new(), network: None, tasks: JoinSet::new() };
+        let mut hosts = Self {
+            agents: Vec::new(),
+            network: None,
+            tasks: JoinSet::new(),
+        };
         match config.simulated_hosts {
             Some(count) => {
                 for number in 1..=count {
@@ -52,7 +56,9 @@ impl Hosts {
 
     async fn run(&mut self, settings: HostConfig, deps: HostDeps, stop: CancellationToken) -> Result<()> {
         let name = settings.node_name.clone();
-        let agent = Agent::start(settings, deps).await.with_context(|| format!("host {name}"))?;
+        let agent = Agent::start(settings, deps)
+            .await
+            .with_context(|| format!("host {name}"))?;
         let running = Arc::clone(&agent);
         self.tasks.spawn(async move { running.run(stop).await });
         self.agents.push(agent);
@@ -125,12 +131,14 @@ async fn real(
         network: plane,
     };
     let address = IpAddr::V4(config.host_address);
-    let mut settings =
-        HostConfig::new(name.clone(), host_data(config), config.run_dir.clone(), address);
+    let mut settings = HostConfig::new(name.clone(), host_data(config), config.run_dir.clone(), address);
     settings.tls = Some(supervisor.trust.host(&name, address)?);
     settings.allowed_clients = vec![AGENT_CLIENT.to_owned()];
     settings.cluster_dns = config.cluster_dns();
-    settings.upstream_dns = resolvers(Path::new("/etc/resolv.conf")).into_iter().map(IpAddr::V4).collect();
+    settings.upstream_dns = resolvers(Path::new("/etc/resolv.conf"))
+        .into_iter()
+        .map(IpAddr::V4)
+        .collect();
     Ok((settings, deps))
 }
 
@@ -160,7 +168,10 @@ fn simulated(config: &Config, supervisor: &Supervisor, number: u32) -> Result<(H
 
 /// The agent's rights are those of its Node.
 fn node_client(supervisor: &Supervisor, name: &str) -> kube::Client {
-    let user = User::new(format!("system:node:{name}"), &["system:nodes", "system:authenticated"]);
+    let user = User::new(
+        format!("system:node:{name}"),
+        &["system:nodes", "system:authenticated"],
+    );
     supervisor.client(user)
 }
 

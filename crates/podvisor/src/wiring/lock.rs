@@ -19,7 +19,10 @@ impl Lock {
     /// Takes the lock, or says which process holds it.
     pub fn take(data_dir: &Path) -> Result<Self> {
         fs::create_dir_all(data_dir).with_context(|| {
-            format!("cannot make the data directory {}: choose another with --data-dir", data_dir.display())
+            format!(
+                "cannot make the data directory {}: choose another with --data-dir",
+                data_dir.display()
+            )
         })?;
         let path = data_dir.join(FILE);
         let mut file = File::options()
@@ -29,7 +32,10 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .with_context(|| {
-                format!("cannot write the data directory {}: choose another with --data-dir", data_dir.display())
+                format!(
+                    "cannot write the data directory {}: choose another with --data-dir",
+                    data_dir.display()
+                )
             })?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
@@ -75,7 +81,10 @@ mod tests {
         let me = std::process::id();
         assert_eq!(Lock::holder(directory.path()).expect("readable"), Some(me));
         let error = Lock::take(directory.path()).err().expect("refused").to_string();
-        assert!(error.contains(&format!("process {me}")) && error.contains("podvisor down"), "{error}");
+        assert!(
+            error.contains(&format!("process {me}")) && error.contains("podvisor down"),
+            "{error}"
+        );
         drop(held);
         assert_eq!(Lock::holder(directory.path()).expect("readable"), None);
         Lock::take(directory.path()).expect("free again");

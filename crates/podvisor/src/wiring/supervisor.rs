@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use apiserver::config::{Config as ApiConfig, JwtIssuer, JwtKeys};
 use apiserver::user::User;
 use apiserver::{ApiServer, LocalService};
-use identity::kubeconfig::{Kubeconfig, Trust as KubeconfigTrust};
+use identity::kubeconfig::Kubeconfig;
 use identity::passwords::Passwords;
 use store::Store;
 use store::embedded::EmbeddedStore;
@@ -42,7 +42,9 @@ impl Supervisor {
         let client = late_client(Arc::clone(&late));
         let mut settings = ApiConfig::new("main", Arc::clone(&store) as Arc<dyn Store>);
         settings.service_cidr = config.service_cidr.to_string();
-        settings.service_account_key_pem.clone_from(&trust.service_account_key_pem);
+        settings
+            .service_account_key_pem
+            .clone_from(&trust.service_account_key_pem);
         settings.client_ca_der = vec![trust.authority.certificate_der().to_vec()];
         settings.jwt_issuers = vec![sign_on(&trust)];
         settings.agent_tls = Some(trust.agent_client()?);
@@ -51,13 +53,21 @@ impl Supervisor {
         let api = ApiServer::start(settings).await.context("the API server")?;
         // Nobody else sets it.
         let _ = late.set(api.local_service(User::system()));
-        let password_file =
-            config.admin_password_file.exists().then_some(config.admin_password_file.as_path());
+        let password_file = config
+            .admin_password_file
+            .exists()
+            .then_some(config.admin_password_file.as_path());
         identity::bootstrap::administrator(&client, &config.data_dir, password_file)
             .await
             .context("the first administrator")?;
         write_kubeconfig(config, &trust)?;
-        let mut supervisor = Self { api, trust, store, tasks: JoinSet::new(), stop };
+        let mut supervisor = Self {
+            api,
+            trust,
+            store,
+            tasks: JoinSet::new(),
+            stop,
+        };
         supervisor.serve(config, listeners).await?;
         supervisor.run_controllers(config);
         Ok(supervisor)
@@ -80,7 +90,10 @@ impl Supervisor {
     async fn serve(&mut self, config: &Config, mut listeners: Vec<TcpListener>) -> Result<()> {
         let tls = self.trust.api_server(config)?;
         let for_pods = SocketAddr::new(IpAddr::V4(config.host_address), config.api_address().port());
-        let covered = config.listen.iter().any(|address| *address == for_pods || address.ip().is_unspecified());
+        let covered = config
+            .listen
+            .iter()
+            .any(|address| *address == for_pods || address.ip().is_unspecified());
         if !covered && config.simulated_hosts.is_none() {
             listeners.extend(listen(&[for_pods]).await?);
         }
@@ -98,13 +111,17 @@ impl Supervisor {
             root_ca_pem: self.trust.authority.certificate_pem().to_owned(),
             vip_pool: config.vip_pool.iter().map(ToString::to_string).collect(),
         };
-        let client = self.client(User::new("system:kube-controller-manager", &["system:masters"]));
+        let client = self.client(User::new(
+            "system:kube-controller-manager",
+            &["system:authenticated"],
+        ));
         let manager = controllers::Manager::new(client, settings);
         let stop = self.stop.clone();
         self.tasks.spawn(async move { manager.run(stop).await });
         let client = self.client(User::new("system:kube-scheduler", &["system:authenticated"]));
         let stop = self.stop.clone();
-        self.tasks.spawn(async move { scheduler::run(client, stop).await });
+        self.tasks
+            .spawn(async move { scheduler::run(client, stop).await });
     }
 }
 
@@ -166,10 +183,14 @@ fn routes(config: &Config, trust: &Trust, client: kube::Client) -> Result<axum::
 
 fn write_kubeconfig(config: &Config, trust: &Trust) -> Result<()> {
     let server = format!("https://{}", config.api_address());
-    let authority = KubeconfigTrust::Authority(trust.authority.certificate_pem().to_owned());
+    let authority = trust.authority.certificate_pem();
     let credential = trust.administrator()?;
-    let kubeconfig = Kubeconfig::for_certificate("podvisor", &server, &authority, "kubernetes-admin", &credential);
-    kubeconfig
-        .save(&config.kubeconfig_out)
-        .with_context(|| format!("cannot write {}: choose another with --kubeconfig-out", config.kubeconfig_out.display()))
+    let kubeconfig =
+        Kubeconfig::for_certificate("podvisor", &server, authority, "kubernetes-admin", &credential);
+    kubeconfig.save(&config.kubeconfig_out).with_context(|| {
+        format!(
+            "cannot write {}: choose another with --kubeconfig-out",
+            config.kubeconfig_out.display()
+        )
+    })
 }

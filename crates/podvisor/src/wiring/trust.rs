@@ -1,7 +1,6 @@
 //! Keys and certificates of a Supervisor, all below `DATA_DIR/pki`, made on the first start.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -27,7 +26,6 @@ pub struct Trust {
     pub authority: Authority,
     pub issuer: Arc<TokenIssuer>,
     pub service_account_key_pem: String,
-    directory: PathBuf,
 }
 
 impl Trust {
@@ -40,7 +38,11 @@ impl Trust {
             .context("the key of sign-on tokens")?;
         let service_account_key_pem =
             signing_key(&directory, "service-account").context("the key of service-account tokens")?;
-        Ok(Self { authority, issuer: Arc::new(issuer), service_account_key_pem, directory })
+        Ok(Self {
+            authority,
+            issuer: Arc::new(issuer),
+            service_account_key_pem,
+        })
     }
 
     /// The API server's serving certificate for every address it may be reached by.
@@ -51,12 +53,20 @@ impl Trust {
             IpAddr::V4(config.host_address),
             IpAddr::V4(config.service_cidr.nth(1)),
         ];
-        addresses.extend(config.listen.iter().map(std::net::SocketAddr::ip).filter(|ip| !ip.is_unspecified()));
+        addresses.extend(
+            config
+                .listen
+                .iter()
+                .map(std::net::SocketAddr::ip)
+                .filter(|ip| !ip.is_unspecified()),
+        );
         names.extend(addresses.iter().map(ToString::to_string));
         names.push(config.node_name.clone());
         names.sort();
         names.dedup();
-        let credential = self.authority.load_or_issue("apiserver", &Request::server("kube-apiserver", names))?;
+        let credential = self
+            .authority
+            .load_or_issue("apiserver", &Request::server("kube-apiserver", names))?;
         Ok(credential.server_config(Some(self.authority.certificate_pem()))?)
     }
 
@@ -69,7 +79,10 @@ impl Trust {
 
     /// A host agent's serving certificate; clients must show one of ours.
     pub fn host(&self, node: &str, address: IpAddr) -> Result<Arc<rustls::ServerConfig>> {
-        let request = Request::host(node, [node.to_owned(), address.to_string(), "127.0.0.1".to_owned()]);
+        let request = Request::host(
+            node,
+            [node.to_owned(), address.to_string(), "127.0.0.1".to_owned()],
+        );
         let credential = self.authority.load_or_issue(&format!("host-{node}"), &request)?;
         Ok(credential.server_config(Some(self.authority.certificate_pem()))?)
     }
@@ -78,10 +91,5 @@ impl Trust {
     pub fn administrator(&self) -> Result<Credential> {
         let request = Request::client("kubernetes-admin", Some("system:masters"));
         Ok(self.authority.load_or_issue("admin", &request)?)
-    }
-
-    /// Where the keys are.
-    pub fn directory(&self) -> &std::path::Path {
-        &self.directory
     }
 }

@@ -129,10 +129,28 @@ mod tests {
         let (data_tx, data) = mpsc::channel(4);
         let (sizes_tx, mut received) = mpsc::channel(4);
         tokio::spawn(sizes(data, sizes_tx));
-        for piece in ["{\"Width\":80,\"He", "ight\":24}\n{\"Width\":100,\"Height\":30}\n"] {
-            data_tx.send(Bytes::from_static(piece.as_bytes())).await.expect("open");
+        for piece in [
+            "{\"Width\":80,\"He",
+            "ight\":24}\n{\"Width\":100,\"Height\":30}\n",
+        ] {
+            data_tx
+                .send(Bytes::from_static(piece.as_bytes()))
+                .await
+                .expect("open");
         }
-        assert_eq!(received.recv().await, Some(Size { width: 80, height: 24 }));
-        assert_eq!(received.recv().await, Some(Size { width: 100, height: 30 }));
+        assert_eq!(
+            received.recv().await,
+            Some(Size {
+                width: 80,
+                height: 24
+            })
+        );
+        assert_eq!(
+            received.recv().await,
+            Some(Size {
+                width: 100,
+                height: 30
+            })
+        );
     }
 }

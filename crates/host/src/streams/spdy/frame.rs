@@ -121,7 +121,9 @@ pub fn decode(buffer: &mut BytesMut, decoder: &mut Decoder) -> Result<Option<Fra
             code: word(&mut body)?,
         },
         PING => Frame::Ping(body.try_get_u32().map_err(short)?),
-        GOAWAY => Frame::GoAway { last: word(&mut body)? },
+        GOAWAY => Frame::GoAway {
+            last: word(&mut body)?,
+        },
         // HEADERS carries a block: it must pass through the decoder to keep the state.
         8 => {
             word(&mut body)?;
@@ -195,7 +197,10 @@ mod tests {
                 fin: false,
                 headers: vec![("streamtype".into(), "error".into())],
             },
-            Frame::SynReply { id: 1, headers: vec![] },
+            Frame::SynReply {
+                id: 1,
+                headers: vec![],
+            },
             Frame::Data {
                 id: 1,
                 fin: true,
@@ -223,7 +228,10 @@ mod tests {
 
     #[test]
     fn rubbish_ends_the_connection() {
-        let cases: [&[u8]; 2] = [b"\x80\x02\x00\x01\x00\x00\x00\x00", b"\x00\x00\x00\x01\x00\xff\xff\xff"];
+        let cases: [&[u8]; 2] = [
+            b"\x80\x02\x00\x01\x00\x00\x00\x00",
+            b"\x00\x00\x00\x01\x00\xff\xff\xff",
+        ];
         for bytes in cases {
             assert!(decode(&mut BytesMut::from(bytes), &mut Decoder::default()).is_err());
         }

@@ -169,7 +169,10 @@ mod tests {
 
     #[test]
     fn blocks_share_their_state() {
-        let headers: Headers = vec![("streamtype".into(), "stdin".into()), ("port".into(), "80".into())];
+        let headers: Headers = vec![
+            ("streamtype".into(), "stdin".into()),
+            ("port".into(), "80".into()),
+        ];
         let (mut encoder, mut decoder) = (Encoder::default(), Decoder::default());
         for _ in 0..3 {
             let block = encoder.encode(&headers).expect("encoded");
