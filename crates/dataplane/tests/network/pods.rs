@@ -1,0 +1,298 @@
+//! What Pods can reach, what they cannot, and as whom they are seen.
+
+use std::io::{ErrorKind, Write};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dataplane::Dataplane;
+use dataplane::model::{Protocol, ServiceAddress};
+
+use crate::guest::{self, Guest};
+use crate::support::{CLUSTER_IP, NODE_IP, NODE_PORT, VIP, config, in_namespace, pod, run, service, traces};
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// Addresses of Pods of the tests.
+const ONE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+const TWO: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 3);
+/// The link to the outside.
+const OUR_SIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// Where clouds serve credentials; nothing for Pods.
+const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// A host with two Pods; the second serves on 8080 and is the endpoint of the Service.
+struct Scene {
+    state: tempfile::TempDir,
+    plane: Arc<Dataplane>,
+    one: Guest,
+    two: Guest,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let plane = Dataplane::start(config(&state), Vec::new())
+            .await
+            .expect("started");
+        plane
+            .set_services(vec![service([(TWO, 8080)].into_iter())])
+            .await
+            .expect("applied");
+        let mut guests = Vec::new();
+        for number in [2, 3] {
+            let tap = plane.attach_pod(&pod(number)).await.expect("attached");
+            guests.push(Guest::on_tap(&pod(number), tap));
+        }
+        let (Some(two), Some(one)) = (guests.pop(), guests.pop()) else {
+            panic!("two guests")
+        };
+        two.serve(8080);
+        Self {
+            state,
+            plane,
+            one,
+            two,
+        }
+    }
+
+    /// A machine beyond a real link, which knows the way to VIPs only as neighbours.
+    fn outside(&self) -> Guest {
+        let outside = Guest::new();
+        run(
+            "ip",
+            &["link", "add", "out0", "type", "veth", "peer", "name", "eth0"],
+        );
+        run("ip", &["link", "set", "eth0", "netns", &outside.id.to_string()]);
+        run("ip", &["address", "add", "203.0.113.1/24", "dev", "out0"]);
+        run("ip", &["link", "set", "out0", "up"]);
+        outside.ip("address add 203.0.113.2/24 dev eth0");
+        outside.ip("link set eth0 up");
+        outside.ip("route add 198.51.100.0/24 dev eth0");
+        outside
+    }
+
+    /// Everything is removed, and nothing is left.
+    async fn end(self, before: &str) {
+        let Self {
+            state,
+            plane,
+            one,
+            two,
+        } = self;
+        drop((one, two));
+        for number in [2, 3] {
+            plane.detach_pod(&pod(number).vm_id).await.expect("detached");
+        }
+        plane.shutdown();
+        assert_eq!(Dataplane::remove(&config(&state)).await, Vec::<String>::new());
+        assert_eq!(traces(), before, "the network left something");
+    }
+}
+
+#[test]
+fn pods_reach_pods_and_services_with_their_own_addresses() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let (one, two) = (&scene.one, &scene.two);
+        // Who connects, where to, and as whom it is seen there.
+        let cases = [
+            ("a Pod", one, TWO, 8080, ONE),
+            ("the cluster IP", one, CLUSTER_IP, 80, ONE),
+            ("the VIP", one, VIP, 80, ONE),
+            ("the node port", one, NODE_IP, NODE_PORT, ONE),
+            ("itself by the cluster IP", two, CLUSTER_IP, 80, GATEWAY),
+            ("itself by the VIP", two, VIP, 80, GATEWAY),
+        ];
+        for (what, from, ip, port, expected) in cases {
+            match from.ask(ip, port) {
+                Ok(seen) => assert_eq!(seen, expected, "{what}"),
+                Err(error) => panic!("{what}: {error}\n{}", run("nft", &["list", "ruleset"])),
+            }
+        }
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn datagrams_go_to_endpoints_and_answers_come_from_the_service() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let address = Ipv4Addr::new(10, 96, 7, 8);
+        let mut echo = service([(TWO, 9001)].into_iter());
+        echo.name = "echo".to_owned();
+        echo.address = ServiceAddress::Cluster(address);
+        echo.vips.clear();
+        echo.ports[0].protocol = Protocol::Udp;
+        scene.plane.set_services(vec![echo]).await.expect("applied");
+        let server = scene.two.udp(TWO, 9001);
+        let client = scene.one.udp(ONE, 0);
+        client.send_to(b"question", (address, 80)).expect("sent");
+        let mut buffer = [0; 64];
+        let (length, from) = server.recv_from(&mut buffer).expect("a datagram");
+        assert_eq!((&buffer[..length], from.ip()), (&b"question"[..], ONE.into()));
+        server.send_to(b"answer", from).expect("sent");
+        let (length, from) = client.recv_from(&mut buffer).expect("an answer");
+        assert_eq!((&buffer[..length], from), (&b"answer"[..], (address, 80).into()));
+        // The same port number in the other protocol is nobody's.
+        let error = scene.one.ask(address, 80).expect_err("TCP");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn pods_reach_of_the_host_what_is_meant_for_them() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let one = &scene.one;
+        for port in [6443, 2222] {
+            let listener = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("bound");
+            guest::serve(listener);
+        }
+        assert_eq!(one.ask(NODE_IP, 6443).expect("the API server"), ONE);
+        // Refused and not ignored, by every address of the host.
+        for ip in [NODE_IP, GATEWAY, DNS] {
+            let error = one.ask(ip, 2222).expect_err("a port of the host's own");
+            let refusal = [ErrorKind::HostUnreachable, ErrorKind::ConnectionRefused];
+            assert!(refusal.contains(&error.kind()), "{ip}: {error}");
+        }
+        let error = one
+            .ask(Ipv4Addr::new(10, 244, 9, 9), 80)
+            .expect_err("a Pod that is not there");
+        assert_eq!(error.kind(), ErrorKind::HostUnreachable, "{error}");
+        let error = one
+            .ask(CLUSTER_IP, 81)
+            .expect_err("a port that the Service has not");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+        assert_eq!(
+            look_up(one, b"\x03web\x04demo\x03svc\x07cluster\x05local\0"),
+            CLUSTER_IP
+        );
+        scene.end(&before).await;
+    });
+}
+
+/// Asks cluster DNS from inside; the address at the end of the only answer.
+fn look_up(guest: &Guest, name: &[u8]) -> Ipv4Addr {
+    let socket = guest.udp(Ipv4Addr::UNSPECIFIED, 0);
+    let head = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00";
+    let question = [&head[..], name, b"\x00\x01\x00\x01"].concat();
+    socket.send_to(&question, (DNS, 53)).expect("sent");
+    let mut buffer = [0; 512];
+    let (length, from) = socket.recv_from(&mut buffer).expect("an answer");
+    assert_eq!(from.ip(), DNS);
+    assert_eq!(buffer[..2], question[..2]);
+    let octets = <[u8; 4]>::try_from(&buffer[length - 4..length]).expect("four bytes");
+    Ipv4Addr::from(octets)
+}
+
+#[test]
+fn a_pod_cannot_speak_for_another() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let (one, two) = (&scene.one, &scene.two);
+        let inbox = two.udp(TWO, 9000);
+        let mut buffer = [0; 64];
+        let mut next = || {
+            let (length, from) = inbox.recv_from(&mut buffer).expect("a datagram");
+            (String::from_utf8_lossy(&buffer[..length]).into_owned(), from.ip())
+        };
+        let honest = one.udp(ONE, 0);
+        honest.send_to(b"first", (TWO, 9000)).expect("sent");
+        assert_eq!(next(), ("first".to_owned(), ONE.into()));
+        // Forged ones travel ahead of an honest one on the same way: had they passed, they would be read first.
+        for (forged, last) in [
+            ("10.244.0.77", "after a Pod"),
+            ("192.0.2.1", "after the host"),
+            ("8.8.8.8", "after a stranger"),
+        ] {
+            one.ip(&format!("address add {forged}/32 dev eth0"));
+            let source = one.udp(forged.parse().expect("an address"), 0);
+            source.send_to(b"forged", (TWO, 9000)).expect("sent");
+            honest.send_to(last.as_bytes(), (TWO, 9000)).expect("sent");
+            assert_eq!(next(), (last.to_owned(), ONE.into()), "{forged}");
+        }
+        // With another hardware address it is not the guest that the host has started.
+        one.ip("link set eth0 address 02:00:0a:f4:00:03");
+        one.ip("neighbour flush dev eth0");
+        honest.send_to(b"forged", (TWO, 9000)).expect("sent");
+        one.ip("link set eth0 address 02:00:0a:f4:00:02");
+        honest.send_to(b"itself again", (TWO, 9000)).expect("sent");
+        assert_eq!(next(), ("itself again".to_owned(), ONE.into()));
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn the_outside_reaches_vips_and_is_reached_by_the_hosts_address() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let outside = scene.outside();
+        outside.serve(80);
+        // The host answers ARP for its VIPs, and the Pod sees the real client.
+        assert_eq!(outside.ask(VIP, 80).expect("the VIP"), OUTSIDE);
+        assert_eq!(outside.ask(OUR_SIDE, NODE_PORT).expect("the node port"), OUTSIDE);
+        let error = outside.ask(VIP, 81).expect_err("no port of the Service");
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+        // Pods have no address out there.
+        assert_eq!(scene.one.ask(OUTSIDE, 80).expect("the outside"), OUR_SIDE);
+        // The metadata service of a cloud would be one hop away.
+        outside.ip("address add 169.254.169.254/32 dev eth0");
+        run("ip", &["route", "add", "169.254.169.254", "via", "203.0.113.2"]);
+        assert!(
+            scene.one.is_ignored(METADATA, 80),
+            "the metadata service answers Pods"
+        );
+        run("ip", &["link", "delete", "out0"]);
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn connections_outlive_the_agent() {
+    in_namespace(|| async {
+        let before = traces();
+        let mut scene = Scene::new().await;
+        let limit = Duration::from_secs(5);
+        let mut streams = [(CLUSTER_IP, 80), (TWO, 8080)]
+            .map(|(ip, port)| scene.one.connect(ip, port, limit).expect("connected"));
+        let mut talk = || {
+            for stream in &mut streams {
+                stream.write_all(b".").expect("written");
+                assert_eq!(guest::seen_as(stream).expect("answered"), ONE);
+            }
+        };
+        talk();
+        scene.plane.shutdown();
+        // No agent at all: the host's kernel goes on by itself.
+        talk();
+        scene.plane = restart(&scene.state).await;
+        talk();
+        scene
+            .plane
+            .set_services(vec![service([(TWO, 8080)].into_iter())])
+            .await
+            .expect("applied");
+        talk();
+        assert_eq!(scene.one.ask(CLUSTER_IP, 80).expect("a new connection"), ONE);
+        scene.end(&before).await;
+    });
+}
+
+/// The stopped server lets go of its port when its tasks have seen the token.
+async fn restart(state: &tempfile::TempDir) -> Arc<Dataplane> {
+    loop {
+        match Dataplane::start(config(state), vec![pod(2), pod(3)]).await {
+            Ok(plane) => return plane,
+            Err(dataplane::StartError::Dns { .. }) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
