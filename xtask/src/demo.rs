@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use e2e::guestbook::{ALICE, BOB, NAMESPACE};
 use e2e::lab::ADMIN_USER;
 use e2e::{Guestbook, Lab, LabOptions};
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::build::{self, Profile};
 use crate::run::step;
@@ -31,15 +32,12 @@ pub struct Arguments {
 
 /// Sets up, plays the scenario, and stays or ends.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    // Blocked from here on in every thread, so that Ctrl-C is an answer to `wait` and not an end without clean-up.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
     setup::programs(false)?;
     let profile = Profile::of(arguments.release);
     build::all(profile)?;
     build::demo_images()?;
-    signals.thread_block()?;
+    // From here on Ctrl-C is an answer, or fails the running step, and never an end without clean-up.
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let options = LabOptions {
         podvisor: Some(profile.podvisor()),
         ..LabOptions::default()
@@ -48,12 +46,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "Starting the Lab: namespace, registry, Supervisor and host",
         || Lab::start(options),
     )?;
-    let result = play(&lab, arguments, &signals);
+    let result = play(&lab, arguments, &mut signals);
     step("Removing the Lab", || lab.stop())?;
     result
 }
 
-fn play(lab: &Lab, arguments: &Arguments, signals: &SigSet) -> Result<()> {
+fn play(lab: &Lab, arguments: &Arguments, signals: &mut Signals) -> Result<()> {
     let mut guestbook = Guestbook::new(lab);
     step(&format!("Namespace {NAMESPACE}, people and grants"), || {
         guestbook.prepare_namespace()
@@ -88,7 +86,7 @@ fn play(lab: &Lab, arguments: &Arguments, signals: &SigSet) -> Result<()> {
         println!("Sign-in     {ADMIN_USER}   password {}", lab.admin_password()?);
         println!("kubectl     KUBECONFIG={}", lab.kubeconfig().display());
         println!("\nCtrl-C removes everything.");
-        signals.wait()?;
+        signals.forever().next();
         println!();
     }
     let gone = step("kubectl delete: nothing is left", || guestbook.delete())?;

@@ -68,8 +68,8 @@ impl<'a> Guestbook<'a> {
     /// As a developer: sign in as the kubectl plug-in does; contexts are listed, one per namespace.
     pub fn sign_in(&self, user: &str) -> Result<String> {
         let server = format!("--server={}", crate::lab::API);
-        let mut command = self.plugin(user, "podvisor")?;
-        command.args(["login", &server, "-u", user, "--insecure-skip-tls-verify"]);
+        let mut command = self.as_user(user, "kubectl");
+        command.args(["podvisor", "login", &server, "-u", user, "--insecure-skip-tls-verify"]);
         let text = text_of(command.env("KUBECTL_VSPHERE_PASSWORD", password(user)))?;
         ensure!(
             text.contains("Logged in successfully"),
@@ -213,22 +213,6 @@ impl<'a> Guestbook<'a> {
             self.lab.directory().join(format!("{user}.kubeconfig")),
         );
         command
-    }
-
-    /// The binary under the name by which kubectl finds it.
-    fn plugin(&self, user: &str, name: &str) -> Result<Command> {
-        let directory = self.lab.directory().join("plugins");
-        fs::create_dir_all(&directory)?;
-        let link = directory.join(format!("kubectl-{name}"));
-        if !link.exists() {
-            std::os::unix::fs::symlink(fs::canonicalize(self.lab.podvisor())?, &link)?;
-        }
-        let mut command = self.as_user(user, "kubectl");
-        let path = std::env::var("PATH").unwrap_or_default();
-        command
-            .env("PATH", format!("{}:{path}", directory.display()))
-            .arg(name);
-        Ok(command)
     }
 
     /// (name, phase, ready)

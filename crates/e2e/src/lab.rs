@@ -65,6 +65,7 @@ pub struct Lab {
     name: String,
     podvisor: PathBuf,
     options: LabOptions,
+    removed: bool,
     directory: TempDir,
 }
 
@@ -87,8 +88,10 @@ impl Lab {
             name,
             podvisor,
             options,
+            removed: false,
             directory,
         };
+        lab.link_programs()?;
         if !lab.options.no_registry {
             lab.start_registry()?;
         }
@@ -160,7 +163,8 @@ impl Lab {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = self.netns.command(program);
         let path = env::var_os("PATH").unwrap_or_default();
-        let mut entries = vec![self.podvisor.parent().map(Path::to_path_buf).unwrap_or_default()];
+        // The binary under its own name and under the names by which kubectl finds it.
+        let mut entries = vec![self.directory.path().join("bin")];
         entries.extend(env::split_paths(&path));
         entries.push(paths::tools());
         if let Ok(joined) = env::join_paths(entries) {
@@ -261,11 +265,20 @@ impl Lab {
         self.teardown()
     }
 
+    fn link_programs(&self) -> Result<()> {
+        let directory = self.directory.path().join("bin");
+        let binary = fs::canonicalize(&self.podvisor)?;
+        fs::create_dir(&directory)?;
+        for name in ["podvisor", "kubectl-podvisor", "kubectl-vsphere"] {
+            std::os::unix::fs::symlink(&binary, directory.join(name))?;
+        }
+        Ok(())
+    }
+
     fn up_arguments(&self) -> Vec<String> {
         let directory = self.directory.path();
         let mut arguments: Vec<String> = [
             ("--listen", API.to_owned()),
-            ("--vip-pool", VIP_POOL.to_owned()),
             ("--kubeconfig-out", self.kubeconfig().display().to_string()),
             (
                 "--admin-password-file",
@@ -276,7 +289,11 @@ impl Lab {
         .into_iter()
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect();
-        if !self.options.no_registry {
+        // What the caller's environment sets is handed on instead, so that a Lab can be tried with other settings.
+        if env::var_os("PODVISOR_VIP_POOL").is_none() {
+            arguments.extend(["--vip-pool".to_owned(), VIP_POOL.to_owned()]);
+        }
+        if !self.options.no_registry && env::var_os("PODVISOR_REGISTRY_MIRROR").is_none() {
             arguments.extend(["--registry-mirror".to_owned(), format!("*=http://{REGISTRY}")]);
         }
         if let Some(hosts) = self.options.simulated_hosts {
@@ -313,8 +330,13 @@ impl Lab {
     }
 
     fn teardown(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.removed, true) {
+            return Ok(());
+        }
         if let Some(mut supervisor) = self.supervisor.take() {
-            supervisor.stop(Signal::SIGTERM, STOP_LIMIT)?;
+            supervisor
+                .stop(Signal::SIGTERM, STOP_LIMIT)
+                .with_context(|| supervisor.log_tail())?;
         }
         let podvisor = self.podvisor.display().to_string();
         self.run(&podvisor, &["down"])?;

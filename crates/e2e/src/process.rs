@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` with both outputs appended to `log`.
+    /// Starts `command` with both outputs appended to `log`, in a process group of its own: Ctrl-C in the terminal
+    /// is for the one who holds this process, who then ends it in order.
     pub fn start(name: &str, mut command: Command, log: &Path) -> Result<Self> {
         let out = File::options()
             .create(true)
@@ -32,6 +34,7 @@ impl Process {
             .open(log)
             .with_context(|| format!("cannot write {}", log.display()))?;
         let child = command
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)

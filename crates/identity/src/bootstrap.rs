@@ -23,9 +23,6 @@ pub enum BootstrapError {
     /// The password file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The operator's password file does not exist.
-    #[error("{}: no such file: write the administrator's password into it, or leave the option out to have one generated", .0.display())]
-    NoPasswordFile(PathBuf),
     /// The operator's password file is empty.
     #[error("{}: is empty: write the administrator's password into it", .0.display())]
     EmptyPasswordFile(PathBuf),
@@ -34,8 +31,10 @@ pub enum BootstrapError {
     Directory(#[from] DirectoryError),
 }
 
-/// Makes namespace, group, user and binding. `password_file` is the operator's; without one a password is generated
-/// on the first start and kept in `DIR/administrator-password`, whose path is returned.
+/// Makes namespace, group, user and binding; returns the file with the first password.
+///
+/// What `password_file`, the operator's own, holds is the password, at every start. Where there is none, or it does
+/// not exist, a password is generated on the first start and written there, or to `DIR/administrator-password`.
 pub async fn administrator(
     client: &Client,
     dir: &Path,
@@ -73,9 +72,9 @@ pub async fn administrator(
         .ensure_user(ADMINISTRATOR, "Administrator", None)
         .await?;
 
-    if let Some(path) = password_file {
-        let text =
-            files::read_optional(path)?.ok_or_else(|| BootstrapError::NoPasswordFile(path.to_path_buf()))?;
+    if let Some(path) = password_file
+        && let Some(text) = files::read_optional(path)?
+    {
         let password = text.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
             return Err(BootstrapError::EmptyPasswordFile(path.to_path_buf()));
@@ -83,7 +82,7 @@ pub async fn administrator(
         directory.set_password(ADMINISTRATOR, password).await?;
         return Ok(path.to_path_buf());
     }
-    let path = dir.join("administrator-password");
+    let path = password_file.map_or_else(|| dir.join("administrator-password"), Path::to_path_buf);
     let has_password = directory.password_hash(ADMINISTRATOR).await?.is_some();
     if !has_password {
         // A file left from a start that broke off here is used again.
@@ -91,7 +90,9 @@ pub async fn administrator(
             Some(text) if !text.trim().is_empty() => text.trim().to_string(),
             _ => {
                 let password = Alphanumeric.sample_string(&mut rand::rng(), GENERATED_LENGTH);
-                files::private_dir(dir)?;
+                if let Some(parent) = path.parent() {
+                    files::private_dir(parent)?;
+                }
                 files::write_private(&path, format!("{password}\n").as_bytes())?;
                 password
             }

@@ -98,8 +98,19 @@ async fn the_first_user_can_sign_in() {
     let hash = directory.password_hash(ADMINISTRATOR).await.unwrap();
     assert!(passwords.verify("chosen", hash.as_deref()).await.unwrap());
 
-    let missing = bootstrap::administrator(&client, dir.path(), Some(&dir.path().join("no"))).await;
-    assert!(missing.unwrap_err().to_string().contains("no such file"));
+    // A file that does not exist is where the first password goes.
+    let client = self::client(&Objects::default());
+    let wanted = dir.path().join("elsewhere/password");
+    let path = bootstrap::administrator(&client, dir.path(), Some(&wanted))
+        .await
+        .unwrap();
+    assert_eq!(path, wanted);
+    let password = std::fs::read_to_string(&wanted).unwrap();
+    let hash = ApiDirectory::new(client)
+        .password_hash(ADMINISTRATOR)
+        .await
+        .unwrap();
+    assert!(passwords.verify(password.trim(), hash.as_deref()).await.unwrap());
     let objects = objects.lock().unwrap();
     let binding = &objects["/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/podvisor:administrators"];
     assert_eq!(

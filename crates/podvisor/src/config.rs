@@ -54,7 +54,7 @@ pub struct UpArguments {
     #[arg(long, env = "PODVISOR_KUBECONFIG_OUT", value_name = "FILE")]
     pub kubeconfig_out: Option<PathBuf>,
     /// The password of administrator@podvisor.local; made and written here when the file is missing
-    /// [default: DATA_DIR/admin-password].
+    /// [default: DATA_DIR/administrator-password].
     #[arg(long, env = "PODVISOR_ADMIN_PASSWORD_FILE", value_name = "FILE")]
     pub admin_password_file: Option<PathBuf>,
     /// Kernel and initramfs of Pod VMs [default: `guest-bundle` beside the binary's directory].
@@ -158,7 +158,8 @@ pub struct Config {
     pub registry_mirrors: Vec<(String, String)>,
     pub accel: Accel,
     pub kubeconfig_out: PathBuf,
-    pub admin_password_file: PathBuf,
+    /// The operator's own; without one the first password is generated.
+    pub admin_password_file: Option<PathBuf>,
     pub guest_bundle: PathBuf,
     pub host_address: Ipv4Addr,
     pub node_name: String,
@@ -259,8 +260,7 @@ impl Config {
             admin_password_file: arguments
                 .admin_password_file
                 .clone()
-                .or(file.admin_password_file)
-                .unwrap_or_else(|| data.join("admin-password")),
+                .or(file.admin_password_file),
             guest_bundle: arguments
                 .guest_bundle
                 .clone()

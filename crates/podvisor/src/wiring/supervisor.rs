@@ -53,11 +53,7 @@ impl Supervisor {
         let api = ApiServer::start(settings).await.context("the API server")?;
         // Nobody else sets it.
         let _ = late.set(api.local_service(User::system()));
-        let password_file = config
-            .admin_password_file
-            .exists()
-            .then_some(config.admin_password_file.as_path());
-        identity::bootstrap::administrator(&client, &config.data_dir, password_file)
+        identity::bootstrap::administrator(&client, &config.data_dir, config.admin_password_file.as_deref())
             .await
             .context("the first administrator")?;
         write_kubeconfig(config, &trust)?;
