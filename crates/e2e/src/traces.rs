@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::lab::Lab;
+use crate::machines::machines;
 
 /// Everything of one Lab that must be gone when its Pods are gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,10 @@ impl Traces {
                 .collect::<Vec<_>>()
         };
         Ok(Self {
-            vms: qemu_processes(&lab.run_dir())?,
+            vms: machines(&lab.run_dir())?
+                .into_iter()
+                .map(|machine| machine.command_line)
+                .collect(),
             devices: lines(lab.run("ip", &["-o", "link"])?)
                 .iter()
                 .filter_map(|line| line.split(": ").nth(1).map(str::to_owned))
@@ -62,23 +66,6 @@ impl Traces {
     pub fn vm_count(&self) -> usize {
         self.vms.len()
     }
-}
-
-/// The QEMU processes that name the run directory on their command line.
-fn qemu_processes(run_dir: &Path) -> Result<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        // A process may end between the listing and the reading.
-        let Ok(command_line) = fs::read(entry.path().join("cmdline")) else {
-            continue;
-        };
-        let text = String::from_utf8_lossy(&command_line).replace('\0', " ");
-        let program = text.split(' ').next().unwrap_or_default();
-        if program.contains("qemu-system") && text.contains(&run_dir.display().to_string()) {
-            found.insert(text);
-        }
-    }
-    Ok(found)
 }
 
 /// Every directory below `parent` in the v2 tree or any v1 hierarchy.
