@@ -119,6 +119,17 @@ try {
     await moving(admin, "#usage-cpu");
   });
 
+  await step("what is not there is said", async () => {
+    await admin.go("/namespaces/nowhere");
+    await admin.sees("#namespace-gone", "not there");
+    await admin.go(`/namespaces/${namespace}/no-such-pod`);
+    await admin.sees("#pod-gone", "not there");
+    await admin.go("/hosts/nobody");
+    await admin.sees("main", "This host is not there");
+    await admin.go("/");
+    await admin.sees("#running", `${PODS} running of ${PODS}`);
+  });
+
   await step("a host shows its state, capacity and VMs", async () => {
     await admin.page.click(".pv-tree [data-host] a");
     await admin.sees("#host-state", "Ready");
@@ -185,6 +196,30 @@ try {
     await alice.sees("#yaml", "kind: Pod");
     await alice.page.goBack();
     await alice.sees("#log-state", "Following");
+  });
+
+  await step("the tree is walked with the arrow keys", async () => {
+    const focused = () => alice.page.evaluate(() => document.activeElement?.textContent?.trim());
+    await alice.page.focus(`.pv-tree [data-namespace="${namespace}"] a`);
+    await alice.page.keyboard.press("ArrowDown");
+    expect((await focused()) === pods[0], `the focus is on ${await focused()}`);
+    await alice.page.keyboard.press("ArrowLeft");
+    expect((await focused()) === namespace, `the focus is on ${await focused()}`);
+    expect((await alice.podsInTree(namespace)).length === 0, "the branch did not close");
+    await alice.page.keyboard.press("ArrowRight");
+    expect((await alice.podsInTree(namespace)).length === PODS, "the branch did not open");
+  });
+
+  await step("a lost connection is said, and mended by itself", async () => {
+    await alice.tab("Summary");
+    alice.expected.push(/ERR_INTERNET_DISCONNECTED|ERR_NETWORK_CHANGED|Failed to fetch|network error/i);
+    await alice.page.context().setOffline(true);
+    await alice.sees("main [role=alert]", "does not answer");
+    expect((await alice.podsInTree(namespace)).length === PODS, "the inventory is forgotten while offline");
+    await alice.page.context().setOffline(false);
+    await until("the message to go", async () => !(await alice.page.locator("main [role=alert]").count()), 40_000);
+    alice.expected.length = 0;
+    await moving(alice, "#small-cpu");
   });
 
   await step("the dark theme is kept over a reload", async () => {
