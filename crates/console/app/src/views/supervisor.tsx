@@ -1,7 +1,7 @@
 // The Supervisor: its hosts, namespaces and all Pods that the user may see.
 import { For, Show } from "solid-js";
 import type { Inventory } from "../inventory";
-import { bytes, count, cpus, quantity } from "../model/format";
+import { bytes, count, cpus, plural, quantity } from "../model/format";
 import { condition, podStatus, states, vmSize } from "../model/pod";
 import { Card, Empty, Facts, Head, Link, Meter, type Fact } from "./parts";
 import { Icon } from "./icons";
@@ -42,7 +42,7 @@ export function SupervisorPage(props: { inventory: Inventory }) {
               <For each={props.inventory.namespaces()}>{(name) => (
                 <li>
                   <Link class="pv-subject pv-with-icon" to={{ page: "namespace", name }}><Icon kind="namespace" /><span class="pv-name" title={name}>{name}</span></Link>
-                  <span class="pv-quiet pv-aside" title={states(props.inventory.pods(name))}>{props.inventory.pods(name).length} Pod VMs</span>
+                  <span class="pv-quiet pv-aside" title={states(props.inventory.pods(name))}>{plural(props.inventory.pods(name).length, "Pod VM")}</span>
                 </li>
               )}</For>
             </ul>
