@@ -139,6 +139,13 @@ impl Guest for SimulatedGuest {
         Ok(Response::new(WriteVolumeReply {}))
     }
 
+    async fn resize_volume(
+        &self,
+        _: Request<ResizeVolumeRequest>,
+    ) -> Result<Response<ResizeVolumeReply>, Status> {
+        Ok(Response::new(ResizeVolumeReply {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,

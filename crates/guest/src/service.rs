@@ -24,7 +24,7 @@ use crate::container::streams::{Pipe, Streams};
 use crate::container::{Container, cgroup, image_users, now_ns, rootfs};
 use crate::reaper::{Ended, Reaper};
 use crate::sync::lock;
-use crate::{boot, files, identity, probe, sys, volumes};
+use crate::{boot, disks, files, identity, probe, sys, volumes};
 
 mod exec;
 
@@ -280,6 +280,17 @@ impl Guest for Agent {
         Ok(Response::new(WriteVolumeReply {}))
     }
 
+    async fn resize_volume(
+        &self,
+        request: Request<ResizeVolumeRequest>,
+    ) -> Result<Response<ResizeVolumeReply>, Status> {
+        let request = request.into_inner();
+        disks::resize(&request.serial, request.bytes)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(ResizeVolumeReply {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,
@@ -459,6 +470,8 @@ impl Guest for Agent {
     }
 
     async fn shutdown(&self, _: Request<ShutdownRequest>) -> Result<Response<ShutdownReply>, Status> {
+        // The answer means that volumes are complete on the host's side.
+        disks::unmount_volumes();
         tokio::spawn(async {
             // The answer goes out first.
             tokio::time::sleep(Duration::from_millis(20)).await;

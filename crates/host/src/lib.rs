@@ -4,6 +4,7 @@
 //! agent ── watches Pods, Services of the API ──┬── podvm   one owner task a Pod VM: the state machine
 //!   ├── node     Node object, Lease            │     ├── plan     (spec, records, now) -> actions; pure
 //!   ├── services Services -> network           │     ├── status   records -> PodStatus; pure
+//!   ├── datastore PersistentVolumes, as files  │     (their disks are attached at the boot)
 //!   ├── objects  ConfigMaps, Secrets, watched  │     ├── env, volumes, size   spec -> what the guest is told; pure
 //!   └── server   log, exec, attach, port-      │     └── guest    the session with the guest agent
 //!                forward, stats over HTTPS     └── logs    container output, files in CRI format
@@ -21,6 +22,7 @@ mod objects;
 mod services;
 
 pub mod backoff;
+pub mod datastore;
 pub mod env;
 mod guest;
 pub mod logs;

@@ -118,6 +118,10 @@ impl Vm for SimulatedVm {
         Ok(())
     }
 
+    async fn resize_disk(&self, _serial: &str, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn stats(&self) -> VmStats {
         VmStats::default()
     }

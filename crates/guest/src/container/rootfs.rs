@@ -112,6 +112,7 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
             Some(Source::Volume(name)) => volumes::path(name),
             Some(Source::EmptyDir(dir)) => volumes::empty_dir(dir)?,
             Some(Source::DiskSerial(serial)) => disks::image(serial).await?,
+            Some(Source::Disk(disk)) => disks::volume(disk).await?,
             None => continue,
         };
         if let Some(group) = wanted.group {

@@ -17,6 +17,7 @@ use vmm::{Disk, Nic, Vm, VmId, VmSpec};
 use super::prepare::Prepared;
 use super::record::{PodFile, Record};
 use super::{Context, Input, Machine, Report};
+use crate::datastore::attach::VolumeDisk;
 use crate::guest::{Guest, GuestEvent};
 use crate::ipam;
 use crate::size::VmSize;
@@ -77,6 +78,7 @@ impl Boot {
     async fn attempt(&self) -> Result<Machine, String> {
         let context = &self.context;
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        self.take_volumes(uid).await;
         let slot = Arc::clone(&context.boot_slots).acquire_owned().await;
         let ip = self.address().await;
         let _ = self.owner.send(Input::Job(Report::Addressed(ip))).await;
@@ -90,6 +92,7 @@ impl Boot {
             mac: ipam::mac(ip),
             records: self.records.clone(),
             images: self.prepared.images.clone(),
+            disks: self.prepared.disks.clone(),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
         };
         // Before anything else exists: whoever finds the directory knows what else to look for.
@@ -105,6 +108,7 @@ impl Boot {
         let scratch = self.scratch(uid).await?;
         let mut disks = image_disks(&self.prepared.images);
         disks.extend(scratch.clone());
+        disks.extend(self.prepared.disks.iter().map(VolumeDisk::disk));
         let label = format!("{}/{}", file.namespace, file.name);
         let spec = VmSpec {
             id: VmId::new(uid),
@@ -146,6 +150,30 @@ impl Boot {
         result
     }
 
+    /// Waits until no other VM writes to the Pod's volumes.
+    async fn take_volumes(&self, uid: &str) {
+        let pod = self.pod.metadata.name.as_deref().unwrap_or_default();
+        let mut freed = self.context.datastore.freed();
+        let mut told = String::new();
+        while let Err((handle, users)) = self.context.datastore.take(uid, pod, &self.prepared.disks) {
+            let message = format!(
+                "Multi-Attach error for volume \"{handle}\" Volume is already used by pod(s) {users}"
+            );
+            if message != told {
+                self.context.recorder.pod(
+                    &self.pod,
+                    crate::events::Kind::Warning,
+                    "FailedAttachVolume",
+                    message.clone(),
+                );
+                told = message;
+            }
+            if freed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// An address; waits while the Node has no block or the block is exhausted.
     async fn address(&self) -> Ipv4Addr {
         let mut told = false;
@@ -174,7 +202,8 @@ impl Boot {
         std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         let path = directory.join("scratch.img");
         let bytes = self.size.ephemeral_bytes.unwrap_or(SCRATCH_BYTES).max(32 << 20);
-        make_file_system(&path, bytes).await?;
+        // The disk dies with the VM: a small journal is enough.
+        make_file_system(&path, bytes, &["-J", "size=4"]).await?;
         Ok(Some(Disk {
             serial: SCRATCH.to_owned(),
             path,
@@ -218,6 +247,7 @@ impl Boot {
             guest,
             ip: nic.ip,
             images: Arc::new(self.prepared.images.clone()),
+            disks: Arc::new(self.prepared.disks.clone()),
             life,
         })
     }
@@ -261,6 +291,7 @@ pub async fn adopt(
         guest,
         ip: file.ip,
         images: Arc::new(file.images.clone()),
+        disks: Arc::new(file.disks.clone()),
         life,
     })
 }
@@ -305,8 +336,9 @@ fn image_disks(images: &BTreeMap<String, Arc<Image>>) -> Vec<Disk> {
     disks.into_values().collect()
 }
 
-async fn make_file_system(path: &Path, bytes: u64) -> Result<(), String> {
-    let fail = |error: &dyn std::fmt::Display| format!("writable disk {}: {error}", path.display());
+/// Makes a sparse file of this many bytes with an empty ext4 file system.
+pub(crate) async fn make_file_system(path: &Path, bytes: u64, options: &[&str]) -> Result<(), String> {
+    let fail = |error: &dyn std::fmt::Display| format!("disk {}: {error}", path.display());
     let file = std::fs::File::create(path).map_err(|error| fail(&error))?;
     file.set_len(bytes).map_err(|error| fail(&error))?;
     drop(file);
@@ -316,11 +348,10 @@ async fn make_file_system(path: &Path, bytes: u64) -> Result<(), String> {
             "-F",
             "-m",
             "0",
-            "-J",
-            "size=4",
             "-E",
             "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
         ])
+        .args(options)
         .arg(path)
         .kill_on_drop(true)
         .output()
@@ -525,6 +556,9 @@ pub async fn take_down(context: &Context, uid: &str, vm: Option<&Arc<dyn Vm>>) -
         && let Some(address) = address
     {
         context.ipam.release(address);
+    }
+    if problems.is_empty() {
+        context.datastore.release(uid);
     }
     problems
 }

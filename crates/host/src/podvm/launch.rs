@@ -118,7 +118,8 @@ impl Launch {
         if args.is_empty() {
             return Err(("RunContainerError", "no command specified".to_owned()));
         }
-        let mounts = volumes::mounts(&self.pod, &self.container, &environment).map_err(config)?;
+        let mounts =
+            volumes::mounts(&self.pod, &self.container, &environment, &self.machine.disks).map_err(config)?;
         let container = &self.container;
         let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty());
         let mut env: Vec<String> = environment

@@ -44,6 +44,8 @@ use tokio_util::sync::CancellationToken;
 use vmm::Vm;
 
 use crate::config::HostConfig;
+use crate::datastore::Datastore;
+use crate::datastore::attach::VolumeDisk;
 use crate::deps::HostDeps;
 use crate::env::Facts;
 use crate::events::Recorder;
@@ -53,6 +55,7 @@ use crate::logs::PodLogs;
 use crate::objects::Objects;
 use crate::services::Services;
 use crate::size::VmSize;
+pub(crate) use boot::make_file_system;
 use record::{PodFile, Record, State};
 
 /// Inputs that may wait for an owner.
@@ -66,6 +69,8 @@ pub struct Context {
     pub deps: HostDeps,
     /// Addresses.
     pub ipam: Ipam,
+    /// PersistentVolumes.
+    pub datastore: Datastore,
     /// ConfigMaps and Secrets.
     pub objects: Arc<Objects>,
     /// Services.
@@ -128,6 +133,8 @@ pub struct Machine {
     pub ip: Ipv4Addr,
     /// Image of each container, by the container's name.
     pub images: Arc<BTreeMap<String, Arc<Image>>>,
+    /// PersistentVolumes among its disks.
+    pub disks: Arc<Vec<VolumeDisk>>,
     /// Ends the session and everything that lives with the VM.
     pub life: CancellationToken,
 }

@@ -643,6 +643,7 @@ impl Owner {
             mac: crate::ipam::mac(machine.ip),
             records: self.records.clone(),
             images: (*machine.images).clone(),
+            disks: (*machine.disks).clone(),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
         };
         match file.write(&self.context.run_dir(uid)) {

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::record::{container_of, records};
 use super::{Context, Input, Report};
 use crate::backoff::{Backoff, Verdict};
+use crate::datastore::attach::{self, VolumeDisk};
 use crate::env::{self, Facts, Sources};
 use crate::events::Kind;
 use crate::objects::settled;
@@ -34,6 +35,8 @@ pub struct Prepared {
     pub sources: Sources,
     /// Tokens in the volumes.
     pub tokens: Tokens,
+    /// Disks that are PersistentVolumes.
+    pub disks: Vec<VolumeDisk>,
 }
 
 /// Gathers everything; tries for as long as the Pod is wanted.
@@ -45,11 +48,16 @@ pub async fn run(context: Arc<Context>, pod: Arc<Pod>, owner: mpsc::Sender<Input
         });
         futures::future::join_all(pulls).await.into_iter().collect()
     };
-    let (images, (sources, tokens)) = tokio::join!(images, complete_sources(&context, &pod));
+    let (images, (sources, tokens), disks) = tokio::join!(
+        images,
+        complete_sources(&context, &pod),
+        complete_disks(&context, &pod)
+    );
     let prepared = Prepared {
         images,
         sources,
         tokens,
+        disks,
     };
     let _ = owner.send(Input::Job(Report::Prepared(Box::new(prepared)))).await;
 }
@@ -276,6 +284,21 @@ async fn complete_sources(context: &Context, pod: &Pod) -> (Sources, Tokens) {
         let (sources, tokens) = volume_sources(context, pod).await;
         match volumes::files(pod, &sources, &tokens, &Facts::default()) {
             Ok(_) => return (sources, tokens),
+            Err(error) => context
+                .recorder
+                .pod(pod, Kind::Warning, "FailedMount", error.to_string()),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(VOLUME_PAUSE.1);
+    }
+}
+
+/// The disks of all claims, as soon as they are bound.
+async fn complete_disks(context: &Context, pod: &Pod) -> Vec<VolumeDisk> {
+    let mut pause = VOLUME_PAUSE.0;
+    loop {
+        match attach::resolve(&context.deps.client, &context.datastore, pod).await {
+            Ok(disks) => return disks,
             Err(error) => context
                 .recorder
                 .pod(pod, Kind::Warning, "FailedMount", error.to_string()),

@@ -226,6 +226,14 @@ impl Vm for QemuVm {
         })
     }
 
+    async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()> {
+        let arguments = json!({"node-name": format!("disk-{serial}"), "size": bytes});
+        qmp::command(&self.run_dir.join("qmp.sock"), "block_resize", arguments)
+            .await
+            .map(|_| ())
+            .map_err(io::Error::other)
+    }
+
     async fn stats(&self) -> VmStats {
         VmStats {
             cpu_usage_ns: self.cgroup.cpu_usage_ns(),
