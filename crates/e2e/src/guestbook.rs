@@ -69,7 +69,14 @@ impl<'a> Guestbook<'a> {
     pub fn sign_in(&self, user: &str) -> Result<String> {
         let server = format!("--server={}", crate::lab::API);
         let mut command = self.as_user(user, "kubectl");
-        command.args(["podvisor", "login", &server, "-u", user, "--insecure-skip-tls-verify"]);
+        command.args([
+            "podvisor",
+            "login",
+            &server,
+            "-u",
+            user,
+            "--insecure-skip-tls-verify",
+        ]);
         let text = text_of(command.env("KUBECTL_VSPHERE_PASSWORD", password(user)))?;
         ensure!(
             text.contains("Logged in successfully"),

@@ -76,7 +76,7 @@ pub struct Datastore {
 
 /// The size of the file for a claim.
 pub fn file_size(wanted: u64) -> u64 {
-    wanted.max(SMALLEST).div_ceil(GRAIN) * GRAIN
+    wanted.max(SMALLEST).div_ceil(GRAIN).saturating_mul(GRAIN)
 }
 
 impl Datastore {
