@@ -187,3 +187,93 @@ fn claims_keep_what_was_written() -> Result<()> {
     })?;
     lab.stop()
 }
+
+const LIMITED: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: limited}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: imported.example/tools:7
+    imagePullPolicy: Never
+    command: [sh, -c, 'sleep 1000000']
+    resources: {limits: {cpu: 500m, memory: 96Mi}}
+    volumeMounts:
+    - {name: cache, mountPath: /cache}
+    - {name: ram, mountPath: /ram}
+    - {name: model, mountPath: /model}
+  volumes:
+  - name: cache
+    emptyDir: {sizeLimit: 20Mi}
+  - name: ram
+    emptyDir: {medium: Memory, sizeLimit: 4Mi}
+  - name: model
+    image: {reference: redis, pullPolicy: IfNotPresent}
+"#;
+
+#[test]
+fn what_a_pod_has_is_limited() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    // An image by hand, without a registry.
+    let archive = lab.directory().join("tools.tar").display().to_string();
+    let from = format!("docker://{}/library/busybox:latest", e2e::lab::REGISTRY);
+    let to = format!("docker-archive:{archive}:imported.example/tools:7");
+    lab.run("skopeo", &["copy", "--src-tls-verify=false", &from, &to])?;
+    let podvisor = lab.podvisor().display().to_string();
+    let printed = lab.run(&podvisor, &["image", "import", &archive])?;
+    ensure!(
+        printed.starts_with("imported.example/tools:7\tsha256:"),
+        "{printed}"
+    );
+
+    lab.apply(LIMITED)?;
+    wait_ready(&lab, "limited", 0)?;
+    says(
+        &lab,
+        "limited",
+        "test -e /model/etc && touch /model/x 2>/dev/null || echo no",
+        "no",
+    )?;
+    let full = "head -c 5000000 /dev/zero > /ram/x 2>/dev/null && echo fits || echo full";
+    says(&lab, "limited", full, "full")?;
+
+    // CPU and memory change under the running container.
+    let group = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max";
+    says(&lab, "limited", group, "50000 100000\n100663296")?;
+    let resources = r#"{"spec":{"containers":[{"name":"main","resources":{
+        "requests":{"cpu":"800m","memory":"64Mi"},"limits":{"cpu":"800m","memory":"64Mi"}}}]}}"#;
+    lab.kubectl(&[
+        "patch",
+        "pod",
+        "limited",
+        "--subresource",
+        "resize",
+        "-p",
+        resources,
+    ])?;
+    wait_for("the new limits", LIMIT, || {
+        says(&lab, "limited", group, "80000 100000\n67108864")
+    })?;
+    let pod = get(&lab, &["pod", "limited"])?;
+    ensure!(
+        pod["status"]["containerStatuses"][0]["restartCount"] == 0,
+        "{pod:#}"
+    );
+
+    // More than was agreed ends it.
+    exec(&lab, "limited", "head -c 25000000 /dev/zero > /cache/x; sync")?;
+    wait_for("the eviction", LIMIT, || {
+        let status = get(&lab, &["pod", "limited"])?["status"].clone();
+        ensure!(
+            status["phase"] == "Failed" && status["reason"] == "Evicted",
+            "{status}"
+        );
+        let words = "Usage of EmptyDir volume \"cache\" exceeds the limit \"20Mi\". ";
+        ensure!(status["message"] == words, "{status}");
+        Ok(())
+    })?;
+    lab.stop()
+}

@@ -328,6 +328,18 @@ impl Guest for Agent {
         Ok(Response::new(StartContainerReply { pid }))
     }
 
+    async fn update_container(
+        &self,
+        request: Request<UpdateContainerRequest>,
+    ) -> Result<Response<UpdateContainerReply>, Status> {
+        let request = request.into_inner();
+        let container = self.container(&request.id)?;
+        if container.running_pid().is_some() {
+            cgroup::update(&request.id, &request.resources.unwrap_or_default()).map_err(failed)?;
+        }
+        Ok(Response::new(UpdateContainerReply {}))
+    }
+
     async fn kill_container(
         &self,
         request: Request<KillContainerRequest>,
@@ -425,19 +437,29 @@ impl Guest for Agent {
         exec::dial(request.into_inner()).await
     }
 
-    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
+    async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kib = |word: &str| {
             let line = memory.lines().find_map(|line| line.strip_prefix(word))?;
             line.split_whitespace().next()?.parse::<u64>().ok()
         };
         let (rx_bytes, tx_bytes) = network_bytes();
-        let running: Vec<_> = lock(&self.shared.containers)
+        let mut running: Vec<_> = lock(&self.shared.containers)
             .values()
             .filter(|container| container.running_pid().is_some())
             .map(|container| cgroup::stats(&container.request.id, &container.request.name))
             .collect();
+        let mut empty_dirs = std::collections::HashMap::new();
+        if request.into_inner().disk {
+            for stats in &mut running {
+                stats.disk_used = files::bytes_below(&rootfs::upper(&stats.id)).await;
+            }
+            for (name, path) in volumes::empty_dirs() {
+                empty_dirs.insert(name, files::bytes_below(&path).await);
+            }
+        }
         Ok(Response::new(StatsReply {
+            empty_dirs,
             containers: running,
             memory_total: kib("MemTotal:").unwrap_or(0) * 1024,
             memory_available: kib("MemAvailable:").unwrap_or(0) * 1024,

@@ -169,7 +169,17 @@ impl Agent {
             context.cancel.child_token(),
         );
         let provision = datastore::provision::run(Arc::clone(context), self.pods.clone());
-        tokio::join!(serve, node, self.watch_pods(), self.sample(), provision);
+        let collect = crate::image_gc::run(Arc::clone(context), self.pods.clone());
+        let control = crate::control::serve(Arc::clone(context));
+        tokio::join!(
+            serve,
+            node,
+            self.watch_pods(),
+            self.sample(),
+            provision,
+            collect,
+            control
+        );
     }
 
     /// Ends the agent. VMs go on for the next one, unless everything is to be removed.

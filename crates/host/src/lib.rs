@@ -14,8 +14,10 @@
 
 mod agent;
 mod config;
+pub mod control;
 mod deps;
 mod events;
+mod image_gc;
 mod ipam;
 mod node;
 mod objects;
@@ -37,4 +39,5 @@ pub mod volumes;
 pub use agent::{Agent, StartError};
 pub use config::{Capacity, HostConfig};
 pub use deps::{HostDeps, ImageSource, NetworkError, NoImages, NoNetwork, PodNetwork, TapHandle};
+pub use image_gc::ImageGc;
 pub use podvm::record::running_nics;

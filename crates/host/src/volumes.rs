@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use guest_api::v1::{self, mount};
 use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
 
-use crate::datastore::attach::{self, VolumeDisk};
-use crate::datastore::serial;
+use crate::datastore::attach::{self, DiskKind, VolumeDisk};
 use crate::env::{self, Facts, Sources};
 use crate::size;
 
@@ -202,7 +201,7 @@ impl Builder<'_> {
                 _ => Err(format!("[{}]", errors.join(", "))),
             };
         }
-        if volume.empty_dir.is_some() || attach::is_claimed(volume) {
+        if volume.empty_dir.is_some() || volume.image.is_some() || attach::is_claimed(volume) {
             return Ok(None);
         }
         Err(format!("{} volumes are not supported on this host", kind(volume)))
@@ -344,8 +343,9 @@ pub fn mounts(
             .ok_or_else(|| format!("volume \"{}\" not found", wanted.name))?;
         let disk = disks.iter().find(|disk| disk.volume == volume.name);
         let source = match (&volume.empty_dir, disk) {
+            (_, Some(disk)) if disk.kind == DiskKind::Image => mount::Source::DiskSerial(disk.serial()),
             (_, Some(disk)) => mount::Source::Disk(guest_disk(pod, disk)),
-            (None, None) if attach::is_claimed(volume) => {
+            (None, None) if attach::is_claimed(volume) || volume.image.is_some() => {
                 return Err(format!("volume \"{}\" is no disk of the VM", volume.name));
             }
             (Some(empty), None) => {
@@ -380,7 +380,7 @@ pub fn mounts(
     for wanted in container.volume_devices.iter().flatten() {
         let disk = disks
             .iter()
-            .find(|disk| disk.volume == wanted.name && disk.block)
+            .find(|disk| disk.volume == wanted.name && disk.kind == DiskKind::Block)
             .ok_or_else(|| format!("volume \"{}\" is no block device of the VM", wanted.name))?;
         result.push(v1::Mount {
             destination: wanted.device_path.clone(),
@@ -396,8 +396,8 @@ fn guest_disk(pod: &Pod, disk: &VolumeDisk) -> v1::Disk {
     let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
     let policy = context.and_then(|context| context.fs_group_change_policy.as_deref());
     v1::Disk {
-        serial: serial(&disk.handle),
-        block: disk.block,
+        serial: disk.serial(),
+        block: disk.kind == DiskKind::Block,
         read_only: disk.read_only,
         group: fs_group(pod),
         group_on_root_mismatch: policy == Some("OnRootMismatch"),

@@ -122,6 +122,10 @@ impl Vm for SimulatedVm {
         Ok(())
     }
 
+    async fn set_cpu(&self, _request_millis: Option<u64>, _limit_millis: Option<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn stats(&self) -> VmStats {
         VmStats::default()
     }

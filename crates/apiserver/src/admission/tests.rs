@@ -763,6 +763,7 @@ fn the_order_is_upstreams() {
         "Priority",
         "DefaultTolerationSeconds",
         "DefaultStorageClass",
+        "StorageObjectInUseProtection",
         "PersistentVolumeClaimResize",
         "RuntimeClass",
         "Certificates",

@@ -1,4 +1,4 @@
-//! From the claims of a Pod to the disks of its VM.
+//! From the claims and image volumes of a Pod to the disks of its VM.
 
 use std::path::PathBuf;
 
@@ -9,27 +9,57 @@ use serde::{Deserialize, Serialize};
 use super::{Datastore, PROVISIONER, serial};
 use crate::volumes::VolumeError;
 
-/// A disk of a Pod VM that is a PersistentVolume.
+/// What a disk of a Pod VM is to its containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskKind {
+    /// A PersistentVolume with a file system.
+    FileSystem,
+    /// A PersistentVolume handed on as a device.
+    Block,
+    /// The content of an image, read-only (KEP-4639).
+    Image,
+}
+
+/// A disk of a Pod VM that is a volume of the Pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeDisk {
     /// Name of the Pod's volume.
     pub volume: String,
-    /// Name in the datastore.
+    /// Name in the datastore, or the image's id.
     pub handle: String,
     /// The file.
     pub path: PathBuf,
     /// The Pod may only read it.
     pub read_only: bool,
-    /// Handed to containers as a device, without a file system.
-    pub block: bool,
+    /// What it is to containers.
+    pub kind: DiskKind,
 }
 
 impl VolumeDisk {
+    /// The disk of an image.
+    pub fn image(volume: &str, image: &images::Image) -> Self {
+        Self {
+            volume: volume.to_owned(),
+            handle: image.id.clone(),
+            path: image.disk.clone(),
+            read_only: true,
+            kind: DiskKind::Image,
+        }
+    }
+
+    /// By which the guest finds it. An image has the same as when a container runs from it.
+    pub fn serial(&self) -> String {
+        match self.kind {
+            DiskKind::Image => crate::podvm::image_serial(&self.handle),
+            DiskKind::FileSystem | DiskKind::Block => serial(&self.handle),
+        }
+    }
+
     /// As the hypervisor takes it.
     pub fn disk(&self) -> vmm::Disk {
         vmm::Disk {
-            serial: serial(&self.handle),
+            serial: self.serial(),
             path: self.path.clone(),
             read_only: self.read_only,
         }
@@ -145,7 +175,10 @@ fn disk(
         handle: source.volume_handle.clone(),
         path,
         read_only: read_only || source.read_only == Some(true) || many_read,
-        block: mode == Some("Block"),
+        kind: match mode {
+            Some("Block") => DiskKind::Block,
+            _ => DiskKind::FileSystem,
+        },
     })
 }
 

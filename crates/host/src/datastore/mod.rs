@@ -267,7 +267,7 @@ mod tests {
             handle: handle.to_owned(),
             path: PathBuf::new(),
             read_only,
-            block: false,
+            kind: attach::DiskKind::FileSystem,
         }
     }
 

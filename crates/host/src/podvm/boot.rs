@@ -31,6 +31,8 @@ const CALL: Duration = Duration::from_secs(60);
 const SCRATCH: &str = "scratch";
 /// Size of a writable disk that has no limit; it is sparse.
 const SCRATCH_BYTES: u64 = 10 << 30;
+/// Least room of a writable disk beyond its limit.
+const SCRATCH_MARGIN: u64 = 64 << 20;
 
 /// One attempt to make a VM.
 pub struct Boot {
@@ -93,6 +95,7 @@ impl Boot {
             records: self.records.clone(),
             images: self.prepared.images.clone(),
             disks: self.prepared.disks.clone(),
+            resources: super::resize::of(&self.pod),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
         };
         // Before anything else exists: whoever finds the directory knows what else to look for.
@@ -108,7 +111,12 @@ impl Boot {
         let scratch = self.scratch(uid).await?;
         let mut disks = image_disks(&self.prepared.images);
         disks.extend(scratch.clone());
-        disks.extend(self.prepared.disks.iter().map(VolumeDisk::disk));
+        for disk in self.prepared.disks.iter().map(VolumeDisk::disk) {
+            // An image that a container runs from is there already.
+            if !disks.iter().any(|known| known.serial == disk.serial) {
+                disks.push(disk);
+            }
+        }
         let label = format!("{}/{}", file.namespace, file.name);
         let spec = VmSpec {
             id: VmId::new(uid),
@@ -201,7 +209,9 @@ impl Boot {
         let directory = self.context.disk_dir(uid);
         std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         let path = directory.join("scratch.img");
-        let bytes = self.size.ephemeral_bytes.unwrap_or(SCRATCH_BYTES).max(32 << 20);
+        // Some room beyond the limit: who exceeds it is evicted, and does not just find the disk full.
+        let limited = |limit: u64| limit.saturating_add((limit / 4).max(SCRATCH_MARGIN));
+        let bytes = self.size.ephemeral_bytes.map_or(SCRATCH_BYTES, limited);
         // The disk dies with the VM: a small journal is enough.
         make_file_system(&path, bytes, &["-J", "size=4"]).await?;
         Ok(Some(Disk {
@@ -314,9 +324,9 @@ fn watch_end(vm: Arc<dyn Vm>, number: u64, owner: mpsc::Sender<Input>, life: Can
     }));
 }
 
-/// The serial number of an image's disk.
-pub fn image_serial(image: &Image) -> String {
-    let digest = image.id.rsplit(':').next().unwrap_or_default();
+/// The serial number of the disk of an image with this id.
+pub fn image_serial(id: &str) -> String {
+    let digest = id.rsplit(':').next().unwrap_or_default();
     format!("i{}", digest.get(..16).unwrap_or(digest))
 }
 
@@ -324,7 +334,7 @@ fn image_disks(images: &BTreeMap<String, Arc<Image>>) -> Vec<Disk> {
     let disks: BTreeMap<String, Disk> = images
         .values()
         .map(|image| {
-            let serial = image_serial(image);
+            let serial = image_serial(&image.id);
             let disk = Disk {
                 serial: serial.clone(),
                 path: image.disk.clone(),

@@ -19,6 +19,7 @@
 //! finds nothing left.
 
 mod boot;
+pub mod evict;
 mod launch;
 mod owner;
 pub mod plan;
@@ -28,6 +29,7 @@ mod publish;
 mod pump;
 pub mod record;
 mod refresh;
+mod resize;
 mod runs;
 mod seed;
 mod stop;
@@ -55,7 +57,7 @@ use crate::logs::PodLogs;
 use crate::objects::Objects;
 use crate::services::Services;
 use crate::size::VmSize;
-pub(crate) use boot::make_file_system;
+pub(crate) use boot::{image_serial, make_file_system};
 use record::{PodFile, Record, State};
 
 /// Inputs that may wait for an owner.
@@ -221,6 +223,10 @@ pub(crate) enum Report {
     },
     /// The VM ended.
     VmEnded(u64, vmm::ExitReason),
+    /// These resources are in force now, or why not.
+    Resized(resize::Resources, Result<(), String>),
+    /// The Pod has used more local storage than it may.
+    Evicted(String),
     /// The VM of an earlier agent, if it still lives.
     Adopted(Option<Box<Machine>>),
     /// Everything is taken down.

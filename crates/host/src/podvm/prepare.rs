@@ -48,11 +48,13 @@ pub async fn run(context: Arc<Context>, pod: Arc<Pod>, owner: mpsc::Sender<Input
         });
         futures::future::join_all(pulls).await.into_iter().collect()
     };
-    let (images, (sources, tokens), disks) = tokio::join!(
+    let (images, (sources, tokens), mut disks, contents) = tokio::join!(
         images,
         complete_sources(&context, &pod),
-        complete_disks(&context, &pod)
+        complete_disks(&context, &pod),
+        image_volumes(&context, &pod, &owner)
     );
+    disks.extend(contents);
     let prepared = Prepared {
         images,
         sources,
@@ -60,6 +62,30 @@ pub async fn run(context: Arc<Context>, pod: Arc<Pod>, owner: mpsc::Sender<Input
         disks,
     };
     let _ = owner.send(Input::Job(Report::Prepared(Box::new(prepared)))).await;
+}
+
+/// Brings the images of image volumes. Whoever mounts one first shows what a pull has to say.
+async fn image_volumes(context: &Context, pod: &Pod, owner: &mpsc::Sender<Input>) -> Vec<VolumeDisk> {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
+    let pulls = volumes.unwrap_or_default().iter().filter_map(|volume| {
+        let source = volume.image.as_ref()?;
+        let mounts = |container: &&Container| {
+            let mut mounts = container.volume_mounts.iter().flatten();
+            mounts.any(|mount| mount.name == volume.name)
+        };
+        let shown = env::all_containers(pod).find(mounts);
+        let stand_in = Container {
+            name: shown.map(|container| container.name.clone()).unwrap_or_default(),
+            image: source.reference.clone(),
+            image_pull_policy: source.pull_policy.clone(),
+            ..Container::default()
+        };
+        Some(async move {
+            let (_, image) = image(context, pod, stand_in, owner).await;
+            VolumeDisk::image(&volume.name, &image)
+        })
+    });
+    futures::future::join_all(pulls).await
 }
 
 fn policy(container: &Container) -> PullPolicy {

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
 
+use super::resize::Resources;
 use crate::backoff::Backoff;
 use crate::datastore::attach::VolumeDisk;
 use crate::size;
@@ -236,6 +237,9 @@ pub struct PodFile {
     /// PersistentVolumes among its disks.
     #[serde(default)]
     pub disks: Vec<VolumeDisk>,
+    /// Resources that are in force; the object may ask for others by now.
+    #[serde(default)]
+    pub resources: Resources,
     /// How often the VM itself was made anew.
     #[serde(default)]
     pub boots: u32,
@@ -319,6 +323,7 @@ mod tests {
             records: vec![record.clone()],
             images: BTreeMap::new(),
             disks: Vec::new(),
+            resources: Resources::new(),
             boots: 1,
         };
         file.write(&directory).expect("written");

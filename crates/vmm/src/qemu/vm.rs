@@ -234,6 +234,10 @@ impl Vm for QemuVm {
             .map_err(io::Error::other)
     }
 
+    async fn set_cpu(&self, request_millis: Option<u64>, limit_millis: Option<u64>) -> io::Result<()> {
+        self.cgroup.set_cpu(request_millis, limit_millis)
+    }
+
     async fn stats(&self) -> VmStats {
         VmStats {
             cpu_usage_ns: self.cgroup.cpu_usage_ns(),
