@@ -111,7 +111,8 @@ async fn resources_change_in_place() {
     resize(&host, "900m", "64Mi").await;
     let pod = host
         .wait("grows", "resized", |pod| {
-            in_force(pod, "cpu").as_deref() == Some("900m")
+            let done = condition(pod, "PodResizePending").is_empty();
+            done && in_force(pod, "cpu").as_deref() == Some("900m")
         })
         .await;
     assert_eq!(restarts(&pod), 1);
