@@ -287,8 +287,8 @@ impl<'a> Guestbook<'a> {
     }
 }
 
-/// A password that only this scenario uses.
-fn password(user: &str) -> String {
+/// The password of one of the two people, which only this scenario uses.
+pub fn password(user: &str) -> String {
     format!("secret-of-{user}")
 }
 

@@ -384,7 +384,8 @@ impl Lab {
         if let Some(mut registry) = self.registry.take() {
             registry.stop(Signal::SIGTERM, STOP_LIMIT)?;
         }
-        Ok(())
+        // A published port's thread shares the namespace until the process ends.
+        self.netns.remove()
     }
 }
 
@@ -392,6 +393,9 @@ impl Drop for Lab {
     fn drop(&mut self) {
         if let Err(error) = self.teardown() {
             eprintln!("the Lab could not be removed whole: {error:#}");
+        }
+        if let Err(error) = self.netns.remove() {
+            eprintln!("the Lab's network namespace stays: {error:#}");
         }
     }
 }
