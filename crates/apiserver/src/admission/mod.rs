@@ -11,7 +11,7 @@
 //! | [`restriction`] | NodeRestriction: a host agent writes its own Node and Pods only |
 //! | [`scheduling`] | Priority, DefaultTolerationSeconds, TaintNodesByCondition, RuntimeClass |
 //! | [`security`] | PodSecurity: enforce, audit, warn |
-//! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, DefaultIngressClass |
+//! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection, DefaultIngressClass |
 //! | [`certificates`] | CertificateApproval, CertificateSigning, CertificateSubjectRestriction |
 //! | [`crate::authz::escalation`] | nobody hands out more rights than they have |
 //! | [`hooks`] | MutatingAdmissionWebhook, ValidatingAdmissionWebhook |
@@ -53,6 +53,7 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(scheduling::Priority),
         Arc::new(scheduling::DefaultTolerationSeconds),
         Arc::new(storage::DefaultStorageClass),
+        Arc::new(storage::StorageObjectInUseProtection),
         Arc::new(storage::PersistentVolumeClaimResize),
         Arc::new(scheduling::RuntimeClass),
         Arc::new(certificates::Certificates::new(rbac.clone())),

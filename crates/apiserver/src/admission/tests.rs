@@ -767,6 +767,7 @@ fn the_order_is_upstreams() {
         "Priority",
         "DefaultTolerationSeconds",
         "DefaultStorageClass",
+        "StorageObjectInUseProtection",
         "PersistentVolumeClaimResize",
         "RuntimeClass",
         "Certificates",
