@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         boot::log(&format!("guest agent: {error}"));
     }
     // PID 1 must not return: the kernel would panic.
-    sys::power_off();
+    sys::end_machine();
     ExitCode::FAILURE
 }
 

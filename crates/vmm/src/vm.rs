@@ -131,6 +131,27 @@ pub enum BootError {
     Control(String),
 }
 
+/// Why a disk could not be plugged in or out.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The image on the host.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The image.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The hypervisor does not do it.
+    #[error("disk {serial}: {reason}")]
+    Refused {
+        /// The disk.
+        serial: String,
+        /// Its words.
+        reason: String,
+    },
+}
+
 /// Why a VM could not be taken over.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot take over the VM in {run_dir}: {reason}")]
@@ -182,6 +203,14 @@ pub trait Vm: Send + Sync {
     /// Ends the VM and removes its process, cgroup, root and sockets. When it returns without an error, nothing is
     /// left but the run directory and the caller's own files in it. Idempotent.
     async fn kill(&self) -> Result<(), KillError>;
+    /// Plugs a disk in; the guest finds it by its serial number.
+    async fn attach_disk(&self, disk: Disk) -> Result<(), DiskError>;
+    /// Unplugs a disk that the guest has unmounted; when it returns, its file is closed.
+    async fn detach_disk(&self, serial: &str) -> Result<(), DiskError>;
+    /// Changes how much CPU time it gets: `request` under contention, `limit` at most, in thousandths of a CPU.
+    async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()>;
+    /// The last of what the guest wrote to its console, taken out: a second call returns what came since.
+    async fn console(&self) -> io::Result<String>;
     /// Resource use.
     async fn stats(&self) -> VmStats;
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use guest_api::GuestClient;
 use guest_api::v1::*;
-use vmm::qemu::{Accel, QemuConfig, QemuDriver};
+use vmm::qemu::{Accel, FIRST_USER, QemuConfig, QemuDriver};
 use vmm::{Disk, ExitReason, Hypervisor, Vm, VmId, VmSpec};
 
 /// Longer than any boot on a busy machine.
@@ -27,7 +27,7 @@ fn driver(cgroup_parent: &str) -> QemuDriver {
     QemuDriver::new(QemuConfig {
         accel: Accel::Auto,
         bundle: target().join("guest-bundle"),
-        user: 65534,
+        first_user: FIRST_USER,
         cgroup_parent: cgroup_parent.to_owned(),
     })
     .expect("a driver: run `cargo xtask build`")
@@ -96,6 +96,66 @@ fn container(id: &str, command: &str) -> CreateContainerRequest {
         args: vec!["/bin/sh".to_owned(), "-c".to_owned(), command.to_owned()],
         env: vec!["GREETING=hello".to_owned()],
         ..CreateContainerRequest::default()
+    }
+}
+
+/// A VM with one image, spoken to, with its files in a directory of their own.
+struct Machine {
+    scratch: tempfile::TempDir,
+    parent: String,
+    hypervisor: QemuDriver,
+    vm: Arc<dyn Vm>,
+}
+
+impl Machine {
+    async fn boot(name: &str) -> (Self, GuestClient) {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let run_dir = scratch.path().join("vm");
+        fs::create_dir(&run_dir).expect("made");
+        let disk = image(scratch.path());
+        let parent = format!("podvisor-test-{name}-{}", std::process::id());
+        let hypervisor = driver(&parent);
+        let vm = hypervisor.boot(spec(&run_dir, &disk)).await.expect("booted");
+        let mut client = session(&vm, 1).await;
+        let configure = ConfigureRequest {
+            hostname: "web-0".to_owned(),
+            ..ConfigureRequest::default()
+        };
+        client.configure(configure).await.expect("configured");
+        let machine = Self {
+            scratch,
+            parent,
+            hypervisor,
+            vm,
+        };
+        (machine, client)
+    }
+
+    fn run_dir(&self) -> PathBuf {
+        self.scratch.path().join("vm")
+    }
+
+    /// Kills it, twice, and looks whether anything is left.
+    async fn end(self) {
+        let pid = self.vm.pid().expect("a process");
+        self.vm.kill().await.expect("killed");
+        self.vm.kill().await.expect("a second time is nothing");
+        assert!(
+            !Path::new(&format!("/proc/{pid}")).exists(),
+            "the process is still there"
+        );
+        let run_dir = self.run_dir();
+        assert_eq!(
+            fs::read_dir(&run_dir).expect("there").count(),
+            0,
+            "files are left in the run directory"
+        );
+        assert!(self.hypervisor.adopt(&run_dir).await.expect("looked").is_none());
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").expect("there").flatten() {
+            let group = hierarchy.path().join(&self.parent);
+            assert!(!group.join("test").exists(), "{} is left", group.display());
+            let _ = fs::remove_dir(group);
+        }
     }
 }
 
@@ -181,34 +241,22 @@ async fn exec(client: &mut GuestClient, id: &str, command: &[&str]) -> (String, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_runs_containers_is_adopted_and_leaves_nothing() {
-    let scratch = tempfile::tempdir().expect("a directory");
-    // QEMU runs as nobody and opens its files before; the directory above must let it through all the same.
-    let run_dir = scratch.path().join("vm");
-    fs::create_dir(&run_dir).expect("made");
-    let disk = image(scratch.path());
-    let parent = format!("podvisor-test-{}", std::process::id());
-    let hypervisor = driver(&parent);
     let begin = Instant::now();
-    let vm = hypervisor.boot(spec(&run_dir, &disk)).await.expect("booted");
-    let mut client = session(&vm, 1).await;
+    let (mut machine, mut client) = Machine::boot("life").await;
     let hello = client
         .hello(HelloRequest {})
         .await
         .expect("answered")
         .into_inner();
+    let stats = machine.vm.stats().await;
     println!(
-        "boot to hello {:.2} s; kernel {}; agent ready after {} ms; CPU {} ms; RSS {} MiB",
+        "boot to configured {:.2} s; kernel {}; agent ready after {} ms; CPU {} ms; RSS {} MiB",
         begin.elapsed().as_secs_f64(),
         hello.kernel,
         hello.ready_after_us / 1000,
-        vm.stats().await.cpu_usage_ns / 1_000_000,
-        vm.stats().await.memory_rss_bytes >> 20,
+        stats.cpu_usage_ns / 1_000_000,
+        stats.memory_rss_bytes >> 20,
     );
-    let configure = ConfigureRequest {
-        hostname: "web-0".to_owned(),
-        ..ConfigureRequest::default()
-    };
-    client.configure(configure).await.expect("configured");
 
     // A container that ends: its output, its exit code.
     start(
@@ -235,18 +283,17 @@ async fn a_vm_runs_containers_is_adopted_and_leaves_nothing() {
     assert_eq!(exec(&mut client, "runs", &["/nope"]).await.1, 127);
 
     // The agent dies and comes back: the VM is found, the session begins anew, the container still runs.
-    drop((client, vm));
-    let vm = hypervisor.adopt(&run_dir).await.expect("looked").expect("found");
-    let mut client = session(&vm, 2).await;
-    assert_eq!(
-        client
-            .hello(HelloRequest {})
-            .await
-            .expect("answered")
-            .into_inner()
-            .boot_id,
-        hello.boot_id
-    );
+    drop(client);
+    let run_dir = machine.run_dir();
+    let adopted = machine.hypervisor.adopt(&run_dir).await;
+    machine.vm = adopted.expect("looked").expect("found");
+    let mut client = session(&machine.vm, 2).await;
+    let again = client
+        .hello(HelloRequest {})
+        .await
+        .expect("answered")
+        .into_inner();
+    assert_eq!(again.boot_id, hello.boot_id);
     let kill = KillContainerRequest {
         id: "runs".to_owned(),
         signal: "SIGKILL".to_owned(),
@@ -255,30 +302,76 @@ async fn a_vm_runs_containers_is_adopted_and_leaves_nothing() {
     client.kill_container(kill).await.expect("killed");
     let ended = exited(&mut client, "runs").await;
     assert_eq!((ended.exit_code, ended.signal), (137, 9));
-    client
-        .remove_container(RemoveContainerRequest {
-            id: "runs".to_owned(),
-        })
-        .await
-        .expect("removed");
+    let remove = RemoveContainerRequest {
+        id: "runs".to_owned(),
+    };
+    client.remove_container(remove).await.expect("removed");
 
-    let pid = vm.pid().expect("a process");
-    vm.kill().await.expect("killed");
-    vm.kill().await.expect("a second time is nothing");
+    let vm = Arc::clone(&machine.vm);
+    machine.end().await;
     assert_eq!(vm.exited().await, ExitReason::Shutdown);
-    assert!(
-        !Path::new(&format!("/proc/{pid}")).exists(),
-        "the process is still there"
-    );
-    assert_eq!(
-        fs::read_dir(&run_dir).expect("there").count(),
-        0,
-        "files are left in the run directory"
-    );
-    assert!(hypervisor.adopt(&run_dir).await.expect("looked").is_none());
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").expect("there").flatten() {
-        let group = hierarchy.path().join(&parent);
-        assert!(!group.join("test").exists(), "{} is left", group.display());
-        let _ = fs::remove_dir(group);
-    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disks_come_and_go_and_a_shutdown_is_told() {
+    let (machine, mut client) = Machine::boot("disks").await;
+    let status = |field: &str| {
+        let pid = machine.vm.pid().expect("a process");
+        let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        line.expect("a field").trim_start_matches(':').trim().to_owned()
+    };
+    // QEMU holds nothing that it could misuse.
+    assert_eq!(status("CapEff"), "0000000000000000");
+    assert_eq!(status("CapPrm"), "0000000000000000");
+    assert_eq!(status("NoNewPrivs"), "1");
+    assert_eq!(status("Seccomp"), "2");
+    assert!(!status("Uid").contains("\t0"), "{}", status("Uid"));
+
+    let late = Disk {
+        serial: "late".to_owned(),
+        path: machine.scratch.path().join("late.erofs"),
+        read_only: true,
+    };
+    fs::copy(machine.scratch.path().join("image.erofs"), &late.path).expect("copied");
+    machine.vm.attach_disk(late.clone()).await.expect("plugged in");
+    assert!(machine.vm.attach_disk(late.clone()).await.is_err());
+    let mut request = container("late", "echo from a late disk");
+    request.image_serial = "late".to_owned();
+    start(&mut client, request).await;
+    let text = log(&mut client, "late").await;
+    assert!(text.contains("from a late disk"), "{text}");
+    exited(&mut client, "late").await;
+    machine.vm.detach_disk("late").await.expect("unplugged");
+    machine.vm.attach_disk(late).await.expect("plugged in again");
+    machine.vm.set_cpu(Some(100), Some(1500)).await.expect("set");
+
+    // An end by the guest's own doing.
+    client.shutdown(ShutdownRequest {}).await.expect("accepted");
+    let reason = tokio::time::timeout(BOOT_LIMIT, machine.vm.exited()).await;
+    assert_eq!(reason.expect("in time"), ExitReason::Shutdown);
+    machine.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_and_a_killed_qemu_are_told_apart() {
+    let (machine, mut client) = Machine::boot("panic").await;
+    let mut request = container("panics", "echo c > /proc/sysrq-trigger");
+    request.security = Some(Security {
+        privileged: true,
+        ..Security::default()
+    });
+    start(&mut client, request).await;
+    let reason = tokio::time::timeout(BOOT_LIMIT, machine.vm.exited()).await;
+    assert_eq!(reason.expect("in time"), ExitReason::Panicked);
+    machine.end().await;
+
+    let (machine, _client) = Machine::boot("killed").await;
+    let pid = machine.vm.pid().expect("a process").to_string();
+    let killed = Command::new("kill").args(["-KILL", &pid]).status();
+    assert!(killed.expect("kill").success());
+    let reason = tokio::time::timeout(BOOT_LIMIT, machine.vm.exited()).await;
+    let reason = reason.expect("in time");
+    assert!(matches!(reason, ExitReason::Crashed(_)), "{reason:?}");
+    machine.end().await;
 }

@@ -46,6 +46,7 @@ pub(super) fn start(
                 fs::write(file, "0")?;
             }
             nix::unistd::setsid()?;
+            nix::sys::prctl::set_no_new_privs()?;
             if let Some(tap) = tap {
                 super::process::inherit(tap)?;
             }
