@@ -99,6 +99,8 @@ pub enum ExitReason {
     Shutdown,
     /// The guest's kernel panicked.
     Panicked,
+    /// The VM ran on, but its guest no longer answered: found by whoever holds the channel, who then kills it.
+    Hung,
     /// The hypervisor ended without the guest's doing; the text says what is known.
     Crashed(String),
 }

@@ -297,6 +297,7 @@ impl Owner {
                     self.changed(index, &container);
                 }
             }
+            GuestEvent::Silent => self.report(super::Report::VmEnded(self.number, vmm::ExitReason::Hung)),
         }
     }
 
