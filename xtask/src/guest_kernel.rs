@@ -152,11 +152,7 @@ fn make(source: &Path) -> Command {
 
 /// Everything off but our lines and what they need; and no line of ours may have been dropped on the way.
 fn configure(source: &Path, config: &Path, wanted: &str) -> Result<()> {
-    quiet(
-        make(source)
-            .env("KCONFIG_ALLCONFIG", config)
-            .arg("allnoconfig"),
-    )?;
+    quiet(make(source).env("KCONFIG_ALLCONFIG", config).arg("allnoconfig"))?;
     let got = fs::read_to_string(source.join(".config"))?;
     let lost = lost(wanted, &got);
     if !lost.is_empty() {
@@ -172,11 +168,8 @@ fn configure(source: &Path, config: &Path, wanted: &str) -> Result<()> {
 fn lost(wanted: &str, got: &str) -> Vec<String> {
     let has = |line: &str| got.lines().any(|other| other == line);
     let is_set = |name: &str| {
-        got.lines().any(|other| {
-            other
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with('='))
-        })
+        got.lines()
+            .any(|other| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')))
     };
     let kept = |line: &str| match line.strip_suffix("=n") {
         Some(name) => !is_set(name),

@@ -97,12 +97,24 @@ pub struct AccelInfo {
 pub enum ExitReason {
     /// The guest powered off.
     Shutdown,
-    /// The guest's kernel panicked.
-    Panicked,
+    /// The guest's kernel panicked; its words.
+    Panicked(String),
     /// The VM ran on, but its guest no longer answered: found by whoever holds the channel, who then kills it.
     Hung,
     /// The hypervisor ended without the guest's doing; the text says what is known.
     Crashed(String),
+}
+
+impl fmt::Display for ExitReason {
+    /// As the end of a sentence about a Pod.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shutdown => formatter.write_str("its VM powered off"),
+            Self::Panicked(words) => write!(formatter, "the kernel of its VM panicked: {words}"),
+            Self::Hung => formatter.write_str("its VM no longer answered"),
+            Self::Crashed(words) => write!(formatter, "its VM ended: {words}"),
+        }
+    }
 }
 
 /// Resource use of a VM as the host sees it.

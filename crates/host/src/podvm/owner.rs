@@ -311,13 +311,7 @@ impl Owner {
             Report::Launched { index, run, result } => self.launched(index, &run, result),
             Report::Probe { run, kind, success } => self.probed(&run, kind, success),
             Report::VmEnded(number, reason) if number == self.number && self.stage == Stage::Running => {
-                let words = match reason {
-                    vmm::ExitReason::Shutdown => "its VM powered off".to_owned(),
-                    vmm::ExitReason::Panicked => "the kernel of its VM panicked".to_owned(),
-                    vmm::ExitReason::Hung => "its VM no longer answered".to_owned(),
-                    vmm::ExitReason::Crashed(words) => format!("its VM ended: {words}"),
-                };
-                self.lost(&words);
+                self.lost(&reason.to_string());
             }
             Report::VmEnded(..) => {}
             Report::Stopped => self.stopped(),

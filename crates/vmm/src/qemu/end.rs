@@ -24,8 +24,10 @@ use crate::vm::ExitReason;
 pub(super) const CONSOLE: &str = "console";
 /// Bytes of console that are kept; a power of two.
 pub(super) const CONSOLE_BYTES: u64 = 64 << 10;
-/// What the kernel writes when it gives up.
-const PANIC: &str = "Kernel panic";
+/// What the kernel writes when it gives up, before its reason.
+const PANIC: &str = "Kernel panic - not syncing: ";
+/// Characters of a reason that are kept: the guest's words may be anything.
+const WORDS: usize = 200;
 /// How long an ended QEMU may take to leave.
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to open the event socket of a QEMU that starts.
@@ -124,12 +126,16 @@ async fn follow(socket: &Path) -> Result<Option<(ExitReason, Qmp)>, QmpError> {
         }
     }
     let text = read_console(&mut qmp).await.unwrap_or_default();
-    let reason = if text.contains(PANIC) {
-        ExitReason::Panicked
-    } else {
-        ExitReason::Shutdown
-    };
-    Ok(Some((reason, qmp)))
+    Ok(Some((reason(&text), qmp)))
+}
+
+/// What the console tells of the end.
+fn reason(console: &str) -> ExitReason {
+    let found = console.rfind(PANIC).map(|at| &console[at + PANIC.len()..]);
+    match found.and_then(|rest| rest.lines().next()) {
+        Some(words) => ExitReason::Panicked(words.chars().take(WORDS).collect()),
+        None => ExitReason::Shutdown,
+    }
 }
 
 /// Takes what the console's ring holds.
@@ -137,4 +143,28 @@ pub(super) async fn read_console(qmp: &mut Qmp) -> Result<String, QmpError> {
     let arguments = json!({"device": CONSOLE, "size": CONSOLE_BYTES, "format": "utf8"});
     let text = qmp.command("ringbuf-read", arguments).await?;
     Ok(text.as_str().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_panic_on_the_console_is_the_reason() {
+        let panicked = |words: &str| ExitReason::Panicked(words.to_owned());
+        for (console, expected) in [
+            ("", ExitReason::Shutdown),
+            ("guest agent: session: broken\r\n", ExitReason::Shutdown),
+            (
+                "[ 1.0] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b\r\n[ 1.1] CPU: 0\r\n",
+                panicked("Attempted to kill init! exitcode=0x0000000b"),
+            ),
+            (
+                "Kernel panic - not syncing: said a container\nKernel panic - not syncing: really",
+                panicked("really"),
+            ),
+        ] {
+            assert_eq!(reason(console), expected, "{console:?}");
+        }
+    }
 }
