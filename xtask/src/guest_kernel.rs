@@ -1,8 +1,8 @@
 //! The guest kernel: built from Debian's `linux-source` with the few options that `guest/kernel.config` names.
 //!
 //! A kernel that has only what a Pod VM uses boots in a third of the time of Debian's generic one and leaves three times
-//! as much memory free. The source is downloaded with apt and unpacked without what is never compiled; the stamp beside
-//! the result holds the configuration, the version of the source and this recipe, so that a second run does nothing.
+//! as much memory free. The source is downloaded with apt and unpacked without what is never compiled; the result is kept
+//! under a stamp of configuration, version of the source and this recipe, so that a second run does nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,47 +29,66 @@ const LEFT_OUT: [&str; 10] = [
     "*/tools/perf/*",
 ];
 
-/// Brings `vmlinux` and `kernel.release` in the bundle up to date; returns the release.
+/// Brings `vmlinux` in the bundle up to date; returns the kernel's release.
 pub fn build(bundle: &Path) -> Result<String> {
     let config = e2e::paths::workspace().join("guest/kernel.config");
     let wanted = fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
     let package = source_package()?;
-    let version = version(&package)?;
-    let stamp = stamp(&wanted, &package, &version);
-    let release_file = bundle.join("kernel.release");
-    let stamp_file = bundle.join("kernel.stamp");
-    let fresh = fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp);
-    if fresh && bundle.join("vmlinux").exists() {
-        return fs::read_to_string(&release_file).context("kernel.release");
+    let stamp = stamp(&wanted, &package, &version(&package)?);
+    let built = cache().join(&stamp);
+    if !built.join("release").exists() {
+        compile(&package, &config, &wanted, &built)?;
     }
+    let vmlinux = bundle.join("vmlinux");
+    let in_use = fs::read_to_string(bundle.join("kernel.stamp"));
+    if !vmlinux.exists() || in_use.ok().as_ref() != Some(&stamp) {
+        fs::copy(built.join("vmlinux"), &vmlinux).context("cannot copy the kernel")?;
+        fs::write(bundle.join("kernel.stamp"), &stamp)?;
+    }
+    fs::read_to_string(built.join("release")).context("the kernel's release")
+}
+
+/// Built kernels, by stamp: outside of the target directory, for all checkouts of a user and across `cargo clean`.
+fn cache() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    cache
+        .or_else(home)
+        .unwrap_or_else(e2e::paths::target)
+        .join("podvisor/guest-kernel")
+}
+
+/// Compiles `vmlinux` into a directory, whose `release` comes last and shows that everything is there.
+fn compile(package: &str, config: &Path, wanted: &str, into: &Path) -> Result<()> {
     let work = e2e::paths::target().join("guest-kernel");
     if work.exists() {
         fs::remove_dir_all(&work)?;
     }
     make_dir(&work)?;
-    let source = unpack(&package, &work)?;
-    configure(&source, &config, &wanted)?;
+    make_dir(into)?;
+    println!("    compiling {package}: once for each configuration, some minutes");
+    let source = unpack(package, &work)?;
+    configure(&source, config, wanted)?;
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     quiet(make(&source).arg(format!("-j{jobs}")).arg("vmlinux"))?;
     quiet(
         Command::new("strip")
             .args(["--strip-all", "-o"])
-            .arg(bundle.join("vmlinux"))
+            .arg(into.join("vmlinux"))
             .arg(source.join("vmlinux")),
     )?;
     let release = fs::read_to_string(source.join("include/config/kernel.release"))?;
-    fs::write(&release_file, release.trim())?;
-    fs::write(&stamp_file, stamp)?;
+    fs::write(into.join("release"), release.trim())?;
     // Over a gigabyte, for nothing.
     fs::remove_dir_all(&work)?;
-    Ok(release.trim().to_owned())
+    Ok(())
 }
 
-/// What must be equal for the kernel to be the same.
+/// What must be equal for the kernel to be the same, as the name of a directory.
 fn stamp(config: &str, package: &str, version: &str) -> String {
-    let digest = Sha256::digest(config.as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("recipe {RECIPE}\nsource {package} {version}\nconfig {digest}\n")
+    let digest = Sha256::digest(format!("{RECIPE}\n{package}\n{version}\n{config}"));
+    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{version}-{digest}")
 }
 
 /// The package that Debian's `linux-source` stands for.

@@ -144,6 +144,10 @@ impl Vm for SimulatedVm {
         Ok(())
     }
 
+    async fn resize_disk(&self, _serial: &str, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn console(&self) -> io::Result<String> {
         Ok(String::new())
     }

@@ -197,19 +197,21 @@ impl Stop {
             // A guest that does not answer must not make the Pod outlive its grace period by much.
             let patience = async {
                 passed(self.deadline.clone(), None).await;
-                if answers(machine).await {
+                let alive = answers(machine).await;
+                if alive {
                     tokio::time::sleep(OVERTIME).await;
                 }
+                alive
             };
             let ended = async {
                 self.end_containers(machine).await;
                 self.complete_logs().await;
             };
-            let in_time = tokio::select! {
+            let alive = tokio::select! {
                 () = ended => true,
-                () = patience => {
-                    tracing::warn!(uid, "containers did not end in time: their VM is ended");
-                    false
+                alive = patience => {
+                    tracing::warn!(uid, alive, "containers did not end in time: their VM is ended");
+                    alive
                 }
             };
             let shutdown = async {
@@ -217,7 +219,7 @@ impl Stop {
                 client.shutdown(ShutdownRequest {}).await.ok()
             };
             // Only a courtesy to file systems: the VM is ended in any case.
-            if in_time && self.context.deps.hypervisor.name() != "simulated" {
+            if alive && self.context.deps.hypervisor.name() != "simulated" {
                 let patient = tokio::time::timeout(Duration::from_secs(1), shutdown);
                 tokio::select! {
                     _ = patient => {}

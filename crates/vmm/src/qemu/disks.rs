@@ -103,6 +103,13 @@ pub(super) async fn detach(socket: &Path, serial: &str) -> Result<(), DiskError>
     })
 }
 
+/// Makes a disk this many bytes big, and its file if that is smaller.
+pub(super) async fn resize(socket: &Path, serial: &str, bytes: u64) -> Result<(), QmpError> {
+    let mut qmp = Qmp::connect(socket).await?;
+    let arguments = json!({"node-name": node_name(serial), "size": bytes});
+    qmp.command("block_resize", arguments).await.map(drop)
+}
+
 fn refused(disk: &Disk, error: QmpError) -> DiskError {
     DiskError::Refused {
         serial: disk.serial.clone(),

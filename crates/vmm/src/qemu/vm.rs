@@ -242,6 +242,11 @@ impl Vm for QemuVm {
         disks::detach(&self.control(), serial).await
     }
 
+    async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()> {
+        let resized = disks::resize(&self.control(), serial, bytes).await;
+        resized.map_err(io::Error::other)
+    }
+
     async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()> {
         self.cgroup.set_cpu(request, limit)
     }

@@ -99,6 +99,19 @@ async fn disks_come_and_go_and_a_shutdown_is_told() {
     exited(&mut client, "late").await;
     machine.vm.detach_disk("late").await.expect("unplugged");
     machine.vm.attach_disk(late).await.expect("plugged in again");
+
+    // A writable one grows under the guest's eyes.
+    let room = Disk {
+        serial: "room".to_owned(),
+        path: machine.scratch.path().join("room.img"),
+        read_only: false,
+    };
+    let file = fs::File::create(&room.path).expect("made");
+    file.set_len(1 << 20).expect("sized");
+    machine.vm.attach_disk(room.clone()).await.expect("plugged in");
+    machine.vm.resize_disk("room", 4 << 20).await.expect("resized");
+    assert_eq!(fs::metadata(&room.path).expect("there").len(), 4 << 20);
+    machine.vm.detach_disk("room").await.expect("unplugged");
     machine.vm.set_cpu(Some(100), Some(1500)).await.expect("set");
 
     // An end by the guest's own doing.
