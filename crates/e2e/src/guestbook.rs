@@ -29,13 +29,37 @@ const QUICK_LIMIT: Duration = Duration::from_secs(60);
 /// The scenario in progress.
 pub struct Guestbook<'a> {
     lab: &'a Lab,
+    state: State,
+}
+
+/// What the scenario remembers; outlives the borrow of a Lab that is changed on the way.
+#[derive(Debug, Clone, Default)]
+pub struct State {
     before: Option<Traces>,
+    vip: Option<String>,
+}
+
+impl State {
+    /// The address of the guestbook's page.
+    pub fn vip(&self) -> Result<&str> {
+        self.vip.as_deref().context("the page was not used yet")
+    }
 }
 
 impl<'a> Guestbook<'a> {
     /// Begins the scenario in a Lab.
     pub fn new(lab: &'a Lab) -> Self {
-        Self { lab, before: None }
+        Self::resumed(lab, State::default())
+    }
+
+    /// Goes on where an earlier value of this type was.
+    pub fn resumed(lab: &'a Lab, state: State) -> Self {
+        Self { lab, state }
+    }
+
+    /// What [`Self::resumed`] needs.
+    pub fn state(&self) -> State {
+        self.state.clone()
     }
 
     /// As the operator: a namespace with limits, two people, their grants.
@@ -65,11 +89,22 @@ impl<'a> Guestbook<'a> {
         Ok(())
     }
 
-    /// As a developer: sign in as the kubectl plug-in does; contexts are listed, one per namespace.
+    /// As a developer: sign in with kubectl's plug-in; contexts are listed, one per namespace.
     pub fn sign_in(&self, user: &str) -> Result<String> {
         let server = format!("--server={}", crate::lab::API);
+        self.sign_in_by(user, &["podvisor", "login", &server, "-u", user])
+    }
+
+    /// The same under the name and with the flags that people bring from vSphere.
+    pub fn sign_in_as_vsphere(&self, user: &str) -> Result<String> {
+        let server = ["--server", crate::lab::API];
+        let name = ["--vsphere-username", user];
+        self.sign_in_by(user, &[&["vsphere", "login"][..], &server, &name].concat())
+    }
+
+    fn sign_in_by(&self, user: &str, login: &[&str]) -> Result<String> {
         let mut command = self.as_user(user, "kubectl");
-        command.args(["podvisor", "login", &server, "-u", user, "--insecure-skip-tls-verify"]);
+        command.args(login).arg("--insecure-skip-tls-verify");
         let text = text_of(command.env("KUBECTL_VSPHERE_PASSWORD", password(user)))?;
         ensure!(
             text.contains("Logged in successfully"),
@@ -90,7 +125,7 @@ impl<'a> Guestbook<'a> {
 
     /// `kubectl apply` as alice; returns how long it took until all six Pods ran and were ready.
     pub fn apply(&mut self) -> Result<Duration> {
-        self.before = Some(self.lab.traces()?);
+        self.state.before = Some(self.lab.traces()?);
         let start = Instant::now();
         self.kubectl(ALICE, &["apply", "-f", &Self::manifest().display().to_string()])?;
         wait_for("six running Pods", RUNNING_LIMIT, || {
@@ -123,7 +158,7 @@ impl<'a> Guestbook<'a> {
     }
 
     /// The page at its load-balancer address; a message written through it is read back from the slaves.
-    pub fn use_the_page(&self) -> Result<String> {
+    pub fn use_the_page(&mut self) -> Result<String> {
         let vip = wait_for("a load-balancer address", QUICK_LIMIT, || {
             let query = "jsonpath={.status.loadBalancer.ingress[0].ip}";
             let vip = self.kubectl(ALICE, &["get", "service", "frontend", "-o", query])?;
@@ -145,6 +180,7 @@ impl<'a> Guestbook<'a> {
             let kept = self.kubectl(ALICE, &[&["exec", deployment, "--"][..], &list].concat())?;
             ensure!(kept.contains(message), "{deployment} holds: {kept}");
         }
+        self.state.vip = Some(vip.clone());
         Ok(vip)
     }
 
@@ -179,13 +215,10 @@ impl<'a> Guestbook<'a> {
             Ok(())
         })?;
         let elapsed = start.elapsed();
-        let before = self.before.as_ref().context("nothing was applied")?;
+        let before = self.state.before.as_ref().context("nothing was applied")?;
         wait_for("the traces of the Pods to be gone", QUICK_LIMIT, || {
             let after = self.lab.traces()?;
-            ensure!(
-                after == *before,
-                "left behind; before: {before:#?}\nafter: {after:#?}"
-            );
+            ensure!(after == *before, "left behind:\n{}", before.difference(&after));
             Ok(())
         })?;
         Ok(elapsed)
@@ -254,8 +287,8 @@ impl<'a> Guestbook<'a> {
     }
 }
 
-/// A password that only this scenario uses.
-fn password(user: &str) -> String {
+/// The password of one of the two people, which only this scenario uses.
+pub fn password(user: &str) -> String {
     format!("secret-of-{user}")
 }
 

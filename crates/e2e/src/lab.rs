@@ -16,10 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::machines::{Machine, machines};
 use crate::netns::Netns;
 use crate::process::Process;
 use crate::wait::wait_for;
@@ -49,6 +50,8 @@ pub struct LabOptions {
     pub simulated_hosts: Option<u32>,
     /// Start no registry (images cannot be pulled then).
     pub no_registry: bool,
+    /// Pull images of this registry alone from the Lab's; by default those of all.
+    pub registry_mirror_of: Option<String>,
     /// More arguments for `podvisor up`.
     pub arguments: Vec<String>,
     /// The binary; by default [`paths::podvisor`].
@@ -231,10 +234,30 @@ impl Lab {
         Traces::read(self)
     }
 
+    /// The QEMU processes of this Lab.
+    pub fn machines(&self) -> Result<Vec<Machine>> {
+        machines(&self.run_dir())
+    }
+
+    /// `podvisor` inside the Lab.
+    pub fn run_podvisor(&self, arguments: &[&str]) -> Result<String> {
+        self.run("podvisor", arguments)
+    }
+
     /// Ends `podvisor up` as a power cut of the process would; VMs go on.
     pub fn kill_supervisor(&mut self) -> Result<()> {
         if let Some(mut supervisor) = self.supervisor.take() {
             supervisor.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        }
+        Ok(())
+    }
+
+    /// Ends `podvisor up` in order; VMs go on.
+    pub fn stop_supervisor(&mut self) -> Result<()> {
+        if let Some(mut supervisor) = self.supervisor.take() {
+            supervisor
+                .stop(Signal::SIGTERM, STOP_LIMIT)
+                .with_context(|| supervisor.log_tail())?;
         }
         Ok(())
     }
@@ -257,7 +280,26 @@ impl Lab {
         });
         ready?.with_context(|| "the Supervisor did not start")?;
         self.supervisor = Some(process);
-        Ok(())
+        self.wait_for_hosts()
+    }
+
+    /// Every Node ready, and a real host's network told of the first Service, `kubernetes`.
+    fn wait_for_hosts(&self) -> Result<()> {
+        let status = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+        wait_for("ready hosts", READY_LIMIT, || {
+            let ready = self.kubectl(&["get", "nodes", "-o", status])?;
+            let wanted = self.options.simulated_hosts.unwrap_or(1) as usize;
+            let count = ready.split_whitespace().filter(|word| *word == "True").count();
+            ensure!(count == wanted, "{count} of {wanted} are ready");
+            if self.options.simulated_hosts.is_none() {
+                let rules = self.run("nft", &["list", "ruleset"])?;
+                ensure!(
+                    rules.contains("svc/default/kubernetes/"),
+                    "the Service kubernetes is not there"
+                );
+            }
+            Ok(())
+        })
     }
 
     /// `podvisor down`, then the registry and the namespace go.
@@ -294,7 +336,11 @@ impl Lab {
             arguments.extend(["--vip-pool".to_owned(), VIP_POOL.to_owned()]);
         }
         if !self.options.no_registry && env::var_os("PODVISOR_REGISTRY_MIRROR").is_none() {
-            arguments.extend(["--registry-mirror".to_owned(), format!("*=http://{REGISTRY}")]);
+            let host = self.options.registry_mirror_of.as_deref().unwrap_or("*");
+            arguments.extend([
+                "--registry-mirror".to_owned(),
+                format!("{host}=http://{REGISTRY}"),
+            ]);
         }
         if let Some(hosts) = self.options.simulated_hosts {
             arguments.extend(["--simulated-hosts".to_owned(), hosts.to_string()]);
@@ -333,17 +379,13 @@ impl Lab {
         if std::mem::replace(&mut self.removed, true) {
             return Ok(());
         }
-        if let Some(mut supervisor) = self.supervisor.take() {
-            supervisor
-                .stop(Signal::SIGTERM, STOP_LIMIT)
-                .with_context(|| supervisor.log_tail())?;
-        }
-        let podvisor = self.podvisor.display().to_string();
-        self.run(&podvisor, &["down"])?;
+        self.stop_supervisor()?;
+        self.run_podvisor(&["down"])?;
         if let Some(mut registry) = self.registry.take() {
             registry.stop(Signal::SIGTERM, STOP_LIMIT)?;
         }
-        Ok(())
+        // A published port's thread shares the namespace until the process ends.
+        self.netns.remove()
     }
 }
 
@@ -351,6 +393,9 @@ impl Drop for Lab {
     fn drop(&mut self) {
         if let Err(error) = self.teardown() {
             eprintln!("the Lab could not be removed whole: {error:#}");
+        }
+        if let Err(error) = self.netns.remove() {
+            eprintln!("the Lab's network namespace stays: {error:#}");
         }
     }
 }

@@ -13,6 +13,7 @@
 
 pub mod guestbook;
 pub mod lab;
+pub mod machines;
 pub mod netns;
 pub mod paths;
 pub mod process;
@@ -22,5 +23,6 @@ pub mod wait;
 
 pub use guestbook::Guestbook;
 pub use lab::{Lab, LabOptions};
+pub use machines::{Machine, machines};
 pub use traces::Traces;
 pub use wait::wait_for;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
@@ -15,6 +16,7 @@ use nix::sched::{CloneFlags, setns};
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    removed: AtomicBool,
 }
 
 impl Netns {
@@ -23,6 +25,7 @@ impl Netns {
         ip(&["netns", "add", name])?;
         let netns = Self {
             name: name.to_owned(),
+            removed: AtomicBool::new(false),
         };
         ip(&["-n", name, "link", "set", "lo", "up"])?;
         Ok(netns)
@@ -63,10 +66,20 @@ impl Netns {
     }
 }
 
+impl Netns {
+    /// Removes the namespace's name, once; the namespace itself goes with its last process. For those who share it
+    /// with a thread that outlives them, such as a published port's.
+    pub fn remove(&self) -> Result<()> {
+        if self.removed.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        ip(&["netns", "delete", &self.name])
+    }
+}
+
 impl Drop for Netns {
     fn drop(&mut self) {
-        // A namespace goes with its last process; its name is all that is ours to remove.
-        if let Err(error) = ip(&["netns", "delete", &self.name]) {
+        if let Err(error) = self.remove() {
             eprintln!("cannot remove the network namespace {}: {error:#}", self.name);
         }
     }

@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -73,6 +73,14 @@ impl Process {
         read().unwrap_or_else(|error| format!("(no log: {error})"))
     }
 
+    /// Waits for the end, at most for `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let child = &mut self.child;
+        wait_for(&format!("end of {}", self.name), limit, || {
+            child.try_wait()?.context("still running")
+        })
+    }
+
     /// Sends `signal` and waits for the end, at most for `limit`.
     pub fn stop(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {
@@ -80,10 +88,7 @@ impl Process {
         }
         kill(Pid::from_raw(self.child.id() as i32), signal)
             .with_context(|| format!("cannot signal {}", self.name))?;
-        let child = &mut self.child;
-        wait_for(&format!("end of {} after {signal}", self.name), limit, || {
-            child.try_wait()?.context("still running")
-        })
+        self.wait(limit).with_context(|| format!("after {signal}"))
     }
 }
 

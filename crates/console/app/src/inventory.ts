@@ -1,15 +1,17 @@
 // The inventory: hosts, namespaces and their Pods, live. Administrators watch the cluster; tenants, who may not
 // list it, watch each namespace that the Supervisor says they may use.
-import { createEffect, createRoot, createSignal, mapArray, onCleanup } from "solid-js";
-import { ApiError, get, request, session } from "./api/client";
-import { sorted, watch, type Live } from "./api/watch";
+import { createEffect, createMemo, createSignal, mapArray } from "solid-js";
+import { get, may, session } from "./api/client";
+import { sorted, watch } from "./api/watch";
 import type { Node, Pod, SupervisorNamespace } from "./model/types";
 
 const PODVISOR = "/apis/podvisor.io/v1alpha1";
 
 export interface Inventory {
-  /** Whether the user sees the whole cluster. */
+  /** Whether the user sees the whole cluster; undefined until that is known. */
   everything: () => boolean | undefined;
+  /** Whether the first lists have come. */
+  ready: () => boolean;
   nodes: () => Node[];
   namespaces: () => string[];
   supervisorNamespace: (name: string) => SupervisorNamespace | undefined;
@@ -25,66 +27,71 @@ export function createInventory(): Inventory {
 
   const decide = async () => {
     try {
-      await request("/api/v1/nodes?limit=1");
-      setEverything(true);
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.code !== 403) {
-        setProblem(error instanceof Error ? error.message : String(error));
-        return;
+      const all = await may({ verb: "list", resource: "nodes" });
+      if (!all) {
+        const workloads = await get<{ namespace: string }[]>("/wcp/workloads");
+        setMine(workloads.map((workload) => workload.namespace).sort());
       }
-      const workloads = await get<{ namespace: string }[]>("/wcp/workloads");
-      setMine(workloads.map((workload) => workload.namespace).sort());
-      setEverything(false);
+      setProblem(undefined);
+      setEverything(all);
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error));
     }
   };
   createEffect(() => session() && void decide());
 
-  const whole = createLive(() => everything() === true, () => ({
-    nodes: watch<Node>("/api/v1/nodes"),
-    supervisorNamespaces: watch<SupervisorNamespace>(`${PODVISOR}/supervisornamespaces`),
-    pods: watch<Pod>("/api/v1/pods"),
-  }));
-  const perNamespace = mapArray(mine, (name) => ({ name, pods: watch<Pod>(`/api/v1/namespaces/${name}/pods`) }));
+  const cluster = createMemo(() =>
+    everything() === true
+      ? {
+          nodes: watch<Node>("/api/v1/nodes"),
+          supervisorNamespaces: watch<SupervisorNamespace>(`${PODVISOR}/supervisornamespaces`),
+          pods: watch<Pod>("/api/v1/pods"),
+        }
+      : undefined,
+  );
+  const perNamespace = createMemo(
+    mapArray(mine, (name) => ({ name, pods: watch<Pod>(`/api/v1/namespaces/${name}/pods`) })),
+  );
 
-  const podsOf = (live: Live<Pod> | undefined, namespace: string) =>
-    live ? sorted(live).filter((pod) => pod.metadata.namespace === namespace) : [];
+  const supervisorNamespaces = createMemo(() => {
+    const all = cluster();
+    return all ? sorted(all.supervisorNamespaces) : [];
+  });
+  const allPods = createMemo(() => {
+    const all = cluster();
+    return all ? sorted(all.pods) : perNamespace().flatMap((entry) => sorted(entry.pods));
+  });
+  const byNamespace = createMemo(() => {
+    const groups = new Map<string, Pod[]>();
+    for (const pod of allPods()) {
+      const name = pod.metadata.namespace ?? "";
+      const group = groups.get(name);
+      if (group) group.push(pod);
+      else groups.set(name, [pod]);
+    }
+    return groups;
+  });
+  /** Administrators see every Supervisor namespace, and plain namespaces as soon as they hold a Pod. */
+  const namespaces = createMemo(() => {
+    if (!cluster()) return mine();
+    return [...new Set([...supervisorNamespaces().map((it) => it.metadata.name ?? ""), ...byNamespace().keys()])].sort();
+  });
+
   return {
     everything,
-    problem,
-    nodes: () => (whole() ? sorted(whole()!.nodes) : []),
-    namespaces: () =>
-      whole() ? sorted(whole()!.supervisorNamespaces).map((ns) => ns.metadata.name ?? "") : mine(),
-    supervisorNamespace: (name) =>
-      whole() && sorted(whole()!.supervisorNamespaces).find((ns) => ns.metadata.name === name),
-    pods: (namespace) =>
-      whole()
-        ? podsOf(whole()!.pods, namespace)
-        : podsOf(perNamespace().find((entry) => entry.name === namespace)?.pods, namespace),
-    allPods: () =>
-      whole() ? sorted(whole()!.pods) : perNamespace().flatMap((entry) => sorted(entry.pods)),
+    problem: () => problem() ?? cluster()?.pods.error ?? perNamespace().find((entry) => entry.pods.error)?.pods.error,
+    ready: () => {
+      const all = cluster();
+      if (all) return all.pods.ready && all.supervisorNamespaces.ready;
+      return everything() === false && perNamespace().every((entry) => entry.pods.ready);
+    },
+    nodes: createMemo(() => {
+      const all = cluster();
+      return all ? sorted(all.nodes) : [];
+    }),
+    namespaces,
+    supervisorNamespace: (name) => supervisorNamespaces().find((it) => it.metadata.name === name),
+    pods: (namespace) => byNamespace().get(namespace) ?? [],
+    allPods,
   };
-}
-
-/** Makes something that lives while a condition holds. */
-function createLive<T>(condition: () => boolean, make: () => T): () => T | undefined {
-  const [value, setValue] = createSignal<T>();
-  createEffect(() => {
-    if (!condition()) return;
-    createRoot((dispose) => {
-      setValue(() => make());
-      onDispose(dispose);
-    });
-  });
-  let release: (() => void) | undefined;
-  const onDispose = (dispose: () => void) => {
-    release = dispose;
-  };
-  createEffect(() => {
-    if (condition()) return;
-    release?.();
-    release = undefined;
-    setValue(undefined);
-  });
-  onCleanup(() => release?.());
-  return value;
 }

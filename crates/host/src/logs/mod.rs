@@ -58,7 +58,10 @@ impl PodLogs {
     pub fn writer(self: &Arc<Self>, container: &str, run: u32) -> io::Result<Writer> {
         let path = self.path(container, run);
         std::fs::create_dir_all(self.directory.join(container))?;
-        Writer::open(path, self.signal(container, run))
+        let signal = self.signal(container, run);
+        // Whoever writes goes on, whatever was thought of this run before.
+        signal.send_modify(|progress| progress.ended = false);
+        Writer::open(path, signal)
     }
 
     /// How a run progresses.

@@ -285,6 +285,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_run_that_is_written_has_not_ended() {
+        let data = tempfile::tempdir().expect("a directory");
+        let logs = PodLogs::new(data.path(), "shop", "web", "u1");
+        // Given up for lost while it was starting.
+        logs.end("c", 0);
+        let mut writer = logs.writer("c", 0).expect("opened");
+        assert!(!logs.progress("c", 0).borrow().ended);
+        let options = Options {
+            follow: true,
+            ..Options::default()
+        };
+        let receiver = read(logs.path("c", 0), options, logs.progress("c", 0))
+            .await
+            .expect("opened");
+        let reader = tokio::spawn(text(receiver));
+        writer.push(Timestamp::UNIX_EPOCH, Source::Stdout, false, b"said later");
+        writer.flush().expect("written");
+        logs.end("c", 0);
+        assert_eq!(reader.await.expect("read"), "said later\n");
+    }
+
+    #[tokio::test]
     async fn follows_to_the_end() {
         let data = tempfile::tempdir().expect("a directory");
         let logs = PodLogs::new(data.path(), "shop", "web", "u1");

@@ -315,8 +315,8 @@ impl Owner {
         }
         let run = record.run_id();
         let found = containers.iter().find(|container| container.id == run);
-        if found.is_none() {
-            // Nothing more will come of it.
+        if found.is_none() && !self.launching.contains(&run) {
+            // Nothing more will come of it; a run whose start is under way is only not known yet.
             self.logs.end(&record.name, record.restarts());
         }
         let attended = self.probes.contains_key(&run);

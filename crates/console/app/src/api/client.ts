@@ -19,7 +19,13 @@ function stored(): Session | undefined {
 }
 
 const [session, setSession] = createSignal<Session | undefined>(stored());
+const [farewell, setFarewell] = createSignal<string>();
+const [unreachable, setUnreachable] = createSignal(false);
 export { session };
+/** Why the last session ended, when the person did not end it. */
+export { farewell };
+/** Whether the last request found nobody to answer it. */
+export { unreachable };
 
 /** An answer that is no success; `message` is the server's own. */
 export class ApiError extends Error {
@@ -29,7 +35,8 @@ export class ApiError extends Error {
 }
 
 export async function signIn(username: string, password: string): Promise<void> {
-  const response = await fetch("/podvisor/session", {
+  setFarewell(undefined);
+  const response = await reach("/podvisor/session", {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ username, password }),
@@ -42,20 +49,42 @@ export async function signIn(username: string, password: string): Promise<void> 
   setSession(fresh);
 }
 
-export function signOut(): void {
+export function signOut(why?: string): void {
   sessionStorage.removeItem(KEY);
+  setFarewell(why);
   setSession(undefined);
 }
 
-export async function request(path: string, signal?: AbortSignal, accept = "application/json"): Promise<Response> {
-  const response = await fetch(path, { headers: { authorization: `Bearer ${session()?.token ?? ""}`, accept }, signal });
-  if (response.status === 401) signOut();
+export async function request(path: string, signal?: AbortSignal, accept = "application/json", body?: unknown): Promise<Response> {
+  const headers: Record<string, string> = { authorization: `Bearer ${session()?.token ?? ""}`, accept };
+  const init: RequestInit = { headers, signal };
+  if (body !== undefined) {
+    headers["content-type"] = "application/json";
+    Object.assign(init, { method: "POST", body: JSON.stringify(body) });
+  }
+  const response = await reach(path, init);
+  if (response.status === 401) signOut("Your session has ended. Sign in again.");
   if (!response.ok) throw new ApiError(response.status, await reason(response));
   return response;
 }
 
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   return (await (await request(path, signal)).json()) as T;
+}
+
+/** What somebody asks to do; fields as in a SelfSubjectAccessReview. */
+export interface Deed {
+  verb: string;
+  resource: string;
+  group?: string;
+  namespace?: string;
+}
+
+/** Whether the user may do something. Asked beforehand, so that nothing forbidden is ever tried. */
+export async function may(deed: Deed): Promise<boolean> {
+  const review = { apiVersion: "authorization.k8s.io/v1", kind: "SelfSubjectAccessReview", spec: { resourceAttributes: deed } };
+  const answer = await request("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", undefined, "application/json", review);
+  return ((await answer.json()) as { status?: { allowed?: boolean } }).status?.allowed === true;
 }
 
 /** The lines of an endless answer, until it ends or is aborted. */
@@ -71,6 +100,19 @@ export async function* lines(response: Response): AsyncGenerator<string> {
     yield* parts;
   }
   if (rest) yield rest;
+}
+
+/** `fetch` that remembers whether anybody answered. */
+async function reach(path: string, init: RequestInit): Promise<Response> {
+  try {
+    const response = await fetch(path, init);
+    setUnreachable(false);
+    return response;
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    setUnreachable(true);
+    throw new Error("The Supervisor does not answer.");
+  }
 }
 
 async function reason(response: Response): Promise<string> {

@@ -16,7 +16,7 @@ test.each([[0, "0 B"], [1536, "1.5 KiB"], [512 * 2 ** 20, "512 MiB"], [undefined
   "%s bytes read %s", (value, expected) => expect(bytes(value)).toBe(expected),
 );
 
-test.each([[0.1, "100 m"], [1, "1 CPU"], [0, "0 CPU"], [2.5, "2.5 CPU"], [undefined, "–"]])(
+test.each([[0.1, "0.1 CPU"], [0.0123, "0.012 CPU"], [1, "1 CPU"], [0, "0 CPU"], [2.512, "2.51 CPU"], [16.25, "16.3 CPU"], [undefined, "–"]])(
   "%s CPUs read %s", (value, expected) => expect(cpus(value)).toBe(expected),
 );
 

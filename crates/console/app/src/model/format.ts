@@ -26,10 +26,15 @@ export function bytes(value: number | undefined): string {
   return `${trim(value)} ${units[unit]}`;
 }
 
-/** CPUs: whole cores as numbers, parts of one in thousandths. */
+/** CPUs, to a thousandth. */
 export function cpus(value: number | undefined): string {
   if (value === undefined) return "–";
-  return value > 0 && value < 1 ? `${Math.round(value * 1000)} m` : `${trim(value)} CPU`;
+  return `${value < 10 ? Number(value.toFixed(value < 1 ? 3 : 2)) : trim(value)} CPU`;
+}
+
+/** Something that is counted. */
+export function count(value: number | undefined): string {
+  return value === undefined ? "–" : String(Math.round(value));
 }
 
 function trim(value: number): string {

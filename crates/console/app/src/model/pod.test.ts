@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { podHealth, podStatus, restarts, vmSize } from "./pod";
+import { podHealth, podStatus, restarts, states, vmSize } from "./pod";
 import type { Pod } from "./types";
 
 const pod = (rest: Partial<Pod>): Pod => ({ metadata: { name: "a" }, ...rest });
@@ -25,11 +25,30 @@ test("restarts are summed", () => {
   expect(restarts(pod({ status: { containerStatuses: statuses } }))).toBe(3);
 });
 
-test.each([
-  [[], 1, 512],
-  [[{ cpu: "1500m", memory: "64Mi" }, { cpu: "600m", memory: "64Mi" }], 3, 128],
-  [[{ cpu: "100m" }], 1, 512],
-])("limits %j make a VM of %d vCPU and %d MiB", (limits, vcpus, mebibytes) => {
-  const containers = limits.map((limit, index) => ({ name: `c${index}`, resources: { limits: limit as Record<string, string> } }));
-  expect(vmSize(pod({ spec: { containers } }))).toEqual({ vcpus, memory: mebibytes * 2 ** 20 });
+test("states are counted, the commonest first", () => {
+  const running = pod({ status: { phase: "Running" } });
+  expect(states([pod({ status: { phase: "Pending" } }), running, running])).toBe("2 Running, 1 Pending");
+  expect(states([])).toBe("");
+});
+
+const limits = (cpu?: string, memory?: string) => ({ resources: { limits: { ...(cpu && { cpu }), ...(memory && { memory }) } } });
+const requests = (cpu?: string, memory?: string) => ({ resources: { requests: { ...(cpu && { cpu }), ...(memory && { memory }) } } });
+
+// The same cases as the host agent's: 64 MiB for the guest itself come on top of the limits.
+test.each<[string, Pod["spec"], number, number, number?, number?]>([
+  ["nothing", { containers: [{ name: "a" }] }, 1, 512],
+  ["limits", { containers: [{ name: "a", ...limits("1500m", "256Mi") }] }, 2, 320, 1.5, 1.5],
+  ["two containers", { containers: [{ name: "a", ...limits("1500m", "64Mi") }, { name: "b", ...limits("600m", "64Mi") }] }, 3, 192, 2.1, 2.1],
+  ["a request", { containers: [{ name: "a", ...requests("100m", "1Gi") }] }, 1, 1088, undefined, 0.1],
+  ["a small request", { containers: [{ name: "a", ...requests(undefined, "100Mi") }] }, 1, 512],
+  ["one without a limit", { containers: [{ name: "a", ...limits("1", "100Mi") }, { name: "b" }] }, 1, 512, undefined, 1],
+  ["a tiny limit", { containers: [{ name: "a", ...limits("1", "8Mi") }] }, 1, 96, 1, 1],
+  ["a large init container", { containers: [{ name: "a", ...limits("1", "100Mi") }],
+    initContainers: [{ name: "i", ...limits("3", "1Gi") }] }, 3, 1088, 3, 3],
+  ["a sidecar", { containers: [{ name: "a", ...limits("1", "100Mi") }],
+    initContainers: [{ name: "s", restartPolicy: "Always", ...limits("1", "100Mi") }] }, 2, 264, 2, 2],
+  ["a limit of the whole Pod", { resources: limits("2", "1Gi").resources, containers: [{ name: "a" }] }, 2, 1088, 2, 2],
+])("the VM of a Pod with %s", (_, spec, vcpus, mebibytes, cpuLimit, cpuReserved) => {
+  const size = vmSize(pod({ spec }));
+  expect([size.vcpus, size.memory / 2 ** 20, size.cpuLimit, size.cpuReserved]).toEqual([vcpus, mebibytes, cpuLimit, cpuReserved]);
 });

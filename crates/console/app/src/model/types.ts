@@ -8,6 +8,7 @@ export interface Meta {
   creationTimestamp?: string;
   deletionTimestamp?: string;
   labels?: Record<string, string>;
+  annotations?: Record<string, string>;
   ownerReferences?: { kind: string; name: string; controller?: boolean }[];
 }
 
@@ -44,10 +45,22 @@ export interface ContainerStatus {
   };
 }
 
+export interface Container {
+  name: string;
+  image?: string;
+  resources?: Resources;
+  restartPolicy?: string;
+  ports?: { containerPort: number; protocol?: string; name?: string }[];
+}
+
 export interface Pod extends KubeObject {
   spec?: {
     nodeName?: string;
-    containers?: { name: string; image?: string; resources?: Resources; ports?: { containerPort: number }[] }[];
+    restartPolicy?: string;
+    serviceAccountName?: string;
+    resources?: Resources;
+    containers?: Container[];
+    initContainers?: Container[];
   };
   status?: {
     phase?: string;
@@ -58,6 +71,7 @@ export interface Pod extends KubeObject {
     qosClass?: string;
     conditions?: Condition[];
     containerStatuses?: ContainerStatus[];
+    initContainerStatuses?: ContainerStatus[];
   };
 }
 
@@ -71,6 +85,10 @@ export interface Node extends KubeObject {
     nodeInfo?: Record<string, string>;
     images?: unknown[];
   };
+}
+
+export interface Namespace extends KubeObject {
+  status?: { phase?: string };
 }
 
 export interface SupervisorNamespace extends KubeObject {
@@ -102,11 +120,13 @@ export interface Service extends KubeObject {
 }
 
 export interface Deployment extends KubeObject {
-  spec?: { replicas?: number };
-  status?: { readyReplicas?: number; replicas?: number; updatedReplicas?: number };
+  spec?: { replicas?: number; template?: { spec?: { containers?: Container[] } } };
+  status?: { readyReplicas?: number; replicas?: number; updatedReplicas?: number; availableReplicas?: number };
 }
 
 export interface PodMetrics extends KubeObject {
   timestamp?: string;
   containers?: { name: string; usage?: Record<string, string> }[];
+  /** Podvisor's own: what the hypervisor says of the whole VM. */
+  vm?: { vcpus?: number; memory?: string; usage?: Record<string, string> };
 }

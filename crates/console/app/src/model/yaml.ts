@@ -4,7 +4,7 @@
 const PLAIN = /^[A-Za-z_/.][A-Za-z0-9_/.:@+-]*$/;
 const AMBIGUOUS = /^(true|false|null|yes|no|on|off|y|n|~|\.inf|\.nan)$/i;
 
-/** Writes a JSON value as YAML, keys in their own order. */
+/** Writes a JSON value as YAML, keys in order of the alphabet, as kubectl does. */
 export function toYaml(value: unknown): string {
   return `${write(value, 0)}\n`;
 }
@@ -16,7 +16,7 @@ function write(value: unknown, depth: number): string {
     return value.map((item) => `${pad}- ${inline(item, depth + 1).trimStart()}`).join("\n");
   }
   if (value !== null && typeof value === "object") {
-    const entries = Object.entries(value);
+    const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
     if (entries.length === 0) return "{}";
     return entries.map(([key, item]) => `${pad}${scalar(key)}:${below(item, depth)}`).join("\n");
   }
@@ -48,4 +48,10 @@ function block(text: string, depth: number): string {
 function scalar(value: unknown): string {
   if (typeof value !== "string") return String(value);
   return PLAIN.test(value) && !AMBIGUOUS.test(value) && !value.endsWith(":") ? value : JSON.stringify(value);
+}
+
+/** A line of YAML as indent, key and the rest; the key is empty where the line has none. */
+export function parts(line: string): [string, string, string] {
+  const match = /^(\s*(?:- )*)("(?:[^"\\]|\\.)*"|[^\s"':|#-][^\s:]*)(:(?:\s.*)?)$/.exec(line);
+  return match ? [match[1] ?? "", match[2] ?? "", match[3] ?? ""] : [line, "", ""];
 }

@@ -1,73 +1,90 @@
-// CPU and memory of a Pod VM, drawn as they come: the API server pushes a measurement every second or so.
+// CPU and memory over the last minutes, drawn as the measurements come.
 import uPlot from "uplot";
 import { Show, createEffect, createSignal, onCleanup, onMount } from "solid-js";
-import { lines, request } from "../api/client";
-import { bytes, cpus, quantity } from "../model/format";
-import type { PodMetrics } from "../model/types";
+import { bytes, cpus } from "../model/format";
+import type { Point } from "../model/metrics";
 import { theme } from "../theme";
-import { Problem } from "./parts";
+import { Empty, Problem } from "./parts";
 
-/** Points kept: ten minutes at one a second. */
-const KEPT = 600;
+/** The time that is shown at least, in seconds. */
+const SPAN = 60;
+const MIB = 2 ** 20;
+const MEMORY_STEPS = Array.from({ length: 24 }, (_, power) => 2 ** power * MIB);
 
-export function UsageCharts(props: { namespace: string; pod: string; small?: boolean }) {
-  const [points, setPoints] = createSignal<{ time: number; cpu: number; memory: number }[]>([]);
-  const [problem, setProblem] = createSignal<string>();
-  const abort = new AbortController();
-  onCleanup(() => abort.abort());
-
-  const follow = async () => {
-    const path = `/apis/metrics.k8s.io/v1beta1/namespaces/${props.namespace}/pods`;
-    const query = `watch=1&fieldSelector=${encodeURIComponent(`metadata.name=${props.pod}`)}`;
-    try {
-      for await (const line of lines(await request(`${path}?${query}`, abort.signal))) {
-        if (!line) continue;
-        const { object } = JSON.parse(line) as { object: PodMetrics };
-        const sum = (name: string) =>
-          (object.containers ?? []).reduce((total, container) => total + (quantity(container.usage?.[name]) ?? 0), 0);
-        const time = Date.parse(object.timestamp ?? "") / 1000 || Date.now() / 1000;
-        setPoints((before) => [...before.slice(-(KEPT - 1)), { time, cpu: sum("cpu"), memory: sum("memory") }]);
-      }
-    } catch (error) {
-      if (!abort.signal.aborted) setProblem(error instanceof Error ? error.message : String(error));
-    }
-  };
-  onMount(() => void follow());
-
-  const times = () => points().map((point) => point.time);
-  const last = () => points().at(-1);
+export function UsageCharts(props: { points: Point[]; problem: string | undefined; small?: boolean; id: string }) {
+  // The host knows what the whole VM takes; where VMs are simulated there are containers only.
+  const vm = () => props.points.some((point) => point.vmCpu !== undefined);
   return (
     <>
-      <Problem text={problem()} />
-      <Show when={!problem()}>
+      <Problem text={props.problem} />
+      <Show when={props.points.length} fallback={<Show when={!props.problem}><Empty title="Waiting for the first measurement" hint="A running Pod VM is measured once a second." /></Show>}>
         <div class="pv-charts" classList={{ "pv-small": props.small }}>
-          <Chart title={`CPU: ${cpus(last()?.cpu)}`} times={times()} values={points().map((point) => point.cpu)} format={cpus} />
-          <Chart title={`Memory: ${bytes(last()?.memory)}`} times={times()} values={points().map((point) => point.memory)} format={bytes} />
+          <Chart id={`${props.id}-cpu`} title="CPU" points={props.points} format={cpus} least={0.05}
+            value={(point) => point.cpu} whole={vm() ? (point) => point.vmCpu ?? point.cpu : undefined} />
+          <Chart id={`${props.id}-memory`} title="Memory" points={props.points} format={bytes} least={16 * MIB} steps={MEMORY_STEPS}
+            value={(point) => point.memory} whole={vm() ? (point) => point.vmMemory ?? point.memory : undefined} />
         </div>
       </Show>
     </>
   );
 }
 
-function Chart(props: { title: string; times: number[]; values: number[]; format: (value: number) => string }) {
+interface ChartProps {
+  id: string;
+  title: string;
+  points: Point[];
+  format: (value: number | undefined) => string;
+  value: (point: Point) => number;
+  whole?: (point: Point) => number;
+  /** The top of the scale is at least this. */
+  least: number;
+  steps?: number[];
+}
+
+function Chart(props: ChartProps) {
   let host!: HTMLDivElement;
   let plot: uPlot | undefined;
+  const [under, setUnder] = createSignal<number | null>(null);
+  const data = (): uPlot.AlignedData => {
+    const times = props.points.map((point) => point.time);
+    const values = props.points.map(props.value);
+    return props.whole ? [times, values, props.points.map(props.whole)] : [times, values];
+  };
+  const shown = () => props.points[under() ?? props.points.length - 1] ?? props.points.at(-1);
+
   const draw = () => {
     plot?.destroy();
     const style = getComputedStyle(host);
-    const ink = style.getPropertyValue("--cds-alias-typography-color-400").trim() || "#666";
-    const line = style.getPropertyValue("--cds-alias-status-info").trim() || "#0079ad";
-    const axis = { stroke: ink, grid: { stroke: "rgba(128,128,128,0.2)" }, ticks: { stroke: "rgba(128,128,128,0.2)" } };
+    const colour = (name: string, otherwise: string) => style.getPropertyValue(name).trim() || otherwise;
+    const ink = colour("--pv-chart-ink", "#666");
+    const font = `11px ${style.fontFamily}`;
+    const grid = { stroke: colour("--pv-chart-grid", "#ddd"), width: 1 };
+    const axis = { stroke: ink, font, grid, ticks: { show: false } };
+    const line = (name: string, fill: boolean) => {
+      const stroke = colour(name, "#0079ad");
+      return { stroke, width: 1.75, points: { show: false }, fill: fill ? `color-mix(in srgb, ${stroke} 14%, transparent)` : undefined };
+    };
     plot = new uPlot(
       {
         width: host.clientWidth || 320,
         height: host.clientHeight || 160,
+        padding: [8, 12, 0, 0],
         legend: { show: false },
-        scales: { y: { range: (_, __, max) => [0, max > 0 ? max * 1.2 : 1] } },
-        axes: [axis, { ...axis, size: 74, values: (_, ticks) => ticks.map((tick) => props.format(tick)) }],
-        series: [{}, { stroke: line, fill: `color-mix(in srgb, ${line} 15%, transparent)`, width: 2 }],
+        cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
+        hooks: { setCursor: [(self) => setUnder(self.cursor.idx ?? null)] },
+        scales: {
+          x: { range: (_, min, max) => [Math.min(min, max - SPAN), max] },
+          y: { range: (_, __, max) => [0, Math.max(max * 1.15, props.least)] },
+        },
+        axes: [
+          { ...axis, grid: { show: false }, size: 24, space: 70, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toTimeString().slice(0, 8)) },
+          { ...axis, size: 66, space: 28, incrs: props.steps, values: (_, ticks) => ticks.map((tick) => props.format(tick)) },
+        ],
+        series: props.whole
+          ? [{}, line("--pv-chart-containers", false), line("--pv-chart-vm", true)]
+          : [{}, line("--pv-chart-vm", true)],
       },
-      [props.times, props.values],
+      data(),
       host,
     );
   };
@@ -79,13 +96,27 @@ function Chart(props: { title: string; times: number[]; values: number[]; format
   });
   createEffect(() => {
     theme();
+    void props.whole;
     if (plot) draw();
   });
-  createEffect(() => plot?.setData([props.times, props.values]));
+  createEffect(() => {
+    const now = data();
+    plot?.setData(now);
+  });
   onCleanup(() => plot?.destroy());
   return (
-    <figure class="pv-chart">
-      <figcaption>{props.title}</figcaption>
+    <figure class="pv-chart" id={props.id} data-points={props.points.length}>
+      <figcaption>
+        <strong>{props.title}</strong>
+        <Show when={props.whole} fallback={<span class="pv-key pv-key-vm">{props.format(shown() && props.value(shown()!))}</span>}>
+          {(whole) => (
+            <>
+              <span class="pv-key pv-key-vm" title="What the host gives to the whole VM">VM {props.format(shown() && whole()(shown()!))}</span>
+              <span class="pv-key pv-key-containers" title="What the containers inside use">Containers {props.format(shown() && props.value(shown()!))}</span>
+            </>
+          )}
+        </Show>
+      </figcaption>
       <div class="pv-plot" ref={host} />
     </figure>
   );

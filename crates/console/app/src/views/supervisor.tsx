@@ -1,33 +1,54 @@
-// The Supervisor: its namespaces and all Pods that the user may see.
+// The Supervisor: its hosts, namespaces and all Pods that the user may see.
 import { For, Show } from "solid-js";
 import type { Inventory } from "../inventory";
-import { podStatus } from "../model/pod";
-import { Card, Facts, Link } from "./parts";
+import { bytes, count, cpus, quantity } from "../model/format";
+import { condition, podStatus, states, vmSize } from "../model/pod";
+import { Card, Empty, Facts, Head, Link, Meter } from "./parts";
+import { Icon } from "./icons";
 import { PodTable } from "./pods";
 
 export function SupervisorPage(props: { inventory: Inventory }) {
   const pods = () => props.inventory.allPods();
+  const nodes = () => props.inventory.nodes();
+  const ready = () => nodes().filter((node) => condition(node.status?.conditions, "Ready")?.status === "True").length;
+  const sum = (name: string) => nodes().reduce((total, node) => total + (quantity(node.status?.allocatable?.[name]) ?? 0), 0);
+  const live = () => pods().filter((pod) => pod.status?.phase !== "Succeeded" && pod.status?.phase !== "Failed");
   const running = () => pods().filter((pod) => podStatus(pod) === "Running").length;
   return (
     <>
-      <h1 class="pv-title">Supervisor</h1>
-      <div class="pv-cards">
+      <Head kind="supervisor" title="Supervisor" parents={[]} />
+      <div class="pv-cards pv-top">
         <Card title="Summary">
           <Facts rows={[
-            ["Hosts", <Show when={props.inventory.everything()} fallback="not shown to you">{props.inventory.nodes().length}</Show>],
-            ["Namespaces", props.inventory.namespaces().length],
-            ["Pod VMs", `${running()} running of ${pods().length}`],
+            ...(props.inventory.everything() ? [["Hosts", `${ready()} of ${nodes().length} ready`] as [string, string]] : []),
+            ["Namespaces", <>{props.inventory.namespaces().length}</>],
+            ["Pod VMs", <span id="running">{running()} running of {pods().length}</span>],
           ]} />
         </Card>
+        <Show when={props.inventory.everything()}>
+          <Card title="Capacity, reserved by Pod VMs">
+            <Meter name="CPU" format={cpus} promised={live().reduce((total, pod) => total + (vmSize(pod).cpuReserved ?? 0), 0)} limit={sum("cpu")} />
+            <Meter name="Memory" format={bytes} promised={live().reduce((total, pod) => total + (vmSize(pod).memoryReserved ?? 0), 0)} limit={sum("memory")} />
+            <Meter name="Pod VMs" format={count} promised={live().length} limit={sum("pods")} />
+          </Card>
+        </Show>
         <Card title="Namespaces">
-          <ul class="list-unstyled">
-            <For each={props.inventory.namespaces()} fallback={<li class="pv-quiet">No namespaces.</li>}>{(name) => (
-              <li><Link to={{ page: "namespace", name }}>{name}</Link> <span class="pv-quiet">{props.inventory.pods(name).length} Pod VMs</span></li>
-            )}</For>
-          </ul>
+          <Show when={props.inventory.namespaces().length} fallback={
+            <Empty title={props.inventory.everything() ? "No namespaces yet" : "No namespace is open to you"}
+              hint={props.inventory.everything() ? "podvisor namespace create NAME makes one." : "Ask an administrator for a grant."} />
+          }>
+            <ul class="pv-grants">
+              <For each={props.inventory.namespaces()}>{(name) => (
+                <li>
+                  <Link class="pv-subject" to={{ page: "namespace", name }}><Icon kind="namespace" /> {name}</Link>
+                  <span class="pv-quiet">{states(props.inventory.pods(name)) || "no Pod VMs"}</span>
+                </li>
+              )}</For>
+            </ul>
+          </Show>
         </Card>
       </div>
-      <h2>Pod VMs</h2>
+      <h2 class="pv-section">Pod VMs <span class="pv-count">{pods().length}</span></h2>
       <PodTable pods={pods()} namespaces />
     </>
   );

@@ -1,29 +1,36 @@
 // The inventory tree: Supervisor; Hosts; Namespaces with their Pods, as VMs.
 import { For, Show, createSignal, type JSX } from "solid-js";
 import type { Inventory } from "../inventory";
-import { podHealth } from "../model/pod";
+import { condition, podHealth, podStatus, type Health } from "../model/pod";
 import { pathOf, place, type Place } from "../router";
+import { Caret, Icon, type Kind } from "./icons";
 import { Link } from "./parts";
 
 export function InventoryTree(props: { inventory: Inventory }) {
+  const hostHealth = (ready: string | undefined): Health => (ready === "True" ? "success" : "danger");
   return (
     <nav class="pv-tree" aria-label="Inventory">
       <ul role="tree">
-        <Branch label={<Leaf to={{ page: "supervisor" }} icon="supervisor" text="Supervisor" />}>
+        <Branch row={<Leaf to={{ page: "supervisor" }} kind="supervisor" text="Supervisor" />}>
           <Show when={props.inventory.nodes().length}>
-            <Branch label={<span class="pv-folder">Hosts</span>}>
-              <For each={props.inventory.nodes().map((node) => node.metadata.name ?? "")}>{(name) => (
-                <li role="treeitem"><Leaf to={{ page: "host", name }} icon="host" text={name} /></li>
+            <Branch row={<Folder kind="hosts" text="Hosts" />}>
+              <For each={props.inventory.nodes()}>{(node) => (
+                <li role="treeitem" data-host={node.metadata.name}>
+                  <Leaf to={{ page: "host", name: node.metadata.name ?? "" }} kind="host" text={node.metadata.name ?? ""}
+                    health={hostHealth(condition(node.status?.conditions, "Ready")?.status)} />
+                </li>
               )}</For>
             </Branch>
           </Show>
-          <Branch label={<span class="pv-folder">Namespaces</span>}>
-            <For each={props.inventory.namespaces()}>{(name) => (
-              <Branch label={<Leaf to={{ page: "namespace", name }} icon="namespace" text={name} />}>
+          <Branch row={<Folder kind="namespaces" text="Namespaces" />}>
+            <For each={props.inventory.namespaces()} fallback={
+              <Show when={props.inventory.ready()}><li class="pv-leaf pv-quiet">none yet</li></Show>
+            }>{(name) => (
+              <Branch data={name} row={<Leaf to={{ page: "namespace", name }} kind="namespace" text={name} />}>
                 <For each={props.inventory.pods(name)}>{(pod) => (
                   <li role="treeitem" data-pod={pod.metadata.name}>
-                    <Leaf to={{ page: "pod", namespace: name, name: pod.metadata.name ?? "" }}
-                      icon={`vm pv-${podHealth(pod)}`} text={pod.metadata.name ?? ""} />
+                    <Leaf to={{ page: "pod", namespace: name, name: pod.metadata.name ?? "" }} kind="vm"
+                      health={podHealth(pod)} text={pod.metadata.name ?? ""} hint={podStatus(pod)} />
                   </li>
                 )}</For>
               </Branch>
@@ -35,27 +42,31 @@ export function InventoryTree(props: { inventory: Inventory }) {
   );
 }
 
-function Branch(props: { label: JSX.Element; children: JSX.Element }) {
+function Branch(props: { row: JSX.Element; children: JSX.Element; data?: string }) {
   const [open, setOpen] = createSignal(true);
   return (
-    <li role="treeitem" aria-expanded={open()}>
+    <li role="treeitem" aria-expanded={open()} data-namespace={props.data}>
       <span class="pv-branch">
         <button type="button" class="pv-caret" aria-label={open() ? "Collapse" : "Expand"} onClick={() => setOpen(!open())}>
-          {open() ? "▾" : "▸"}
+          <Caret open={open()} />
         </button>
-        {props.label}
+        {props.row}
       </span>
       <Show when={open()}><ul role="group">{props.children}</ul></Show>
     </li>
   );
 }
 
-function Leaf(props: { to: Place; icon: string; text: string }) {
+function Folder(props: { kind: Kind; text: string }) {
+  return <span class="pv-leaf pv-folder"><Icon kind={props.kind} /><span class="pv-name">{props.text}</span></span>;
+}
+
+function Leaf(props: { to: Place; kind: Kind; text: string; health?: Health; hint?: string }) {
   const chosen = () => pathOf(place()) === pathOf(props.to);
   return (
-    <span class="pv-leaf" classList={{ "pv-chosen": chosen() }}>
-      <span class={`pv-icon pv-icon-${props.icon}`} aria-hidden="true" />
-      <Link to={props.to}>{props.text}</Link>
-    </span>
+    <Link to={props.to} class={chosen() ? "pv-leaf pv-chosen" : "pv-leaf"} current={chosen()}>
+      <Icon kind={props.kind} health={props.health} />
+      <span class="pv-name" title={props.hint ? `${props.text}: ${props.hint}` : props.text}>{props.text}</span>
+    </Link>
   );
 }

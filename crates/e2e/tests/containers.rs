@@ -1,0 +1,174 @@
+//! What a container of a Pod VM is told, prints and ends with, seen through kubectl.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use e2e::{Lab, LabOptions, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+const MANIFEST: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {colour: green, motd.txt: "welcome\n"}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {token: s3cret}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: told}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: main
+    image: busybox:1.35
+    command: ["sh", "-c"]
+    args: ["echo colour=$(COLOUR) token=$TOKEN $0 $1; cat /config/motd.txt; cat /keys/token; echo; cat /scratch/from-first", "zero", "one"]
+    env:
+    - {name: COLOUR, valueFrom: {configMapKeyRef: {name: settings, key: colour}}}
+    - {name: TOKEN, valueFrom: {secretKeyRef: {name: keys, key: token}}}
+    volumeMounts:
+    - {name: config, mountPath: /config}
+    - {name: keys, mountPath: /keys}
+    - {name: scratch, mountPath: /scratch}
+  initContainers:
+  - name: first
+    image: busybox:1.35
+    command: ["sh", "-c", "echo left by the first > /scratch/from-first"]
+    volumeMounts:
+    - {name: scratch, mountPath: /scratch}
+  volumes:
+  - {name: config, configMap: {name: settings}}
+  - {name: keys, secret: {secretName: keys}}
+  - {name: scratch, emptyDir: {}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: failing}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox:1.35
+    command: ["sh", "-c", "echo try; exit 7"]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: broken}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: main
+    image: busybox:1.35
+    command: ["sh", "-c", "echo to stderr >&2; exit 3"]
+"#;
+
+#[test]
+fn environment_volumes_ends_and_logs() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    let before = lab.traces()?;
+    lab.apply(MANIFEST)?;
+    let field = |pod: &str, path: &str| lab.kubectl(&["get", "pod", pod, "-o", &format!("jsonpath={path}")]);
+
+    phase(&lab, "told", "Succeeded")?;
+    let told = lab.kubectl(&["logs", "told"])?;
+    let expected = "colour=green token=s3cret zero one\nwelcome\ns3cret\nleft by the first\n";
+    ensure!(told == expected, "the container printed: {told}");
+
+    phase(&lab, "broken", "Failed")?;
+    ensure!(lab.kubectl(&["logs", "broken"])? == "to stderr\n");
+    let ended = field("broken", "{.status.containerStatuses[0].state.terminated}")?;
+    ensure!(
+        ended.contains(r#""exitCode":3"#) && ended.contains(r#""reason":"Error""#),
+        "broken ended with {ended}"
+    );
+
+    wait_for("the back-off of a failing container", LIMIT, || {
+        let reason = field("failing", "{.status.containerStatuses[0].state.waiting.reason}")?;
+        let last = field(
+            "failing",
+            "{.status.containerStatuses[0].lastState.terminated.exitCode}",
+        )?;
+        ensure!(
+            reason == "CrashLoopBackOff" && last == "7",
+            "reason `{reason}`, last exit `{last}`"
+        );
+        Ok(())
+    })?;
+    ensure!(field("failing", "{.status.phase}")? == "Running");
+    ensure!(lab.kubectl(&["logs", "failing", "--previous"])? == "try\n");
+    let events = lab.kubectl(&["events", "--for", "pod/failing"])?;
+    ensure!(
+        events.contains("Back-off restarting failed container main in pod failing_default"),
+        "events: {events}"
+    );
+
+    // Another Pod of the image pulls nothing, and nothing is unpacked again: the files are the very same.
+    let disks = image_files(&lab)?;
+    ensure!(
+        !disks.is_empty(),
+        "no image is kept in {}",
+        lab.data_dir().display()
+    );
+    lab.kubectl(&[
+        "run",
+        "later",
+        "--image=busybox:1.35",
+        "--restart=Never",
+        "--",
+        "true",
+    ])?;
+    phase(&lab, "later", "Succeeded")?;
+    ensure!(image_files(&lab)? == disks, "files of images changed");
+    let events = lab.kubectl(&["events", "--for", "pod/later"])?;
+    ensure!(
+        events.contains("Container image \"busybox:1.35\" already present on machine"),
+        "events: {events}"
+    );
+
+    lab.kubectl(&["delete", "pod", "--all", "--timeout=60s"])?;
+    wait_for("the traces of the Pods to be gone", LIMIT, || {
+        let after = lab.traces()?;
+        ensure!(after == before, "left behind:\n{}", before.difference(&after));
+        Ok(())
+    })?;
+    lab.stop()
+}
+
+fn phase(lab: &Lab, pod: &str, wanted: &str) -> Result<()> {
+    wait_for(&format!("{pod} to be {wanted}"), LIMIT, || {
+        let phase = lab.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.phase}"])?;
+        ensure!(
+            phase == wanted,
+            "it is {phase}\n{}",
+            lab.kubectl(&["describe", "pod", pod])?
+        );
+        Ok(())
+    })
+}
+
+/// Every file that the host keeps of images: path, inode, size.
+fn image_files(lab: &Lab) -> Result<BTreeSet<(PathBuf, u64, u64)>> {
+    let mut pending = vec![lab.data_dir().join("host/images")];
+    let mut found = BTreeSet::new();
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            } else {
+                found.insert((entry.path(), metadata.ino(), metadata.len()));
+            }
+        }
+    }
+    Ok(found)
+}
