@@ -10,6 +10,7 @@ mod demo;
 mod demo_images;
 mod gen_protobuf;
 mod gen_schema;
+mod guest_kernel;
 mod lab;
 mod run;
 mod setup;

@@ -22,6 +22,10 @@ const MAGIC: [u8; 8] = *b"\x00PVSESS\xff";
 const PREAMBLE: usize = 16;
 /// How long the guest may take to answer the preamble once it is up.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long the guest may say nothing before it is asked for a sign of life, and how long it may take to give it: a
+/// session with a guest that hangs ends by itself within the sum, and every call of it with an error.
+const SIGN_AFTER: Duration = Duration::from_secs(15);
+const SIGN_LIMIT: Duration = Duration::from_secs(30);
 /// How much of an earlier session may lie in the pipe.
 const MAX_STALE_BYTES: usize = 16 << 20;
 /// Messages are small but for files of volumes (1 MiB each) and output.
@@ -60,6 +64,9 @@ where
         std::future::ready(stream)
     });
     let channel: Channel = Endpoint::from_static("http://guest")
+        .http2_keep_alive_interval(SIGN_AFTER)
+        .keep_alive_timeout(SIGN_LIMIT)
+        .keep_alive_while_idle(true)
         .connect_with_connector(connector)
         .await?;
     Ok(GuestClient::new(channel)
@@ -193,6 +200,21 @@ mod tests {
             drop(client);
             server.await.expect("no panic").expect("ended in order");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_with_a_guest_that_hangs_ends() {
+        let (host, mut near) = tokio::io::duplex(1 << 16);
+        let (mut far, inside) = tokio::io::duplex(1 << 16);
+        tokio::spawn(serve(inside, SimulatedGuest::new()));
+        let mut client = tokio::select! {
+            client = connect(host, 1) => client.expect("connected"),
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => panic!("the session ended too early"),
+        };
+        // Nobody carries bytes any more, but both ends of the channel stay open.
+        let since = tokio::time::Instant::now();
+        assert!(client.hello(HelloRequest {}).await.is_err());
+        assert!(since.elapsed() <= SIGN_AFTER + SIGN_LIMIT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,13 +1,9 @@
-//! From the kernel's hands to a working system: mounts and modules.
+//! From the kernel's hands to a working system: mounts. The kernel has everything built in.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 
 use nix::mount::{MsFlags, mount};
-
-/// Modules in load order, a path a line, written by the bundle's builder.
-const MODULES: &str = "/etc/modules";
 
 /// Writes a line to the console, where the host keeps the last of them.
 pub fn log(text: &str) {
@@ -17,13 +13,12 @@ pub fn log(text: &str) {
     }
 }
 
-/// Mounts what every program expects and loads the modules.
+/// Mounts what every program expects.
 pub fn prepare() -> io::Result<()> {
     let nodev = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     mount_at("proc", "/proc", "proc", nodev, "")?;
     mount_at("sysfs", "/sys", "sysfs", nodev, "")?;
     mount_at("devtmpfs", "/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755")?;
-    load_modules()?;
     mount_at(
         "devpts",
         "/dev/pts",
@@ -55,15 +50,4 @@ fn mount_at(source: &str, target: &str, kind: &str, flags: MsFlags, data: &str) 
             format!("cannot mount {kind} on {target}: {error}"),
         )
     })
-}
-
-fn load_modules() -> io::Result<()> {
-    for path in fs::read_to_string(MODULES)?.lines() {
-        let file = File::open(path)?;
-        match nix::kmod::finit_module(file.as_fd(), c"", nix::kmod::ModuleInitFlags::empty()) {
-            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
-            Err(error) => log(&format!("guest agent: module {path}: {error}")),
-        }
-    }
-    Ok(())
 }

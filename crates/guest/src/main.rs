@@ -1,7 +1,7 @@
 //! The guest agent: PID 1 of a Pod VM, and the whole of its initramfs.
 //!
 //! ```text
-//! boot      mounts, kernel modules, the channel's port
+//! boot      mounts
 //! port      the virtio-serial port as a byte stream
 //! service   the calls of `guest_api`, one session after another
 //! identity  names, addresses, clock, entropy: set at run time, never baked into the boot
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         boot::log(&format!("guest agent: {error}"));
     }
     // PID 1 must not return: the kernel would panic.
-    sys::power_off();
+    sys::end_machine();
     ExitCode::FAILURE
 }
 

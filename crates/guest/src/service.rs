@@ -497,7 +497,7 @@ impl Guest for Agent {
         tokio::spawn(async {
             // The answer goes out first.
             tokio::time::sleep(Duration::from_millis(20)).await;
-            sys::power_off();
+            sys::end_machine();
         });
         Ok(Response::new(ShutdownReply {}))
     }

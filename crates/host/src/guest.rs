@@ -9,6 +9,7 @@ use std::time::Duration;
 use guest_api::GuestClient;
 use guest_api::v1::{Container, EventsRequest, HelloReply, HelloRequest, ListContainersRequest};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmm::Vm;
 
@@ -16,6 +17,9 @@ use vmm::Vm;
 const RETRY: Duration = Duration::from_millis(100);
 /// How long one call for the state may take.
 const CALL: Duration = Duration::from_secs(30);
+/// How long a guest that once answered may be silent before it counts as hung. An emulated guest on a busy host is slow,
+/// but its agent is not silent for a minute.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How long a caller waits for a session.
 const SESSION: Duration = Duration::from_secs(30);
 
@@ -26,6 +30,8 @@ pub enum GuestEvent {
     Connected(HelloReply, Vec<Container>),
     /// A container changed.
     Changed(Container),
+    /// The guest has not answered for a minute though its VM runs; nothing more will come.
+    Silent,
 }
 
 /// There is no session and there will be none in time.
@@ -44,11 +50,19 @@ impl Guest {
     pub fn attach(vm: Arc<dyn Vm>, events: mpsc::Sender<GuestEvent>, cancel: CancellationToken) -> Self {
         let (sender, clients) = watch::channel(None);
         tokio::spawn(cancel.run_until_cancelled_owned(async move {
+            // Counted from the end of a session: a guest that boots is nobody's to judge here.
+            let mut silent_since = None;
             loop {
                 if let Err(error) = session(&vm, &sender, &events).await {
                     tracing::debug!(vm = %vm.id(), error, "guest session");
                 }
-                sender.send_replace(None);
+                if sender.send_replace(None).is_some() {
+                    silent_since = Some(Instant::now());
+                }
+                if silent_since.is_some_and(|since| since.elapsed() >= SILENCE) {
+                    let _ = events.send(GuestEvent::Silent).await;
+                    return;
+                }
                 if events.is_closed() {
                     return;
                 }

@@ -3,7 +3,7 @@
 //! It keeps to the contract of the real one as far as a host agent can see, adoption included: guests live in the
 //! driver, so a second agent on the same driver finds the VMs of the first.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ use guest_api::simulated::SimulatedGuest;
 use tokio_util::sync::CancellationToken;
 
 use crate::vm::{
-    AccelInfo, AdoptError, BootError, ExitReason, Hypervisor, KillError, Stream, Vm, VmId, VmSpec, VmStats,
+    AccelInfo, AdoptError, BootError, Disk, DiskError, ExitReason, Hypervisor, KillError, Stream, Vm, VmId,
+    VmSpec, VmStats,
 };
 
 /// Bytes in flight on the channel.
@@ -46,6 +47,7 @@ struct SimulatedVm {
     id: VmId,
     run_dir: PathBuf,
     guest: SimulatedGuest,
+    disks: Mutex<BTreeSet<String>>,
     machines: Arc<Mutex<HashMap<PathBuf, Arc<SimulatedVm>>>>,
     killed: CancellationToken,
 }
@@ -73,6 +75,7 @@ impl Hypervisor for SimulatedDriver {
             id: spec.id,
             run_dir: spec.run_dir.clone(),
             guest: SimulatedGuest::new(),
+            disks: Mutex::new(spec.disks.into_iter().map(|disk| disk.serial).collect()),
             machines: Arc::clone(&self.machines),
             killed: CancellationToken::new(),
         });
@@ -118,12 +121,35 @@ impl Vm for SimulatedVm {
         Ok(())
     }
 
+    async fn attach_disk(&self, disk: Disk) -> Result<(), DiskError> {
+        let serial = disk.serial.clone();
+        if lock(&self.disks).insert(disk.serial) {
+            return Ok(());
+        }
+        let reason = "is there already".to_owned();
+        Err(DiskError::Refused { serial, reason })
+    }
+
+    async fn detach_disk(&self, serial: &str) -> Result<(), DiskError> {
+        if lock(&self.disks).remove(serial) {
+            return Ok(());
+        }
+        Err(DiskError::Refused {
+            serial: serial.to_owned(),
+            reason: "is not there".to_owned(),
+        })
+    }
+
+    async fn set_cpu(&self, _: Option<u64>, _: Option<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn resize_disk(&self, _serial: &str, _bytes: u64) -> io::Result<()> {
         Ok(())
     }
 
-    async fn set_cpu(&self, _request_millis: Option<u64>, _limit_millis: Option<u64>) -> io::Result<()> {
-        Ok(())
+    async fn console(&self) -> io::Result<String> {
+        Ok(String::new())
     }
 
     async fn stats(&self) -> VmStats {
@@ -159,6 +185,15 @@ mod tests {
             .hello(guest_api::v1::HelloRequest {})
             .await
             .expect("answered");
+        let disk = Disk {
+            serial: "late".to_owned(),
+            path: PathBuf::from("/nowhere/disk"),
+            read_only: true,
+        };
+        vm.attach_disk(disk.clone()).await.expect("plugged");
+        assert!(vm.attach_disk(disk).await.is_err());
+        vm.detach_disk("late").await.expect("unplugged");
+        assert!(vm.detach_disk("late").await.is_err());
         vm.kill().await.expect("killed");
         assert_eq!(vm.exited().await, ExitReason::Shutdown);
         assert!(driver.adopt(&run_dir).await.expect("looked").is_none());

@@ -97,10 +97,24 @@ pub struct AccelInfo {
 pub enum ExitReason {
     /// The guest powered off.
     Shutdown,
-    /// The guest's kernel panicked.
-    Panicked,
+    /// The guest's kernel panicked; its words.
+    Panicked(String),
+    /// The VM ran on, but its guest no longer answered: found by whoever holds the channel, who then kills it.
+    Hung,
     /// The hypervisor ended without the guest's doing; the text says what is known.
     Crashed(String),
+}
+
+impl fmt::Display for ExitReason {
+    /// As the end of a sentence about a Pod.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shutdown => formatter.write_str("its VM powered off"),
+            Self::Panicked(words) => write!(formatter, "the kernel of its VM panicked: {words}"),
+            Self::Hung => formatter.write_str("its VM no longer answered"),
+            Self::Crashed(words) => write!(formatter, "its VM ended: {words}"),
+        }
+    }
 }
 
 /// Resource use of a VM as the host sees it.
@@ -129,6 +143,27 @@ pub enum BootError {
     /// QEMU does not do what it is told.
     #[error("QEMU's control channel: {0}")]
     Control(String),
+}
+
+/// Why a disk could not be plugged in or out.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The image on the host.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The image.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The hypervisor does not do it.
+    #[error("disk {serial}: {reason}")]
+    Refused {
+        /// The disk.
+        serial: String,
+        /// Its words.
+        reason: String,
+    },
 }
 
 /// Why a VM could not be taken over.
@@ -182,10 +217,16 @@ pub trait Vm: Send + Sync {
     /// Ends the VM and removes its process, cgroup, root and sockets. When it returns without an error, nothing is
     /// left but the run directory and the caller's own files in it. Idempotent.
     async fn kill(&self) -> Result<(), KillError>;
+    /// Plugs a disk in; the guest finds it by its serial number.
+    async fn attach_disk(&self, disk: Disk) -> Result<(), DiskError>;
+    /// Unplugs a disk that the guest has unmounted; when it returns, its file is closed.
+    async fn detach_disk(&self, serial: &str) -> Result<(), DiskError>;
     /// Tells the guest that a disk of it has this many bytes now; the file grows if it is smaller.
     async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()>;
-    /// Gives the VM other shares and another quota of CPU, in thousandths of a core.
-    async fn set_cpu(&self, request_millis: Option<u64>, limit_millis: Option<u64>) -> io::Result<()>;
+    /// Changes how much CPU time it gets: `request` under contention, `limit` at most, in thousandths of a CPU.
+    async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()>;
+    /// The last of what the guest wrote to its console, taken out: a second call returns what came since.
+    async fn console(&self) -> io::Result<String>;
     /// Resource use.
     async fn stats(&self) -> VmStats;
 }

@@ -147,7 +147,7 @@ impl Boot {
                 Ok(result) => result,
                 Err(_) => Err(format!("the guest did not come up within {} s", BOOT.as_secs())),
             },
-            reason = vm.exited() => Err(format!("the VM ended during its boot: {reason:?}")),
+            reason = vm.exited() => Err(format!("during its boot {reason}")),
         };
         drop(slot);
         if result.is_err()

@@ -20,7 +20,7 @@ use super::publish::{self, Wanted};
 use super::record::{PodFile, Record, State, records};
 use super::resize::{self, Wish};
 use super::seed::{renew, seed};
-use super::stop::Stop;
+use super::stop::{self, Stop};
 use super::{Context, Input, Machine, Origin, Report, Stage, View};
 use crate::backoff::{Backoff, Verdict};
 use crate::events::Kind;
@@ -65,7 +65,7 @@ pub(super) struct Owner {
     /// Runs whose start is under way.
     pub(super) launching: HashSet<String>,
     /// Number of the present or last VM: what comes from earlier ones is told apart.
-    number: u64,
+    pub(super) number: u64,
     ip: Option<Ipv4Addr>,
     prepared: Option<Arc<Prepared>>,
     /// Ends preparing or booting.
@@ -219,8 +219,17 @@ impl Owner {
                     self.heed_resources(wanted);
                 }
                 let (context, inputs, number) = (Arc::clone(&self.context), self.inputs.clone(), self.number);
+                let (effort, deadline) = (self.effort.clone(), self.deadline.subscribe());
                 self.jobs.spawn(async move {
-                    let machine = boot::adopt(&context, &file, number, &inputs).await;
+                    // A guest that hangs must not make a deleted Pod outlive its grace period.
+                    let patience = async {
+                        effort.cancelled().await;
+                        stop::passed(deadline, None).await;
+                    };
+                    let machine = tokio::select! {
+                        machine = boot::adopt(&context, &file, number, &inputs) => machine,
+                        () = patience => None,
+                    };
                     let _ = inputs
                         .send(Input::Job(Report::Adopted(machine.map(Box::new))))
                         .await;
@@ -271,7 +280,7 @@ impl Owner {
             .unwrap_or(GRACE)
     }
 
-    fn report(&mut self, report: Report) {
+    pub(super) fn report(&mut self, report: Report) {
         match report {
             Report::Pulling {
                 container,
@@ -316,12 +325,7 @@ impl Owner {
             Report::Launched { index, run, result } => self.launched(index, &run, result),
             Report::Probe { run, kind, success } => self.probed(&run, kind, success),
             Report::VmEnded(number, reason) if number == self.number && self.stage == Stage::Running => {
-                let words = match reason {
-                    vmm::ExitReason::Shutdown => "its VM powered off".to_owned(),
-                    vmm::ExitReason::Panicked => "the kernel of its VM panicked".to_owned(),
-                    vmm::ExitReason::Crashed(words) => format!("its VM ended: {words}"),
-                };
-                self.lost(&words);
+                self.lost(&reason.to_string());
             }
             Report::VmEnded(..) => {}
             Report::Resized(resources, result) => self.resized(resources, result),

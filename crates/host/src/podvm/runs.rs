@@ -308,6 +308,7 @@ impl Owner {
                     self.changed(index, &container);
                 }
             }
+            GuestEvent::Silent => self.report(super::Report::VmEnded(self.number, vmm::ExitReason::Hung)),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use guest_api::v1::{KillContainerRequest, RemoveContainerRequest, ShutdownRequest};
+use guest_api::v1::{HelloRequest, KillContainerRequest, RemoveContainerRequest, ShutdownRequest};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -21,7 +21,9 @@ const CALL: Duration = Duration::from_secs(5);
 const LOGS: Duration = Duration::from_secs(2);
 /// How long the guest may take to write its volumes out.
 const FLUSH: Duration = Duration::from_secs(60);
-/// How long after the grace period the guest may still take to report the ends of containers.
+/// How long after the grace period a guest may take to show that it lives at all.
+const SIGN: Duration = Duration::from_secs(1);
+/// How long after the grace period a guest that lives may still take to report the ends of containers.
 const OVERTIME: Duration = Duration::from_secs(4);
 /// First and longest pause before what failed to go is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -122,7 +124,7 @@ impl Killer {
 }
 
 /// Waits until a deadline that may move has passed, but at least until `soonest`.
-async fn passed(mut deadline: watch::Receiver<Instant>, soonest: Option<Instant>) {
+pub(super) async fn passed(mut deadline: watch::Receiver<Instant>, soonest: Option<Instant>) {
     loop {
         let at = *deadline.borrow_and_update();
         tokio::select! {
@@ -147,6 +149,15 @@ async fn signal_run(machine: &Machine, run: &str, signal: &str, all: bool) -> bo
         client.kill_container(request).await.ok()
     };
     matches!(tokio::time::timeout(CALL, call).await, Ok(Some(_)))
+}
+
+/// Whether the guest gives a sign of life.
+async fn answers(machine: &Machine) -> bool {
+    let call = async {
+        let mut client = machine.guest.client().await.ok()?;
+        client.hello(HelloRequest {}).await.ok()
+    };
+    matches!(tokio::time::timeout(SIGN, call).await, Ok(Some(_)))
 }
 
 /// SIGKILL to all of a container.
@@ -188,18 +199,29 @@ impl Stop {
             // A guest that does not answer must not make the Pod outlive its grace period by much.
             let patience = async {
                 passed(self.deadline.clone(), None).await;
-                tokio::time::sleep(OVERTIME).await;
+                let alive = answers(machine).await;
+                if alive {
+                    tokio::time::sleep(OVERTIME).await;
+                }
+                alive
             };
-            tokio::select! {
-                () = async { self.end_containers(machine).await; self.complete_logs().await } => {}
-                () = patience => tracing::warn!(uid, "containers did not end in time: their VM is ended"),
-            }
+            let ended = async {
+                self.end_containers(machine).await;
+                self.complete_logs().await;
+            };
+            let alive = tokio::select! {
+                () = ended => true,
+                alive = patience => {
+                    tracing::warn!(uid, alive, "containers did not end in time: their VM is ended");
+                    alive
+                }
+            };
             let shutdown = async {
                 let mut client = machine.guest.client().await.ok()?;
                 client.shutdown(ShutdownRequest {}).await.ok()
             };
             // Only a courtesy to file systems: the VM is ended in any case.
-            if self.context.deps.hypervisor.name() != "simulated" {
+            if alive && self.context.deps.hypervisor.name() != "simulated" {
                 // The guest answers when its volumes are unmounted: what they hold must reach the disk.
                 let writes = machine.disks.iter().any(|disk| !disk.read_only);
                 let patience = if writes { FLUSH } else { Duration::from_secs(1) };

@@ -11,15 +11,15 @@ use host::{Agent, HostConfig, HostDeps, NoImages, NoNetwork};
 use images::{ImageStore, ImagesConfig, Mirrors};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use vmm::qemu::{Accel, QemuConfig, QemuDriver};
+use vmm::qemu::{Accel, FIRST_USER, QemuConfig, QemuDriver};
 use vmm::simulated::SimulatedDriver;
 
 use super::supervisor::Supervisor;
 use super::trust::AGENT_CLIENT;
 use crate::config::{self, Config};
 
-/// The user that QEMU runs as: `nobody`, who owns nothing.
-const QEMU_USER: u32 = 65534;
+/// Who may open the taps: root alone, since QEMU is handed an open one.
+const TAP_OWNER: u32 = 0;
 /// Where a simulated host says that its Pods may go.
 const SIMULATED_CPU_MILLIS: u64 = 32_000;
 const SIMULATED_MEMORY: u64 = 128 << 30;
@@ -89,7 +89,7 @@ pub fn network_config(config: &Config) -> Result<NetConfig> {
         domain: "cluster.local".to_owned(),
         open_tcp_ports: vec![config.api_address().port()],
         upstream_dns: resolvers(Path::new("/etc/resolv.conf")),
-        tap_owner: QEMU_USER,
+        tap_owner: TAP_OWNER,
         state_dir: config.run_dir.join("network"),
     })
 }
@@ -104,7 +104,7 @@ pub fn hypervisor(config: &Config) -> Result<QemuDriver> {
     Ok(QemuDriver::new(QemuConfig {
         accel,
         bundle: config.guest_bundle.clone(),
-        user: QEMU_USER,
+        first_user: FIRST_USER,
         cgroup_parent: config.cgroup_parent.clone(),
     })?)
 }

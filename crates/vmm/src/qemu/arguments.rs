@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::QemuConfig;
 use super::bundle::Bundle;
+use super::{disks, end};
 use crate::vm::VmSpec;
 
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -12,12 +12,12 @@ const PORT: &str = "podvisor";
 /// Size of the translation cache in MiB: a Pod's working set of code is small, and there are many Pods.
 const TCG_CACHE_MIB: u32 = 32;
 
-/// All arguments. `tap` is the number that the tap's descriptor will have in QEMU.
+/// All arguments. `user` is the VM's own; `tap` is the number that the tap's descriptor will have in QEMU.
 pub(super) fn arguments(
-    config: &QemuConfig,
     bundle: &Bundle,
     accel: &str,
     spec: &VmSpec,
+    user: u32,
     tap: Option<i32>,
 ) -> Vec<String> {
     let run = |name: &str| path(&spec.run_dir.join(name));
@@ -28,7 +28,9 @@ pub(super) fn arguments(
         "-name",
         &format!("podvisor-{},process={}", spec.id, process_name(&spec.label)),
     ]);
-    add(&["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+    add(&["-nodefaults", "-no-user-config", "-display", "none"]);
+    // A guest that resets has ended; an ended one waits until its last words are read (see `end`).
+    add(&["-action", "reboot=shutdown,shutdown=pause"]);
     add(&[
         "-machine",
         &format!("microvm,acpi={acpi},pit=on,pic=on,rtc=on,isa-serial=on,auto-kernel-cmdline=on"),
@@ -55,14 +57,15 @@ pub(super) fn arguments(
         &path(&bundle.initramfs),
     ]);
     add(&["-append", &command_line(bundle, accel)]);
-    // A console that the guest fills harms only its own file; it is quiet by default.
+    // A guest that floods its console overwrites its own words.
     add(&[
         "-chardev",
-        &format!("file,id=console,path={}", run("console.log")),
+        &format!("ringbuf,id={},size={}", end::CONSOLE, end::CONSOLE_BYTES),
         "-serial",
-        "chardev:console",
+        &format!("chardev:{}", end::CONSOLE),
     ]);
-    add(&["-device", "virtio-serial-device"]);
+    // The one port of ours and the one that is reserved for a console: each more costs buffers in the guest.
+    add(&["-device", "virtio-serial-device,max_ports=2"]);
     add(&[
         "-chardev",
         &format!(
@@ -71,43 +74,29 @@ pub(super) fn arguments(
         ),
     ]);
     add(&["-device", &format!("virtserialport,chardev=channel,name={PORT}")]);
-    add(&[
-        "-chardev",
-        &format!("socket,id=qmp,path={},server=on,wait=off", run("qmp.sock")),
-    ]);
-    add(&["-mon", "chardev=qmp,mode=control"]);
-    add(&["-device", "virtio-scsi-device,id=scsi"]);
+    // Commands and events have a socket each: either serves one client at a time.
+    for name in ["qmp", "events"] {
+        let socket = run(&format!("{name}.sock"));
+        add(&[
+            "-chardev",
+            &format!("socket,id={name},path={socket},server=on,wait=off"),
+            "-mon",
+            &format!("chardev={name},mode=control"),
+        ]);
+    }
+    add(&["-device", &format!("virtio-scsi-device,id={}", disks::BUS)]);
     for disk in &spec.disks {
-        let node = format!("disk-{}", disk.serial);
-        let read_only = if disk.read_only { "on" } else { "off" };
-        add(&[
-            "-blockdev",
-            &format!(
-                "driver=raw,node-name={node},read-only={read_only},file.driver=file,file.locking=off,\
-                 file.filename={}",
-                path(&disk.path)
-            ),
-        ]);
-        add(&[
-            "-device",
-            &format!(
-                "scsi-hd,bus=scsi.0,drive={node},serial={},share-rw={read_only}",
-                disk.serial
-            ),
-        ]);
+        let file = disk.path.display().to_string();
+        add(&["-blockdev", &disks::node(disk, &file).to_string()]);
+        add(&["-device", &disks::device(disk).to_string()]);
     }
     if let (Some(nic), Some(tap)) = (&spec.nic, tap) {
         let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
         add(&["-netdev", &format!("tap,id=net,fd={tap}")]);
         add(&["-device", &format!("virtio-net-device,netdev=net,mac={mac}")]);
     }
-    add(&[
-        "-chroot",
-        &run("root"),
-        "-runas",
-        &format!("{0}:{0}", config.user),
-    ]);
-    // Changing the user is a privilege that QEMU itself still needs once; afterwards it has no capability.
+    add(&["-chroot", &run("root"), "-runas", &format!("{user}:{user}")]);
+    // QEMU itself still has to change its user once; it gains nothing afterwards (see `process`: no_new_privs).
     add(&[
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=allow,spawn=deny,resourcecontrol=deny",
@@ -120,11 +109,16 @@ fn command_line(bundle: &Bundle, accel: &str) -> String {
         "console=ttyS0".to_owned(),
         "quiet".to_owned(),
         "panic=-1".to_owned(),
+        // A reset is how the guest ends: not every kernel can power off here.
+        "reboot=t".to_owned(),
         "rdinit=/init".to_owned(),
         "random.trust_cpu=on".to_owned(),
         "i8042.noaux".to_owned(),
         "cgroup_no_v1=all".to_owned(),
-        "systemd.unified_cgroup_hierarchy=1".to_owned(),
+        // The agent looks for its disks itself, at the few places where some are.
+        "scsi_mod.scan=manual".to_owned(),
+        // One processor needs its lock prefixes as little as they hurt; taking them out costs a tenth of a boot.
+        "noreplace-smp".to_owned(),
     ];
     if accel != "kvm" {
         // Calibration fails under load, and then the boot hangs now and then.
@@ -166,19 +160,12 @@ fn process_name(label: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Accel;
     use super::super::bundle::Description;
     use super::*;
     use crate::vm::{Disk, Nic, VmId};
 
     #[test]
     fn the_command_line_says_everything_once() {
-        let config = QemuConfig {
-            accel: Accel::Tcg,
-            bundle: "/b".into(),
-            user: 65534,
-            cgroup_parent: "podvisor".to_owned(),
-        };
         let bundle = Bundle {
             kernel: "/b/vmlinux".into(),
             initramfs: "/b/initramfs.cpio".into(),
@@ -206,18 +193,18 @@ mod tests {
             }),
             label: "demo/web".to_owned(),
         };
-        let line = arguments(&config, &bundle, "tcg", &spec, Some(9)).join(" ");
+        let line = arguments(&bundle, "tcg", &spec, 70001, Some(9)).join(" ");
         for expected in [
             "-name podvisor-abc,process=vm:demo/web",
             "-machine microvm,acpi=on",
             "-accel tcg,thread=single,tb-size=32",
             "-smp 2 -m 128M",
             "path=/run/p,,q/abc/channel.sock",
-            "read-only=on",
-            "serial=img0",
+            r#""read-only":true"#,
+            r#""serial":"img0""#,
             "tap,id=net,fd=9",
             "mac=02:00:0a:f4:00:02",
-            "-runas 65534:65534",
+            "-runas 70001:70001",
             "-sandbox on",
             "extra",
         ] {

@@ -12,6 +12,8 @@ const ROOT: &str = "/sys/fs/cgroup";
 const HIERARCHIES: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
 /// The period that CPU limits refer to, in microseconds.
 const PERIOD: u64 = 100_000;
+/// The kernel takes no smaller one.
+const MIN_QUOTA: u64 = 1_000;
 /// QEMU's threads and processes: a VM never needs more.
 const MAX_TASKS: u32 = 256;
 /// What QEMU itself needs beside the guest's memory: code, translation cache, buffers.
@@ -53,46 +55,38 @@ impl Cgroup {
 
     /// Makes the group with its limits.
     pub fn create(&self, limits: &Limits) -> io::Result<()> {
-        let memory = (limits.memory_mib << 20) + OVERHEAD_BYTES;
+        let memory = ((limits.memory_mib << 20) + OVERHEAD_BYTES).to_string();
         if is_v2() {
             self.delegate_v2()?;
             let path = Path::new(ROOT).join(&self.name);
-            write(&path, "memory.max", &memory.to_string())?;
+            write(&path, "memory.max", &memory)?;
             write(&path, "pids.max", &MAX_TASKS.to_string())?;
-            return self.set_cpu(limits.cpu_request_millis, limits.cpu_limit_millis);
-        }
-        for hierarchy in self.hierarchies() {
-            fs::create_dir_all(&hierarchy)?;
-            let has = |file: &str| hierarchy.join(file).exists();
-            if has("memory.limit_in_bytes") {
-                write(&hierarchy, "memory.limit_in_bytes", &memory.to_string())?;
-            }
-            if has("pids.max") {
-                write(&hierarchy, "pids.max", &MAX_TASKS.to_string())?;
+        } else {
+            for hierarchy in self.hierarchies() {
+                fs::create_dir_all(&hierarchy)?;
+                write_if_there(&hierarchy, "memory.limit_in_bytes", &memory)?;
+                write_if_there(&hierarchy, "pids.max", &MAX_TASKS.to_string())?;
             }
         }
         self.set_cpu(limits.cpu_request_millis, limits.cpu_limit_millis)
     }
 
-    /// Writes shares and quota of CPU, in thousandths of a core.
-    pub fn set_cpu(&self, request_millis: Option<u64>, limit_millis: Option<u64>) -> io::Result<()> {
-        let quota = limit_millis.map(|millis| millis * PERIOD / 1000);
+    /// Sets how much CPU time the group gets; nothing requested counts as a whole CPU, nothing limited is unlimited.
+    pub fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()> {
+        let quota = limit.map(|millis| (millis * PERIOD / 1000).max(MIN_QUOTA));
         if is_v2() {
             let path = Path::new(ROOT).join(&self.name);
             let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
             write(&path, "cpu.max", &format!("{quota} {PERIOD}"))?;
-            let weight = request_millis.map_or(100, |millis| (millis / 10).clamp(1, 10_000));
+            let weight = request.map_or(100, |millis| (millis / 10).clamp(1, 10_000));
             return write(&path, "cpu.weight", &weight.to_string());
         }
         for hierarchy in self.hierarchies() {
-            if !hierarchy.join("cpu.shares").exists() {
-                continue;
-            }
-            let shares = request_millis.map_or(1024, |millis| (millis * 1024 / 1000).max(2));
-            write(&hierarchy, "cpu.shares", &shares.to_string())?;
-            write(&hierarchy, "cpu.cfs_period_us", &PERIOD.to_string())?;
+            let shares = request.map_or(1024, |millis| (millis * 1024 / 1000).max(2));
+            write_if_there(&hierarchy, "cpu.shares", &shares.to_string())?;
+            write_if_there(&hierarchy, "cpu.cfs_period_us", &PERIOD.to_string())?;
             let quota = quota.map_or_else(|| "-1".to_owned(), |quota| quota.to_string());
-            write(&hierarchy, "cpu.cfs_quota_us", &quota)?;
+            write_if_there(&hierarchy, "cpu.cfs_quota_us", &quota)?;
         }
         Ok(())
     }
@@ -172,6 +166,14 @@ impl Cgroup {
         }
         Ok(())
     }
+}
+
+/// Not every v1 hierarchy has every controller.
+fn write_if_there(directory: &Path, file: &str, value: &str) -> io::Result<()> {
+    if directory.join(file).exists() {
+        write(directory, file, value)?;
+    }
+    Ok(())
 }
 
 fn write(directory: &Path, file: &str, value: &str) -> io::Result<()> {

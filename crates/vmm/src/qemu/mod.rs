@@ -1,19 +1,23 @@
 //! The QEMU driver: machine `microvm`, direct PVH boot, virtio-mmio only, one unprivileged process a VM.
 //!
 //! ```text
-//! RUN_DIR/vm.json       what adoption needs: pid, its start time, the cgroup, the spec's numbers
-//! RUN_DIR/qmp.sock      control            RUN_DIR/channel.sock   the guest agent's port
-//! RUN_DIR/console.log   the guest's console (bounded by the guest: quiet)    RUN_DIR/qemu.log   QEMU's own words
-//! RUN_DIR/root/         the empty directory that QEMU changes its root to
+//! RUN_DIR/vm.json       what adoption needs: pid, its start time, the cgroup, the user
+//! RUN_DIR/qmp.sock      commands           RUN_DIR/events.sock    how the VM ends
+//! RUN_DIR/channel.sock  the guest agent's port
+//! RUN_DIR/qemu.log      QEMU's own words   RUN_DIR/root/          the empty directory that QEMU changes its root to
 //! ```
-//! QEMU opens everything at start, then changes root and user, then runs the guest. It leads a session of its own and
-//! does not die with the host agent.
+//! QEMU opens everything at start, then changes root and user, then runs the guest; what is plugged in later is handed
+//! over as an open file. Every VM has a user of its own. QEMU leads a session of its own and does not die with the host
+//! agent.
 
 mod arguments;
 mod bundle;
 mod cgroup;
+mod disks;
+mod end;
 mod process;
 mod qmp;
+mod users;
 mod vm;
 
 use std::fs;
@@ -24,6 +28,10 @@ use async_trait::async_trait;
 
 use crate::vm::{AccelInfo, AdoptError, BootError, Hypervisor, Vm, VmSpec};
 use bundle::Bundle;
+use users::Users;
+
+/// The first user id of a range that no distribution gives to an account or a container.
+pub const FIRST_USER: u32 = 0x5056_0000;
 
 /// Which accelerator is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +51,8 @@ pub struct QemuConfig {
     pub accel: Accel,
     /// The guest bundle: kernel, initramfs and their description.
     pub bundle: PathBuf,
-    /// User and group that QEMU runs as.
-    pub user: u32,
+    /// The first of 65,536 user ids, one a VM; [`FIRST_USER`] unless the machine uses that range.
+    pub first_user: u32,
     /// The cgroup below which every VM gets its own.
     pub cgroup_parent: String,
 }
@@ -75,6 +83,7 @@ pub struct QemuDriver {
     config: QemuConfig,
     bundle: Bundle,
     accel: AccelInfo,
+    users: Users,
 }
 
 impl QemuDriver {
@@ -93,6 +102,7 @@ impl QemuDriver {
             config,
             bundle,
             accel,
+            users: Users::default(),
         })
     }
 }
@@ -101,12 +111,16 @@ impl QemuDriver {
     /// The VM of a run directory, whoever started it. Needs neither QEMU nor a guest bundle, so that what runs can
     /// be removed even when they are gone.
     pub async fn find(run_dir: &Path) -> Result<Option<Arc<dyn Vm>>, AdoptError> {
-        let vm = vm::adopt(run_dir).map_err(|reason| AdoptError {
-            run_dir: run_dir.to_path_buf(),
-            reason,
-        })?;
-        Ok(vm.map(|vm| Arc::new(vm) as Arc<dyn Vm>))
+        adopt(run_dir, &Users::default())
     }
+}
+
+fn adopt(run_dir: &Path, users: &Users) -> Result<Option<Arc<dyn Vm>>, AdoptError> {
+    let vm = vm::adopt(run_dir, users).map_err(|reason| AdoptError {
+        run_dir: run_dir.to_path_buf(),
+        reason,
+    })?;
+    Ok(vm.map(|vm| Arc::new(vm) as Arc<dyn Vm>))
 }
 
 fn choose_accel(wanted: Accel) -> Result<AccelInfo, DriverError> {
@@ -151,11 +165,13 @@ impl Hypervisor for QemuDriver {
     }
 
     async fn boot(&self, spec: VmSpec) -> Result<Arc<dyn Vm>, BootError> {
-        let vm = vm::boot(&self.config, &self.bundle, self.accel.name, spec).await?;
+        let user = self.users.take(self.config.first_user, &spec.run_dir);
+        let parent = &self.config.cgroup_parent;
+        let vm = vm::boot(parent, &self.bundle, self.accel.name, spec, user).await?;
         Ok(Arc::new(vm))
     }
 
     async fn adopt(&self, run_dir: &Path) -> Result<Option<Arc<dyn Vm>>, AdoptError> {
-        Self::find(run_dir).await
+        adopt(run_dir, &self.users)
     }
 }

@@ -7,10 +7,16 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::sched::CloneFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
 use tokio::io::unix::AsyncFd;
 
 use super::cgroup::Cgroup;
+
+/// The namespaces that QEMU has for itself.
+const APART: CloneFlags = CloneFlags::CLONE_NEWNET
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWUTS);
 
 /// A process that cannot be mistaken for a later one of the same number.
 pub(super) struct Process {
@@ -46,6 +52,12 @@ pub(super) fn start(
                 fs::write(file, "0")?;
             }
             nix::unistd::setsid()?;
+            nix::sys::prctl::set_no_new_privs()?;
+            // An empty network, so that a QEMU that was taken over has no way to any port of the host: the tap is an open
+            // file and the sockets are paths.
+            nix::sched::unshare(APART)?;
+            // With huge pages a guest that touches a byte here and there holds 2 MiB for each.
+            rustix::thread::disable_transparent_huge_pages(true)?;
             if let Some(tap) = tap {
                 super::process::inherit(tap)?;
             }

@@ -3,25 +3,30 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::net::UnixStream;
 
 use super::bundle::Bundle;
 use super::cgroup::{Cgroup, Limits};
+use super::end::{self, End};
 use super::process::{self, Process};
-use super::{QemuConfig, arguments, qmp};
-use crate::vm::{BootError, ExitReason, KillError, Stream, Vm, VmId, VmSpec, VmStats};
+use super::qmp::Qmp;
+use super::users::{User, Users};
+use super::{arguments, disks};
+use crate::vm::{BootError, Disk, DiskError, ExitReason, KillError, Stream, Vm, VmId, VmSpec, VmStats};
 
 /// How long QEMU may take to open its sockets.
 const START_LIMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(5);
 /// Files in the run directory that are this driver's.
-const FILES: [&str; 5] = ["vm.json", "qmp.sock", "channel.sock", "console.log", "qemu.log"];
+const FILES: [&str; 5] = ["vm.json", "qmp.sock", "events.sock", "channel.sock", "qemu.log"];
+/// QEMU's own last lines in an error.
+const LAST_WORDS: usize = 3;
 
 /// `vm.json`: what adoption needs.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,31 +35,35 @@ struct Record {
     pid: u32,
     started: u64,
     cgroup: String,
+    user: u32,
 }
 
 pub(super) struct QemuVm {
     id: VmId,
     run_dir: PathBuf,
-    process: Process,
+    process: Arc<Process>,
     cgroup: Cgroup,
+    user: User,
+    end: End,
 }
 
 pub(super) async fn boot(
-    config: &QemuConfig,
+    cgroup_parent: &str,
     bundle: &Bundle,
     accel: &str,
     spec: VmSpec,
+    user: User,
 ) -> Result<QemuVm, BootError> {
     let io = |what: &str| {
         let what = what.to_owned();
         move |source: io::Error| BootError::Io { what, source }
     };
-    let cgroup = Cgroup::named(&format!("{}/{}", config.cgroup_parent, spec.id));
+    let cgroup = Cgroup::named(&format!("{cgroup_parent}/{}", spec.id));
     let root = spec.run_dir.join("root");
     fs::create_dir_all(&root).map_err(io("the VM's empty root"))?;
     let tap = spec.nic.as_ref().and_then(|nic| nic.tap.as_ref());
     let number = tap.map(std::os::fd::AsRawFd::as_raw_fd);
-    let arguments = arguments::arguments(config, bundle, accel, &spec, number);
+    let arguments = arguments::arguments(bundle, accel, &spec, user.id(), number);
     let limits = Limits {
         memory_mib: spec.memory_mib,
         cpu_request_millis: spec.cpu_request_millis,
@@ -65,12 +74,7 @@ pub(super) async fn boot(
         let log = spec.run_dir.join("qemu.log");
         let process = process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap)
             .map_err(io(arguments::PROGRAM))?;
-        let vm = QemuVm {
-            id: spec.id.clone(),
-            run_dir: spec.run_dir.clone(),
-            process,
-            cgroup: cgroup.clone(),
-        };
+        let vm = QemuVm::new(spec.id.clone(), &spec.run_dir, process, cgroup.clone(), user);
         // Recorded before anything can go wrong: a crash of the agent now must not lose the process.
         vm.record().map_err(io("vm.json"))?;
         match vm.wait_for_start().await {
@@ -90,7 +94,7 @@ pub(super) async fn boot(
     result
 }
 
-pub(super) fn adopt(run_dir: &Path) -> Result<Option<QemuVm>, String> {
+pub(super) fn adopt(run_dir: &Path, users: &Users) -> Result<Option<QemuVm>, String> {
     let text = match fs::read(run_dir.join("vm.json")) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -108,21 +112,38 @@ pub(super) fn adopt(run_dir: &Path) -> Result<Option<QemuVm>, String> {
         return Ok(None);
     }
     let cgroup = Cgroup::named(&record.cgroup);
-    Ok(Some(QemuVm {
-        id: record.id,
-        run_dir: run_dir.to_path_buf(),
-        process,
-        cgroup,
-    }))
+    let user = users.claim(record.user);
+    Ok(Some(QemuVm::new(record.id, run_dir, process, cgroup, user)))
 }
 
 impl QemuVm {
+    fn new(id: VmId, run_dir: &Path, process: Process, cgroup: Cgroup, user: User) -> Self {
+        let process = Arc::new(process);
+        let log = run_dir.join("qemu.log");
+        let end = End::watch(run_dir.join("events.sock"), Arc::clone(&process), move || {
+            last_words(&log)
+        });
+        Self {
+            id,
+            run_dir: run_dir.to_path_buf(),
+            process,
+            cgroup,
+            user,
+            end,
+        }
+    }
+
+    fn control(&self) -> PathBuf {
+        self.run_dir.join("qmp.sock")
+    }
+
     fn record(&self) -> io::Result<()> {
         let record = Record {
             id: self.id.clone(),
             pid: self.process.pid,
             started: self.process.started,
             cgroup: self.cgroup.name().to_owned(),
+            user: self.user.id(),
         };
         let draft = self.run_dir.join("vm.json.new");
         fs::write(&draft, serde_json::to_vec(&record)?)?;
@@ -133,9 +154,10 @@ impl QemuVm {
         let look = async {
             loop {
                 if self.process.has_ended() {
-                    return Err(BootError::Qemu(self.last_words()));
+                    return Err(BootError::Qemu(last_words(&self.run_dir.join("qemu.log"))));
                 }
-                if UnixStream::connect(self.run_dir.join("qmp.sock")).await.is_ok() {
+                // The socket is there early; it is answered when everything else is, too.
+                if Qmp::connect(&self.control()).await.is_ok() {
                     return Ok(());
                 }
                 tokio::time::sleep(LOOK).await;
@@ -144,15 +166,16 @@ impl QemuVm {
         let slow = |_| BootError::Control(format!("no socket within {} s", START_LIMIT.as_secs()));
         tokio::time::timeout(START_LIMIT, look).await.map_err(slow)?
     }
+}
 
-    fn last_words(&self) -> String {
-        let text = fs::read_to_string(self.run_dir.join("qemu.log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().rev().take(3).collect();
-        if lines.is_empty() {
-            "it said nothing".to_owned()
-        } else {
-            lines.join("; ")
-        }
+fn last_words(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let skip = text.lines().count().saturating_sub(LAST_WORDS);
+    let lines: Vec<&str> = text.lines().skip(skip).collect();
+    if lines.is_empty() {
+        "it said nothing".to_owned()
+    } else {
+        lines.join("; ")
     }
 }
 
@@ -173,30 +196,15 @@ impl Vm for QemuVm {
     }
 
     async fn exited(&self) -> ExitReason {
-        self.process.wait().await;
-        let console = fs::read(self.run_dir.join("console.log")).unwrap_or_default();
-        let tail = &console[console.len().saturating_sub(16 << 10)..];
-        if String::from_utf8_lossy(tail).contains("Kernel panic") {
-            return ExitReason::Panicked;
-        }
-        let words = fs::read_to_string(self.run_dir.join("qemu.log")).unwrap_or_default();
-        if words.trim().is_empty() {
-            ExitReason::Shutdown
-        } else {
-            ExitReason::Crashed(self.last_words())
-        }
+        self.end.reason().await
     }
 
     async fn kill(&self) -> Result<(), KillError> {
         let mut problems = Vec::new();
+        self.end.expect();
         if !self.process.has_ended() {
-            // `quit` flushes disks; a QEMU that does not listen is killed.
-            let quit = qmp::command(&self.run_dir.join("qmp.sock"), "quit", json!({})).await;
-            let asked = quit.is_ok()
-                && tokio::time::timeout(Duration::from_secs(2), self.process.wait())
-                    .await
-                    .is_ok();
-            if !asked && let Err(error) = self.process.signal(Signal::KILL) {
+            // By force: what the guest has written to a disk is in the host's page cache and not in QEMU.
+            if let Err(error) = self.process.signal(Signal::KILL) {
                 problems.push(format!("kill: {error}"));
             }
             if tokio::time::timeout(START_LIMIT, self.process.wait())
@@ -226,16 +234,26 @@ impl Vm for QemuVm {
         })
     }
 
-    async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()> {
-        let arguments = json!({"node-name": format!("disk-{serial}"), "size": bytes});
-        qmp::command(&self.run_dir.join("qmp.sock"), "block_resize", arguments)
-            .await
-            .map(|_| ())
-            .map_err(io::Error::other)
+    async fn attach_disk(&self, disk: Disk) -> Result<(), DiskError> {
+        disks::attach(&self.control(), &disk).await
     }
 
-    async fn set_cpu(&self, request_millis: Option<u64>, limit_millis: Option<u64>) -> io::Result<()> {
-        self.cgroup.set_cpu(request_millis, limit_millis)
+    async fn detach_disk(&self, serial: &str) -> Result<(), DiskError> {
+        disks::detach(&self.control(), serial).await
+    }
+
+    async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()> {
+        let resized = disks::resize(&self.control(), serial, bytes).await;
+        resized.map_err(io::Error::other)
+    }
+
+    async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()> {
+        self.cgroup.set_cpu(request, limit)
+    }
+
+    async fn console(&self) -> io::Result<String> {
+        let read = async { end::read_console(&mut Qmp::connect(&self.control()).await?).await };
+        read.await.map_err(io::Error::other)
     }
 
     async fn stats(&self) -> VmStats {

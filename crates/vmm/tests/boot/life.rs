@@ -1,0 +1,121 @@
+//! From boot to end: containers, disks that come and go, adoption by the next agent.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Instant;
+
+use guest_api::v1::*;
+use vmm::{Disk, ExitReason, Hypervisor};
+
+use crate::machine::{Machine, container, exec, exited, log, session, start};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_runs_containers_is_adopted_and_leaves_nothing() {
+    let begin = Instant::now();
+    let (mut machine, mut client) = Machine::boot("life").await;
+    let hello = client
+        .hello(HelloRequest {})
+        .await
+        .expect("answered")
+        .into_inner();
+    println!(
+        "boot to configured {:.2} s; kernel {}; agent ready after {} ms; {}",
+        begin.elapsed().as_secs_f64(),
+        hello.kernel,
+        hello.ready_after_us / 1000,
+        machine.cost().await,
+    );
+
+    // A container that ends: its output, its exit code.
+    start(
+        &mut client,
+        container("ends", "echo $GREETING from $(uname -n); echo err >&2; exit 3"),
+    )
+    .await;
+    let text = log(&mut client, "ends").await;
+    assert!(
+        text.contains("hello from web-0") && text.contains("err"),
+        "{text}"
+    );
+    assert_eq!(exited(&mut client, "ends").await.exit_code, 3);
+
+    // One that runs: exec beside it, its own process ids, its end by a signal.
+    start(
+        &mut client,
+        container("runs", "echo up; while :; do sleep 1; done"),
+    )
+    .await;
+    let (text, code) = exec(&mut client, "runs", &["/bin/cat", "/proc/1/cmdline"]).await;
+    assert!(code == 0 && text.contains("sleep 1"), "{code}: {text}");
+    assert_eq!(exec(&mut client, "runs", &["/bin/sh", "-c", "exit 7"]).await.1, 7);
+    assert_eq!(exec(&mut client, "runs", &["/nope"]).await.1, 127);
+
+    // The agent dies and comes back: the VM is found, the session begins anew, the container still runs.
+    drop(client);
+    let run_dir = machine.run_dir();
+    let adopted = machine.hypervisor.adopt(&run_dir).await;
+    machine.vm = adopted.expect("looked").expect("found");
+    let mut client = session(&machine.vm, 2).await;
+    let again = client
+        .hello(HelloRequest {})
+        .await
+        .expect("answered")
+        .into_inner();
+    assert_eq!(again.boot_id, hello.boot_id);
+    let kill = KillContainerRequest {
+        id: "runs".to_owned(),
+        signal: "SIGKILL".to_owned(),
+        all: true,
+    };
+    client.kill_container(kill).await.expect("killed");
+    let ended = exited(&mut client, "runs").await;
+    assert_eq!((ended.exit_code, ended.signal), (137, 9));
+    let remove = RemoveContainerRequest {
+        id: "runs".to_owned(),
+    };
+    client.remove_container(remove).await.expect("removed");
+
+    let vm = Arc::clone(&machine.vm);
+    machine.end().await;
+    assert_eq!(vm.exited().await, ExitReason::Shutdown);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disks_come_and_go_and_a_shutdown_is_told() {
+    let (machine, mut client) = Machine::boot("disks").await;
+    let late = Disk {
+        serial: "late".to_owned(),
+        path: machine.scratch.path().join("late.erofs"),
+        read_only: true,
+    };
+    fs::copy(machine.scratch.path().join("image.erofs"), &late.path).expect("copied");
+    machine.vm.attach_disk(late.clone()).await.expect("plugged in");
+    assert!(machine.vm.attach_disk(late.clone()).await.is_err());
+    let mut request = container("late", "echo from a late disk");
+    request.image_serial = "late".to_owned();
+    start(&mut client, request).await;
+    let text = log(&mut client, "late").await;
+    assert!(text.contains("from a late disk"), "{text}");
+    exited(&mut client, "late").await;
+    machine.vm.detach_disk("late").await.expect("unplugged");
+    machine.vm.attach_disk(late).await.expect("plugged in again");
+
+    // A writable one grows under the guest's eyes.
+    let room = Disk {
+        serial: "room".to_owned(),
+        path: machine.scratch.path().join("room.img"),
+        read_only: false,
+    };
+    let file = fs::File::create(&room.path).expect("made");
+    file.set_len(1 << 20).expect("sized");
+    machine.vm.attach_disk(room.clone()).await.expect("plugged in");
+    machine.vm.resize_disk("room", 4 << 20).await.expect("resized");
+    assert_eq!(fs::metadata(&room.path).expect("there").len(), 4 << 20);
+    machine.vm.detach_disk("room").await.expect("unplugged");
+    machine.vm.set_cpu(Some(100), Some(1500)).await.expect("set");
+
+    // An end by the guest's own doing.
+    client.shutdown(ShutdownRequest {}).await.expect("accepted");
+    assert_eq!(machine.reason().await, ExitReason::Shutdown);
+    machine.end().await;
+}
