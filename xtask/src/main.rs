@@ -3,6 +3,7 @@
 //! One module per task; `run` holds the small helpers that they share. Nothing here is part of the
 //! product: what a user runs is the `podvisor` binary.
 
+mod bench;
 mod build;
 mod bundle;
 mod demo;
@@ -49,6 +50,8 @@ enum Task {
     GenProtobuf(gen_protobuf::Arguments),
     /// Write the table of upstream's definitions.
     GenSchema(gen_schema::Arguments),
+    /// Measure, with a baseline beside it, and write target/bench/NAME.json.
+    Bench(bench::Arguments),
     /// Check the layers, sizes, headers, licences and dependencies.
     Tidy,
 }
@@ -62,6 +65,7 @@ fn main() -> Result<()> {
         Task::Test(arguments) => test::run(&arguments),
         Task::GenProtobuf(arguments) => gen_protobuf::run(&arguments),
         Task::GenSchema(arguments) => gen_schema::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Tidy => tidy::run(),
     }
 }

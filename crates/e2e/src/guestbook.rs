@@ -218,10 +218,7 @@ impl<'a> Guestbook<'a> {
         let before = self.state.before.as_ref().context("nothing was applied")?;
         wait_for("the traces of the Pods to be gone", QUICK_LIMIT, || {
             let after = self.lab.traces()?;
-            ensure!(
-                after == *before,
-                "left behind; before: {before:#?}\nafter: {after:#?}"
-            );
+            ensure!(after == *before, "left behind:\n{}", before.difference(&after));
             Ok(())
         })?;
         Ok(elapsed)

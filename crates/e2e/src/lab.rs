@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -280,7 +280,26 @@ impl Lab {
         });
         ready?.with_context(|| "the Supervisor did not start")?;
         self.supervisor = Some(process);
-        Ok(())
+        self.wait_for_hosts()
+    }
+
+    /// Every Node ready, and a real host's network told of the first Service, `kubernetes`.
+    fn wait_for_hosts(&self) -> Result<()> {
+        let status = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+        wait_for("ready hosts", READY_LIMIT, || {
+            let ready = self.kubectl(&["get", "nodes", "-o", status])?;
+            let wanted = self.options.simulated_hosts.unwrap_or(1) as usize;
+            let count = ready.split_whitespace().filter(|word| *word == "True").count();
+            ensure!(count == wanted, "{count} of {wanted} are ready");
+            if self.options.simulated_hosts.is_none() {
+                let rules = self.run("nft", &["list", "ruleset"])?;
+                ensure!(
+                    rules.contains("svc/default/kubernetes/"),
+                    "the Service kubernetes is not there"
+                );
+            }
+            Ok(())
+        })
     }
 
     /// `podvisor down`, then the registry and the namespace go.

@@ -1,6 +1,6 @@
 //! What Podvisor has on the machine: VMs, taps, routes, rules, mounts, cgroups, run directories.
 //!
-//! Two readings are compared by equality; the `Debug` text of a difference names what was left.
+//! Two readings are compared by equality; [`Traces::difference`] names what was left.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,8 +20,8 @@ pub struct Traces {
     pub devices: BTreeSet<String>,
     /// Routes that carry our protocol number.
     pub routes: BTreeSet<String>,
-    /// The nftables ruleset, a line each.
-    pub rules: Vec<String>,
+    /// The nftables ruleset, a chain, map or set each: their order is that of their making and means nothing.
+    pub rules: BTreeSet<String>,
     /// Mounts under the Lab's directory.
     pub mounts: BTreeSet<String>,
     /// Cgroups below the Lab's parent.
@@ -51,7 +51,7 @@ impl Traces {
             routes: lines(lab.run("ip", &["route", "show", "table", "all", "proto", "112"])?)
                 .into_iter()
                 .collect(),
-            rules: lines(lab.run("nft", &["list", "ruleset"])?),
+            rules: blocks(&lab.run("nft", &["list", "ruleset"])?),
             mounts: fs::read_to_string("/proc/self/mounts")?
                 .lines()
                 .filter(|line| line.contains(&lab.directory().display().to_string()))
@@ -62,10 +62,45 @@ impl Traces {
         })
     }
 
+    /// What only one of the two readings has, a line each; empty when they are the same.
+    pub fn difference(&self, later: &Self) -> String {
+        let text = |traces: &Self| -> BTreeSet<String> {
+            let texts = [
+                &traces.vms,
+                &traces.devices,
+                &traces.routes,
+                &traces.mounts,
+                &traces.rules,
+            ];
+            let paths = [&traces.cgroups, &traces.run_directories];
+            let paths = paths.into_iter().flatten().map(|path| path.display().to_string());
+            texts.into_iter().flatten().cloned().chain(paths).collect()
+        };
+        let (before, after) = (text(self), text(later));
+        let gone = before.difference(&after).map(|line| format!("gone: {line}"));
+        let new = after.difference(&before).map(|line| format!("new:  {line}"));
+        gone.chain(new).collect::<Vec<_>>().join("\n")
+    }
+
     /// How many VMs run.
     pub fn vm_count(&self) -> usize {
         self.vms.len()
     }
+}
+
+/// The chains, maps and sets of a ruleset, white space made even.
+fn blocks(ruleset: &str) -> BTreeSet<String> {
+    let lines: Vec<String> = ruleset
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    lines
+        .split(String::is_empty)
+        .map(|block| block.join(" "))
+        // The last block of a table carries the table's end as well.
+        .map(|block| block.trim_end_matches(['}', ' ']).to_owned())
+        .filter(|block| !block.is_empty())
+        .collect()
 }
 
 /// Every directory below `parent` in the v2 tree or any v1 hierarchy.

@@ -118,6 +118,14 @@ impl Vm for SimulatedVm {
         Ok(())
     }
 
+    async fn resize_disk(&self, _serial: &str, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn set_cpu(&self, _request_millis: Option<u64>, _limit_millis: Option<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn stats(&self) -> VmStats {
         VmStats::default()
     }

@@ -182,6 +182,10 @@ pub trait Vm: Send + Sync {
     /// Ends the VM and removes its process, cgroup, root and sockets. When it returns without an error, nothing is
     /// left but the run directory and the caller's own files in it. Idempotent.
     async fn kill(&self) -> Result<(), KillError>;
+    /// Tells the guest that a disk of it has this many bytes now; the file grows if it is smaller.
+    async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()>;
+    /// Gives the VM other shares and another quota of CPU, in thousandths of a core.
+    async fn set_cpu(&self, request_millis: Option<u64>, limit_millis: Option<u64>) -> io::Result<()>;
     /// Resource use.
     async fn stats(&self) -> VmStats;
 }

@@ -5,17 +5,20 @@
 
 pub mod columns;
 pub mod controller;
+pub mod conversion;
 pub mod openapi;
 pub mod schema;
 
 use crate::rest::set_meta;
 use crate::wire::options::FieldValidation;
 use columns::Column;
+use conversion::Conversion;
 use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use machinery::tables::IncludeObject;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 pub use controller::start;
 
@@ -32,11 +35,12 @@ pub struct CustomVersion {
     scale: Option<(String, String, Option<String>)>,
     /// Kind and plural, for messages.
     kind: String,
+    conversion: Arc<Conversion>,
 }
 
 impl CustomVersion {
     /// Reads a version of a definition.
-    pub fn new(version: &Value, kind: &str) -> CustomVersion {
+    pub fn new(version: &Value, kind: &str, conversion: Arc<Conversion>) -> CustomVersion {
         let schema = version
             .pointer("/schema/openAPIV3Schema")
             .cloned()
@@ -56,7 +60,19 @@ impl CustomVersion {
             scale,
             schema,
             kind: kind.to_string(),
+            conversion,
         }
+    }
+
+    /// How objects get from one version to another.
+    pub fn conversion(&self) -> &Conversion {
+        &self.conversion
+    }
+
+    /// Prunes and defaults what came from another version.
+    pub fn complete(&self, object: &mut Value) {
+        schema::prune(object, &self.schema, true, "", &mut Vec::new());
+        self.default(object);
     }
 
     /// The schema as the definition gives it.

@@ -46,11 +46,11 @@ pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response
     create::default(ctx, &mut object);
     let mut changed = change(ctx, &Transform::Replace(object), sub, &options, "UpdateOptions").await?;
     changed.warnings.splice(0..0, warnings);
-    respond(ctx, changed, wanted)
+    respond(ctx, changed, wanted).await
 }
 
 /// Turns an outcome into an answer.
-pub fn respond(
+pub async fn respond(
     ctx: &Ctx,
     changed: Changed,
     wanted: crate::wire::negotiate::Wanted,
@@ -60,7 +60,7 @@ pub fn respond(
     } else {
         StatusCode::OK
     };
-    let mut response = render::object(ctx, code, changed.bytes, wanted, "")?;
+    let mut response = render::object(ctx, code, changed.bytes, wanted, "").await?;
     body::warn(&mut response, &changed.warnings);
     Ok(response)
 }
@@ -142,7 +142,7 @@ async fn attempt(
     revision: u64,
 ) -> Result<Changed, Refused> {
     let served = &ctx.served;
-    let old = render::decode(served, present)?;
+    let old = render::decode(&ctx.server, served, present).await?;
     let (mut new, mut warnings) = transform.apply(ctx, &old, sub, options.validation)?;
     let named = check_version(ctx, transform, &new, &old, revision)?;
     restore_metadata(&mut new, &old);
@@ -223,7 +223,7 @@ async fn store(
     present: &Bytes,
     revision: u64,
 ) -> Result<Bytes, Refused> {
-    let stored = to_stored(ctx, new.clone())?;
+    let stored = to_stored(ctx, new.clone()).await?;
     let shown = || object::with_revision(&object::encode(&stored), revision);
     if dry_run {
         return Ok(shown());

@@ -19,6 +19,8 @@ const REAP: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(5);
 /// How long the end of a log may take.
 const LOGS: Duration = Duration::from_secs(2);
+/// How long the guest may take to write its volumes out.
+const FLUSH: Duration = Duration::from_secs(60);
 /// How long after the grace period the guest may still take to report the ends of containers.
 const OVERTIME: Duration = Duration::from_secs(4);
 /// First and longest pause before what failed to go is tried again.
@@ -198,7 +200,10 @@ impl Stop {
             };
             // Only a courtesy to file systems: the VM is ended in any case.
             if self.context.deps.hypervisor.name() != "simulated" {
-                let patient = tokio::time::timeout(Duration::from_secs(1), shutdown);
+                // The guest answers when its volumes are unmounted: what they hold must reach the disk.
+                let writes = machine.disks.iter().any(|disk| !disk.read_only);
+                let patience = if writes { FLUSH } else { Duration::from_secs(1) };
+                let patient = tokio::time::timeout(patience, shutdown);
                 tokio::select! {
                     _ = patient => {}
                     _ = machine.vm.exited() => {}

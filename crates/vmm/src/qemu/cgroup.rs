@@ -54,18 +54,12 @@ impl Cgroup {
     /// Makes the group with its limits.
     pub fn create(&self, limits: &Limits) -> io::Result<()> {
         let memory = (limits.memory_mib << 20) + OVERHEAD_BYTES;
-        let quota = limits.cpu_limit_millis.map(|millis| millis * PERIOD / 1000);
         if is_v2() {
             self.delegate_v2()?;
             let path = Path::new(ROOT).join(&self.name);
             write(&path, "memory.max", &memory.to_string())?;
             write(&path, "pids.max", &MAX_TASKS.to_string())?;
-            let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
-            write(&path, "cpu.max", &format!("{quota} {PERIOD}"))?;
-            let weight = limits
-                .cpu_request_millis
-                .map_or(100, |millis| (millis / 10).clamp(1, 10_000));
-            return write(&path, "cpu.weight", &weight.to_string());
+            return self.set_cpu(limits.cpu_request_millis, limits.cpu_limit_millis);
         }
         for hierarchy in self.hierarchies() {
             fs::create_dir_all(&hierarchy)?;
@@ -76,15 +70,29 @@ impl Cgroup {
             if has("pids.max") {
                 write(&hierarchy, "pids.max", &MAX_TASKS.to_string())?;
             }
-            if has("cpu.shares") {
-                let shares = limits
-                    .cpu_request_millis
-                    .map_or(1024, |millis| (millis * 1024 / 1000).max(2));
-                write(&hierarchy, "cpu.shares", &shares.to_string())?;
-                write(&hierarchy, "cpu.cfs_period_us", &PERIOD.to_string())?;
-                let quota = quota.map_or_else(|| "-1".to_owned(), |quota| quota.to_string());
-                write(&hierarchy, "cpu.cfs_quota_us", &quota)?;
+        }
+        self.set_cpu(limits.cpu_request_millis, limits.cpu_limit_millis)
+    }
+
+    /// Writes shares and quota of CPU, in thousandths of a core.
+    pub fn set_cpu(&self, request_millis: Option<u64>, limit_millis: Option<u64>) -> io::Result<()> {
+        let quota = limit_millis.map(|millis| millis * PERIOD / 1000);
+        if is_v2() {
+            let path = Path::new(ROOT).join(&self.name);
+            let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+            write(&path, "cpu.max", &format!("{quota} {PERIOD}"))?;
+            let weight = request_millis.map_or(100, |millis| (millis / 10).clamp(1, 10_000));
+            return write(&path, "cpu.weight", &weight.to_string());
+        }
+        for hierarchy in self.hierarchies() {
+            if !hierarchy.join("cpu.shares").exists() {
+                continue;
             }
+            let shares = request_millis.map_or(1024, |millis| (millis * 1024 / 1000).max(2));
+            write(&hierarchy, "cpu.shares", &shares.to_string())?;
+            write(&hierarchy, "cpu.cfs_period_us", &PERIOD.to_string())?;
+            let quota = quota.map_or_else(|| "-1".to_owned(), |quota| quota.to_string());
+            write(&hierarchy, "cpu.cfs_quota_us", &quota)?;
         }
         Ok(())
     }

@@ -226,6 +226,18 @@ impl Vm for QemuVm {
         })
     }
 
+    async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()> {
+        let arguments = json!({"node-name": format!("disk-{serial}"), "size": bytes});
+        qmp::command(&self.run_dir.join("qmp.sock"), "block_resize", arguments)
+            .await
+            .map(|_| ())
+            .map_err(io::Error::other)
+    }
+
+    async fn set_cpu(&self, request_millis: Option<u64>, limit_millis: Option<u64>) -> io::Result<()> {
+        self.cgroup.set_cpu(request_millis, limit_millis)
+    }
+
     async fn stats(&self) -> VmStats {
         VmStats {
             cpu_usage_ns: self.cgroup.cpu_usage_ns(),
