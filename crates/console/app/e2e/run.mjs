@@ -98,10 +98,10 @@ try {
 
   if (pictures) {
     await step("the README's pictures", async () => {
-      await admin.page.mouse.move(700, 880);
+      await admin.page.mouse.move(170, 850);
       for (const [name, button] of [["light", null], ["dark", "#theme"]]) {
         if (button) await admin.page.click(button);
-        await admin.page.mouse.move(700, 880);
+        await admin.page.mouse.move(170, 850);
         await admin.page.evaluate(() => document.fonts.ready.then(() => document.activeElement?.blur()));
         await admin.page.screenshot({ path: path.join(pictures, `console-${name}.png`), animations: "disabled" });
       }

@@ -68,7 +68,7 @@ function Chart(props: ChartProps) {
       {
         width: host.clientWidth || 320,
         height: host.clientHeight || 160,
-        padding: [8, 12, 0, 0],
+        padding: [8, 26, 0, 0],
         legend: { show: false },
         cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
         hooks: { setCursor: [(self) => setUnder(self.cursor.idx ?? null)] },
