@@ -1,9 +1,11 @@
 //! CEL in admission: the variables that expressions of webhooks and policies see, and match conditions.
 
 mod authorizer;
+mod check;
 mod scope;
 
 pub use authorizer::authorizer;
+pub use check::check;
 pub use scope::{Inputs, Scope, namespace_object};
 
 use cel::{Env, EvalError, Program, Type, Value};

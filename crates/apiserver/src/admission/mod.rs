@@ -14,6 +14,7 @@
 //! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection, DefaultIngressClass |
 //! | [`certificates`] | CertificateApproval, CertificateSigning, CertificateSubjectRestriction |
 //! | [`crate::authz::escalation`] | nobody hands out more rights than they have |
+//! | [`policy`] | ValidatingAdmissionPolicy |
 //! | [`hooks`] | MutatingAdmissionWebhook, ValidatingAdmissionWebhook |
 //! | [`quota`] | ResourceQuota, exact under concurrency |
 //!
@@ -28,6 +29,7 @@ pub mod limits;
 pub(crate) mod matching;
 pub mod namespace;
 pub(crate) mod pod;
+pub(crate) mod policy;
 pub mod quota;
 pub mod restriction;
 pub mod scheduling;
@@ -62,6 +64,7 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
     ];
     plugins.extend(extra);
     plugins.push(Arc::new(hooks::MutatingWebhook::default()));
+    plugins.push(Arc::new(policy::ValidatingPolicy::default()));
     plugins.push(Arc::new(hooks::ValidatingWebhook::default()));
     plugins.push(Arc::new(quota::ResourceQuota::default()));
     plugins

@@ -773,6 +773,9 @@ fn the_order_is_upstreams() {
         "Certificates",
         "DefaultIngressClass",
         "RBACEscalation",
+        "MutatingAdmissionWebhook",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionWebhook",
         "ResourceQuota",
     ];
     assert_eq!(names, expected);

@@ -7,6 +7,7 @@ pub mod columns;
 pub mod controller;
 pub mod conversion;
 pub mod openapi;
+pub mod rules;
 pub mod schema;
 
 use crate::rest::set_meta;
@@ -30,6 +31,7 @@ pub struct CustomVersion {
     /// The structural schema, an empty object when the version preserves everything.
     schema: Value,
     patterns: schema::Patterns,
+    rules: Option<rules::Node>,
     columns: Vec<Column>,
     status: bool,
     scale: Option<(String, String, Option<String>)>,
@@ -55,6 +57,7 @@ impl CustomVersion {
         });
         CustomVersion {
             patterns: schema::patterns(&schema),
+            rules: rules::Node::new(&schema, true),
             columns: columns::columns(version),
             status: version.pointer("/subresources/status").is_some(),
             scale,
@@ -158,14 +161,21 @@ impl CustomVersion {
     pub fn validate_create(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = machinery::validate_metadata(object);
         self.check(object, None, &mut errors);
+        if let Some(rules) = &self.rules {
+            rules.validate(object, None, &mut errors);
+        }
         errors
     }
 
-    /// Checks a changed object; what was wrong before and did not change is forgiven.
-    pub fn validate_update(&self, new: &Value, old: &Value, _sub: Option<&str>) -> Vec<FieldError> {
+    /// Checks a changed object; what was wrong before and did not change is forgiven, with a warning.
+    pub fn validate_update(&self, new: &Value, old: &Value) -> (Vec<FieldError>, Vec<String>) {
         let mut errors = machinery::validate_metadata(new);
         self.check(new, Some(old), &mut errors);
-        errors
+        let warnings = match &self.rules {
+            Some(rules) => rules.validate(new, Some(old), &mut errors),
+            None => Vec::new(),
+        };
+        (errors, warnings)
     }
 
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {

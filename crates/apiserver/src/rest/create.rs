@@ -5,10 +5,12 @@
 
 use super::{Ctx, meta, now, render, set_meta, unset_meta};
 use crate::admit::Operation;
+use crate::registry::Served;
 use crate::wire::input::{self, Input};
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response, body};
 use http::StatusCode;
+use kinds::field::FieldError;
 use kinds::status::Status;
 use rand::RngExt;
 use serde_json::Value;
@@ -194,7 +196,11 @@ async fn attempt_new(
     }
     let errors = match &served.custom {
         Some(custom) => custom.validate_create(&object),
-        None => machinery::validate_create(served.kind, &object),
+        None => {
+            let mut errors = machinery::validate_create(served.kind, &object);
+            errors.extend(check_expressions(served, &object));
+            errors
+        }
     };
     if !errors.is_empty() {
         let name = meta(&object, "name");
@@ -236,6 +242,15 @@ async fn attempt_new(
     let bytes = outcome?;
     reservation.keep();
     Ok(Made { bytes, warnings })
+}
+
+/// Checks the expressions inside objects that have some: definitions, webhooks, policies.
+pub fn check_expressions(served: &Served, object: &Value) -> Vec<FieldError> {
+    match (served.kind.group, served.kind.kind) {
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => crate::crd::rules::check(object),
+        ("admissionregistration.k8s.io", _) => crate::admission::expressions::check(served.kind.kind, object),
+        _ => Vec::new(),
+    }
 }
 
 /// Writes the object, or says what writing it would have answered.

@@ -171,8 +171,18 @@ async fn attempt(
         machinery::apply::update_managers(served.kind, Some(&old), &mut new, &manager, "Update", sub, &now());
     }
     let errors = match &served.custom {
-        Some(custom) => custom.validate_update(&new, &old, sub),
-        None => machinery::validate_update(served.kind, &new, &old, sub),
+        Some(custom) => {
+            let (errors, told) = custom.validate_update(&new, &old);
+            warnings.extend(told);
+            errors
+        }
+        None => {
+            let mut errors = machinery::validate_update(served.kind, &new, &old, sub);
+            if sub.is_none() && new["spec"] != old["spec"] {
+                errors.extend(create::check_expressions(served, &new));
+            }
+            errors
+        }
     };
     if !errors.is_empty() {
         return Err(Status::invalid(served.kind.kind, served.kind.group, ctx.name(), errors).into());

@@ -31,7 +31,7 @@ enum Failure {
 }
 
 /// Decides whether a webhook is to be asked, and in which version.
-fn wanted(
+async fn wanted(
     hook: &Hook,
     request: &AdmissionRequest<'_>,
     ctx: &Ctx,
@@ -43,7 +43,7 @@ fn wanted(
     if hook.conditions.is_empty() {
         return Ok(Some(matched));
     }
-    let inputs = inputs(request, ctx, view, &matched);
+    let inputs = inputs(request, ctx, view, &matched).await?;
     match hook.conditions.hold(&Scope::new(&inputs)) {
         Ok(true) => Ok(Some(matched)),
         Ok(false) => Ok(None),
@@ -61,12 +61,12 @@ fn wanted(
 }
 
 /// What expressions of a request see.
-pub(super) fn inputs(
+pub(super) async fn inputs(
     request: &AdmissionRequest<'_>,
     ctx: &Ctx,
     view: &dyn View,
     matched: &Matched,
-) -> Inputs {
+) -> Result<Inputs, Status> {
     let name = request.attributes.namespace.as_str();
     let namespace = match name {
         "" => None,
@@ -74,7 +74,13 @@ pub(super) fn inputs(
         name => view.get(&GroupResource::new("", "namespaces"), None, name),
     };
     let (object, old) = review::objects(request, ctx);
-    Inputs {
+    let refused = |failure: Failure| match failure {
+        Failure::Refused(status) => status,
+        Failure::Calling(why) => Status::internal(why),
+    };
+    let object = mutating::versioned(ctx, object, matched).await.map_err(refused)?;
+    let old = mutating::versioned(ctx, old, matched).await.map_err(refused)?;
+    Ok(Inputs {
         request: review::describe(request, ctx, matched, ""),
         object,
         old,
@@ -84,7 +90,7 @@ pub(super) fn inputs(
             request.user,
             request.attributes,
         )),
-    }
+    })
 }
 
 /// Asks one webhook about an object in the version it wants.

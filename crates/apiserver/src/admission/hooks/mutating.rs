@@ -53,7 +53,7 @@ impl AdmissionPlugin for MutatingWebhook {
             request.round.due.extend(asked);
         }
         for (index, hook) in hooks.iter().enumerate() {
-            let Some(matched) = wanted(hook, request, ctx, view)? else {
+            let Some(matched) = wanted(hook, request, ctx, view).await? else {
                 continue;
             };
             if request.round.again && !request.round.due.contains(&hook.id()) {

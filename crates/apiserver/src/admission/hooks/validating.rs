@@ -39,7 +39,7 @@ impl AdmissionPlugin for ValidatingWebhook {
         }
         let mut relevant = Vec::new();
         for (index, hook) in hooks.iter().enumerate() {
-            if let Some(matched) = wanted(hook, request, ctx, view)? {
+            if let Some(matched) = wanted(hook, request, ctx, view).await? {
                 relevant.push((index, hook, matched));
             }
         }
