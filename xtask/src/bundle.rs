@@ -23,6 +23,7 @@ const MODULES: &[&str] = &[
     "crc32c_generic",
     "erofs",
     "overlay",
+    "virtiofs",
 ];
 /// The only target: static, no other libc than the one linked in.
 const TARGET: &str = "x86_64-unknown-linux-gnu";

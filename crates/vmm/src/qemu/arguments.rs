@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::QemuConfig;
 use super::bundle::Bundle;
+use super::{QemuConfig, shares};
 use crate::vm::VmSpec;
 
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -95,6 +95,9 @@ pub(super) fn arguments(
                 disk.serial
             ),
         ]);
+    }
+    for word in shares::arguments(spec) {
+        add(&[&word]);
     }
     if let (Some(nic), Some(tap)) = (&spec.nic, tap) {
         let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
@@ -199,6 +202,10 @@ mod tests {
                 path: "/d/a.erofs".into(),
                 read_only: true,
             }],
+            shares: vec![crate::vm::Share {
+                tag: "node".to_owned(),
+                directory: "/d/node".into(),
+            }],
             nic: Some(Nic {
                 tap: None,
                 tap_name: "pvabc".to_owned(),
@@ -219,6 +226,8 @@ mod tests {
             "mac=02:00:0a:f4:00:02",
             "-runas 65534:65534",
             "-sandbox on",
+            "memory-backend-memfd,id=memory,size=128M,share=on",
+            "vhost-user-fs-device,chardev=share0,tag=node",
             "extra",
         ] {
             assert_eq!(line.matches(expected).count(), 1, "{expected} in {line}");

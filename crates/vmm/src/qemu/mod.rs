@@ -14,6 +14,7 @@ mod bundle;
 mod cgroup;
 mod process;
 mod qmp;
+mod shares;
 mod vm;
 
 use std::fs;

@@ -14,6 +14,7 @@ use tokio::net::UnixStream;
 use super::bundle::Bundle;
 use super::cgroup::{Cgroup, Limits};
 use super::process::{self, Process};
+use super::shares::{self, Server};
 use super::{QemuConfig, arguments, qmp};
 use crate::vm::{BootError, ExitReason, KillError, Stream, Vm, VmId, VmSpec, VmStats};
 
@@ -30,6 +31,8 @@ struct Record {
     pid: u32,
     started: u64,
     cgroup: String,
+    #[serde(default)]
+    shares: Vec<Server>,
 }
 
 pub(super) struct QemuVm {
@@ -37,6 +40,7 @@ pub(super) struct QemuVm {
     run_dir: PathBuf,
     process: Process,
     cgroup: Cgroup,
+    shares: Vec<Server>,
 }
 
 pub(super) async fn boot(
@@ -63,13 +67,16 @@ pub(super) async fn boot(
     let result = async {
         cgroup.create(&limits).map_err(io("the VM's cgroup"))?;
         let log = spec.run_dir.join("qemu.log");
+        let shares = shares::start(&spec, &cgroup).map_err(BootError::Qemu)?;
         let process = process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap)
+            .inspect_err(|_| shares::end(&shares))
             .map_err(io(arguments::PROGRAM))?;
         let vm = QemuVm {
             id: spec.id.clone(),
             run_dir: spec.run_dir.clone(),
             process,
             cgroup: cgroup.clone(),
+            shares,
         };
         // Recorded before anything can go wrong: a crash of the agent now must not lose the process.
         vm.record().map_err(io("vm.json"))?;
@@ -113,6 +120,7 @@ pub(super) fn adopt(run_dir: &Path) -> Result<Option<QemuVm>, String> {
         run_dir: run_dir.to_path_buf(),
         process,
         cgroup,
+        shares: record.shares,
     }))
 }
 
@@ -123,6 +131,7 @@ impl QemuVm {
             pid: self.process.pid,
             started: self.process.started,
             cgroup: self.cgroup.name().to_owned(),
+            shares: self.shares.clone(),
         };
         let draft = self.run_dir.join("vm.json.new");
         fs::write(&draft, serde_json::to_vec(&record)?)?;
@@ -206,11 +215,16 @@ impl Vm for QemuVm {
                 problems.push(format!("process {} does not end", self.process.pid));
             }
         }
+        shares::end(&self.shares);
         if let Err(error) = self.cgroup.remove().await {
             problems.push(error.to_string());
         }
         let files = FILES.iter().map(|name| fs::remove_file(self.run_dir.join(name)));
-        for result in files.chain([fs::remove_dir(self.run_dir.join("root"))]) {
+        let shared = shares::files(&self.run_dir).into_iter().map(fs::remove_file);
+        for result in files
+            .chain(shared)
+            .chain([fs::remove_dir(self.run_dir.join("root"))])
+        {
             if let Err(error) = result
                 && error.kind() != io::ErrorKind::NotFound
             {
