@@ -205,13 +205,36 @@ spec:
     - {name: cache, mountPath: /cache}
     - {name: ram, mountPath: /ram}
     - {name: model, mountPath: /model}
+    - {name: node, mountPath: /node}
+    - {name: file, mountPath: /file}
   volumes:
+  - name: node
+    hostPath: {path: /srv/shared, type: DirectoryOrCreate}
+  - name: file
+    hostPath: {path: /srv/one, type: FileOrCreate}
   - name: cache
     emptyDir: {sizeLimit: 20Mi}
   - name: ram
     emptyDir: {medium: Memory, sizeLimit: 4Mi}
   - name: model
     image: {reference: redis, pullPolicy: IfNotPresent}
+"#;
+
+const WRONG: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: wrong}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    command: [sleep, '1000000']
+    resources: {limits: {cpu: 500m, memory: 64Mi}}
+    volumeMounts: [{name: node, mountPath: /node}]
+  volumes:
+  - name: node
+    hostPath: {path: /srv/one, type: Directory}
 "#;
 
 #[test]
@@ -239,6 +262,32 @@ fn what_a_pod_has_is_limited() -> Result<()> {
     )?;
     let full = "head -c 5000000 /dev/zero > /ram/x 2>/dev/null && echo fits || echo full";
     says(&lab, "limited", full, "full")?;
+
+    // The node's file system is a directory of ours, seen at once on both sides; links do not lead out of it.
+    let node = lab.data_dir().join("host/node/srv");
+    exec(
+        &lab,
+        "limited",
+        "echo hello > /node/word; echo one > /file; ln -s /etc/passwd /node/link",
+    )?;
+    ensure!(fs::read_to_string(node.join("shared/word"))? == "hello\n");
+    ensure!(fs::read_to_string(node.join("one"))? == "one\n");
+    fs::write(node.join("shared/answer"), "from the host")?;
+    says(&lab, "limited", "cat /node/answer", "from the host")?;
+    lab.apply(WRONG)?;
+    wait_for("the refusal", LIMIT, || {
+        let state = get(&lab, &["pod", "wrong"])?["status"]["containerStatuses"][0]["state"].clone();
+        let message = state["waiting"]["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        ensure!(
+            message.contains("hostPath type check failed: /srv/one is not a directory"),
+            "{state}"
+        );
+        Ok(())
+    })?;
+    lab.kubectl(&["delete", "pod/wrong", "--timeout=120s"])?;
 
     // CPU and memory change under the running container.
     let group = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max";

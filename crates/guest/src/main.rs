@@ -6,6 +6,7 @@
 //! service   the calls of `guest_api`, one session after another
 //! identity  names, addresses, clock, entropy: set at run time, never baked into the boot
 //! disks     block devices by serial number
+//! shares    directories of the host (hostPath)
 //! volumes   files of configMaps and secrets, swapped in atomically
 //! container root file systems, processes, cgroups, output
 //! reaper    every child that ends, ours or adopted
@@ -25,6 +26,7 @@ mod port;
 mod probe;
 mod reaper;
 mod service;
+mod shares;
 mod sync;
 mod sys;
 mod volumes;

@@ -134,6 +134,14 @@ pub fn files(
     Ok(result)
 }
 
+/// By which the guest finds the node's file system.
+pub const NODE_TAG: &str = "node";
+
+/// Whether a Pod mounts some of the node's file system: a directory of this host that Podvisor owns.
+pub fn uses_node(pod: &Pod) -> bool {
+    volumes(pod).iter().any(|volume| volume.host_path.is_some())
+}
+
 /// `fsGroup`.
 pub fn fs_group(pod: &Pod) -> Option<u32> {
     let context = pod.spec.as_ref()?.security_context.as_ref()?;
@@ -200,6 +208,9 @@ impl Builder<'_> {
                 1 => Err(errors.remove(0)),
                 _ => Err(format!("[{}]", errors.join(", "))),
             };
+        }
+        if volume.host_path.is_some() {
+            return Ok(None);
         }
         if volume.empty_dir.is_some() || volume.image.is_some() || attach::is_claimed(volume) {
             return Ok(None);
@@ -342,13 +353,22 @@ pub fn mounts(
             .find(|volume| volume.name == wanted.name)
             .ok_or_else(|| format!("volume \"{}\" not found", wanted.name))?;
         let disk = disks.iter().find(|disk| disk.volume == volume.name);
-        let source = match (&volume.empty_dir, disk) {
-            (_, Some(disk)) if disk.kind == DiskKind::Image => mount::Source::DiskSerial(disk.serial()),
-            (_, Some(disk)) => mount::Source::Disk(guest_disk(pod, disk)),
-            (None, None) if attach::is_claimed(volume) || volume.image.is_some() => {
+        let node = volume.host_path.as_ref().map(|source| {
+            mount::Source::HostPath(v1::HostPath {
+                tag: NODE_TAG.to_owned(),
+                path: source.path.clone(),
+                r#type: source.type_.clone().unwrap_or_default(),
+            })
+        });
+        let of_node = node.is_some();
+        let source = match (node, &volume.empty_dir, disk) {
+            (Some(node), ..) => node,
+            (None, _, Some(disk)) if disk.kind == DiskKind::Image => mount::Source::DiskSerial(disk.serial()),
+            (None, _, Some(disk)) => mount::Source::Disk(guest_disk(pod, disk)),
+            (None, None, None) if attach::is_claimed(volume) || volume.image.is_some() => {
                 return Err(format!("volume \"{}\" is no disk of the VM", volume.name));
             }
-            (Some(empty), None) => {
+            (None, Some(empty), None) => {
                 let limit = empty.size_limit.as_ref().and_then(size::whole);
                 mount::Source::EmptyDir(v1::EmptyDir {
                     name: volume.name.clone(),
@@ -356,7 +376,7 @@ pub fn mounts(
                     size_limit: limit.unwrap_or(0),
                 })
             }
-            (None, None) => mount::Source::Volume(volume.name.clone()),
+            (None, None, None) => mount::Source::Volume(volume.name.clone()),
         };
         let sub_path = match (&wanted.sub_path_expr, &wanted.sub_path) {
             (Some(expression), _) if !expression.is_empty() => env::expand(expression, &known),
@@ -370,11 +390,11 @@ pub fn mounts(
             destination: wanted.mount_path.clone(),
             // Files that the host writes are not the container's to change.
             read_only: wanted.read_only == Some(true)
-                || disk.map_or(volume.empty_dir.is_none(), |disk| disk.read_only),
+                || disk.map_or(volume.empty_dir.is_none() && !of_node, |disk| disk.read_only),
             source: Some(source),
             sub_path,
-            // The whole tree of a disk is given to the group when it is mounted.
-            group: group.filter(|_| disk.is_none()),
+            // The whole tree of a disk is given to the group when it is mounted; the node's files are nobody's Pod's.
+            group: group.filter(|_| disk.is_none() && !of_node),
         });
     }
     for wanted in container.volume_devices.iter().flatten() {
@@ -493,9 +513,10 @@ mod tests {
             "MountVolume.SetUp failed for volume \"v\" : [configmap \"x\" not found, secret \"y\" not found]",
         );
         check(
-            json!({"name": "v", "hostPath": {"path": "/"}}),
-            "MountVolume.SetUp failed for volume \"v\" : hostPath volumes are not supported on this host",
+            json!({"name": "v", "nfs": {"server": "s", "path": "/"}}),
+            "MountVolume.SetUp failed for volume \"v\" : nfs volumes are not supported on this host",
         );
+        check(json!({"name": "v", "hostPath": {"path": "/"}}), "");
         check(json!({"name": "v", "emptyDir": {}}), "");
     }
 

@@ -11,6 +11,6 @@ pub mod simulated;
 mod vm;
 
 pub use vm::{
-    AccelInfo, AdoptError, BootError, Disk, DiskError, ExitReason, Hypervisor, KillError, Nic, Stream, Vm,
-    VmId, VmSpec, VmStats,
+    AccelInfo, AdoptError, BootError, Disk, DiskError, ExitReason, Hypervisor, KillError, Nic, Share, Stream,
+    Vm, VmId, VmSpec, VmStats,
 };

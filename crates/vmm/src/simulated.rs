@@ -173,6 +173,7 @@ mod tests {
             cpu_request_millis: None,
             cpu_limit_millis: None,
             disks: Vec::new(),
+            shares: Vec::new(),
             nic: None,
             label: "ns/pod".to_owned(),
         };

@@ -49,6 +49,15 @@ pub struct Disk {
     pub read_only: bool,
 }
 
+/// A directory of the host that a VM shares with others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// By which the guest finds it: at most 36 letters.
+    pub tag: String,
+    /// The directory: nothing outside of it can be reached.
+    pub directory: PathBuf,
+}
+
 /// The network device of a VM.
 #[derive(Debug)]
 pub struct Nic {
@@ -77,6 +86,8 @@ pub struct VmSpec {
     pub cpu_limit_millis: Option<u64>,
     /// Disks from the start.
     pub disks: Vec<Disk>,
+    /// Directories of the host.
+    pub shares: Vec<Share>,
     /// Its network device.
     pub nic: Option<Nic>,
     /// What `ps` shows: namespace and name of the Pod.

@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use crate::disks::{self, SCRATCH};
 use crate::files::{make_directory_in, make_file_in, path_of};
 use crate::identity::ETC;
-use crate::volumes;
+use crate::{shares, volumes};
 
 /// Where roots are assembled.
 const CONTAINERS: &str = "/run/containers";
@@ -115,6 +115,7 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
             Some(Source::EmptyDir(dir)) => volumes::empty_dir(dir)?,
             Some(Source::DiskSerial(serial)) => disks::image(serial).await?,
             Some(Source::Disk(disk)) => disks::volume(disk).await?,
+            Some(Source::HostPath(wanted)) => shares::host_path(wanted)?,
             None => continue,
         };
         if let Some(group) = wanted.group {

@@ -12,7 +12,7 @@ use images::Image;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use vmm::{Disk, Nic, Vm, VmId, VmSpec};
+use vmm::{Disk, Nic, Share, Vm, VmId, VmSpec};
 
 use super::prepare::Prepared;
 use super::record::{PodFile, Record};
@@ -29,6 +29,8 @@ const BOOT: Duration = Duration::from_secs(180);
 const CALL: Duration = Duration::from_secs(60);
 /// Serial number of the writable disk.
 const SCRATCH: &str = "scratch";
+/// The directory that `hostPath` volumes see as the root of the node, in the data directory.
+const NODE_FILES: &str = "node";
 /// Size of a writable disk that has no limit; it is sparse.
 const SCRATCH_BYTES: u64 = 10 << 30;
 /// Least room of a writable disk beyond its limit.
@@ -126,6 +128,7 @@ impl Boot {
             cpu_request_millis: self.size.cpu_request_millis,
             cpu_limit_millis: self.size.cpu_limit_millis,
             disks,
+            shares: self.shares()?,
             nic: Some(Nic {
                 tap: tap.fd,
                 tap_name: tap.name,
@@ -219,6 +222,19 @@ impl Boot {
             path,
             read_only: false,
         }))
+    }
+
+    /// The node's file system, for Pods that mount some of it.
+    fn shares(&self) -> Result<Vec<Share>, String> {
+        if !volumes::uses_node(&self.pod) {
+            return Ok(Vec::new());
+        }
+        let directory = self.context.config.data_dir.join(NODE_FILES);
+        std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        Ok(vec![Share {
+            tag: volumes::NODE_TAG.to_owned(),
+            directory,
+        }])
     }
 
     async fn configure(&self, vm: &Arc<dyn Vm>, nic: &PodNic, scratch: bool) -> Result<Machine, String> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::bundle::Bundle;
-use super::{disks, end};
+use super::{disks, end, shares};
 use crate::vm::VmSpec;
 
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -89,6 +89,9 @@ pub(super) fn arguments(
         let file = disk.path.display().to_string();
         add(&["-blockdev", &disks::node(disk, &file).to_string()]);
         add(&["-device", &disks::device(disk).to_string()]);
+    }
+    for word in shares::arguments(spec) {
+        add(&[&word]);
     }
     if let (Some(nic), Some(tap)) = (&spec.nic, tap) {
         let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
@@ -186,6 +189,10 @@ mod tests {
                 path: "/d/a.erofs".into(),
                 read_only: true,
             }],
+            shares: vec![crate::vm::Share {
+                tag: "node".to_owned(),
+                directory: "/d/node".into(),
+            }],
             nic: Some(Nic {
                 tap: None,
                 tap_name: "pvabc".to_owned(),
@@ -206,6 +213,8 @@ mod tests {
             "mac=02:00:0a:f4:00:02",
             "-runas 70001:70001",
             "-sandbox on",
+            "memory-backend-memfd,id=memory,size=128M,share=on",
+            "vhost-user-fs-device,chardev=share0,tag=node",
             "extra",
         ] {
             assert_eq!(line.matches(expected).count(), 1, "{expected} in {line}");

@@ -17,6 +17,7 @@ mod disks;
 mod end;
 mod process;
 mod qmp;
+mod shares;
 mod users;
 mod vm;
 

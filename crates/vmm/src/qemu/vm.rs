@@ -16,6 +16,7 @@ use super::cgroup::{Cgroup, Limits};
 use super::end::{self, End};
 use super::process::{self, Process};
 use super::qmp::Qmp;
+use super::shares::{self, Server};
 use super::users::{User, Users};
 use super::{arguments, disks};
 use crate::vm::{BootError, Disk, DiskError, ExitReason, KillError, Stream, Vm, VmId, VmSpec, VmStats};
@@ -36,6 +37,8 @@ struct Record {
     started: u64,
     cgroup: String,
     user: u32,
+    #[serde(default)]
+    shares: Vec<Server>,
 }
 
 pub(super) struct QemuVm {
@@ -45,6 +48,7 @@ pub(super) struct QemuVm {
     cgroup: Cgroup,
     user: User,
     end: End,
+    shares: Vec<Server>,
 }
 
 pub(super) async fn boot(
@@ -72,9 +76,18 @@ pub(super) async fn boot(
     let result = async {
         cgroup.create(&limits).map_err(io("the VM's cgroup"))?;
         let log = spec.run_dir.join("qemu.log");
+        let shares = shares::start(&spec, &cgroup).map_err(BootError::Qemu)?;
         let process = process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap)
+            .inspect_err(|_| shares::end(&shares))
             .map_err(io(arguments::PROGRAM))?;
-        let vm = QemuVm::new(spec.id.clone(), &spec.run_dir, process, cgroup.clone(), user);
+        let vm = QemuVm::new(
+            spec.id.clone(),
+            &spec.run_dir,
+            process,
+            cgroup.clone(),
+            user,
+            shares,
+        );
         // Recorded before anything can go wrong: a crash of the agent now must not lose the process.
         vm.record().map_err(io("vm.json"))?;
         match vm.wait_for_start().await {
@@ -113,11 +126,21 @@ pub(super) fn adopt(run_dir: &Path, users: &Users) -> Result<Option<QemuVm>, Str
     }
     let cgroup = Cgroup::named(&record.cgroup);
     let user = users.claim(record.user);
-    Ok(Some(QemuVm::new(record.id, run_dir, process, cgroup, user)))
+    let shares = record.shares;
+    Ok(Some(QemuVm::new(
+        record.id, run_dir, process, cgroup, user, shares,
+    )))
 }
 
 impl QemuVm {
-    fn new(id: VmId, run_dir: &Path, process: Process, cgroup: Cgroup, user: User) -> Self {
+    fn new(
+        id: VmId,
+        run_dir: &Path,
+        process: Process,
+        cgroup: Cgroup,
+        user: User,
+        shares: Vec<Server>,
+    ) -> Self {
         let process = Arc::new(process);
         let log = run_dir.join("qemu.log");
         let end = End::watch(run_dir.join("events.sock"), Arc::clone(&process), move || {
@@ -130,6 +153,7 @@ impl QemuVm {
             cgroup,
             user,
             end,
+            shares,
         }
     }
 
@@ -144,6 +168,7 @@ impl QemuVm {
             started: self.process.started,
             cgroup: self.cgroup.name().to_owned(),
             user: self.user.id(),
+            shares: self.shares.clone(),
         };
         let draft = self.run_dir.join("vm.json.new");
         fs::write(&draft, serde_json::to_vec(&record)?)?;
@@ -214,11 +239,16 @@ impl Vm for QemuVm {
                 problems.push(format!("process {} does not end", self.process.pid));
             }
         }
+        shares::end(&self.shares);
         if let Err(error) = self.cgroup.remove().await {
             problems.push(error.to_string());
         }
         let files = FILES.iter().map(|name| fs::remove_file(self.run_dir.join(name)));
-        for result in files.chain([fs::remove_dir(self.run_dir.join("root"))]) {
+        let shared = shares::files(&self.run_dir).into_iter().map(fs::remove_file);
+        for result in files
+            .chain(shared)
+            .chain([fs::remove_dir(self.run_dir.join("root"))])
+        {
             if let Err(error) = result
                 && error.kind() != io::ErrorKind::NotFound
             {

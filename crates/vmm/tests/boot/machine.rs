@@ -70,6 +70,7 @@ pub fn spec(name: &str, run_dir: &Path, disk: &Path) -> VmSpec {
             path: disk.to_path_buf(),
             read_only: true,
         }],
+        shares: Vec::new(),
         nic: None,
         label: "test/pod".to_owned(),
     }

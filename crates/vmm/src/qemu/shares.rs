@@ -1,0 +1,137 @@
+//! Directories of the host in a VM: one `virtiofsd` for each, which serves that directory and sees nothing else.
+//!
+//! It joins the VM's cgroup and ends when QEMU hangs up, so that a killed QEMU leaves none; one that QEMU never came to
+//! is killed by its number. Only VMs with shares have shared memory and modern virtio-mmio, which vhost-user needs.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::Cgroup;
+use super::process::{self, Process};
+use crate::vm::VmSpec;
+
+/// Where distributions put the program: QEMU's own, and its successor.
+const PROGRAMS: [&str; 3] = [
+    "/usr/lib/qemu/virtiofsd",
+    "/usr/libexec/virtiofsd",
+    "/usr/bin/virtiofsd",
+];
+/// Threads of a server: a Pod VM has few vCPUs.
+const THREADS: u32 = 4;
+
+/// A server, as the record of its VM names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Server {
+    pid: u32,
+    started: u64,
+}
+
+fn socket(run_dir: &Path, number: usize) -> PathBuf {
+    run_dir.join(format!("share{number}.sock"))
+}
+
+/// Starts the servers of a VM; on failure none is left.
+pub(super) fn start(spec: &VmSpec, cgroup: &Cgroup) -> Result<Vec<Server>, String> {
+    let mut servers = Vec::new();
+    for (number, share) in spec.shares.iter().enumerate() {
+        match one(spec, cgroup, number, &share.directory) {
+            Ok(server) => servers.push(server),
+            Err(error) => {
+                end(&servers);
+                return Err(format!("sharing {}: {error}", share.directory.display()));
+            }
+        }
+    }
+    Ok(servers)
+}
+
+fn one(spec: &VmSpec, cgroup: &Cgroup, number: usize, directory: &Path) -> Result<Server, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let program = PROGRAMS
+        .iter()
+        .find(|program| Path::new(program).exists())
+        .ok_or("virtiofsd is not installed (apt-get install qemu-system-common, or virtiofsd)")?;
+    // It is given the listening socket: QEMU need not wait for it, and it writes no file of its own anywhere.
+    let listener: OwnedFd = UnixListener::bind(socket(&spec.run_dir, number))
+        .map_err(text)?
+        .into();
+    let arguments = [
+        format!("--fd={}", listener.as_raw_fd()),
+        format!("--thread-pool-size={THREADS}"),
+        "-o".to_owned(),
+        // The directory becomes the root of the server: no link in it leads out.
+        format!("source={},sandbox=chroot,xattr,flock", directory.display()),
+    ];
+    let log = spec.run_dir.join(format!("share{number}.log"));
+    let process = process::start(program, &arguments, &log, cgroup, Some(&listener)).map_err(text)?;
+    Ok(Server {
+        pid: process.pid,
+        started: process.started,
+    })
+}
+
+/// Kills what is left of servers.
+pub(super) fn end(servers: &[Server]) {
+    for server in servers {
+        if process::start_time(server.pid).ok() == Some(server.started)
+            && let Ok(process) = Process::open(server.pid)
+            && process.started == server.started
+            && !process.has_ended()
+        {
+            // Gone in this very moment is as good.
+            let _ = process.signal(Signal::KILL);
+            process.has_ended();
+        }
+    }
+}
+
+/// Files in a run directory that belong to shares.
+pub(super) fn files(run_dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(run_dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            name.starts_with("share") && (name.ends_with(".sock") || name.ends_with(".log"))
+        })
+        .collect()
+}
+
+/// QEMU's arguments for the shares of a VM.
+pub(super) fn arguments(spec: &VmSpec) -> Vec<String> {
+    if spec.shares.is_empty() {
+        return Vec::new();
+    }
+    let memory = format!(
+        "memory-backend-memfd,id=memory,size={}M,share=on",
+        spec.memory_mib
+    );
+    let mut arguments = vec![
+        "-global".to_owned(),
+        "virtio-mmio.force-legacy=false".to_owned(),
+        "-object".to_owned(),
+        memory,
+        "-machine".to_owned(),
+        "memory-backend=memory".to_owned(),
+    ];
+    for (number, share) in spec.shares.iter().enumerate() {
+        let path = socket(&spec.run_dir, number)
+            .display()
+            .to_string()
+            .replace(',', ",,");
+        arguments.extend([
+            "-chardev".to_owned(),
+            format!("socket,id=share{number},path={path}"),
+            "-device".to_owned(),
+            format!("vhost-user-fs-device,chardev=share{number},tag={}", share.tag),
+        ]);
+    }
+    arguments
+}
