@@ -11,6 +11,8 @@ use super::{Content, MAX_DEPTH, PREFIX, ProtobufError, Reader, Writer, decode, d
 pub(super) enum Special {
     /// RFC 3339 to the second; microseconds are kept by one of the two types only.
     Time { micro: bool },
+    /// A span of time as Go writes it (`1m30s`), nanoseconds in its one field.
+    Duration,
     /// The text of its one field.
     Quantity,
     /// A number or a text.
@@ -38,6 +40,7 @@ impl Special {
             .unwrap_or(short);
         Some(match short {
             "apis.meta.v1.Time" | "apis.meta.v1.Timestamp" => Self::Time { micro: false },
+            "apis.meta.v1.Duration" => Self::Duration,
             "apis.meta.v1.MicroTime" => Self::Time { micro: true },
             "api.resource.Quantity" => Self::Quantity,
             "util.intstr.IntOrString" => Self::IntOrString,
@@ -91,6 +94,7 @@ impl Special {
                     format!("{time:.0}")
                 })
             }
+            Self::Duration => json!(go_duration(numbers[1] as i64)),
             Self::Quantity => json!(match text(1) {
                 text if text.is_empty() => "0".to_owned(),
                 text => text,
@@ -147,6 +151,9 @@ impl Special {
                 };
                 out.varint(2, i64::from(micros) as u64);
             }
+            (Self::Duration, Value::String(text)) => {
+                out.varint(1, parse_go_duration(text).ok_or_else(wrong)? as u64);
+            }
             (Self::Quantity, Value::String(text)) => out.text(1, text),
             (Self::Quantity, Value::Number(number)) => out.text(1, &number.to_string()),
             (Self::IntOrString, Value::Number(number)) => {
@@ -183,6 +190,64 @@ impl Special {
     /// Whether a message of this type that stands alone may be left out: what JSON would write for Go's zero value.
     pub(super) fn is_zero(self, value: &Value) -> bool {
         value.is_null() || (self == Self::IntOrString && (*value == json!(0) || *value == json!("")))
+    }
+}
+
+/// Units of Go's durations, in nanoseconds.
+const UNITS: [(&str, f64); 7] = [
+    ("h", 3.6e12),
+    ("ms", 1e6),
+    ("m", 6e10),
+    ("ns", 1.0),
+    ("us", 1e3),
+    ("µs", 1e3),
+    ("s", 1e9),
+];
+
+/// Reads `1m30s`, `1.5h`, `-10ms`, `0`; nanoseconds.
+fn parse_go_duration(text: &str) -> Option<i64> {
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1.0, rest),
+        None => (1.0, text),
+    };
+    let mut nanos = 0.0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let number: f64 = rest[..end].parse().ok()?;
+        rest = &rest[end..];
+        if rest.is_empty() && number == 0.0 {
+            break;
+        }
+        let (unit, factor) = UNITS.iter().find(|(unit, _)| rest.starts_with(unit))?;
+        rest = &rest[unit.len()..];
+        nanos += number * factor;
+    }
+    Some((sign * nanos) as i64)
+}
+
+/// Nanoseconds as Go writes them.
+fn go_duration(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let all = nanos.unsigned_abs();
+    let trimmed = |value: f64, unit: &str| format!("{sign}{value}{unit}");
+    match all {
+        0 => return "0s".to_owned(),
+        1..1_000 => return trimmed(all as f64, "ns"),
+        1_000..1_000_000 => return trimmed(all as f64 / 1e3, "µs"),
+        1_000_000..1_000_000_000 => return trimmed(all as f64 / 1e6, "ms"),
+        _ => {}
+    }
+    let (minutes, rest) = (all / 60_000_000_000, all % 60_000_000_000);
+    let seconds = rest as f64 / 1e9;
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => format!("{sign}{seconds}s"),
+        (0, minutes) => format!("{sign}{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{sign}{hours}h{minutes}m{seconds}s"),
     }
 }
 
