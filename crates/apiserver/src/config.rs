@@ -36,6 +36,10 @@ pub struct Config {
     pub max_requests_per_user: usize,
     /// Watches that one user may hold open.
     pub max_watches_per_user: usize,
+    /// The credentials by which aggregated API servers know us; without them they take our word for nobody.
+    pub proxy_client: Option<crate::aggregation::ProxyClient>,
+    /// The audit log; none without.
+    pub audit: Option<crate::audit::AuditConfig>,
     /// How often the log is compacted, keeping what happened since the time before.
     pub compaction_interval: Duration,
 }
@@ -58,6 +62,8 @@ impl Config {
             admission: Vec::new(),
             max_requests_per_user: 400,
             max_watches_per_user: 5000,
+            proxy_client: None,
+            audit: None,
             compaction_interval: Duration::from_secs(300),
         }
     }

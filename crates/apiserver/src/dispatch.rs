@@ -3,6 +3,7 @@
 //! Every refusal on this way is a Kubernetes Status. A panic in a handler costs its request a 500 and nothing else.
 
 use crate::admit::Notes;
+use crate::audit::Trail;
 use crate::authn::impersonate::impersonate;
 use crate::authorize::Decision;
 use crate::authz::forbidden;
@@ -58,6 +59,7 @@ impl ApiServer {
 
     async fn answer(self: &Arc<Self>, request: http::Request<Body>, connection: &Connection) -> Response {
         let started = Instant::now();
+        let received = jiff::Timestamp::now();
         let (mut head, body) = request.into_parts();
         let upgrade = head.extensions.remove::<OnUpgrade>();
         let id = request_id(&head);
@@ -66,7 +68,13 @@ impl ApiServer {
             return self.foreign(incoming).await;
         }
         let attributes = Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
-        let mut answered = Answered::default();
+        let mut answered = Answered {
+            id: id.to_str().unwrap_or("").to_string(),
+            received,
+            user: String::new(),
+            notes: Arc::default(),
+            trail: None,
+        };
         let notes = answered.notes.clone();
         let work = self.checked(&mut incoming, &attributes, connection, &mut answered);
         let work = AssertUnwindSafe(work).catch_unwind();
@@ -94,6 +102,9 @@ impl ApiServer {
             *response.body_mut() = body::full(bytes::Bytes::new());
         }
         body::warn(&mut response, &notes.warnings());
+        if let Some(trail) = answered.trail.take() {
+            response = finish(trail, response, is_lasting(&attributes), &notes).await;
+        }
         let headers = response.headers_mut();
         headers.insert(HeaderName::from_static("audit-id"), id);
         if !headers.contains_key(http::header::CACHE_CONTROL) {
@@ -143,10 +154,37 @@ impl ApiServer {
             }
         };
         crate::authn::hide_bearer_protocol(&mut incoming.head.headers);
-        let user = impersonate(user, &incoming.head.headers, &*self.access.authorizer).await?;
+        if let Some(audit) = &self.audit {
+            answered.trail = audit
+                .begin(
+                    attributes,
+                    &user,
+                    &incoming.head,
+                    connection,
+                    &answered.id,
+                    answered.received,
+                )
+                .await;
+        }
+        let speaks_for = impersonate(user.clone(), &incoming.head.headers, &*self.access.authorizer).await?;
+        if let Some(trail) = answered.trail.as_mut().filter(|_| speaks_for != user) {
+            trail.impersonated(&speaks_for);
+        }
+        let user = speaks_for;
         answered.user = user.name.clone();
         self.authorized(&user, attributes).await?;
-        let body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
+        let mut body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
+        if let Some(trail) = answered.trail.as_mut().filter(|t| t.wants_request())
+            && attributes.is_resource
+            && !attributes.is_read_only()
+            && !is_lasting(attributes)
+        {
+            let bytes = crate::wire::input::read(body).await?;
+            if let Ok(input) = crate::wire::input::decode(&incoming.head.headers, &bytes) {
+                trail.request(input.value);
+            }
+            body = body::full(bytes);
+        }
         let taken = Incoming {
             head: incoming.head.clone(),
             body,
@@ -183,10 +221,7 @@ impl ApiServer {
         let registry = self.registry.load_full();
         let served = registry.find(&attributes.group, &attributes.version, &attributes.resource);
         let Some(served) = served else {
-            return match crate::proxy::aggregated(self, attributes) {
-                true => Err(Status::service_unavailable("the aggregated API is not available")),
-                false => Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
-            };
+            return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         };
         let ctx = Ctx {
             server: self.clone(),
@@ -224,10 +259,14 @@ impl ApiServer {
             let ticket = self.limits.watch(&ctx.user.name)?;
             return rest::watch::watch(&ctx, ticket).await;
         }
+        if attributes.verb == "list" {
+            let places = self.limits.list(&ctx.user.name).await?;
+            let response = rest::list::list(&ctx).await?;
+            return Ok(body::hold(response, places));
+        }
         let _ticket = self.place(&ctx).await?;
         match attributes.verb.as_str() {
             "get" => rest::get::get(&ctx).await,
-            "list" => rest::list::list(&ctx).await,
             "create" => {
                 if !attributes.name.is_empty() {
                     return Err(method_not_supported(&ctx));
@@ -284,11 +323,45 @@ impl ApiServer {
     }
 }
 
-/// What is known of a request once it is answered, for the log.
-#[derive(Default)]
+/// What is known of a request once it is answered, for the logs.
 struct Answered {
+    id: String,
+    received: jiff::Timestamp,
     user: String,
     notes: Arc<Notes>,
+    trail: Option<Trail>,
+}
+
+/// Bytes of an answer that the audit log takes in at most.
+const AUDITED: u64 = 4 << 20;
+
+/// Ends the trail of a request in the audit log; hands the answer back.
+async fn finish(mut trail: Trail, response: Response, lasting: bool, notes: &Notes) -> Response {
+    let code = response.status().as_u16();
+    let (head, mut answer) = response.into_parts();
+    let exact = http_body::Body::size_hint(&answer).exact();
+    let wanted = trail.wants_response() || code >= 400;
+    let mut failure = None;
+    if wanted && !lasting && exact.is_some_and(|size| size <= AUDITED) {
+        let bytes = match http_body_util::BodyExt::collect(answer).await {
+            Ok(collected) => collected.to_bytes(),
+            // A complete body has no way to fail.
+            Err(_) => bytes::Bytes::new(),
+        };
+        if let Ok(value) = serde_json::from_slice::<serde_json::Value>(&bytes) {
+            if code >= 400 {
+                failure = Some(value.clone());
+            }
+            if trail.wants_response() {
+                trail.response(value);
+            }
+        }
+        answer = body::full(bytes);
+    }
+    trail
+        .finish(code, failure.as_ref(), lasting, notes.annotations())
+        .await;
+    http::Response::from_parts(head, answer)
 }
 
 fn request_id(head: &http::request::Parts) -> HeaderValue {

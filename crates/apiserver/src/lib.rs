@@ -11,7 +11,9 @@
 pub mod access;
 pub mod admission;
 pub mod admit;
+pub mod aggregation;
 pub mod alloc;
+pub mod audit;
 pub mod authn;
 pub mod authorize;
 pub mod authz;

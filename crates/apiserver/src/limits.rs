@@ -13,12 +13,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long a request waits for a place.
 const WAIT: Duration = Duration::from_secs(15);
+/// Lists of one user that are answered at the same time, to the last byte: they cost a hundred times what a read does.
+const LISTS: usize = 4;
 /// Users remembered; idle ones are forgotten beyond it.
 const REMEMBERED: usize = 4096;
 
 /// The places of one user.
 struct Places {
     requests: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
     waiting: AtomicUsize,
     watches: Arc<AtomicUsize>,
 }
@@ -66,6 +69,7 @@ impl Limits {
         let new = || {
             Arc::new(Places {
                 requests: Arc::new(Semaphore::new(self.per_user)),
+                lists: Arc::new(Semaphore::new(LISTS.min(self.per_user))),
                 waiting: AtomicUsize::new(0),
                 watches: Arc::default(),
             })
@@ -90,6 +94,19 @@ impl Limits {
         match waited {
             Ok(Ok(place)) => Ok(Ticket { _place: Some(place) }),
             _ => Err(refused()),
+        }
+    }
+
+    /// Takes a place for a list, to be held until the last byte of the answer is sent.
+    pub async fn list(&self, user: &str) -> Result<(Ticket, Ticket), Status> {
+        let request = self.request(user).await?;
+        let lists = self.places(user).lists.clone();
+        match tokio::time::timeout(WAIT, lists.acquire_owned()).await {
+            Ok(Ok(place)) => Ok((request, Ticket { _place: Some(place) })),
+            _ => Err(Status::too_many_requests(
+                "too many requests, please try again later",
+                1,
+            )),
         }
     }
 

@@ -1,7 +1,9 @@
 //! The API server as a value: its parts, how it starts, and what its other modules share.
 
 use crate::admit::AdmissionPlugin;
+use crate::aggregation::Remotes;
 use crate::alloc::{Allocators, Range};
+use crate::audit::Audit;
 use crate::authorize::Authorizer;
 use crate::cache::Caches;
 use crate::cache::feed::{self, Keys};
@@ -68,6 +70,8 @@ pub struct ApiServer {
     pub(crate) documents: Documents,
     pub(crate) agents: Agents,
     pub(crate) outbound: Outbound,
+    pub(crate) remotes: ArcSwap<Remotes>,
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) stop: CancellationToken,
     pub(crate) extra: Option<axum::Router>,
 }
@@ -96,6 +100,13 @@ impl ApiServer {
         let registry = Registry::builtin(&caches);
         let watch = feed::load(&*store, &keys, &caches).await?;
         let access = access(&config, caches.clone())?;
+        let audit = match &config.audit {
+            Some(wanted) => Some(Audit::open(wanted).map_err(|e| StartError::Setting {
+                field: "audit",
+                why: e.to_string(),
+            })?),
+            None => None,
+        };
         let stop = CancellationToken::new();
         let server = Arc::new(ApiServer {
             alloc: Allocators::new(caches.clone(), range, config.node_port_range),
@@ -104,6 +115,8 @@ impl ApiServer {
             documents: Documents::default(),
             agents: Agents::new(config.agent_tls.clone()),
             outbound: Outbound::default(),
+            remotes: ArcSwap::default(),
+            audit,
             registry: ArcSwap::from_pointee(registry),
             extra: config.extra_routes.take(),
             keys: keys.clone(),
@@ -118,6 +131,7 @@ impl ApiServer {
         crate::crd::start(&server);
         crate::sweep::start(server.clone());
         crate::bootstrap::run(&server, range).await?;
+        crate::aggregation::start(&server);
         Ok(server)
     }
 

@@ -96,3 +96,63 @@ async fn sizes() {
     let (code, _) = s.get(&long).await;
     assert_eq!(code, 414);
 }
+
+/// One client lists everything, again and again, on many connections; another's reads stay quick.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_lists_leaves_others_alone() {
+    let s = Arc::new(Server::start().await);
+    let maps = "/api/v1/namespaces/default/configmaps";
+    for i in 0..300 {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("m{i}")},
+            "data": {"k": "x".repeat(2000)}});
+        assert_eq!(s.json("POST", maps, &map).await.0, 201);
+    }
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // The flood has a thread of its own, so that what is measured is the server.
+    let (server, ended) = (s.clone(), stop.clone());
+    let flood = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut clients = tokio::task::JoinSet::new();
+            for _ in 0..40 {
+                let (s, ended) = (server.clone(), ended.clone());
+                clients.spawn(async move {
+                    let mut lists = 0;
+                    while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                        let response = s.send("GET", MAPS, &[("x-user", "flood")], Vec::new()).await;
+                        let whole = response.status() == 200;
+                        let _ = response.into_body().collect().await;
+                        lists += u32::from(whole);
+                    }
+                    lists
+                });
+            }
+            clients.join_all().await.into_iter().sum::<u32>()
+        })
+    });
+    let mut took = Vec::new();
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        let begun = Instant::now();
+        let response = s
+            .send("GET", &format!("{maps}/m1"), &[("x-user", "reader")], Vec::new())
+            .await;
+        assert_eq!(response.status(), 200);
+        let _ = response.into_body().collect().await;
+        took.push(begun.elapsed());
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let lists = tokio::task::spawn_blocking(move || flood.join().unwrap())
+        .await
+        .unwrap();
+    took.sort();
+    let median = took[took.len() / 2];
+    assert!(
+        lists > 0 && median < Duration::from_millis(100),
+        "{lists} lists, median {median:?} of {}",
+        took.len()
+    );
+}

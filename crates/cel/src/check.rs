@@ -347,7 +347,8 @@ impl Checker<'_> {
         }
         self.mixed = false;
         let receives_host = target.is_some() && matches!(types.first(), Some(Type::Opaque(_) | Type::Dyn));
-        if !library::is_function(function) && !(receives_host && library::is_host_function(function)) {
+        let known = library::is_function(function) || (receives_host && library::is_host_function(function));
+        if !known {
             let what = format!("undeclared reference to '{function}' (in container '')");
             return self.fail(at, what);
         }

@@ -2,6 +2,7 @@
 
 use super::Document;
 use super::plain::grouped;
+use crate::aggregation::{self, Remotes};
 use crate::registry::{Registry, Served};
 use kinds::KindInfo;
 use serde_json::{Value, json};
@@ -31,15 +32,17 @@ pub fn wanted(accept: &str) -> Option<&'static str> {
 }
 
 /// The document of `/api` (`core`) or `/apis`.
-pub fn document(registry: &Registry, core: bool, version: &'static str) -> Document {
+pub fn document(registry: &Registry, remotes: &Remotes, core: bool, version: &'static str) -> Document {
     let mut items = Vec::new();
-    for (group, versions) in grouped(registry) {
+    for (group, versions) in grouped(registry, remotes) {
         if group.is_empty() != core {
             continue;
         }
         let versions: Vec<Value> = versions
             .iter()
-            .map(|v| version_value(registry, &group, v))
+            .map(|v| {
+                aggregation::v2_item(remotes, &group, v).unwrap_or_else(|| version_value(registry, &group, v))
+            })
             .collect();
         let mut metadata = json!({"creationTimestamp": null});
         if !group.is_empty() {

@@ -4,6 +4,8 @@ mod aggregated;
 mod openapi;
 mod plain;
 
+pub use plain::priority;
+
 use crate::health;
 use crate::server::ApiServer;
 use crate::wire::{Response, body, compress};
@@ -169,7 +171,7 @@ pub async fn route(
         ["api", version] => versions(server, headers, "", version).await,
         ["apis", group] => {
             let registry = server.registry.load_full();
-            match plain::group(&registry, group) {
+            match plain::group(&registry, &server.remotes.load(), group) {
                 Some(value) => Ok(respond(&Document::json(&value), headers)),
                 None => not_found(),
             }
@@ -181,12 +183,12 @@ pub async fn route(
 }
 
 async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Document, Status> {
-    let registry = server.registry.load_full();
+    let (registry, remotes) = (server.registry.load_full(), server.remotes.load_full());
     let core = which == "api";
     match aggregated::wanted(accept) {
         Some(version) => {
             let name = format!("{which} {version}");
-            let make = move || Ok(aggregated::document(&registry, core, version));
+            let make = move || Ok(aggregated::document(&registry, &remotes, core, version));
             server.documents.get(&name, make).await
         }
         None => {
@@ -194,7 +196,7 @@ async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Docu
                 Ok(Document::json(&if core {
                     plain::api_versions()
                 } else {
-                    plain::groups(&registry)
+                    plain::groups(&registry, &remotes)
                 }))
             };
             server.documents.get(which, make).await

@@ -1,5 +1,6 @@
 //! Discovery as every client knows it: groups, their versions, the resources of a version.
 
+use crate::aggregation::{self, Remotes};
 use crate::registry::{Registry, Served};
 use kinds::KindInfo;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ pub fn api_versions() -> Value {
 }
 
 /// Groups in order of the registry, each with its versions, the preferred one first.
-pub fn grouped(registry: &Registry) -> Vec<(String, Vec<String>)> {
+pub fn grouped(registry: &Registry, remotes: &Remotes) -> Vec<(String, Vec<String>)> {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for served in registry.all() {
         let (group, version) = (served.kind.group, served.kind.version);
@@ -33,6 +34,7 @@ pub fn grouped(registry: &Registry) -> Vec<(String, Vec<String>)> {
     for (_, versions) in &mut groups {
         versions.sort_by(|a, b| priority(b).cmp(&priority(a)).then_with(|| a.cmp(b)));
     }
+    aggregation::add_groups(remotes, &mut groups);
     groups
 }
 
@@ -63,8 +65,8 @@ fn group_value(group: &str, versions: &[String]) -> Value {
 }
 
 /// `/apis`.
-pub fn groups(registry: &Registry) -> Value {
-    let groups = grouped(registry);
+pub fn groups(registry: &Registry, remotes: &Remotes) -> Value {
+    let groups = grouped(registry, remotes);
     let list: Vec<Value> = groups
         .iter()
         .filter(|(g, _)| !g.is_empty())
@@ -74,13 +76,10 @@ pub fn groups(registry: &Registry) -> Value {
 }
 
 /// `/apis/GROUP`.
-pub fn group(registry: &Registry, group: &str) -> Option<Value> {
-    let groups = grouped(registry);
+pub fn group(registry: &Registry, remotes: &Remotes, group: &str) -> Option<Value> {
+    let groups = grouped(registry, remotes);
     let (name, versions) = groups.iter().find(|(g, _)| g == group && !g.is_empty())?;
-    let mut value = group_value(name, versions);
-    value["kind"] = json!("APIGroup");
-    value["apiVersion"] = json!("v1");
-    Some(value)
+    Some(aggregation::group_document(name, versions))
 }
 
 /// `/api/v1` and `/apis/GROUP/VERSION`.

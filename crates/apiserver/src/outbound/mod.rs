@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::aggregation::ProxyClient;
 use crate::view::View;
 
 /// Bytes of an answer at most: an object and its patch.
@@ -240,7 +241,7 @@ impl Outbound {
         &self,
         view: &dyn View,
         target: &Target,
-        client: Option<&Arc<rustls::ClientConfig>>,
+        client: Option<&ProxyClient>,
     ) -> Result<TlsStream<TcpStream>, String> {
         let (host, port, _) = target.parts()?;
         let addresses: Vec<SocketAddr> = match &target.place {
@@ -274,7 +275,11 @@ impl Outbound {
         let stream = stream?;
         let _ = stream.set_nodelay(true);
         let settings = match client {
-            Some(settings) => settings.clone(),
+            Some(client) => Arc::new(tls::client(
+                &target.ca,
+                target.insecure,
+                Some(tls::identity(client)?),
+            )?),
             None => self.settings(&target.ca, target.insecure)?,
         };
         let name = ServerName::try_from(host.clone()).map_err(|e| format!("{host:?}: {e}"))?;

@@ -3,6 +3,7 @@
 //! Checking is webpki's, with one thing added that Go's does and many webhooks rely on: a self-signed certificate
 //! that is itself in the bundle is believed, even if it calls itself an authority.
 
+use crate::aggregation::ProxyClient;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -14,6 +15,16 @@ use std::sync::Arc;
 
 /// A certificate chain and its key.
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// Reads certificate and key.
+pub fn identity(client: &ProxyClient) -> Result<Identity, String> {
+    let chain: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(client.certificate_pem.as_bytes()).collect();
+    let chain = chain.map_err(|e| format!("the client certificate cannot be read: {e}"))?;
+    let key = PrivateKeyDer::from_pem_slice(client.key_pem.as_bytes())
+        .map_err(|e| format!("the key of the client certificate cannot be read: {e}"))?;
+    Ok((chain, key))
+}
 
 /// Client settings: authorities in PEM (none: the system's), and a client certificate if there is one.
 pub fn client(ca: &[u8], insecure: bool, identity: Option<Identity>) -> Result<rustls::ClientConfig, String> {

@@ -33,6 +33,8 @@ pub struct Outgoing {
     pub path: String,
     /// Headers of the client.
     pub headers: HeaderMap,
+    /// Headers of our own, which no client can set.
+    pub add: HeaderMap,
     /// Body of the client.
     pub body: Body,
     /// The client's raw connection, when it asked for an upgrade.
@@ -76,6 +78,7 @@ pub async fn exchange(stream: Box<dyn Stream>, host: &str, mut out: Outgoing) ->
         .map_err(|_| Status::bad_request("the path cannot be passed on"))?;
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = passed(&out.headers, upgrading);
+    request.headers_mut().extend(std::mem::take(&mut out.add));
     let host = HeaderValue::from_str(host).map_err(|e| failed(&e))?;
     request.headers_mut().insert(header::HOST, host);
     let answered = tokio::time::timeout(ANSWER, sender.send_request(request)).await;

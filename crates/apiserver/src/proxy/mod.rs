@@ -7,10 +7,10 @@ mod exchange;
 mod pods;
 mod target;
 
-pub use agent::{Agents, Lines};
+pub use agent::{Agents, Lines, Stream};
+pub use exchange::{Outgoing, exchange};
 
 use crate::dispatch::Incoming;
-use crate::request::Attributes;
 use crate::rest::Ctx;
 use crate::server::ApiServer;
 use crate::wire::Response;
@@ -24,16 +24,6 @@ pub async fn subresource(ctx: &Ctx, incoming: Incoming) -> Result<Response, Stat
         ("nodes" | "pods" | "services", "proxy") => target::proxy(ctx, incoming).await,
         _ => Err(crate::dispatch::method_not_supported(ctx)),
     }
-}
-
-/// Whether an APIService claims the group and version of a request. None of them can be reached yet by this server,
-/// so such a request is answered with 503 instead of 404.
-pub fn aggregated(server: &ApiServer, attributes: &Attributes) -> bool {
-    use crate::view::{GroupResource, View};
-    let name = format!("{}.{}", attributes.version, attributes.group);
-    let resource = GroupResource::new("apiregistration.k8s.io", "apiservices");
-    let found = server.caches.get(&resource, None, &name);
-    found.is_some_and(|s| s.pointer("/spec/service").is_some_and(|s| !s.is_null()))
 }
 
 /// Time for a host agent to answer a question of the server's own.
@@ -53,14 +43,15 @@ pub async fn agent_json(server: &ApiServer, node: &str, path: &str) -> Result<se
 /// A streaming answer of a host agent, line by line.
 pub async fn agent_lines(server: &ApiServer, node: &str, path: &str) -> Result<Lines, Status> {
     let (stream, host) = server.agents.dial(&*server.caches, node).await?;
-    let outgoing = exchange::Outgoing {
+    let outgoing = Outgoing {
         method: http::Method::GET,
         path: path.to_string(),
         headers: http::HeaderMap::new(),
+        add: http::HeaderMap::new(),
         body: crate::wire::body::full(bytes::Bytes::new()),
         upgrade: None,
     };
-    let response = exchange::exchange(stream, &host, outgoing).await?;
+    let response = exchange(stream, &host, outgoing).await?;
     if !response.status().is_success() {
         return Err(Status::internal(format!(
             "the host agent answered {}",

@@ -250,6 +250,7 @@ pub async fn to_agent(
         method,
         path,
         headers: incoming.head.headers,
+        add: http::HeaderMap::new(),
         body: incoming.body,
         upgrade: incoming.upgrade,
     };

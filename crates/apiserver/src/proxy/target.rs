@@ -57,6 +57,7 @@ pub async fn proxy(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
         method,
         path: rest,
         headers: incoming.head.headers,
+        add: http::HeaderMap::new(),
         body: incoming.body,
         upgrade: incoming.upgrade,
     };

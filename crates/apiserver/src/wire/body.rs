@@ -41,6 +41,37 @@ where
     body.map_err(Into::into).boxed_unsync()
 }
 
+/// A body that holds something until it is sent or dropped.
+struct Held<T> {
+    inner: Body,
+    _held: T,
+}
+
+impl<T: Send + Unpin + 'static> http_body::Body for Held<T> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        std::pin::Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// An answer that holds a place until its last byte is sent.
+pub fn hold<T: Send + Unpin + 'static>(response: Response, held: T) -> Response {
+    response.map(|inner| Held { inner, _held: held }.boxed_unsync())
+}
+
 /// A complete answer.
 pub fn answer(code: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response {
     let bytes = bytes.into();

@@ -24,21 +24,42 @@ pub struct Hook {
     pub ca: String,
     /// Paths and bodies, in order.
     pub asked: Arc<Mutex<Vec<(String, Value)>>>,
+    /// Headers of the last request.
+    pub headers: Arc<Mutex<http::HeaderMap>>,
 }
 
 impl Hook {
     pub async fn start(handler: impl Fn(&str, &Value) -> (u16, Value) + Send + Sync + 'static) -> Hook {
-        let names = vec!["127.0.0.1".to_string(), "hook.default.svc".to_string()];
+        Hook::trusting(None, handler).await
+    }
+
+    /// A webhook that wants a client certificate of an authority.
+    pub async fn trusting(
+        authority: Option<rustls_pki_types::CertificateDer<'static>>,
+        handler: impl Fn(&str, &Value) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Hook {
+        let names = ["127.0.0.1", "hook.default.svc", "agg.default.svc"];
+        let names: Vec<String> = names.map(String::from).to_vec();
         let mut params = rcgen::CertificateParams::new(names).unwrap();
         // As many webhooks have it: self-signed, and an authority by its own account.
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
+        let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
+            .unwrap();
+        let builder = match authority {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = rustls::RootCertStore::empty();
+                roots.add(authority).unwrap();
+                let verifier =
+                    rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let tls = builder
             .with_single_cert(
                 vec![certificate.der().clone()],
                 rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
@@ -47,16 +68,20 @@ impl Hook {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
+        let headers: Arc<Mutex<http::HeaderMap>> = Arc::default();
+        let kept = headers.clone();
         let (seen, handler, acceptor) = (asked.clone(), Arc::new(handler), TlsAcceptor::from(Arc::new(tls)));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (seen, handler, acceptor) = (seen.clone(), handler.clone(), acceptor.clone());
+                let kept = kept.clone();
                 tokio::spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else {
                         return;
                     };
                     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                         let (seen, handler) = (seen.clone(), handler.clone());
+                        *kept.lock() = request.headers().clone();
                         async move {
                             let path = request.uri().to_string();
                             let bytes = request.into_body().collect().await.unwrap().to_bytes();
@@ -79,6 +104,7 @@ impl Hook {
             port,
             ca: base64::engine::general_purpose::STANDARD.encode(certificate.pem()),
             asked,
+            headers,
         }
     }
 

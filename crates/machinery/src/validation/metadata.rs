@@ -18,9 +18,10 @@ pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {
     match (kind.group, kind.kind) {
         ("", "Namespace") | ("podvisor.io", "SupervisorNamespace") => names::dns_label,
         ("", "Service") => names::dns_1035_label,
-        ("rbac.authorization.k8s.io", _) | ("podvisor.io", "User" | "Group") | ("", "Event") => {
-            names::path_segment
-        }
+        ("rbac.authorization.k8s.io", _)
+        | ("podvisor.io", "User" | "Group")
+        | ("apiregistration.k8s.io", "APIService")
+        | ("", "Event") => names::path_segment,
         ("networking.k8s.io", "IPAddress") => names::ip,
         _ => names::dns_subdomain,
     }

@@ -35,6 +35,12 @@ fn golden_bytes() {
 #[test]
 fn objects_come_back_whole() {
     let objects = [
+        json!({"apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics", "metadata": {"name": "p"},
+            "timestamp": "2026-01-02T03:04:05Z", "window": "1m30.5s",
+            "containers": [{"name": "c", "usage": {"cpu": "5n", "memory": "7Ki"}}]}),
+        json!({"apiVersion": "metrics.k8s.io/v1beta1", "kind": "NodeMetricsList", "metadata": {},
+            "items": [{"metadata": {"name": "n"}, "timestamp": "2026-01-02T03:04:05Z", "window": "10s",
+                "usage": {"cpu": "5n"}}]}),
         json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "p", "labels": {"a": "b"}, "creationTimestamp": "2026-01-02T03:04:05Z",
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true}],
