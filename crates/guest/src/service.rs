@@ -309,6 +309,11 @@ impl Guest for Agent {
             )));
         }
         rootfs::prepare(&request).await.map_err(failed)?;
+        // What cannot be mounted is said before anything runs; the next attempt begins anew.
+        if let Err(error) = rootfs::sources(&request).await {
+            let _ = rootfs::remove(&request.id);
+            return Err(failed(error));
+        }
         cgroup::create(&request.id, &request.resources.unwrap_or_default()).map_err(failed)?;
         lock(&self.shared.containers).insert(request.id.clone(), Arc::new(Container::new(request)));
         Ok(Response::new(CreateContainerReply {}))
