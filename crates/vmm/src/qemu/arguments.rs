@@ -90,6 +90,8 @@ pub(super) fn arguments(
         add(&["-blockdev", &disks::node(disk, &file).to_string()]);
         add(&["-device", &disks::device(disk).to_string()]);
     }
+    // Not to take memory away: the guest tells which of its memory is free, and the host has it back.
+    add(&["-device", "virtio-balloon-device,free-page-reporting=on"]);
     if let (Some(nic), Some(tap)) = (&spec.nic, tap) {
         let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
         add(&["-netdev", &format!("tap,id=net,fd={tap}")]);
