@@ -91,11 +91,23 @@ pub fn demo_images() -> Result<()> {
 pub fn console() -> Result<()> {
     let app = e2e::paths::workspace().join("crates/console/app");
     let built = app.join("dist/index.html");
-    let newest = newest(&app.join("src")).max(newest(&app.join("package-lock.json")));
-    let fresh = built
-        .metadata()
-        .and_then(|data| data.modified())
-        .is_ok_and(|time| Some(time) >= newest);
+    let sources = [
+        "src",
+        "public",
+        "index.html",
+        "vite.config.ts",
+        "package-lock.json",
+    ];
+    let newest = sources
+        .iter()
+        .filter_map(|source| newest(&app.join(source)))
+        .max();
+    // The packages are also what its tests run with.
+    let fresh = app.join("node_modules").exists()
+        && built
+            .metadata()
+            .and_then(|data| data.modified())
+            .is_ok_and(|time| Some(time) >= newest);
     if fresh {
         return Ok(());
     }
@@ -107,9 +119,15 @@ pub fn console() -> Result<()> {
     })
 }
 
-/// `npm`, with the brought Node first on the path where the system's is too old.
+/// `npm`, run with the Node that suits it.
 pub fn npm() -> Command {
     let mut command = Command::new("npm");
+    with_node(&mut command);
+    command
+}
+
+/// Puts the brought Node first on a command's path where the system's is too old.
+pub fn with_node(command: &mut Command) {
     let brought = setup::node_dir();
     if brought.exists() {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -118,7 +136,6 @@ pub fn npm() -> Command {
             command.env("PATH", joined);
         }
     }
-    command
 }
 
 /// The time of the newest file below a path.

@@ -1,10 +1,11 @@
-//! `cargo xtask test`: unit, API and end-to-end tests by nextest, then the console's.
+//! `cargo xtask test`: unit, API and end-to-end tests by nextest (the console in Chromium among them), then the
+//! console's unit tests.
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::build::{self, Profile, npm};
+use crate::build::{self, Profile, npm, with_node};
 use crate::run::{cargo, on_path, quiet, show, step};
 use crate::setup;
 
@@ -13,7 +14,8 @@ use crate::setup;
 #[command(after_help = "Examples:
   cargo xtask test
   cargo xtask test -- -p scheduler              one crate
-  cargo xtask test -- -E 'binary(guestbook)'    one end-to-end test")]
+  cargo xtask test -- -E 'binary(guestbook)'    one end-to-end test
+  cargo xtask test -- -p e2e --test console     the console in Chromium")]
 pub struct Arguments {
     /// Passed on to `cargo nextest run`; the console's tests are then left out.
     #[arg(last = true)]
@@ -38,6 +40,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let mut nextest = cargo();
     nextest.args(["nextest", "run", "--no-fail-fast"]);
+    // The console's end-to-end test among them drives Chromium by a script.
+    with_node(&mut nextest);
     if arguments.nextest.is_empty() {
         nextest.arg("--workspace");
     }

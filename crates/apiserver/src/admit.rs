@@ -4,12 +4,15 @@
 //! the object is validated, then all validating steps run.
 
 use crate::request::Attributes;
+use crate::rest::Ctx;
 use crate::user::User;
 use crate::view::View;
 use async_trait::async_trait;
 use kinds::KindInfo;
 use kinds::status::Status;
+use parking_lot::Mutex;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the write does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,57 @@ pub struct AdmissionRequest<'a> {
     pub dry_run: bool,
     /// CreateOptions, UpdateOptions, PatchOptions or DeleteOptions of the request; `Null` when none were sent.
     pub options: &'a Value,
+    /// The whole request, for steps that ask others about it; without it they keep still.
+    pub ctx: Option<&'a Ctx>,
+    /// How often the mutating half has run.
+    pub round: Round,
+}
+
+/// The mutating half may run a second time, when a webhook changed what steps before it have seen.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// This is the second time.
+    pub again: bool,
+    /// A second time is wanted.
+    pub wanted: bool,
+    /// What the last webhook left.
+    pub last: Option<Value>,
+    /// Webhooks that were asked, may be asked again, and have seen every change so far.
+    pub asked: BTreeSet<String>,
+    /// Webhooks that must be asked again.
+    pub due: BTreeSet<String>,
+}
+
+/// What admission has to say beside its decision: warnings for the client, annotations for the audit log.
+#[derive(Debug, Default)]
+pub struct Notes {
+    warnings: Mutex<Vec<String>>,
+    annotations: Mutex<BTreeMap<String, String>>,
+}
+
+impl Notes {
+    /// Adds a warning, once.
+    pub fn warn(&self, warning: impl Into<String>) {
+        let (warning, mut warnings) = (warning.into(), self.warnings.lock());
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    /// Adds an annotation. The first of a key stays.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.annotations.lock().entry(key.into()).or_insert(value.into());
+    }
+
+    /// The warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().clone()
+    }
+
+    /// The annotations so far.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        self.annotations.lock().clone()
+    }
 }
 
 /// One step of the chain.

@@ -59,6 +59,7 @@ pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Op
         query: String::new(),
         headers: HeaderMap::new(),
         served,
+        notes: Arc::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every refusal on this way is a Kubernetes Status. A panic in a handler costs its request a 500 and nothing else.
 
+use crate::admit::Notes;
 use crate::authn::impersonate::impersonate;
 use crate::authorize::Decision;
 use crate::authz::forbidden;
@@ -66,6 +67,7 @@ impl ApiServer {
         }
         let attributes = Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
         let mut answered = Answered::default();
+        let notes = answered.notes.clone();
         let work = self.checked(&mut incoming, &attributes, connection, &mut answered);
         let work = AssertUnwindSafe(work).catch_unwind();
         let outcome = match is_lasting(&attributes) {
@@ -91,6 +93,7 @@ impl ApiServer {
         if incoming.head.method == Method::HEAD {
             *response.body_mut() = body::full(bytes::Bytes::new());
         }
+        body::warn(&mut response, &notes.warnings());
         let headers = response.headers_mut();
         headers.insert(HeaderName::from_static("audit-id"), id);
         if !headers.contains_key(http::header::CACHE_CONTROL) {
@@ -150,7 +153,9 @@ impl ApiServer {
             upgrade: incoming.upgrade.take(),
         };
         if attributes.is_resource {
-            return self.resource(taken, attributes, user).await;
+            return self
+                .resource(taken, attributes, user, answered.notes.clone())
+                .await;
         }
         let _ticket = match user.is_in(crate::user::GROUP_MASTERS) {
             true => self.limits.free(),
@@ -173,6 +178,7 @@ impl ApiServer {
         incoming: Incoming,
         attributes: &Attributes,
         user: User,
+        notes: Arc<Notes>,
     ) -> Result<Response, Status> {
         let registry = self.registry.load_full();
         let served = registry.find(&attributes.group, &attributes.version, &attributes.resource);
@@ -189,6 +195,7 @@ impl ApiServer {
             attributes: attributes.clone(),
             user,
             served,
+            notes,
         };
         if ctx.served.kind.namespaced
             && !attributes.name.is_empty()
@@ -281,6 +288,7 @@ impl ApiServer {
 #[derive(Default)]
 struct Answered {
     user: String,
+    notes: Arc<Notes>,
 }
 
 fn request_id(head: &http::request::Parts) -> HeaderValue {

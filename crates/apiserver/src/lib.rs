@@ -26,6 +26,7 @@ mod health;
 pub mod limits;
 mod local;
 mod metrics;
+mod outbound;
 mod pod_metrics;
 mod proxy;
 pub mod registry;

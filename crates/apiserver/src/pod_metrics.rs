@@ -182,6 +182,7 @@ fn watch(ctx: &Ctx, options: &ListOptions) -> Result<Response, Status> {
             query: ctx.query.clone(),
             headers: ctx.headers.clone(),
             served: ctx.served.clone(),
+            notes: ctx.notes.clone(),
         };
         let (queue, selector) = (queue.clone(), selector.clone());
         tokio::spawn(async move {

@@ -10,6 +10,7 @@ use crate::connection::Authenticator;
 use crate::discovery::Documents;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::outbound::Outbound;
 use crate::proxy::Agents;
 use crate::registry::Registry;
 use arc_swap::ArcSwap;
@@ -66,6 +67,7 @@ pub struct ApiServer {
     pub(crate) metrics: Metrics,
     pub(crate) documents: Documents,
     pub(crate) agents: Agents,
+    pub(crate) outbound: Outbound,
     pub(crate) stop: CancellationToken,
     pub(crate) extra: Option<axum::Router>,
 }
@@ -101,6 +103,7 @@ impl ApiServer {
             metrics: Metrics::default(),
             documents: Documents::default(),
             agents: Agents::new(config.agent_tls.clone()),
+            outbound: Outbound::default(),
             registry: ArcSwap::from_pointee(registry),
             extra: config.extra_routes.take(),
             keys: keys.clone(),

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use rust_embed::{Embed, EmbeddedFile};
+use tower_http::compression::CompressionLayer;
 
 #[derive(Embed)]
 #[folder = "app/dist"]
@@ -28,6 +29,8 @@ pub fn routes() -> Router {
             "/console/{*path}",
             get(|Path(path): Path<String>| async move { file(&path) }),
         )
+        // Clarity's stylesheet is a megabyte as text and a tenth of that compressed; browsers keep it for good.
+        .layer(CompressionLayer::new())
 }
 
 /// A file of the app; anything else is a place inside the app, which the page itself understands.
@@ -91,6 +94,26 @@ mod tests {
         let status = response.status();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         (status, policy, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn texts_are_compressed_for_who_accepts_it() {
+        let Some(name) = App::iter().find(|name| name.ends_with(".css")) else {
+            return;
+        };
+        for (accepted, expected) in [("gzip, br", Some("gzip")), ("identity", None)] {
+            let request = Request::get(format!("/console/{name}"))
+                .header(header::ACCEPT_ENCODING, accepted)
+                .body(Body::empty())
+                .expect("a request");
+            let response = routes().oneshot(request).await.expect("an answer");
+            let encoding = response.headers().get(header::CONTENT_ENCODING);
+            assert_eq!(
+                encoding.and_then(|value| value.to_str().ok()),
+                expected,
+                "{accepted}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ mod replicaset;
 mod revision;
 mod serviceaccount;
 mod statefulset;
+pub mod storage;
 mod supervisor;
 #[cfg(test)]
 mod tests;

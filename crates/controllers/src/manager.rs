@@ -3,7 +3,7 @@
 use crate::world::{self, World, WorldError};
 use crate::{
     aggregation, cronjob, daemonset, deployment, disruption, endpoints, gc, job, loadbalancer, namespace,
-    node, podgc, quota, replicaset, serviceaccount, statefulset, supervisor,
+    node, podgc, quota, replicaset, serviceaccount, statefulset, storage, supervisor,
 };
 use async_trait::async_trait;
 use kube::Client;
@@ -88,6 +88,11 @@ impl Manager {
             Arc::new(quota::Quotas),
             Arc::new(aggregation::ClusterRoles),
             Arc::new(podgc::Leftovers::default()),
+            Arc::new(storage::Classes::default()),
+            Arc::new(storage::EphemeralClaims::default()),
+            Arc::new(storage::Binder::default()),
+            Arc::new(storage::ClaimProtection),
+            Arc::new(storage::VolumeProtection),
         ];
         for reconciler in &all {
             reconciler.reads().iter().for_each(|r| world.watch_builtin(r));

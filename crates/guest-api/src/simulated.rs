@@ -41,6 +41,7 @@ struct State {
     configured: bool,
     containers: BTreeMap<String, (CreateContainerRequest, Container)>,
     volumes: BTreeMap<String, Vec<File>>,
+    empty_dirs: BTreeMap<String, u64>,
 }
 
 impl Default for SimulatedGuest {
@@ -66,6 +67,19 @@ impl SimulatedGuest {
     /// Files of a volume as last written, for tests.
     pub fn volume(&self, name: &str) -> Option<Vec<File>> {
         self.state().volumes.get(name).cloned()
+    }
+
+    /// Says how many bytes an emptyDir has, for tests.
+    pub fn fill(&self, empty_dir: &str, bytes: u64) {
+        self.state().empty_dirs.insert(empty_dir.to_owned(), bytes);
+    }
+
+    /// The request of a container, for tests.
+    pub fn request(&self, id: &str) -> Option<CreateContainerRequest> {
+        self.state()
+            .containers
+            .get(id)
+            .map(|(request, _)| request.clone())
     }
 
     /// Ends a container as if its process had, for tests.
@@ -139,6 +153,13 @@ impl Guest for SimulatedGuest {
         Ok(Response::new(WriteVolumeReply {}))
     }
 
+    async fn resize_volume(
+        &self,
+        _: Request<ResizeVolumeRequest>,
+    ) -> Result<Response<ResizeVolumeReply>, Status> {
+        Ok(Response::new(ResizeVolumeReply {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,
@@ -181,6 +202,18 @@ impl Guest for SimulatedGuest {
             }
         }
         Ok(Response::new(StartContainerReply { pid: 1 }))
+    }
+
+    async fn update_container(
+        &self,
+        request: Request<UpdateContainerRequest>,
+    ) -> Result<Response<UpdateContainerReply>, Status> {
+        let request = request.into_inner();
+        match self.state().containers.get_mut(&request.id) {
+            Some((known, _)) => known.resources = request.resources,
+            None => return Err(Status::not_found(format!("no container {}", request.id))),
+        }
+        Ok(Response::new(UpdateContainerReply {}))
     }
 
     async fn kill_container(
@@ -315,8 +348,10 @@ impl Guest for SimulatedGuest {
         Ok(Response::new(Box::pin(stream)))
     }
 
-    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
+    async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
         let state = self.state();
+        let disk = request.into_inner().disk;
+        let empty_dirs = state.empty_dirs.iter().filter(|_| disk);
         let containers = state.containers.values().map(|(_, container)| ContainerStats {
             id: container.id.clone(),
             name: container.name.clone(),
@@ -324,6 +359,7 @@ impl Guest for SimulatedGuest {
         });
         Ok(Response::new(StatsReply {
             containers: containers.collect(),
+            empty_dirs: empty_dirs.map(|(name, bytes)| (name.clone(), *bytes)).collect(),
             ..StatsReply::default()
         }))
     }

@@ -2,10 +2,15 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::mount::{MsFlags, mount};
+use guest_api::v1::Disk;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::{boot, sys};
 
 /// How long a disk may take to appear: SCSI scans in the background.
 const APPEAR_LIMIT: Duration = Duration::from_secs(20);
@@ -14,6 +19,8 @@ const LOOK: Duration = Duration::from_millis(5);
 const PLACES: u32 = 256;
 /// Where images are mounted.
 const IMAGES: &str = "/run/images";
+/// Where PersistentVolumes are mounted.
+const VOLUMES: &str = "/run/disks";
 /// Where the writable disk is mounted, or a directory in memory without one.
 pub const SCRATCH: &str = "/run/scratch";
 
@@ -115,4 +122,127 @@ pub async fn scratch(serial: &str) -> io::Result<()> {
         Some("nobarrier,data=writeback"),
     )?;
     Ok(())
+}
+
+/// A volume of the Pod's own: its device, or the root of its file system, which is mounted once and made as big as the
+/// disk.
+pub async fn volume(disk: &Disk) -> io::Result<PathBuf> {
+    let device = find(&disk.serial).await?;
+    if disk.block {
+        return Ok(device);
+    }
+    // Nothing waits from here on, so that a disk is not mounted twice.
+    let target = Path::new(VOLUMES).join(&disk.serial);
+    if target.is_dir() {
+        return Ok(target);
+    }
+    fs::create_dir_all(&target)?;
+    let (flags, options) = match disk.read_only {
+        // Others may read it too: the journal stays as it is.
+        true => (MsFlags::MS_RDONLY, Some("noload")),
+        false => (MsFlags::empty(), None),
+    };
+    let ready = mount(Some(&device), &target, Some("ext4"), flags, options)
+        .map_err(io::Error::from)
+        .and_then(|()| match disk.read_only {
+            true => Ok(()),
+            false => prepare(disk, &device, &target),
+        });
+    if let Err(error) = ready {
+        // The next attempt begins anew.
+        let _ = umount2(&target, MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(&target);
+        let text = format!("volume {}: {error}", device.display());
+        return Err(io::Error::new(error.kind(), text));
+    }
+    Ok(target)
+}
+
+fn prepare(disk: &Disk, device: &Path, target: &Path) -> io::Result<()> {
+    if let Err(error) = fill(device, target) {
+        boot::log(&format!(
+            "guest agent: {} keeps its size: {error}",
+            device.display()
+        ));
+    }
+    match disk.group {
+        Some(group) => give(target, group, disk.group_on_root_mismatch),
+        None => Ok(()),
+    }
+}
+
+/// Makes a mounted file system as big as its device.
+fn fill(device: &Path, target: &Path) -> io::Result<()> {
+    let name = device.file_name().unwrap_or_default();
+    let sectors = fs::read_to_string(Path::new("/sys/class/block").join(name).join("size"))?;
+    let bytes = sectors.trim().parse::<u64>().unwrap_or(0) * 512;
+    let block = rustix::fs::statvfs(target)?.f_frsize.max(1024);
+    sys::resize_ext4(fs::File::open(target)?.as_fd(), bytes / block)
+}
+
+/// Gives a tree to a group that may write to all of it (kubelet: `SetVolumeOwnership`).
+fn give(root: &Path, group: u32, only_on_mismatch: bool) -> io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let data = fs::metadata(root)?;
+    if only_on_mismatch && data.gid() == group && data.mode() & 0o2770 == 0o2770 {
+        return Ok(());
+    }
+    let mut directories = vec![root.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        own(&directory, group)?;
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => directories.push(entry.path()),
+                false => own(&entry.path(), group)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn own(path: &Path, group: u32) -> io::Result<()> {
+    lchown(path, None, Some(group))?;
+    let data = fs::symlink_metadata(path)?;
+    let more = match (data.is_symlink(), data.is_dir()) {
+        (true, _) => return Ok(()),
+        (_, true) => 0o2770,
+        (_, false) => 0o660,
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(data.permissions().mode() | more))
+}
+
+/// A disk has grown: waits until the kernel knows, then makes the file system follow.
+pub async fn resize(serial: &str, bytes: u64) -> io::Result<()> {
+    let device = find(serial).await?;
+    let name = device.file_name().unwrap_or_default();
+    let system = Path::new("/sys/class/block").join(name);
+    let grown = async {
+        loop {
+            fs::write(system.join("device/rescan"), "1")?;
+            let sectors = fs::read_to_string(system.join("size"))?;
+            if sectors.trim().parse::<u64>().unwrap_or(0) * 512 >= bytes {
+                return Ok::<(), io::Error>(());
+            }
+            tokio::time::sleep(LOOK * 10).await;
+        }
+    };
+    tokio::time::timeout(APPEAR_LIMIT, grown)
+        .await
+        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the disk has not grown"))??;
+    let target = Path::new(VOLUMES).join(serial);
+    match target.is_dir() {
+        true => fill(&device, &target),
+        false => Ok(()),
+    }
+}
+
+/// Unmounts all volumes: what was written to them is on the disks then.
+pub fn unmount_volumes() {
+    for entry in fs::read_dir(VOLUMES).into_iter().flatten().flatten() {
+        if let Err(error) = umount2(&entry.path(), MntFlags::empty()) {
+            boot::log(&format!("guest agent: {}: {error}", entry.path().display()));
+        }
+    }
+    nix::unistd::sync();
 }

@@ -62,3 +62,33 @@ pub fn make_file_in(root: &Path, path: &Path) -> io::Result<OwnedFd> {
     }
     open_in(root, path, OFlags::PATH)
 }
+
+/// Bytes of the disk that a tree takes; other file systems mounted in it do not count. Lets others work meanwhile.
+pub async fn bytes_below(root: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    /// Entries between two pauses.
+    const STEP: usize = 128;
+    let Ok(top) = std::fs::symlink_metadata(root) else {
+        return 0;
+    };
+    let (mut sum, mut seen) = (0, 0);
+    let mut directories = vec![root.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen % STEP == 0 {
+                tokio::task::yield_now().await;
+            }
+            // Gone meanwhile.
+            let Ok(data) = entry.metadata() else { continue };
+            if data.dev() != top.dev() {
+                continue;
+            }
+            sum += data.blocks() * 512;
+            if data.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+    }
+    sum
+}

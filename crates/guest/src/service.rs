@@ -24,7 +24,7 @@ use crate::container::streams::{Pipe, Streams};
 use crate::container::{Container, cgroup, image_users, now_ns, rootfs};
 use crate::reaper::{Ended, Reaper};
 use crate::sync::lock;
-use crate::{boot, files, identity, probe, sys, volumes};
+use crate::{boot, disks, files, identity, probe, sys, volumes};
 
 mod exec;
 
@@ -280,6 +280,17 @@ impl Guest for Agent {
         Ok(Response::new(WriteVolumeReply {}))
     }
 
+    async fn resize_volume(
+        &self,
+        request: Request<ResizeVolumeRequest>,
+    ) -> Result<Response<ResizeVolumeReply>, Status> {
+        let request = request.into_inner();
+        disks::resize(&request.serial, request.bytes)
+            .await
+            .map_err(failed)?;
+        Ok(Response::new(ResizeVolumeReply {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,
@@ -315,6 +326,18 @@ impl Guest for Agent {
         }
         let pid = self.start(&container).await.map_err(failed)?;
         Ok(Response::new(StartContainerReply { pid }))
+    }
+
+    async fn update_container(
+        &self,
+        request: Request<UpdateContainerRequest>,
+    ) -> Result<Response<UpdateContainerReply>, Status> {
+        let request = request.into_inner();
+        let container = self.container(&request.id)?;
+        if container.running_pid().is_some() {
+            cgroup::update(&request.id, &request.resources.unwrap_or_default()).map_err(failed)?;
+        }
+        Ok(Response::new(UpdateContainerReply {}))
     }
 
     async fn kill_container(
@@ -414,19 +437,29 @@ impl Guest for Agent {
         exec::dial(request.into_inner()).await
     }
 
-    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
+    async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kib = |word: &str| {
             let line = memory.lines().find_map(|line| line.strip_prefix(word))?;
             line.split_whitespace().next()?.parse::<u64>().ok()
         };
         let (rx_bytes, tx_bytes) = network_bytes();
-        let running: Vec<_> = lock(&self.shared.containers)
+        let mut running: Vec<_> = lock(&self.shared.containers)
             .values()
             .filter(|container| container.running_pid().is_some())
             .map(|container| cgroup::stats(&container.request.id, &container.request.name))
             .collect();
+        let mut empty_dirs = std::collections::HashMap::new();
+        if request.into_inner().disk {
+            for stats in &mut running {
+                stats.disk_used = files::bytes_below(&rootfs::upper(&stats.id)).await;
+            }
+            for (name, path) in volumes::empty_dirs() {
+                empty_dirs.insert(name, files::bytes_below(&path).await);
+            }
+        }
         Ok(Response::new(StatsReply {
+            empty_dirs,
             containers: running,
             memory_total: kib("MemTotal:").unwrap_or(0) * 1024,
             memory_available: kib("MemAvailable:").unwrap_or(0) * 1024,
@@ -459,6 +492,8 @@ impl Guest for Agent {
     }
 
     async fn shutdown(&self, _: Request<ShutdownRequest>) -> Result<Response<ShutdownReply>, Status> {
+        // The answer means that volumes are complete on the host's side.
+        disks::unmount_volumes();
         tokio::spawn(async {
             // The answer goes out first.
             tokio::time::sleep(Duration::from_millis(20)).await;

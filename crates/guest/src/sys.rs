@@ -40,6 +40,14 @@ pub fn end_machine() {
     }
 }
 
+/// Makes a mounted ext4 file system this many blocks big.
+pub fn resize_ext4(directory: BorrowedFd<'_>, blocks: u64) -> io::Result<()> {
+    /// `EXT4_IOC_RESIZE_FS`, which libc does not name: `_IOW('f', 16, __u64)`.
+    const RESIZE_FS: libc::c_ulong = 0x4008_6610;
+    // SAFETY: the descriptor is open and the kernel reads one number, which outlives the call.
+    check(unsafe { libc::ioctl(directory.as_raw_fd(), RESIZE_FS as _, &blocks) })
+}
+
 /// Makes a terminal the controlling one of this session.
 pub fn control_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is open; TIOCSCTTY takes a number.

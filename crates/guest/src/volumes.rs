@@ -103,6 +103,20 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
     Ok(())
 }
 
+/// Where emptyDirs are: in memory, and on disk.
+const EMPTY: [&str; 2] = ["/run/memory/empty", "/run/scratch/empty"];
+
+/// The emptyDirs there are, by name.
+pub fn empty_dirs() -> Vec<(String, PathBuf)> {
+    let entries = EMPTY
+        .iter()
+        .flat_map(|parent| fs::read_dir(parent).into_iter().flatten());
+    entries
+        .flatten()
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        .collect()
+}
+
 /// The directory of an emptyDir, made on first use.
 pub fn empty_dir(request: &EmptyDir) -> io::Result<PathBuf> {
     let parent = if request.memory { "/run/memory" } else { SCRATCH };

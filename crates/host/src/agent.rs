@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::HostConfig;
+use crate::datastore::{self, Datastore};
 use crate::deps::HostDeps;
 use crate::events::Recorder;
 use crate::ipam::Ipam;
@@ -94,11 +95,21 @@ impl Agent {
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let ipam = Ipam::default();
+        let real = deps.hypervisor.name() != "simulated";
+        let volumes = datastore::directory_of(&config.data_dir);
+        let datastore = Datastore::open(volumes.clone(), real).map_err(|source| StartError::Directory {
+            path: volumes,
+            source,
+        })?;
         let mut left = HashMap::new();
         for (path, file) in record::found(&config.run_dir) {
             let uid = path.file_name().map(|name| name.to_string_lossy().into_owned());
             if let Ok(file) = &file {
                 ipam.claim(file.ip);
+                // One writer each was the rule when they were given out.
+                if let Err((handle, others)) = datastore.take(&file.uid, &file.name, &file.disks) {
+                    tracing::error!(handle, others, pod = file.name, "two VMs have one volume");
+                }
             }
             left.insert(uid.unwrap_or_default(), file.ok());
         }
@@ -109,6 +120,7 @@ impl Agent {
             recorder: Recorder::new(deps.client.clone(), &config.node_name),
             boot_slots: Arc::new(Semaphore::new(config.max_booting.max(1))),
             ipam,
+            datastore,
             cancel,
             config,
             deps,
@@ -156,7 +168,18 @@ impl Agent {
             self.address.port(),
             context.cancel.child_token(),
         );
-        tokio::join!(serve, node, self.watch_pods(), self.sample());
+        let provision = datastore::provision::run(Arc::clone(context), self.pods.clone());
+        let collect = crate::image_gc::run(Arc::clone(context), self.pods.clone());
+        let control = crate::control::serve(Arc::clone(context));
+        tokio::join!(
+            serve,
+            node,
+            self.watch_pods(),
+            self.sample(),
+            provision,
+            collect,
+            control
+        );
     }
 
     /// Ends the agent. VMs go on for the next one, unless everything is to be removed.

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::image_gc::ImageGc;
+
 /// What the host offers to Pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
@@ -82,6 +84,10 @@ pub struct HostConfig {
     pub upstream_dns: Vec<IpAddr>,
     /// How many VMs may be between start and readiness at one time; the rest waits in a fair queue.
     pub max_booting: usize,
+    /// When images are removed.
+    pub image_gc: ImageGc,
+    /// Between two looks at a Pod's use of local storage; 10 seconds if it is not said.
+    pub eviction_pause: Option<std::time::Duration>,
 }
 
 impl HostConfig {
@@ -102,6 +108,8 @@ impl HostConfig {
             cluster_domain: "cluster.local".to_owned(),
             upstream_dns: Vec::new(),
             max_booting: std::thread::available_parallelism().map_or(1, usize::from),
+            image_gc: ImageGc::default(),
+            eviction_pause: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -41,6 +41,10 @@ pub trait ImageSource: Send + Sync {
     fn list(&self) -> Vec<(Arc<Image>, Vec<String>)>;
     /// Removes what is not named by id; returns the bytes freed.
     fn remove_unused(&self, used: &HashSet<String>) -> std::io::Result<u64>;
+    /// Bytes of the file system with the images, and how many of them are free.
+    fn space(&self) -> std::io::Result<(u64, u64)>;
+    /// Takes the images of an archive; references and ids, or why not.
+    async fn import(&self, archive: &Path, name: Option<&str>) -> Result<Vec<(String, String)>, String>;
 }
 
 #[async_trait]
@@ -65,6 +69,18 @@ impl ImageSource for ImageStore {
 
     fn remove_unused(&self, used: &HashSet<String>) -> std::io::Result<u64> {
         Self::remove_unused(self, used)
+    }
+
+    fn space(&self) -> std::io::Result<(u64, u64)> {
+        Self::space(self)
+    }
+
+    async fn import(&self, archive: &Path, name: Option<&str>) -> Result<Vec<(String, String)>, String> {
+        let taken = Self::import(self, archive, name).await;
+        let pair = |(name, image): (images::ImageReference, Arc<Image>)| (name.to_string(), image.id.clone());
+        taken
+            .map(|images| images.into_iter().map(pair).collect())
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -110,6 +126,14 @@ impl ImageSource for NoImages {
 
     fn remove_unused(&self, _used: &HashSet<String>) -> std::io::Result<u64> {
         Ok(0)
+    }
+
+    fn space(&self) -> std::io::Result<(u64, u64)> {
+        Ok((1, 1))
+    }
+
+    async fn import(&self, _archive: &Path, _name: Option<&str>) -> Result<Vec<(String, String)>, String> {
+        Err("a simulated host keeps no images".to_owned())
     }
 }
 

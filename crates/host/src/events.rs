@@ -88,6 +88,16 @@ impl Recorder {
     }
 }
 
+/// The Node, as events name it.
+pub(crate) fn node(name: &str) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Node".to_owned()),
+        name: Some(name.to_owned()),
+        uid: Some(name.to_owned()),
+        ..ObjectReference::default()
+    }
+}
+
 fn reference(pod: &Pod, container: Option<&str>) -> ObjectReference {
     let field_path = container.map(|name| {
         let named = |list: Option<&Vec<k8s_openapi::api::core::v1::Container>>| {

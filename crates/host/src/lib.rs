@@ -4,6 +4,7 @@
 //! agent ── watches Pods, Services of the API ──┬── podvm   one owner task a Pod VM: the state machine
 //!   ├── node     Node object, Lease            │     ├── plan     (spec, records, now) -> actions; pure
 //!   ├── services Services -> network           │     ├── status   records -> PodStatus; pure
+//!   ├── datastore PersistentVolumes, as files  │     (their disks are attached at the boot)
 //!   ├── objects  ConfigMaps, Secrets, watched  │     ├── env, volumes, size   spec -> what the guest is told; pure
 //!   └── server   log, exec, attach, port-      │     └── guest    the session with the guest agent
 //!                forward, stats over HTTPS     └── logs    container output, files in CRI format
@@ -13,14 +14,17 @@
 
 mod agent;
 mod config;
+pub mod control;
 mod deps;
 mod events;
+mod image_gc;
 mod ipam;
 mod node;
 mod objects;
 mod services;
 
 pub mod backoff;
+pub mod datastore;
 pub mod env;
 mod guest;
 pub mod logs;
@@ -35,4 +39,5 @@ pub mod volumes;
 pub use agent::{Agent, StartError};
 pub use config::{Capacity, HostConfig};
 pub use deps::{HostDeps, ImageSource, NetworkError, NoImages, NoNetwork, PodNetwork, TapHandle};
+pub use image_gc::ImageGc;
 pub use podvm::record::running_nics;

@@ -81,7 +81,7 @@ impl Sampler {
             let mut client = machine.guest.client().await.ok()?;
             Some(
                 client
-                    .stats(guest_api::v1::StatsRequest {})
+                    .stats(guest_api::v1::StatsRequest::default())
                     .await
                     .ok()?
                     .into_inner(),

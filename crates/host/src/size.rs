@@ -35,9 +35,11 @@ pub fn milli(quantity: &Quantity) -> Option<u64> {
     u64::try_from(quantity.as_milli()).ok()
 }
 
-/// A quantity in whole units (bytes), rounded up.
+/// A quantity in whole units (bytes), rounded up; more than can be counted is the most.
 pub fn whole(quantity: &Quantity) -> Option<u64> {
-    milli(quantity).map(|value| value.div_ceil(1000))
+    let quantity: kinds::quantity::Quantity = quantity.0.parse().ok()?;
+    let milli = u128::try_from(quantity.as_milli()).ok()?;
+    Some(u64::try_from(milli.div_ceil(1000)).unwrap_or(u64::MAX))
 }
 
 fn limit(resources: Option<&ResourceRequirements>, name: &str) -> Option<u64> {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use guest_api::v1::{self, mount};
 use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
 
+use crate::datastore::attach::{self, DiskKind, VolumeDisk};
 use crate::env::{self, Facts, Sources};
 use crate::size;
 
@@ -200,7 +201,7 @@ impl Builder<'_> {
                 _ => Err(format!("[{}]", errors.join(", "))),
             };
         }
-        if volume.empty_dir.is_some() {
+        if volume.empty_dir.is_some() || volume.image.is_some() || attach::is_claimed(volume) {
             return Ok(None);
         }
         Err(format!("{} volumes are not supported on this host", kind(volume)))
@@ -330,6 +331,7 @@ pub fn mounts(
     pod: &Pod,
     container: &Container,
     environment: &[(String, String)],
+    disks: &[VolumeDisk],
 ) -> Result<Vec<v1::Mount>, String> {
     let known: BTreeMap<String, String> = environment.iter().cloned().collect();
     let group = fs_group(pod);
@@ -339,8 +341,14 @@ pub fn mounts(
             .iter()
             .find(|volume| volume.name == wanted.name)
             .ok_or_else(|| format!("volume \"{}\" not found", wanted.name))?;
-        let source = match &volume.empty_dir {
-            Some(empty) => {
+        let disk = disks.iter().find(|disk| disk.volume == volume.name);
+        let source = match (&volume.empty_dir, disk) {
+            (_, Some(disk)) if disk.kind == DiskKind::Image => mount::Source::DiskSerial(disk.serial()),
+            (_, Some(disk)) => mount::Source::Disk(guest_disk(pod, disk)),
+            (None, None) if attach::is_claimed(volume) || volume.image.is_some() => {
+                return Err(format!("volume \"{}\" is no disk of the VM", volume.name));
+            }
+            (Some(empty), None) => {
                 let limit = empty.size_limit.as_ref().and_then(size::whole);
                 mount::Source::EmptyDir(v1::EmptyDir {
                     name: volume.name.clone(),
@@ -348,7 +356,7 @@ pub fn mounts(
                     size_limit: limit.unwrap_or(0),
                 })
             }
-            None => mount::Source::Volume(volume.name.clone()),
+            (None, None) => mount::Source::Volume(volume.name.clone()),
         };
         let sub_path = match (&wanted.sub_path_expr, &wanted.sub_path) {
             (Some(expression), _) if !expression.is_empty() => env::expand(expression, &known),
@@ -361,13 +369,39 @@ pub fn mounts(
         result.push(v1::Mount {
             destination: wanted.mount_path.clone(),
             // Files that the host writes are not the container's to change.
-            read_only: wanted.read_only == Some(true) || volume.empty_dir.is_none(),
+            read_only: wanted.read_only == Some(true)
+                || disk.map_or(volume.empty_dir.is_none(), |disk| disk.read_only),
             source: Some(source),
             sub_path,
-            group,
+            // The whole tree of a disk is given to the group when it is mounted.
+            group: group.filter(|_| disk.is_none()),
+        });
+    }
+    for wanted in container.volume_devices.iter().flatten() {
+        let disk = disks
+            .iter()
+            .find(|disk| disk.volume == wanted.name && disk.kind == DiskKind::Block)
+            .ok_or_else(|| format!("volume \"{}\" is no block device of the VM", wanted.name))?;
+        result.push(v1::Mount {
+            destination: wanted.device_path.clone(),
+            read_only: disk.read_only,
+            source: Some(mount::Source::Disk(guest_disk(pod, disk))),
+            ..v1::Mount::default()
         });
     }
     Ok(result)
+}
+
+fn guest_disk(pod: &Pod, disk: &VolumeDisk) -> v1::Disk {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let policy = context.and_then(|context| context.fs_group_change_policy.as_deref());
+    v1::Disk {
+        serial: disk.serial(),
+        block: disk.kind == DiskKind::Block,
+        read_only: disk.read_only,
+        group: fs_group(pod),
+        group_on_root_mismatch: policy == Some("OnRootMismatch"),
+    }
 }
 
 #[cfg(test)]
@@ -474,7 +508,7 @@ mod tests {
                 {"name": "e", "mountPath": "/e", "subPathExpr": "$(N)/x"}, {"name": "c", "mountPath": "/c"}]}]}}))
         .expect("a Pod");
         let container = &pod.spec.as_ref().expect("spec").containers[0];
-        let mounts = mounts(&pod, container, &[("N".to_owned(), "web".to_owned())]).expect("mounts");
+        let mounts = mounts(&pod, container, &[("N".to_owned(), "web".to_owned())], &[]).expect("mounts");
         assert_eq!(
             (mounts[0].sub_path.as_str(), mounts[0].read_only),
             ("web/x", false)

@@ -91,7 +91,7 @@ pub(crate) fn unpack(layer: impl Read, root: &Path) -> io::Result<String> {
 }
 
 /// Recognises gzip and zstd by their magic: media types in the wild are often wrong.
-fn decompress<'a>(mut layer: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decompress<'a>(mut layer: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::new();
     layer.by_ref().take(4).read_to_end(&mut magic)?;
     let compression = magic.clone();

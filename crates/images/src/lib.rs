@@ -13,6 +13,7 @@
 mod config;
 mod disk;
 mod error;
+mod import;
 mod layer;
 mod reference;
 mod registry;
@@ -20,6 +21,7 @@ mod store;
 
 pub use config::ImageConfig;
 pub use error::{OpenError, PullError};
+pub use import::ImportError;
 pub use reference::{ImageReference, Mirrors, ReferenceError};
 pub use registry::Credentials;
 pub use store::{Image, ImageStore, ImagesConfig, PullPolicy, PullProgress, Pulled};

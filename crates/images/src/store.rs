@@ -18,9 +18,10 @@ use tokio::sync::mpsc;
 
 use crate::config::ImageConfig;
 use crate::error::{OpenError, PullError};
+use crate::import::{Found, ImportError};
 use crate::reference::{ImageReference, Mirrors};
 use crate::registry::{Credentials, Registry, Resolved};
-use crate::{disk, layer};
+use crate::{disk, import, layer};
 
 /// Chunks between the network and the unpacking thread: bounds the memory of a pull to about a megabyte.
 const CHUNKS_IN_FLIGHT: usize = 16;
@@ -233,6 +234,89 @@ impl ImageStore {
         Ok(freed)
     }
 
+    /// Bytes of the file system with the images, and how many of them are free.
+    pub fn space(&self) -> std::io::Result<(u64, u64)> {
+        let stat = rustix::fs::statvfs(&self.directory)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok((bytes(stat.f_blocks), bytes(stat.f_bavail)))
+    }
+
+    /// Takes the images of an archive (`docker save`, OCI layout). `name` is for the image of one that has none.
+    /// Returns references and images.
+    pub async fn import(
+        &self,
+        archive: &Path,
+        name: Option<&str>,
+    ) -> Result<Vec<(ImageReference, Arc<Image>)>, ImportError> {
+        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let workspace = self.directory.join("tmp").join(format!("import-{number}"));
+        let (source, files) = (archive.to_path_buf(), workspace.join("files"));
+        let name = name.map(str::to_owned);
+        let result = async {
+            let found = tokio::task::spawn_blocking(move || {
+                fs::create_dir_all(&files).map_err(|source| ImportError::Read {
+                    path: files.clone(),
+                    source,
+                })?;
+                import::unpack(&source, &files)?;
+                import::images(&files, name.as_deref())
+            })
+            .await
+            .map_err(|error| ImportError::Content(error.to_string()))??;
+            let mut taken = Vec::new();
+            for (number, image) in found.into_iter().enumerate() {
+                taken.extend(self.take(image, &workspace.join(number.to_string())).await?);
+            }
+            Ok(taken)
+        }
+        .await;
+        let removal = tokio::task::spawn_blocking(move || fs::remove_dir_all(workspace)).await;
+        if let Ok(Err(error)) = removal {
+            tracing::warn!("a temporary image directory stays until the next start: {error}");
+        }
+        result
+    }
+
+    /// Makes the disk of an image out of an archive.
+    async fn take(
+        &self,
+        found: Found,
+        workspace: &Path,
+    ) -> Result<Vec<(ImageReference, Arc<Image>)>, ImportError> {
+        let content = |reason: &dyn std::fmt::Display| ImportError::Content(reason.to_string());
+        let Some(first) = found.names.first().cloned() else {
+            return Ok(Vec::new());
+        };
+        let known = self.index.lock().images.get(&found.id).cloned();
+        let image = match known {
+            Some(known) => known,
+            None => {
+                let (tree, layers) = (workspace.join("root"), found.layers);
+                let diff_ids = found.config.rootfs.diff_ids.clone();
+                let root = tree.clone();
+                tokio::task::spawn_blocking(move || import::apply(&layers, &diff_ids, &root))
+                    .await
+                    .map_err(|error| content(&error))??;
+                let draft = workspace.join("disk");
+                disk::build(&tree, &draft)
+                    .await
+                    .map_err(|reason| content(&reason))?;
+                // Without a manifest, the configuration's digest stands for the image.
+                let digest = found.digest.unwrap_or_else(|| found.id.clone());
+                let repo_digest = format!("{}@{digest}", first.repository());
+                self.adopt_disk(&first, &found.id, repo_digest, found.config.config, &draft)
+                    .map_err(|error| content(&error))?
+            }
+        };
+        let mut taken = Vec::new();
+        for name in found.names {
+            self.record(&name, &image).map_err(|error| content(&error))?;
+            taken.push((name, Arc::clone(&image)));
+        }
+        Ok(taken)
+    }
+
     async fn pull(
         &self,
         image: &ImageReference,
@@ -278,7 +362,8 @@ impl ImageStore {
             disk::build(&tree, &draft)
                 .await
                 .map_err(|reason| disk_error(image, reason))?;
-            self.adopt_disk(image, &resolved, config.config, &draft)
+            let repo_digest = format!("{}@{}", image.repository(), resolved.digest);
+            self.adopt_disk(image, &resolved.id, repo_digest, config.config, &draft)
         }
         .await;
         // On every path: a failed pull leaves nothing. Removal of a large tree must not stall the runtime.
@@ -346,7 +431,8 @@ impl ImageStore {
     fn adopt_disk(
         &self,
         image: &ImageReference,
-        resolved: &Resolved,
+        id: &str,
+        repo_digest: String,
         config: ImageConfig,
         draft: &Path,
     ) -> Result<Arc<Image>, PullError> {
@@ -356,15 +442,15 @@ impl ImageStore {
             let mut permissions = file.metadata()?.permissions();
             permissions.set_readonly(true);
             fs::set_permissions(draft, permissions)?;
-            let name = resolved.id.trim_start_matches("sha256:");
+            let name = id.trim_start_matches("sha256:");
             let disk = self.directory.join("disks").join(format!("{name}.erofs"));
             fs::rename(draft, &disk)?;
             Ok((disk, file.metadata()?.len()))
         };
         let (disk, size_bytes) = place().map_err(|error| disk_error(image, error))?;
         let entry = Arc::new(Image {
-            id: resolved.id.clone(),
-            repo_digest: format!("{}@{}", image.repository(), resolved.digest),
+            id: id.to_owned(),
+            repo_digest,
             disk,
             size_bytes,
             config,

@@ -54,6 +54,9 @@ enum Command {
     /// Manage the people who can sign in.
     #[command(subcommand)]
     User(commands::user::Command),
+    /// Bring images to this host without a registry.
+    #[command(subcommand)]
+    Image(commands::image::Command),
     /// Say what is missing on this machine, and the cure.
     #[command(after_help = "Examples:
   podvisor doctor
@@ -111,6 +114,7 @@ pub fn run() -> Result<()> {
         Command::Logout(arguments) => commands::login::logout(&arguments),
         Command::Namespace(command) => commands::namespace::run(&command),
         Command::User(command) => commands::user::run(&command),
+        Command::Image(command) => commands::image::run(&command),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Completion { shell } => {
             let mut command = Arguments::command();

@@ -8,8 +8,10 @@ pub mod filter;
 pub mod plan;
 mod preempt;
 mod score;
+pub mod volumes;
 
 use controllers::obj::{condition, items, meta, set_condition, text};
+use controllers::storage::{SELECTED_NODE, matching::reserve};
 use controllers::world::{World, WorldError, settled};
 use kube::Client;
 use plan::{Outcome, Snapshot, plan};
@@ -19,9 +21,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use volumes::{Need, Storage};
 
 const SOURCE: &str = "default-scheduler";
-const READS: [&str; 3] = ["pods", "nodes", "namespaces"];
+const READS: [&str; 6] = ["pods", "nodes", "namespaces", CLAIMS, VOLUMES, CLASSES];
+const CLAIMS: &str = "persistentvolumeclaims";
+const VOLUMES: &str = "persistentvolumes";
+const CLASSES: &str = "storageclasses.storage.k8s.io";
 /// Pods that found no place are tried again after this time even if nothing changed.
 const RETRY: Duration = Duration::from_secs(30);
 /// Changes within this time are planned together.
@@ -76,6 +82,7 @@ async fn round(
     let snapshot = Snapshot {
         nodes: world.all("nodes"),
         pods: world.all("pods"),
+        storage: Storage::new(world.all(CLAIMS), world.all(VOLUMES), world.all(CLASSES)),
     };
     complaints.retain(|uid, _| snapshot.pods.iter().any(|p| meta(p, "uid") == uid));
     // One Pod that cannot be written about (a webhook refuses it, say) does not keep the others waiting.
@@ -83,6 +90,7 @@ async fn round(
     for (pod, outcome) in plan(&snapshot) {
         let result = match outcome {
             Outcome::Place(node) => bind(world, &pod, &node).await,
+            Outcome::Volumes { needs, .. } => prepare(world, &needs).await,
             Outcome::Wait(why) => wait(world, &pod, &why, "", complaints).await,
             Outcome::Preempt { node, victims, why } => {
                 let told = wait(world, &pod, &why, &node, complaints).await;
@@ -119,6 +127,23 @@ async fn evict(world: &World, pod: &Value, node: &str, victims: &[Arc<Value>]) -
         settled(world.update_status("pods", victim, &status).await)?;
         settled(world.delete("pods", victim, "Background").await)?;
         world.event(SOURCE, victim, false, "Preempted", &message).await;
+    }
+    Ok(())
+}
+
+/// Starts the binding of claims; the binder and the provisioner of the node finish it.
+async fn prepare(world: &World, needs: &[Need]) -> Result<(), WorldError> {
+    for need in needs {
+        match need {
+            Need::Reserve(claim, volume) => {
+                settled(world.update(VOLUMES, volume, &reserve(volume, claim)).await)?;
+            }
+            Need::Select(claim, node) => {
+                let mut next = (**claim).clone();
+                next["metadata"]["annotations"][SELECTED_NODE] = json!(node);
+                settled(world.update(CLAIMS, claim, &next).await)?;
+            }
+        }
     }
     Ok(())
 }

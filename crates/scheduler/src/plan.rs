@@ -4,9 +4,10 @@ use crate::between::between_pods;
 use crate::filter::Host;
 use crate::preempt::preempt;
 use crate::score::best;
+use crate::volumes::{self, Need, Storage};
 use controllers::obj::{deleting, finished, int, items, meta, text};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// What is known of the cluster.
@@ -16,13 +17,22 @@ pub struct Snapshot {
     pub nodes: Vec<Arc<Value>>,
     /// All Pods.
     pub pods: Vec<Arc<Value>>,
+    /// Claims, volumes, classes.
+    pub storage: Storage,
 }
 
 /// What becomes of a Pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// Bind it to this node.
     Place(String),
+    /// It will run on this node as soon as its claims are bound.
+    Volumes {
+        /// The node; its room is kept.
+        node: String,
+        /// What has to be done for the claims; nothing when it is being done already.
+        needs: Vec<Need>,
+    },
     /// No node can take it; why, as upstream says it.
     Wait(String),
     /// No node can take it before these Pods of lower priority have left this node.
@@ -69,8 +79,9 @@ pub fn plan(snapshot: &Snapshot) -> Vec<(Arc<Value>, Outcome)> {
         priority(b).cmp(&priority(a)).then_with(|| age(a).cmp(&age(b)))
     });
     let mut decided = Vec::new();
+    let mut promised = HashSet::new();
     for pod in waiting {
-        let outcome = place(&pod, &mut hosts);
+        let outcome = place(&pod, &mut hosts, &snapshot.storage, &mut promised);
         decided.push((pod, outcome));
     }
     decided
@@ -85,7 +96,10 @@ fn waits(pod: &Value) -> bool {
 }
 
 /// Refusals that removing other Pods would not change.
-const FINAL: [&str; 5] = [
+const FINAL: [&str; 8] = [
+    volumes::OUT_OF_REACH,
+    volumes::NONE_TO_BIND,
+    volumes::NO_VOLUME,
     "node(s) were unschedulable",
     "node(s) didn't match the requested node name",
     "node(s) had untolerated taint(s)",
@@ -114,9 +128,20 @@ fn message(reasons: &BTreeMap<String, usize>, helpless: usize, nodes: usize) -> 
     )
 }
 
-fn place(pod: &Arc<Value>, hosts: &mut [Host]) -> Outcome {
+/// Why no node will do, whatever the nodes are like.
+fn hopeless(why: &str, nodes: usize) -> String {
+    format!(
+        "0/{nodes} nodes are available: {why}. no new claims to deallocate, preemption: 0/{nodes} nodes are available: \
+         {nodes} Preemption is not helpful for scheduling."
+    )
+}
+
+fn place(pod: &Arc<Value>, hosts: &mut [Host], storage: &Storage, promised: &mut HashSet<String>) -> Outcome {
     if hosts.is_empty() {
         return Outcome::Wait("no nodes available to schedule pods".into());
+    }
+    if let Some(why) = storage.problem(pod) {
+        return Outcome::Wait(hopeless(&why, hosts.len()));
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut able = Vec::new();
@@ -124,10 +149,16 @@ fn place(pod: &Arc<Value>, hosts: &mut [Host]) -> Outcome {
     let mut crowded = Vec::new();
     for (at, host) in hosts.iter().enumerate() {
         let mut refusals = host.refusals(pod);
+        // Out of reach of its volumes, no other Pod's leaving helps.
+        let volumes = storage.refusal(pod, host, promised);
+        if refusals.is_empty() {
+            refusals.extend(volumes.map(str::to_string));
+        }
         if refusals.is_empty() {
             refusals.extend(between_pods(pod, host, hosts));
         }
-        match refusals.iter().any(|r| FINAL.contains(&r.as_str())) {
+        let last = volumes.into_iter().chain(refusals.iter().map(String::as_str));
+        match last.clone().any(|r| FINAL.contains(&r)) {
             _ if refusals.is_empty() => able.push(at),
             false => crowded.push(at),
             true => {}
@@ -137,8 +168,13 @@ fn place(pod: &Arc<Value>, hosts: &mut [Host]) -> Outcome {
         }
     }
     if let Some(at) = best(pod, &able, hosts) {
+        let node = meta(&hosts[at].node, "name").to_string();
+        let needs = storage.needs(pod, &hosts[at], promised);
         hosts[at].add(pod.clone());
-        return Outcome::Place(meta(&hosts[at].node, "name").to_string());
+        return match needs {
+            Some(needs) => Outcome::Volumes { node, needs },
+            None => Outcome::Place(node),
+        };
     }
     let why = message(&reasons, hosts.len() - crowded.len(), hosts.len());
     if let Some(found) = preempt(pod, &crowded, hosts) {
@@ -328,11 +364,13 @@ mod tests {
             ),
         ];
         for (what, nodes, pods, expected) in cases.into_iter().chain(relations()) {
-            let said: Vec<String> = plan(&Snapshot { nodes, pods })
+            let storage = Storage::default();
+            let said: Vec<String> = plan(&Snapshot { nodes, pods, storage })
                 .into_iter()
                 .map(|(_, o)| match o {
                     Outcome::Place(node) => format!("-> {node}"),
                     Outcome::Wait(why) => why,
+                    Outcome::Volumes { node, .. } => format!("volumes on {node}"),
                     Outcome::Preempt { node, victims, .. } => {
                         let names: Vec<&str> = victims.iter().map(|v| meta(v, "name")).collect();
                         format!("{node} after {}", names.join(" "))

@@ -11,9 +11,11 @@
 //! | [`restriction`] | NodeRestriction: a host agent writes its own Node and Pods only |
 //! | [`scheduling`] | Priority, DefaultTolerationSeconds, TaintNodesByCondition, RuntimeClass |
 //! | [`security`] | PodSecurity: enforce, audit, warn |
-//! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, DefaultIngressClass |
+//! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection, DefaultIngressClass |
 //! | [`certificates`] | CertificateApproval, CertificateSigning, CertificateSubjectRestriction |
 //! | [`crate::authz::escalation`] | nobody hands out more rights than they have |
+//! | [`policy`] | ValidatingAdmissionPolicy |
+//! | [`hooks`] | MutatingAdmissionWebhook, ValidatingAdmissionWebhook |
 //! | [`quota`] | ResourceQuota, exact under concurrency |
 //!
 //! To add a step: implement [`AdmissionPlugin`] in a module of its own, put it into [`standard`] at upstream's
@@ -21,9 +23,13 @@
 
 pub mod account;
 pub mod certificates;
+pub(crate) mod expressions;
+pub(crate) mod hooks;
 pub mod limits;
+pub(crate) mod matching;
 pub mod namespace;
 pub(crate) mod pod;
+pub(crate) mod policy;
 pub mod quota;
 pub mod restriction;
 pub mod scheduling;
@@ -49,6 +55,7 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(scheduling::Priority),
         Arc::new(scheduling::DefaultTolerationSeconds),
         Arc::new(storage::DefaultStorageClass),
+        Arc::new(storage::StorageObjectInUseProtection),
         Arc::new(storage::PersistentVolumeClaimResize),
         Arc::new(scheduling::RuntimeClass),
         Arc::new(certificates::Certificates::new(rbac.clone())),
@@ -56,6 +63,9 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(Escalation::new(rbac)),
     ];
     plugins.extend(extra);
+    plugins.push(Arc::new(hooks::MutatingWebhook::default()));
+    plugins.push(Arc::new(policy::ValidatingPolicy::default()));
+    plugins.push(Arc::new(hooks::ValidatingWebhook::default()));
     plugins.push(Arc::new(quota::ResourceQuota::default()));
     plugins
 }

@@ -55,6 +55,9 @@ impl AdmissionPlugin for NodeRestriction {
             ("", "pods", "eviction") => eviction(request, node, view),
             ("", "nodes", _) => own_node(request, node),
             ("", "serviceaccounts", "token") => token(request, node, view),
+            ("", "persistentvolumes", _) => volume(request, node, view),
+            ("", "persistentvolumeclaims", "") => claim(request, node),
+            ("", "persistentvolumeclaims", "status") => claim_status(request, node, view),
             ("coordination.k8s.io", "leases", _) => lease(request, node),
             ("storage.k8s.io", "csinodes", _) => named_as_node(request, node, "CSINode"),
             _ => None,
@@ -236,6 +239,68 @@ fn token(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<
         }
         Some(_) => None,
     }
+}
+
+/// The driver of volumes in the hosts' own directories.
+const DATASTORE: &str = "datastore.podvisor.io";
+
+/// Whether a volume lies in the datastore of a node.
+fn at_home(volume: &Value, node: &str) -> bool {
+    let here = serde_json::json!([{"matchExpressions": [
+        {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]);
+    volume["spec"]["csi"]["driver"] == DATASTORE
+        && volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"] == here
+}
+
+fn volume(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<String> {
+    let name = &request.attributes.name;
+    let before = match request.operation {
+        Operation::Create => true,
+        _ => view
+            .get(&GroupResource::new("", "persistentvolumes"), None, name)
+            .is_none_or(|volume| at_home(&volume, node)),
+    };
+    let after = request.operation == Operation::Delete || at_home(request.object, node);
+    (!before || !after).then(|| format!("node {node:?} can only write volumes of its own datastore"))
+}
+
+/// A claim goes back to the scheduler by the removal of one annotation; nothing else of it is a host's.
+fn claim(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    let refused = || {
+        Some(format!(
+            "node {node:?} can only give back claims that were given to it"
+        ))
+    };
+    let (Operation::Update, Some(old)) = (request.operation, request.old) else {
+        return refused();
+    };
+    let bare = |object: &Value| {
+        let mut object = object.clone();
+        for field in ["managedFields", "resourceVersion"] {
+            object["metadata"][field] = Value::Null;
+        }
+        if let Some(all) = object
+            .pointer_mut("/metadata/annotations")
+            .and_then(Value::as_object_mut)
+        {
+            all.remove("volume.kubernetes.io/selected-node");
+        }
+        object
+    };
+    let given = old["metadata"]["annotations"]["volume.kubernetes.io/selected-node"] == node;
+    match given && bare(old) == bare(request.object) {
+        true => None,
+        false => refused(),
+    }
+}
+
+fn claim_status(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<String> {
+    let name = request.object["spec"]["volumeName"].as_str().unwrap_or_default();
+    let volume = view.get(&GroupResource::new("", "persistentvolumes"), None, name);
+    let ours = volume.is_some_and(|volume| at_home(&volume, node));
+    (!ours).then(|| {
+        format!("node {node:?} can only update the status of claims on volumes of its own datastore")
+    })
 }
 
 fn lease(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {

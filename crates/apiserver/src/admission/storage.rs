@@ -1,4 +1,5 @@
-//! Steps around classes: DefaultStorageClass, PersistentVolumeClaimResize, DefaultIngressClass.
+//! Steps around classes and volumes: DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection,
+//! DefaultIngressClass.
 
 use super::{forbidden, is_on};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
@@ -6,7 +7,7 @@ use crate::view::{GroupResource, View};
 use async_trait::async_trait;
 use kinds::quantity::Quantity;
 use kinds::status::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// The default of a class kind: marked by the annotation, the newest of several, by name among equals.
@@ -99,6 +100,39 @@ impl AdmissionPlugin for PersistentVolumeClaimResize {
                 "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
             )),
         }
+    }
+}
+
+/// Gives claims and volumes the finalizers that keep them while they are used, from their first moment.
+pub struct StorageObjectInUseProtection;
+
+#[async_trait]
+impl AdmissionPlugin for StorageObjectInUseProtection {
+    fn name(&self) -> &'static str {
+        "StorageObjectInUseProtection"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        _view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        let finalizer = match request.operation {
+            Operation::Create if is_on(request, "", "persistentvolumeclaims") => {
+                "kubernetes.io/pvc-protection"
+            }
+            Operation::Create if is_on(request, "", "persistentvolumes") => "kubernetes.io/pv-protection",
+            _ => return Ok(Vec::new()),
+        };
+        let mut all = request.object["metadata"]["finalizers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        if !all.iter().any(|f| f == finalizer) {
+            all.push(json!(finalizer));
+            request.object["metadata"]["finalizers"] = json!(all);
+        }
+        Ok(Vec::new())
     }
 }
 

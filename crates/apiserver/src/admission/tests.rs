@@ -120,6 +120,8 @@ async fn run(
         old: write.old.as_ref(),
         dry_run: write.dry_run,
         options: &Value::Null,
+        ctx: None,
+        round: Default::default(),
     };
     let mut warnings = chain
         .admit(&mut request, view.as_ref())
@@ -385,6 +387,8 @@ async fn failed_writes_give_back() {
             old: None,
             dry_run: false,
             options: &Value::Null,
+            ctx: None,
+            round: Default::default(),
         };
         chain.validate(&request, view.as_ref()).await.unwrap();
         chain.settle(&request, false).await;
@@ -763,11 +767,15 @@ fn the_order_is_upstreams() {
         "Priority",
         "DefaultTolerationSeconds",
         "DefaultStorageClass",
+        "StorageObjectInUseProtection",
         "PersistentVolumeClaimResize",
         "RuntimeClass",
         "Certificates",
         "DefaultIngressClass",
         "RBACEscalation",
+        "MutatingAdmissionWebhook",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionWebhook",
         "ResourceQuota",
     ];
     assert_eq!(names, expected);

@@ -329,6 +329,8 @@ async fn nobody_hands_out_more_than_they_have() {
             old: None,
             dry_run: false,
             options: &Value::Null,
+            ctx: None,
+            round: Default::default(),
         };
         match plugin.validate(&request, view.as_ref()).await {
             Ok(_) => assert_eq!(want, "", "{shown}"),

@@ -4,6 +4,7 @@
 //! Woken by every change of a definition; reads all of them; idempotent. Unchanged definitions keep their registered
 //! versions, so other kinds notice nothing.
 
+use super::conversion::Conversion;
 use super::{CLEANUP, CustomVersion, kind_info};
 use crate::registry::{Served, traits};
 use crate::rest::{finalizers, meta, now, set_meta};
@@ -117,6 +118,7 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
         })
         .collect();
     cache.set_selectable_fields(selectable);
+    let conversion = Arc::new(Conversion::new(&crd["spec"]["conversion"]));
     let kinds: Vec<_> = list.iter().map(|v| kind_info(crd, v)).collect();
     let stored = list.iter().position(|v| v["storage"] == true).unwrap_or(0);
     let mut served = Vec::new();
@@ -130,7 +132,11 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
             stored,
             cache: cache.clone(),
             traits: traits::custom(),
-            custom: Some(Arc::new(CustomVersion::new(version, kind.kind))),
+            custom: Some(Arc::new(CustomVersion::new(
+                version,
+                kind.kind,
+                conversion.clone(),
+            ))),
         }));
     }
     served

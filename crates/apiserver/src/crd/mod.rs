@@ -5,17 +5,21 @@
 
 pub mod columns;
 pub mod controller;
+pub mod conversion;
 pub mod openapi;
+pub mod rules;
 pub mod schema;
 
 use crate::rest::set_meta;
 use crate::wire::options::FieldValidation;
 use columns::Column;
+use conversion::Conversion;
 use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use machinery::tables::IncludeObject;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 pub use controller::start;
 
@@ -27,16 +31,18 @@ pub struct CustomVersion {
     /// The structural schema, an empty object when the version preserves everything.
     schema: Value,
     patterns: schema::Patterns,
+    rules: Option<rules::Node>,
     columns: Vec<Column>,
     status: bool,
     scale: Option<(String, String, Option<String>)>,
     /// Kind and plural, for messages.
     kind: String,
+    conversion: Arc<Conversion>,
 }
 
 impl CustomVersion {
     /// Reads a version of a definition.
-    pub fn new(version: &Value, kind: &str) -> CustomVersion {
+    pub fn new(version: &Value, kind: &str, conversion: Arc<Conversion>) -> CustomVersion {
         let schema = version
             .pointer("/schema/openAPIV3Schema")
             .cloned()
@@ -51,12 +57,25 @@ impl CustomVersion {
         });
         CustomVersion {
             patterns: schema::patterns(&schema),
+            rules: rules::Node::new(&schema, true),
             columns: columns::columns(version),
             status: version.pointer("/subresources/status").is_some(),
             scale,
             schema,
             kind: kind.to_string(),
+            conversion,
         }
+    }
+
+    /// How objects get from one version to another.
+    pub fn conversion(&self) -> &Conversion {
+        &self.conversion
+    }
+
+    /// Prunes and defaults what came from another version.
+    pub fn complete(&self, object: &mut Value) {
+        schema::prune(object, &self.schema, true, "", &mut Vec::new());
+        self.default(object);
     }
 
     /// The schema as the definition gives it.
@@ -142,14 +161,21 @@ impl CustomVersion {
     pub fn validate_create(&self, object: &Value) -> Vec<FieldError> {
         let mut errors = machinery::validate_metadata(object);
         self.check(object, None, &mut errors);
+        if let Some(rules) = &self.rules {
+            rules.validate(object, None, &mut errors);
+        }
         errors
     }
 
-    /// Checks a changed object; what was wrong before and did not change is forgiven.
-    pub fn validate_update(&self, new: &Value, old: &Value, _sub: Option<&str>) -> Vec<FieldError> {
+    /// Checks a changed object; what was wrong before and did not change is forgiven, with a warning.
+    pub fn validate_update(&self, new: &Value, old: &Value) -> (Vec<FieldError>, Vec<String>) {
         let mut errors = machinery::validate_metadata(new);
         self.check(new, Some(old), &mut errors);
-        errors
+        let warnings = match &self.rules {
+            Some(rules) => rules.validate(new, Some(old), &mut errors),
+            None => Vec::new(),
+        };
+        (errors, warnings)
     }
 
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {

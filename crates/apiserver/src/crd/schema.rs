@@ -142,7 +142,7 @@ pub fn validate(
         {
             errors.push(FieldError::type_invalid(
                 path,
-                Value::Null,
+                Value::from("null"),
                 type_message(path, wanted, "null"),
             ));
         }
@@ -154,9 +154,10 @@ pub fn validate(
         } else {
             schema.get("type").and_then(Value::as_str).unwrap_or("")
         };
+        // Upstream shows the type that it found where the value would stand.
         errors.push(FieldError::type_invalid(
             path,
-            value.clone(),
+            Value::from(type_of(value)),
             type_message(path, wanted, type_of(value)),
         ));
         return;

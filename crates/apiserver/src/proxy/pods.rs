@@ -159,13 +159,51 @@ pub async fn stream(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
     } else if sub == "portforward" {
         options["kind"] = json!("PodPortForwardOptions");
     }
-    ctx.admit(Operation::Connect, &mut options, None, &Value::Null, false)
-        .await?;
+    connected(ctx, &mut options, &ctx.query).await?;
     if incoming.upgrade.is_none() || !incoming.head.headers.contains_key(http::header::UPGRADE) {
         return Err(Status::bad_request("Upgrade request required"));
     }
     let method = incoming.head.method.clone();
     to_agent(ctx, node(&pod), method, path, incoming).await
+}
+
+/// Admission of a connection, by its options.
+async fn connected(ctx: &Ctx, options: &mut Value, query: &str) -> Result<(), Status> {
+    for (key, value) in query_pairs(query) {
+        match key.as_str() {
+            "stdin" | "stdout" | "stderr" | "tty" => options[key] = json!(query_true(&value)),
+            "container" => options[key] = json!(value),
+            "command" => match options["command"].as_array_mut() {
+                Some(list) => list.push(json!(value)),
+                None => options["command"] = json!([value]),
+            },
+            _ => {}
+        }
+    }
+    ctx.admit(Operation::Connect, options, None, &Value::Null, false)
+        .await?;
+    let mut warnings = Vec::new();
+    let passed = ctx
+        .validate(
+            Operation::Connect,
+            options,
+            None,
+            &Value::Null,
+            false,
+            &mut warnings,
+        )
+        .await?;
+    ctx.settle(
+        passed,
+        Operation::Connect,
+        options,
+        None,
+        &Value::Null,
+        false,
+        true,
+    )
+    .await;
+    Ok(())
 }
 
 /// The container and the agent's query of `exec` and `attach`.

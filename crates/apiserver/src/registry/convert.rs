@@ -2,7 +2,8 @@
 //!
 //! Both directions keep everything that both versions can say, as upstream's conversion functions do.
 
-use crate::registry::api_version;
+use crate::registry::{Served, api_version};
+use crate::server::ApiServer;
 use kinds::KindInfo;
 use kinds::status::Status;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const CURRENT: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 
-/// Converts an object; `from` and `to` are versions of one resource.
+/// Converts an object; `from` and `to` are versions of one built-in resource.
 pub fn convert(object: Value, from: &KindInfo, to: &KindInfo) -> Result<Value, Status> {
     let converted = match (from.group, from.version, to.group, to.version) {
         ("", "v1", "events.k8s.io", "v1") => rename(object, &EVENT_FIELDS, false),
@@ -33,6 +34,51 @@ pub fn convert(object: Value, from: &KindInfo, to: &KindInfo) -> Result<Value, S
     converted["apiVersion"] = json!(api_version(to));
     converted["kind"] = json!(to.kind);
     Ok(converted)
+}
+
+impl ApiServer {
+    /// Converts an object of a resource from one of its versions to another.
+    pub async fn convert(
+        &self,
+        served: &Served,
+        object: Value,
+        from: &KindInfo,
+        to: &KindInfo,
+    ) -> Result<Value, Status> {
+        let mut converted = self.convert_all(served, vec![object], from, to).await?;
+        converted
+            .pop()
+            .ok_or_else(|| Status::internal("a conversion lost its object"))
+    }
+
+    /// Converts objects of a resource from one of its versions to another.
+    pub async fn convert_all(
+        &self,
+        served: &Served,
+        objects: Vec<Value>,
+        from: &KindInfo,
+        to: &KindInfo,
+    ) -> Result<Vec<Value>, Status> {
+        if (from.group, from.version) == (to.group, to.version) || objects.is_empty() {
+            return Ok(objects);
+        }
+        match &served.custom {
+            None => objects
+                .into_iter()
+                .map(|object| convert(object, from, to))
+                .collect(),
+            Some(custom) => {
+                let mut converted = custom.conversion().convert(self, objects, from, to).await?;
+                if to.version == served.kind.version {
+                    // What the version does not know goes, what it has defaults for comes.
+                    for object in &mut converted {
+                        custom.complete(object);
+                    }
+                }
+                Ok(converted)
+            }
+        }
+    }
 }
 
 /// Names of Event fields: in core/v1, in events.k8s.io/v1.

@@ -5,11 +5,12 @@
 
 use super::{Ctx, meta, now, render, set_meta, unset_meta};
 use crate::admit::Operation;
-use crate::registry::convert;
+use crate::registry::Served;
 use crate::wire::input::{self, Input};
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response, body};
 use http::StatusCode;
+use kinds::field::FieldError;
 use kinds::status::Status;
 use rand::RngExt;
 use serde_json::Value;
@@ -38,7 +39,7 @@ pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let (object, warnings) = check_input(ctx, input, options.validation)?;
     let mut made = store_new(ctx, object, &options, "CreateOptions", None).await?;
     made.warnings.splice(0..0, warnings);
-    let mut response = render::object(ctx, StatusCode::CREATED, made.bytes, wanted, "")?;
+    let mut response = render::object(ctx, StatusCode::CREATED, made.bytes, wanted, "").await?;
     body::warn(&mut response, &made.warnings);
     Ok(response)
 }
@@ -162,7 +163,6 @@ async fn attempt_new(
         ));
     }
     default(ctx, &mut object);
-    give_name(&mut object);
     let options_value = options.to_value(options_kind);
     let mut warnings = ctx
         .admit(
@@ -173,6 +173,7 @@ async fn attempt_new(
             options.dry_run,
         )
         .await?;
+    give_name(&mut object);
     // Before the strategy: a Job selects its Pods by its uid.
     set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
     match &served.custom {
@@ -195,7 +196,11 @@ async fn attempt_new(
     }
     let errors = match &served.custom {
         Some(custom) => custom.validate_create(&object),
-        None => machinery::validate_create(served.kind, &object),
+        None => {
+            let mut errors = machinery::validate_create(served.kind, &object);
+            errors.extend(check_expressions(served, &object));
+            errors
+        }
     };
     if !errors.is_empty() {
         let name = meta(&object, "name");
@@ -239,10 +244,19 @@ async fn attempt_new(
     Ok(Made { bytes, warnings })
 }
 
+/// Checks the expressions inside objects that have some: definitions, webhooks, policies.
+pub fn check_expressions(served: &Served, object: &Value) -> Vec<FieldError> {
+    match (served.kind.group, served.kind.kind) {
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => crate::crd::rules::check(object),
+        ("admissionregistration.k8s.io", _) => crate::admission::expressions::check(served.kind.kind, object),
+        _ => Vec::new(),
+    }
+}
+
 /// Writes the object, or says what writing it would have answered.
 async fn store(ctx: &Ctx, object: &Value, dry_run: bool) -> Result<bytes::Bytes, Status> {
     let served = &ctx.served;
-    let stored = to_stored(ctx, object.clone())?;
+    let stored = to_stored(ctx, object.clone()).await?;
     if !dry_run {
         return Ok(ctx.server.insert(served, &stored).await?.bytes);
     }
@@ -270,11 +284,13 @@ pub fn default(ctx: &Ctx, object: &mut Value) {
 }
 
 /// Converts an object of the served version into the storage version.
-pub fn to_stored(ctx: &Ctx, object: Value) -> Result<Value, Status> {
+pub async fn to_stored(ctx: &Ctx, object: Value) -> Result<Value, Status> {
     if ctx.served.is_stored_version() {
         return Ok(object);
     }
-    convert::convert(object, ctx.served.kind, ctx.served.stored)
+    ctx.server
+        .convert(&ctx.served, object, ctx.served.kind, ctx.served.stored)
+        .await
 }
 
 fn give_name(object: &mut Value) {

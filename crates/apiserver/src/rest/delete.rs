@@ -60,7 +60,7 @@ pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     ctx.server.fresh().await?;
     match remove(ctx, ctx.namespace(), ctx.name(), &options).await? {
         Deleted::Gone(bytes) if !ctx.served.traits.returns_deleted => {
-            let value = render::decode(&ctx.served, &bytes)?;
+            let value = render::decode(&ctx.server, &ctx.served, &bytes).await?;
             let status = render::success(ctx.served.kind, ctx.name(), meta(&value, "uid"));
             let plain = crate::wire::negotiate::Wanted {
                 shape: crate::wire::negotiate::Shape::Object,
@@ -69,7 +69,7 @@ pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
             render::value_answer(ctx, StatusCode::OK, &status, plain)
         }
         Deleted::Gone(bytes) | Deleted::Pending(bytes) => {
-            render::object(ctx, StatusCode::OK, bytes, wanted, "")
+            render::object(ctx, StatusCode::OK, bytes, wanted, "").await
         }
     }
 }
@@ -81,13 +81,23 @@ pub async fn remove(
     name: &str,
     options: &DeleteOptions,
 ) -> Result<Deleted, Status> {
+    remove_admitted(ctx, namespace, name, options, false).await
+}
+
+/// Deletes one object, `admitted` when admission has judged already what the deletion follows from (an eviction).
+pub async fn remove_admitted(
+    ctx: &Ctx,
+    namespace: &str,
+    name: &str,
+    options: &DeleteOptions,
+    mut admitted: bool,
+) -> Result<Deleted, Status> {
     let gone = || Status::not_found(ctx.served.kind.plural, ctx.served.kind.group, name);
     let found = ctx.served.cache.get(namespace, name).ok_or_else(gone)?;
     let mut present = (found.bytes().clone(), found.revision());
-    let mut admitted = false;
     for _ in 0..ATTEMPTS {
         let (bytes, revision) = present;
-        let old = render::decode(&ctx.served, &bytes)?;
+        let old = render::decode(&ctx.server, &ctx.served, &bytes).await?;
         preconditions(ctx, name, options, &old, revision)?;
         if !admitted {
             admit(ctx, &old, options).await?;
@@ -208,7 +218,7 @@ async fn step(
     if new == *old || options.dry_run {
         return Ok(Deleted::Pending(bytes.clone()));
     }
-    let stored = super::create::to_stored(ctx, new)?;
+    let stored = super::create::to_stored(ctx, new).await?;
     let stored = ctx.server.replace(&ctx.served, &stored, revision).await?;
     Ok(Deleted::Pending(stored.bytes))
 }

@@ -57,7 +57,7 @@ pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status
             out.put_u8(b'{');
             out.put_slice(object.item_tail());
         } else {
-            let value = render::decode(&ctx.served, object.bytes())?;
+            let value = render::decode(&ctx.server, &ctx.served, object.bytes()).await?;
             out.put_slice(value.to_string().as_bytes());
         }
     }

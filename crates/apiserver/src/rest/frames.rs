@@ -3,6 +3,7 @@
 use super::render;
 use crate::cache::{ChangeKind, Object};
 use crate::registry::Served;
+use crate::server::ApiServer;
 use crate::wire::negotiate::{Encoding, Shape, Wanted};
 use bytes::{BufMut, Bytes, BytesMut};
 use kinds::status::Status;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 /// Writes the frames of one watch.
 pub struct Frames {
+    server: Arc<ApiServer>,
     served: Arc<Served>,
     wanted: Wanted,
     include: IncludeObject,
@@ -23,12 +25,18 @@ pub struct Frames {
 
 impl Frames {
     /// Frames for a resource.
-    pub fn new(served: Arc<Served>, wanted: Wanted, include: &str) -> Result<Frames, Status> {
+    pub fn new(
+        server: Arc<ApiServer>,
+        served: Arc<Served>,
+        wanted: Wanted,
+        include: &str,
+    ) -> Result<Frames, Status> {
         let raw = served.is_stored_version()
             && wanted.shape == Shape::Object
             && wanted.encoding != Encoding::Protobuf;
         Ok(Frames {
             include: render::include_object(include)?,
+            server,
             served,
             wanted,
             columns_sent: false,
@@ -37,12 +45,12 @@ impl Frames {
     }
 
     /// Writes one event.
-    pub fn event(&mut self, out: &mut BytesMut, kind: ChangeKind, object: &Object) {
+    pub async fn event(&mut self, out: &mut BytesMut, kind: ChangeKind, object: &Object) {
         if self.raw {
             json_frame(out, kind.as_str(), object.bytes());
             return;
         }
-        match render::decode(&self.served, object.bytes()) {
+        match render::decode(&self.server, &self.served, object.bytes()).await {
             Ok(value) => {
                 let shaped = self.shape(value);
                 self.value(out, kind.as_str(), &shaped);

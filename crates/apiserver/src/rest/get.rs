@@ -33,4 +33,5 @@ pub async fn get(ctx: &Ctx) -> Result<Response, Status> {
         wanted,
         &options.include_object,
     )
+    .await
 }

@@ -48,9 +48,23 @@ pub async fn list(ctx: &Ctx) -> Result<Response, Status> {
             Shape::Partial(_) | Shape::Table(_) => {}
         }
     }
+    let converted = match ctx.served.is_stored_version() {
+        true => None,
+        false => Some(render::decode_all(&ctx.server, &ctx.served, &listing.objects).await?),
+    };
     // Decoding thousands of objects is work that must not hold up other requests of this thread.
     let served = ctx.served.clone();
-    let made = tokio::task::spawn_blocking(move || build(&served, &listing.objects, &head, wanted, &options));
+    let made = tokio::task::spawn_blocking(move || {
+        let values = match converted {
+            Some(values) => values,
+            None => {
+                let decoded = listing.objects.iter().map(|o| serde_json::from_slice(o.bytes()));
+                let decoded: Result<Vec<Value>, _> = decoded.collect();
+                decoded.map_err(|e| Status::internal(e.to_string()))?
+            }
+        };
+        build(&served, &values, &head, wanted, &options)
+    });
     let (media, bytes) = made.await.map_err(|e| Status::internal(e.to_string()))??;
     let length = bytes.len();
     Ok(render::sized(
@@ -280,18 +294,14 @@ impl ItemBytes {
 /// Every other shape and encoding.
 fn build(
     served: &crate::registry::Served,
-    objects: &[Arc<Object>],
+    values: &[Value],
     head: &Head,
     wanted: Wanted,
     options: &ListOptions,
 ) -> Result<(&'static str, Vec<u8>), Status> {
-    let values: Vec<Value> = objects
-        .iter()
-        .map(|o| render::decode(served, o.bytes()))
-        .collect::<Result<_, _>>()?;
     let list = match wanted.shape {
         Shape::Table(version) => {
-            let mut table = render::table(served, &values, version, &options.include_object)?;
+            let mut table = render::table(served, values, version, &options.include_object)?;
             table["metadata"] = head.metadata();
             table
         }

@@ -13,7 +13,7 @@ pub mod update;
 pub mod watch;
 pub mod write;
 
-use crate::admit::{AdmissionRequest, Operation};
+use crate::admit::{AdmissionRequest, Notes, Operation, Round};
 use crate::registry::Served;
 use crate::request::Attributes;
 use crate::server::ApiServer;
@@ -38,6 +38,8 @@ pub struct Ctx {
     pub headers: HeaderMap,
     /// The resource.
     pub served: Arc<Served>,
+    /// What the way of the request has to say beside its answer.
+    pub notes: Arc<Notes>,
 }
 
 impl Ctx {
@@ -101,9 +103,22 @@ impl Ctx {
             old,
             dry_run,
             options,
+            ctx: Some(self),
+            round: Round::default(),
         };
         for plugin in self.server.admission() {
             warnings.extend(plugin.admit(&mut request, &*self.server.caches).await?);
+        }
+        if std::mem::take(&mut request.round.wanted) {
+            // A webhook has changed the object: our own steps look again, and who wishes it is asked again.
+            request.round.again = true;
+            for plugin in self.server.admission() {
+                for warning in plugin.admit(&mut request, &*self.server.caches).await? {
+                    if !warnings.contains(&warning) {
+                        warnings.push(warning);
+                    }
+                }
+            }
         }
         Ok(warnings)
     }
@@ -129,6 +144,8 @@ impl Ctx {
             old,
             dry_run,
             options,
+            ctx: Some(self),
+            round: Round::default(),
         };
         for plugin in self.server.admission() {
             passed += 1;
@@ -166,6 +183,8 @@ impl Ctx {
             old,
             dry_run,
             options,
+            ctx: Some(self),
+            round: Round::default(),
         };
         for plugin in self.server.admission().iter().take(passed) {
             plugin.settle(&request, stored && !dry_run).await;

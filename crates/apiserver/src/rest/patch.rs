@@ -25,7 +25,7 @@ pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response,
         options.validation = crate::wire::options::FieldValidation::Ignore;
     }
     let changed = update::change(ctx, &transform, sub, &options, "PatchOptions").await?;
-    update::respond(ctx, changed, wanted)
+    update::respond(ctx, changed, wanted).await
 }
 
 /// Decodes a patch.

@@ -1,7 +1,8 @@
 //! Objects as answers: as stored, in another version, as a Table, as metadata only; JSON, YAML or protobuf.
 
 use super::Ctx;
-use crate::registry::{Served, convert};
+use crate::registry::Served;
+use crate::server::ApiServer;
 use crate::wire::negotiate::{Encoding, Shape, Wanted};
 use crate::wire::{Response, body, compress};
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use machinery::tables::IncludeObject;
 use serde_json::{Value, json};
 
 /// Answers one object given in its storage version.
-pub fn object(
+pub async fn object(
     ctx: &Ctx,
     code: StatusCode,
     stored: Bytes,
@@ -29,7 +30,7 @@ pub fn object(
             stored.len(),
         ));
     }
-    let value = decode(&ctx.served, &stored)?;
+    let value = decode(&ctx.server, &ctx.served, &stored).await?;
     let shaped = match wanted.shape {
         Shape::Object => value,
         Shape::Table(version) => table(&ctx.served, std::slice::from_ref(&value), version, include)?,
@@ -74,17 +75,31 @@ pub fn encode(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), 
 }
 
 /// Decodes stored bytes into the served version.
-pub fn decode(served: &Served, stored: &[u8]) -> Result<Value, Status> {
+pub async fn decode(server: &ApiServer, served: &Served, stored: &[u8]) -> Result<Value, Status> {
     let value: Value = serde_json::from_slice(stored).map_err(|e| Status::internal(e.to_string()))?;
-    to_served(served, value)
-}
-
-/// Converts a stored value into the served version.
-pub fn to_served(served: &Served, value: Value) -> Result<Value, Status> {
     if served.is_stored_version() {
         return Ok(value);
     }
-    convert::convert(value, served.stored, served.kind)
+    server.convert(served, value, served.stored, served.kind).await
+}
+
+/// Decodes many at once: a conversion webhook is asked but once.
+pub async fn decode_all(
+    server: &ApiServer,
+    served: &Served,
+    objects: &[std::sync::Arc<crate::cache::Object>],
+) -> Result<Vec<Value>, Status> {
+    let values: Result<Vec<Value>, _> = objects
+        .iter()
+        .map(|o| serde_json::from_slice(o.bytes()))
+        .collect();
+    let values = values.map_err(|e| Status::internal(e.to_string()))?;
+    if served.is_stored_version() {
+        return Ok(values);
+    }
+    server
+        .convert_all(served, values, served.stored, served.kind)
+        .await
 }
 
 /// A Table of objects.

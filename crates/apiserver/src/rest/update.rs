@@ -46,11 +46,11 @@ pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response
     create::default(ctx, &mut object);
     let mut changed = change(ctx, &Transform::Replace(object), sub, &options, "UpdateOptions").await?;
     changed.warnings.splice(0..0, warnings);
-    respond(ctx, changed, wanted)
+    respond(ctx, changed, wanted).await
 }
 
 /// Turns an outcome into an answer.
-pub fn respond(
+pub async fn respond(
     ctx: &Ctx,
     changed: Changed,
     wanted: crate::wire::negotiate::Wanted,
@@ -60,7 +60,7 @@ pub fn respond(
     } else {
         StatusCode::OK
     };
-    let mut response = render::object(ctx, code, changed.bytes, wanted, "")?;
+    let mut response = render::object(ctx, code, changed.bytes, wanted, "").await?;
     body::warn(&mut response, &changed.warnings);
     Ok(response)
 }
@@ -142,7 +142,7 @@ async fn attempt(
     revision: u64,
 ) -> Result<Changed, Refused> {
     let served = &ctx.served;
-    let old = render::decode(served, present)?;
+    let old = render::decode(&ctx.server, served, present).await?;
     let (mut new, mut warnings) = transform.apply(ctx, &old, sub, options.validation)?;
     let named = check_version(ctx, transform, &new, &old, revision)?;
     restore_metadata(&mut new, &old);
@@ -171,8 +171,18 @@ async fn attempt(
         machinery::apply::update_managers(served.kind, Some(&old), &mut new, &manager, "Update", sub, &now());
     }
     let errors = match &served.custom {
-        Some(custom) => custom.validate_update(&new, &old, sub),
-        None => machinery::validate_update(served.kind, &new, &old, sub),
+        Some(custom) => {
+            let (errors, told) = custom.validate_update(&new, &old);
+            warnings.extend(told);
+            errors
+        }
+        None => {
+            let mut errors = machinery::validate_update(served.kind, &new, &old, sub);
+            if sub.is_none() && new["spec"] != old["spec"] {
+                errors.extend(create::check_expressions(served, &new));
+            }
+            errors
+        }
     };
     if !errors.is_empty() {
         return Err(Status::invalid(served.kind.kind, served.kind.group, ctx.name(), errors).into());
@@ -223,7 +233,7 @@ async fn store(
     present: &Bytes,
     revision: u64,
 ) -> Result<Bytes, Refused> {
-    let stored = to_stored(ctx, new.clone())?;
+    let stored = to_stored(ctx, new.clone()).await?;
     let shown = || object::with_revision(&object::encode(&stored), revision);
     if dry_run {
         return Ok(shown());

@@ -53,7 +53,12 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
             .await
             .map_err(|now| write::too_large_version(rv, now))?,
     }
-    let frames = Frames::new(ctx.served.clone(), wanted, &options.include_object)?;
+    let frames = Frames::new(
+        ctx.server.clone(),
+        ctx.served.clone(),
+        wanted,
+        &options.include_object,
+    )?;
     let cache = &ctx.served.cache;
     let mut initial = VecDeque::new();
     let (subscription, mark_end) = if from_state {
@@ -132,7 +137,7 @@ impl Stream {
         while out.len() < CHUNK
             && let Some(object) = self.initial.pop_front()
         {
-            self.frames.event(&mut out, ChangeKind::Added, &object);
+            self.frames.event(&mut out, ChangeKind::Added, &object).await;
         }
         if self.initial.is_empty() && std::mem::take(&mut self.mark_end) {
             self.frames.bookmark(&mut out, self.sent, true);
@@ -140,7 +145,7 @@ impl Stream {
         while out.len() < CHUNK
             && let Some(told) = self.subscription.backlog.pop_front()
         {
-            self.put(&mut out, told);
+            self.put(&mut out, told).await;
         }
         if out.is_empty() {
             self.wait(&mut out).await?;
@@ -151,7 +156,7 @@ impl Stream {
             && self.initial.is_empty()
             && let Ok(told) = self.subscription.live.try_recv()
         {
-            self.put(&mut out, told);
+            self.put(&mut out, told).await;
         }
         Some(out.freeze())
     }
@@ -166,7 +171,7 @@ impl Stream {
                 biased;
                 () = self.stop.cancelled() => return None,
                 told = self.subscription.live.recv() => {
-                    self.put(out, told?);
+                    self.put(out, told?).await;
                     return Some(());
                 }
                 () = tokio::time::sleep_until(self.deadline) => return None,
@@ -183,8 +188,8 @@ impl Stream {
         }
     }
 
-    fn put(&mut self, out: &mut BytesMut, (kind, object): Told) {
+    async fn put(&mut self, out: &mut BytesMut, (kind, object): Told) {
         self.sent = self.sent.max(object.revision());
-        self.frames.event(out, kind, &object);
+        self.frames.event(out, kind, &object).await;
     }
 }

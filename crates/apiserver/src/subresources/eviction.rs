@@ -1,5 +1,6 @@
 //! `pods/eviction`: a deletion that asks the Pod's disruption budget first.
 
+use crate::admit::Operation;
 use crate::rest::{self, Ctx, meta, now};
 use crate::view::{GroupResource, View};
 use crate::wire::options::{DeleteOptions, WriteOptions};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let options = WriteOptions::parse(&ctx.query)?;
     let bytes = input::read(request).await?;
-    let eviction = input::decode(&ctx.headers, &bytes)?.value;
+    let mut eviction = input::decode(&ctx.headers, &bytes)?.value;
     let name = meta(&eviction, "name");
     if !name.is_empty() && name != ctx.name() {
         return Err(Status::bad_request(
@@ -29,6 +30,7 @@ pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         .cache
         .get(ctx.namespace(), ctx.name())
         .ok_or_else(|| ctx.not_found())?;
+    admitted(ctx, &mut eviction, &options).await?;
     let pod = found.value();
     if !may_go_freely(&pod) {
         let budgets = budgets_of(ctx, &pod)?;
@@ -46,9 +48,29 @@ pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
             delete.uid = Some(meta(&pod, "uid").to_string());
         }
     }
-    rest::delete::remove(ctx, ctx.namespace(), ctx.name(), &delete).await?;
+    rest::delete::remove_admitted(ctx, ctx.namespace(), ctx.name(), &delete, true).await?;
     let status = json!({"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201});
     rest::render::value_answer(ctx, StatusCode::CREATED, &status, ctx.wanted(false)?)
+}
+
+/// Admission judges the eviction; the deletion that follows from it is not judged again.
+async fn admitted(ctx: &Ctx, eviction: &mut Value, options: &WriteOptions) -> Result<(), Status> {
+    let value = options.to_value("CreateOptions");
+    let dry_run = options.dry_run;
+    for warning in ctx
+        .admit(Operation::Create, eviction, None, &value, dry_run)
+        .await?
+    {
+        ctx.notes.warn(warning);
+    }
+    let mut warnings = Vec::new();
+    let passed = ctx
+        .validate(Operation::Create, eviction, None, &value, dry_run, &mut warnings)
+        .await?;
+    warnings.into_iter().for_each(|w| ctx.notes.warn(w));
+    ctx.settle(passed, Operation::Create, eviction, None, &value, dry_run, true)
+        .await;
+    Ok(())
 }
 
 /// Pods that serve nothing need no budget.

@@ -2,7 +2,7 @@
 
 mod binding;
 mod eviction;
-mod scale;
+pub(crate) mod scale;
 
 use crate::dispatch::{Incoming, method_not_supported};
 use crate::rest::{self, Ctx};

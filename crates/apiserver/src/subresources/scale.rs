@@ -12,7 +12,7 @@ use kinds::status::Status;
 use serde_json::{Value, json};
 
 /// JSON pointers of the parts of a Scale within its object.
-struct Paths {
+pub(crate) struct Paths {
     spec_replicas: String,
     status_replicas: String,
     /// Where the selector stands, and whether it is text already.
@@ -29,7 +29,7 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         .cache
         .get(ctx.namespace(), ctx.name())
         .ok_or_else(|| ctx.not_found())?;
-    let current = render::decode(&ctx.served, found.bytes())?;
+    let current = render::decode(&ctx.server, &ctx.served, found.bytes()).await?;
     if ctx.attributes.verb == "get" {
         return render::value_answer(ctx, StatusCode::OK, &scale_of(&current, &paths), wanted);
     }
@@ -71,7 +71,7 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         "UpdateOptions",
     )
     .await?;
-    let now = render::decode(&ctx.served, &changed.bytes)?;
+    let now = render::decode(&ctx.server, &ctx.served, &changed.bytes).await?;
     render::value_answer(ctx, StatusCode::OK, &scale_of(&now, &paths), wanted)
 }
 
@@ -122,7 +122,8 @@ fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value) -> Result<Value, Status> {
     }
 }
 
-fn paths(ctx: &Ctx) -> Paths {
+/// The paths of a resource.
+pub(crate) fn paths(ctx: &Ctx) -> Paths {
     match ctx.served.custom.as_ref().and_then(|c| c.scale_paths()) {
         Some((spec, status, selector)) => Paths {
             spec_replicas: spec,
@@ -137,7 +138,8 @@ fn paths(ctx: &Ctx) -> Paths {
     }
 }
 
-fn scale_of(object: &Value, paths: &Paths) -> Value {
+/// The Scale of an object.
+pub(crate) fn scale_of(object: &Value, paths: &Paths) -> Value {
     let number = |p: &str| object.pointer(p).and_then(Value::as_i64).unwrap_or(0);
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -174,6 +176,11 @@ fn scale_of(object: &Value, paths: &Paths) -> Value {
         "spec": {"replicas": number(&paths.spec_replicas)},
         "status": status,
     })
+}
+
+/// Sets the number of replicas of an object.
+pub(crate) fn put_replicas(object: &mut Value, paths: &Paths, replicas: Value) {
+    put(object, &paths.spec_replicas, replicas);
 }
 
 /// Sets the value at a pointer, making objects on the way.

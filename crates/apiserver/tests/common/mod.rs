@@ -97,6 +97,53 @@ impl Server {
         }
     }
 
+    /// A server with the whole admission chain.
+    pub async fn guarded() -> Server {
+        Server::guarded_by(Arc::new(Open), |_| {}).await
+    }
+
+    /// A server with the whole admission chain, another authorizer and settings.
+    pub async fn guarded_by(authorizer: Arc<dyn Authorizer>, set: impl FnOnce(&mut Config)) -> Server {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let mut config = Config::new("cp", store.clone());
+        set(&mut config);
+        let access = |config: &Config, caches: Arc<apiserver::cache::Caches>| {
+            let rbac = Arc::new(apiserver::authz::rbac::Rbac::new(caches));
+            Ok(Access {
+                authenticator: Arc::new(Open),
+                authorizer,
+                admission: apiserver::admission::standard(rbac, config.admission.clone()),
+                authentication: None,
+            })
+        };
+        let api = ApiServer::start_with(config, access).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        tokio::spawn(api.clone().serve_plain(listener, stop.clone()));
+        Server {
+            api,
+            address,
+            store,
+            stop,
+        }
+    }
+
+    /// A JSON request; answers code, warnings and body.
+    pub async fn warned(&self, method: &str, path: &str, body: &Value) -> (u16, Vec<String>, Value) {
+        let headers = [("content-type", "application/json")];
+        let response = self.send(method, path, &headers, body.to_string()).await;
+        let code = response.status().as_u16();
+        let warnings = response.headers().get_all("warning").iter();
+        let warnings = warnings.map(|w| w.to_str().unwrap().to_string()).collect();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (
+            code,
+            warnings,
+            serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        )
+    }
+
     pub async fn connect(&self) -> SendRequest<Full<Bytes>> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

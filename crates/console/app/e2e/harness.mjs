@@ -3,7 +3,9 @@
 // Every page is watched: an error on its console, an answer that is an error, a connection that breaks, or a request
 // that would change something fails the test, unless the step said beforehand that it expects it.
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
+import net from "node:net";
 import path from "node:path";
 import { promisify } from "node:util";
 import { chromium } from "playwright-core";
@@ -52,6 +54,46 @@ export async function until(what, look, limit = SOON) {
 
 export function expect(condition, message) {
   if (!condition) throw new Error(message);
+}
+
+/** The wire between the browsers and the Supervisor, which can be cut and mended. */
+export class Wire {
+  sockets = new Set();
+  whole = true;
+
+  static async to(url) {
+    const wire = new Wire();
+    const { hostname, port, pathname } = new URL(url);
+    wire.server = net.createServer((client) => {
+      if (!wire.whole) return client.destroy();
+      const server = net.connect(Number(port), hostname);
+      for (const [one, other] of [[client, server], [server, client]]) {
+        wire.sockets.add(one);
+        // Whatever ends one side ends the other; a cut is no fault of the test.
+        one.on("error", () => other.destroy());
+        one.on("close", () => { wire.sockets.delete(one); other.destroy(); });
+        one.pipe(other);
+      }
+    });
+    wire.server.listen(0, "127.0.0.1");
+    await once(wire.server, "listening");
+    wire.url = `https://127.0.0.1:${wire.server.address().port}${pathname}`;
+    return wire;
+  }
+
+  cut() {
+    this.whole = false;
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  mend() {
+    this.whole = true;
+  }
+
+  close() {
+    this.cut();
+    this.server.close();
+  }
 }
 
 /** The browser, and a person for each name asked for. */

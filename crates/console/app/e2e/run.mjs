@@ -3,7 +3,7 @@
 // The environment says where and who (see `setting`s below); `crates/e2e/tests/console.rs` starts the Lab and sets it.
 // With PODVISOR_E2E_PICTURES, a directory, the README's pictures are written there.
 import path from "node:path";
-import { Theatre, expect, kubectl, setting, until } from "./harness.mjs";
+import { Theatre, Wire, expect, kubectl, setting, until } from "./harness.mjs";
 
 const namespace = setting("PODVISOR_E2E_NAMESPACE");
 const manifest = setting("PODVISOR_E2E_MANIFEST");
@@ -13,7 +13,8 @@ const PODS = 6;
 /** Six VMs boot under emulation on two busy cores, in milliseconds. */
 const BOOT = 240_000;
 
-const theatre = await Theatre.open(setting("PODVISOR_E2E_URL"), setting("PODVISOR_E2E_OUTPUT"));
+const wire = await Wire.to(setting("PODVISOR_E2E_URL"));
+const theatre = await Theatre.open(wire.url, setting("PODVISOR_E2E_OUTPUT"));
 const step = (name, work) => theatre.step(name, work);
 let admin, alice, bob;
 let pods = [];
@@ -97,10 +98,10 @@ try {
 
   if (pictures) {
     await step("the README's pictures", async () => {
-      await admin.page.mouse.move(700, 880);
+      await admin.page.mouse.move(170, 850);
       for (const [name, button] of [["light", null], ["dark", "#theme"]]) {
         if (button) await admin.page.click(button);
-        await admin.page.mouse.move(700, 880);
+        await admin.page.mouse.move(170, 850);
         await admin.page.evaluate(() => document.fonts.ready.then(() => document.activeElement?.blur()));
         await admin.page.screenshot({ path: path.join(pictures, `console-${name}.png`), animations: "disabled" });
       }
@@ -117,6 +118,17 @@ try {
     await admin.sees("#events", "Started container");
     await admin.tab("Monitor");
     await moving(admin, "#usage-cpu");
+  });
+
+  await step("what is not there is said", async () => {
+    await admin.go("/namespaces/nowhere");
+    await admin.sees("#namespace-gone", "not there");
+    await admin.go(`/namespaces/${namespace}/no-such-pod`);
+    await admin.sees("#pod-gone", "not there");
+    await admin.go("/hosts/nobody");
+    await admin.sees("main", "This host is not there");
+    await admin.go("/");
+    await admin.sees("#running", `${PODS} running of ${PODS}`);
   });
 
   await step("a host shows its state, capacity and VMs", async () => {
@@ -187,6 +199,34 @@ try {
     await alice.sees("#log-state", "Following");
   });
 
+  await step("the tree is walked with the arrow keys", async () => {
+    const focused = () => alice.page.evaluate(() => document.activeElement?.textContent?.trim());
+    await alice.page.focus(`.pv-tree [data-namespace="${namespace}"] a`);
+    await alice.page.keyboard.press("ArrowDown");
+    expect((await focused()) === pods[0], `the focus is on ${await focused()}`);
+    await alice.page.keyboard.press("ArrowLeft");
+    expect((await focused()) === namespace, `the focus is on ${await focused()}`);
+    expect((await alice.podsInTree(namespace)).length === 0, "the branch did not close");
+    await alice.page.keyboard.press("ArrowRight");
+    expect((await alice.podsInTree(namespace)).length === PODS, "the branch did not open");
+  });
+
+  await step("a lost connection is said, and mended by itself", async () => {
+    await alice.tab("Summary");
+    for (const person of [alice, admin]) person.expected.push(/net::ERR_/);
+    wire.cut();
+    for (const person of [alice, admin]) {
+      await person.sees("main [role=alert]", "does not answer");
+      expect((await person.podsInTree(namespace)).length === PODS, "the inventory is forgotten meanwhile");
+    }
+    wire.mend();
+    for (const person of [alice, admin]) {
+      await until("the message to go", async () => !(await person.page.locator("main [role=alert]").count()), 40_000);
+    }
+    await moving(alice, "#small-cpu");
+    for (const person of [alice, admin]) person.expected.length = 0;
+  });
+
   await step("the dark theme is kept over a reload", async () => {
     const theme = () => alice.page.evaluate(() => document.documentElement.getAttribute("cds-theme"));
     const background = () => alice.page.evaluate(() => getComputedStyle(document.querySelector(".content-area")).backgroundColor);
@@ -249,6 +289,7 @@ try {
   process.exitCode = 1;
 } finally {
   await theatre.close();
+  wire.close();
 }
 
 /** Waits until a chart has several points, gets more, and its picture changes. */

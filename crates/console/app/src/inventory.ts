@@ -1,6 +1,6 @@
 // The inventory: hosts, namespaces and their Pods, live. Administrators watch the cluster; tenants, who may not
 // list it, watch each namespace that the Supervisor says they may use.
-import { createEffect, createMemo, createSignal, mapArray } from "solid-js";
+import { createEffect, createMemo, createSignal, mapArray, onCleanup } from "solid-js";
 import { get, may, session } from "./api/client";
 import { sorted, watch } from "./api/watch";
 import type { Node, Pod, SupervisorNamespace } from "./model/types";
@@ -39,6 +39,10 @@ export function createInventory(): Inventory {
     }
   };
   createEffect(() => session() && void decide());
+  // What one may use can have changed while nobody looked.
+  const again = () => document.visibilityState === "visible" && everything() === false && void decide();
+  document.addEventListener("visibilitychange", again);
+  onCleanup(() => document.removeEventListener("visibilitychange", again));
 
   const cluster = createMemo(() =>
     everything() === true

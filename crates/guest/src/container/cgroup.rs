@@ -20,6 +20,30 @@ pub fn path(id: &str) -> PathBuf {
 pub fn create(id: &str, resources: &Resources) -> io::Result<()> {
     let path = path(id);
     fs::create_dir_all(&path)?;
+    // A container is killed as a whole, as Kubernetes does (KEP-4205).
+    fs::write(path.join("memory.oom.group"), "1")?;
+    set(&path, resources)
+}
+
+/// Gives a running container other limits (KEP-1287).
+pub fn update(id: &str, resources: &Resources) -> io::Result<()> {
+    let path = path(id);
+    let text = fs::read_to_string(path.join("memory.current"))?;
+    let used: u64 = text.trim().parse().unwrap_or(0);
+    if resources.memory_limit > 0 && used > resources.memory_limit {
+        // The kernel would kill the container.
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "attempting to set a memory limit ({}) below current usage ({used})",
+                resources.memory_limit
+            ),
+        ));
+    }
+    set(&path, resources)
+}
+
+fn set(path: &Path, resources: &Resources) -> io::Result<()> {
     let limit = |value: u64| {
         if value == 0 {
             "max".to_owned()
@@ -28,8 +52,6 @@ pub fn create(id: &str, resources: &Resources) -> io::Result<()> {
         }
     };
     fs::write(path.join("memory.max"), limit(resources.memory_limit))?;
-    // A container is killed as a whole, as Kubernetes does (KEP-4205).
-    fs::write(path.join("memory.oom.group"), "1")?;
     let quota = limit(resources.cpu_limit_millis * PERIOD / 1000);
     fs::write(path.join("cpu.max"), format!("{quota} {PERIOD}"))?;
     let weight = match resources.cpu_request_millis {
@@ -77,6 +99,7 @@ pub fn stats(id: &str, name: &str) -> ContainerStats {
         cpu_usage_ns: number(&path.join("cpu.stat"), "usage_usec") * 1000,
         memory_working_set: usage.saturating_sub(inactive),
         memory_usage: usage,
+        disk_used: 0,
     }
 }
 

@@ -59,15 +59,17 @@ fn layers(id: &str) -> PathBuf {
     Path::new(SCRATCH).join("layers").join(id)
 }
 
+/// The writable layer of a container.
+pub fn upper(id: &str) -> PathBuf {
+    layers(id).join("upper")
+}
+
 /// Mounts the overlay.
 pub async fn prepare(request: &CreateContainerRequest) -> io::Result<()> {
     let image = disks::image(&request.image_serial).await?;
     let root = root(&request.id);
     fs::create_dir_all(&root)?;
-    let (upper, work) = (
-        layers(&request.id).join("upper"),
-        layers(&request.id).join("work"),
-    );
+    let (upper, work) = (upper(&request.id), layers(&request.id).join("work"));
     fs::create_dir_all(&upper)?;
     fs::create_dir_all(&work)?;
     // The top of the tree keeps the image's mode and owner.
@@ -112,6 +114,7 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
             Some(Source::Volume(name)) => volumes::path(name),
             Some(Source::EmptyDir(dir)) => volumes::empty_dir(dir)?,
             Some(Source::DiskSerial(serial)) => disks::image(serial).await?,
+            Some(Source::Disk(disk)) => disks::volume(disk).await?,
             None => continue,
         };
         if let Some(group) = wanted.group {
@@ -170,7 +173,12 @@ pub fn enter(request: &CreateContainerRequest, sources: &[(PathBuf, Mount)]) -> 
         } else {
             make_file_in(&root, destination)?
         };
-        bind(source, &path_of(&target), wanted.read_only)?;
+        // Nothing in an image volume is to be run (KEP-4639).
+        let more = match wanted.source {
+            Some(Source::DiskSerial(_)) => MsFlags::MS_NOEXEC,
+            _ => MsFlags::empty(),
+        };
+        bind_with(source, &path_of(&target), wanted.read_only, more)?;
     }
     if !security.privileged && !security.unmasked_proc {
         mask(&root).map_err(about("masked paths"))?;
@@ -272,6 +280,10 @@ fn mask(root: &Path) -> io::Result<()> {
 }
 
 fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
+    bind_with(source, target, read_only, MsFlags::empty())
+}
+
+fn bind_with(source: &Path, target: &Path, read_only: bool, more: MsFlags) -> io::Result<()> {
     let annotate = |error: nix::errno::Errno| {
         let text = format!(
             "cannot mount {} on {}: {error}",
@@ -291,7 +303,7 @@ fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
     if read_only {
         // The descriptor behind a /proc path still names what was there before; resolve the new mount by its path.
         let target = fs::read_link(target).unwrap_or_else(|_| target.to_path_buf());
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | more;
         mount(None::<&str>, &target, None::<&str>, flags, None::<&str>).map_err(annotate)?;
     }
     Ok(())

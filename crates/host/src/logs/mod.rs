@@ -104,6 +104,16 @@ impl PodLogs {
             .retain(|(name, run), _| name != container || *run >= keep_from);
     }
 
+    /// Bytes of all files of a container.
+    pub fn bytes(&self, container: &str) -> u64 {
+        let entries = std::fs::read_dir(self.directory.join(container));
+        let files = entries.into_iter().flatten().filter_map(Result::ok);
+        files
+            .filter_map(|entry| entry.metadata().ok())
+            .map(|data| data.len())
+            .sum()
+    }
+
     /// Removes everything.
     pub fn remove(&self) -> io::Result<()> {
         match std::fs::remove_dir_all(&self.directory) {

@@ -17,6 +17,7 @@ use vmm::{Disk, Nic, Vm, VmId, VmSpec};
 use super::prepare::Prepared;
 use super::record::{PodFile, Record};
 use super::{Context, Input, Machine, Report};
+use crate::datastore::attach::VolumeDisk;
 use crate::guest::{Guest, GuestEvent};
 use crate::ipam;
 use crate::size::VmSize;
@@ -30,6 +31,8 @@ const CALL: Duration = Duration::from_secs(60);
 const SCRATCH: &str = "scratch";
 /// Size of a writable disk that has no limit; it is sparse.
 const SCRATCH_BYTES: u64 = 10 << 30;
+/// Least room of a writable disk beyond its limit.
+const SCRATCH_MARGIN: u64 = 64 << 20;
 
 /// One attempt to make a VM.
 pub struct Boot {
@@ -77,6 +80,7 @@ impl Boot {
     async fn attempt(&self) -> Result<Machine, String> {
         let context = &self.context;
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        self.take_volumes(uid).await;
         let slot = Arc::clone(&context.boot_slots).acquire_owned().await;
         let ip = self.address().await;
         let _ = self.owner.send(Input::Job(Report::Addressed(ip))).await;
@@ -90,6 +94,8 @@ impl Boot {
             mac: ipam::mac(ip),
             records: self.records.clone(),
             images: self.prepared.images.clone(),
+            disks: self.prepared.disks.clone(),
+            resources: super::resize::of(&self.pod),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
         };
         // Before anything else exists: whoever finds the directory knows what else to look for.
@@ -105,6 +111,12 @@ impl Boot {
         let scratch = self.scratch(uid).await?;
         let mut disks = image_disks(&self.prepared.images);
         disks.extend(scratch.clone());
+        for disk in self.prepared.disks.iter().map(VolumeDisk::disk) {
+            // An image that a container runs from is there already.
+            if !disks.iter().any(|known| known.serial == disk.serial) {
+                disks.push(disk);
+            }
+        }
         let label = format!("{}/{}", file.namespace, file.name);
         let spec = VmSpec {
             id: VmId::new(uid),
@@ -146,6 +158,30 @@ impl Boot {
         result
     }
 
+    /// Waits until no other VM writes to the Pod's volumes.
+    async fn take_volumes(&self, uid: &str) {
+        let pod = self.pod.metadata.name.as_deref().unwrap_or_default();
+        let mut freed = self.context.datastore.freed();
+        let mut told = String::new();
+        while let Err((handle, users)) = self.context.datastore.take(uid, pod, &self.prepared.disks) {
+            let message = format!(
+                "Multi-Attach error for volume \"{handle}\" Volume is already used by pod(s) {users}"
+            );
+            if message != told {
+                self.context.recorder.pod(
+                    &self.pod,
+                    crate::events::Kind::Warning,
+                    "FailedAttachVolume",
+                    message.clone(),
+                );
+                told = message;
+            }
+            if freed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// An address; waits while the Node has no block or the block is exhausted.
     async fn address(&self) -> Ipv4Addr {
         let mut told = false;
@@ -173,8 +209,11 @@ impl Boot {
         let directory = self.context.disk_dir(uid);
         std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         let path = directory.join("scratch.img");
-        let bytes = self.size.ephemeral_bytes.unwrap_or(SCRATCH_BYTES).max(32 << 20);
-        make_file_system(&path, bytes).await?;
+        // Some room beyond the limit: who exceeds it is evicted, and does not just find the disk full.
+        let limited = |limit: u64| limit.saturating_add((limit / 4).max(SCRATCH_MARGIN));
+        let bytes = self.size.ephemeral_bytes.map_or(SCRATCH_BYTES, limited);
+        // The disk dies with the VM: a small journal is enough.
+        make_file_system(&path, bytes, &["-J", "size=4"]).await?;
         Ok(Some(Disk {
             serial: SCRATCH.to_owned(),
             path,
@@ -218,6 +257,7 @@ impl Boot {
             guest,
             ip: nic.ip,
             images: Arc::new(self.prepared.images.clone()),
+            disks: Arc::new(self.prepared.disks.clone()),
             life,
         })
     }
@@ -261,6 +301,7 @@ pub async fn adopt(
         guest,
         ip: file.ip,
         images: Arc::new(file.images.clone()),
+        disks: Arc::new(file.disks.clone()),
         life,
     })
 }
@@ -283,9 +324,9 @@ fn watch_end(vm: Arc<dyn Vm>, number: u64, owner: mpsc::Sender<Input>, life: Can
     }));
 }
 
-/// The serial number of an image's disk.
-pub fn image_serial(image: &Image) -> String {
-    let digest = image.id.rsplit(':').next().unwrap_or_default();
+/// The serial number of the disk of an image with this id.
+pub fn image_serial(id: &str) -> String {
+    let digest = id.rsplit(':').next().unwrap_or_default();
     format!("i{}", digest.get(..16).unwrap_or(digest))
 }
 
@@ -293,7 +334,7 @@ fn image_disks(images: &BTreeMap<String, Arc<Image>>) -> Vec<Disk> {
     let disks: BTreeMap<String, Disk> = images
         .values()
         .map(|image| {
-            let serial = image_serial(image);
+            let serial = image_serial(&image.id);
             let disk = Disk {
                 serial: serial.clone(),
                 path: image.disk.clone(),
@@ -305,8 +346,9 @@ fn image_disks(images: &BTreeMap<String, Arc<Image>>) -> Vec<Disk> {
     disks.into_values().collect()
 }
 
-async fn make_file_system(path: &Path, bytes: u64) -> Result<(), String> {
-    let fail = |error: &dyn std::fmt::Display| format!("writable disk {}: {error}", path.display());
+/// Makes a sparse file of this many bytes with an empty ext4 file system.
+pub(crate) async fn make_file_system(path: &Path, bytes: u64, options: &[&str]) -> Result<(), String> {
+    let fail = |error: &dyn std::fmt::Display| format!("disk {}: {error}", path.display());
     let file = std::fs::File::create(path).map_err(|error| fail(&error))?;
     file.set_len(bytes).map_err(|error| fail(&error))?;
     drop(file);
@@ -316,11 +358,10 @@ async fn make_file_system(path: &Path, bytes: u64) -> Result<(), String> {
             "-F",
             "-m",
             "0",
-            "-J",
-            "size=4",
             "-E",
             "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
         ])
+        .args(options)
         .arg(path)
         .kill_on_drop(true)
         .output()
@@ -525,6 +566,9 @@ pub async fn take_down(context: &Context, uid: &str, vm: Option<&Arc<dyn Vm>>) -
         && let Some(address) = address
     {
         context.ipam.release(address);
+    }
+    if problems.is_empty() {
+        context.datastore.release(uid);
     }
     problems
 }

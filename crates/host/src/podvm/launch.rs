@@ -118,7 +118,8 @@ impl Launch {
         if args.is_empty() {
             return Err(("RunContainerError", "no command specified".to_owned()));
         }
-        let mounts = volumes::mounts(&self.pod, &self.container, &environment).map_err(config)?;
+        let mounts =
+            volumes::mounts(&self.pod, &self.container, &environment, &self.machine.disks).map_err(config)?;
         let container = &self.container;
         let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty());
         let mut env: Vec<String> = environment
@@ -141,7 +142,7 @@ impl Launch {
         Ok(CreateContainerRequest {
             id: self.run.clone(),
             name: container.name.clone(),
-            image_serial: image_serial(image),
+            image_serial: image_serial(&image.id),
             args,
             env,
             cwd: cwd.unwrap_or_else(|| image.config.working_dir.clone()),
@@ -217,7 +218,7 @@ fn security(container: &Container) -> Security {
     }
 }
 
-fn resources(container: &Container) -> Resources {
+pub(super) fn resources(container: &Container) -> Resources {
     let resources = container.resources.as_ref();
     let limits = resources.and_then(|resources| resources.limits.as_ref());
     let requests = resources.and_then(|resources| resources.requests.as_ref());

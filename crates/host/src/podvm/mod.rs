@@ -19,6 +19,7 @@
 //! finds nothing left.
 
 mod boot;
+pub mod evict;
 mod launch;
 mod owner;
 pub mod plan;
@@ -28,6 +29,7 @@ mod publish;
 mod pump;
 pub mod record;
 mod refresh;
+mod resize;
 mod runs;
 mod seed;
 mod stop;
@@ -44,6 +46,8 @@ use tokio_util::sync::CancellationToken;
 use vmm::Vm;
 
 use crate::config::HostConfig;
+use crate::datastore::Datastore;
+use crate::datastore::attach::VolumeDisk;
 use crate::deps::HostDeps;
 use crate::env::Facts;
 use crate::events::Recorder;
@@ -53,6 +57,7 @@ use crate::logs::PodLogs;
 use crate::objects::Objects;
 use crate::services::Services;
 use crate::size::VmSize;
+pub(crate) use boot::{image_serial, make_file_system};
 use record::{PodFile, Record, State};
 
 /// Inputs that may wait for an owner.
@@ -66,6 +71,8 @@ pub struct Context {
     pub deps: HostDeps,
     /// Addresses.
     pub ipam: Ipam,
+    /// PersistentVolumes.
+    pub datastore: Datastore,
     /// ConfigMaps and Secrets.
     pub objects: Arc<Objects>,
     /// Services.
@@ -128,6 +135,8 @@ pub struct Machine {
     pub ip: Ipv4Addr,
     /// Image of each container, by the container's name.
     pub images: Arc<BTreeMap<String, Arc<Image>>>,
+    /// PersistentVolumes among its disks.
+    pub disks: Arc<Vec<VolumeDisk>>,
     /// Ends the session and everything that lives with the VM.
     pub life: CancellationToken,
 }
@@ -214,6 +223,10 @@ pub(crate) enum Report {
     },
     /// The VM ended.
     VmEnded(u64, vmm::ExitReason),
+    /// These resources are in force now, or why not.
+    Resized(resize::Resources, Result<(), String>),
+    /// The Pod has used more local storage than it may.
+    Evicted(String),
     /// The VM of an earlier agent, if it still lives.
     Adopted(Option<Box<Machine>>),
     /// Everything is taken down.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use super::plan::{self, Action};
 use super::prepare::{self, Prepared};
 use super::publish::{self, Wanted};
 use super::record::{PodFile, Record, State, records};
+use super::resize::{self, Wish};
 use super::seed::{renew, seed};
 use super::stop::{self, Stop};
 use super::{Context, Input, Machine, Origin, Report, Stage, View};
@@ -28,6 +30,8 @@ use crate::status;
 
 /// The grace period of Pods that name none (`DefaultTerminationGracePeriodSeconds`).
 const GRACE: i64 = 30;
+/// That of Pods that are evicted for their use of local storage (`immediateEvictionGracePeriodSeconds`).
+const EVICTION_GRACE: i64 = 1;
 
 /// Why a Pod is taken down; later ones outrank earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +83,9 @@ pub(super) struct Owner {
     frozen: bool,
     publish: watch::Sender<Wanted>,
     status: PodStatus,
-    written: Option<Vec<Record>>,
+    pub(super) written: Option<Vec<Record>>,
+    /// Resources that the object asks for and that are not in force.
+    pub(super) wish: Option<Wish>,
     start_time: Timestamp,
     wake: Option<Timestamp>,
 }
@@ -151,6 +157,7 @@ pub(super) fn spawn(
         publish,
         status,
         written: None,
+        wish: None,
         start_time,
         wake: None,
     };
@@ -204,6 +211,13 @@ impl Owner {
             Origin::Adopted(file) => {
                 self.stage = Stage::Booting;
                 self.booting = true;
+                // The VM has what an earlier agent gave it; what the object asks for beyond that is a wish.
+                if !file.resources.is_empty() {
+                    let wanted = Arc::clone(&self.pod);
+                    self.pod = Arc::new(resize::with(&wanted, &file.resources));
+                    self.size = self.pod.spec.as_ref().map_or(self.size, VmSize::of);
+                    self.heed_resources(wanted);
+                }
                 let (context, inputs, number) = (Arc::clone(&self.context), self.inputs.clone(), self.number);
                 let (effort, deadline) = (self.effort.clone(), self.deadline.subscribe());
                 self.jobs.spawn(async move {
@@ -228,7 +242,7 @@ impl Owner {
     fn take(&mut self, input: Input) {
         match input {
             Input::Pod(pod) => {
-                self.pod = pod;
+                self.heed_resources(pod);
                 self.add_records();
                 self.heed_deletion();
             }
@@ -260,7 +274,7 @@ impl Owner {
         self.stop(Why::Deleted, grace);
     }
 
-    fn grace(&self) -> i64 {
+    pub(super) fn grace(&self) -> i64 {
         let spec = self.pod.spec.as_ref();
         spec.and_then(|spec| spec.termination_grace_period_seconds)
             .unwrap_or(GRACE)
@@ -314,6 +328,8 @@ impl Owner {
                 self.lost(&reason.to_string());
             }
             Report::VmEnded(..) => {}
+            Report::Resized(resources, result) => self.resized(resources, result),
+            Report::Evicted(message) => self.evict(message),
             Report::Stopped => self.stopped(),
             Report::Published => self.stage = Stage::Gone,
         }
@@ -372,9 +388,18 @@ impl Owner {
         self.ip = Some(machine.ip);
         self.stage = Stage::Running;
         let refresh = super::refresh::run(Arc::clone(&self.context), machine.clone(), self.view.subscribe());
+        let evict = super::evict::run(
+            machine.clone(),
+            self.view.subscribe(),
+            Arc::clone(&self.logs),
+            self.inputs.clone(),
+            self.context.config.eviction_pause,
+        );
+        self.jobs.spawn(evict);
         self.machine = Some(machine);
         self.written = None;
         self.jobs.spawn(refresh);
+        self.resize();
     }
 
     /// The VM ended by itself: what ran in it ended with it; go on in another one if something is still to run.
@@ -448,6 +473,7 @@ impl Owner {
         match self.why.take() {
             Some(Why::Again) => {
                 self.records.iter_mut().for_each(renew);
+                self.grant();
                 self.prepare();
             }
             Some(Why::Finished) | None => self.stage = Stage::Finished,
@@ -558,6 +584,31 @@ impl Owner {
         self.stop(Why::Finished, self.grace());
     }
 
+    /// Ends a Pod that took too much local storage (kubelet: `evictPod`).
+    fn evict(&mut self, message: String) {
+        if self.why.is_some() {
+            return;
+        }
+        self.context
+            .recorder
+            .pod(&self.pod, Kind::Warning, "Evicted", message.clone());
+        let condition = PodCondition {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+            reason: Some("TerminationByKubelet".to_owned()),
+            message: Some(message.clone()),
+            last_transition_time: Some(Time(Timestamp::now())),
+            observed_generation: self.pod.metadata.generation,
+            ..PodCondition::default()
+        };
+        self.status
+            .conditions
+            .get_or_insert_with(Vec::new)
+            .push(condition);
+        self.verdict = Some(("Evicted".to_owned(), message));
+        self.stop(Why::Finished, EVICTION_GRACE);
+    }
+
     /// Shows the state: to others in this process, to the API, to the next agent.
     fn show(&mut self) {
         let records = Arc::new(self.records.clone());
@@ -602,7 +653,16 @@ impl Owner {
             .as_ref()
             .and_then(|status| status.conditions.clone());
         let ours = before.conditions.get_or_insert_with(Vec::new);
-        for condition in theirs.into_iter().flatten() {
+        let wish = self.resize_condition();
+        ours.retain(|known| {
+            !resize::CONDITIONS.contains(&known.type_.as_str())
+                || wish.as_ref().is_some_and(|w| same(w, known))
+        });
+        if let Some(wish) = wish.filter(|wish| !ours.iter().any(|known| known.type_ == wish.type_)) {
+            ours.push(wish);
+        }
+        let foreign = theirs.into_iter().flatten();
+        for condition in foreign.filter(|c| !resize::CONDITIONS.contains(&c.type_.as_str())) {
             match ours.iter_mut().find(|known| known.type_ == condition.type_) {
                 Some(_) if OWN_CONDITIONS.contains(&condition.type_.as_str()) => {}
                 Some(known) => *known = condition,
@@ -647,6 +707,8 @@ impl Owner {
             mac: crate::ipam::mac(machine.ip),
             records: self.records.clone(),
             images: (*machine.images).clone(),
+            disks: (*machine.disks).clone(),
+            resources: super::resize::of(&self.pod),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
         };
         match file.write(&self.context.run_dir(uid)) {
@@ -654,6 +716,12 @@ impl Owner {
             Err(error) => tracing::warn!(%error, uid, "the next agent will know less"),
         }
     }
+}
+
+/// Equal but for the time.
+fn same(a: &PodCondition, b: &PodCondition) -> bool {
+    (&a.type_, &a.reason, &a.message, a.observed_generation)
+        == (&b.type_, &b.reason, &b.message, b.observed_generation)
 }
 
 /// Conditions that only this host writes.

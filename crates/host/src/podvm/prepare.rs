@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::record::{container_of, records};
 use super::{Context, Input, Report};
 use crate::backoff::{Backoff, Verdict};
+use crate::datastore::attach::{self, VolumeDisk};
 use crate::env::{self, Facts, Sources};
 use crate::events::Kind;
 use crate::objects::settled;
@@ -34,6 +35,8 @@ pub struct Prepared {
     pub sources: Sources,
     /// Tokens in the volumes.
     pub tokens: Tokens,
+    /// Disks that are PersistentVolumes.
+    pub disks: Vec<VolumeDisk>,
 }
 
 /// Gathers everything; tries for as long as the Pod is wanted.
@@ -45,13 +48,44 @@ pub async fn run(context: Arc<Context>, pod: Arc<Pod>, owner: mpsc::Sender<Input
         });
         futures::future::join_all(pulls).await.into_iter().collect()
     };
-    let (images, (sources, tokens)) = tokio::join!(images, complete_sources(&context, &pod));
+    let (images, (sources, tokens), mut disks, contents) = tokio::join!(
+        images,
+        complete_sources(&context, &pod),
+        complete_disks(&context, &pod),
+        image_volumes(&context, &pod, &owner)
+    );
+    disks.extend(contents);
     let prepared = Prepared {
         images,
         sources,
         tokens,
+        disks,
     };
     let _ = owner.send(Input::Job(Report::Prepared(Box::new(prepared)))).await;
+}
+
+/// Brings the images of image volumes. Whoever mounts one first shows what a pull has to say.
+async fn image_volumes(context: &Context, pod: &Pod, owner: &mpsc::Sender<Input>) -> Vec<VolumeDisk> {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
+    let pulls = volumes.unwrap_or_default().iter().filter_map(|volume| {
+        let source = volume.image.as_ref()?;
+        let mounts = |container: &&Container| {
+            let mut mounts = container.volume_mounts.iter().flatten();
+            mounts.any(|mount| mount.name == volume.name)
+        };
+        let shown = env::all_containers(pod).find(mounts);
+        let stand_in = Container {
+            name: shown.map(|container| container.name.clone()).unwrap_or_default(),
+            image: source.reference.clone(),
+            image_pull_policy: source.pull_policy.clone(),
+            ..Container::default()
+        };
+        Some(async move {
+            let (_, image) = image(context, pod, stand_in, owner).await;
+            VolumeDisk::image(&volume.name, &image)
+        })
+    });
+    futures::future::join_all(pulls).await
 }
 
 fn policy(container: &Container) -> PullPolicy {
@@ -276,6 +310,21 @@ async fn complete_sources(context: &Context, pod: &Pod) -> (Sources, Tokens) {
         let (sources, tokens) = volume_sources(context, pod).await;
         match volumes::files(pod, &sources, &tokens, &Facts::default()) {
             Ok(_) => return (sources, tokens),
+            Err(error) => context
+                .recorder
+                .pod(pod, Kind::Warning, "FailedMount", error.to_string()),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(VOLUME_PAUSE.1);
+    }
+}
+
+/// The disks of all claims, as soon as they are bound.
+async fn complete_disks(context: &Context, pod: &Pod) -> Vec<VolumeDisk> {
+    let mut pause = VOLUME_PAUSE.0;
+    loop {
+        match attach::resolve(&context.deps.client, &context.datastore, pod).await {
+            Ok(disks) => return disks,
             Err(error) => context
                 .recorder
                 .pod(pod, Kind::Warning, "FailedMount", error.to_string()),

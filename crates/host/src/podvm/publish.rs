@@ -124,5 +124,13 @@ fn patch(status: &PodStatus) -> Result<Value, kube::Error> {
             fields.entry(field).or_insert(Value::Null);
         }
     }
+    // A merge keeps conditions that are not named: those of a resize end with it.
+    if let Some(conditions) = value["conditions"].as_array_mut() {
+        for name in super::resize::CONDITIONS {
+            if !conditions.iter().any(|condition| condition["type"] == name) {
+                conditions.push(json!({"$patch": "delete", "type": name}));
+            }
+        }
+    }
     Ok(value)
 }

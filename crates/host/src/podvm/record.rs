@@ -16,7 +16,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
 
+use super::resize::Resources;
 use crate::backoff::Backoff;
+use crate::datastore::attach::VolumeDisk;
 use crate::size;
 
 /// The file in a VM's run directory.
@@ -232,6 +234,12 @@ pub struct PodFile {
     pub records: Vec<Record>,
     /// The image of each container, by the container's name.
     pub images: BTreeMap<String, Arc<Image>>,
+    /// PersistentVolumes among its disks.
+    #[serde(default)]
+    pub disks: Vec<VolumeDisk>,
+    /// Resources that are in force; the object may ask for others by now.
+    #[serde(default)]
+    pub resources: Resources,
     /// How often the VM itself was made anew.
     #[serde(default)]
     pub boots: u32,
@@ -314,6 +322,8 @@ mod tests {
             mac: [2, 0, 10, 244, 0, 3],
             records: vec![record.clone()],
             images: BTreeMap::new(),
+            disks: Vec::new(),
+            resources: Resources::new(),
             boots: 1,
         };
         file.write(&directory).expect("written");

@@ -223,8 +223,7 @@ impl Owner {
 
     fn kill_unhealthy(&mut self, index: usize, kind: probes::Kind) {
         let record = &self.records[index];
-        let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name))
-        else {
+        let Some(container) = container_of(&self.pod, &record.name) else {
             return;
         };
         let own = kind
@@ -239,6 +238,18 @@ impl Owner {
         } else {
             "liveness"
         };
+        let message = format!("Container {} failed {what} probe, will be restarted", record.name);
+        self.kill_run(index, Some(grace), message);
+    }
+
+    /// Ends the run of a container that goes on in another; `grace` in seconds, the Pod's own by default.
+    pub(super) fn kill_run(&mut self, index: usize, grace: Option<i64>, message: String) {
+        let record = &self.records[index];
+        let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name))
+        else {
+            return;
+        };
+        let grace = grace.unwrap_or_else(|| self.grace());
         let (_keep, deadline) =
             watch::channel(Instant::now() + Duration::from_secs(u64::try_from(grace).unwrap_or(0)));
         let killer = Killer {
@@ -246,7 +257,7 @@ impl Owner {
             pod: Arc::clone(&self.pod),
             machine,
             run: record.run_id(),
-            message: format!("Container {} failed {what} probe, will be restarted", record.name),
+            message,
             container: container.into_owned(),
             view: self.view.subscribe(),
             deadline,

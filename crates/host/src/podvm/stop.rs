@@ -19,6 +19,8 @@ const REAP: Duration = Duration::from_secs(5);
 const CALL: Duration = Duration::from_secs(5);
 /// How long the end of a log may take.
 const LOGS: Duration = Duration::from_secs(2);
+/// How long the guest may take to write its volumes out.
+const FLUSH: Duration = Duration::from_secs(60);
 /// How long after the grace period a guest may take to show that it lives at all.
 const SIGN: Duration = Duration::from_secs(1);
 /// How long after the grace period a guest that lives may still take to report the ends of containers.
@@ -220,7 +222,10 @@ impl Stop {
             };
             // Only a courtesy to file systems: the VM is ended in any case.
             if alive && self.context.deps.hypervisor.name() != "simulated" {
-                let patient = tokio::time::timeout(Duration::from_secs(1), shutdown);
+                // The guest answers when its volumes are unmounted: what they hold must reach the disk.
+                let writes = machine.disks.iter().any(|disk| !disk.read_only);
+                let patience = if writes { FLUSH } else { Duration::from_secs(1) };
+                let patient = tokio::time::timeout(patience, shutdown);
                 tokio::select! {
                     _ = patient => {}
                     _ = machine.vm.exited() => {}

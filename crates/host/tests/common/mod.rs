@@ -100,6 +100,7 @@ impl Host {
             "127.0.0.1".parse().unwrap(),
         );
         config.listen = "127.0.0.1:0".parse().unwrap();
+        config.eviction_pause = Some(Duration::from_millis(50));
         config.capacity = Capacity {
             cpu_millis: 4000,
             memory_bytes: 8 << 30,

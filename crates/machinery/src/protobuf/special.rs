@@ -1,6 +1,6 @@
 //! Messages whose JSON form is not an object of their fields: times, quantities, raw JSON, and unions of types.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::table::{Message, table};
@@ -11,6 +11,8 @@ use super::{Content, MAX_DEPTH, PREFIX, ProtobufError, Reader, Writer, decode, d
 pub(super) enum Special {
     /// RFC 3339 to the second; microseconds are kept by one of the two types only.
     Time { micro: bool },
+    /// A length of time as Go writes it, such as `1m30s`; nanoseconds on the wire.
+    Duration,
     /// The text of its one field.
     Quantity,
     /// A number or a text.
@@ -39,6 +41,7 @@ impl Special {
         Some(match short {
             "apis.meta.v1.Time" | "apis.meta.v1.Timestamp" => Self::Time { micro: false },
             "apis.meta.v1.MicroTime" => Self::Time { micro: true },
+            "apis.meta.v1.Duration" => Self::Duration,
             "api.resource.Quantity" => Self::Quantity,
             "util.intstr.IntOrString" => Self::IntOrString,
             "runtime.RawExtension" | "apis.meta.v1.FieldsV1" | "apiextensions.v1.JSON" => Self::RawJson,
@@ -91,6 +94,7 @@ impl Special {
                     format!("{time:.0}")
                 })
             }
+            Self::Duration => json!(go_duration(numbers[1] as i64)),
             Self::Quantity => json!(match text(1) {
                 text if text.is_empty() => "0".to_owned(),
                 text => text,
@@ -147,6 +151,11 @@ impl Special {
                 };
                 out.varint(2, i64::from(micros) as u64);
             }
+            (Self::Duration, Value::String(text)) => {
+                let length: SignedDuration = text.parse().map_err(|_| wrong())?;
+                let nanos = i64::try_from(length.as_nanos()).map_err(|_| wrong())?;
+                out.varint(1, nanos as u64);
+            }
             (Self::Quantity, Value::String(text)) => out.text(1, text),
             (Self::Quantity, Value::Number(number)) => out.text(1, &number.to_string()),
             (Self::IntOrString, Value::Number(number)) => {
@@ -184,6 +193,34 @@ impl Special {
     pub(super) fn is_zero(self, value: &Value) -> bool {
         value.is_null() || (self == Self::IntOrString && (*value == json!(0) || *value == json!("")))
     }
+}
+
+/// Nanoseconds as Go's `time.Duration` prints them.
+fn go_duration(nanos: i64) -> String {
+    let sign = if nanos < 0 { "-" } else { "" };
+    let magnitude = nanos.unsigned_abs();
+    let fraction = |value: u64, unit: u64| {
+        let digits = format!("{:0width$}", value % unit, width = unit.ilog10() as usize);
+        let digits = digits.trim_end_matches('0');
+        let point = if digits.is_empty() { "" } else { "." };
+        format!("{}{point}{digits}", value / unit)
+    };
+    let text = match magnitude {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{magnitude}ns"),
+        1_000..1_000_000 => format!("{}µs", fraction(magnitude, 1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", fraction(magnitude, 1_000_000)),
+        _ => {
+            let minutes = magnitude / 60_000_000_000;
+            let seconds = fraction(magnitude % 60_000_000_000, 1_000_000_000);
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{seconds}s"),
+                (0, minutes) => format!("{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    };
+    format!("{sign}{text}")
 }
 
 fn texts(items: &[Value], tag: u32, out: &mut Writer) -> Option<()> {

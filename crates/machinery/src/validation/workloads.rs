@@ -244,7 +244,24 @@ pub(super) fn stateful_set(spec: &Value, at: &Path, errors: &mut Errors) {
         errors.not_negative(spec, field, at);
     }
     errors.not_negative(spec.at("ordinals"), "start", &at.child("ordinals"));
-    selector_and_template(spec, "statefulset", at, errors);
+    selector_and_template(&with_claims(spec), "statefulset", at, errors);
+}
+
+/// The spec with the volumes that its Pods will have: containers may mount those of claim templates.
+fn with_claims(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let mut volumes = spec.list_at("template.spec.volumes").to_vec();
+    for template in spec.list_at("volumeClaimTemplates") {
+        let name = template.str_at("metadata.name");
+        let known = volumes.iter().any(|volume| volume.str_at("name") == name);
+        if !name.is_empty() && !known {
+            volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+        }
+    }
+    if !volumes.is_empty() && spec.at("template.spec").is_object() {
+        spec["template"]["spec"]["volumes"] = json!(volumes);
+    }
+    spec
 }
 
 /// All but a few fields of a StatefulSet are for life.

@@ -93,6 +93,33 @@ fn objects_come_back_whole() {
 }
 
 #[test]
+fn lengths_of_time_are_written_as_go_does() {
+    for window in [
+        "0s",
+        "250ns",
+        "1.5µs",
+        "100ms",
+        "1s",
+        "10.012s",
+        "1m30s",
+        "1h0m0s",
+        "26h3m0.5s",
+        "-2m0s",
+    ] {
+        let metrics = json!({
+            "kind": "PodMetrics",
+            "apiVersion": "metrics.k8s.io/v1beta1",
+            "metadata": {"name": "web"},
+            "timestamp": "2026-01-02T03:04:05Z",
+            "window": window,
+            "containers": [{"name": "web", "usage": {"cpu": "5m"}}],
+        });
+        let bytes = encode(&metrics).expect("it has a protobuf form");
+        assert_eq!(decode(&bytes).expect("it comes back")["window"], window);
+    }
+}
+
+#[test]
 fn zeros_that_say_nothing_are_left_out() {
     // As Go writes a Deployment: every field that is no pointer, set or not.
     let container = [

@@ -455,6 +455,17 @@ fn workloads() {
             ),
         ],
     );
+    creates(
+        "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: a, namespace: d}, spec: {serviceName: s, selector: {matchLabels: {a: b}}, volumeClaimTemplates: [{metadata: {name: v}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}], template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i, volumeMounts: [{name: v, mountPath: /v}]}]}}}}",
+        &[
+            ("/spec/replicas", json!(2), &[]),
+            (
+                "/spec/template/spec/containers/0/volumeMounts/0/name",
+                json!("w"),
+                &["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"w\""],
+            ),
+        ],
+    );
     let set = "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: a, namespace: d}, spec: {serviceName: s, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}";
     updates(
         set,

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod down;
+pub mod image;
 pub mod login;
 pub mod namespace;
 pub mod status;

@@ -276,13 +276,26 @@ fn scheduler() -> Vec<Rule> {
     ]
 }
 
-/// What a host agent's data plane follows, beyond what the Node authorizer lets every kubelet do.
+/// What a host agent's data plane and datastore need, beyond what the Node authorizer lets every kubelet do.
 fn host() -> Vec<Rule> {
     vec![
         on(&[""], &["endpoints", "namespaces", "services"], READ),
         on(&["discovery.k8s.io"], &["endpointslices"], READ),
         on(&["networking.k8s.io"], &["networkpolicies", "servicecidrs"], READ),
         on(&["podvisor.io"], &["virtualippools"], READ),
+        // The provisioner of the host's datastore; NodeRestriction narrows the writes to volumes of the host itself.
+        on(&["storage.k8s.io"], &["storageclasses"], READ),
+        on(
+            &[""],
+            &["persistentvolumeclaims"],
+            &["get", "list", "watch", "patch"],
+        ),
+        on(&[""], &["persistentvolumeclaims/status"], &["patch"]),
+        on(
+            &[""],
+            &["persistentvolumes"],
+            &["get", "list", "watch", "create", "delete", "patch"],
+        ),
     ]
 }
 

@@ -102,11 +102,27 @@ export async function* lines(response: Response): AsyncGenerator<string> {
   if (rest) yield rest;
 }
 
+const waiting = new Set<() => void>();
+
+/** Waits for a time, in milliseconds, or until the Supervisor answers somebody again. */
+export function pauseFor(time: number): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      waiting.delete(done);
+      resolve();
+    };
+    const timer = setTimeout(done, time);
+    if (unreachable()) waiting.add(done);
+  });
+}
+
 /** `fetch` that remembers whether anybody answered. */
 async function reach(path: string, init: RequestInit): Promise<Response> {
   try {
     const response = await fetch(path, init);
     setUnreachable(false);
+    for (const wake of [...waiting]) wake();
     return response;
   } catch (error) {
     if (init.signal?.aborted) throw error;

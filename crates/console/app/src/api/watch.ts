@@ -2,7 +2,7 @@
 import { onCleanup } from "solid-js";
 import { createStore, produce, reconcile } from "solid-js/store";
 import type { KubeObject } from "../model/types";
-import { ApiError, get, lines, request } from "./client";
+import { ApiError, get, lines, pauseFor, request } from "./client";
 
 export interface Live<T extends KubeObject> {
   /** Objects by uid. */
@@ -26,7 +26,7 @@ interface List<T> {
 }
 
 const FIRST_PAUSE = 500;
-const LONGEST_PAUSE = 15_000;
+const LONGEST_PAUSE = 10_000;
 
 /** Watches a collection for as long as the owner lives. `path` may carry a query. */
 export function watch<T extends KubeObject>(path: string): Live<T> {
@@ -100,7 +100,7 @@ export function persist(round: (signal: AbortSignal) => Promise<void>, failed: (
         if (error instanceof ApiError && (error.code === 401 || error.code === 403)) return;
       }
       pause = Date.now() - began > LONGEST_PAUSE ? FIRST_PAUSE : pause * 2;
-      await new Promise((resolve) => setTimeout(resolve, Math.min(pause, LONGEST_PAUSE)));
+      await pauseFor(Math.min(pause, LONGEST_PAUSE));
     }
   };
   void run();

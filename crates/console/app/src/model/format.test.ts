@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { age, bytes, cpus, percent, quantity } from "./format";
+import { age, bytes, count, cpus, percent, plural, quantity } from "./format";
 
 describe("quantity", () => {
   test.each([
@@ -31,3 +31,7 @@ test.each([
 test.each([[1, 4, 25], [5, 4, 100], [1, 0, undefined], [undefined, 4, undefined]])(
   "%s of %s is %s %%", (used, limit, expected) => expect(percent(used, limit)).toBe(expected),
 );
+
+test.each([[0, "0 VMs"], [1, "1 VM"], [2, "2 VMs"]])("%d in words", (number, words) => expect(plural(number, "VM")).toBe(words));
+
+test.each([[6, "6"], [undefined, "–"]])("a count of %s", (value, words) => expect(count(value)).toBe(words));

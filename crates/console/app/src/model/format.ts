@@ -37,6 +37,11 @@ export function count(value: number | undefined): string {
   return value === undefined ? "–" : String(Math.round(value));
 }
 
+/** "1 Pod VM", "2 Pod VMs". */
+export function plural(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
 function trim(value: number): string {
   return value >= 100 ? value.toFixed(0) : String(Number(value.toFixed(value >= 10 ? 1 : 2)));
 }

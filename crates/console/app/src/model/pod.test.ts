@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { podHealth, podStatus, restarts, states, vmSize } from "./pod";
+import { podHealth, podStatus, restarts, states, trouble, vmSize } from "./pod";
 import type { Pod } from "./types";
 
 const pod = (rest: Partial<Pod>): Pod => ({ metadata: { name: "a" }, ...rest });
@@ -19,6 +19,29 @@ test.each<[string, Pod, string, string]>([
 ])("a Pod that is %s", (_, value, status, health) => {
   expect([podStatus(value), podHealth(value)]).toEqual([status, health]);
 });
+
+const init = (...statuses: object[]) => pod({
+  spec: { nodeName: "h", initContainers: [{ name: "i" }, { name: "s", restartPolicy: "Always" }] },
+  status: { phase: "Pending", initContainerStatuses: statuses as never },
+});
+test.each<[string, Pod, string, string]>([
+  ["the first", init({ name: "i", state: { running: {} } }), "Init:0/2", "warning"],
+  ["the sidecar", init({ name: "i", state: { terminated: { exitCode: 0 } } }, { name: "s", state: { running: {} } }), "Init:1/2", "warning"],
+  ["nothing", init({ name: "i", state: { terminated: { exitCode: 0 } } }, { name: "s", started: true, state: { running: {} } }), "ContainerCreating", "warning"],
+  ["a crash", init({ name: "i", state: { waiting: { reason: "CrashLoopBackOff" } } }), "Init:CrashLoopBackOff", "danger"],
+  ["an error", init({ name: "i", state: { terminated: { exitCode: 1, reason: "Error" } } }), "Init:Error", "danger"],
+  ["the beginning", init({ name: "i", state: { waiting: { reason: "PodInitializing" } } }), "Init:0/2", "warning"],
+])("init containers that wait for %s", (_, value, status, health) => {
+  expect([podStatus(value), podHealth(value)]).toEqual([status, health]);
+});
+
+test.each<[string, Pod["status"], string | undefined]>([
+  ["no host", { phase: "Pending", conditions: [{ type: "PodScheduled", status: "False", message: "0/1 nodes" }] }, "0/1 nodes"],
+  ["no image", { phase: "Pending", containerStatuses: [{ name: "c", state: { waiting: { reason: "ErrImagePull", message: "404" } } }] }, "c: 404"],
+  ["a beginning", { phase: "Pending", containerStatuses: [{ name: "c", state: { waiting: { reason: "ContainerCreating", message: "x" } } }] }, undefined],
+  ["an end", { phase: "Failed", reason: "Evicted", message: "too much" }, "too much"],
+  ["nothing", { phase: "Running" }, undefined],
+])("the trouble of a Pod with %s", (_, status, words) => expect(trouble(pod({ status }))).toBe(words));
 
 test("restarts are summed", () => {
   const statuses = [{ name: "a", restartCount: 2 }, { name: "b", restartCount: 1 }, { name: "c" }];

@@ -7,9 +7,11 @@ export type Health = "success" | "warning" | "danger" | "neutral";
 /** The word that kubectl prints as STATUS. */
 export function podStatus(pod: Pod): string {
   if (pod.metadata.deletionTimestamp) return "Terminating";
+  const init = initStatus(pod);
+  if (init) return init;
   for (const status of pod.status?.containerStatuses ?? []) {
     const waiting = status.state?.waiting?.reason;
-    if (waiting && waiting !== "ContainerCreating" && waiting !== "PodInitializing") return waiting;
+    if (waiting && !isBeginning(waiting)) return waiting;
     const ended = status.state?.terminated;
     if (ended && pod.status?.phase !== "Succeeded") return ended.reason ?? `ExitCode:${ended.exitCode ?? 0}`;
   }
@@ -18,13 +20,46 @@ export function podStatus(pod: Pod): string {
   return pod.status?.reason ?? pod.status?.phase ?? "Unknown";
 }
 
+/** "Init:1/2" or what keeps an init container; undefined when all are done, sidecars being done once started. */
+function initStatus(pod: Pod): string | undefined {
+  const containers = pod.spec?.initContainers ?? [];
+  const statuses = pod.status?.initContainerStatuses ?? [];
+  for (const [index, container] of containers.entries()) {
+    const status = statuses.find((status) => status.name === container.name);
+    if (!status) return undefined;
+    const { terminated, waiting } = status.state ?? {};
+    if (terminated && (terminated.exitCode ?? 0) === 0) continue;
+    if (isSidecar(container) && status.started) continue;
+    if (terminated) return `Init:${terminated.reason ?? `ExitCode:${terminated.exitCode}`}`;
+    if (waiting?.reason && !isBeginning(waiting.reason)) return `Init:${waiting.reason}`;
+    return `Init:${index}/${containers.length}`;
+  }
+  return undefined;
+}
+
+function isBeginning(reason: string): boolean {
+  return reason === "ContainerCreating" || reason === "PodInitializing";
+}
+
 /** The colour of that word. */
 export function podHealth(pod: Pod): Health {
   const word = podStatus(pod);
   if (word === "Running") return isReady(pod) ? "success" : "warning";
   if (word === "Completed" || word === "Terminating") return "neutral";
-  if (word === "Pending" || word === "ContainerCreating") return "warning";
+  if (word === "Pending" || word === "ContainerCreating" || /^Init:\d/.test(word)) return "warning";
   return "danger";
+}
+
+/** What keeps a Pod from running, in the words of whoever found out. */
+export function trouble(pod: Pod): string | undefined {
+  const unplaced = condition(pod.status?.conditions, "PodScheduled");
+  if (unplaced?.status === "False" && unplaced.message) return unplaced.message;
+  for (const status of [...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.containerStatuses ?? [])]) {
+    const { waiting, terminated } = status.state ?? {};
+    if (waiting?.message && !isBeginning(waiting.reason ?? "")) return `${status.name}: ${waiting.message}`;
+    if (terminated?.message && terminated.exitCode) return `${status.name}: ${terminated.message}`;
+  }
+  return pod.status?.phase === "Failed" ? pod.status.message : undefined;
 }
 
 export function condition(conditions: Condition[] | undefined, type: string): Condition | undefined {

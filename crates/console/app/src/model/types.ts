@@ -34,6 +34,7 @@ export interface Resources {
 export interface ContainerStatus {
   name: string;
   ready?: boolean;
+  started?: boolean;
   restartCount?: number;
   image?: string;
   imageID?: string;
@@ -41,7 +42,7 @@ export interface ContainerStatus {
   state?: {
     waiting?: { reason?: string; message?: string };
     running?: { startedAt?: string };
-    terminated?: { reason?: string; exitCode?: number; finishedAt?: string };
+    terminated?: { reason?: string; message?: string; exitCode?: number; finishedAt?: string };
   };
 }
 
@@ -65,6 +66,7 @@ export interface Pod extends KubeObject {
   status?: {
     phase?: string;
     reason?: string;
+    message?: string;
     podIP?: string;
     hostIP?: string;
     startTime?: string;

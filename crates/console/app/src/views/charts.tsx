@@ -11,14 +11,14 @@ const SPAN = 60;
 const MIB = 2 ** 20;
 const MEMORY_STEPS = Array.from({ length: 24 }, (_, power) => 2 ** power * MIB);
 
-export function UsageCharts(props: { points: Point[]; problem: string | undefined; small?: boolean; id: string }) {
+export function UsageCharts(props: { points: Point[]; problem: string | undefined; small?: boolean; low?: boolean; id: string }) {
   // The host knows what the whole VM takes; where VMs are simulated there are containers only.
   const vm = () => props.points.some((point) => point.vmCpu !== undefined);
   return (
     <>
       <Problem text={props.problem} />
       <Show when={props.points.length} fallback={<Show when={!props.problem}><Empty title="Waiting for the first measurement" hint="A running Pod VM is measured once a second." /></Show>}>
-        <div class="pv-charts" classList={{ "pv-small": props.small }}>
+        <div class="pv-charts" classList={{ "pv-small": props.small, "pv-low": props.low }}>
           <Chart id={`${props.id}-cpu`} title="CPU" points={props.points} format={cpus} least={0.05}
             value={(point) => point.cpu} whole={vm() ? (point) => point.vmCpu ?? point.cpu : undefined} />
           <Chart id={`${props.id}-memory`} title="Memory" points={props.points} format={bytes} least={16 * MIB} steps={MEMORY_STEPS}
@@ -68,7 +68,7 @@ function Chart(props: ChartProps) {
       {
         width: host.clientWidth || 320,
         height: host.clientHeight || 160,
-        padding: [8, 12, 0, 0],
+        padding: [8, 26, 0, 0],
         legend: { show: false },
         cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
         hooks: { setCursor: [(self) => setUnder(self.cursor.idx ?? null)] },

@@ -24,13 +24,13 @@ export function HostPage(props: { inventory: Inventory; name: string }) {
       <div class="pv-cards pv-top">
         <Card title="Status">
           <Facts rows={[
-            ["State", <span id="host-state">{ready()?.status === "True" ? "Ready" : ready()?.message || "Not ready"}</span>],
-            ["Pod VMs", states(pods()) || "none"],
-            ["Scheduling", node()?.spec?.unschedulable ? "cordoned" : "open"],
-            ["Address", node()?.status?.addresses?.find((a) => a.type === "InternalIP")?.address ?? "–"],
-            ["Pod addresses", node()?.spec?.podCIDR ?? "–"],
-            ["Images", <>{node()?.status?.images?.length ?? 0}</>],
-            ["Age", age(node()?.metadata.creationTimestamp, now())],
+            ["State", () => <span id="host-state">{ready()?.status === "True" ? "Ready" : ready()?.message || "Not ready"}</span>],
+            ["Pod VMs", () => states(pods()) || "none"],
+            ["Scheduling", () => (node()?.spec?.unschedulable ? "cordoned" : "open")],
+            ["Address", () => node()?.status?.addresses?.find((a) => a.type === "InternalIP")?.address ?? "–"],
+            ["Pod addresses", () => node()?.spec?.podCIDR ?? "–"],
+            ["Images", () => <>{node()?.status?.images?.length ?? 0}</>],
+            ["Age", () => age(node()?.metadata.creationTimestamp, now())],
           ]} />
         </Card>
         <Card title="Capacity, reserved by Pod VMs">
@@ -40,11 +40,11 @@ export function HostPage(props: { inventory: Inventory; name: string }) {
         </Card>
         <Card title="System">
           <Facts rows={[
-            ["Hypervisor", info("containerRuntimeVersion")],
-            ["Agent", info("kubeletVersion")],
-            ["Kernel", info("kernelVersion")],
-            ["System", info("osImage")],
-            ["Architecture", info("architecture")],
+            ["Hypervisor", () => info("containerRuntimeVersion")],
+            ["Agent", () => info("kubeletVersion")],
+            ["Kernel", () => info("kernelVersion")],
+            ["System", () => info("osImage")],
+            ["Architecture", () => info("architecture")],
           ]} />
         </Card>
       </div>

@@ -9,15 +9,30 @@ import { age, bytes, count, cpus, quantity } from "../model/format";
 import { FRESH } from "../model/metrics";
 import { podStatus, states } from "../model/pod";
 import type { Deployment, Namespace, Quota, Service } from "../model/types";
-import { tabOf } from "../router";
+import { tabOf, type Place } from "../router";
 import { UsageCharts } from "./charts";
 import { Events } from "./events";
 import { Card, Empty, Facts, Head, Meter, Tabs } from "./parts";
 import { PodTable } from "./pods";
 
 const TABS = ["Summary", "Monitor", "Workloads", "Network", "Events"] as const;
+const PARENTS: [string, Place][] = [["Supervisor", { page: "supervisor" }]];
 
 export function NamespacePage(props: { inventory: Inventory; name: string }) {
+  const there = () => props.inventory.namespaces().includes(props.name);
+  return (
+    <Show when={there()} fallback={
+      <>
+        <Head kind="namespace" title={props.name} parents={PARENTS} state="Not there" />
+        <div id="namespace-gone"><Empty title="This namespace is not there" hint="It was deleted, never was, or is not open to you." /></div>
+      </>
+    }>
+      <Page inventory={props.inventory} name={props.name} />
+    </Show>
+  );
+}
+
+function Page(props: { inventory: Inventory; name: string }) {
   const base = `/api/v1/namespaces/${props.name}`;
   const namespace = watchOne<Namespace>(base);
   const quotas = watch<Quota>(`${base}/resourcequotas`);
@@ -36,7 +51,7 @@ export function NamespacePage(props: { inventory: Inventory; name: string }) {
   const ready = () => sorted(deployments).filter((it) => (it.status?.readyReplicas ?? 0) >= (it.spec?.replicas ?? 1)).length;
   return (
     <>
-      <Head kind="namespace" title={props.name} parents={[["Supervisor", { page: "supervisor" }]]}
+      <Head kind="namespace" title={props.name} parents={PARENTS}
         health={phase() === "Active" ? "success" : "warning"} state={phase()} />
       <Tabs names={TABS} chosen={tab()} />
       <Switch>
@@ -44,14 +59,15 @@ export function NamespacePage(props: { inventory: Inventory; name: string }) {
           <div class="pv-cards">
             <Card title="Status">
               <Facts rows={[
-                ["State", <span id="namespace-state">{phase() ?? "–"}</span>],
-                ["Pod VMs", <span id="pod-phases">{states(pods()) || "none"}</span>],
-                ["Deployments", sorted(deployments).length ? `${ready()} of ${sorted(deployments).length} ready` : "none"],
-                ["Services", <>{sorted(services).length || "none"}</>],
-                ["Published", <span id="external">{external().join(", ") || "nothing"}</span>],
-                ["Age", age(namespace()?.metadata.creationTimestamp, now())],
-                ...(description() ? [["Description", description()] as [string, string]] : []),
+                ["State", () => <span id="namespace-state">{phase() ?? "–"}</span>],
+                ["Pod VMs", () => <span id="pod-phases">{states(pods()) || "none"}</span>],
+                ["Deployments", () => (sorted(deployments).length ? `${ready()} of ${sorted(deployments).length} ready` : "none")],
+                ["Services", () => <>{sorted(services).length || "none"}</>],
+                ["Published", () => <span id="external">{external().join(", ") || "nothing"}</span>],
+                ["Age", () => age(namespace()?.metadata.creationTimestamp, now())],
+                ["CLI tools", () => <a href="/" target="_blank" rel="noreferrer">Open</a>],
               ]} />
+              <Show when={description()}>{(text) => <p class="pv-note">{text()}</p>}</Show>
             </Card>
             <Card title="Permissions"><Permissions inventory={props.inventory} name={props.name} /></Card>
             <Card title="Capacity and usage">
@@ -61,6 +77,10 @@ export function NamespacePage(props: { inventory: Inventory; name: string }) {
           </div>
           <h2 class="pv-section">Pod VMs <span class="pv-count">{pods().length}</span></h2>
           <PodTable pods={pods()} usage={usage} hint={`kubectl apply -n ${props.name} -f your.yaml makes some.`} />
+          <Show when={usage.whole().length}>
+            <h2 class="pv-section">Usage</h2>
+            <UsageCharts id="summary" points={usage.whole()} problem={usage.problem()} low />
+          </Show>
         </Match>
         <Match when={tab() === "Monitor"}>
           <UsageCharts id="usage" points={usage.whole()} problem={usage.problem()} />

@@ -19,9 +19,11 @@ export function Link(props: { to: Place; children: JSX.Element; class?: string; 
 export function Head(props: { kind: Kind; title: string; parents: [string, Place][]; health?: Health; state?: string }) {
   return (
     <div class="pv-head">
-      <nav class="pv-crumbs" aria-label="Breadcrumb">
-        <For each={props.parents}>{([name, to], at) => <><Show when={at()}><span aria-hidden="true">/</span></Show><Link to={to}>{name}</Link></>}</For>
-      </nav>
+      <Show when={props.parents.length}>
+        <nav class="pv-crumbs" aria-label="Breadcrumb">
+          <For each={props.parents}>{([name, to], at) => <><Show when={at()}><span aria-hidden="true">/</span></Show><Link to={to}>{name}</Link></>}</For>
+        </nav>
+      </Show>
       <h1 class="pv-title" title={props.title}>
         <Icon kind={props.kind} large />
         <span class="pv-title-text">{props.title}</span>
@@ -40,11 +42,14 @@ export function Card(props: { title: string; children: JSX.Element; class?: stri
   );
 }
 
+/** A name, and the value as a function: it changes alone, and a link or a selection beside it stays. */
+export type Fact = [string, () => JSX.Element];
+
 /** Names and values, as summary cards have them. */
-export function Facts(props: { rows: [string, JSX.Element][] }) {
+export function Facts(props: { rows: Fact[] }) {
   return (
     <dl class="pv-facts">
-      <For each={props.rows}>{([name, value]) => <><dt>{name}</dt><dd>{value}</dd></>}</For>
+      <For each={props.rows}>{([name, value]) => <><dt>{name}</dt><dd>{value()}</dd></>}</For>
     </dl>
   );
 }
@@ -69,7 +74,7 @@ export function Meter(props: {
         <strong>{props.name}</strong>
         <span>{props.format(props.promised ?? 0)} <span class="pv-quiet">of {props.format(props.limit)}</span></span>
       </div>
-      <div class="pv-bar" classList={{ "pv-full": share() > 90 }} role="meter" aria-label={props.name}
+      <div class="pv-bar" classList={{ "pv-nearly": share() > 90 && share() < 100, "pv-full": share() >= 100 }} role="meter" aria-label={props.name}
         aria-valuemin="0" aria-valuemax="100" aria-valuenow={Math.round(share())}>
         <div class="pv-bar-promised" style={{ width: `${share()}%` }} />
         <Show when={now() !== undefined}><div class="pv-bar-used" style={{ width: `${now()}%` }} /></Show>
@@ -79,11 +84,11 @@ export function Meter(props: {
   );
 }
 
-export function Problem(props: { text: string | undefined }) {
+export function Problem(props: { text: string | undefined; warning?: boolean }) {
   return (
     <Show when={props.text}>
       {(text) => (
-        <div class="alert alert-danger pv-alert" role="alert">
+        <div class="alert pv-alert" classList={{ "alert-danger": !props.warning, "alert-warning": props.warning }} role="alert">
           <div class="alert-items"><div class="alert-item static"><span class="alert-text">{text()}</span></div></div>
         </div>
       )}

@@ -4,13 +4,13 @@ import { follow, type Usage } from "../api/metrics";
 import { now } from "../clock";
 import type { Inventory } from "../inventory";
 import { age, bytes, cpus } from "../model/format";
-import { isSidecar, podHealth, podStatus, restarts, vmSize } from "../model/pod";
+import { isSidecar, podHealth, podStatus, restarts, trouble, vmSize } from "../model/pod";
 import type { Container, ContainerStatus, Pod } from "../model/types";
 import { tabOf, type Place } from "../router";
 import { UsageCharts } from "./charts";
 import { Events } from "./events";
 import { Logs } from "./logs";
-import { Badge, Card, Empty, Facts, Head, Link, Tabs } from "./parts";
+import { Badge, Card, Empty, Facts, Head, Link, Problem, Tabs } from "./parts";
 import { Yaml } from "./yaml";
 
 const TABS = ["Summary", "Monitor", "Events", "Logs", "YAML"] as const;
@@ -32,7 +32,7 @@ export function PodPage(props: { inventory: Inventory; namespace: string; name: 
           <Head kind="vm" title={props.name} parents={parents} health={podHealth(pod())} state={podStatus(pod())} />
           <Tabs names={TABS} chosen={tab()} />
           <Switch>
-            <Match when={tab() === "Summary"}><Summary pod={pod()} usage={usage} /></Match>
+            <Match when={tab() === "Summary"}><Summary pod={pod()} usage={usage} hosts={props.inventory.everything() === true} /></Match>
             <Match when={tab() === "Monitor"}><UsageCharts id="usage" points={usage.of(props.name)} problem={usage.problem()} /></Match>
             <Match when={tab() === "Events"}><Events namespace={props.namespace} pod={props.name} /></Match>
             <Match when={tab() === "Logs"}><Logs pod={pod()} /></Match>
@@ -44,34 +44,36 @@ export function PodPage(props: { inventory: Inventory; namespace: string; name: 
   );
 }
 
-function Summary(props: { pod: Pod; usage: Usage }) {
+function Summary(props: { pod: Pod; usage: Usage; hosts: boolean }) {
   const owner = () => props.pod.metadata.ownerReferences?.find((owner) => owner.controller);
   const size = () => vmSize(props.pod);
   const reserved = () => [size().cpuReserved && cpus(size().cpuReserved), size().memoryReserved && bytes(size().memoryReserved)].filter(Boolean).join(", ");
   return (
     <>
+      <Problem text={trouble(props.pod)} warning />
       <div class="pv-cards pv-cards-pod">
         <Card title="Pod">
           <Facts rows={[
-            ["Phase", <span id="phase">{props.pod.status?.phase ?? "–"}</span>],
-            ["Host", <span id="host">{props.pod.spec?.nodeName
-              ? <Link to={{ page: "host", name: props.pod.spec.nodeName }}>{props.pod.spec.nodeName}</Link> : "not placed yet"}</span>],
-            ["Address", <span id="pod-ip" class="pv-number">{props.pod.status?.podIP ?? "–"}</span>],
-            ["Namespace", <Link to={{ page: "namespace", name: props.pod.metadata.namespace ?? "" }}>{props.pod.metadata.namespace}</Link>],
-            ["Controlled by", owner() ? `${owner()!.kind} ${owner()!.name}` : "nobody"],
-            ["Restarts", restarts(props.pod)],
-            ["Age", age(props.pod.metadata.creationTimestamp, now())],
+            ["Phase", () => <span id="phase">{props.pod.status?.phase ?? "–"}</span>],
+            ["Host", () => <span id="host"><Show when={props.pod.spec?.nodeName} fallback="not placed yet">
+              {(name) => <Show when={props.hosts} fallback={name()}><Link to={{ page: "host", name: name() }}>{name()}</Link></Show>}
+            </Show></span>],
+            ["Address", () => <span id="pod-ip" class="pv-number">{props.pod.status?.podIP ?? "–"}</span>],
+            ["Namespace", () => <Link to={{ page: "namespace", name: props.pod.metadata.namespace ?? "" }}>{props.pod.metadata.namespace}</Link>],
+            ["Controlled by", () => (owner() ? `${owner()!.kind} ${owner()!.name}` : "nobody")],
+            ["Restarts", () => <>{restarts(props.pod)}</>],
+            ["Age", () => age(props.pod.metadata.creationTimestamp, now())],
           ]} />
         </Card>
         <Card title="Virtual machine">
           <Facts rows={[
-            ["vCPU", <span id="vcpus">{size().vcpus}</span>],
-            ["Memory", <span id="memory">{bytes(size().memory)}<Show when={size().guest}> <span class="pv-quiet">({bytes(size().guest)} for the guest itself)</span></Show></span>],
-            ["CPU limit", size().cpuLimit === undefined ? "none" : cpus(size().cpuLimit)],
-            ["Reserved", reserved() || "nothing"],
-            ["Quality of service", props.pod.status?.qosClass ?? "–"],
-            ["Service account", props.pod.spec?.serviceAccountName ?? "–"],
-            ["Restart policy", props.pod.spec?.restartPolicy ?? "–"],
+            ["vCPU", () => <span id="vcpus">{size().vcpus}</span>],
+            ["Memory", () => <span id="memory">{bytes(size().memory)}<Show when={size().guest}> <span class="pv-quiet">({bytes(size().guest)} for the guest itself)</span></Show></span>],
+            ["CPU limit", () => (size().cpuLimit === undefined ? "none" : cpus(size().cpuLimit))],
+            ["Reserved", () => reserved() || "nothing"],
+            ["Quality of service", () => props.pod.status?.qosClass ?? "–"],
+            ["Service account", () => props.pod.spec?.serviceAccountName ?? "–"],
+            ["Restart policy", () => props.pod.spec?.restartPolicy ?? "–"],
           ]} />
         </Card>
         <Card title="Usage" class="pv-card-charts"><UsageCharts id="small" points={props.usage.of(props.pod.metadata.name ?? "")} problem={props.usage.problem()} small /></Card>
@@ -99,7 +101,7 @@ function Containers(props: { pod: Pod }) {
           return (
             <tr data-container={container.name}>
               <td class="left">{container.name} <Show when={role}><span class="pv-quiet">{role}</span></Show></td>
-              <td class="left"><Badge health={containerHealth(status(), role)} text={stateWord(status())} /> <span class="pv-quiet">{stateDetail(status())}</span></td>
+              <td class="left"><Badge health={containerHealth(status(), role)} text={stateWord(status(), role)} /> <span class="pv-quiet">{stateDetail(status())}</span></td>
               <td class="left pv-message">{container.image}</td>
               <td class="left pv-number">{container.ports?.map((port) => `${port.containerPort}/${port.protocol ?? "TCP"}`).join(", ") || "–"}</td>
               <td class="left pv-number">{limits(container)}</td>
@@ -133,9 +135,9 @@ function containerHealth(status: ContainerStatus | undefined, role: string) {
   return reason && reason !== "ContainerCreating" && reason !== "PodInitializing" ? "danger" : "warning";
 }
 
-function stateWord(status: ContainerStatus | undefined): string {
+function stateWord(status: ContainerStatus | undefined, role: string): string {
   const state = status?.state;
-  if (state?.running) return status?.ready ? "Running" : "Not ready";
+  if (state?.running) return status?.ready || role ? "Running" : "Not ready";
   if (state?.terminated) return state.terminated.reason ?? "Ended";
   return state?.waiting?.reason ?? "Waiting";
 }
@@ -143,6 +145,5 @@ function stateWord(status: ContainerStatus | undefined): string {
 function stateDetail(status: ContainerStatus | undefined): string {
   const state = status?.state;
   if (state?.running) return `for ${age(state.running.startedAt, now())}`;
-  if (state?.terminated) return `exit code ${state.terminated.exitCode ?? 0}`;
-  return state?.waiting?.message ?? "";
+  return state?.terminated ? `exit code ${state.terminated.exitCode ?? 0}` : "";
 }

@@ -45,7 +45,7 @@ function Row(props: { pod: Pod; usage?: Usage; namespaces?: boolean }) {
         </Link>
       </td>
       <Show when={props.namespaces}>
-        <td class="left"><Link to={{ page: "namespace", name: props.pod.metadata.namespace ?? "" }}>{props.pod.metadata.namespace}</Link></td>
+        <td class="left pv-namespace-cell"><Link class="pv-name" to={{ page: "namespace", name: props.pod.metadata.namespace ?? "" }}>{props.pod.metadata.namespace}</Link></td>
       </Show>
       <td class="left"><Badge health={podHealth(props.pod)} text={podStatus(props.pod)} /></td>
       <Show when={props.usage} fallback={<><td class="left pv-number">{size().vcpus} vCPU</td><td class="left pv-number">{bytes(size().memory)}</td></>}>

@@ -1,9 +1,9 @@
 // The Supervisor: its hosts, namespaces and all Pods that the user may see.
 import { For, Show } from "solid-js";
 import type { Inventory } from "../inventory";
-import { bytes, count, cpus, quantity } from "../model/format";
+import { bytes, count, cpus, plural, quantity } from "../model/format";
 import { condition, podStatus, states, vmSize } from "../model/pod";
-import { Card, Empty, Facts, Head, Link, Meter } from "./parts";
+import { Card, Empty, Facts, Head, Link, Meter, type Fact } from "./parts";
 import { Icon } from "./icons";
 import { PodTable } from "./pods";
 
@@ -20,9 +20,10 @@ export function SupervisorPage(props: { inventory: Inventory }) {
       <div class="pv-cards pv-top">
         <Card title="Summary">
           <Facts rows={[
-            ...(props.inventory.everything() ? [["Hosts", `${ready()} of ${nodes().length} ready`] as [string, string]] : []),
-            ["Namespaces", <>{props.inventory.namespaces().length}</>],
-            ["Pod VMs", <span id="running">{running()} running of {pods().length}</span>],
+            ...(props.inventory.everything() ? [["Hosts", () => `${ready()} of ${nodes().length} ready`] as Fact] : []),
+            ["Namespaces", () => <>{props.inventory.namespaces().length}</>],
+            ["Pod VMs", () => <span id="running">{running()} running of {pods().length}</span>],
+            ["CLI tools", () => <a href="/" target="_blank" rel="noreferrer">Open</a>],
           ]} />
         </Card>
         <Show when={props.inventory.everything()}>
@@ -40,8 +41,8 @@ export function SupervisorPage(props: { inventory: Inventory }) {
             <ul class="pv-grants">
               <For each={props.inventory.namespaces()}>{(name) => (
                 <li>
-                  <Link class="pv-subject" to={{ page: "namespace", name }}><Icon kind="namespace" /> {name}</Link>
-                  <span class="pv-quiet">{states(props.inventory.pods(name)) || "no Pod VMs"}</span>
+                  <Link class="pv-subject pv-with-icon" to={{ page: "namespace", name }}><Icon kind="namespace" /><span class="pv-name" title={name}>{name}</span></Link>
+                  <span class="pv-quiet pv-aside" title={states(props.inventory.pods(name))}>{plural(props.inventory.pods(name).length, "Pod VM")}</span>
                 </li>
               )}</For>
             </ul>

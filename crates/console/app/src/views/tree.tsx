@@ -9,7 +9,7 @@ import { Link } from "./parts";
 export function InventoryTree(props: { inventory: Inventory }) {
   const hostHealth = (ready: string | undefined): Health => (ready === "True" ? "success" : "danger");
   return (
-    <nav class="pv-tree" aria-label="Inventory">
+    <nav class="pv-tree" aria-label="Inventory" onKeyDown={walk}>
       <ul role="tree">
         <Branch row={<Leaf to={{ page: "supervisor" }} kind="supervisor" text="Supervisor" />}>
           <Show when={props.inventory.nodes().length}>
@@ -69,4 +69,21 @@ function Leaf(props: { to: Place; kind: Kind; text: string; health?: Health; hin
       <span class="pv-name" title={props.hint ? `${props.text}: ${props.hint}` : props.text}>{props.text}</span>
     </Link>
   );
+}
+
+/** Arrow keys: up and down through what is shown, left and right to close and open a branch. */
+function walk(event: KeyboardEvent & { currentTarget: HTMLElement }): void {
+  const here = document.activeElement;
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (step) {
+    const rows = [...event.currentTarget.querySelectorAll<HTMLElement>("a.pv-leaf")];
+    const next = rows[rows.indexOf(here as HTMLElement) + step];
+    next?.focus();
+  } else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+    const branch = here?.closest<HTMLElement>("li[aria-expanded]");
+    if (!branch || (branch.ariaExpanded === "true") === (event.key === "ArrowRight")) return;
+    branch.querySelector<HTMLElement>(".pv-caret")?.click();
+    branch.querySelector<HTMLElement>("a.pv-leaf")?.focus();
+  } else return;
+  event.preventDefault();
 }

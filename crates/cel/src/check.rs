@@ -1,0 +1,398 @@
+//! Finding mistakes before anything is evaluated: names that are not there, fields that do not exist, operators whose
+//! sides cannot go together. What is not known for sure is let through; evaluation then decides.
+
+use crate::ast::{Comprehension, Expr, Finding, Kind, Walk};
+use crate::library;
+use crate::types::Type;
+use std::sync::Arc;
+
+/// The variables of an expression, with their types.
+#[derive(Debug, Clone, Default)]
+pub struct Env {
+    variables: Vec<(String, Type)>,
+}
+
+impl Env {
+    /// An environment without variables.
+    pub fn new() -> Env {
+        Env::default()
+    }
+
+    /// Adds a variable. A dotted name stands for a field of a variable that is looked up on its own
+    /// (`variables.NAME` of policies).
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, ty: Type) -> Env {
+        self.variables.push((name.into(), ty));
+        self
+    }
+
+    fn find(&self, name: &str) -> Option<&Type> {
+        self.variables
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, t)| t)
+    }
+}
+
+/// A checked expression.
+pub(crate) struct Checked {
+    pub root: Expr,
+    pub ty: Type,
+    pub variables: Vec<String>,
+}
+
+/// Checks an expression and settles what its names mean.
+pub(crate) fn check(mut root: Expr, env: &Env) -> Result<Checked, Vec<Finding>> {
+    let mut checker = Checker {
+        env,
+        locals: Vec::new(),
+        findings: Vec::new(),
+        used: Vec::new(),
+        mixed: false,
+    };
+    let ty = checker.expr(&mut root);
+    if !checker.findings.is_empty() {
+        checker.findings.sort_by_key(|f| f.at);
+        return Err(checker.findings);
+    }
+    Ok(Checked {
+        root,
+        ty,
+        variables: checker.used,
+    })
+}
+
+struct Checker<'e> {
+    env: &'e Env,
+    locals: Vec<(String, Type)>,
+    findings: Vec<Finding>,
+    used: Vec<String>,
+    /// The arguments of `format` are the one list literal that may mix types.
+    mixed: bool,
+}
+
+impl Checker<'_> {
+    fn fail(&mut self, at: usize, what: impl Into<String>) -> Type {
+        self.findings.push(Finding::new(at, what));
+        Type::Dyn
+    }
+
+    fn local(&self, name: &str) -> Option<Type> {
+        self.locals
+            .iter()
+            .rev()
+            .find(|(n, _)| n == name)
+            .map(|(_, t)| t.clone())
+    }
+
+    fn uses(&mut self, name: &str) {
+        let name = name.split('.').next().unwrap_or(name);
+        if !self.used.iter().any(|u| u == name) {
+            self.used.push(name.to_string());
+        }
+    }
+
+    fn expr(&mut self, expr: &mut Expr) -> Type {
+        // A dotted name that the environment knows is one variable.
+        if let Kind::Select {
+            operand,
+            field,
+            optional: false,
+            ..
+        } = &expr.kind
+            && let Kind::Ident(head) = &operand.kind
+            && self.local(head).is_none()
+        {
+            let dotted = format!("{head}.{field}");
+            if let Some(ty) = self.env.find(&dotted).cloned() {
+                self.uses(&dotted);
+                let tests = matches!(&expr.kind, Kind::Select { test: true, .. });
+                if tests {
+                    expr.kind = Kind::Literal(crate::value::Value::Bool(true));
+                    return Type::Bool;
+                }
+                expr.kind = Kind::Ident(dotted);
+                return ty;
+            }
+        }
+        let at = expr.at;
+        match &mut expr.kind {
+            Kind::Literal(value) => literal(value),
+            Kind::Ident(name) => match self.local(name) {
+                Some(ty) => ty,
+                None => match self.env.find(name).cloned() {
+                    Some(ty) => {
+                        let name = name.clone();
+                        self.uses(&name);
+                        ty
+                    }
+                    None if library::TYPES.contains(&name.as_str()) => Type::Type,
+                    None => {
+                        let what = format!("undeclared reference to '{name}' (in container '')");
+                        self.fail(at, what)
+                    }
+                },
+            },
+            Kind::Select {
+                operand,
+                field,
+                test,
+                optional,
+            } => {
+                let of = self.expr(operand);
+                let (test, optional) = (*test, *optional);
+                let found = self.field(at, &of, field);
+                match (test, optional || matches!(of, Type::Optional(_))) {
+                    (true, _) => Type::Bool,
+                    (false, true) => Type::Optional(Arc::new(found)),
+                    (false, false) => found,
+                }
+            }
+            Kind::Index {
+                operand,
+                index,
+                optional,
+            } => {
+                let of = self.expr(operand);
+                let by = self.expr(index);
+                let optional = *optional || matches!(of, Type::Optional(_));
+                let inner = match &of {
+                    Type::Optional(inner) => (**inner).clone(),
+                    other => other.clone(),
+                };
+                let found = match &inner {
+                    Type::List(of, _) if by.is_number() || by.is_dyn() => (**of).clone(),
+                    Type::Map(of) if by.fits(&Type::String) => (**of).clone(),
+                    Type::Dyn => Type::Dyn,
+                    _ => {
+                        let what = format!("found no matching overload for '_[_]' applied to '({of}, {by})'");
+                        self.fail(at, what)
+                    }
+                };
+                match optional {
+                    true => Type::Optional(Arc::new(found)),
+                    false => found,
+                }
+            }
+            Kind::Call { .. } => self.call(expr),
+            Kind::List(items) => {
+                let mixed = std::mem::take(&mut self.mixed);
+                let mut of: Option<Type> = None;
+                for (item, optional) in items {
+                    let ty = self.expr(item);
+                    let ty = match ty {
+                        Type::Optional(inner) if *optional => (*inner).clone(),
+                        other => other,
+                    };
+                    match &of {
+                        None => of = Some(ty),
+                        Some(_) if mixed => of = Some(Type::Dyn),
+                        Some(before) if before.fits(&ty) => {}
+                        Some(before) => {
+                            let what = format!("expected type '{before}' but found '{ty}'");
+                            self.fail(item.at, what);
+                        }
+                    }
+                }
+                Type::list(of.unwrap_or(Type::Dyn))
+            }
+            Kind::Map(entries) => {
+                let mut of: Option<Type> = None;
+                let mut text_keys = true;
+                for (key, value, optional) in entries {
+                    text_keys &= matches!(self.expr(key), Type::String);
+                    let ty = match self.expr(value) {
+                        Type::Optional(inner) if *optional => (*inner).clone(),
+                        other => other,
+                    };
+                    of = match of {
+                        None => Some(ty),
+                        Some(before) if before == ty => Some(before),
+                        Some(_) => Some(Type::Dyn),
+                    };
+                }
+                match text_keys {
+                    true => Type::Map(Arc::new(of.unwrap_or(Type::Dyn))),
+                    false => Type::Dyn,
+                }
+            }
+            Kind::Bind {
+                name,
+                init,
+                body,
+                through,
+            } => {
+                let mut ty = self.expr(init);
+                if through.is_some() {
+                    ty = match ty {
+                        Type::Optional(inner) => (*inner).clone(),
+                        _ => Type::Dyn,
+                    };
+                }
+                self.locals.push((name.clone(), ty));
+                let out = self.expr(body);
+                self.locals.pop();
+                match through {
+                    Some(crate::ast::Through::Map) => Type::Optional(Arc::new(out)),
+                    _ => out,
+                }
+            }
+            Kind::Comprehension(walk) => self.comprehension(at, walk),
+        }
+    }
+
+    fn field(&mut self, at: usize, of: &Type, field: &str) -> Type {
+        match of {
+            Type::Object(object) => match object.fields.get(field) {
+                Some(found) => found.ty.clone(),
+                None => self.fail(at, format!("undefined field '{field}'")),
+            },
+            Type::Map(of) => (**of).clone(),
+            Type::Optional(inner) => self.field(at, inner, field),
+            Type::Dyn => Type::Dyn,
+            other => self.fail(at, format!("type '{other}' does not support field selection")),
+        }
+    }
+
+    fn comprehension(&mut self, at: usize, c: &mut Comprehension) -> Type {
+        let range = self.expr(&mut c.range);
+        let (first, second) = match &range {
+            Type::List(of, _) => (Type::Int, (**of).clone()),
+            Type::Map(of) => (Type::String, (**of).clone()),
+            Type::Dyn => (Type::Dyn, Type::Dyn),
+            other => {
+                let what = format!(
+                    "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
+                );
+                self.fail(c.range.at, what);
+                (Type::Dyn, Type::Dyn)
+            }
+        };
+        match &c.second {
+            Some(name) => {
+                self.locals.push((c.first.clone(), first));
+                self.locals.push((name.clone(), second.clone()));
+            }
+            None => {
+                let element = if matches!(range, Type::Map(_)) {
+                    first
+                } else {
+                    second.clone()
+                };
+                self.locals.push((c.first.clone(), element));
+            }
+        }
+        if let Some(filter) = &mut c.filter {
+            let ty = self.expr(filter);
+            self.wants_bool(filter.at, &ty);
+        }
+        let body = self.expr(&mut c.body);
+        let predicate = matches!(c.walk, Walk::All | Walk::Exists | Walk::ExistsOne | Walk::Filter);
+        if predicate {
+            self.wants_bool(c.body.at.max(at), &body);
+        }
+        self.locals.pop();
+        if c.second.is_some() {
+            self.locals.pop();
+        }
+        match c.walk {
+            Walk::All | Walk::Exists | Walk::ExistsOne => Type::Bool,
+            Walk::Map | Walk::TransformList => Type::list(body),
+            Walk::Filter => match range {
+                Type::Map(_) => Type::list(Type::String),
+                Type::List(of, _) => Type::List(of, crate::types::ListKind::Atomic),
+                _ => Type::Dyn,
+            },
+            Walk::TransformMap => Type::Map(Arc::new(body)),
+            Walk::TransformMapEntry => Type::Dyn,
+            Walk::SortBy => range,
+        }
+    }
+
+    fn wants_bool(&mut self, at: usize, ty: &Type) {
+        if !ty.fits(&Type::Bool) {
+            self.fail(at, format!("expected type 'bool' but found '{ty}'"));
+        }
+    }
+
+    fn call(&mut self, expr: &mut Expr) -> Type {
+        let at = expr.at;
+        let Kind::Call {
+            function,
+            target,
+            args,
+            regex,
+        } = &mut expr.kind
+        else {
+            return Type::Dyn;
+        };
+        // `math.greatest(a)` is a function of that whole name, not a member of a variable.
+        if let Some(receiver) = target
+            && let Kind::Ident(space) = &receiver.kind
+            && self.local(space).is_none()
+            && self.env.find(space).is_none()
+            && library::is_function(&format!("{space}.{function}"))
+        {
+            *function = format!("{space}.{function}");
+            *target = None;
+        }
+        let mut types = Vec::new();
+        if let Some(target) = target {
+            types.push(self.expr(target));
+        }
+        for arg in args.iter_mut() {
+            self.mixed = function == "format" && matches!(arg.kind, Kind::List(_));
+            types.push(self.expr(arg));
+        }
+        self.mixed = false;
+        let receives_host = target.is_some() && matches!(types.first(), Some(Type::Opaque(_) | Type::Dyn));
+        if !library::is_function(function) && !(receives_host && library::is_host_function(function)) {
+            let what = format!("undeclared reference to '{function}' (in container '')");
+            return self.fail(at, what);
+        }
+        if matches!(function.as_str(), "matches" | "find" | "findAll")
+            && let Some(Kind::Literal(crate::value::Value::String(text))) = args.last_mut().map(|a| &a.kind)
+        {
+            match regex::Regex::new(text) {
+                Ok(compiled) => *regex = Some(compiled),
+                Err(_) => {
+                    let what = format!("invalid matches argument: error parsing regexp: {}", &**text);
+                    return self.fail(at, what);
+                }
+            }
+        }
+        match library::result_type(function, target.is_some(), &types) {
+            Ok(ty) => ty,
+            Err(()) => {
+                let mut shown: Vec<String> = types.iter().map(ToString::to_string).collect();
+                let receiver = target.as_ref().map(|_| shown.remove(0));
+                let what = match receiver {
+                    Some(receiver) => format!(
+                        "found no matching overload for '{function}' applied to '{receiver}.({})'",
+                        shown.join(", ")
+                    ),
+                    None => format!(
+                        "found no matching overload for '{function}' applied to '({})'",
+                        shown.join(", ")
+                    ),
+                };
+                self.fail(at, what)
+            }
+        }
+    }
+}
+
+fn literal(value: &crate::value::Value<'static>) -> Type {
+    use crate::value::Value;
+    match value {
+        Value::Null => Type::Null,
+        Value::Bool(_) => Type::Bool,
+        Value::Int(_) => Type::Int,
+        Value::Uint(_) => Type::Uint,
+        Value::Double(_) => Type::Double,
+        Value::String(_) => Type::String,
+        Value::Bytes(_) => Type::Bytes,
+        _ => Type::Dyn,
+    }
+}

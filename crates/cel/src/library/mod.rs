@@ -1,0 +1,252 @@
+//! The functions of the language and of Kubernetes' libraries, one file for each family.
+//!
+//! | file | functions |
+//! |---|---|
+//! | [`operators`] | arithmetic, comparison, `in`, optional values |
+//! | [`convert`] | `int`, `string`, `timestamp`, … and the parts of times |
+//! | [`strings`] | text: `split`, `format`, `matches`, `find`, … |
+//! | [`lists`] | `sum`, `isSorted`, `flatten`, … and `sets.*` |
+//! | [`math`] | `math.*`, `base64.*` |
+//! | [`network`] | `url`, `ip`, `cidr` |
+//! | [`kubernetes`] | `quantity`, `format.*`, `semver` |
+//!
+//! To add a function: its name into [`FUNCTIONS`], its type into [`result_type`], its body into a file.
+
+mod convert;
+mod kubernetes;
+mod lists;
+mod math;
+mod network;
+mod operators;
+mod strings;
+
+pub(crate) use convert::parse_duration;
+pub use kubernetes::Semver;
+pub(crate) use lists::sort;
+pub use network::Url;
+
+use crate::eval::{EvalError, Meter};
+use crate::types::{ListKind, Type};
+use crate::value::Value;
+use std::sync::Arc;
+
+/// Types that have a name in expressions.
+pub(crate) const TYPES: [&str; 11] = [
+    "bool",
+    "int",
+    "uint",
+    "double",
+    "string",
+    "bytes",
+    "list",
+    "map",
+    "type",
+    "null_type",
+    "dyn",
+];
+
+/// Every function.
+const FUNCTIONS: &str = " _+_ _-_ _*_ _/_ _%_ -_ !_ _==_ _!=_ _<_ _<=_ _>_ _>=_ @in _&&_ _||_ _?_:_ \
+    size contains startsWith endsWith matches \
+    int uint double string bytes bool timestamp duration type dyn \
+    getFullYear getMonth getDate getDayOfMonth getDayOfWeek getDayOfYear getHours getMinutes getSeconds getMilliseconds \
+    optional.of optional.none optional.ofNonZeroValue hasValue value or orValue optional.unwrap unwrapOpt \
+    charAt indexOf lastIndexOf join lowerAscii upperAscii replace split substring trim reverse format strings.quote \
+    find findAll \
+    isSorted sum min max lists.range flatten distinct slice sort first last \
+    sets.contains sets.equivalent sets.intersects \
+    math.greatest math.least math.ceil math.floor math.round math.trunc math.abs math.sign math.isNaN math.isInf \
+    math.isFinite math.bitAnd math.bitOr math.bitXor math.bitNot math.bitShiftLeft math.bitShiftRight math.sqrt \
+    base64.encode base64.decode \
+    url isURL getScheme getHost getHostname getPort getEscapedPath getQuery \
+    ip isIP ip.isCanonical family isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast \
+    cidr isCIDR containsIP containsCIDR masked prefixLength \
+    quantity isQuantity sign isInteger asInteger asApproximateFloat add sub isLessThan isGreaterThan compareTo \
+    format.named format.dns1123Label format.dns1123Subdomain format.dns1035Label format.qualifiedName \
+    format.dns1123LabelPrefix format.dns1123SubdomainPrefix format.dns1035LabelPrefix format.labelValue format.uri \
+    format.uuid format.byte format.date format.datetime validate \
+    semver isSemver major minor patch ";
+
+/// Functions that only objects of the surroundings have.
+const HOST_FUNCTIONS: &str = " path group serviceAccount resource subresource namespace name check allowed reason errored \
+    error fieldSelector labelSelector ";
+
+fn listed(list: &str, name: &str) -> bool {
+    list.split_ascii_whitespace().any(|f| f == name)
+}
+
+/// Whether there is a function of that name.
+pub(crate) fn is_function(name: &str) -> bool {
+    listed(FUNCTIONS, name)
+}
+
+/// Whether an object of the surroundings may have a function of that name.
+pub(crate) fn is_host_function(name: &str) -> bool {
+    listed(HOST_FUNCTIONS, name)
+}
+
+/// The type of a call's result; an error when its arguments cannot go together.
+pub(crate) fn result_type(function: &str, member: bool, args: &[Type]) -> Result<Type, ()> {
+    let fits = |ok: bool, ty: Type| if ok { Ok(ty) } else { Err(()) };
+    let unknown = args.iter().any(Type::is_dyn);
+    Ok(match (function, args) {
+        ("_&&_" | "_||_", [a, b]) => return fits(a.fits(&Type::Bool) && b.fits(&Type::Bool), Type::Bool),
+        ("!_", [a]) => return fits(a.fits(&Type::Bool), Type::Bool),
+        ("_?_:_", [c, a, b]) => {
+            let ty = if a == b { a.clone() } else { Type::Dyn };
+            return fits(c.fits(&Type::Bool) && a.fits(b), ty);
+        }
+        ("_==_" | "_!=_", [a, b]) => return fits(a.fits(b), Type::Bool),
+        ("_<_" | "_<=_" | "_>_" | "_>=_", [a, b]) => {
+            let ordered = |t: &Type| {
+                t.is_number()
+                    || matches!(
+                        t,
+                        Type::Dyn
+                            | Type::Bool
+                            | Type::String
+                            | Type::Bytes
+                            | Type::Timestamp
+                            | Type::Duration
+                    )
+            };
+            let numbers = a.is_number() && b.is_number();
+            return fits(ordered(a) && ordered(b) && (numbers || a.fits(b)), Type::Bool);
+        }
+        ("@in", [a, b]) => match b {
+            Type::List(of, _) => return fits(a.fits(of), Type::Bool),
+            Type::Map(_) => return fits(a.fits(&Type::String), Type::Bool),
+            Type::Dyn | Type::Object(_) => Type::Bool,
+            _ => return Err(()),
+        },
+        ("_+_", [a, b]) => match (a, b) {
+            (Type::Dyn, _) | (_, Type::Dyn) => Type::Dyn,
+            (Type::Timestamp, Type::Duration) | (Type::Duration, Type::Timestamp) => Type::Timestamp,
+            (Type::List(x, kind), Type::List(y, _)) => {
+                return fits(x.fits(y), Type::List(x.clone(), kind.clone()));
+            }
+            (Type::Int | Type::Uint | Type::Double | Type::String | Type::Bytes | Type::Duration, _) => {
+                return fits(a == b, a.clone());
+            }
+            _ => return Err(()),
+        },
+        ("_-_", [a, b]) => match (a, b) {
+            (Type::Dyn, _) | (_, Type::Dyn) => Type::Dyn,
+            (Type::Timestamp, Type::Timestamp) => Type::Duration,
+            (Type::Timestamp, Type::Duration) => Type::Timestamp,
+            (Type::Int | Type::Uint | Type::Double | Type::Duration, _) => return fits(a == b, a.clone()),
+            _ => return Err(()),
+        },
+        ("_*_" | "_/_", [a, b]) if !unknown => return fits(a.is_number() && a == b, a.clone()),
+        ("_%_", [a, b]) if !unknown => {
+            return fits(matches!(a, Type::Int | Type::Uint) && a == b, a.clone());
+        }
+        ("-_", [a]) if !unknown => return fits(matches!(a, Type::Int | Type::Double), a.clone()),
+        ("size", [a]) => {
+            let sized = matches!(
+                a,
+                Type::Dyn | Type::String | Type::Bytes | Type::List(..) | Type::Map(_) | Type::Object(_)
+            );
+            return fits(sized, Type::Int);
+        }
+        ("startsWith" | "endsWith" | "matches" | "contains", [a, b]) => {
+            return fits(a.fits(&Type::String) && b.fits(&Type::String), Type::Bool);
+        }
+        ("hasValue" | "isSorted" | "isURL" | "isIP" | "isCIDR" | "isQuantity" | "isSemver", _) => Type::Bool,
+        ("int" | "indexOf" | "lastIndexOf" | "getFullYear" | "getMonth" | "getDate" | "getDayOfMonth", _)
+        | (
+            "getDayOfWeek" | "getDayOfYear" | "getHours" | "getMinutes" | "getSeconds" | "getMilliseconds",
+            _,
+        )
+        | ("compareTo" | "asInteger" | "prefixLength" | "major" | "minor" | "patch", _) => Type::Int,
+        ("uint", _) => Type::Uint,
+        ("double" | "asApproximateFloat", _) => Type::Double,
+        (
+            "string" | "join" | "lowerAscii" | "upperAscii" | "replace" | "substring" | "trim" | "charAt",
+            _,
+        )
+        | (
+            "strings.quote" | "find" | "base64.encode" | "getScheme" | "getHost" | "getHostname" | "getPort",
+            _,
+        )
+        | ("getEscapedPath", _) => Type::String,
+        ("format", [Type::String | Type::Dyn, _]) if member => Type::String,
+        ("bytes" | "base64.decode", _) => Type::Bytes,
+        ("bool", _) => Type::Bool,
+        ("timestamp", _) => Type::Timestamp,
+        ("duration", _) => Type::Duration,
+        ("type", _) => Type::Type,
+        ("split" | "findAll", _) => Type::List(Arc::new(Type::String), ListKind::Atomic),
+        ("sets.contains" | "sets.equivalent" | "sets.intersects", _) => Type::Bool,
+        ("containsIP" | "containsCIDR" | "isLessThan" | "isGreaterThan" | "ip.isCanonical", _) => Type::Bool,
+        ("optional.none", []) => Type::Optional(Arc::new(Type::Dyn)),
+        ("optional.of" | "optional.ofNonZeroValue", [a]) => Type::Optional(Arc::new(a.clone())),
+        ("value", [Type::Optional(of)]) => (**of).clone(),
+        ("or", [a @ Type::Optional(_), b]) => return fits(a.fits(b), a.clone()),
+        ("orValue", [Type::Optional(of), b]) => {
+            let ty = if of.is_dyn() { b.clone() } else { (**of).clone() };
+            return fits(of.fits(b), ty);
+        }
+        ("quantity", _) => Type::Opaque("kubernetes.Quantity"),
+        ("url", _) => Type::Opaque("kubernetes.URL"),
+        ("cidr", _) => Type::Opaque("net.CIDR"),
+        ("semver", _) => Type::Opaque("kubernetes.Semver"),
+        ("distinct" | "slice" | "sort", [a, ..]) => a.clone(),
+        _ => Type::Dyn,
+    })
+}
+
+/// Calls a function. The receiver of a member call is the first argument.
+pub(crate) fn call<'a>(
+    function: &str,
+    member: bool,
+    args: Vec<Value<'a>>,
+    regex: Option<&regex::Regex>,
+    meter: &Meter,
+) -> Result<Value<'a>, EvalError> {
+    if let (true, Some((Value::Host(host), rest))) = (member, args.split_first()) {
+        // An authorization check costs so much that only a few fit into one expression.
+        meter.charge(if function == "check" { 350_000 } else { 1 })?;
+        return match host.call(function, rest) {
+            Some(outcome) => outcome.map_err(EvalError::Failed),
+            None => Err(EvalError::no_overload()),
+        };
+    }
+    let families = [
+        operators::call,
+        convert::call,
+        strings::call,
+        lists::call,
+        math::call,
+        network::call,
+        kubernetes::call,
+    ];
+    let input = Input {
+        function,
+        args: &args,
+        regex,
+        meter,
+    };
+    for family in families {
+        if let Some(outcome) = family(&input) {
+            return outcome;
+        }
+    }
+    Err(EvalError::no_overload())
+}
+
+/// A call as a family of functions sees it.
+pub(crate) struct Input<'i, 'a> {
+    pub function: &'i str,
+    pub args: &'i [Value<'a>],
+    pub regex: Option<&'i regex::Regex>,
+    pub meter: &'i Meter,
+}
+
+/// What a family answers: nothing when the function is not its own, or its arguments do not fit.
+pub(crate) type Answer<'a> = Option<Result<Value<'a>, EvalError>>;
+
+/// An error.
+pub(crate) fn fail<'a>(why: impl Into<String>) -> Answer<'a> {
+    Some(Err(EvalError::new(why)))
+}

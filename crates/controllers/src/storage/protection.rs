@@ -1,0 +1,126 @@
+//! Protection of what is in use: a claim goes after the last Pod that uses it, a volume after its claim.
+
+use super::{CLAIMS, PODS, VOLUMES, claim_name, has_finalizer, with_finalizer, without_finalizer};
+use crate::manager::Reconciler;
+use crate::obj::{controlled_by, deleting, finished, items, meta, text};
+use crate::world::{World, WorldError, settled};
+use async_trait::async_trait;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+const OF_CLAIMS: &str = "kubernetes.io/pvc-protection";
+const OF_VOLUMES: &str = "kubernetes.io/pv-protection";
+
+/// Keeps claims.
+pub(crate) struct ClaimProtection;
+/// Keeps volumes.
+pub(crate) struct VolumeProtection;
+
+/// Whether a scheduled Pod uses a claim. An ephemeral claim goes with its Pod once that has ended.
+fn uses(pod: &Value, claim: &Value) -> bool {
+    !text(pod, "/spec/nodeName").is_empty()
+        && items(pod, "/spec/volumes").iter().any(|volume| {
+            let ephemeral = !volume["ephemeral"].is_null();
+            claim_name(pod, volume).is_some_and(|name| name == meta(claim, "name"))
+                && (!ephemeral
+                    || (controlled_by(claim, meta(pod, "uid")) && !(finished(pod) && deleting(pod))))
+        })
+}
+
+/// Gives an object its finalizer, or takes it away at the end.
+async fn protect(
+    world: &World,
+    key: &str,
+    object: &Value,
+    finalizer: &str,
+    in_use: impl FnOnce() -> bool,
+) -> Result<(), WorldError> {
+    let next = match (deleting(object), has_finalizer(object, finalizer)) {
+        (false, false) => with_finalizer(object, finalizer),
+        (true, true) if !in_use() => without_finalizer(object, finalizer),
+        _ => return Ok(()),
+    };
+    settled(world.update(key, object, &next).await).map(|_| ())
+}
+
+#[async_trait]
+impl Reconciler for ClaimProtection {
+    fn name(&self) -> &'static str {
+        "claim protection"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[CLAIMS, PODS]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        for claim in world.all(CLAIMS) {
+            let in_use = || {
+                let pods = world.list(PODS, meta(&claim, "namespace"));
+                pods.iter().any(|pod| uses(pod, &claim))
+            };
+            protect(world, CLAIMS, &claim, OF_CLAIMS, in_use).await?;
+        }
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Reconciler for VolumeProtection {
+    fn name(&self) -> &'static str {
+        "volume protection"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[VOLUMES]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        for volume in world.all(VOLUMES) {
+            let in_use = || text(&volume, "/status/phase") == "Bound";
+            protect(world, VOLUMES, &volume, OF_VOLUMES, in_use).await?;
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn in_use() {
+        let claim = |owner: &str| json!({"metadata": {"name": "web-data", "ownerReferences": [{"uid": owner, "controller": true}]}});
+        let pod = |node: &str, volume: Value, more: Value| {
+            let mut pod = json!({"metadata": {"name": "web", "uid": "u"},
+                "spec": {"nodeName": node, "volumes": [volume]}, "status": {"phase": "Running"}});
+            for (key, value) in more.as_object().into_iter().flatten() {
+                pod[key] = value.clone();
+            }
+            pod
+        };
+        let plain = json!({"name": "data", "persistentVolumeClaim": {"claimName": "web-data"}});
+        let ephemeral = json!({"name": "data", "ephemeral": {}});
+        let ended = json!({"status": {"phase": "Succeeded"},
+            "metadata": {"name": "web", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        let cases = [
+            ("runs", pod("h", plain.clone(), json!({})), "u", true),
+            (
+                "ended, still there",
+                pod("h", plain.clone(), ended.clone()),
+                "u",
+                true,
+            ),
+            ("not scheduled", pod("", plain, json!({})), "u", false),
+            ("ephemeral", pod("h", ephemeral.clone(), json!({})), "u", true),
+            (
+                "ephemeral, of another",
+                pod("h", ephemeral.clone(), json!({})),
+                "v",
+                false,
+            ),
+            ("ephemeral, ended", pod("h", ephemeral, ended), "u", false),
+        ];
+        for (what, pod, owner, expected) in cases {
+            assert_eq!(uses(&pod, &claim(owner)), expected, "{what}");
+        }
+    }
+}

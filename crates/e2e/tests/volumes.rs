@@ -1,0 +1,279 @@
+//! Volumes of real Pod VMs: what a claim's disk keeps through an ended, a killed and a deleted VM, how it grows, and
+//! that it goes with its claim.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::{Lab, LabOptions, wait_for};
+use serde_json::Value;
+
+/// A VM boots in seconds, on busy cores in many.
+const LIMIT: Duration = Duration::from_secs(180);
+
+const SET: &str = r#"
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: db}
+spec:
+  replicas: 1
+  serviceName: db
+  selector: {matchLabels: {app: db}}
+  template:
+    metadata: {labels: {app: db}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      securityContext: {fsGroup: 2000}
+      containers:
+      - name: main
+        image: busybox
+        command: [sh, -c, 'echo start >> /data/starts; sync; exec sleep 1000000']
+        resources: {limits: {cpu: 500m, memory: 64Mi}}
+        volumeMounts: [{name: data, mountPath: /data}]
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec:
+      accessModes: [ReadWriteOnce]
+      resources: {requests: {storage: 64Mi}}
+"#;
+
+const KINDS: &str = r#"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: raw}
+spec:
+  accessModes: [ReadWriteOnce]
+  volumeMode: Block
+  resources: {requests: {storage: 32Mi}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: kinds}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, 'sleep 1000000']
+    resources: {limits: {cpu: 500m, memory: 64Mi}}
+    volumeDevices: [{name: raw, devicePath: /dev/raw-disk}]
+    volumeMounts: [{name: own, mountPath: /own}]
+  volumes:
+  - name: raw
+    persistentVolumeClaim: {claimName: raw}
+  - name: own
+    ephemeral:
+      volumeClaimTemplate:
+        spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 32Mi}}}
+"#;
+
+fn get(lab: &Lab, what: &[&str]) -> Result<Value> {
+    let text = lab.kubectl(&[&["get", "-o", "json"][..], what].concat())?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn wait_ready(lab: &Lab, pod: &str, restarts: u64) -> Result<Value> {
+    let ready = wait_for(&format!("{pod} ready"), LIMIT, || {
+        let object = get(lab, &["pod", pod])?;
+        let status = &object["status"]["containerStatuses"][0];
+        ensure!(
+            status["ready"] == true && status["restartCount"].as_u64() >= Some(restarts),
+            "{}",
+            object["status"]
+        );
+        Ok(object)
+    });
+    ready.with_context(|| lab.kubectl(&["get", "events,pv,pvc", "-A"]).unwrap_or_default() + &lab.log_tail())
+}
+
+fn exec(lab: &Lab, pod: &str, script: &str) -> Result<String> {
+    lab.kubectl(&["exec", pod, "--", "sh", "-c", script])
+        .map(|text| text.trim().to_owned())
+}
+
+/// Kilobytes of the file system at a path in a Pod.
+fn kilobytes(lab: &Lab, pod: &str, path: &str) -> Result<u64> {
+    let text = exec(lab, pod, &format!("df -kP {path} | tail -1 | awk '{{print $2}}'"))?;
+    text.parse().with_context(|| format!("df printed {text}"))
+}
+
+/// The QEMU process of a Pod, as the host agent has recorded it.
+fn qemu(lab: &Lab, pod: &Value) -> Result<i32> {
+    let uid = pod["metadata"]["uid"].as_str().context("a Pod has a uid")?;
+    let file = lab.run_dir().join("vms").join(uid).join("vm.json");
+    let record: Value = serde_json::from_slice(&fs::read(&file)?)?;
+    let id = record["pid"].as_i64().context("a VM has a process")?;
+    Ok(i32::try_from(id)?)
+}
+
+fn files(lab: &Lab) -> Result<usize> {
+    Ok(fs::read_dir(lab.data_dir().join("host/volumes"))?.count())
+}
+
+fn says(lab: &Lab, pod: &str, script: &str, expected: &str) -> Result<()> {
+    let said = exec(lab, pod, script)?;
+    ensure!(said == expected, "`{script}` printed {said:?}, not {expected:?}");
+    Ok(())
+}
+
+#[test]
+fn claims_keep_what_was_written() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    lab.apply(SET)?;
+    let pod = wait_ready(&lab, "db-0", 0)?;
+    let claim = get(&lab, &["pvc", "data-db-0"])?;
+    ensure!(claim["status"]["phase"] == "Bound", "{claim:#}");
+    says(&lab, "db-0", "stat -c %g:%a /data", "2000:2775")?;
+    let small = kilobytes(&lab, "db-0", "/data")?;
+    ensure!(small < 64 << 10, "{small} KiB");
+
+    // The claim grows under the running Pod.
+    let grow = r#"{"spec":{"resources":{"requests":{"storage":"256Mi"}}}}"#;
+    lab.kubectl(&["patch", "pvc", "data-db-0", "-p", grow])?;
+    wait_for("the bigger file system", LIMIT, || {
+        let claim = get(&lab, &["pvc", "data-db-0"])?;
+        ensure!(
+            claim["status"]["capacity"]["storage"] == "256Mi",
+            "{}",
+            claim["status"]
+        );
+        let now = kilobytes(&lab, "db-0", "/data")?;
+        ensure!(now > 200 << 10, "{now} KiB");
+        Ok(())
+    })?;
+
+    // A killed VM loses nothing that was synced.
+    exec(&lab, "db-0", "echo synced > /data/word; sync")?;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(qemu(&lab, &pod)?),
+        nix::sys::signal::Signal::SIGKILL,
+    )?;
+    wait_ready(&lab, "db-0", 1)?;
+    says(&lab, "db-0", "cat /data/word; wc -l < /data/starts", "synced\n2")?;
+
+    // A deleted Pod's successor finds even what nobody synced.
+    let write = "head -c 20000000 /dev/urandom > /data/big; md5sum /data/big > /data/sum";
+    exec(&lab, "db-0", write)?;
+    lab.kubectl(&["delete", "pod", "db-0", "--wait=false"])?;
+    let first = pod["metadata"]["uid"].clone();
+    wait_for("a new db-0", LIMIT, || {
+        let uid = get(&lab, &["pod", "db-0"])?["metadata"]["uid"].clone();
+        ensure!(uid != first, "the old one is there");
+        Ok(())
+    })?;
+    wait_ready(&lab, "db-0", 0)?;
+    says(&lab, "db-0", "md5sum -c /data/sum", "/data/big: OK")?;
+
+    lab.kubectl(&["delete", "statefulset/db", "--timeout=120s"])?;
+    lab.kubectl(&["delete", "pvc/data-db-0", "--timeout=120s"])?;
+    wait_for("the end of the volume", LIMIT, || {
+        ensure!(files(&lab)? == 0, "its file is there");
+        let objects = lab.kubectl(&["get", "pv", "-o", "name"])?;
+        ensure!(objects.is_empty(), "its object is there");
+        Ok(())
+    })?;
+
+    lab.apply(KINDS)?;
+    wait_ready(&lab, "kinds", 0)?;
+    let disk = "test -b /dev/raw-disk && echo block > /dev/raw-disk && head -c 5 /dev/raw-disk";
+    says(&lab, "kinds", disk, "block")?;
+    says(&lab, "kinds", "echo x > /own/x && cat /own/x", "x")?;
+    lab.kubectl(&["delete", "pod/kinds", "--timeout=120s"])?;
+    lab.kubectl(&["delete", "pvc/raw", "--timeout=120s"])?;
+    wait_for("the end of both volumes", LIMIT, || {
+        ensure!(files(&lab)? == 0, "a file is there");
+        Ok(())
+    })?;
+    lab.stop()
+}
+
+const LIMITED: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: limited}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: imported.example/tools:7
+    imagePullPolicy: Never
+    command: [sh, -c, 'sleep 1000000']
+    resources: {limits: {cpu: 500m, memory: 96Mi}}
+    volumeMounts:
+    - {name: cache, mountPath: /cache}
+    - {name: ram, mountPath: /ram}
+    - {name: model, mountPath: /model}
+  volumes:
+  - name: cache
+    emptyDir: {sizeLimit: 20Mi}
+  - name: ram
+    emptyDir: {medium: Memory, sizeLimit: 4Mi}
+  - name: model
+    image: {reference: redis, pullPolicy: IfNotPresent}
+"#;
+
+#[test]
+fn what_a_pod_has_is_limited() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    // An image by hand, without a registry.
+    let archive = lab.directory().join("tools.tar").display().to_string();
+    let from = format!("docker://{}/library/busybox:latest", e2e::lab::REGISTRY);
+    let to = format!("docker-archive:{archive}:imported.example/tools:7");
+    lab.run("skopeo", &["copy", "--src-tls-verify=false", &from, &to])?;
+    let podvisor = lab.podvisor().display().to_string();
+    let printed = lab.run(&podvisor, &["image", "import", &archive])?;
+    ensure!(
+        printed.starts_with("imported.example/tools:7\tsha256:"),
+        "{printed}"
+    );
+
+    lab.apply(LIMITED)?;
+    wait_ready(&lab, "limited", 0)?;
+    says(
+        &lab,
+        "limited",
+        "test -e /model/etc && touch /model/x 2>/dev/null || echo no",
+        "no",
+    )?;
+    let full = "head -c 5000000 /dev/zero > /ram/x 2>/dev/null && echo fits || echo full";
+    says(&lab, "limited", full, "full")?;
+
+    // CPU and memory change under the running container.
+    let group = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max";
+    says(&lab, "limited", group, "50000 100000\n100663296")?;
+    let resources = r#"{"spec":{"containers":[{"name":"main","resources":{
+        "requests":{"cpu":"800m","memory":"64Mi"},"limits":{"cpu":"800m","memory":"64Mi"}}}]}}"#;
+    lab.kubectl(&[
+        "patch",
+        "pod",
+        "limited",
+        "--subresource",
+        "resize",
+        "-p",
+        resources,
+    ])?;
+    wait_for("the new limits", LIMIT, || {
+        says(&lab, "limited", group, "80000 100000\n67108864")
+    })?;
+    let pod = get(&lab, &["pod", "limited"])?;
+    ensure!(
+        pod["status"]["containerStatuses"][0]["restartCount"] == 0,
+        "{pod:#}"
+    );
+
+    // More than was agreed ends it.
+    exec(&lab, "limited", "head -c 25000000 /dev/zero > /cache/x; sync")?;
+    wait_for("the eviction", LIMIT, || {
+        let status = get(&lab, &["pod", "limited"])?["status"].clone();
+        ensure!(
+            status["phase"] == "Failed" && status["reason"] == "Evicted",
+            "{status}"
+        );
+        let words = "Usage of EmptyDir volume \"cache\" exceeds the limit \"20Mi\". ";
+        ensure!(status["message"] == words, "{status}");
+        Ok(())
+    })?;
+    lab.stop()
+}
