@@ -208,6 +208,9 @@ mod tests {
             "mac=02:00:0a:f4:00:02",
             "-runas 70001:70001",
             "-sandbox on",
+            "scsi_mod.scan=manual",
+            "virtio-serial-device,max_ports=2",
+            "free-page-reporting=on",
             "extra",
         ] {
             assert_eq!(line.matches(expected).count(), 1, "{expected} in {line}");
