@@ -257,10 +257,7 @@ impl Config {
                 .clone()
                 .or(file.kubeconfig_out)
                 .unwrap_or_else(|| data.join("admin.kubeconfig")),
-            admin_password_file: arguments
-                .admin_password_file
-                .clone()
-                .or(file.admin_password_file),
+            admin_password_file: arguments.admin_password_file.clone().or(file.admin_password_file),
             guest_bundle: arguments
                 .guest_bundle
                 .clone()

@@ -93,6 +93,8 @@ pub(super) fn arguments(
     for word in shares::arguments(spec) {
         add(&[&word]);
     }
+    // Not to take memory away: the guest tells which of its memory is free, and the host has it back.
+    add(&["-device", "virtio-balloon-device,free-page-reporting=on"]);
     if let (Some(nic), Some(tap)) = (&spec.nic, tap) {
         let mac = nic.mac.map(|byte| format!("{byte:02x}")).join(":");
         add(&["-netdev", &format!("tap,id=net,fd={tap}")]);
@@ -215,6 +217,9 @@ mod tests {
             "-sandbox on",
             "memory-backend-memfd,id=memory,size=128M,share=on",
             "vhost-user-fs-device,chardev=share0,tag=node",
+            "scsi_mod.scan=manual",
+            "virtio-serial-device,max_ports=2",
+            "free-page-reporting=on",
             "extra",
         ] {
             assert_eq!(line.matches(expected).count(), 1, "{expected} in {line}");
