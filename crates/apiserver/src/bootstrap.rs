@@ -32,7 +32,43 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
     {
         ensure(server, object).await?;
     }
+    if let Some(proxy) = &server.config.proxy_client {
+        let object = authentication_map(&proxy.ca_pem, &server.config.client_ca_der);
+        ensure(server, object.clone()).await?;
+        renew(server, &object, &["data"]).await?;
+    }
     kubernetes_service(server, range).await
+}
+
+/// `kube-system/extension-apiserver-authentication`: by what aggregated servers know us and our users.
+fn authentication_map(proxy_ca: &str, client_ca: &[Vec<u8>]) -> Value {
+    let list = |name: &str| json!([name]).to_string();
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {
+            "client-ca-file": client_ca.iter().map(|der| pem(der)).collect::<String>(),
+            "requestheader-allowed-names": "[]",
+            "requestheader-client-ca-file": proxy_ca,
+            "requestheader-extra-headers-prefix": list("X-Remote-Extra-"),
+            "requestheader-group-headers": list("X-Remote-Group"),
+            "requestheader-uid-headers": list("X-Remote-Uid"),
+            "requestheader-username-headers": list("X-Remote-User"),
+        },
+    })
+}
+
+/// A certificate as PEM.
+fn pem(der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut out = String::from("-----BEGIN CERTIFICATE-----\n");
+    for start in (0..text.len()).step_by(64) {
+        out.push_str(&text[start..text.len().min(start + 64)]);
+        out.push('\n');
+    }
+    out.push_str("-----END CERTIFICATE-----\n");
+    out
 }
 
 /// A context for a write of the server itself.

@@ -190,6 +190,10 @@ impl ApiServer {
             body,
             upgrade: incoming.upgrade.take(),
         };
+        let taken = match crate::aggregation::answer(self, taken, attributes, &user).await {
+            Ok(answered) => return answered,
+            Err(taken) => taken,
+        };
         if attributes.is_resource {
             return self
                 .resource(taken, attributes, user, answered.notes.clone())

@@ -142,6 +142,13 @@ async fn another_server() {
     );
     assert_eq!(resource["subresources"][0]["subresource"], "status");
 
+    let (_, map) = s
+        .get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")
+        .await;
+    assert_eq!(
+        map["data"]["requestheader-username-headers"],
+        "[\"X-Remote-User\"]"
+    );
     // Our own versions are registered too.
     let local = available(&s, "v1.apps", "Local").await;
     assert_eq!(local["message"], "Local APIServices are always available");

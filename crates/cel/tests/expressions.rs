@@ -84,11 +84,10 @@ fn run(text: &str) -> String {
         ("self", Value::json(&json, &ty)),
         ("any", Value::json(&json, &Type::Dyn)),
     ];
-    let shown = match program.eval(&variables, 1_000_000).value {
+    match program.eval(&variables, 1_000_000).value {
         Ok(value) => show(&value),
         Err(error) => format!("error: {error}"),
-    };
-    shown
+    }
 }
 
 #[test]

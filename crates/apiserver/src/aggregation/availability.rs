@@ -69,13 +69,14 @@ async fn round(server: &Arc<ApiServer>) -> Result<(), Status> {
     register(server, &served).await?;
     let before = server.remotes.load_full();
     let mut remotes = Remotes::new();
+    let mut conditions = Vec::new();
     for service in server.caches.list(&resource(), None) {
         let spec = &service["spec"];
         let text = |v: &Value, f: &str| v[f].as_str().unwrap_or("").to_string();
         let place = (text(spec, "group"), text(spec, "version"));
         if !spec["service"].is_object() {
             let local = condition("True", "Local", "Local APIServices are always available");
-            settle(server, &served, &service, local).await?;
+            conditions.push((service.clone(), local));
             continue;
         }
         let target = target(spec);
@@ -88,7 +89,7 @@ async fn round(server: &Arc<ApiServer>) -> Result<(), Status> {
         };
         let number = |f: &str| spec[f].as_i64().unwrap_or(0);
         let available = state["status"] == "True";
-        settle(server, &served, &service, state).await?;
+        conditions.push((service.clone(), state));
         let priority = (number("groupPriorityMinimum"), number("versionPriority"));
         remotes.insert(
             place,
@@ -103,6 +104,10 @@ async fn round(server: &Arc<ApiServer>) -> Result<(), Status> {
     if *before != remotes {
         server.remotes.store(Arc::new(remotes));
         server.documents.clear();
+    }
+    // Who reads a condition finds the version behaving as it says.
+    for (service, wanted) in conditions {
+        settle(server, &served, &service, wanted).await?;
     }
     Ok(())
 }

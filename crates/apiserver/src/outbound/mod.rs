@@ -128,10 +128,13 @@ struct Kept {
     since: Instant,
 }
 
+/// TLS settings by authorities, and whether anything is believed.
+type Settings = HashMap<(Vec<u8>, bool), Arc<rustls::ClientConfig>>;
+
 /// The connections of one server to others.
 #[derive(Default)]
 pub struct Outbound {
-    settings: Mutex<HashMap<(Vec<u8>, bool), Arc<rustls::ClientConfig>>>,
+    settings: Mutex<Settings>,
     kept: Mutex<HashMap<String, Vec<Kept>>>,
 }
 

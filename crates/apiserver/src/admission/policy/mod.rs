@@ -214,7 +214,7 @@ fn judge(policy: &Policy, inputs: &Inputs, params: &Json) -> Judgement {
                 message: validation
                     .message_expression
                     .as_ref()
-                    .and_then(|e| usable(e.eval(&scope, &mut budget.clone().min(CALL_LIMIT))))
+                    .and_then(|e| usable(e.eval(&scope, &mut budget.min(CALL_LIMIT))))
                     .unwrap_or_else(|| validation.written()),
                 reason: validation.reason.clone(),
             },
