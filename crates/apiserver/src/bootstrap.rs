@@ -2,6 +2,7 @@
 //! by which Pods find this server. Made when missing at every start, through the same path as any other write.
 
 use crate::admission;
+use crate::aggregation::ProxyClient;
 use crate::alloc::Range;
 use crate::authz::{bootstrap as defaults, rbac};
 use crate::request::Attributes;
@@ -33,7 +34,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
         ensure(server, object).await?;
     }
     if let Some(proxy) = &server.config.proxy_client {
-        let object = authentication_map(&proxy.ca_pem, &server.config.client_ca_der);
+        let object = authentication_map(proxy, &server.config.client_ca_der);
         ensure(server, object.clone()).await?;
         renew(server, &object, &["data"]).await?;
     }
@@ -41,15 +42,16 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
 }
 
 /// `kube-system/extension-apiserver-authentication`: by what aggregated servers know us and our users.
-fn authentication_map(proxy_ca: &str, client_ca: &[Vec<u8>]) -> Value {
+fn authentication_map(proxy: &ProxyClient, client_ca: &[Vec<u8>]) -> Value {
     let list = |name: &str| json!([name]).to_string();
     json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
         "data": {
             "client-ca-file": client_ca.iter().map(|der| pem(der)).collect::<String>(),
-            "requestheader-allowed-names": "[]",
-            "requestheader-client-ca-file": proxy_ca,
+            // Other certificates of the same authority must not speak for users.
+            "requestheader-allowed-names": json!(proxy.common_names()).to_string(),
+            "requestheader-client-ca-file": proxy.ca_pem,
             "requestheader-extra-headers-prefix": list("X-Remote-Extra-"),
             "requestheader-group-headers": list("X-Remote-Group"),
             "requestheader-uid-headers": list("X-Remote-Uid"),

@@ -149,6 +149,10 @@ async fn another_server() {
         map["data"]["requestheader-username-headers"],
         "[\"X-Remote-User\"]"
     );
+    assert_ne!(
+        map["data"]["requestheader-allowed-names"], "[]",
+        "an empty list would allow all"
+    );
     // Our own versions are registered too.
     let local = available(&s, "v1.apps", "Local").await;
     assert_eq!(local["message"], "Local APIServices are always available");

@@ -51,6 +51,28 @@ pub struct ProxyClient {
     pub ca_pem: String,
 }
 
+impl ProxyClient {
+    /// The common names of the certificate; an impossible one when it has none, for an empty list would allow all.
+    pub fn common_names(&self) -> Vec<String> {
+        use rustls_pki_types::CertificateDer;
+        use rustls_pki_types::pem::PemObject;
+        let certificate = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).ok();
+        let names = certificate.and_then(|der| {
+            let (_, parsed) = x509_parser::parse_x509_certificate(&der).ok()?;
+            let names = parsed.subject().iter_common_name();
+            Some(
+                names
+                    .filter_map(|n| n.as_str().ok().map(String::from))
+                    .collect::<Vec<_>>(),
+            )
+        });
+        match names {
+            Some(names) if !names.is_empty() => names,
+            _ => vec!["none".into()],
+        }
+    }
+}
+
 /// Group and version of a path below `/apis`.
 fn place(path: &str) -> Option<(String, String)> {
     let mut parts = path.trim_matches('/').split('/');
