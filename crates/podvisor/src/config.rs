@@ -57,6 +57,9 @@ pub struct UpArguments {
     /// [default: DATA_DIR/administrator-password].
     #[arg(long, env = "PODVISOR_ADMIN_PASSWORD_FILE", value_name = "FILE")]
     pub admin_password_file: Option<PathBuf>,
+    /// Write an audit log by this policy (kind Policy of audit.k8s.io/v1) to DATA_DIR/audit.log [default: none].
+    #[arg(long, env = "PODVISOR_AUDIT_POLICY_FILE", value_name = "FILE")]
+    pub audit_policy_file: Option<PathBuf>,
     /// Kernel and initramfs of Pod VMs [default: `guest-bundle` beside the binary's directory].
     #[arg(long, env = "PODVISOR_GUEST_BUNDLE", value_name = "DIR")]
     pub guest_bundle: Option<PathBuf>,
@@ -117,6 +120,7 @@ struct File {
     accel: Option<Accel>,
     kubeconfig_out: Option<PathBuf>,
     admin_password_file: Option<PathBuf>,
+    audit_policy_file: Option<PathBuf>,
     guest_bundle: Option<PathBuf>,
     host_address: Option<Ipv4Addr>,
     node_name: Option<String>,
@@ -160,6 +164,7 @@ pub struct Config {
     pub kubeconfig_out: PathBuf,
     /// The operator's own; without one the first password is generated.
     pub admin_password_file: Option<PathBuf>,
+    pub audit_policy_file: Option<PathBuf>,
     pub guest_bundle: PathBuf,
     pub host_address: Ipv4Addr,
     pub node_name: String,
@@ -258,6 +263,7 @@ impl Config {
                 .or(file.kubeconfig_out)
                 .unwrap_or_else(|| data.join("admin.kubeconfig")),
             admin_password_file: arguments.admin_password_file.clone().or(file.admin_password_file),
+            audit_policy_file: arguments.audit_policy_file.clone().or(file.audit_policy_file),
             guest_bundle: arguments
                 .guest_bundle
                 .clone()

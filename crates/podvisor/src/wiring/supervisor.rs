@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
+use apiserver::audit::AuditConfig;
 use apiserver::config::{Config as ApiConfig, JwtIssuer, JwtKeys};
 use apiserver::user::User;
 use apiserver::{ApiServer, LocalService};
@@ -21,6 +22,10 @@ use crate::config::Config;
 
 /// Each host gets a block of this size out of the Pod addresses.
 const NODE_BLOCK_PREFIX: u8 = 24;
+
+/// Size in bytes at which the audit log is begun anew, and how many older ones are kept.
+const AUDIT_BYTES: u64 = 100 << 20;
+const AUDIT_FILES: usize = 10;
 
 /// A running Supervisor.
 pub struct Supervisor {
@@ -48,6 +53,8 @@ impl Supervisor {
         settings.client_ca_der = vec![trust.authority.certificate_der().to_vec()];
         settings.jwt_issuers = vec![sign_on(&trust)];
         settings.agent_tls = Some(trust.agent_client()?);
+        settings.proxy_client = Some(trust.proxy_client()?);
+        settings.audit = audit(config)?;
         settings.extra_routes = Some(routes(config, &trust, client.clone())?);
         settings.advertise = (IpAddr::V4(config.host_address), config.api_address().port());
         let api = ApiServer::start(settings).await.context("the API server")?;
@@ -151,6 +158,21 @@ fn late_client(late: Arc<OnceLock<LocalService>>) -> kube::Client {
         }
     });
     kube::Client::new(service, "default")
+}
+
+/// The audit log that the operator asked for.
+fn audit(config: &Config) -> Result<Option<AuditConfig>> {
+    let Some(file) = &config.audit_policy_file else {
+        return Ok(None);
+    };
+    let policy = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read {}: correct --audit-policy-file", file.display()))?;
+    Ok(Some(AuditConfig {
+        policy,
+        path: config.data_dir.join("audit.log"),
+        max_bytes: AUDIT_BYTES,
+        max_files: AUDIT_FILES,
+    }))
 }
 
 /// The API server believes sign-on tokens as those of any OpenID issuer.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use apiserver::aggregation::ProxyClient;
 use identity::authority::{Authority, Credential, Request, signing_key};
 use identity::token::TokenIssuer;
 
@@ -21,9 +22,14 @@ const API_NAMES: [&str; 6] = [
 /// The user that the API server is to host agents.
 pub const AGENT_CLIENT: &str = "kube-apiserver-kubelet-client";
 
+/// The name by which aggregated API servers know us.
+const PROXY_CLIENT: &str = "front-proxy-client";
+
 /// Everything that signs or proves.
 pub struct Trust {
     pub authority: Authority,
+    /// Signs one certificate only: that by which aggregated API servers know that a request was passed on by us.
+    pub front_proxy: Authority,
     pub issuer: Arc<TokenIssuer>,
     pub service_account_key_pem: String,
 }
@@ -33,6 +39,8 @@ impl Trust {
     pub fn load(config: &Config) -> Result<Self> {
         let directory = config.data_dir.join("pki");
         let authority = Authority::load_or_create(&directory).context("the certificate authority")?;
+        let front_proxy = Authority::load_or_create(&directory.join("front-proxy"))
+            .context("the certificate authority of the front proxy")?;
         let host = config.host_address.to_string();
         let issuer = TokenIssuer::load_or_create(&directory, &host, identity::LOCAL_DOMAIN)
             .context("the key of sign-on tokens")?;
@@ -40,6 +48,7 @@ impl Trust {
             signing_key(&directory, "service-account").context("the key of service-account tokens")?;
         Ok(Self {
             authority,
+            front_proxy,
             issuer: Arc::new(issuer),
             service_account_key_pem,
         })
@@ -75,6 +84,17 @@ impl Trust {
         let request = Request::client(AGENT_CLIENT, Some("system:masters"));
         let credential = self.authority.load_or_issue("apiserver-agent-client", &request)?;
         Ok(credential.client_config(self.authority.certificate_pem())?)
+    }
+
+    /// How the API server proves to aggregated API servers that a user's name is true.
+    pub fn proxy_client(&self) -> Result<ProxyClient> {
+        let request = Request::client(PROXY_CLIENT, None);
+        let credential = self.front_proxy.load_or_issue(PROXY_CLIENT, &request)?;
+        Ok(ProxyClient {
+            certificate_pem: credential.certificate_pem,
+            key_pem: credential.key_pem,
+            ca_pem: self.front_proxy.certificate_pem().to_owned(),
+        })
     }
 
     /// A host agent's serving certificate; clients must show one of ours.
