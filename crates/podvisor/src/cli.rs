@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and which module answers it.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Result;
@@ -118,8 +119,13 @@ pub fn run() -> Result<()> {
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Completion { shell } => {
             let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "podvisor", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "podvisor", &mut script);
+            match std::io::stdout().write_all(&script) {
+                // A reader that has seen enough, such as `head`, is no fault.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+                _ => Ok(()),
+            }
         }
     }
 }
