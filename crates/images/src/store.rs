@@ -11,12 +11,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use futures::StreamExt;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::config::ImageConfig;
+use crate::download::Download;
 use crate::error::{OpenError, PullError};
 use crate::import::{Found, ImportError};
 use crate::reference::{ImageReference, Mirrors};
@@ -104,8 +104,29 @@ pub struct ImageStore {
     directory: PathBuf,
     config: ImagesConfig,
     index: Mutex<Index>,
-    /// One lock a reference in the making; removed with its last user.
-    pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// One lock a reference or image in the making; removed with its last user.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// The right to bring one thing; others who want it wait.
+struct Turn<'a> {
+    store: &'a ImageStore,
+    name: String,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut turns = self.store.turns.lock();
+        // Who waits holds the lock, too.
+        if turns
+            .get(&self.name)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
+            turns.remove(&self.name);
+        }
+    }
 }
 
 impl ImageStore {
@@ -139,7 +160,7 @@ impl ImageStore {
             directory: directory.to_path_buf(),
             config,
             index: Mutex::new(index),
-            pulls: Mutex::default(),
+            turns: Mutex::default(),
         };
         store
             .remove_unknown_disks()
@@ -150,12 +171,8 @@ impl ImageStore {
     /// The image of a reference, if it is here.
     pub fn get(&self, reference: &str) -> Option<Arc<Image>> {
         let canonical = reference.parse::<ImageReference>().ok()?.to_string();
-        let index = self.index.lock();
-        index
-            .references
-            .get(&canonical)
-            .and_then(|id| index.images.get(id))
-            .cloned()
+        let id = self.index.lock().references.get(&canonical)?.clone();
+        self.known(&id)
     }
 
     /// Every image with the references that name it.
@@ -198,20 +215,28 @@ impl ImageStore {
             }
             PullPolicy::Always => {}
         }
-        let lock = Arc::clone(self.pulls.lock().entry(canonical.clone()).or_default());
-        let guard = lock.lock().await;
+        let _turn = self.turn(&canonical).await;
         // Whoever waited may find the work done.
-        let result = match here(false) {
+        match here(false) {
             Some(found) if policy == PullPolicy::IfNotPresent => Ok(found),
             _ => self.pull(&image, credentials, progress).await,
-        };
-        drop(guard);
-        let mut pulls = self.pulls.lock();
-        // Two owners are left when nobody else waits: the map and this call.
-        if Arc::strong_count(&lock) <= 2 {
-            pulls.remove(&canonical);
         }
-        result
+    }
+
+    /// Waits until nobody else brings what this name stands for.
+    async fn turn(&self, name: &str) -> Turn<'_> {
+        let lock = Arc::clone(self.turns.lock().entry(name.to_owned()).or_default());
+        Turn {
+            store: self,
+            name: name.to_owned(),
+            guard: Some(lock.lock_owned().await),
+        }
+    }
+
+    /// An image that is known and whose disk is still there: whoever removed it by hand wants it pulled again.
+    fn known(&self, id: &str) -> Option<Arc<Image>> {
+        let known = self.index.lock().images.get(id).cloned();
+        known.filter(|image| image.disk.exists())
     }
 
     /// Removes images that are neither named in `used` (by id) nor referenced by anything running.
@@ -288,7 +313,7 @@ impl ImageStore {
         let Some(first) = found.names.first().cloned() else {
             return Ok(Vec::new());
         };
-        let known = self.index.lock().images.get(&found.id).cloned();
+        let known = self.known(&found.id);
         let image = match known {
             Some(known) => known,
             None => {
@@ -325,8 +350,9 @@ impl ImageStore {
     ) -> Result<Pulled, PullError> {
         let registry = Registry::new(image, &self.config.mirrors, credentials);
         let resolved = registry.resolve().await?;
-        let known = self.index.lock().images.get(&resolved.id).cloned();
-        if let Some(known) = known {
+        // One image may have several names, and they may be pulled at one time.
+        let _turn = self.turn(&resolved.id).await;
+        if let Some(known) = self.known(&resolved.id) {
             // Another name, or the same one checked anew: nothing to bring.
             self.record(image, &known)?;
             return Ok(Pulled {
@@ -388,7 +414,7 @@ impl ImageStore {
     ) -> Result<(), PullError> {
         let mut received = 0;
         for (number, descriptor) in resolved.manifest.layers.iter().enumerate() {
-            let mut stream = registry.blob(descriptor).await?;
+            let mut download = Download::begin(registry, descriptor).await?;
             let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
             let root = tree.to_path_buf();
             let unpacking = tokio::task::spawn_blocking(move || {
@@ -398,7 +424,7 @@ impl ImageStore {
                 std::io::copy(&mut reader, &mut std::io::sink())?;
                 Ok::<_, std::io::Error>(digest)
             });
-            while let Some(chunk) = stream.next().await {
+            while let Some(chunk) = download.next().await {
                 received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
                 if sender.send(chunk).await.is_err() {
                     // The unpacking thread ended early; its error says why.
@@ -410,10 +436,13 @@ impl ImageStore {
                 });
             }
             drop(sender);
-            let digest = unpacking
+            let unpacked = unpacking
                 .await
-                .map_err(|error| registry.layer_error(descriptor, error))?
                 .map_err(|error| registry.layer_error(descriptor, error))?;
+            let digest = match unpacked {
+                Ok(digest) => digest,
+                Err(error) => return Err(registry.layer_error(descriptor, download.fault(error).await)),
+            };
             if diff_ids.get(number).is_some_and(|expected| *expected != digest) {
                 return Err(registry.layer_error(
                     descriptor,
