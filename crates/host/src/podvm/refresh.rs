@@ -62,15 +62,15 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
                 }
             }
         };
-        if !std::mem::take(&mut stale) {
-            tokio::select! {
-                () = any_change(&mut maps) => {}
-                () = any_change(&mut secrets) => {}
-                () = renewal => {}
-                () = relabelled => {}
-            }
-            tokio::time::sleep(GATHER).await;
+        tokio::select! {
+            () = std::future::ready(()), if stale => {}
+            () = any_change(&mut maps) => {}
+            () = any_change(&mut secrets) => {}
+            () = renewal => {}
+            () = relabelled => {}
         }
+        stale = false;
+        tokio::time::sleep(GATHER).await;
         let (pod, size) = {
             let view = view.borrow();
             (Arc::clone(&view.pod), view.size)
