@@ -21,7 +21,7 @@ spec:
     image: busybox
     command: [sh, -c, 'while [ ! -e /flood ]; do sleep 1; done; yes "a line of no use to anybody"']
     securityContext: {privileged: true}
-    resources: {limits: {cpu: 500m, memory: 96Mi}}
+    resources: {requests: {cpu: 100m}, limits: {cpu: '1', memory: 96Mi}}
     volumeMounts: [{name: node, mountPath: /node}]
   volumes: [{name: node, hostPath: {path: /}}]
 ---
@@ -34,13 +34,13 @@ spec:
   - name: main
     image: busybox
     command: [sh, -c, 'mkdir /www; echo precious > /www/index.html; exec httpd -f -p 8080 -h /www']
-    resources: {limits: {cpu: 500m, memory: 96Mi}}
+    resources: {requests: {cpu: 100m}, limits: {cpu: '1', memory: 96Mi}}
 "#;
 
 /// An address of no Pod.
 const NOBODY: &str = "10.244.9.9";
 /// How long the flood lasts.
-const FLOOD: Duration = Duration::from_secs(8);
+const FLOOD: Duration = Duration::from_secs(5);
 /// How long the victim may take to answer meanwhile, on two cores that emulate everything.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// By how much the agent may grow meanwhile. It keeps a bounded part of every stream.
@@ -226,8 +226,8 @@ impl Scene {
         let ports = ports.join(" ");
         let open = self.attack(&format!(
             "for ip in {addresses}; do for port in {ports}; do
-                nc -w 3 $ip $port < /dev/null > /dev/null 2>&1 && echo $ip:$port
-             done; done"
+                (nc -w 3 $ip $port < /dev/null > /dev/null 2>&1 && echo $ip:$port) &
+             done; done; wait"
         ))?;
         let mut open: Vec<&str> = open.lines().collect();
         open.sort_unstable();
@@ -257,11 +257,12 @@ impl Scene {
         let answers = self.attack(&format!(
             "ip route add 169.254.0.0/16 via 169.254.1.1
              for ip in 169.254.169.254 169.254.1.2; do
-                ping -c 1 -W 1 -w 1 $ip > /dev/null && echo $ip
-                nc -w 1 $ip 80 < /dev/null && echo $ip:80
+                (ping -c 1 -W 1 -w 1 $ip > /dev/null && echo $ip) &
+                (nc -w 1 $ip 80 < /dev/null && echo $ip:80) &
              done
-             ping6 -c 1 -W 1 -w 1 -I eth0 {six} > /dev/null && echo {six}
-             ping -c 1 -W 3 -w 3 169.254.1.1 > /dev/null && echo gateway"
+             (ping6 -c 1 -W 1 -w 1 -I eth0 {six} > /dev/null && echo {six}) &
+             ping -c 1 -W 3 -w 3 169.254.1.1 > /dev/null && echo gateway
+             wait"
         ))?;
         let answers: Vec<&str> = answers.lines().filter(|line| !line.starts_with("nc:")).collect();
         let heard: Vec<&&str> = answers.iter().filter(|line| !line.contains(' ')).collect();
@@ -284,25 +285,27 @@ impl Scene {
         };
         let mut count = echoes()?;
         let forged = [NOBODY, &self.host, "203.0.113.7"];
-        for source in forged {
-            self.attack(&format!(
-                "ip addr add {source}/32 dev eth0
-                 ping -c 2 -W 1 -w 2 -I {source} {victim}
-                 arping -c 1 -w 1 -s {source} 169.254.1.1; arping -U -c 1 -s {source} {source}
-                 ip addr del {source}/32 dev eth0"
-            ))?;
-            ensure!(echoes()? == count, "the victim has heard {source}");
-        }
+        let sources = forged.join(" ");
+        self.attack(&format!(
+            "for source in {sources}; do
+                ip addr add $source/32 dev eth0
+                ping -c 2 -W 1 -w 2 -I $source {victim} &
+                arping -c 1 -w 1 -s $source 169.254.1.1 & arping -U -c 1 -s $source $source &
+             done; wait
+             for source in {sources}; do ip addr del $source/32 dev eth0; done"
+        ))?;
+        ensure!(echoes()? == count, "the victim has heard somebody else");
         // The victim's own address: the host must neither believe it nor send elsewhere what is the victim's.
         self.attack(&format!(
-            "ip addr add {victim}/32 dev eth0; arping -U -c 2 -s {victim} {victim}; arping -A -c 2 -s {victim} {victim}
-             ping -c 1 -W 1 -w 1 -I {victim} {}; ip addr del {victim}/32 dev eth0",
+            "ip addr add {victim}/32 dev eth0
+             arping -U -c 1 -s {victim} {victim} & arping -A -c 1 -s {victim} {victim} &
+             ping -c 1 -W 1 -w 1 -I {victim} {} & wait; ip addr del {victim}/32 dev eth0",
             self.host
         ))?;
         let mac = self.attack("cat /sys/class/net/eth0/address")?;
         let other = self.lab.script("victim", "cat /sys/class/net/eth0/address")?;
         self.attack(&format!(
-            "ip link set eth0 address {other}; ping -c 2 -W 1 -w 2 {victim}; ip link set eth0 address {mac}
+            "ip link set eth0 address {other}; ping -c 1 -W 1 -w 1 {victim}; ip link set eth0 address {mac}
              ip route add 169.254.1.1 dev eth0; ip route add default via 169.254.1.1"
         ))?;
         ensure!(
@@ -398,7 +401,7 @@ impl Scene {
         let seen = self.attack(
             "ip addr flush dev lo; ip route del table local local 127.0.0.0/8 dev lo
              ip route add 127.0.0.0/8 via 169.254.1.1 dev eth0 onlink
-             for port in 5000 6443; do nc -w 2 127.0.0.1 $port < /dev/null && echo open: $port; done",
+             for port in 5000 6443; do (nc -w 2 127.0.0.1 $port < /dev/null && echo open: $port) & done; wait",
         )?;
         ensure!(!seen.contains("open:"), "{seen}");
         Ok(())

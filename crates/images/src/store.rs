@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,10 @@ use crate::{disk, import, layer};
 
 /// Chunks between the network and the unpacking thread: bounds the memory of a pull to about a megabyte.
 const CHUNKS_IN_FLIGHT: usize = 16;
+
+/// How often and at what intervals a temporary directory is tried to be removed.
+const REMOVALS: u32 = 5;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// How an image store behaves.
 #[derive(Debug, Clone, Default)]
@@ -106,6 +112,48 @@ pub struct ImageStore {
     index: Mutex<Index>,
     /// One lock a reference or image in the making; removed with its last user.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Numbers of temporary directories.
+    workspaces: AtomicU64,
+}
+
+/// A temporary directory that goes with its last user, however a pull ends.
+struct Workspace {
+    path: PathBuf,
+    removed: AtomicBool,
+}
+
+impl Workspace {
+    fn remove(&self) {
+        if !self.removed.swap(true, Ordering::Relaxed) {
+            remove_directory(&self.path);
+        }
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        if !self.removed.load(Ordering::Relaxed) {
+            // Nobody waits for a pull that was given up; a large tree must not stall the runtime.
+            let path = std::mem::take(&mut self.path);
+            std::thread::spawn(move || remove_directory(&path));
+        }
+    }
+}
+
+/// A program that was killed a moment ago may still have made a file: hence several attempts.
+fn remove_directory(path: &Path) {
+    let mut result = Ok(());
+    for _ in 0..REMOVALS {
+        result = fs::remove_dir_all(path);
+        match &result {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(_) => std::thread::sleep(REMOVAL_PAUSE),
+        }
+    }
+    if let Err(error) = result {
+        tracing::warn!("{} stays until the next start: {error}", path.display());
+    }
 }
 
 /// The right to bring one thing; others who want it wait.
@@ -161,6 +209,7 @@ impl ImageStore {
             config,
             index: Mutex::new(index),
             turns: Mutex::default(),
+            workspaces: AtomicU64::new(0),
         };
         store
             .remove_unknown_disks()
@@ -231,6 +280,14 @@ impl ImageStore {
             name: name.to_owned(),
             guard: Some(lock.lock_owned().await),
         }
+    }
+
+    fn workspace(&self) -> Arc<Workspace> {
+        let number = self.workspaces.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Workspace {
+            path: self.directory.join("tmp").join(format!("pull-{number}")),
+            removed: AtomicBool::new(false),
+        })
     }
 
     /// An image that is known and whose disk is still there: whoever removed it by hand wants it pulled again.
@@ -370,21 +427,15 @@ impl ImageStore {
             layers: layers.len(),
             bytes: total,
         });
-        let workspace = self.directory.join("tmp").join(resolved.id.replace(':', "-"));
+        let workspace = self.workspace();
         let result = async {
-            let tree = workspace.join("root");
+            let tree = workspace.path.join("root");
             fs::create_dir_all(&tree).map_err(|error| disk_error(image, error))?;
-            self.unpack_layers(
-                &registry,
-                &resolved,
-                &config.rootfs.diff_ids,
-                &tree,
-                total,
-                progress,
-            )
-            .await?;
+            let diff_ids = &config.rootfs.diff_ids;
+            self.unpack_layers(&registry, &resolved, diff_ids, &workspace, total, progress)
+                .await?;
             progress(PullProgress::BuildingDisk);
-            let draft = workspace.join("disk");
+            let draft = workspace.path.join("disk");
             disk::build(&tree, &draft)
                 .await
                 .map_err(|reason| disk_error(image, reason))?;
@@ -392,11 +443,8 @@ impl ImageStore {
             self.adopt_disk(image, &resolved.id, repo_digest, config.config, &draft)
         }
         .await;
-        // On every path: a failed pull leaves nothing. Removal of a large tree must not stall the runtime.
-        let removal = tokio::task::spawn_blocking(move || fs::remove_dir_all(workspace)).await;
-        if let Ok(Err(error)) = removal {
-            tracing::warn!("a temporary image directory stays until the next start: {error}");
-        }
+        // A failed pull leaves nothing, and a finished one has left nothing when it is reported.
+        let _ = tokio::task::spawn_blocking(move || workspace.remove()).await;
         Ok(Pulled {
             image: result?,
             pulled: true,
@@ -408,7 +456,7 @@ impl ImageStore {
         registry: &Registry,
         resolved: &Resolved,
         diff_ids: &[String],
-        tree: &Path,
+        workspace: &Arc<Workspace>,
         total: u64,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<(), PullError> {
@@ -416,10 +464,11 @@ impl ImageStore {
         for (number, descriptor) in resolved.manifest.layers.iter().enumerate() {
             let mut download = Download::begin(registry, descriptor).await?;
             let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
-            let root = tree.to_path_buf();
+            // Shared: when nobody wants the image any more, the directory stays for as long as this writes there.
+            let workspace = Arc::clone(workspace);
             let unpacking = tokio::task::spawn_blocking(move || {
                 let mut reader = layer::ChunkReader::new(chunks);
-                let digest = layer::unpack(&mut reader, &root)?;
+                let digest = layer::unpack(&mut reader, &workspace.path.join("root"))?;
                 // To the very end: the stream checks the compressed digest with its last chunk.
                 std::io::copy(&mut reader, &mut std::io::sink())?;
                 Ok::<_, std::io::Error>(digest)
