@@ -46,10 +46,14 @@ impl Lab {
 
     /// The events of a Pod, `REASON: MESSAGE` each, the oldest first.
     pub fn events(&self, name: &str) -> Result<Vec<String>> {
-        let template = "jsonpath={range .items[*]}{.reason}: {.message}{\"\\n\"}{end}";
-        let selector = format!("involvedObject.name={name}");
-        let text = self.kubectl(&["get", "events", "--field-selector", &selector, "-o", template])?;
-        Ok(text.lines().map(str::to_owned).collect())
+        let list = self.get(&format!(
+            "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={name}"
+        ))?;
+        let text = |event: &Value| {
+            let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+            format!("{}: {}", word("reason"), word("message"))
+        };
+        Ok(list["items"].as_array().into_iter().flatten().map(text).collect())
     }
 
     /// Waits for an event that contains these words.

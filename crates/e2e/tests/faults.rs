@@ -499,11 +499,9 @@ impl Scene {
     }
 
     fn is_gone(&self, name: &str) -> Result<()> {
-        wait_for(&format!("{name} to be gone"), LIMIT, || {
-            let found = self.lab.kubectl(&["get", "pod", name, "--ignore-not-found"])?;
-            ensure!(found.is_empty(), "{found}");
-            Ok(())
-        })
+        self.lab
+            .kubectl(&["wait", "--for=delete", &format!("pod/{name}"), "--timeout=180s"])
+            .map(drop)
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Download<'a> {
     received: u64,
     /// Attempts since the last byte.
     attempts: u32,
+    /// What is wrong with the whole, as soon as it is known: the unpacker may stumble before it hears of it.
+    mismatch: Option<String>,
 }
 
 impl<'a> Download<'a> {
@@ -42,6 +44,7 @@ impl<'a> Download<'a> {
             hash: Sha256::new(),
             received: 0,
             attempts: 0,
+            mismatch: None,
         })
     }
 
@@ -105,13 +108,9 @@ impl<'a> Download<'a> {
     /// damaged for that reason.
     pub async fn fault(mut self, unpacking: io::Error) -> io::Error {
         if unpacking.kind() != io::ErrorKind::StorageFull {
-            while let Some(result) = self.next().await {
-                if let Err(error) = result {
-                    return error;
-                }
-            }
+            while let Some(Ok(_)) = self.next().await {}
         }
-        unpacking
+        self.mismatch.take().map_or(unpacking, damaged)
     }
 
     /// Compares the digests; in containerd's words (`content.Commit`).
@@ -125,9 +124,12 @@ impl<'a> Download<'a> {
         if digest == *expected {
             return Ok(());
         }
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("unexpected commit digest {digest}, expected {expected}: failed precondition"),
-        ))
+        let words = format!("unexpected commit digest {digest}, expected {expected}: failed precondition");
+        self.mismatch = Some(words.clone());
+        Err(damaged(words))
     }
+}
+
+fn damaged(words: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, words)
 }

@@ -110,7 +110,7 @@ pub struct ImageStore {
     directory: PathBuf,
     config: ImagesConfig,
     index: Mutex<Index>,
-    /// One lock a reference or image in the making; removed with its last user.
+    /// One lock a reference in the making; removed with its last user.
     turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Numbers of temporary directories.
     workspaces: AtomicU64,
@@ -407,8 +407,6 @@ impl ImageStore {
     ) -> Result<Pulled, PullError> {
         let registry = Registry::new(image, &self.config.mirrors, credentials);
         let resolved = registry.resolve().await?;
-        // One image may have several names, and they may be pulled at one time.
-        let _turn = self.turn(&resolved.id).await;
         if let Some(known) = self.known(&resolved.id) {
             // Another name, or the same one checked anew: nothing to bring.
             self.record(image, &known)?;
