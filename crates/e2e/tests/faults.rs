@@ -419,7 +419,11 @@ impl Scene {
         lab.kubectl(&["exec", "starts", "-c", "first", "--", "touch", "/shared/go"])?;
         let pod = lab.wait_ready("starts")?;
         ensure!(container(&pod, "first")["restartCount"] == 0, "{pod}");
-        ensure!(lab.kubectl(&["logs", "starts"])? == "once\n");
+        wait_for("what the first container has left", LIMIT, || {
+            let said = lab.kubectl(&["logs", "starts"])?;
+            ensure!(said == "once\n", "{said:?}");
+            Ok(())
+        })?;
         // Terminating: still within its grace, and it ends in peace.
         lab.kubectl(&["exec", "ending", "--", "touch", "/go"])?;
         self.is_gone("ending")?;
