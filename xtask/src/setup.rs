@@ -15,6 +15,7 @@ use crate::run::{make_dir, on_path, quiet, show, step};
 const DEMO_PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86", "/usr/bin/qemu-system-x86_64"),
     ("nftables", "/usr/sbin/nft"),
+    ("conntrack", "/usr/sbin/conntrack"),
     ("erofs-utils", "/usr/bin/mkfs.erofs"),
     ("e2fsprogs", "/sbin/mkfs.ext4"),
     ("iproute2", "/usr/bin/ip"),

@@ -7,6 +7,7 @@
 //! - [`model`]: Services and Pods as this crate sees them, free of Kubernetes types;
 //! - `nft`: Services and Pods -> ruleset -> the difference to what is in force;
 //! - `link`: addresses, routes and taps as `ip` commands; `tap` opens the device (`sys` has the ioctls);
+//! - `flows`: datagram flows to endpoints that left, which `conntrack` must forget;
 //! - `dns`: answers for `cluster.local` from the same snapshot, forwards the rest;
 //! - [`Dataplane`]: holds what is in force and applies differences, one at a time.
 //!
@@ -17,6 +18,7 @@
 mod config;
 mod dns;
 mod exec;
+mod flows;
 mod link;
 pub mod model;
 mod nft;

@@ -37,6 +37,8 @@ const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 pub struct ImagesConfig {
     /// Registries that stand in for others.
     pub mirrors: Mirrors,
+    /// Certificate authorities (DER) whose registries are trusted besides those that the machine trusts.
+    pub authorities: Vec<Vec<u8>>,
 }
 
 /// `imagePullPolicy`.
@@ -405,7 +407,7 @@ impl ImageStore {
         credentials: Option<Credentials>,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError> {
-        let registry = Registry::new(image, &self.config.mirrors, credentials);
+        let registry = Registry::new(image, &self.config, credentials);
         let resolved = registry.resolve().await?;
         if let Some(known) = self.known(&resolved.id) {
             // Another name, or the same one checked anew: nothing to bring.
