@@ -88,6 +88,8 @@ pub struct HostConfig {
     pub image_gc: ImageGc,
     /// Between two looks at a Pod's use of local storage; 10 seconds if it is not said.
     pub eviction_pause: Option<std::time::Duration>,
+    /// How long a guest that once answered may say nothing before its VM counts as hung.
+    pub silence: std::time::Duration,
 }
 
 impl HostConfig {
@@ -110,6 +112,7 @@ impl HostConfig {
             max_booting: std::thread::available_parallelism().map_or(1, usize::from),
             image_gc: ImageGc::default(),
             eviction_pause: None,
+            silence: crate::guest::SILENCE,
         }
     }
 }
