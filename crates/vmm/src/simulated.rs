@@ -114,10 +114,13 @@ impl Vm for SimulatedVm {
         if self.killed.is_cancelled() || self.hung.is_cancelled() {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        let (host, inside) = tokio::io::duplex(CHANNEL_BUFFER);
+        let (host, mut near) = tokio::io::duplex(CHANNEL_BUFFER);
+        let (mut far, inside) = tokio::io::duplex(CHANNEL_BUFFER);
         let session = guest_api::serve(inside, self.guest.clone());
-        let hung = self.hung.clone().run_until_cancelled_owned(session);
-        tokio::spawn(self.killed.clone().run_until_cancelled_owned(hung));
+        tokio::spawn(self.killed.clone().run_until_cancelled_owned(session));
+        // Between the two, so that the channel can break though the server inside goes on.
+        let line = async move { tokio::io::copy_bidirectional(&mut near, &mut far).await };
+        tokio::spawn(self.hung.clone().run_until_cancelled_owned(line));
         Ok(Box::new(host))
     }
 

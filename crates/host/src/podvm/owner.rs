@@ -17,7 +17,7 @@ use super::boot::{self, Boot};
 use super::plan::{self, Action};
 use super::prepare::{self, Prepared};
 use super::publish::{self, Wanted};
-use super::record::{PodFile, Record, State, records};
+use super::record::{PodFile, Record, Role, State, records};
 use super::resize::{self, Wish};
 use super::seed::{renew, seed};
 use super::stop::{self, Stop};
@@ -202,7 +202,12 @@ impl Owner {
                 for record in &mut self.records {
                     renew(record);
                 }
-                self.prepare();
+                if self.is_over() {
+                    // Its containers went with the machine and are not to run twice (kubelet: `computePodActions`).
+                    self.stop(Why::Finished, 0);
+                } else {
+                    self.prepare();
+                }
             }
             Origin::Rejected(reason, message) => {
                 self.verdict = Some((reason, message));
@@ -381,6 +386,20 @@ impl Owner {
                 self.delay_boot(Timestamp::now());
             }
         }
+    }
+
+    /// Whether every ordinary container has run and none is to run again: then init containers have nothing to ready.
+    fn is_over(&self) -> bool {
+        let main = || self.records.iter().filter(|record| record.role == Role::Main);
+        let ended = |record: &Record| match &record.state {
+            State::Exited(exit) => {
+                super::record::container_of(&self.pod, &record.name).is_some_and(|container| {
+                    !plan::should_restart(&self.pod, &container, record.role, exit.code)
+                })
+            }
+            _ => false,
+        };
+        main().next().is_some() && main().all(ended)
     }
 
     /// The VM is up: just made, or taken over from an earlier agent, who may have died before it wrote the volumes.
