@@ -121,6 +121,8 @@ impl Agent {
             boot_slots: Arc::new(Semaphore::new(config.max_booting.max(1))),
             ipam,
             datastore,
+            probes: crate::metrics::probes::ProbeCounts::default(),
+            pressure: crate::pressure::Pressure::default(),
             cancel,
             config,
             deps,
@@ -170,6 +172,7 @@ impl Agent {
         );
         let provision = datastore::provision::run(Arc::clone(context), self.pods.clone());
         let collect = crate::image_gc::run(Arc::clone(context), self.pods.clone());
+        let pressure = crate::pressure::run(Arc::clone(context), self.pods.clone());
         let control = crate::control::serve(Arc::clone(context));
         tokio::join!(
             serve,
@@ -178,6 +181,7 @@ impl Agent {
             self.sample(),
             provision,
             collect,
+            pressure,
             control
         );
     }
@@ -203,7 +207,7 @@ impl Agent {
             if self.context.cancel.run_until_cancelled(pause).await.is_none() {
                 return;
             }
-            self.sampler.sample(self.pods.all()).await;
+            self.sampler.remember(self.pods.all()).await;
         }
     }
 
@@ -289,6 +293,10 @@ impl Agent {
             .filter(|view| view.machine.is_some() || !ended(&view.pod))
             .map(|view| view.pod)
             .collect();
+        let thresholds = &self.context.config.pressure;
+        if let Some(refusal) = self.context.pressure.refusal(thresholds, pod) {
+            return Some(refusal);
+        }
         let allocatable = self.context.config.capacity.allocatable();
         let refuse = |resource: &str, requested: u64, used: u64, capacity: u64| {
             let message = format!(

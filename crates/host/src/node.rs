@@ -134,19 +134,36 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
     let config = &context.config;
     let accel = context.deps.hypervisor.accel();
     let condition = |kind: &str, truth: bool, reason: &str, message: &str| json!({"type": kind, "status": if truth { "True" } else { "False" }, "reason": reason, "message": message});
+    let (low_memory, low_disk) = context.pressure.state(&config.pressure);
     let mut conditions = vec![
-        condition(
-            "MemoryPressure",
-            false,
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
-        ),
-        condition(
-            "DiskPressure",
-            false,
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
-        ),
+        match low_memory {
+            true => condition(
+                "MemoryPressure",
+                true,
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+            ),
+            false => condition(
+                "MemoryPressure",
+                false,
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+        },
+        match low_disk {
+            true => condition(
+                "DiskPressure",
+                true,
+                "KubeletHasDiskPressure",
+                "kubelet has disk pressure",
+            ),
+            false => condition(
+                "DiskPressure",
+                false,
+                "KubeletHasNoDiskPressure",
+                "kubelet has no disk pressure",
+            ),
+        },
         condition(
             "PIDPressure",
             false,

@@ -421,6 +421,8 @@ fn guest_disk(pod: &Pod, disk: &VolumeDisk) -> v1::Disk {
         read_only: disk.read_only,
         group: fs_group(pod),
         group_on_root_mismatch: policy == Some("OnRootMismatch"),
+        shared: disk.kind == DiskKind::Shared,
+        mount_options: disk.mount_options.clone(),
     }
 }
 
