@@ -123,6 +123,7 @@ impl Agent {
             datastore,
             probes: crate::metrics::probes::ProbeCounts::default(),
             pressure: crate::pressure::Pressure::default(),
+            overhead_bytes: std::sync::atomic::AtomicU64::new(0),
             cancel,
             config,
             deps,
@@ -207,7 +208,10 @@ impl Agent {
             if self.context.cancel.run_until_cancelled(pause).await.is_none() {
                 return;
             }
-            self.sampler.remember(self.pods.all()).await;
+            let overhead = self.sampler.remember(self.pods.all()).await;
+            self.context
+                .overhead_bytes
+                .store(overhead, std::sync::atomic::Ordering::Relaxed);
         }
     }
 

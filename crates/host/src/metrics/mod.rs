@@ -49,6 +49,15 @@ pub struct Sample {
     pub containers: HashMap<String, u64>,
 }
 
+impl Sample {
+    /// Memory that the VM costs the host beyond what its containers use: guest kernel and agent, and the hypervisor's own.
+    pub fn overhead_bytes(&self) -> Option<u64> {
+        let guest = self.guest.as_ref()?;
+        let inside: u64 = guest.containers.iter().map(|c| c.memory_usage).sum();
+        Some(self.memory_bytes.saturating_sub(inside))
+    }
+}
+
 /// The last samples of all Pods, by uid.
 #[derive(Default)]
 pub struct Sampler {
@@ -57,8 +66,9 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Takes the figures of all Pods into their histories.
-    pub async fn remember(&self, pods: Vec<PodVm>) {
+    /// Takes the figures of all Pods into their histories, and returns the memory that all VMs together cost the host
+    /// beyond what their containers use, in bytes.
+    pub async fn remember(&self, pods: Vec<PodVm>) -> u64 {
         let samples = self.sample(pods).await;
         let mut histories = self.histories.lock();
         for (view, sample) in &samples {
@@ -71,6 +81,10 @@ impl Sampler {
             views.any(|view| view.pod.metadata.uid.as_ref() == Some(uid))
         };
         histories.retain(|uid, _| known(uid));
+        samples
+            .iter()
+            .filter_map(|(_, sample)| sample.overhead_bytes())
+            .sum()
     }
 
     /// The history of a Pod.

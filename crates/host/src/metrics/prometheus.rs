@@ -336,11 +336,7 @@ pub fn agent(node: &str, all: &[(View, Sample)]) -> String {
         "podvisor_vm_memory_overhead_bytes",
         "gauge",
         "Memory that the VM costs the host beyond what its containers use.",
-        pods(all, |_, sample| {
-            let guest = sample.guest.as_ref()?;
-            let inside: u64 = guest.containers.iter().map(|c| c.memory_usage).sum();
-            Some(sample.memory_bytes.saturating_sub(inside))
-        }),
+        pods(all, |_, sample| sample.overhead_bytes()),
     );
     page.0
 }
