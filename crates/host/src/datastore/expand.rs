@@ -90,11 +90,14 @@ async fn steps(
     let block = volume.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block");
     let user = user(provisioner, handle);
     let done = match &user {
-        _ if shared => {
-            let grown = context.datastore.grow_mounted(handle).await;
-            grown.map_err(|error| error.to_string())?;
-            true
-        }
+        _ if shared => match context.datastore.grow_shared(handle).await {
+            Ok(()) => true,
+            // As soon as nobody has it, it can be done.
+            Err(error) => {
+                tracing::debug!(handle, %error, "a shared volume does not grow while it is mounted");
+                false
+            }
+        },
         Some(machine) => {
             grow_in_vm(machine, handle, total).await?;
             true

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Datastore, DatastoreError};
+use super::{Datastore, DatastoreError, GRAIN};
 
 /// Nothing here takes long unless the disk is dying.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -85,28 +85,28 @@ impl Datastore {
             source,
         })?;
         if self.format && !is_mounted(&directory) {
+            // It may have grown while nobody had it.
+            fill(handle, &image).await?;
             let what = format!("mounting volume {handle}");
             let (from, to) = (text(&image)?, text(&directory)?);
             run(&what, "mount", &["-t", "ext4", "-o", OPTIONS, from, to]).await?;
-            // It may have grown while nobody had it.
-            self.fill(handle, &directory).await?;
         }
         Ok(directory)
     }
 
-    /// Makes the file system of a mounted volume as big as its file.
-    pub(super) async fn grow_mounted(&self, handle: &str) -> Result<(), DatastoreError> {
-        let directory = self.mount_point(handle)?;
+    /// Makes the file system of a volume as big as its file. While it is mounted the kernel wants the right to use
+    /// resources without limit for it (`CAP_SYS_RESOURCE`), which an agent in a container may lack.
+    pub(super) async fn grow_shared(&self, handle: &str) -> Result<(), DatastoreError> {
+        let (image, directory) = (self.path(handle)?, self.mount_point(handle)?);
         let _alone = self.mounts.lock().await;
-        match self.format && is_mounted(&directory) {
-            true => self.fill(handle, &directory).await,
-            false => Ok(()),
+        if !self.format {
+            return Ok(());
         }
-    }
-
-    async fn fill(&self, handle: &str, directory: &Path) -> Result<(), DatastoreError> {
+        if !is_mounted(&directory) {
+            return fill(handle, &image).await;
+        }
         let what = format!("growing volume {handle}");
-        let device = device_of(directory).ok_or_else(|| DatastoreError::Command {
+        let device = device_of(&directory).ok_or_else(|| DatastoreError::Command {
             what: what.clone(),
             problem: "its device is not found".to_owned(),
         })?;
@@ -147,6 +147,36 @@ impl Datastore {
     }
 }
 
+/// Makes the file system in an image that is not mounted as big as the image.
+async fn fill(handle: &str, image: &Path) -> Result<(), DatastoreError> {
+    let size = std::fs::metadata(image).map_or(0, |data| data.len());
+    if file_system_bytes(image).is_none_or(|has| has >= size / GRAIN * GRAIN) {
+        return Ok(());
+    }
+    let what = format!("growing volume {handle}");
+    let name = text(image)?;
+    // Without a fresh check it is not made bigger; what the check mends by itself is no failure.
+    if let Err(error) = run(&what, "e2fsck", &["-f", "-p", name]).await {
+        tracing::warn!(handle, %error, "the file system was mended");
+    }
+    run(&what, "resize2fs", &[name]).await
+}
+
+/// The size of an ext4 file system by its superblock: blocks at byte 4, the logarithm of their size in KiB at byte 24.
+fn file_system_bytes(image: &Path) -> Option<u64> {
+    use std::os::unix::fs::FileExt as _;
+    let mut block = [0_u8; 28];
+    std::fs::File::open(image)
+        .ok()?
+        .read_exact_at(&mut block, 1024)
+        .ok()?;
+    let number = |at: usize| {
+        let bytes = block.get(at..at + 4)?;
+        Some(u64::from(u32::from_le_bytes(bytes.try_into().ok()?)))
+    };
+    number(4)?.checked_mul(1024_u64.checked_shl(u32::try_from(number(24)?).ok()?)?)
+}
+
 fn text(path: &Path) -> Result<&str, DatastoreError> {
     path.to_str()
         .ok_or_else(|| DatastoreError::Handle(path.display().to_string()))
@@ -183,4 +213,29 @@ pub async fn unmount_all(data_dir: &Path) -> Vec<String> {
         }
     }
     problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn images_grow_while_nobody_has_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Datastore::open(directory.path().to_path_buf(), true).expect("opened");
+        store.create("pvc-1", 16 << 20, true).await.expect("created");
+        let image = store.path("pvc-1").expect("a name");
+        assert_eq!(file_system_bytes(&image), Some(16 << 20));
+        store.grow("pvc-1", 40 << 20).expect("grown");
+        store.grow_shared("pvc-1").await.expect("filled");
+        assert_eq!(file_system_bytes(&image), Some(40 << 20));
+        // A copy may be bigger than what it is of.
+        store.copy("pvc-1", "snapshot-1", 48 << 20).await.expect("copied");
+        assert_eq!(store.size("snapshot-1"), Some(48 << 20));
+        store.grow_shared("snapshot-1").await.expect("filled");
+        assert_eq!(
+            file_system_bytes(&store.path("snapshot-1").expect("a name")),
+            Some(48 << 20)
+        );
+    }
 }
