@@ -42,6 +42,10 @@ pub(crate) trait Reconciler: Send + Sync {
     fn name(&self) -> &'static str;
     /// Resources whose changes wake it.
     fn reads(&self) -> &'static [&'static str];
+    /// Resources among them that are not built in.
+    fn custom(&self) -> Vec<world::Resource> {
+        Vec::new()
+    }
     /// Corrects what differs; says when it wants to be called again at the latest.
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError>;
 }
@@ -93,9 +97,13 @@ impl Manager {
             Arc::new(storage::Binder::default()),
             Arc::new(storage::ClaimProtection),
             Arc::new(storage::VolumeProtection),
+            Arc::new(storage::SnapshotKinds::default()),
+            Arc::new(storage::Snapshots::default()),
         ];
         for reconciler in &all {
             reconciler.reads().iter().for_each(|r| world.watch_builtin(r));
+            let custom = reconciler.custom();
+            custom.into_iter().for_each(|r| world.watch(r, true));
         }
         for kind in kinds::builtin() {
             // Events are never owned, leases come and go every few seconds: neither is worth a cache of its own.

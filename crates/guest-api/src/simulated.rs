@@ -160,6 +160,13 @@ impl Guest for SimulatedGuest {
         Ok(Response::new(ResizeVolumeReply {}))
     }
 
+    async fn freeze_volume(
+        &self,
+        _: Request<FreezeVolumeRequest>,
+    ) -> Result<Response<FreezeVolumeReply>, Status> {
+        Ok(Response::new(FreezeVolumeReply {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,

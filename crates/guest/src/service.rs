@@ -291,6 +291,30 @@ impl Guest for Agent {
         Ok(Response::new(ResizeVolumeReply {}))
     }
 
+    async fn freeze_volume(
+        &self,
+        request: Request<FreezeVolumeRequest>,
+    ) -> Result<Response<FreezeVolumeReply>, Status> {
+        let request = request.into_inner();
+        let limit = Duration::from_secs(u64::from(request.seconds));
+        // Writing out takes as long as the disk does; other calls go on meanwhile.
+        tokio::task::spawn_blocking({
+            let serial = request.serial.clone();
+            move || disks::freeze(&serial, !limit.is_zero())
+        })
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?
+        .map_err(failed)?;
+        if !limit.is_zero() {
+            tokio::spawn(async move {
+                tokio::time::sleep(limit).await;
+                // Long since done when the host has said so.
+                let _ = disks::freeze(&request.serial, false);
+            });
+        }
+        Ok(Response::new(FreezeVolumeReply {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,
@@ -463,6 +487,8 @@ impl Guest for Agent {
                 empty_dirs.insert(name, files::bytes_below(&path).await);
             }
         }
+        let scratch = rustix::fs::statvfs(disks::SCRATCH).ok();
+        let (disk_read_bytes, disk_written_bytes) = disks::traffic();
         Ok(Response::new(StatsReply {
             empty_dirs,
             containers: running,
@@ -471,6 +497,11 @@ impl Guest for Agent {
             rx_bytes,
             tx_bytes,
             scratch_used: scratch_used(),
+            volumes: disks::volume_stats(),
+            scratch_total: scratch.as_ref().map_or(0, |stat| stat.f_blocks * stat.f_frsize),
+            scratch_free: scratch.as_ref().map_or(0, |stat| stat.f_bavail * stat.f_frsize),
+            disk_read_bytes,
+            disk_written_bytes,
         }))
     }
 

@@ -48,6 +48,14 @@ pub fn resize_ext4(directory: BorrowedFd<'_>, blocks: u64) -> io::Result<()> {
     check(unsafe { libc::ioctl(directory.as_raw_fd(), RESIZE_FS as _, &blocks) })
 }
 
+/// Freezes a mounted file system: everything is written out and nobody writes until it is thawed.
+pub fn freeze(directory: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
+    /// `FIFREEZE` and `FITHAW`, which libc does not name: `_IOWR('X', 119, int)` and 120.
+    const REQUESTS: [libc::c_ulong; 2] = [0xc004_5878, 0xc004_5877];
+    // SAFETY: the descriptor is open; these requests ignore their argument.
+    check(unsafe { libc::ioctl(directory.as_raw_fd(), REQUESTS[usize::from(frozen)] as _, 0) })
+}
+
 /// Makes a terminal the controlling one of this session.
 pub fn control_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is open; TIOCSCTTY takes a number.

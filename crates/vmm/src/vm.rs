@@ -234,6 +234,8 @@ pub trait Vm: Send + Sync {
     async fn detach_disk(&self, serial: &str) -> Result<(), DiskError>;
     /// Tells the guest that a disk of it has this many bytes now; the file grows if it is smaller.
     async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()>;
+    /// Lets its processors stand still, with everything that it has written in the files of its disks, or go on.
+    async fn set_running(&self, running: bool) -> io::Result<()>;
     /// Changes how much CPU time it gets: `request` under contention, `limit` at most, in thousandths of a CPU.
     async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()>;
     /// The last of what the guest wrote to its console, taken out: a second call returns what came since.

@@ -58,6 +58,7 @@ impl AdmissionPlugin for NodeRestriction {
             ("", "persistentvolumes", _) => volume(request, node, view),
             ("", "persistentvolumeclaims", "") => claim(request, node),
             ("", "persistentvolumeclaims", "status") => claim_status(request, node, view),
+            ("snapshot.storage.k8s.io", "volumesnapshotcontents", _) => snapshot(request, node),
             ("coordination.k8s.io", "leases", _) => lease(request, node),
             ("storage.k8s.io", "csinodes", _) => named_as_node(request, node, "CSINode"),
             _ => None,
@@ -301,6 +302,17 @@ fn claim_status(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> 
     (!ours).then(|| {
         format!("node {node:?} can only update the status of claims on volumes of its own datastore")
     })
+}
+
+/// The content of a snapshot: its host writes how it stands, and lets it go.
+fn snapshot(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    const NODE: &str = "datastore.podvisor.io/node";
+    let ours = |object: &Value| object["metadata"]["annotations"][NODE] == node;
+    let allowed = request.operation == Operation::Update
+        && request
+            .old
+            .is_some_and(|old| ours(old) && ours(request.object) && old["spec"] == request.object["spec"]);
+    (!allowed).then(|| format!("node {node:?} can only update snapshots of its own datastore"))
 }
 
 fn lease(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {

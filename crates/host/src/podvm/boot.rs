@@ -17,7 +17,7 @@ use vmm::{Disk, Nic, Share, Vm, VmId, VmSpec};
 use super::prepare::Prepared;
 use super::record::{PodFile, Record};
 use super::{Context, Input, Machine, Report};
-use crate::datastore::attach::VolumeDisk;
+use crate::datastore::attach::{DiskKind, VolumeDisk};
 use crate::guest::{Guest, GuestEvent};
 use crate::ipam;
 use crate::size::VmSize;
@@ -113,7 +113,7 @@ impl Boot {
         let scratch = self.scratch(uid).await?;
         let mut disks = image_disks(&self.prepared.images);
         disks.extend(scratch.clone());
-        for disk in self.prepared.disks.iter().map(VolumeDisk::disk) {
+        for disk in self.prepared.disks.iter().filter_map(VolumeDisk::disk) {
             // An image that a container runs from is there already.
             if !disks.iter().any(|known| known.serial == disk.serial) {
                 disks.push(disk);
@@ -128,7 +128,7 @@ impl Boot {
             cpu_request_millis: self.size.cpu_request_millis,
             cpu_limit_millis: self.size.cpu_limit_millis,
             disks,
-            shares: self.shares()?,
+            shares: self.shares().await?,
             nic: Some(Nic {
                 tap: tap.fd,
                 tap_name: tap.name,
@@ -224,17 +224,28 @@ impl Boot {
         }))
     }
 
-    /// The node's file system, for Pods that mount some of it.
-    fn shares(&self) -> Result<Vec<Share>, String> {
-        if !volumes::uses_node(&self.pod) {
-            return Ok(Vec::new());
+    /// The node's file system, for Pods that mount some of it, and the volumes that are not this Pod's alone.
+    async fn shares(&self) -> Result<Vec<Share>, String> {
+        let mut shares = Vec::new();
+        if volumes::uses_node(&self.pod) {
+            let directory = self.context.config.data_dir.join(NODE_FILES);
+            std::fs::create_dir_all(&directory)
+                .map_err(|error| format!("{}: {error}", directory.display()))?;
+            shares.push(Share {
+                tag: volumes::NODE_TAG.to_owned(),
+                directory,
+            });
         }
-        let directory = self.context.config.data_dir.join(NODE_FILES);
-        std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        Ok(vec![Share {
-            tag: volumes::NODE_TAG.to_owned(),
-            directory,
-        }])
+        let disks = self.prepared.disks.iter();
+        for disk in disks.filter(|disk| disk.kind == DiskKind::Shared) {
+            let tag = disk.serial();
+            if shares.iter().all(|share| share.tag != tag) {
+                let mounted = self.context.datastore.mount(&disk.handle).await;
+                let directory = mounted.map_err(|error| error.to_string())?;
+                shares.push(Share { tag, directory });
+            }
+        }
+        Ok(shares)
     }
 
     async fn configure(&self, vm: &Arc<dyn Vm>, nic: &PodNic, scratch: bool) -> Result<Machine, String> {
@@ -585,6 +596,9 @@ pub async fn take_down(context: &Context, uid: &str, vm: Option<&Arc<dyn Vm>>) -
     }
     if problems.is_empty() {
         context.datastore.release(uid);
+        if let Err(error) = context.datastore.unmount_unused().await {
+            tracing::warn!(%error, "a shared volume stays mounted for now");
+        }
     }
     problems
 }

@@ -73,6 +73,12 @@ pub struct Context {
     pub ipam: Ipam,
     /// PersistentVolumes.
     pub datastore: Datastore,
+    /// Results of probes.
+    pub probes: crate::metrics::probes::ProbeCounts,
+    /// Measured memory of all VMs beyond what their containers use, in bytes.
+    pub overhead_bytes: std::sync::atomic::AtomicU64,
+    /// Whether the host runs low on something.
+    pub pressure: crate::pressure::Pressure,
     /// ConfigMaps and Secrets.
     pub objects: Arc<Objects>,
     /// Services.
@@ -102,7 +108,7 @@ impl Context {
     }
 
     /// The persistent directory of a VM: its writable disk.
-    fn disk_dir(&self, uid: &str) -> PathBuf {
+    pub(crate) fn disk_dir(&self, uid: &str) -> PathBuf {
         self.config.data_dir.join("disks").join(uid)
     }
 }
@@ -273,6 +279,11 @@ impl PodVm {
     /// Ends the VM and everything of it, but leaves the object alone.
     pub async fn evacuate(&self) {
         let _ = self.inputs.send(Input::Evacuate).await;
+    }
+
+    /// Ends the Pod for the host's sake, with these words.
+    pub(crate) async fn evict(&self, message: String) {
+        let _ = self.inputs.send(Input::Job(Report::Evicted(message))).await;
     }
 
     /// The present state.

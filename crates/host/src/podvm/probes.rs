@@ -92,6 +92,10 @@ impl Prober {
             let Some((success, output)) = result else {
                 continue;
             };
+            let probe = self.kind.name();
+            self.context
+                .probes
+                .count(&self.pod, &self.container.name, probe, success);
             if !success {
                 let message = format!("{} probe failed: {output}", self.kind.name());
                 self.context.recorder.container(

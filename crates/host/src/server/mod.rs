@@ -177,8 +177,18 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
             forward::forward(&pod, request).await
         }
         (&Method::GET, ["stats", "summary"]) => Ok(stats::summary(&server).await),
-        (&Method::GET, ["metrics", "resource"]) => Ok(stats::resource(&server).await),
-        (&Method::GET, ["podmetrics"]) => Ok(stats::pods(server, query.flag("watch")).await),
+        (&Method::GET, ["metrics"]) => Ok(stats::figures_of(&server, stats::Family::Agent).await),
+        (&Method::GET, ["metrics", "resource"]) => {
+            Ok(stats::figures_of(&server, stats::Family::Resource).await)
+        }
+        (&Method::GET, ["metrics", "cadvisor"]) => {
+            Ok(stats::figures_of(&server, stats::Family::Cadvisor).await)
+        }
+        (&Method::GET, ["metrics", "probes"]) => Ok(stats::figures_of(&server, stats::Family::Probes).await),
+        (&Method::GET, ["podmetrics"]) => {
+            let (watch, history) = (query.flag("watch"), query.flag("history"));
+            Ok(stats::pods(server, watch, history).await)
+        }
         _ => Err(Refusal::missing("404 page not found")),
     }
 }

@@ -277,6 +277,15 @@ impl Vm for QemuVm {
         resized.map_err(io::Error::other)
     }
 
+    async fn set_running(&self, running: bool) -> io::Result<()> {
+        let command = async {
+            let mut qmp = Qmp::connect(&self.control()).await?;
+            let name = if running { "cont" } else { "stop" };
+            qmp.command(name, serde_json::json!({})).await.map(drop)
+        };
+        command.await.map_err(io::Error::other)
+    }
+
     async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()> {
         self.cgroup.set_cpu(request, limit)
     }
