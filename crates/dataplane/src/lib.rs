@@ -12,8 +12,8 @@
 //! - [`Dataplane`]: holds what is in force and applies differences, one at a time.
 //!
 //! Invariants: policy is in force before a Pod's first packet (the tap is brought up after its rules); the ruleset
-//! is never listed on the hot path; everything of ours carries our marks (table `inet podvisor`, route protocol
-//! 112, link group 28790), so that it can be found and removed without any memory of its making.
+//! is never listed on the hot path; everything of ours carries our marks (tables `inet podvisor` and `arp podvisor`,
+//! route protocol 112, link group 28790), so that it can be found and removed without any memory of its making.
 
 mod config;
 mod dns;

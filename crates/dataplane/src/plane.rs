@@ -222,7 +222,9 @@ impl Dataplane {
                 failed.push(error.to_string());
             }
         };
-        note(exec::nft("add table inet podvisor\ndelete table inet podvisor\n").await);
+        for table in nft::TABLES {
+            note(exec::nft(&format!("add table {table}\ndelete table {table}\n")).await);
+        }
         match taps().await {
             Ok(taps) => {
                 let text: String = taps.iter().map(|name| link::remove_pod(name)).collect();

@@ -12,12 +12,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::machines::{Machine, machines};
@@ -30,6 +31,8 @@ use crate::{paths, publish, traces::Traces};
 pub const REGISTRY: &str = "127.0.0.1:5000";
 /// Where the API server listens inside the Lab.
 pub const API: &str = "127.0.0.1:6443";
+/// Where `kubectl proxy` listens inside the Lab.
+const PROXY_PORT: &str = "8001";
 /// The addresses that LoadBalancer Services get. TEST-NET-2 (RFC 5737): nobody's.
 pub const VIP_POOL: &str = "198.51.100.0/24";
 /// The administrator's sign-in inside the Lab.
@@ -64,6 +67,7 @@ pub struct Lab {
     // Fields drop in this order: first the processes, then the namespace, last the files.
     supervisor: Option<Process>,
     registry: Option<Process>,
+    proxy: OnceLock<Process>,
     netns: Arc<Netns>,
     name: String,
     podvisor: PathBuf,
@@ -87,6 +91,7 @@ impl Lab {
         let mut lab = Self {
             supervisor: None,
             registry: None,
+            proxy: OnceLock::new(),
             netns,
             name,
             podvisor,
@@ -206,6 +211,25 @@ impl Lab {
     /// `kubectl` as the administrator.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.run("kubectl", arguments)
+    }
+
+    /// The answer to a GET of this path as the administrator. For questions that are asked again and again: `kubectl` costs
+    /// as much as the VMs that it waits for.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        if self.proxy.get().is_none() {
+            let mut command = self.command("kubectl");
+            command.args(["proxy", "--port", PROXY_PORT]);
+            let log = self.directory.path().join("proxy.log");
+            // Another thread may have been faster; then this one ends here.
+            let _ = self.proxy.set(Process::start("kubectl proxy", command, &log)?);
+        }
+        let url = format!("http://127.0.0.1:{PROXY_PORT}{path}");
+        let retry = ["--retry", "5", "--retry-connrefused", "--retry-delay", "1"];
+        let text = self.run(
+            "curl",
+            &[&["-sSf", "--max-time", "20", &url][..], &retry].concat(),
+        )?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// `kubectl` that must fail; returns what it wrote to stderr.
@@ -378,6 +402,9 @@ impl Lab {
     fn teardown(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.removed, true) {
             return Ok(());
+        }
+        if let Some(mut proxy) = self.proxy.take() {
+            proxy.stop(Signal::SIGTERM, STOP_LIMIT)?;
         }
         self.stop_supervisor()?;
         self.run_podvisor(&["down"])?;

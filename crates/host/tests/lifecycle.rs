@@ -282,3 +282,37 @@ async fn the_node_is_complete() {
         Api::namespaced(host.admin.clone(), "kube-node-lease");
     assert!(leases.get("h1").await.unwrap().spec.unwrap().renew_time.is_some());
 }
+
+#[tokio::test]
+async fn a_guest_that_hangs_is_replaced() {
+    let host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    let once = json!({"restartPolicy": "Never", "containers": [container(&["serve"])]});
+    host.create("once", once).await;
+    for name in ["web", "once"] {
+        let pod = host.ready(name).await;
+        host.driver.hang(&host.run_dir(&pod));
+    }
+    // The channel's keep-alive ends the sessions, and a minute later nobody waits for the guests any more.
+    tokio::time::pause();
+    tokio::time::sleep(std::time::Duration::from_secs(180)).await;
+    tokio::time::resume();
+    let pod = host.wait("web", "running again", |pod| {
+        restarts(pod) == 1 && state(pod, "app") == "running"
+    });
+    let status = pod.await.status.unwrap().container_statuses.unwrap().remove(0);
+    let last = status.last_state.unwrap().terminated.unwrap();
+    assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("Error")));
+    assert_eq!(last.message.as_deref(), Some("its VM no longer answered"));
+    eventually("the event", async || {
+        let words = "SandboxChanged: Pod sandbox changed, it will be killed and re-created: its VM no longer answered";
+        host.events("web").await.iter().any(|event| event == words)
+    })
+    .await;
+    host.phase("once", "Failed").await;
+    for name in ["web", "once"] {
+        host.delete(name, Some(0)).await;
+    }
+    assert_eq!(host.driver.count(), 0);
+}

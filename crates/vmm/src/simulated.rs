@@ -37,6 +37,13 @@ impl SimulatedDriver {
         lock(&self.machines).get(run_dir).map(|vm| vm.guest.clone())
     }
 
+    /// From now on the guest of a run directory does nothing any more, though its VM runs and its channel stays open.
+    pub fn hang(&self, run_dir: &Path) {
+        if let Some(vm) = lock(&self.machines).get(run_dir) {
+            vm.hung.cancel();
+        }
+    }
+
     /// How many VMs run.
     pub fn count(&self) -> usize {
         lock(&self.machines).len()
@@ -50,6 +57,7 @@ struct SimulatedVm {
     disks: Mutex<BTreeSet<String>>,
     machines: Arc<Mutex<HashMap<PathBuf, Arc<SimulatedVm>>>>,
     killed: CancellationToken,
+    hung: CancellationToken,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +86,7 @@ impl Hypervisor for SimulatedDriver {
             disks: Mutex::new(spec.disks.into_iter().map(|disk| disk.serial).collect()),
             machines: Arc::clone(&self.machines),
             killed: CancellationToken::new(),
+            hung: CancellationToken::new(),
         });
         lock(&self.machines).insert(spec.run_dir, Arc::clone(&vm));
         Ok(vm)
@@ -106,7 +115,17 @@ impl Vm for SimulatedVm {
         }
         let (host, inside) = tokio::io::duplex(CHANNEL_BUFFER);
         let session = guest_api::serve(inside, self.guest.clone());
-        tokio::spawn(self.killed.clone().run_until_cancelled_owned(session));
+        let hung = self.hung.clone();
+        let work = async move {
+            let mut session = std::pin::pin!(session);
+            tokio::select! {
+                biased;
+                // The guest's end of the channel is kept, but nobody reads from it or writes to it.
+                () = hung.cancelled() => std::future::pending().await,
+                _ = &mut session => {}
+            }
+        };
+        tokio::spawn(self.killed.clone().run_until_cancelled_owned(work));
         Ok(Box::new(host))
     }
 

@@ -237,6 +237,18 @@ fn a_pod_cannot_speak_for_another() {
         one.ip("link set eth0 address 02:00:0a:f4:00:02");
         honest.send_to(b"itself again", (TWO, 9000)).expect("sent");
         assert_eq!(next(), ("itself again".to_owned(), ONE.into()));
+        // Nor does the host remember for whom it has asked: the table of neighbours is bounded, and all Pods share it.
+        one.ip("address add 10.244.0.78/32 dev eth0");
+        let source = one.udp(Ipv4Addr::new(10, 244, 0, 78), 0);
+        one.ip("neighbour flush dev eth0");
+        source.send_to(b"forged", (TWO, 9000)).expect("sent");
+        honest.send_to(b"in its own name", (TWO, 9000)).expect("sent");
+        assert_eq!(next(), ("in its own name".to_owned(), ONE.into()));
+        let neighbours = run("ip", &["neighbour", "show"]);
+        assert!(
+            neighbours.contains("10.244.0.2 ") && !neighbours.contains("10.244.0.78"),
+            "{neighbours}"
+        );
         scene.end(&before).await;
     });
 }

@@ -584,6 +584,7 @@ pub async fn take_down(context: &Context, uid: &str, vm: Option<&Arc<dyn Vm>>) -
             match std::fs::remove_dir_all(&directory) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     problems.push(format!("{}: {error}", directory.display()));
+                    break;
                 }
                 _ => {}
             }

@@ -313,7 +313,7 @@ impl Owner {
             Report::Adopted(machine) => {
                 self.booting = false;
                 match machine {
-                    Some(machine) if self.why.is_none() => self.up(*machine),
+                    Some(machine) if self.why.is_none() => self.up(*machine, true),
                     Some(machine) => self.machine = Some(*machine),
                     None if self.why.is_none() => {
                         self.stage = Stage::Running;
@@ -368,7 +368,7 @@ impl Owner {
     fn booted(&mut self, result: Result<Box<Machine>, String>) {
         self.booting = false;
         match result {
-            Ok(machine) if self.why.is_none() => self.up(*machine),
+            Ok(machine) if self.why.is_none() => self.up(*machine, false),
             // Too late: the stop job takes it down.
             Ok(machine) => self.machine = Some(*machine),
             Err(problem) => {
@@ -383,11 +383,16 @@ impl Owner {
         }
     }
 
-    /// The VM is up.
-    fn up(&mut self, machine: Machine) {
+    /// The VM is up: just made, or taken over from an earlier agent, who may have died before it wrote the volumes.
+    fn up(&mut self, machine: Machine, adopted: bool) {
         self.ip = Some(machine.ip);
         self.stage = Stage::Running;
-        let refresh = super::refresh::run(Arc::clone(&self.context), machine.clone(), self.view.subscribe());
+        let refresh = super::refresh::run(
+            Arc::clone(&self.context),
+            machine.clone(),
+            self.view.subscribe(),
+            adopted,
+        );
         let evict = super::evict::run(
             machine.clone(),
             self.view.subscribe(),

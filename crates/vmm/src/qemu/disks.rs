@@ -36,6 +36,9 @@ pub(super) fn device(disk: &Disk) -> Value {
         "drive": node_name(&disk.serial),
         "serial": disk.serial,
         "share-rw": disk.read_only,
+        // A host whose disk is full must not stop the VM, for whom nothing would ever wake it: the guest is told.
+        "werror": "report",
+        "rerror": "report",
     })
 }
 

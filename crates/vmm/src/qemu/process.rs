@@ -58,14 +58,23 @@ pub(super) fn start(
             nix::sched::unshare(APART)?;
             // With huge pages a guest that touches a byte here and there holds 2 MiB for each.
             rustix::thread::disable_transparent_huge_pages(true)?;
+            close_inherited();
             if let Some(tap) = tap {
-                super::process::inherit(tap)?;
+                inherit(tap)?;
             }
             Ok(())
         });
     }
     let child = command.spawn()?;
     Process::open(child.id())
+}
+
+/// Closes at the exec what whoever started the agent left open in it: none of a VM's business. Kernels before 5.11 do not
+/// know how; there it stays.
+fn close_inherited() {
+    let (first, flags) = (3, nix::libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: no descriptor is closed here, only marked; the program that the exec starts knows of none of them.
+    unsafe { nix::libc::close_range(first, nix::libc::c_uint::MAX, flags.cast_signed()) };
 }
 
 /// Lets a descriptor survive the exec.
