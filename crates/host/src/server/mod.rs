@@ -4,6 +4,7 @@
 //! server has authorised the caller before it dials.
 
 mod forward;
+mod inspect;
 mod logs;
 mod stats;
 mod streaming;
@@ -175,6 +176,10 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
         (&Method::GET | &Method::POST, ["portForward", namespace, pod, ..]) => {
             let pod = server.pod(namespace, pod)?;
             forward::forward(&pod, request).await
+        }
+        (&Method::GET, ["inspect", namespace, pod]) => {
+            let pod = server.pod(namespace, pod)?;
+            Ok(inspect::inspect(&server.context, &pod).await)
         }
         (&Method::GET, ["stats", "summary"]) => Ok(stats::summary(&server).await),
         (&Method::GET, ["metrics", "resource"]) => Ok(stats::resource(&server).await),
