@@ -16,7 +16,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: desk}
 spec:
-  terminationGracePeriodSeconds: 20
+  terminationGracePeriodSeconds: 5
   hostname: office
   subdomain: house
   setHostnameAsFQDN: true
@@ -90,6 +90,13 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
     ensure!(in_container(&lab, "watcher", "cat /passed/in/file")? == "seen\n");
     debug(&mut lab)?;
     inspect(&lab)?;
+
+    let ready = "jsonpath={.status.conditions[?(@.type==\"Ready\")]}";
+    let ready = lab.kubectl(&["get", "pod", "desk", "-o", ready])?;
+    ensure!(
+        ready.contains("\"True\"") && !ready.contains("message"),
+        "words of old stay: {ready}"
+    );
 
     // Sidecars end last; their logs are followed to the last word.
     let follower = Session::start(&lab, "kubectl logs -f desk -c side")?;
@@ -226,13 +233,20 @@ fn debug(lab: &mut Lab) -> Result<()> {
         &format!("pod/{name}"),
         "--timeout=120s",
     ])?;
+    let processes = ["exec", name, "--", "cat", "/proc/1/comm"];
+    ensure!(
+        lab.kubectl(&processes)? == "init\n",
+        "hostPID shows others than the VM's processes"
+    );
     wait_for("logs in the node's file system", LIMIT, || {
         let seen = lab.kubectl(&["logs", name])?;
         for wanted in ["desk_default_main-", "stdout F ready to serve", "refused"] {
             ensure!(seen.contains(wanted), "`{wanted}` is not in: {seen}");
         }
         Ok(())
-    })
+    })?;
+    lab.kubectl(&["delete", "pod", "copy", name, "--now", "--timeout=60s"])?;
+    Ok(())
 }
 
 fn inspect(lab: &Lab) -> Result<()> {

@@ -32,7 +32,7 @@ const CALL: Duration = Duration::from_secs(60);
 /// Serial number of the writable disk.
 pub(crate) const SCRATCH: &str = "scratch";
 /// The directory that `hostPath` volumes see as the root of the node, in the data directory.
-const NODE_FILES: &str = "node";
+pub(crate) const NODE_FILES: &str = "node";
 /// The share with the logs of Pods; the guest shows it at `/var/log` of the node.
 const LOGS_TAG: &str = "logs";
 /// Size of a writable disk that has no limit; it is sparse.
@@ -138,7 +138,7 @@ impl Boot {
             cpu_request_millis: self.size.cpu_request_millis,
             cpu_limit_millis: self.size.cpu_limit_millis,
             disks,
-            shares: make_shares(&self.context, &self.pod)?,
+            shares: self.shares()?,
             nic: Some(Nic {
                 tap: tap.fd,
                 tap_name: tap.name,
@@ -230,6 +230,29 @@ impl Boot {
         }))
     }
 
+    /// The node's file system, for Pods that mount some of it, with the logs of all Pods, for reading only.
+    fn shares(&self) -> Result<Vec<Share>, String> {
+        if !volumes::uses_node(&self.pod) {
+            return Ok(Vec::new());
+        }
+        let data_dir = &self.context.config.data_dir;
+        let directory = data_dir.join(NODE_FILES);
+        std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+        crate::logs::prepare(data_dir).map_err(|error| format!("logs: {error}"))?;
+        Ok(vec![
+            Share {
+                tag: volumes::NODE_TAG.to_owned(),
+                directory,
+                read_only: false,
+            },
+            Share {
+                tag: LOGS_TAG.to_owned(),
+                directory: data_dir.join(crate::logs::DIRECTORY),
+                read_only: true,
+            },
+        ])
+    }
+
     /// The identity of the guest.
     fn configuration(&self, nic: &PodNic, scratch: bool) -> Result<ConfigureRequest, String> {
         let config = &self.context.config;
@@ -263,7 +286,10 @@ impl Boot {
                 String::new()
             },
             sysctls: sysctls.collect(),
-            share_process_namespace: spec.and_then(|spec| spec.share_process_namespace) == Some(true),
+            // With `hostPID` the Pod sees the processes of its node, which is the VM.
+            share_process_namespace: spec.is_some_and(|spec| {
+                spec.share_process_namespace == Some(true) || spec.host_pid == Some(true)
+            }),
             domain_name: names.domain,
             hostname: names.node,
         })
@@ -347,36 +373,6 @@ impl Steps {
             millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         });
     }
-}
-
-/// The host's directories that a Pod's VM sees: the node's file system, and the logs of all Pods for reading, if it
-/// mounts some of the node.
-pub(crate) fn shares(context: &Context, pod: &Pod) -> Vec<Share> {
-    if !volumes::uses_node(pod) {
-        return Vec::new();
-    }
-    let data = &context.config.data_dir;
-    vec![
-        Share {
-            tag: volumes::NODE_TAG.to_owned(),
-            directory: data.join(NODE_FILES),
-            read_only: false,
-        },
-        Share {
-            tag: LOGS_TAG.to_owned(),
-            directory: data.join(crate::logs::DIRECTORY),
-            read_only: true,
-        },
-    ]
-}
-
-fn make_shares(context: &Context, pod: &Pod) -> Result<Vec<Share>, String> {
-    let shares = shares(context, pod);
-    crate::logs::prepare(&context.config.data_dir).map_err(|error| format!("logs: {error}"))?;
-    for directory in shares.iter().map(|share| &share.directory) {
-        std::fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    }
-    Ok(shares)
 }
 
 /// Takes over a VM that an earlier agent made. `None`: there is none, or it was not far enough; then it is gone.

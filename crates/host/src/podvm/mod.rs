@@ -59,7 +59,7 @@ use crate::logs::PodLogs;
 use crate::objects::Objects;
 use crate::services::Services;
 use crate::size::VmSize;
-pub(crate) use boot::{SCRATCH, image_serial, make_file_system, shares};
+pub(crate) use boot::{NODE_FILES, SCRATCH, image_serial, make_file_system};
 use record::{PodFile, Record, State, Timing};
 
 /// Inputs that may wait for an owner.

@@ -8,9 +8,8 @@ use http::Response;
 use serde_json::{Value, json};
 
 use super::{Body, json as answer};
-use crate::datastore::attach::VolumeDisk;
 use crate::podvm::record::{Record, State};
-use crate::podvm::{Context, Machine, PodVm, SCRATCH, View, image_serial, shares};
+use crate::podvm::{Context, Machine, NODE_FILES, PodVm, SCRATCH, View, image_serial};
 
 /// How long a guest may take to say who it is.
 const HELLO: Duration = Duration::from_secs(3);
@@ -33,9 +32,7 @@ pub async fn inspect(context: &Context, pod: &PodVm) -> Response<Body> {
         object["vm"] = vm(context, &view, machine, uid).await;
         object["guest"] = guest(machine).await;
         object["disks"] = Value::Array(disks(context, machine, uid));
-        let shares = shares(context, &view.pod);
-        let share = |share: &vmm::Share| json!({"tag": share.tag, "directory": share.directory, "readOnly": share.read_only});
-        object["shares"] = shares.iter().map(share).collect();
+        object["shares"] = shares(context, &view);
         let timing =
             |timing: &crate::podvm::record::Timing| json!({"phase": timing.phase, "millis": timing.millis});
         object["start"] = machine.timings.iter().map(timing).collect();
@@ -112,11 +109,22 @@ fn disks(context: &Context, machine: &Machine, uid: &str) -> Vec<Value> {
         }
     }
     for volume in machine.disks.iter() {
-        let attached = VolumeDisk::disk(volume);
-        let what = format!("volume {}", volume.volume);
-        list.push(disk(attached.serial, &attached.path, attached.read_only, what));
+        let what = format!("volume {} ({})", volume.volume, volume.handle);
+        list.push(json!({"serial": volume.serial(), "readOnly": volume.read_only, "for": what}));
     }
     list
+}
+
+/// Directories of the host that the VM sees.
+fn shares(context: &Context, view: &View) -> Value {
+    if !crate::volumes::uses_node(&view.pod) {
+        return json!([]);
+    }
+    let data_dir = &context.config.data_dir;
+    json!([
+        {"tag": crate::volumes::NODE_TAG, "directory": data_dir.join(NODE_FILES), "readOnly": false},
+        {"tag": "logs", "directory": data_dir.join(crate::logs::DIRECTORY), "readOnly": true},
+    ])
 }
 
 fn container(view: &View, record: &Record) -> Value {

@@ -162,6 +162,10 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
     let query = Query::parse(request.uri().query().unwrap_or_default());
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["healthz"]) => Ok(text(StatusCode::OK, "ok")),
+        (&Method::GET, ["inspect", namespace, pod]) => {
+            let pod = server.pod(namespace, pod)?;
+            Ok(inspect::inspect(&server.context, &pod).await)
+        }
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
             logs::logs(&server, &query, namespace, pod, container).await
         }
@@ -176,10 +180,6 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
         (&Method::GET | &Method::POST, ["portForward", namespace, pod, ..]) => {
             let pod = server.pod(namespace, pod)?;
             forward::forward(&pod, request).await
-        }
-        (&Method::GET, ["inspect", namespace, pod]) => {
-            let pod = server.pod(namespace, pod)?;
-            Ok(inspect::inspect(&server.context, &pod).await)
         }
         (&Method::GET, ["stats", "summary"]) => Ok(stats::summary(&server).await),
         (&Method::GET, ["metrics", "resource"]) => Ok(stats::resource(&server).await),

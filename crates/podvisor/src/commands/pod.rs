@@ -96,7 +96,7 @@ fn render(object: &Value) -> String {
             "{:indent$}{:<width$}{value}\n",
             "",
             format!("{name}:"),
-            width = 24 - indent
+            width = 30 - indent
         );
     };
     let title = |key: &str| {
@@ -111,7 +111,7 @@ fn render(object: &Value) -> String {
                 _ => words.push(letter),
             }
         }
-        words
+        words.replace("Mi B", "MiB")
     };
     const ORDER: [&str; 12] = [
         "namespace",
@@ -203,11 +203,20 @@ mod tests {
             "containers": [{"name": "app", "role": "main", "state": "running", "run": "app_0", "restarts": 0, "disk": "i1"}]});
         assert_eq!(
             render(&object),
-            "Namespace:              shop\nName:                   web\nStage:                  Running\n\
-             Vm:                     \n  Memory MiB:           512\n  Run Directory:        /run/x\n\
-             Disks:                  \n  scratch:              layers, writable, 5 bytes, /d\n\
-             Start:                  \n  network:              12 ms\n\
-             Containers:             \n  app:                  main, running, run app_0, 0 restart(s), disk i1\n"
+            concat!(
+                "Namespace:                    shop\n",
+                "Name:                         web\n",
+                "Stage:                        Running\n",
+                "Vm:                           \n",
+                "  Memory MiB:                 512\n",
+                "  Run Directory:              /run/x\n",
+                "Disks:                        \n",
+                "  scratch:                    layers, writable, 5 bytes, /d\n",
+                "Start:                        \n",
+                "  network:                    12 ms\n",
+                "Containers:                   \n",
+                "  app:                        main, running, run app_0, 0 restart(s), disk i1\n",
+            )
         );
     }
 }

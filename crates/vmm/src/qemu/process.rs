@@ -54,6 +54,9 @@ pub(super) fn start(
             for file in &members {
                 fs::write(file, "0")?;
             }
+            if let Some(directory) = &read_only {
+                protect(directory)?;
+            }
             nix::unistd::setsid()?;
             nix::sys::prctl::set_no_new_privs()?;
             // An empty network, so that a QEMU that was taken over has no way to any port of the host: the tap is an open
@@ -61,9 +64,6 @@ pub(super) fn start(
             nix::sched::unshare(APART)?;
             // With huge pages a guest that touches a byte here and there holds 2 MiB for each.
             rustix::thread::disable_transparent_huge_pages(true)?;
-            if let Some(directory) = &read_only {
-                protect(directory)?;
-            }
             if let Some(tap) = tap {
                 super::process::inherit(tap)?;
             }
@@ -72,6 +72,13 @@ pub(super) fn start(
     }
     let child = command.spawn()?;
     Process::open(child.id())
+}
+
+/// Lets a descriptor survive the exec.
+fn inherit(fd: i32) -> io::Result<()> {
+    // SAFETY: the descriptor belongs to the caller of `start`, who keeps it open until the exec.
+    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+    Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
 }
 
 /// Shows this process a directory for reading only, in mounts of its own.
@@ -85,13 +92,6 @@ fn protect(directory: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
     mount(none, directory, none, flags, none)?;
     Ok(())
-}
-
-/// Lets a descriptor survive the exec.
-fn inherit(fd: i32) -> io::Result<()> {
-    // SAFETY: the descriptor belongs to the caller of `start`, who keeps it open until the exec.
-    let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
 }
 
 impl Process {
