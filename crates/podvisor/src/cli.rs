@@ -58,6 +58,9 @@ enum Command {
     /// Bring images to this host without a registry.
     #[command(subcommand)]
     Image(commands::image::Command),
+    /// Look behind a Pod: its VM, disks, channel and the timings of its start.
+    #[command(subcommand)]
+    Pod(commands::pod::Command),
     /// Say what is missing on this machine, and the cure.
     #[command(after_help = "Examples:
   podvisor doctor
@@ -116,6 +119,7 @@ pub fn run() -> Result<()> {
         Command::Namespace(command) => commands::namespace::run(&command),
         Command::User(command) => commands::user::run(&command),
         Command::Image(command) => commands::image::run(&command),
+        Command::Pod(command) => commands::pod::run(&command),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Completion { shell } => {
             let mut command = Arguments::command();

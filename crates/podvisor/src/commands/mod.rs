@@ -5,6 +5,7 @@ pub mod down;
 pub mod image;
 pub mod login;
 pub mod namespace;
+pub mod pod;
 pub mod status;
 pub mod up;
 pub mod user;

@@ -28,7 +28,8 @@ pub fn run(places: &Places) -> Result<()> {
     runtime.block_on(show(&places.data_dir))
 }
 
-async fn show(data_dir: &std::path::Path) -> Result<()> {
+/// A client of the Supervisor: by `KUBECONFIG`, or as its administrator on its own machine.
+pub async fn client(data_dir: &std::path::Path) -> Result<kube::Client> {
     let file = data_dir.join("admin.kubeconfig");
     let config = if std::env::var_os("KUBECONFIG").is_none() && file.exists() {
         let kubeconfig =
@@ -39,7 +40,11 @@ async fn show(data_dir: &std::path::Path) -> Result<()> {
             .await
             .context("no usable kubeconfig: set KUBECONFIG")?
     };
-    let client = kube::Client::try_from(config)?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+async fn show(data_dir: &std::path::Path) -> Result<()> {
+    let client = client(data_dir).await?;
     let pods = Api::<Pod>::all(client.clone())
         .list(&ListParams::default())
         .await?;
