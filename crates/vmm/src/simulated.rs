@@ -37,7 +37,8 @@ impl SimulatedDriver {
         lock(&self.machines).get(run_dir).map(|vm| vm.guest.clone())
     }
 
-    /// From now on the guest of a run directory does nothing any more, though its VM runs and its channel stays open.
+    /// From now on the guest of a run directory does nothing any more, though its VM runs: its session ends, as one does
+    /// whose keep-alive is not answered, and there is no other.
     pub fn hang(&self, run_dir: &Path) {
         if let Some(vm) = lock(&self.machines).get(run_dir) {
             vm.hung.cancel();
@@ -110,22 +111,13 @@ impl Vm for SimulatedVm {
     }
 
     async fn channel(&self) -> io::Result<Box<dyn Stream>> {
-        if self.killed.is_cancelled() {
+        if self.killed.is_cancelled() || self.hung.is_cancelled() {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let (host, inside) = tokio::io::duplex(CHANNEL_BUFFER);
         let session = guest_api::serve(inside, self.guest.clone());
-        let hung = self.hung.clone();
-        let work = async move {
-            let mut session = std::pin::pin!(session);
-            tokio::select! {
-                biased;
-                // The guest's end of the channel is kept, but nobody reads from it or writes to it.
-                () = hung.cancelled() => std::future::pending().await,
-                _ = &mut session => {}
-            }
-        };
-        tokio::spawn(self.killed.clone().run_until_cancelled_owned(work));
+        let hung = self.hung.clone().run_until_cancelled_owned(session);
+        tokio::spawn(self.killed.clone().run_until_cancelled_owned(hung));
         Ok(Box::new(host))
     }
 

@@ -318,7 +318,7 @@ impl Boot {
     ) -> Result<Machine, String> {
         let life = self.context.cancel.child_token();
         let (events, inbox) = mpsc::channel(64);
-        let guest = Guest::attach(Arc::clone(vm), events, life.clone());
+        let guest = Guest::attach(Arc::clone(vm), events, life.clone(), self.context.config.silence);
         let guard = life.clone().drop_guard();
         let mut client = loop {
             if let Ok(client) = guest.client().await {
@@ -406,7 +406,7 @@ pub async fn adopt(
     };
     let life = context.cancel.child_token();
     let (events, inbox) = mpsc::channel(64);
-    let guest = Guest::attach(Arc::clone(&vm), events, life.clone());
+    let guest = Guest::attach(Arc::clone(&vm), events, life.clone(), context.config.silence);
     let hello = async {
         let mut client = guest.client().await.ok()?;
         let hello = client.hello(guest_api::v1::HelloRequest {}).await.ok()?;
