@@ -12,6 +12,8 @@ use std::fmt;
 const MAX_DEPTH: usize = 127;
 /// Nodes that a YAML document may have, aliases expanded.
 const MAX_YAML_NODES: usize = 500_000;
+/// Parser events that aliases may repeat in all: honest documents repeat a few, and each costs as much as a written one.
+const MAX_YAML_REPEATED: usize = 20_000;
 /// Aliases that a YAML document may use.
 const MAX_YAML_ALIASES: usize = 1_000;
 /// Duplicate keys that are listed before the rest is left out.
@@ -53,7 +55,7 @@ pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
     let mut options = Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
     options.with_snippet = false;
-    options.alias_limits.max_total_replayed_events = MAX_YAML_NODES;
+    options.alias_limits.max_total_replayed_events = MAX_YAML_REPEATED;
     if let Some(budget) = options.budget.as_mut() {
         budget.max_depth = MAX_DEPTH;
         budget.max_nodes = MAX_YAML_NODES;
