@@ -288,7 +288,7 @@ impl ApiServer {
 
     /// Whether a path belongs to the routes beside Kubernetes'.
     fn is_foreign(&self, path: &str) -> bool {
-        const OURS: [&str; 10] = [
+        const OURS: [&str; 11] = [
             "/api",
             "/apis",
             "/healthz",
@@ -299,6 +299,7 @@ impl ApiServer {
             "/openapi",
             "/openid",
             "/.well-known",
+            "/podvisor",
         ];
         let own = OURS.iter().any(|p| {
             path.strip_prefix(p)

@@ -223,8 +223,10 @@ async fn slow_readers() {
     let mut stalled = Vec::new();
     for _ in 0..4 {
         let mut raw = Raw::connect(s.address).await;
-        raw.send(format!("GET {MAPS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-user: slow\r\n\r\n").as_bytes())
-            .await;
+        raw.send(
+            format!("GET {MAPS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-user: slow\r\n\r\n").as_bytes(),
+        )
+        .await;
         stalled.push(raw);
     }
     // A fifth list of this user waits for one of the four places.

@@ -9,7 +9,10 @@
 
 mod layout;
 mod read;
+mod restore;
 mod writer;
+
+pub use restore::{RestoreError, Restored, restore};
 
 use crate::contract::{Page, Record, Revision, Store, StoreError, Watch};
 use crate::watchers::Watchers;
@@ -39,6 +42,8 @@ pub(crate) struct Shared {
     /// `None` while the file is being reopened after an I/O error, and after `close`.
     database: RwLock<Option<Arc<Database>>>,
     published: Mutex<Published>,
+    /// Why the last write could not be made durable; `None` when it could.
+    trouble: Mutex<Option<StoreError>>,
 }
 
 /// What watchers have been told; the writer changes it after each commit.
@@ -86,6 +91,7 @@ impl EmbeddedStore {
                 current,
                 watchers: Watchers::default(),
             }),
+            trouble: Mutex::new(None),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let for_thread = shared.clone();
@@ -262,7 +268,13 @@ impl Store for EmbeddedStore {
         if self.queue.is_closed() {
             return Err(StoreError::unavailable("closed"));
         }
-        self.read(|_| Ok(())).await
+        self.read(|_| Ok(())).await?;
+        let trouble = self.shared.trouble.lock().clone();
+        match trouble {
+            // A write tells whether it has passed, so that a store recovers without being written to by others.
+            Some(_) => self.submit(Write::Probe).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     async fn close(&self) {

@@ -32,6 +32,8 @@ pub(crate) enum Write {
     Compact {
         keep: u64,
     },
+    /// Changes nothing, durably.
+    Probe,
     Close,
 }
 
@@ -68,6 +70,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
                 Ok(()) => broken = false,
                 Err(e) => {
                     let error = StoreError::unavailable(e);
+                    *shared.trouble.lock() = Some(error.clone());
                     group
                         .into_iter()
                         .for_each(|job| drop(job.answer.send(Err(error.clone()))));
@@ -78,6 +81,9 @@ pub(crate) fn run(shared: &Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
         let mut close = Vec::new();
         match commit(shared, &group) {
             Ok(done) => {
+                if done.durable {
+                    *shared.trouble.lock() = None;
+                }
                 let mut published = shared.published.lock();
                 publish(&mut published, done.events, done.current);
                 drop(published);
@@ -92,6 +98,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
             Err(error) => {
                 tracing::error!(%error, "a commit failed; the store file will be opened anew");
                 broken = true;
+                *shared.trouble.lock() = Some(error.clone());
                 group
                     .into_iter()
                     .for_each(|job| drop(job.answer.send(Err(error.clone()))));
@@ -121,6 +128,8 @@ struct Done {
     outcomes: Vec<Result<Revision, StoreError>>,
     events: Vec<Event>,
     current: u64,
+    /// Something was written to disk.
+    durable: bool,
 }
 
 /// Applies a group in one durable transaction. A refused write is an outcome; an error means nothing is known.
@@ -131,6 +140,7 @@ fn commit(shared: &Shared, group: &[Job]) -> Result<Done, StoreError> {
         outcomes: Vec::with_capacity(group.len()),
         events: Vec::new(),
         current: 0,
+        durable: false,
     };
     let mut dirty = false;
     {
@@ -148,6 +158,10 @@ fn commit(shared: &Shared, group: &[Job]) -> Result<Done, StoreError> {
                     meta.insert(META_OLDEST, (*keep).max(oldest)).map_err(failed)?;
                     dirty = true;
                     Ok(Revision(*keep))
+                }
+                Write::Probe => {
+                    dirty = true;
+                    Ok(Revision(0))
                 }
                 Write::Close => Ok(Revision(0)),
                 write => match tables.apply(write)? {
@@ -167,6 +181,7 @@ fn commit(shared: &Shared, group: &[Job]) -> Result<Done, StoreError> {
             meta.insert(META_CURRENT, tables.current).map_err(failed)?;
         }
     }
+    done.durable = dirty;
     if dirty {
         // redb's default durability: the commit returns after fsync.
         transaction.commit().map_err(failed)?;
@@ -188,7 +203,7 @@ impl Tables<'_> {
         let (key, expected) = match write {
             Write::Create { key, .. } => (key, None),
             Write::Update { key, expected, .. } | Write::Delete { key, expected } => (key, Some(*expected)),
-            Write::Compact { .. } | Write::Close => return Ok(Err(StoreError::NotFound)),
+            Write::Compact { .. } | Write::Probe | Write::Close => return Ok(Err(StoreError::NotFound)),
         };
         let found = record(&self.versions, key, u64::MAX)?;
         match (&found, expected) {
