@@ -29,6 +29,9 @@ const QUEUE: usize = 1024;
 /// Log entries that one compaction transaction looks at, so that writers never wait long behind it.
 const COMPACTION_STEP: u64 = 2000;
 
+/// What is said of a file with pages that cannot be right.
+const DAMAGED: &str = "the store file is damaged: a page of it cannot be right; restore a backup";
+
 /// A [`Store`] in one file.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
@@ -69,6 +72,12 @@ pub enum OpenError {
         path: PathBuf,
         /// What the system said.
         source: redb::Error,
+    },
+    /// Pages of the file cannot be right.
+    #[error("{}: {DAMAGED}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
     },
     /// The file was written by a version of Podvisor that this one does not understand.
     #[error("{} has store format {found}, this program understands {}", path.display(), layout::FORMAT)]
@@ -128,7 +137,15 @@ impl EmbeddedStore {
         let shared = self.shared.clone();
         tokio::task::spawn_blocking(move || work(&shared.snapshot()?))
             .await
-            .map_err(|_| StoreError::unavailable("the reader was cancelled"))?
+            .map_err(|e| reader_failed(&e))?
+    }
+}
+
+/// The library that reads the file panics at pages that cannot be right.
+fn reader_failed(error: &tokio::task::JoinError) -> StoreError {
+    match error.is_panic() {
+        true => StoreError::unavailable(DAMAGED),
+        false => StoreError::unavailable("the reader was cancelled"),
     }
 }
 
@@ -160,6 +177,16 @@ impl Shared {
 }
 
 fn open_file(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
+    // Nothing of ours is changed before it returns.
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| try_open(path)));
+    opened.unwrap_or_else(|_| {
+        Err(OpenError::Damaged {
+            path: path.to_path_buf(),
+        })
+    })
+}
+
+fn try_open(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
     let io = |source: redb::Error| OpenError::Io {
         path: path.to_path_buf(),
         source,
@@ -237,7 +264,7 @@ impl Store for EmbeddedStore {
             Ok(published.watchers.add(&prefix, history, current))
         })
         .await
-        .map_err(|_| StoreError::unavailable("the reader was cancelled"))?
+        .map_err(|e| reader_failed(&e))?
     }
 
     async fn compact(&self, keep: Revision) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use super::layout::{self, LOG, META, META_CURRENT, META_OLDEST, VERSIONS};
 use super::read::{failed, record, version};
-use super::{Published, Shared};
+use super::{DAMAGED, Published, Shared};
 use crate::contract::{Event, EventKind, Record, Revision, StoreError};
 use bytes::Bytes;
 use redb::{ReadableTable, Table};
@@ -79,7 +79,11 @@ pub(crate) fn run(shared: &Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
             }
         }
         let mut close = Vec::new();
-        match commit(shared, &group) {
+        // A page that cannot be right makes the library panic; the transaction is gone then, and the file opened anew.
+        let work = std::panic::AssertUnwindSafe(|| commit(shared, &group));
+        let outcome =
+            std::panic::catch_unwind(work).unwrap_or_else(|_| Err(StoreError::unavailable(DAMAGED)));
+        match outcome {
             Ok(done) => {
                 if done.durable {
                     *shared.trouble.lock() = None;
