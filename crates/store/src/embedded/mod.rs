@@ -151,10 +151,14 @@ fn reader_failed(error: &tokio::task::JoinError) -> StoreError {
 
 impl Shared {
     fn database(&self) -> Result<Arc<Database>, StoreError> {
-        self.database
-            .read()
-            .clone()
-            .ok_or_else(|| StoreError::unavailable("the store file is not open"))
+        let open = self.database.read().clone();
+        open.ok_or_else(|| self.not_open())
+    }
+
+    /// Why there is no open file, as far as it is known.
+    fn not_open(&self) -> StoreError {
+        let trouble = self.trouble.lock().clone();
+        trouble.unwrap_or_else(|| StoreError::unavailable("the store file is not open"))
     }
 
     fn snapshot(&self) -> Result<read::Snapshot, StoreError> {
@@ -282,7 +286,7 @@ impl Store for EmbeddedStore {
 
     async fn current(&self) -> Result<Revision, StoreError> {
         if self.shared.database.read().is_none() {
-            return Err(StoreError::unavailable("the store file is not open"));
+            return Err(self.shared.not_open());
         }
         Ok(Revision(self.shared.published.lock().current))
     }
@@ -295,12 +299,11 @@ impl Store for EmbeddedStore {
         if self.queue.is_closed() {
             return Err(StoreError::unavailable("closed"));
         }
-        self.read(|_| Ok(())).await?;
-        let trouble = self.shared.trouble.lock().clone();
+        let trouble = self.shared.trouble.lock().is_some();
         match trouble {
             // A write tells whether it has passed, so that a store recovers without being written to by others.
-            Some(_) => self.submit(Write::Probe).await.map(drop),
-            None => Ok(()),
+            true => self.submit(Write::Probe).await.map(drop),
+            false => self.read(|_| Ok(())).await,
         }
     }
 
