@@ -39,6 +39,8 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
 ];
 /// Packages unpacked and not installed: (package, program inside it).
 const UNPACKED: &[(&str, &str)] = &[("docker-registry", "usr/bin/docker-registry")];
+/// The same for the tests, which start what they need on loopback or in a Lab.
+const TEST_UNPACKED: &[(&str, &str)] = &[("etcd-server", "usr/bin/etcd")];
 /// The oldest kubectl that `explain`, OpenAPI v3 and WebSocket streams work with.
 const OLDEST_KUBECTL_MINOR: u32 = 24;
 /// Vite's requirement.
@@ -47,7 +49,7 @@ const OLDEST_NODE: (u32, u32) = (20, 19);
 /// Arguments of `cargo xtask setup`.
 #[derive(clap::Args, Default)]
 pub struct Arguments {
-    /// Also install what only the tests need (Chromium).
+    /// Also install what only the tests need (Chromium, etcd).
     #[arg(long)]
     pub tests: bool,
 }
@@ -70,6 +72,7 @@ pub fn programs(tests: bool) -> Result<()> {
         .collect();
     let unpacked: Vec<_> = UNPACKED
         .iter()
+        .chain(if tests { TEST_UNPACKED } else { &[] })
         .filter(|(_, program)| !on_path(base_name(program)) && !tool(base_name(program)).exists())
         .collect();
     if !missing.is_empty() || !unpacked.is_empty() {

@@ -236,13 +236,10 @@ impl ApiServer {
             served,
             notes,
         };
-        if ctx.served.kind.namespaced
-            && !attributes.name.is_empty()
-            && attributes.namespace.is_empty()
-            && !matches!(attributes.verb.as_str(), "list" | "watch")
-        {
+        if !is_in_its_place(&ctx) {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }
+        segments(attributes)?;
         if !attributes.subresource.is_empty() {
             let _ticket = match is_lasting(attributes) {
                 true => self.limits.free(),
@@ -291,7 +288,7 @@ impl ApiServer {
 
     /// Whether a path belongs to the routes beside Kubernetes'.
     fn is_foreign(&self, path: &str) -> bool {
-        const OURS: [&str; 10] = [
+        const OURS: [&str; 11] = [
             "/api",
             "/apis",
             "/healthz",
@@ -302,6 +299,7 @@ impl ApiServer {
             "/openapi",
             "/openid",
             "/.well-known",
+            "/podvisor",
         ];
         let own = OURS.iter().any(|p| {
             path.strip_prefix(p)
@@ -374,6 +372,40 @@ fn request_id(head: &http::request::Parts) -> HeaderValue {
         // A UUID is always a header value.
         HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("-"))
     })
+}
+
+/// Whether the path is one that the resource has. What lies in no namespace must not be had by a path through one:
+/// rights in that namespace would then reach beyond it (CVE-2019-11247).
+fn is_in_its_place(ctx: &Ctx) -> bool {
+    let a = &ctx.attributes;
+    if ctx.served.kind.namespaced {
+        return a.name.is_empty() || !a.namespace.is_empty() || matches!(a.verb.as_str(), "list" | "watch");
+    }
+    let is_namespace = a.group.is_empty() && a.resource == "namespaces";
+    a.namespace.is_empty() || (is_namespace && a.namespace == a.name)
+}
+
+/// Refuses names that would mean another place in a path (CVE-2022-3162), in upstream's words.
+fn segments(a: &Attributes) -> Result<(), Status> {
+    // The name of a list comes from a selector and is only ever compared.
+    let name = if matches!(a.verb.as_str(), "list" | "watch") {
+        ""
+    } else {
+        &a.name
+    };
+    for (what, text) in [("Namespace", a.namespace.as_str()), ("Name", name)] {
+        let why = match text {
+            "." | ".." => format!("may not be '{text}'"),
+            _ => match text.chars().find(|c| matches!(c, '/' | '%')) {
+                Some(c) => format!("may not contain '{c}'"),
+                None => continue,
+            },
+        };
+        return Err(Status::bad_request(format!(
+            "{what} parameter invalid: {text:?}: {why}"
+        )));
+    }
+    Ok(())
 }
 
 /// Requests that may last: watches, streams and what is passed on.

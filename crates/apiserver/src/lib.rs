@@ -36,6 +36,7 @@ pub mod request;
 pub mod rest;
 mod serve;
 mod server;
+mod stall;
 pub mod subresources;
 mod sweep;
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`namespace`] | no new objects in absent or terminating namespaces; system namespaces stay |
 //! | [`limits`] | LimitRanger: default requests and limits, minimum, maximum, ratio |
-//! | [`account`] | ServiceAccount: the account of a Pod, its token volume, pull secrets |
+//! | [`account`] | ServiceAccount: the account of a Pod, its token volume, pull secrets, which Secrets it may use |
 //! | [`restriction`] | NodeRestriction: a host agent writes its own Node and Pods only |
 //! | [`scheduling`] | Priority, DefaultTolerationSeconds, TaintNodesByCondition, RuntimeClass |
 //! | [`security`] | PodSecurity: enforce, audit, warn |
@@ -27,6 +27,7 @@ pub(crate) mod expressions;
 pub(crate) mod hooks;
 pub mod limits;
 pub(crate) mod matching;
+pub(crate) mod mountable;
 pub mod namespace;
 pub(crate) mod pod;
 pub(crate) mod policy;

@@ -151,6 +151,7 @@ pub async fn route(
         ["healthz" | "livez" | "readyz", ..] => {
             Ok(health::answer(server, trimmed, head.uri.query().unwrap_or("")).await)
         }
+        ["podvisor", "backup"] => Ok(backup(server)),
         ["version"] => Ok(body::json(StatusCode::OK, &version())),
         ["metrics"] => {
             let text = server.metrics.render(&server.caches);
@@ -180,6 +181,16 @@ pub async fn route(
         ["openapi", rest @ ..] => openapi::answer(server, headers, rest).await,
         _ => not_found(),
     }
+}
+
+/// Everything in the store, as it stands now: for whoever may read this path, which is the administrators.
+fn backup(server: &ApiServer) -> Response {
+    use futures::StreamExt;
+    let copy = store::backup::copy(server.store.clone(), server.keys.prefix());
+    let mut response = http::Response::new(body::stream(copy.map(|chunk| chunk.map_err(Into::into))));
+    let media = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, media);
+    response
 }
 
 async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Document, Status> {

@@ -53,7 +53,7 @@ pub fn run(command: &Command) -> Result<()> {
         .enable_all()
         .build()?;
     let object = runtime.block_on(async {
-        let client = super::status::client(&data_dir).await?;
+        let client = super::administrator(&data_dir).await?;
         ask(client, namespace, name).await
     })?;
     let text = match output {
