@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod bundle;
+mod clients;
 mod demo;
 mod demo_images;
 mod gen_protobuf;

@@ -30,6 +30,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
     for object in defaults::objects()
         .into_iter()
         .chain(admission::bootstrap_objects())
+        .chain(crate::flow::bootstrap_objects())
     {
         ensure(server, object).await?;
     }

@@ -74,6 +74,7 @@ impl ApiServer {
             user: String::new(),
             notes: Arc::default(),
             trail: None,
+            flow: None,
         };
         let notes = answered.notes.clone();
         let work = self.checked(&mut incoming, &attributes, connection, &mut answered);
@@ -106,6 +107,9 @@ impl ApiServer {
             response = finish(trail, response, is_lasting(&attributes), &notes).await;
         }
         let headers = response.headers_mut();
+        if let Some(flow) = &answered.flow {
+            flow.tell(headers);
+        }
         headers.insert(HeaderName::from_static("audit-id"), id);
         if !headers.contains_key(http::header::CACHE_CONTROL) {
             headers.insert(
@@ -172,6 +176,9 @@ impl ApiServer {
         }
         let user = speaks_for;
         answered.user = user.name.clone();
+        if connection.local_user.is_none() {
+            answered.flow = self.flows.of(&*self.caches, &user, attributes);
+        }
         self.authorized(&user, attributes).await?;
         let mut body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
         if let Some(trail) = answered.trail.as_mut().filter(|t| t.wants_request())
@@ -334,6 +341,7 @@ struct Answered {
     user: String,
     notes: Arc<Notes>,
     trail: Option<Trail>,
+    flow: Option<crate::flow::Flow>,
 }
 
 /// Bytes of an answer that the audit log takes in at most.

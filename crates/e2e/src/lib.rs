@@ -8,9 +8,11 @@
 //! - [`process`]: children with a log file, stopped by their own id;
 //! - [`publish`]: a loopback port of the machine that leads into the namespace;
 //! - [`lab`]: the Lab itself; [`guestbook`]: the main scenario, step by step;
+//! - [`clients`]: kubectl, Helm and client libraries of others, pinned;
 //! - [`traces`]: what Podvisor has left on the machine, to compare before and after;
 //! - [`wait`]: the one level-triggered wait.
 
+pub mod clients;
 pub mod guestbook;
 pub mod lab;
 pub mod machines;
