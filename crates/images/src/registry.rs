@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use oci_client::Client;
-use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::manifest::{ImageIndexEntry, OciDescriptor, OciImageManifest, OciManifest};
 use oci_client::secrets::RegistryAuth;
@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::ConfigFile;
 use crate::error::PullError;
-use crate::reference::{ImageReference, Location, Mirrors};
+use crate::reference::{ImageReference, Location};
+use crate::store::ImagesConfig;
 
 /// How long a registry may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,8 +50,8 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub fn new(image: &ImageReference, mirrors: &Mirrors, credentials: Option<Credentials>) -> Self {
-        let location = mirrors.locate(image);
+    pub fn new(image: &ImageReference, config: &ImagesConfig, credentials: Option<Credentials>) -> Self {
+        let location = config.mirrors.locate(image);
         let protocol = if location.plain {
             ClientProtocol::Http
         } else {
@@ -60,6 +61,7 @@ impl Registry {
             protocol,
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
+            extra_root_certificates: config.authorities.iter().map(|der| certificate(der)).collect(),
             user_agent: concat!("podvisor/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         });
@@ -190,6 +192,13 @@ fn answer(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+fn certificate(der: &[u8]) -> Certificate {
+    Certificate {
+        encoding: CertificateEncoding::Der,
+        data: der.to_owned(),
+    }
 }
 
 fn choose(entries: &[ImageIndexEntry]) -> Option<&ImageIndexEntry> {

@@ -31,6 +31,8 @@ const CHUNKS_IN_FLIGHT: usize = 16;
 pub struct ImagesConfig {
     /// Registries that stand in for others.
     pub mirrors: Mirrors,
+    /// Certificate authorities (DER) whose registries are trusted besides those that the machine trusts.
+    pub authorities: Vec<Vec<u8>>,
 }
 
 /// `imagePullPolicy`.
@@ -323,7 +325,7 @@ impl ImageStore {
         credentials: Option<Credentials>,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError> {
-        let registry = Registry::new(image, &self.config.mirrors, credentials);
+        let registry = Registry::new(image, &self.config, credentials);
         let resolved = registry.resolve().await?;
         let known = self.index.lock().images.get(&resolved.id).cloned();
         if let Some(known) = known {

@@ -31,7 +31,7 @@ enum Command {
     #[command(after_help = "Examples:
   podvisor up
   podvisor up --listen 0.0.0.0:6443 --listen 0.0.0.0:443 --vip-pool 192.0.2.128/26
-  podvisor up --registry-mirror docker.io=https://mirror.example
+  podvisor up --registry-mirror docker.io=https://mirror.example --registry-ca /etc/ssl/our-ca.pem
   podvisor up --config /etc/podvisor/supervisor.yaml
   podvisor up --simulated-hosts 3 --data-dir ./lab   no VM, no privileges: to try the API")]
     Up(Box<UpArguments>),

@@ -47,6 +47,14 @@ pub struct UpArguments {
         value_delimiter = ','
     )]
     pub registry_mirror: Vec<String>,
+    /// Trust registries with certificates by the authorities in this PEM file, too (repeatable).
+    #[arg(
+        long,
+        env = "PODVISOR_REGISTRY_CA",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub registry_ca: Vec<PathBuf>,
     /// The accelerator of Pod VMs [default: auto].
     #[arg(long, env = "PODVISOR_ACCEL", value_enum)]
     pub accel: Option<Accel>,
@@ -117,6 +125,8 @@ struct File {
     service_cidr: Option<String>,
     #[serde(default)]
     registry_mirror: Vec<String>,
+    #[serde(default)]
+    registry_ca: Vec<PathBuf>,
     accel: Option<Accel>,
     kubeconfig_out: Option<PathBuf>,
     admin_password_file: Option<PathBuf>,
@@ -160,6 +170,8 @@ pub struct Config {
     pub pod_cidr: Cidr,
     pub service_cidr: Cidr,
     pub registry_mirrors: Vec<(String, String)>,
+    /// Authorities (DER) that vouch for registries besides those that the machine trusts.
+    pub registry_authorities: Vec<Vec<u8>>,
     pub accel: Accel,
     pub kubeconfig_out: PathBuf,
     /// The operator's own; without one the first password is generated.
@@ -235,6 +247,7 @@ impl Config {
         );
         let vip_pool = first_filled(&arguments.vip_pool, file.vip_pool, &[]);
         let mirrors = first_filled(&arguments.registry_mirror, file.registry_mirror, &[]);
+        let authorities = first_filled(&arguments.registry_ca, file.registry_ca, &[]);
         let pod_cidr = arguments.pod_cidr.clone().or(file.pod_cidr);
         let service_cidr = arguments.service_cidr.clone().or(file.service_cidr);
         let data = places.data_dir.clone();
@@ -256,6 +269,7 @@ impl Config {
                 .iter()
                 .map(|text| parse_mirror(text))
                 .collect::<Result<_, _>>()?,
+            registry_authorities: read_authorities(&authorities)?,
             accel: arguments.accel.or(file.accel).unwrap_or(Accel::Auto),
             kubeconfig_out: arguments
                 .kubeconfig_out
@@ -371,6 +385,28 @@ fn parse_mirror(text: &str) -> Result<(String, String), ConfigError> {
         })
 }
 
+fn read_authorities(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, ConfigError> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let mut found = Vec::new();
+    for path in paths {
+        let problem = |problem: String| ConfigError::Value {
+            setting: "registry-ca",
+            value: path.display().to_string(),
+            problem,
+        };
+        let pem = fs::read(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
+        let before = found.len();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.map_err(|error| problem(format!("is not PEM: {error}")))?;
+            found.push(certificate.to_vec());
+        }
+        if found.len() == before {
+            return Err(problem("has no certificate: give a PEM file".to_owned()));
+        }
+    }
+    Ok(found)
+}
+
 fn host_name() -> String {
     let name = rustix::system::uname()
         .nodename()
@@ -447,7 +483,12 @@ mod tests {
     #[test]
     fn bad_values_name_the_flag_and_the_cure() {
         type Change = fn(&mut UpArguments);
-        let cases: [(&str, Change, &str); 4] = [
+        let cases: [(&str, Change, &str); 5] = [
+            (
+                "no authority",
+                |a| a.registry_ca = vec!["/dev/null".into()],
+                "--registry-ca: `/dev/null` has no certificate",
+            ),
             (
                 "no prefix",
                 |a| a.pod_cidr = Some("10.0.0.0".into()),

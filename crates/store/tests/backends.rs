@@ -128,3 +128,16 @@ async fn etcd_conforms() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn nobody_but_the_owner_reads_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    EmbeddedStore::open(&path).unwrap().close().await;
+    assert_eq!(mode(&path), 0o600);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    EmbeddedStore::open(&path).unwrap().close().await;
+    assert_eq!(mode(&path), 0o600);
+}

@@ -158,6 +158,7 @@ fn open_file(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
         path: path.to_path_buf(),
         source,
     };
+    keep_private(path).map_err(|error| io(redb::Error::Io(error)))?;
     let opened = Database::builder()
         .set_cache_size(layout::CACHE_BYTES)
         .create(path);
@@ -178,6 +179,23 @@ fn open_file(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
         });
     }
     Ok((Arc::new(database), current))
+}
+
+/// Secrets lie in the file: nobody but its owner may read it.
+fn keep_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    const OWNER_ONLY: u32 = 0o600;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(OWNER_ONLY)
+        .open(path)?;
+    if file.metadata()?.permissions().mode() & 0o777 != OWNER_ONLY {
+        file.set_permissions(std::fs::Permissions::from_mode(OWNER_ONLY))?;
+    }
+    Ok(())
 }
 
 #[async_trait::async_trait]
