@@ -155,6 +155,14 @@ async fn kubernetes_service(server: &Arc<ApiServer>, range: Range) -> Result<(),
     ensure(
         server,
         json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+            "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [range.to_string()]},
+        }),
+    )
+    .await?;
+    ensure(
+        server,
+        json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
             "spec": {

@@ -151,10 +151,19 @@ impl ApiServer {
         let user = match &connection.local_user {
             Some(user) => user.clone(),
             None => {
-                self.access
-                    .authenticator
-                    .authenticate(&incoming.head, connection)
-                    .await?
+                let authenticator = &self.access.authenticator;
+                match authenticator.authenticate(&incoming.head, connection).await {
+                    Ok(user) => user,
+                    Err(status) => {
+                        // Attempts are kept, too, as nobody's.
+                        if let Some(audit) = &self.audit {
+                            let (nobody, head) = (User::new("", &[]), &incoming.head);
+                            let (id, at) = (&answered.id, answered.received);
+                            answered.trail = audit.begin(attributes, &nobody, head, connection, id, at).await;
+                        }
+                        return Err(status);
+                    }
+                }
             }
         };
         crate::authn::hide_bearer_protocol(&mut incoming.head.headers);
@@ -249,6 +258,14 @@ impl ApiServer {
             && !matches!(attributes.verb.as_str(), "list" | "watch")
         {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        }
+        // Across all namespaces things are looked at, never made or removed.
+        if ctx.served.kind.namespaced
+            && attributes.namespace.is_empty()
+            && matches!(attributes.verb.as_str(), "create" | "deletecollection")
+            && !subresources::is_review(ctx.served.kind)
+        {
+            return Err(method_not_supported(&ctx));
         }
         if !attributes.subresource.is_empty() {
             let _ticket = match is_lasting(attributes) {

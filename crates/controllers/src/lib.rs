@@ -12,6 +12,7 @@ mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
+mod flow;
 mod gc;
 mod job;
 mod loadbalancer;

@@ -2,7 +2,7 @@
 
 use crate::world::{self, World, WorldError};
 use crate::{
-    aggregation, cronjob, daemonset, deployment, disruption, endpoints, gc, job, loadbalancer, mirror,
+    aggregation, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job, loadbalancer, mirror,
     namespace, node, podgc, quota, replicaset, serviceaccount, signer, statefulset, storage, supervisor,
 };
 use async_trait::async_trait;
@@ -81,6 +81,7 @@ impl Manager {
             Arc::new(disruption::Budgets),
             Arc::new(endpoints::EndpointsOfServices),
             Arc::new(mirror::Mirror),
+            Arc::new(flow::FlowSchemas),
             Arc::new(signer::Certificates(config.clone())),
             Arc::new(namespace::Namespaces),
             Arc::new(serviceaccount::Accounts(config.clone())),
