@@ -119,8 +119,8 @@ fn services_lose_what_their_new_type_does_not_need() {
         ),
         (
             "ExternalName",
-            &["externalTrafficPolicy", "clusterIP", "clusterIPs"],
-            &[],
+            &["externalTrafficPolicy", "clusterIP", "clusterIPs"][..],
+            &[][..],
         ),
     ] {
         let mut new = old.clone();
