@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod bundle;
+mod clients;
 mod crash;
 mod demo;
 mod demo_images;

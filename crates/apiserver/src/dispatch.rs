@@ -74,6 +74,7 @@ impl ApiServer {
             user: String::new(),
             notes: Arc::default(),
             trail: None,
+            flow: None,
         };
         let notes = answered.notes.clone();
         let work = self.checked(&mut incoming, &attributes, connection, &mut answered);
@@ -106,6 +107,9 @@ impl ApiServer {
             response = finish(trail, response, is_lasting(&attributes), &notes).await;
         }
         let headers = response.headers_mut();
+        if let Some(flow) = &answered.flow {
+            flow.tell(headers);
+        }
         headers.insert(HeaderName::from_static("audit-id"), id);
         if !headers.contains_key(http::header::CACHE_CONTROL) {
             headers.insert(
@@ -147,10 +151,19 @@ impl ApiServer {
         let user = match &connection.local_user {
             Some(user) => user.clone(),
             None => {
-                self.access
-                    .authenticator
-                    .authenticate(&incoming.head, connection)
-                    .await?
+                let authenticator = &self.access.authenticator;
+                match authenticator.authenticate(&incoming.head, connection).await {
+                    Ok(user) => user,
+                    Err(status) => {
+                        // Attempts are kept, too, as nobody's.
+                        if let Some(audit) = &self.audit {
+                            let (nobody, head) = (User::new("", &[]), &incoming.head);
+                            let (id, at) = (&answered.id, answered.received);
+                            answered.trail = audit.begin(attributes, &nobody, head, connection, id, at).await;
+                        }
+                        return Err(status);
+                    }
+                }
             }
         };
         crate::authn::hide_bearer_protocol(&mut incoming.head.headers);
@@ -172,6 +185,9 @@ impl ApiServer {
         }
         let user = speaks_for;
         answered.user = user.name.clone();
+        if connection.local_user.is_none() {
+            answered.flow = self.flows.of(&*self.caches, &user, attributes);
+        }
         self.authorized(&user, attributes).await?;
         let mut body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
         if let Some(trail) = answered.trail.as_mut().filter(|t| t.wants_request())
@@ -240,6 +256,14 @@ impl ApiServer {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }
         segments(attributes)?;
+        // Across all namespaces things are looked at, never made or removed.
+        if ctx.served.kind.namespaced
+            && attributes.namespace.is_empty()
+            && matches!(attributes.verb.as_str(), "create" | "deletecollection")
+            && !subresources::is_review(ctx.served.kind)
+        {
+            return Err(method_not_supported(&ctx));
+        }
         if !attributes.subresource.is_empty() {
             let _ticket = match is_lasting(attributes) {
                 true => self.limits.free(),
@@ -332,6 +356,7 @@ struct Answered {
     user: String,
     notes: Arc<Notes>,
     trail: Option<Trail>,
+    flow: Option<crate::flow::Flow>,
 }
 
 /// Bytes of an answer that the audit log takes in at most.

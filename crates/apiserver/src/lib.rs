@@ -24,6 +24,7 @@ pub mod connection;
 pub mod crd;
 pub mod discovery;
 pub mod dispatch;
+pub mod flow;
 mod health;
 pub mod limits;
 mod local;

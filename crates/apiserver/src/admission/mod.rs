@@ -14,7 +14,7 @@
 //! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection, DefaultIngressClass |
 //! | [`certificates`] | CertificateApproval, CertificateSigning, CertificateSubjectRestriction |
 //! | [`crate::authz::escalation`] | nobody hands out more rights than they have |
-//! | [`policy`] | ValidatingAdmissionPolicy |
+//! | [`policy`] | MutatingAdmissionPolicy (before the webhooks), ValidatingAdmissionPolicy |
 //! | [`hooks`] | MutatingAdmissionWebhook, ValidatingAdmissionWebhook |
 //! | [`quota`] | ResourceQuota, exact under concurrency |
 //!
@@ -64,6 +64,7 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(Escalation::new(rbac)),
     ];
     plugins.extend(extra);
+    plugins.push(Arc::new(policy::MutatingPolicy::default()));
     plugins.push(Arc::new(hooks::MutatingWebhook::default()));
     plugins.push(Arc::new(policy::ValidatingPolicy::default()));
     plugins.push(Arc::new(hooks::ValidatingWebhook::default()));

@@ -123,6 +123,9 @@ impl Supervisor {
             node_block_prefix: NODE_BLOCK_PREFIX.max(config.pod_cidr.prefix),
             root_ca_pem: self.trust.authority.certificate_pem().to_owned(),
             vip_pool: config.vip_pool.iter().map(ToString::to_string).collect(),
+            signer: Some(Arc::new(super::trust::RequestSigner(Arc::clone(
+                &self.trust.authority,
+            )))),
         };
         let client = self.client(User::new(
             "system:kube-controller-manager",
