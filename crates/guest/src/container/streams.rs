@@ -158,13 +158,15 @@ mod tests {
             }
         });
         drop(streams);
-        let mut seen = 0;
+        let mut expected = 0..count;
         while let Some((_, bytes)) = listener.recv().await {
-            assert_eq!(&*bytes, &seen.to_ne_bytes());
-            seen += 1;
+            assert_eq!(
+                expected.next().map(|number| number.to_ne_bytes().to_vec()),
+                Some(bytes.to_vec())
+            );
             tokio::task::yield_now().await;
         }
-        assert_eq!(seen, count);
+        assert_eq!(expected.next(), None);
     }
 
     #[tokio::test]

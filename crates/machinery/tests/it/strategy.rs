@@ -126,7 +126,7 @@ fn services_lose_what_their_new_type_does_not_need() {
         let mut new = old.clone();
         new["spec"]["type"] = kind.into();
         prepare_update(kind_of(&old), &mut new, &old, None);
-        let has = |field: &&str| new["spec"].get(**field).is_some();
+        let has = |field: &&str| new["spec"].get(*field).is_some();
         assert!(
             !gone.iter().any(|f| has(f)) && left.iter().all(|f| has(f)),
             "{kind}: {new}"
