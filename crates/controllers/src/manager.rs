@@ -2,8 +2,8 @@
 
 use crate::world::{self, World, WorldError};
 use crate::{
-    aggregation, cronjob, daemonset, deployment, disruption, endpoints, gc, job, loadbalancer, namespace,
-    node, podgc, quota, replicaset, serviceaccount, statefulset, storage, supervisor,
+    aggregation, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job, loadbalancer, mirror,
+    namespace, node, podgc, quota, replicaset, serviceaccount, signer, statefulset, storage, supervisor,
 };
 use async_trait::async_trait;
 use kube::Client;
@@ -33,6 +33,8 @@ pub struct Config {
     pub root_ca_pem: String,
     /// Blocks of virtual addresses for Services of type LoadBalancer; they make the pool `default`.
     pub vip_pool: Vec<String>,
+    /// Who signs approved certificate requests; without, they wait.
+    pub signer: Option<Arc<dyn signer::Signer>>,
 }
 
 /// A controller.
@@ -82,6 +84,9 @@ impl Manager {
             Arc::new(cronjob::CronJobs),
             Arc::new(disruption::Budgets),
             Arc::new(endpoints::EndpointsOfServices),
+            Arc::new(mirror::Mirror),
+            Arc::new(flow::FlowSchemas),
+            Arc::new(signer::Certificates(config.clone())),
             Arc::new(namespace::Namespaces),
             Arc::new(serviceaccount::Accounts(config.clone())),
             Arc::new(gc::Collector),

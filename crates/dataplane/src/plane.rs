@@ -21,7 +21,7 @@ use crate::dns::DnsServer;
 use crate::exec::{self, ExecError};
 use crate::model::{PodNic, Service};
 use crate::nft::{self, Ruleset};
-use crate::{link, tap, tap_name};
+use crate::{flows, link, tap, tap_name};
 
 /// The sysctl without which no packet goes from one Pod to another.
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -185,6 +185,7 @@ impl Dataplane {
             .difference(&vips)
             .map(|vip| link::remove_vip(*vip))
             .collect();
+        let stale = flows::stale(&state.services, &services);
         state.services = services;
         if state.in_force.is_none() {
             self.write_whole(&mut state).await?;
@@ -195,6 +196,16 @@ impl Dataplane {
         exec::ip_batch(&added, false).await?;
         exec::ip_batch(&removed, true).await?;
         state.vips = vips;
+        // After the rules: a datagram in between is given an endpoint that is there.
+        for flow in stale {
+            if let Err(error) = exec::conntrack(&flow.forget()).await {
+                // Flows end by themselves, only later; the rules are in force.
+                tracing::warn!(
+                    "UDP clients may keep to an endpoint that left for up to three minutes: {error}"
+                );
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -211,7 +222,9 @@ impl Dataplane {
                 failed.push(error.to_string());
             }
         };
-        note(exec::nft("add table inet podvisor\ndelete table inet podvisor\n").await);
+        for table in nft::TABLES {
+            note(exec::nft(&format!("add table {table}\ndelete table {table}\n")).await);
+        }
         match taps().await {
             Ok(taps) => {
                 let text: String = taps.iter().map(|name| link::remove_pod(name)).collect();

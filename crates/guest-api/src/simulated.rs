@@ -348,6 +348,7 @@ impl Guest for SimulatedGuest {
         let stream = request.into_inner().map(|message| {
             message.map(|message| DialData {
                 port: 0,
+                host: String::new(),
                 data: message.data,
                 end: message.end,
             })

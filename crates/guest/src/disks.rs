@@ -92,6 +92,10 @@ pub async fn image(serial: &str) -> io::Result<PathBuf> {
         return Ok(target);
     }
     let device = find(serial).await?;
+    if target.is_dir() {
+        // Another container of the same image came first.
+        return Ok(target);
+    }
     fs::create_dir_all(&target)?;
     mount(
         Some(&device),
@@ -325,8 +329,16 @@ fn traffic_of(text: &str) -> (u64, u64) {
 /// Unmounts all volumes: what was written to them is on the disks then.
 pub fn unmount_volumes() {
     for entry in fs::read_dir(VOLUMES).into_iter().flatten().flatten() {
-        if let Err(error) = umount2(&entry.path(), MntFlags::empty()) {
-            boot::log(&format!("guest agent: {}: {error}", entry.path().display()));
+        // One that passes mounts on is mounted upon itself too.
+        for attempt in 0.. {
+            match umount2(&entry.path(), MntFlags::empty()) {
+                Ok(()) => {}
+                Err(nix::errno::Errno::EINVAL) if attempt > 0 => break,
+                Err(error) => {
+                    boot::log(&format!("guest agent: {}: {error}", entry.path().display()));
+                    break;
+                }
+            }
         }
     }
     nix::unistd::sync();

@@ -82,7 +82,7 @@ impl Agent {
     pub async fn start(config: HostConfig, deps: HostDeps) -> Result<Arc<Self>, StartError> {
         for path in [
             config.data_dir.clone(),
-            config.data_dir.join("logs"),
+            crate::logs::directories(&config.data_dir),
             config.data_dir.join("disks"),
             record::vm_dirs(&config.run_dir),
         ] {
@@ -351,8 +351,8 @@ impl Agent {
 
     /// Disks and logs of Pods that are no more: what a power cut leaves, since run directories go with the machine.
     fn remove_stray_files(&self, listed: &HashSet<String>) {
-        for name in ["disks", "logs"] {
-            let directory = self.context.config.data_dir.join(name);
+        let data_dir = &self.context.config.data_dir;
+        for directory in [data_dir.join("disks"), crate::logs::directories(data_dir)] {
             let Ok(entries) = std::fs::read_dir(&directory) else {
                 continue;
             };
@@ -367,5 +367,6 @@ impl Agent {
                 }
             }
         }
+        crate::logs::remove_stray_links(data_dir);
     }
 }

@@ -90,6 +90,8 @@ pub struct HostConfig {
     pub pressure: crate::pressure::Thresholds,
     /// Between two looks at a Pod's use of local storage; 10 seconds if it is not said.
     pub eviction_pause: Option<std::time::Duration>,
+    /// How long a guest that once answered may say nothing before its VM counts as hung.
+    pub silence: std::time::Duration,
 }
 
 impl HostConfig {
@@ -113,6 +115,7 @@ impl HostConfig {
             image_gc: ImageGc::default(),
             pressure: crate::pressure::Thresholds::default(),
             eviction_pause: None,
+            silence: crate::guest::SILENCE,
         }
     }
 }

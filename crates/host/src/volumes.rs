@@ -420,6 +420,11 @@ pub fn mounts(
             read_only: wanted.read_only == Some(true)
                 || disk.map_or(volume.empty_dir.is_none() && !of_node, |disk| disk.read_only),
             source: Some(source),
+            propagation: wanted
+                .mount_propagation
+                .clone()
+                .filter(|kind| kind != "None")
+                .unwrap_or_default(),
             sub_path,
             // The whole tree of a disk is given to the group when it is mounted; the node's files are nobody's Pod's.
             group: group.filter(|_| disk.is_none() && !of_node),

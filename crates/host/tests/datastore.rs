@@ -38,6 +38,7 @@ impl Storage {
             node_block_prefix: 24,
             root_ca_pem: "PEM".into(),
             vip_pool: Vec::new(),
+            signer: None,
         };
         let manager = controllers::Manager::new(client("system:kube-controller-manager"), config);
         tokio::spawn(manager.run(stop.clone()));

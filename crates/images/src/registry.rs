@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use oci_client::Client;
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
+use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::manifest::{ImageIndexEntry, OciDescriptor, OciImageManifest, OciManifest};
 use oci_client::secrets::RegistryAuth;
@@ -106,7 +107,6 @@ impl Registry {
 
     /// Reads and checks the configuration.
     pub async fn config(&self, resolved: &Resolved) -> Result<ConfigFile, PullError> {
-        use futures::TryStreamExt;
         let descriptor = &resolved.manifest.config;
         let mut stream = self.blob(descriptor).await?;
         let mut bytes = Vec::new();
@@ -148,6 +148,23 @@ impl Registry {
         Ok(stream.stream)
     }
 
+    /// A layer's bytes from `offset` on; a registry that knows no ranges sends the first ones once more, for nothing.
+    pub async fn blob_from(
+        &self,
+        descriptor: &OciDescriptor,
+        offset: u64,
+    ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, PullError> {
+        let answer = self
+            .client
+            .pull_blob_stream_partial(&self.location.reference, descriptor, offset, None)
+            .await
+            .map_err(|error| self.layer_error(descriptor, answer(&error)))?;
+        Ok(match answer {
+            BlobResponse::Partial(stream) => stream.stream,
+            BlobResponse::Full(stream) => skip(stream.stream, offset),
+        })
+    }
+
     pub fn layer_error(&self, descriptor: &OciDescriptor, reason: impl ToString) -> PullError {
         PullError::Layer {
             image: self.image.clone(),
@@ -178,6 +195,20 @@ impl Registry {
             reason,
         }
     }
+}
+
+/// A stream without its first bytes.
+fn skip(
+    stream: BoxStream<'static, std::io::Result<Bytes>>,
+    bytes: u64,
+) -> BoxStream<'static, std::io::Result<Bytes>> {
+    let mut left = bytes;
+    let rest = stream.map_ok(move |mut chunk| {
+        let take = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+        left -= take as u64;
+        chunk.split_off(take)
+    });
+    Box::pin(rest)
 }
 
 /// The whole chain of an error: the last link is usually what matters ("Connection refused").

@@ -56,6 +56,8 @@ pub struct Share {
     pub tag: String,
     /// The directory: nothing outside of it can be reached.
     pub directory: PathBuf,
+    /// Whether guests may only read it: the host's kernel sees to that.
+    pub read_only: bool,
 }
 
 /// The network device of a VM.
@@ -221,6 +223,10 @@ pub trait Vm: Send + Sync {
     fn id(&self) -> &VmId;
     /// The hypervisor's process, if there is one.
     fn pid(&self) -> Option<u32>;
+    /// The cgroup and the user of that process, for those who look after the host.
+    fn confinement(&self) -> Option<(String, u32)> {
+        None
+    }
     /// Opens the guest's channel. One session at a time; a new one ends the one before.
     async fn channel(&self) -> io::Result<Box<dyn Stream>>;
     /// Waits for the end.

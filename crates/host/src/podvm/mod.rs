@@ -18,9 +18,11 @@
 //! A Pod object is finalised only after VM, tap, run directory and disks are gone, so whoever sees the object vanish
 //! finds nothing left.
 
+mod actions;
 mod boot;
 pub mod evict;
 mod launch;
+mod names;
 mod owner;
 pub mod plan;
 mod prepare;
@@ -57,8 +59,8 @@ use crate::logs::PodLogs;
 use crate::objects::Objects;
 use crate::services::Services;
 use crate::size::VmSize;
-pub(crate) use boot::{image_serial, make_file_system};
-use record::{PodFile, Record, State};
+pub(crate) use boot::{NODE_FILES, SCRATCH, image_serial, make_file_system};
+use record::{PodFile, Record, State, Timing};
 
 /// Inputs that may wait for an owner.
 const QUEUE: usize = 256;
@@ -103,7 +105,7 @@ impl Context {
     }
 
     /// The run directory of a VM.
-    fn run_dir(&self, uid: &str) -> PathBuf {
+    pub(crate) fn run_dir(&self, uid: &str) -> PathBuf {
         record::vm_dirs(&self.config.run_dir).join(uid)
     }
 
@@ -143,6 +145,8 @@ pub struct Machine {
     pub images: Arc<BTreeMap<String, Arc<Image>>>,
     /// PersistentVolumes among its disks.
     pub disks: Arc<Vec<VolumeDisk>>,
+    /// How long its start took, step by step.
+    pub timings: Arc<Vec<Timing>>,
     /// Ends the session and everything that lives with the VM.
     pub life: CancellationToken,
 }
@@ -160,6 +164,8 @@ pub struct View {
     pub machine: Option<Machine>,
     /// Its VM's size.
     pub size: VmSize,
+    /// Number of its VM: 1 for the first.
+    pub number: u64,
 }
 
 impl View {
@@ -209,6 +215,10 @@ pub(crate) enum Report {
         reason: &'static str,
         message: String,
     },
+    /// A container that came later has its image, as a disk of the VM.
+    Imaged { container: String, image: Arc<Image> },
+    /// A container's `postStart` hook is over, well or not.
+    Hooked { run: String, success: bool },
     /// Images and volumes are at hand.
     Prepared(Box<prepare::Prepared>),
     /// The VM has its address.

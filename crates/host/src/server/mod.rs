@@ -4,6 +4,7 @@
 //! server has authorised the caller before it dials.
 
 mod forward;
+mod inspect;
 mod logs;
 mod stats;
 mod streaming;
@@ -161,6 +162,10 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
     let query = Query::parse(request.uri().query().unwrap_or_default());
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["healthz"]) => Ok(text(StatusCode::OK, "ok")),
+        (&Method::GET, ["inspect", namespace, pod]) => {
+            let pod = server.pod(namespace, pod)?;
+            Ok(inspect::inspect(&server.context, &pod).await)
+        }
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
             logs::logs(&server, &query, namespace, pod, container).await
         }

@@ -108,6 +108,7 @@ impl Host {
         config.listen = "127.0.0.1:0".parse().unwrap();
         config.eviction_pause = Some(Duration::from_millis(50));
         config.pressure = pressure;
+        config.silence = Duration::from_millis(500);
         config.capacity = Capacity {
             cpu_millis: 4000,
             memory_bytes: 8 << 30,

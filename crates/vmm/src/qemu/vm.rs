@@ -77,7 +77,7 @@ pub(super) async fn boot(
         cgroup.create(&limits).map_err(io("the VM's cgroup"))?;
         let log = spec.run_dir.join("qemu.log");
         let shares = shares::start(&spec, &cgroup).map_err(BootError::Qemu)?;
-        let process = process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap)
+        let process = process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap, None)
             .inspect_err(|_| shares::end(&shares))
             .map_err(io(arguments::PROGRAM))?;
         let vm = QemuVm::new(
@@ -212,6 +212,10 @@ impl Vm for QemuVm {
 
     fn pid(&self) -> Option<u32> {
         Some(self.process.pid)
+    }
+
+    fn confinement(&self) -> Option<(String, u32)> {
+        Some((self.cgroup.name().to_owned(), self.user.id()))
     }
 
     async fn channel(&self) -> io::Result<Box<dyn Stream>> {
