@@ -127,7 +127,7 @@ fn containers(pod: &Pod) -> &[Container] {
 }
 
 /// The requests of a Pod's containers.
-fn total(pod: &Pod, resource: &str) -> u64 {
+pub(crate) fn total(pod: &Pod, resource: &str) -> u64 {
     let of = |container: &Container| {
         let requests = container.resources.as_ref()?.requests.as_ref()?;
         let quantity = requests.get(resource)?;

@@ -67,7 +67,7 @@ pub struct Sampler {
 
 impl Sampler {
     /// Takes the figures of all Pods into their histories, and returns the memory that all VMs together cost the host
-    /// beyond what their containers use, in bytes.
+    /// beyond what their containers use or request, in bytes.
     pub async fn remember(&self, pods: Vec<PodVm>) -> u64 {
         let samples = self.sample(pods).await;
         let mut histories = self.histories.lock();
@@ -81,10 +81,13 @@ impl Sampler {
             views.any(|view| view.pod.metadata.uid.as_ref() == Some(uid))
         };
         histories.retain(|uid, _| known(uid));
-        samples
-            .iter()
-            .filter_map(|(_, sample)| sample.overhead_bytes())
-            .sum()
+        // What a Pod requests is counted already, whether it uses it or not.
+        let beyond = |(view, sample): &(View, Sample)| {
+            let requested = crate::pressure::total(&view.pod, "memory");
+            let used = sample.memory_bytes.saturating_sub(sample.overhead_bytes()?);
+            Some(sample.memory_bytes.saturating_sub(used.max(requested)))
+        };
+        samples.iter().filter_map(beyond).sum()
     }
 
     /// The history of a Pod.
