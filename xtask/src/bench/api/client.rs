@@ -5,12 +5,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -24,6 +25,9 @@ use tokio_rustls::TlsConnector;
 /// Flow control windows, in bytes, as Go's clients have them: a list is not throttled by round trips.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
+/// Attempts of a request that is told to come back later, and the pause that the server asks for.
+const ATTEMPTS: usize = 60;
+const BACK_OFF: Duration = Duration::from_secs(1);
 
 /// A server and how to prove oneself to it.
 #[derive(Clone)]
@@ -76,7 +80,6 @@ impl Target {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(1 << 20)
             .handshake(TokioIo::new(stream))
             .await?;
         // Ends with the sender; its error is that of the request that meets it.
@@ -101,14 +104,23 @@ impl Client {
             Method::PATCH => "application/merge-patch+json",
             _ => "application/json",
         };
-        let request = Request::builder()
-            .method(method.clone())
-            .uri(format!("{}{path}", self.base))
-            .header("content-type", media)
-            .header("accept", "application/json")
-            .body(Full::new(body))?;
-        self.sender.ready().await?;
-        let response = self.sender.send_request(request).await?;
+        let mut attempt = 0;
+        let response = loop {
+            attempt += 1;
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(format!("{}{path}", self.base))
+                .header("content-type", media)
+                .header("accept", "application/json")
+                .body(Full::new(body.clone()))?;
+            self.sender.ready().await?;
+            let response = self.sender.send_request(request).await?;
+            // Who is told to come back does so, as every client library.
+            if response.status() != StatusCode::TOO_MANY_REQUESTS || attempt == ATTEMPTS {
+                break response;
+            }
+            tokio::time::sleep(BACK_OFF).await;
+        };
         if !response.status().is_success() {
             let status = response.status();
             let words = response.into_body().collect().await?.to_bytes();
