@@ -17,6 +17,9 @@ pub struct Arguments {
     /// Build the guest bundle alone.
     #[arg(long)]
     guest_only: bool,
+    /// Build the guest bundle alone, with a kernel from the newest source that Debian has.
+    #[arg(long)]
+    newest_kernel: bool,
     /// Build the demo images alone.
     #[arg(long, conflicts_with = "guest_only")]
     images_only: bool,
@@ -49,8 +52,8 @@ impl Profile {
 
 /// Builds everything a Lab needs but the images.
 pub fn run(arguments: &Arguments) -> Result<()> {
-    if arguments.guest_only {
-        return guest();
+    if arguments.guest_only || arguments.newest_kernel {
+        return guest(arguments.newest_kernel);
     }
     if arguments.images_only {
         return demo_images();
@@ -61,10 +64,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 /// The console first: it is embedded into the binary.
 pub fn all(profile: Profile) -> Result<()> {
     console()?;
-    step(
-        "Building the guest bundle (kernel and initramfs)",
-        crate::bundle::build,
-    )?;
+    step("Building the guest bundle (kernel and initramfs)", || {
+        crate::bundle::build(false)
+    })?;
     step("Building podvisor", || {
         let mut command = cargo();
         command.args(["build", "--quiet", "--package", "podvisor"]);
@@ -75,11 +77,10 @@ pub fn all(profile: Profile) -> Result<()> {
     })
 }
 
-fn guest() -> Result<()> {
-    step(
-        "Building the guest bundle (kernel and initramfs)",
-        crate::bundle::build,
-    )
+fn guest(newest_kernel: bool) -> Result<()> {
+    step("Building the guest bundle (kernel and initramfs)", || {
+        crate::bundle::build(newest_kernel)
+    })
 }
 
 /// The example images, pushed to the demo registry's storage.

@@ -15,10 +15,10 @@ use crate::run::{cargo, make_dir, show};
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds what is missing or old.
-pub fn build() -> Result<()> {
+pub fn build(newest_kernel: bool) -> Result<()> {
     let bundle = e2e::paths::guest_bundle();
     make_dir(&bundle)?;
-    let release = guest_kernel::build(&bundle)?;
+    let release = guest_kernel::build(&bundle, newest_kernel)?;
     write_if_new(&bundle.join("initramfs.cpio"), &archive(&build_agent()?))?;
     // A kernel without ACPI takes its devices from the command line.
     let description = json!({"kernel": release, "acpi": false, "cmdline": ""});

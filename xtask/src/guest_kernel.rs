@@ -2,7 +2,8 @@
 //!
 //! A kernel that has only what a Pod VM uses boots in a third of the time of Debian's generic one and leaves three times
 //! as much memory free. The source is downloaded with apt and unpacked without what is never compiled; the result is kept
-//! under a stamp of configuration, version of the source and this recipe, so that a second run does nothing.
+//! as `VERSION-DIGEST`, the digest being that of configuration and recipe. A newer revision of Debian's source is told and
+//! not compiled unasked: nobody waits for minutes because a package list was refreshed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,16 +30,30 @@ const LEFT_OUT: [&str; 10] = [
     "*/tools/perf/*",
 ];
 
-/// Brings `vmlinux` in the bundle up to date; returns the kernel's release.
-pub fn build(bundle: &Path) -> Result<String> {
+/// Brings `vmlinux` in the bundle up to date; returns the kernel's release. With `newest` an older source is not enough.
+pub fn build(bundle: &Path, newest: bool) -> Result<String> {
     let config = e2e::paths::workspace().join("guest/kernel.config");
     let wanted = fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
     let package = source_package()?;
-    let stamp = stamp(&wanted, &package, &version(&package)?);
-    let built = cache().join(&stamp);
-    if !built.join("release").exists() {
-        compile(&package, &config, &wanted, &built)?;
+    let (version, digest) = (version(&package)?, digest(&wanted));
+    let cache = cache();
+    make_dir(&cache)?;
+    // Two checkouts that want the same kernel compile it once.
+    let lock = fs::File::create(cache.join("lock")).context("cannot make the lock of the kernel cache")?;
+    lock.lock().context("cannot take the lock of the kernel cache")?;
+    let mut stamp = format!("{version}-{digest}");
+    if !is_built(&cache.join(&stamp)) {
+        match latest(&cache, &digest)?.filter(|_| !newest) {
+            Some(other) => {
+                println!(
+                    "    {other} serves; Debian has {version} now: `cargo xtask build --newest-kernel` takes it"
+                );
+                stamp = other;
+            }
+            None => compile(&package, &config, &wanted, &cache.join(&stamp))?,
+        }
     }
+    let built = cache.join(&stamp);
     let vmlinux = bundle.join("vmlinux");
     let in_use = fs::read_to_string(bundle.join("kernel.stamp"));
     if !vmlinux.exists() || in_use.ok().as_ref() != Some(&stamp) {
@@ -50,12 +65,7 @@ pub fn build(bundle: &Path) -> Result<String> {
 
 /// Built kernels, by stamp: outside of the target directory, for all checkouts of a user and across `cargo clean`.
 fn cache() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    cache
-        .or_else(home)
-        .unwrap_or_else(e2e::paths::target)
-        .join("podvisor/guest-kernel")
+    e2e::clients::cache().join("guest-kernel")
 }
 
 /// Compiles `vmlinux` into a directory, whose `release` comes last and shows that everything is there.
@@ -84,11 +94,27 @@ fn compile(package: &str, config: &Path, wanted: &str, into: &Path) -> Result<()
     Ok(())
 }
 
-/// What must be equal for the kernel to be the same, as the name of a directory.
-fn stamp(config: &str, package: &str, version: &str) -> String {
-    let digest = Sha256::digest(format!("{RECIPE}\n{package}\n{version}\n{config}"));
-    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{version}-{digest}")
+/// Stands for all but the source: two kernels of the same digest differ by Debian's corrections only.
+fn digest(config: &str) -> String {
+    let digest = Sha256::digest(format!("{RECIPE}\n{config}"));
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn is_built(directory: &Path) -> bool {
+    directory.join("release").exists()
+}
+
+/// The kernel of this digest that was compiled last.
+fn latest(cache: &Path, digest: &str) -> Result<Option<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(cache)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.ends_with(&format!("-{digest}")) && is_built(&entry.path()) {
+            found.push((entry.metadata()?.modified()?, name));
+        }
+    }
+    Ok(found.into_iter().max().map(|(_, name)| name))
 }
 
 /// The package that Debian's `linux-source` stands for.
@@ -217,10 +243,23 @@ mod tests {
     }
 
     #[test]
-    fn the_stamp_follows_configuration_and_source() {
-        let one = stamp("a", "linux-source-6.1", "6.1.1-1");
-        assert_ne!(one, stamp("b", "linux-source-6.1", "6.1.1-1"));
-        assert_ne!(one, stamp("a", "linux-source-6.1", "6.1.2-1"));
-        assert_eq!(one, stamp("a", "linux-source-6.1", "6.1.1-1"));
+    fn an_older_source_serves_and_another_configuration_does_not() {
+        let cache = tempfile::tempdir().expect("a temporary directory");
+        let (ours, other) = (digest("a"), digest("b"));
+        assert_ne!(ours, other);
+        for (name, finished) in [
+            (format!("6.1.1-1-{ours}"), true),
+            (format!("6.1.2-1-{ours}"), false),
+            (format!("6.1.3-1-{other}"), true),
+        ] {
+            let directory = cache.path().join(name);
+            fs::create_dir(&directory).expect("made");
+            if finished {
+                fs::write(directory.join("release"), "6.1").expect("written");
+            }
+        }
+        let found = latest(cache.path(), &ours).expect("readable");
+        assert_eq!(found, Some(format!("6.1.1-1-{ours}")));
+        assert_eq!(latest(cache.path(), &digest("c")).expect("readable"), None);
     }
 }

@@ -108,11 +108,24 @@ impl Collector {
         key: &str,
         object: &Value,
         uids: &HashSet<&str>,
-    ) -> Result<(), WorldError> {
+    ) -> Result<bool, WorldError> {
         let mut next = object.clone();
         let mut list = items(object, "/metadata/ownerReferences").to_vec();
         list.retain(|o| !uids.contains(text(o, "/uid")));
         next["metadata"]["ownerReferences"] = json!(list);
+        // False when somebody else was quicker: then it is looked at again.
+        Ok(settled(world.update(key, object, &next).await)?.is_some())
+    }
+
+    /// Owners that wait for each other would wait for ever: this one is not waited for any more.
+    async fn unblock(&self, world: &World, key: &str, object: &Value) -> Result<(), WorldError> {
+        let mut next = object.clone();
+        let owners = next
+            .pointer_mut("/metadata/ownerReferences")
+            .and_then(Value::as_array_mut);
+        for owner in owners.into_iter().flatten() {
+            owner["blockOwnerDeletion"] = json!(false);
+        }
         settled(world.update(key, object, &next).await).map(|_| ())
     }
 
@@ -124,10 +137,14 @@ impl Collector {
         let dependents = graph.dependents.get(uid).unwrap_or(&none);
         let has = |f: &str| items(object, "/metadata/finalizers").iter().any(|x| x == f);
         if has(ORPHAN) {
+            let mut all = true;
             for (key, dependent) in dependents.iter().map(|d| &graph.objects[*d]) {
-                self.disown(world, key, dependent, &HashSet::from([uid])).await?;
+                all &= self.disown(world, key, dependent, &HashSet::from([uid])).await?;
             }
-            self.finalize(world, key, object, ORPHAN).await?;
+            // One that still names its owner would be collected once that is gone.
+            if all {
+                self.finalize(world, key, object, ORPHAN).await?;
+            }
         } else if has(FOREGROUND) {
             let mut blocked = false;
             for (key, dependent) in dependents.iter().map(|d| &graph.objects[*d]) {
@@ -145,6 +162,17 @@ impl Collector {
                 if others {
                     self.disown(world, key, dependent, &HashSet::from([uid])).await?;
                 } else if !deleting(dependent) {
+                    let own = graph.dependents.get(meta(dependent, "uid")).unwrap_or(&none);
+                    let circle = own.iter().any(|d| {
+                        let object = &graph.objects[*d].1;
+                        deleting(object)
+                            && items(object, "/metadata/finalizers")
+                                .iter()
+                                .any(|f| f == FOREGROUND)
+                    });
+                    if circle {
+                        self.unblock(world, key, dependent).await?;
+                    }
                     settled(
                         world
                             .delete(key, dependent, if blocks { "Foreground" } else { "Background" })
@@ -198,8 +226,16 @@ impl Collector {
             return Ok(());
         }
         match solid {
-            true => self.disown(world, key, object, &gone).await,
+            true => self.disown(world, key, object, &gone).await.map(drop),
             false => {
+                // The cache may be behind an orphaning that has just taken the owner away.
+                let live = world
+                    .live(key, meta(object, "namespace"), meta(object, "name"))
+                    .await?;
+                let owners = |o: &Value| o.pointer("/metadata/ownerReferences").cloned();
+                if live.is_none_or(|live| owners(&live) != owners(object)) {
+                    return Ok(());
+                }
                 let has = |f: &str| items(object, "/metadata/finalizers").iter().any(|x| x == f);
                 let policy = match (has(ORPHAN), has(FOREGROUND)) {
                     (true, _) => "Orphan",

@@ -2,8 +2,8 @@
 
 use crate::world::{self, World, WorldError};
 use crate::{
-    aggregation, cronjob, daemonset, deployment, disruption, endpoints, gc, job, loadbalancer, namespace,
-    node, podgc, quota, replicaset, serviceaccount, statefulset, storage, supervisor,
+    aggregation, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job, loadbalancer, mirror,
+    namespace, node, podgc, quota, replicaset, serviceaccount, signer, statefulset, storage, supervisor,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -37,6 +37,8 @@ pub struct Config {
     pub root_ca_pem: String,
     /// Blocks of virtual addresses for Services of type LoadBalancer; they make the pool `default`.
     pub vip_pool: Vec<String>,
+    /// Who signs approved certificate requests; without, they wait.
+    pub signer: Option<Arc<dyn signer::Signer>>,
 }
 
 /// A controller.
@@ -46,6 +48,10 @@ pub(crate) trait Reconciler: Send + Sync {
     fn name(&self) -> &'static str;
     /// Resources whose changes wake it.
     fn reads(&self) -> &'static [&'static str];
+    /// Resources among them that are not built in.
+    fn custom(&self) -> Vec<world::Resource> {
+        Vec::new()
+    }
     /// Corrects what differs; says when it wants to be called again at the latest.
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError>;
 }
@@ -82,6 +88,9 @@ impl Manager {
             Arc::new(cronjob::CronJobs),
             Arc::new(disruption::Budgets),
             Arc::new(endpoints::EndpointsOfServices),
+            Arc::new(mirror::Mirror),
+            Arc::new(flow::FlowSchemas),
+            Arc::new(signer::Certificates(config.clone())),
             Arc::new(namespace::Namespaces),
             Arc::new(serviceaccount::Accounts(config.clone())),
             Arc::new(gc::Collector),
@@ -97,9 +106,13 @@ impl Manager {
             Arc::new(storage::Binder::default()),
             Arc::new(storage::ClaimProtection),
             Arc::new(storage::VolumeProtection),
+            Arc::new(storage::SnapshotKinds::default()),
+            Arc::new(storage::Snapshots::default()),
         ];
         for reconciler in &all {
             reconciler.reads().iter().for_each(|r| world.watch_builtin(r));
+            let custom = reconciler.custom();
+            custom.into_iter().for_each(|r| world.watch(r, true));
         }
         for kind in kinds::builtin() {
             // Events are never owned, leases come and go every few seconds: neither is worth a cache of its own.

@@ -1,4 +1,4 @@
-//! Running `nft` and `ip` with a text on their standard input. No choices are made here.
+//! Running `nft`, `ip` and `conntrack`, the first two with a text on their standard input. No choices are made here.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -71,6 +71,15 @@ pub(crate) async fn ip_batch(text: &str, force: bool) -> Result<(), ExecError> {
 /// What an `ip` query prints.
 pub(crate) async fn ip_query(arguments: &[&str]) -> Result<String, ExecError> {
     run("ip", "iproute2", arguments, "").await
+}
+
+/// Makes the kernel forget flows; that there were none is no error.
+pub(crate) async fn conntrack(arguments: &[String]) -> Result<(), ExecError> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match run("conntrack", "conntrack", &words, "").await {
+        Err(ExecError::Refused { answer, .. }) if answer.contains("0 flow entries") => Ok(()),
+        result => result.map(drop),
+    }
 }
 
 async fn run(

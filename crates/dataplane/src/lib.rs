@@ -7,16 +7,18 @@
 //! - [`model`]: Services and Pods as this crate sees them, free of Kubernetes types;
 //! - `nft`: Services and Pods -> ruleset -> the difference to what is in force;
 //! - `link`: addresses, routes and taps as `ip` commands; `tap` opens the device (`sys` has the ioctls);
+//! - `flows`: datagram flows to endpoints that left, which `conntrack` must forget;
 //! - `dns`: answers for `cluster.local` from the same snapshot, forwards the rest;
 //! - [`Dataplane`]: holds what is in force and applies differences, one at a time.
 //!
 //! Invariants: policy is in force before a Pod's first packet (the tap is brought up after its rules); the ruleset
-//! is never listed on the hot path; everything of ours carries our marks (table `inet podvisor`, route protocol
-//! 112, link group 28790), so that it can be found and removed without any memory of its making.
+//! is never listed on the hot path; everything of ours carries our marks (tables `inet podvisor` and `arp podvisor`,
+//! route protocol 112, link group 28790), so that it can be found and removed without any memory of its making.
 
 mod config;
 mod dns;
 mod exec;
+mod flows;
 mod link;
 pub mod model;
 mod nft;

@@ -11,8 +11,9 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::NetConfig;
@@ -20,10 +21,13 @@ use crate::dns::DnsServer;
 use crate::exec::{self, ExecError};
 use crate::model::{PodNic, Service};
 use crate::nft::{self, Ruleset};
-use crate::{link, tap, tap_name};
+use crate::{flows, link, tap, tap_name};
 
 /// The sysctl without which no packet goes from one Pod to another.
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// How long a new Pod waits for the Services to be known while the table of an earlier agent is in force.
+const SERVICES_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why the network of the host cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +93,8 @@ struct State {
 pub struct Dataplane {
     config: NetConfig,
     state: Mutex<State>,
+    /// Whether the table in force is ours and no longer an earlier agent's.
+    taken_over: watch::Sender<bool>,
     dns: DnsServer,
     stop: CancellationToken,
 }
@@ -117,6 +123,7 @@ impl Dataplane {
                 ..State::default()
             }),
             config,
+            taken_over: watch::Sender::new(false),
             dns,
             stop,
         });
@@ -130,6 +137,12 @@ impl Dataplane {
     /// Makes a Pod's tap with its rules and its route. Idempotent: the tap of a Pod that is here is opened again.
     pub async fn attach_pod(&self, nic: &PodNic) -> Result<Tap, AttachError> {
         let name = tap_name(&nic.vm_id);
+        // Written without Services, the table would cut off the Pods that an earlier agent left running.
+        let mut taken_over = self.taken_over.subscribe();
+        let known = taken_over.wait_for(|is| *is);
+        if tokio::time::timeout(SERVICES_LIMIT, known).await.is_err() {
+            tracing::warn!("the Services are not known yet: the network goes on without them");
+        }
         let mut state = self.state.lock().await;
         state.pods.insert(nic.vm_id.clone(), nic.clone());
         // Rules first: the device has no packet before it is up.
@@ -151,6 +164,10 @@ impl Dataplane {
             exec::ip_batch(&link::remove_pod(&name), true).await?;
         }
         state.pods.remove(vm_id);
+        if state.in_force.is_none() {
+            // An earlier agent's table has elements for a device that is gone: harmless until it is replaced as a whole.
+            return Ok(());
+        }
         self.apply(&mut state).await
     }
 
@@ -168,6 +185,7 @@ impl Dataplane {
             .difference(&vips)
             .map(|vip| link::remove_vip(*vip))
             .collect();
+        let stale = flows::stale(&state.services, &services);
         state.services = services;
         if state.in_force.is_none() {
             self.write_whole(&mut state).await?;
@@ -178,6 +196,16 @@ impl Dataplane {
         exec::ip_batch(&added, false).await?;
         exec::ip_batch(&removed, true).await?;
         state.vips = vips;
+        // After the rules: a datagram in between is given an endpoint that is there.
+        for flow in stale {
+            if let Err(error) = exec::conntrack(&flow.forget()).await {
+                // Flows end by themselves, only later; the rules are in force.
+                tracing::warn!(
+                    "UDP clients may keep to an endpoint that left for up to three minutes: {error}"
+                );
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -194,7 +222,9 @@ impl Dataplane {
                 failed.push(error.to_string());
             }
         };
-        note(exec::nft("add table inet podvisor\ndelete table inet podvisor\n").await);
+        for table in nft::TABLES {
+            note(exec::nft(&format!("add table {table}\ndelete table {table}\n")).await);
+        }
         match taps().await {
             Ok(taps) => {
                 let text: String = taps.iter().map(|name| link::remove_pod(name)).collect();
@@ -225,7 +255,7 @@ impl Dataplane {
     /// Brings what is in force to what is wanted.
     async fn apply(&self, state: &mut State) -> Result<(), ExecError> {
         let Some(in_force) = &state.in_force else {
-            // A table of an earlier agent: it is replaced when the Services are known, or now for a new Pod.
+            // A table of an earlier agent, and the Services did not become known in time.
             return self.write_whole(state).await;
         };
         let wanted = self.wanted(state);
@@ -241,6 +271,7 @@ impl Dataplane {
         let wanted = self.wanted(state);
         exec::nft(&nft::whole(&self.config, &wanted)).await?;
         state.in_force = Some(wanted);
+        self.taken_over.send_replace(true);
         Ok(())
     }
 

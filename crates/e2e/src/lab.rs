@@ -12,12 +12,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::machines::{Machine, machines};
@@ -30,6 +31,8 @@ use crate::{paths, publish, traces::Traces};
 pub const REGISTRY: &str = "127.0.0.1:5000";
 /// Where the API server listens inside the Lab.
 pub const API: &str = "127.0.0.1:6443";
+/// Where `kubectl proxy` listens inside the Lab.
+const PROXY_PORT: &str = "8001";
 /// The addresses that LoadBalancer Services get. TEST-NET-2 (RFC 5737): nobody's.
 pub const VIP_POOL: &str = "198.51.100.0/24";
 /// The administrator's sign-in inside the Lab.
@@ -52,6 +55,8 @@ pub struct LabOptions {
     pub no_registry: bool,
     /// Pull images of this registry alone from the Lab's; by default those of all.
     pub registry_mirror_of: Option<String>,
+    /// Run an etcd cluster of so many members, and keep the objects there.
+    pub etcd_members: usize,
     /// More arguments for `podvisor up`.
     pub arguments: Vec<String>,
     /// The binary; by default [`paths::podvisor`].
@@ -63,7 +68,9 @@ pub struct LabOptions {
 pub struct Lab {
     // Fields drop in this order: first the processes, then the namespace, last the files.
     supervisor: Option<Process>,
+    etcd: Vec<Process>,
     registry: Option<Process>,
+    proxy: OnceLock<Process>,
     netns: Arc<Netns>,
     name: String,
     podvisor: PathBuf,
@@ -86,7 +93,9 @@ impl Lab {
         fs::write(directory.path().join("admin-password"), random_password()?)?;
         let mut lab = Self {
             supervisor: None,
+            etcd: Vec::new(),
             registry: None,
+            proxy: OnceLock::new(),
             netns,
             name,
             podvisor,
@@ -98,6 +107,7 @@ impl Lab {
         if !lab.options.no_registry {
             lab.start_registry()?;
         }
+        lab.start_etcd()?;
         lab.start_supervisor()?;
         Ok(lab)
     }
@@ -206,6 +216,25 @@ impl Lab {
     /// `kubectl` as the administrator.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.run("kubectl", arguments)
+    }
+
+    /// The answer to a GET of this path as the administrator. For questions that are asked again and again: `kubectl` costs
+    /// as much as the VMs that it waits for.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        if self.proxy.get().is_none() {
+            let mut command = self.command("kubectl");
+            command.args(["proxy", "--port", PROXY_PORT]);
+            let log = self.directory.path().join("proxy.log");
+            // Another thread may have been faster; then this one ends here.
+            let _ = self.proxy.set(Process::start("kubectl proxy", command, &log)?);
+        }
+        let url = format!("http://127.0.0.1:{PROXY_PORT}{path}");
+        let retry = ["--retry", "5", "--retry-connrefused", "--retry-delay", "1"];
+        let text = self.run(
+            "curl",
+            &[&["-sSf", "--max-time", "20", &url][..], &retry].concat(),
+        )?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     /// `kubectl` that must fail; returns what it wrote to stderr.
@@ -342,11 +371,66 @@ impl Lab {
                 format!("{host}=http://{REGISTRY}"),
             ]);
         }
+        if self.options.etcd_members > 0 {
+            let member = |number| format!("127.0.0.1:{}", etcd_ports(number).0);
+            let members: Vec<String> = (0..self.options.etcd_members).map(member).collect();
+            arguments.extend(["--store".to_owned(), format!("etcd://{}", members.join(","))]);
+        }
         if let Some(hosts) = self.options.simulated_hosts {
             arguments.extend(["--simulated-hosts".to_owned(), hosts.to_string()]);
         }
         arguments.extend(self.options.arguments.iter().cloned());
         arguments
+    }
+
+    /// Members on loopback ports of the Lab; they elect a leader while the Supervisor starts.
+    fn start_etcd(&mut self) -> Result<()> {
+        let members = self.options.etcd_members;
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let cluster: Vec<String> = (0..members)
+            .map(|number| format!("m{number}={}", url(etcd_ports(number).1)))
+            .collect();
+        for number in 0..members {
+            let name = format!("m{number}");
+            let (client, peer) = etcd_ports(number);
+            let (client, peer) = (url(client), url(peer));
+            let mut command = self.command("etcd");
+            command.args(["--name", &name, "--initial-cluster", &cluster.join(",")]);
+            command.args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ]);
+            command.args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ]);
+            let directory = self.directory.path();
+            command
+                .arg("--data-dir")
+                .arg(directory.join(format!("etcd-{name}")));
+            let log = directory.join(format!("etcd-{name}.log"));
+            self.etcd.push(Process::start("etcd", command, &log)?);
+        }
+        wait_for("an etcd with a leader", READY_LIMIT, || {
+            if members == 0 {
+                return Ok(());
+            }
+            let health = format!("{}/health", url(etcd_ports(0).0));
+            let text = self.run("curl", &["-sf", &health])?;
+            ensure!(text.contains("true"), "{text}");
+            Ok(())
+        })
+    }
+
+    /// Ends a member of etcd as a power cut of its machine would.
+    pub fn kill_etcd_member(&mut self, number: usize) -> Result<()> {
+        let member = self.etcd.get_mut(number).context("no such member")?;
+        member.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        Ok(())
     }
 
     fn start_registry(&mut self) -> Result<()> {
@@ -379,8 +463,14 @@ impl Lab {
         if std::mem::replace(&mut self.removed, true) {
             return Ok(());
         }
+        if let Some(mut proxy) = self.proxy.take() {
+            proxy.stop(Signal::SIGTERM, STOP_LIMIT)?;
+        }
         self.stop_supervisor()?;
         self.run_podvisor(&["down"])?;
+        for mut member in self.etcd.drain(..) {
+            member.stop(Signal::SIGTERM, STOP_LIMIT)?;
+        }
         if let Some(mut registry) = self.registry.take() {
             registry.stop(Signal::SIGTERM, STOP_LIMIT)?;
         }
@@ -398,6 +488,12 @@ impl Drop for Lab {
             eprintln!("the Lab's network namespace stays: {error:#}");
         }
     }
+}
+
+/// Ports of a member of etcd: for clients and for other members.
+fn etcd_ports(number: usize) -> (u16, u16) {
+    let base = 2379 + 10 * number as u16;
+    (base, base + 1)
 }
 
 /// 120 random bits, readable.

@@ -7,20 +7,26 @@
 //! - [`netns`]: makes, enters and removes the namespace;
 //! - [`process`]: children with a log file, stopped by their own id;
 //! - [`publish`]: a loopback port of the machine that leads into the namespace;
-//! - [`lab`]: the Lab itself; [`guestbook`]: the main scenario, step by step;
+//! - [`clients`]: kubectl, Helm and client libraries of others, pinned;
+//! - [`lab`]: the Lab itself; [`pods`]: what tests ask of Pods in it; [`guestbook`]: the main scenario, step by step;
+//! - [`faulty`]: a registry that misbehaves;
 //! - [`traces`]: what Podvisor has left on the machine, to compare before and after;
 //! - [`wait`]: the one level-triggered wait.
 
+pub mod clients;
+pub mod faulty;
 pub mod guestbook;
 pub mod lab;
 pub mod machines;
 pub mod netns;
 pub mod paths;
+pub mod pods;
 pub mod process;
 pub mod publish;
 pub mod traces;
 pub mod wait;
 
+pub use faulty::{Fault, FaultyRegistry};
 pub use guestbook::Guestbook;
 pub use lab::{Lab, LabOptions};
 pub use machines::{Machine, machines};

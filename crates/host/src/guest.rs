@@ -17,9 +17,9 @@ use vmm::Vm;
 const RETRY: Duration = Duration::from_millis(100);
 /// How long one call for the state may take.
 const CALL: Duration = Duration::from_secs(30);
-/// How long a guest that once answered may be silent before it counts as hung. An emulated guest on a busy host is slow,
-/// but its agent is not silent for a minute.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long a guest that once answered may be silent before it counts as hung, unless the configuration says otherwise. An
+/// emulated guest on a busy host is slow, but its agent is not silent for a minute.
+pub const SILENCE: Duration = Duration::from_secs(60);
 /// How long a caller waits for a session.
 const SESSION: Duration = Duration::from_secs(30);
 
@@ -46,8 +46,13 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts the session task; it ends with the token.
-    pub fn attach(vm: Arc<dyn Vm>, events: mpsc::Sender<GuestEvent>, cancel: CancellationToken) -> Self {
+    /// Starts the session task; it ends with the token. A guest that says nothing for `silence` is reported.
+    pub fn attach(
+        vm: Arc<dyn Vm>,
+        events: mpsc::Sender<GuestEvent>,
+        cancel: CancellationToken,
+        silence: Duration,
+    ) -> Self {
         let (sender, clients) = watch::channel(None);
         tokio::spawn(cancel.run_until_cancelled_owned(async move {
             // Counted from the end of a session: a guest that boots is nobody's to judge here.
@@ -59,7 +64,7 @@ impl Guest {
                 if sender.send_replace(None).is_some() {
                     silent_since = Some(Instant::now());
                 }
-                if silent_since.is_some_and(|since| since.elapsed() >= SILENCE) {
+                if silent_since.is_some_and(|since| since.elapsed() >= silence) {
                     let _ = events.send(GuestEvent::Silent).await;
                     return;
                 }

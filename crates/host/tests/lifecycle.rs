@@ -37,7 +37,7 @@ async fn runs_and_leaves_nothing() {
     // At the very moment the object is gone.
     assert_eq!(host.driver.count(), 0);
     assert!(!host.run_dir(&pod).exists());
-    let logs = host.directory.path().join("data/logs");
+    let logs = host.directory.path().join("data/logs/pods");
     assert_eq!(std::fs::read_dir(logs).unwrap().count(), 0);
     eventually("the last event", async || {
         host.events("web")
@@ -216,6 +216,51 @@ async fn survives_its_agent() {
 }
 
 #[tokio::test]
+async fn ephemeral_containers_join_a_running_pod() {
+    let mut host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    host.ready("web").await;
+    let patch = json!({"spec": {"ephemeralContainers": [{"name": "doctor", "image": "example.test/tools",
+        "args": ["look"], "targetContainerName": "app"}]}});
+    host.pods()
+        .patch_ephemeral_containers("web", &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        .unwrap();
+    let doctor = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let list = pod.status.clone()?.ephemeral_container_statuses?;
+        list.into_iter().next()
+    };
+    let runs = |pod: &k8s_openapi::api::core::v1::Pod| {
+        doctor(pod).is_some_and(|status| status.state.unwrap().running.is_some())
+    };
+    let pod = host.wait("web", "looked at", runs).await;
+    let request = host.guest(&pod).request("doctor_0").unwrap();
+    assert_eq!(
+        (request.target.as_str(), request.args),
+        ("app_0", vec!["look".to_owned()])
+    );
+    let status = doctor(&pod).unwrap();
+    assert_eq!((status.started, status.restart_count), (None, 0));
+    assert!(status.image_id.starts_with("example.test/tools@sha256:"));
+
+    host.restart_agent().await;
+    host.create("other", json!({"containers": [container(&["serve"])]}))
+        .await;
+    host.ready("other").await;
+    let after = host.pods().get("web").await.unwrap();
+    assert_eq!(doctor(&after), Some(status));
+    // It ends for good, and the Pod goes on.
+    host.guest(&after).end("doctor_0", 3, false);
+    host.wait("web", "left by the doctor", |pod| {
+        let ended = doctor(pod).and_then(|status| status.state?.terminated);
+        ended.is_some_and(|ended| ended.exit_code == 3)
+    })
+    .await;
+    host.delete("web", None).await;
+}
+
+#[tokio::test]
 async fn a_lost_vm_is_made_anew() {
     let host = Host::start().await;
     host.create("web", json!({"containers": [container(&["serve"])]}))
@@ -281,4 +326,34 @@ async fn the_node_is_complete() {
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
         Api::namespaced(host.admin.clone(), "kube-node-lease");
     assert!(leases.get("h1").await.unwrap().spec.unwrap().renew_time.is_some());
+}
+
+#[tokio::test]
+async fn a_guest_that_hangs_is_replaced() {
+    let host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    let once = json!({"restartPolicy": "Never", "containers": [container(&["serve"])]});
+    host.create("once", once).await;
+    for name in ["web", "once"] {
+        let pod = host.ready(name).await;
+        host.driver.hang(&host.run_dir(&pod));
+    }
+    let pod = host.wait("web", "running again", |pod| {
+        restarts(pod) == 1 && state(pod, "app") == "running"
+    });
+    let status = pod.await.status.unwrap().container_statuses.unwrap().remove(0);
+    let last = status.last_state.unwrap().terminated.unwrap();
+    assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("Error")));
+    assert_eq!(last.message.as_deref(), Some("its VM no longer answered"));
+    eventually("the event", async || {
+        let words = "SandboxChanged: Pod sandbox changed, it will be killed and re-created: its VM no longer answered";
+        host.events("web").await.iter().any(|event| event == words)
+    })
+    .await;
+    host.phase("once", "Failed").await;
+    for name in ["web", "once"] {
+        host.delete(name, Some(0)).await;
+    }
+    assert_eq!(host.driver.count(), 0);
 }

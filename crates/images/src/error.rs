@@ -73,3 +73,15 @@ pub enum PullError {
         reason: String,
     },
 }
+
+impl PullError {
+    /// What was wrong, without the words about where.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Resolve { reason, .. } | Self::Layer { reason, .. } | Self::Disk { reason, .. } => {
+                reason.clone()
+            }
+            other => other.to_string(),
+        }
+    }
+}

@@ -12,6 +12,7 @@
 
 mod config;
 mod disk;
+mod download;
 mod error;
 mod import;
 mod layer;

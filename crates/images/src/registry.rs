@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use futures::stream::BoxStream;
 use oci_client::Client;
-use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::client::{BlobResponse, Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::manifest::{ImageIndexEntry, OciDescriptor, OciImageManifest, OciManifest};
 use oci_client::secrets::RegistryAuth;
@@ -13,7 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::config::ConfigFile;
 use crate::error::PullError;
-use crate::reference::{ImageReference, Location, Mirrors};
+use crate::reference::{ImageReference, Location};
+use crate::store::ImagesConfig;
 
 /// How long a registry may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,8 +51,8 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub fn new(image: &ImageReference, mirrors: &Mirrors, credentials: Option<Credentials>) -> Self {
-        let location = mirrors.locate(image);
+    pub fn new(image: &ImageReference, config: &ImagesConfig, credentials: Option<Credentials>) -> Self {
+        let location = config.mirrors.locate(image);
         let protocol = if location.plain {
             ClientProtocol::Http
         } else {
@@ -60,6 +62,7 @@ impl Registry {
             protocol,
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
+            extra_root_certificates: config.authorities.iter().map(|der| certificate(der)).collect(),
             user_agent: concat!("podvisor/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         });
@@ -104,7 +107,6 @@ impl Registry {
 
     /// Reads and checks the configuration.
     pub async fn config(&self, resolved: &Resolved) -> Result<ConfigFile, PullError> {
-        use futures::TryStreamExt;
         let descriptor = &resolved.manifest.config;
         let mut stream = self.blob(descriptor).await?;
         let mut bytes = Vec::new();
@@ -146,6 +148,23 @@ impl Registry {
         Ok(stream.stream)
     }
 
+    /// A layer's bytes from `offset` on; a registry that knows no ranges sends the first ones once more, for nothing.
+    pub async fn blob_from(
+        &self,
+        descriptor: &OciDescriptor,
+        offset: u64,
+    ) -> Result<BoxStream<'static, std::io::Result<Bytes>>, PullError> {
+        let answer = self
+            .client
+            .pull_blob_stream_partial(&self.location.reference, descriptor, offset, None)
+            .await
+            .map_err(|error| self.layer_error(descriptor, answer(&error)))?;
+        Ok(match answer {
+            BlobResponse::Partial(stream) => stream.stream,
+            BlobResponse::Full(stream) => skip(stream.stream, offset),
+        })
+    }
+
     pub fn layer_error(&self, descriptor: &OciDescriptor, reason: impl ToString) -> PullError {
         PullError::Layer {
             image: self.image.clone(),
@@ -178,6 +197,20 @@ impl Registry {
     }
 }
 
+/// A stream without its first bytes.
+fn skip(
+    stream: BoxStream<'static, std::io::Result<Bytes>>,
+    bytes: u64,
+) -> BoxStream<'static, std::io::Result<Bytes>> {
+    let mut left = bytes;
+    let rest = stream.map_ok(move |mut chunk| {
+        let take = usize::try_from(left).unwrap_or(usize::MAX).min(chunk.len());
+        left -= take as u64;
+        chunk.split_off(take)
+    });
+    Box::pin(rest)
+}
+
 /// The whole chain of an error: the last link is usually what matters ("Connection refused").
 fn answer(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -190,6 +223,13 @@ fn answer(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+fn certificate(der: &[u8]) -> Certificate {
+    Certificate {
+        encoding: CertificateEncoding::Der,
+        data: der.to_owned(),
+    }
 }
 
 fn choose(entries: &[ImageIndexEntry]) -> Option<&ImageIndexEntry> {

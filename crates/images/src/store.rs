@@ -10,13 +10,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use futures::StreamExt;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::config::ImageConfig;
+use crate::download::Download;
 use crate::error::{OpenError, PullError};
 use crate::import::{Found, ImportError};
 use crate::reference::{ImageReference, Mirrors};
@@ -26,11 +28,17 @@ use crate::{disk, import, layer};
 /// Chunks between the network and the unpacking thread: bounds the memory of a pull to about a megabyte.
 const CHUNKS_IN_FLIGHT: usize = 16;
 
+/// How often and at what intervals a temporary directory is tried to be removed.
+const REMOVALS: u32 = 5;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
+
 /// How an image store behaves.
 #[derive(Debug, Clone, Default)]
 pub struct ImagesConfig {
     /// Registries that stand in for others.
     pub mirrors: Mirrors,
+    /// Certificate authorities (DER) whose registries are trusted besides those that the machine trusts.
+    pub authorities: Vec<Vec<u8>>,
 }
 
 /// `imagePullPolicy`.
@@ -105,7 +113,70 @@ pub struct ImageStore {
     config: ImagesConfig,
     index: Mutex<Index>,
     /// One lock a reference in the making; removed with its last user.
-    pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Numbers of temporary directories.
+    workspaces: AtomicU64,
+}
+
+/// A temporary directory that goes with its last user, however a pull ends.
+struct Workspace {
+    path: PathBuf,
+    removed: AtomicBool,
+}
+
+impl Workspace {
+    fn remove(&self) {
+        if !self.removed.swap(true, Ordering::Relaxed) {
+            remove_directory(&self.path);
+        }
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        if !self.removed.load(Ordering::Relaxed) {
+            // Nobody waits for a pull that was given up; a large tree must not stall the runtime.
+            let path = std::mem::take(&mut self.path);
+            std::thread::spawn(move || remove_directory(&path));
+        }
+    }
+}
+
+/// A program that was killed a moment ago may still have made a file: hence several attempts.
+fn remove_directory(path: &Path) {
+    let mut result = Ok(());
+    for _ in 0..REMOVALS {
+        result = fs::remove_dir_all(path);
+        match &result {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(_) => std::thread::sleep(REMOVAL_PAUSE),
+        }
+    }
+    if let Err(error) = result {
+        tracing::warn!("{} stays until the next start: {error}", path.display());
+    }
+}
+
+/// The right to bring one thing; others who want it wait.
+struct Turn<'a> {
+    store: &'a ImageStore,
+    name: String,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut turns = self.store.turns.lock();
+        // Who waits holds the lock, too.
+        if turns
+            .get(&self.name)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
+            turns.remove(&self.name);
+        }
+    }
 }
 
 impl ImageStore {
@@ -139,7 +210,8 @@ impl ImageStore {
             directory: directory.to_path_buf(),
             config,
             index: Mutex::new(index),
-            pulls: Mutex::default(),
+            turns: Mutex::default(),
+            workspaces: AtomicU64::new(0),
         };
         store
             .remove_unknown_disks()
@@ -150,12 +222,8 @@ impl ImageStore {
     /// The image of a reference, if it is here.
     pub fn get(&self, reference: &str) -> Option<Arc<Image>> {
         let canonical = reference.parse::<ImageReference>().ok()?.to_string();
-        let index = self.index.lock();
-        index
-            .references
-            .get(&canonical)
-            .and_then(|id| index.images.get(id))
-            .cloned()
+        let id = self.index.lock().references.get(&canonical)?.clone();
+        self.known(&id)
     }
 
     /// Every image with the references that name it.
@@ -198,20 +266,36 @@ impl ImageStore {
             }
             PullPolicy::Always => {}
         }
-        let lock = Arc::clone(self.pulls.lock().entry(canonical.clone()).or_default());
-        let guard = lock.lock().await;
+        let _turn = self.turn(&canonical).await;
         // Whoever waited may find the work done.
-        let result = match here(false) {
+        match here(false) {
             Some(found) if policy == PullPolicy::IfNotPresent => Ok(found),
             _ => self.pull(&image, credentials, progress).await,
-        };
-        drop(guard);
-        let mut pulls = self.pulls.lock();
-        // Two owners are left when nobody else waits: the map and this call.
-        if Arc::strong_count(&lock) <= 2 {
-            pulls.remove(&canonical);
         }
-        result
+    }
+
+    /// Waits until nobody else brings what this name stands for.
+    async fn turn(&self, name: &str) -> Turn<'_> {
+        let lock = Arc::clone(self.turns.lock().entry(name.to_owned()).or_default());
+        Turn {
+            store: self,
+            name: name.to_owned(),
+            guard: Some(lock.lock_owned().await),
+        }
+    }
+
+    fn workspace(&self) -> Arc<Workspace> {
+        let number = self.workspaces.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Workspace {
+            path: self.directory.join("tmp").join(format!("pull-{number}")),
+            removed: AtomicBool::new(false),
+        })
+    }
+
+    /// An image that is known and whose disk is still there: whoever removed it by hand wants it pulled again.
+    fn known(&self, id: &str) -> Option<Arc<Image>> {
+        let known = self.index.lock().images.get(id).cloned();
+        known.filter(|image| image.disk.exists())
     }
 
     /// Removes images that are neither named in `used` (by id) nor referenced by anything running.
@@ -288,7 +372,7 @@ impl ImageStore {
         let Some(first) = found.names.first().cloned() else {
             return Ok(Vec::new());
         };
-        let known = self.index.lock().images.get(&found.id).cloned();
+        let known = self.known(&found.id);
         let image = match known {
             Some(known) => known,
             None => {
@@ -323,10 +407,9 @@ impl ImageStore {
         credentials: Option<Credentials>,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError> {
-        let registry = Registry::new(image, &self.config.mirrors, credentials);
+        let registry = Registry::new(image, &self.config, credentials);
         let resolved = registry.resolve().await?;
-        let known = self.index.lock().images.get(&resolved.id).cloned();
-        if let Some(known) = known {
+        if let Some(known) = self.known(&resolved.id) {
             // Another name, or the same one checked anew: nothing to bring.
             self.record(image, &known)?;
             return Ok(Pulled {
@@ -344,21 +427,15 @@ impl ImageStore {
             layers: layers.len(),
             bytes: total,
         });
-        let workspace = self.directory.join("tmp").join(resolved.id.replace(':', "-"));
+        let workspace = self.workspace();
         let result = async {
-            let tree = workspace.join("root");
+            let tree = workspace.path.join("root");
             fs::create_dir_all(&tree).map_err(|error| disk_error(image, error))?;
-            self.unpack_layers(
-                &registry,
-                &resolved,
-                &config.rootfs.diff_ids,
-                &tree,
-                total,
-                progress,
-            )
-            .await?;
+            let diff_ids = &config.rootfs.diff_ids;
+            self.unpack_layers(&registry, &resolved, diff_ids, &workspace, total, progress)
+                .await?;
             progress(PullProgress::BuildingDisk);
-            let draft = workspace.join("disk");
+            let draft = workspace.path.join("disk");
             disk::build(&tree, &draft)
                 .await
                 .map_err(|reason| disk_error(image, reason))?;
@@ -366,11 +443,8 @@ impl ImageStore {
             self.adopt_disk(image, &resolved.id, repo_digest, config.config, &draft)
         }
         .await;
-        // On every path: a failed pull leaves nothing. Removal of a large tree must not stall the runtime.
-        let removal = tokio::task::spawn_blocking(move || fs::remove_dir_all(workspace)).await;
-        if let Ok(Err(error)) = removal {
-            tracing::warn!("a temporary image directory stays until the next start: {error}");
-        }
+        // A failed pull leaves nothing, and a finished one has left nothing when it is reported.
+        let _ = tokio::task::spawn_blocking(move || workspace.remove()).await;
         Ok(Pulled {
             image: result?,
             pulled: true,
@@ -382,23 +456,24 @@ impl ImageStore {
         registry: &Registry,
         resolved: &Resolved,
         diff_ids: &[String],
-        tree: &Path,
+        workspace: &Arc<Workspace>,
         total: u64,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<(), PullError> {
         let mut received = 0;
         for (number, descriptor) in resolved.manifest.layers.iter().enumerate() {
-            let mut stream = registry.blob(descriptor).await?;
+            let mut download = Download::begin(registry, descriptor).await?;
             let (sender, chunks) = mpsc::channel(CHUNKS_IN_FLIGHT);
-            let root = tree.to_path_buf();
+            // Shared: when nobody wants the image any more, the directory stays for as long as this writes there.
+            let workspace = Arc::clone(workspace);
             let unpacking = tokio::task::spawn_blocking(move || {
                 let mut reader = layer::ChunkReader::new(chunks);
-                let digest = layer::unpack(&mut reader, &root)?;
+                let digest = layer::unpack(&mut reader, &workspace.path.join("root"))?;
                 // To the very end: the stream checks the compressed digest with its last chunk.
                 std::io::copy(&mut reader, &mut std::io::sink())?;
                 Ok::<_, std::io::Error>(digest)
             });
-            while let Some(chunk) = stream.next().await {
+            while let Some(chunk) = download.next().await {
                 received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
                 if sender.send(chunk).await.is_err() {
                     // The unpacking thread ended early; its error says why.
@@ -410,10 +485,13 @@ impl ImageStore {
                 });
             }
             drop(sender);
-            let digest = unpacking
+            let unpacked = unpacking
                 .await
-                .map_err(|error| registry.layer_error(descriptor, error))?
                 .map_err(|error| registry.layer_error(descriptor, error))?;
+            let digest = match unpacked {
+                Ok(digest) => digest,
+                Err(error) => return Err(registry.layer_error(descriptor, download.fault(error).await)),
+            };
             if diff_ids.get(number).is_some_and(|expected| *expected != digest) {
                 return Err(registry.layer_error(
                     descriptor,

@@ -37,8 +37,14 @@ fn install_crypto() {
 
 impl Registry {
     fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// Starts with further lines of the `http` section, made in the registry's directory.
+    fn start_with(further: impl FnOnce(&Path) -> String) -> Self {
         install_crypto();
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let further = further(directory.path());
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|listener| listener.local_addr())
             .expect("a port")
@@ -47,7 +53,7 @@ impl Registry {
         fs::write(
             &config,
             format!(
-                "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+                "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: '127.0.0.1:{port}'\n{further}",
                 directory.path().join("storage").display()
             ),
         )
@@ -96,7 +102,11 @@ impl Registry {
 
     fn store(&self, name: &str) -> ImageStore {
         let mirrors = Mirrors(vec![("*".to_owned(), format!("http://127.0.0.1:{}", self.port))]);
-        ImageStore::open(&self.directory.path().join(name), ImagesConfig { mirrors }).expect("opened")
+        let config = ImagesConfig {
+            mirrors,
+            ..ImagesConfig::default()
+        };
+        ImageStore::open(&self.directory.path().join(name), config).expect("opened")
     }
 }
 
@@ -243,7 +253,11 @@ async fn an_unreachable_registry_is_named() {
     install_crypto();
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let mirrors = Mirrors(vec![("*".to_owned(), "http://127.0.0.1:1".to_owned())]);
-    let store = ImageStore::open(scratch.path(), ImagesConfig { mirrors }).expect("opened");
+    let config = ImagesConfig {
+        mirrors,
+        ..ImagesConfig::default()
+    };
+    let store = ImageStore::open(scratch.path(), config).expect("opened");
     let error = store
         .ensure("app", PullPolicy::Always, None, &quiet)
         .await
@@ -253,4 +267,59 @@ async fn an_unreachable_registry_is_named() {
         error.contains("127.0.0.1:1") && error.contains("refused"),
         "{error}"
     );
+}
+
+/// A certificate for 127.0.0.1 by an authority of its own; returns that authority.
+fn secure(directory: &Path) -> (Vec<u8>, String) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let authority_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&authority_key).expect("signed");
+    let key = KeyPair::generate().expect("a key");
+    let server = CertificateParams::new(vec!["127.0.0.1".to_owned()])
+        .expect("parameters")
+        .signed_by(&key, &Issuer::new(authority, authority_key))
+        .expect("signed");
+    let (certificate_file, key_file) = (directory.join("server.crt"), directory.join("server.key"));
+    fs::write(&certificate_file, server.pem()).expect("written");
+    fs::write(&key_file, key.serialize_pem()).expect("written");
+    let section = format!(
+        "  tls:\n    certificate: {}\n    key: {}\n",
+        certificate_file.display(),
+        key_file.display()
+    );
+    (root.der().to_vec(), section)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn https_needs_a_known_authority() {
+    let mut authority = Vec::new();
+    let registry = Registry::start_with(|directory| {
+        let (root, section) = secure(directory);
+        authority = root;
+        section
+    });
+    registry.push("library/app:1", "amd64", &layer(), None);
+    let open = |name: &str, authorities: Vec<Vec<u8>>| {
+        let config = ImagesConfig {
+            mirrors: Mirrors(vec![(
+                "*".to_owned(),
+                format!("https://127.0.0.1:{}", registry.port),
+            )]),
+            authorities,
+        };
+        ImageStore::open(&registry.directory.path().join(name), config).expect("opened")
+    };
+    let error = open("stranger", Vec::new())
+        .ensure("app:1", PullPolicy::IfNotPresent, None, &quiet)
+        .await
+        .expect_err("an unknown authority")
+        .to_string();
+    assert!(error.contains("certificate"), "{error}");
+    let pulled = open("friend", vec![authority])
+        .ensure("app:1", PullPolicy::IfNotPresent, None, &quiet)
+        .await
+        .expect("pulled");
+    assert!(pulled.pulled && pulled.image.disk.exists());
 }

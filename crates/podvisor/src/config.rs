@@ -47,6 +47,14 @@ pub struct UpArguments {
         value_delimiter = ','
     )]
     pub registry_mirror: Vec<String>,
+    /// Trust registries with certificates by the authorities in this PEM file, too (repeatable).
+    #[arg(
+        long,
+        env = "PODVISOR_REGISTRY_CA",
+        value_name = "FILE",
+        value_delimiter = ','
+    )]
+    pub registry_ca: Vec<PathBuf>,
     /// The accelerator of Pod VMs [default: auto].
     #[arg(long, env = "PODVISOR_ACCEL", value_enum)]
     pub accel: Option<Accel>,
@@ -69,6 +77,10 @@ pub struct UpArguments {
     /// The name of this host's Node [default: the machine's host name].
     #[arg(long, env = "PODVISOR_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
+    /// Where objects are kept: `embedded`, a file in the data directory, or `etcd://HOST:PORT[,HOST:PORT…]`, the members
+    /// of an etcd cluster [default: embedded].
+    #[arg(long, env = "PODVISOR_STORE", value_name = "STORE")]
+    pub store: Option<String>,
     /// Run N simulated hosts instead of a real one: Pods become Running without a VM.
     #[arg(long, env = "PODVISOR_SIMULATED_HOSTS", value_name = "N")]
     pub simulated_hosts: Option<u32>,
@@ -117,6 +129,8 @@ struct File {
     service_cidr: Option<String>,
     #[serde(default)]
     registry_mirror: Vec<String>,
+    #[serde(default)]
+    registry_ca: Vec<PathBuf>,
     accel: Option<Accel>,
     kubeconfig_out: Option<PathBuf>,
     admin_password_file: Option<PathBuf>,
@@ -124,6 +138,7 @@ struct File {
     guest_bundle: Option<PathBuf>,
     host_address: Option<Ipv4Addr>,
     node_name: Option<String>,
+    store: Option<String>,
     simulated_hosts: Option<u32>,
 }
 
@@ -149,6 +164,15 @@ impl std::fmt::Display for Cidr {
     }
 }
 
+/// Where objects are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// A file in the data directory.
+    Embedded,
+    /// The members of an etcd cluster, as URLs.
+    Etcd(Vec<String>),
+}
+
 /// The merged settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -160,6 +184,8 @@ pub struct Config {
     pub pod_cidr: Cidr,
     pub service_cidr: Cidr,
     pub registry_mirrors: Vec<(String, String)>,
+    /// Authorities (DER) that vouch for registries besides those that the machine trusts.
+    pub registry_authorities: Vec<Vec<u8>>,
     pub accel: Accel,
     pub kubeconfig_out: PathBuf,
     /// The operator's own; without one the first password is generated.
@@ -168,6 +194,7 @@ pub struct Config {
     pub guest_bundle: PathBuf,
     pub host_address: Ipv4Addr,
     pub node_name: String,
+    pub store: StoreAddress,
     pub simulated_hosts: Option<u32>,
 }
 
@@ -235,6 +262,7 @@ impl Config {
         );
         let vip_pool = first_filled(&arguments.vip_pool, file.vip_pool, &[]);
         let mirrors = first_filled(&arguments.registry_mirror, file.registry_mirror, &[]);
+        let authorities = first_filled(&arguments.registry_ca, file.registry_ca, &[]);
         let pod_cidr = arguments.pod_cidr.clone().or(file.pod_cidr);
         let service_cidr = arguments.service_cidr.clone().or(file.service_cidr);
         let data = places.data_dir.clone();
@@ -256,6 +284,7 @@ impl Config {
                 .iter()
                 .map(|text| parse_mirror(text))
                 .collect::<Result<_, _>>()?,
+            registry_authorities: read_authorities(&authorities)?,
             accel: arguments.accel.or(file.accel).unwrap_or(Accel::Auto),
             kubeconfig_out: arguments
                 .kubeconfig_out
@@ -278,6 +307,7 @@ impl Config {
                 .clone()
                 .or(file.node_name)
                 .unwrap_or_else(host_name),
+            store: parse_store(arguments.store.clone().or(file.store).as_deref())?,
             simulated_hosts,
             data_dir: places.data_dir,
             run_dir: places.run_dir,
@@ -319,6 +349,37 @@ fn read_file(path: &Path) -> Result<File, ConfigError> {
         )));
     }
     Ok(file)
+}
+
+fn parse_store(text: Option<&str>) -> Result<StoreAddress, ConfigError> {
+    let text = text.unwrap_or("embedded");
+    let refused = |problem: &str| ConfigError::Value {
+        setting: "store",
+        value: text.to_owned(),
+        problem: problem.to_owned(),
+    };
+    if text == "embedded" {
+        return Ok(StoreAddress::Embedded);
+    }
+    if text.starts_with("etcd+https://") || text.starts_with("https://") {
+        return Err(refused(
+            "asks for TLS, which the connection to etcd does not speak: let etcd listen on a loopback address, or put a TLS tunnel before it",
+        ));
+    }
+    let members = text
+        .strip_prefix("etcd://")
+        .ok_or_else(|| refused("is neither `embedded` nor etcd://HOST:PORT[,HOST:PORT…]"))?;
+    let member = |member: &str| match member.trim_end_matches('/').rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(format!("http://{host}:{port}"))
+        }
+        _ => Err(refused(
+            "has a member without port: write etcd://HOST:PORT[,HOST:PORT…]",
+        )),
+    };
+    Ok(StoreAddress::Etcd(
+        members.split(',').map(member).collect::<Result<_, _>>()?,
+    ))
 }
 
 fn first_filled<T: Clone>(arguments: &[T], file: Vec<T>, default: &[T]) -> Vec<T> {
@@ -369,6 +430,28 @@ fn parse_mirror(text: &str) -> Result<(String, String), ConfigError> {
                 "is not HOST=URL, for example docker.io=https://mirror.example or *=http://127.0.0.1:5000"
                     .to_owned(),
         })
+}
+
+fn read_authorities(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, ConfigError> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let mut found = Vec::new();
+    for path in paths {
+        let problem = |problem: String| ConfigError::Value {
+            setting: "registry-ca",
+            value: path.display().to_string(),
+            problem,
+        };
+        let pem = fs::read(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
+        let before = found.len();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.map_err(|error| problem(format!("is not PEM: {error}")))?;
+            found.push(certificate.to_vec());
+        }
+        if found.len() == before {
+            return Err(problem("has no certificate: give a PEM file".to_owned()));
+        }
+    }
+    Ok(found)
 }
 
 fn host_name() -> String {
@@ -447,7 +530,27 @@ mod tests {
     #[test]
     fn bad_values_name_the_flag_and_the_cure() {
         type Change = fn(&mut UpArguments);
-        let cases: [(&str, Change, &str); 4] = [
+        let cases: [(&str, Change, &str); 8] = [
+            (
+                "no authority",
+                |a| a.registry_ca = vec!["/dev/null".into()],
+                "--registry-ca: `/dev/null` has no certificate",
+            ),
+            (
+                "store",
+                |a| a.store = Some("redis://a:1".into()),
+                "is neither `embedded` nor etcd://",
+            ),
+            (
+                "member",
+                |a| a.store = Some("etcd://a:1,b".into()),
+                "has a member without port",
+            ),
+            (
+                "TLS",
+                |a| a.store = Some("etcd+https://a:1".into()),
+                "asks for TLS",
+            ),
             (
                 "no prefix",
                 |a| a.pod_cidr = Some("10.0.0.0".into()),

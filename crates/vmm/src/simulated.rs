@@ -37,6 +37,14 @@ impl SimulatedDriver {
         lock(&self.machines).get(run_dir).map(|vm| vm.guest.clone())
     }
 
+    /// From now on the guest of a run directory does nothing any more, though its VM runs: its session ends, as one does
+    /// whose keep-alive is not answered, and there is no other.
+    pub fn hang(&self, run_dir: &Path) {
+        if let Some(vm) = lock(&self.machines).get(run_dir) {
+            vm.hung.cancel();
+        }
+    }
+
     /// How many VMs run.
     pub fn count(&self) -> usize {
         lock(&self.machines).len()
@@ -50,6 +58,7 @@ struct SimulatedVm {
     disks: Mutex<BTreeSet<String>>,
     machines: Arc<Mutex<HashMap<PathBuf, Arc<SimulatedVm>>>>,
     killed: CancellationToken,
+    hung: CancellationToken,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,6 +87,7 @@ impl Hypervisor for SimulatedDriver {
             disks: Mutex::new(spec.disks.into_iter().map(|disk| disk.serial).collect()),
             machines: Arc::clone(&self.machines),
             killed: CancellationToken::new(),
+            hung: CancellationToken::new(),
         });
         lock(&self.machines).insert(spec.run_dir, Arc::clone(&vm));
         Ok(vm)
@@ -101,12 +111,13 @@ impl Vm for SimulatedVm {
     }
 
     async fn channel(&self) -> io::Result<Box<dyn Stream>> {
-        if self.killed.is_cancelled() {
+        if self.killed.is_cancelled() || self.hung.is_cancelled() {
             return Err(io::ErrorKind::NotConnected.into());
         }
         let (host, inside) = tokio::io::duplex(CHANNEL_BUFFER);
         let session = guest_api::serve(inside, self.guest.clone());
-        tokio::spawn(self.killed.clone().run_until_cancelled_owned(session));
+        let hung = self.hung.clone().run_until_cancelled_owned(session);
+        tokio::spawn(self.killed.clone().run_until_cancelled_owned(hung));
         Ok(Box::new(host))
     }
 
@@ -145,6 +156,10 @@ impl Vm for SimulatedVm {
     }
 
     async fn resize_disk(&self, _serial: &str, _bytes: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn set_running(&self, _running: bool) -> io::Result<()> {
         Ok(())
     }
 

@@ -165,6 +165,12 @@ async fn attempt_new(
         ));
     }
     default(ctx, &mut object);
+    // Before admission, as upstream: who sends an object does not own what the server fills in.
+    if applied_by.is_none() {
+        let manager = ctx.field_manager(&options.field_manager);
+        let typed = served.typed();
+        machinery::apply::update_managers(typed, None, &mut object, &manager, "Update", None, &now());
+    }
     let options_value = options.to_value(options_kind);
     let mut warnings = ctx
         .admit(
@@ -192,10 +198,6 @@ async fn attempt_new(
     }
     set_meta(&mut object, "creationTimestamp", now());
     let reservation = ctx.server.alloc.on_create(served, &mut object, options.dry_run)?;
-    if applied_by.is_none() {
-        let manager = ctx.field_manager(&options.field_manager);
-        machinery::apply::update_managers(served.kind, None, &mut object, &manager, "Update", None, &now());
-    }
     let errors = match &served.custom {
         Some(custom) => custom.validate_create(&object),
         None => {

@@ -30,35 +30,31 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
         })
 }
 
-/// Compresses an answer whose size is known to be large.
-pub fn gzip(response: Response) -> Response {
-    let (mut head, body) = gzipped(response).into_parts();
-    head.headers.remove(CONTENT_LENGTH);
-    http::Response::from_parts(head, compressed(body))
-}
-
-/// Marks an answer whose body is compressed already.
-pub fn gzipped(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-    response
-}
-
-/// Bytes in gzip's form, for what is kept.
-pub fn packed(bytes: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+/// Compresses bytes that are kept.
+pub fn pack(bytes: &[u8]) -> Vec<u8> {
+    let mut gz = GzEncoder::new(Vec::new(), Compression::default());
     // Writing into memory cannot fail.
-    let _ = encoder.write_all(bytes);
-    Bytes::from(encoder.finish().unwrap_or_default())
+    let _ = gz.write_all(bytes);
+    gz.finish().unwrap_or_default()
 }
 
-/// What [`packed`] was given.
-pub fn unpacked(packed: &[u8]) -> Vec<u8> {
+/// Undoes [`pack`].
+pub fn unpack(packed: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // It is our own making, read from memory.
+    // Only what `pack` made comes here.
     let _ = GzDecoder::new(packed).read_to_end(&mut bytes);
     bytes
+}
+
+/// Compresses an answer whose size is known to be large.
+pub fn gzip(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    head.headers.remove(CONTENT_LENGTH);
+    head.headers
+        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers
+        .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    http::Response::from_parts(head, compressed(body))
 }
 
 fn compressed(body: Body) -> Body {

@@ -140,6 +140,8 @@ try {
   });
 
   const pod = () => pods.find((name) => name.startsWith("frontend-"));
+  /** A Pod whose image has a shell. */
+  const shell = () => pods.find((name) => name.startsWith("redis-slave-"));
   await step("Pod VM: phase, host, IP, containers, vCPU, memory", async () => {
     const object = JSON.parse(await kubectl("get", "pod", "-n", namespace, pod(), "-o", "json"));
     for (const person of [alice, admin]) {
@@ -182,6 +184,29 @@ try {
       saw(now.slice(-3).join(" | "));
       return now.length > lines;
     });
+  });
+
+  await step("Pod VM: a terminal in its container", async () => {
+    await alice.page.click(`.pv-tree [data-pod="${shell()}"] a`);
+    await alice.tab("Terminal");
+    await alice.sees("#terminal-state", "Connected");
+    const types = async (line, answer) => {
+      await alice.page.keyboard.type(`${line}\n`);
+      await alice.sees("#terminal .xterm-rows", answer);
+    };
+    await types("echo in $(hostname)", `in ${shell()}`);
+    // The size of the terminal is the container's to know.
+    await types("stty size", /\b[3-9]\d \d{2,3}\b/);
+    if (pictures) {
+      await types("clear; uname -a; free -m; ps | head", "COMMAND");
+      await alice.page.screenshot({ path: path.join(pictures, "console-terminal.png"), animations: "disabled" });
+    }
+    await types("exit 3", "exit 3");
+    await alice.sees("#terminal-state", "exit code 3");
+    await alice.page.click("#terminal-again");
+    await alice.sees("#terminal-state", "Connected");
+    await alice.page.click(`.pv-tree [data-pod="${pod()}"] a`);
+    await alice.tab("Logs");
   });
 
   await step("Pod VM: YAML", async () => {
@@ -247,10 +272,11 @@ try {
     await bob.sees(`#permissions [data-subject="${users.bob.name}"]`, "Can view");
     expect((await bob.podsInTree(namespace)).join() === pods.join(), "bob sees other Pods");
     await bob.page.click(`.pv-tree [data-pod="${pod()}"] a`);
-    for (const tab of ["Summary", "Monitor", "Events", "Logs", "YAML"]) {
+    for (const tab of ["Summary", "Monitor", "Events", "Logs", "Terminal", "YAML"]) {
       await bob.tab(tab);
       const offered = (await bob.texts("button:visible, [role=button]:visible, input:visible")).filter((text) => /delete|edit|create|scale|restart|stop|apply|save/i.test(text));
       expect(offered.length === 0, `bob is offered ${offered.join()}`);
+      if (tab === "Terminal") await bob.sees("main", "No terminal for you here");
     }
     expect((await bob.page.evaluate(() => document.documentElement.getAttribute("cds-theme"))) === "dark", "the system's preference is not followed");
   });

@@ -457,22 +457,20 @@ impl World {
     }
 
     /// Deletes all objects of a resource in a namespace and says how many are left.
-    pub async fn empty(&self, resource: &Resource, namespace: &str) -> Result<usize, WorldError> {
+    pub async fn empty(&self, resource: &Resource, namespace: &str) -> Result<Vec<Value>, WorldError> {
         let path = resource.path(namespace, "", "");
-        let count = |list: &Value| list["items"].as_array().map_or(0, Vec::len);
-        if count(
-            &self
-                .send("GET", path.clone(), "application/json", &Value::Null)
-                .await?,
-        ) == 0
-        {
-            return Ok(0);
+        let objects = |list: Value| list["items"].as_array().cloned().unwrap_or_default();
+        let found = self
+            .send("GET", path.clone(), "application/json", &Value::Null)
+            .await?;
+        if objects(found).is_empty() {
+            return Ok(Vec::new());
         }
         let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
         self.send("DELETE", path.clone(), "application/json", &options)
             .await?;
         let left = self.send("GET", path, "application/json", &Value::Null).await?;
-        Ok(count(&left))
+        Ok(objects(left))
     }
 
     /// Records an Event about an object; failures are only logged. Equal events are counted, not repeated.

@@ -3,7 +3,7 @@
 //! Order matters inside it: chains are made before a verdict names them, and removed after the last verdict that
 //! did. A changed map element is deleted and added again, which readers never see: the transaction is atomic.
 
-use super::Ruleset;
+use super::{ARP_TABLE, PODS, Ruleset};
 
 const TABLE: &str = "inet podvisor";
 
@@ -27,7 +27,9 @@ pub(crate) fn delta(old: &Ruleset, new: &Ruleset) -> String {
     }
     for ((set, key), value) in &old.elements {
         if new.elements.get(&(*set, key.clone())) != Some(value) {
-            text += &format!("delete element {TABLE} {set} {{ {key} }}\n");
+            for table in tables(set) {
+                text += &format!("delete element {table} {set} {{ {key} }}\n");
+            }
         }
     }
     for ((set, key), value) in &new.elements {
@@ -37,11 +39,22 @@ pub(crate) fn delta(old: &Ruleset, new: &Ruleset) -> String {
             } else {
                 format!(" : {value}")
             };
-            text += &format!("add element {TABLE} {set} {{ {key}{value} }}\n");
+            for table in tables(set) {
+                text += &format!("add element {table} {set} {{ {key}{value} }}\n");
+            }
         }
     }
     for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
         text += &format!("flush chain {TABLE} {name}\ndelete chain {TABLE} {name}\n");
     }
     text
+}
+
+/// Where a set is.
+fn tables(set: &str) -> &'static [&'static str] {
+    if set == PODS {
+        &[TABLE, ARP_TABLE]
+    } else {
+        &[TABLE]
+    }
 }

@@ -1,6 +1,6 @@
 //! The fixed frame: declarations and base chains, and the rendering of a whole ruleset.
 
-use super::Ruleset;
+use super::{ARP_TABLE, Ruleset};
 use crate::config::NetConfig;
 use crate::{GATEWAY, TAP_GROUP};
 
@@ -15,6 +15,7 @@ pub(crate) fn whole(config: &NetConfig, ruleset: &Ruleset) -> String {
     }
     text += &base_chains(config);
     text += "}\n";
+    text += &arp_table();
     text += &super::delta(
         &Ruleset {
             chains: empty_chains(ruleset),
@@ -55,6 +56,24 @@ fn declarations() -> String {
         text += &format!("\tset {name} {{ type {kind}; }}\n");
     }
     text
+}
+
+/// ARP passes no hook of the other table. A Pod that asks in the name of ever other addresses would fill the neighbour
+/// table, which all devices of the host share.
+fn arp_table() -> String {
+    format!(
+        "\
+add table {ARP_TABLE}
+delete table {ARP_TABLE}
+table {ARP_TABLE} {{
+\tset pods {{ type ifname . ether_addr . ipv4_addr; }}
+\tchain anti_spoof {{
+\t\ttype filter hook input priority filter; policy accept;
+\t\tiifgroup {TAP_GROUP} iifname . arp saddr ether . arp saddr ip != @pods drop
+\t}}
+}}
+"
+    )
 }
 
 fn base_chains(config: &NetConfig) -> String {

@@ -15,6 +15,13 @@ use std::collections::BTreeMap;
 pub(crate) use delta::delta;
 pub(crate) use frame::whole;
 
+/// The second table: what Pods may say of themselves by ARP.
+pub(crate) const ARP_TABLE: &str = "arp podvisor";
+/// All tables of ours.
+pub(crate) const TABLES: [&str; 2] = ["inet podvisor", ARP_TABLE];
+/// The set that both tables have: device, hardware address and address of each Pod.
+const PODS: &str = "pods";
+
 /// The part of the table that changes while the host runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ruleset {

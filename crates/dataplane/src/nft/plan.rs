@@ -25,7 +25,7 @@ impl Ruleset {
         for pod in pods {
             let mac = pod.mac.map(|byte| format!("{byte:02x}")).join(":");
             rules.element(
-                "pods",
+                super::PODS,
                 format!("\"{}\" . {mac} . {}", tap_name(&pod.vm_id), pod.ip),
                 "",
             );

@@ -107,7 +107,8 @@ fn a_pod_is_bound_to_its_tap_and_addresses() {
     );
     assert_eq!(
         text,
-        "add element inet podvisor pods { \"pv0123456789\" . 02:00:0a:f4:00:02 . 10.244.0.2 }\n"
+        "add element inet podvisor pods { \"pv0123456789\" . 02:00:0a:f4:00:02 . 10.244.0.2 }\n\
+         add element arp podvisor pods { \"pv0123456789\" . 02:00:0a:f4:00:02 . 10.244.0.2 }\n"
     );
 }
 

@@ -103,6 +103,33 @@ fn pods_come_go_and_survive_a_restart_of_the_agent() {
     });
 }
 
+#[test]
+fn a_pod_that_comes_before_the_services_cuts_nobody_off() {
+    in_namespace(|| async {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let plane = Dataplane::start(config(&state), Vec::new())
+            .await
+            .expect("started");
+        let services = vec![service(&[])];
+        plane.set_services(services.clone()).await.expect("applied");
+        plane.shutdown();
+        drop(plane);
+        let plane = restart(&state).await;
+        let served = || run("nft", &["list", "map", "inet", "podvisor", "refused"]).contains("10.96.7.7");
+        let pod = pod();
+        let attach = plane.attach_pod(&pod);
+        tokio::pin!(attach);
+        let early = tokio::time::timeout(std::time::Duration::from_millis(200), attach.as_mut()).await;
+        assert!(early.is_err(), "the Pod did not wait for the Services");
+        assert!(served(), "the table of the earlier agent is gone");
+        plane.set_services(services).await.expect("applied");
+        attach.await.expect("attached");
+        assert!(served());
+        plane.shutdown();
+        assert_eq!(Dataplane::remove(&config(&state)).await, Vec::<String>::new());
+    });
+}
+
 /// The stopped server lets go of its port when its tasks have seen the token.
 async fn restart(state: &tempfile::TempDir) -> std::sync::Arc<Dataplane> {
     loop {

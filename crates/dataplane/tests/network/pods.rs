@@ -127,7 +127,11 @@ fn datagrams_go_to_endpoints_and_answers_come_from_the_service() {
         echo.address = ServiceAddress::Cluster(address);
         echo.vips.clear();
         echo.ports[0].protocol = Protocol::Udp;
-        scene.plane.set_services(vec![echo]).await.expect("applied");
+        scene
+            .plane
+            .set_services(vec![echo.clone()])
+            .await
+            .expect("applied");
         let server = scene.two.udp(TWO, 9001);
         let client = scene.one.udp(ONE, 0);
         client.send_to(b"question", (address, 80)).expect("sent");
@@ -137,6 +141,14 @@ fn datagrams_go_to_endpoints_and_answers_come_from_the_service() {
         server.send_to(b"answer", from).expect("sent");
         let (length, from) = client.recv_from(&mut buffer).expect("an answer");
         assert_eq!((&buffer[..length], from), (&b"answer"[..], (address, 80).into()));
+        // The endpoint leaves and another comes: the client's next datagram goes there.
+        let mut moved = echo.clone();
+        moved.endpoints[0].ip = ONE;
+        let heir = scene.one.udp(ONE, 9001);
+        scene.plane.set_services(vec![moved]).await.expect("applied");
+        client.send_to(b"again", (address, 80)).expect("sent");
+        let (length, _) = heir.recv_from(&mut buffer).expect("a datagram for who came");
+        assert_eq!(&buffer[..length], b"again");
         // The same port number in the other protocol is nobody's.
         let error = scene.one.ask(address, 80).expect_err("TCP");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
@@ -225,6 +237,18 @@ fn a_pod_cannot_speak_for_another() {
         one.ip("link set eth0 address 02:00:0a:f4:00:02");
         honest.send_to(b"itself again", (TWO, 9000)).expect("sent");
         assert_eq!(next(), ("itself again".to_owned(), ONE.into()));
+        // Nor does the host remember for whom it has asked: the table of neighbours is bounded, and all Pods share it.
+        one.ip("address add 10.244.0.78/32 dev eth0");
+        let source = one.udp(Ipv4Addr::new(10, 244, 0, 78), 0);
+        one.ip("neighbour flush dev eth0");
+        source.send_to(b"forged", (TWO, 9000)).expect("sent");
+        honest.send_to(b"in its own name", (TWO, 9000)).expect("sent");
+        assert_eq!(next(), ("in its own name".to_owned(), ONE.into()));
+        let neighbours = run("ip", &["neighbour", "show"]);
+        assert!(
+            neighbours.contains("10.244.0.2 ") && !neighbours.contains("10.244.0.78"),
+            "{neighbours}"
+        );
         scene.end(&before).await;
     });
 }

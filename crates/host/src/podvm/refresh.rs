@@ -17,13 +17,15 @@ const GATHER: Duration = Duration::from_millis(200);
 /// Tokens are renewed at four fifths of their life, and once a day (kubelet: `token_manager.go`).
 const TOKEN_DAY: u64 = 24 * 3600;
 
-/// Follows everything that the volumes of a Pod name, for as long as its VM lives.
-pub async fn run(context: Arc<Context>, machine: Machine, view: watch::Receiver<View>) {
+/// Follows everything that the volumes of a Pod name, for as long as its VM lives. `stale`: nobody has followed it for a
+/// while, so that everything is written once at the beginning.
+pub async fn run(context: Arc<Context>, machine: Machine, view: watch::Receiver<View>, stale: bool) {
     let life = machine.life.clone();
-    life.run_until_cancelled(follow(&context, &machine, view)).await;
+    life.run_until_cancelled(follow(&context, &machine, view, stale))
+        .await;
 }
 
-async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<View>) {
+async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<View>, mut stale: bool) {
     let pod = Arc::clone(&view.borrow().pod);
     let references = volumes::references(&pod);
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
@@ -61,11 +63,13 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
             }
         };
         tokio::select! {
+            () = std::future::ready(()), if stale => {}
             () = any_change(&mut maps) => {}
             () = any_change(&mut secrets) => {}
             () = renewal => {}
             () = relabelled => {}
         }
+        stale = false;
         tokio::time::sleep(GATHER).await;
         let (pod, size) = {
             let view = view.borrow();

@@ -54,6 +54,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "nftables",
             program("nft", "--version", "apt-get install nftables"),
         ),
+        ("routes", program("ip", "-V", "apt-get install iproute2")),
+        (
+            "flow table",
+            program("conntrack", "--version", "apt-get install conntrack"),
+        ),
         (
             "EROFS tools",
             program("mkfs.erofs", "--version", "apt-get install erofs-utils"),

@@ -25,6 +25,7 @@ pub fn run(arguments: &UpArguments) -> Result<()> {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
         )
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
     if config.simulated_hosts.is_none() && !rustix::process::geteuid().is_root() {
         bail!("a host needs root for taps, routes and cgroups: run with sudo, or try --simulated-hosts 1");

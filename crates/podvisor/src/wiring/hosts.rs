@@ -121,8 +121,11 @@ async fn real(
     let running = host::running_nics(&config.run_dir);
     let plane = Dataplane::start(network_config(config)?, running).await?;
     *network = Some(Arc::clone(&plane));
-    let mirrors = Mirrors(config.registry_mirrors.clone());
-    let images = ImageStore::open(&host_data(config).join("images"), ImagesConfig { mirrors })?;
+    let registries = ImagesConfig {
+        mirrors: Mirrors(config.registry_mirrors.clone()),
+        authorities: config.registry_authorities.clone(),
+    };
+    let images = ImageStore::open(&host_data(config).join("images"), registries)?;
     let name = config.node_name.clone();
     let deps = HostDeps {
         client: node_client(supervisor, &name),

@@ -9,9 +9,9 @@ use crate::vm::VmSpec;
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 /// Name of the virtio-serial port; the guest agent looks for it.
 const PORT: &str = "podvisor";
-/// Size of the translation cache in MiB. A boot fills 24, and code that is not used again goes when it is full: less would make
-/// the boot translate twice, more would stay in memory for as long as the Pod lives.
-const TCG_CACHE_MIB: u32 = 24;
+/// Size of the translation cache in MiB. A boot and the start of a Pod fill 44; when it is full, everything goes and what is
+/// used again is translated again: with 24 a start costs 2.2 s of CPU instead of 1.7, and the VM 20 MiB less.
+const TCG_CACHE_MIB: u32 = 48;
 
 /// All arguments. `user` is the VM's own; `tap` is the number that the tap's descriptor will have in QEMU.
 pub(super) fn arguments(
@@ -193,6 +193,7 @@ mod tests {
                 read_only: true,
             }],
             shares: vec![crate::vm::Share {
+                read_only: false,
                 tag: "node".to_owned(),
                 directory: "/d/node".into(),
             }],
@@ -207,7 +208,7 @@ mod tests {
         for expected in [
             "-name podvisor-abc,process=vm:demo/web",
             "-machine microvm,acpi=on",
-            "-accel tcg,thread=single,tb-size=24",
+            "-accel tcg,thread=single,tb-size=48",
             "-smp 2 -m 128M",
             "path=/run/p,,q/abc/channel.sock",
             r#""read-only":true"#,

@@ -27,14 +27,17 @@ pub(super) struct Process {
     handle: AsyncFd<OwnedFd>,
 }
 
-/// Starts QEMU in its cgroup, in a session of its own, with its output in a file.
+/// Starts QEMU (or a server of its) in its cgroup, in a session of its own, with its output in a file. It cannot write
+/// to the directory `read_only`, whatever it may do elsewhere.
 pub(super) fn start(
     program: &str,
     arguments: &[String],
     log: &Path,
     cgroup: &Cgroup,
     tap: Option<&OwnedFd>,
+    read_only: Option<&Path>,
 ) -> io::Result<Process> {
+    let read_only = read_only.map(Path::to_path_buf);
     let log = File::create(log)?;
     let members = cgroup.member_files();
     let tap = tap.map(AsRawFd::as_raw_fd);
@@ -51,6 +54,9 @@ pub(super) fn start(
             for file in &members {
                 fs::write(file, "0")?;
             }
+            if let Some(directory) = &read_only {
+                protect(directory)?;
+            }
             nix::unistd::setsid()?;
             nix::sys::prctl::set_no_new_privs()?;
             // An empty network, so that a QEMU that was taken over has no way to any port of the host: the tap is an open
@@ -58,8 +64,9 @@ pub(super) fn start(
             nix::sched::unshare(APART)?;
             // With huge pages a guest that touches a byte here and there holds 2 MiB for each.
             rustix::thread::disable_transparent_huge_pages(true)?;
+            close_inherited();
             if let Some(tap) = tap {
-                super::process::inherit(tap)?;
+                inherit(tap)?;
             }
             Ok(())
         });
@@ -68,11 +75,32 @@ pub(super) fn start(
     Process::open(child.id())
 }
 
+/// Closes at the exec what whoever started the agent left open in it: none of a VM's business. Kernels before 5.11 do not
+/// know how; there it stays.
+fn close_inherited() {
+    let (first, flags) = (3, nix::libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: no descriptor is closed here, only marked; the program that the exec starts knows of none of them.
+    unsafe { nix::libc::close_range(first, nix::libc::c_uint::MAX, flags.cast_signed()) };
+}
+
 /// Lets a descriptor survive the exec.
 fn inherit(fd: i32) -> io::Result<()> {
     // SAFETY: the descriptor belongs to the caller of `start`, who keeps it open until the exec.
     let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
     Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
+}
+
+/// Shows this process a directory for reading only, in mounts of its own.
+fn protect(directory: &Path) -> io::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&str>;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, "/", none, private, none)?;
+    mount(Some(directory), directory, none, MsFlags::MS_BIND, none)?;
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(none, directory, none, flags, none)?;
+    Ok(())
 }
 
 impl Process {

@@ -76,6 +76,7 @@ export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
 export interface Deed {
   verb: string;
   resource: string;
+  subresource?: string;
   group?: string;
   namespace?: string;
 }

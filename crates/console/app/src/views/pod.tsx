@@ -11,9 +11,10 @@ import { UsageCharts } from "./charts";
 import { Events } from "./events";
 import { Logs } from "./logs";
 import { Badge, Card, Empty, Facts, Head, Link, Problem, Tabs } from "./parts";
+import { TerminalTab } from "./terminal";
 import { Yaml } from "./yaml";
 
-const TABS = ["Summary", "Monitor", "Events", "Logs", "YAML"] as const;
+const TABS = ["Summary", "Monitor", "Events", "Logs", "Terminal", "YAML"] as const;
 
 export function PodPage(props: { inventory: Inventory; namespace: string; name: string }) {
   const tab = () => tabOf(TABS);
@@ -36,6 +37,7 @@ export function PodPage(props: { inventory: Inventory; namespace: string; name: 
             <Match when={tab() === "Monitor"}><UsageCharts id="usage" points={usage.of(props.name)} problem={usage.problem()} /></Match>
             <Match when={tab() === "Events"}><Events namespace={props.namespace} pod={props.name} /></Match>
             <Match when={tab() === "Logs"}><Logs pod={pod()} /></Match>
+            <Match when={tab() === "Terminal"}><TerminalTab pod={pod()} /></Match>
             <Match when={tab() === "YAML"}><Yaml object={pod()} /></Match>
           </Switch>
         </>

@@ -1,0 +1,115 @@
+//! Pulls from a registry that is slow, dies, lies or breaks off, seen as Pods see them.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use e2e::pods::{LIMIT, container};
+use e2e::{Fault, FaultyRegistry, Lab, LabOptions, wait_for};
+use serde_json::Value;
+
+const PROXY: u16 = 5001;
+/// Less than a third of the layer of `busybox`.
+const CUT: u64 = 256 << 10;
+
+fn pod(name: &str, image: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
+         containers:\n  - {{name: main, image: '{image}', command: [sleep, '1000000'], resources: {{limits: {{memory: 64Mi}}}}}}\n"
+    )
+}
+
+fn waits_for(pod: &Value, reason: &str) -> bool {
+    container(pod, "main")["state"]["waiting"]["reason"] == reason
+}
+
+/// Files of pulls that are under way.
+fn unfinished(lab: &Lab) -> Result<usize> {
+    Ok(fs::read_dir(lab.data_dir().join("host/images/tmp"))?.count())
+}
+
+#[test]
+fn pulls_survive_their_registry() -> Result<()> {
+    let lab = Lab::start(LabOptions {
+        registry_mirror_of: Some("docker.io".to_owned()),
+        arguments: vec![
+            "--registry-mirror".to_owned(),
+            format!("faulty.test=http://127.0.0.1:{PROXY}"),
+        ],
+        ..LabOptions::default()
+    })?;
+    let registry = FaultyRegistry::start(&lab, PROXY)?;
+    let before = lab.traces()?;
+
+    // A layer that is not what its digest says is refused, and nothing of it stays.
+    registry.set(Fault::Corrupt);
+    lab.apply(&pod("first", "faulty.test/library/busybox:1.35"))?;
+    lab.wait_event(
+        "first",
+        "Failed: Failed to pull image \"faulty.test/library/busybox:1.35\": failed to pull and unpack image",
+    )?;
+    lab.wait_event("first", "unexpected commit digest sha256:")?;
+    lab.wait_event("first", "Failed: Error: ErrImagePull")?;
+    // One that breaks off again and again is gone on with where it broke off.
+    registry.set(Fault::Cut(CUT));
+    lab.wait_pod("first", "backing off", |pod| waits_for(pod, "ImagePullBackOff"))?;
+    lab.wait_event("first", "BackOff: Back-off pulling image")?;
+    ensure!(unfinished(&lab)? == 0, "a refused layer has left something");
+
+    // Meanwhile another pull stands still, and a third finds nobody; neither holds up the deletion of its Pod.
+    let broken = registry.requests().len();
+    lab.wait_event("first", "Pulled: Successfully pulled image")?;
+    let ranges: Vec<u64> = registry.requests()[broken..]
+        .iter()
+        .filter_map(|request| {
+            request
+                .range
+                .strip_prefix("bytes=")?
+                .trim_end_matches('-')
+                .parse()
+                .ok()
+        })
+        .collect();
+    ensure!(
+        ranges.len() >= 3 && ranges.is_sorted() && ranges[0] == CUT,
+        "asked for: {ranges:?}"
+    );
+    lab.wait_ready("first")?;
+
+    registry.set(Fault::Held);
+    lab.apply(&pod("held", "faulty.test/library/redis:7"))?;
+    wait_for("a layer that stands still", LIMIT, || {
+        ensure!(registry.held() > 0, "nothing is held");
+        Ok(())
+    })?;
+    // A Pod whose image is here does not wait for one whose image is not.
+    lab.apply(&pod("second", "faulty.test/library/busybox:1.35"))?;
+    lab.wait_ready("second")?;
+    let since = Instant::now();
+    lab.kubectl(&["delete", "pod", "held", "--timeout=30s"])?;
+    ensure!(
+        since.elapsed() < Duration::from_secs(15),
+        "the deletion took {:?}",
+        since.elapsed()
+    );
+    wait_for("the end of a pull that nobody wants", LIMIT, || {
+        let left = unfinished(&lab)?;
+        ensure!(left == 0, "{left} unfinished pulls");
+        Ok(())
+    })?;
+
+    registry.set(Fault::Dead);
+    lab.apply(&pod("dead", "faulty.test/library/redis:7"))?;
+    lab.wait_event(
+        "dead",
+        "failed to resolve reference \"faulty.test/library/redis:7\": failed to do request: ",
+    )?;
+    lab.wait_pod("dead", "waiting", |pod| {
+        waits_for(pod, "ErrImagePull") || waits_for(pod, "ImagePullBackOff")
+    })?;
+    // Slow, but it comes.
+    registry.set(Fault::Slow(Duration::from_millis(5)));
+    lab.wait_ready("dead")?;
+    lab.leaves_nothing(&before)?;
+    lab.stop()
+}
