@@ -107,7 +107,7 @@ impl ApiServer {
         let connection = Arc::new(Connection {
             peer: Some(peer),
             client_certificates,
-            local_user: None,
+            ..Connection::default()
         });
         let mut builder = Builder::new(TokioExecutor::new());
         builder

@@ -25,24 +25,38 @@ struct Graph {
     dependents: HashMap<String, Vec<usize>>,
 }
 
+fn owners(object: &Value) -> std::slice::Iter<'_, Value> {
+    items(object, "/metadata/ownerReferences").iter()
+}
+
+/// Who owns whom. Objects that neither own, nor are owned, nor are being deleted are none of the collector's business,
+/// and are most of a large cluster: they are left out.
 fn graph(world: &World, keys: &[String]) -> Graph {
+    let listed: Vec<(&String, Vec<Arc<Value>>)> = keys.iter().map(|key| (key, world.all(key))).collect();
+    let everything = || listed.iter().flat_map(|(_, objects)| objects);
+    let wanted: HashSet<&str> = everything()
+        .flat_map(|object| owners(object))
+        .map(|owner| text(owner, "/uid"))
+        .collect();
     let mut graph = Graph {
         objects: Vec::new(),
         uids: HashMap::new(),
         dependents: HashMap::new(),
     };
-    for key in keys {
-        for object in world.all(key) {
-            let at = graph.objects.len();
-            graph.uids.insert(meta(&object, "uid").to_string(), at);
-            for owner in items(&object, "/metadata/ownerReferences") {
-                graph
-                    .dependents
-                    .entry(text(owner, "/uid").to_string())
-                    .or_default()
-                    .push(at);
+    for (key, objects) in &listed {
+        for object in objects {
+            let owned = owners(object).next().is_some();
+            let owns = !wanted.is_empty() && wanted.contains(meta(object, "uid"));
+            if !owned && !owns && !deleting(object) {
+                continue;
             }
-            graph.objects.push((key.clone(), object));
+            let at = graph.objects.len();
+            graph.uids.insert(meta(object, "uid").to_string(), at);
+            for owner in owners(object) {
+                let of_owner = graph.dependents.entry(text(owner, "/uid").to_string());
+                of_owner.or_default().push(at);
+            }
+            graph.objects.push(((*key).clone(), object.clone()));
         }
     }
     graph

@@ -34,7 +34,7 @@ mod supervisor;
 mod tests;
 pub mod world;
 
-pub use manager::{Config, Manager};
+pub use manager::{Config, Manager, timed};
 pub use node::tolerates;
 pub use quota::pod_amounts;
 pub use signer::Signer;

@@ -6,6 +6,7 @@ use crate::{
     namespace, node, podgc, quota, replicaset, serviceaccount, signer, statefulset, storage, supervisor,
 };
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use kube::Client;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,12 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Changes that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(15);
 
-/// However long a round took, changes are looked at again after this time. Until then a controller rests as long as its
-/// last round took: under a storm of changes it looks at more of them at once instead of more often.
+/// However long a round took, changes are looked at again after this time. Until then a controller rests for several
+/// times what its last round computed: under a storm of changes it looks at more of them at once instead of more often,
+/// and leaves the processor to those who make the changes.
 const LONGEST_REST: Duration = Duration::from_millis(250);
+/// Rest for each time unit of computing.
+const REST: u32 = 10;
 
 /// What the controllers must be told.
 #[derive(Debug, Clone)]
@@ -138,8 +142,8 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
         let due = tokio::time::Instant::now() >= wake;
         if world.synced(reads) && (revision != seen || due) {
             seen = revision;
-            let began = tokio::time::Instant::now();
-            let next = match reconciler.sweep(&world).await {
+            let (swept, computed) = timed(reconciler.sweep(&world)).await;
+            let next = match swept {
                 Ok(next) => next.unwrap_or(RESYNC).min(RESYNC),
                 Err(error) => {
                     tracing::warn!(controller = reconciler.name(), %error, "will be tried again");
@@ -147,7 +151,7 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
                 }
             };
             wake = tokio::time::Instant::now() + next;
-            gather = began.elapsed().clamp(GATHER, LONGEST_REST);
+            gather = (computed * REST).clamp(GATHER, LONGEST_REST);
         } else if due {
             wake = tokio::time::Instant::now() + RETRY;
         }
@@ -162,4 +166,17 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
             }
         }
     }
+}
+
+/// Runs a future and says how long it computed, which is less than it took: waiting for answers does not count.
+pub async fn timed<T>(mut future: BoxFuture<'_, T>) -> (T, Duration) {
+    let mut computed = Duration::ZERO;
+    let output = std::future::poll_fn(|context| {
+        let began = std::time::Instant::now();
+        let polled = future.as_mut().poll(context);
+        computed += began.elapsed();
+        polled
+    })
+    .await;
+    (output, computed)
 }

@@ -233,7 +233,7 @@ async fn store(
     present: &Bytes,
     revision: u64,
 ) -> Result<Bytes, Refused> {
-    let stored = to_stored(ctx, new.clone()).await?;
+    let stored = to_stored(ctx, new).await?;
     let shown = || object::with_revision(&object::encode(&stored), revision);
     if dry_run {
         return Ok(shown());

@@ -214,7 +214,7 @@ fn routes(config: &Config, trust: &Trust, client: kube::Client) -> Result<axum::
     let sign_on = identity::routes::routes(identity::routes::Deps {
         directory: Arc::new(identity::directory::ApiDirectory::new(client)),
         issuer: Arc::clone(&trust.issuer),
-        passwords: Passwords::new()?,
+        passwords: Passwords::default(),
         advertised: None,
         api_port: config.api_address().port(),
         banner: String::new(),
