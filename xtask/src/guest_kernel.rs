@@ -65,12 +65,7 @@ pub fn build(bundle: &Path, newest: bool) -> Result<String> {
 
 /// Built kernels, by stamp: outside of the target directory, for all checkouts of a user and across `cargo clean`.
 fn cache() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    cache
-        .or_else(home)
-        .unwrap_or_else(e2e::paths::target)
-        .join("podvisor/guest-kernel")
+    e2e::clients::cache().join("guest-kernel")
 }
 
 /// Compiles `vmlinux` into a directory, whose `release` comes last and shows that everything is there.

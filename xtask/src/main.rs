@@ -6,8 +6,11 @@
 mod bench;
 mod build;
 mod bundle;
+mod clients;
+mod crash;
 mod demo;
 mod demo_images;
+mod fuzz;
 mod gen_protobuf;
 mod gen_schema;
 mod guest_kernel;
@@ -47,6 +50,10 @@ enum Task {
     Lab(lab::Arguments),
     /// Run all tests.
     Test(test::Arguments),
+    /// Kill a Supervisor again and again under load, and judge the history.
+    Crash(crash::Arguments),
+    /// Feed every parser of foreign bytes with mutated samples.
+    Fuzz(fuzz::Arguments),
     /// Write the table of protobuf field numbers.
     GenProtobuf(gen_protobuf::Arguments),
     /// Write the table of upstream's definitions.
@@ -64,6 +71,8 @@ fn main() -> Result<()> {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Lab(arguments) => lab::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
+        Task::Crash(arguments) => crash::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::GenProtobuf(arguments) => gen_protobuf::run(&arguments),
         Task::GenSchema(arguments) => gen_schema::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),

@@ -39,6 +39,8 @@ const TEST_PACKAGES: &[(&str, &str)] = &[
 ];
 /// Packages unpacked and not installed: (package, program inside it).
 const UNPACKED: &[(&str, &str)] = &[("docker-registry", "usr/bin/docker-registry")];
+/// The same for the tests, which start what they need on loopback or in a Lab.
+const TEST_UNPACKED: &[(&str, &str)] = &[("etcd-server", "usr/bin/etcd")];
 /// The oldest kubectl that `explain`, OpenAPI v3 and WebSocket streams work with.
 const OLDEST_KUBECTL_MINOR: u32 = 24;
 /// Vite's requirement.
@@ -47,7 +49,7 @@ const OLDEST_NODE: (u32, u32) = (20, 19);
 /// Arguments of `cargo xtask setup`.
 #[derive(clap::Args, Default)]
 pub struct Arguments {
-    /// Also install what only the tests need (Chromium).
+    /// Also install what only the tests need (Chromium, etcd, foreign clients).
     #[arg(long)]
     pub tests: bool,
 }
@@ -70,6 +72,7 @@ pub fn programs(tests: bool) -> Result<()> {
         .collect();
     let unpacked: Vec<_> = UNPACKED
         .iter()
+        .chain(if tests { TEST_UNPACKED } else { &[] })
         .filter(|(_, program)| !on_path(base_name(program)) && !tool(base_name(program)).exists())
         .collect();
     if !missing.is_empty() || !unpacked.is_empty() {
@@ -89,7 +92,8 @@ pub fn programs(tests: bool) -> Result<()> {
         step(&format!("Unpacking {package}"), || unpack(package, program))?;
     }
     kubectl()?;
-    node()
+    node()?;
+    if tests { crate::clients::install() } else { Ok(()) }
 }
 
 /// The path of `node`'s directory if it had to be brought, for the build of the console.
@@ -101,7 +105,8 @@ fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-fn apt(arguments: &[&str]) -> Command {
+/// `apt-get`, quiet, without questions.
+pub fn apt(arguments: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
     command.args(["-qq", "-o", "Acquire::Retries=3"]).args(arguments);
     command.env("DEBIAN_FRONTEND", "noninteractive");
@@ -174,6 +179,16 @@ pub fn node_dir() -> PathBuf {
 
 /// Downloads a wheel and unpacks it.
 fn wheel(package: &str, into: &Path) -> Result<()> {
+    make_dir(into)?;
+    let mut pip = pip()?;
+    pip.args(["install", "--quiet", "--no-deps", "--upgrade", "--target"])
+        .arg(into)
+        .arg(package);
+    show(&mut pip)
+}
+
+/// Python's installer; it is brought first where the system has none.
+pub fn pip() -> Result<Command> {
     if !on_path("pip3") && !on_path("pip") {
         quiet(&mut apt(&[
             "install",
@@ -182,23 +197,12 @@ fn wheel(package: &str, into: &Path) -> Result<()> {
             "python3-pip",
         ]))?;
     }
-    make_dir(into)?;
     let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--upgrade",
-        "--target",
-    ])
-    .arg(into);
+    pip.args(["-m", "pip"]);
     // Debian marks its Python as managed; a `--target` directory of ours does not touch it.
     pip.env("PIP_BREAK_SYSTEM_PACKAGES", "1")
-        .env("PIP_ROOT_USER_ACTION", "ignore")
-        .arg(package);
-    show(&mut pip)
+        .env("PIP_ROOT_USER_ACTION", "ignore");
+    Ok(pip)
 }
 
 fn wheel_program(package: &str, program: &str) -> Result<()> {

@@ -72,6 +72,8 @@ pub struct Round {
     pub wanted: bool,
     /// What the last webhook left.
     pub last: Option<Value>,
+    /// What the last mutating policy left.
+    pub policies: Option<Value>,
     /// Webhooks that were asked, may be asked again, and have seen every change so far.
     pub asked: BTreeSet<String>,
     /// Webhooks that must be asked again.

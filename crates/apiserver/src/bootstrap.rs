@@ -30,6 +30,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
     for object in defaults::objects()
         .into_iter()
         .chain(admission::bootstrap_objects())
+        .chain(crate::flow::bootstrap_objects())
     {
         ensure(server, object).await?;
     }
@@ -151,6 +152,14 @@ async fn kubernetes_service(server: &Arc<ApiServer>, range: Range) -> Result<(),
     let (ip, port) = server.config.advertise;
     let address = range.nth(1).to_string();
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    ensure(
+        server,
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+            "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [range.to_string()]},
+        }),
+    )
+    .await?;
     ensure(
         server,
         json!({

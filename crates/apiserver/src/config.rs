@@ -36,6 +36,10 @@ pub struct Config {
     pub max_requests_per_user: usize,
     /// Watches that one user may hold open.
     pub max_watches_per_user: usize,
+    /// A TLS handshake, and the head of a request, must arrive within this time.
+    pub head_limit: Duration,
+    /// A connection whose other end takes no byte of what it asked for is cut off after this time.
+    pub stall_limit: Duration,
     /// The credentials by which aggregated API servers know us; without them they take our word for nobody.
     pub proxy_client: Option<crate::aggregation::ProxyClient>,
     /// The audit log; none without.
@@ -62,6 +66,8 @@ impl Config {
             admission: Vec::new(),
             max_requests_per_user: 400,
             max_watches_per_user: 5000,
+            head_limit: Duration::from_secs(20),
+            stall_limit: Duration::from_secs(60),
             proxy_client: None,
             audit: None,
             compaction_interval: Duration::from_secs(300),

@@ -4,6 +4,7 @@ use crate::user::User;
 use async_trait::async_trait;
 use kinds::status::Status;
 use std::net::SocketAddr;
+use std::sync::OnceLock;
 
 /// A client connection.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +16,8 @@ pub struct Connection {
     pub client_certificates: Vec<Vec<u8>>,
     /// The user of an in-process client: authentication is skipped, authorization is not.
     pub local_user: Option<User>,
+    /// The user that the certificate names, found out once a connection; `None` when it names nobody.
+    pub certificate_user: OnceLock<Option<User>>,
 }
 
 /// Finds out who sent a request.

@@ -74,6 +74,7 @@ impl ApiServer {
             user: String::new(),
             notes: Arc::default(),
             trail: None,
+            flow: None,
         };
         let notes = answered.notes.clone();
         let work = self.checked(&mut incoming, &attributes, connection, &mut answered);
@@ -106,6 +107,9 @@ impl ApiServer {
             response = finish(trail, response, is_lasting(&attributes), &notes).await;
         }
         let headers = response.headers_mut();
+        if let Some(flow) = &answered.flow {
+            flow.tell(headers);
+        }
         headers.insert(HeaderName::from_static("audit-id"), id);
         if !headers.contains_key(http::header::CACHE_CONTROL) {
             headers.insert(
@@ -147,10 +151,19 @@ impl ApiServer {
         let user = match &connection.local_user {
             Some(user) => user.clone(),
             None => {
-                self.access
-                    .authenticator
-                    .authenticate(&incoming.head, connection)
-                    .await?
+                let authenticator = &self.access.authenticator;
+                match authenticator.authenticate(&incoming.head, connection).await {
+                    Ok(user) => user,
+                    Err(status) => {
+                        // Attempts are kept, too, as nobody's.
+                        if let Some(audit) = &self.audit {
+                            let (nobody, head) = (User::new("", &[]), &incoming.head);
+                            let (id, at) = (&answered.id, answered.received);
+                            answered.trail = audit.begin(attributes, &nobody, head, connection, id, at).await;
+                        }
+                        return Err(status);
+                    }
+                }
             }
         };
         crate::authn::hide_bearer_protocol(&mut incoming.head.headers);
@@ -172,6 +185,9 @@ impl ApiServer {
         }
         let user = speaks_for;
         answered.user = user.name.clone();
+        if connection.local_user.is_none() {
+            answered.flow = self.flows.of(&*self.caches, &user, attributes);
+        }
         self.authorized(&user, attributes).await?;
         let mut body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
         if let Some(trail) = answered.trail.as_mut().filter(|t| t.wants_request())
@@ -236,12 +252,17 @@ impl ApiServer {
             served,
             notes,
         };
-        if ctx.served.kind.namespaced
-            && !attributes.name.is_empty()
-            && attributes.namespace.is_empty()
-            && !matches!(attributes.verb.as_str(), "list" | "watch")
-        {
+        if !is_in_its_place(&ctx) {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        }
+        segments(attributes)?;
+        // Across all namespaces things are looked at, never made or removed.
+        if ctx.served.kind.namespaced
+            && attributes.namespace.is_empty()
+            && matches!(attributes.verb.as_str(), "create" | "deletecollection")
+            && !subresources::is_review(ctx.served.kind)
+        {
+            return Err(method_not_supported(&ctx));
         }
         if !attributes.subresource.is_empty() {
             let _ticket = match is_lasting(attributes) {
@@ -291,7 +312,7 @@ impl ApiServer {
 
     /// Whether a path belongs to the routes beside Kubernetes'.
     fn is_foreign(&self, path: &str) -> bool {
-        const OURS: [&str; 10] = [
+        const OURS: [&str; 11] = [
             "/api",
             "/apis",
             "/healthz",
@@ -302,6 +323,7 @@ impl ApiServer {
             "/openapi",
             "/openid",
             "/.well-known",
+            "/podvisor",
         ];
         let own = OURS.iter().any(|p| {
             path.strip_prefix(p)
@@ -334,6 +356,7 @@ struct Answered {
     user: String,
     notes: Arc<Notes>,
     trail: Option<Trail>,
+    flow: Option<crate::flow::Flow>,
 }
 
 /// Bytes of an answer that the audit log takes in at most.
@@ -374,6 +397,40 @@ fn request_id(head: &http::request::Parts) -> HeaderValue {
         // A UUID is always a header value.
         HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("-"))
     })
+}
+
+/// Whether the path is one that the resource has. What lies in no namespace must not be had by a path through one:
+/// rights in that namespace would then reach beyond it (CVE-2019-11247).
+fn is_in_its_place(ctx: &Ctx) -> bool {
+    let a = &ctx.attributes;
+    if ctx.served.kind.namespaced {
+        return a.name.is_empty() || !a.namespace.is_empty() || matches!(a.verb.as_str(), "list" | "watch");
+    }
+    let is_namespace = a.group.is_empty() && a.resource == "namespaces";
+    a.namespace.is_empty() || (is_namespace && a.namespace == a.name)
+}
+
+/// Refuses names that would mean another place in a path (CVE-2022-3162), in upstream's words.
+fn segments(a: &Attributes) -> Result<(), Status> {
+    // The name of a list comes from a selector and is only ever compared.
+    let name = if matches!(a.verb.as_str(), "list" | "watch") {
+        ""
+    } else {
+        &a.name
+    };
+    for (what, text) in [("Namespace", a.namespace.as_str()), ("Name", name)] {
+        let why = match text {
+            "." | ".." => format!("may not be '{text}'"),
+            _ => match text.chars().find(|c| matches!(c, '/' | '%')) {
+                Some(c) => format!("may not contain '{c}'"),
+                None => continue,
+            },
+        };
+        return Err(Status::bad_request(format!(
+            "{what} parameter invalid: {text:?}: {why}"
+        )));
+    }
+    Ok(())
 }
 
 /// Requests that may last: watches, streams and what is passed on.

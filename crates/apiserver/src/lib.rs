@@ -24,6 +24,7 @@ pub mod connection;
 pub mod crd;
 pub mod discovery;
 pub mod dispatch;
+pub mod flow;
 mod health;
 pub mod limits;
 mod local;
@@ -36,6 +37,7 @@ pub mod request;
 pub mod rest;
 mod serve;
 mod server;
+mod stall;
 pub mod subresources;
 mod sweep;
 #[cfg(test)]

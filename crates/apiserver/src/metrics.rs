@@ -130,6 +130,75 @@ impl Metrics {
                 ));
             }
         }
+        drop(line);
+        process(&mut out);
         out
+    }
+}
+
+/// What every process of upstream tells of itself.
+fn process(out: &mut String) {
+    let version = crate::discovery::GIT_VERSION;
+    // Writing into a string cannot fail.
+    let _ = writeln!(
+        out,
+        "# HELP kubernetes_build_info The version whose API is served.\n# TYPE kubernetes_build_info gauge\n\
+         kubernetes_build_info{{git_version=\"{version}\",major=\"1\",minor=\"35\"}} 1"
+    );
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else {
+        return;
+    };
+    // The name in parentheses may hold anything; fields are counted behind it, from the third on.
+    let fields: Vec<f64> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or(0.0))
+        .collect();
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0.0);
+    let booted: f64 = std::fs::read_to_string("/proc/stat")
+        .ok()
+        .and_then(|text| {
+            text.lines()
+                .find_map(|l| l.strip_prefix("btime ")?.trim().parse().ok())
+        })
+        .unwrap_or(0.0);
+    let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    // Linux gives times in hundredths of a second and memory in pages of 4 KiB on every platform we run on.
+    for (name, kind, help, value) in [
+        (
+            "process_cpu_seconds_total",
+            "counter",
+            "Total user and system CPU time spent in seconds.",
+            (field(14) + field(15)) / 100.0,
+        ),
+        (
+            "process_start_time_seconds",
+            "gauge",
+            "Start time of the process since unix epoch in seconds.",
+            booted + field(22) / 100.0,
+        ),
+        (
+            "process_virtual_memory_bytes",
+            "gauge",
+            "Virtual memory size in bytes.",
+            field(23),
+        ),
+        (
+            "process_resident_memory_bytes",
+            "gauge",
+            "Resident memory size in bytes.",
+            field(24) * 4096.0,
+        ),
+        (
+            "process_open_fds",
+            "gauge",
+            "Number of open file descriptors.",
+            files as f64,
+        ),
+        ("process_threads", "gauge", "Number of threads.", field(20)),
+    ] {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     }
 }

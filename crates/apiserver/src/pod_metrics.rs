@@ -1,7 +1,7 @@
 //! `metrics.k8s.io`: usage of Pods and nodes, asked of the host agents when somebody wants to know.
 //!
 //! Besides upstream's get and list, Pods can be watched: each agent sends its figures once a second and they are
-//! passed on as MODIFIED events, for live charts.
+//! passed on as MODIFIED events, for live charts. With `history=1` the first of them has the last hour in `vm.history`.
 
 use crate::dispatch::Incoming;
 use crate::proxy::agent_json;
@@ -184,9 +184,10 @@ fn watch(ctx: &Ctx, options: &ListOptions) -> Result<Response, Status> {
             served: ctx.served.clone(),
             notes: ctx.notes.clone(),
         };
+        let history = ctx.query.split('&').any(|pair| pair == "history=1");
         let (queue, selector) = (queue.clone(), selector.clone());
         tokio::spawn(async move {
-            let follow = follow(&ctx, &node, &queue, selector.as_deref());
+            let follow = follow(&ctx, &node, &queue, selector.as_deref(), history);
             tokio::select! {
                 () = ctx.server.stop.cancelled() => {}
                 () = queue.closed() => {}
@@ -218,8 +219,13 @@ async fn follow(
     node: &str,
     queue: &mpsc::Sender<Bytes>,
     selector: Option<&LabelSelector>,
+    history: bool,
 ) -> Result<(), Status> {
-    let mut lines = crate::proxy::agent_lines(&ctx.server, node, "/podmetrics?watch=1").await?;
+    let path = match history {
+        true => "/podmetrics?watch=1&history=1",
+        false => "/podmetrics?watch=1",
+    };
+    let mut lines = crate::proxy::agent_lines(&ctx.server, node, path).await?;
     while let Some(line) = lines.next_line().await? {
         let value: Value = serde_json::from_slice(&line).map_err(|e| Status::internal(e.to_string()))?;
         for item in items(value) {
@@ -229,9 +235,15 @@ async fn follow(
             {
                 continue;
             }
+            let past = item["vm"]["history"].is_object();
             let event = json!({"type": "MODIFIED", "object": item});
-            // A slow reader misses figures; the next ones come in a second.
-            let _ = queue.try_send(Bytes::from(format!("{event}\n")));
+            let line = Bytes::from(format!("{event}\n"));
+            // A slow reader misses figures; the next ones come in a second. The past comes once.
+            if past {
+                let _ = queue.send(line).await;
+            } else {
+                let _ = queue.try_send(line);
+            }
         }
     }
     Ok(())

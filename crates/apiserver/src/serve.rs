@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::server::ApiServer;
+use crate::stall::Stalling;
 use crate::wire::body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -9,6 +10,7 @@ use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -19,8 +21,6 @@ use tokio_util::task::TaskTracker;
 
 /// Connections at a time.
 const CONNECTIONS: usize = 16_384;
-/// A TLS handshake, and the head of a request, must arrive within this time.
-const HANDSHAKE: Duration = Duration::from_secs(20);
 /// Streams of one HTTP/2 connection at a time (upstream's number).
 const STREAMS: u32 = 250;
 /// Bytes of request headers at most.
@@ -82,7 +82,7 @@ impl ApiServer {
                 let Some(tls) = tls else {
                     return server.connection(stream, peer, Vec::new(), stop).await;
                 };
-                match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                match tokio::time::timeout(server.config.head_limit, tls.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
                         let chain = chain.iter().map(|c| c.as_ref().to_vec()).collect();
@@ -107,13 +107,13 @@ impl ApiServer {
         let connection = Arc::new(Connection {
             peer: Some(peer),
             client_certificates,
-            local_user: None,
+            ..Connection::default()
         });
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(HANDSHAKE)
+            .header_read_timeout(self.config.head_limit)
             .max_buf_size(HEADER_BYTES as usize * 2)
             .keep_alive(true);
         builder
@@ -126,9 +126,22 @@ impl ApiServer {
             .max_send_buf_size(WINDOW as usize)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
+        let upgraded = Arc::new(AtomicBool::new(false));
+        let stream = Stalling::new(
+            stream,
+            self.config.head_limit,
+            self.config.stall_limit,
+            upgraded.clone(),
+        );
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let (server, connection) = (self.clone(), connection.clone());
-            async move { Ok::<_, Infallible>(server.handle(request.map(body::adopt), connection).await) }
+            let (server, connection, upgraded) = (self.clone(), connection.clone(), upgraded.clone());
+            async move {
+                let response = server.handle(request.map(body::adopt), connection).await;
+                if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                    upgraded.store(true, Ordering::Relaxed);
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(serving);

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     List(Vec<(Expr, bool)>),
     /// Entries: key, value, optional.
     Map(Vec<(Expr, Expr, bool)>),
+    /// `Name{field: value}`: fields, optional ones left out when they hold nothing.
+    Message(String, Vec<(String, Expr, bool)>),
     Comprehension(Box<Comprehension>),
     /// `cel.bind(name, init, body)`; with `through` set the macros `optMap` and `optFlatMap`.
     Bind {

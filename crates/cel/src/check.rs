@@ -10,7 +10,13 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct Env {
     variables: Vec<(String, Type)>,
+    messages: bool,
 }
+
+/// The type of `Object{…}` in mutations.
+pub const OBJECT: &str = "Object";
+/// The type of one operation of a JSON patch in mutations.
+pub const JSON_PATCH: &str = "JSONPatch";
 
 impl Env {
     /// An environment without variables.
@@ -24,6 +30,23 @@ impl Env {
     pub fn with(mut self, name: impl Into<String>, ty: Type) -> Env {
         self.variables.push((name.into(), ty));
         self
+    }
+
+    /// Lets expressions make what mutations are made of: `Object{…}` with `Object.PATH{…}` inside, and `JSONPatch{…}`.
+    #[must_use]
+    pub fn with_messages(mut self) -> Env {
+        self.messages = true;
+        self
+    }
+
+    fn message(&self, name: &str) -> Option<Type> {
+        let known = self.messages && (name == JSON_PATCH || name == OBJECT || name.starts_with("Object."));
+        // What lies inside an object is judged where it is applied.
+        known.then(|| match name {
+            JSON_PATCH => Type::Opaque(JSON_PATCH),
+            OBJECT => Type::Opaque(OBJECT),
+            _ => Type::Dyn,
+        })
     }
 
     fn find(&self, name: &str) -> Option<&Type> {
@@ -215,6 +238,34 @@ impl Checker<'_> {
                 match text_keys {
                     true => Type::Map(Arc::new(of.unwrap_or(Type::Dyn))),
                     false => Type::Dyn,
+                }
+            }
+            Kind::Message(name, fields) => {
+                for (field, value, _) in fields.iter_mut() {
+                    let ty = self.expr(value);
+                    if name == JSON_PATCH {
+                        let wanted = match field.as_str() {
+                            "op" | "path" | "from" => &Type::String,
+                            "value" => &Type::Dyn,
+                            _ => {
+                                self.fail(value.at, format!("undefined field '{field}'"));
+                                continue;
+                            }
+                        };
+                        if !ty.fits(wanted) {
+                            let what = format!(
+                                "expected type of field '{field}' is '{wanted}' but provided type is '{ty}'"
+                            );
+                            self.fail(value.at, what);
+                        }
+                    }
+                }
+                match self.env.message(name) {
+                    Some(ty) => ty,
+                    None => {
+                        let what = format!("undeclared reference to '{name}' (in container '')");
+                        self.fail(at, what)
+                    }
                 }
             }
             Kind::Bind {

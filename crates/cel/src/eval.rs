@@ -176,6 +176,20 @@ impl<'m, 'a> Machine<'m, 'a> {
                 }
                 Ok(Value::Map(Map::Own(Arc::new(out))))
             }
+            Kind::Message(_, fields) => {
+                self.meter.charge(40)?;
+                let mut out = IndexMap::new();
+                for (field, value, optional) in fields {
+                    let value = match (self.eval(value, locals)?, optional) {
+                        (Value::Optional(None), true) => continue,
+                        (Value::Optional(Some(inner)), true) => (*inner).clone(),
+                        (_, true) => return Err(EvalError::no_overload()),
+                        (value, false) => value,
+                    };
+                    out.insert(Key::String(Str::from(crate::types::unescape(field))), value);
+                }
+                Ok(Value::Map(Map::Own(Arc::new(out))))
+            }
             Kind::Bind {
                 name,
                 init,

@@ -17,7 +17,7 @@ mod parser;
 mod types;
 mod value;
 
-pub use check::Env;
+pub use check::{Env, JSON_PATCH, OBJECT};
 pub use eval::{EvalError, Outcome, Result as EvalResult, Variables};
 pub use types::{Field, ListKind, ObjectType, Type, escape, unescape};
 pub use value::{Host, Key, List, Map, Str, Value};

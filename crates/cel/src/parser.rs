@@ -277,10 +277,11 @@ impl Parser {
                     },
                 );
             } else if self.is("{") && matches!(left.kind, Kind::Ident(_) | Kind::Select { .. }) {
-                return Err(Finding::new(
-                    at,
-                    "undeclared reference to a message type (in container '')",
-                ));
+                let Some(name) = dotted(&left) else {
+                    return Err(self.unexpected("<EOF>"));
+                };
+                self.at += 1;
+                left = self.message(left.at, name)?;
             } else {
                 return Ok(left);
             }
@@ -360,6 +361,24 @@ impl Parser {
         Ok(Expr::new(at, Kind::List(items)))
     }
 
+    fn message(&mut self, at: usize, name: String) -> Result<Expr, Finding> {
+        let mut fields = Vec::new();
+        while !self.take("}") {
+            let optional = self.take("?");
+            let (Token::Ident(field) | Token::Quoted(field)) = self.peek().clone() else {
+                return Err(self.unexpected("IDENTIFIER"));
+            };
+            self.at += 1;
+            self.expect(":")?;
+            fields.push((field, self.expr()?, optional));
+            if !self.take(",") {
+                self.expect("}")?;
+                break;
+            }
+        }
+        Ok(Expr::new(at, Kind::Message(name, fields)))
+    }
+
     fn map_literal(&mut self, at: usize) -> Result<Expr, Finding> {
         let mut entries = Vec::new();
         while !self.take("}") {
@@ -373,6 +392,20 @@ impl Parser {
             }
         }
         Ok(Expr::new(at, Kind::Map(entries)))
+    }
+}
+
+/// `a.b.c` as one name, when the expression is nothing else.
+fn dotted(expr: &Expr) -> Option<String> {
+    match &expr.kind {
+        Kind::Ident(name) => Some(name.clone()),
+        Kind::Select {
+            operand,
+            field,
+            test: false,
+            optional: false,
+        } => Some(format!("{}.{field}", dotted(operand)?)),
+        _ => None,
     }
 }
 

@@ -303,6 +303,44 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The value as JSON; none for what JSON cannot say (types, errors, objects of the surroundings).
+    pub fn to_json(&self) -> Option<Json> {
+        Some(match self {
+            Value::Null => Json::Null,
+            Value::Bool(b) => Json::Bool(*b),
+            Value::Int(n) => Json::from(*n),
+            Value::Uint(n) => Json::from(*n),
+            // A whole number stays one: JSON objects know integers alone.
+            Value::Double(n) if n.fract() == 0.0 && n.abs() < 1e15 => Json::from(*n as i64),
+            Value::Double(n) => Json::from(*n),
+            Value::String(text) => Json::from(&**text),
+            Value::Bytes(data) => Json::from(base64::engine::general_purpose::STANDARD.encode(data)),
+            Value::Timestamp(at) => Json::from(at.to_string()),
+            Value::List(list) => list
+                .iter()
+                .map(|v| v.to_json())
+                .collect::<Option<Vec<_>>>()?
+                .into(),
+            Value::Map(map) => {
+                let mut out = serde_json::Map::new();
+                for key in map.keys() {
+                    // Fields of declared objects go by their own names.
+                    let name = match (map, &key) {
+                        (Map::Json(_, Type::Object(object)), Key::String(name)) => {
+                            object.fields.get(&**name).map(|f| f.json.clone())
+                        }
+                        (_, Key::String(name)) => Some(name.to_string()),
+                        _ => None,
+                    };
+                    out.insert(name?, map.get(&key)?.to_json()?);
+                }
+                Json::Object(out)
+            }
+            Value::Optional(Some(inner)) => inner.to_json()?,
+            _ => return None,
+        })
+    }
+
     /// The name of the value's type.
     pub fn type_name(&self) -> &str {
         match self {

@@ -273,3 +273,33 @@ fn types_and_uses() {
     ];
     assert!(matches!(program.eval(&variables, 100).value, Ok(Value::Int(5))));
 }
+
+#[test]
+fn mutations_make_objects_and_patches() {
+    let env = Env::new().with("object", Type::Dyn);
+    let plain = Program::compile("Object{a: 1}", &env).unwrap_err();
+    assert!(plain.0.contains("undeclared reference to 'Object'"), "{plain}");
+    let env = env.with_messages();
+    for (text, wanted) in [
+        (
+            "Object{spec: Object.spec{replicas: 1 + 1, ?absent: optional.none(), __in__: 'x'}}",
+            serde_json::json!({"spec": {"replicas": 2, "in": "x"}}),
+        ),
+        (
+            "[JSONPatch{op: 'add', path: '/a/' + jsonpatch.escapeKey('b/c~d'), value: {'k': [1, 2], 'n': null}}]",
+            serde_json::json!([{"op": "add", "path": "/a/b~1c~0d", "value": {"k": [1, 2], "n": null}}]),
+        ),
+    ] {
+        let program = Program::compile(text, &env).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let made = program.eval(&[], 10_000).value.unwrap().to_json();
+        assert_eq!(made, Some(wanted), "{text}");
+    }
+    for wrong in [
+        "JSONPatch{op: 1}",
+        "JSONPatch{other: 'x'}",
+        "Other{a: 1}",
+        "size(object){a: 1}",
+    ] {
+        assert!(Program::compile(wrong, &env).is_err(), "{wrong}");
+    }
+}

@@ -25,24 +25,38 @@ struct Graph {
     dependents: HashMap<String, Vec<usize>>,
 }
 
+fn owners(object: &Value) -> std::slice::Iter<'_, Value> {
+    items(object, "/metadata/ownerReferences").iter()
+}
+
+/// Who owns whom. Objects that neither own, nor are owned, nor are being deleted are none of the collector's business,
+/// and are most of a large cluster: they are left out.
 fn graph(world: &World, keys: &[String]) -> Graph {
+    let listed: Vec<(&String, Vec<Arc<Value>>)> = keys.iter().map(|key| (key, world.all(key))).collect();
+    let everything = || listed.iter().flat_map(|(_, objects)| objects);
+    let wanted: HashSet<&str> = everything()
+        .flat_map(|object| owners(object))
+        .map(|owner| text(owner, "/uid"))
+        .collect();
     let mut graph = Graph {
         objects: Vec::new(),
         uids: HashMap::new(),
         dependents: HashMap::new(),
     };
-    for key in keys {
-        for object in world.all(key) {
-            let at = graph.objects.len();
-            graph.uids.insert(meta(&object, "uid").to_string(), at);
-            for owner in items(&object, "/metadata/ownerReferences") {
-                graph
-                    .dependents
-                    .entry(text(owner, "/uid").to_string())
-                    .or_default()
-                    .push(at);
+    for (key, objects) in &listed {
+        for object in objects {
+            let owned = owners(object).next().is_some();
+            let owns = !wanted.is_empty() && wanted.contains(meta(object, "uid"));
+            if !owned && !owns && !deleting(object) {
+                continue;
             }
-            graph.objects.push((key.clone(), object));
+            let at = graph.objects.len();
+            graph.uids.insert(meta(object, "uid").to_string(), at);
+            for owner in owners(object) {
+                let of_owner = graph.dependents.entry(text(owner, "/uid").to_string());
+                of_owner.or_default().push(at);
+            }
+            graph.objects.push(((*key).clone(), object.clone()));
         }
     }
     graph
@@ -94,11 +108,24 @@ impl Collector {
         key: &str,
         object: &Value,
         uids: &HashSet<&str>,
-    ) -> Result<(), WorldError> {
+    ) -> Result<bool, WorldError> {
         let mut next = object.clone();
         let mut list = items(object, "/metadata/ownerReferences").to_vec();
         list.retain(|o| !uids.contains(text(o, "/uid")));
         next["metadata"]["ownerReferences"] = json!(list);
+        // False when somebody else was quicker: then it is looked at again.
+        Ok(settled(world.update(key, object, &next).await)?.is_some())
+    }
+
+    /// Owners that wait for each other would wait for ever: this one is not waited for any more.
+    async fn unblock(&self, world: &World, key: &str, object: &Value) -> Result<(), WorldError> {
+        let mut next = object.clone();
+        let owners = next
+            .pointer_mut("/metadata/ownerReferences")
+            .and_then(Value::as_array_mut);
+        for owner in owners.into_iter().flatten() {
+            owner["blockOwnerDeletion"] = json!(false);
+        }
         settled(world.update(key, object, &next).await).map(|_| ())
     }
 
@@ -110,10 +137,14 @@ impl Collector {
         let dependents = graph.dependents.get(uid).unwrap_or(&none);
         let has = |f: &str| items(object, "/metadata/finalizers").iter().any(|x| x == f);
         if has(ORPHAN) {
+            let mut all = true;
             for (key, dependent) in dependents.iter().map(|d| &graph.objects[*d]) {
-                self.disown(world, key, dependent, &HashSet::from([uid])).await?;
+                all &= self.disown(world, key, dependent, &HashSet::from([uid])).await?;
             }
-            self.finalize(world, key, object, ORPHAN).await?;
+            // One that still names its owner would be collected once that is gone.
+            if all {
+                self.finalize(world, key, object, ORPHAN).await?;
+            }
         } else if has(FOREGROUND) {
             let mut blocked = false;
             for (key, dependent) in dependents.iter().map(|d| &graph.objects[*d]) {
@@ -131,6 +162,17 @@ impl Collector {
                 if others {
                     self.disown(world, key, dependent, &HashSet::from([uid])).await?;
                 } else if !deleting(dependent) {
+                    let own = graph.dependents.get(meta(dependent, "uid")).unwrap_or(&none);
+                    let circle = own.iter().any(|d| {
+                        let object = &graph.objects[*d].1;
+                        deleting(object)
+                            && items(object, "/metadata/finalizers")
+                                .iter()
+                                .any(|f| f == FOREGROUND)
+                    });
+                    if circle {
+                        self.unblock(world, key, dependent).await?;
+                    }
                     settled(
                         world
                             .delete(key, dependent, if blocks { "Foreground" } else { "Background" })
@@ -184,8 +226,16 @@ impl Collector {
             return Ok(());
         }
         match solid {
-            true => self.disown(world, key, object, &gone).await,
+            true => self.disown(world, key, object, &gone).await.map(drop),
             false => {
+                // The cache may be behind an orphaning that has just taken the owner away.
+                let live = world
+                    .live(key, meta(object, "namespace"), meta(object, "name"))
+                    .await?;
+                let owners = |o: &Value| o.pointer("/metadata/ownerReferences").cloned();
+                if live.is_none_or(|live| owners(&live) != owners(object)) {
+                    return Ok(());
+                }
                 let has = |f: &str| items(object, "/metadata/finalizers").iter().any(|x| x == f);
                 let policy = match (has(ORPHAN), has(FOREGROUND)) {
                     (true, _) => "Orphan",

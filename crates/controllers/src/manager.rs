@@ -2,10 +2,11 @@
 
 use crate::world::{self, World, WorldError};
 use crate::{
-    aggregation, cronjob, daemonset, deployment, disruption, endpoints, gc, job, loadbalancer, namespace,
-    node, podgc, quota, replicaset, serviceaccount, statefulset, storage, supervisor,
+    aggregation, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job, loadbalancer, mirror,
+    namespace, node, podgc, quota, replicaset, serviceaccount, signer, statefulset, storage, supervisor,
 };
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use kube::Client;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,12 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Changes that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(15);
 
-/// However long a round took, changes are looked at again after this time. Until then a controller rests as long as its
-/// last round took: under a storm of changes it looks at more of them at once instead of more often.
+/// However long a round took, changes are looked at again after this time. Until then a controller rests for several
+/// times what its last round computed: under a storm of changes it looks at more of them at once instead of more often,
+/// and leaves the processor to those who make the changes.
 const LONGEST_REST: Duration = Duration::from_millis(250);
+/// Rest for each time unit of computing.
+const REST: u32 = 10;
 
 /// What the controllers must be told.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct Config {
     pub root_ca_pem: String,
     /// Blocks of virtual addresses for Services of type LoadBalancer; they make the pool `default`.
     pub vip_pool: Vec<String>,
+    /// Who signs approved certificate requests; without, they wait.
+    pub signer: Option<Arc<dyn signer::Signer>>,
 }
 
 /// A controller.
@@ -42,6 +48,10 @@ pub(crate) trait Reconciler: Send + Sync {
     fn name(&self) -> &'static str;
     /// Resources whose changes wake it.
     fn reads(&self) -> &'static [&'static str];
+    /// Resources among them that are not built in.
+    fn custom(&self) -> Vec<world::Resource> {
+        Vec::new()
+    }
     /// Corrects what differs; says when it wants to be called again at the latest.
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError>;
 }
@@ -78,6 +88,9 @@ impl Manager {
             Arc::new(cronjob::CronJobs),
             Arc::new(disruption::Budgets),
             Arc::new(endpoints::EndpointsOfServices),
+            Arc::new(mirror::Mirror),
+            Arc::new(flow::FlowSchemas),
+            Arc::new(signer::Certificates(config.clone())),
             Arc::new(namespace::Namespaces),
             Arc::new(serviceaccount::Accounts(config.clone())),
             Arc::new(gc::Collector),
@@ -93,9 +106,13 @@ impl Manager {
             Arc::new(storage::Binder::default()),
             Arc::new(storage::ClaimProtection),
             Arc::new(storage::VolumeProtection),
+            Arc::new(storage::SnapshotKinds::default()),
+            Arc::new(storage::Snapshots::default()),
         ];
         for reconciler in &all {
             reconciler.reads().iter().for_each(|r| world.watch_builtin(r));
+            let custom = reconciler.custom();
+            custom.into_iter().for_each(|r| world.watch(r, true));
         }
         for kind in kinds::builtin() {
             // Events are never owned, leases come and go every few seconds: neither is worth a cache of its own.
@@ -125,8 +142,8 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
         let due = tokio::time::Instant::now() >= wake;
         if world.synced(reads) && (revision != seen || due) {
             seen = revision;
-            let began = tokio::time::Instant::now();
-            let next = match reconciler.sweep(&world).await {
+            let (swept, computed) = timed(reconciler.sweep(&world)).await;
+            let next = match swept {
                 Ok(next) => next.unwrap_or(RESYNC).min(RESYNC),
                 Err(error) => {
                     tracing::warn!(controller = reconciler.name(), %error, "will be tried again");
@@ -134,7 +151,7 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
                 }
             };
             wake = tokio::time::Instant::now() + next;
-            gather = began.elapsed().clamp(GATHER, LONGEST_REST);
+            gather = (computed * REST).clamp(GATHER, LONGEST_REST);
         } else if due {
             wake = tokio::time::Instant::now() + RETRY;
         }
@@ -149,4 +166,17 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
             }
         }
     }
+}
+
+/// Runs a future and says how long it computed, which is less than it took: waiting for answers does not count.
+pub async fn timed<T>(mut future: BoxFuture<'_, T>) -> (T, Duration) {
+    let mut computed = Duration::ZERO;
+    let output = std::future::poll_fn(|context| {
+        let began = std::time::Instant::now();
+        let polled = future.as_mut().poll(context);
+        computed += began.elapsed();
+        polled
+    })
+    .await;
+    (output, computed)
 }

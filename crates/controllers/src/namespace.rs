@@ -5,6 +5,7 @@ use crate::obj::{deleting, items, meta, set_condition};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,16 +22,31 @@ impl Namespaces {
         let name = meta(namespace, "name");
         let mut remaining: Vec<String> = Vec::new();
         let mut failures: Vec<String> = Vec::new();
+        let mut held: BTreeMap<String, usize> = BTreeMap::new();
         let mut resources: Vec<_> = world.resources().into_iter().filter(|r| r.namespaced).collect();
         if let Some(events) = crate::world::builtin("events") {
             resources.push(events);
         }
-        // What makes others goes first, or it would make them again.
-        resources.sort_by_key(|r| (r.plural == "pods", r.plural == "events", r.key()));
+        // Pods first: nothing else of the namespace goes while one of them runs (KEP-5080).
+        resources.sort_by_key(|r| (r.key() != "pods", r.plural == "events", r.key()));
         for resource in resources {
+            if !remaining.is_empty() && remaining[0].starts_with("pods ") {
+                break;
+            }
             match world.empty(&resource, name).await {
-                Ok(0) => {}
-                Ok(left) => remaining.push(format!("{} has {left} resource instances", resource.key())),
+                Ok(left) if left.is_empty() => {}
+                Ok(left) => {
+                    remaining.push(format!(
+                        "{}. has {} resource instances",
+                        resource.key(),
+                        left.len()
+                    ));
+                    for finalizer in left.iter().flat_map(|o| items(o, "/metadata/finalizers")) {
+                        *held
+                            .entry(finalizer.as_str().unwrap_or("").to_owned())
+                            .or_insert(0) += 1;
+                    }
+                }
                 Err(e) if matches!(e.code(), 404 | 405) => {}
                 Err(e) => failures.push(format!("{}: {}", resource.key(), e.message())),
             }
@@ -89,6 +105,28 @@ impl Namespaces {
                 "SomeResourcesRemain",
                 &format!("Some resources are remaining: {}", remaining.join(", ")),
             ),
+        }
+        match held.is_empty() {
+            true => put(
+                "NamespaceFinalizersRemaining",
+                false,
+                "ContentHasNoFinalizers",
+                "All content-preserving finalizers finished",
+            ),
+            false => {
+                let held = held
+                    .iter()
+                    .map(|(name, count)| format!("{name} in {count} resource instances"));
+                put(
+                    "NamespaceFinalizersRemaining",
+                    true,
+                    "SomeFinalizersRemain",
+                    &format!(
+                        "Some content in the namespace has finalizers remaining: {}",
+                        held.collect::<Vec<_>>().join(", ")
+                    ),
+                );
+            }
         }
         if !remaining.is_empty() || !failures.is_empty() {
             let mut status = namespace["status"].clone();

@@ -88,6 +88,8 @@ impl Reconciler for Addresses {
 pub(crate) struct Lifecycle {
     /// The last lease renewal seen of each node, and when it was seen here: clocks of hosts are not compared.
     heard: Mutex<HashMap<String, (String, Instant)>>,
+    /// Since when a Pod has been seen to bear a taint that does not say since when it is there: by uid and taint.
+    bears: Mutex<HashMap<(String, String), Instant>>,
 }
 
 /// The taints a node should have, keeping everybody else's; `ready` is the status of condition `Ready`.
@@ -222,6 +224,20 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// For how long a Pod has borne a taint, in seconds.
+    fn borne(&self, pod: &Value, taint: &Value) -> i64 {
+        if !text(taint, "/timeAdded").is_empty() {
+            return since(text(taint, "/timeAdded")).as_secs();
+        }
+        let key = (
+            meta(pod, "uid").to_owned(),
+            format!("{}={}", text(taint, "/key"), text(taint, "/value")),
+        );
+        let mut bears = self.bears.lock();
+        let first = bears.entry(key).or_insert_with(Instant::now);
+        i64::try_from(first.elapsed().as_secs()).unwrap_or(i64::MAX)
+    }
+
     /// Deletes Pods that do not, or no longer, tolerate a `NoExecute` taint.
     async fn evict(&self, world: &World, node: &Value, taints: &[Value]) -> Result<(), WorldError> {
         let taints: Vec<&Value> = taints.iter().filter(|t| t["effect"] == "NoExecute").collect();
@@ -232,7 +248,7 @@ impl Lifecycle {
             if text(&pod, "/spec/nodeName") != meta(node, "name") || deleting(&pod) || finished(&pod) {
                 continue;
             }
-            if taints.iter().any(|t| !endures(&pod, t)) {
+            if taints.iter().any(|t| !endures(&pod, t, self.borne(&pod, t))) {
                 let message = format!(
                     "Marking for deletion Pod {}/{}",
                     meta(&pod, "namespace"),
@@ -263,14 +279,8 @@ pub fn tolerates(toleration: &Value, taint: &Value) -> bool {
         && (exists || text(toleration, "/value") == text(taint, "/value"))
 }
 
-/// The Pod may stay for now.
-fn endures(pod: &Value, taint: &Value) -> bool {
-    let since = since(text(taint, "/timeAdded")).as_secs();
-    let since = if text(taint, "/timeAdded").is_empty() {
-        0
-    } else {
-        since
-    };
+/// The Pod may stay for now, having borne the taint for `since` seconds.
+fn endures(pod: &Value, taint: &Value, since: i64) -> bool {
     let mut covering = items(pod, "/spec/tolerations")
         .iter()
         .filter(|t| tolerates(t, taint))
@@ -294,6 +304,18 @@ impl Reconciler for Lifecycle {
         self.heard
             .lock()
             .retain(|name, _| nodes.iter().any(|n| meta(n, "name") == name));
+        let tainted = |uid: &str, taint: &str| {
+            world.all(PODS).iter().any(|pod| {
+                meta(pod, "uid") == uid
+                    && nodes.iter().any(|node| {
+                        meta(node, "name") == text(pod, "/spec/nodeName")
+                            && items(node, "/spec/taints")
+                                .iter()
+                                .any(|t| format!("{}={}", text(t, "/key"), text(t, "/value")) == taint)
+                    })
+            })
+        };
+        self.bears.lock().retain(|(uid, taint), _| tainted(uid, taint));
         let mut failed = None;
         for node in &nodes {
             if let Err(e) = self.one(world, node).await {

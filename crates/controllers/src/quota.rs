@@ -76,6 +76,23 @@ pub fn pod_amounts(pod: &Value, which: &str) -> Amounts {
     sum
 }
 
+/// Whether an affinity of the Pod looks into other namespaces.
+fn crosses_namespaces(pod: &Value) -> bool {
+    ["podAffinity", "podAntiAffinity"].iter().any(|kind| {
+        let at = |when: &str| {
+            items(
+                pod,
+                &format!("/spec/affinity/{kind}/{when}DuringSchedulingIgnoredDuringExecution"),
+            )
+        };
+        let preferred = at("preferred").iter().map(|p| &p["podAffinityTerm"]);
+        at("required")
+            .iter()
+            .chain(preferred)
+            .any(|term| !items(term, "/namespaces").is_empty() || term["namespaceSelector"].is_object())
+    })
+}
+
 /// The Pod is in a quota's scopes.
 fn in_scope(quota: &Value, pod: &Value) -> bool {
     let holds = |scope: &str| match scope {
@@ -83,6 +100,7 @@ fn in_scope(quota: &Value, pod: &Value) -> bool {
         "NotTerminating" => pod["spec"]["activeDeadlineSeconds"].is_null(),
         "BestEffort" => text(pod, "/status/qosClass") == "BestEffort",
         "NotBestEffort" => text(pod, "/status/qosClass") != "BestEffort",
+        "CrossNamespacePodAffinity" => crosses_namespaces(pod),
         _ => true,
     };
     let plain = items(quota, "/spec/scopes")

@@ -55,6 +55,8 @@ pub struct LabOptions {
     pub no_registry: bool,
     /// Pull images of this registry alone from the Lab's; by default those of all.
     pub registry_mirror_of: Option<String>,
+    /// Run an etcd cluster of so many members, and keep the objects there.
+    pub etcd_members: usize,
     /// More arguments for `podvisor up`.
     pub arguments: Vec<String>,
     /// The binary; by default [`paths::podvisor`].
@@ -66,6 +68,7 @@ pub struct LabOptions {
 pub struct Lab {
     // Fields drop in this order: first the processes, then the namespace, last the files.
     supervisor: Option<Process>,
+    etcd: Vec<Process>,
     registry: Option<Process>,
     proxy: OnceLock<Process>,
     netns: Arc<Netns>,
@@ -90,6 +93,7 @@ impl Lab {
         fs::write(directory.path().join("admin-password"), random_password()?)?;
         let mut lab = Self {
             supervisor: None,
+            etcd: Vec::new(),
             registry: None,
             proxy: OnceLock::new(),
             netns,
@@ -103,6 +107,7 @@ impl Lab {
         if !lab.options.no_registry {
             lab.start_registry()?;
         }
+        lab.start_etcd()?;
         lab.start_supervisor()?;
         Ok(lab)
     }
@@ -366,11 +371,66 @@ impl Lab {
                 format!("{host}=http://{REGISTRY}"),
             ]);
         }
+        if self.options.etcd_members > 0 {
+            let member = |number| format!("127.0.0.1:{}", etcd_ports(number).0);
+            let members: Vec<String> = (0..self.options.etcd_members).map(member).collect();
+            arguments.extend(["--store".to_owned(), format!("etcd://{}", members.join(","))]);
+        }
         if let Some(hosts) = self.options.simulated_hosts {
             arguments.extend(["--simulated-hosts".to_owned(), hosts.to_string()]);
         }
         arguments.extend(self.options.arguments.iter().cloned());
         arguments
+    }
+
+    /// Members on loopback ports of the Lab; they elect a leader while the Supervisor starts.
+    fn start_etcd(&mut self) -> Result<()> {
+        let members = self.options.etcd_members;
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let cluster: Vec<String> = (0..members)
+            .map(|number| format!("m{number}={}", url(etcd_ports(number).1)))
+            .collect();
+        for number in 0..members {
+            let name = format!("m{number}");
+            let (client, peer) = etcd_ports(number);
+            let (client, peer) = (url(client), url(peer));
+            let mut command = self.command("etcd");
+            command.args(["--name", &name, "--initial-cluster", &cluster.join(",")]);
+            command.args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ]);
+            command.args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ]);
+            let directory = self.directory.path();
+            command
+                .arg("--data-dir")
+                .arg(directory.join(format!("etcd-{name}")));
+            let log = directory.join(format!("etcd-{name}.log"));
+            self.etcd.push(Process::start("etcd", command, &log)?);
+        }
+        wait_for("an etcd with a leader", READY_LIMIT, || {
+            if members == 0 {
+                return Ok(());
+            }
+            let health = format!("{}/health", url(etcd_ports(0).0));
+            let text = self.run("curl", &["-sf", &health])?;
+            ensure!(text.contains("true"), "{text}");
+            Ok(())
+        })
+    }
+
+    /// Ends a member of etcd as a power cut of its machine would.
+    pub fn kill_etcd_member(&mut self, number: usize) -> Result<()> {
+        let member = self.etcd.get_mut(number).context("no such member")?;
+        member.stop(Signal::SIGKILL, STOP_LIMIT)?;
+        Ok(())
     }
 
     fn start_registry(&mut self) -> Result<()> {
@@ -408,6 +468,9 @@ impl Lab {
         }
         self.stop_supervisor()?;
         self.run_podvisor(&["down"])?;
+        for mut member in self.etcd.drain(..) {
+            member.stop(Signal::SIGTERM, STOP_LIMIT)?;
+        }
         if let Some(mut registry) = self.registry.take() {
             registry.stop(Signal::SIGTERM, STOP_LIMIT)?;
         }
@@ -425,6 +488,12 @@ impl Drop for Lab {
             eprintln!("the Lab's network namespace stays: {error:#}");
         }
     }
+}
+
+/// Ports of a member of etcd: for clients and for other members.
+fn etcd_ports(number: usize) -> (u16, u16) {
+    let base = 2379 + 10 * number as u16;
+    (base, base + 1)
 }
 
 /// 120 random bits, readable.

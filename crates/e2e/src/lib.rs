@@ -7,11 +7,13 @@
 //! - [`netns`]: makes, enters and removes the namespace;
 //! - [`process`]: children with a log file, stopped by their own id;
 //! - [`publish`]: a loopback port of the machine that leads into the namespace;
+//! - [`clients`]: kubectl, Helm and client libraries of others, pinned;
 //! - [`lab`]: the Lab itself; [`pods`]: what tests ask of Pods in it; [`guestbook`]: the main scenario, step by step;
 //! - [`faulty`]: a registry that misbehaves;
 //! - [`traces`]: what Podvisor has left on the machine, to compare before and after;
 //! - [`wait`]: the one level-triggered wait.
 
+pub mod clients;
 pub mod faulty;
 pub mod guestbook;
 pub mod lab;

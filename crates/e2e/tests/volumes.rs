@@ -326,3 +326,161 @@ fn what_a_pod_has_is_limited() -> Result<()> {
     })?;
     lab.stop()
 }
+
+/// A Pod with one claim at `/data`.
+fn with_claim(name: &str, claim: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}}}
+spec:
+  terminationGracePeriodSeconds: 1
+  securityContext: {{fsGroup: 2000}}
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, 'sleep 1000000']
+    resources: {{limits: {{cpu: 300m, memory: 64Mi}}}}
+    volumeMounts: [{{name: data, mountPath: /data}}]
+  volumes: [{{name: data, persistentVolumeClaim: {{claimName: {claim}}}}}]
+---
+"#
+    )
+}
+
+fn claim(name: &str, mode: &str, size: &str, more: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: {name}}}
+spec:
+  accessModes: [{mode}]
+  resources: {{requests: {{storage: {size}}}}}
+  {more}
+---
+"#
+    )
+}
+
+const SNAPSHOT: &str = r#"
+apiVersion: snapshot.storage.k8s.io/v1
+kind: VolumeSnapshot
+metadata: {name: before}
+spec: {source: {persistentVolumeClaimName: many}}
+"#;
+
+#[test]
+fn pods_share_a_volume_and_its_copies_are_whole() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    lab.apply(
+        &[
+            claim("many", "ReadWriteMany", "64Mi", ""),
+            with_claim("a", "many"),
+            with_claim("b", "many"),
+        ]
+        .concat(),
+    )?;
+    wait_ready(&lab, "a", 0)?;
+    wait_ready(&lab, "b", 0)?;
+    exec(&lab, "a", "echo one > /data/word; mkdir /data/dir; sync")?;
+    says(&lab, "b", "cat /data/word; stat -c %g:%a /data", "one\n2000:2775")?;
+    exec(&lab, "b", "echo two >> /data/word")?;
+    says(&lab, "a", "cat /data/word", "one\ntwo")?;
+    // Its size holds, and grows under both.
+    let fill =
+        "dd if=/dev/zero of=/data/big bs=1M count=80 2>/dev/null && echo fits || echo full; rm /data/big";
+    says(&lab, "a", fill, "full")?;
+    let grow = r#"{"spec":{"resources":{"requests":{"storage":"128Mi"}}}}"#;
+    lab.kubectl(&["patch", "pvc", "many", "-p", grow])?;
+    let is_big = || {
+        let status = get(&lab, &["pvc", "many"])?["status"].clone();
+        ensure!(status["capacity"]["storage"] == "128Mi", "{status}");
+        Ok(())
+    };
+    let waits = wait_for("the bigger volume", LIMIT, || {
+        let status = get(&lab, &["pvc", "many"])?["status"].clone();
+        let waits = status["conditions"][0]["type"] == "FileSystemResizePending";
+        ensure!(waits || status["capacity"]["storage"] == "128Mi", "{status}");
+        Ok(waits)
+    })?;
+    if waits {
+        // A machine without CAP_SYS_RESOURCE: it grows when nobody has it.
+        lab.kubectl(&["delete", "pod/a", "pod/b", "--timeout=120s"])?;
+        wait_for("the bigger volume", LIMIT, is_big)?;
+        lab.apply(&[with_claim("a", "many"), with_claim("b", "many")].concat())?;
+        wait_ready(&lab, "a", 0)?;
+        wait_ready(&lab, "b", 0)?;
+    }
+    is_big()?;
+    let now = kilobytes(&lab, "b", "/data")?;
+    ensure!(now > 100 << 10, "{now} KiB");
+
+    // A snapshot keeps what was, even what nobody synced.
+    exec(&lab, "a", "echo kept > /data/dir/kept")?;
+    lab.apply(SNAPSHOT)?;
+    wait_for("the snapshot", LIMIT, || {
+        let snapshot = get(&lab, &["volumesnapshot", "before"])?;
+        ensure!(snapshot["status"]["readyToUse"] == true, "{snapshot:#}");
+        Ok(())
+    })?;
+    let table = lab.kubectl(&["get", "volumesnapshot"])?;
+    let words: Vec<&str> = table
+        .lines()
+        .flat_map(|line| line.split_whitespace().take(12))
+        .collect();
+    ensure!(
+        words.starts_with(&[
+            "NAME",
+            "READYTOUSE",
+            "SOURCEPVC",
+            "SOURCESNAPSHOTCONTENT",
+            "RESTORESIZE"
+        ]) && words.contains(&"128Mi")
+            && words.contains(&"datastore"),
+        "{table}"
+    );
+    exec(&lab, "a", "echo three > /data/word; rm -r /data/dir")?;
+    let from = "dataSource: {apiGroup: snapshot.storage.k8s.io, kind: VolumeSnapshot, name: before}";
+    let back = claim("back", "ReadWriteOnce", "128Mi", from);
+    lab.apply(&[back, with_claim("c", "back")].concat())?;
+    wait_ready(&lab, "c", 0)?;
+    says(&lab, "c", "cat /data/word /data/dir/kept", "one\ntwo\nkept")?;
+    // Of a disk that a VM writes to, its guest makes the copy whole.
+    exec(&lab, "c", "echo four > /data/word")?;
+    let from = "dataSource: {kind: PersistentVolumeClaim, name: back}";
+    let copy = claim("copy", "ReadWriteOnce", "128Mi", from);
+    lab.apply(&[copy, with_claim("d", "copy")].concat())?;
+    wait_ready(&lab, "d", 0)?;
+    says(&lab, "d", "cat /data/word /data/dir/kept", "four\nkept")?;
+    says(&lab, "c", "echo five > /data/word; cat /data/word", "five")?;
+
+    let summary = lab.kubectl(&[
+        "get",
+        "--raw",
+        &format!("/api/v1/nodes/{}/proxy/stats/summary", node(&lab)?),
+    ])?;
+    let summary: Value = serde_json::from_str(&summary)?;
+    let volumes = summary["pods"].as_array().into_iter().flatten();
+    let claims = volumes
+        .filter(|pod| pod["volume"][0]["pvcRef"]["name"].is_string())
+        .count();
+    ensure!(claims == 4, "{summary:#}");
+
+    lab.kubectl(&["delete", "pod/a", "pod/b", "pod/c", "pod/d", "--timeout=120s"])?;
+    lab.kubectl(&["delete", "volumesnapshot/before", "--timeout=60s"])?;
+    lab.kubectl(&["delete", "pvc/many", "pvc/back", "pvc/copy", "--timeout=60s"])?;
+    wait_for("the end of everything", LIMIT, || {
+        ensure!(files(&lab)? == 0, "a file is there");
+        Ok(())
+    })?;
+    lab.stop()
+}
+
+/// The name of the only host.
+fn node(lab: &Lab) -> Result<String> {
+    let nodes = get(lab, &["nodes"])?;
+    let name = nodes["items"][0]["metadata"]["name"].as_str();
+    Ok(name.context("a node has a name")?.to_owned())
+}

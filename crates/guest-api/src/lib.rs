@@ -2,6 +2,7 @@
 //!
 //! - [`v1`]: messages, client and server, generated from `proto/guest.proto`, which is the documentation;
 //! - [`connect`] and [`serve`]: the two ends of a session on a stream that has no connections of its own;
+//! - [`http`] and [`health`]: what probes and hooks ask of a container's servers;
 //! - [`simulated`]: a guest without a VM, for simulated hosts and for tests of the host agent.
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, clippy::unwrap_used)]
@@ -10,6 +11,13 @@ pub mod v1 {
     tonic::include_proto!("podvisor.guest.v1");
 }
 
+#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::unwrap_used)]
+pub mod health {
+    //! Generated from `proto/health.proto`: what gRPC probes ask.
+    tonic::include_proto!("grpc.health.v1");
+}
+
+pub mod http;
 mod session;
 pub mod simulated;
 

@@ -160,6 +160,13 @@ impl Guest for SimulatedGuest {
         Ok(Response::new(ResizeVolumeReply {}))
     }
 
+    async fn freeze_volume(
+        &self,
+        _: Request<FreezeVolumeRequest>,
+    ) -> Result<Response<FreezeVolumeReply>, Status> {
+        Ok(Response::new(FreezeVolumeReply {}))
+    }
+
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,
@@ -341,6 +348,7 @@ impl Guest for SimulatedGuest {
         let stream = request.into_inner().map(|message| {
             message.map(|message| DialData {
                 port: 0,
+                host: String::new(),
                 data: message.data,
                 end: message.end,
             })

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use guest_api::v1::Disk;
+use guest_api::v1::{Disk, VolumeStats};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::{boot, sys};
@@ -92,6 +92,10 @@ pub async fn image(serial: &str) -> io::Result<PathBuf> {
         return Ok(target);
     }
     let device = find(serial).await?;
+    if target.is_dir() {
+        // Another container of the same image came first.
+        return Ok(target);
+    }
     fs::create_dir_all(&target)?;
     mount(
         Some(&device),
@@ -125,9 +129,13 @@ pub async fn scratch(serial: &str) -> io::Result<()> {
 }
 
 /// A volume of the Pod's own: its device, or the root of its file system, which is mounted once and made as big as the
-/// disk.
+/// disk; or a directory that other VMs have too.
 pub async fn volume(disk: &Disk) -> io::Result<PathBuf> {
-    let device = find(&disk.serial).await?;
+    // A share is named by its tag.
+    let device = match disk.shared {
+        true => PathBuf::from(&disk.serial),
+        false => find(&disk.serial).await?,
+    };
     if disk.block {
         return Ok(device);
     }
@@ -137,12 +145,17 @@ pub async fn volume(disk: &Disk) -> io::Result<PathBuf> {
         return Ok(target);
     }
     fs::create_dir_all(&target)?;
-    let (flags, options) = match disk.read_only {
-        // Others may read it too: the journal stays as it is.
-        true => (MsFlags::MS_RDONLY, Some("noload")),
-        false => (MsFlags::empty(), None),
-    };
-    let ready = mount(Some(&device), &target, Some("ext4"), flags, options)
+    let (mut flags, mut options) = mount_options(&disk.mount_options);
+    if disk.read_only {
+        flags |= MsFlags::MS_RDONLY;
+    }
+    // Others may read the disk too: its journal stays as it is.
+    if disk.read_only && !disk.shared {
+        options.push("noload");
+    }
+    let kind = if disk.shared { "virtiofs" } else { "ext4" };
+    let options = (!options.is_empty()).then(|| options.join(","));
+    let ready = mount(Some(&device), &target, Some(kind), flags, options.as_deref())
         .map_err(io::Error::from)
         .and_then(|()| match disk.read_only {
             true => Ok(()),
@@ -158,8 +171,34 @@ pub async fn volume(disk: &Disk) -> io::Result<PathBuf> {
     Ok(target)
 }
 
+/// Options of mount(8) as the system call takes them: flags, and what the file system itself understands.
+fn mount_options(options: &[String]) -> (MsFlags, Vec<&str>) {
+    let mut flags = MsFlags::empty();
+    let mut others = Vec::new();
+    for option in options.iter().flat_map(|option| option.split(',')) {
+        match option {
+            "" | "rw" | "defaults" | "suid" | "dev" | "exec" | "async" | "auto" | "noauto" | "nouser" => {}
+            "ro" => flags |= MsFlags::MS_RDONLY,
+            "nosuid" => flags |= MsFlags::MS_NOSUID,
+            "nodev" => flags |= MsFlags::MS_NODEV,
+            "noexec" => flags |= MsFlags::MS_NOEXEC,
+            "sync" => flags |= MsFlags::MS_SYNCHRONOUS,
+            "dirsync" => flags |= MsFlags::MS_DIRSYNC,
+            "noatime" => flags |= MsFlags::MS_NOATIME,
+            "nodiratime" => flags |= MsFlags::MS_NODIRATIME,
+            "relatime" => flags |= MsFlags::MS_RELATIME,
+            "strictatime" => flags |= MsFlags::MS_STRICTATIME,
+            other => others.push(other),
+        }
+    }
+    (flags, others)
+}
+
 fn prepare(disk: &Disk, device: &Path, target: &Path) -> io::Result<()> {
-    if let Err(error) = fill(device, target) {
+    // The size of a share is the host's affair.
+    if !disk.shared
+        && let Err(error) = fill(device, target)
+    {
         boot::log(&format!(
             "guest agent: {} keeps its size: {error}",
             device.display()
@@ -237,12 +276,92 @@ pub async fn resize(serial: &str, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Holds back writers of a mounted volume after writing out what there is, or lets them go on. A volume that is not
+/// mounted has no writers.
+pub fn freeze(serial: &str, frozen: bool) -> io::Result<()> {
+    let directory = match fs::File::open(Path::new(VOLUMES).join(serial)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    match sys::freeze(directory.as_fd(), frozen) {
+        // It is as it should be already.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EINVAL)) => Ok(()),
+        result => result,
+    }
+}
+
+/// Sizes of the mounted volumes.
+pub fn volume_stats() -> Vec<VolumeStats> {
+    let entries = fs::read_dir(VOLUMES).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let stat = rustix::fs::statvfs(entry.path()).ok()?;
+            Some(VolumeStats {
+                serial: entry.file_name().to_string_lossy().into_owned(),
+                capacity: stat.f_blocks * stat.f_frsize,
+                available: stat.f_bavail * stat.f_frsize,
+                inodes: stat.f_files,
+                inodes_free: stat.f_ffree,
+            })
+        })
+        .collect()
+}
+
+/// Bytes read from and written to all disks, out of `/proc/diskstats`.
+pub fn traffic() -> (u64, u64) {
+    traffic_of(&fs::read_to_string("/proc/diskstats").unwrap_or_default())
+}
+
+fn traffic_of(text: &str) -> (u64, u64) {
+    let mut sum = (0, 0);
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let sectors = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+        let disk = fields.get(2).is_some_and(|name| name.starts_with("sd"));
+        if let (true, Some(read), Some(written)) = (disk, sectors(5), sectors(9)) {
+            sum.0 += read * 512;
+            sum.1 += written * 512;
+        }
+    }
+    sum
+}
+
 /// Unmounts all volumes: what was written to them is on the disks then.
 pub fn unmount_volumes() {
     for entry in fs::read_dir(VOLUMES).into_iter().flatten().flatten() {
-        if let Err(error) = umount2(&entry.path(), MntFlags::empty()) {
-            boot::log(&format!("guest agent: {}: {error}", entry.path().display()));
+        // One that passes mounts on is mounted upon itself too.
+        for attempt in 0.. {
+            match umount2(&entry.path(), MntFlags::empty()) {
+                Ok(()) => {}
+                Err(nix::errno::Errno::EINVAL) if attempt > 0 => break,
+                Err(error) => {
+                    boot::log(&format!("guest agent: {}: {error}", entry.path().display()));
+                    break;
+                }
+            }
         }
     }
     nix::unistd::sync();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_become_flags() {
+        let options = ["noatime,nosuid", "ro", "discard", "commit=30"].map(str::to_owned);
+        let (flags, others) = mount_options(&options);
+        assert_eq!(
+            flags,
+            MsFlags::MS_NOATIME | MsFlags::MS_NOSUID | MsFlags::MS_RDONLY
+        );
+        assert_eq!(others, ["discard", "commit=30"]);
+    }
+
+    #[test]
+    fn traffic_is_that_of_disks() {
+        let text = "   8       0 sda 10 0 16 1 5 0 8 1 0 1 1\n   7 0 loop0 9 0 99 1 9 0 99 1 0 1 1\n";
+        assert_eq!(traffic_of(text), (16 * 512, 8 * 512));
+    }
 }

@@ -1,42 +1,60 @@
-//! Probe actions: HTTP GET and TCP connect, from inside the Pod. (Exec probes are ordinary execs.)
+//! Probe actions from inside the Pod: HTTP GET, TCP connect, the gRPC health service. (Exec probes are ordinary execs,
+//! and TLS is spoken by the host through a connection of ours.) Words and verdicts are the kubelet's (`pkg/probe`).
 
-use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use guest_api::v1::{HttpGet, ProbeReply};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use guest_api::health::health_check_response::ServingStatus;
+use guest_api::health::{HealthCheckRequest, health_client::HealthClient};
+use guest_api::http::{MAX_REDIRECTS, Redirect, get, redirect};
+use guest_api::v1::{Grpc, HttpGet, ProbeReply};
 use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
 
-/// Answers beyond this are cut for the event's text, as the kubelet cuts them.
-const MAX_BODY: u64 = 10 << 10;
+/// Connects to an address. Never to a name: looking one up would take a thread, and this process has one.
+pub async fn connect(host: &str, port: u32) -> std::io::Result<TcpStream> {
+    let address: IpAddr = host
+        .parse()
+        .map_err(|_| std::io::Error::other(format!("lookup {host}: no such host")))?;
+    let port = u16::try_from(port).map_err(|_| std::io::Error::other(format!("invalid port {port}")))?;
+    TcpStream::connect((address, port)).await
+}
 
 /// Connects and hangs up.
 pub async fn tcp(host: &str, port: u32, limit: Duration) -> ProbeReply {
-    let address = format!("{host}:{port}");
-    match tokio::time::timeout(limit, TcpStream::connect(&address)).await {
-        Ok(Ok(_)) => ProbeReply {
-            success: true,
-            output: String::new(),
-        },
-        Ok(Err(error)) => failure(format!("dial tcp {address}: {error}")),
-        Err(_) => failure(format!("dial tcp {address}: i/o timeout")),
+    match tokio::time::timeout(limit, connect(host, port)).await {
+        Ok(Ok(_)) => success(String::new()),
+        Ok(Err(error)) => failure(format!("dial tcp {host}:{port}: {}", words(&error))),
+        Err(_) => failure(format!("dial tcp {host}:{port}: i/o timeout")),
     }
 }
 
-/// Success is any answer from 200 to 399.
-pub async fn http(host: &str, get: &HttpGet, limit: Duration) -> ProbeReply {
-    let url = format!("http://{host}:{}{}", get.port, get.path);
-    if get.https {
-        return failure(format!(
-            "Get {url:?}: probes over https are not supported by this guest agent"
-        ));
-    }
-    match tokio::time::timeout(limit, ask(host, get)).await {
-        Ok(Ok((code, body))) if (200..400).contains(&code) => ProbeReply {
-            success: true,
-            output: body,
-        },
-        Ok(Ok((code, _))) => failure(format!("HTTP probe failed with statuscode: {code}")),
+/// Success is any answer from 200 to 399; redirects within the host are followed.
+pub async fn http(host: &str, wanted: &HttpGet, limit: Duration) -> ProbeReply {
+    let name = if wanted.host.is_empty() {
+        host
+    } else {
+        &wanted.host
+    };
+    let mut wanted = wanted.clone();
+    let name = name.to_owned();
+    let url = format!("http://{name}:{}{}", wanted.port, wanted.path);
+    let ask = async {
+        for _ in 0..MAX_REDIRECTS {
+            let stream = connect(host, wanted.port).await.map_err(|error| {
+                std::io::Error::other(format!("dial tcp {host}:{}: {}", wanted.port, words(&error)))
+            })?;
+            let answer = get(stream, host, &wanted).await?;
+            match redirect(&answer, "http", &name, wanted.port) {
+                Some(Redirect::Here(port, path)) => (wanted.port, wanted.path) = (port, path),
+                Some(Redirect::Elsewhere) | None => return Ok(answer),
+            }
+        }
+        Err(std::io::Error::other("stopped after 10 redirects"))
+    };
+    match tokio::time::timeout(limit, ask).await {
+        Ok(Ok(answer)) if (200..400).contains(&answer.code) => success(answer.body),
+        Ok(Ok(answer)) => failure(format!("HTTP probe failed with statuscode: {}", answer.code)),
         Ok(Err(error)) => failure(format!("Get {url:?}: {error}")),
         Err(_) => failure(format!(
             "Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
@@ -44,42 +62,82 @@ pub async fn http(host: &str, get: &HttpGet, limit: Duration) -> ProbeReply {
     }
 }
 
-async fn ask(host: &str, get: &HttpGet) -> std::io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(format!("{host}:{}", get.port)).await?;
-    stream.write_all(request(host, get).as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.take(MAX_BODY).read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let code = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
-    let code = code.ok_or_else(|| std::io::Error::other("malformed HTTP response"))?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    Ok((code, body.unwrap_or_default()))
+/// Asks the health service of a gRPC server.
+pub async fn grpc(host: &str, wanted: &Grpc, limit: Duration) -> ProbeReply {
+    let address = format!("{host}:{}", wanted.port);
+    let end = tokio::time::Instant::now() + limit;
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .and_then(|endpoint| endpoint.user_agent("kube-probe/1.35"));
+    let channel = match endpoint {
+        Ok(endpoint) => tokio::time::timeout_at(end, endpoint.connect()).await,
+        Err(error) => {
+            return failure(format!(
+                "error: failed to connect service at {address:?}: {error}"
+            ));
+        }
+    };
+    let channel = match channel {
+        Ok(Ok(channel)) => channel,
+        Ok(Err(error)) => {
+            return failure(format!(
+                "error: failed to connect service at {address:?}: {}",
+                root(&error)
+            ));
+        }
+        Err(_) => {
+            return failure(format!(
+                "timeout: failed to connect service {address:?} within {limit:?}: context deadline exceeded"
+            ));
+        }
+    };
+    let request = HealthCheckRequest {
+        service: wanted.service.clone(),
+    };
+    let mut client = HealthClient::new(channel);
+    match tokio::time::timeout_at(end, client.check(request)).await {
+        Ok(Ok(answer)) => match answer.into_inner().status() {
+            ServingStatus::Serving => success("service healthy".to_owned()),
+            other => failure(format!(
+                "service unhealthy (responded with {:?})",
+                other.as_str_name()
+            )),
+        },
+        Ok(Err(status)) if status.code() == tonic::Code::Unimplemented => failure(format!(
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
+            status.message()
+        )),
+        Ok(Err(status)) => failure(format!(
+            "error: health rpc probe failed: rpc error: code = {:?} desc = {}",
+            status.code(),
+            status.message()
+        )),
+        Err(_) => failure(format!("timeout: health rpc did not complete within {limit:?}")),
+    }
 }
 
-fn request(host: &str, get: &HttpGet) -> String {
-    let mut headers: HashMap<&str, &str> = HashMap::from([
-        ("User-Agent", "kube-probe/1.35"),
-        ("Accept", "*/*"),
-        ("Connection", "close"),
-    ]);
-    let default_host = format!("{host}:{}", get.port);
-    headers.insert("Host", &default_host);
-    for (name, value) in &get.headers {
-        // A line break would begin another header.
-        if !name.contains(['\r', '\n']) && !value.contains(['\r', '\n']) {
-            headers.insert(name, value);
-        }
+/// The innermost reason.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
     }
-    let path = if get.path.starts_with('/') {
-        get.path.clone()
-    } else {
-        format!("/{}", get.path)
-    };
-    let lines: String = headers
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}\r\n"))
-        .collect();
-    format!("GET {path} HTTP/1.1\r\n{lines}\r\n")
+    error.to_string()
+}
+
+/// What Go says for the usual ends of an attempt to connect.
+pub fn words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        std::io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn success(output: String) -> ProbeReply {
+    ProbeReply {
+        success: true,
+        output,
+    }
 }
 
 fn failure(output: String) -> ProbeReply {
@@ -91,6 +149,9 @@ fn failure(output: String) -> ProbeReply {
 
 #[cfg(test)]
 mod tests {
+    use guest_api::health::HealthCheckResponse;
+    use guest_api::health::health_server::{Health, HealthServer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
@@ -101,8 +162,14 @@ mod tests {
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 let mut buffer = [0; 1024];
-                let _ = stream.read(&mut buffer).await;
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let length = stream.read(&mut buffer).await.unwrap_or(0);
+                let moved = buffer[..length].starts_with(b"GET /moved ");
+                let text = if moved {
+                    "HTTP/1.1 500 Oops\r\n\r\n"
+                } else {
+                    answer
+                };
+                let _ = stream.write_all(text.as_bytes()).await;
             }
         });
         port.into()
@@ -113,7 +180,16 @@ mod tests {
         let limit = Duration::from_secs(5);
         let cases = [
             ("HTTP/1.1 200 OK\r\n\r\nfine", true, "fine"),
-            ("HTTP/1.1 302 Found\r\n\r\n", true, ""),
+            (
+                "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.test/\r\n\r\n",
+                true,
+                "",
+            ),
+            (
+                "HTTP/1.1 302 Found\r\nLocation: /moved\r\n\r\n",
+                false,
+                "statuscode: 500",
+            ),
             (
                 "HTTP/1.1 500 Oops\r\n\r\n",
                 false,
@@ -132,6 +208,76 @@ mod tests {
             assert!(reply.output.contains(output), "{answer}: {}", reply.output);
         }
         assert!(tcp("127.0.0.1", server("x").await, limit).await.success);
-        assert!(!tcp("127.0.0.1", 1, limit).await.success);
+        let refused = tcp("127.0.0.1", 1, limit).await;
+        assert_eq!(
+            refused,
+            failure("dial tcp 127.0.0.1:1: connect: connection refused".to_owned())
+        );
+    }
+
+    struct Known(&'static str);
+
+    #[tonic::async_trait]
+    impl Health for Known {
+        async fn check(
+            &self,
+            request: tonic::Request<HealthCheckRequest>,
+        ) -> Result<tonic::Response<HealthCheckResponse>, tonic::Status> {
+            let service = request.into_inner().service;
+            if service != self.0 && !service.is_empty() {
+                return Err(tonic::Status::not_found("unknown service"));
+            }
+            let status = if service.is_empty() {
+                ServingStatus::NotServing
+            } else {
+                ServingStatus::Serving
+            };
+            Ok(tonic::Response::new(HealthCheckResponse {
+                status: status.into(),
+            }))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_health_service_decides() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let port = u32::from(listener.local_addr().expect("an address").port());
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_service(HealthServer::new(Known("shop")))
+                .serve_with_incoming(incoming),
+        );
+        let limit = Duration::from_secs(5);
+        let cases = [
+            ("shop", port, true, "service healthy"),
+            (
+                "",
+                port,
+                false,
+                "service unhealthy (responded with \"NOT_SERVING\")",
+            ),
+            (
+                "other",
+                port,
+                false,
+                "rpc error: code = NotFound desc = unknown service",
+            ),
+            (
+                "",
+                1,
+                false,
+                "error: failed to connect service at \"127.0.0.1:1\"",
+            ),
+        ];
+        for (service, port, success, output) in cases {
+            let wanted = Grpc {
+                port,
+                service: service.to_owned(),
+            };
+            let reply = grpc("127.0.0.1", &wanted, limit).await;
+            assert_eq!(reply.success, success, "{service}: {}", reply.output);
+            assert!(reply.output.contains(output), "{service}: {}", reply.output);
+        }
     }
 }

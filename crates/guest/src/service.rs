@@ -14,13 +14,13 @@ use guest_api::Guest;
 use guest_api::v1::{self, *};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::container::process::{self, Program, Started};
-use crate::container::streams::{Pipe, Streams};
+use crate::container::process::{self, Processes, Program, Started};
+use crate::container::streams::{Drain, Pipe, Streams};
 use crate::container::{Container, cgroup, image_users, now_ns, rootfs};
 use crate::reaper::{Ended, Reaper};
 use crate::sync::lock;
@@ -145,14 +145,28 @@ impl Agent {
         let share_pids = lock(&self.shared.configuration)
             .as_ref()
             .is_some_and(|config| config.share_process_namespace);
+        let processes = match (share_pids, request.target.as_str()) {
+            (true, _) => Processes::Pod,
+            (false, "") => Processes::Own,
+            (false, target) => {
+                let words = |_| io::Error::other(format!("unable to find target container {target}"));
+                Processes::Of(self.running(target).map_err(words)?.1)
+            }
+        };
         let program = self.program(container, request.args.clone(), request.tty, request.stdin)?;
-        let started = process::start(request, &sources, &program, share_pids)?;
+        let started = process::start(request, &sources, &program, processes)?;
         let pid = started.pid;
-        let readers = self.connect(container, started)?;
+        let (over, ended) = watch::channel(false);
+        let readers = self.connect(container, started, &ended)?;
         {
             let mut status = lock(&container.status);
             status.set_state(v1::State::Running);
             status.pid = pid as u32;
+            status.identity = Some(Identity {
+                uid: program.identity.uid,
+                gid: program.identity.gid,
+                groups: program.identity.groups.clone(),
+            });
             status.started_at_ns = now_ns();
         }
         self.tell(container);
@@ -160,12 +174,14 @@ impl Agent {
         tokio::spawn(async move {
             let ended = agent.shared.reaper.wait(pid).await;
             let ended = ended.unwrap_or(Ended { code: 255, signal: 0 });
+            let at = now_ns();
             // Others of the container go with its first process; then the pipes end, unless a stray holds them.
             cgroup::kill(&container.request.id);
+            over.send_replace(true);
             for reader in readers {
-                let _ = tokio::time::timeout(Duration::from_secs(2), reader).await;
+                let _ = reader.await;
             }
-            agent.finish(&container, ended);
+            agent.finish(&container, ended, at);
         });
         Ok(pid as u32)
     }
@@ -175,6 +191,7 @@ impl Agent {
         &self,
         container: &Arc<Container>,
         started: Started,
+        ended: &watch::Receiver<bool>,
     ) -> io::Result<Vec<tokio::task::JoinHandle<()>>> {
         let stdout = Arc::new(Pipe::new(started.stdout)?);
         let terminal = container.request.tty.then(|| Arc::clone(&stdout));
@@ -187,12 +204,10 @@ impl Agent {
         }
         let read = |(stream, pipe): (u32, Arc<Pipe>)| {
             let (container, streams) = (Arc::clone(container), Arc::clone(&streams));
+            let mut drain = Drain::new(pipe, ended.clone());
             tokio::spawn(async move {
-                while let Ok(bytes) = pipe.read().await {
-                    if bytes.is_empty() {
-                        break;
-                    }
-                    let _ = streams.output.send((stream, bytes.clone().into()));
+                while let Some(bytes) = drain.next().await {
+                    streams.tell(stream, &bytes).await;
                     container.output.write(stream, &bytes).await;
                 }
             })
@@ -200,7 +215,7 @@ impl Agent {
         Ok(sources.into_iter().map(read).collect())
     }
 
-    fn finish(&self, container: &Container, ended: Ended) {
+    fn finish(&self, container: &Container, ended: Ended, at: i64) {
         let request = &container.request;
         container.output.end();
         *lock(&container.streams) = None;
@@ -209,7 +224,7 @@ impl Agent {
             let mut status = lock(&container.status);
             status.set_state(v1::State::Exited);
             status.pid = 0;
-            status.finished_at_ns = now_ns();
+            status.finished_at_ns = at;
             status.exit_code = ended.code;
             status.signal = ended.signal;
             status.oom_killed = cgroup::was_oom_killed(&request.id);
@@ -226,11 +241,10 @@ fn termination_message(container: &Container, code: i32) -> String {
     if message.is_empty() && code != 0 && request.termination_message_from_log {
         message = container.output.tail(MESSAGE_LOG_LINES, MESSAGE_LOG_BYTES);
     }
-    let end = (0..=message.len().min(MESSAGE_BYTES))
-        .rev()
-        .find(|index| message.is_char_boundary(*index));
-    message.truncate(end.unwrap_or(0));
-    message
+    // The end of a long message is kept (kubelet: `tail.ReadAtMost`).
+    let start = message.len().saturating_sub(MESSAGE_BYTES);
+    let start = (start..=message.len()).find(|index| message.is_char_boundary(*index));
+    message.split_off(start.unwrap_or(0))
 }
 
 fn failed(error: io::Error) -> Status {
@@ -289,6 +303,30 @@ impl Guest for Agent {
             .await
             .map_err(failed)?;
         Ok(Response::new(ResizeVolumeReply {}))
+    }
+
+    async fn freeze_volume(
+        &self,
+        request: Request<FreezeVolumeRequest>,
+    ) -> Result<Response<FreezeVolumeReply>, Status> {
+        let request = request.into_inner();
+        let limit = Duration::from_secs(u64::from(request.seconds));
+        // Writing out takes as long as the disk does; other calls go on meanwhile.
+        tokio::task::spawn_blocking({
+            let serial = request.serial.clone();
+            move || disks::freeze(&serial, !limit.is_zero())
+        })
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?
+        .map_err(failed)?;
+        if !limit.is_zero() {
+            tokio::spawn(async move {
+                tokio::time::sleep(limit).await;
+                // Long since done when the host has said so.
+                let _ = disks::freeze(&request.serial, false);
+            });
+        }
+        Ok(Response::new(FreezeVolumeReply {}))
     }
 
     async fn create_container(
@@ -439,7 +477,7 @@ impl Guest for Agent {
         &self,
         request: Request<Streaming<DialData>>,
     ) -> Result<Response<Self::DialStream>, Status> {
-        exec::dial(request.into_inner()).await
+        exec::dial(request.into_inner(), self.own_address()).await
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
@@ -463,6 +501,8 @@ impl Guest for Agent {
                 empty_dirs.insert(name, files::bytes_below(&path).await);
             }
         }
+        let scratch = rustix::fs::statvfs(disks::SCRATCH).ok();
+        let (disk_read_bytes, disk_written_bytes) = disks::traffic();
         Ok(Response::new(StatsReply {
             empty_dirs,
             containers: running,
@@ -471,6 +511,11 @@ impl Guest for Agent {
             rx_bytes,
             tx_bytes,
             scratch_used: scratch_used(),
+            volumes: disks::volume_stats(),
+            scratch_total: scratch.as_ref().map_or(0, |stat| stat.f_blocks * stat.f_frsize),
+            scratch_free: scratch.as_ref().map_or(0, |stat| stat.f_bavail * stat.f_frsize),
+            disk_read_bytes,
+            disk_written_bytes,
         }))
     }
 
@@ -486,11 +531,7 @@ impl Guest for Agent {
             Some(probe_request::Action::Http(get)) => probe::http(&host, &get, limit).await,
             Some(probe_request::Action::TcpPort(port)) => probe::tcp(&host, port, limit).await,
             Some(probe_request::Action::Exec(start)) => self.exec_probe(start, limit).await?,
-            Some(probe_request::Action::Grpc(_)) => {
-                return Err(Status::unimplemented(
-                    "grpc probes are not supported by this guest agent",
-                ));
-            }
+            Some(probe_request::Action::Grpc(wanted)) => probe::grpc(&host, &wanted, limit).await,
             None => return Err(Status::invalid_argument("a probe without an action")),
         };
         Ok(Response::new(reply))

@@ -10,6 +10,7 @@ use guest_api::v1::HostPath;
 use nix::mount::{MsFlags, mount};
 use rustix::fs::OFlags;
 
+use crate::boot;
 use crate::files::{make_directory_in, make_file_in, open_in, path_of};
 
 /// Where shares are mounted.
@@ -42,7 +43,39 @@ fn root(tag: &str) -> io::Result<PathBuf> {
             "the node's file system cannot be mounted: {error}"
         )));
     }
+    if let Err(error) = show_logs(&target) {
+        boot::log(&format!(
+            "guest agent: no logs in the node's file system: {error}"
+        ));
+    }
     Ok(target)
+}
+
+/// Shows the logs of the host's Pods where a node has them. They are a share of their own, which the host lets nobody
+/// write to.
+fn show_logs(node: &Path) -> io::Result<()> {
+    let logs = Path::new(SHARES).join("logs");
+    fs::create_dir_all(&logs)?;
+    mount(
+        Some("logs"),
+        &logs,
+        Some("virtiofs"),
+        MsFlags::MS_RDONLY,
+        None::<&str>,
+    )?;
+    for name in ["pods", "containers"] {
+        // Resolved inside the share: whatever guests have left there, this stays below it.
+        let target = make_directory_in(node, &Path::new("/var/log").join(name))?;
+        let source = logs.join(name);
+        mount(
+            Some(&source),
+            &path_of(&target),
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )?;
+    }
+    Ok(())
 }
 
 /// What a `hostPath` volume stands for, checked or made as its type says (kubelet: `hostpath/host_path.go`).

@@ -48,10 +48,46 @@ pub fn resize_ext4(directory: BorrowedFd<'_>, blocks: u64) -> io::Result<()> {
     check(unsafe { libc::ioctl(directory.as_raw_fd(), RESIZE_FS as _, &blocks) })
 }
 
+/// Freezes a mounted file system: everything is written out and nobody writes until it is thawed.
+pub fn freeze(directory: BorrowedFd<'_>, frozen: bool) -> io::Result<()> {
+    /// `FIFREEZE` and `FITHAW`, which libc does not name: `_IOWR('X', 119, int)` and 120.
+    const REQUESTS: [libc::c_ulong; 2] = [0xc004_5878, 0xc004_5877];
+    // SAFETY: the descriptor is open; these requests ignore their argument.
+    check(unsafe { libc::ioctl(directory.as_raw_fd(), REQUESTS[usize::from(frozen)] as _, 0) })
+}
+
 /// Makes a terminal the controlling one of this session.
 pub fn control_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the descriptor is open; TIOCSCTTY takes a number.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) })
+}
+
+/// Lets the other end of a terminal be opened.
+pub fn unlock_terminal(master: BorrowedFd<'_>) -> io::Result<()> {
+    let locked: libc::c_int = 0;
+    // SAFETY: the descriptor is open and TIOCSPTLCK reads one number, which outlives the call.
+    check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as _, &locked) })
+}
+
+/// The number of a terminal in its devpts.
+pub fn terminal_number(master: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the descriptor is open and TIOCGPTN writes one number, which outlives the call.
+    check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN as _, &mut number) })?;
+    Ok(number)
+}
+
+/// Opens the other end of a terminal without its path.
+pub fn terminal_peer(master: BorrowedFd<'_>) -> io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    /// `TIOCGPTPEER`, which libc does not name everywhere: `_IO('T', 0x41)`.
+    const PEER: libc::c_ulong = 0x5441;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: the descriptor is open; TIOCGPTPEER takes flags and returns a descriptor.
+    let fd = unsafe { libc::ioctl(master.as_raw_fd(), PEER as _, flags) };
+    check(fd)?;
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) })
 }
 
 /// Sets the size of a terminal.

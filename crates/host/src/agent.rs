@@ -82,7 +82,7 @@ impl Agent {
     pub async fn start(config: HostConfig, deps: HostDeps) -> Result<Arc<Self>, StartError> {
         for path in [
             config.data_dir.clone(),
-            config.data_dir.join("logs"),
+            crate::logs::directories(&config.data_dir),
             config.data_dir.join("disks"),
             record::vm_dirs(&config.run_dir),
         ] {
@@ -121,6 +121,9 @@ impl Agent {
             boot_slots: Arc::new(Semaphore::new(config.max_booting.max(1))),
             ipam,
             datastore,
+            probes: crate::metrics::probes::ProbeCounts::default(),
+            pressure: crate::pressure::Pressure::default(),
+            overhead_bytes: std::sync::atomic::AtomicU64::new(0),
             cancel,
             config,
             deps,
@@ -170,6 +173,7 @@ impl Agent {
         );
         let provision = datastore::provision::run(Arc::clone(context), self.pods.clone());
         let collect = crate::image_gc::run(Arc::clone(context), self.pods.clone());
+        let pressure = crate::pressure::run(Arc::clone(context), self.pods.clone());
         let control = crate::control::serve(Arc::clone(context));
         tokio::join!(
             serve,
@@ -178,6 +182,7 @@ impl Agent {
             self.sample(),
             provision,
             collect,
+            pressure,
             control
         );
     }
@@ -203,7 +208,10 @@ impl Agent {
             if self.context.cancel.run_until_cancelled(pause).await.is_none() {
                 return;
             }
-            self.sampler.sample(self.pods.all()).await;
+            let overhead = self.sampler.remember(self.pods.all()).await;
+            self.context
+                .overhead_bytes
+                .store(overhead, std::sync::atomic::Ordering::Relaxed);
         }
     }
 
@@ -289,6 +297,10 @@ impl Agent {
             .filter(|view| view.machine.is_some() || !ended(&view.pod))
             .map(|view| view.pod)
             .collect();
+        let thresholds = &self.context.config.pressure;
+        if let Some(refusal) = self.context.pressure.refusal(thresholds, pod) {
+            return Some(refusal);
+        }
         let allocatable = self.context.config.capacity.allocatable();
         let refuse = |resource: &str, requested: u64, used: u64, capacity: u64| {
             let message = format!(
@@ -339,8 +351,8 @@ impl Agent {
 
     /// Disks and logs of Pods that are no more: what a power cut leaves, since run directories go with the machine.
     fn remove_stray_files(&self, listed: &HashSet<String>) {
-        for name in ["disks", "logs"] {
-            let directory = self.context.config.data_dir.join(name);
+        let data_dir = &self.context.config.data_dir;
+        for directory in [data_dir.join("disks"), crate::logs::directories(data_dir)] {
             let Ok(entries) = std::fs::read_dir(&directory) else {
                 continue;
             };
@@ -355,5 +367,6 @@ impl Agent {
                 }
             }
         }
+        crate::logs::remove_stray_links(data_dir);
     }
 }

@@ -86,6 +86,8 @@ pub struct HostConfig {
     pub max_booting: usize,
     /// When images are removed.
     pub image_gc: ImageGc,
+    /// From where on the host is under pressure.
+    pub pressure: crate::pressure::Thresholds,
     /// Between two looks at a Pod's use of local storage; 10 seconds if it is not said.
     pub eviction_pause: Option<std::time::Duration>,
     /// How long a guest that once answered may say nothing before its VM counts as hung.
@@ -111,6 +113,7 @@ impl HostConfig {
             upstream_dns: Vec::new(),
             max_booting: std::thread::available_parallelism().map_or(1, usize::from),
             image_gc: ImageGc::default(),
+            pressure: crate::pressure::Thresholds::default(),
             eviction_pause: None,
             silence: crate::guest::SILENCE,
         }

@@ -30,6 +30,7 @@ mod guest;
 pub mod logs;
 mod metrics;
 pub mod podvm;
+pub mod pressure;
 mod server;
 pub mod size;
 pub mod status;

@@ -26,6 +26,8 @@ const REPORT: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
 const RETRY: Duration = Duration::from_millis(500);
 /// Images that the status lists (kubelet: `nodeStatusMaxImages`).
 const MAX_IMAGES: usize = 50;
+/// Measured overhead is rounded up to this, so that the Node does not change with every page. Bytes.
+const OVERHEAD_STEP: u64 = 64 << 20;
 /// The version that `kubectl get nodes` shows.
 pub const VERSION: &str = concat!("v1.35.0+podvisor-", env!("CARGO_PKG_VERSION"));
 
@@ -134,19 +136,36 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
     let config = &context.config;
     let accel = context.deps.hypervisor.accel();
     let condition = |kind: &str, truth: bool, reason: &str, message: &str| json!({"type": kind, "status": if truth { "True" } else { "False" }, "reason": reason, "message": message});
+    let (low_memory, low_disk) = context.pressure.state(&config.pressure);
     let mut conditions = vec![
-        condition(
-            "MemoryPressure",
-            false,
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
-        ),
-        condition(
-            "DiskPressure",
-            false,
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
-        ),
+        match low_memory {
+            true => condition(
+                "MemoryPressure",
+                true,
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+            ),
+            false => condition(
+                "MemoryPressure",
+                false,
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+        },
+        match low_disk {
+            true => condition(
+                "DiskPressure",
+                true,
+                "KubeletHasDiskPressure",
+                "kubelet has disk pressure",
+            ),
+            false => condition(
+                "DiskPressure",
+                false,
+                "KubeletHasNoDiskPressure",
+                "kubelet has no disk pressure",
+            ),
+        },
         condition(
             "PIDPressure",
             false,
@@ -196,7 +215,7 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
     };
     json!({
         "capacity": quantities(&config.capacity),
-        "allocatable": quantities(&config.capacity.allocatable()),
+        "allocatable": quantities(&allocatable(context)),
         "conditions": conditions,
         "addresses": [
             {"type": "InternalIP", "address": config.node_ip.to_string()},
@@ -217,6 +236,17 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
         },
         "images": images,
     })
+}
+
+/// What is left for the requests of Pods: without what VMs cost beyond what their containers use, as it is measured, so
+/// that the scheduler counts it too.
+fn allocatable(context: &Context) -> Capacity {
+    let mut left = context.config.capacity.allocatable();
+    let overhead = context.overhead_bytes.load(std::sync::atomic::Ordering::Relaxed);
+    left.memory_bytes = left
+        .memory_bytes
+        .saturating_sub(overhead.next_multiple_of(OVERHEAD_STEP));
+    left
 }
 
 fn os_image() -> String {

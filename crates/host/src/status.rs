@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    HostIP, Pod, PodCondition, PodIP, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, Pod, PodCondition, PodIP, PodStatus,
+    VolumeMount, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -52,7 +53,12 @@ pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
         }
         list
     };
-    let optional = |list: Vec<ContainerStatus>| (!list.is_empty()).then_some(list);
+    // All messages together must not make the object too big (kubelet: `normalizeStatus`).
+    let share = MESSAGE_BYTES / view.records.len().max(1);
+    let optional = |mut list: Vec<ContainerStatus>| {
+        list.iter_mut().for_each(|status| cut(status, share));
+        (!list.is_empty()).then_some(list)
+    };
     let conditions = conditions(view, phase, before, generation, now);
     PodStatus {
         phase: Some(phase.to_owned()),
@@ -80,6 +86,21 @@ pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
     }
 }
 
+/// Bytes of all termination messages of a Pod (kubelet: `MaxPodTerminationMessageLogLength`).
+const MESSAGE_BYTES: usize = 12 << 10;
+
+fn cut(status: &mut ContainerStatus, bytes: usize) {
+    let states = [&mut status.state, &mut status.last_state];
+    let ends = states
+        .into_iter()
+        .flatten()
+        .filter_map(|state| state.terminated.as_mut());
+    for message in ends.filter_map(|end| end.message.as_mut()) {
+        let end = (0..=message.len().min(bytes)).rfind(|index| message.is_char_boundary(*index));
+        message.truncate(end.unwrap_or(0));
+    }
+}
+
 fn phase(view: &View<'_>) -> &'static str {
     if view.verdict.is_some() {
         return "Failed";
@@ -100,7 +121,8 @@ fn phase(view: &View<'_>) -> &'static str {
         return "Pending";
     }
     // A container that never ran keeps the Pod pending; one that ran and waits for its restart does not.
-    if main.any(|record| record.runs == 0 || (never_ran(record) && record.last.is_none())) {
+    let never = |record: &Record| (never_ran(record) || record.hooking) && record.last.is_none();
+    if main.any(|record| record.runs == 0 || never(record)) {
         return "Pending";
     }
     "Running"
@@ -112,7 +134,7 @@ fn never_ran(record: &Record) -> bool {
 
 fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
     let container = container_of(view.pod, &record.name);
-    let running = record.running();
+    let running = record.running() && !record.hooking;
     let ready = match record.role {
         Role::Init => matches!(&record.state, State::Exited(exit) if exit.code == 0),
         Role::Sidecar | Role::Main => running && record.ready,
@@ -136,7 +158,7 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
             .map(|id| format!("podvisor://{uid}/{id}")),
         restart_count: i32::try_from(record.restarts()).unwrap_or(i32::MAX),
         ready,
-        started: Some(running && record.started),
+        started: (record.role != Role::Ephemeral).then_some(running && record.started),
         state: Some(state(view, record)),
         last_state: record.last.as_ref().map(|exit| ContainerState {
             terminated: Some(terminated(uid, exit)),
@@ -152,8 +174,34 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
         allocated_resources: container
             .as_ref()
             .and_then(|container| container.resources.as_ref()?.requests.clone()),
+        user: record.identity.as_ref().map(|(uid, gid, groups)| ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: i64::from(*uid),
+                gid: i64::from(*gid),
+                supplemental_groups: Some(groups.iter().copied().map(i64::from).collect()),
+            }),
+        }),
+        volume_mounts: container.as_ref().and_then(|container| volume_mounts(container)),
         ..ContainerStatus::default()
     }
+}
+
+/// What is mounted; nothing is read-only all the way down here (kubelet: `convertContainerStatus`).
+fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container
+        .volume_mounts
+        .as_ref()
+        .filter(|mounts| !mounts.is_empty())?;
+    let status = |mount: &VolumeMount| {
+        let read_only = mount.read_only.filter(|read_only| *read_only);
+        VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only,
+            recursive_read_only: read_only.map(|_| "Disabled".to_owned()),
+        }
+    };
+    Some(mounts.iter().map(status).collect())
 }
 
 fn state(view: &View<'_>, record: &Record) -> ContainerState {
@@ -164,23 +212,9 @@ fn state(view: &View<'_>, record: &Record) -> ContainerState {
             terminated: record.last.as_ref().map(|exit| terminated(uid, exit)),
             ..ContainerState::default()
         },
+        State::Running { .. } if record.hooking => waiting(view, record, "", ""),
         State::Waiting { reason, message } | State::Starting { reason, message } => {
-            let usual = match record.role {
-                Role::Init | Role::Sidecar => "PodInitializing",
-                Role::Main if has_init(view.records) && !initialized(view.records) => "PodInitializing",
-                Role::Main | Role::Ephemeral => "ContainerCreating",
-            };
-            ContainerState {
-                waiting: Some(ContainerStateWaiting {
-                    reason: Some(if reason.is_empty() {
-                        usual.to_owned()
-                    } else {
-                        reason.clone()
-                    }),
-                    message: (!message.is_empty()).then(|| message.clone()),
-                }),
-                ..ContainerState::default()
-            }
+            waiting(view, record, reason, message)
         }
         State::Running { started_at, .. } => ContainerState {
             running: Some(ContainerStateRunning {
@@ -195,6 +229,22 @@ fn state(view: &View<'_>, record: &Record) -> ContainerState {
             )),
             ..ContainerState::default()
         },
+    }
+}
+
+fn waiting(view: &View<'_>, record: &Record, reason: &str, message: &str) -> ContainerState {
+    let usual = match record.role {
+        Role::Init | Role::Sidecar => "PodInitializing",
+        Role::Main if has_init(view.records) && !initialized(view.records) => "PodInitializing",
+        Role::Main | Role::Ephemeral => "ContainerCreating",
+    };
+    let reason = if reason.is_empty() { usual } else { reason };
+    ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message: (!message.is_empty()).then(|| message.to_owned()),
+        }),
+        ..ContainerState::default()
     }
 }
 

@@ -148,6 +148,19 @@ pub fn fs_group(pod: &Pod) -> Option<u32> {
     context.fs_group.and_then(|gid| u32::try_from(gid).ok())
 }
 
+/// The user that all containers of a Pod run as by its manifest, if it is one (`util.FsUserFrom`).
+fn only_user(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref()?;
+    let of_pod = spec.security_context.as_ref().and_then(|c| c.run_as_user);
+    let mut users = env::all_containers(pod).map(|container| {
+        let own = container.security_context.as_ref().and_then(|c| c.run_as_user);
+        own.or(of_pod)
+    });
+    let first = users.next()??;
+    let same = users.all(|user| user == Some(first));
+    same.then(|| u32::try_from(first).ok()).flatten()
+}
+
 struct Builder<'a> {
     pod: &'a Pod,
     sources: &'a Sources,
@@ -190,10 +203,16 @@ impl Builder<'_> {
                     self.downward(s.items.as_deref().unwrap_or_default(), mode)
                 } else if let Some(s) = &source.service_account_token {
                     let token = self.tokens.get(&token_request(s));
-                    // With a group, only it and the owner may read.
-                    let mode = if fs_group(self.pod).is_some() { 0o600 } else { mode };
+                    // With a group, or one user for all containers, only they may read (`projected.collectData`).
+                    let user = only_user(self.pod);
+                    let closed = fs_group(self.pod).is_some() || user.is_some();
+                    let mode = if closed { 0o600 } else { mode };
                     token
-                        .map(|token| vec![file(&s.path, token.clone().into_bytes(), mode)])
+                        .map(|token| {
+                            let file = file(&s.path, token.clone().into_bytes(), mode);
+                            let uid = user.unwrap_or(0);
+                            vec![v1::File { uid, ..file }]
+                        })
                         .ok_or_else(|| "failed to fetch token".to_owned())
                 } else {
                     Err("this kind of projected source is not supported".to_owned())
@@ -211,6 +230,15 @@ impl Builder<'_> {
         }
         if volume.host_path.is_some() {
             return Ok(None);
+        }
+        let medium = volume
+            .empty_dir
+            .as_ref()
+            .and_then(|empty| empty.medium.as_deref());
+        if let Some(medium) = medium.filter(|medium| medium.starts_with("HugePages")) {
+            return Err(format!(
+                "emptyDir medium \"{medium}\" is not supported on this host"
+            ));
         }
         if volume.empty_dir.is_some() || volume.image.is_some() || attach::is_claimed(volume) {
             return Ok(None);
@@ -392,6 +420,11 @@ pub fn mounts(
             read_only: wanted.read_only == Some(true)
                 || disk.map_or(volume.empty_dir.is_none() && !of_node, |disk| disk.read_only),
             source: Some(source),
+            propagation: wanted
+                .mount_propagation
+                .clone()
+                .filter(|kind| kind != "None")
+                .unwrap_or_default(),
             sub_path,
             // The whole tree of a disk is given to the group when it is mounted; the node's files are nobody's Pod's.
             group: group.filter(|_| disk.is_none() && !of_node),
@@ -421,6 +454,8 @@ fn guest_disk(pod: &Pod, disk: &VolumeDisk) -> v1::Disk {
         read_only: disk.read_only,
         group: fs_group(pod),
         group_on_root_mismatch: policy == Some("OnRootMismatch"),
+        shared: disk.kind == DiskKind::Shared,
+        mount_options: disk.mount_options.clone(),
     }
 }
 
@@ -518,6 +553,23 @@ mod tests {
         );
         check(json!({"name": "v", "hostPath": {"path": "/"}}), "");
         check(json!({"name": "v", "emptyDir": {}}), "");
+        check(
+            json!({"name": "v", "emptyDir": {"medium": "HugePages-2Mi"}}),
+            "MountVolume.SetUp failed for volume \"v\" : emptyDir medium \"HugePages-2Mi\" is not supported on this host",
+        );
+    }
+
+    #[test]
+    fn tokens_are_for_the_only_user() {
+        let pod = |pod: i64, own: Option<i64>| -> Pod {
+            serde_json::from_value(json!({"spec": {"securityContext": {"runAsUser": pod},
+                "containers": [{"name": "a"}, {"name": "b", "securityContext": {"runAsUser": own}}]}}))
+            .expect("a Pod")
+        };
+        assert_eq!(only_user(&pod(7, None)), Some(7));
+        assert_eq!(only_user(&pod(7, Some(7))), Some(7));
+        assert_eq!(only_user(&pod(7, Some(8))), None);
+        assert_eq!(only_user(&Pod::default()), None);
     }
 
     #[test]

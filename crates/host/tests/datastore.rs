@@ -38,6 +38,7 @@ impl Storage {
             node_block_prefix: 24,
             root_ca_pem: "PEM".into(),
             vip_pool: Vec::new(),
+            signer: None,
         };
         let manager = controllers::Manager::new(client("system:kube-controller-manager"), config);
         tokio::spawn(manager.run(stop.clone()));
@@ -236,14 +237,13 @@ async fn a_retained_volume_outlives_its_claim_and_a_restart_of_the_agent() {
 #[tokio::test]
 async fn what_cannot_be_made_is_said() {
     let storage = Storage::start().await;
-    storage
-        .claim("many", json!({"accessModes": ["ReadWriteMany"]}))
-        .await;
+    let block = json!({"accessModes": ["ReadWriteMany"], "volumeMode": "Block"});
+    storage.claim("many", block).await;
     storage.pod("one", "many").await;
     assert_eq!(
         storage.said("many", "ProvisioningFailed").await,
-        "failed to provision volume with StorageClass \"datastore\": access mode ReadWriteMany is not supported: a \
-         volume of the datastore is a disk of one VM"
+        "failed to provision volume with StorageClass \"datastore\": access mode ReadWriteMany is not supported with \
+         volumeMode Block: VMs share directories, not disks"
     );
     storage
         .claim("huge", json!({"resources": {"requests": {"storage": "1Ei"}}}))
@@ -251,4 +251,153 @@ async fn what_cannot_be_made_is_said() {
     storage.pod("two", "huge").await;
     let words = storage.said("huge", "ProvisioningFailed").await;
     assert!(words.contains("not enough free space"), "{words}");
+}
+
+#[tokio::test]
+async fn several_pods_share_a_claim() {
+    let storage = Storage::start().await;
+    storage
+        .claim("many", json!({"accessModes": ["ReadWriteMany"]}))
+        .await;
+    for name in ["one", "two"] {
+        storage.pod(name, "many").await;
+        storage.host.ready(name).await;
+    }
+    let claim = storage.bound("many").await;
+    let directory = storage.file(&claim).with_extension("mnt");
+    assert!(directory.is_dir());
+    // It goes when the last one has gone.
+    storage.host.delete("one", None).await;
+    assert!(directory.is_dir());
+    storage.host.delete("two", None).await;
+    eventually("the end of the mount", async || !directory.exists()).await;
+    storage
+        .claims
+        .delete("many", &DeleteParams::default())
+        .await
+        .unwrap();
+    let file = storage.file(&claim);
+    eventually("the end of the file", async || !file.exists()).await;
+}
+
+#[tokio::test]
+async fn snapshots_come_fill_claims_and_go() {
+    let storage = Storage::start().await;
+    storage.claim("data", json!({})).await;
+    storage.pod("one", "data").await;
+    let claim = storage.bound("data").await;
+    storage.host.ready("one").await;
+    std::fs::write(storage.file(&claim), vec![7; 20 << 20]).unwrap();
+
+    let kind = |kind: &str, plural: &str| kube::api::ApiResource {
+        group: "snapshot.storage.k8s.io".into(),
+        version: "v1".into(),
+        api_version: "snapshot.storage.k8s.io/v1".into(),
+        kind: kind.into(),
+        plural: plural.into(),
+    };
+    let snapshots: Api<kube::api::DynamicObject> = Api::namespaced_with(
+        storage.host.admin.clone(),
+        "default",
+        &kind("VolumeSnapshot", "volumesnapshots"),
+    );
+    let contents: Api<kube::api::DynamicObject> = Api::all_with(
+        storage.host.admin.clone(),
+        &kind("VolumeSnapshotContent", "volumesnapshotcontents"),
+    );
+    let snapshot = |name: &str, from: &str| {
+        object(
+            json!({"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot",
+            "metadata": {"name": name}, "spec": {"source": {"persistentVolumeClaimName": from}}}),
+        )
+    };
+    let mut made = false;
+    eventually("the kinds of snapshots", async || {
+        made = made
+            || snapshots
+                .create(&PostParams::default(), &snapshot("first", "data"))
+                .await
+                .is_ok();
+        made
+    })
+    .await;
+    let status = async |name: &str| snapshots.get(name).await.unwrap().data["status"].clone();
+    eventually("the snapshot", async || {
+        status("first").await["readyToUse"] == true
+    })
+    .await;
+    assert_eq!(status("first").await["restoreSize"], "20Mi");
+    assert_eq!(
+        storage.said("first", "SnapshotReady").await,
+        "Snapshot default/first is ready to use."
+    );
+
+    // What is made of it, and of the claim itself, has what was there.
+    let group = "snapshot.storage.k8s.io";
+    let restore = json!({"dataSource": {"apiGroup": group, "kind": "VolumeSnapshot", "name": "first"}});
+    storage.claim("restored", restore).await;
+    let clone = json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "data"},
+        "resources": {"requests": {"storage": "24Mi"}}});
+    storage.claim("cloned", clone).await;
+    for (pod, name, size) in [("two", "restored", 20), ("three", "cloned", 24)] {
+        storage.pod(pod, name).await;
+        let claim = storage.bound(name).await;
+        let bytes = std::fs::read(storage.file(&claim)).unwrap();
+        assert_eq!(bytes.len(), size << 20, "{name}");
+        assert!(bytes[..20 << 20].iter().all(|byte| *byte == 7), "{name}");
+        storage.host.ready(pod).await;
+    }
+    let small = json!({"dataSource": {"apiGroup": group, "kind": "VolumeSnapshot", "name": "first"},
+        "resources": {"requests": {"storage": "16Mi"}}});
+    storage.claim("small", small).await;
+    storage.pod("four", "small").await;
+    let words = storage.said("small", "ProvisioningFailed").await;
+    assert!(
+        words.ends_with(
+            "requested volume size 16777216 is less than the size 20971520 for the source snapshot first"
+        ),
+        "{words}"
+    );
+    storage
+        .claims
+        .delete("small", &DeleteParams::default())
+        .await
+        .unwrap();
+    storage.host.delete("four", None).await;
+
+    snapshots
+        .create(&PostParams::default(), &snapshot("wrong", "nothing"))
+        .await
+        .unwrap();
+    let words = storage.said("wrong", "SnapshotContentCreationFailed").await;
+    assert!(words.contains("persistentvolumeclaim"), "{words}");
+    assert_eq!(status("wrong").await["error"]["message"], words.as_str());
+
+    let volumes = storage.host.directory.path().join("data/volumes");
+    let copies = || {
+        let names = std::fs::read_dir(&volumes).unwrap().flatten();
+        names
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("snapshot-"))
+            .count()
+    };
+    assert_eq!(copies(), 1);
+    for name in ["first", "wrong"] {
+        snapshots.delete(name, &DeleteParams::default()).await.unwrap();
+        await_limited(await_condition(
+            snapshots.clone(),
+            name,
+            |snapshot: Option<&kube::api::DynamicObject>| snapshot.is_none(),
+        ))
+        .await
+        .unwrap();
+    }
+    assert_eq!(copies(), 0);
+    assert!(
+        contents
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
 }

@@ -37,7 +37,7 @@ async fn runs_and_leaves_nothing() {
     // At the very moment the object is gone.
     assert_eq!(host.driver.count(), 0);
     assert!(!host.run_dir(&pod).exists());
-    let logs = host.directory.path().join("data/logs");
+    let logs = host.directory.path().join("data/logs/pods");
     assert_eq!(std::fs::read_dir(logs).unwrap().count(), 0);
     eventually("the last event", async || {
         host.events("web")
@@ -213,6 +213,51 @@ async fn survives_its_agent() {
     host.delete("web", None).await;
     host.delete("other", None).await;
     assert_eq!(host.driver.count(), 0);
+}
+
+#[tokio::test]
+async fn ephemeral_containers_join_a_running_pod() {
+    let mut host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    host.ready("web").await;
+    let patch = json!({"spec": {"ephemeralContainers": [{"name": "doctor", "image": "example.test/tools",
+        "args": ["look"], "targetContainerName": "app"}]}});
+    host.pods()
+        .patch_ephemeral_containers("web", &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        .unwrap();
+    let doctor = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let list = pod.status.clone()?.ephemeral_container_statuses?;
+        list.into_iter().next()
+    };
+    let runs = |pod: &k8s_openapi::api::core::v1::Pod| {
+        doctor(pod).is_some_and(|status| status.state.unwrap().running.is_some())
+    };
+    let pod = host.wait("web", "looked at", runs).await;
+    let request = host.guest(&pod).request("doctor_0").unwrap();
+    assert_eq!(
+        (request.target.as_str(), request.args),
+        ("app_0", vec!["look".to_owned()])
+    );
+    let status = doctor(&pod).unwrap();
+    assert_eq!((status.started, status.restart_count), (None, 0));
+    assert!(status.image_id.starts_with("example.test/tools@sha256:"));
+
+    host.restart_agent().await;
+    host.create("other", json!({"containers": [container(&["serve"])]}))
+        .await;
+    host.ready("other").await;
+    let after = host.pods().get("web").await.unwrap();
+    assert_eq!(doctor(&after), Some(status));
+    // It ends for good, and the Pod goes on.
+    host.guest(&after).end("doctor_0", 3, false);
+    host.wait("web", "left by the doctor", |pod| {
+        let ended = doctor(pod).and_then(|status| status.state?.terminated);
+        ended.is_some_and(|ended| ended.exit_code == 3)
+    })
+    .await;
+    host.delete("web", None).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Host, condition, restarts, state};
+use common::{Host, NODE, condition, eventually, restarts, state};
 use guest_api::v1::mount::Source;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
@@ -28,6 +28,36 @@ async fn a_full_empty_dir_ends_its_pod() {
     assert_eq!(status.message.as_deref(), Some(words));
     assert_eq!(condition(&pod, "DisruptionTarget"), "True");
     assert!(host.events("full").await.contains(&format!("Evicted: {words}")));
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_the_greediest_pod() {
+    // No disk has more free than it has.
+    let host = Host::start_with(host::pressure::Thresholds {
+        disk_percent: 101,
+        disk_bytes: u64::MAX,
+        inodes_percent: 0,
+        memory_bytes: 0,
+        ..host::pressure::Thresholds::default()
+    })
+    .await;
+    let spec = json!({"containers": [{"name": "c", "image": "x"}]});
+    host.create("late", spec).await;
+    let pod = host.phase("late", "Failed").await;
+    let status = pod.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("Evicted"));
+    assert_eq!(
+        status.message.as_deref(),
+        Some("The node had condition: [DiskPressure]. ")
+    );
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(host.admin.clone());
+    eventually("the condition", async || {
+        let node = nodes.get(NODE).await.unwrap();
+        let conditions = node.status.unwrap().conditions.unwrap();
+        let disk = conditions.iter().find(|c| c.type_ == "DiskPressure").unwrap();
+        disk.status == "True" && disk.reason.as_deref() == Some("KubeletHasDiskPressure")
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -7,14 +7,15 @@
 use crate::files::{self, FileError};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Life of the root in days (ten years).
 const ROOT_DAYS: i64 = 3652;
@@ -289,6 +290,43 @@ impl Authority {
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
         })
+    }
+
+    /// Signs the certificate request of somebody else's key for some usages, in Kubernetes' words (`client auth`), and a
+    /// life. The names are those of the request; whoever approves it answers for them.
+    pub fn sign_request(&self, pem: &str, usages: &[String], life: Duration) -> Result<String, IssueError> {
+        let failed = |source| IssueError::Sign {
+            subject: "a certificate request".to_owned(),
+            source,
+        };
+        let mut request = CertificateSigningRequestParams::from_pem(pem).map_err(failed)?;
+        let params = &mut request.params;
+        let has = |usage: &str| usages.iter().any(|u| u == usage);
+        params.is_ca = IsCa::NoCa;
+        params.key_usages = [
+            ("digital signature", KeyUsagePurpose::DigitalSignature),
+            ("key encipherment", KeyUsagePurpose::KeyEncipherment),
+        ]
+        .into_iter()
+        .filter(|(name, _)| has(name))
+        .map(|(_, usage)| usage)
+        .collect();
+        params.extended_key_usages = [
+            ("client auth", ExtendedKeyUsagePurpose::ClientAuth),
+            ("server auth", ExtendedKeyUsagePurpose::ServerAuth),
+        ]
+        .into_iter()
+        .filter(|(name, _)| has(name))
+        .map(|(_, usage)| usage)
+        .collect();
+        params.use_authority_key_identifier_extension = true;
+        set_life(params, 0);
+        // `set_life` gives midnight; the life counts from now.
+        let now = Timestamp::now().to_zoned(TimeZone::UTC);
+        let midnight = now.start_of_day().map_or(now.timestamp(), |day| day.timestamp());
+        let today = Duration::from_secs(now.timestamp().duration_since(midnight).as_secs().unsigned_abs());
+        params.not_after += today + life;
+        Ok(request.signed_by(&self.issuer).map_err(failed)?.pem())
     }
 
     /// The credential kept as `NAME.crt` and `NAME.key`, reissued when it is missing, unreadable, of another root or

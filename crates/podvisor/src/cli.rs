@@ -33,6 +33,7 @@ enum Command {
   podvisor up --listen 0.0.0.0:6443 --listen 0.0.0.0:443 --vip-pool 192.0.2.128/26
   podvisor up --registry-mirror docker.io=https://mirror.example --registry-ca /etc/ssl/our-ca.pem
   podvisor up --config /etc/podvisor/supervisor.yaml
+  podvisor up --store etcd://127.0.0.1:2379
   podvisor up --simulated-hosts 3 --data-dir ./lab   no VM, no privileges: to try the API")]
     Up(Box<UpArguments>),
     /// Stop the Supervisor and remove every VM, device, rule and route; the data directory stays.
@@ -45,6 +46,16 @@ enum Command {
   podvisor status
   podvisor status --data-dir ./lab")]
     Status(Places),
+    /// Copy all objects of a running Supervisor, as they stand at one moment, into a file.
+    #[command(after_help = "Examples:
+  podvisor backup /var/backups/podvisor-$(date +%F)
+  podvisor backup ./copy --data-dir ./lab")]
+    Backup(commands::backup::Arguments),
+    /// Make the embedded store of an empty data directory from a backup.
+    #[command(after_help = "Examples:
+  podvisor restore /var/backups/podvisor-2026-01-31 --data-dir /var/lib/podvisor
+  podvisor restore ./copy --data-dir ./new-lab")]
+    Restore(commands::backup::RestoreArguments),
     /// Sign in and write a kubectl context for each of your namespaces.
     Login(commands::login::Arguments),
     /// Remove what `login` wrote.
@@ -58,6 +69,9 @@ enum Command {
     /// Bring images to this host without a registry.
     #[command(subcommand)]
     Image(commands::image::Command),
+    /// Look behind a Pod: its VM, disks, channel and the timings of its start.
+    #[command(subcommand)]
+    Pod(commands::pod::Command),
     /// Say what is missing on this machine, and the cure.
     #[command(after_help = "Examples:
   podvisor doctor
@@ -111,11 +125,14 @@ pub fn run() -> Result<()> {
         Command::Up(arguments) => commands::up::run(&arguments),
         Command::Down(places) => commands::down::run(&places),
         Command::Status(places) => commands::status::run(&places),
+        Command::Backup(arguments) => commands::backup::run(&arguments),
+        Command::Restore(arguments) => commands::backup::restore(&arguments),
         Command::Login(arguments) => commands::login::run(&arguments),
         Command::Logout(arguments) => commands::login::logout(&arguments),
         Command::Namespace(command) => commands::namespace::run(&command),
         Command::User(command) => commands::user::run(&command),
         Command::Image(command) => commands::image::run(&command),
+        Command::Pod(command) => commands::pod::run(&command),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),
         Command::Completion { shell } => {
             let mut command = Arguments::command();

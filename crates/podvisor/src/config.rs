@@ -77,6 +77,10 @@ pub struct UpArguments {
     /// The name of this host's Node [default: the machine's host name].
     #[arg(long, env = "PODVISOR_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
+    /// Where objects are kept: `embedded`, a file in the data directory, or `etcd://HOST:PORT[,HOST:PORT…]`, the members
+    /// of an etcd cluster [default: embedded].
+    #[arg(long, env = "PODVISOR_STORE", value_name = "STORE")]
+    pub store: Option<String>,
     /// Run N simulated hosts instead of a real one: Pods become Running without a VM.
     #[arg(long, env = "PODVISOR_SIMULATED_HOSTS", value_name = "N")]
     pub simulated_hosts: Option<u32>,
@@ -134,6 +138,7 @@ struct File {
     guest_bundle: Option<PathBuf>,
     host_address: Option<Ipv4Addr>,
     node_name: Option<String>,
+    store: Option<String>,
     simulated_hosts: Option<u32>,
 }
 
@@ -159,6 +164,15 @@ impl std::fmt::Display for Cidr {
     }
 }
 
+/// Where objects are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreAddress {
+    /// A file in the data directory.
+    Embedded,
+    /// The members of an etcd cluster, as URLs.
+    Etcd(Vec<String>),
+}
+
 /// The merged settings.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -180,6 +194,7 @@ pub struct Config {
     pub guest_bundle: PathBuf,
     pub host_address: Ipv4Addr,
     pub node_name: String,
+    pub store: StoreAddress,
     pub simulated_hosts: Option<u32>,
 }
 
@@ -292,6 +307,7 @@ impl Config {
                 .clone()
                 .or(file.node_name)
                 .unwrap_or_else(host_name),
+            store: parse_store(arguments.store.clone().or(file.store).as_deref())?,
             simulated_hosts,
             data_dir: places.data_dir,
             run_dir: places.run_dir,
@@ -333,6 +349,37 @@ fn read_file(path: &Path) -> Result<File, ConfigError> {
         )));
     }
     Ok(file)
+}
+
+fn parse_store(text: Option<&str>) -> Result<StoreAddress, ConfigError> {
+    let text = text.unwrap_or("embedded");
+    let refused = |problem: &str| ConfigError::Value {
+        setting: "store",
+        value: text.to_owned(),
+        problem: problem.to_owned(),
+    };
+    if text == "embedded" {
+        return Ok(StoreAddress::Embedded);
+    }
+    if text.starts_with("etcd+https://") || text.starts_with("https://") {
+        return Err(refused(
+            "asks for TLS, which the connection to etcd does not speak: let etcd listen on a loopback address, or put a TLS tunnel before it",
+        ));
+    }
+    let members = text
+        .strip_prefix("etcd://")
+        .ok_or_else(|| refused("is neither `embedded` nor etcd://HOST:PORT[,HOST:PORT…]"))?;
+    let member = |member: &str| match member.trim_end_matches('/').rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(format!("http://{host}:{port}"))
+        }
+        _ => Err(refused(
+            "has a member without port: write etcd://HOST:PORT[,HOST:PORT…]",
+        )),
+    };
+    Ok(StoreAddress::Etcd(
+        members.split(',').map(member).collect::<Result<_, _>>()?,
+    ))
 }
 
 fn first_filled<T: Clone>(arguments: &[T], file: Vec<T>, default: &[T]) -> Vec<T> {
@@ -483,11 +530,26 @@ mod tests {
     #[test]
     fn bad_values_name_the_flag_and_the_cure() {
         type Change = fn(&mut UpArguments);
-        let cases: [(&str, Change, &str); 5] = [
+        let cases: [(&str, Change, &str); 8] = [
             (
                 "no authority",
                 |a| a.registry_ca = vec!["/dev/null".into()],
                 "--registry-ca: `/dev/null` has no certificate",
+            ),
+            (
+                "store",
+                |a| a.store = Some("redis://a:1".into()),
+                "is neither `embedded` nor etcd://",
+            ),
+            (
+                "member",
+                |a| a.store = Some("etcd://a:1,b".into()),
+                "has a member without port",
+            ),
+            (
+                "TLS",
+                |a| a.store = Some("etcd+https://a:1".into()),
+                "asks for TLS",
             ),
             (
                 "no prefix",

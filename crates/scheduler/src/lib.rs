@@ -12,6 +12,7 @@ pub mod volumes;
 
 use controllers::obj::{condition, items, meta, set_condition, text};
 use controllers::storage::{SELECTED_NODE, matching::reserve};
+use controllers::timed;
 use controllers::world::{World, WorldError, settled};
 use kube::Client;
 use plan::{Outcome, Snapshot, plan};
@@ -32,6 +33,9 @@ const CLASSES: &str = "storageclasses.storage.k8s.io";
 const RETRY: Duration = Duration::from_secs(30);
 /// Changes within this time are planned together.
 const GATHER: Duration = Duration::from_millis(10);
+/// Rest for each time unit that a round computed, and its bound: many Pods are looked at less often, more at once.
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_millis(100);
 /// The same complaint is recorded no more often than this.
 const COMPLAIN: Duration = Duration::from_secs(60);
 
@@ -48,6 +52,7 @@ pub async fn run_in(world: &Arc<World>, stop: CancellationToken) {
     let mut complaints: HashMap<String, (String, Instant)> = HashMap::new();
     let mut seen = u64::MAX;
     let mut wake = Instant::now();
+    let mut gather = GATHER;
     loop {
         let revision = world.revision(&READS);
         let due = Instant::now() >= wake;
@@ -56,7 +61,9 @@ pub async fn run_in(world: &Arc<World>, stop: CancellationToken) {
         }
         if world.synced(&READS) && (revision != seen || due) {
             seen = revision;
-            if let Err(error) = round(world, &mut complaints).await {
+            let (outcome, computed) = timed(Box::pin(round(world, &mut complaints))).await;
+            gather = (computed * REST).clamp(GATHER, LONGEST_REST);
+            if let Err(error) = outcome {
                 tracing::warn!(%error, "scheduling will be tried again");
                 wake = Instant::now() + Duration::from_secs(1);
             }
@@ -68,7 +75,7 @@ pub async fn run_in(world: &Arc<World>, stop: CancellationToken) {
                 if changed.is_err() {
                     return;
                 }
-                tokio::time::sleep(GATHER).await;
+                tokio::time::sleep(gather).await;
             }
         }
     }

@@ -7,7 +7,7 @@
 use crate::filter::Host;
 use controllers::obj::{annotation, deleting, items, meta, text};
 use controllers::storage::matching::{class_of, find, reaches, reserved};
-use controllers::storage::{SELECTED_NODE, claim_name};
+use controllers::storage::{SELECTED_NODE, claim_name, origin};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -135,6 +135,12 @@ impl Storage {
         let selected = annotation(claim, SELECTED_NODE);
         if !selected.is_empty() {
             return (selected == meta(&host.node, "name")).then_some(None);
+        }
+        // Data are copied where they are.
+        if let Some(node) = origin(claim)
+            && node != meta(&host.node, "name")
+        {
+            return None;
         }
         let free: Vec<Arc<Value>> = self
             .volumes

@@ -50,72 +50,79 @@ async fn embedded_keeps_everything_over_a_restart() {
     assert_eq!(c, Revision(b.0 + 1));
 }
 
-/// A real etcd on loopback ports; ended when dropped. `None` where it is not installed.
+/// Members of a cluster.
+const MEMBERS: usize = 3;
+
+/// A real etcd cluster on loopback ports; ended when dropped.
 struct Etcd {
-    process: std::process::Child,
+    processes: Vec<std::process::Child>,
     _dir: tempfile::TempDir,
-    address: String,
+    addresses: Vec<String>,
 }
 
 impl Drop for Etcd {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
 impl Etcd {
-    fn start() -> Option<Etcd> {
-        let dir = tempfile::tempdir().unwrap();
-        let free = || {
-            std::net::TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap()
+    fn start() -> Etcd {
+        let unpacked = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin/etcd");
+        let program = if unpacked.exists() {
+            unpacked
+        } else {
+            "etcd".into()
         };
-        let (client, peer) = (format!("http://{}", free()), format!("http://{}", free()));
-        let process = std::process::Command::new("etcd")
-            .arg("--data-dir")
-            .arg(dir.path())
-            .args([
-                "--listen-client-urls",
-                &client,
-                "--advertise-client-urls",
-                &client,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &peer,
-                "--initial-advertise-peer-urls",
-                &peer,
-            ])
-            .args([
-                "--initial-cluster",
-                &format!("default={peer}"),
-                "--unsafe-no-fsync",
-            ])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .ok()?;
-        Some(Etcd {
-            process,
+        let dir = tempfile::tempdir().unwrap();
+        let free = |_| {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            (format!("http://{}", listener.local_addr().unwrap()), listener)
+        };
+        // All ports are held until all are known, so that no two are the same.
+        let (clients, held): (Vec<String>, Vec<_>) = (0..MEMBERS).map(free).unzip();
+        let (peers, held_too): (Vec<String>, Vec<_>) = (0..MEMBERS).map(free).unzip();
+        drop((held, held_too));
+        let cluster: Vec<String> = peers
+            .iter()
+            .enumerate()
+            .map(|(i, p)| format!("m{i}={p}"))
+            .collect();
+        let mut etcd = Etcd {
+            processes: Vec::new(),
+            addresses: clients.clone(),
             _dir: dir,
-            address: client,
-        })
+        };
+        for (i, (client, peer)) in clients.iter().zip(&peers).enumerate() {
+            let data = etcd._dir.path().join(format!("m{i}"));
+            let process = std::process::Command::new(&program)
+                .args(["--name", &format!("m{i}"), "--unsafe-no-fsync", "--data-dir"])
+                .arg(data)
+                .args(["--listen-client-urls", client, "--advertise-client-urls", client])
+                .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+                .args(["--initial-cluster", &cluster.join(",")])
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .expect("etcd: run `cargo xtask setup --tests`");
+            etcd.processes.push(process);
+        }
+        etcd
     }
 }
 
+/// Three members, any of which may be asked.
 #[tokio::test]
 async fn etcd_conforms() {
-    if Etcd::start().is_none() {
-        eprintln!("etcd is not installed; its store was not tested");
-        return;
-    }
     let running = parking_lot::Mutex::new(Vec::new());
     store::conformance::all(|| {
-        let etcd = Etcd::start().unwrap();
-        let store = EtcdStore::connect(std::slice::from_ref(&etcd.address)).unwrap();
+        // One cluster at a time.
+        running.lock().clear();
+        let etcd = Etcd::start();
+        let store = EtcdStore::connect(&etcd.addresses).unwrap();
         running.lock().push(etcd);
         async move {
             let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
@@ -140,4 +147,34 @@ async fn nobody_but_the_owner_reads_the_file() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     EmbeddedStore::open(&path).unwrap().close().await;
     assert_eq!(mode(&path), 0o600);
+}
+
+/// One of three members dies: what was answered is there, and writes go on.
+#[tokio::test]
+async fn etcd_survives_a_member() {
+    let mut etcd = Etcd::start();
+    let store = EtcdStore::connect(&etcd.addresses).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while store.health().await.is_err() {
+        assert!(std::time::Instant::now() < deadline, "etcd did not start");
+    }
+    let mut answered = Vec::new();
+    for i in 0..60 {
+        if i == 20 {
+            etcd.processes[0].kill().unwrap();
+        }
+        let key = Bytes::from(format!("cp/{i}"));
+        loop {
+            assert!(std::time::Instant::now() < deadline, "no write goes through");
+            match store.create(key.clone(), Bytes::from("x")).await {
+                Ok(revision) => break answered.push(revision),
+                // An earlier attempt whose answer was lost.
+                Err(store::StoreError::Exists(there)) => break answered.push(there.revision),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    }
+    assert!(answered.is_sorted());
+    let page = store.list(b"cp/", None, 0, None).await.unwrap();
+    assert_eq!(page.records.len(), 60);
 }

@@ -162,6 +162,10 @@ impl Vm for SimulatedVm {
         Ok(())
     }
 
+    async fn set_running(&self, _running: bool) -> io::Result<()> {
+        Ok(())
+    }
+
     async fn console(&self) -> io::Result<String> {
         Ok(String::new())
     }

@@ -56,6 +56,8 @@ pub struct Share {
     pub tag: String,
     /// The directory: nothing outside of it can be reached.
     pub directory: PathBuf,
+    /// Whether guests may only read it: the host's kernel sees to that.
+    pub read_only: bool,
 }
 
 /// The network device of a VM.
@@ -221,6 +223,10 @@ pub trait Vm: Send + Sync {
     fn id(&self) -> &VmId;
     /// The hypervisor's process, if there is one.
     fn pid(&self) -> Option<u32>;
+    /// The cgroup and the user of that process, for those who look after the host.
+    fn confinement(&self) -> Option<(String, u32)> {
+        None
+    }
     /// Opens the guest's channel. One session at a time; a new one ends the one before.
     async fn channel(&self) -> io::Result<Box<dyn Stream>>;
     /// Waits for the end.
@@ -234,6 +240,8 @@ pub trait Vm: Send + Sync {
     async fn detach_disk(&self, serial: &str) -> Result<(), DiskError>;
     /// Tells the guest that a disk of it has this many bytes now; the file grows if it is smaller.
     async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()>;
+    /// Lets its processors stand still, with everything that it has written in the files of its disks, or go on.
+    async fn set_running(&self, running: bool) -> io::Result<()>;
     /// Changes how much CPU time it gets: `request` under contention, `limit` at most, in thousandths of a CPU.
     async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()>;
     /// The last of what the guest wrote to its console, taken out: a second call returns what came since.

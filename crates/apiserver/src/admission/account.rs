@@ -1,6 +1,7 @@
 //! ServiceAccount: every Pod runs as an account that exists, gets its token as a projected volume, and inherits its
 //! pull secrets.
 
+use super::mountable;
 use super::pod::items;
 use super::{forbidden, is_on};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
@@ -78,29 +79,47 @@ impl AdmissionPlugin for ServiceAccount {
         Ok(Vec::new())
     }
 
-    async fn validate(
-        &self,
-        request: &AdmissionRequest<'_>,
-        _view: &dyn View,
-    ) -> Result<Vec<String>, Status> {
-        if request.operation != Operation::Create || !is_on(request, "", "pods") {
+    async fn validate(&self, request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Vec<String>, Status> {
+        let a = request.attributes;
+        let is_pod = request.operation == Operation::Create && is_on(request, "", "pods");
+        // Containers may also come later, by this one way.
+        let is_late = a.group.is_empty() && a.resource == "pods" && a.subresource == "ephemeralcontainers";
+        if !is_pod && !is_late {
             return Ok(Vec::new());
         }
+        let spec = &request.object["spec"];
         // A mirror Pod stands for one the host runs by itself; it must not borrow rights.
         if request.object["metadata"]["annotations"]
             .get("kubernetes.io/config.mirror")
             .is_some()
         {
-            let spec = &request.object["spec"];
-            if spec["serviceAccountName"].as_str().is_some_and(|n| !n.is_empty()) {
-                return Err(forbidden(
-                    request,
-                    "a mirror pod may not reference service accounts",
-                ));
-            }
+            return match mirror(spec) {
+                Some(why) => Err(forbidden(request, why)),
+                None => Ok(Vec::new()),
+            };
         }
-        Ok(Vec::new())
+        let name = spec["serviceAccountName"].as_str().filter(|n| !n.is_empty());
+        let resource = GroupResource::new("", "serviceaccounts");
+        let account = name.and_then(|name| view.get(&resource, Some(&a.namespace), name));
+        match account.and_then(|account| mountable::violation(&account, spec)) {
+            Some(why) => Err(forbidden(request, why)),
+            None => Ok(Vec::new()),
+        }
     }
+}
+
+/// What a mirror Pod may not have.
+fn mirror(spec: &Value) -> Option<&'static str> {
+    if spec["serviceAccountName"].as_str().is_some_and(|n| !n.is_empty()) {
+        return Some("a mirror pod may not reference service accounts");
+    }
+    if mountable::references_secrets(spec) {
+        return Some("a mirror pod may not reference secrets");
+    }
+    let mut sources = items(spec, "volumes").flat_map(|v| items(&v["projected"], "sources"));
+    sources
+        .any(|s| s.get("serviceAccountToken").is_some())
+        .then_some("a mirror pod may not use ServiceAccountToken volume projections")
 }
 
 async fn find(view: &dyn View, namespace: &str, name: &str) -> Option<Arc<Value>> {

@@ -83,6 +83,11 @@ pub fn environment(params: bool, authorizer: bool, variables: &[String]) -> Env 
     env
 }
 
+/// The variables of mutations, which may make objects and patches.
+pub fn mutating(params: bool, variables: &[String]) -> Env {
+    environment(params, true, variables).with_messages()
+}
+
 /// Conditions that must all hold before a webhook or policy is asked.
 #[derive(Debug, Default)]
 pub struct Conditions(Vec<Expression>);

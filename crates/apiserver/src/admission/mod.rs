@@ -7,14 +7,14 @@
 //! |---|---|
 //! | [`namespace`] | no new objects in absent or terminating namespaces; system namespaces stay |
 //! | [`limits`] | LimitRanger: default requests and limits, minimum, maximum, ratio |
-//! | [`account`] | ServiceAccount: the account of a Pod, its token volume, pull secrets |
+//! | [`account`] | ServiceAccount: the account of a Pod, its token volume, pull secrets, which Secrets it may use |
 //! | [`restriction`] | NodeRestriction: a host agent writes its own Node and Pods only |
 //! | [`scheduling`] | Priority, DefaultTolerationSeconds, TaintNodesByCondition, RuntimeClass |
 //! | [`security`] | PodSecurity: enforce, audit, warn |
 //! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection, DefaultIngressClass |
 //! | [`certificates`] | CertificateApproval, CertificateSigning, CertificateSubjectRestriction |
 //! | [`crate::authz::escalation`] | nobody hands out more rights than they have |
-//! | [`policy`] | ValidatingAdmissionPolicy |
+//! | [`policy`] | MutatingAdmissionPolicy (before the webhooks), ValidatingAdmissionPolicy |
 //! | [`hooks`] | MutatingAdmissionWebhook, ValidatingAdmissionWebhook |
 //! | [`quota`] | ResourceQuota, exact under concurrency |
 //!
@@ -27,6 +27,7 @@ pub(crate) mod expressions;
 pub(crate) mod hooks;
 pub mod limits;
 pub(crate) mod matching;
+pub(crate) mod mountable;
 pub mod namespace;
 pub(crate) mod pod;
 pub(crate) mod policy;
@@ -63,6 +64,7 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(Escalation::new(rbac)),
     ];
     plugins.extend(extra);
+    plugins.push(Arc::new(policy::MutatingPolicy::default()));
     plugins.push(Arc::new(hooks::MutatingWebhook::default()));
     plugins.push(Arc::new(policy::ValidatingPolicy::default()));
     plugins.push(Arc::new(hooks::ValidatingWebhook::default()));

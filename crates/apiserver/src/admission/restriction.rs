@@ -2,6 +2,7 @@
 //! another host or gain labels that schedule sensitive Pods onto it.
 
 use super::forbidden;
+use super::pod::items;
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
 use crate::authz::node;
 use crate::view::{GroupResource, View};
@@ -58,6 +59,7 @@ impl AdmissionPlugin for NodeRestriction {
             ("", "persistentvolumes", _) => volume(request, node, view),
             ("", "persistentvolumeclaims", "") => claim(request, node),
             ("", "persistentvolumeclaims", "status") => claim_status(request, node, view),
+            ("snapshot.storage.k8s.io", "volumesnapshotcontents", _) => snapshot(request, node),
             ("coordination.k8s.io", "leases", _) => lease(request, node),
             ("storage.k8s.io", "csinodes", _) => named_as_node(request, node, "CSINode"),
             _ => None,
@@ -98,14 +100,7 @@ fn pods(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<S
                     "node {node:?} can only create pods with an owner reference set to itself"
                 ));
             }
-            let borrows = pod["spec"]["volumes"].as_array().into_iter().flatten().any(|v| {
-                v.get("secret").is_some()
-                    || v.get("configMap").is_some()
-                    || v.get("persistentVolumeClaim").is_some()
-            });
-            borrows.then(|| {
-                format!("node {node:?} can not create pods that reference secrets, configmaps or persistentvolumeclaims")
-            })
+            references(pod).map(|what| format!("node {node:?} can not create pods that reference {what}"))
         }
         Operation::Delete => match pod_of(request, view) {
             Some(bound) if bound != node => Some(format!(
@@ -185,6 +180,45 @@ fn own_node(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
         }
     }
     None
+}
+
+/// What a Pod refers to that a host agent might not read otherwise: a mirror Pod must not lend it rights.
+fn references(pod: &Value) -> Option<&'static str> {
+    let spec = &pod["spec"];
+    if spec["serviceAccountName"].as_str().is_some_and(|n| !n.is_empty()) {
+        return Some("a service account");
+    }
+    let volumes: Vec<&Value> = items(spec, "volumes").collect();
+    let projected = |source: &str| {
+        let mut sources = volumes.iter().flat_map(|v| items(&v["projected"], "sources"));
+        sources.any(|s| s.get(source).is_some())
+    };
+    let environment = |one: &str, all: &str| {
+        let lists = ["initContainers", "containers", "ephemeralContainers"];
+        let mut containers = lists.into_iter().flat_map(|list| items(spec, list));
+        containers.any(|c| {
+            items(c, "env").any(|e| e["valueFrom"].get(one).is_some())
+                || items(c, "envFrom").any(|e| e.get(all).is_some())
+        })
+    };
+    let volume = |kind: &str| volumes.iter().any(|v| v.get(kind).is_some());
+    if volume("secret")
+        || projected("secret")
+        || environment("secretKeyRef", "secretRef")
+        || items(spec, "imagePullSecrets").next().is_some()
+    {
+        return Some("secrets");
+    }
+    if volume("configMap") || projected("configMap") || environment("configMapKeyRef", "configMapRef") {
+        return Some("configmaps");
+    }
+    if projected("clusterTrustBundle") {
+        return Some("clustertrustbundles");
+    }
+    if volume("persistentVolumeClaim") {
+        return Some("persistentvolumeclaims");
+    }
+    items(spec, "resourceClaims").next().map(|_| "resourceclaims")
 }
 
 /// Names of labels that differ.
@@ -301,6 +335,17 @@ fn claim_status(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> 
     (!ours).then(|| {
         format!("node {node:?} can only update the status of claims on volumes of its own datastore")
     })
+}
+
+/// The content of a snapshot: its host writes how it stands, and lets it go.
+fn snapshot(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    const NODE: &str = "datastore.podvisor.io/node";
+    let ours = |object: &Value| object["metadata"]["annotations"][NODE] == node;
+    let allowed = request.operation == Operation::Update
+        && request
+            .old
+            .is_some_and(|old| ours(old) && ours(request.object) && old["spec"] == request.object["spec"]);
+    (!allowed).then(|| format!("node {node:?} can only update snapshots of its own datastore"))
 }
 
 fn lease(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {

@@ -773,6 +773,7 @@ fn the_order_is_upstreams() {
         "Certificates",
         "DefaultIngressClass",
         "RBACEscalation",
+        "MutatingAdmissionPolicy",
         "MutatingAdmissionWebhook",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionWebhook",

@@ -12,7 +12,7 @@ pub use discovery::{add_groups, group_document, v2_item};
 
 use crate::dispatch::Incoming;
 use crate::outbound::{Place, Target};
-use crate::proxy::{Outgoing, exchange};
+use crate::proxy::{Outgoing, exchange, no_redirect};
 use crate::request::Attributes;
 use crate::server::ApiServer;
 use crate::user::User;
@@ -123,7 +123,7 @@ async fn pass_on(server: &ApiServer, remote: &Remote, incoming: Incoming, user: 
         Err(why) => return unreachable(why),
     };
     match exchange(Box::new(stream), &host(&remote.target), outgoing).await {
-        Ok(response) => response,
+        Ok(response) => no_redirect(response),
         Err(status) => unreachable(status.message),
     }
 }

@@ -155,8 +155,11 @@ impl Authenticator for Authentication {
         }
         if let Some(leaf) = connection.client_certificates.first() {
             // TLS has verified the chain; a certificate without a name is no credential.
-            if let Some(user) = certificate::user(leaf) {
-                return Ok(user);
+            let known = connection
+                .certificate_user
+                .get_or_init(|| certificate::user(leaf));
+            if let Some(user) = known {
+                return Ok(user.clone());
             }
         }
         let Some(token) = bearer(head) else {

@@ -30,6 +30,7 @@ pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 pub struct CustomVersion {
     /// The structural schema, an empty object when the version preserves everything.
     schema: Value,
+    types: kinds::schema::Type,
     patterns: schema::Patterns,
     rules: Option<rules::Node>,
     columns: Vec<Column>,
@@ -56,6 +57,7 @@ impl CustomVersion {
             )
         });
         CustomVersion {
+            types: kinds::schema::custom(&schema),
             patterns: schema::patterns(&schema),
             rules: rules::Node::new(&schema, true),
             columns: columns::columns(version),
@@ -81,6 +83,11 @@ impl CustomVersion {
     /// The schema as the definition gives it.
     pub fn schema(&self) -> &Value {
         &self.schema
+    }
+
+    /// The types that the schema gives, for server-side apply.
+    pub fn types(&self) -> &kinds::schema::Type {
+        &self.types
     }
 
     /// JSON pointers of replicas in spec and status, and of the selector text.

@@ -2,6 +2,7 @@
 //!
 //! The paths come from the same generator as those of built-in kinds; only the schema is the definition's own.
 
+use crate::discovery::Descriptions;
 use crate::registry::{Registry, Served};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -37,13 +38,14 @@ fn definition(served: &Served, metadata_ref: &str) -> Value {
 }
 
 /// Adds definitions to the v2 document. What v2 cannot say (`nullable`, `anyOf`, …) is left out, as upstream does.
-pub fn add_to_v2(registry: &Registry, document: &mut Value) {
+pub fn add_to_v2(registry: &Registry, document: &mut Value, descriptions: &Descriptions) {
     for served in customs(registry) {
         let mut schema = definition(
             served,
             "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
         );
         strip_for_v2(&mut schema);
+        descriptions.add_to_custom(&mut schema, false);
         document["definitions"][served.kind.schema] = schema;
     }
 }
@@ -83,7 +85,7 @@ pub fn add_to_index(registry: &Registry, document: &mut Value) {
             continue;
         }
         let mut whole = machinery::openapi::v3_group_version(&registry.kinds(), &group_version);
-        add_to_v3(registry, &group_version, &mut whole);
+        add_to_v3(registry, &group_version, &mut whole, None);
         let hash = crate::discovery::hash(whole.to_string().as_bytes());
         let path = format!("apis/{group_version}");
         document["paths"][&path] =
@@ -93,12 +95,20 @@ pub fn add_to_index(registry: &Registry, document: &mut Value) {
 }
 
 /// Adds schemas to the v3 document of a group and version.
-pub fn add_to_v3(registry: &Registry, group_version: &str, document: &mut Value) {
+pub fn add_to_v3(
+    registry: &Registry,
+    group_version: &str,
+    document: &mut Value,
+    descriptions: Option<&Descriptions>,
+) {
     for served in customs(registry).filter(|s| s.api_version() == group_version) {
-        let schema = definition(
+        let mut schema = definition(
             served,
             "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
         );
+        if let Some(descriptions) = descriptions {
+            descriptions.add_to_custom(&mut schema, true);
+        }
         document["components"]["schemas"][served.kind.schema] = schema;
     }
 }

@@ -1,16 +1,18 @@
 //! Paths that describe the server: discovery, OpenAPI, version, health, metrics. Nothing here reads objects.
 
 mod aggregated;
+mod descriptions;
 mod openapi;
 mod plain;
 
+pub use descriptions::Descriptions;
 pub use plain::priority;
 
 use crate::health;
 use crate::server::ApiServer;
 use crate::wire::{Response, body, compress};
 use bytes::Bytes;
-use http::header::{ACCEPT, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{ACCEPT, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Method, StatusCode};
 use kinds::status::Status;
 use parking_lot::Mutex;
@@ -28,15 +30,34 @@ pub const GIT_VERSION: &str = "v1.35.0";
 pub struct Document {
     media: &'static str,
     etag: String,
+    /// Large ones are kept packed: nearly every client takes them so, and they are most of an idle server's memory.
+    packed: bool,
     bytes: Bytes,
 }
 
 impl Document {
     fn new(media: &'static str, bytes: Vec<u8>) -> Document {
+        let etag = format!("\"{}\"", hash(&bytes));
+        let packed = (bytes.len() > compress::THRESHOLD).then(|| compress::pack(&bytes));
         Document {
             media,
-            etag: format!("\"{}\"", hash(&bytes)),
-            bytes: bytes.into(),
+            etag,
+            packed: packed.is_some(),
+            bytes: packed.unwrap_or(bytes).into(),
+        }
+    }
+
+    /// The answer with the document, as the client takes it.
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        match (self.packed, compress::accepts_gzip(headers)) {
+            (false, _) => body::answer(StatusCode::OK, self.media, self.bytes.clone()),
+            (true, true) => {
+                let mut response = body::answer(StatusCode::OK, self.media, self.bytes.clone());
+                let gzip = HeaderValue::from_static("gzip");
+                response.headers_mut().insert(CONTENT_ENCODING, gzip);
+                response
+            }
+            (true, false) => body::answer(StatusCode::OK, self.media, compress::unpack(&self.bytes)),
         }
     }
 
@@ -98,14 +119,8 @@ fn respond(document: &Document, headers: &HeaderMap) -> Response {
         let mut response = http::Response::new(body::full(Bytes::new()));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
-    } else if document.bytes.len() > compress::THRESHOLD && compress::accepts_gzip(headers) {
-        compress::gzip(body::answer(
-            StatusCode::OK,
-            document.media,
-            document.bytes.clone(),
-        ))
     } else {
-        body::answer(StatusCode::OK, document.media, document.bytes.clone())
+        document.answer(headers)
     };
     if let Ok(etag) = HeaderValue::from_str(&document.etag) {
         response.headers_mut().insert(ETAG, etag);
@@ -151,6 +166,7 @@ pub async fn route(
         ["healthz" | "livez" | "readyz", ..] => {
             Ok(health::answer(server, trimmed, head.uri.query().unwrap_or("")).await)
         }
+        ["podvisor", "backup"] => Ok(backup(server)),
         ["version"] => Ok(body::json(StatusCode::OK, &version())),
         ["metrics"] => {
             let text = server.metrics.render(&server.caches);
@@ -182,9 +198,19 @@ pub async fn route(
     }
 }
 
+/// Everything in the store, as it stands now: for whoever may read this path, which is the administrators.
+fn backup(server: &ApiServer) -> Response {
+    use futures::StreamExt;
+    let copy = store::backup::copy(server.store.clone(), server.keys.prefix());
+    let mut response = http::Response::new(body::stream(copy.map(|chunk| chunk.map_err(Into::into))));
+    let media = HeaderValue::from_static("application/octet-stream");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, media);
+    response
+}
+
 async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Document, Status> {
     let (registry, remotes) = (server.registry.load_full(), server.remotes.load_full());
-    let core = which == "api";
+    let (core, advertise) = (which == "api", server.config.advertise);
     match aggregated::wanted(accept) {
         Some(version) => {
             let name = format!("{which} {version}");
@@ -194,7 +220,7 @@ async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Docu
         None => {
             let make = move || {
                 Ok(Document::json(&if core {
-                    plain::api_versions()
+                    plain::api_versions(advertise)
                 } else {
                     plain::groups(&registry, &remotes)
                 }))

@@ -1,5 +1,6 @@
 //! `/openapi/v2` (JSON and protobuf) and `/openapi/v3` (an index, one document per group and version).
 
+use super::descriptions::Descriptions;
 use super::{Document, respond};
 use crate::registry::Registry;
 use crate::server::ApiServer;
@@ -79,18 +80,33 @@ fn group_version<'a>(path: &[&'a str]) -> Option<(&'a str, &'a str)> {
 
 fn v2(registry: &Registry) -> serde_json::Value {
     let mut document = machinery::openapi::v2(&registry.kinds());
-    crate::crd::openapi::add_to_v2(registry, &mut document);
+    let descriptions = Descriptions::read();
+    descriptions.add_to_v2(&mut document);
+    crate::crd::openapi::add_to_v2(registry, &mut document, &descriptions);
     document
 }
 
 fn index(registry: &Registry) -> serde_json::Value {
     let mut document = machinery::openapi::v3_index(&registry.kinds());
     crate::crd::openapi::add_to_index(registry, &mut document);
+    // Clients keep documents by their hash for ever: those with other descriptions need another.
+    let digest = super::descriptions::digest();
+    for (_, entry) in document["paths"].as_object_mut().into_iter().flatten() {
+        if let Some((path, hash)) = entry["serverRelativeURL"]
+            .as_str()
+            .and_then(|u| u.split_once("?hash="))
+        {
+            let hash = super::hash(format!("{hash}{digest}").as_bytes());
+            entry["serverRelativeURL"] = format!("{path}?hash={}", &hash[..32]).into();
+        }
+    }
     document
 }
 
 fn v3(registry: &Registry, group_version: &str) -> serde_json::Value {
     let mut document = machinery::openapi::v3_group_version(&registry.kinds(), group_version);
-    crate::crd::openapi::add_to_v3(registry, group_version, &mut document);
+    let descriptions = Descriptions::read();
+    descriptions.add_to_v3(&mut document);
+    crate::crd::openapi::add_to_v3(registry, group_version, &mut document, Some(&descriptions));
     document
 }

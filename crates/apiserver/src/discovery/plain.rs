@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// `/api`.
-pub fn api_versions() -> Value {
+pub fn api_versions((ip, port): (std::net::IpAddr, u16)) -> Value {
     json!({
         "kind": "APIVersions",
         "versions": ["v1"],
-        "serverAddressByClientCIDRs": [],
+        "serverAddressByClientCIDRs": [
+            {"clientCIDR": "0.0.0.0/0", "serverAddress": std::net::SocketAddr::new(ip, port).to_string()},
+        ],
     })
 }
 

@@ -101,6 +101,13 @@ pub async fn exchange(stream: Box<dyn Stream>, host: &str, mut out: Outgoing) ->
         *response.headers_mut() = answer.headers().clone();
         return Ok(response);
     }
+    if upgrading && answer.status().as_u16() < 400 {
+        // The client waits for its upgrade or a refusal; anything else, a redirection above all, is neither.
+        return Err(Status::internal(format!(
+            "invalid upgrade response: status code {}",
+            answer.status().as_u16()
+        )));
+    }
     let (mut head, incoming) = answer.into_parts();
     for name in [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
         head.headers.remove(name);
@@ -108,6 +115,17 @@ pub async fn exchange(stream: Box<dyn Stream>, host: &str, mut out: Outgoing) ->
     head.version = Version::HTTP_11;
     head.extensions = http::Extensions::new();
     Ok(http::Response::from_parts(head, body::adopt(incoming)))
+}
+
+/// Keeps a backend from sending a client elsewhere with what it has asked, or with its credentials (CVE-2022-3172).
+pub fn no_redirect(response: Response) -> Response {
+    if !response.status().is_redirection() || !response.headers().contains_key(header::LOCATION) {
+        return response;
+    }
+    body::text(
+        StatusCode::BAD_GATEWAY,
+        "the backend attempted to redirect this request, which is not permitted",
+    )
 }
 
 /// Copies bytes both ways until both ends are done.

@@ -1,6 +1,6 @@
 //! `pods/log`, `pods/exec`, `pods/attach`, `pods/portforward`: at the agent of the Pod's host, by the kubelet's paths.
 
-use super::exchange::{Outgoing, exchange};
+use super::exchange::{Outgoing, exchange, no_redirect};
 use crate::admit::Operation;
 use crate::dispatch::Incoming;
 use crate::request::{Attributes, query_pairs, query_true};
@@ -254,5 +254,5 @@ pub async fn to_agent(
         body: incoming.body,
         upgrade: incoming.upgrade,
     };
-    exchange(stream, &host, outgoing).await
+    Ok(no_redirect(exchange(stream, &host, outgoing).await?))
 }

@@ -92,6 +92,8 @@ fn split(text: &str) -> (&str, &str, &str) {
 
 /// Neither this machine's own services nor the metadata services of clouds can be reached through us.
 fn is_proxyable(address: IpAddr) -> bool {
+    // `::ffff:127.0.0.1` is 127.0.0.1, too.
+    let address = address.to_canonical();
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

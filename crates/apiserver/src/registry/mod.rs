@@ -37,6 +37,14 @@ impl Served {
         self.kind.version == self.stored.version && self.kind.group == self.stored.group
     }
 
+    /// The kind with the type of its objects, for server-side apply.
+    pub fn typed(&self) -> machinery::apply::Typed<'_> {
+        machinery::apply::Typed {
+            kind: self.kind,
+            custom: self.custom.as_deref().map(crate::crd::CustomVersion::types),
+        }
+    }
+
     /// Where its objects are.
     pub fn storage(&self) -> &GroupResource {
         self.cache.resource()

@@ -14,6 +14,7 @@ use kinds::field::FieldError;
 use kinds::status::Status;
 use rand::RngExt;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Letters of generated names: upstream's, without vowels and look-alikes.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -138,15 +139,16 @@ pub async fn store_new(
     applied_by: Option<&str>,
 ) -> Result<Made, Status> {
     let generated = meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        match attempt_new(ctx, object.clone(), options, options_kind, applied_by).await {
-            // A generated name that is taken: take another.
-            Err(status) if generated && status.is_already_exists() && attempt < NAME_ATTEMPTS => {}
-            other => return other,
+    if generated {
+        for _ in 1..NAME_ATTEMPTS {
+            match attempt_new(ctx, object.clone(), options, options_kind, applied_by).await {
+                // A generated name that is taken: take another.
+                Err(status) if status.is_already_exists() => {}
+                other => return other,
+            }
         }
     }
+    attempt_new(ctx, object, options, options_kind, applied_by).await
 }
 
 async fn attempt_new(
@@ -163,6 +165,12 @@ async fn attempt_new(
         ));
     }
     default(ctx, &mut object);
+    // Before admission, as upstream: who sends an object does not own what the server fills in.
+    if applied_by.is_none() {
+        let manager = ctx.field_manager(&options.field_manager);
+        let typed = served.typed();
+        machinery::apply::update_managers(typed, None, &mut object, &manager, "Update", None, &now());
+    }
     let options_value = options.to_value(options_kind);
     let mut warnings = ctx
         .admit(
@@ -190,10 +198,6 @@ async fn attempt_new(
     }
     set_meta(&mut object, "creationTimestamp", now());
     let reservation = ctx.server.alloc.on_create(served, &mut object, options.dry_run)?;
-    if applied_by.is_none() {
-        let manager = ctx.field_manager(&options.field_manager);
-        machinery::apply::update_managers(served.kind, None, &mut object, &manager, "Update", None, &now());
-    }
     let errors = match &served.custom {
         Some(custom) => custom.validate_create(&object),
         None => {
@@ -256,7 +260,7 @@ pub fn check_expressions(served: &Served, object: &Value) -> Vec<FieldError> {
 /// Writes the object, or says what writing it would have answered.
 async fn store(ctx: &Ctx, object: &Value, dry_run: bool) -> Result<bytes::Bytes, Status> {
     let served = &ctx.served;
-    let stored = to_stored(ctx, object.clone()).await?;
+    let stored = to_stored(ctx, object).await?;
     if !dry_run {
         return Ok(ctx.server.insert(served, &stored).await?.bytes);
     }
@@ -284,13 +288,14 @@ pub fn default(ctx: &Ctx, object: &mut Value) {
 }
 
 /// Converts an object of the served version into the storage version.
-pub async fn to_stored(ctx: &Ctx, object: Value) -> Result<Value, Status> {
+pub async fn to_stored<'v>(ctx: &Ctx, object: &'v Value) -> Result<Cow<'v, Value>, Status> {
     if ctx.served.is_stored_version() {
-        return Ok(object);
+        return Ok(Cow::Borrowed(object));
     }
-    ctx.server
-        .convert(&ctx.served, object, ctx.served.kind, ctx.served.stored)
-        .await
+    let converted = ctx
+        .server
+        .convert(&ctx.served, object.clone(), ctx.served.kind, ctx.served.stored);
+    Ok(Cow::Owned(converted.await?))
 }
 
 fn give_name(object: &mut Value) {

@@ -218,7 +218,7 @@ async fn step(
     if new == *old || options.dry_run {
         return Ok(Deleted::Pending(bytes.clone()));
     }
-    let stored = super::create::to_stored(ctx, new).await?;
+    let stored = super::create::to_stored(ctx, &new).await?;
     let stored = ctx.server.replace(&ctx.served, &stored, revision).await?;
     Ok(Deleted::Pending(stored.bytes))
 }

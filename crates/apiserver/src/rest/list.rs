@@ -291,6 +291,16 @@ impl ItemBytes {
     }
 }
 
+/// An object as an item: those of built-in lists carry no kind of their own.
+fn item(served: &crate::registry::Served, value: &Value) -> Value {
+    let mut item = value.clone();
+    if let (true, Some(fields)) = (served.custom.is_none(), item.as_object_mut()) {
+        fields.shift_remove("kind");
+        fields.shift_remove("apiVersion");
+    }
+    item
+}
+
 /// Every other shape and encoding.
 fn build(
     served: &crate::registry::Served,
@@ -315,7 +325,7 @@ fn build(
             "kind": served.kind.list_kind,
             "apiVersion": served.api_version(),
             "metadata": head.metadata(),
-            "items": values,
+            "items": values.iter().map(|v| item(served, v)).collect::<Vec<_>>(),
         }),
     };
     render::encode(&list, wanted)

@@ -3,7 +3,7 @@
 use super::transform::Transform;
 use super::{Ctx, meta, set_meta, update};
 use crate::wire::input;
-use crate::wire::options::WriteOptions;
+use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response};
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
@@ -22,7 +22,7 @@ pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response,
     let mut options = options;
     if transform.is_apply() {
         // Unknown fields were judged on what was applied, not on what comes out.
-        options.validation = crate::wire::options::FieldValidation::Ignore;
+        options.validation = FieldValidation::Ignore;
     }
     let changed = update::change(ctx, &transform, sub, &options, "PatchOptions").await?;
     update::respond(ctx, changed, wanted).await
@@ -64,6 +64,25 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
     }
 }
 
+/// The first field that a strict check found unknown.
+fn undeclared(status: &Status) -> Option<String> {
+    let found = status.message.split_once("strict decoding error: ")?.1;
+    let (_, rest) = found.split_once("unknown field \"")?;
+    rest.split_once('"').map(|(field, _)| field.to_owned())
+}
+
+fn untyped(ctx: &Ctx, field: &str) -> Status {
+    let (kind, place) = (ctx.served.kind, [ctx.namespace(), ctx.name()].join("/"));
+    let mut status = Status::internal("");
+    status.reason = "";
+    status.message = format!(
+        "failed to create typed patch object ({place}; {}, Kind={}): .{field}: field not declared in schema",
+        ctx.served.api_version(),
+        kind.kind
+    );
+    status
+}
+
 fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, Status> {
     if options.field_manager.is_empty() {
         let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
@@ -83,7 +102,13 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         value: applied,
         duplicates,
     };
-    let (applied, _) = super::create::check_input(ctx, input, options.validation)?;
+    let strict = options.validation == FieldValidation::Strict;
+    let checked = super::create::check_input(ctx, input, FieldValidation::Strict);
+    let (applied, _) = checked.map_err(|status| match undeclared(&status) {
+        // What the schema does not know cannot be owned, whatever the mode is.
+        Some(field) if !strict => untyped(ctx, &field),
+        _ => status,
+    })?;
     if applied
         .pointer("/metadata/managedFields")
         .is_some_and(|m| !m.is_null())

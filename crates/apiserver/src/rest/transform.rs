@@ -58,7 +58,7 @@ impl Transform {
                 applied,
                 manager,
                 force,
-            } => machinery::apply::apply(ctx.served.kind, None, applied, manager, *force, None, &now()),
+            } => machinery::apply::apply(ctx.served.typed(), None, applied, manager, *force, None, &now()),
             _ => Err(ctx.not_found()),
         }
     }
@@ -80,8 +80,15 @@ impl Transform {
                 manager,
                 force,
             } => {
-                let new =
-                    machinery::apply::apply(kind, Some(current), applied, manager, *force, sub, &now())?;
+                let new = machinery::apply::apply(
+                    ctx.served.typed(),
+                    Some(current),
+                    applied,
+                    manager,
+                    *force,
+                    sub,
+                    &now(),
+                )?;
                 return self.finish(ctx, new, current, FieldValidation::Ignore);
             }
             Transform::Json(patch) => machinery::json_patch(current, patch)?,

@@ -146,6 +146,10 @@ async fn attempt(
     let (mut new, mut warnings) = transform.apply(ctx, &old, sub, options.validation)?;
     let named = check_version(ctx, transform, &new, &old, revision)?;
     restore_metadata(&mut new, &old);
+    if !transform.is_apply() {
+        let (typed, manager) = (served.typed(), ctx.field_manager(&options.field_manager));
+        machinery::apply::update_managers(typed, Some(&old), &mut new, &manager, "Update", sub, &now());
+    }
     let options_value = options.to_value(options_kind);
     warnings.extend(
         ctx.admit(
@@ -166,10 +170,6 @@ async fn attempt(
         .server
         .alloc
         .on_update(served, &mut new, &old, options.dry_run)?;
-    if !transform.is_apply() {
-        let manager = ctx.field_manager(&options.field_manager);
-        machinery::apply::update_managers(served.kind, Some(&old), &mut new, &manager, "Update", sub, &now());
-    }
     let errors = match &served.custom {
         Some(custom) => {
             let (errors, told) = custom.validate_update(&new, &old);
@@ -233,7 +233,7 @@ async fn store(
     present: &Bytes,
     revision: u64,
 ) -> Result<Bytes, Refused> {
-    let stored = to_stored(ctx, new.clone()).await?;
+    let stored = to_stored(ctx, new).await?;
     let shown = || object::with_revision(&object::encode(&stored), revision);
     if dry_run {
         return Ok(shown());

@@ -6,11 +6,12 @@
 use super::body::{Body, BoxError, Response};
 use bytes::Bytes;
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use futures::StreamExt;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, VARY};
 use http_body_util::BodyExt;
-use std::io::Write;
+use std::io::{Read, Write};
 
 /// Answers smaller than this stay as they are, in bytes.
 pub const THRESHOLD: usize = 128 * 1024;
@@ -27,6 +28,22 @@ pub fn accepts_gzip(headers: &HeaderMap) -> bool {
                 parts.next() == Some("gzip") && !parts.any(|p| p.replace(' ', "") == "q=0")
             })
         })
+}
+
+/// Compresses bytes that are kept.
+pub fn pack(bytes: &[u8]) -> Vec<u8> {
+    let mut gz = GzEncoder::new(Vec::new(), Compression::default());
+    // Writing into memory cannot fail.
+    let _ = gz.write_all(bytes);
+    gz.finish().unwrap_or_default()
+}
+
+/// Undoes [`pack`].
+pub fn unpack(packed: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Only what `pack` made comes here.
+    let _ = GzDecoder::new(packed).read_to_end(&mut bytes);
+    bytes
 }
 
 /// Compresses an answer whose size is known to be large.

@@ -24,6 +24,10 @@ pub struct Input {
 
 /// Reads the whole body, up to [`MAX_BODY`] bytes.
 pub async fn read(body: Body) -> Result<Bytes, Status> {
+    read_within(body, READ_TIMEOUT).await
+}
+
+async fn read_within(body: Body, limit: Duration) -> Result<Bytes, Status> {
     let too_large = || Status::request_entity_too_large(format!("limit is {MAX_BODY}"));
     if http_body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
         return Err(too_large());
@@ -51,7 +55,7 @@ pub async fn read(body: Body) -> Result<Bytes, Status> {
         }
         Ok(first.unwrap_or_else(|| rest.freeze()))
     };
-    tokio::time::timeout(READ_TIMEOUT, reading)
+    tokio::time::timeout(limit, reading)
         .await
         .unwrap_or_else(|_| Err(Status::timeout("the body did not arrive in time", 0)))
 }
@@ -98,4 +102,30 @@ pub fn unsupported(media: &str) -> Status {
         "the body of the request was in an unknown format - accepted media types include: application/json, \
          application/yaml, application/vnd.kubernetes.protobuf (got {media})"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::body;
+    use futures::StreamExt;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_end_is_cut_off() {
+        let first = futures::stream::iter([Ok(Bytes::from("{"))]);
+        let slow = body::stream(first.chain(futures::stream::pending()));
+        let status = read_within(slow, Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(
+            (status.code, status.message.as_str()),
+            (504, "the body did not arrive in time")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_of_unknown_length_has_the_same_bound() {
+        let chunk = Bytes::from(vec![b' '; 64 * 1024]);
+        let endless = body::stream(futures::stream::repeat_with(move || Ok(chunk.clone())));
+        let status = read(endless).await.unwrap_err();
+        assert_eq!((status.code, status.message.as_str()), (413, "limit is 3145728"));
+    }
 }

@@ -91,6 +91,11 @@ impl Hook {
                             let mut response =
                                 http::Response::new(Full::new(bytes::Bytes::from(answer.to_string())));
                             *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
+                            if let Some(elsewhere) = answer["location"].as_str() {
+                                response
+                                    .headers_mut()
+                                    .insert("location", elsewhere.parse().unwrap());
+                            }
                             Ok::<_, Infallible>(response)
                         }
                     });

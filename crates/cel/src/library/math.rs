@@ -15,7 +15,8 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 pub(super) fn call<'a>(input: &Input<'_, 'a>) -> Answer<'a> {
-    if !input.function.starts_with("math.") && !input.function.starts_with("base64.") {
+    let spaces = ["math.", "base64.", "jsonpatch."];
+    if !spaces.iter().any(|space| input.function.starts_with(space)) {
         return None;
     }
     if let Err(error) = input.meter.charge(1) {
@@ -62,6 +63,9 @@ pub(super) fn call<'a>(input: &Input<'_, 'a>) -> Answer<'a> {
         }
         (function @ ("math.bitShiftLeft" | "math.bitShiftRight"), [Value::Uint(a), Value::Int(b)]) => {
             bits(function, *a, *b).map(|r| r.map(Value::Uint))
+        }
+        ("jsonpatch.escapeKey", [Value::String(key)]) => {
+            Some(Ok(Value::text(key.replace('~', "~0").replace('/', "~1"))))
         }
         ("base64.encode", [Value::Bytes(data)]) => Some(Ok(Value::text(STANDARD.encode(data)))),
         ("base64.decode", [Value::String(text)]) => match LENIENT.decode(text.as_bytes()) {

@@ -57,7 +57,7 @@ const FUNCTIONS: &str = " _+_ _-_ _*_ _/_ _%_ -_ !_ _==_ _!=_ _<_ _<=_ _>_ _>=_ 
     sets.contains sets.equivalent sets.intersects \
     math.greatest math.least math.ceil math.floor math.round math.trunc math.abs math.sign math.isNaN math.isInf \
     math.isFinite math.bitAnd math.bitOr math.bitXor math.bitNot math.bitShiftLeft math.bitShiftRight math.sqrt \
-    base64.encode base64.decode \
+    base64.encode base64.decode jsonpatch.escapeKey \
     url isURL getScheme getHost getHostname getPort getEscapedPath getQuery \
     ip isIP ip.isCanonical family isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast \
     cidr isCIDR containsIP containsCIDR masked prefixLength \
@@ -166,7 +166,14 @@ pub(crate) fn result_type(function: &str, member: bool, args: &[Type]) -> Result
             _,
         )
         | (
-            "strings.quote" | "find" | "base64.encode" | "getScheme" | "getHost" | "getHostname" | "getPort",
+            "strings.quote"
+            | "find"
+            | "base64.encode"
+            | "jsonpatch.escapeKey"
+            | "getScheme"
+            | "getHost"
+            | "getHostname"
+            | "getPort",
             _,
         )
         | ("getEscapedPath", _) => Type::String,

@@ -124,11 +124,16 @@ impl Binder {
         for key in STORAGE_PROVISIONER {
             next["metadata"]["annotations"][key] = json!(provisioner);
         }
-        // Of an immediate claim nobody has chosen the host yet; any that works will do, the emptiest first.
+        // Of an immediate claim nobody has chosen the host yet; any that works will do, the emptiest first. One that is
+        // to be filled goes where its data are.
+        let choose = || match super::origin(claim) {
+            None => emptiest(world),
+            Some(node) => (!node.is_empty()).then(|| node.to_string()),
+        };
         if !delayed
             && provisioner == PROVISIONER
             && annotation(claim, SELECTED_NODE).is_empty()
-            && let Some(node) = emptiest(world)
+            && let Some(node) = choose()
         {
             next["metadata"]["annotations"][SELECTED_NODE] = json!(node);
         }

@@ -25,6 +25,27 @@ impl Teller {
         reason: &str,
         message: &str,
     ) {
+        self.tell_as(
+            world,
+            "persistentvolume-controller",
+            about,
+            warning,
+            reason,
+            message,
+        )
+        .await;
+    }
+
+    /// The same for another controller.
+    pub(super) async fn tell_as(
+        &self,
+        world: &World,
+        source: &str,
+        about: &Value,
+        warning: bool,
+        reason: &str,
+        message: &str,
+    ) {
         let words = format!("{reason}: {message}");
         {
             let mut said = self.0.lock();
@@ -37,8 +58,6 @@ impl Teller {
             }
             said.insert(meta(about, "uid").to_string(), (words, Instant::now()));
         }
-        world
-            .event("persistentvolume-controller", about, warning, reason, message)
-            .await;
+        world.event(source, about, warning, reason, message).await;
     }
 }

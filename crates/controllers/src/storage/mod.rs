@@ -6,7 +6,7 @@
 //! ```
 //! The host agent of the chosen node makes and deletes the volumes of class `datastore` (`host::datastore`); nothing
 //! here touches a file. Semantics and words are those of upstream's `persistentvolume`, `pvc-protection`,
-//! `pv-protection` and `ephemeral` controllers.
+//! `pv-protection` and `ephemeral` controllers; [`snapshot`] adds snapshots and copies of volumes.
 
 mod binder;
 mod class;
@@ -14,11 +14,14 @@ mod ephemeral;
 mod events;
 pub mod matching;
 mod protection;
+mod snapshot;
 
 pub(crate) use binder::Binder;
 pub(crate) use class::Classes;
 pub(crate) use ephemeral::EphemeralClaims;
 pub(crate) use protection::{ClaimProtection, VolumeProtection};
+pub use snapshot::origin;
+pub(crate) use snapshot::{SnapshotKinds, Snapshots};
 
 use crate::obj::{items, meta};
 use serde_json::{Value, json};

@@ -4,6 +4,7 @@
 //! resourceVersion decides between two forms of an object; an object that has ended stays out.
 
 use super::Resource;
+use super::raw::Place;
 use crate::obj::meta;
 use parking_lot::RwLock;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ pub(super) type Key = (String, String);
 pub(super) struct Cache {
     /// What it caches.
     pub(super) resource: Resource,
-    whole: bool,
+    pub(super) whole: bool,
     /// Listed at least once.
     pub(super) synced: AtomicBool,
     /// Rises with every change.
@@ -84,14 +85,7 @@ impl Cache {
     pub(super) fn put(&self, mut object: Value) {
         object["apiVersion"] = json!(self.resource.api_version());
         object["kind"] = json!(self.resource.kind);
-        if let Some(metadata) = object["metadata"].as_object_mut() {
-            metadata.remove("managedFields");
-        }
-        if !self.whole
-            && let Some(map) = object.as_object_mut()
-        {
-            map.retain(|k, _| matches!(k.as_str(), "apiVersion" | "kind" | "metadata"));
-        }
+        Place::root(self.whole).prune(&mut object);
         let key = (
             meta(&object, "namespace").to_string(),
             meta(&object, "name").to_string(),

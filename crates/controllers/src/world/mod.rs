@@ -1,18 +1,21 @@
 //! What reconcilers know and how they act: one shared cache per resource, fed by a watch, and plain requests.
 //!
 //! Every answer of a write is put into the cache at once (write-through), so a reconciler that comes round again
-//! before the watch has caught up does not repeat itself. Objects are `serde_json::Value`, without `managedFields`.
+//! before the watch has caught up does not repeat itself. Objects are `serde_json::Value`, without
+//! what no reconciler reads (see [`raw`]).
 
 mod cache;
+mod raw;
 
 use crate::obj::{int, meta, text};
 use cache::Cache;
 use futures::TryStreamExt;
 use http::Request;
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject};
+use kube::api::{Api, ApiResource};
 use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::RwLock;
+use raw::Raw;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::pin::pin;
@@ -167,7 +170,12 @@ impl World {
         tokio::spawn(async move {
             tokio::select! {
                 () = world.stop.cancelled() => {}
-                () = world.follow(&cache) => {}
+                () = async {
+                    match cache.whole {
+                        true => world.follow::<true>(&cache).await,
+                        false => world.follow::<false>(&cache).await,
+                    }
+                } => {}
             }
         });
     }
@@ -179,7 +187,7 @@ impl World {
         }
     }
 
-    async fn follow(&self, cache: &Cache) {
+    async fn follow<const WHOLE: bool>(&self, cache: &Cache) {
         let r = &cache.resource;
         let api_resource = ApiResource {
             group: r.group.clone(),
@@ -188,7 +196,7 @@ impl World {
             kind: r.kind.clone(),
             plural: r.plural.clone(),
         };
-        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &api_resource);
+        let api: Api<Raw<WHOLE>> = Api::all_with(self.client.clone(), &api_resource);
         let events = watcher(api, watcher::Config::default()).default_backoff();
         let mut events = pin!(events);
         let mut listed: Option<Vec<Value>> = None;
@@ -203,24 +211,27 @@ impl World {
         }
     }
 
-    fn take(&self, cache: &Cache, event: watcher::Event<DynamicObject>, listed: &mut Option<Vec<Value>>) {
-        let value = |o: &DynamicObject| serde_json::to_value(o).unwrap_or(Value::Null);
+    fn take<const WHOLE: bool>(
+        &self,
+        cache: &Cache,
+        event: watcher::Event<Raw<WHOLE>>,
+        listed: &mut Option<Vec<Value>>,
+    ) {
         match event {
             watcher::Event::Init => *listed = Some(Vec::new()),
-            watcher::Event::InitApply(o) => listed.get_or_insert_default().push(value(&o)),
+            watcher::Event::InitApply(o) => listed.get_or_insert_default().push(o.value),
             watcher::Event::InitDone => {
                 let listed = listed.take().unwrap_or_default();
                 cache.replace(listed);
                 self.announce(cache);
             }
             watcher::Event::Apply(o) => {
-                cache.put(value(&o));
+                cache.put(o.value);
                 self.announce(cache);
             }
             watcher::Event::Delete(o) => {
-                let part = |p: &Option<String>| p.clone().unwrap_or_default();
-                let m = &o.metadata;
-                cache.bury(&part(&m.namespace), &part(&m.name), &part(&m.uid));
+                let part = |name| meta(&o.value, name);
+                cache.bury(part("namespace"), part("name"), part("uid"));
                 self.announce(cache);
             }
         }
@@ -446,22 +457,20 @@ impl World {
     }
 
     /// Deletes all objects of a resource in a namespace and says how many are left.
-    pub async fn empty(&self, resource: &Resource, namespace: &str) -> Result<usize, WorldError> {
+    pub async fn empty(&self, resource: &Resource, namespace: &str) -> Result<Vec<Value>, WorldError> {
         let path = resource.path(namespace, "", "");
-        let count = |list: &Value| list["items"].as_array().map_or(0, Vec::len);
-        if count(
-            &self
-                .send("GET", path.clone(), "application/json", &Value::Null)
-                .await?,
-        ) == 0
-        {
-            return Ok(0);
+        let objects = |list: Value| list["items"].as_array().cloned().unwrap_or_default();
+        let found = self
+            .send("GET", path.clone(), "application/json", &Value::Null)
+            .await?;
+        if objects(found).is_empty() {
+            return Ok(Vec::new());
         }
         let options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
         self.send("DELETE", path.clone(), "application/json", &options)
             .await?;
         let left = self.send("GET", path, "application/json", &Value::Null).await?;
-        Ok(count(&left))
+        Ok(objects(left))
     }
 
     /// Records an Event about an object; failures are only logged. Equal events are counted, not repeated.

@@ -68,6 +68,7 @@ impl Plane {
                 node_block_prefix: 24,
                 root_ca_pem: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".into(),
                 vip_pool: vec!["198.51.100.0/24".into()],
+                signer: None,
             },
         );
         tokio::spawn(manager.run(stop.clone()));

@@ -67,10 +67,14 @@ fn resolve_text(passwd: &str, group: &str, wanted: &User) -> io::Result<Identity
         .lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
         .filter(|fields| {
-            fields.len() >= 4 && name.is_some_and(|name| fields[3].split(',').any(|member| member == name))
+            !wanted.strict_groups
+                && fields.len() >= 4
+                && name.is_some_and(|name| fields[3].split(',').any(|member| member == name))
         })
         .filter_map(|fields| fields[2].parse().ok())
         .chain(wanted.supplemental_groups.iter().copied())
+        // As runtimes have it: a program that changes its primary group keeps this one.
+        .chain([gid])
         .collect();
     groups.sort_unstable();
     groups.dedup();
@@ -119,17 +123,17 @@ mod tests {
     #[test]
     fn users_resolve_as_container_engines_do() {
         let cases = [
-            (user(""), (0, 0, vec![], "/root")),
-            (user("redis"), (101, 102, vec![500], "/var/lib/redis")),
-            (user("101"), (101, 102, vec![500], "/var/lib/redis")),
-            (user("redis:root"), (101, 0, vec![500], "/var/lib/redis")),
-            (user("1000:1001"), (1000, 1001, vec![], "/")),
+            (user(""), (0, 0, vec![0], "/root")),
+            (user("redis"), (101, 102, vec![102, 500], "/var/lib/redis")),
+            (user("101"), (101, 102, vec![102, 500], "/var/lib/redis")),
+            (user("redis:root"), (101, 0, vec![0, 500], "/var/lib/redis")),
+            (user("1000:1001"), (1000, 1001, vec![1001], "/")),
             (
                 User {
                     uid: Some(7),
                     ..user("redis")
                 },
-                (7, 0, vec![], "/"),
+                (7, 0, vec![0], "/"),
             ),
             (
                 User {
@@ -137,7 +141,15 @@ mod tests {
                     supplemental_groups: vec![3, 2],
                     ..user("redis")
                 },
-                (101, 9, vec![2, 3, 500], "/var/lib/redis"),
+                (101, 9, vec![2, 3, 9, 500], "/var/lib/redis"),
+            ),
+            (
+                User {
+                    strict_groups: true,
+                    supplemental_groups: vec![3],
+                    ..user("redis")
+                },
+                (101, 102, vec![3, 102], "/var/lib/redis"),
             ),
         ];
         for (wanted, (uid, gid, groups, home)) in cases {

@@ -12,6 +12,7 @@ pub mod output;
 pub mod process;
 pub mod rootfs;
 pub mod streams;
+mod terminal;
 
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};

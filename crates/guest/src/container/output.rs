@@ -107,13 +107,13 @@ impl Output {
     pub fn tail(&self, lines: usize, bytes: usize) -> String {
         let state = lock(&self.state);
         let skip = state.records.len().saturating_sub(lines);
-        let text: Vec<String> = state
-            .records
-            .iter()
-            .skip(skip)
-            .map(|record| String::from_utf8_lossy(&record.line).into_owned())
-            .collect();
-        let text = text.join("\n");
+        let mut text = String::new();
+        for record in state.records.iter().skip(skip) {
+            text += &String::from_utf8_lossy(&record.line);
+            if !record.partial {
+                text.push('\n');
+            }
+        }
         let start = text.len().saturating_sub(bytes);
         let start = (start..text.len())
             .find(|index| text.is_char_boundary(*index))
@@ -221,7 +221,7 @@ mod tests {
         );
         assert_eq!(lines(&output.read(3).await.expect("records")).len(), 1);
         assert!(output.read(4).await.is_none());
-        assert_eq!(output.tail(2, 100), "\nrest");
+        assert_eq!(output.tail(2, 100), "\nrest\n");
     }
 
     #[tokio::test]

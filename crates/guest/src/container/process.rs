@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 
 use guest_api::v1::{CreateContainerRequest, Mount, Security};
 use nix::fcntl::OFlag;
-use nix::pty::openpty;
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 
 use super::image_users::Identity;
-use super::{cgroup, rootfs};
+use super::{cgroup, rootfs, terminal};
 use crate::sys;
 
 /// What Docker grants and everybody expects.
@@ -69,47 +68,112 @@ struct ChildStreams {
     tty: bool,
 }
 
-/// Starts the first process of a container. `share_pids` leaves it in the Pod's process namespace.
+/// Whose processes the first one of a container sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processes {
+    /// Only those of its container.
+    Own,
+    /// All of the Pod (`shareProcessNamespace`).
+    Pod,
+    /// Those of the container with this first process (`targetContainerName`).
+    Of(i32),
+}
+
+/// Starts the first process of a container.
 pub fn start(
     request: &CreateContainerRequest,
     sources: &[(PathBuf, Mount)],
     program: &Program,
-    share_pids: bool,
+    processes: Processes,
 ) -> io::Result<Started> {
-    let (ours, theirs) = open_streams(program)?;
+    // A terminal comes from the container's own devpts, which is there only when the child has made its mounts.
+    let (ours, theirs) = match program.tty {
+        true => (None, None),
+        false => pipes(program).map(|(ours, theirs)| (Some(ours), Some(theirs)))?,
+    };
     let (go_read, go_write) = pipe2(OFlag::O_CLOEXEC)?;
+    let (ready_read, ready_write) = pipe2(OFlag::O_CLOEXEC)?;
     let (report_read, report_write) = pipe2(OFlag::O_CLOEXEC)?;
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
-    if !share_pids {
+    if processes == Processes::Own {
         flags |= libc::CLONE_NEWPID;
     }
-    // SAFETY: the agent has one thread (see `main`).
-    let pid = unsafe { sys::fork_with(flags) }?;
+    let pid = fork_into(processes, flags)?;
     if pid == 0 {
         drop(go_write);
+        drop(ready_read);
         drop(report_read);
+        let mut go = File::from(go_read);
         let result = || -> io::Result<()> {
             // The cgroup comes first, so that its limits hold from the first instruction.
-            File::from(go_read).read_exact(&mut [0])?;
+            go.read_exact(&mut [0])?;
             // A cgroup namespace entered before the move would show the parent's path.
             nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)?;
             rootfs::enter(request, sources)?;
+            let theirs = match theirs {
+                Some(theirs) => theirs,
+                None => {
+                    File::from(ready_write).write_all(&[1])?;
+                    let mut number = [0; 4];
+                    go.read_exact(&mut number)?;
+                    slave(terminal::first(u32::from_ne_bytes(number))?)?
+                }
+            };
             run(program, &theirs)
         };
         fail(report_write, result());
     }
     drop(theirs);
     drop(go_read);
+    drop(ready_write);
     drop(report_write);
     cgroup::enter(&request.id, pid)
         .map_err(|error| io::Error::new(error.kind(), format!("cgroup: {error}")))?;
-    File::from(go_write).write_all(&[1])?;
+    let mut go = File::from(go_write);
+    go.write_all(&[1])?;
+    let ours = match ours {
+        Some(ours) => ours,
+        None => {
+            if File::from(ready_read).read_exact(&mut [0]).is_err() {
+                let words = || io::Error::other("the process did not start");
+                return Err(report(report_read).unwrap_or_else(words));
+            }
+            let (master, number) = terminal::open(pid)?;
+            go.write_all(&number.to_ne_bytes())?;
+            master_streams(program, master)?
+        }
+    };
     finish(pid, ours, report_read)
+}
+
+/// Forks with the process namespace that is wanted. The agent itself stays where it is.
+fn fork_into(processes: Processes, flags: libc::c_int) -> io::Result<i32> {
+    let Processes::Of(target) = processes else {
+        // SAFETY: the agent has one thread (see `main`).
+        return unsafe { sys::fork_with(flags) };
+    };
+    let own = File::open("/proc/self/ns/pid")?;
+    let other = File::open(format!("/proc/{target}/ns/pid"))?;
+    setns(other.as_fd(), CloneFlags::CLONE_NEWPID)?;
+    // SAFETY: the agent has one thread (see `main`).
+    let pid = unsafe { sys::fork_with(flags) };
+    if !matches!(pid, Ok(0)) {
+        // Only what children are born into was changed.
+        setns(own.as_fd(), CloneFlags::CLONE_NEWPID)?;
+    }
+    pid
 }
 
 /// Starts another process inside a running container.
 pub fn exec(container_id: &str, container_pid: i32, program: &Program) -> io::Result<Started> {
-    let (ours, theirs) = open_streams(program)?;
+    let (ours, theirs) = match program.tty {
+        true => {
+            let (master, _) = terminal::open(container_pid)?;
+            let peer = terminal::peer(&master)?;
+            (master_streams(program, master)?, slave(peer)?)
+        }
+        false => pipes(program)?,
+    };
     let (report_read, report_write) = pipe2(OFlag::O_CLOEXEC)?;
     let (pid_read, pid_write) = pipe2(OFlag::O_CLOEXEC)?;
     let namespace = |name: &str| File::open(format!("/proc/{container_pid}/ns/{name}"));
@@ -160,25 +224,26 @@ struct OurStreams {
     stderr: Option<OwnedFd>,
 }
 
-fn open_streams(program: &Program) -> io::Result<(OurStreams, ChildStreams)> {
-    if program.tty {
-        let pty = openpty(None, None)?;
-        let theirs = ChildStreams {
-            stdin: pty.slave.try_clone()?,
-            stdout: pty.slave.try_clone()?,
-            stderr: pty.slave,
-            tty: true,
-        };
-        let stdin = program.stdin.then(|| pty.master.try_clone()).transpose()?;
-        return Ok((
-            OurStreams {
-                stdin,
-                stdout: pty.master,
-                stderr: None,
-            },
-            theirs,
-        ));
-    }
+/// The agent's end of a terminal.
+fn master_streams(program: &Program, master: OwnedFd) -> io::Result<OurStreams> {
+    Ok(OurStreams {
+        stdin: program.stdin.then(|| master.try_clone()).transpose()?,
+        stdout: master,
+        stderr: None,
+    })
+}
+
+/// The process's end of a terminal.
+fn slave(fd: OwnedFd) -> io::Result<ChildStreams> {
+    Ok(ChildStreams {
+        stdin: fd.try_clone()?,
+        stdout: fd.try_clone()?,
+        stderr: fd,
+        tty: true,
+    })
+}
+
+fn pipes(program: &Program) -> io::Result<(OurStreams, ChildStreams)> {
     let (in_read, in_write) = if program.stdin {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         (read, Some(write))
@@ -247,6 +312,8 @@ fn run(program: &Program, streams: &ChildStreams) -> io::Result<()> {
     dup2_stderr(&streams.stderr)?;
     if streams.tty {
         sys::control_terminal(streams.stdin.as_fd())?;
+        // Who uses the terminal owns it, as after a sign-in.
+        nix::unistd::fchown(&streams.stdin, Some(Uid::from_raw(program.identity.uid)), None)?;
     }
     // Signals that the agent ignores or catches are as a program expects them.
     nix::sys::signal::SigSet::empty().thread_set_mask()?;

@@ -123,6 +123,9 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
             let mode = fs::metadata(&source)?.permissions().mode();
             fs::set_permissions(&source, fs::Permissions::from_mode(mode | 0o2070))?;
         }
+        if !wanted.propagation.is_empty() && source.is_dir() {
+            share(&source)?;
+        }
         if !wanted.sub_path.is_empty() {
             let path = Path::new(&wanted.sub_path);
             let found = crate::files::open_in(&source, path, rustix::fs::OFlags::PATH);
@@ -155,13 +158,7 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
 pub fn enter(request: &CreateContainerRequest, sources: &[(PathBuf, Mount)]) -> io::Result<()> {
     let root = root(&request.id);
     let security = request.security.clone().unwrap_or_default();
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )?;
+    // Everything is private here already (`boot`), but for volumes that pass mounts on.
     system_mounts(&root, request.tty, security.privileged).map_err(about("system mounts"))?;
     for name in ["hosts", "resolv.conf", "hostname"] {
         let target = make_file_in(&root, &Path::new("/etc").join(name)).map_err(about(name))?;
@@ -179,7 +176,13 @@ pub fn enter(request: &CreateContainerRequest, sources: &[(PathBuf, Mount)]) -> 
             Some(Source::DiskSerial(_)) => MsFlags::MS_NOEXEC,
             _ => MsFlags::empty(),
         };
-        bind_with(source, &path_of(&target), wanted.read_only, more)?;
+        bind_with(
+            source,
+            &path_of(&target),
+            wanted.read_only,
+            more,
+            propagation(wanted),
+        )?;
     }
     if !security.privileged && !security.unmasked_proc {
         mask(&root).map_err(about("masked paths"))?;
@@ -281,10 +284,48 @@ fn mask(root: &Path) -> io::Result<()> {
 }
 
 fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<()> {
-    bind_with(source, target, read_only, MsFlags::empty())
+    bind_with(source, target, read_only, MsFlags::empty(), MsFlags::MS_PRIVATE)
 }
 
-fn bind_with(source: &Path, target: &Path, read_only: bool, more: MsFlags) -> io::Result<()> {
+/// How mounts that appear inside are passed on (`mountPropagation`).
+fn propagation(wanted: &Mount) -> MsFlags {
+    match wanted.propagation.as_str() {
+        "Bidirectional" => MsFlags::MS_SHARED,
+        "HostToContainer" => MsFlags::MS_SLAVE,
+        _ => MsFlags::MS_PRIVATE,
+    }
+}
+
+/// Makes a volume one in which mounts are passed on between those containers of the Pod that ask for it.
+fn share(path: &Path) -> io::Result<()> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let wanted = path.display().to_string();
+    // `36 35 98:0 /root /mount/point options shared:1 - …`, escaped spaces; none of our paths has one.
+    let found = mounts
+        .lines()
+        .rfind(|line| line.split(' ').nth(4) == Some(wanted.as_str()));
+    if found.is_some_and(|line| {
+        line.split(" - ")
+            .next()
+            .is_some_and(|line| line.contains(" shared:"))
+    }) {
+        return Ok(());
+    }
+    if found.is_none() {
+        bind(path, path, false)?;
+    }
+    let flags = MsFlags::MS_REC | MsFlags::MS_SHARED;
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>)?;
+    Ok(())
+}
+
+fn bind_with(
+    source: &Path,
+    target: &Path,
+    read_only: bool,
+    more: MsFlags,
+    propagation: MsFlags,
+) -> io::Result<()> {
     let annotate = |error: nix::errno::Errno| {
         let text = format!(
             "cannot mount {} on {}: {error}",
@@ -301,9 +342,11 @@ fn bind_with(source: &Path, target: &Path, read_only: bool, more: MsFlags) -> io
         None::<&str>,
     )
     .map_err(annotate)?;
+    // The descriptor behind a /proc path still names what was there before; resolve the new mount by its path.
+    let target = fs::read_link(target).unwrap_or_else(|_| target.to_path_buf());
+    let kind = propagation | MsFlags::MS_REC;
+    mount(None::<&str>, &target, None::<&str>, kind, None::<&str>).map_err(annotate)?;
     if read_only {
-        // The descriptor behind a /proc path still names what was there before; resolve the new mount by its path.
-        let target = fs::read_link(target).unwrap_or_else(|_| target.to_path_buf());
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | more;
         mount(None::<&str>, &target, None::<&str>, flags, None::<&str>).map_err(annotate)?;
     }

@@ -1,7 +1,7 @@
 //! Streams between the host and processes: exec, attach, and connections to ports.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use guest_api::v1::{
@@ -10,14 +10,14 @@ use guest_api::v1::{
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
 use super::{Agent, Output, failed};
 use crate::container::process::{self, Started};
-use crate::container::streams::Pipe;
+use crate::container::streams::{Drain, Pipe, Streams};
+use crate::probe;
 use crate::sync::lock;
 
 /// Messages to the host in flight; the stream's own flow control does the rest.
@@ -93,24 +93,30 @@ impl Agent {
             let stdout = Arc::new(Pipe::new(started.stdout)?);
             let terminal = start.tty.then(|| Arc::clone(&stdout));
             let stdin = started.stdin.map(Pipe::new).transpose()?.map(Arc::new);
-            let feeding = tokio::spawn(feed(input, stdin, terminal, Some(pid)));
-            let mut readers = vec![tokio::spawn(drain(
+            let process = Target {
+                terminal,
+                hang_up: Some(pid),
+                once: None,
+            };
+            let feeding = tokio::spawn(feed(input, stdin, process));
+            let (over, is_over) = watch::channel(false);
+            let pipe = forward(
                 stdout,
+                is_over.clone(),
                 sender.clone(),
                 exec_output::Output::Stdout,
-            ))];
+            );
+            let mut readers = vec![tokio::spawn(pipe)];
             if let Some(stderr) = started.stderr {
                 let pipe = Arc::new(Pipe::new(stderr)?);
-                readers.push(tokio::spawn(drain(
-                    pipe,
-                    sender.clone(),
-                    exec_output::Output::Stderr,
-                )));
+                let pipe = forward(pipe, is_over, sender.clone(), exec_output::Output::Stderr);
+                readers.push(tokio::spawn(pipe));
             }
             let ended = ended.await.map_err(io::Error::other)?;
-            // What it wrote before its end comes before its exit; a stray that holds the pipe is not waited for.
+            // All that it wrote before its end comes before its exit.
+            over.send_replace(true);
             for reader in readers {
-                let _ = tokio::time::timeout(Duration::from_secs(2), reader).await;
+                let _ = reader.await;
             }
             feeding.abort();
             Ok::<_, io::Error>(ended.code)
@@ -132,39 +138,30 @@ impl Agent {
         let streams = lock(&container.streams).clone();
         let streams = streams.ok_or_else(|| Status::failed_precondition("the container is not running"))?;
         let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-        let mut output = streams.output.subscribe();
+        let mut output = streams.listen();
         let stdin = if start.stdin {
             lock(&streams.stdin).clone()
         } else {
             None
         };
-        let close_after = container.request.stdin_once;
-        let feeding = tokio::spawn({
-            let streams = Arc::clone(&streams);
-            async move {
-                feed(input, stdin, streams.terminal.clone(), None).await;
-                if close_after {
-                    *lock(&streams.stdin) = None;
-                }
-            }
-        });
-        // Only weakly held from here: the end of the container must end the stream.
+        let process = Target {
+            terminal: streams.terminal.clone(),
+            hang_up: None,
+            once: (start.stdin && container.request.stdin_once).then(|| Arc::downgrade(&streams)),
+        };
+        let feeding = tokio::spawn(feed(input, stdin, process));
+        // Held by nobody from here: the end of the container must end the stream.
         drop(streams);
         tokio::spawn(async move {
-            loop {
-                let message = match output.recv().await {
-                    Ok((1, bytes)) => exec_output::Output::Stdout(bytes.to_vec()),
-                    Ok((_, bytes)) => exec_output::Output::Stderr(bytes.to_vec()),
-                    Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => continue,
-                    Err(tokio::sync::broadcast::error::RecvError::Closed) => break,
+            while let Some((stream, bytes)) = output.recv().await {
+                let message = match stream {
+                    1 => exec_output::Output::Stdout(bytes.to_vec()),
+                    _ => exec_output::Output::Stderr(bytes.to_vec()),
                 };
-                if sender
-                    .send(Ok(ExecOutput {
-                        output: Some(message),
-                    }))
-                    .await
-                    .is_err()
-                {
+                let message = ExecOutput {
+                    output: Some(message),
+                };
+                if sender.send(Ok(message)).await.is_err() {
                     break;
                 }
             }
@@ -189,20 +186,26 @@ impl Agent {
         let pid = started.pid;
         let ended = self.shared.reaper.wait(pid);
         let collect = async {
-            let mut text = Vec::new();
-            let pipes = [Some(started.stdout), started.stderr];
-            for pipe in pipes.into_iter().flatten() {
-                let pipe = Pipe::new(pipe)?;
-                loop {
-                    let bytes = pipe.read().await?;
-                    if bytes.is_empty() {
-                        break;
+            let (over, is_over) = watch::channel(false);
+            let read = |pipe: Option<std::os::fd::OwnedFd>, is_over: watch::Receiver<bool>| async move {
+                let mut text = Vec::new();
+                if let Some(pipe) = pipe {
+                    let mut drain = Drain::new(Arc::new(Pipe::new(pipe)?), is_over);
+                    while let Some(bytes) = drain.next().await {
+                        text.extend_from_slice(&bytes);
+                        text.truncate(PROBE_OUTPUT);
                     }
-                    text.extend_from_slice(&bytes);
-                    text.truncate(PROBE_OUTPUT);
                 }
-            }
-            let ended = ended.await.map_err(io::Error::other)?;
+                Ok::<_, io::Error>(text)
+            };
+            let code = async {
+                let ended = ended.await.map_err(io::Error::other);
+                over.send_replace(true);
+                ended
+            };
+            let out = read(Some(started.stdout), is_over.clone());
+            let (out, err, ended) = tokio::try_join!(out, read(started.stderr, is_over), code)?;
+            let text = [out, err].concat();
             Ok::<_, io::Error>((ended.code, String::from_utf8_lossy(&text).into_owned()))
         };
         match tokio::time::timeout(limit, collect).await {
@@ -229,13 +232,25 @@ impl Agent {
     }
 }
 
-/// From the host into the process. When the host goes away, an exec's process is hung up.
-async fn feed(
-    mut input: Streaming<ExecInput>,
-    mut stdin: Option<Arc<Pipe>>,
+/// What input beyond bytes goes to.
+struct Target {
     terminal: Option<Arc<Pipe>>,
+    /// The process to hang up when the host goes away.
     hang_up: Option<i32>,
-) {
+    /// The first client's end is the end of the container's input (`stdinOnce`).
+    once: Option<Weak<Streams>>,
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some(streams) = self.once.take().and_then(|streams| streams.upgrade()) {
+            *lock(&streams.stdin) = None;
+        }
+    }
+}
+
+/// From the host into the process.
+async fn feed(mut input: Streaming<ExecInput>, mut stdin: Option<Arc<Pipe>>, mut target: Target) {
     loop {
         match input.message().await {
             Ok(Some(ExecInput {
@@ -251,18 +266,23 @@ async fn feed(
             Ok(Some(ExecInput {
                 input: Some(Input::Resize(size)),
             })) => {
-                if let Some(terminal) = &terminal {
+                if let Some(terminal) = &target.terminal {
                     let clamp = |value: u32| u16::try_from(value).unwrap_or(u16::MAX);
                     let _ = terminal.resize(clamp(size.columns), clamp(size.rows));
                 }
             }
             Ok(Some(ExecInput {
                 input: Some(Input::CloseStdin(_)),
-            })) => stdin = None,
+            })) => {
+                stdin = None;
+                if let Some(streams) = target.once.take().and_then(|streams| streams.upgrade()) {
+                    *lock(&streams.stdin) = None;
+                }
+            }
             Ok(Some(_)) => {}
             Ok(None) => return,
             Err(_) => {
-                if let Some(pid) = hang_up {
+                if let Some(pid) = target.hang_up {
                     let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
                 }
                 return;
@@ -272,30 +292,42 @@ async fn feed(
 }
 
 /// From the process to the host, to the end.
-async fn drain(pipe: Arc<Pipe>, sender: Sender, wrap: fn(Vec<u8>) -> exec_output::Output) {
-    while let Ok(bytes) = pipe.read().await {
-        if bytes.is_empty()
-            || sender
-                .send(Ok(ExecOutput {
-                    output: Some(wrap(bytes)),
-                }))
-                .await
-                .is_err()
-        {
+async fn forward(
+    pipe: Arc<Pipe>,
+    ended: watch::Receiver<bool>,
+    sender: Sender,
+    wrap: fn(Vec<u8>) -> exec_output::Output,
+) {
+    let mut drain = Drain::new(pipe, ended);
+    while let Some(bytes) = drain.next().await {
+        let output = ExecOutput {
+            output: Some(wrap(bytes)),
+        };
+        if sender.send(Ok(output)).await.is_err() {
             return;
         }
     }
 }
 
-/// A connection to a port on loopback, both directions closed apart.
-pub(super) async fn dial(mut input: Streaming<DialData>) -> Result<Response<Output<DialData>>, Status> {
+/// A connection to a port of the Pod, both directions closed apart. `own` is the Pod's address.
+pub(super) async fn dial(
+    mut input: Streaming<DialData>,
+    own: String,
+) -> Result<Response<Output<DialData>>, Status> {
     let Some(first) = input.message().await? else {
         return Err(Status::invalid_argument("the first message must name the port"));
     };
-    let port = u16::try_from(first.port).map_err(|_| Status::invalid_argument("not a port"))?;
-    let stream = TcpStream::connect(("127.0.0.1", port))
+    let (port, host) = (
+        first.port,
+        match first.host.as_str() {
+            "" => "127.0.0.1".to_owned(),
+            "pod" => own,
+            other => other.to_owned(),
+        },
+    );
+    let stream = probe::connect(&host, port)
         .await
-        .map_err(|error| Status::unavailable(format!("dial tcp4 127.0.0.1:{port}: {error}")))?;
+        .map_err(|error| Status::unavailable(format!("dial tcp4 {host}:{port}: {}", probe::words(&error))))?;
     let (mut from, mut to) = stream.into_split();
     tokio::spawn(async move {
         if to.write_all(&first.data).await.is_err() {

@@ -16,6 +16,8 @@ pub enum DiskKind {
     FileSystem,
     /// A PersistentVolume handed on as a device.
     Block,
+    /// A PersistentVolume of several VMs: a directory of the host, by virtiofs.
+    Shared,
     /// The content of an image, read-only (KEP-4639).
     Image,
 }
@@ -34,6 +36,9 @@ pub struct VolumeDisk {
     pub read_only: bool,
     /// What it is to containers.
     pub kind: DiskKind,
+    /// Options of its mount (`mountOptions` of the PersistentVolume).
+    #[serde(default)]
+    pub mount_options: Vec<String>,
 }
 
 impl VolumeDisk {
@@ -45,6 +50,7 @@ impl VolumeDisk {
             path: image.disk.clone(),
             read_only: true,
             kind: DiskKind::Image,
+            mount_options: Vec::new(),
         }
     }
 
@@ -52,17 +58,17 @@ impl VolumeDisk {
     pub fn serial(&self) -> String {
         match self.kind {
             DiskKind::Image => crate::podvm::image_serial(&self.handle),
-            DiskKind::FileSystem | DiskKind::Block => serial(&self.handle),
+            DiskKind::FileSystem | DiskKind::Block | DiskKind::Shared => serial(&self.handle),
         }
     }
 
-    /// As the hypervisor takes it.
-    pub fn disk(&self) -> vmm::Disk {
-        vmm::Disk {
+    /// As the hypervisor takes it; a shared volume is no disk.
+    pub fn disk(&self) -> Option<vmm::Disk> {
+        (self.kind != DiskKind::Shared).then(|| vmm::Disk {
             serial: self.serial(),
             path: self.path.clone(),
             read_only: self.read_only,
-        }
+        })
     }
 }
 
@@ -177,8 +183,14 @@ fn disk(
         read_only: read_only || source.read_only == Some(true) || many_read,
         kind: match mode {
             Some("Block") => DiskKind::Block,
+            _ if super::is_shared(persistent) => DiskKind::Shared,
             _ => DiskKind::FileSystem,
         },
+        mount_options: persistent
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.mount_options.clone())
+            .unwrap_or_default(),
     })
 }
 

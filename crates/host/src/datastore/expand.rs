@@ -2,7 +2,7 @@
 //! `external-resizer` and the kubelet's `NodeExpandVolume`).
 //!
 //! A file grows at once. Of a volume that a VM has, disk and file system follow at once too; of any other, the guest
-//! makes the file system as big as the disk when it mounts it.
+//! makes the file system as big as the disk when it mounts it. What VMs share is mounted, and grown, by the host.
 
 use std::time::Duration;
 
@@ -86,9 +86,18 @@ async fn steps(
             .await
             .map_err(|error| error.to_string())?;
     }
+    let shared = super::is_shared(volume);
     let block = volume.spec.as_ref().and_then(|spec| spec.volume_mode.as_deref()) == Some("Block");
     let user = user(provisioner, handle);
     let done = match &user {
+        _ if shared => match context.datastore.grow_shared(handle).await {
+            Ok(()) => true,
+            // As soon as nobody has it, it can be done.
+            Err(error) => {
+                tracing::debug!(handle, %error, "a shared volume does not grow while it is mounted");
+                false
+            }
+        },
         Some(machine) => {
             grow_in_vm(machine, handle, total).await?;
             true
@@ -129,7 +138,7 @@ async fn steps(
 }
 
 /// The running VM that has the volume.
-fn user(provisioner: &Provisioner, handle: &str) -> Option<Machine> {
+pub(super) fn user(provisioner: &Provisioner, handle: &str) -> Option<Machine> {
     let views = provisioner.pods.all().into_iter().map(|pod| pod.view());
     views
         .filter(|view| view.stage == Stage::Running)

@@ -4,21 +4,28 @@
 //! claim, node chosen ──► provision: HANDLE.img, PersistentVolume ──► claim bound ──► Pod starts: attach, a disk of its VM
 //! volume released    ──► the file goes, then the object                               └► guest mounts it, or hands it on
 //! ```
-//! A file is a disk of at most one VM that writes to it: ext4 does not survive two. Who has which is known here and
+//! A file is a disk of at most one VM that writes to it: ext4 does not survive two. What several VMs write to
+//! (ReadWriteMany) is mounted by the host, and they share the directory ([`shared`]). Who has which is known here and
 //! stands in the run directory of each VM, for the next agent. Writes that the guest has synced are on the host's disk
 //! (QEMU's cache mode `writeback` hands flushes on), so that a killed VM loses none of them.
 
 pub mod attach;
+mod copy;
 mod expand;
 pub mod provision;
+pub mod shared;
+mod snapshot;
 
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::core::v1::PersistentVolume;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+
+use attach::DiskKind;
 
 /// The provisioner, which is also the CSI driver's name in the volumes' sources.
 pub const PROVISIONER: &str = "datastore.podvisor.io";
@@ -44,6 +51,14 @@ pub enum DatastoreError {
     /// The file system in it.
     #[error("{0}")]
     Format(String),
+    /// What a program of the system said when it mounted, copied or froze.
+    #[error("{what}: {problem}")]
+    Command {
+        /// What was to be done.
+        what: String,
+        /// What it printed.
+        problem: String,
+    },
     /// Not enough space.
     #[error("not enough free space: {wanted} bytes are wanted, {free} bytes are free")]
     Full {
@@ -63,6 +78,7 @@ struct User {
     uid: String,
     pod: String,
     read_only: bool,
+    shared: bool,
 }
 
 /// The files and who uses them.
@@ -72,6 +88,18 @@ pub struct Datastore {
     format: bool,
     users: Mutex<HashMap<String, Vec<User>>>,
     changed: watch::Sender<u64>,
+    /// One at a time mounts, unmounts, freezes and grows what the host itself has mounted.
+    mounts: tokio::sync::Mutex<()>,
+}
+
+/// Attribute of volumes that several VMs may write to.
+const SHARED: &str = "shared";
+
+/// Whether a volume is of the kind that several VMs may write to.
+fn is_shared(volume: &PersistentVolume) -> bool {
+    let source = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+    let attributes = source.and_then(|source| source.volume_attributes.as_ref());
+    attributes.is_some_and(|all| all.get(SHARED).is_some_and(|value| value == "true"))
 }
 
 /// The size of the file for a claim.
@@ -96,6 +124,7 @@ impl Datastore {
             format,
             users: Mutex::default(),
             changed: watch::channel(0).0,
+            mounts: tokio::sync::Mutex::default(),
         })
     }
 
@@ -135,9 +164,17 @@ impl Datastore {
                 .await
                 .map_err(DatastoreError::Format)?;
         }
-        // The name appears only for what is whole and on disk.
+        self.publish(&file, &draft, &path)
+    }
+
+    /// Gives a file its name, which appears only for what is whole and on disk.
+    fn publish(&self, file: &std::fs::File, draft: &Path, path: &Path) -> Result<(), DatastoreError> {
+        let fail = |source| DatastoreError::File {
+            path: path.to_path_buf(),
+            source,
+        };
         file.sync_all().map_err(fail)?;
-        std::fs::rename(&draft, &path).map_err(fail)?;
+        std::fs::rename(draft, path).map_err(fail)?;
         self.sync().map_err(fail)
     }
 
@@ -177,7 +214,8 @@ impl Datastore {
         }
     }
 
-    /// Gives volumes to a Pod, all or none: to one that writes alone, or to many that read. The error names who has one.
+    /// Gives volumes to a Pod, all or none: to one that writes alone, or to many that read, or that share a directory. The
+    /// error names who has one.
     pub fn take(&self, uid: &str, pod: &str, disks: &[attach::VolumeDisk]) -> Result<(), (String, String)> {
         let mut users = self.users.lock();
         for disk in disks {
@@ -188,7 +226,10 @@ impl Datastore {
                 .filter(|user| user.uid != uid)
                 .cloned()
                 .collect();
-            let shared = disk.read_only && others.iter().all(|user| user.read_only);
+            let shared = match disk.kind {
+                DiskKind::Shared => others.iter().all(|user| user.shared),
+                _ => disk.read_only && others.iter().all(|user| user.read_only),
+            };
             if !others.is_empty() && !shared {
                 return Err((disk.handle.clone(), names(&others)));
             }
@@ -200,9 +241,29 @@ impl Datastore {
                 uid: uid.to_owned(),
                 pod: pod.to_owned(),
                 read_only: disk.read_only,
+                shared: disk.kind == DiskKind::Shared,
             });
         }
         Ok(())
+    }
+
+    /// Keeps writers away from a volume that nobody writes to, until the returned name is released.
+    fn hold(&self, handle: &str) -> Result<String, DatastoreError> {
+        let mut users = self.users.lock();
+        let all = users.entry(handle.to_owned()).or_default();
+        let writers: Vec<User> = all.iter().filter(|user| !user.read_only).cloned().collect();
+        if !writers.is_empty() {
+            // On its way up or down: whoever asks comes again.
+            return Err(DatastoreError::InUse(names(&writers)));
+        }
+        let uid = format!("copy of {handle}");
+        all.push(User {
+            uid: uid.clone(),
+            pod: uid.clone(),
+            read_only: true,
+            shared: false,
+        });
+        Ok(uid)
     }
 
     /// Takes back everything that a Pod has.
@@ -267,7 +328,8 @@ mod tests {
             handle: handle.to_owned(),
             path: PathBuf::new(),
             read_only,
-            kind: attach::DiskKind::FileSystem,
+            kind: DiskKind::FileSystem,
+            mount_options: Vec::new(),
         }
     }
 
@@ -317,6 +379,15 @@ mod tests {
         store.release("u2");
         assert!(freed.has_changed().expect("open"));
         store.take("u3", "c", &[disk("x", false)]).expect("free by now");
+        let many = attach::VolumeDisk {
+            kind: DiskKind::Shared,
+            ..disk("z", false)
+        };
+        for uid in ["u5", "u6"] {
+            store
+                .take(uid, "e", std::slice::from_ref(&many))
+                .expect("for everybody");
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
@@ -18,7 +18,7 @@ use kube::{Api, Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::attach::words;
-use super::{DatastoreError, PROVISIONER, expand, file_size};
+use super::{DatastoreError, PROVISIONER, SHARED, expand, file_size, snapshot};
 use crate::agent::Pods;
 use crate::events::Kind;
 use crate::podvm::Context;
@@ -43,6 +43,7 @@ pub(super) struct Provisioner {
     pub(super) pods: Pods,
     claims: Store<PersistentVolumeClaim>,
     volumes: Store<PersistentVolume>,
+    pub(super) contents: Store<DynamicObject>,
     /// Words of the last failure by claim: not every attempt is an event.
     told: HashMap<String, String>,
 }
@@ -59,17 +60,33 @@ pub(crate) async fn run(context: Arc<Context>, pods: Pods) {
     .default_backoff()
     .reflect(claim_events)
     .map(|_| ());
-    let follow_volumes = watcher::watcher(Api::<PersistentVolume>::all(client), watcher::Config::default())
-        .default_backoff()
-        .reflect(volume_events)
-        .map(|_| ());
-    let mut changes = std::pin::pin!(futures::stream::select(follow_claims, follow_volumes));
+    let follow_volumes = watcher::watcher(
+        Api::<PersistentVolume>::all(client.clone()),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .reflect(volume_events)
+    .map(|_| ());
+    let kind = snapshot::contents();
+    let content_events = reflector::store::Writer::new(kind.clone());
+    let contents = content_events.as_reader();
+    let follow_contents = watcher::watcher(
+        Api::<DynamicObject>::all_with(client, &kind),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .reflect(content_events)
+    .map(|_| ());
+    let follow_objects = futures::stream::select(follow_claims, follow_volumes);
+    let mut changes = std::pin::pin!(futures::stream::select(follow_objects, follow_contents));
+    context.datastore.thaw_all().await;
     let cancel = context.cancel.clone();
     let mut provisioner = Provisioner {
         context,
         pods,
         claims,
         volumes,
+        contents,
         told: HashMap::new(),
     };
     let work = async {
@@ -133,22 +150,19 @@ pub(super) fn wanted_bytes(claim: &PersistentVolumeClaim) -> Option<u64> {
     size::whole(requests.get("storage")?)
 }
 
+/// Whether several Pods are to write to the volume at once.
+fn many_write(claim: &PersistentVolumeClaim) -> bool {
+    let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_ref());
+    modes.is_some_and(|modes| modes.iter().any(|mode| mode == "ReadWriteMany"))
+}
+
 /// What cannot be made here, with the reason.
 fn unsupported(claim: &PersistentVolumeClaim, class: &StorageClass) -> Option<String> {
     let spec = claim.spec.as_ref()?;
-    if spec
-        .access_modes
-        .iter()
-        .flatten()
-        .any(|mode| mode == "ReadWriteMany")
-    {
+    if many_write(claim) && spec.volume_mode.as_deref() == Some("Block") {
         return Some(
-            "access mode ReadWriteMany is not supported: a volume of the datastore is a disk of one VM"
-                .into(),
+            "access mode ReadWriteMany is not supported with volumeMode Block: VMs share directories, not disks".into(),
         );
-    }
-    if spec.data_source.is_some() || spec.data_source_ref.is_some() {
-        return Some("volumes are made empty: dataSource is not supported".into());
     }
     if spec.selector.is_some() {
         return Some("claim Selector is not supported".into());
@@ -187,6 +201,9 @@ fn object(claim: &PersistentVolumeClaim, class: &StorageClass, node: &str, name:
                 {"key": HOSTNAME, "operator": "In", "values": [node]}]}]}},
         },
     });
+    if many_write(claim) {
+        volume["spec"]["csi"]["volumeAttributes"] = json!({SHARED: "true"});
+    }
     if let Some(options) = &class.mount_options {
         volume["spec"]["mountOptions"] = json!(options);
     }
@@ -216,6 +233,32 @@ pub(super) fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRefe
 }
 
 impl Provisioner {
+    /// A claim.
+    pub(super) fn claim(&self, namespace: &str, name: &str) -> Option<Arc<PersistentVolumeClaim>> {
+        self.claims
+            .get(&reflector::ObjectRef::new(name).within(namespace))
+    }
+
+    /// A volume by the name of its object.
+    pub(super) fn volume_named(&self, name: &str) -> Option<Arc<PersistentVolume>> {
+        self.volumes.get(&reflector::ObjectRef::new(name))
+    }
+
+    /// A volume of this host by its name in the datastore.
+    pub(super) fn volume(&self, wanted: &str) -> Option<Arc<PersistentVolume>> {
+        let node = &self.context.config.node_name;
+        let all = self.volumes.state();
+        all.into_iter().find(|volume| {
+            let source = volume.spec.as_ref().and_then(|spec| spec.csi.as_ref());
+            source.is_some_and(|source| source.volume_handle == wanted) && home(volume) == Some(node)
+        })
+    }
+
+    /// Where contents of snapshots are written.
+    pub(super) fn contents_api(&self) -> Api<DynamicObject> {
+        Api::all_with(self.context.deps.client.clone(), &snapshot::contents())
+    }
+
     async fn sweep(&mut self) {
         let node = self.context.config.node_name.clone();
         let claims = self.claims.state();
@@ -237,6 +280,7 @@ impl Provisioner {
                 expand::run(self, claim, &volume, &handle).await;
             }
         }
+        snapshot::sweep(self).await;
     }
 
     async fn provision(&mut self, claim: &PersistentVolumeClaim, node: &str) {
@@ -305,11 +349,20 @@ impl Provisioner {
         }
         let bytes = file_size(wanted_bytes(claim).unwrap_or(0));
         let block = spec.and_then(|spec| spec.volume_mode.as_deref()) == Some("Block");
-        self.context
-            .datastore
-            .create(name, bytes, !block)
+        let origin = snapshot::origin(self, claim)
             .await
-            .map_err(|error| fail(error.to_string(), matches!(error, DatastoreError::Full { .. })))?;
+            .map_err(|problem| fail(problem, false))?;
+        let problem = origin
+            .as_ref()
+            .and_then(|origin| origin.problem(bytes, block, many_write(claim)));
+        if let Some(problem) = problem {
+            return Err(fail(problem, false));
+        }
+        let made = match &origin {
+            Some(origin) => snapshot::fill(self, origin, name, bytes).await,
+            None => self.context.datastore.create(name, bytes, !block).await,
+        };
+        made.map_err(|error| fail(error.to_string(), matches!(error, DatastoreError::Full { .. })))?;
         let object = serde_json::from_value(object(claim, &class, node, name, bytes))
             .map_err(|error| fail(error.to_string(), false))?;
         let volumes: Api<PersistentVolume> = Api::all(client.clone());
@@ -338,6 +391,9 @@ impl Provisioner {
 
     /// Deletes the file where that is the policy, then the object.
     async fn finish(&self, volume: &PersistentVolume, handle: &str) {
+        if let Err(error) = self.context.datastore.unmount_unused().await {
+            tracing::warn!(%error, "a shared volume stays mounted for now");
+        }
         if over(volume)
             && let Err(error) = self.context.datastore.delete(handle)
         {

@@ -14,10 +14,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vmm::{Disk, Nic, Share, Vm, VmId, VmSpec};
 
+use super::names::{Names, Resolver};
 use super::prepare::Prepared;
-use super::record::{PodFile, Record};
+use super::record::{PodFile, Record, Timing};
 use super::{Context, Input, Machine, Report};
-use crate::datastore::attach::VolumeDisk;
+use crate::datastore::attach::{DiskKind, VolumeDisk};
+use crate::events::Kind;
 use crate::guest::{Guest, GuestEvent};
 use crate::ipam;
 use crate::size::VmSize;
@@ -28,9 +30,11 @@ const BOOT: Duration = Duration::from_secs(180);
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(60);
 /// Serial number of the writable disk.
-const SCRATCH: &str = "scratch";
+pub(crate) const SCRATCH: &str = "scratch";
 /// The directory that `hostPath` volumes see as the root of the node, in the data directory.
-const NODE_FILES: &str = "node";
+pub(crate) const NODE_FILES: &str = "node";
+/// The share with the logs of Pods; the guest shows it at `/var/log` of the node.
+const LOGS_TAG: &str = "logs";
 /// Size of a writable disk that has no limit; it is sparse.
 const SCRATCH_BYTES: u64 = 10 << 30;
 /// Least room of a writable disk beyond its limit.
@@ -82,9 +86,12 @@ impl Boot {
     async fn attempt(&self) -> Result<Machine, String> {
         let context = &self.context;
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        let mut steps = Steps::new(self.prepared.took);
         self.take_volumes(uid).await;
+        steps.done("volumes free");
         let slot = Arc::clone(&context.boot_slots).acquire_owned().await;
         let ip = self.address().await;
+        steps.done("turn to boot");
         let _ = self.owner.send(Input::Job(Report::Addressed(ip))).await;
         let run_dir = context.run_dir(uid);
         std::fs::create_dir_all(&run_dir).map_err(|error| format!("{}: {error}", run_dir.display()))?;
@@ -99,6 +106,7 @@ impl Boot {
             disks: self.prepared.disks.clone(),
             resources: super::resize::of(&self.pod),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
+            timings: Vec::new(),
         };
         // Before anything else exists: whoever finds the directory knows what else to look for.
         file.write(&run_dir)
@@ -110,10 +118,12 @@ impl Boot {
             .attach(&nic)
             .await
             .map_err(|error| format!("network: {error}"))?;
+        steps.done("network");
         let scratch = self.scratch(uid).await?;
+        steps.done("writable disk");
         let mut disks = image_disks(&self.prepared.images);
         disks.extend(scratch.clone());
-        for disk in self.prepared.disks.iter().map(VolumeDisk::disk) {
+        for disk in self.prepared.disks.iter().filter_map(VolumeDisk::disk) {
             // An image that a container runs from is there already.
             if !disks.iter().any(|known| known.serial == disk.serial) {
                 disks.push(disk);
@@ -128,7 +138,7 @@ impl Boot {
             cpu_request_millis: self.size.cpu_request_millis,
             cpu_limit_millis: self.size.cpu_limit_millis,
             disks,
-            shares: self.shares()?,
+            shares: self.shares().await?,
             nic: Some(Nic {
                 tap: tap.fd,
                 tap_name: tap.name,
@@ -136,15 +146,14 @@ impl Boot {
             }),
             label,
         };
-        let since = std::time::Instant::now();
         let vm = context
             .deps
             .hypervisor
             .boot(spec)
             .await
             .map_err(|error| error.to_string())?;
-        tracing::debug!(uid, millis = since.elapsed().as_millis(), "the VM's process runs");
-        let configured = self.configure(&vm, &nic, scratch.is_some());
+        steps.done("VM process");
+        let configured = self.configure(&vm, &nic, scratch.is_some(), steps);
         let result = tokio::select! {
             result = tokio::time::timeout(BOOT, configured) => match result {
                 Ok(result) => result,
@@ -171,12 +180,9 @@ impl Boot {
                 "Multi-Attach error for volume \"{handle}\" Volume is already used by pod(s) {users}"
             );
             if message != told {
-                self.context.recorder.pod(
-                    &self.pod,
-                    crate::events::Kind::Warning,
-                    "FailedAttachVolume",
-                    message.clone(),
-                );
+                self.context
+                    .recorder
+                    .pod(&self.pod, Kind::Warning, "FailedAttachVolume", message.clone());
                 told = message;
             }
             if freed.changed().await.is_err() {
@@ -195,7 +201,7 @@ impl Boot {
             if !std::mem::replace(&mut told, true) && self.context.ipam.ready() {
                 self.context.recorder.pod(
                     &self.pod,
-                    crate::events::Kind::Warning,
+                    Kind::Warning,
                     "FailedCreatePodSandBox",
                     "Failed to create pod sandbox: no address is left in the host's block",
                 );
@@ -224,21 +230,92 @@ impl Boot {
         }))
     }
 
-    /// The node's file system, for Pods that mount some of it.
-    fn shares(&self) -> Result<Vec<Share>, String> {
-        if !volumes::uses_node(&self.pod) {
-            return Ok(Vec::new());
+    /// The node's file system, for Pods that mount some of it, with the logs of all Pods, for reading only; and the volumes
+    /// that are not this Pod's alone.
+    async fn shares(&self) -> Result<Vec<Share>, String> {
+        let mut shares = Vec::new();
+        if volumes::uses_node(&self.pod) {
+            let data_dir = &self.context.config.data_dir;
+            let directory = data_dir.join(NODE_FILES);
+            std::fs::create_dir_all(&directory)
+                .map_err(|error| format!("{}: {error}", directory.display()))?;
+            crate::logs::prepare(data_dir).map_err(|error| format!("logs: {error}"))?;
+            shares.push(Share {
+                tag: volumes::NODE_TAG.to_owned(),
+                directory,
+                read_only: false,
+            });
+            shares.push(Share {
+                tag: LOGS_TAG.to_owned(),
+                directory: data_dir.join(crate::logs::DIRECTORY),
+                read_only: true,
+            });
         }
-        let directory = self.context.config.data_dir.join(NODE_FILES);
-        std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        Ok(vec![Share {
-            tag: volumes::NODE_TAG.to_owned(),
-            directory,
-        }])
+        let disks = self.prepared.disks.iter();
+        for disk in disks.filter(|disk| disk.kind == DiskKind::Shared) {
+            let tag = disk.serial();
+            if shares.iter().all(|share| share.tag != tag) {
+                let mounted = self.context.datastore.mount(&disk.handle).await;
+                let directory = mounted.map_err(|error| error.to_string())?;
+                shares.push(Share {
+                    tag,
+                    directory,
+                    read_only: false,
+                });
+            }
+        }
+        Ok(shares)
     }
 
-    async fn configure(&self, vm: &Arc<dyn Vm>, nic: &PodNic, scratch: bool) -> Result<Machine, String> {
-        let since = std::time::Instant::now();
+    /// The identity of the guest.
+    fn configuration(&self, nic: &PodNic, scratch: bool) -> Result<ConfigureRequest, String> {
+        let config = &self.context.config;
+        let names = Names::of(&self.pod, &config.cluster_domain)?;
+        let resolver = Resolver::of(&self.pod, config);
+        for message in &resolver.omitted {
+            let recorder = &self.context.recorder;
+            recorder.pod(&self.pod, Kind::Warning, "DNSConfigForming", message.clone());
+        }
+        let spec = self.pod.spec.as_ref();
+        let sysctls = spec
+            .and_then(|spec| spec.security_context.as_ref()?.sysctls.as_ref())
+            .into_iter()
+            .flatten()
+            .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()));
+        let now = jiff::Timestamp::now();
+        Ok(ConfigureRequest {
+            hosts: names.hosts(&self.pod, nic.ip),
+            resolv_conf: resolver.text(),
+            interface: Some(Interface {
+                mac: nic.mac.to_vec(),
+                address: nic.ip.to_string(),
+                gateway: dataplane::GATEWAY.to_string(),
+                mtu: 1500,
+            }),
+            unix_time_ns: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
+            random_seed: rand::random::<[u8; 32]>().to_vec(),
+            scratch_serial: if scratch {
+                SCRATCH.to_owned()
+            } else {
+                String::new()
+            },
+            sysctls: sysctls.collect(),
+            // With `hostPID` the Pod sees the processes of its node, which is the VM.
+            share_process_namespace: spec.is_some_and(|spec| {
+                spec.share_process_namespace == Some(true) || spec.host_pid == Some(true)
+            }),
+            domain_name: names.domain,
+            hostname: names.node,
+        })
+    }
+
+    async fn configure(
+        &self,
+        vm: &Arc<dyn Vm>,
+        nic: &PodNic,
+        scratch: bool,
+        mut steps: Steps,
+    ) -> Result<Machine, String> {
         let life = self.context.cancel.child_token();
         let (events, inbox) = mpsc::channel(64);
         let guest = Guest::attach(Arc::clone(vm), events, life.clone(), self.context.config.silence);
@@ -248,8 +325,8 @@ impl Boot {
                 break client;
             }
         };
-        tracing::debug!(vm = %vm.id(), millis = since.elapsed().as_millis(), "the guest answers");
-        let request = configuration(&self.context, &self.pod, nic, scratch);
+        steps.done("guest kernel and agent");
+        let request = self.configuration(nic, scratch)?;
         let facts = self.context.facts(Some(nic.ip), self.size);
         let writes = volumes::files(&self.pod, &self.prepared.sources, &self.prepared.tokens, &facts)
             .map_err(|error| error.to_string())?;
@@ -264,7 +341,8 @@ impl Boot {
             .await
             .map_err(|_| "the guest does not answer".to_owned())?
             .map_err(|status| format!("the guest refuses its configuration: {}", status.message()))?;
-        tracing::debug!(vm = %vm.id(), millis = since.elapsed().as_millis(), "the guest is configured");
+        steps.done("guest identity and volumes");
+        tracing::debug!(vm = %vm.id(), timings = ?steps.timings, "the guest is configured");
         guard.disarm();
         forward(inbox, self.number, self.owner.clone());
         watch_end(Arc::clone(vm), self.number, self.owner.clone(), life.clone());
@@ -274,8 +352,40 @@ impl Boot {
             ip: nic.ip,
             images: Arc::new(self.prepared.images.clone()),
             disks: Arc::new(self.prepared.disks.clone()),
+            timings: Arc::new(steps.timings),
             life,
         })
+    }
+}
+
+/// Measures a start.
+struct Steps {
+    since: std::time::Instant,
+    timings: Vec<Timing>,
+}
+
+impl Steps {
+    fn new(prepared: Duration) -> Self {
+        let mut steps = Self {
+            since: std::time::Instant::now(),
+            timings: Vec::new(),
+        };
+        steps.note("images and volumes", prepared);
+        steps
+    }
+
+    /// This ended just now; it began when the one before ended.
+    fn done(&mut self, phase: &str) {
+        let now = std::time::Instant::now();
+        self.note(phase, now.duration_since(self.since));
+        self.since = now;
+    }
+
+    fn note(&mut self, phase: &str, took: Duration) {
+        self.timings.push(Timing {
+            phase: phase.to_owned(),
+            millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        });
     }
 }
 
@@ -318,6 +428,7 @@ pub async fn adopt(
         ip: file.ip,
         images: Arc::new(file.images.clone()),
         disks: Arc::new(file.disks.clone()),
+        timings: Arc::new(file.timings.clone()),
         life,
     })
 }
@@ -346,18 +457,19 @@ pub fn image_serial(id: &str) -> String {
     format!("i{}", digest.get(..16).unwrap_or(digest))
 }
 
+/// The disk of an image.
+pub(super) fn image_disk(image: &Image) -> Disk {
+    Disk {
+        serial: image_serial(&image.id),
+        path: image.disk.clone(),
+        read_only: true,
+    }
+}
+
 fn image_disks(images: &BTreeMap<String, Arc<Image>>) -> Vec<Disk> {
     let disks: BTreeMap<String, Disk> = images
         .values()
-        .map(|image| {
-            let serial = image_serial(&image.id);
-            let disk = Disk {
-                serial: serial.clone(),
-                path: image.disk.clone(),
-                read_only: true,
-            };
-            (serial, disk)
-        })
+        .map(|image| (image_serial(&image.id), image_disk(image)))
         .collect();
     disks.into_values().collect()
 }
@@ -390,155 +502,6 @@ pub(crate) async fn make_file_system(path: &Path, bytes: u64, options: &[&str]) 
         "mkfs.ext4: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     )))
-}
-
-/// The identity of a guest.
-fn configuration(context: &Context, pod: &Pod, nic: &PodNic, scratch: bool) -> ConfigureRequest {
-    let names = Names::of(pod, &context.config.cluster_domain);
-    let now = jiff::Timestamp::now();
-    let spec = pod.spec.as_ref();
-    let sysctls = spec
-        .and_then(|spec| spec.security_context.as_ref()?.sysctls.as_ref())
-        .into_iter()
-        .flatten()
-        .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()));
-    ConfigureRequest {
-        hosts: hosts(pod, nic.ip, &names),
-        resolv_conf: resolv_conf(context, pod),
-        interface: Some(Interface {
-            mac: nic.mac.to_vec(),
-            address: nic.ip.to_string(),
-            gateway: dataplane::GATEWAY.to_string(),
-            mtu: 1500,
-        }),
-        unix_time_ns: i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX),
-        random_seed: rand::random::<[u8; 32]>().to_vec(),
-        scratch_serial: if scratch {
-            SCRATCH.to_owned()
-        } else {
-            String::new()
-        },
-        sysctls: sysctls.collect(),
-        share_process_namespace: spec.and_then(|spec| spec.share_process_namespace) == Some(true),
-        domain_name: names.domain,
-        hostname: names.hostname,
-    }
-}
-
-/// How a Pod is called inside.
-struct Names {
-    hostname: String,
-    domain: String,
-    fqdn: Option<String>,
-}
-
-impl Names {
-    fn of(pod: &Pod, cluster_domain: &str) -> Self {
-        let spec = pod.spec.as_ref();
-        let name = pod.metadata.name.clone().unwrap_or_default();
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let over = spec.and_then(|spec| spec.hostname_override.clone());
-        let own = over
-            .clone()
-            .or_else(|| spec.and_then(|spec| spec.hostname.clone()));
-        // A host name has at most 63 characters (`truncatePodHostnameIfNeeded`).
-        let mut short: String = own.unwrap_or(name).chars().take(63).collect();
-        short.truncate(short.trim_end_matches(['-', '.']).len());
-        let subdomain = spec
-            .and_then(|spec| spec.subdomain.as_deref())
-            .filter(|subdomain| !subdomain.is_empty() && over.is_none());
-        let domain = subdomain.map(|subdomain| format!("{subdomain}.{namespace}.svc.{cluster_domain}"));
-        let fqdn = domain.as_ref().map(|domain| format!("{short}.{domain}"));
-        let as_fqdn = spec.and_then(|spec| spec.set_hostname_as_fqdn) == Some(true);
-        Self {
-            hostname: fqdn.clone().filter(|_| as_fqdn).unwrap_or(short),
-            domain: domain.unwrap_or_default(),
-            fqdn,
-        }
-    }
-}
-
-/// `/etc/hosts`, with the kubelet's words at its top.
-fn hosts(pod: &Pod, ip: Ipv4Addr, names: &Names) -> String {
-    let mut text = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost \
-                    ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\n\
-                    fe00::2\tip6-allrouters\n"
-        .to_owned();
-    let short = names.hostname.split('.').next().unwrap_or_default();
-    match &names.fqdn {
-        Some(fqdn) => text += &format!("{ip}\t{fqdn}\t{short}\n"),
-        None => text += &format!("{ip}\t{short}\n"),
-    }
-    let aliases = pod.spec.as_ref().and_then(|spec| spec.host_aliases.as_ref());
-    let mut header = "\n# Entries added by HostAliases.\n";
-    for alias in aliases.into_iter().flatten() {
-        let names = alias
-            .hostnames
-            .iter()
-            .flatten()
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("\t");
-        text += header;
-        text += &format!("{}\t{names}\n", alias.ip);
-        header = "";
-    }
-    text
-}
-
-/// `/etc/resolv.conf` by `dnsPolicy` and `dnsConfig`.
-fn resolv_conf(context: &Context, pod: &Pod) -> String {
-    let spec = pod.spec.as_ref();
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let domain = &context.config.cluster_domain;
-    let policy = spec
-        .and_then(|spec| spec.dns_policy.as_deref())
-        .unwrap_or("ClusterFirst");
-    let (mut servers, mut searches, mut options) = match policy {
-        "None" => (Vec::new(), Vec::new(), Vec::new()),
-        "Default" => {
-            let servers = context
-                .config
-                .upstream_dns
-                .iter()
-                .map(ToString::to_string)
-                .collect();
-            (servers, Vec::new(), Vec::new())
-        }
-        // `ClusterFirst`, and `ClusterFirstWithHostNet`: host network means the VM's own here.
-        _ => (
-            vec![context.config.cluster_dns.to_string()],
-            vec![
-                format!("{namespace}.svc.{domain}"),
-                format!("svc.{domain}"),
-                domain.clone(),
-            ],
-            vec!["ndots:5".to_owned()],
-        ),
-    };
-    if let Some(config) = spec.and_then(|spec| spec.dns_config.as_ref()) {
-        servers.extend(config.nameservers.iter().flatten().cloned());
-        searches.extend(config.searches.iter().flatten().cloned());
-        for option in config.options.iter().flatten() {
-            let Some(name) = &option.name else { continue };
-            options.retain(|known: &String| known.split(':').next() != Some(name));
-            options.push(match &option.value {
-                Some(value) if !value.is_empty() => format!("{name}:{value}"),
-                _ => name.clone(),
-            });
-        }
-    }
-    let mut text: String = servers
-        .iter()
-        .map(|server| format!("nameserver {server}\n"))
-        .collect();
-    if !searches.is_empty() {
-        text += &format!("search {}\n", searches.join(" "));
-    }
-    if !options.is_empty() {
-        text += &format!("options {}\n", options.join(" "));
-    }
-    text
 }
 
 /// Removes VM, tap, run directory, disk and address. Goes on after a failure; returns what failed.
@@ -586,6 +549,9 @@ pub async fn take_down(context: &Context, uid: &str, vm: Option<&Arc<dyn Vm>>) -
     }
     if problems.is_empty() {
         context.datastore.release(uid);
+        if let Err(error) = context.datastore.unmount_unused().await {
+            tracing::warn!(%error, "a shared volume stays mounted for now");
+        }
     }
     problems
 }
@@ -602,55 +568,5 @@ pub async fn remove_leftovers(context: &Context, uid: &str, file: Option<&PodFil
         if let Err(error) = logs.remove() {
             tracing::warn!(uid, %error, "logs of a Pod stay");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "shop"}, "spec": spec}))
-            .expect("a Pod")
-    }
-
-    #[test]
-    fn names_inside() {
-        let cases = [
-            (json!({"containers": []}), ("web-0", "")),
-            (json!({"containers": [], "hostname": "h"}), ("h", "")),
-            (
-                json!({"containers": [], "subdomain": "s"}),
-                ("web-0", "s.shop.svc.cluster.local"),
-            ),
-            (
-                json!({"containers": [], "subdomain": "s", "setHostnameAsFQDN": true}),
-                ("web-0.s.shop.svc.cluster.local", "s.shop.svc.cluster.local"),
-            ),
-        ];
-        for (spec, expected) in cases {
-            let names = Names::of(&pod(spec.clone()), "cluster.local");
-            assert_eq!(
-                (names.hostname.as_str(), names.domain.as_str()),
-                expected,
-                "{spec}"
-            );
-        }
-    }
-
-    #[test]
-    fn hosts_file() {
-        let pod = pod(
-            json!({"containers": [], "subdomain": "s", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}),
-        );
-        let names = Names::of(&pod, "cluster.local");
-        let text = hosts(&pod, Ipv4Addr::new(10, 244, 0, 9), &names);
-        assert!(
-            text.ends_with(
-                "10.244.0.9\tweb-0.s.shop.svc.cluster.local\tweb-0\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"
-            ),
-            "{text}"
-        );
     }
 }

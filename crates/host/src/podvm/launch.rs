@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use guest_api::v1::{
-    CreateContainerRequest, ExecStart, HttpGet, ProbeRequest, Resources, Security, StartContainerRequest,
-    User, probe_request,
-};
+use guest_api::v1::{CreateContainerRequest, Resources, Security, StartContainerRequest, User};
 use images::Image;
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::sync::mpsc;
 
-use super::boot::image_serial;
-use super::{Context, Input, Machine, Report, prepare};
+use super::boot::{image_disk, image_serial};
+use super::names::Names;
+use super::record::target_of;
+use super::{Context, Input, Machine, Report, actions, prepare};
 use crate::env;
 use crate::events::Kind;
 use crate::size::{self, VmSize};
@@ -21,6 +19,8 @@ use crate::volumes;
 
 /// How long the guest may take to create and start a container.
 const CALL: Duration = Duration::from_secs(120);
+/// How long a `postStart` hook may take; the kubelet waits for ever, and so do many of them.
+const HOOK: Duration = Duration::from_secs(24 * 3600);
 
 /// One start.
 pub struct Launch {
@@ -38,12 +38,14 @@ pub struct Launch {
     pub index: usize,
     /// The run's id.
     pub run: String,
+    /// The run whose processes it is to see, if the spec names a container: none while that does not run.
+    pub target: Option<Option<String>>,
     /// Where to report.
     pub owner: mpsc::Sender<Input>,
 }
 
 impl Launch {
-    /// Starts the container and reports.
+    /// Starts the container, reports, and runs its `postStart` hook.
     pub async fn run(self) {
         let result = self.start().await;
         if let Err((reason, message)) = &result {
@@ -61,16 +63,23 @@ impl Launch {
             .container
             .lifecycle
             .as_ref()
-            .and_then(|l| l.post_start.clone());
-        if let (true, Some(hook)) = (started, hook)
-            && let Err(problem) = run_hook(&self.machine, &self.container, &self.run, &hook, CALL).await
-        {
-            self.event(
-                Kind::Warning,
-                "FailedPostStartHook",
-                format!("PostStartHook failed: {problem}"),
-            );
-            let _ = super::stop::kill_now(&self.machine, &self.run).await;
+            .and_then(|l| l.post_start.as_ref());
+        if let (true, Some(hook)) = (started, hook) {
+            let done = actions::hook(&self.machine, &self.container, &self.run, hook, HOOK).await;
+            if let Err(problem) = &done {
+                // What a server answered may be secret: it is not told to everybody.
+                tracing::debug!(container = self.container.name, problem, "postStart");
+                self.event(
+                    Kind::Warning,
+                    "FailedPostStartHook",
+                    "PostStartHook failed".to_owned(),
+                );
+            }
+            let report = Report::Hooked {
+                run: self.run.clone(),
+                success: done.is_ok(),
+            };
+            let _ = self.owner.send(Input::Job(report)).await;
         }
     }
 
@@ -82,11 +91,11 @@ impl Launch {
 
     async fn start(&self) -> Result<(), (&'static str, String)> {
         let name = &self.container.name;
-        let image = self.machine.images.get(name).ok_or((
-            "CreateContainerError",
-            format!("the VM has no disk for the image of {name}"),
-        ))?;
-        let request = self.request(image).await?;
+        let image = match self.machine.images.get(name) {
+            Some(image) => Arc::clone(image),
+            None => self.bring().await?,
+        };
+        let request = self.request(&image).await?;
         let mut client = self
             .machine
             .guest
@@ -108,12 +117,39 @@ impl Launch {
         Ok(())
     }
 
+    /// The image of a container that came when the VM was there already: pulled, and plugged in as a disk.
+    async fn bring(&self) -> Result<Arc<Image>, (&'static str, String)> {
+        let pull = prepare::image(&self.context, &self.pod, self.container.clone(), &self.owner);
+        let life = &self.machine.life;
+        let gone = || ("CreateContainerError", "the VM has ended".to_owned());
+        let (container, image) = life.run_until_cancelled(pull).await.ok_or_else(gone)?;
+        let disk = image_disk(&image);
+        let images = self.machine.images.values().map(|image| image_serial(&image.id));
+        let volumes = self
+            .machine
+            .disks
+            .iter()
+            .map(crate::datastore::attach::VolumeDisk::serial);
+        if !images.chain(volumes).any(|serial| serial == disk.serial) {
+            let attached = self.machine.vm.attach_disk(disk).await;
+            attached.map_err(|error| ("CreateContainerError", error.to_string()))?;
+        }
+        let report = Report::Imaged {
+            container,
+            image: Arc::clone(&image),
+        };
+        let _ = self.owner.send(Input::Job(report)).await;
+        Ok(image)
+    }
+
     async fn request(&self, image: &Image) -> Result<CreateContainerRequest, (&'static str, String)> {
         let config = |problem: String| ("CreateContainerConfigError", problem);
         let sources = prepare::environment_sources(&self.context, &self.pod, &self.container).await;
         let facts = self.context.facts(Some(self.machine.ip), self.size);
         let environment = env::environment(&self.pod, &self.container, &image.config.env, &sources, &facts)
             .map_err(|error| config(error.to_string()))?;
+        let user = user(&self.pod, &self.container, image);
+        verify_non_root(&self.pod, &self.container, &user).map_err(config)?;
         let args = env::command_line(&self.container, &image.config, &environment);
         if args.is_empty() {
             return Err(("RunContainerError", "no command specified".to_owned()));
@@ -121,6 +157,14 @@ impl Launch {
         let mounts =
             volumes::mounts(&self.pod, &self.container, &environment, &self.machine.disks).map_err(config)?;
         let container = &self.container;
+        let target = match &self.target {
+            None => String::new(),
+            Some(Some(run)) => run.clone(),
+            Some(None) => {
+                let name = target_of(&self.pod, &container.name).unwrap_or_default();
+                return Err(config(format!("unable to find target container \"{name}\"")));
+            }
+        };
         let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty());
         let mut env: Vec<String> = environment
             .iter()
@@ -133,8 +177,8 @@ impl Launch {
             );
         }
         if !environment.iter().any(|(name, _)| name == "HOSTNAME") {
-            let name = self.pod.metadata.name.as_deref().unwrap_or_default();
-            env.push(format!("HOSTNAME={name}"));
+            let names = Names::of(&self.pod, &self.context.config.cluster_domain).map_err(config)?;
+            env.push(format!("HOSTNAME={}", names.node));
         }
         if container.tty == Some(true) && !environment.iter().any(|(name, _)| name == "TERM") {
             env.push("TERM=xterm".to_owned());
@@ -146,7 +190,7 @@ impl Launch {
             args,
             env,
             cwd: cwd.unwrap_or_else(|| image.config.working_dir.clone()),
-            user: Some(user(&self.pod, container, image)),
+            user: Some(user),
             mounts,
             security: Some(security(container)),
             resources: Some(resources(container)),
@@ -159,6 +203,7 @@ impl Launch {
                 .unwrap_or_else(|| "/dev/termination-log".to_owned()),
             termination_message_from_log: container.termination_message_policy.as_deref()
                 == Some("FallbackToLogsOnError"),
+            target,
         })
     }
 }
@@ -199,6 +244,43 @@ fn user(pod: &Pod, container: &Container, image: &Image) -> User {
         gid: id(gid),
         supplemental_groups: supplemental.collect(),
         must_not_be_root: not_root == Some(true),
+        strict_groups: pod_context.and_then(|context| context.supplemental_groups_policy.as_deref())
+            == Some("Strict"),
+    }
+}
+
+/// Whether `runAsNonRoot` can be kept (kubelet: `verifyRunAsNonRoot`).
+fn verify_non_root(pod: &Pod, container: &Container, user: &User) -> Result<(), String> {
+    if !user.must_not_be_root {
+        return Ok(());
+    }
+    let metadata = &pod.metadata;
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (name, namespace, uid) = (
+        text(&metadata.name),
+        text(&metadata.namespace),
+        text(&metadata.uid),
+    );
+    let whom = format!(
+        "(pod: \"{name}_{namespace}({uid})\", container: {})",
+        container.name
+    );
+    // A user of the image that is not named at all is root.
+    let own = user
+        .name
+        .split(':')
+        .next()
+        .filter(|name| !name.is_empty())
+        .unwrap_or("0");
+    match (user.uid, own.parse::<i64>()) {
+        (Some(0), _) => Err(format!("container's runAsUser breaks non-root policy {whom}")),
+        (None, Ok(0)) => Err(format!(
+            "container has runAsNonRoot and image will run as root {whom}"
+        )),
+        (None, Err(_)) => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({own}), cannot verify user is non-root {whom}"
+        )),
+        (Some(_), _) | (None, Ok(_)) => Ok(()),
     }
 }
 
@@ -238,85 +320,46 @@ pub(super) fn resources(container: &Container) -> Resources {
     }
 }
 
-/// The number of a port that may be given by name.
-pub fn port(container: &Container, port: &IntOrString) -> Result<u32, String> {
-    let number = match port {
-        IntOrString::Int(number) => Some(*number),
-        IntOrString::String(name) => container
-            .ports
-            .iter()
-            .flatten()
-            .find(|port| port.name.as_deref() == Some(name))
-            .map(|port| port.container_port)
-            .or_else(|| name.parse().ok()),
-    };
-    number
-        .and_then(|number| u32::try_from(number).ok())
-        .filter(|number| (1..=65535).contains(number))
-        .ok_or_else(|| format!("unable to find port {port:?} in container {}", container.name))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// An HTTP action as the guest performs it.
-pub fn http(
-    container: &Container,
-    action: &k8s_openapi::api::core::v1::HTTPGetAction,
-) -> Result<HttpGet, String> {
-    Ok(HttpGet {
-        port: port(container, &action.port)?,
-        path: action.path.clone().unwrap_or_else(|| "/".to_owned()),
-        https: action
-            .scheme
-            .as_deref()
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
-        headers: action
-            .http_headers
-            .iter()
-            .flatten()
-            .map(|header| (header.name.clone(), header.value.clone()))
-            .collect(),
-    })
-}
-
-/// A command as the guest runs it for a probe or hook.
-pub fn exec(run: &str, command: &[String]) -> ExecStart {
-    ExecStart {
-        container: run.to_owned(),
-        command: command.to_vec(),
-        stdout: true,
-        stderr: true,
-        ..ExecStart::default()
+    #[test]
+    fn non_root_is_verified() {
+        let pod: Pod = serde_json::from_value(
+            serde_json::json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u1"}}),
+        )
+        .expect("a Pod");
+        let container = Container {
+            name: "app".to_owned(),
+            ..Container::default()
+        };
+        let whom = "(pod: \"web_shop(u1)\", container: app)";
+        let root = format!("container has runAsNonRoot and image will run as root {whom}");
+        let named = format!(
+            "container has runAsNonRoot and image has non-numeric user (redis), cannot verify user is non-root {whom}"
+        );
+        let breaks = format!("container's runAsUser breaks non-root policy {whom}");
+        let cases = [
+            ("", None, Err(root.clone())),
+            ("0:0", None, Err(root)),
+            ("redis", None, Err(named)),
+            ("1000:1000", None, Ok(())),
+            ("redis", Some(7), Ok(())),
+            ("1000", Some(0), Err(breaks)),
+        ];
+        for (name, uid, expected) in cases {
+            let user = User {
+                name: name.to_owned(),
+                uid,
+                must_not_be_root: true,
+                ..User::default()
+            };
+            assert_eq!(
+                verify_non_root(&pod, &container, &user),
+                expected,
+                "{name} {uid:?}"
+            );
+        }
     }
-}
-
-/// Runs a lifecycle hook to its end.
-pub async fn run_hook(
-    machine: &Machine,
-    container: &Container,
-    run: &str,
-    hook: &LifecycleHandler,
-    limit: Duration,
-) -> Result<(), String> {
-    if let Some(sleep) = &hook.sleep {
-        let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
-        tokio::time::sleep(Duration::from_secs(seconds).min(limit)).await;
-        return Ok(());
-    }
-    let (action, host) = if let Some(action) = &hook.exec {
-        let command = action.command.clone().unwrap_or_default();
-        let exec = exec(run, &command);
-        (probe_request::Action::Exec(exec), String::new())
-    } else if let Some(action) = &hook.http_get {
-        let host = action.host.clone().unwrap_or_default();
-        (probe_request::Action::Http(http(container, action)?), host)
-    } else {
-        return Ok(());
-    };
-    let request = ProbeRequest {
-        action: Some(action),
-        timeout_ms: u32::try_from(limit.as_millis()).unwrap_or(u32::MAX),
-        host,
-    };
-    let mut client = machine.guest.client().await.map_err(|error| error.to_string())?;
-    let reply = outcome(tokio::time::timeout(limit, client.probe(request)).await)?.into_inner();
-    if reply.success { Ok(()) } else { Err(reply.output) }
 }

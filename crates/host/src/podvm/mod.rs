@@ -18,9 +18,11 @@
 //! A Pod object is finalised only after VM, tap, run directory and disks are gone, so whoever sees the object vanish
 //! finds nothing left.
 
+mod actions;
 mod boot;
 pub mod evict;
 mod launch;
+mod names;
 mod owner;
 pub mod plan;
 mod prepare;
@@ -57,8 +59,8 @@ use crate::logs::PodLogs;
 use crate::objects::Objects;
 use crate::services::Services;
 use crate::size::VmSize;
-pub(crate) use boot::{image_serial, make_file_system};
-use record::{PodFile, Record, State};
+pub(crate) use boot::{NODE_FILES, SCRATCH, image_serial, make_file_system};
+use record::{PodFile, Record, State, Timing};
 
 /// Inputs that may wait for an owner.
 const QUEUE: usize = 256;
@@ -73,6 +75,12 @@ pub struct Context {
     pub ipam: Ipam,
     /// PersistentVolumes.
     pub datastore: Datastore,
+    /// Results of probes.
+    pub probes: crate::metrics::probes::ProbeCounts,
+    /// Measured memory of all VMs beyond what their containers use, in bytes.
+    pub overhead_bytes: std::sync::atomic::AtomicU64,
+    /// Whether the host runs low on something.
+    pub pressure: crate::pressure::Pressure,
     /// ConfigMaps and Secrets.
     pub objects: Arc<Objects>,
     /// Services.
@@ -97,12 +105,12 @@ impl Context {
     }
 
     /// The run directory of a VM.
-    fn run_dir(&self, uid: &str) -> PathBuf {
+    pub(crate) fn run_dir(&self, uid: &str) -> PathBuf {
         record::vm_dirs(&self.config.run_dir).join(uid)
     }
 
     /// The persistent directory of a VM: its writable disk.
-    fn disk_dir(&self, uid: &str) -> PathBuf {
+    pub(crate) fn disk_dir(&self, uid: &str) -> PathBuf {
         self.config.data_dir.join("disks").join(uid)
     }
 }
@@ -137,6 +145,8 @@ pub struct Machine {
     pub images: Arc<BTreeMap<String, Arc<Image>>>,
     /// PersistentVolumes among its disks.
     pub disks: Arc<Vec<VolumeDisk>>,
+    /// How long its start took, step by step.
+    pub timings: Arc<Vec<Timing>>,
     /// Ends the session and everything that lives with the VM.
     pub life: CancellationToken,
 }
@@ -154,6 +164,8 @@ pub struct View {
     pub machine: Option<Machine>,
     /// Its VM's size.
     pub size: VmSize,
+    /// Number of its VM: 1 for the first.
+    pub number: u64,
 }
 
 impl View {
@@ -203,6 +215,10 @@ pub(crate) enum Report {
         reason: &'static str,
         message: String,
     },
+    /// A container that came later has its image, as a disk of the VM.
+    Imaged { container: String, image: Arc<Image> },
+    /// A container's `postStart` hook is over, well or not.
+    Hooked { run: String, success: bool },
     /// Images and volumes are at hand.
     Prepared(Box<prepare::Prepared>),
     /// The VM has its address.
@@ -273,6 +289,11 @@ impl PodVm {
     /// Ends the VM and everything of it, but leaves the object alone.
     pub async fn evacuate(&self) {
         let _ = self.inputs.send(Input::Evacuate).await;
+    }
+
+    /// Ends the Pod for the host's sake, with these words.
+    pub(crate) async fn evict(&self, message: String) {
+        let _ = self.inputs.send(Input::Job(Report::Evicted(message))).await;
     }
 
     /// The present state.

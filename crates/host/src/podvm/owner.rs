@@ -48,6 +48,24 @@ pub(super) enum Why {
     Forgotten,
 }
 
+/// The probes of a run.
+pub(super) struct Watch {
+    /// Ends all of them.
+    pub(super) all: CancellationToken,
+    /// Ends those that could kill the container.
+    pub(super) vital: CancellationToken,
+}
+
+impl Watch {
+    pub(super) fn of(life: &CancellationToken) -> Self {
+        let all = life.child_token();
+        Self {
+            vital: all.child_token(),
+            all,
+        }
+    }
+}
+
 pub(super) struct Owner {
     pub(super) context: Arc<Context>,
     pub(super) pod: Arc<Pod>,
@@ -61,7 +79,7 @@ pub(super) struct Owner {
     pub(super) size: VmSize,
     pub(super) machine: Option<Machine>,
     /// Ends the probes of a run.
-    pub(super) probes: HashMap<String, CancellationToken>,
+    pub(super) probes: HashMap<String, Watch>,
     /// Runs whose start is under way.
     pub(super) launching: HashSet<String>,
     /// Number of the present or last VM: what comes from earlier ones is told apart.
@@ -118,6 +136,7 @@ pub(super) fn spawn(
         records: Arc::new(records.clone()),
         machine: None,
         size,
+        number: file.map_or(0, |file| u64::from(file.boots)),
     });
     let (publish, wanted) = watch::channel(Wanted::default());
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -293,12 +312,25 @@ impl Owner {
                 message,
             } => {
                 if let Some(record) = self.records.iter_mut().find(|record| record.name == container) {
-                    record.state = State::Waiting {
-                        reason: reason.to_owned(),
-                        message,
+                    let reason = reason.to_owned();
+                    // A start that is under way goes on.
+                    record.state = match record.state {
+                        State::Starting { .. } => State::Starting { reason, message },
+                        _ => State::Waiting { reason, message },
                     };
                 }
             }
+            Report::Imaged { container, image } => {
+                if let Some(record) = self.records.iter_mut().find(|record| record.name == container) {
+                    record.image_id.clone_from(&image.repo_digest);
+                }
+                if let Some(machine) = &mut self.machine {
+                    let mut images = (*machine.images).clone();
+                    images.insert(container, image);
+                    machine.images = Arc::new(images);
+                }
+            }
+            Report::Hooked { run, success } => self.hooked(&run, success),
             Report::Prepared(prepared) if self.stage == Stage::Preparing => {
                 for record in &mut self.records {
                     if let Some(image) = prepared.images.get(&record.name) {
@@ -543,7 +575,8 @@ impl Owner {
             }
             Stage::Stopping if !self.stopping && !self.booting => {
                 self.stopping = true;
-                self.probes.drain().for_each(|(_, cancel)| cancel.cancel());
+                // Readiness is asked to the end, so that others see when the Pod serves no more.
+                self.probes.values().for_each(|watch| watch.vital.cancel());
                 let stop = Stop {
                     context: Arc::clone(&self.context),
                     pod: Arc::clone(&self.pod),
@@ -642,6 +675,7 @@ impl Owner {
             records,
             machine: self.machine.clone(),
             size: self.size,
+            number: self.number,
         });
         self.write_file();
         let over = self.why == Some(Why::Deleted) && self.stage == Stage::Finished;
@@ -734,6 +768,7 @@ impl Owner {
             disks: (*machine.disks).clone(),
             resources: super::resize::of(&self.pod),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
+            timings: (*machine.timings).clone(),
         };
         match file.write(&self.context.run_dir(uid)) {
             Ok(()) => self.written = Some(self.records.clone()),

@@ -83,7 +83,7 @@ pub fn initialized(records: &[Record]) -> bool {
 pub fn plan(pod: &Pod, records: &[Record], now: Timestamp) -> Vec<Action> {
     let mut actions = Vec::new();
     let initialized = initialized(records);
-    let mut blocked = false;
+    let (mut blocked, mut held) = (false, false);
     for (index, record) in records.iter().enumerate() {
         let Some(container) = container_of(pod, &record.name) else {
             continue;
@@ -92,7 +92,10 @@ pub fn plan(pod: &Pod, records: &[Record], now: Timestamp) -> Vec<Action> {
             // Sidecars are looked after for the whole life; init containers only until all is initialised.
             Role::Init if initialized => continue,
             Role::Init | Role::Sidecar if blocked => continue,
-            Role::Main | Role::Ephemeral if !initialized => continue,
+            Role::Main if !initialized => continue,
+            // It begins when those before it are through with their `postStart` hooks.
+            Role::Main if held && !record.begun => continue,
+            // Ephemeral ones come when they are asked for: they are there to see why others do not start.
             _ => {}
         }
         match &record.state {
@@ -106,6 +109,8 @@ pub fn plan(pod: &Pod, records: &[Record], now: Timestamp) -> Vec<Action> {
             }
             State::Starting { .. } | State::Running { .. } => {}
         }
+        let begins = actions.last() == Some(&Action::Start(index));
+        held |= record.role == Role::Main && (begins || hooks(record)) && post_start(&container);
         blocked |= !initialized
             && match record.role {
                 Role::Init => !matches!(&record.state, State::Exited(exit) if exit.code == 0),
@@ -117,6 +122,18 @@ pub fn plan(pod: &Pod, records: &[Record], now: Timestamp) -> Vec<Action> {
         return vec![Action::Finish { succeeded }];
     }
     actions
+}
+
+/// Whether a `postStart` hook is still at work, or the container on its way to it.
+fn hooks(record: &Record) -> bool {
+    record.hooking || matches!(record.state, State::Starting { .. })
+}
+
+fn post_start(container: &Container) -> bool {
+    container
+        .lifecycle
+        .as_ref()
+        .is_some_and(|lifecycle| lifecycle.post_start.is_some())
 }
 
 /// Whether every ordinary container has ended for good; then, whether all succeeded.
@@ -255,6 +272,26 @@ mod tests {
         check("OnFailure", &[], &[("a", '0')], &[Finish { succeeded: true }]);
         check("OnFailure", &[], &[("a", '2')], &[Start(0)]);
         check("Always", &[], &[("a", '0')], &[Start(0)]);
+    }
+
+    #[test]
+    fn a_post_start_hook_holds_those_after_it() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "initContainers": [{"name": "i"}],
+            "containers": [
+                {"name": "a", "lifecycle": {"postStart": {"exec": {"command": ["x"]}}}}, {"name": "b"}],
+            "ephemeralContainers": [{"name": "e", "image": "x"}]}}))
+        .expect("a Pod");
+        let mut records = records(&pod);
+        // Ephemeral containers do not wait for init containers.
+        assert_eq!(plan(&pod, &records, at(1)), [Action::Start(0), Action::Start(3)]);
+        records[0].state = exited(0);
+        records[3].state = running();
+        assert_eq!(plan(&pod, &records, at(1)), [Action::Start(1)]);
+        (records[1].state, records[1].begun, records[1].hooking) = (running(), true, true);
+        assert_eq!(plan(&pod, &records, at(1)), []);
+        records[1].hooking = false;
+        assert_eq!(plan(&pod, &records, at(1)), [Action::Start(2)]);
     }
 
     #[test]

@@ -37,10 +37,13 @@ pub struct Prepared {
     pub tokens: Tokens,
     /// Disks that are PersistentVolumes.
     pub disks: Vec<VolumeDisk>,
+    /// How long all that took.
+    pub took: Duration,
 }
 
 /// Gathers everything; tries for as long as the Pod is wanted.
 pub async fn run(context: Arc<Context>, pod: Arc<Pod>, owner: mpsc::Sender<Input>) {
+    let since = std::time::Instant::now();
     let images = async {
         let pulls = records(&pod).into_iter().filter_map(|record| {
             let container = container_of(&pod, &record.name)?.into_owned();
@@ -60,6 +63,7 @@ pub async fn run(context: Arc<Context>, pod: Arc<Pod>, owner: mpsc::Sender<Input
         sources,
         tokens,
         disks,
+        took: since.elapsed(),
     };
     let _ = owner.send(Input::Job(Report::Prepared(Box::new(prepared)))).await;
 }
@@ -97,7 +101,7 @@ fn policy(container: &Container) -> PullPolicy {
 }
 
 /// Brings one container's image, however long it takes.
-async fn image(
+pub(super) async fn image(
     context: &Context,
     pod: &Pod,
     container: Container,

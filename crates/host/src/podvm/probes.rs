@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use guest_api::v1::{Grpc, ProbeRequest, probe_request};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Input, Machine, Report, launch};
+use super::actions::Job;
+use super::{Context, Input, Machine, Report};
 use crate::events;
 
 /// What a probe decides about.
@@ -54,6 +55,8 @@ pub struct Prober {
     pub container: Container,
     /// The run.
     pub run: String,
+    /// When it began: initial delays count from there.
+    pub since: Timestamp,
     /// Which probe.
     pub kind: Kind,
     /// Where to report.
@@ -78,29 +81,32 @@ impl Prober {
         };
         let period = seconds(probe.period_seconds, 10).max(Duration::from_secs(1));
         let timeout = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
-        tokio::time::sleep(seconds(probe.initial_delay_seconds, 0)).await;
+        let passed = Duration::try_from(Timestamp::now().duration_since(self.since)).unwrap_or_default();
+        tokio::time::sleep(seconds(probe.initial_delay_seconds, 0).saturating_sub(passed)).await;
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut counter = Counter::new(&probe);
         loop {
             ticks.tick().await;
-            let result = match request(&self.container, &self.run, &probe, timeout) {
-                Ok(request) => self.ask(request, timeout).await,
-                Err(problem) => Some((false, problem)),
+            let result = match Job::of_probe(&self.container, &self.run, &probe) {
+                Ok(job) => job.run(&self.machine, timeout).await,
+                // What cannot be asked has no answer: it counts neither way.
+                Err(problem) => {
+                    let words = "probe errored and resulted in unknown state";
+                    self.tell(format!("{} {words}: {problem}", self.kind.name()));
+                    None
+                }
             };
             // A guest that cannot be asked is no verdict: a busy host must not fail a probe.
             let Some((success, output)) = result else {
                 continue;
             };
+            let probe = self.kind.name();
+            self.context
+                .probes
+                .count(&self.pod, &self.container.name, probe, success);
             if !success {
-                let message = format!("{} probe failed: {output}", self.kind.name());
-                self.context.recorder.container(
-                    &self.pod,
-                    &self.container.name,
-                    events::Kind::Warning,
-                    "Unhealthy",
-                    message,
-                );
+                self.tell(format!("{} probe failed: {output}", self.kind.name()));
             }
             if let Some(verdict) = counter.count(success) {
                 let report = Report::Probe {
@@ -121,49 +127,11 @@ impl Prober {
         }
     }
 
-    async fn ask(&self, request: ProbeRequest, timeout: Duration) -> Option<(bool, String)> {
-        let mut client = self.machine.guest.client().await.ok()?;
-        // The guest keeps the probe's own timeout; this one is for a guest that does not answer.
-        let limit = timeout + Duration::from_secs(10);
-        match tokio::time::timeout(limit, client.probe(request)).await {
-            Ok(Ok(reply)) => {
-                let reply = reply.into_inner();
-                Some((reply.success, reply.output))
-            }
-            Ok(Err(_)) => None,
-            Err(_) => Some((false, "the guest does not answer".to_owned())),
-        }
+    fn tell(&self, message: String) {
+        let kind = events::Kind::Warning;
+        let recorder = &self.context.recorder;
+        recorder.container(&self.pod, &self.container.name, kind, "Unhealthy", message);
     }
-}
-
-fn request(
-    container: &Container,
-    run: &str,
-    probe: &Probe,
-    timeout: Duration,
-) -> Result<ProbeRequest, String> {
-    let mut host = String::new();
-    let action = if let Some(action) = &probe.exec {
-        probe_request::Action::Exec(launch::exec(run, action.command.as_deref().unwrap_or_default()))
-    } else if let Some(action) = &probe.http_get {
-        host = action.host.clone().unwrap_or_default();
-        probe_request::Action::Http(launch::http(container, action)?)
-    } else if let Some(action) = &probe.tcp_socket {
-        host = action.host.clone().unwrap_or_default();
-        probe_request::Action::TcpPort(launch::port(container, &action.port)?)
-    } else if let Some(action) = &probe.grpc {
-        probe_request::Action::Grpc(Grpc {
-            port: u32::try_from(action.port).unwrap_or(0),
-            service: action.service.clone().unwrap_or_default(),
-        })
-    } else {
-        return Err("missing probe handler".to_owned());
-    };
-    Ok(ProbeRequest {
-        action: Some(action),
-        timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
-        host,
-    })
 }
 
 /// Counts results until a threshold is met, and tells a verdict when it changes.
@@ -237,21 +205,5 @@ mod tests {
             Some(true),
         ];
         assert_eq!(verdicts, expected);
-    }
-
-    #[test]
-    fn ports_by_name() {
-        let container: Container =
-            serde_json::from_value(json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}))
-                .expect("a container");
-        let probe: Probe =
-            serde_json::from_value(json!({"httpGet": {"port": "web", "path": "/h"}})).expect("a probe");
-        let request = request(&container, "c.0", &probe, Duration::from_secs(1)).expect("a request");
-        let Some(probe_request::Action::Http(http)) = request.action else {
-            panic!("no HTTP action");
-        };
-        assert_eq!((http.port, http.path.as_str()), (8080, "/h"));
-        let probe: Probe = serde_json::from_value(json!({"tcpSocket": {"port": "no"}})).expect("a probe");
-        assert!(super::request(&container, "c.0", &probe, Duration::from_secs(1)).is_err());
     }
 }

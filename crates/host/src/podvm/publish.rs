@@ -126,6 +126,12 @@ fn patch(status: &PodStatus) -> Result<Value, kube::Error> {
     }
     // A merge keeps conditions that are not named: those of a resize end with it.
     if let Some(conditions) = value["conditions"].as_array_mut() {
+        // And it keeps the words of a condition that has none any more.
+        for condition in conditions.iter_mut().filter_map(Value::as_object_mut) {
+            for field in ["reason", "message"] {
+                condition.entry(field).or_insert(Value::Null);
+            }
+        }
         for name in super::resize::CONDITIONS {
             if !conditions.iter().any(|condition| condition["type"] == name) {
                 conditions.push(json!({"$patch": "delete", "type": name}));

@@ -117,6 +117,12 @@ pub struct Record {
     pub started: bool,
     /// It has begun in the present VM: init containers are not run again for it.
     pub begun: bool,
+    /// Whom its latest run was started as: user, group, all groups.
+    #[serde(default)]
+    pub identity: Option<(u32, u32, Vec<u32>)>,
+    /// Its `postStart` hook is still at work: it is not shown as running, and those after it wait.
+    #[serde(default)]
+    pub hooking: bool,
     /// Not before this moment, after something about its configuration was missing.
     pub retry_at: Option<Timestamp>,
 }
@@ -135,6 +141,8 @@ impl Record {
             ready: false,
             started: false,
             begun: false,
+            identity: None,
+            hooking: false,
             retry_at: None,
         }
     }
@@ -216,6 +224,16 @@ pub fn container_of<'a>(pod: &'a Pod, name: &str) -> Option<std::borrow::Cow<'a,
     serde_json::from_value(value).ok().map(Cow::Owned)
 }
 
+/// The container whose processes an ephemeral container is to see.
+pub fn target_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    let spec = pod.spec.as_ref()?;
+    let mut all = spec.ephemeral_containers.iter().flatten();
+    let own = all.find(|container| container.name == name)?;
+    own.target_container_name
+        .as_deref()
+        .filter(|target| !target.is_empty())
+}
+
 /// The file of a VM.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -243,6 +261,18 @@ pub struct PodFile {
     /// How often the VM itself was made anew.
     #[serde(default)]
     pub boots: u32,
+    /// How long its start took.
+    #[serde(default)]
+    pub timings: Vec<Timing>,
+}
+
+/// One step of a start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// What was done.
+    pub phase: String,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
 }
 
 impl PodFile {
@@ -325,6 +355,7 @@ mod tests {
             disks: Vec::new(),
             resources: Resources::new(),
             boots: 1,
+            timings: Vec::new(),
         };
         file.write(&directory).expect("written");
         assert_eq!(PodFile::read(&directory).expect("read").records, [record]);

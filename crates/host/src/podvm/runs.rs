@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::Stage;
 use super::launch::Launch;
-use super::owner::Owner;
+use super::owner::{Owner, Watch};
 use super::probes::{self, Prober};
 use super::pump::Pump;
-use super::record::{Exit, Role, State, container_of, run_id};
+use super::record::{Exit, Record, Role, State, container_of, run_id, target_of};
 use super::stop::{self, Killer};
 use crate::events::Kind;
 use crate::guest::GuestEvent;
@@ -58,14 +58,22 @@ impl Owner {
         record.begun = true;
         record.retry_at = None;
         record.state = State::Starting { reason, message };
+        let run = record.run_id();
+        let target = target_of(&self.pod, &container.name).map(|target| {
+            let mut records = self.records.iter();
+            records
+                .find(|record| record.name == target && record.running())
+                .map(|record| record.run_id())
+        });
         let launch = Launch {
             context: Arc::clone(&self.context),
             pod: Arc::clone(&self.pod),
             size: self.size,
             machine,
-            run: record.run_id(),
+            run,
             container,
             index,
+            target,
             owner: self.inputs.clone(),
         };
         self.launching.insert(launch.run.clone());
@@ -83,7 +91,7 @@ impl Owner {
             return;
         }
         match result {
-            Ok(()) => self.began(index, now),
+            Ok(()) => self.began(index, now, true),
             Err(("RunContainerError", message)) => {
                 record.state = State::Exited(Exit {
                     code: NOT_STARTED,
@@ -110,8 +118,8 @@ impl Owner {
         }
     }
 
-    /// A run is going on: attend to it.
-    fn began(&mut self, index: usize, started_at: Timestamp) {
+    /// A run is going on: attend to it. `fresh`: its `postStart` hook, if it has one, is at work or about to be.
+    fn began(&mut self, index: usize, started_at: Timestamp, fresh: bool) {
         let record = &mut self.records[index];
         let run = record.run_id();
         record.state = State::Running {
@@ -119,16 +127,49 @@ impl Owner {
             id: run.clone(),
         };
         let container = container_of(&self.pod, &record.name);
+        let hook = container.is_some_and(|c| c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()));
+        record.hooking = fresh && hook;
+        self.enable(index);
+        self.attend(index);
+    }
+
+    /// What is true of a run before its probes have spoken.
+    fn enable(&mut self, index: usize) {
+        let record = &mut self.records[index];
+        let container = container_of(&self.pod, &record.name);
         let startup = container.as_ref().is_some_and(|c| c.startup_probe.is_some());
         let readiness = container.as_ref().is_some_and(|c| c.readiness_probe.is_some());
-        record.started = !startup;
-        record.ready = !startup && !readiness;
-        self.attend(index);
+        record.started = !startup && !record.hooking;
+        record.ready = record.started && !readiness;
+    }
+
+    /// A `postStart` hook is over.
+    pub(super) fn hooked(&mut self, run: &str, success: bool) {
+        let is = |record: &Record| record.hooking && record.running() && record.run_id() == run;
+        let Some(index) = self.records.iter().position(is) else {
+            return;
+        };
+        self.records[index].hooking = false;
+        self.enable(index);
+        if success {
+            self.watch(index);
+        } else {
+            self.kill_run(index, None, "FailedPostStartHook".to_owned());
+        }
     }
 
     /// Starts log and probes of a run that is going on.
     fn attend(&mut self, index: usize) {
         self.pump(index);
+        let (run, life) = (self.records[index].run_id(), self.life_token());
+        self.probes.entry(run).or_insert_with(|| Watch::of(&life));
+        if !self.records[index].hooking {
+            self.watch(index);
+        }
+    }
+
+    /// Starts the probes of a run.
+    fn watch(&mut self, index: usize) {
         let record = &self.records[index];
         if self.stage != Stage::Running {
             return;
@@ -173,12 +214,14 @@ impl Owner {
         else {
             return;
         };
-        let run = record.run_id();
-        let cancel = self
+        let State::Running { started_at, id: run } = record.state.clone() else {
+            return;
+        };
+        let watch = self
             .probes
             .entry(run.clone())
-            .or_insert_with(|| machine.life.child_token())
-            .clone();
+            .or_insert_with(|| Watch::of(&machine.life));
+        let (all, vital) = (watch.all.clone(), watch.vital.clone());
         for kind in kinds {
             if kind.of(&container).is_none() {
                 continue;
@@ -189,9 +232,13 @@ impl Owner {
                 machine: machine.clone(),
                 container: container.clone().into_owned(),
                 run: run.clone(),
+                since: started_at,
                 kind: *kind,
                 owner: self.inputs.clone(),
-                cancel: cancel.clone(),
+                cancel: match kind {
+                    probes::Kind::Readiness => all.clone(),
+                    probes::Kind::Startup | probes::Kind::Liveness => vital.clone(),
+                },
             };
             self.jobs.spawn(prober.run());
         }
@@ -261,6 +308,7 @@ impl Owner {
             container: container.into_owned(),
             view: self.view.subscribe(),
             deadline,
+            after: Vec::new(),
         };
         self.jobs.spawn(killer.run());
     }
@@ -335,7 +383,10 @@ impl Owner {
             (State::Running { .. }, Some(container))
                 if container.state() == v1::State::Running && attended => {}
             (State::Running { .. }, Some(container)) if container.state() == v1::State::Running => {
-                self.probes.insert(run, self.life_token());
+                // Whoever waited for a hook is no more.
+                if std::mem::take(&mut self.records[index].hooking) {
+                    self.enable(index);
+                }
                 self.attend(index);
             }
             (_, Some(container)) if container.state() == v1::State::Exited => {
@@ -348,9 +399,13 @@ impl Owner {
             // A start that an earlier agent began and did not finish; our own report for themselves.
             (State::Starting { .. }, found) if !self.launching.contains(&run) => {
                 if found.is_some_and(|container| container.state() == v1::State::Running) {
-                    self.began(index, Timestamp::now());
+                    self.began(index, Timestamp::now(), false);
                 } else {
-                    self.records[index].state = State::fresh();
+                    // It begins again, as the same run.
+                    let record = &mut self.records[index];
+                    record.runs -= 1;
+                    record.begun = record.runs > 0;
+                    record.state = State::fresh();
                 }
             }
             (_, Some(container)) => self.changed(index, container),
@@ -383,12 +438,20 @@ impl Owner {
                 .flatten()
                 .unwrap_or_else(Timestamp::now)
         };
+        let record = &mut self.records[index];
+        if let Some(identity) = &container.identity {
+            record.identity = Some((identity.uid, identity.gid, identity.groups.clone()));
+        }
         let record = &self.records[index];
         match container.state() {
             v1::State::Created => {}
             v1::State::Running => {
                 if matches!(record.state, State::Starting { .. }) {
-                    self.began(index, time(container.started_at_ns));
+                    self.began(
+                        index,
+                        time(container.started_at_ns),
+                        self.launching.contains(&container.id),
+                    );
                 }
             }
             v1::State::Exited => {
@@ -397,7 +460,7 @@ impl Owner {
                 }
                 if matches!(record.state, State::Starting { .. }) {
                     // So short that its start was not seen.
-                    self.began(index, time(container.started_at_ns));
+                    self.began(index, time(container.started_at_ns), false);
                 }
                 let reason = match (container.oom_killed, container.exit_code) {
                     (true, _) => "OOMKilled",
@@ -440,6 +503,7 @@ impl Owner {
             _ => None,
         };
         record.ready = false;
+        record.hooking = false;
         record.started = record.role == Role::Init && code == 0;
         record.state = State::Exited(Exit {
             code,
@@ -450,8 +514,8 @@ impl Owner {
             finished_at: at,
             id: run.clone(),
         });
-        if let Some(cancel) = self.probes.remove(&run) {
-            cancel.cancel();
+        if let Some(watch) = self.probes.remove(&run) {
+            watch.all.cancel();
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::record::{Record, Role, State, container_of};
-use super::{Context, Input, Machine, Report, View, boot, launch};
+use super::{Context, Input, Machine, Report, View, actions, boot};
 use crate::events::Kind;
 use crate::logs::PodLogs;
 
@@ -25,6 +25,8 @@ const FLUSH: Duration = Duration::from_secs(60);
 const SIGN: Duration = Duration::from_secs(1);
 /// How long after the grace period a guest that lives may still take to report the ends of containers.
 const OVERTIME: Duration = Duration::from_secs(4);
+/// What is left to a container whose grace period others used up.
+const MOMENT: Duration = Duration::from_secs(2);
 /// First and longest pause before what failed to go is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
@@ -46,6 +48,8 @@ pub struct Killer {
     pub deadline: watch::Receiver<Instant>,
     /// The text of the `Killing` event.
     pub message: String,
+    /// Runs that end before this one is told to.
+    pub after: Vec<String>,
 }
 
 impl Killer {
@@ -72,8 +76,14 @@ impl Killer {
                 Some(image.config.stop_signal.clone()).filter(|signal| !signal.is_empty())
             })
             .unwrap_or_else(|| "SIGTERM".to_owned());
-        // Upstream gives at least two seconds after a preStop hook that used everything up.
-        let soonest = Instant::now() + Duration::from_secs(if self.had_hook() { 2 } else { 0 });
+        let waited = self.turn().await;
+        // Whoever had to wait, or to run a hook, still has a moment (kubelet: `minimumGracePeriodInSeconds`).
+        let moment = if waited || self.had_hook() {
+            MOMENT
+        } else {
+            Duration::ZERO
+        };
+        let soonest = Instant::now() + moment;
         if signal_run(&self.machine, &self.run, &signal, false).await && self.wait(soonest).await {
             return;
         }
@@ -81,6 +91,20 @@ impl Killer {
         let mut view = self.view.clone();
         let over = view.wait_for(|view| !view.runs(&self.run));
         let _ = tokio::time::timeout(REAP, over).await;
+    }
+
+    /// Waits until those have ended that come before, or patience has. True: there was something to wait for.
+    async fn turn(&self) -> bool {
+        let mut view = self.view.clone();
+        let earlier = |view: &View| self.after.iter().any(|run| view.runs(run));
+        if !earlier(&view.borrow()) {
+            return false;
+        }
+        tokio::select! {
+            _ = view.wait_for(|view| !earlier(view)) => {}
+            () = passed(self.deadline.clone(), None) => {}
+        }
+        true
     }
 
     fn had_hook(&self) -> bool {
@@ -98,7 +122,7 @@ impl Killer {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut view = self.view.clone();
         let result = tokio::select! {
-            result = launch::run_hook(&self.machine, &self.container, &self.run, &hook, left) => result,
+            result = actions::hook(&self.machine, &self.container, &self.run, &hook, left) => result,
             _ = view.wait_for(|view| !view.runs(&self.run)) => Ok(()),
             () = passed(self.deadline.clone(), None) => Ok(()),
         };
@@ -108,8 +132,10 @@ impl Killer {
                 &self.container.name,
                 Kind::Warning,
                 "FailedPreStopHook",
-                format!("PreStopHook failed: {problem}"),
+                "PreStopHook failed".to_owned(),
             );
+            // What a server answered may be secret: it is not told to everybody.
+            tracing::debug!(container = self.container.name, problem, "preStop");
         }
     }
 
@@ -265,23 +291,29 @@ impl Stop {
         let _ = tokio::time::timeout(LOGS, futures::future::join_all(waits)).await;
     }
 
+    /// Sidecars end after everything they served, the last started first; their `preStop` hooks run at once (KEP-753).
     async fn end_containers(&self, machine: &Machine) {
         let records = Arc::clone(&self.view.borrow().records);
-        let killers = |wanted: fn(Role) -> bool| {
-            records
-                .iter()
-                .filter(move |record| wanted(record.role))
-                .filter_map(|record| self.killer(machine, record))
-        };
-        futures::future::join_all(killers(|role| role != Role::Sidecar).map(Killer::run)).await;
-        // Sidecars end after everything they served, the last started first (KEP-753).
-        for killer in killers(|role| role == Role::Sidecar)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-        {
-            killer.run().await;
+        let running = |record: &&Record| record.running();
+        let mut after: Vec<String> = records
+            .iter()
+            .filter(running)
+            .filter(|record| matches!(record.role, Role::Main | Role::Init))
+            .map(Record::run_id)
+            .collect();
+        let mut killers = Vec::new();
+        for record in records.iter().rev().filter(running) {
+            let sidecar = record.role == Role::Sidecar;
+            let Some(mut killer) = self.killer(machine, record) else {
+                continue;
+            };
+            if sidecar {
+                killer.after.clone_from(&after);
+                after.push(record.run_id());
+            }
+            killers.push(killer.run());
         }
+        futures::future::join_all(killers).await;
     }
 
     fn killer(&self, machine: &Machine, record: &Record) -> Option<Killer> {
@@ -297,6 +329,7 @@ impl Stop {
             view: self.view.clone(),
             deadline: self.deadline.clone(),
             message: format!("Stopping container {}", record.name),
+            after: Vec::new(),
         })
     }
 }

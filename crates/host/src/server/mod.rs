@@ -4,6 +4,7 @@
 //! server has authorised the caller before it dials.
 
 mod forward;
+mod inspect;
 mod logs;
 mod stats;
 mod streaming;
@@ -161,6 +162,10 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
     let query = Query::parse(request.uri().query().unwrap_or_default());
     match (request.method(), parts.as_slice()) {
         (&Method::GET, ["healthz"]) => Ok(text(StatusCode::OK, "ok")),
+        (&Method::GET, ["inspect", namespace, pod]) => {
+            let pod = server.pod(namespace, pod)?;
+            Ok(inspect::inspect(&server.context, &pod).await)
+        }
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
             logs::logs(&server, &query, namespace, pod, container).await
         }
@@ -177,8 +182,18 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
             forward::forward(&pod, request).await
         }
         (&Method::GET, ["stats", "summary"]) => Ok(stats::summary(&server).await),
-        (&Method::GET, ["metrics", "resource"]) => Ok(stats::resource(&server).await),
-        (&Method::GET, ["podmetrics"]) => Ok(stats::pods(server, query.flag("watch")).await),
+        (&Method::GET, ["metrics"]) => Ok(stats::figures_of(&server, stats::Family::Agent).await),
+        (&Method::GET, ["metrics", "resource"]) => {
+            Ok(stats::figures_of(&server, stats::Family::Resource).await)
+        }
+        (&Method::GET, ["metrics", "cadvisor"]) => {
+            Ok(stats::figures_of(&server, stats::Family::Cadvisor).await)
+        }
+        (&Method::GET, ["metrics", "probes"]) => Ok(stats::figures_of(&server, stats::Family::Probes).await),
+        (&Method::GET, ["podmetrics"]) => {
+            let (watch, history) = (query.flag("watch"), query.flag("history"));
+            Ok(stats::pods(server, watch, history).await)
+        }
         _ => Err(Refusal::missing("404 page not found")),
     }
 }

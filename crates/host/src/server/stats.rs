@@ -1,4 +1,4 @@
-//! `/stats/summary`, `/metrics/resource`, `/podmetrics`.
+//! `/stats/summary`, `/metrics` with its parts, `/podmetrics`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{Body, Server, chunks, json as answer, text};
-use crate::metrics;
+use crate::metrics::{self, prometheus, summary};
 
 /// Between two figures of a watch.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -18,26 +18,47 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The kubelet's summary.
 pub async fn summary(server: &Server) -> Response<Body> {
     let pods = server.sampler.sample(server.pods.all()).await;
-    answer(&metrics::summary(
-        &server.context.config.node_name,
-        &server.host.sample(),
-        &pods,
-    ))
+    let config = &server.context.config;
+    let host = server.host.sample(&config.data_dir);
+    answer(&summary::summary(&config.node_name, &host, &pods))
+}
+
+/// Which of Prometheus' figures are asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Family {
+    /// `/metrics`: the agent itself, volumes, VMs.
+    Agent,
+    /// `/metrics/resource`.
+    Resource,
+    /// `/metrics/cadvisor`.
+    Cadvisor,
+    /// `/metrics/probes`.
+    Probes,
 }
 
 /// Prometheus' figures.
-pub async fn resource(server: &Server) -> Response<Body> {
+pub async fn figures_of(server: &Server, family: Family) -> Response<Body> {
     let pods = server.sampler.sample(server.pods.all()).await;
-    text(
-        http::StatusCode::OK,
-        metrics::resource_metrics(&server.host.sample(), &pods),
-    )
+    let config = &server.context.config;
+    let host = || server.host.sample(&config.data_dir);
+    let written = match family {
+        Family::Agent => prometheus::agent(&config.node_name, &pods),
+        Family::Resource => prometheus::resource(&host(), &pods),
+        Family::Cadvisor => prometheus::cadvisor(&host(), config.capacity.cpu_millis, &pods),
+        Family::Probes => server.context.probes.to_text(&server.pods.all()),
+    };
+    let mut response = text(http::StatusCode::OK, written);
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+    );
+    response
 }
 
-/// Figures of all Pods once, or once a second.
-pub async fn pods(server: Arc<Server>, watch: bool) -> Response<Body> {
+/// Figures of all Pods once, or once a second. The first ones may have the history of the last hour with them.
+pub async fn pods(server: Arc<Server>, watch: bool, mut history: bool) -> Response<Body> {
     if !watch {
-        return answer(&Value::Array(figures(&server).await));
+        return answer(&Value::Array(figures(&server, history).await));
     }
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
@@ -48,14 +69,20 @@ pub async fn pods(server: Arc<Server>, watch: bool) -> Response<Body> {
                 _ = ticks.tick() => {}
                 () = sender.closed() => return,
             }
-            let list = json!({
-                "kind": "PodMetricsList",
-                "apiVersion": "metrics.k8s.io/v1beta1",
-                "metadata": {},
-                "items": figures(&server).await,
-            });
-            if sender.send(Bytes::from(format!("{list}\n"))).await.is_err() {
-                return;
+            let past = std::mem::take(&mut history);
+            let figures = figures(&server, past).await;
+            // With their past, figures are long: one Pod a line.
+            let size = if past { 1 } else { figures.len().max(1) };
+            for items in figures.chunks(size) {
+                let list = json!({
+                    "kind": "PodMetricsList",
+                    "apiVersion": "metrics.k8s.io/v1beta1",
+                    "metadata": {},
+                    "items": items,
+                });
+                if sender.send(Bytes::from(format!("{list}\n"))).await.is_err() {
+                    return;
+                }
             }
         }
     });
@@ -66,9 +93,14 @@ pub async fn pods(server: Arc<Server>, watch: bool) -> Response<Body> {
     response
 }
 
-async fn figures(server: &Server) -> Vec<Value> {
+async fn figures(server: &Server, history: bool) -> Vec<Value> {
     let pods = server.sampler.sample(server.pods.all()).await;
-    pods.iter()
-        .map(|(view, sample)| metrics::pod_metrics(view, sample))
-        .collect()
+    let figures = pods.iter().map(|(view, sample)| {
+        let mut figures = metrics::pod_metrics(view, sample);
+        if history && let Some(history) = server.sampler.history(view) {
+            figures["vm"]["history"] = history;
+        }
+        figures
+    });
+    figures.collect()
 }

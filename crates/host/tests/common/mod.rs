@@ -43,6 +43,11 @@ impl Drop for Host {
 
 impl Host {
     pub async fn start() -> Self {
+        Self::start_with(host::pressure::Thresholds::default()).await
+    }
+
+    /// A host that is under pressure from there on.
+    pub async fn start_with(pressure: host::pressure::Thresholds) -> Self {
         let mut config = Config::new("cp", Arc::new(MemoryStore::new()));
         config.service_account_key_pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let api = ApiServer::start(config).await.unwrap();
@@ -63,7 +68,7 @@ impl Host {
         maps.create(&PostParams::default(), &object(root)).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let driver = Arc::new(SimulatedDriver::new());
-        let (agent, stop) = Self::agent(&api, &driver, &directory).await;
+        let (agent, stop) = Self::agent(&api, &driver, &directory, pressure).await;
         let host = Self {
             api,
             admin,
@@ -90,6 +95,7 @@ impl Host {
         api: &Arc<ApiServer>,
         driver: &Arc<SimulatedDriver>,
         directory: &tempfile::TempDir,
+        pressure: host::pressure::Thresholds,
     ) -> (Arc<Agent>, CancellationToken) {
         let user = User::new(format!("system:node:{NODE}"), &["system:nodes"]);
         let client = kube::Client::new(api.local_service(user), "default");
@@ -101,6 +107,7 @@ impl Host {
         );
         config.listen = "127.0.0.1:0".parse().unwrap();
         config.eviction_pause = Some(Duration::from_millis(50));
+        config.pressure = pressure;
         config.silence = Duration::from_millis(500);
         config.capacity = Capacity {
             cpu_millis: 4000,
@@ -124,7 +131,13 @@ impl Host {
     /// Ends the agent as a crash would, and starts another one.
     pub async fn restart_agent(&mut self) {
         self.agent.shutdown(false).await;
-        let (agent, stop) = Self::agent(&self.api, &self.driver, &self.directory).await;
+        let (agent, stop) = Self::agent(
+            &self.api,
+            &self.driver,
+            &self.directory,
+            host::pressure::Thresholds::default(),
+        )
+        .await;
         self.agent = agent;
         self.stop = stop;
     }

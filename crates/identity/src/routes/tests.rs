@@ -35,7 +35,7 @@ fn router() -> (Router, tempfile::TempDir) {
     let deps = Deps {
         directory: Arc::new(Memory(users.into())),
         issuer: Arc::new(TokenIssuer::load_or_create(dir.path(), "192.0.2.1", "podvisor.local").unwrap()),
-        passwords: Passwords::new().unwrap(),
+        passwords: Passwords::default(),
         advertised: None,
         api_port: 6443,
         banner: "Be good.".into(),

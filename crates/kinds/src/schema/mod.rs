@@ -53,6 +53,8 @@ pub struct List {
     pub kind: ListType,
     /// `x-kubernetes-list-map-keys`.
     pub map_keys: Vec<String>,
+    /// What a key is that an item leaves out, where its schema says so.
+    pub key_defaults: BTreeMap<String, Value>,
 }
 
 /// `x-kubernetes-list-type`.
@@ -131,6 +133,77 @@ impl SchemaTable {
     }
 }
 
+/// The type of a custom kind's objects, from the structural schema of its definition.
+///
+/// What the schema leaves open (`x-kubernetes-preserve-unknown-fields`, no type at all) is an object without known
+/// fields, so that whoever walks along the types deduces the rest from the values.
+pub fn custom(schema: &Value) -> Type {
+    custom_type(schema, true)
+}
+
+fn custom_type(schema: &Value, resource: bool) -> Type {
+    let flag = |name: &str| schema[name] == true;
+    if flag("x-kubernetes-int-or-string") {
+        return Type::IntOrString;
+    }
+    match schema["type"].as_str() {
+        Some("array") => {
+            let (items, keys) = (&schema["items"], &schema["x-kubernetes-list-map-keys"]);
+            let keys = keys.as_array().into_iter().flatten();
+            let map_keys: Vec<String> = keys.filter_map(|k| k.as_str().map(str::to_owned)).collect();
+            let default = |key: &String| {
+                let default = items["properties"][key].get("default")?;
+                Some((key.clone(), default.clone()))
+            };
+            Type::List(Box::new(List {
+                items: custom_type(items, false),
+                kind: list_type(schema),
+                key_defaults: map_keys.iter().filter_map(default).collect(),
+                map_keys,
+            }))
+        }
+        Some("string" | "integer" | "number" | "boolean") => parse_type(schema),
+        _ => {
+            let open = flag("x-kubernetes-preserve-unknown-fields");
+            if let (None, Some(more @ Value::Object(_)), false) =
+                (schema.get("properties"), schema.get("additionalProperties"), open)
+            {
+                return Type::Map(Box::new(custom_type(more, false)));
+            }
+            let fields = schema["properties"].as_object().into_iter().flatten();
+            let mut fields: BTreeMap<String, Field> = fields
+                .map(|(name, field)| (name.clone(), custom_field(custom_type(field, false), field)))
+                .collect();
+            if resource || flag("x-kubernetes-embedded-resource") {
+                let meta = Type::Ref("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta".to_owned());
+                fields.insert("metadata".to_owned(), custom_field(meta, &Value::Null));
+            }
+            Type::Object(Box::new(Definition {
+                fields,
+                required: Vec::new(),
+                atomic: schema["x-kubernetes-map-type"] == "atomic",
+            }))
+        }
+    }
+}
+
+fn custom_field(ty: Type, schema: &Value) -> Field {
+    Field {
+        ty,
+        patch_strategy: String::new(),
+        patch_merge_key: String::new(),
+        atomic: schema["x-kubernetes-map-type"] == "atomic",
+    }
+}
+
+fn list_type(value: &Value) -> ListType {
+    match value["x-kubernetes-list-type"].as_str() {
+        Some("map") => ListType::Map,
+        Some("set") => ListType::Set,
+        _ => ListType::Atomic,
+    }
+}
+
 fn parse_definition(value: &Value) -> Definition {
     let fields = value["properties"].as_object().into_iter().flatten();
     let required = value["required"].as_array().into_iter().flatten();
@@ -166,11 +239,8 @@ fn parse_type(value: &Value) -> Type {
         Some("boolean") => Type::Boolean,
         Some("array") => Type::List(Box::new(List {
             items: parse_type(&value["items"]),
-            kind: match value["x-kubernetes-list-type"].as_str() {
-                Some("map") => ListType::Map,
-                Some("set") => ListType::Set,
-                _ => ListType::Atomic,
-            },
+            kind: list_type(value),
+            key_defaults: BTreeMap::new(),
             map_keys: value["x-kubernetes-list-map-keys"]
                 .as_array()
                 .into_iter()

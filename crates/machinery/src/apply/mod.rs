@@ -5,6 +5,7 @@
 
 mod managers;
 
+pub use crate::fields::Typed;
 use crate::fields::{Set, Walker};
 use crate::walk::{At, set, unset};
 use kinds::KindInfo;
@@ -45,8 +46,8 @@ fn owned(kind: &KindInfo, mut fields: Set, subresource: Option<&str>) -> Set {
 ///
 /// # Errors
 /// 409 when other managers own fields that would change and `force` is not set, one cause for each field.
-pub fn apply(
-    kind: &KindInfo,
+pub fn apply<'k>(
+    kind: impl Into<Typed<'k>>,
     live: Option<&Value>,
     applied: &Value,
     manager: &str,
@@ -54,7 +55,8 @@ pub fn apply(
     subresource: Option<&str>,
     now: &str,
 ) -> Result<Value, Status> {
-    let walker = Walker::new(kind);
+    let typed = kind.into();
+    let (walker, kind) = (Walker::new(typed), typed.kind);
     let mut config = applied.clone();
     unset(&mut config, "metadata.managedFields");
     match subresource {
@@ -110,6 +112,29 @@ pub fn apply(
     Ok(out)
 }
 
+/// Merges a configuration into an object as apply does, without owners: what a mutating admission policy makes.
+///
+/// # Errors
+/// When it would change a part of what is owned as a whole (an atomic list, map or struct), and when it is no object.
+pub fn merge_configuration<'k>(
+    kind: impl Into<Typed<'k>>,
+    object: &Value,
+    configuration: &Value,
+) -> Result<Value, String> {
+    let walker = Walker::new(kind.into());
+    if !configuration.is_object() {
+        return Err("an apply configuration must be an object".into());
+    }
+    let wholes = walker.wholes(configuration);
+    if !wholes.is_empty() {
+        return Err(format!(
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {}",
+            wholes.paths().join(", ")
+        ));
+    }
+    Ok(walker.merge(object, configuration))
+}
+
 /// The 409, worded as upstream words it.
 fn conflict(conflicts: &[(Manager, Set)]) -> Status {
     let mut causes = Vec::new();
@@ -150,8 +175,8 @@ fn conflict(conflicts: &[(Manager, Set)]) -> Status {
 
 /// Writes the managed fields of a write that is no apply: the manager owns what it changed, and nobody owns what it
 /// removed. `operation` is `Update`; `now` is the time of the write in RFC 3339.
-pub fn update_managers(
-    kind: &KindInfo,
+pub fn update_managers<'k>(
+    kind: impl Into<Typed<'k>>,
     live: Option<&Value>,
     new: &mut Value,
     manager: &str,
@@ -159,7 +184,8 @@ pub fn update_managers(
     subresource: Option<&str>,
     now: &str,
 ) {
-    let walker = Walker::new(kind);
+    let typed = kind.into();
+    let (walker, kind) = (Walker::new(typed), typed.kind);
     let old = live.unwrap_or(&Value::Null);
     // A client may edit the list itself; an empty one resets it, and one that cannot be read does not count.
     let reset = new.at("metadata.managedFields").as_array().is_some_and(|list| {
@@ -178,8 +204,10 @@ pub fn update_managers(
     let change = walker.compare(old, new);
     let me = Manager::writer(manager, operation, &kind.api_version(), subresource);
     let taken = owned(kind, change.added.union(&change.modified), subresource);
-    managers.subtract_from_others(&me, &taken.union(&change.removed));
-    managers.subtract(&me, &change.removed);
+    // A body without the part that this way cannot change removes nothing of it.
+    let removed = owned(kind, change.removed, subresource);
+    managers.subtract_from_others(&me, &taken.union(&removed));
+    managers.subtract(&me, &removed);
     if !taken.is_empty() {
         let before = managers.fields(&me).cloned().unwrap_or_default();
         let after = before.union(&taken);

@@ -12,8 +12,12 @@ use std::fmt;
 const MAX_DEPTH: usize = 127;
 /// Nodes that a YAML document may have, aliases expanded.
 const MAX_YAML_NODES: usize = 500_000;
+/// Parser events that aliases may repeat in all: honest documents repeat a few, and each costs as much as a written one.
+const MAX_YAML_REPEATED: usize = 20_000;
 /// Aliases that a YAML document may use.
 const MAX_YAML_ALIASES: usize = 1_000;
+/// Stack of the YAML parser, in bytes; memory is only taken for what is used.
+const YAML_STACK: usize = 16 << 20;
 /// Duplicate keys that are listed before the rest is left out.
 const MAX_DUPLICATES: usize = 100;
 
@@ -48,12 +52,23 @@ pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
     {
         return Ok(parsed);
     }
+    // The YAML parser takes some ten kilobytes of stack a level in a build without optimisation, and the depth that we
+    // allow does not fit into the stack of a worker thread. YAML is rare: clients send JSON.
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(YAML_STACK);
+        let parsing = builder.spawn_scoped(scope, || parse_yaml(bytes));
+        let failed = || Status::internal("the body could not be parsed");
+        parsing.map_err(|_| failed())?.join().map_err(|_| failed())?
+    })
+}
+
+fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
     let bad = |e: &dyn fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
     let text = std::str::from_utf8(bytes).map_err(|_| bad(&"the body is not UTF-8"))?;
     let mut options = Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
     options.with_snippet = false;
-    options.alias_limits.max_total_replayed_events = MAX_YAML_NODES;
+    options.alias_limits.max_total_replayed_events = MAX_YAML_REPEATED;
     if let Some(budget) = options.budget.as_mut() {
         budget.max_depth = MAX_DEPTH;
         budget.max_nodes = MAX_YAML_NODES;

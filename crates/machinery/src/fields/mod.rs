@@ -4,6 +4,7 @@
 
 mod walk;
 
+pub use walk::Typed;
 pub(crate) use walk::Walker;
 
 use serde_json::{Map, Value, json};

@@ -7,6 +7,7 @@ use super::Set;
 use kinds::KindInfo;
 use kinds::schema::{self, Definition, KEY_DEFAULTS, List, ListType, SchemaTable, Type};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -41,16 +42,41 @@ enum Shape<'a> {
     Keyed(&'a List),
 }
 
-/// The walker of one kind.
-pub(crate) struct Walker {
-    table: &'static SchemaTable,
-    root: Type,
+/// A kind with the type of its objects: built-in kinds have theirs in the table, custom ones bring it.
+#[derive(Clone, Copy)]
+pub struct Typed<'a> {
+    /// The kind.
+    pub kind: &'a KindInfo,
+    /// The type of a custom kind's objects (`kinds::schema::custom`).
+    pub custom: Option<&'a Type>,
 }
 
-impl Walker {
-    pub(crate) fn new(kind: &KindInfo) -> Self {
+impl<'a> From<&'a KindInfo> for Typed<'a> {
+    fn from(kind: &'a KindInfo) -> Self {
+        Typed { kind, custom: None }
+    }
+}
+
+/// The walker of one kind.
+pub(crate) struct Walker<'t> {
+    table: &'static SchemaTable,
+    root: Cow<'t, Type>,
+    /// Objects of Go's types hold their structs by value; those of custom kinds have what they have.
+    by_value: bool,
+}
+
+impl<'t> Walker<'t> {
+    pub(crate) fn new(of: Typed<'t>) -> Self {
+        let kind = of.kind;
         let table = schema::builtin();
-        let root = if table.definition(kind.schema).is_some() {
+        let by_value = of.custom.is_none();
+        let root = if let Some(custom) = of.custom {
+            return Self {
+                table,
+                root: Cow::Borrowed(custom),
+                by_value,
+            };
+        } else if table.definition(kind.schema).is_some() {
             Type::Ref(kind.schema.to_string())
         } else {
             // A custom kind: its metadata is known, the rest deduced.
@@ -67,7 +93,11 @@ impl Walker {
                 ..Definition::default()
             }))
         };
-        Self { table, root }
+        Self {
+            table,
+            root: Cow::Owned(root),
+            by_value,
+        }
     }
 
     fn shape<'a>(&'a self, ty: Option<&'a Type>, atomic: bool) -> Shape<'a> {
@@ -102,7 +132,7 @@ impl Walker {
     }
 
     fn root(&self) -> Shape<'_> {
-        self.shape(Some(&self.root), false)
+        self.shape(Some(&*self.root), false)
     }
 
     /// All fields that an object gives.
@@ -133,6 +163,32 @@ impl Walker {
                     out.insert(&element);
                     out.attach(&element, self.set_at(self.shape(Some(&list.items), false), item));
                 }
+            }
+            _ => {}
+        }
+        out
+    }
+
+    /// The fields of an object that are owned as a whole although they have parts.
+    pub(crate) fn wholes(&self, object: &Value) -> Set {
+        self.wholes_at(self.root(), object)
+    }
+
+    fn wholes_at(&self, shape: Shape, value: &Value) -> Set {
+        let mut out = Set::default();
+        let mut take = |element: &str, shape: Shape, value: &Value| match (shape, value) {
+            (Shape::Leaf, Value::Object(_) | Value::Array(_)) => out.insert(element),
+            _ => out.attach(element, self.wholes_at(shape, value)),
+        };
+        match (shape, value) {
+            (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
+                for (name, value) in fields {
+                    take(&format!("f:{name}"), self.field(shape, name).0, value);
+                }
+            }
+            (Shape::Keyed(list), Value::Array(items)) => {
+                let shape = self.shape(Some(&list.items), false);
+                items.iter().for_each(|item| take(&key(list, item), shape, item));
             }
             _ => {}
         }
@@ -207,7 +263,14 @@ impl Walker {
             _ => self.compare_fields(shape, old, new, &mut below),
         }
         // A struct that its parent always holds is not itself a field that is added.
-        let own = !matches!(shape, Shape::Struct(_)) || !ALWAYS_THERE.contains(&element);
+        let by_value = self.by_value || element == "f:metadata";
+        let there = match shape {
+            Shape::Struct(_) => ALWAYS_THERE.contains(&element),
+            // The one keyed list that Go writes even when it is empty.
+            Shape::Keyed(_) => element == "f:containers",
+            _ => false,
+        };
+        let own = !(by_value && there);
         if own && old.is_none() {
             out.added.insert(element);
         }
@@ -398,10 +461,11 @@ fn key(list: &List, item: &Value) -> String {
         .iter()
         .filter_map(|name| {
             let default = || {
-                KEY_DEFAULTS
-                    .iter()
-                    .find(|(n, _)| n == name)
-                    .map(|(_, v)| Value::from(*v))
+                let known = KEY_DEFAULTS.iter().find(|(n, _)| n == name);
+                list.key_defaults
+                    .get(name)
+                    .cloned()
+                    .or_else(|| known.map(|(_, v)| Value::from(*v)))
             };
             let value = item.get(name).filter(|v| !v.is_null()).cloned().or_else(default);
             value.map(|value| (name.as_str(), value))

@@ -7,6 +7,7 @@ use crate::defaults::name_label;
 use crate::validation::pod;
 use crate::walk::{At, fields_mut, keep, same, set, unset};
 use kinds::KindInfo;
+use kinds::schema::Type;
 use serde_json::{Value, json};
 
 /// Kinds that count generations: their content is compared on each write.
@@ -54,6 +55,12 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
         ("", "Pod") => {
             let quality = pod::quality(obj.at("spec"));
             set(obj, "status", json!({"phase": "Pending", "qosClass": quality}));
+            // A held Pod says so from the first moment on (KEP-3521).
+            if !obj.list_at("spec.schedulingGates").is_empty() {
+                let held = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                    "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
+                set(obj, "status.conditions", held);
+            }
         }
         ("", "Namespace") => {
             name_label(obj);
@@ -70,6 +77,30 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
             set(obj, "status", json!({}));
         }
         _ => {}
+    }
+    blank_status(kind, obj);
+}
+
+/// Go writes the fields of a status that are not optional from the first moment on, as zeros; typed clients of other
+/// languages refuse an object without them.
+fn blank_status(kind: &KindInfo, obj: &mut Value) {
+    let table = kinds::schema::builtin();
+    let status = table
+        .definition(kind.schema)
+        .and_then(|whole| table.object(&whole.fields.get("status")?.ty));
+    let Some(status) = status.filter(|_| kind.has_status) else {
+        return;
+    };
+    for name in &status.required {
+        let zero = match status.fields.get(name).map(|field| &field.ty) {
+            Some(Type::Integer) => json!(0),
+            Some(Type::Boolean) => json!(false),
+            _ => continue,
+        };
+        let path = format!("status.{name}");
+        if !obj.has(&path) {
+            set(obj, &path, zero);
+        }
     }
 }
 
@@ -189,7 +220,10 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
         keep(new, old, "status");
     }
     match (kind.group, kind.kind) {
-        ("", "Service") => service::keep_allocated(new, old),
+        ("", "Service") => {
+            service::keep_allocated(new, old);
+            service::drop_unneeded(new, old);
+        }
         // Finalizers of a namespace are taken away by `finalize` alone.
         ("", "Namespace") => keep(new, old, "spec.finalizers"),
         ("", "Pod") => keep(new, old, "spec.ephemeralContainers"),

@@ -1,7 +1,7 @@
 //! What an update of a Service keeps although it does not say so: addresses and node ports that were allocated for it.
 //! Source: `patchAllocatedValues` in `pkg/registry/core/service/storage/alloc.go`.
 
-use crate::walk::{At, each_mut, keep, set};
+use crate::walk::{At, each_mut, keep, set, unset};
 use serde_json::Value;
 
 /// Copies allocated values from the stored Service where the new one leaves them open.
@@ -52,5 +52,56 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
         && new.int_at("spec.healthCheckNodePort").unwrap_or(0) == 0
     {
         keep(new, old, "spec.healthCheckNodePort");
+    }
+}
+
+/// Takes away what the old type needed, the new one does not, and the writer has left as it was.
+/// Source: `dropTypeDependentFields` in `pkg/registry/core/service/strategy.go`.
+pub(super) fn drop_unneeded(new: &mut Value, old: &Value) {
+    let has_address = |s: &Value| s.str_at("spec.type") != "ExternalName";
+    let has_node_ports = |s: &Value| match s.str_at("spec.type") {
+        "NodePort" => true,
+        "LoadBalancer" => s.at("spec.allocateLoadBalancerNodePorts") != &Value::Bool(false),
+        _ => false,
+    };
+    let is_balanced = |s: &Value| s.str_at("spec.type") == "LoadBalancer";
+    let is_outside = |s: &Value| {
+        matches!(s.str_at("spec.type"), "NodePort" | "LoadBalancer")
+            || (s.str_at("spec.type") == "ClusterIP" && !s.list_at("spec.externalIPs").is_empty())
+    };
+    let is_checked = |s: &Value| is_balanced(s) && s.str_at("spec.externalTrafficPolicy") == "Local";
+    let drops: [(&dyn Fn(&Value) -> bool, &[&str]); 4] = [
+        (
+            &has_address,
+            &[
+                "spec.clusterIP",
+                "spec.clusterIPs",
+                "spec.ipFamilies",
+                "spec.ipFamilyPolicy",
+            ],
+        ),
+        (&is_checked, &["spec.healthCheckNodePort"]),
+        (
+            &is_balanced,
+            &["spec.allocateLoadBalancerNodePorts", "spec.loadBalancerClass"],
+        ),
+        (&is_outside, &["spec.externalTrafficPolicy"]),
+    ];
+    for (needs, fields) in drops {
+        if !needs(old) || needs(new) {
+            continue;
+        }
+        for field in fields {
+            if new.at(field) == old.at(field) {
+                unset(new, field);
+            }
+        }
+    }
+    let ports = |s: &Value| -> Vec<i64> {
+        let ports = s.list_at("spec.ports").iter();
+        ports.map(|p| p.int_at("nodePort").unwrap_or(0)).collect()
+    };
+    if has_node_ports(old) && !has_node_ports(new) && ports(old) == ports(new) {
+        each_mut(new, "spec.ports", |port| unset(port, "nodePort"));
     }
 }

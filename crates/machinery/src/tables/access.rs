@@ -88,7 +88,32 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
                 ]
             },
         },
-        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding") => Printer {
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => Printer {
+            columns: const {
+                &[
+                    NAME,
+                    number("Mutations", "Changes in it."),
+                    column("ParamKind", "Kind of its parameters."),
+                    AGE,
+                ]
+            },
+            cells: |object, now| {
+                let kind = match text::at(object, "/spec/paramKind/kind") {
+                    "" => UNSET.to_owned(),
+                    kind => format!("{}/{kind}", text::at(object, "/spec/paramKind/apiVersion")),
+                };
+                vec![
+                    text::name(object),
+                    json!(text::count(object, "/spec/mutations")),
+                    json!(kind),
+                    text::created(object, now),
+                ]
+            },
+        },
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding",
+        ) => Printer {
             columns: const {
                 &[
                     NAME,

@@ -20,6 +20,53 @@ pub(super) fn lease(spec: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
+/// An Event of the new group, which asks for more than the old one does.
+pub(super) fn event(obj: &Value, errors: &mut Errors) {
+    // What was written through the old group may lack all of it.
+    if obj.has("deprecatedSource") || obj.has("deprecatedFirstTimestamp") {
+        return;
+    }
+    if !obj.has("eventTime") {
+        errors.required(&Path::new("eventTime"), "");
+    }
+    if obj.is_empty_at("reportingController") {
+        errors.required(&Path::new("reportingController"), "");
+    } else {
+        for fault in names::qualified_name(obj.str_at("reportingController")) {
+            errors.invalid(
+                &Path::new("reportingController"),
+                obj.str_at("reportingController"),
+                fault,
+            );
+        }
+    }
+    for (field, limit) in [
+        ("reportingInstance", 128),
+        ("action", 128),
+        ("reason", 128),
+        ("note", 1024),
+    ] {
+        let text = obj.str_at(field);
+        if text.is_empty() && field != "note" {
+            errors.required(&Path::new(field), "");
+        }
+        if text.len() > limit {
+            errors.invalid(
+                &Path::new(field),
+                "",
+                format!("can have at most {limit} characters"),
+            );
+        }
+    }
+    if !matches!(obj.str_at("type"), "Normal" | "Warning") {
+        errors.invalid(
+            &Path::new("type"),
+            "",
+            format!("has invalid value: {}", obj.str_at("type")),
+        );
+    }
+}
+
 pub(super) fn controller_revision(obj: &Value, errors: &mut Errors) {
     if !obj.has("data") {
         errors.required(&Path::new("data"), "data is mandatory");

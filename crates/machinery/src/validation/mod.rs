@@ -73,7 +73,8 @@ fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
     let spec_at = Path::new("spec");
     let spec = obj.at("spec");
     match (kind.group, kind.kind) {
-        ("", "Pod" | "Event") | ("events.k8s.io", "Event") => {}
+        ("", "Pod" | "Event") => {}
+        ("events.k8s.io", "Event") => extension::event(obj, errors),
         ("", "PodTemplate") => pod::template(obj.at("template"), &Path::new("template"), errors),
         ("", "Namespace") => core::namespace(obj, errors),
         ("", "ConfigMap") => core::config_map(obj, errors),

@@ -334,3 +334,44 @@ fn writers_beyond_ten_are_folded() {
         5
     );
 }
+
+#[test]
+fn custom_kinds_merge_as_their_schema_says() {
+    let schema = yaml(
+        "{type: object, properties: {spec: {type: object, properties: {
+            ports: {type: array, x-kubernetes-list-type: map, x-kubernetes-list-map-keys: [name, protocol], items: {type: object,
+                properties: {name: {type: string}, port: {type: integer}, protocol: {type: string, default: SCTP}}}},
+            tags: {type: array, x-kubernetes-list-type: set, items: {type: string}},
+            whole: {type: object, x-kubernetes-map-type: atomic, properties: {a: {type: integer}, b: {type: integer}}},
+            open: {type: object, x-kubernetes-preserve-unknown-fields: true}}}}}",
+    );
+    let types = kinds::schema::custom(&schema);
+    let typed = machinery::apply::Typed {
+        kind: kinds::find_kind("", "v1", "ConfigMap").unwrap(),
+        custom: Some(&types),
+    };
+    let object = |spec: &str| {
+        yaml(&format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: x}}, spec: {spec}}}"
+        ))
+    };
+    let first = "{ports: [{name: http, port: 80}], tags: [a], whole: {a: 1}, open: {deep: {x: 1}}}";
+    let live = apply(typed, None, &object(first), "one", false, None, T1).unwrap();
+    let second = "{ports: [{name: https, port: 443}], tags: [b], open: {deep: {y: 2}}}";
+    let live = apply(typed, Some(&live), &object(second), "two", false, None, T2).unwrap();
+    assert_eq!(
+        live["spec"],
+        json!({"ports": [{"name": "http", "port": 80}, {"name": "https", "port": 443}], "tags": ["a", "b"],
+            "whole": {"a": 1}, "open": {"deep": {"x": 1, "y": 2}}})
+    );
+    assert_eq!(
+        fields(&live, "two")["f:spec"]["f:ports"],
+        json!({"k:{\"name\":\"https\",\"protocol\":\"SCTP\"}": {".": {}, "f:name": {}, "f:port": {}}})
+    );
+    let clash = "{ports: [{name: http, port: 81}], whole: {b: 2}}";
+    let refused = apply(typed, Some(&live), &object(clash), "two", false, None, T2).unwrap_err();
+    assert_eq!(
+        refused.message,
+        "Apply failed with 2 conflicts: conflicts with \"one\":\n- .spec.ports[name=\"http\",protocol=\"SCTP\"].port\n- .spec.whole"
+    );
+}

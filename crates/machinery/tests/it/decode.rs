@@ -37,6 +37,27 @@ fn towers_and_bombs_are_refused() {
     }
 }
 
+/// As deep as we allow, on a thread with the stack of a worker; deeper is refused, however it is written.
+#[test]
+fn deep_yaml_needs_no_deep_stack() {
+    let small = std::thread::Builder::new().stack_size(512 << 10);
+    let parsing = small.spawn(|| {
+        for levels in [100, 120] {
+            let block = "- ".repeat(levels) + "x";
+            assert!(parse_yaml_checked(block.as_bytes()).is_ok(), "{levels}");
+        }
+        for text in [
+            "- ".repeat(200),
+            "- ".repeat(500_000),
+            "? ".repeat(200_000),
+            "[".repeat(200_000),
+        ] {
+            assert!(parse_yaml_checked(text.as_bytes()).is_err(), "{:.20}", text);
+        }
+    });
+    parsing.unwrap().join().unwrap();
+}
+
 #[test]
 fn yaml_scalars_become_json() {
     assert_eq!(

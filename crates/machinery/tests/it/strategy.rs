@@ -103,6 +103,39 @@ fn services_keep_what_was_allocated() {
 }
 
 #[test]
+fn services_lose_what_their_new_type_does_not_need() {
+    let manifest =
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: NodePort, ports: [{port: 80}]}}";
+    let mut old = created(manifest);
+    old["spec"]["clusterIP"] = "10.96.0.9".into();
+    old["spec"]["clusterIPs"] = json!(["10.96.0.9"]);
+    old["spec"]["ports"][0]["nodePort"] = 30080.into();
+    assert_eq!(old["spec"]["externalTrafficPolicy"], "Cluster");
+    for (kind, gone, left) in [
+        (
+            "ClusterIP",
+            &["externalTrafficPolicy"][..],
+            &["clusterIP", "clusterIPs"][..],
+        ),
+        (
+            "ExternalName",
+            &["externalTrafficPolicy", "clusterIP", "clusterIPs"][..],
+            &[][..],
+        ),
+    ] {
+        let mut new = old.clone();
+        new["spec"]["type"] = kind.into();
+        prepare_update(kind_of(&old), &mut new, &old, None);
+        let has = |field: &&str| new["spec"].get(*field).is_some();
+        assert!(
+            !gone.iter().any(|f| has(f)) && left.iter().all(|f| has(f)),
+            "{kind}: {new}"
+        );
+        assert_eq!(new["spec"]["ports"][0].get("nodePort"), None, "{kind}");
+    }
+}
+
+#[test]
 fn subresources_of_pods_change_their_part_alone() {
     let old = created(
         "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}}",

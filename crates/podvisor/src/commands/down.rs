@@ -62,6 +62,7 @@ fn stop_process(data_dir: &Path) -> Result<()> {
 
 async fn remove(config: &Config) -> Result<Vec<String>> {
     let mut problems = remove_vms(config).await;
+    problems.extend(host::datastore::shared::unmount_all(&hosts::host_data(config)).await);
     // Simulated hosts have no network, and need no privilege to go.
     if config.run_dir.join("network").exists() {
         problems.extend(Dataplane::remove(&hosts::network_config(config)?).await);

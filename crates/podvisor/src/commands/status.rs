@@ -1,9 +1,8 @@
 //! `podvisor status`: whether the Supervisor runs, its hosts, its Pod VMs.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::config::Places;
 use crate::wiring::lock::Lock;
@@ -29,17 +28,7 @@ pub fn run(places: &Places) -> Result<()> {
 }
 
 async fn show(data_dir: &std::path::Path) -> Result<()> {
-    let file = data_dir.join("admin.kubeconfig");
-    let config = if std::env::var_os("KUBECONFIG").is_none() && file.exists() {
-        let kubeconfig =
-            Kubeconfig::read_from(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
-    } else {
-        kube::Config::infer()
-            .await
-            .context("no usable kubeconfig: set KUBECONFIG")?
-    };
-    let client = kube::Client::try_from(config)?;
+    let client = super::administrator(data_dir).await?;
     let pods = Api::<Pod>::all(client.clone())
         .list(&ListParams::default())
         .await?;

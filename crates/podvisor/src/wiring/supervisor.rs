@@ -12,16 +12,20 @@ use identity::kubeconfig::Kubeconfig;
 use identity::passwords::Passwords;
 use store::Store;
 use store::embedded::EmbeddedStore;
+use store::etcd::EtcdStore;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::trust::Trust;
-use crate::config::Config;
+use crate::config::{Config, StoreAddress};
 
 /// Each host gets a block of this size out of the Pod addresses.
 const NODE_BLOCK_PREFIX: u8 = 24;
+
+/// The embedded store in the data directory.
+pub const STORE_FILE: &str = "state.redb";
 
 /// Size in bytes at which the audit log is begun anew, and how many older ones are kept.
 const AUDIT_BYTES: u64 = 100 << 20;
@@ -31,7 +35,7 @@ const AUDIT_FILES: usize = 10;
 pub struct Supervisor {
     pub api: Arc<ApiServer>,
     pub trust: Trust,
-    store: Arc<EmbeddedStore>,
+    store: Arc<dyn Store>,
     tasks: JoinSet<()>,
     stop: CancellationToken,
 }
@@ -42,10 +46,10 @@ impl Supervisor {
         let trust = Trust::load(config)?;
         // Ports first: a taken one is the most likely mistake, and nothing has been changed yet.
         let listeners = listen(&config.listen).await?;
-        let store = Arc::new(EmbeddedStore::open(&config.data_dir.join("state.redb"))?);
+        let store = open_store(config)?;
         let late = Arc::new(OnceLock::new());
         let client = late_client(Arc::clone(&late));
-        let mut settings = ApiConfig::new("main", Arc::clone(&store) as Arc<dyn Store>);
+        let mut settings = ApiConfig::new("main", Arc::clone(&store));
         settings.service_cidr = config.service_cidr.to_string();
         settings
             .service_account_key_pem
@@ -57,7 +61,13 @@ impl Supervisor {
         settings.audit = audit(config)?;
         settings.extra_routes = Some(routes(config, &trust, client.clone())?);
         settings.advertise = (IpAddr::V4(config.host_address), config.api_address().port());
-        let api = ApiServer::start(settings).await.context("the API server")?;
+        let api = ApiServer::start(settings).await;
+        let api = api.with_context(|| match &config.store {
+            StoreAddress::Embedded => "the API server".to_owned(),
+            StoreAddress::Etcd(members) => {
+                format!("the API server on etcd at {} (--store)", members.join(", "))
+            }
+        })?;
         // Nobody else sets it.
         let _ = late.set(api.local_service(User::system()));
         identity::bootstrap::administrator(&client, &config.data_dir, config.admin_password_file.as_deref())
@@ -113,6 +123,9 @@ impl Supervisor {
             node_block_prefix: NODE_BLOCK_PREFIX.max(config.pod_cidr.prefix),
             root_ca_pem: self.trust.authority.certificate_pem().to_owned(),
             vip_pool: config.vip_pool.iter().map(ToString::to_string).collect(),
+            signer: Some(Arc::new(super::trust::RequestSigner(Arc::clone(
+                &self.trust.authority,
+            )))),
         };
         let client = self.client(User::new(
             "system:kube-controller-manager",
@@ -130,6 +143,14 @@ impl Supervisor {
         self.tasks
             .spawn(async move { scheduler::run_in(&for_scheduler, stop).await });
     }
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+    let store: Arc<dyn Store> = match &config.store {
+        StoreAddress::Embedded => Arc::new(EmbeddedStore::open(&config.data_dir.join(STORE_FILE))?),
+        StoreAddress::Etcd(members) => Arc::new(EtcdStore::connect(members)?),
+    };
+    Ok(store)
 }
 
 async fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
@@ -193,7 +214,7 @@ fn routes(config: &Config, trust: &Trust, client: kube::Client) -> Result<axum::
     let sign_on = identity::routes::routes(identity::routes::Deps {
         directory: Arc::new(identity::directory::ApiDirectory::new(client)),
         issuer: Arc::clone(&trust.issuer),
-        passwords: Passwords::new()?,
+        passwords: Passwords::default(),
         advertised: None,
         api_port: config.api_address().port(),
         banner: String::new(),

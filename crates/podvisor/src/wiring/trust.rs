@@ -25,9 +25,30 @@ pub const AGENT_CLIENT: &str = "kube-apiserver-kubelet-client";
 /// The name by which aggregated API servers know us.
 const PROXY_CLIENT: &str = "front-proxy-client";
 
+/// The authority as the controller of certificate requests sees it.
+pub struct RequestSigner(pub Arc<Authority>);
+
+impl std::fmt::Debug for RequestSigner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RequestSigner")
+    }
+}
+
+impl controllers::Signer for RequestSigner {
+    fn sign(
+        &self,
+        request_pem: &str,
+        usages: &[String],
+        life: std::time::Duration,
+    ) -> Result<String, String> {
+        let signed = self.0.sign_request(request_pem, usages, life);
+        signed.map_err(|error| error.to_string())
+    }
+}
+
 /// Everything that signs or proves.
 pub struct Trust {
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// Signs one certificate only: that by which aggregated API servers know that a request was passed on by us.
     pub front_proxy: Authority,
     pub issuer: Arc<TokenIssuer>,
@@ -47,7 +68,7 @@ impl Trust {
         let service_account_key_pem =
             signing_key(&directory, "service-account").context("the key of service-account tokens")?;
         Ok(Self {
-            authority,
+            authority: Arc::new(authority),
             front_proxy,
             issuer: Arc::new(issuer),
             service_account_key_pem,

@@ -9,7 +9,10 @@
 
 mod layout;
 mod read;
+mod restore;
 mod writer;
+
+pub use restore::{RestoreError, Restored, restore};
 
 use crate::contract::{Page, Record, Revision, Store, StoreError, Watch};
 use crate::watchers::Watchers;
@@ -26,6 +29,9 @@ const QUEUE: usize = 1024;
 /// Log entries that one compaction transaction looks at, so that writers never wait long behind it.
 const COMPACTION_STEP: u64 = 2000;
 
+/// What is said of a file with pages that cannot be right.
+const DAMAGED: &str = "the store file is damaged: a page of it cannot be right; restore a backup";
+
 /// A [`Store`] in one file.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
@@ -39,6 +45,8 @@ pub(crate) struct Shared {
     /// `None` while the file is being reopened after an I/O error, and after `close`.
     database: RwLock<Option<Arc<Database>>>,
     published: Mutex<Published>,
+    /// Why the last write could not be made durable; `None` when it could.
+    trouble: Mutex<Option<StoreError>>,
 }
 
 /// What watchers have been told; the writer changes it after each commit.
@@ -65,6 +73,12 @@ pub enum OpenError {
         /// What the system said.
         source: redb::Error,
     },
+    /// Pages of the file cannot be right.
+    #[error("{}: {DAMAGED}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file was written by a version of Podvisor that this one does not understand.
     #[error("{} has store format {found}, this program understands {}", path.display(), layout::FORMAT)]
     Format {
@@ -86,6 +100,7 @@ impl EmbeddedStore {
                 current,
                 watchers: Watchers::default(),
             }),
+            trouble: Mutex::new(None),
         });
         let (queue, jobs) = mpsc::channel(QUEUE);
         let for_thread = shared.clone();
@@ -122,16 +137,28 @@ impl EmbeddedStore {
         let shared = self.shared.clone();
         tokio::task::spawn_blocking(move || work(&shared.snapshot()?))
             .await
-            .map_err(|_| StoreError::unavailable("the reader was cancelled"))?
+            .map_err(|e| reader_failed(&e))?
+    }
+}
+
+/// The library that reads the file panics at pages that cannot be right.
+fn reader_failed(error: &tokio::task::JoinError) -> StoreError {
+    match error.is_panic() {
+        true => StoreError::unavailable(DAMAGED),
+        false => StoreError::unavailable("the reader was cancelled"),
     }
 }
 
 impl Shared {
     fn database(&self) -> Result<Arc<Database>, StoreError> {
-        self.database
-            .read()
-            .clone()
-            .ok_or_else(|| StoreError::unavailable("the store file is not open"))
+        let open = self.database.read().clone();
+        open.ok_or_else(|| self.not_open())
+    }
+
+    /// Why there is no open file, as far as it is known.
+    fn not_open(&self) -> StoreError {
+        let trouble = self.trouble.lock().clone();
+        trouble.unwrap_or_else(|| StoreError::unavailable("the store file is not open"))
     }
 
     fn snapshot(&self) -> Result<read::Snapshot, StoreError> {
@@ -154,6 +181,16 @@ impl Shared {
 }
 
 fn open_file(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
+    // Nothing of ours is changed before it returns.
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| try_open(path)));
+    opened.unwrap_or_else(|_| {
+        Err(OpenError::Damaged {
+            path: path.to_path_buf(),
+        })
+    })
+}
+
+fn try_open(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
     let io = |source: redb::Error| OpenError::Io {
         path: path.to_path_buf(),
         source,
@@ -249,7 +286,7 @@ impl Store for EmbeddedStore {
             Ok(published.watchers.add(&prefix, history, current))
         })
         .await
-        .map_err(|_| StoreError::unavailable("the reader was cancelled"))?
+        .map_err(|e| reader_failed(&e))?
     }
 
     async fn compact(&self, keep: Revision) -> Result<(), StoreError> {
@@ -267,7 +304,7 @@ impl Store for EmbeddedStore {
 
     async fn current(&self) -> Result<Revision, StoreError> {
         if self.shared.database.read().is_none() {
-            return Err(StoreError::unavailable("the store file is not open"));
+            return Err(self.shared.not_open());
         }
         Ok(Revision(self.shared.published.lock().current))
     }
@@ -280,7 +317,12 @@ impl Store for EmbeddedStore {
         if self.queue.is_closed() {
             return Err(StoreError::unavailable("closed"));
         }
-        self.read(|_| Ok(())).await
+        let trouble = self.shared.trouble.lock().is_some();
+        match trouble {
+            // A write tells whether it has passed, so that a store recovers without being written to by others.
+            true => self.submit(Write::Probe).await.map(drop),
+            false => self.read(|_| Ok(())).await,
+        }
     }
 
     async fn close(&self) {

@@ -2,7 +2,7 @@
 
 use super::layout::{self, LOG, META, META_CURRENT, META_OLDEST, VERSIONS};
 use super::read::{failed, record, version};
-use super::{Published, Shared};
+use super::{DAMAGED, Published, Shared};
 use crate::contract::{Event, EventKind, Record, Revision, StoreError};
 use bytes::Bytes;
 use redb::{ReadableTable, Table};
@@ -32,6 +32,8 @@ pub(crate) enum Write {
     Compact {
         keep: u64,
     },
+    /// Changes nothing, durably.
+    Probe,
     Close,
 }
 
@@ -68,6 +70,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
                 Ok(()) => broken = false,
                 Err(e) => {
                     let error = StoreError::unavailable(e);
+                    *shared.trouble.lock() = Some(error.clone());
                     group
                         .into_iter()
                         .for_each(|job| drop(job.answer.send(Err(error.clone()))));
@@ -76,8 +79,15 @@ pub(crate) fn run(shared: &Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
             }
         }
         let mut close = Vec::new();
-        match commit(shared, &group) {
+        // A page that cannot be right makes the library panic; the transaction is gone then, and the file opened anew.
+        let work = std::panic::AssertUnwindSafe(|| commit(shared, &group));
+        let outcome =
+            std::panic::catch_unwind(work).unwrap_or_else(|_| Err(StoreError::unavailable(DAMAGED)));
+        match outcome {
             Ok(done) => {
+                if done.durable {
+                    *shared.trouble.lock() = None;
+                }
                 let mut published = shared.published.lock();
                 publish(&mut published, done.events, done.current);
                 drop(published);
@@ -92,6 +102,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
             Err(error) => {
                 tracing::error!(%error, "a commit failed; the store file will be opened anew");
                 broken = true;
+                *shared.trouble.lock() = Some(error.clone());
                 group
                     .into_iter()
                     .for_each(|job| drop(job.answer.send(Err(error.clone()))));
@@ -121,6 +132,8 @@ struct Done {
     outcomes: Vec<Result<Revision, StoreError>>,
     events: Vec<Event>,
     current: u64,
+    /// Something was written to disk.
+    durable: bool,
 }
 
 /// Applies a group in one durable transaction. A refused write is an outcome; an error means nothing is known.
@@ -131,6 +144,7 @@ fn commit(shared: &Shared, group: &[Job]) -> Result<Done, StoreError> {
         outcomes: Vec::with_capacity(group.len()),
         events: Vec::new(),
         current: 0,
+        durable: false,
     };
     let mut dirty = false;
     {
@@ -148,6 +162,10 @@ fn commit(shared: &Shared, group: &[Job]) -> Result<Done, StoreError> {
                     meta.insert(META_OLDEST, (*keep).max(oldest)).map_err(failed)?;
                     dirty = true;
                     Ok(Revision(*keep))
+                }
+                Write::Probe => {
+                    dirty = true;
+                    Ok(Revision(0))
                 }
                 Write::Close => Ok(Revision(0)),
                 write => match tables.apply(write)? {
@@ -167,6 +185,7 @@ fn commit(shared: &Shared, group: &[Job]) -> Result<Done, StoreError> {
             meta.insert(META_CURRENT, tables.current).map_err(failed)?;
         }
     }
+    done.durable = dirty;
     if dirty {
         // redb's default durability: the commit returns after fsync.
         transaction.commit().map_err(failed)?;
@@ -188,7 +207,7 @@ impl Tables<'_> {
         let (key, expected) = match write {
             Write::Create { key, .. } => (key, None),
             Write::Update { key, expected, .. } | Write::Delete { key, expected } => (key, Some(*expected)),
-            Write::Compact { .. } | Write::Close => return Ok(Err(StoreError::NotFound)),
+            Write::Compact { .. } | Write::Probe | Write::Close => return Ok(Err(StoreError::NotFound)),
         };
         let found = record(&self.versions, key, u64::MAX)?;
         match (&found, expected) {

@@ -193,6 +193,7 @@ mod tests {
                 read_only: true,
             }],
             shares: vec![crate::vm::Share {
+                read_only: false,
                 tag: "node".to_owned(),
                 directory: "/d/node".into(),
             }],

@@ -66,8 +66,10 @@ pub(super) async fn attach(socket: &Path, disk: &Disk) -> Result<(), DiskError> 
         let set = set["fdset-id"].as_u64().unwrap_or_default();
         let result = async {
             let name = format!("/dev/fdset/{set}");
-            qmp.command("blockdev-add", node(disk, &name)).await?;
-            let plugged = qmp.command("device_add", device(disk)).await;
+            let added = qmp.command("blockdev-add", node(disk, &name)).await.map(drop);
+            known(disk, added)?;
+            let plugged = qmp.command("device_add", device(disk)).await.map(drop);
+            let plugged = known(disk, plugged);
             if plugged.is_err() {
                 let node = json!({"node-name": node_name(&disk.serial)});
                 // The first refusal is the one to tell.
@@ -78,9 +80,18 @@ pub(super) async fn attach(socket: &Path, disk: &Disk) -> Result<(), DiskError> 
         .await;
         // The node has its own copy of the descriptor; the set goes when that is closed.
         let _ = qmp.command("remove-fd", json!({"fdset-id": set})).await;
-        result.map(drop)
+        result
     };
     work.await.map_err(|error| refused(disk, error))
+}
+
+/// A disk for reading is named by its content: one that is there already, by an agent that did not live to note it, is
+/// the one that is wanted.
+fn known(disk: &Disk, result: Result<(), QmpError>) -> Result<(), QmpError> {
+    match result {
+        Err(QmpError::Refused { reason, .. }) if disk.read_only && reason.starts_with("Duplicate ") => Ok(()),
+        result => result,
+    }
 }
 
 /// Unplugs a disk and waits until its file is closed.

@@ -27,14 +27,17 @@ pub(super) struct Process {
     handle: AsyncFd<OwnedFd>,
 }
 
-/// Starts QEMU in its cgroup, in a session of its own, with its output in a file.
+/// Starts QEMU (or a server of its) in its cgroup, in a session of its own, with its output in a file. It cannot write
+/// to the directory `read_only`, whatever it may do elsewhere.
 pub(super) fn start(
     program: &str,
     arguments: &[String],
     log: &Path,
     cgroup: &Cgroup,
     tap: Option<&OwnedFd>,
+    read_only: Option<&Path>,
 ) -> io::Result<Process> {
+    let read_only = read_only.map(Path::to_path_buf);
     let log = File::create(log)?;
     let members = cgroup.member_files();
     let tap = tap.map(AsRawFd::as_raw_fd);
@@ -50,6 +53,9 @@ pub(super) fn start(
             // The cgroup first: its limits hold from the first instruction.
             for file in &members {
                 fs::write(file, "0")?;
+            }
+            if let Some(directory) = &read_only {
+                protect(directory)?;
             }
             nix::unistd::setsid()?;
             nix::sys::prctl::set_no_new_privs()?;
@@ -82,6 +88,19 @@ fn inherit(fd: i32) -> io::Result<()> {
     // SAFETY: the descriptor belongs to the caller of `start`, who keeps it open until the exec.
     let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
     Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
+}
+
+/// Shows this process a directory for reading only, in mounts of its own.
+fn protect(directory: &Path) -> io::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&str>;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, "/", none, private, none)?;
+    mount(Some(directory), directory, none, MsFlags::MS_BIND, none)?;
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(none, directory, none, flags, none)?;
+    Ok(())
 }
 
 impl Process {

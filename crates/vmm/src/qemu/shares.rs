@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
 use super::process::{self, Process};
-use crate::vm::VmSpec;
+use crate::vm::{Share, VmSpec};
 
 /// Where distributions put the program: QEMU's own, and its successor.
 const PROGRAMS: [&str; 3] = [
@@ -38,7 +38,7 @@ fn socket(run_dir: &Path, number: usize) -> PathBuf {
 pub(super) fn start(spec: &VmSpec, cgroup: &Cgroup) -> Result<Vec<Server>, String> {
     let mut servers = Vec::new();
     for (number, share) in spec.shares.iter().enumerate() {
-        match one(spec, cgroup, number, &share.directory) {
+        match one(spec, cgroup, number, share) {
             Ok(server) => servers.push(server),
             Err(error) => {
                 end(&servers);
@@ -49,7 +49,7 @@ pub(super) fn start(spec: &VmSpec, cgroup: &Cgroup) -> Result<Vec<Server>, Strin
     Ok(servers)
 }
 
-fn one(spec: &VmSpec, cgroup: &Cgroup, number: usize, directory: &Path) -> Result<Server, String> {
+fn one(spec: &VmSpec, cgroup: &Cgroup, number: usize, share: &Share) -> Result<Server, String> {
     let text = |error: std::io::Error| error.to_string();
     let program = PROGRAMS
         .iter()
@@ -64,10 +64,12 @@ fn one(spec: &VmSpec, cgroup: &Cgroup, number: usize, directory: &Path) -> Resul
         format!("--thread-pool-size={THREADS}"),
         "-o".to_owned(),
         // The directory becomes the root of the server: no link in it leads out.
-        format!("source={},sandbox=chroot,xattr,flock", directory.display()),
+        format!("source={},sandbox=chroot,xattr,flock", share.directory.display()),
     ];
     let log = spec.run_dir.join(format!("share{number}.log"));
-    let process = process::start(program, &arguments, &log, cgroup, Some(&listener)).map_err(text)?;
+    let read_only = share.read_only.then_some(share.directory.as_path());
+    let process =
+        process::start(program, &arguments, &log, cgroup, Some(&listener), read_only).map_err(text)?;
     Ok(Server {
         pid: process.pid,
         started: process.started,

@@ -77,7 +77,7 @@ pub(super) async fn boot(
         cgroup.create(&limits).map_err(io("the VM's cgroup"))?;
         let log = spec.run_dir.join("qemu.log");
         let shares = shares::start(&spec, &cgroup).map_err(BootError::Qemu)?;
-        let process = process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap)
+        let process = process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap, None)
             .inspect_err(|_| shares::end(&shares))
             .map_err(io(arguments::PROGRAM))?;
         let vm = QemuVm::new(
@@ -214,6 +214,10 @@ impl Vm for QemuVm {
         Some(self.process.pid)
     }
 
+    fn confinement(&self) -> Option<(String, u32)> {
+        Some((self.cgroup.name().to_owned(), self.user.id()))
+    }
+
     async fn channel(&self) -> io::Result<Box<dyn Stream>> {
         Ok(Box::new(
             UnixStream::connect(self.run_dir.join("channel.sock")).await?,
@@ -275,6 +279,15 @@ impl Vm for QemuVm {
     async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()> {
         let resized = disks::resize(&self.control(), serial, bytes).await;
         resized.map_err(io::Error::other)
+    }
+
+    async fn set_running(&self, running: bool) -> io::Result<()> {
+        let command = async {
+            let mut qmp = Qmp::connect(&self.control()).await?;
+            let name = if running { "cont" } else { "stop" };
+            qmp.command(name, serde_json::json!({})).await.map(drop)
+        };
+        command.await.map_err(io::Error::other)
     }
 
     async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()> {

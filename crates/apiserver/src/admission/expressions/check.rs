@@ -1,6 +1,6 @@
 //! Expressions when a webhook configuration or a policy is written: what does not compile is refused.
 
-use super::environment;
+use super::{environment, mutating};
 use cel::{Env, Program, Type};
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
@@ -17,6 +17,7 @@ pub fn check(kind: &str, object: &Value) -> Vec<FieldError> {
             }
         }
         "ValidatingAdmissionPolicy" => policy(&object["spec"], &mut errors),
+        "MutatingAdmissionPolicy" => mutations(&object["spec"], &mut errors),
         _ => {}
     }
     errors
@@ -45,9 +46,13 @@ fn conditions(of: &Value, env: &Env, at: &Path, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn policy(spec: &Value, errors: &mut Vec<FieldError>) {
-    let at = Path::new("spec");
-    let params = spec["paramKind"].is_object();
+/// Checks the variables of a policy; answers their names.
+fn variables(
+    spec: &Value,
+    env_of: impl Fn(&[String]) -> Env,
+    at: &Path,
+    errors: &mut Vec<FieldError>,
+) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (i, variable) in list(spec, "variables").enumerate() {
         let (at, name) = (
@@ -59,10 +64,85 @@ fn policy(spec: &Value, errors: &mut Vec<FieldError>) {
         } else if names.iter().any(|n| n == name) {
             errors.push(FieldError::duplicate(&at.child("name"), variable["name"].clone()));
         }
-        let env = environment(params, true, &names);
+        let env = env_of(&names);
         one(variable, "expression", &env, &[], true, &at, errors);
         names.push(name.to_string());
     }
+    names
+}
+
+fn mutations(spec: &Value, errors: &mut Vec<FieldError>) {
+    let at = Path::new("spec");
+    let params = spec["paramKind"].is_object();
+    let names = variables(spec, |names| mutating(params, names), &at, errors);
+    let env = mutating(params, &names);
+    conditions(spec, &env, &at, errors);
+    if list(spec, "mutations").next().is_none() {
+        errors.push(FieldError::required(&at.child("mutations"), ""));
+    }
+    for (i, mutation) in list(spec, "mutations").enumerate() {
+        let at = at.child("mutations").index(i);
+        let (field, other, wanted) = match mutation["patchType"].as_str().unwrap_or("") {
+            "ApplyConfiguration" => ("applyConfiguration", "jsonPatch", Type::Opaque(cel::OBJECT)),
+            "JSONPatch" => {
+                let operations = Type::list(Type::Opaque(cel::JSON_PATCH));
+                ("jsonPatch", "applyConfiguration", operations)
+            }
+            "" => {
+                errors.push(FieldError::required(&at.child("patchType"), ""));
+                continue;
+            }
+            _ => {
+                let known = ["ApplyConfiguration", "JSONPatch"];
+                let given = mutation["patchType"].clone();
+                errors.push(FieldError::not_supported(&at.child("patchType"), given, &known));
+                continue;
+            }
+        };
+        if mutation.get(field).is_none_or(Value::is_null) {
+            let why = format!(
+                "must be specified when patchType is {}",
+                mutation["patchType"].as_str().unwrap_or("")
+            );
+            errors.push(FieldError::required(&at.child(field), why));
+            continue;
+        }
+        if mutation.get(other).is_some_and(Value::is_object) {
+            let why = format!(
+                "must not be specified when patchType is {}",
+                mutation["patchType"].as_str().unwrap_or("")
+            );
+            errors.push(FieldError::invalid(
+                &at.child(other),
+                mutation[other].clone(),
+                why,
+            ));
+        }
+        one(
+            &mutation[field],
+            "expression",
+            &env,
+            &[wanted],
+            true,
+            &at.child(field),
+            errors,
+        );
+    }
+    match spec["reinvocationPolicy"].as_str().unwrap_or("") {
+        "Never" | "IfNeeded" => {}
+        "" => errors.push(FieldError::required(&at.child("reinvocationPolicy"), "")),
+        _ => {
+            let given = spec["reinvocationPolicy"].clone();
+            let at = at.child("reinvocationPolicy");
+            errors.push(FieldError::not_supported(&at, given, &["IfNeeded", "Never"]));
+        }
+    }
+}
+
+fn policy(spec: &Value, errors: &mut Vec<FieldError>) {
+    let at = Path::new("spec");
+    let params = spec["paramKind"].is_object();
+    let names = variables(spec, |names| environment(params, true, names), &at, errors);
     let env = environment(params, true, &names);
     let without = environment(params, false, &names);
     conditions(spec, &env, &at, errors);

@@ -93,6 +93,20 @@ pub(super) async fn inputs(
     })
 }
 
+/// Makes a changed object the object of the request.
+pub(super) async fn take_back(
+    request: &mut AdmissionRequest<'_>,
+    ctx: &Ctx,
+    changed: Value,
+    matched: &Matched,
+) -> Result<(), Status> {
+    let taken = mutating::take_back(request, ctx, changed, matched).await;
+    taken.map_err(|failure| match failure {
+        Failure::Refused(status) => status,
+        Failure::Calling(why) => Status::internal(why),
+    })
+}
+
 /// Asks one webhook about an object in the version it wants.
 async fn ask(
     hook: &Hook,

@@ -153,7 +153,7 @@ pub(super) async fn versioned(ctx: &Ctx, object: Value, matched: &Matched) -> Re
 }
 
 /// Makes a patched object the object of the request: back in its version, pruned, defaulted.
-async fn take_back(
+pub(super) async fn take_back(
     request: &mut AdmissionRequest<'_>,
     ctx: &Ctx,
     patched: Value,

@@ -7,6 +7,9 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
 
+/// The group of policies and bindings.
+pub(super) const GROUP: &str = "admissionregistration.k8s.io";
+
 /// One policy that is bound somewhere.
 pub struct Policy {
     /// Its name.
@@ -62,11 +65,11 @@ pub struct Binding {
     pub param_ref: Option<Value>,
 }
 
-fn text(value: &Value, field: &str) -> String {
+pub(super) fn text(value: &Value, field: &str) -> String {
     value.get(field).and_then(Value::as_str).unwrap_or("").to_string()
 }
 
-fn list<'v>(value: &'v Value, field: &str) -> impl Iterator<Item = &'v Value> + use<'v> {
+pub(super) fn list<'v>(value: &'v Value, field: &str) -> impl Iterator<Item = &'v Value> + use<'v> {
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 
@@ -113,7 +116,8 @@ impl Policy {
 }
 
 impl Binding {
-    fn new(binding: &Value) -> Binding {
+    /// Reads a binding of either sort of policy.
+    pub(super) fn new(binding: &Value) -> Binding {
         let spec = &binding["spec"];
         let actions = list(spec, "validationActions");
         let resources = spec.get("matchResources").filter(|m| m.is_object());
@@ -138,7 +142,6 @@ pub struct Policies {
 impl Policies {
     /// The policies in the order of their names.
     pub fn get(&self, view: &dyn View) -> Arc<Vec<Policy>> {
-        const GROUP: &str = "admissionregistration.k8s.io";
         let policies = GroupResource::new(GROUP, "validatingadmissionpolicies");
         let bindings = GroupResource::new(GROUP, "validatingadmissionpolicybindings");
         let revision = (

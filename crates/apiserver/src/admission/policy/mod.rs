@@ -1,10 +1,13 @@
-//! ValidatingAdmissionPolicy: rules in CEL about any write, bound to where they count by ValidatingAdmissionPolicyBindings.
+//! Policies in CEL. [`mutations`] has those that change; this one is ValidatingAdmissionPolicy: rules in CEL about any write, bound to where they count by ValidatingAdmissionPolicyBindings.
 //!
 //! A policy says what must hold ([`config`]), a binding says where, with which parameters, and what a violation does:
 //! `Deny`, `Warn`, `Audit`. The order of upstream is kept: policies and bindings by name, the first denial decides.
 
 mod config;
+mod mutations;
 mod params;
+
+pub use mutations::MutatingPolicy;
 
 use super::expressions::{CALL_LIMIT, Inputs, POLICY_BUDGET, Scope};
 use super::{forbidden, hooks, matching};
@@ -82,7 +85,7 @@ impl AdmissionPlugin for ValidatingPolicy {
                     continue;
                 }
             };
-            let param_kind = match params::kind(ctx, policy) {
+            let param_kind = match params::kind(ctx, &policy.param_kind) {
                 Ok(kind) => kind,
                 Err(why) => {
                     denials.extend(misconfigured(policy, None, why));

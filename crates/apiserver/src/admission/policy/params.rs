@@ -1,15 +1,15 @@
 //! Parameters of policies: the objects that a binding refers to.
 
-use super::config::{Binding, Policy};
+use super::config::Binding;
 use crate::registry::Served;
 use crate::rest::{Ctx, render};
 use kinds::selector::LabelSelector;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The resource of a policy's parameters; none when it has no parameters.
-pub fn kind(ctx: &Ctx, policy: &Policy) -> Result<Option<Arc<Served>>, String> {
-    let Some((api_version, kind)) = &policy.param_kind else {
+/// The resource of a policy's parameters (`apiVersion`, `kind`); none when it has no parameters.
+pub fn kind(ctx: &Ctx, wanted: &Option<(String, String)>) -> Result<Option<Arc<Served>>, String> {
+    let Some((api_version, kind)) = wanted else {
         return Ok(None);
     };
     match ctx.server.registry.load().find_kind(api_version, kind) {

@@ -296,6 +296,16 @@ fn host() -> Vec<Rule> {
             &["persistentvolumes"],
             &["get", "list", "watch", "create", "delete", "patch"],
         ),
+        on(
+            &["snapshot.storage.k8s.io"],
+            &["volumesnapshotcontents", "volumesnapshots"],
+            READ,
+        ),
+        on(
+            &["snapshot.storage.k8s.io"],
+            &["volumesnapshotcontents", "volumesnapshotcontents/status"],
+            &["patch"],
+        ),
     ]
 }
 

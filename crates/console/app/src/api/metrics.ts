@@ -2,7 +2,7 @@
 // one namespace share a stream and its history, so a chart is there at once when one goes from the list to a VM.
 import { createSignal } from "solid-js";
 import { createStore } from "solid-js/store";
-import { append, pointOf, total, type Point } from "../model/metrics";
+import { append, merge, pastOf, pointOf, prepend, total, type Point } from "../model/metrics";
 import type { PodMetrics } from "../model/types";
 import { lines, request } from "./client";
 import { persist } from "./watch";
@@ -36,7 +36,7 @@ export function follow(namespace: string): Usage {
   let entry = kept.get(namespace);
   if (!entry) kept.set(namespace, (entry = make()));
   const { usage, take, setProblem } = entry;
-  const path = `/apis/metrics.k8s.io/v1beta1/namespaces/${namespace}/pods?watch=1`;
+  const path = `/apis/metrics.k8s.io/v1beta1/namespaces/${namespace}/pods?watch=1&history=1`;
   persist(async (signal) => {
     const response = await request(path, signal);
     setProblem(undefined);
@@ -52,10 +52,19 @@ function make(): Kept {
   const [whole, setWhole] = createSignal<Point[]>([]);
   const [problem, setProblem] = createSignal<string>();
   const newest = new Map<string, Point>();
+  // What was before the first look at each VM; what comes after it is measured here.
+  const pasts = new Map<string, Point[]>();
+  const began = Date.now() / 1000 - 1;
   const take = (metrics: PodMetrics) => {
     const pod = metrics.metadata.name ?? "";
     const point = pointOf(metrics, Date.now() / 1000);
     newest.set(pod, point);
+    const past = pastOf(metrics);
+    if (past.length && !pasts.has(pod)) {
+      pasts.set(pod, past);
+      setHistories(pod, (before) => prepend(past, before ?? []));
+      setWhole((before) => prepend(merge(pasts.values()), before.filter((seen) => seen.time >= began)));
+    }
     setHistories(pod, (before) => append(before ?? [], point));
     // Once a second, when every VM has had its turn.
     if (point.time - (whole().at(-1)?.time ?? 0) < 0.9) return;

@@ -130,5 +130,11 @@ export interface PodMetrics extends KubeObject {
   timestamp?: string;
   containers?: { name: string; usage?: Record<string, string> }[];
   /** Podvisor's own: what the hypervisor says of the whole VM. */
-  vm?: { vcpus?: number; memory?: string; usage?: Record<string, string> };
+  vm?: {
+    vcpus?: number;
+    memory?: string;
+    usage?: Record<string, string>;
+    /** The last hour, with the first measurement of a watch. */
+    history?: { seconds: number; columns: string[]; points: number[][] };
+  };
 }

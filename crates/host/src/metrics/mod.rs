@@ -1,8 +1,14 @@
 //! Figures of Pods and the host: what the hypervisor charges to each VM and what the guest says of its containers, with
-//! CPU as a rate between two samples.
+//! CPU as a rate between two samples. [`summary`] and [`prometheus`] write them as the kubelet does; [`history`] keeps
+//! those of the last hour.
+
+pub mod history;
+pub mod probes;
+pub mod prometheus;
+pub mod summary;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use guest_api::v1::StatsReply;
@@ -31,6 +37,8 @@ pub struct Sample {
     pub cpu_ns: u64,
     /// CPU of the VM in billionths of a core.
     pub cpu_nano_cores: u64,
+    /// Time for which the VM's threads were ready to run and no processor was free, in nanoseconds since its start.
+    pub cpu_ready_ns: u64,
     /// Time over which the rate was measured.
     pub window: Duration,
     /// Memory of the VM that the host has given, in bytes.
@@ -41,13 +49,55 @@ pub struct Sample {
     pub containers: HashMap<String, u64>,
 }
 
+impl Sample {
+    /// Memory that the VM costs the host beyond what its containers use: guest kernel and agent, and the hypervisor's own.
+    pub fn overhead_bytes(&self) -> Option<u64> {
+        let guest = self.guest.as_ref()?;
+        let inside: u64 = guest.containers.iter().map(|c| c.memory_usage).sum();
+        Some(self.memory_bytes.saturating_sub(inside))
+    }
+}
+
 /// The last samples of all Pods, by uid.
 #[derive(Default)]
 pub struct Sampler {
     last: Mutex<HashMap<String, Sample>>,
+    histories: Mutex<HashMap<String, history::Ring>>,
 }
 
 impl Sampler {
+    /// Takes the figures of all Pods into their histories, and returns the memory that all VMs together cost the host
+    /// beyond what their containers use or request, in bytes.
+    pub async fn remember(&self, pods: Vec<PodVm>) -> u64 {
+        let samples = self.sample(pods).await;
+        let mut histories = self.histories.lock();
+        for (view, sample) in &samples {
+            if let Some(uid) = &view.pod.metadata.uid {
+                histories.entry(uid.clone()).or_default().push(sample);
+            }
+        }
+        let known = |uid: &String| {
+            let mut views = samples.iter().map(|(view, _)| view);
+            views.any(|view| view.pod.metadata.uid.as_ref() == Some(uid))
+        };
+        histories.retain(|uid, _| known(uid));
+        // What a Pod requests is counted already, whether it uses it or not.
+        let beyond = |(view, sample): &(View, Sample)| {
+            let requested = crate::pressure::total(&view.pod, "memory");
+            let used = sample.memory_bytes.saturating_sub(sample.overhead_bytes()?);
+            Some(sample.memory_bytes.saturating_sub(used.max(requested)))
+        };
+        samples.iter().filter_map(beyond).sum()
+    }
+
+    /// The history of a Pod.
+    pub fn history(&self, view: &View) -> Option<Value> {
+        let histories = self.histories.lock();
+        histories
+            .get(view.pod.metadata.uid.as_ref()?)
+            .map(history::Ring::to_json)
+    }
+
     /// The figures of all Pods with a VM: fresh enough, or taken now.
     pub async fn sample(&self, pods: Vec<PodVm>) -> Vec<(View, Sample)> {
         let views: Vec<View> = pods
@@ -118,6 +168,7 @@ impl Sampler {
             at,
             cpu_ns: stats.cpu_usage_ns,
             cpu_nano_cores: rate(stats.cpu_usage_ns, before.as_ref().map(|before| before.cpu_ns)),
+            cpu_ready_ns: machine.vm.pid().map_or(0, ready_ns),
             window,
             memory_bytes: stats.memory_rss_bytes,
             guest,
@@ -126,6 +177,16 @@ impl Sampler {
         self.last.lock().insert(uid, sample.clone());
         Some(sample)
     }
+}
+
+/// Waiting time of all threads of a process, out of `/proc/PID/task/*/schedstat`: run time, waiting time, slices.
+fn ready_ns(pid: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let of = |thread: std::fs::DirEntry| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    threads.into_iter().flatten().flatten().filter_map(of).sum()
 }
 
 /// `metrics.k8s.io` figures of a Pod, with a `vm` block of ours.
@@ -171,142 +232,11 @@ pub fn pod_metrics(view: &View, sample: &Sample) -> Value {
             "networkRxBytes": guest.map(|g| g.rx_bytes),
             "networkTxBytes": guest.map(|g| g.tx_bytes),
             "diskUsedBytes": guest.map(|g| g.scratch_used),
+            "diskReadBytes": guest.map(|g| g.disk_read_bytes),
+            "diskWrittenBytes": guest.map(|g| g.disk_written_bytes),
+            "cpuReadyNanoseconds": sample.cpu_ready_ns,
         },
     })
-}
-
-/// `/stats/summary` (`k8s.io/kubelet/pkg/apis/stats/v1alpha1`).
-pub fn summary(node: &str, host: &HostUsage, pods: &[(View, Sample)]) -> Value {
-    let now = Time(Timestamp::now());
-    let pods: Vec<Value> = pods
-        .iter()
-        .map(|(view, sample)| pod_summary(view, sample))
-        .collect();
-    json!({
-        "node": {
-            "nodeName": node,
-            "startTime": now,
-            "cpu": {"time": now, "usageNanoCores": host.cpu_nano_cores, "usageCoreNanoSeconds": host.cpu_ns},
-            "memory": {
-                "time": now,
-                "availableBytes": host.memory_available,
-                "usageBytes": host.memory_total.saturating_sub(host.memory_available),
-                "workingSetBytes": host.memory_total.saturating_sub(host.memory_available),
-            },
-        },
-        "pods": pods,
-    })
-}
-
-fn pod_summary(view: &View, sample: &Sample) -> Value {
-    let metadata = &view.pod.metadata;
-    let time = Time(sample.time);
-    let guest = sample.guest.as_ref();
-    let containers: Vec<Value> = view
-        .records
-        .iter()
-        .filter(|record| record.running())
-        .map(|record| {
-            let run = record.run_id();
-            let stats = guest.and_then(|reply| reply.containers.iter().find(|c| c.id == run));
-            json!({
-                "name": record.name,
-                "startTime": time,
-                "cpu": {
-                    "time": time,
-                    "usageNanoCores": sample.containers.get(&run).copied().unwrap_or(0),
-                    "usageCoreNanoSeconds": stats.map_or(0, |c| c.cpu_usage_ns),
-                },
-                "memory": {
-                    "time": time,
-                    "usageBytes": stats.map_or(0, |c| c.memory_usage),
-                    "workingSetBytes": stats.map_or(0, |c| c.memory_working_set),
-                },
-            })
-        })
-        .collect();
-    json!({
-        "podRef": {"name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid},
-        "startTime": view.pod.status.as_ref().and_then(|status| status.start_time.clone()),
-        "containers": containers,
-        "cpu": {"time": time, "usageNanoCores": sample.cpu_nano_cores, "usageCoreNanoSeconds": sample.cpu_ns},
-        "memory": {"time": time, "usageBytes": sample.memory_bytes, "workingSetBytes": sample.memory_bytes},
-        "network": {
-            "time": time,
-            "name": "eth0",
-            "rxBytes": guest.map_or(0, |g| g.rx_bytes),
-            "txBytes": guest.map_or(0, |g| g.tx_bytes),
-        },
-        "ephemeral-storage": {"time": time, "usedBytes": guest.map_or(0, |g| g.scratch_used)},
-    })
-}
-
-/// `/metrics/resource`, in Prometheus' text format.
-pub fn resource_metrics(host: &HostUsage, pods: &[(View, Sample)]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    let mut family = |name: &str, kind: &str, lines: Vec<String>| {
-        let _ = writeln!(text, "# TYPE {name} {kind}");
-        for line in lines {
-            let _ = writeln!(text, "{name}{line}");
-        }
-    };
-    let seconds = |ns: u64| ns as f64 / 1e9;
-    family(
-        "node_cpu_usage_seconds_total",
-        "counter",
-        vec![format!(" {}", seconds(host.cpu_ns))],
-    );
-    let used = host.memory_total.saturating_sub(host.memory_available);
-    family("node_memory_working_set_bytes", "gauge", vec![format!(" {used}")]);
-    let pod_label = |view: &View| {
-        let metadata = &view.pod.metadata;
-        format!(
-            "namespace=\"{}\",pod=\"{}\"",
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.name.as_deref().unwrap_or_default()
-        )
-    };
-    let per_pod = |value: fn(&Sample) -> String| {
-        pods.iter()
-            .map(|(view, sample)| format!("{{{}}} {}", pod_label(view), value(sample)))
-            .collect::<Vec<_>>()
-    };
-    family(
-        "pod_cpu_usage_seconds_total",
-        "counter",
-        per_pod(|s| (s.cpu_ns as f64 / 1e9).to_string()),
-    );
-    family(
-        "pod_memory_working_set_bytes",
-        "gauge",
-        per_pod(|s| s.memory_bytes.to_string()),
-    );
-    let per_container = |value: fn(&guest_api::v1::ContainerStats) -> String| {
-        let mut lines = Vec::new();
-        for (view, sample) in pods {
-            for stats in sample.guest.iter().flat_map(|reply| &reply.containers) {
-                lines.push(format!(
-                    "{{container=\"{}\",{}}} {}",
-                    stats.name,
-                    pod_label(view),
-                    value(stats)
-                ));
-            }
-        }
-        lines
-    };
-    family(
-        "container_cpu_usage_seconds_total",
-        "counter",
-        per_container(|c| (c.cpu_usage_ns as f64 / 1e9).to_string()),
-    );
-    family(
-        "container_memory_working_set_bytes",
-        "gauge",
-        per_container(|c| c.memory_working_set.to_string()),
-    );
-    text
 }
 
 /// Use of the machine as a whole.
@@ -320,6 +250,16 @@ pub struct HostUsage {
     pub memory_total: u64,
     /// Memory that can be had without swapping.
     pub memory_available: u64,
+    /// Bytes of the file system with the data directory.
+    pub disk_total: u64,
+    /// Bytes of it that are free.
+    pub disk_free: u64,
+    /// Files that it can hold.
+    pub inodes: u64,
+    /// Files that it can hold still.
+    pub inodes_free: u64,
+    /// When the machine started.
+    pub boot: Timestamp,
 }
 
 /// Measures the machine: the rate is that since the last call.
@@ -330,7 +270,7 @@ pub struct HostSampler {
 
 impl HostSampler {
     /// The present figures.
-    pub fn sample(self: &Arc<Self>) -> HostUsage {
+    pub fn sample(&self, data_dir: &Path) -> HostUsage {
         let cpu_ns = busy_ns().unwrap_or(0);
         let now = Instant::now();
         let before = self.last.lock().replace((now, cpu_ns));
@@ -343,7 +283,22 @@ impl HostSampler {
             let line = text.lines().find(|line| line.starts_with(name))?;
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         };
+        let disk = rustix::fs::statvfs(data_dir).ok();
+        let of = |value: fn(&rustix::fs::StatVfs) -> u64| disk.as_ref().map_or(0, value);
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let uptime = uptime
+            .split_whitespace()
+            .next()
+            .and_then(|text| text.parse::<f64>().ok());
+        let uptime = Duration::try_from_secs_f64(uptime.unwrap_or(0.0)).unwrap_or_default();
         HostUsage {
+            disk_total: of(|stat| stat.f_blocks * stat.f_frsize),
+            disk_free: of(|stat| stat.f_bavail * stat.f_frsize),
+            inodes: of(|stat| stat.f_files),
+            inodes_free: of(|stat| stat.f_ffree),
+            boot: Timestamp::now()
+                .checked_sub(uptime)
+                .unwrap_or(Timestamp::UNIX_EPOCH),
             cpu_ns,
             cpu_nano_cores,
             memory_total: field("MemTotal:").unwrap_or(0) * 1024,

@@ -1,0 +1,118 @@
+//! Signs approved CertificateSigningRequests for the signers of upstream: clients of the API server, host agents, and the
+//! servers of host agents. The key stays with whoever started the controllers; they see a [`Signer`] only.
+
+use crate::manager::{Config, Reconciler};
+use crate::obj::{condition, int, items, set_condition, text};
+use crate::world::{World, WorldError, settled};
+use async_trait::async_trait;
+use base64::Engine;
+use serde_json::{Value, json};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
+/// Life of a certificate at most, and by default.
+const YEAR: i64 = 365 * 24 * 3600;
+
+/// Who holds the authority's key.
+pub trait Signer: Send + Sync + Debug {
+    /// Signs a PEM certificate request for some usages (`client auth`, `digital signature`, …) and a life; answers the PEM
+    /// certificate.
+    ///
+    /// # Errors
+    /// Why the request cannot be signed.
+    fn sign(&self, request_pem: &str, usages: &[String], life: Duration) -> Result<String, String>;
+}
+
+/// The usages that a signer allows, and the one that must be there.
+fn allowed(signer: &str) -> Option<(&'static [&'static str], &'static str)> {
+    Some(match signer {
+        "kubernetes.io/kube-apiserver-client" | "kubernetes.io/kube-apiserver-client-kubelet" => (
+            &["key encipherment", "digital signature", "client auth"],
+            "client auth",
+        ),
+        "kubernetes.io/kubelet-serving" => (
+            &["key encipherment", "digital signature", "server auth"],
+            "server auth",
+        ),
+        _ => return None,
+    })
+}
+
+/// The controller.
+pub(crate) struct Certificates(pub(crate) Arc<Config>);
+
+impl Certificates {
+    async fn one(&self, world: &World, request: &Value) -> Result<(), WorldError> {
+        let Some((usages, needed)) = allowed(text(request, "/spec/signerName")) else {
+            return Ok(());
+        };
+        let is = |kind: &str| condition(request, kind).is_some_and(|c| c["status"] == "True");
+        let done = !text(request, "/status/certificate").is_empty();
+        let (Some(signer), false, true) = (
+            &self.0.signer,
+            done || is("Denied") || is("Failed"),
+            is("Approved"),
+        ) else {
+            return Ok(());
+        };
+        let wanted: Vec<String> = items(request, "/spec/usages")
+            .iter()
+            .filter_map(|u| u.as_str().map(str::to_owned))
+            .collect();
+        let life = int(request, "/spec/expirationSeconds", YEAR).clamp(600, YEAR);
+        let signed = match wanted.iter().find(|u| !usages.contains(&u.as_str())) {
+            Some(other) => Err(format!("usage {other:?} is not allowed for this signer")),
+            None if !wanted.iter().any(|u| u == needed) => Err(format!("usages did not contain {needed:?}")),
+            None => {
+                let pem = base64::engine::general_purpose::STANDARD
+                    .decode(text(request, "/spec/request"))
+                    .ok()
+                    .and_then(|bytes| String::from_utf8(bytes).ok());
+                let pem = pem.ok_or_else(|| "the request is no PEM text".to_owned());
+                pem.and_then(|pem| signer.sign(&pem, &wanted, Duration::from_secs(life.unsigned_abs())))
+            }
+        };
+        let mut status = request["status"].clone();
+        match signed {
+            Ok(certificate) => {
+                let encoded = base64::engine::general_purpose::STANDARD.encode(certificate);
+                status["certificate"] = json!(encoded);
+            }
+            Err(why) => {
+                let mut conditions = items(request, "/status/conditions").to_vec();
+                let reason = "SignerValidationFailure";
+                set_condition(
+                    &mut conditions,
+                    "Failed",
+                    "True",
+                    reason,
+                    &why,
+                    Some("lastUpdateTime"),
+                );
+                status["conditions"] = json!(conditions);
+            }
+        }
+        settled(world.update_status(REQUESTS, request, &status).await).map(|_| ())
+    }
+}
+
+#[async_trait]
+impl Reconciler for Certificates {
+    fn name(&self) -> &'static str {
+        "certificate signing"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[REQUESTS]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        let mut failed = None;
+        for request in world.all(REQUESTS) {
+            if let Err(error) = self.one(world, &request).await {
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(None), Err)
+    }
+}

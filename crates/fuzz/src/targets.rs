@@ -1,0 +1,419 @@
+//! The targets: one function a parser, and what its result promises.
+
+use apiserver::request::Attributes;
+use apiserver::wire::options::{DeleteOptions, ListOptions, WriteOptions};
+use host::streams::spdy::Session;
+use kinds::quantity::Quantity;
+use kinds::selector::{FieldSelector, LabelSelector};
+use machinery::FieldValidation;
+use serde_json::Value;
+use std::io::Cursor;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+
+/// A parser under test.
+pub struct Target {
+    /// Its name, and that of its samples' directory.
+    pub name: &'static str,
+    /// Takes any bytes.
+    pub run: fn(&[u8]),
+    /// Words of its language.
+    pub words: &'static [&'static str],
+}
+
+/// Separates the parts of an input that has two.
+const PARTS: &[u8] = b"\n---\n";
+
+const JSON: &[&str] = &[
+    "{\"a\":",
+    "[",
+    "}",
+    "]",
+    "null",
+    "true",
+    "1e999",
+    "-0",
+    "\"\\ud800\"",
+    "\"apiVersion\":\"v1\"",
+    "\"metadata\":{}",
+    ",",
+    "\"$patch\":\"delete\"",
+    "\"$setElementOrder/containers\":[]",
+    "18446744073709551616",
+    "9223372036854775808",
+];
+const YAML: &[&str] = &[
+    "- ",
+    "? ",
+    ": ",
+    "&a ",
+    "*a",
+    "<<: *a",
+    "|\n ",
+    ">-\n",
+    "!!binary ",
+    "---\n",
+    "...\n",
+    "\t",
+    "{",
+    "[",
+    "# ",
+    "~",
+];
+const PATCH: &[&str] = &[
+    "\"op\":\"copy\"",
+    "\"from\":\"\"",
+    "\"path\":\"/-\"",
+    "/~0",
+    "/~1",
+    "\"op\":\"move\"",
+    "/999999999999999999999",
+];
+const CEL: &[&str] = &[
+    "self",
+    ".map(x, ",
+    ".all(x, ",
+    "[",
+    "]",
+    "(",
+    ")",
+    "{",
+    "}",
+    "?.",
+    "? : ",
+    "&&",
+    "||",
+    "-9223372036854775808",
+    "1u",
+    "r\"",
+    "b'",
+    "duration('1h')",
+    "'''",
+    "\\u0041",
+    ".matches('",
+    " in ",
+    "has(",
+    "dyn(",
+    "type(",
+    "quantity('1')",
+    "optional.of(",
+    "cel.bind(x, ",
+];
+const SELECTOR: &[&str] = &[" in (", ")", "!", "==", "!=", ",", "notin", "a/b", " "];
+const QUANTITY: &[&str] = &[
+    "e",
+    "E",
+    "Ki",
+    "Ei",
+    "n",
+    "-",
+    "+",
+    ".",
+    "99999999999999999999",
+    "m",
+];
+const PATH: &[&str] = &[
+    "/",
+    "%2F",
+    "..",
+    "namespaces/",
+    "watch/",
+    "?",
+    "&",
+    "limit=",
+    "continue=",
+    "fieldSelector=",
+    "resourceVersion=",
+    "dryRun=All",
+    "%",
+    "timeoutSeconds=-1",
+    "propagationPolicy=",
+    "sendInitialEvents=true",
+];
+
+/// All of them.
+pub const ALL: &[Target] = &[
+    Target {
+        name: "json",
+        run: json,
+        words: JSON,
+    },
+    Target {
+        name: "yaml",
+        run: yaml,
+        words: YAML,
+    },
+    Target {
+        name: "protobuf",
+        run: protobuf,
+        words: &[],
+    },
+    Target {
+        name: "json-patch",
+        run: json_patch,
+        words: PATCH,
+    },
+    Target {
+        name: "merge-patch",
+        run: merge_patch,
+        words: JSON,
+    },
+    Target {
+        name: "strategic-merge-patch",
+        run: strategic_merge_patch,
+        words: JSON,
+    },
+    Target {
+        name: "selector",
+        run: selector,
+        words: SELECTOR,
+    },
+    Target {
+        name: "quantity",
+        run: quantity,
+        words: QUANTITY,
+    },
+    Target {
+        name: "cel",
+        run: cel,
+        words: CEL,
+    },
+    Target {
+        name: "request",
+        run: request,
+        words: PATH,
+    },
+    Target {
+        name: "backup",
+        run: backup,
+        words: &[],
+    },
+    Target {
+        name: "spdy",
+        run: spdy,
+        words: &[],
+    },
+    Target {
+        name: "websocket",
+        run: websocket,
+        words: &[],
+    },
+    Target {
+        name: "image-config",
+        run: image_config,
+        words: JSON,
+    },
+    Target {
+        name: "image-reference",
+        run: image_reference,
+        words: &["@sha256:", ":", "/", "..", "localhost:5000/"],
+    },
+];
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+fn parts(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let at = bytes.windows(PARTS.len()).position(|w| w == PARTS);
+    match at {
+        Some(at) => (&bytes[..at], &bytes[at + PARTS.len()..]),
+        None => (bytes, &[]),
+    }
+}
+
+/// An object on its way to the store: checked, defaulted, prepared, validated. What is accepted is a fixed point of
+/// defaulting.
+fn whole_way(mut value: Value, duplicates: &[String]) {
+    let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (group, version) = field("apiVersion")
+        .split_once('/')
+        .unwrap_or(("", field("apiVersion")));
+    let Some(kind) = kinds::find_kind(group, version, field("kind")) else {
+        return;
+    };
+    if machinery::decode_check(kind, &mut value, duplicates, FieldValidation::Warn).is_err() {
+        return;
+    }
+    machinery::default(kind, &mut value);
+    machinery::prepare_create(kind, &mut value);
+    if !machinery::validate_create(kind, &value).is_empty() {
+        return;
+    }
+    let once = value.clone();
+    machinery::default(kind, &mut value);
+    assert_eq!(once, value, "defaulting twice is not defaulting once");
+}
+
+fn json(bytes: &[u8]) {
+    if let Ok((value, duplicates)) = machinery::parse_json_checked(bytes) {
+        let again = serde_json::to_vec(&value).unwrap_or_default();
+        assert!(
+            machinery::parse_json_checked(&again).is_ok(),
+            "its own text is refused"
+        );
+        whole_way(value, &duplicates);
+    }
+}
+
+fn yaml(bytes: &[u8]) {
+    if let Ok((value, duplicates)) = machinery::parse_yaml_checked(bytes) {
+        whole_way(value, &duplicates);
+    }
+}
+
+fn protobuf(bytes: &[u8]) {
+    if let Ok(value) = machinery::protobuf::decode(bytes) {
+        whole_way(value, &[]);
+    }
+}
+
+fn two(bytes: &[u8]) -> Option<(Value, Value)> {
+    let (first, second) = parts(bytes);
+    let document = machinery::parse_json_checked(first).ok()?.0;
+    Some((document, machinery::parse_json_checked(second).ok()?.0))
+}
+
+fn json_patch(bytes: &[u8]) {
+    if let Some((document, patch)) = two(bytes)
+        && let Ok(done) = machinery::json_patch(&document, &patch)
+    {
+        let size = |v: &Value| v.to_string().len();
+        assert!(
+            size(&done) <= size(&document) + size(&patch) + (4 << 20),
+            "it grows"
+        );
+    }
+}
+
+fn merge_patch(bytes: &[u8]) {
+    if let Some((document, patch)) = two(bytes)
+        && let Ok(done) = machinery::merge_patch(&document, &patch)
+    {
+        let again = machinery::merge_patch(&done, &patch);
+        assert_eq!(
+            again.ok(),
+            Some(done),
+            "a merge patch applied twice is one applied once"
+        );
+    }
+}
+
+fn strategic_merge_patch(bytes: &[u8]) {
+    if let (Some((document, patch)), Some(pod)) = (two(bytes), kinds::find_kind("", "v1", "Pod")) {
+        let _ = machinery::strategic_merge_patch(pod.schema, &document, &patch);
+    }
+}
+
+fn selector(bytes: &[u8]) {
+    let text = text(bytes);
+    if let Ok(selector) = LabelSelector::parse(&text) {
+        selector.matches_with(|_| Some("a"));
+    }
+    if let Ok(selector) = FieldSelector::parse(&text) {
+        selector.matches_with(|_| "a".to_string());
+    }
+    if let Ok(value) = serde_json::from_slice::<Value>(bytes) {
+        let _ = LabelSelector::from_json(&value);
+    }
+}
+
+fn quantity(bytes: &[u8]) {
+    if let Ok(quantity) = text(bytes).parse::<Quantity>() {
+        let again = quantity.to_string().parse::<Quantity>();
+        assert_eq!(again.ok(), Some(quantity), "its own text is another quantity");
+        let _ = (
+            quantity.value(),
+            quantity.as_milli(),
+            quantity.add(&quantity),
+            quantity.sub(&quantity),
+        );
+    }
+}
+
+fn cel(bytes: &[u8]) {
+    let env = cel::Env::new().with("self", cel::Type::Dyn);
+    if let Ok(program) = cel::Program::compile(&text(bytes), &env) {
+        let object = serde_json::json!({"a": 1, "b": [1, "x", null, {"c": 2.5}], "d": {"e": "f"}});
+        let _ = program.eval(&[("self", cel::Value::json(&object, &cel::Type::Dyn))], 100_000);
+    }
+}
+
+fn request(bytes: &[u8]) {
+    let text = text(bytes);
+    let (path, query) = text.split_once('?').unwrap_or((&text, ""));
+    for method in [http::Method::GET, http::Method::POST, http::Method::DELETE] {
+        let _ = Attributes::parse(&method, path, query);
+    }
+    if let Ok(options) = ListOptions::parse(query) {
+        let _ = (
+            options.validate(false),
+            options.validate(true),
+            options.revision(),
+        );
+    }
+    let _ = WriteOptions::parse(query).map(|o| o.to_value("UpdateOptions"));
+    let body = serde_json::from_str(query).ok();
+    let _ = DeleteOptions::parse(query, body.as_ref()).map(|o| o.to_value());
+}
+
+fn backup(bytes: &[u8]) {
+    if let Ok(backup) = store::backup::Backup::open(Cursor::new(bytes)) {
+        for record in backup.take(100_000) {
+            let Ok(record) = record else { break };
+            assert!(
+                record.key.len() + record.value.len() <= bytes.len(),
+                "bytes from nowhere"
+            );
+        }
+    }
+}
+
+/// Runs work on the bytes of a client that then says nothing more.
+fn with_client<F: Future<Output = ()>>(bytes: &[u8], work: impl FnOnce(tokio::io::DuplexStream) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return };
+    runtime.block_on(async {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let _ = client.write_all(bytes).await;
+        let _ = client.shutdown().await;
+        // What we answer is thrown away.
+        let (mut answers, rest) = tokio::io::split(client);
+        let reading =
+            tokio::spawn(async move { tokio::io::copy(&mut answers, &mut tokio::io::sink()).await });
+        let ended = tokio::time::timeout(Duration::from_secs(4), work(server)).await;
+        assert!(
+            ended.is_ok(),
+            "the connection of a client that is gone does not end"
+        );
+        drop(rest);
+        reading.abort();
+    });
+}
+
+fn spdy(bytes: &[u8]) {
+    with_client(bytes, |server| async move {
+        let mut session = Session::new(server);
+        while let Some(stream) = session.accept().await {
+            // Nobody reads it: what it carries must not hold up the others.
+            let _ = stream.header("streamtype");
+        }
+    });
+}
+
+fn websocket(bytes: &[u8]) {
+    with_client(bytes, |server| async move {
+        let mut tunnel = host::streams::websocket::tunnel(server).await;
+        let _ = tokio::io::copy(&mut tunnel, &mut tokio::io::sink()).await;
+    });
+}
+
+fn image_config(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<images::ImageConfig>(bytes);
+}
+
+fn image_reference(bytes: &[u8]) {
+    if let Ok(reference) = text(bytes).parse::<images::ImageReference>() {
+        let _ = (reference.repository(), reference.is_latest());
+    }
+}

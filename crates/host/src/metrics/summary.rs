@@ -1,0 +1,139 @@
+//! `/stats/summary` (`k8s.io/kubelet/pkg/apis/stats/v1alpha1`).
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Volume;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use super::{HostUsage, Sample};
+use crate::datastore::attach::{self, VolumeDisk};
+use crate::podvm::View;
+use crate::podvm::record::{Record, State};
+
+/// The node and its Pods.
+pub fn summary(node: &str, host: &HostUsage, pods: &[(View, Sample)]) -> Value {
+    let now = Time(Timestamp::now());
+    let used = host.memory_total.saturating_sub(host.memory_available);
+    let disk = json!({
+        "time": now,
+        "availableBytes": host.disk_free,
+        "capacityBytes": host.disk_total,
+        "usedBytes": host.disk_total.saturating_sub(host.disk_free),
+        "inodes": host.inodes,
+        "inodesFree": host.inodes_free,
+        "inodesUsed": host.inodes.saturating_sub(host.inodes_free),
+    });
+    let pods: Vec<Value> = pods.iter().map(|(view, sample)| pod(view, sample)).collect();
+    json!({
+        "node": {
+            "nodeName": node,
+            "startTime": Time(host.boot),
+            "cpu": {"time": now, "usageNanoCores": host.cpu_nano_cores, "usageCoreNanoSeconds": host.cpu_ns},
+            "memory": {
+                "time": now,
+                "availableBytes": host.memory_available,
+                "usageBytes": used,
+                "workingSetBytes": used,
+            },
+            "fs": disk,
+            // Images lie in the data directory too.
+            "runtime": {"imageFs": disk, "containerFs": disk},
+        },
+        "pods": pods,
+    })
+}
+
+fn started(record: &Record) -> Option<Time> {
+    match record.state {
+        State::Running { started_at, .. } => Some(Time(started_at)),
+        _ => None,
+    }
+}
+
+fn pod(view: &View, sample: &Sample) -> Value {
+    let metadata = &view.pod.metadata;
+    let time = Time(sample.time);
+    let guest = sample.guest.as_ref();
+    let scratch = guest
+        .map(|g| (g.scratch_total, g.scratch_free))
+        .unwrap_or_default();
+    let containers: Vec<Value> = view
+        .records
+        .iter()
+        .filter(|record| record.running())
+        .map(|record| {
+            let run = record.run_id();
+            let stats = guest.and_then(|reply| reply.containers.iter().find(|c| c.id == run));
+            json!({
+                "name": record.name,
+                "startTime": started(record),
+                "cpu": {
+                    "time": time,
+                    "usageNanoCores": sample.containers.get(&run).copied().unwrap_or(0),
+                    "usageCoreNanoSeconds": stats.map_or(0, |c| c.cpu_usage_ns),
+                },
+                "memory": {
+                    "time": time,
+                    "usageBytes": stats.map_or(0, |c| c.memory_usage),
+                    "workingSetBytes": stats.map_or(0, |c| c.memory_working_set),
+                },
+            })
+        })
+        .collect();
+    let volumes: Vec<Value> = view
+        .machine
+        .iter()
+        .flat_map(|machine| machine.disks.iter())
+        .filter_map(|disk| volume(view, sample, disk))
+        .collect();
+    json!({
+        "podRef": {"name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid},
+        "startTime": view.pod.status.as_ref().and_then(|status| status.start_time.clone()),
+        "containers": containers,
+        "cpu": {"time": time, "usageNanoCores": sample.cpu_nano_cores, "usageCoreNanoSeconds": sample.cpu_ns},
+        "memory": {"time": time, "usageBytes": sample.memory_bytes, "workingSetBytes": sample.memory_bytes},
+        "network": {
+            "time": time,
+            "name": "eth0",
+            "rxBytes": guest.map_or(0, |g| g.rx_bytes),
+            "txBytes": guest.map_or(0, |g| g.tx_bytes),
+        },
+        "volume": volumes,
+        "ephemeral-storage": {
+            "time": time,
+            "usedBytes": guest.map_or(0, |g| g.scratch_used),
+            "capacityBytes": scratch.0,
+            "availableBytes": scratch.1,
+        },
+    })
+}
+
+/// The claim of a volume and what the guest says of its disk.
+pub(super) fn volume_of<'a>(
+    view: &'a View,
+    sample: &'a Sample,
+    disk: &VolumeDisk,
+) -> Option<(&'a Volume, String, &'a guest_api::v1::VolumeStats)> {
+    let serial = disk.serial();
+    let reply = sample.guest.as_ref()?;
+    let stats = reply.volumes.iter().find(|stats| stats.serial == serial)?;
+    let volumes = view.pod.spec.as_ref()?.volumes.as_deref()?;
+    let volume = volumes.iter().find(|volume| volume.name == disk.volume)?;
+    let (claim, _) = attach::claim(&view.pod, volume)?;
+    Some((volume, claim, stats))
+}
+
+fn volume(view: &View, sample: &Sample, disk: &VolumeDisk) -> Option<Value> {
+    let (volume, claim, stats) = volume_of(view, sample, disk)?;
+    Some(json!({
+        "name": volume.name,
+        "pvcRef": {"name": claim, "namespace": view.pod.metadata.namespace},
+        "time": Time(sample.time),
+        "capacityBytes": stats.capacity,
+        "availableBytes": stats.available,
+        "usedBytes": stats.capacity.saturating_sub(stats.available),
+        "inodes": stats.inodes,
+        "inodesFree": stats.inodes_free,
+        "inodesUsed": stats.inodes.saturating_sub(stats.inodes_free),
+    }))
+}

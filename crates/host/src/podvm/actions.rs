@@ -1,0 +1,488 @@
+//! What probes and lifecycle hooks do: a command, an HTTP request, a connection, a question to a gRPC server. The guest
+//! acts, so that no packet leaves the Pod for it. TLS is spoken here, over a connection that the guest opens inside: the
+//! guest agent needs no cryptography then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use guest_api::http::{Answer, MAX_REDIRECTS, Redirect, redirect};
+use guest_api::v1::{DialData, ExecStart, Grpc, Header, HttpGet, ProbeRequest, probe_request};
+use k8s_openapi::api::core::v1::{
+    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::Machine;
+use crate::guest::Guest;
+
+/// How long beyond its own limit an action may take until the guest counts as not answering.
+const MARGIN: Duration = Duration::from_secs(10);
+/// Bytes of a connection that may be on the way.
+const WINDOW: usize = 64 << 10;
+/// Messages of a connection on the way to the guest.
+const QUEUE: usize = 8;
+/// Such a message.
+const CHUNK: usize = 16 << 10;
+
+/// Success or not, and the words to it. `None`: nobody could be asked, which is no verdict.
+pub type Verdict = Option<(bool, String)>;
+
+/// Something to do in a Pod.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// The guest does all of it.
+    Guest(probe_request::Action),
+    /// The guest connects, TLS is spoken here.
+    Https(HttpGet),
+}
+
+/// An action and the host it goes to: the Pod's own address when empty.
+#[derive(Debug, Clone)]
+pub struct Job {
+    action: Action,
+    host: String,
+}
+
+impl Job {
+    /// What a probe does.
+    ///
+    /// # Errors
+    /// The spec names a port that the container does not have, or nothing to do.
+    pub fn of_probe(container: &Container, run: &str, probe: &Probe) -> Result<Self, String> {
+        if let Some(action) = &probe.exec {
+            return Ok(Self::exec(run, action));
+        }
+        if let Some(action) = &probe.http_get {
+            return Self::http(container, action);
+        }
+        if let Some(action) = &probe.tcp_socket {
+            return Self::tcp(container, action);
+        }
+        match &probe.grpc {
+            Some(action) => Ok(Self::grpc(action)),
+            None => Err(format!("missing probe handler for {}", container.name)),
+        }
+    }
+
+    /// What a lifecycle hook does; `sleep` is nobody's to do.
+    fn of_hook(container: &Container, run: &str, hook: &LifecycleHandler) -> Result<Option<Self>, String> {
+        if let Some(action) = &hook.exec {
+            return Ok(Some(Self::exec(run, action)));
+        }
+        if let Some(action) = &hook.http_get {
+            return Self::http(container, action).map(Some);
+        }
+        match &hook.tcp_socket {
+            Some(action) => Self::tcp(container, action).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn exec(run: &str, action: &ExecAction) -> Self {
+        let exec = ExecStart {
+            container: run.to_owned(),
+            command: action.command.clone().unwrap_or_default(),
+            stdout: true,
+            stderr: true,
+            ..ExecStart::default()
+        };
+        Self {
+            action: Action::Guest(probe_request::Action::Exec(exec)),
+            host: String::new(),
+        }
+    }
+
+    fn http(container: &Container, action: &HTTPGetAction) -> Result<Self, String> {
+        let host = action.host.clone().unwrap_or_default();
+        let headers = action.http_headers.iter().flatten().map(|header| Header {
+            name: header.name.clone(),
+            value: header.value.clone(),
+        });
+        let get = HttpGet {
+            port: port(container, &action.port)?,
+            path: action.path.clone().unwrap_or_else(|| "/".to_owned()),
+            headers: headers.collect(),
+            host: host.clone(),
+        };
+        let https = action
+            .scheme
+            .as_deref()
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        let action = match https {
+            true => Action::Https(get),
+            false => Action::Guest(probe_request::Action::Http(get)),
+        };
+        Ok(Self { action, host })
+    }
+
+    fn tcp(container: &Container, action: &TCPSocketAction) -> Result<Self, String> {
+        Ok(Self {
+            action: Action::Guest(probe_request::Action::TcpPort(port(container, &action.port)?)),
+            host: action.host.clone().unwrap_or_default(),
+        })
+    }
+
+    fn grpc(action: &GRPCAction) -> Self {
+        let grpc = Grpc {
+            port: u32::try_from(action.port).unwrap_or(0),
+            service: action.service.clone().unwrap_or_default(),
+        };
+        Self {
+            action: Action::Guest(probe_request::Action::Grpc(grpc)),
+            host: String::new(),
+        }
+    }
+
+    /// Does it, within the limit.
+    pub async fn run(self, machine: &Machine, limit: Duration) -> Verdict {
+        let host = match resolve(&self.host).await {
+            Ok(host) => host,
+            Err(problem) => return Some((false, problem)),
+        };
+        let action = match self.action {
+            Action::Guest(action) => action,
+            Action::Https(get) => return Some(https(&machine.guest, &host, machine, get, limit).await),
+        };
+        let request = ProbeRequest {
+            action: Some(action),
+            timeout_ms: u32::try_from(limit.as_millis()).unwrap_or(u32::MAX),
+            host,
+        };
+        let mut client = machine.guest.client().await.ok()?;
+        // The guest keeps the action's own limit; this one is for a guest that does not answer.
+        match tokio::time::timeout(limit + MARGIN, client.probe(request)).await {
+            Ok(Ok(reply)) => {
+                let reply = reply.into_inner();
+                Some((reply.success, reply.output))
+            }
+            Ok(Err(_)) => None,
+            Err(_) => Some((false, "the guest does not answer".to_owned())),
+        }
+    }
+}
+
+/// Runs a lifecycle hook to its end.
+///
+/// # Errors
+/// The hook failed: its words.
+pub async fn hook(
+    machine: &Machine,
+    container: &Container,
+    run: &str,
+    hook: &LifecycleHandler,
+    limit: Duration,
+) -> Result<(), String> {
+    if let Some(sleep) = &hook.sleep {
+        let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
+        tokio::time::sleep(Duration::from_secs(seconds).min(limit)).await;
+        return Ok(());
+    }
+    let Some(job) = Job::of_hook(container, run, hook)? else {
+        return Err(format!("invalid handler: {hook:?}"));
+    };
+    let plain = match &job.action {
+        Action::Https(get) => Some(Job {
+            action: Action::Guest(probe_request::Action::Http(get.clone())),
+            host: job.host.clone(),
+        }),
+        Action::Guest(_) => None,
+    };
+    let verdict = match (job.run(machine, limit).await, plain) {
+        // A server that speaks no TLS is asked in the clear, as it was before hooks knew TLS (`lifecycle/handlers.go`).
+        (Some((false, words)), Some(plain)) if words.contains(NO_TLS) => plain.run(machine, limit).await,
+        (verdict, _) => verdict,
+    };
+    match verdict {
+        Some((true, _)) => Ok(()),
+        Some((false, words)) => Err(words),
+        None => Err("the guest agent cannot be reached".to_owned()),
+    }
+}
+
+/// The number of a port that may be given by name.
+pub fn port(container: &Container, port: &IntOrString) -> Result<u32, String> {
+    let number = match port {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(name) => container
+            .ports
+            .iter()
+            .flatten()
+            .find(|port| port.name.as_deref() == Some(name))
+            .map(|port| port.container_port)
+            .or_else(|| name.parse().ok()),
+    };
+    let valid = |number: &u32| (1..=65535).contains(number);
+    match (number.and_then(|number| u32::try_from(number).ok()), port) {
+        (Some(number), _) if valid(&number) => Ok(number),
+        (Some(number), _) => Err(format!("invalid port number: {number}")),
+        (None, IntOrString::String(name)) => Err(format!(
+            "couldn't find port: {name:?} in container {}",
+            container.name
+        )),
+        (None, IntOrString::Int(number)) => Err(format!("invalid port number: {number}")),
+    }
+}
+
+/// The address of a host that may be given by name: the guest agent itself asks nobody for names.
+async fn resolve(host: &str) -> Result<String, String> {
+    if host.is_empty() || host.parse::<std::net::IpAddr>().is_ok() {
+        return Ok(host.to_owned());
+    }
+    let failed = |words: String| format!("dial tcp: lookup {host}: {words}");
+    let mut found = tokio::net::lookup_host((host, 0))
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let first = found.next().ok_or_else(|| failed("no such host".to_owned()))?;
+    Ok(first.ip().to_string())
+}
+
+/// What Go says to an answer in the clear.
+const NO_TLS: &str = "http: server gave HTTP response to HTTPS client";
+
+async fn https(
+    guest: &Guest,
+    host: &str,
+    machine: &Machine,
+    mut get: HttpGet,
+    limit: Duration,
+) -> (bool, String) {
+    let name = match get.host.as_str() {
+        "" => machine.ip.to_string(),
+        name => name.to_owned(),
+    };
+    get.host.clone_from(&name);
+    let url = format!("https://{name}:{}{}", get.port, get.path);
+    let ask = async {
+        for _ in 0..MAX_REDIRECTS {
+            let answer = once(guest, host, &name, &get).await?;
+            match redirect(&answer, "https", &name, get.port) {
+                Some(Redirect::Here(port, path)) => (get.port, get.path) = (port, path),
+                Some(Redirect::Elsewhere) | None => return Ok(answer),
+            }
+        }
+        Err("stopped after 10 redirects".to_owned())
+    };
+    match tokio::time::timeout(limit, ask).await {
+        Ok(Ok(answer)) if (200..400).contains(&answer.code) => (true, answer.body),
+        Ok(Ok(answer)) => (
+            false,
+            format!("HTTP probe failed with statuscode: {}", answer.code),
+        ),
+        Ok(Err(problem)) => (false, format!("Get {url:?}: {problem}")),
+        Err(_) => (
+            false,
+            format!(
+                "Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+            ),
+        ),
+    }
+}
+
+async fn once(guest: &Guest, host: &str, name: &str, get: &HttpGet) -> Result<Answer, String> {
+    exchange(connect(guest, host, get.port).await?, name, get).await
+}
+
+/// TLS on a stream, and one request in it.
+async fn exchange<S>(stream: S, name: &str, get: &HttpGet) -> Result<Answer, String>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let server = match ServerName::try_from(name.to_owned()) {
+        Ok(server) => server,
+        Err(_) => return Err(format!("{name} is no name of a server")),
+    };
+    let mut stream = trusting()?.connect(server, stream).await.map_err(|error| {
+        let text = error.to_string();
+        // The first byte of an answer in the clear is no record's.
+        match text.contains("corrupt message") || text.contains("InvalidContentType") {
+            true => NO_TLS.to_owned(),
+            false => text,
+        }
+    })?;
+    guest_api::http::get(&mut stream, name, get)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// Speaks TLS with anybody: a probe asks whether a server lives, not who it is (kubelet: `InsecureSkipVerify`).
+fn trusting() -> Result<tokio_rustls::TlsConnector, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = Arc::new(Anybody(Arc::clone(&provider)));
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok(Arc::new(config).into())
+}
+
+#[derive(Debug)]
+struct Anybody(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A TCP connection that the guest opens inside the Pod; it ends when the stream is dropped.
+async fn connect(guest: &Guest, host: &str, port: u32) -> Result<DuplexStream, String> {
+    let (near, far) = tokio::io::duplex(WINDOW);
+    let (input, messages) = mpsc::channel(QUEUE);
+    let first = DialData {
+        port,
+        host: if host.is_empty() {
+            "pod".to_owned()
+        } else {
+            host.to_owned()
+        },
+        ..DialData::default()
+    };
+    // The queue is empty: there is room.
+    let _ = input.try_send(first);
+    let mut client = guest.client().await.map_err(|error| error.to_string())?;
+    let mut output = client
+        .dial(ReceiverStream::new(messages))
+        .await
+        .map_err(|status| status.message().to_owned())?
+        .into_inner();
+    let (mut read, mut write) = tokio::io::split(far);
+    tokio::spawn(async move {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let length = read.read(&mut buffer).await.unwrap_or(0);
+            let message = DialData {
+                data: buffer[..length].to_vec(),
+                end: length == 0,
+                ..DialData::default()
+            };
+            if input.send(message).await.is_err() || length == 0 {
+                return;
+            }
+        }
+    });
+    tokio::spawn(async move {
+        while let Ok(Some(message)) = output.message().await {
+            if write.write_all(&message.data).await.is_err() || message.end {
+                break;
+            }
+        }
+        let _ = write.shutdown().await;
+    });
+    Ok(near)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn ports_by_name() {
+        let container: Container =
+            serde_json::from_value(json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}))
+                .expect("a container");
+        let of = |probe: serde_json::Value| {
+            let probe: Probe = serde_json::from_value(probe).expect("a probe");
+            Job::of_probe(&container, "c_0", &probe)
+        };
+        let job = of(json!({"httpGet": {"port": "web", "path": "/h", "host": "n"}})).expect("a job");
+        let Action::Guest(probe_request::Action::Http(get)) = &job.action else {
+            panic!("{job:?}");
+        };
+        assert_eq!(
+            (get.port, get.path.as_str(), job.host.as_str()),
+            (8080, "/h", "n")
+        );
+        let job = of(json!({"httpGet": {"port": 443, "scheme": "HTTPS"}})).expect("a job");
+        assert!(matches!(job.action, Action::Https(_)));
+        let error = of(json!({"tcpSocket": {"port": "no"}})).expect_err("no port");
+        assert_eq!(error, "couldn't find port: \"no\" in container c");
+        let error = of(json!({"tcpSocket": {"port": 70000}})).expect_err("no port");
+        assert_eq!(error, "invalid port number: 70000");
+    }
+
+    /// Answers one request on a stream, in TLS with a certificate that nobody vouches for.
+    async fn serve(stream: DuplexStream, answer: &'static str) {
+        let key =
+            rcgen::generate_simple_self_signed(vec!["elsewhere.test".to_owned()]).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let der = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).expect("a key");
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], der)
+            .expect("a configuration");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let mut stream = acceptor.accept(stream).await.expect("TLS");
+        let mut buffer = [0; 1024];
+        let _ = stream.read(&mut buffer).await;
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn any_certificate_will_do() {
+        let get = HttpGet {
+            port: 443,
+            path: "/healthz".to_owned(),
+            ..HttpGet::default()
+        };
+        let (near, far) = tokio::io::duplex(WINDOW);
+        tokio::spawn(serve(far, "HTTP/1.1 204 No Content\r\n\r\n"));
+        let answer = exchange(near, "10.244.0.9", &get).await.expect("an answer");
+        assert_eq!(answer.code, 204);
+        // A server that speaks no TLS.
+        let (near, mut far) = tokio::io::duplex(WINDOW);
+        let plain = async move {
+            let _ = far.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            far
+        };
+        let (error, _far) = tokio::join!(exchange(near, "10.244.0.9", &get), plain);
+        assert_eq!(error.expect_err("no TLS"), NO_TLS);
+    }
+
+    #[tokio::test]
+    async fn names_are_looked_up_here() {
+        assert_eq!(resolve("").await.as_deref(), Ok(""));
+        assert_eq!(resolve("192.0.2.1").await.as_deref(), Ok("192.0.2.1"));
+    }
+}

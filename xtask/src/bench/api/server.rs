@@ -1,0 +1,170 @@
+//! The measured process: `podvisor up` with one simulated host on loopback, and what `/proc` says of it.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use e2e::machines::{cpu_seconds, resident_kib};
+use e2e::process::Process;
+use http::Method;
+use nix::sys::signal::Signal;
+
+use super::client::Target;
+
+/// How long a start or an end may take.
+const LIMIT: Duration = Duration::from_secs(120);
+/// Pause between two looks at a starting server: part of the figure's error.
+const LOOK: Duration = Duration::from_millis(2);
+/// A process that uses no more than one tick (10 ms) in this time is at rest.
+const REST: Duration = Duration::from_millis(400);
+/// How long to wait for that rest.
+const REST_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running server.
+pub struct Server {
+    process: Process,
+    directory: PathBuf,
+    /// How to reach it.
+    pub target: Target,
+    /// From the start of the process to the first good answer of `/readyz`.
+    pub ready: Duration,
+}
+
+impl Server {
+    /// Starts `binary` on the data in `directory` (none at first) and waits until it is ready.
+    pub async fn start(binary: &Path, directory: &Path) -> Result<Server> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let kubeconfig = directory.join("kubeconfig");
+        let _ = std::fs::remove_file(&kubeconfig);
+        let mut command = Command::new(binary);
+        command.args([
+            "up",
+            "--simulated-hosts",
+            "1",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+        ]);
+        command.arg("--data-dir").arg(directory.join("data"));
+        command.arg("--run-dir").arg(directory.join("run"));
+        command.arg("--kubeconfig-out").arg(&kubeconfig);
+        let start = Instant::now();
+        let mut process = Process::start("podvisor", command, &directory.join("podvisor.log"))?;
+        let (target, ready) = loop {
+            match ask(&kubeconfig).await {
+                Ok(target) => break (target, start.elapsed()),
+                Err(error) if start.elapsed() > LIMIT => bail!("podvisor is not ready: {error:#}"),
+                Err(_) => process.check_alive()?,
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        Ok(Server {
+            process,
+            directory: directory.to_path_buf(),
+            target,
+            ready,
+        })
+    }
+
+    /// Ends it in order and starts it again on the same data.
+    pub async fn restart(mut self, binary: &Path) -> Result<Server> {
+        self.process.stop(Signal::SIGTERM, LIMIT)?;
+        let directory = self.directory.clone();
+        drop(self);
+        Server::start(binary, &directory).await
+    }
+
+    fn pid(&self) -> Result<i32> {
+        Ok(i32::try_from(self.process.id())?)
+    }
+
+    /// CPU seconds so far, of all its threads.
+    pub fn cpu(&self) -> Result<f64> {
+        cpu_seconds(self.pid()?)
+    }
+
+    /// Resident memory in MiB: everything that is mapped and in memory, files included.
+    pub fn resident(&self) -> Result<f64> {
+        Ok(resident_kib(self.pid()?)? as f64 / 1024.0)
+    }
+
+    /// The part of the resident memory that is not pages of files, in MiB.
+    pub fn anonymous(&self) -> Result<f64> {
+        let kib = number(&format!("/proc/{}/status", self.pid()?), "RssAnon:")?;
+        Ok(kib as f64 / 1024.0)
+    }
+
+    /// MiB that it had the disk write so far.
+    pub fn written(&self) -> Result<f64> {
+        let bytes = number(&format!("/proc/{}/io", self.pid()?), "write_bytes:")?;
+        Ok(bytes as f64 / f64::from(1 << 20))
+    }
+
+    /// Begins to measure.
+    pub fn meter(&self) -> Result<Meter<'_>> {
+        Ok(Meter {
+            server: self,
+            start: Instant::now(),
+            cpu: self.cpu()?,
+        })
+    }
+
+    /// Waits until the process does nothing any more: controllers have looked at what was written, too.
+    pub async fn rest(&self) -> Result<()> {
+        let end = Instant::now() + REST_LIMIT;
+        let mut before = self.cpu()?;
+        while Instant::now() < end {
+            tokio::time::sleep(REST).await;
+            let now = self.cpu()?;
+            if now - before < 0.015 {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
+    }
+}
+
+/// CPU and time of a piece of work.
+pub struct Meter<'s> {
+    server: &'s Server,
+    start: Instant,
+    cpu: f64,
+}
+
+/// What a piece of work took.
+pub struct Cost {
+    /// Until the last answer.
+    pub wall: Duration,
+    /// Of the whole process until it was at rest again.
+    pub cpu_seconds: f64,
+}
+
+impl Meter<'_> {
+    /// The work is done: what did it take?
+    pub async fn stop(self) -> Result<Cost> {
+        let wall = self.start.elapsed();
+        self.server.rest().await?;
+        Ok(Cost {
+            wall,
+            cpu_seconds: self.server.cpu()? - self.cpu,
+        })
+    }
+}
+
+async fn ask(kubeconfig: &Path) -> Result<Target> {
+    let target = Target::of_kubeconfig(kubeconfig)?;
+    let mut client = target.connect().await?;
+    client.call(Method::GET, "/readyz", Bytes::new()).await?;
+    Ok(target)
+}
+
+/// The first number behind `name` in a file of `/proc`.
+fn number(file: &str, name: &str) -> Result<u64> {
+    let text = std::fs::read_to_string(file)?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let word = line.and_then(|rest| rest.split_whitespace().next());
+    Ok(word.with_context(|| format!("{file}: no {name}"))?.parse()?)
+}

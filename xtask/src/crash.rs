@@ -1,0 +1,42 @@
+//! `cargo xtask crash`: a Supervisor is killed again and again under load, and the history of all clients is judged.
+
+use anyhow::Result;
+
+use crate::build::{self, Profile};
+use crate::run::{cargo, show};
+
+/// Arguments of `cargo xtask crash`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  cargo xtask crash --kills 500
+  cargo xtask crash --kills 20 --seed 1764339000000000000     the same choices again")]
+pub struct Arguments {
+    /// How often it is killed.
+    #[arg(long, default_value_t = 500)]
+    kills: u64,
+    /// Where the random choices begin; a failing run prints its own.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Builds, and runs the test with its progress shown.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    build::all(Profile::Dev)?;
+    let mut test = cargo();
+    test.args([
+        "test",
+        "-p",
+        "e2e",
+        "--test",
+        "crash",
+        "--",
+        "--nocapture",
+        "--exact",
+        "kills_lose_nothing",
+    ]);
+    test.env("PODVISOR_CRASH_KILLS", arguments.kills.to_string());
+    if let Some(seed) = arguments.seed {
+        test.env("PODVISOR_CRASH_SEED", seed.to_string());
+    }
+    show(&mut test)
+}
