@@ -153,10 +153,9 @@ async fn torn_writes() {
     let (path, torn) = (dir.path().join("s.redb"), dir.path().join("torn.redb"));
     let mut seed = 0x9e37_79b9_7f4a_7c15;
     let store = EmbeddedStore::open(&path).unwrap();
-    let mut last = Revision(0);
     for n in 0..200 {
         let value = vec![n as u8; (n * 37) % 3000];
-        last = store.create(key(n), value.into()).await.unwrap();
+        store.create(key(n), value.into()).await.unwrap();
     }
     let mut opened = [0, 0];
     for round in 0..12usize {
@@ -164,7 +163,7 @@ async fn torn_writes() {
         let image = std::fs::read(&path).unwrap();
         let value = vec![b'a' + round as u8; 100 + round * 700];
         let at = before[&key(round)].1;
-        last = store.update(key(round), value.into(), at).await.unwrap();
+        let last = store.update(key(round), value.into(), at).await.unwrap();
         let after = contents(&store).await;
         let mut next = std::fs::read(&path).unwrap();
         next.resize(next.len().max(image.len()), 0);

@@ -55,6 +55,9 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
     }
 }
 
+/// Whether a Service has certain fields, and which these are.
+type Rule<'a> = (&'a dyn Fn(&Value) -> bool, &'a [&'a str]);
+
 /// Takes away what the old type needed, the new one does not, and the writer has left as it was.
 /// Source: `dropTypeDependentFields` in `pkg/registry/core/service/strategy.go`.
 pub(super) fn drop_unneeded(new: &mut Value, old: &Value) {
@@ -70,7 +73,7 @@ pub(super) fn drop_unneeded(new: &mut Value, old: &Value) {
             || (s.str_at("spec.type") == "ClusterIP" && !s.list_at("spec.externalIPs").is_empty())
     };
     let is_checked = |s: &Value| is_balanced(s) && s.str_at("spec.externalTrafficPolicy") == "Local";
-    let drops: [(&dyn Fn(&Value) -> bool, &[&str]); 4] = [
+    let drops: [Rule<'_>; 4] = [
         (
             &has_address,
             &[

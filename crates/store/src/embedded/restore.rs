@@ -83,6 +83,7 @@ fn write(
     backup: &mut Backup<impl Read>,
     io: &impl Fn(redb::Error) -> RestoreError,
 ) -> Result<Restored, RestoreError> {
+    super::keep_private(path).map_err(|error| io(redb::Error::Io(error)))?;
     let database = Database::builder()
         .set_cache_size(layout::CACHE_BYTES)
         .create(path)
