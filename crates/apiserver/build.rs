@@ -18,6 +18,9 @@ use flate2::write::ZlibEncoder;
 const PACKAGE: &str = "k8s-openapi";
 const LEVEL: &str = "src/v1_35";
 
+/// What stands before the description of a field whose type is another definition.
+const OF_A_REFERENCE: &str = "schema_obj.ensure_object().insert(\"description\".into(), \"";
+
 type Outcome<T> = Result<T, Box<dyn Error>>;
 /// Definition name to its description (under the empty name) and those of its fields.
 type Descriptions = BTreeMap<String, BTreeMap<String, String>>;
@@ -119,8 +122,12 @@ fn definition(text: &str, found: &mut Descriptions) {
                 20 => drop(descriptions.insert(field.clone(), description)),
                 _ => {}
             }
+        } else if let Some(description) = words.strip_prefix(OF_A_REFERENCE) {
+            if let (20, Some((description, _))) = (indent, description.rsplit_once("\".into()")) {
+                descriptions.insert(field.clone(), description.to_owned());
+            }
         } else if indent == 16
-            && let Some(key) = words.strip_suffix(": {")
+            && let Some(key) = words.strip_suffix(": {").or_else(|| words.strip_suffix(": ({"))
         {
             field = key.trim_matches('"').to_owned();
         }

@@ -68,6 +68,9 @@ async fn objects_are_changed_in_the_order_of_names() {
 #[tokio::test]
 async fn lists_are_merged_by_their_keys_and_wholes_stay() {
     let s = Server::guarded().await;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    let path = "/api/v1/namespaces/default/serviceaccounts";
+    assert_eq!(s.json("POST", path, &account).await.0, 201);
     let only_pods = json!([{"name": "pods", "expression": "request.kind.kind == 'Pod'"}]);
     let sidecar = "Object{spec: Object.spec{initContainers: [Object.spec.initContainers{name: 'mesh', image: 'mesh:1', \
         restartPolicy: 'Always'}]}}";

@@ -117,7 +117,7 @@ mod tests {
         let status = read_within(slow, Duration::from_millis(50)).await.unwrap_err();
         assert_eq!(
             (status.code, status.message.as_str()),
-            (504, "the body did not arrive in time")
+            (504, "Timeout: the body did not arrive in time")
         );
     }
 
@@ -126,6 +126,9 @@ mod tests {
         let chunk = Bytes::from(vec![b' '; 64 * 1024]);
         let endless = body::stream(futures::stream::repeat_with(move || Ok(chunk.clone())));
         let status = read(endless).await.unwrap_err();
-        assert_eq!((status.code, status.message.as_str()), (413, "limit is 3145728"));
+        assert_eq!(
+            (status.code, status.message.as_str()),
+            (413, "Request entity is too large: limit is 3145728")
+        );
     }
 }
