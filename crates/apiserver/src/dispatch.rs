@@ -323,7 +323,7 @@ impl ApiServer {
             "/openapi",
             "/openid",
             "/.well-known",
-            "/podvisor",
+            "/podvisor/backup",
         ];
         let own = OURS.iter().any(|p| {
             path.strip_prefix(p)
