@@ -130,7 +130,6 @@ impl Metrics {
                 ));
             }
         }
-        drop(line);
         process(&mut out);
         out
     }

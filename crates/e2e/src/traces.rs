@@ -88,19 +88,22 @@ impl Traces {
     }
 }
 
-/// The chains, maps and sets of a ruleset, white space made even.
+/// The chains, maps and sets of a ruleset, each with the table it is in, white space made even. `nft` indents what is in a
+/// table by one tab and what is in a chain, map or set by two.
 fn blocks(ruleset: &str) -> BTreeSet<String> {
-    let lines: Vec<String> = ruleset
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
-        .collect();
-    lines
-        .split(String::is_empty)
-        .map(|block| block.join(" "))
-        // The last block of a table carries the table's end as well.
-        .map(|block| block.trim_end_matches(['}', ' ']).to_owned())
-        .filter(|block| !block.is_empty())
-        .collect()
+    let (mut table, mut found) = ("", Vec::<String>::new());
+    for line in ruleset.lines() {
+        let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        if line.starts_with("table") {
+            table = line.trim_end_matches(['{', ' ']);
+            found.push(table.to_owned());
+        } else if line.starts_with('\t') && !line.starts_with("\t\t") && words != "}" {
+            found.push(format!("{table}: {words}"));
+        } else if let Some(block) = found.last_mut().filter(|_| line.starts_with("\t\t")) {
+            *block = format!("{block} {words}");
+        }
+    }
+    found.into_iter().collect()
 }
 
 /// Every directory below `parent` in the v2 tree or any v1 hierarchy.
@@ -123,4 +126,26 @@ fn children(directory: &Path) -> BTreeSet<PathBuf> {
     fs::read_dir(directory)
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_making_means_nothing() {
+        let one = "table inet p {\n\tset a {\n\t\ttype x\n\t}\n\n\tchain b {\n\t\tdrop\n\t}\n}\ntable arp p {\n\tset a {\n\t\ttype y\n\t}\n}\n";
+        let other = "table arp p {\n\tset a {\n\t\ttype y\n\t}\n}\ntable inet p {\n\tchain b {\n\t\tdrop\n\t}\n\n\tset a {\n\t\ttype x\n\t}\n}\n";
+        assert_eq!(blocks(one), blocks(other));
+        assert_eq!(
+            blocks(one).into_iter().collect::<Vec<_>>(),
+            [
+                "table arp p",
+                "table arp p: set a { type y",
+                "table inet p",
+                "table inet p: chain b { drop",
+                "table inet p: set a { type x"
+            ]
+        );
+    }
 }

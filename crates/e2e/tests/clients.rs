@@ -27,8 +27,11 @@ fn simulated() -> Result<Lab> {
     })
 }
 
+/// What is run, and its name for whoever reads of a failure.
+type Job<'a> = (String, Box<dyn FnOnce() -> Result<()> + Send + 'a>);
+
 /// Runs several jobs at once and fails with every one that failed.
-fn together(jobs: Vec<(String, Box<dyn FnOnce() -> Result<()> + Send + '_>)>) -> Result<()> {
+fn together(jobs: Vec<Job<'_>>) -> Result<()> {
     thread::scope(|scope| {
         let running: Vec<_> = jobs
             .into_iter()
@@ -191,7 +194,7 @@ fn helm_serves_administrators_and_tenants() -> Result<()> {
         .env("KUBECONFIG", &kubeconfig)
         .env("KUBECTL_VSPHERE_PASSWORD", PASSWORD);
     output(&mut login, true)?;
-    let mut jobs: Vec<(String, Box<dyn FnOnce() -> Result<()> + Send>)> = Vec::new();
+    let mut jobs: Vec<Job<'static>> = Vec::new();
     for &program in HELMS {
         for (who, kubeconfig) in [("admin", None), ("tenant", Some(kubeconfig.as_path()))] {
             let namespace = format!("{who}-{program}");
@@ -359,7 +362,7 @@ fn kubectl_of_every_age_works() -> Result<()> {
     let file = lab.directory().join("site.yaml");
     fs::write(&file, SITE)?;
     let file = file.display().to_string();
-    let mut jobs: Vec<(String, Box<dyn FnOnce() -> Result<()> + Send>)> = Vec::new();
+    let mut jobs: Vec<Job<'static>> = Vec::new();
     for &program in KUBECTLS {
         let (lab, file) = (&lab, file.as_str());
         jobs.push((

@@ -550,7 +550,7 @@ fn create_and_delete(times: usize) -> Result<()> {
                 Ok(())
             },
         )?;
-        for directory in ["disks", "logs"] {
+        for directory in ["disks", "logs/pods", "logs/containers"] {
             let left = fs::read_dir(lab.data_dir().join("host").join(directory)).map_or(0, Iterator::count);
             ensure!(left == 0, "{directory} of a Pod deleted at the stage `{stage}`");
         }
@@ -617,7 +617,7 @@ fn a_full_disk_fails_what_needs_room_and_nothing_else() -> Result<()> {
         "sleep",
         "1000000",
     ])?;
-    lab.wait_event("new", "no space left on device")?;
+    lab.wait_event("new", "No space left on device")?;
     lab.wait_pod("new", "waiting for its image", |pod| {
         let reason = &container(pod, "new")["state"]["waiting"]["reason"];
         reason == "ErrImagePull" || reason == "ImagePullBackOff"

@@ -127,10 +127,7 @@ fn services_lose_what_their_new_type_does_not_need() {
         new["spec"]["type"] = kind.into();
         prepare_update(kind_of(&old), &mut new, &old, None);
         let has = |field: &&str| new["spec"].get(*field).is_some();
-        assert!(
-            !gone.iter().any(|f| has(f)) && left.iter().all(|f| has(f)),
-            "{kind}: {new}"
-        );
+        assert!(!gone.iter().any(&has) && left.iter().all(has), "{kind}: {new}");
         assert_eq!(new["spec"]["ports"][0].get("nodePort"), None, "{kind}");
     }
 }

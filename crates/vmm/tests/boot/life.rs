@@ -110,7 +110,10 @@ async fn disks_come_and_go_and_a_shutdown_is_told() {
     let file = fs::File::create(&room.path).expect("made");
     file.set_len(1 << 20).expect("sized");
     machine.vm.attach_disk(room.clone()).await.expect("plugged in");
-    assert!(machine.vm.attach_disk(room).await.is_err(), "the same disk twice");
+    assert!(
+        machine.vm.attach_disk(room.clone()).await.is_err(),
+        "the same disk twice"
+    );
     machine.vm.resize_disk("room", 4 << 20).await.expect("resized");
     assert_eq!(fs::metadata(&room.path).expect("there").len(), 4 << 20);
     machine.vm.detach_disk("room").await.expect("unplugged");
