@@ -290,8 +290,8 @@ async fn streams_of_one_connection() {
             raw::SETTINGS => {
                 let settings = frame.payload.chunks(6);
                 // SETTINGS_MAX_CONCURRENT_STREAMS
-                let found = settings.filter(|s| s[..2] == [0, 3]).map(|s| number(&s[2..]));
-                limit = found.last().unwrap_or(limit);
+                let mut found = settings.filter(|s| s[..2] == [0, 3]).map(|s| number(&s[2..]));
+                limit = found.next_back().unwrap_or(limit);
             }
             raw::HEADERS => answered += 1,
             raw::RST_STREAM => {

@@ -194,7 +194,7 @@ fn helm_serves_administrators_and_tenants() -> Result<()> {
         .env("KUBECONFIG", &kubeconfig)
         .env("KUBECTL_VSPHERE_PASSWORD", PASSWORD);
     output(&mut login, true)?;
-    let mut jobs: Vec<Job<'static>> = Vec::new();
+    let mut jobs: Vec<Job<'_>> = Vec::new();
     for &program in HELMS {
         for (who, kubeconfig) in [("admin", None), ("tenant", Some(kubeconfig.as_path()))] {
             let namespace = format!("{who}-{program}");
@@ -362,7 +362,7 @@ fn kubectl_of_every_age_works() -> Result<()> {
     let file = lab.directory().join("site.yaml");
     fs::write(&file, SITE)?;
     let file = file.display().to_string();
-    let mut jobs: Vec<Job<'static>> = Vec::new();
+    let mut jobs: Vec<Job<'_>> = Vec::new();
     for &program in KUBECTLS {
         let (lab, file) = (&lab, file.as_str());
         jobs.push((
