@@ -24,6 +24,8 @@ use tonic_prost::ProstCodec;
 
 /// Time that one request may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Between two attempts to reach a member.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Batches that may wait for a watcher.
 const QUEUE: usize = 256;
 /// Largest answer, in bytes: a list of a large cluster.
@@ -98,17 +100,22 @@ impl EtcdStore {
 
     async fn call<Q, A>(&self, at: &'static str, request: Q) -> Result<A, StoreError>
     where
-        Q: Message + Send + Sync + 'static,
+        Q: Message + Clone + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
         let mut client = self.client()?;
         let work = async {
-            client.ready().await.map_err(StoreError::unavailable)?;
-            let codec: ProstCodec<Q, A> = ProstCodec::default();
-            let answer = client.unary(tonic::Request::new(request), path(at), codec).await;
-            answer
-                .map(tonic::Response::into_inner)
-                .map_err(|status| self.failed(&status))
+            loop {
+                client.ready().await.map_err(StoreError::unavailable)?;
+                let codec: ProstCodec<Q, A> = ProstCodec::default();
+                let sent = tonic::Request::new(request.clone());
+                match client.unary(sent, path(at), codec).await {
+                    Ok(answer) => return Ok(answer.into_inner()),
+                    // A member that cannot be reached has seen nothing of it: another one may be asked, for a write, too.
+                    Err(status) if was_not_sent(&status) => tokio::time::sleep(PAUSE).await,
+                    Err(status) => return Err(self.failed(&status)),
+                }
+            }
         };
         let outcome = tokio::time::timeout(DEADLINE, work).await;
         outcome.unwrap_or_else(|_| Err(StoreError::unavailable("etcd did not answer in time")))
@@ -224,6 +231,11 @@ impl EtcdStore {
             .map(tonic::Response::into_inner)
             .map_err(|status| self.failed(&status))
     }
+}
+
+/// Whether the connection to the member that was to be asked could not be made.
+fn was_not_sent(status: &tonic::Status) -> bool {
+    status.code() == Code::Unavailable && status.message().contains("connect error")
 }
 
 /// The events of an answer under a prefix, and the revision it reaches.
