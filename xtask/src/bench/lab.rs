@@ -18,6 +18,9 @@ pub struct Arguments {
     /// Measure the unoptimised binary.
     #[arg(long)]
     dev: bool,
+    /// Measure this binary instead of building one.
+    #[arg(long, value_name = "FILE", conflicts_with = "dev")]
+    binary: Option<std::path::PathBuf>,
     /// How many single Pods, and how many bare VMs, are started one after another.
     #[arg(long, default_value_t = 5, value_name = "N")]
     repeat: u32,
@@ -26,11 +29,17 @@ pub struct Arguments {
 /// Builds, measures in a Lab of its own, writes `target/bench/lab.json`.
 pub fn run(arguments: &Arguments) -> Result<()> {
     setup::programs(false)?;
-    let profile = Profile::of(!arguments.dev);
-    build::all(profile)?;
+    let binary = match &arguments.binary {
+        Some(binary) => binary.clone(),
+        None => {
+            let profile = Profile::of(!arguments.dev);
+            build::all(profile)?;
+            profile.podvisor()
+        }
+    };
     build::demo_images()?;
     let lab = Lab::start(LabOptions {
-        podvisor: Some(profile.podvisor()),
+        podvisor: Some(binary),
         ..LabOptions::default()
     })?;
     let mut report = Report::default();

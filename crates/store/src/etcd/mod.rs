@@ -204,6 +204,24 @@ impl EtcdStore {
     }
 
     async fn open_watch(&self, after: Revision) -> Result<Streaming<WatchResponse>, StoreError> {
+        let work = async {
+            loop {
+                match self.try_watch(after).await? {
+                    Ok(stream) => return Ok(stream),
+                    // As for other requests: another member may be there.
+                    Err(status) if was_not_sent(&status) => tokio::time::sleep(PAUSE).await,
+                    Err(status) => return Err(self.failed(&status)),
+                }
+            }
+        };
+        let outcome = tokio::time::timeout(DEADLINE, work).await;
+        outcome.unwrap_or_else(|_| Err(StoreError::unavailable("etcd did not answer in time")))
+    }
+
+    async fn try_watch(
+        &self,
+        after: Revision,
+    ) -> Result<Result<Streaming<WatchResponse>, tonic::Status>, StoreError> {
         let mut client = self.client()?;
         let create = WatchCreate {
             key: ALL.to_vec(),
@@ -227,9 +245,7 @@ impl EtcdStore {
         let codec: ProstCodec<WatchRequest, WatchResponse> = ProstCodec::default();
         let at = path("/etcdserverpb.Watch/Watch");
         let answer = client.streaming(tonic::Request::new(requests), at, codec).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| self.failed(&status))
+        Ok(answer.map(tonic::Response::into_inner))
     }
 }
 
