@@ -61,13 +61,13 @@ spec:
 
 /// A privileged container is as good as a machine: what `docker build` and `dockerd` do, step by step.
 const BUILD: &str = "set -e
-mkdir -p /passed/in /work && mount -t tmpfs none /passed/in && echo seen > /passed/in/file
-mount -t tmpfs none /work && mkdir /work/upper /work/work /work/merged
-mount -t overlay overlay -o lowerdir=/bin,upperdir=/work/upper,workdir=/work/work /work/merged
-echo '#!/bin/sh' > /work/merged/new && ls /work/upper
+mkdir -p /passed/in /build && mount -t tmpfs none /passed/in && echo seen > /passed/in/file
+mount -t tmpfs none /build && mkdir /build/upper /build/work /build/merged
+mount -t overlay overlay -o lowerdir=/bin,upperdir=/build/upper,workdir=/build/work /build/merged
+echo '#!/bin/sh' > /build/merged/new && ls /build/upper
 unshare --mount --pid --fork --net --uts sh -c 'hostname inner; mount -t proc proc /proc; ip link set lo up; echo pid $$'
 mkdir -p /cg && mount -t cgroup2 none /cg && mkdir /cg/inner && rmdir /cg/inner
-test -c /dev/null && mknod /work/null c 1 3 && echo built";
+test -c /dev/null && mknod /build/null c 1 3 && echo built";
 
 #[test]
 fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
