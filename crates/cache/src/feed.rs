@@ -1,6 +1,7 @@
 //! Follows the log of the store and keeps the caches current: one task, in order, nothing else writes them.
 
 use crate::Caches;
+use crate::resource::News;
 use crate::view::GroupResource;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -51,7 +52,7 @@ impl Keys {
     }
 
     /// Resource, namespace and name of a key; `None` for keys that are no objects.
-    pub fn parse(&self, key: &[u8]) -> Option<(GroupResource, String, String)> {
+    pub fn parse<'k>(&self, key: &'k [u8]) -> Option<(Place<'k>, &'k str, &'k str)> {
         let text = std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?;
         let mut parts = text.splitn(4, '/');
         let (group, resource, first) = (parts.next()?, parts.next()?, parts.next()?);
@@ -60,11 +61,25 @@ impl Keys {
             Some(name) => (first, name),
             None => ("", first),
         };
-        Some((
-            GroupResource::new(group, resource),
-            namespace.to_string(),
-            name.to_string(),
-        ))
+        Some((Place { group, resource }, namespace, name))
+    }
+}
+
+/// The resource that a key names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'k> {
+    group: &'k str,
+    resource: &'k str,
+}
+
+impl Place<'_> {
+    /// It by itself.
+    pub fn resource(&self) -> GroupResource {
+        GroupResource::new(self.group, self.resource)
+    }
+
+    fn is(&self, resource: &GroupResource) -> bool {
+        self.resource == resource.resource && self.group == resource.group
     }
 }
 
@@ -89,9 +104,9 @@ pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Wat
     }
     for record in page.records {
         match keys.parse(&record.key) {
-            Some((resource, namespace, name)) => by_resource.entry(resource).or_default().push((
-                namespace,
-                name,
+            Some((place, namespace, name)) => by_resource.entry(place.resource()).or_default().push((
+                namespace.to_string(),
+                name.to_string(),
                 record.value,
                 record.revision.0,
             )),
@@ -120,14 +135,25 @@ pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Wat
 }
 
 fn apply(batch: &[store::Event], keys: &Keys, caches: &Caches) {
-    for event in batch.iter() {
-        let Some((resource, namespace, name)) = keys.parse(&event.record.key) else {
+    // By resource: the order matters within one only.
+    let mut parts: Vec<(GroupResource, Vec<News>)> = Vec::new();
+    for event in batch {
+        let Some((place, namespace, name)) = keys.parse(&event.record.key) else {
             continue;
         };
-        let stored = (event.kind != EventKind::Deleted).then_some(&event.record.value[..]);
-        caches
-            .resource(&resource)
-            .apply(&namespace, &name, stored, event.record.revision.0);
+        let news = News {
+            namespace,
+            name,
+            stored: (event.kind != EventKind::Deleted).then_some(&event.record.value[..]),
+            revision: event.record.revision.0,
+        };
+        match parts.iter_mut().find(|(resource, _)| place.is(resource)) {
+            Some((_, part)) => part.push(news),
+            None => parts.push((place.resource(), vec![news])),
+        }
+    }
+    for (resource, news) in parts {
+        caches.resource(&resource).apply(&news);
     }
 }
 

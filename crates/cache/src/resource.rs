@@ -9,14 +9,13 @@
 use crate::object::{Object, Uid, object_key};
 use crate::pluck::Plucker;
 use crate::view::GroupResource;
-use crate::watcher::{Change, ChangeKind, Filter, QUEUE, Subscription, Watcher};
+use crate::watcher::{Change, ChangeKind, Filter, Live, Subscription, Watcher};
 use parking_lot::RwLock;
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::mpsc;
 
 /// Changes the window keeps at most.
 const WINDOW: usize = 8192;
@@ -90,6 +89,15 @@ pub struct ListQuery {
     pub after: Option<String>,
     /// State at this revision; `None` for the current one.
     pub at: Option<u64>,
+}
+
+/// One change of the log to an object of the resource.
+pub(crate) struct News<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    /// Its new bytes; `None` when it was deleted.
+    pub(crate) stored: Option<&'a [u8]>,
+    pub(crate) revision: u64,
 }
 
 /// Everything the server knows of one resource.
@@ -316,45 +324,60 @@ impl ResourceCache {
         )
     }
 
-    /// Applies one change of the log. `stored` is `None` for a deletion.
-    pub(crate) fn apply(&self, namespace: &str, name: &str, stored: Option<&[u8]>, revision: u64) {
+    /// Applies changes of the log, in their order; each watcher is told of all of them at once.
+    pub(crate) fn apply(&self, news: &[News<'_>]) {
         let plucker = self.plucker.read().clone();
-        let built = match stored {
-            None => None,
-            Some(bytes) => {
-                match Object::from_stored(namespace, name, bytes, revision, &plucker, self.keep_decoded) {
-                    Ok(object) => Some(Arc::new(object)),
-                    Err(error) => {
-                        tracing::error!(%error, resource = %self.resource, "left out of the cache");
-                        return;
-                    }
-                }
-            }
+        let build = |news: &News<'_>| {
+            let stored = news.stored?;
+            let object = Object::from_stored(
+                news.namespace,
+                news.name,
+                stored,
+                news.revision,
+                &plucker,
+                self.keep_decoded,
+            );
+            Some(object.map(Arc::new))
         };
-        let key = object_key(namespace, name);
+        let built: Vec<_> = news.iter().map(build).collect();
+        let mut changes = Vec::with_capacity(news.len());
         let mut state = self.state.write();
-        let previous = state.take(&key);
-        let (kind, object) = match (built, &previous) {
-            (Some(object), before) => {
-                state.put(object.clone());
-                (
-                    if before.is_some() {
-                        ChangeKind::Modified
-                    } else {
-                        ChangeKind::Added
-                    },
-                    object,
-                )
-            }
-            (None, Some(last)) => (ChangeKind::Deleted, Arc::new(last.at_revision(revision))),
-            (None, None) => return,
+        for (news, built) in news.iter().zip(built) {
+            let key = object_key(news.namespace, news.name);
+            let (kind, object, previous) = match built {
+                Some(Ok(object)) => {
+                    let previous = state.take(&key);
+                    state.put(object.clone());
+                    let kind = match previous {
+                        Some(_) => ChangeKind::Modified,
+                        None => ChangeKind::Added,
+                    };
+                    (kind, object, previous)
+                }
+                Some(Err(error)) => {
+                    tracing::error!(%error, resource = %self.resource, "left out of the cache");
+                    continue;
+                }
+                None => match state.take(&key) {
+                    Some(last) => {
+                        let gone = Arc::new(last.at_revision(news.revision));
+                        (ChangeKind::Deleted, gone, Some(last))
+                    }
+                    None => continue,
+                },
+            };
+            changes.push(Arc::new(Change {
+                kind,
+                object,
+                previous,
+            }));
+        }
+        let Some(last) = changes.last().map(|change| change.revision()) else {
+            return;
         };
-        state.record(Arc::new(Change {
-            kind,
-            object,
-            previous,
-        }));
-        self.changed.store(revision, Ordering::Release);
+        state.watchers.retain(|watcher| watcher.tell(&changes));
+        changes.into_iter().for_each(|change| state.record(change));
+        self.changed.store(last, Ordering::Release);
     }
 
     /// Starts over from a complete state: the window is empty, all watches end.
@@ -433,14 +456,13 @@ impl State {
         Some(object)
     }
 
-    fn add_watcher(&mut self, filter: Filter) -> mpsc::Receiver<crate::watcher::Told> {
-        let (queue, live) = mpsc::channel(QUEUE);
-        self.watchers.push(Watcher { filter, queue });
+    fn add_watcher(&mut self, filter: Filter) -> Live {
+        let (watcher, live) = Watcher::new(filter);
+        self.watchers.push(watcher);
         live
     }
 
     fn record(&mut self, change: Arc<Change>) {
-        self.watchers.retain(|w| w.tell(&change));
         self.window_bytes += change.previous.as_ref().map_or(0, |p| p.size());
         self.window.push_back(change);
         while self.window.len() > WINDOW || self.window_bytes > WINDOW_BYTES {

@@ -2,6 +2,7 @@
 
 use crate::object::Object;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 /// Changes that may wait for one watcher; beyond that it is cut off and its client starts again.
@@ -105,17 +106,66 @@ pub type Told = (ChangeKind, Arc<Object>);
 
 /// A registered watcher, on the cache's side.
 pub(crate) struct Watcher {
-    pub(crate) filter: Filter,
-    pub(crate) queue: mpsc::Sender<Told>,
+    filter: Filter,
+    queue: mpsc::UnboundedSender<Vec<Told>>,
+    /// Events in the queue: what bounds it, as batches differ in size.
+    behind: Arc<AtomicUsize>,
 }
 
 impl Watcher {
-    /// Tells the watcher; false when it is gone or too slow.
-    pub(crate) fn tell(&self, change: &Change) -> bool {
-        match self.filter.translate(change) {
-            Some(told) => self.queue.try_send(told).is_ok(),
-            None => !self.queue.is_closed(),
+    pub(crate) fn new(filter: Filter) -> (Watcher, Live) {
+        let (queue, batches) = mpsc::unbounded_channel();
+        let behind = Arc::new(AtomicUsize::new(0));
+        let live = Live {
+            batches,
+            behind: behind.clone(),
+        };
+        let watcher = Watcher {
+            filter,
+            queue,
+            behind,
+        };
+        (watcher, live)
+    }
+
+    /// Tells the watcher of changes; false when it is gone or too slow.
+    pub(crate) fn tell(&self, changes: &[Arc<Change>]) -> bool {
+        let told: Vec<Told> = changes
+            .iter()
+            .filter_map(|change| self.filter.translate(change))
+            .collect();
+        if told.is_empty() {
+            return !self.queue.is_closed();
         }
+        let before = self.behind.fetch_add(told.len(), Ordering::AcqRel);
+        before + told.len() <= QUEUE && self.queue.send(told).is_ok()
+    }
+}
+
+/// The live events of a watch, in the batches in which they were committed.
+pub struct Live {
+    batches: mpsc::UnboundedReceiver<Vec<Told>>,
+    behind: Arc<AtomicUsize>,
+}
+
+impl Live {
+    /// The next batch; `None` when the watcher was too slow or the cache started over.
+    pub async fn recv(&mut self) -> Option<Vec<Told>> {
+        let batch = self.batches.recv().await?;
+        self.behind.fetch_sub(batch.len(), Ordering::AcqRel);
+        Some(batch)
+    }
+
+    /// The next batch if there is one now.
+    pub fn try_recv(&mut self) -> Option<Vec<Told>> {
+        let batch = self.batches.try_recv().ok()?;
+        self.behind.fetch_sub(batch.len(), Ordering::AcqRel);
+        Some(batch)
+    }
+
+    /// Whether no batch waits.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
     }
 }
 
@@ -123,8 +173,8 @@ impl Watcher {
 pub struct Subscription {
     /// Events that had happened when the watch began.
     pub backlog: std::collections::VecDeque<Told>,
-    /// Live events; ends when the watcher was too slow or the cache started over.
-    pub live: mpsc::Receiver<Told>,
+    /// Live events; they end when the watcher was too slow or the cache started over.
+    pub live: Live,
     /// The revision at which live events begin.
     pub since: u64,
 }

@@ -20,6 +20,8 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// A node that has not renewed its lease for so long is unknown, as upstream.
 const GRACE: Duration = Duration::from_secs(40);
+/// How often everything is looked at although nothing has changed, and how often all Pods are searched at most.
+const LOOK: Duration = Duration::from_secs(5);
 const SOURCE: &str = "node-controller";
 
 /// Gives out `spec.podCIDR`.
@@ -92,6 +94,8 @@ pub(crate) struct Lifecycle {
     heard: Mutex<HashMap<String, (String, Instant)>>,
     /// Since when a Pod has been seen to bear a taint that does not say since when it is there: by uid and taint.
     bears: Mutex<HashMap<(String, String), Instant>>,
+    /// When it was last looked for Pods whose Node is gone.
+    searched: Mutex<Option<Instant>>,
 }
 
 /// The taints a node should have, keeping everybody else's; `ready` is the status of condition `Ready`.
@@ -141,6 +145,16 @@ const PRESSURE: [(&str, &str); 4] = [
 ];
 
 impl Lifecycle {
+    /// Whether the last search is long enough ago; then the next one begins.
+    fn may_search(&self) -> bool {
+        let mut searched = self.searched.lock();
+        let due = searched.is_none_or(|at| at.elapsed() >= LOOK);
+        if due {
+            *searched = Some(Instant::now());
+        }
+        due
+    }
+
     /// True while the node is heard of.
     fn heard_of(&self, world: &World, node: &Value) -> bool {
         let name = meta(node, "name");
@@ -324,6 +338,9 @@ impl Reconciler for Lifecycle {
                 failed = Some(e);
             }
         }
+        if !self.may_search() {
+            return failed.map_or(Ok(Some(LOOK)), Err);
+        }
         // Pods of a node that is gone for good have nobody who would end them.
         let stray = |pod: &cache::Object| {
             let on = pod.field(NODE);
@@ -334,7 +351,7 @@ impl Reconciler for Lifecycle {
                 force(world, &pod).await?;
             }
         }
-        failed.map_or(Ok(Some(Duration::from_secs(5))), Err)
+        failed.map_or(Ok(Some(LOOK)), Err)
     }
 }
 

@@ -19,6 +19,8 @@ const NODES: &str = "nodes";
 const KEPT: usize = 12_500;
 /// A Node must have been missing for so long before its Pods are taken for lost, as upstream.
 const QUARANTINE: Duration = Duration::from_secs(40);
+/// Nothing here is urgent, so changes of Pods wake nobody: they are looked at this often (upstream: 20 s).
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The collector of leftover Pods.
 #[derive(Default)]
@@ -98,7 +100,7 @@ impl Reconciler for Leftovers {
         "pod leftovers"
     }
     fn reads(&self) -> &'static [&'static str] {
-        &[PODS, NODES]
+        &[NODES]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         let nodes: HashSet<String> = world
@@ -149,7 +151,7 @@ impl Reconciler for Leftovers {
                 sweep.note(force(world, &pod, None).await.map(|()| None));
             }
         }
-        sweep.note(Ok(next));
+        sweep.note(Ok(Some(next.map_or(LOOK, |next| next.min(LOOK)))));
         sweep.outcome()
     }
 }

@@ -190,7 +190,13 @@ impl Managers {
         self.0
             .retain(|e| !e.fields.is_empty() || e.manager.operation == "Apply");
         self.0.sort_by(|a, b| {
-            let order = |e: &Entry| (e.manager.operation != "Apply", e.time.clone(), e.manager.name.clone());
+            let order = |e: &Entry| {
+                (
+                    e.manager.operation != "Apply",
+                    e.time.clone(),
+                    e.manager.name.clone(),
+                )
+            };
             order(a).cmp(&order(b))
         });
         Value::Array(self.0.into_iter().map(Entry::encode).collect())

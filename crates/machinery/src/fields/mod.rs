@@ -76,7 +76,11 @@ impl Set {
     /// Puts a set below an element.
     pub(crate) fn attach(&mut self, element: impl Into<String>, children: Set) {
         if !children.is_empty() {
-            self.0.entry(element.into()).or_default().children.absorb(children);
+            self.0
+                .entry(element.into())
+                .or_default()
+                .children
+                .absorb(children);
         }
     }
 
