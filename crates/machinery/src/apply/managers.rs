@@ -78,7 +78,7 @@ impl Managers {
             );
             let fields = Set::decode(entry.at("fieldsV1"));
             match out.0.iter_mut().find(|e| e.manager == manager) {
-                Some(known) => known.fields.absorb(fields),
+                Some(known) => drop(known.fields.absorb(fields)),
                 None => out.0.push(Entry {
                     manager,
                     api_version: api_version.into(),
@@ -100,7 +100,9 @@ impl Managers {
 
     pub(super) fn all_fields(&self) -> Set {
         let mut all = Set::default();
-        self.0.iter().for_each(|e| all.absorb(e.fields.clone()));
+        for entry in &self.0 {
+            all.absorb(entry.fields.clone());
+        }
         all
     }
 
@@ -137,11 +139,15 @@ impl Managers {
 
     /// Gives a manager fields beside those that it has.
     pub(super) fn give(&mut self, manager: &Manager, api_version: &str, fields: Set, now: &str) {
-        let all = match self.fields(manager) {
-            Some(before) => before.union(&fields),
-            None => fields,
-        };
-        self.set(manager, api_version, all, now);
+        match self.0.iter_mut().find(|e| e.manager == *manager) {
+            Some(entry) => {
+                if entry.fields.absorb(fields) || entry.api_version != api_version {
+                    entry.api_version = api_version.into();
+                    entry.time = now.into();
+                }
+            }
+            None => self.set(manager, api_version, fields, now),
+        }
     }
 
     pub(super) fn subtract(&mut self, manager: &Manager, gone: &Set) {

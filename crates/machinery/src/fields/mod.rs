@@ -84,17 +84,20 @@ impl Set {
         }
     }
 
-    /// Takes in all paths of another set.
-    pub(crate) fn absorb(&mut self, other: Set) {
+    /// Takes in all paths of another set; answers whether any of them is new.
+    pub(crate) fn absorb(&mut self, other: Set) -> bool {
         if self.0.is_empty() {
             *self = other;
-            return;
+            return !self.is_empty();
         }
+        let mut grown = false;
         for (element, node) in other.0 {
             let mine = self.0.entry(element).or_default();
+            grown |= node.member && !mine.member;
             mine.member |= node.member;
-            mine.children.absorb(node.children);
+            grown |= mine.children.absorb(node.children);
         }
+        grown
     }
 
     /// The elements at this level.
