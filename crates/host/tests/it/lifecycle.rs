@@ -1,7 +1,7 @@
 //! Pods from creation to the last trace, on a simulated hypervisor.
 
 #![allow(clippy::unwrap_used)]
-mod common;
+use super::common;
 
 use common::{Host, condition, eventually, object, restarts, state};
 use k8s_openapi::api::core::v1::{ConfigMap, Node};

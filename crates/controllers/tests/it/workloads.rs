@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::{Plane, template};
 use controllers::obj::{condition, int, meta, text};

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use super::common;
 
 use common::{Host, NODE, condition, eventually, restarts, state};
 use guest_api::v1::mount::Source;

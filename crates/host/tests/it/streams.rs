@@ -1,7 +1,7 @@
 //! The agent's HTTP interface: logs, exec, port-forward, figures, as the API server uses it.
 
 #![allow(clippy::unwrap_used)]
-mod common;
+use super::common;
 
 use bytes::Bytes;
 use common::Host;

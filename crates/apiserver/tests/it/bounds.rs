@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-#[path = "common/raw.rs"]
-mod raw;
+use super::common;
+use super::raw;
 
 use bytes::Bytes;
 use common::Server;

@@ -7,14 +7,10 @@
 
 mod admission;
 mod bodies;
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/hook.rs"]
-mod hook;
 mod proxying;
-#[path = "../common/raw.rs"]
-mod raw;
 mod rights;
+
+use super::{common, hook, raw};
 
 use apiserver::ApiServer;
 use apiserver::config::Config;

@@ -1,7 +1,7 @@
 //! The in-process client: `kube` on a tower service instead of a socket, with the rights of its own user.
 
 #![allow(clippy::unwrap_used)]
-mod common;
+use super::common;
 
 use apiserver::user::User;
 use common::Server;

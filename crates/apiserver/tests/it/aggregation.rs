@@ -2,9 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-#[path = "common/hook.rs"]
-mod hook;
+use super::common;
+use super::hook;
 
 use apiserver::aggregation::ProxyClient;
 use common::Server;
