@@ -4,6 +4,8 @@ use crate::manager::{Config, Reconciler};
 use crate::obj::{condition, deleting, finished, int, items, meta, now, set_condition, since, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Uid;
+use cache::fields::pod::NODE;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -210,8 +212,8 @@ impl Lifecycle {
 
     /// Pods of a node that is not heard of do not count as ready: Services leave them out.
     async fn withdraw(&self, world: &World, node: &Value) -> Result<(), WorldError> {
-        for pod in world.all(PODS) {
-            if text(&pod, "/spec/nodeName") != meta(node, "name") || !crate::obj::ready(&pod) {
+        for pod in of_node(world, node) {
+            if !crate::obj::ready(&pod) {
                 continue;
             }
             let mut status = pod["status"].clone();
@@ -244,8 +246,8 @@ impl Lifecycle {
         if taints.is_empty() {
             return Ok(());
         }
-        for pod in world.all(PODS) {
-            if text(&pod, "/spec/nodeName") != meta(node, "name") || deleting(&pod) || finished(&pod) {
+        for pod in of_node(world, node) {
+            if deleting(&pod) || finished(&pod) {
                 continue;
             }
             if taints.iter().any(|t| !endures(&pod, t, self.borne(&pod, t))) {
@@ -305,14 +307,14 @@ impl Reconciler for Lifecycle {
             .lock()
             .retain(|name, _| nodes.iter().any(|n| meta(n, "name") == name));
         let tainted = |uid: &str, taint: &str| {
-            world.all(PODS).iter().any(|pod| {
-                meta(pod, "uid") == uid
-                    && nodes.iter().any(|node| {
-                        meta(node, "name") == text(pod, "/spec/nodeName")
-                            && items(node, "/spec/taints")
-                                .iter()
-                                .any(|t| format!("{}={}", text(t, "/key"), text(t, "/value")) == taint)
-                    })
+            let pod = world.by_uid(Uid::of(uid));
+            pod.is_some_and(|pod| {
+                nodes.iter().any(|node| {
+                    meta(node, "name") == pod.field(NODE)
+                        && items(node, "/spec/taints")
+                            .iter()
+                            .any(|t| format!("{}={}", text(t, "/key"), text(t, "/value")) == taint)
+                })
             })
         };
         self.bears.lock().retain(|(uid, taint), _| tainted(uid, taint));
@@ -323,15 +325,22 @@ impl Reconciler for Lifecycle {
             }
         }
         // Pods of a node that is gone for good have nobody who would end them.
-        for pod in world.all(PODS) {
-            let on = text(&pod, "/spec/nodeName");
-            let gone = !on.is_empty() && !nodes.iter().any(|n| meta(n, "name") == on);
-            if gone && since(meta(&pod, "creationTimestamp")) > jiff::SignedDuration::from_secs(40) {
+        let stray = |pod: &cache::Object| {
+            let on = pod.field(NODE);
+            !on.is_empty() && !nodes.iter().any(|n| meta(n, "name") == on)
+        };
+        for pod in world.select(PODS, "", stray) {
+            if since(meta(&pod, "creationTimestamp")) > jiff::SignedDuration::from_secs(40) {
                 force(world, &pod).await?;
             }
         }
         failed.map_or(Ok(Some(Duration::from_secs(5))), Err)
     }
+}
+
+/// The Pods that are bound to a node.
+fn of_node(world: &World, node: &Value) -> Vec<Arc<Value>> {
+    world.select(PODS, "", |pod| pod.field(NODE) == meta(node, "name"))
 }
 
 /// Removes a Pod without waiting for its host.

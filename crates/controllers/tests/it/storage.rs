@@ -14,9 +14,6 @@ const CLASSES: &str = "storageclasses.storage.k8s.io";
 
 async fn plane() -> Plane {
     let plane = Plane::start(&["host-1"]).await;
-    for key in [VOLUMES, CLASSES, "events"] {
-        plane.world.watch_builtin(key);
-    }
     plane
         .until("the default class", |w| w.get(CLASSES, "", "datastore"))
         .await;

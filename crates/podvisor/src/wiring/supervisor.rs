@@ -132,16 +132,15 @@ impl Supervisor {
             &["system:authenticated"],
         ));
         // One copy of the cluster serves both; each acts under its own name.
-        let world = controllers::world::World::new(client.clone(), self.stop.clone());
-        let manager = controllers::Manager::new(client, settings);
+        let world = controllers::world::World::new(client, self.api.view());
         let client = self.client(User::new("system:kube-scheduler", &["system:authenticated"]));
         let for_scheduler = world.acting_through(client);
         let stop = self.stop.clone();
         self.tasks
-            .spawn(async move { manager.run_in(&world, stop).await });
+            .spawn(controllers::Manager::new(world, settings).run(stop));
         let stop = self.stop.clone();
         self.tasks
-            .spawn(async move { scheduler::run_in(&for_scheduler, stop).await });
+            .spawn(async move { scheduler::run(&for_scheduler, stop).await });
     }
 }
 

@@ -1,6 +1,6 @@
 //! Changes and who is told of them: bounded queues, filters evaluated once, slow watchers cut off.
 
-use super::object::Object;
+use crate::object::Object;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 

@@ -6,13 +6,13 @@
 // The order of entries is that of their keys, which never change; the interior mutability is a memo beside them.
 #![allow(clippy::mutable_key_type)]
 
-use super::object::{Object, object_key};
-use super::pluck::Plucker;
-use super::watcher::{Change, ChangeKind, Filter, QUEUE, Subscription, Watcher};
+use crate::object::{Object, Uid, object_key};
+use crate::pluck::Plucker;
 use crate::view::GroupResource;
+use crate::watcher::{Change, ChangeKind, Filter, QUEUE, Subscription, Watcher};
 use parking_lot::RwLock;
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +50,10 @@ impl Ord for Entry {
 
 struct State {
     objects: BTreeSet<Entry>,
+    /// Every object by its uid: who looks for an owner knows nothing else for sure.
+    uids: HashMap<Uid, Arc<Object>>,
+    /// Those with owners, and those that are going: all that the collector of garbage looks at.
+    linked: BTreeSet<Entry>,
     window: VecDeque<Arc<Change>>,
     window_bytes: usize,
     /// The window holds every change after this revision.
@@ -123,20 +127,14 @@ const DECODED: [&str; 19] = [
 
 impl ResourceCache {
     pub(crate) fn new(resource: GroupResource, revision: u64) -> ResourceCache {
-        let fields = crate::registry::fields::selectable(&resource);
+        let fields = crate::fields::selectable(&resource);
         let fields: Arc<[String]> = fields.iter().map(|f| f.to_string()).collect();
         ResourceCache {
             plucker: RwLock::new(Arc::new(Plucker::new(&fields))),
             fields: RwLock::new(fields),
             keep_decoded: DECODED.contains(&resource.resource.as_str()),
             resource,
-            state: RwLock::new(State {
-                objects: BTreeSet::new(),
-                window: VecDeque::new(),
-                window_bytes: 0,
-                window_start: revision,
-                watchers: Vec::new(),
-            }),
+            state: RwLock::new(State::beginning_at(revision)),
             changed: AtomicU64::new(0),
         }
     }
@@ -187,6 +185,35 @@ impl ResourceCache {
             ..ListQuery::default()
         };
         self.list(&query).map(|l| l.objects).unwrap_or_default()
+    }
+
+    /// The objects now, of one namespace unless it is empty, that are `wanted`.
+    pub fn select(&self, namespace: &str, mut wanted: impl FnMut(&Object) -> bool) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        let start = match namespace {
+            "" => String::new(),
+            namespace => format!("{namespace}/"),
+        };
+        let range = state
+            .objects
+            .range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+        range
+            .map(|entry| &entry.0)
+            .take_while(|object| object.key().starts_with(&start))
+            .filter(|object| wanted(object))
+            .cloned()
+            .collect()
+    }
+
+    /// The object with this uid.
+    pub fn by_uid(&self, uid: Uid) -> Option<Arc<Object>> {
+        self.state.read().uids.get(&uid).cloned()
+    }
+
+    /// Objects that have owners or are being deleted.
+    pub fn linked(&self) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        state.linked.iter().map(|entry| entry.0.clone()).collect()
     }
 
     /// Reads a list.
@@ -306,10 +333,10 @@ impl ResourceCache {
         };
         let key = object_key(namespace, name);
         let mut state = self.state.write();
-        let previous = state.objects.take(key.as_str()).map(|e| e.0);
+        let previous = state.take(&key);
         let (kind, object) = match (built, &previous) {
             (Some(object), before) => {
-                state.objects.insert(Entry(object.clone()));
+                state.put(object.clone());
                 (
                     if before.is_some() {
                         ChangeKind::Modified
@@ -333,21 +360,14 @@ impl ResourceCache {
     /// Starts over from a complete state: the window is empty, all watches end.
     pub(crate) fn replace(&self, records: Vec<(String, String, bytes::Bytes, u64)>, revision: u64) {
         let plucker = self.plucker.read().clone();
-        let mut objects = BTreeSet::new();
+        let mut anew = State::beginning_at(revision);
         for (namespace, name, stored, at) in records {
             match Object::from_stored(&namespace, &name, &stored, at, &plucker, self.keep_decoded) {
-                Ok(object) => drop(objects.insert(Entry(Arc::new(object)))),
+                Ok(object) => anew.put(Arc::new(object)),
                 Err(error) => tracing::error!(%error, resource = %self.resource, "left out of the cache"),
             }
         }
-        let mut state = self.state.write();
-        *state = State {
-            objects,
-            window: VecDeque::new(),
-            window_bytes: 0,
-            window_start: revision,
-            watchers: Vec::new(),
-        };
+        *self.state.write() = anew;
         self.changed.store(revision, Ordering::Release);
     }
 
@@ -360,9 +380,10 @@ impl ResourceCache {
         *self.plucker.write() = plucker.clone();
         *self.fields.write() = fields.into();
         let mut state = self.state.write();
+        let mut anew = State::beginning_at(self.changed().max(state.window_start));
         let rebuilt = state.objects.iter().filter_map(|Entry(o)| {
             // The bytes have their revision already; encoding them again drops it.
-            let stored = super::object::encode(&o.value());
+            let stored = crate::object::encode(&o.value());
             Object::from_stored(
                 o.namespace(),
                 o.name(),
@@ -373,12 +394,8 @@ impl ResourceCache {
             )
             .ok()
         });
-        let rebuilt: BTreeSet<Entry> = rebuilt.map(|o| Entry(Arc::new(o))).collect();
-        state.objects = rebuilt;
-        state.watchers.clear();
-        state.window_start = self.changed().max(state.window_start);
-        state.window.clear();
-        state.window_bytes = 0;
+        rebuilt.for_each(|object| anew.put(Arc::new(object)));
+        *state = anew;
     }
 
     /// Ends all watches of the resource (it is no longer served).
@@ -388,7 +405,35 @@ impl ResourceCache {
 }
 
 impl State {
-    fn add_watcher(&mut self, filter: Filter) -> mpsc::Receiver<super::watcher::Told> {
+    fn beginning_at(revision: u64) -> State {
+        State {
+            objects: BTreeSet::new(),
+            uids: HashMap::new(),
+            linked: BTreeSet::new(),
+            window: VecDeque::new(),
+            window_bytes: 0,
+            window_start: revision,
+            watchers: Vec::new(),
+        }
+    }
+
+    fn put(&mut self, object: Arc<Object>) {
+        let links = object.links();
+        self.uids.insert(links.uid, object.clone());
+        if links.deleting || !links.owners.is_empty() {
+            self.linked.insert(Entry(object.clone()));
+        }
+        self.objects.insert(Entry(object));
+    }
+
+    fn take(&mut self, key: &str) -> Option<Arc<Object>> {
+        let object = self.objects.take(key)?.0;
+        self.uids.remove(&object.links().uid);
+        self.linked.remove(key);
+        Some(object)
+    }
+
+    fn add_watcher(&mut self, filter: Filter) -> mpsc::Receiver<crate::watcher::Told> {
         let (queue, live) = mpsc::channel(QUEUE);
         self.watchers.push(Watcher { filter, queue });
         live

@@ -1,26 +1,30 @@
-//! The watch cache: every object of the control plane in memory, as encoded bytes plus a small index.
+//! The watch cache: every object of a control plane in memory, once, as encoded bytes plus a small index.
 //!
-//! [`feed`] follows the log of the store and applies it, in order, to one [`ResourceCache`] per resource. Reads copy
-//! stored bytes; watches get the changes as they are applied. A client that wants to see the latest write waits
-//! until the cache has reached the revision of the log ([`Caches::wait_for`]), which takes microseconds.
+//! The API server answers reads and watches from it, and the controllers and the scheduler of the same process look at
+//! the world through it: there is no second copy of the cluster. [`feed`] follows the log of the store and applies it,
+//! in order, to one [`ResourceCache`] per resource. Reads copy stored bytes; watches get the changes as they are
+//! applied. A client that wants to see the latest write waits until the cache has reached the revision of the log
+//! ([`Caches::wait_for`]), which takes microseconds.
 
 pub mod feed;
+pub mod fields;
 pub mod object;
 pub mod pluck;
 pub mod resource;
+pub mod view;
 pub mod watcher;
 
-pub use object::Object;
+pub use object::{Object, Uid};
 pub use resource::{Listing, ResourceCache, TooOld};
 pub use watcher::{Change, ChangeKind, Filter, Subscription};
 
-use crate::view::{GroupResource, View};
 use parking_lot::RwLock;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use view::{GroupResource, View};
 
 /// How long a read waits for the cache to reach a revision before it answers 504.
 const WAIT: Duration = Duration::from_secs(3);
@@ -89,7 +93,8 @@ impl Caches {
         self.applied.subscribe()
     }
 
-    fn existing(&self, resource: &GroupResource) -> Option<Arc<ResourceCache>> {
+    /// The cache of a resource, if it was ever seen or served.
+    pub fn existing(&self, resource: &GroupResource) -> Option<Arc<ResourceCache>> {
         self.resources.read().get(resource).cloned()
     }
 }

@@ -1,6 +1,6 @@
 //! Follows the log of the store and keeps the caches current: one task, in order, nothing else writes them.
 
-use super::Caches;
+use crate::Caches;
 use crate::view::GroupResource;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -43,7 +43,7 @@ impl Keys {
         } else {
             &resource.group
         };
-        let object = super::object::object_key(namespace, name);
+        let object = crate::object::object_key(namespace, name);
         Bytes::from(format!(
             "{}{}/{}/{}",
             self.prefix, group, resource.resource, object

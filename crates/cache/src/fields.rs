@@ -4,6 +4,18 @@
 
 use crate::view::GroupResource;
 
+/// Where fields of Pods stand in [`Object::fields`](crate::Object::fields), for those who look at many of them.
+pub mod pod {
+    /// `spec.nodeName`.
+    pub const NODE: usize = 0;
+    /// `spec.schedulerName`.
+    pub const SCHEDULER: usize = 2;
+    /// `status.phase`.
+    pub const PHASE: usize = 5;
+    /// `status.podIP`.
+    pub const ADDRESS: usize = 6;
+}
+
 const PODS: &[&str] = &[
     "spec.nodeName",
     "spec.restartPolicy",
@@ -62,5 +74,23 @@ pub fn alias(resource: &GroupResource, field: &str) -> Option<&'static str> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_pod_fields() {
+        let places = [
+            (pod::NODE, "spec.nodeName"),
+            (pod::SCHEDULER, "spec.schedulerName"),
+            (pod::PHASE, "status.phase"),
+            (pod::ADDRESS, "status.podIP"),
+        ];
+        for (place, path) in places {
+            assert_eq!(PODS[place], path);
+        }
     }
 }

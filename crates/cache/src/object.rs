@@ -4,7 +4,8 @@
 //! cheap: the revision, known only after the commit, is spliced in behind that brace; and list items, which upstream
 //! sends without `apiVersion` and `kind`, are a suffix of the same bytes.
 
-use super::pluck::Plucker;
+pub use crate::pluck::Uid;
+use crate::pluck::{Links, Plucker};
 use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Map, Value};
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,7 @@ pub struct Object {
     revision: u64,
     bytes: Bytes,
     labels: Box<[(Box<str>, Box<str>)]>,
+    links: Links,
     /// Values of the resource's selectable fields, in their order.
     fields: Box<[Box<str>]>,
     /// The decoded form, kept only where it is asked for again and again (see `keep_decoded`).
@@ -58,6 +60,7 @@ impl Object {
             revision,
             bytes: splice(stored, head, revision),
             labels: plucked.labels.into_boxed_slice(),
+            links: plucked.links,
             fields: plucked.fields.into_boxed_slice(),
             decoded: keep_decoded.then(OnceLock::new),
             key: key.into_boxed_str(),
@@ -82,6 +85,7 @@ impl Object {
             revision,
             bytes: bytes.freeze(),
             labels: self.labels.clone(),
+            links: self.links.clone(),
             fields: self.fields.clone(),
             decoded: None,
         }
@@ -123,6 +127,26 @@ impl Object {
     /// Labels in key order of the encoding.
     pub fn labels(&self) -> &[(Box<str>, Box<str>)] {
         &self.labels
+    }
+
+    /// The value of a label, if it has one.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(k, _)| **k == *key).map(|(_, v)| &**v)
+    }
+
+    /// Uid, owners, and whether it is going.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// Whether its JSON has this text in it: a cheap first look before it is decoded.
+    pub fn mentions(&self, text: &str) -> bool {
+        memchr::memmem::find(&self.bytes, text.as_bytes()).is_some()
+    }
+
+    /// A selectable field by its place, see [`fields`](crate::fields); empty when it is absent.
+    pub fn field(&self, at: usize) -> &str {
+        self.fields.get(at).map_or("", |v| v)
     }
 
     /// Values of the selectable fields of the resource.
@@ -228,7 +252,7 @@ fn write<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|w| w == needle)
+    memchr::memmem::find(haystack, needle)
 }
 
 #[cfg(test)]
