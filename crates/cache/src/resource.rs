@@ -358,17 +358,29 @@ impl ResourceCache {
     }
 
     /// Starts over from a complete state: the window is empty, all watches end.
-    pub(crate) fn replace(&self, records: Vec<(String, String, bytes::Bytes, u64)>, revision: u64) {
-        let plucker = self.plucker.read().clone();
+    pub(crate) fn replace(&self, objects: Vec<Arc<Object>>, revision: u64) {
         let mut anew = State::beginning_at(revision);
-        for (namespace, name, stored, at) in records {
-            match Object::from_stored(&namespace, &name, &stored, at, &plucker, self.keep_decoded) {
-                Ok(object) => anew.put(Arc::new(object)),
-                Err(error) => tracing::error!(%error, resource = %self.resource, "left out of the cache"),
-            }
-        }
+        objects.into_iter().for_each(|object| anew.put(object));
         *self.state.write() = anew;
         self.changed.store(revision, Ordering::Release);
+    }
+
+    /// The cached form of stored bytes; `None`, and told in the log, when they are damaged.
+    pub(crate) fn build(
+        &self,
+        namespace: &str,
+        name: &str,
+        stored: &[u8],
+        revision: u64,
+    ) -> Option<Arc<Object>> {
+        let plucker = self.plucker.read().clone();
+        match Object::from_stored(namespace, name, stored, revision, &plucker, self.keep_decoded) {
+            Ok(object) => Some(Arc::new(object)),
+            Err(error) => {
+                tracing::error!(%error, resource = %self.resource, "left out of the cache");
+                None
+            }
+        }
     }
 
     /// Other selectable fields from now on (custom resources declare theirs): the index is built anew.

@@ -245,6 +245,53 @@ async fn slow_readers() {
     assert!(cut_off > 0, "all lists came to their end");
 }
 
+/// Who reads the connection but opens no window for one of its answers loses that answer and nothing else; a watch that
+/// has nothing to tell stays.
+#[tokio::test]
+async fn slow_streams() {
+    let s = Server::with(Arc::new(MemoryStore::new()), |c| {
+        c.stall_limit = Duration::from_millis(400)
+    })
+    .await;
+    for i in 0..3 {
+        let (code, _) = s.json("POST", MAPS, &map(&format!("m{i}"), 1_000_000)).await;
+        assert_eq!(code, 201);
+    }
+    let mut raw = Raw::http2(s.address).await;
+    let flags = raw::END_STREAM | raw::END_HEADERS;
+    for (stream, path) in [
+        (1, format!("{MAPS}?watch=1&fieldSelector=metadata.name%3Dnone")),
+        (3, MAPS.to_owned()),
+        (5, "/version".to_owned()),
+    ] {
+        raw.send(&raw::frame(raw::HEADERS, flags, stream, &raw::get(&path)))
+            .await;
+    }
+    // The connection's window is opened, that of stream 3 is not.
+    raw.send(&raw::frame(raw::WINDOW_UPDATE, 0, 0, &(1u32 << 30).to_be_bytes()))
+        .await;
+    let mut answered = Vec::new();
+    let reset = loop {
+        let frame = raw.frame().await.expect("the connection stays");
+        match frame.kind {
+            raw::HEADERS => answered.push(frame.stream),
+            raw::RST_STREAM => break frame.stream,
+            _ => {}
+        }
+    };
+    answered.sort();
+    assert_eq!((reset, &answered[..]), (3, &[1, 3, 5][..]));
+    raw.send(&raw::frame(raw::HEADERS, flags, 7, &raw::get("/version")))
+        .await;
+    loop {
+        let frame = raw.frame().await.expect("the connection stays");
+        assert_ne!(frame.kind, raw::RST_STREAM, "{frame:?}");
+        if frame.kind == raw::HEADERS {
+            break assert_eq!(frame.stream, 7);
+        }
+    }
+}
+
 #[tokio::test]
 async fn watches_of_one_user() {
     let s = Server::with(Arc::new(MemoryStore::new()), |c| c.max_watches_per_user = 3).await;

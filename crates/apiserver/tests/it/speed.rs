@@ -144,3 +144,49 @@ async fn figures() {
     answer.into_body().collect().await.unwrap();
     meter.show("delete collection of Pods", 64 * 156 + 300);
 }
+
+/// From the opening of a store with 100,000 objects to a server that answers.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a figure"]
+async fn start_with_a_hundred_thousand_objects() {
+    const OBJECTS: usize = 100_000;
+    const TOGETHER: usize = 512;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.redb");
+    let store = EmbeddedStore::open(&path).unwrap();
+    let padding = "x".repeat(900);
+    for first in (0..OBJECTS).step_by(TOGETHER) {
+        let writes = (first..(first + TOGETHER).min(OBJECTS)).map(|i| {
+            let object = json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": format!("m{i:06}"), "namespace": "default", "labels": {"app": "a"},
+                    "uid": format!("00000000-0000-4000-8000-{i:012}"), "creationTimestamp": "2026-01-01T00:00:00Z"},
+                "data": {"v": padding},
+            });
+            let key = format!("cp/core/configmaps/default/m{i:06}");
+            store.create(Bytes::from(key), apiserver::cache::object::encode(&object))
+        });
+        for outcome in futures::future::join_all(writes).await {
+            outcome.unwrap();
+        }
+    }
+    store.close().await;
+    drop(store);
+    for kind in ["after a close", "after a crash"] {
+        let meter = Meter::start();
+        let store = Arc::new(EmbeddedStore::open(&path).unwrap());
+        meter.show(&format!("{kind}: store opened"), OBJECTS);
+        let server = Server::on(store.clone()).await;
+        meter.show(&format!("{kind}: server started"), OBJECTS);
+        assert_eq!(server.get(&format!("{MAPS}/m099999")).await.0, 200);
+        drop(server);
+        if kind == "after a close" {
+            // As a process leaves it that is killed: the copy was never closed.
+            std::fs::copy(&path, dir.path().join("copy")).unwrap();
+        }
+        store.close().await;
+        std::fs::rename(dir.path().join("copy"), &path).ok();
+    }
+}
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
