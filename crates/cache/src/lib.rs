@@ -115,6 +115,15 @@ impl View for Caches {
             .collect()
     }
 
+    fn pods_on(&self, node: &str, ns: Option<&str>) -> Vec<Arc<Value>> {
+        // By the index: only what is wanted is decoded.
+        let Some(cache) = self.existing(&GroupResource::new("", "pods")) else {
+            return Vec::new();
+        };
+        let found = cache.select(ns.unwrap_or(""), |pod| pod.field(fields::pod::NODE) == node);
+        found.iter().map(|pod| pod.value()).collect()
+    }
+
     fn revision(&self) -> u64 {
         Caches::revision(self)
     }

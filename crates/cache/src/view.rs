@@ -43,6 +43,13 @@ pub trait View: Send + Sync {
     /// All objects of a resource, of one namespace when `ns` is given, ordered by namespace and name.
     fn list(&self, resource: &GroupResource, ns: Option<&str>) -> Vec<Arc<Value>>;
 
+    /// The Pods that are bound to a node, of one namespace when `ns` is given.
+    fn pods_on(&self, node: &str, ns: Option<&str>) -> Vec<Arc<Value>> {
+        let mut pods = self.list(&GroupResource::new("", "pods"), ns);
+        pods.retain(|pod| pod["spec"]["nodeName"] == node);
+        pods
+    }
+
     /// The revision of the log up to which this view is complete.
     fn revision(&self) -> u64;
 
