@@ -37,12 +37,15 @@ pub mod rest;
 mod serve;
 mod server;
 mod stall;
+mod stalled_stream;
 pub mod subresources;
 mod sweep;
 #[cfg(test)]
 mod testing;
 pub mod user;
 pub mod wire;
+
+pub use proxy::get_from;
 
 pub use ::cache;
 pub use ::cache::view;

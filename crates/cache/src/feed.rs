@@ -1,8 +1,9 @@
 //! Follows the log of the store and keeps the caches current: one task, in order, nothing else writes them.
 
-use crate::Caches;
+use crate::object::Object;
 use crate::resource::News;
 use crate::view::GroupResource;
+use crate::{Caches, ResourceCache};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Revisions of history read at start, so that clients that were connected before a restart go on watching.
 const HISTORY: u64 = 5000;
+/// Objects read at a time when everything is loaded.
+const PAGE: usize = 2000;
 /// Pause between attempts to read a store that cannot serve.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long one batch of history may take.
@@ -90,31 +93,40 @@ pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Wat
     // Revision 0 means "now" to some stores; 1 is before everything that matters to all of them.
     let begin = Revision(current.0.saturating_sub(HISTORY).max(1).min(current.0));
     let mut from = begin.max(oldest);
-    let page = match store.list(keys.prefix(), None, 0, Some(from)).await {
+    let mut page = match store.list(keys.prefix(), None, PAGE, Some(from)).await {
         // Others compact, too, and not every store says how far: then there is no history to begin with.
         Err(StoreError::Compacted { .. }) => {
             from = current;
-            store.list(keys.prefix(), None, 0, Some(from)).await?
+            store.list(keys.prefix(), None, PAGE, Some(from)).await?
         }
         listed => listed?,
     };
-    let mut by_resource: HashMap<GroupResource, Vec<(String, String, Bytes, u64)>> = HashMap::new();
+    let mut built: HashMap<GroupResource, Vec<Arc<Object>>> = HashMap::new();
     for known in caches.all() {
-        by_resource.insert(known.resource().clone(), Vec::new());
+        built.insert(known.resource().clone(), Vec::new());
     }
-    for record in page.records {
-        match keys.parse(&record.key) {
-            Some((place, namespace, name)) => by_resource.entry(place.resource()).or_default().push((
-                namespace.to_string(),
-                name.to_string(),
-                record.value,
-                record.revision.0,
-            )),
-            None => tracing::warn!(key = ?record.key, "a key of the store names no object"),
+    loop {
+        // The next page is read while this one is taken in.
+        let last = page.records.last().map(|record| record.key.clone());
+        let last = last.filter(|_| page.more);
+        let next = async {
+            match &last {
+                Some(last) => {
+                    let next = store.list(keys.prefix(), Some(last), PAGE, Some(from));
+                    next.await.map(Some)
+                }
+                None => Ok(None),
+            }
+        };
+        let records = std::mem::take(&mut page.records);
+        let (next, ()) = tokio::join!(next, async { take_in(records, keys, caches, &mut built) });
+        match next? {
+            Some(next) => page = next,
+            None => break,
         }
     }
-    for (resource, records) in by_resource {
-        caches.resource(&resource).replace(records, from.0);
+    for (resource, objects) in built {
+        caches.resource(&resource).replace(objects, from.0);
     }
     let mut watch = store.watch(keys.prefix(), from).await?;
     // What happened between `from` and `current` must be known before anyone is served.
@@ -131,6 +143,35 @@ pub async fn load(store: &dyn Store, keys: &Keys, caches: &Caches) -> Result<Wat
             caches.advance(batch.revision.0);
             return Ok(watch);
         }
+    }
+}
+
+/// Builds the cached form of some records, by resource.
+fn take_in(
+    records: Vec<store::Record>,
+    keys: &Keys,
+    caches: &Caches,
+    built: &mut HashMap<GroupResource, Vec<Arc<Object>>>,
+) {
+    let mut cache: Option<Arc<ResourceCache>> = None;
+    for record in records {
+        let Some((place, namespace, name)) = keys.parse(&record.key) else {
+            tracing::warn!(key = ?record.key, "a key of the store names no object");
+            continue;
+        };
+        // Keys of a resource follow each other.
+        let of = match cache.take().filter(|cache| place.is(cache.resource())) {
+            Some(same) => same,
+            None => caches.resource(&place.resource()),
+        };
+        let object = of.build(namespace, name, &record.value, record.revision.0);
+        if let Some(object) = object {
+            match built.get_mut(of.resource()) {
+                Some(list) => list.push(object),
+                None => drop(built.insert(of.resource().clone(), vec![object])),
+            }
+        }
+        cache = Some(of);
     }
 }
 

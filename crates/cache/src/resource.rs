@@ -326,18 +326,9 @@ impl ResourceCache {
 
     /// Applies changes of the log, in their order; each watcher is told of all of them at once.
     pub(crate) fn apply(&self, news: &[News<'_>]) {
-        let plucker = self.plucker.read().clone();
         let build = |news: &News<'_>| {
             let stored = news.stored?;
-            let object = Object::from_stored(
-                news.namespace,
-                news.name,
-                stored,
-                news.revision,
-                &plucker,
-                self.keep_decoded,
-            );
-            Some(object.map(Arc::new))
+            Some(self.build(news.namespace, news.name, stored, news.revision))
         };
         let built: Vec<_> = news.iter().map(build).collect();
         let mut changes = Vec::with_capacity(news.len());
@@ -345,7 +336,7 @@ impl ResourceCache {
         for (news, built) in news.iter().zip(built) {
             let key = object_key(news.namespace, news.name);
             let (kind, object, previous) = match built {
-                Some(Ok(object)) => {
+                Some(Some(object)) => {
                     let previous = state.take(&key);
                     state.put(object.clone());
                     let kind = match previous {
@@ -354,10 +345,7 @@ impl ResourceCache {
                     };
                     (kind, object, previous)
                 }
-                Some(Err(error)) => {
-                    tracing::error!(%error, resource = %self.resource, "left out of the cache");
-                    continue;
-                }
+                Some(None) => continue,
                 None => match state.take(&key) {
                     Some(last) => {
                         let gone = Arc::new(last.at_revision(news.revision));
@@ -381,17 +369,29 @@ impl ResourceCache {
     }
 
     /// Starts over from a complete state: the window is empty, all watches end.
-    pub(crate) fn replace(&self, records: Vec<(String, String, bytes::Bytes, u64)>, revision: u64) {
-        let plucker = self.plucker.read().clone();
+    pub(crate) fn replace(&self, objects: Vec<Arc<Object>>, revision: u64) {
         let mut anew = State::beginning_at(revision);
-        for (namespace, name, stored, at) in records {
-            match Object::from_stored(&namespace, &name, &stored, at, &plucker, self.keep_decoded) {
-                Ok(object) => anew.put(Arc::new(object)),
-                Err(error) => tracing::error!(%error, resource = %self.resource, "left out of the cache"),
-            }
-        }
+        objects.into_iter().for_each(|object| anew.put(object));
         *self.state.write() = anew;
         self.changed.store(revision, Ordering::Release);
+    }
+
+    /// The cached form of stored bytes; `None`, and told in the log, when they are damaged.
+    pub(crate) fn build(
+        &self,
+        namespace: &str,
+        name: &str,
+        stored: &[u8],
+        revision: u64,
+    ) -> Option<Arc<Object>> {
+        let plucker = self.plucker.read().clone();
+        match Object::from_stored(namespace, name, stored, revision, &plucker, self.keep_decoded) {
+            Ok(object) => Some(Arc::new(object)),
+            Err(error) => {
+                tracing::error!(%error, resource = %self.resource, "left out of the cache");
+                None
+            }
+        }
     }
 
     /// Other selectable fields from now on (custom resources declare theirs): the index is built anew.

@@ -27,6 +27,7 @@ mod sys;
 mod tap;
 
 pub use config::{Ipv4Net, NetConfig, ParseNetError};
+pub use dns::answer_from as dns_answer;
 pub use exec::ExecError;
 pub use plane::{AttachError, Dataplane, StartError, Tap};
 pub use tap::tap_name;
