@@ -5,6 +5,7 @@ use crate::rest::meta;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use rand::RngExt;
+use crate::view::View;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -134,6 +135,14 @@ fn taken(alloc: &Allocators, but: &Value) -> Taken {
         taken
             .ports
             .extend(port_number(service["spec"].get("healthCheckNodePort")));
+    }
+    // Addresses that people have reserved; those of Services themselves may be of one that is gone.
+    for address in alloc.caches.list(&super::addresses::resource(), None) {
+        if super::addresses::is_foreign(&address)
+            && let Ok(ip) = meta(&address, "name").parse()
+        {
+            taken.ips.insert(ip);
+        }
     }
     taken
 }
