@@ -66,7 +66,9 @@ impl ApiServer {
         let mut incoming = Incoming { head, body, upgrade };
         // Programs ask `/` for the paths there are, browsers for the console.
         let page = incoming.head.headers.get_all(http::header::ACCEPT);
-        let page = page.iter().any(|v| v.as_bytes().windows(9).any(|w| w == b"text/html"));
+        let page = page
+            .iter()
+            .any(|v| v.as_bytes().windows(9).any(|w| w == b"text/html"));
         let lists_paths = incoming.head.uri.path() == "/" && !page;
         if !lists_paths && self.is_foreign(incoming.head.uri.path()) {
             return self.foreign(incoming).await;
@@ -465,13 +467,23 @@ fn timeout(query: &str) -> Result<(), Status> {
         return refuse("invalid".into());
     }
     while !rest.is_empty() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+        let digits = rest.len()
+            - rest
+                .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+                .len();
         let (number, after) = rest.split_at(digits);
         if number.parse::<f64>().is_err() {
             return refuse("invalid".into());
         }
-        let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"].iter().find(|u| after.starts_with(**u)) else {
-            return refuse(if after.is_empty() { "missing unit in".into() } else { "unknown unit in".into() });
+        let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"]
+            .iter()
+            .find(|u| after.starts_with(**u))
+        else {
+            return refuse(if after.is_empty() {
+                "missing unit in".into()
+            } else {
+                "unknown unit in".into()
+            });
         };
         rest = &after[unit.len()..];
     }

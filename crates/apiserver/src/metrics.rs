@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the latency histograms, in seconds: some of upstream's, among them those that alerts look at.
-const BUCKETS: [f64; 12] = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+const BUCKETS: [f64; 12] = [
+    0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+];
 /// Distinct label sets kept of each metric.
 const SERIES: usize = 5000;
 
@@ -108,7 +110,13 @@ fn labels(a: &Attributes) -> String {
         true if !a.namespace.is_empty() => "namespace",
         true => "cluster",
     };
-    let of = |text: &'_ str| if a.is_resource { text.to_owned() } else { String::new() };
+    let of = |text: &'_ str| {
+        if a.is_resource {
+            text.to_owned()
+        } else {
+            String::new()
+        }
+    };
     format!(
         "component=\"apiserver\",dry_run=\"\",group=\"{}\",resource=\"{}\",scope=\"{scope}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
         of(&a.group),
@@ -181,7 +189,12 @@ impl Metrics {
             }
         }
         let name = "apiserver_current_inflight_requests";
-        head(&mut out, name, "gauge", "Requests being answered, per request kind.");
+        head(
+            &mut out,
+            name,
+            "gauge",
+            "Requests being answered, per request kind.",
+        );
         for (kind, counter) in ["mutating", "readOnly"].iter().zip(&self.inflight) {
             let count = counter.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}{{request_kind=\"{kind}\"}} {count}");
@@ -189,9 +202,19 @@ impl Metrics {
         let (objects, lasting) = ("apiserver_storage_objects", "apiserver_longrunning_requests");
         let mut all = caches.all();
         all.sort_by(|a, b| a.resource().cmp(b.resource()));
-        head(&mut out, objects, "gauge", "Number of stored objects by resource.");
+        head(
+            &mut out,
+            objects,
+            "gauge",
+            "Number of stored objects by resource.",
+        );
         for cache in &all {
-            let _ = writeln!(out, "{objects}{{resource=\"{}\"}} {}", cache.resource(), cache.len());
+            let _ = writeln!(
+                out,
+                "{objects}{{resource=\"{}\"}} {}",
+                cache.resource(),
+                cache.len()
+            );
         }
         head(&mut out, lasting, "gauge", "Open watches by resource.");
         for cache in all.iter().filter(|c| c.watcher_count() > 0) {

@@ -251,10 +251,21 @@ async fn rules_that_may_cost_too_much() {
     let at = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Forbidden: ";
     let over = "estimated rule cost exceeds budget by factor of";
     let cases = [
-        (strings(json!({})), Some(format!("{at}{over} more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"))),
-        (strings(json!({"maxItems": 100})), Some(format!("{at}{over} more than 100x"))),
+        (
+            strings(json!({})),
+            Some(format!(
+                "{at}{over} more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
+            )),
+        ),
+        (
+            strings(json!({"maxItems": 100})),
+            Some(format!("{at}{over} more than 100x")),
+        ),
         (strings(json!({"maxItems": 100, "maxLength": 20})), None),
-        (strings(json!({"maxItems": 1000, "maxLength": 40})), Some(format!("{at}{over} 2."))),
+        (
+            strings(json!({"maxItems": 1000, "maxLength": 40})),
+            Some(format!("{at}{over} 2.")),
+        ),
         (nested(json!(1000)), None),
         (nested(Value::Null), Some(format!("{over} "))),
     ];

@@ -17,7 +17,9 @@ const FAULTY: &str = r#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{
     "imagePullPolicy":"Always","imagePullPolicy":"Never"}]}}}}"#;
 
 async fn send(s: &Server, method: &str, path: &str, kind: &str, body: &str) -> (u16, Value, Vec<String>) {
-    let response = s.send(method, path, &[("content-type", kind)], body.to_string()).await;
+    let response = s
+        .send(method, path, &[("content-type", kind)], body.to_string())
+        .await;
     let code = response.status().as_u16();
     let plain = |text: &str| {
         let quoted = text.strip_prefix("299 - \"").and_then(|t| t.strip_suffix('"'));
@@ -42,7 +44,10 @@ async fn what_a_strict_decoder_says() {
     ];
     let cannot = "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: ";
     let (code, refused, _) = send(&s, "POST", &strict, "application/json", FAULTY).await;
-    assert_eq!((code, &refused["message"]), (400, &json!(format!("{cannot}{}", faults.join(", ")))));
+    assert_eq!(
+        (code, &refused["message"]),
+        (400, &json!(format!("{cannot}{}", faults.join(", "))))
+    );
     let (code, _, told) = send(&s, "POST", DEPLOYMENTS, "application/json", FAULTY).await;
     assert_eq!((code, told), (201, faults.map(String::from).to_vec()));
 
@@ -100,46 +105,118 @@ async fn what_a_strict_decoder_says() {
         assert_eq!((got.0, &got.1["message"]), (code, &json!(words)), "{kind} {body}");
     }
     let text = format!("{whole}  odd: 1\n  paused: true\n  paused: false\n");
-    let got = send(&s, "PUT", &format!("{DEPLOYMENTS}{one}"), "application/yaml", &text).await;
-    let words = "yaml: unmarshal errors:\n  line 7: key \"paused\" already set in map, unknown field \"spec.odd\"";
-    assert_eq!((got.0, &got.1["message"]), (400, &json!(format!("{cannot}{words}"))));
+    let got = send(
+        &s,
+        "PUT",
+        &format!("{DEPLOYMENTS}{one}"),
+        "application/yaml",
+        &text,
+    )
+    .await;
+    let words =
+        "yaml: unmarshal errors:\n  line 7: key \"paused\" already set in map, unknown field \"spec.odd\"";
+    assert_eq!(
+        (got.0, &got.1["message"]),
+        (400, &json!(format!("{cannot}{words}")))
+    );
 }
 
 #[tokio::test]
 async fn answers_that_are_easily_forgotten() {
     let s = Server::start().await;
     let cases = [
-        ("GET", "/api/v1/namespaces/default/configmaps?timeout=odd", json!({}), 400,
-            "/message", json!("invalid timeout specified in the request URL: time: invalid duration \"odd\"")),
-        ("GET", "/api/v1/namespaces/default/configmaps?timeout=1m30s", json!({}), 200, "/kind", json!("ConfigMapList")),
-        ("PUT", "/api/v1/namespaces/default/configmaps", json!({}), 405,
-            "/message", json!("the server does not allow this method on the requested resource")),
-        ("GET", "/api/v1/componentstatuses", json!({}), 200, "/items/2/metadata/name", json!("etcd-0")),
-        ("GET", "/api/v1/componentstatuses/scheduler", json!({}), 200, "/conditions/0/message", json!("ok")),
-        ("GET", "/api/v1/componentstatuses/none", json!({}), 404, "/reason", json!("NotFound")),
+        (
+            "GET",
+            "/api/v1/namespaces/default/configmaps?timeout=odd",
+            json!({}),
+            400,
+            "/message",
+            json!("invalid timeout specified in the request URL: time: invalid duration \"odd\""),
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/default/configmaps?timeout=1m30s",
+            json!({}),
+            200,
+            "/kind",
+            json!("ConfigMapList"),
+        ),
+        (
+            "PUT",
+            "/api/v1/namespaces/default/configmaps",
+            json!({}),
+            405,
+            "/message",
+            json!("the server does not allow this method on the requested resource"),
+        ),
+        (
+            "GET",
+            "/api/v1/componentstatuses",
+            json!({}),
+            200,
+            "/items/2/metadata/name",
+            json!("etcd-0"),
+        ),
+        (
+            "GET",
+            "/api/v1/componentstatuses/scheduler",
+            json!({}),
+            200,
+            "/conditions/0/message",
+            json!("ok"),
+        ),
+        (
+            "GET",
+            "/api/v1/componentstatuses/none",
+            json!({}),
+            404,
+            "/reason",
+            json!("NotFound"),
+        ),
         ("GET", "/", json!({}), 200, "/paths/1", json!("/api")),
-        ("GET", "/apis", json!({}), 200, "/groups/0/name", json!("apiregistration.k8s.io")),
+        (
+            "GET",
+            "/apis",
+            json!({}),
+            200,
+            "/groups/0/name",
+            json!("apiregistration.k8s.io"),
+        ),
         ("GET", "/apis", json!({}), 200, "/groups/1/name", json!("apps")),
     ];
     for (method, path, body, code, at, wanted) in cases {
         let (got, value) = s.json(method, path, &body).await;
-        assert_eq!((got, value.pointer(at)), (code, Some(&wanted)), "{method} {path}: {value}");
+        assert_eq!(
+            (got, value.pointer(at)),
+            (code, Some(&wanted)),
+            "{method} {path}: {value}"
+        );
     }
-    let (_, review) = s.json("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({})).await;
+    let (_, review) = s
+        .json(
+            "POST",
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            &json!({}),
+        )
+        .await;
     assert!(review["metadata"]["creationTimestamp"].is_string(), "{review}");
     let job = json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"restartPolicy": "Never",
         "containers": [{"name": "c", "image": "i"}]}}}});
     let jobs = "/apis/batch/v1/namespaces/default/jobs";
     assert_eq!(s.json("POST", jobs, &job).await.0, 201);
     let (_, _, told) = send(&s, "DELETE", &format!("{jobs}/j"), "application/json", "").await;
-    assert!(told[0].starts_with("child pods are preserved by default"), "{told:?}");
+    assert!(
+        told[0].starts_with("child pods are preserved by default"),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
 async fn metrics_have_the_names_that_dashboards_know() {
     let s = Server::guarded().await;
     let map = json!({"metadata": {"name": "m"}});
-    s.json("POST", "/api/v1/namespaces/default/configmaps", &map).await;
+    s.json("POST", "/api/v1/namespaces/default/configmaps", &map)
+        .await;
     let (_, text) = s.text("/metrics", &[]).await;
     let of = "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"configmaps\",scope=\"resource\",\
               subresource=\"\",verb=\"POST\",version=\"v1\"";
@@ -163,19 +240,23 @@ async fn services_have_ip_addresses() {
         {"resource": "services", "namespace": "default", "name": "later"}}});
     assert_eq!(s.json("POST", addresses, &reserved).await.0, 201);
     let services = "/api/v1/namespaces/default/services";
-    let service = |ip: &str| {
-        json!({"metadata": {"name": "a"}, "spec": {"clusterIP": ip, "ports": [{"port": 80}]}})
-    };
+    let service =
+        |ip: &str| json!({"metadata": {"name": "a"}, "spec": {"clusterIP": ip, "ports": [{"port": 80}]}});
     let (code, refused) = s.json("POST", services, &service("10.96.0.20")).await;
     assert_eq!(code, 422, "{refused}");
     assert_eq!(s.json("POST", services, &service("10.96.0.21")).await.0, 201);
     let one = format!("{addresses}/10.96.0.21");
     let made = s.until(&one, |code, _| code == 200).await;
     assert_eq!(made["spec"]["parentRef"]["name"], "a");
-    assert_eq!(made["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"], "ipallocator.k8s.io");
+    assert_eq!(
+        made["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"],
+        "ipallocator.k8s.io"
+    );
     s.json("DELETE", &format!("{services}/a"), &json!({})).await;
     s.until(&one, |code, _| code == 404).await;
     let cidr = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
-    s.until(cidr, |_, range| range["status"]["conditions"][0]["type"] == "Ready")
-        .await;
+    s.until(cidr, |_, range| {
+        range["status"]["conditions"][0]["type"] == "Ready"
+    })
+    .await;
 }

@@ -161,11 +161,16 @@ impl Estimator<'_> {
                 let element = items.iter().max_by_key(|i| self.size(i)).map(Known::at_no_cost);
                 Known {
                     element: element.map(Box::new),
-                    ..Known::sized(sum(items.iter().map(|i| i.cost)).saturating_add(10), items.len() as u64)
+                    ..Known::sized(
+                        sum(items.iter().map(|i| i.cost)).saturating_add(10),
+                        items.len() as u64,
+                    )
                 }
             }
             Kind::Map(entries) => {
-                let costs = entries.iter().flat_map(|(k, v, _)| [self.visit(k).cost, self.visit(v).cost]);
+                let costs = entries
+                    .iter()
+                    .flat_map(|(k, v, _)| [self.visit(k).cost, self.visit(v).cost]);
                 Known::sized(sum(costs).saturating_add(30), entries.len() as u64)
             }
             Kind::Message(_, fields) => {
@@ -201,7 +206,8 @@ impl Estimator<'_> {
         }
         let filter = c.filter.as_ref().map_or(0, |f| self.visit(f).cost);
         let body = self.visit(&c.body);
-        self.scope.truncate(self.scope.len() - 1 - usize::from(c.second.is_some()));
+        self.scope
+            .truncate(self.scope.len() - 1 - usize::from(c.second.is_some()));
         // Of each walk: what comes before, what each element costs beside the body, what comes after.
         let (before, each, after) = match c.walk {
             Walk::All => (0, 3, 1),
@@ -244,7 +250,11 @@ impl Estimator<'_> {
             }
             "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => {
                 let sized = args.iter().all(|a| self.is_sized(a));
-                Known::new(add(if sized { times(size(0).min(size(1)), 0.1).max(1) } else { 1 }))
+                Known::new(add(if sized {
+                    times(size(0).min(size(1)), 0.1).max(1)
+                } else {
+                    1
+                }))
             }
             "_+_" if args.len() == 2 && args.iter().any(|a| self.is_sized(a)) => {
                 let total = size(0).saturating_add(size(1));

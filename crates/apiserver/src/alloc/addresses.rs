@@ -91,9 +91,12 @@ fn tell(error: Option<Status>, ip: &str) {
 
 /// Tells of every ServiceCIDR that it is in use.
 pub async fn settle_ranges(server: &Arc<ApiServer>) {
-    for range in server.caches.list(&GroupResource::new("networking.k8s.io", "servicecidrs"), None) {
+    for range in server
+        .caches
+        .list(&GroupResource::new("networking.k8s.io", "servicecidrs"), None)
+    {
         let conditions = range["status"]["conditions"].as_array();
-        if meta(&range, "deletionTimestamp") != ""
+        if !meta(&range, "deletionTimestamp").is_empty()
             || conditions.is_some_and(|c| c.iter().any(|c| c["type"] == "Ready"))
         {
             continue;
@@ -103,9 +106,14 @@ pub async fn settle_ranges(server: &Arc<ApiServer>) {
         };
         let edit = |present: &Value| {
             let mut next = present.clone();
-            let mut conditions = next["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.push(json!({"type": "Ready", "status": "True", "lastTransitionTime": now(), "reason": "",
-                "message": "Kubernetes Service CIDR is ready"}));
+            let mut conditions = next["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            conditions.push(
+                json!({"type": "Ready", "status": "True", "lastTransitionTime": now(), "reason": "",
+                "message": "Kubernetes Service CIDR is ready"}),
+            );
             next["status"]["conditions"] = json!(conditions);
             Ok(next)
         };

@@ -2,10 +2,10 @@
 
 use super::{Allocators, Reservation};
 use crate::rest::meta;
+use crate::view::View;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use rand::RngExt;
-use crate::view::View;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;

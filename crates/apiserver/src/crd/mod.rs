@@ -121,7 +121,11 @@ impl CustomVersion {
     }
 
     /// Prunes unknown fields and tells of them: first what stands twice, then what is unknown, by its path.
-    pub fn decode_faults(&self, value: &mut Value, duplicates: &[Duplicate]) -> Result<Vec<String>, Mismatch> {
+    pub fn decode_faults(
+        &self,
+        value: &mut Value,
+        duplicates: &[Duplicate],
+    ) -> Result<Vec<String>, Mismatch> {
         let mut dropped = Vec::new();
         schema::prune(value, &self.schema, true, "", &mut dropped);
         dropped.sort();

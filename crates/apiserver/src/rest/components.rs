@@ -2,9 +2,9 @@
 //! Nothing is stored; scheduler and controllers live in this process and are as healthy as it is.
 
 use super::{Ctx, render};
+use crate::wire::Response;
 use crate::wire::negotiate::Shape;
 use crate::wire::options::ListOptions;
-use crate::wire::Response;
 use http::StatusCode;
 use kinds::status::Status;
 use serde_json::{Value, json};

@@ -106,7 +106,11 @@ impl Ctx {
         let operation = format!("{operation:?}").to_uppercase();
         let labels = format!("operation=\"{operation}\",rejected=\"{rejected}\",type=\"{step}\"");
         let metrics = &self.server.metrics;
-        metrics.observe(crate::metrics::Histogram::AdmissionStep, labels, started.elapsed());
+        metrics.observe(
+            crate::metrics::Histogram::AdmissionStep,
+            labels,
+            started.elapsed(),
+        );
     }
 
     async fn mutated(

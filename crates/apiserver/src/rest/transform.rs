@@ -139,7 +139,11 @@ impl Transform {
         };
         let strict = mode == FieldValidation::Strict;
         // Made before the unknown is dropped; only a refusal shows it.
-        let whole = if strict && patch.is_some() { new.to_string() } else { String::new() };
+        let whole = if strict && patch.is_some() {
+            new.to_string()
+        } else {
+            String::new()
+        };
         let faults = match &ctx.served.custom {
             Some(custom) => custom.decode_faults(&mut new, &[]),
             None => machinery::decode_faults(ctx.served.kind, &mut new, &[]),
@@ -197,7 +201,10 @@ fn go_text(value: &Value) -> String {
         Value::Object(fields) => {
             let mut entries: Vec<(&String, &Value)> = fields.iter().collect();
             entries.sort_by_key(|(name, _)| *name);
-            let entries: Vec<String> = entries.iter().map(|(n, v)| format!("{n}:{}", go_text(v))).collect();
+            let entries: Vec<String> = entries
+                .iter()
+                .map(|(n, v)| format!("{n}:{}", go_text(v)))
+                .collect();
             format!("map[{}]", entries.join(" "))
         }
     }

@@ -65,8 +65,14 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let (mut value, mut warnings) = rest::create::check_input(ctx, decoded, options.validation)?;
     let options_value = options.to_value("CreateOptions");
     warnings.extend(
-        ctx.admit(Operation::Create, &mut value, None, &options_value, options.dry_run)
-            .await?,
+        ctx.admit(
+            Operation::Create,
+            &mut value,
+            None,
+            &options_value,
+            options.dry_run,
+        )
+        .await?,
     );
     let dry_run = options.dry_run;
     ctx.validate(

@@ -238,7 +238,9 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
                 };
                 (key.value, Some(key.referenced.line()))
             } else {
-                let Some(key) = map.next_key::<String>()? else { break };
+                let Some(key) = map.next_key::<String>()? else {
+                    break;
+                };
                 (key, None)
             };
             let place = Place {

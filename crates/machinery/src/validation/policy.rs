@@ -82,10 +82,7 @@ pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
         };
         let standard = |name: &str| QUOTA_NAMES.contains(&name) || name.starts_with("count/");
         let hard = spec.entries_at("hard");
-        if hard
-            .iter()
-            .any(|(name, _)| standard(name) && !counts(name))
-        {
+        if hard.iter().any(|(name, _)| standard(name) && !counts(name)) {
             errors.invalid(
                 &at.child("scopes"),
                 spec.at("scopes").clone(),

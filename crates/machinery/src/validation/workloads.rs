@@ -389,7 +389,9 @@ fn success_policy(spec: &Value, at: &Path, errors: &mut Errors) {
         {
             let text = match count < 0 {
                 true => "must be greater than or equal to 0".to_string(),
-                false => format!("must be less than or equal to {completions} (the number of specified completions)"),
+                false => format!(
+                    "must be less than or equal to {completions} (the number of specified completions)"
+                ),
             };
             errors.invalid(&place.child("succeededCount"), count, text);
         }
@@ -399,7 +401,9 @@ fn success_policy(spec: &Value, at: &Path, errors: &mut Errors) {
 /// What the failure of a Pod means for its Job (KEP-3329).
 fn failure_policy(spec: &Value, at: &Path, errors: &mut Errors) {
     let containers = spec.list_at("template.spec.containers");
-    let known = containers.iter().chain(spec.list_at("template.spec.initContainers"));
+    let known = containers
+        .iter()
+        .chain(spec.list_at("template.spec.initContainers"));
     let known: Vec<&str> = known.map(|c| c.str_at("name")).collect();
     for (i, rule) in spec.list_at("podFailurePolicy.rules").iter().enumerate() {
         let place = at.index(i);
@@ -439,7 +443,11 @@ fn failure_policy(spec: &Value, at: &Path, errors: &mut Errors) {
         let values: Vec<i64> = codes.list_at("values").iter().filter_map(Value::as_i64).collect();
         let place = place.child("values");
         if values.is_empty() {
-            errors.invalid(&place, codes.at("values").clone(), "at least one value is required");
+            errors.invalid(
+                &place,
+                codes.at("values").clone(),
+                "at least one value is required",
+            );
         }
         if !values.is_sorted() {
             errors.invalid(&place, codes.at("values").clone(), "must be ordered");

@@ -12,7 +12,10 @@ fn faults(duplicates: &[machinery::Duplicate]) -> Vec<String> {
 fn duplicates_are_noticed_and_the_last_wins() {
     let (value, duplicates) = parse_json_checked(br#"{"a":1,"b":[{"c":1},{"c":2,"c":3}],"a":2}"#).unwrap();
     assert_eq!(value, json!({"a": 2, "b": [{"c": 1}, {"c": 3}]}));
-    assert_eq!(faults(&duplicates), ["duplicate field \"b[1].c\"", "duplicate field \"a\""]);
+    assert_eq!(
+        faults(&duplicates),
+        ["duplicate field \"b[1].c\"", "duplicate field \"a\""]
+    );
     let (value, duplicates) = parse_yaml_checked(b"a: 1\nb:\n  c: x\n  c: z\n").unwrap();
     assert_eq!(value, json!({"a": 1, "b": {"c": "z"}}));
     assert_eq!(faults(&duplicates), ["line 4: key \"c\" already set in map"]);

@@ -152,7 +152,11 @@ async fn ask(
         answered.is_err()
     );
     let metrics = &ctx.server.metrics;
-    metrics.observe(crate::metrics::Histogram::AdmissionWebhook, labels, started.elapsed());
+    metrics.observe(
+        crate::metrics::Histogram::AdmissionWebhook,
+        labels,
+        started.elapsed(),
+    );
     let (code, bytes) = answered.map_err(|why| Failure::Calling(format!("failed to call webhook: {why}")))?;
     review::read(hook, code, &bytes, version, &uid)
 }

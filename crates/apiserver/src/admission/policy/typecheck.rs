@@ -22,7 +22,10 @@ const MAX_DEPTH: usize = 16;
 
 /// Checks the policies that have changed.
 pub async fn settle_all(server: &Arc<ApiServer>) {
-    for policy in server.caches.list(&GroupResource::new(GROUP, "validatingadmissionpolicies"), None) {
+    for policy in server
+        .caches
+        .list(&GroupResource::new(GROUP, "validatingadmissionpolicies"), None)
+    {
         settle(server, &policy).await;
     }
 }
@@ -78,10 +81,7 @@ pub fn warnings(policy: &Value, registry: &Registry) -> Vec<Value> {
             .find_kind(&text(kind, "apiVersion"), &text(kind, "kind"))
             .map_or(Type::Dyn, |served| type_of(&served))
     });
-    let types: Vec<(String, Type)> = kinds
-        .iter()
-        .map(|s| (shown(s), type_of(s)))
-        .collect();
+    let types: Vec<(String, Type)> = kinds.iter().map(|s| (shown(s), type_of(s))).collect();
     let mut found = Vec::new();
     for (i, validation) in list(spec, "validations").enumerate() {
         for field in ["expression", "messageExpression"] {
@@ -117,7 +117,10 @@ fn named(spec: &Value, registry: &Registry) -> Vec<Arc<Served>> {
     for rule in list(&spec["matchConstraints"], "resourceRules") {
         let each = |field: &str| -> Vec<String> {
             let texts = list(rule, field).filter_map(Value::as_str);
-            texts.filter(|t| !t.contains(['*', '/'])).map(String::from).collect()
+            texts
+                .filter(|t| !t.contains(['*', '/']))
+                .map(String::from)
+                .collect()
         };
         for group in each("apiGroups") {
             for version in each("apiVersions") {

@@ -48,7 +48,8 @@ impl Costs {
         }
         self.each.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
         for (_, place) in self.each.iter().take(MOST_EXPENSIVE) {
-            let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            let why =
+                "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
             errors.push(FieldError::forbidden(place, why));
         }
         let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
