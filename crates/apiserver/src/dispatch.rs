@@ -64,7 +64,13 @@ impl ApiServer {
         let upgrade = head.extensions.remove::<OnUpgrade>();
         let id = request_id(&head);
         let mut incoming = Incoming { head, body, upgrade };
-        if self.is_foreign(incoming.head.uri.path()) {
+        // Programs ask `/` for the paths there are, browsers for the console.
+        let page = incoming.head.headers.get_all(http::header::ACCEPT);
+        let page = page
+            .iter()
+            .any(|v| v.as_bytes().windows(9).any(|w| w == b"text/html"));
+        let lists_paths = incoming.head.uri.path() == "/" && !page;
+        if !lists_paths && self.is_foreign(incoming.head.uri.path()) {
             return self.foreign(incoming).await;
         }
         let attributes = Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
@@ -77,6 +83,7 @@ impl ApiServer {
             flow: None,
         };
         let notes = answered.notes.clone();
+        let _counted = (!is_lasting(&attributes)).then(|| self.metrics.begin(attributes.is_read_only()));
         let work = self.checked(&mut incoming, &attributes, connection, &mut answered);
         let work = AssertUnwindSafe(work).catch_unwind();
         let outcome = match is_lasting(&attributes) {
@@ -252,10 +259,16 @@ impl ApiServer {
             served,
             notes,
         };
+        if !is_lasting(attributes) {
+            timeout(&ctx.query)?;
+        }
         if !is_in_its_place(&ctx) {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }
         segments(attributes)?;
+        if attributes.name.is_empty() && matches!(attributes.verb.as_str(), "update" | "patch") {
+            return Err(Status::method_not_allowed());
+        }
         // Across all namespaces things are looked at, never made or removed.
         if ctx.served.kind.namespaced
             && attributes.namespace.is_empty()
@@ -273,6 +286,9 @@ impl ApiServer {
         }
         if crate::registry::is_virtual(ctx.served.kind) {
             return crate::pod_metrics::answer(&ctx, incoming).await;
+        }
+        if ctx.served.kind.kind == "ComponentStatus" && matches!(attributes.verb.as_str(), "get" | "list") {
+            return rest::components::answer(&ctx).await;
         }
         if subresources::is_review(ctx.served.kind) {
             return subresources::review(&ctx, incoming.body).await;
@@ -429,6 +445,47 @@ fn segments(a: &Attributes) -> Result<(), Status> {
         return Err(Status::bad_request(format!(
             "{what} parameter invalid: {text:?}: {why}"
         )));
+    }
+    Ok(())
+}
+
+/// Refuses a `timeout` that is no span of time, as Go writes them.
+fn timeout(query: &str) -> Result<(), Status> {
+    let given = crate::request::query_pairs(query).find(|(name, _)| name == "timeout");
+    let Some((_, text)) = given.filter(|(_, text)| !text.is_empty()) else {
+        return Ok(());
+    };
+    let refuse = |why: String| {
+        let told = format!("invalid timeout specified in the request URL: time: {why} duration {text:?}");
+        Err(Status::bad_request(told))
+    };
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(&text);
+    if rest == "0" {
+        return Ok(());
+    }
+    if rest.is_empty() {
+        return refuse("invalid".into());
+    }
+    while !rest.is_empty() {
+        let digits = rest.len()
+            - rest
+                .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
+                .len();
+        let (number, after) = rest.split_at(digits);
+        if number.parse::<f64>().is_err() {
+            return refuse("invalid".into());
+        }
+        let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"]
+            .iter()
+            .find(|u| after.starts_with(**u))
+        else {
+            return refuse(if after.is_empty() {
+                "missing unit in".into()
+            } else {
+                "unknown unit in".into()
+            });
+        };
+        rest = &after[unit.len()..];
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ pub mod crd;
 pub mod discovery;
 pub mod dispatch;
 pub mod flow;
+mod follow;
 mod health;
 pub mod limits;
 mod local;

@@ -5,12 +5,42 @@ use crate::request::Attributes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the latency histogram, in seconds.
-const BUCKETS: [f64; 8] = [0.005, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 60.0];
-/// Distinct label sets kept.
+/// Upper bounds of the latency histograms, in seconds: some of upstream's, among them those that alerts look at.
+const BUCKETS: [f64; 12] = [
+    0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+];
+/// Distinct label sets kept of each metric.
 const SERIES: usize = 5000;
+
+/// Histograms beside that of requests: name and help.
+const HISTOGRAMS: [(&str, &str); 3] = [
+    (
+        "apiserver_admission_step_admission_duration_seconds",
+        "Admission sub-step latency histogram in seconds, broken out for each operation and API resource and step type (validate or admit).",
+    ),
+    (
+        "apiserver_admission_webhook_admission_duration_seconds",
+        "Admission webhook latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validating or admit).",
+    ),
+    (
+        "etcd_request_duration_seconds",
+        "Latency of requests to the store in seconds, for each operation and object type.",
+    ),
+];
+
+/// One of the histograms that [`Metrics::observe`] fills.
+#[derive(Clone, Copy)]
+pub enum Histogram {
+    /// A step of admission.
+    AdmissionStep,
+    /// A call of a webhook.
+    AdmissionWebhook,
+    /// A write to the store.
+    Store,
+}
 
 #[derive(Default, Clone)]
 struct Latency {
@@ -19,49 +49,114 @@ struct Latency {
     sum: f64,
 }
 
-type Labels = (String, String, String, String, String);
+impl Latency {
+    fn add(&mut self, seconds: f64) {
+        self.count += 1;
+        self.sum += seconds;
+        for (slot, bound) in self.buckets.iter_mut().zip(BUCKETS) {
+            *slot += u64::from(seconds <= bound);
+        }
+    }
 
-/// Counters of one server.
+    fn render(&self, out: &mut String, name: &str, labels: &str) {
+        // Writing into a string cannot fail.
+        for (count, bound) in self.buckets.iter().zip(BUCKETS) {
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        }
+        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", self.count);
+        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", self.sum);
+        let _ = writeln!(out, "{name}_count{{{labels}}} {}", self.count);
+    }
+}
+
+/// Requests of one sort.
+#[derive(Default)]
+struct Requests {
+    codes: Vec<(u16, u64)>,
+    latency: Latency,
+}
+
+/// Counters of one server. The keys are labels as they are written out.
 #[derive(Default)]
 pub struct Metrics {
-    requests: Mutex<BTreeMap<(Labels, u16), u64>>,
-    latency: Mutex<BTreeMap<String, Latency>>,
+    requests: Mutex<BTreeMap<String, Requests>>,
+    histograms: [Mutex<BTreeMap<String, Latency>>; HISTOGRAMS.len()],
+    /// Requests being answered: those that change something, and the others.
+    inflight: [AtomicI64; 2],
+}
+
+/// A request that is being answered.
+pub struct InFlight<'m>(&'m AtomicI64);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A verb as upstream's metrics have it: the method, but for what a method alone does not tell.
+fn shown(a: &Attributes) -> String {
+    match a.verb.as_str() {
+        "create" => "POST".into(),
+        "update" => "PUT".into(),
+        verb => verb.to_ascii_uppercase(),
+    }
+}
+
+fn labels(a: &Attributes) -> String {
+    let scope = match a.is_resource {
+        false => "",
+        true if !a.name.is_empty() || a.verb == "create" => "resource",
+        true if !a.namespace.is_empty() => "namespace",
+        true => "cluster",
+    };
+    let of = |text: &'_ str| {
+        if a.is_resource {
+            text.to_owned()
+        } else {
+            String::new()
+        }
+    };
+    format!(
+        "component=\"apiserver\",dry_run=\"\",group=\"{}\",resource=\"{}\",scope=\"{scope}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
+        of(&a.group),
+        of(&a.resource),
+        of(&a.subresource),
+        shown(a),
+        of(&a.version),
+    )
 }
 
 impl Metrics {
+    /// Counts a request among those being answered, until the answer is dropped.
+    pub fn begin(&self, read_only: bool) -> InFlight<'_> {
+        let counter = &self.inflight[usize::from(read_only)];
+        counter.fetch_add(1, Ordering::Relaxed);
+        InFlight(counter)
+    }
+
     /// Counts a finished request (for watches: one that has begun to answer).
     pub fn record(&self, a: &Attributes, code: u16, took: Duration) {
-        let verb = a.verb.to_ascii_uppercase();
-        let labels: Labels = match a.is_resource {
-            true => (
-                verb.clone(),
-                a.group.clone(),
-                a.version.clone(),
-                a.resource.clone(),
-                a.subresource.clone(),
-            ),
-            false => (
-                verb.clone(),
-                String::new(),
-                String::new(),
-                String::new(),
-                String::new(),
-            ),
-        };
+        let labels = labels(a);
         let mut requests = self.requests.lock();
-        if requests.len() < SERIES || requests.contains_key(&(labels.clone(), code)) {
-            *requests.entry((labels, code)).or_default() += 1;
+        if requests.len() >= SERIES && !requests.contains_key(&labels) {
+            return;
         }
-        drop(requests);
+        let series = requests.entry(labels).or_default();
+        match series.codes.iter_mut().find(|(c, _)| *c == code) {
+            Some((_, count)) => *count += 1,
+            None => series.codes.push((code, 1)),
+        }
         if a.verb != "watch" {
-            let seconds = took.as_secs_f64();
-            let mut latency = self.latency.lock();
-            let series = latency.entry(verb).or_default();
-            series.count += 1;
-            series.sum += seconds;
-            for (slot, bound) in series.buckets.iter_mut().zip(BUCKETS) {
-                *slot += u64::from(seconds <= bound);
-            }
+            series.latency.add(took.as_secs_f64());
+        }
+    }
+
+    /// Takes a time into a histogram. `labels` as they are written out, such as `operation="create",type="pods"`.
+    pub fn observe(&self, histogram: Histogram, labels: String, took: Duration) {
+        let mut series = self.histograms[histogram as usize].lock();
+        if series.len() < SERIES || series.contains_key(&labels) {
+            series.entry(labels).or_default().add(took.as_secs_f64());
         }
     }
 
@@ -69,66 +164,66 @@ impl Metrics {
     pub fn render(&self, caches: &Caches) -> String {
         let mut out = String::new();
         // Writing into a string cannot fail.
-        let mut line = |text: std::fmt::Arguments<'_>| {
-            let _ = writeln!(out, "{text}");
+        let head = |out: &mut String, name: &str, kind: &str, help: &str| {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
         };
-        line(format_args!(
-            "# HELP apiserver_request_total Counter of apiserver requests by verb, resource and code."
-        ));
-        line(format_args!("# TYPE apiserver_request_total counter"));
-        for (((verb, group, version, resource, subresource), code), count) in self.requests.lock().iter() {
-            line(format_args!(
-                "apiserver_request_total{{code=\"{code}\",group=\"{group}\",resource=\"{resource}\",\
-                 subresource=\"{subresource}\",verb=\"{verb}\",version=\"{version}\"}} {count}"
-            ));
-        }
-        line(format_args!(
-            "# HELP apiserver_request_duration_seconds Response latency in seconds by verb."
-        ));
-        line(format_args!(
-            "# TYPE apiserver_request_duration_seconds histogram"
-        ));
-        for (verb, series) in self.latency.lock().iter() {
-            for (count, bound) in series.buckets.iter().zip(BUCKETS) {
-                line(format_args!(
-                    "apiserver_request_duration_seconds_bucket{{verb=\"{verb}\",le=\"{bound}\"}} {count}"
-                ));
+        let (total, latency) = ("apiserver_request_total", "apiserver_request_duration_seconds");
+        let requests = self.requests.lock();
+        let help = "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.";
+        head(&mut out, total, "counter", help);
+        for (labels, series) in requests.iter() {
+            for (code, count) in &series.codes {
+                let _ = writeln!(out, "{total}{{code=\"{code}\",{labels}}} {count}");
             }
-            line(format_args!(
-                "apiserver_request_duration_seconds_bucket{{verb=\"{verb}\",le=\"+Inf\"}} {}",
-                series.count
-            ));
-            line(format_args!(
-                "apiserver_request_duration_seconds_sum{{verb=\"{verb}\"}} {}",
-                series.sum
-            ));
-            line(format_args!(
-                "apiserver_request_duration_seconds_count{{verb=\"{verb}\"}} {}",
-                series.count
-            ));
         }
-        line(format_args!(
-            "# HELP apiserver_storage_objects Number of stored objects by resource."
-        ));
-        line(format_args!("# TYPE apiserver_storage_objects gauge"));
-        line(format_args!(
-            "# HELP apiserver_longrunning_requests Open watches by resource."
-        ));
-        line(format_args!("# TYPE apiserver_longrunning_requests gauge"));
+        let help = "Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.";
+        head(&mut out, latency, "histogram", help);
+        for (labels, series) in requests.iter().filter(|(_, s)| s.latency.count > 0) {
+            series.latency.render(&mut out, latency, labels);
+        }
+        drop(requests);
+        for ((name, help), series) in HISTOGRAMS.iter().zip(&self.histograms) {
+            head(&mut out, name, "histogram", help);
+            for (labels, latency) in series.lock().iter() {
+                latency.render(&mut out, name, labels);
+            }
+        }
+        let name = "apiserver_current_inflight_requests";
+        head(
+            &mut out,
+            name,
+            "gauge",
+            "Requests being answered, per request kind.",
+        );
+        for (kind, counter) in ["mutating", "readOnly"].iter().zip(&self.inflight) {
+            let count = counter.load(Ordering::Relaxed);
+            let _ = writeln!(out, "{name}{{request_kind=\"{kind}\"}} {count}");
+        }
+        let (objects, lasting) = ("apiserver_storage_objects", "apiserver_longrunning_requests");
         let mut all = caches.all();
         all.sort_by(|a, b| a.resource().cmp(b.resource()));
-        for cache in all {
-            let resource = cache.resource();
-            line(format_args!(
-                "apiserver_storage_objects{{resource=\"{resource}\"}} {}",
+        head(
+            &mut out,
+            objects,
+            "gauge",
+            "Number of stored objects by resource.",
+        );
+        for cache in &all {
+            let _ = writeln!(
+                out,
+                "{objects}{{resource=\"{}\"}} {}",
+                cache.resource(),
                 cache.len()
-            ));
-            let watches = cache.watcher_count();
-            if watches > 0 {
-                line(format_args!(
-                    "apiserver_longrunning_requests{{resource=\"{resource}\",verb=\"WATCH\"}} {watches}"
-                ));
-            }
+            );
+        }
+        head(&mut out, lasting, "gauge", "Open watches by resource.");
+        for cache in all.iter().filter(|c| c.watcher_count() > 0) {
+            let (resource, count) = (cache.resource(), cache.watcher_count());
+            let _ = writeln!(
+                out,
+                "{lasting}{{component=\"apiserver\",group=\"{}\",resource=\"{}\",verb=\"WATCH\"}} {count}",
+                resource.group, resource.resource
+            );
         }
         process(&mut out);
         out

@@ -134,6 +134,7 @@ impl ApiServer {
         crate::sweep::start(server.clone());
         crate::bootstrap::run(&server, range).await?;
         crate::aggregation::start(&server);
+        crate::follow::start(&server);
         Ok(server)
     }
 

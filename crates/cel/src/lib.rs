@@ -9,6 +9,7 @@
 
 mod ast;
 mod check;
+mod cost;
 mod eval;
 mod lexer;
 mod library;
@@ -18,6 +19,7 @@ mod types;
 mod value;
 
 pub use check::{Env, JSON_PATCH, OBJECT};
+pub use cost::{Sizes, Step};
 pub use eval::{EvalError, Outcome, Result as EvalResult, Variables};
 pub use types::{Field, ListKind, ObjectType, Type, escape, unescape};
 pub use value::{Host, Key, List, Map, Str, Value};
@@ -55,6 +57,11 @@ impl Program {
     /// Whether the expression mentions a variable.
     pub fn uses(&self, variable: &str) -> bool {
         self.variables.iter().any(|v| v == variable)
+    }
+
+    /// What an evaluation costs at most, with values as large as `sizes` lets them be.
+    pub fn most_cost(&self, sizes: &dyn Sizes) -> u64 {
+        cost::most(&self.root, sizes)
     }
 
     /// Evaluates. `limit` bounds the cost of this one call; what it cost is part of the outcome either way.

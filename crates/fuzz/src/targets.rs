@@ -306,7 +306,7 @@ pub(crate) fn parts(bytes: &[u8]) -> (&[u8], &[u8]) {
 
 /// An object on its way to the store: checked, defaulted, prepared, validated. What is accepted is a fixed point of
 /// defaulting.
-fn whole_way(mut value: Value, duplicates: &[String]) {
+fn whole_way(mut value: Value, duplicates: &[machinery::Duplicate]) {
     let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = field("apiVersion")
         .split_once('/')

@@ -19,7 +19,10 @@ pub mod tables;
 mod validation;
 mod walk;
 
-pub use decode::{FieldValidation, decode_check, parse_json_checked, parse_yaml_checked};
+pub use decode::{
+    Duplicate, FieldValidation, Mismatch, decode_check, decode_faults, metadata_faults, parse_json_checked,
+    parse_yaml_checked, strict_text,
+};
 pub use defaults::default;
 pub use patch::{json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{pod_quality_of_service, prepare_create, prepare_update};

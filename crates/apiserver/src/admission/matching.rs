@@ -125,6 +125,14 @@ pub fn is_exempt(request: &AdmissionRequest<'_>) -> bool {
     request.attributes.group == "admissionregistration.k8s.io"
 }
 
+/// Kinds that no policy sees, but webhooks do: reviews store nothing.
+pub fn is_review(request: &AdmissionRequest<'_>) -> bool {
+    matches!(
+        request.attributes.group.as_str(),
+        "authentication.k8s.io" | "authorization.k8s.io"
+    )
+}
+
 impl Matcher {
     /// Reads a webhook, or the `matchConstraints` of a policy.
     pub fn new(value: &Value, rules: &str) -> Matcher {

@@ -7,7 +7,7 @@
 mod availability;
 mod discovery;
 
-pub use availability::start;
+pub use availability::{priority, start};
 pub use discovery::{add_groups, group_document, v2_item};
 
 use crate::dispatch::Incoming;

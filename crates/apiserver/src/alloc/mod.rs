@@ -3,6 +3,7 @@
 //! What is taken is read from the Services themselves, plus what writes in flight have reserved; there is no second
 //! record that could disagree. A reservation is given back when its write fails.
 
+pub mod addresses;
 mod service;
 
 use crate::cache::Caches;

@@ -2,6 +2,7 @@
 
 use super::{Allocators, Reservation};
 use crate::rest::meta;
+use crate::view::View;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use rand::RngExt;
@@ -134,6 +135,14 @@ fn taken(alloc: &Allocators, but: &Value) -> Taken {
         taken
             .ports
             .extend(port_number(service["spec"].get("healthCheckNodePort")));
+    }
+    // Addresses that people have reserved; those of Services themselves may be of one that is gone.
+    for address in alloc.caches.list(&super::addresses::resource(), None) {
+        if super::addresses::is_foreign(&address)
+            && let Ok(ip) = meta(&address, "name").parse()
+        {
+            taken.ips.insert(ip);
+        }
     }
     taken
 }

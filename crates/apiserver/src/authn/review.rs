@@ -36,6 +36,7 @@ pub fn user_info(user: &User) -> Value {
 
 /// `POST …/selfsubjectreviews`
 pub fn self_subject_review(object: &mut Value, user: &User) {
+    crate::rest::set_meta(object, "creationTimestamp", crate::rest::now());
     object["status"] = json!({ "userInfo": user_info(user) });
 }
 

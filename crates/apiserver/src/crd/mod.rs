@@ -18,6 +18,7 @@ use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use machinery::tables::IncludeObject;
+use machinery::{Duplicate, Mismatch};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -99,25 +100,39 @@ impl CustomVersion {
     pub fn decode_check(
         &self,
         value: &mut Value,
-        duplicates: &[String],
+        duplicates: &[Duplicate],
         mode: FieldValidation,
     ) -> Result<Vec<String>, Status> {
-        let mut dropped = Vec::new();
-        schema::prune(value, &self.schema, true, "", &mut dropped);
-        let mut found: Vec<String> = duplicates
-            .iter()
-            .map(|d| format!("duplicate field {d:?}"))
-            .collect();
-        found.extend(dropped.iter().map(|d| format!("unknown field {d:?}")));
+        let (kind, version) = (&self.kind, value["apiVersion"].as_str().unwrap_or(""));
+        let version = version.rsplit('/').next().unwrap_or("").to_string();
+        let refuse = |why: &str| {
+            Status::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: {why}"
+            ))
+        };
+        let found = self
+            .decode_faults(value, duplicates)
+            .map_err(|why| refuse(&why.json))?;
         match mode {
             FieldValidation::Ignore => Ok(Vec::new()),
-            FieldValidation::Warn => Ok(found),
-            FieldValidation::Strict if found.is_empty() => Ok(found),
-            FieldValidation::Strict => Err(Status::bad_request(format!(
-                "strict decoding error: {}",
-                found.join(", ")
-            ))),
+            FieldValidation::Strict if !found.is_empty() => Err(refuse(&machinery::strict_text(&found))),
+            FieldValidation::Warn | FieldValidation::Strict => Ok(found),
         }
+    }
+
+    /// Prunes unknown fields and tells of them: first what stands twice, then what is unknown, by its path.
+    pub fn decode_faults(
+        &self,
+        value: &mut Value,
+        duplicates: &[Duplicate],
+    ) -> Result<Vec<String>, Mismatch> {
+        let mut dropped = Vec::new();
+        schema::prune(value, &self.schema, true, "", &mut dropped);
+        dropped.sort();
+        let mut found: Vec<String> = duplicates.iter().map(Duplicate::fault).collect();
+        found.extend(machinery::metadata_faults(value)?);
+        found.extend(dropped.iter().map(|d| format!("unknown field {d:?}")));
+        Ok(found)
     }
 
     /// Fills in defaults.

@@ -5,10 +5,11 @@
 //! with keys. What failed before and did not change is told as a warning only (ratcheting).
 
 mod check;
+mod sizes;
 mod types;
 
 pub use check::check;
-use types::schema_type;
+pub use types::schema_type;
 
 use cel::{Env, EvalError, Program, Type, Value};
 use kinds::field::{ErrorType, FieldError, Path};

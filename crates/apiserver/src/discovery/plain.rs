@@ -33,6 +33,8 @@ pub fn grouped(registry: &Registry, remotes: &Remotes) -> Vec<(String, Vec<Strin
             groups[at].1.push(version.to_string());
         }
     }
+    // Clients that know a resource by its name alone take the first group that has it.
+    groups.sort_by_key(|(group, _)| std::cmp::Reverse(aggregation::priority(group)));
     for (_, versions) in &mut groups {
         versions.sort_by(|a, b| priority(b).cmp(&priority(a)).then_with(|| a.cmp(b)));
     }

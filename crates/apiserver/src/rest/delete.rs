@@ -57,6 +57,12 @@ pub async fn options(ctx: &Ctx, body: Body) -> Result<DeleteOptions, Status> {
 pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
     let options = options(ctx, body).await?;
+    if ctx.served.kind.kind == "Job" && ctx.served.kind.group == "batch" && options.propagation.is_none() {
+        ctx.notes.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
+             them or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
     ctx.server.fresh().await?;
     match remove(ctx, ctx.namespace(), ctx.name(), &options).await? {
         Deleted::Gone(bytes) if !ctx.served.traits.returns_deleted => {

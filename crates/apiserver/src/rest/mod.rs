@@ -1,5 +1,6 @@
 //! The verbs. One file per verb, all on the same [`Ctx`]; how a write reaches the store is in [`write`].
 
+pub mod components;
 pub mod create;
 pub mod delete;
 pub mod deletecollection;
@@ -23,6 +24,7 @@ use http::header::HeaderMap;
 use kinds::status::Status;
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Everything about one resource request that its handler needs, but the body.
 pub struct Ctx {
@@ -93,6 +95,32 @@ impl Ctx {
         options: &Value,
         dry_run: bool,
     ) -> Result<Vec<String>, Status> {
+        let started = Instant::now();
+        let outcome = self.mutated(operation, object, old, options, dry_run).await;
+        self.stepped("admit", operation, started, outcome.is_err());
+        outcome
+    }
+
+    /// Counts the time that a step of admission took.
+    fn stepped(&self, step: &str, operation: Operation, started: Instant, rejected: bool) {
+        let operation = format!("{operation:?}").to_uppercase();
+        let labels = format!("operation=\"{operation}\",rejected=\"{rejected}\",type=\"{step}\"");
+        let metrics = &self.server.metrics;
+        metrics.observe(
+            crate::metrics::Histogram::AdmissionStep,
+            labels,
+            started.elapsed(),
+        );
+    }
+
+    async fn mutated(
+        &self,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+        options: &Value,
+        dry_run: bool,
+    ) -> Result<Vec<String>, Status> {
         let mut warnings = Vec::new();
         let mut request = AdmissionRequest {
             user: &self.user,
@@ -134,6 +162,7 @@ impl Ctx {
         dry_run: bool,
         warnings: &mut Vec<String>,
     ) -> Result<usize, Status> {
+        let started = Instant::now();
         let mut passed = 0;
         let request = AdmissionRequest {
             user: &self.user,
@@ -155,10 +184,12 @@ impl Ctx {
                     for plugin in self.server.admission().iter().take(passed) {
                         plugin.settle(&request, false).await;
                     }
+                    self.stepped("validate", operation, started, true);
                     return Err(status);
                 }
             }
         }
+        self.stepped("validate", operation, started, false);
         Ok(passed)
     }
 

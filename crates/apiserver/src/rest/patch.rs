@@ -1,13 +1,12 @@
 //! PATCH: the four patch types, by content type.
 
-use super::transform::Transform;
+use super::transform::{Patch, Transform};
 use super::{Ctx, meta, set_meta, update};
 use crate::wire::input;
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response};
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
-use serde_json::Value;
 
 /// Operations that one JSON patch may have.
 const MAX_OPERATIONS: usize = 10_000;
@@ -34,15 +33,27 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
         let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
         return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", vec![error]));
     }
-    let json = || -> Result<Value, Status> { Ok(machinery::parse_json_checked(bytes)?.0) };
+    let judged = options.validation != FieldValidation::Ignore;
+    // What stands twice in a patch is told before what the patched object has too much.
+    let json = || -> Result<Patch, Status> {
+        let (value, duplicates) = machinery::parse_json_checked(bytes)?;
+        let faults = duplicates.iter().map(machinery::Duplicate::fault);
+        Ok(Patch {
+            value,
+            faults: if judged { faults.collect() } else { Vec::new() },
+        })
+    };
     match media {
         "application/json-patch+json" => {
-            let patch = json()?;
-            let count = patch.as_array().map_or(0, Vec::len);
+            let mut patch = json()?;
+            let count = patch.value.as_array().map_or(0, Vec::len);
             if count > MAX_OPERATIONS {
                 return Err(Status::request_entity_too_large(format!(
                     "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
                 )));
+            }
+            if judged {
+                operation_faults(&mut patch);
             }
             Ok(Transform::Json(patch))
         }
@@ -64,19 +75,37 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
     }
 }
 
-/// The first field that a strict check found unknown.
-fn undeclared(status: &Status) -> Option<String> {
-    let found = status.message.split_once("strict decoding error: ")?.1;
-    let (_, rest) = found.split_once("unknown field \"")?;
-    rest.split_once('"').map(|(field, _)| field.to_owned())
+/// Tells of fields that operations of a JSON patch do not have. Below a `value` everything may stand.
+fn operation_faults(patch: &mut Patch) {
+    let twice = std::mem::take(&mut patch.faults);
+    let known = ["op", "path", "from", "value"];
+    for (i, operation) in patch.value.as_array().into_iter().flatten().enumerate() {
+        for name in operation.as_object().into_iter().flatten().map(|(name, _)| name) {
+            let place = format!("\"[{i}].{name}\"");
+            if !known.contains(&name.as_str()) {
+                patch.faults.push(format!("json patch unknown field {place}"));
+            } else if twice.iter().any(|t| t.ends_with(&place)) {
+                patch.faults.push(format!("json patch duplicate field {place}"));
+            }
+        }
+    }
 }
 
-fn untyped(ctx: &Ctx, field: &str) -> Status {
+/// The refusal of fields that the schema does not know: nobody can own them, whatever the mode is.
+fn untyped(ctx: &Ctx, unknown: &[&str]) -> Status {
     let (kind, place) = (ctx.served.kind, [ctx.namespace(), ctx.name()].join("/"));
+    let each: Vec<String> = unknown
+        .iter()
+        .map(|f| format!(".{f}: field not declared in schema"))
+        .collect();
+    let told = match each.as_slice() {
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
     let mut status = Status::internal("");
     status.reason = "";
     status.message = format!(
-        "failed to create typed patch object ({place}; {}, Kind={}): .{field}: field not declared in schema",
+        "failed to create typed patch object ({place}; {}, Kind={}): {told}",
         ctx.served.api_version(),
         kind.kind
     );
@@ -100,15 +129,24 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
     }
     let input = input::Input {
         value: applied,
-        duplicates,
+        duplicates: Vec::new(),
     };
-    let strict = options.validation == FieldValidation::Strict;
-    let checked = super::create::check_input(ctx, input, FieldValidation::Strict);
-    let (applied, _) = checked.map_err(|status| match undeclared(&status) {
-        // What the schema does not know cannot be owned, whatever the mode is.
-        Some(field) if !strict => untyped(ctx, &field),
-        _ => status,
-    })?;
+    // All that is wrong with the fields comes out as warnings, whatever the mode is.
+    let (applied, found) = super::create::check_input(ctx, input, FieldValidation::Warn)?;
+    let unknown: Vec<&str> = found
+        .iter()
+        .filter_map(|f| f.strip_prefix("unknown field \"")?.strip_suffix('"'))
+        .collect();
+    if !unknown.is_empty() {
+        return Err(untyped(ctx, &unknown));
+    }
+    let twice: Vec<String> = duplicates.iter().map(machinery::Duplicate::fault).collect();
+    if options.validation == FieldValidation::Strict && !twice.is_empty() {
+        let lines: String = twice.iter().map(|t| format!("\n  {t}")).collect();
+        return Err(Status::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:{lines}"
+        )));
+    }
     if applied
         .pointer("/metadata/managedFields")
         .is_some_and(|m| !m.is_null())
@@ -119,5 +157,9 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         applied,
         manager: options.field_manager.clone(),
         force: options.force.unwrap_or(false),
+        warnings: match options.validation {
+            FieldValidation::Warn => twice,
+            _ => Vec::new(),
+        },
     })
 }

@@ -2,25 +2,34 @@
 //!
 //! A transform is pure, so that a write that lost a race can be tried again on what won.
 
-use super::create::{self, strictness};
+use super::create;
 use super::{Ctx, meta, now};
 use crate::wire::options::FieldValidation;
+use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use serde_json::Value;
 
 /// A change as a function of the present state.
 pub type Edit = dyn Fn(&Value) -> Result<Value, Status> + Send + Sync;
 
+/// A decoded patch.
+pub struct Patch {
+    /// What it says.
+    pub value: Value,
+    /// What a strict decoder finds wrong with the patch itself.
+    pub faults: Vec<String>,
+}
+
 /// A way from the present state to the next.
 pub enum Transform {
     /// PUT: this object.
     Replace(Value),
     /// `application/json-patch+json`.
-    Json(Value),
+    Json(Patch),
     /// `application/merge-patch+json`.
-    Merge(Value),
+    Merge(Patch),
     /// `application/strategic-merge-patch+json`.
-    Strategic(Value),
+    Strategic(Patch),
     /// `application/apply-patch+yaml`.
     Apply {
         /// What the manager wants to own.
@@ -29,6 +38,8 @@ pub enum Transform {
         manager: String,
         /// Take fields from other managers.
         force: bool,
+        /// What stood twice in the body.
+        warnings: Vec<String>,
     },
     /// A change made by the server itself (scale, binding).
     Edit(Box<Edit>),
@@ -58,6 +69,7 @@ impl Transform {
                 applied,
                 manager,
                 force,
+                ..
             } => machinery::apply::apply(ctx.served.typed(), None, applied, manager, *force, None, &now()),
             _ => Err(ctx.not_found()),
         }
@@ -79,6 +91,7 @@ impl Transform {
                 applied,
                 manager,
                 force,
+                warnings,
             } => {
                 let new = machinery::apply::apply(
                     ctx.served.typed(),
@@ -89,11 +102,14 @@ impl Transform {
                     sub,
                     &now(),
                 )?;
-                return self.finish(ctx, new, current, FieldValidation::Ignore);
+                let (new, _) = self.finish(ctx, new, current, FieldValidation::Ignore)?;
+                return Ok((new, warnings.clone()));
             }
-            Transform::Json(patch) => machinery::json_patch(current, patch)?,
-            Transform::Merge(patch) => machinery::merge_patch(current, patch)?,
-            Transform::Strategic(patch) => machinery::strategic_merge_patch(kind.schema, current, patch)?,
+            Transform::Json(patch) => machinery::json_patch(current, &patch.value)?,
+            Transform::Merge(patch) => machinery::merge_patch(current, &patch.value)?,
+            Transform::Strategic(patch) => {
+                machinery::strategic_merge_patch(kind.schema, current, &patch.value)?
+            }
         };
         self.finish(ctx, patched, current, mode)
     }
@@ -116,10 +132,47 @@ impl Transform {
                 )));
             }
         }
-        let warnings = match &ctx.served.custom {
-            Some(custom) => custom.decode_check(&mut new, &[], mode)?,
-            None => machinery::decode_check(ctx.served.kind, &mut new, &[], strictness(mode))?,
+        let (patch, strategic) = match self {
+            Transform::Json(patch) | Transform::Merge(patch) => (Some(patch), false),
+            Transform::Strategic(patch) => (Some(patch), true),
+            _ => (None, false),
         };
+        let strict = mode == FieldValidation::Strict;
+        // Made before the unknown is dropped; only a refusal shows it.
+        let whole = if strict && patch.is_some() {
+            new.to_string()
+        } else {
+            String::new()
+        };
+        let faults = match &ctx.served.custom {
+            Some(custom) => custom.decode_faults(&mut new, &[]),
+            None => machinery::decode_faults(ctx.served.kind, &mut new, &[]),
+        };
+        let refuse = |shown: String, why: String| {
+            let error = FieldError::invalid(&Path::new("patch"), shown.into(), why);
+            Status::invalid("", "", "", vec![error])
+        };
+        let mut warnings = patch.map(|p| p.faults.clone()).unwrap_or_default();
+        let own = warnings.len();
+        match (faults, patch) {
+            (Ok(found), _) => warnings.extend(found),
+            (Err(why), Some(patch)) if strategic => return Err(refuse(go_text(&patch.value), why.restore)),
+            (Err(why), Some(_)) => return Err(refuse(new.to_string(), why.json)),
+            (Err(why), None) => return Err(Status::bad_request(why.json)),
+        }
+        match (mode, patch) {
+            (FieldValidation::Ignore, _) => warnings.clear(),
+            (FieldValidation::Strict, Some(patch)) if !warnings.is_empty() => {
+                let shown = match strategic {
+                    true => go_text(&patch.value),
+                    // Where only the patch is wrong, upstream shows it instead of what came of it.
+                    false if warnings.len() == own => patch.value.to_string(),
+                    false => whole,
+                };
+                return Err(refuse(shown, machinery::strict_text(&warnings)));
+            }
+            _ => {}
+        }
         if meta(&new, "name") != meta(current, "name") {
             return Err(name_mismatch(meta(&new, "name"), meta(current, "name")));
         }
@@ -133,4 +186,26 @@ pub fn name_mismatch(in_object: &str, in_url: &str) -> Status {
     Status::bad_request(format!(
         "the name of the object ({in_object}) does not match the name on the URL ({in_url})"
     ))
+}
+
+/// A value as Go prints it (`%v`): upstream shows strategic merge patches so.
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(go_text).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(fields) => {
+            let mut entries: Vec<(&String, &Value)> = fields.iter().collect();
+            entries.sort_by_key(|(name, _)| *name);
+            let entries: Vec<String> = entries
+                .iter()
+                .map(|(n, v)| format!("{n}:{}", go_text(v)))
+                .collect();
+            format!("map[{}]", entries.join(" "))
+        }
+    }
 }

@@ -2,11 +2,13 @@
 
 use super::meta;
 use crate::cache::object;
+use crate::metrics::Histogram;
 use crate::registry::Served;
 use crate::server::ApiServer;
 use bytes::Bytes;
 use kinds::status::Status;
 use serde_json::Value;
+use std::time::Instant;
 use store::{Record, Revision, StoreError};
 
 /// Largest encoded object, in bytes: upstream's limit by etcd.
@@ -40,7 +42,10 @@ impl ApiServer {
         let (namespace, name) = place(served, value);
         let bytes = encoded(value)?;
         let key = self.keys.object(served.storage(), namespace, name);
-        match self.store.create(key, bytes.clone()).await {
+        let started = Instant::now();
+        let written = self.store.create(key, bytes.clone()).await;
+        self.told("create", served, started);
+        match written {
             Ok(revision) => self.stored(&bytes, revision).await,
             Err(StoreError::Exists(_)) => Err(Status::already_exists(
                 served.kind.plural,
@@ -56,7 +61,10 @@ impl ApiServer {
         let (namespace, name) = place(served, value);
         let bytes = encoded(value)?;
         let key = self.keys.object(served.storage(), namespace, name);
-        match self.store.update(key, bytes.clone(), Revision(expected)).await {
+        let started = Instant::now();
+        let written = self.store.update(key, bytes.clone(), Revision(expected)).await;
+        self.told("update", served, started);
+        match written {
             Ok(revision) => Ok(self.stored(&bytes, revision).await?),
             Err(e) => Err(refused(e)),
         }
@@ -71,13 +79,24 @@ impl ApiServer {
         expected: u64,
     ) -> Result<u64, Refused> {
         let key = self.keys.object(served.storage(), namespace, name);
-        match self.store.delete(key, Revision(expected)).await {
+        let started = Instant::now();
+        let written = self.store.delete(key, Revision(expected)).await;
+        self.told("delete", served, started);
+        match written {
             Ok(revision) => {
                 self.reached(revision.0).await?;
                 Ok(revision.0)
             }
             Err(e) => Err(refused(e)),
         }
+    }
+
+    /// Counts the time that the store took.
+    fn told(&self, operation: &str, served: &Served, started: Instant) {
+        let (group, plural) = (served.kind.group, served.kind.plural);
+        let dot = if group.is_empty() { "" } else { "." };
+        let labels = format!("operation=\"{operation}\",type=\"{plural}{dot}{group}\"");
+        self.metrics.observe(Histogram::Store, labels, started.elapsed());
     }
 
     /// After a write: who reads next, by whatever way, sees it.

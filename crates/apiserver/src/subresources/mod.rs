@@ -4,6 +4,7 @@ mod binding;
 mod eviction;
 pub(crate) mod scale;
 
+use crate::admit::Operation;
 use crate::dispatch::{Incoming, method_not_supported};
 use crate::rest::{self, Ctx};
 use crate::wire::{Body, Response, body, input};
@@ -61,7 +62,28 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let bytes = input::read(request).await?;
     let decoded = input::decode(&ctx.headers, &bytes)?;
     let options = crate::wire::options::WriteOptions::parse(&ctx.query)?;
-    let (value, warnings) = rest::create::check_input(ctx, decoded, options.validation)?;
+    let (mut value, mut warnings) = rest::create::check_input(ctx, decoded, options.validation)?;
+    let options_value = options.to_value("CreateOptions");
+    warnings.extend(
+        ctx.admit(
+            Operation::Create,
+            &mut value,
+            None,
+            &options_value,
+            options.dry_run,
+        )
+        .await?,
+    );
+    let dry_run = options.dry_run;
+    ctx.validate(
+        Operation::Create,
+        &mut value,
+        None,
+        &options_value,
+        dry_run,
+        &mut warnings,
+    )
+    .await?;
     let answer = crate::access::review(ctx, value).await?;
     let mut response = rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)?;
     body::warn(&mut response, &warnings);

@@ -18,8 +18,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Input {
     /// The value.
     pub value: Value,
-    /// Paths of fields that came twice.
-    pub duplicates: Vec<String>,
+    /// Fields that came twice.
+    pub duplicates: Vec<machinery::Duplicate>,
 }
 
 /// Reads the whole body, up to [`MAX_BODY`] bytes.

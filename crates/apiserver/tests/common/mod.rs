@@ -129,6 +129,22 @@ impl Server {
         }
     }
 
+    /// Asks again and again until an answer is what it should be.
+    pub async fn until(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
+        let looking = async {
+            loop {
+                let (code, value) = self.get(path).await;
+                if wanted(code, &value) {
+                    return value;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), looking)
+            .await
+            .unwrap_or_else(|_| panic!("{path} did not become what it should be"))
+    }
+
     /// A JSON request; answers code, warnings and body.
     pub async fn warned(&self, method: &str, path: &str, body: &Value) -> (u16, Vec<String>, Value) {
         let headers = [("content-type", "application/json")];

@@ -177,3 +177,60 @@ async fn policies_with_mistakes() {
         assert!(refused["message"].as_str().unwrap().contains(words), "{refused}");
     }
 }
+
+/// KEP-3488: what does not fit the kinds that a policy names is told in its status.
+#[tokio::test]
+async fn types_are_told() {
+    let s = Server::guarded().await;
+    let rules = |group: &str, plural: &str| json!({"resourceRules": [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [plural]}]});
+    let confused = policy(json!({"matchConstraints": rules("apps", "deployments"),
+        "variables": [{"name": "n", "expression": "object.spec.replicas"}],
+        "validations": [
+            {"expression": "object.spec.replicas > '1'", "messageExpression": "'wants more than ' + object.spec.replicas"},
+            {"expression": "variables.n > 1 && object.spec.template.spec.containers.all(c, c.image != '')"},
+            {"expression": "object.spec.odd == 1"}]}));
+    let (code, made) = s.json("POST", POLICIES, &confused).await;
+    assert_eq!(code, 201, "{made}");
+    let told = s
+        .until(&format!("{POLICIES}/p"), |_, p| {
+            p["status"]["typeChecking"].is_object()
+        })
+        .await;
+    let warnings = told["status"]["typeChecking"]["expressionWarnings"]
+        .as_array()
+        .unwrap();
+    let shown: Vec<String> = warnings
+        .iter()
+        .map(|w| {
+            format!(
+                "{} {}",
+                w["fieldRef"].as_str().unwrap(),
+                w["warning"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "spec.validations[0].expression apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for \
+         '_>_' applied to '(int, string)'\n | object.spec.replicas > '1'\n | .....................^\n",
+            "spec.validations[0].messageExpression apps/v1, Kind=Deployment: ERROR: <input>:1:20: found no matching \
+         overload for '_+_' applied to '(string, int)'\n | 'wants more than ' + object.spec.replicas\n | \
+         ...................^\n",
+            "spec.validations[2].expression apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'odd'\n | \
+         object.spec.odd == 1\n | ...........^\n",
+        ]
+    );
+    let mut good = policy(json!({"validations": [{"expression": "object.data.size() < 2"}]}));
+    good["metadata"]["name"] = "good".into();
+    assert_eq!(s.json("POST", POLICIES, &good).await.0, 201);
+    let told = s
+        .until(&format!("{POLICIES}/good"), |_, p| {
+            p["status"]["typeChecking"].is_object()
+        })
+        .await;
+    assert_eq!(
+        told["status"],
+        json!({"observedGeneration": 1, "typeChecking": {}})
+    );
+}

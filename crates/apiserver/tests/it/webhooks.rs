@@ -288,3 +288,30 @@ async fn services_versions_and_scales() {
         (&json!("Scale"), &json!("scale"), &json!(5))
     );
 }
+
+/// Webhooks see reviews, too; policies do not.
+#[tokio::test]
+async fn reviews_are_admitted() {
+    let s = Server::guarded().await;
+    let hook = Hook::start(|_, review| {
+        let no = json!({"allowed": false, "status": {"message": "no questions"}});
+        answer(review, no)
+    })
+    .await;
+    let rules = json!({"rules": [{"operations": ["CREATE"], "apiGroups": ["authorization.k8s.io"], "apiVersions": ["v1"],
+        "resources": ["subjectaccessreviews"]}]});
+    let hooks = json!([on_maps("asked.example.com", hook.url("/asked"), rules)]);
+    let configured = configuration("ValidatingWebhookConfiguration", "v", hooks);
+    install(&s, VALIDATING, &configured).await;
+    let review = json!({"spec": {"user": "u", "resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    let reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let (code, refused) = s.json("POST", reviews, &review).await;
+    assert_eq!(
+        (code, &refused["message"]),
+        (
+            403,
+            &json!("admission webhook \"asked.example.com\" denied the request: no questions")
+        )
+    );
+    assert_eq!(hook.paths(), ["/asked"]);
+}

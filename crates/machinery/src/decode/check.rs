@@ -2,6 +2,7 @@
 //! are dropped and reported, values of a wrong type refused in the words of Go's decoder, nulls dropped, quantities
 //! written in their canonical form. What comes out holds only what the kind knows.
 
+use super::Duplicate;
 use kinds::KindInfo;
 use kinds::quantity::Quantity;
 use kinds::schema::{self, Definition, SchemaTable, Type};
@@ -22,6 +23,24 @@ pub enum FieldValidation {
 /// Faults that are listed before the rest is left out, as upstream does.
 const MAX_FAULTS: usize = 100;
 
+/// A value of a wrong type, in the words of Go's two ways of decoding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What the decoder of JSON says.
+    pub json: String,
+    /// What the conversion from an untyped object says, through which strategic merge patches go.
+    pub restore: String,
+}
+
+impl From<String> for Mismatch {
+    fn from(text: String) -> Self {
+        Mismatch {
+            json: text.clone(),
+            restore: text,
+        }
+    }
+}
+
 /// Checks an object against its kind's schema, pruning what is unknown. Answers the warnings for the client.
 ///
 /// # Errors
@@ -29,7 +48,7 @@ const MAX_FAULTS: usize = 100;
 pub fn decode_check(
     kind: &KindInfo,
     obj: &mut Value,
-    duplicates: &[String],
+    duplicates: &[Duplicate],
     mode: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let refuse = |why: &str| {
@@ -38,28 +57,58 @@ pub fn decode_check(
             kind.kind, kind.version, kind.kind
         ))
     };
-    let mut faults: Vec<String> = duplicates
-        .iter()
-        .map(|d| format!("duplicate field {d:?}"))
-        .collect();
-    let table = schema::builtin();
-    if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
-        let mut checker = Checker {
-            table,
-            path: Vec::new(),
-            faults,
-        };
-        checker
-            .fields(short_name(kind.schema), definition, fields)
-            .map_err(|why| refuse(&why))?;
-        faults = checker.faults;
-    }
+    let faults = decode_faults(kind, obj, duplicates).map_err(|why| refuse(&why.json))?;
     match mode {
         FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Warn => Ok(faults),
-        FieldValidation::Strict if faults.is_empty() => Ok(faults),
-        FieldValidation::Strict => Err(refuse(&format!("strict decoding error: {}", faults.join(", ")))),
+        FieldValidation::Strict if !faults.is_empty() => Err(refuse(&strict_text(&faults))),
+        FieldValidation::Warn | FieldValidation::Strict => Ok(faults),
     }
+}
+
+/// Prunes what is unknown and tells what was wrong, in the order of the document.
+///
+/// # Errors
+/// The first value of a wrong type.
+pub fn decode_faults(
+    kind: &KindInfo,
+    obj: &mut Value,
+    duplicates: &[Duplicate],
+) -> Result<Vec<String>, Mismatch> {
+    let table = schema::builtin();
+    let mut checker = Checker::new(table, duplicates);
+    if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
+        checker.fields(short_name(kind.schema), definition, fields)?;
+    }
+    Ok(checker.faults)
+}
+
+/// Prunes what is unknown in the metadata of an object whose kind is not built in.
+///
+/// # Errors
+/// The first value of a wrong type.
+pub fn metadata_faults(obj: &mut Value) -> Result<Vec<String>, Mismatch> {
+    const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+    let table = schema::builtin();
+    let mut checker = Checker::new(table, &[]);
+    if let (Some(definition), Some(Value::Object(fields))) = (table.definition(META), obj.get_mut("metadata"))
+    {
+        checker.path.push(Step::Field("metadata".into()));
+        checker.fields("ObjectMeta", definition, fields)?;
+    }
+    Ok(checker.faults)
+}
+
+/// The refusal of a strict decoder. The decoder of YAML tells all its faults in one.
+pub fn strict_text(faults: &[String]) -> String {
+    let of_yaml = |fault: &&String| fault.starts_with("line ");
+    let lines: Vec<&String> = faults.iter().filter(of_yaml).collect();
+    let mut told: Vec<String> = Vec::new();
+    if !lines.is_empty() {
+        let lines: String = lines.iter().map(|l| format!("\n  {l}")).collect();
+        told.push(format!("yaml: unmarshal errors:{lines}"));
+    }
+    told.extend(faults.iter().filter(|f| !of_yaml(f)).cloned());
+    format!("strict decoding error: {}", told.join(", "))
 }
 
 /// One step down an object.
@@ -73,42 +122,77 @@ struct Checker<'t> {
     table: &'t SchemaTable,
     path: Vec<Step>,
     faults: Vec<String>,
+    /// Paths that stand twice.
+    twice: Vec<&'t str>,
 }
 
-impl Checker<'_> {
+impl<'t> Checker<'t> {
+    fn new(table: &'t SchemaTable, duplicates: &'t [Duplicate]) -> Checker<'t> {
+        let of_json = |d: &&Duplicate| d.line.is_none();
+        Checker {
+            table,
+            path: Vec::new(),
+            // The decoder of YAML has read the whole document before anything is known of its fields.
+            faults: duplicates
+                .iter()
+                .filter(|d| !of_json(d))
+                .map(Duplicate::fault)
+                .collect(),
+            twice: duplicates
+                .iter()
+                .filter(of_json)
+                .map(|d| d.path.as_str())
+                .collect(),
+        }
+    }
+
+    fn fault(&mut self, what: &str, name: &str) {
+        if self.faults.len() < MAX_FAULTS {
+            let place = self.place(name);
+            self.faults.push(format!("{what} field {place:?}"));
+        }
+    }
+
+    /// Tells of a known field that stands twice; of an unknown one that would be too much.
+    fn duplicate(&mut self, name: &str) {
+        if !self.twice.is_empty() && self.twice.contains(&self.place(name).as_str()) {
+            self.fault("duplicate", name);
+        }
+    }
+
     /// Checks the fields of an object whose type is called `owner`.
     fn fields(
         &mut self,
         owner: &str,
         definition: &Definition,
         fields: &mut Map<String, Value>,
-    ) -> Result<(), String> {
-        let unknown: Vec<String> = fields
-            .keys()
-            .filter(|name| !definition.fields.contains_key(*name))
-            .cloned()
-            .collect();
-        for name in unknown {
-            fields.shift_remove(&name);
-            if self.faults.len() < MAX_FAULTS {
-                let place = self.place(&name);
-                self.faults.push(format!("unknown field {place:?}"));
+    ) -> Result<(), Mismatch> {
+        fields.retain(|name, value| match definition.fields.get(name) {
+            Some(field) => !value.is_null() || field.ty == Type::Any,
+            None => true,
+        });
+        let mut unknown: Vec<String> = Vec::new();
+        for (name, value) in fields.iter_mut() {
+            match definition.fields.get(name) {
+                Some(field) => {
+                    self.duplicate(name);
+                    self.path.push(Step::Field(name.clone()));
+                    self.value(owner, &field.ty, value)?;
+                    self.path.pop();
+                }
+                None => {
+                    self.fault("unknown", name);
+                    unknown.push(name.clone());
+                }
             }
         }
-        fields.retain(|name, value| {
-            !value.is_null() || matches!(definition.fields.get(name).map(|f| &f.ty), Some(Type::Any))
-        });
-        for (name, value) in fields.iter_mut() {
-            if let Some(field) = definition.fields.get(name) {
-                self.path.push(Step::Field(name.clone()));
-                self.value(owner, &field.ty, value)?;
-                self.path.pop();
-            }
+        for name in unknown {
+            fields.shift_remove(&name);
         }
         Ok(())
     }
 
-    fn value(&mut self, owner: &str, ty: &Type, value: &mut Value) -> Result<(), String> {
+    fn value(&mut self, owner: &str, ty: &Type, value: &mut Value) -> Result<(), Mismatch> {
         match (ty, &mut *value) {
             (Type::Any, _) => Ok(()),
             (Type::Ref(name), Value::Object(fields)) => match self.table.definition(name) {
@@ -121,6 +205,7 @@ impl Checker<'_> {
                     if value.is_null() {
                         *value = zero(items);
                     }
+                    self.duplicate(key);
                     self.path.push(Step::Field(key.clone()));
                     self.value(owner, items, value)?;
                     self.path.pop();
@@ -138,7 +223,7 @@ impl Checker<'_> {
                 }
                 Ok(())
             }
-            (Type::String(format), Value::String(text)) => text_form(format, text),
+            (Type::String(format), Value::String(text)) => Ok(text_form(format, text)?),
             (Type::Boolean, Value::Bool(_)) | (Type::Number, Value::Number(_)) => Ok(()),
             (Type::Integer, Value::Number(number)) if number.is_i64() => Ok(()),
             (Type::Integer, Value::Number(number)) => {
@@ -167,7 +252,7 @@ impl Checker<'_> {
         }
     }
 
-    fn mismatch(&self, owner: &str, ty: &Type, found: &str) -> String {
+    fn mismatch(&self, owner: &str, ty: &Type, found: &str) -> Mismatch {
         let steps: Vec<&str> = self
             .path
             .iter()
@@ -176,11 +261,15 @@ impl Checker<'_> {
                 Step::Index(_) => None,
             })
             .collect();
-        format!(
+        let json = format!(
             "json: cannot unmarshal {found} into Go struct field {owner}.{} of type {}",
             steps.join("."),
             go_type(ty)
-        )
+        );
+        Mismatch {
+            restore: restore_text(ty, found).unwrap_or_else(|| json.clone()),
+            json,
+        }
     }
 
     fn place(&self, last: &str) -> String {
@@ -236,6 +325,31 @@ fn base64_fault(text: &str) -> Option<usize> {
             Some(at)
         }
         Err(_) => Some(text.len()),
+    }
+}
+
+/// What the conversion from an untyped object says about a value that it cannot put into a type, unless that type decodes
+/// itself.
+fn restore_text(ty: &Type, found: &str) -> Option<String> {
+    let number = found.starts_with("number");
+    let go = match found {
+        "array" => "slice",
+        "object" => "map",
+        text if text.starts_with("number") && text.contains('.') => "float64",
+        _ if number => "int64",
+        other => other,
+    };
+    match ty {
+        Type::String(format) if !format.is_empty() => None,
+        Type::String(_) if go == "int64" => Some("cannot convert int64 to string".into()),
+        Type::Integer if number => Some(format!("cannot convert {go} to int32")),
+        Type::String(_) | Type::Integer | Type::Number | Type::Boolean => {
+            Some(format!("unrecognized type: {}", go_type(ty)))
+        }
+        Type::Map(_) => Some(format!("cannot restore map from {go}")),
+        Type::List(_) => Some(format!("cannot restore slice from {go}")),
+        Type::Ref(_) | Type::Object(_) => Some(format!("cannot restore struct from: {go}")),
+        Type::IntOrString | Type::Quantity | Type::Any => None,
     }
 }
 

@@ -4,5 +4,5 @@
 mod check;
 mod parse;
 
-pub use check::{FieldValidation, decode_check};
-pub use parse::{parse_json_checked, parse_yaml_checked};
+pub use check::{FieldValidation, Mismatch, decode_check, decode_faults, metadata_faults, strict_text};
+pub use parse::{Duplicate, parse_json_checked, parse_yaml_checked};

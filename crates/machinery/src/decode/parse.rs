@@ -21,11 +21,42 @@ const YAML_STACK: usize = 16 << 20;
 /// Duplicate keys that are listed before the rest is left out.
 const MAX_DUPLICATES: usize = 100;
 
-/// Parses a JSON body. Answers the value, and the paths of keys that stand twice (such as `spec.replicas`).
+/// A key that stands twice in one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Duplicate {
+    /// Where it stands, such as `spec.replicas`.
+    pub path: String,
+    /// The key itself, which may hold dots.
+    pub key: String,
+    /// The line of the second one, from 1, where the body was YAML.
+    pub line: Option<u64>,
+}
+
+impl Duplicate {
+    /// What upstream's decoders say: that of YAML names the line, that of JSON the path.
+    pub fn fault(&self) -> String {
+        match self.line {
+            Some(line) => format!("line {line}: key {:?} already set in map", self.key),
+            None => format!("duplicate field {:?}", self.path),
+        }
+    }
+}
+
+impl From<&str> for Duplicate {
+    fn from(path: &str) -> Self {
+        Duplicate {
+            path: path.to_owned(),
+            key: path.rsplit('.').next().unwrap_or(path).to_owned(),
+            line: None,
+        }
+    }
+}
+
+/// Parses a JSON body. Answers the value, and the keys that stand twice.
 ///
 /// # Errors
 /// 400 for bytes that are no JSON, worded as the API server's codec does.
-pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
     let mut duplicates = Vec::new();
     let bad = |e: serde_json::Error| {
         Status::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
@@ -34,6 +65,7 @@ pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
     let root = Node {
         place: None,
         depth: 0,
+        lines: false,
         duplicates: &mut duplicates,
     };
     let value = root.deserialize(&mut reader).map_err(bad)?;
@@ -45,7 +77,7 @@ pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
 ///
 /// # Errors
 /// 400 for bytes that are no YAML or exceed the bounds on depth, nodes and aliases.
-pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
     // JSON is YAML; its parser is the faster one and knows no aliases.
     if bytes.trim_ascii_start().starts_with(b"{")
         && let Ok(parsed) = parse_json_checked(bytes)
@@ -62,7 +94,7 @@ pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> 
     })
 }
 
-fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
+fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
     let bad = |e: &dyn fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
     let text = std::str::from_utf8(bytes).map_err(|_| bad(&"the body is not UTF-8"))?;
     let mut options = Options::default();
@@ -79,6 +111,7 @@ fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), Status> {
         Node {
             place: None,
             depth: 0,
+            lines: true,
             duplicates: &mut duplicates,
         }
         .deserialize(reader)
@@ -114,7 +147,9 @@ impl fmt::Display for Place<'_> {
 struct Node<'p, 'd> {
     place: Option<&'p Place<'p>>,
     depth: usize,
-    duplicates: &'d mut Vec<String>,
+    /// Whether the reader knows the lines of keys.
+    lines: bool,
+    duplicates: &'d mut Vec<Duplicate>,
 }
 
 impl<'p> Node<'p, '_> {
@@ -122,6 +157,7 @@ impl<'p> Node<'p, '_> {
         Node {
             place: Some(place),
             depth: self.depth + 1,
+            lines: self.lines,
             duplicates: self.duplicates,
         }
     }
@@ -195,13 +231,28 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
         self.check_depth()?;
         let mut fields = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
+        loop {
+            let (key, line) = if self.lines {
+                let Some(key) = map.next_key::<serde_saphyr::Spanned<String>>()? else {
+                    break;
+                };
+                (key.value, Some(key.referenced.line()))
+            } else {
+                let Some(key) = map.next_key::<String>()? else {
+                    break;
+                };
+                (key, None)
+            };
             let place = Place {
                 parent: self.place,
                 step: Step::Key(&key),
             };
             if fields.contains_key(&key) && self.duplicates.len() < MAX_DUPLICATES {
-                self.duplicates.push(place.to_string());
+                self.duplicates.push(Duplicate {
+                    path: place.to_string(),
+                    key: key.clone(),
+                    line,
+                });
             }
             let value = map.next_value_seed(self.enter(&place))?;
             fields.insert(key, value);

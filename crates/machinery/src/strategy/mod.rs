@@ -163,7 +163,10 @@ pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option
         }
         Some("approval") => {
             let conditions = new.at("status.conditions").clone();
-            only(new, old, |out| put(out, "status.conditions", conditions));
+            for field in ["spec", "status"] {
+                keep(new, old, field);
+            }
+            put(new, "status.conditions", conditions);
         }
         Some("finalize") => {
             let finalizers = new.at("spec.finalizers").clone();

@@ -40,6 +40,19 @@ const QUOTA_NAMES: [&str; 19] = [
     "services.loadbalancers",
 ];
 
+/// What Pods ask for.
+const COMPUTE_NAMES: [&str; 9] = [
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+];
+
 pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
     for (name, value) in spec.entries_at("hard") {
         let place = at.child("hard").key(name);
@@ -58,6 +71,22 @@ pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
                 &at.child("scopes"),
                 spec.at("scopes").clone(),
                 "unsupported scope",
+            );
+        }
+        // Of Pods without requests there is nothing to count but themselves.
+        let pods = ["pods", "count/pods"];
+        let counts = |name: &str| match *scope {
+            "BestEffort" => pods.contains(&name),
+            "VolumeAttributesClass" => name.contains("persistentvolumeclaims") || name == "requests.storage",
+            _ => pods.contains(&name) || COMPUTE_NAMES.contains(&name),
+        };
+        let standard = |name: &str| QUOTA_NAMES.contains(&name) || name.starts_with("count/");
+        let hard = spec.entries_at("hard");
+        if hard.iter().any(|(name, _)| standard(name) && !counts(name)) {
+            errors.invalid(
+                &at.child("scopes"),
+                spec.at("scopes").clone(),
+                "unsupported scope applied to resource",
             );
         }
     }

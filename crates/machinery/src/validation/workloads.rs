@@ -349,6 +349,115 @@ fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
             "valid values: \"OnFailure\", \"Never\"",
         );
     }
+    if spec.has("podFailurePolicy") {
+        if spec.str_at("template.spec.restartPolicy") == "OnFailure" {
+            let text = "only \"Never\" is supported when podFailurePolicy is specified";
+            errors.invalid(&place.child("spec").child("restartPolicy"), "OnFailure", text);
+        }
+        failure_policy(spec, &at.child("podFailurePolicy").child("rules"), errors);
+    }
+    if spec.has("maxFailedIndexes") && !spec.has("backoffLimitPerIndex") {
+        let text = "when maxFailedIndexes is specified";
+        errors.required(&at.child("backoffLimitPerIndex"), text);
+    }
+    if spec.has("successPolicy") {
+        success_policy(spec, &at.child("successPolicy"), errors);
+    }
+}
+
+/// When a Job has succeeded before all its indexes have (KEP-3998).
+fn success_policy(spec: &Value, at: &Path, errors: &mut Errors) {
+    let (policy, place) = (spec.at("successPolicy"), at.child("rules"));
+    if spec.str_at("completionMode") != "Indexed" {
+        errors.invalid(at, policy.clone(), "requires indexed completion mode");
+        return;
+    }
+    let rules = policy.list_at("rules");
+    if rules.is_empty() {
+        let text = "at least one rules must be specified when the successPolicy is specified";
+        errors.required(&place, text);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let place = place.index(i);
+        if !rule.has("succeededCount") && !rule.has("succeededIndexes") {
+            let text = "at least one of succeededCount or succeededIndexes must be specified";
+            errors.required(&place, text);
+        }
+        let completions = spec.int_at("completions").unwrap_or(0);
+        if let Some(count) = rule.int_at("succeededCount")
+            && !(0..=completions).contains(&count)
+        {
+            let text = match count < 0 {
+                true => "must be greater than or equal to 0".to_string(),
+                false => format!(
+                    "must be less than or equal to {completions} (the number of specified completions)"
+                ),
+            };
+            errors.invalid(&place.child("succeededCount"), count, text);
+        }
+    }
+}
+
+/// What the failure of a Pod means for its Job (KEP-3329).
+fn failure_policy(spec: &Value, at: &Path, errors: &mut Errors) {
+    let containers = spec.list_at("template.spec.containers");
+    let known = containers
+        .iter()
+        .chain(spec.list_at("template.spec.initContainers"));
+    let known: Vec<&str> = known.map(|c| c.str_at("name")).collect();
+    for (i, rule) in spec.list_at("podFailurePolicy.rules").iter().enumerate() {
+        let place = at.index(i);
+        let actions = ["Count", "FailIndex", "FailJob", "Ignore"];
+        match rule.str_at("action") {
+            "" => errors.required(
+                &place.child("action"),
+                "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]",
+            ),
+            "FailIndex" if !spec.has("backoffLimitPerIndex") => {
+                let text = "requires the backoffLimitPerIndex to be set";
+                errors.invalid(&place.child("action"), "FailIndex", text);
+            }
+            _ => errors.one_of_if_set(rule, "action", &place, &actions),
+        }
+        let (codes, conditions) = (rule.at("onExitCodes"), rule.list_at("onPodConditions"));
+        if codes.is_null() == conditions.is_empty() {
+            let text = match codes.is_null() {
+                true => "specifying one of OnExitCodes and OnPodConditions is required",
+                false => "specifying both OnExitCodes and OnPodConditions is not supported",
+            };
+            errors.invalid(&place, Value::Null, text);
+        }
+        if codes.is_null() {
+            continue;
+        }
+        let place = place.child("onExitCodes");
+        match codes.str_at("operator") {
+            "" => errors.required(&place.child("operator"), "valid values: [\"In\" \"NotIn\"]"),
+            _ => errors.one_of_if_set(codes, "operator", &place, &["In", "NotIn"]),
+        }
+        let name = codes.str_at("containerName");
+        if !name.is_empty() && !known.contains(&name) {
+            let text = "must be one of the container or initContainer names in the pod template";
+            errors.invalid(&place.child("containerName"), name, text);
+        }
+        let values: Vec<i64> = codes.list_at("values").iter().filter_map(Value::as_i64).collect();
+        let place = place.child("values");
+        if values.is_empty() {
+            errors.invalid(
+                &place,
+                codes.at("values").clone(),
+                "at least one value is required",
+            );
+        }
+        if !values.is_sorted() {
+            errors.invalid(&place, codes.at("values").clone(), "must be ordered");
+        }
+        for (i, value) in values.iter().enumerate() {
+            if *value == 0 && codes.str_at("operator") == "In" {
+                errors.invalid(&place.index(i), 0, "must not be 0 for the In operator");
+            }
+        }
+    }
 }
 
 /// A Job's work does not change under it; while it is suspended and has not begun, where its Pods go may.

@@ -4,14 +4,21 @@ use crate::{kind_of, yaml};
 use machinery::{FieldValidation, decode_check, parse_json_checked, parse_yaml_checked};
 use serde_json::{Value, json};
 
+fn faults(duplicates: &[machinery::Duplicate]) -> Vec<String> {
+    duplicates.iter().map(machinery::Duplicate::fault).collect()
+}
+
 #[test]
 fn duplicates_are_noticed_and_the_last_wins() {
     let (value, duplicates) = parse_json_checked(br#"{"a":1,"b":[{"c":1},{"c":2,"c":3}],"a":2}"#).unwrap();
     assert_eq!(value, json!({"a": 2, "b": [{"c": 1}, {"c": 3}]}));
-    assert_eq!(duplicates, ["b[1].c", "a"]);
+    assert_eq!(
+        faults(&duplicates),
+        ["duplicate field \"b[1].c\"", "duplicate field \"a\""]
+    );
     let (value, duplicates) = parse_yaml_checked(b"a: 1\nb:\n  c: x\n  c: z\n").unwrap();
     assert_eq!(value, json!({"a": 1, "b": {"c": "z"}}));
-    assert_eq!(duplicates, ["b.c"]);
+    assert_eq!(faults(&duplicates), ["line 4: key \"c\" already set in map"]);
 }
 
 #[test]

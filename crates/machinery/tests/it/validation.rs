@@ -705,3 +705,61 @@ fn access_and_the_rest() {
         ],
     );
 }
+
+#[test]
+fn policies_of_jobs_and_scopes_of_quotas() {
+    creates(
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: a, namespace: d}, spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}",
+        &[
+            (
+                "/spec/successPolicy",
+                json!({"rules": [{}]}),
+                &["spec.successPolicy: Invalid value: {\"rules\":[{}]}: requires indexed completion mode"],
+            ),
+            (
+                "/spec/maxFailedIndexes",
+                json!(1),
+                &["spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified"],
+            ),
+            (
+                "/spec/podFailurePolicy",
+                json!({"rules": [
+                    {"action": "FailIndex", "onPodConditions": [{"type": "x", "status": "True"}]},
+                    {"action": "FailJob", "onExitCodes": {"operator": "In", "containerName": "z", "values": [3, 0]}}]}),
+                &[
+                    "spec.podFailurePolicy.rules[0].action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex \
+                     to be set",
+                    "spec.podFailurePolicy.rules[1].onExitCodes.containerName: Invalid value: \"z\": must be one of the \
+                     container or initContainer names in the pod template",
+                    "spec.podFailurePolicy.rules[1].onExitCodes.values: Invalid value: [3,0]: must be ordered",
+                    "spec.podFailurePolicy.rules[1].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In \
+                     operator",
+                ],
+            ),
+        ],
+    );
+    creates(
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: a, namespace: d}, spec: {completionMode: Indexed, completions: 3, successPolicy: {rules: [{succeededCount: 1}]}, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}",
+        &[(
+            "/spec/successPolicy/rules",
+            json!([{}, {"succeededCount": 4}]),
+            &[
+                "spec.successPolicy.rules[0]: Required value: at least one of succeededCount or succeededIndexes must be \
+                 specified",
+                "spec.successPolicy.rules[1].succeededCount: Invalid value: 4: must be less than or equal to 3 (the number \
+                 of specified completions)",
+            ],
+        )],
+    );
+    creates(
+        "{apiVersion: v1, kind: ResourceQuota, metadata: {name: a, namespace: d}, spec: {scopes: [BestEffort], hard: {pods: 1}}}",
+        &[
+            (
+                "/spec/hard",
+                json!({"cpu": "1"}),
+                &["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"],
+            ),
+            ("/spec/scopes", json!(["NotTerminating"]), &[]),
+        ],
+    );
+}

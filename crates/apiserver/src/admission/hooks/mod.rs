@@ -133,6 +133,7 @@ async fn ask(
     asked["oldObject"] = objects.1.clone();
     let review = review::wrap(asked, version);
     let seconds = hook.timeout.as_secs();
+    let started = std::time::Instant::now();
     let answered = ctx
         .server
         .outbound
@@ -144,6 +145,18 @@ async fn ask(
             hook.timeout,
         )
         .await;
+    let operation = format!("{:?}", request.operation).to_uppercase();
+    let labels = format!(
+        "name={:?},operation=\"{operation}\",rejected=\"{}\"",
+        hook.name,
+        answered.is_err()
+    );
+    let metrics = &ctx.server.metrics;
+    metrics.observe(
+        crate::metrics::Histogram::AdmissionWebhook,
+        labels,
+        started.elapsed(),
+    );
     let (code, bytes) = answered.map_err(|why| Failure::Calling(format!("failed to call webhook: {why}")))?;
     review::read(hook, code, &bytes, version, &uid)
 }

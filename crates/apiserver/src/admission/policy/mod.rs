@@ -6,6 +6,7 @@
 mod config;
 mod mutations;
 mod params;
+pub mod typecheck;
 
 pub use mutations::MutatingPolicy;
 
@@ -61,7 +62,7 @@ impl AdmissionPlugin for ValidatingPolicy {
             return Ok(Vec::new());
         };
         let policies = self.policies.get(view);
-        if policies.is_empty() || matching::is_exempt(request) {
+        if policies.is_empty() || matching::is_exempt(request) || matching::is_review(request) {
             return Ok(Vec::new());
         }
         let mut denials: Vec<Denial> = Vec::new();

@@ -1,5 +1,6 @@
 //! Rules when a definition is written: what does not compile is refused, with the place of the mistake.
 
+use super::sizes::{Often, SchemaSizes};
 use super::{environment, schema_type, text};
 use cel::{Program, Type};
 use kinds::field::{FieldError, Path};
@@ -14,6 +15,60 @@ const REASONS: [&str; 4] = [
 ];
 /// Bytes of a written message at most.
 const MESSAGE: usize = 2048;
+
+/// What one rule may cost at most, as often as it can be applied to one object.
+const RULE_COST: u64 = 10_000_000;
+/// What all rules of a schema may cost at most.
+const TOTAL_COST: u64 = 100_000_000;
+/// Rules named when all together cost too much.
+const MOST_EXPENSIVE: usize = 4;
+
+/// What the rules of one schema cost at most.
+#[derive(Default)]
+struct Costs {
+    total: u64,
+    /// Each with its place.
+    each: Vec<(u64, Path)>,
+}
+
+impl Costs {
+    /// Takes in a rule; refuses one that costs too much by itself.
+    fn add(&mut self, what: &str, cost: u64, at: Path, errors: &mut Vec<FieldError>) {
+        if cost > RULE_COST {
+            errors.push(FieldError::forbidden(&at, too_much(what, cost, RULE_COST)));
+        }
+        self.total = self.total.saturating_add(cost);
+        self.each.push((cost, at));
+    }
+
+    /// Refuses rules that together cost too much, and names the most expensive.
+    fn judge(mut self, at: &Path, errors: &mut Vec<FieldError>) {
+        if self.total <= TOTAL_COST {
+            return;
+        }
+        self.each.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+        for (_, place) in self.each.iter().take(MOST_EXPENSIVE) {
+            let why =
+                "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            errors.push(FieldError::forbidden(place, why));
+        }
+        let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
+        errors.push(FieldError::forbidden(at, too_much(what, self.total, TOTAL_COST)));
+    }
+}
+
+fn too_much(what: &str, cost: u64, limit: u64) -> String {
+    let factor = cost as f64 / limit as f64;
+    let factor = match factor {
+        f if f > 100.0 => "more than 100x".to_string(),
+        f if f < 1.5 => format!("{f:.6}x"),
+        f => format!("{f:.1}x"),
+    };
+    format!(
+        "{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, \
+         and maxLength where arrays, maps, and strings are declared)"
+    )
+}
 
 /// Checks all rules of a definition.
 pub fn check(crd: &Value) -> Vec<FieldError> {
@@ -32,14 +87,15 @@ pub fn check(crd: &Value) -> Vec<FieldError> {
             true => Path::new("spec").child("validation"),
             false => Path::new("spec").child("versions").index(i).child("schema"),
         };
-        walk(
-            schema,
-            schema,
-            true,
-            None,
-            &at.child("openAPIV3Schema"),
-            &mut errors,
-        );
+        let at = at.child("openAPIV3Schema");
+        let mut costs = Costs::default();
+        let here = Here {
+            root: true,
+            lost: None,
+            often: Often::ONCE,
+        };
+        walk(schema, schema, here, &at, &mut costs, &mut errors);
+        costs.judge(&at, &mut errors);
         if same {
             break;
         }
@@ -47,29 +103,40 @@ pub fn check(crd: &Value) -> Vec<FieldError> {
     errors
 }
 
-/// `lost`: where on the way here the present value got lost, so that `oldSelf` has no meaning.
+/// What is known of a place in a schema.
+#[derive(Clone, Copy)]
+struct Here<'p> {
+    /// The schema is that of the whole object.
+    root: bool,
+    /// Where on the way here the present value got lost, so that `oldSelf` has no meaning.
+    lost: Option<&'p Path>,
+    /// How often a value can stand here.
+    often: Often,
+}
+
 fn walk(
     rules: &Value,
     schema: &Value,
-    root: bool,
-    lost: Option<&Path>,
+    here: Here<'_>,
     at: &Path,
+    costs: &mut Costs,
     errors: &mut Vec<FieldError>,
 ) {
-    let embedded = root || schema["x-kubernetes-embedded-resource"] == true;
+    let embedded = here.root || schema["x-kubernetes-embedded-resource"] == true;
     let listed = rules.get("x-kubernetes-validations").and_then(Value::as_array);
     if let Some(listed) = listed {
         let ty = schema_type(schema, embedded);
         for (i, rule) in listed.iter().enumerate() {
-            one(
-                rule,
-                ty.as_ref(),
-                lost,
-                &at.child("x-kubernetes-validations").index(i),
-                errors,
-            );
+            let place = at.child("x-kubernetes-validations").index(i);
+            one(rule, ty.as_ref(), schema, here, &place, costs, errors);
         }
     }
+    let (lost, below) = (here.lost, here.often.below(schema));
+    let child = |lost, often| Here {
+        root: false,
+        lost,
+        often,
+    };
     for (name, property) in rules["properties"].as_object().into_iter().flatten() {
         let own = schema["properties"].get(name).unwrap_or(property);
         let place = at.child("properties").key(name);
@@ -77,7 +144,7 @@ fn walk(
             true => lost.or(Some(at)),
             false => lost,
         };
-        walk(property, own, false, lost_here, &place, errors);
+        walk(property, own, child(lost_here, here.often), &place, costs, errors);
     }
     if let Some(items) = rules.get("items").filter(|i| i.is_object()) {
         let own = schema.get("items").unwrap_or(items);
@@ -86,25 +153,32 @@ fn walk(
             true => lost,
             false => lost.or(Some(at)),
         };
-        walk(items, own, false, lost_here, &place, errors);
+        walk(items, own, child(lost_here, below), &place, costs, errors);
     }
     if let Some(values) = rules.get("additionalProperties").filter(|a| a.is_object()) {
         let own = schema.get("additionalProperties").unwrap_or(values);
-        walk(
-            values,
-            own,
-            false,
-            lost,
-            &at.child("additionalProperties"),
-            errors,
-        );
+        let place = at.child("additionalProperties");
+        walk(values, own, child(lost, below), &place, costs, errors);
     }
     for (i, part) in rules["allOf"].as_array().into_iter().flatten().enumerate() {
-        walk(part, schema, root, lost, &at.child("allOf").index(i), errors);
+        walk(part, schema, here, &at.child("allOf").index(i), costs, errors);
     }
 }
 
-fn one(rule: &Value, ty: Option<&Type>, lost: Option<&Path>, at: &Path, errors: &mut Vec<FieldError>) {
+fn one(
+    rule: &Value,
+    ty: Option<&Type>,
+    schema: &Value,
+    here: Here<'_>,
+    at: &Path,
+    costs: &mut Costs,
+    errors: &mut Vec<FieldError>,
+) {
+    let lost = here.lost;
+    let cost_of = |program: &Program| {
+        let each = program.most_cost(&SchemaSizes(schema));
+        each.saturating_mul(here.often.times(schema))
+    };
     let (expression, message) = (text(rule, "rule"), text(rule, "message"));
     let invalid = |field: &str, value: Value, why: String| FieldError::invalid(&at.child(field), value, why);
     if expression.is_empty() {
@@ -155,6 +229,7 @@ fn one(rule: &Value, ty: Option<&Type>, lost: Option<&Path>, at: &Path, errors: 
             ));
         }
         Ok(program) => {
+            costs.add("estimated rule cost", cost_of(&program), at.child("rule"), errors);
             if let (true, Some(place)) = (program.uses("oldSelf"), lost) {
                 let why = format!(
                     "oldSelf cannot be used on the uncorrelatable portion of the schema within {place}"
@@ -184,6 +259,9 @@ fn one(rule: &Value, ty: Option<&Type>, lost: Option<&Path>, at: &Path, errors: 
             let why = "messageExpression must evaluate to a string";
             errors.push(invalid("messageExpression", rule.clone(), why.into()));
         }
-        Ok(_) => {}
+        Ok(program) => {
+            let (what, place) = ("estimated messageExpression cost", at.child("messageExpression"));
+            costs.add(what, cost_of(&program), place, errors);
+        }
     }
 }

@@ -1,0 +1,40 @@
+//! What the server writes by itself because others have written: an IPAddress for every address of a Service, the state
+//! of ServiceCIDRs, the checked types of policies. One loop, woken by every change, that looks only at what has changed.
+
+use crate::admission::policy::typecheck;
+use crate::alloc::addresses;
+use crate::server::ApiServer;
+use crate::view::{GroupResource, View};
+use std::sync::Arc;
+
+/// Starts the loop.
+pub fn start(server: &Arc<ApiServer>) {
+    tokio::spawn(run(server.clone()));
+}
+
+async fn run(server: Arc<ApiServer>) {
+    let mut applied = server.caches.subscribe();
+    let sources = [
+        GroupResource::new("", "services"),
+        GroupResource::new("networking.k8s.io", "servicecidrs"),
+        GroupResource::new("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+    ];
+    let mut seen = [u64::MAX; 3];
+    loop {
+        for (i, source) in sources.iter().enumerate() {
+            let changed = server.caches.resource_revision(source);
+            if std::mem::replace(&mut seen[i], changed) == changed {
+                continue;
+            }
+            match i {
+                0 => addresses::settle(&server).await,
+                1 => addresses::settle_ranges(&server).await,
+                _ => typecheck::settle_all(&server).await,
+            }
+        }
+        tokio::select! {
+            () = server.stop.cancelled() => return,
+            changed = applied.changed() => if changed.is_err() { return },
+        }
+    }
+}
