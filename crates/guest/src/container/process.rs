@@ -381,6 +381,17 @@ fn become_user(program: &Program) -> io::Result<()> {
     if security.no_new_privileges {
         nix::sys::prctl::set_no_new_privs()?;
     }
+    let filter = || -> io::Result<()> {
+        let words = |error: io::Error| io::Error::new(error.kind(), format!("seccomp: {error}"));
+        match security.seccomp_filter.is_empty() {
+            true => Ok(()),
+            false => sys::filter_calls(&security.seccomp_filter).map_err(words),
+        }
+    };
+    // Without `no_new_privs` a filter takes CAP_SYS_ADMIN, which is about to go; with it, it comes as late as it can.
+    if !security.no_new_privileges {
+        filter()?;
+    }
     let cap_error = |error: caps::errors::CapsError| io::Error::other(error.to_string());
     if !security.privileged {
         for capability in caps::all() {
@@ -407,6 +418,9 @@ fn become_user(program: &Program) -> io::Result<()> {
         for (set, value) in sets {
             caps::set(None, set, value).map_err(cap_error)?;
         }
+    }
+    if security.no_new_privileges {
+        filter()?;
     }
     Ok(())
 }

@@ -229,6 +229,9 @@ impl Owner {
                 }
             }
             Origin::Rejected(reason, message) => {
+                self.context
+                    .recorder
+                    .pod(&self.pod, Kind::Warning, reason.clone(), message.clone());
                 self.verdict = Some((reason, message));
                 self.stage = Stage::Finished;
             }
