@@ -9,6 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{Lab, LabOptions, wait_for};
 
+#[path = "contract/streams.rs"]
+mod streams;
+
 const LIMIT: Duration = Duration::from_secs(120);
 
 const MANIFEST: &str = r#"
@@ -45,6 +48,15 @@ spec:
     stdin: true
     command: ["sh", "-c", "ls /shared; exec sh"]
     volumeMounts: [{name: shared, mountPath: /shared}]
+  - name: sink
+    image: busybox:1.35
+    stdin: true
+    stdinOnce: true
+    command: ["sh", "-c", "nc -ll -p 9000 -e cat & md5sum; sleep 1000000"]
+  - name: printer
+    image: busybox:1.35
+    stdin: true
+    command: ["sh", "-c", "while read count; do echo begin $count; seq 1 $count; echo done; done"]
   - name: builder
     image: busybox:1.35
     securityContext: {privileged: true}
@@ -88,6 +100,8 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
     let built = in_container(&lab, "builder", BUILD)?;
     ensure!(built == "new\npid 1\nbuilt\n", "the build printed: {built}");
     ensure!(in_container(&lab, "watcher", "cat /passed/in/file")? == "seen\n");
+    streams::all(&lab, "kubectl-1.32", 2 << 20)?;
+    streams::lines(&lab, 20_000, LIMIT)?;
     debug(&mut lab)?;
     inspect(&lab)?;
 
@@ -107,6 +121,22 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
         ensure!(after == before, "left behind:\n{}", before.difference(&after));
         Ok(())
     })?;
+    lab.stop()
+}
+
+/// Minutes under emulation: `cargo nextest run -p e2e --test contract --run-ignored only`.
+#[test]
+#[ignore = "takes many minutes; a short form runs with the others"]
+fn a_hundred_megabytes_through_each_stream_and_a_million_lines() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    lab.apply(MANIFEST)?;
+    lab.kubectl(&["wait", "--for=condition=Ready", "pod/desk", "--timeout=120s"])?;
+    for kubectl in ["kubectl-1.32", "kubectl-1.20"] {
+        streams::all(&lab, kubectl, 100 << 20)?;
+    }
+    streams::lines(&lab, 1_000_000, Duration::from_secs(600))?;
+    streams::idle(&lab, 100, Duration::from_secs(600))?;
+    lab.kubectl(&["delete", "pod", "desk", "--now", "--timeout=60s"])?;
     lab.stop()
 }
 

@@ -351,8 +351,18 @@ fn run(program: &Program, streams: &ChildStreams) -> io::Result<()> {
     };
     Err(io::Error::new(
         io::Error::from(error).kind(),
-        format!("exec: {:?}: {error}", program.args[0]),
+        format!("exec: {:?}: {}", program.args[0], words(&program.args[0], error)),
     ))
+}
+
+/// What runc says for the usual reasons why a program cannot be run.
+fn words(program: &str, error: nix::errno::Errno) -> String {
+    match error {
+        nix::errno::Errno::ENOENT => format!("stat {program}: no such file or directory"),
+        nix::errno::Errno::EACCES => "permission denied".to_owned(),
+        nix::errno::Errno::ENOEXEC => "exec format error".to_owned(),
+        other => other.desc().to_lowercase(),
+    }
 }
 
 fn find_program(name: &str, env: &[String]) -> io::Result<PathBuf> {

@@ -241,7 +241,7 @@ impl Boot {
         if volumes::uses_node(&self.pod) {
             let data_dir = &self.context.config.data_dir;
             let directory = data_dir.join(NODE_FILES);
-            std::fs::create_dir_all(&directory)
+            furnish(&directory, &self.context.config)
                 .map_err(|error| format!("{}: {error}", directory.display()))?;
             crate::logs::prepare(data_dir).map_err(|error| format!("logs: {error}"))?;
             shares.push(Share {
@@ -359,6 +359,26 @@ impl Boot {
             timings: Arc::new(steps.timings),
             life,
         })
+    }
+}
+
+/// Makes the node's file system with what any node has, before the first guest sees it: later its content is theirs.
+fn furnish(directory: &Path, config: &crate::config::HostConfig) -> std::io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let draft = directory.with_extension(format!("{:08x}", rand::random::<u32>()));
+    let etc = draft.join("etc");
+    std::fs::create_dir_all(&etc)?;
+    std::fs::create_dir_all(draft.join("tmp"))?;
+    let name = &config.node_name;
+    std::fs::write(etc.join("hostname"), format!("{name}\n"))?;
+    let hosts = format!("127.0.0.1\tlocalhost\n{}\t{name}\n", config.node_ip);
+    std::fs::write(etc.join("hosts"), hosts)?;
+    match std::fs::rename(&draft, directory) {
+        // Another Pod's boot was faster.
+        Err(_) if directory.is_dir() => std::fs::remove_dir_all(&draft),
+        result => result,
     }
 }
 

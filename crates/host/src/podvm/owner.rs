@@ -82,6 +82,8 @@ pub(super) struct Owner {
     pub(super) probes: HashMap<String, Watch>,
     /// Runs whose start is under way.
     pub(super) launching: HashSet<String>,
+    /// Runs that are being ended because their container changed.
+    pub(super) replacing: HashSet<String>,
     /// Number of the present or last VM: what comes from earlier ones is told apart.
     pub(super) number: u64,
     ip: Option<Ipv4Addr>,
@@ -164,6 +166,7 @@ pub(super) fn spawn(
         machine: None,
         probes: HashMap::new(),
         launching: HashSet::new(),
+        replacing: HashSet::new(),
         prepared: None,
         booting: false,
         boot_backoff: Backoff::default(),
@@ -269,8 +272,10 @@ impl Owner {
     fn take(&mut self, input: Input) {
         match input {
             Input::Pod(pod) => {
+                let before = Arc::clone(&self.pod);
                 self.heed_resources(pod);
                 self.add_records();
+                self.heed_images(&before);
                 self.heed_deletion();
             }
             Input::Forgotten => self.stop(Why::Forgotten, 0),
@@ -287,6 +292,18 @@ impl Owner {
             if !self.records.iter().any(|known| known.name == record.name) {
                 self.records.push(record);
             }
+        }
+    }
+
+    /// Another image is the cure of one that cannot be pulled.
+    fn heed_images(&mut self, before: &Pod) {
+        let images = |pod: &Pod| -> Vec<Option<String>> {
+            let containers = crate::env::all_containers(pod);
+            containers.map(|container| container.image.clone()).collect()
+        };
+        if self.stage == Stage::Preparing && self.why.is_none() && images(before) != images(&self.pod) {
+            self.effort.cancel();
+            self.prepare();
         }
     }
 
@@ -572,6 +589,7 @@ impl Owner {
                 }
             }
             Stage::Running if self.machine.is_some() => {
+                self.replace_changed();
                 for action in plan::plan(&self.pod, &self.records, now) {
                     self.act(action, now);
                 }

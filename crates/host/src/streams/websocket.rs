@@ -52,6 +52,60 @@ pub fn choose(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
     KNOWN.into_iter().find(|(name, _)| offered.contains(name))
 }
 
+/// Likewise for a stream that is only read, without channels. Offering none means bytes, and is answered with none.
+pub fn choose_reader(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
+    const BINARY: Subprotocol = Subprotocol::Binary { half_close: false };
+    const KNOWN: [(&str, Subprotocol); 2] = [
+        ("binary.k8s.io", BINARY),
+        ("base64.binary.k8s.io", Subprotocol::Base64),
+    ];
+    if offered.iter().all(|name| name.is_empty()) {
+        return Some(("", BINARY));
+    }
+    KNOWN.into_iter().find(|(name, _)| offered.contains(name))
+}
+
+/// Sends what comes, each chunk as a message, and closes (`wsstream.Reader`). Ends early when the client does.
+pub async fn send<S>(io: S, protocol: Subprotocol, mut chunks: mpsc::Receiver<Bytes>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sink, mut stream) = open(io).await.split();
+    let pack = |data: &[u8]| match protocol {
+        Subprotocol::Binary { .. } => Message::Binary(Bytes::copy_from_slice(data)),
+        Subprotocol::Base64 => Message::Text(STANDARD.encode(data).into()),
+    };
+    // An empty message tells that the connection stands.
+    if sink.send(pack(b"")).await.is_err() {
+        return;
+    }
+    let mut talking = true;
+    loop {
+        tokio::select! {
+            chunk = chunks.recv() => match chunk {
+                Some(chunk) => if sink.send(pack(&chunk)).await.is_err() {
+                    return;
+                },
+                None => break,
+            },
+            // What a client says does not matter, but its end does.
+            message = stream.next(), if talking => match message {
+                Some(Ok(Message::Close(_))) | None => return,
+                Some(Ok(_)) => {}
+                Some(Err(_)) => talking = false,
+            },
+        }
+    }
+    let close = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    };
+    let _ = sink.send(Message::Close(Some(close))).await;
+    let end = async { while let Some(Ok(_)) = stream.next().await {} };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), end).await;
+    let _ = sink.close().await;
+}
+
 /// The value of `Sec-WebSocket-Accept`.
 pub fn accept_key(key: &[u8]) -> String {
     derive_accept_key(key)
@@ -317,6 +371,29 @@ mod tests {
         // The close is answered by reading on.
         assert!(client.next().await.is_none_or(|last| last.is_err()));
         finish.await.expect("done");
+    }
+
+    #[tokio::test]
+    async fn a_log_in_messages() {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (chunks, receiver) = mpsc::channel(4);
+        let (_, protocol) = choose_reader(&["binary.k8s.io"]).expect("known");
+        let sender = tokio::spawn(send(near, protocol, receiver));
+        let mut client = client(far).await;
+        chunks.send(Bytes::from_static(b"one\n")).await.expect("open");
+        drop(chunks);
+        let mut heard = Vec::new();
+        while let Some(Ok(message)) = client.next().await {
+            if message.is_close() {
+                break;
+            }
+            heard.extend_from_slice(&message.into_data());
+        }
+        assert_eq!(heard, b"one\n");
+        drop(client);
+        sender.await.expect("done");
+        assert_eq!(choose_reader(&[]).map(|(name, _)| name), Some(""));
+        assert_eq!(choose_reader(&["v4.channel.k8s.io"]), None);
     }
 
     #[tokio::test]
