@@ -536,6 +536,10 @@ mod tests {
                 }))
                 .expect("a Service"),
             ],
+            files: BTreeMap::from([(
+                ("v".to_owned(), "a.env".to_owned()),
+                Some(b"KEY='by file'\n".to_vec()),
+            )]),
         }
     }
 

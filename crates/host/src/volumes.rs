@@ -507,6 +507,7 @@ mod tests {
                 serde_json::from_value(json!({"data": {"k": "dg=="}})).expect("a Secret"),
             )]),
             services: Vec::new(),
+            files: BTreeMap::new(),
         }
     }
 

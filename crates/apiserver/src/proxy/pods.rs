@@ -140,7 +140,9 @@ fn refused(answer: Response) -> Pin<Box<dyn Future<Output = Result<Response, Sta
         let mut body = answer.into_body();
         let mut words = Vec::new();
         while let Some(Ok(frame)) = body.frame().await {
-            words.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            if let Some(data) = frame.data_ref() {
+                words.extend_from_slice(data);
+            }
             if words.len() > MAX_WORDS {
                 break;
             }

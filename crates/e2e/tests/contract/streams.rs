@@ -76,6 +76,7 @@ pub fn all(lab: &Lab, kubectl: &str, bytes: usize) -> Result<()> {
         .spawn()?;
     let came = echoed(lab, &blob)?;
     end(&mut forwarding)?;
+    closed(lab, command(&["port-forward", "pod/desk", "9001:9001"])?)?;
     ensure!(
         came == blob,
         "port-forward: {} of {bytes} bytes came back",
@@ -108,6 +109,35 @@ fn echoed(lab: &Lab, blob: &[u8]) -> Result<Vec<u8>> {
         ensure!(!came.is_empty(), "nothing came back");
         Ok(came)
     })
+}
+
+/// A connection to a port where nobody listens ends, with words.
+fn closed(lab: &Lab, mut command: std::process::Command) -> Result<()> {
+    let mut forwarding = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let door = lab.publish(0, "127.0.0.1:9001".parse()?)?;
+    let mut errors = forwarding.stderr.take().context("no errors")?;
+    let reader = std::thread::spawn(move || {
+        let mut words = String::new();
+        // It may be killed in the middle of a line.
+        let _ = errors.read_to_string(&mut words);
+        words
+    });
+    wait_for("the end of a connection to nobody", LIMIT, || {
+        let mut stream = TcpStream::connect(("127.0.0.1", door))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let _ = stream.write_all(b"anybody?");
+        ensure!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+        Ok(())
+    })?;
+    // kubectl itself ends with the first error; an older one goes on.
+    let _ = forwarding.kill();
+    forwarding.wait()?;
+    let words = reader.join().unwrap_or_default();
+    ensure!(
+        words.is_empty() || words.contains("connection refused"),
+        "{words}"
+    );
+    Ok(())
 }
 
 /// So many lines of a container, followed: each comes once and in order, and the container is done in this time.

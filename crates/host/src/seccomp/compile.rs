@@ -195,6 +195,11 @@ enum To {
     Fails,
 }
 
+/// A jump: its code, the constant, where to go when the test is true, and when it is not.
+type Test = (u16, u32, To, To);
+/// A word of an argument to load, a mask for it, and the tests of it.
+type Step = (u32, Option<u32>, Vec<Test>);
+
 /// A rule's comparisons, with jumps to its end open.
 #[derive(Default)]
 struct Condition {
@@ -211,7 +216,7 @@ impl Condition {
         // The machine counts 32 bits at a time: the high half first.
         let halves = |value: u64| ((value >> 32) as u32, (value & 0xffff_ffff) as u32);
         let (value_high, value_low) = halves(arg.value);
-        let steps: Vec<(u32, Option<u32>, Vec<(u16, u32, To, To)>)> = match arg.op {
+        let steps: Vec<Step> = match arg.op {
             Compare::Eq => vec![
                 (high, None, vec![(JUMP_EQ, value_high, Next, Fails)]),
                 (low, None, vec![(JUMP_EQ, value_low, Next, Fails)]),

@@ -35,29 +35,51 @@ pub enum Subprotocol {
     Binary {
         /// v5: a client may half-close.
         half_close: bool,
+        /// v4 and later: the end is a `Status`, and not only words when something failed.
+        status: bool,
     },
     /// Text.
-    Base64,
+    Base64 {
+        /// Likewise.
+        status: bool,
+    },
+}
+
+impl Subprotocol {
+    /// What the error channel says at the end.
+    fn last_words(self, status: &serde_json::Value) -> Option<String> {
+        match self {
+            Self::Binary { status: true, .. } | Self::Base64 { status: true } => Some(status.to_string()),
+            _ if status["status"] == "Success" => None,
+            _ => Some(status["message"].as_str().unwrap_or_default().to_owned()),
+        }
+    }
 }
 
 /// Chooses among the offered subprotocols: the name to answer with, and its meaning.
 pub fn choose(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
+    const fn binary(half_close: bool, status: bool) -> Subprotocol {
+        Subprotocol::Binary { half_close, status }
+    }
     const KNOWN: [(&str, Subprotocol); 5] = [
-        ("v5.channel.k8s.io", Subprotocol::Binary { half_close: true }),
-        ("v4.channel.k8s.io", Subprotocol::Binary { half_close: false }),
-        ("v4.base64.channel.k8s.io", Subprotocol::Base64),
-        ("channel.k8s.io", Subprotocol::Binary { half_close: false }),
-        ("base64.channel.k8s.io", Subprotocol::Base64),
+        ("v5.channel.k8s.io", binary(true, true)),
+        ("v4.channel.k8s.io", binary(false, true)),
+        ("v4.base64.channel.k8s.io", Subprotocol::Base64 { status: true }),
+        ("channel.k8s.io", binary(false, false)),
+        ("base64.channel.k8s.io", Subprotocol::Base64 { status: false }),
     ];
     KNOWN.into_iter().find(|(name, _)| offered.contains(name))
 }
 
 /// Likewise for a stream that is only read, without channels. Offering none means bytes, and is answered with none.
 pub fn choose_reader(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
-    const BINARY: Subprotocol = Subprotocol::Binary { half_close: false };
+    const BINARY: Subprotocol = Subprotocol::Binary {
+        half_close: false,
+        status: false,
+    };
     const KNOWN: [(&str, Subprotocol); 2] = [
         ("binary.k8s.io", BINARY),
-        ("base64.binary.k8s.io", Subprotocol::Base64),
+        ("base64.binary.k8s.io", Subprotocol::Base64 { status: false }),
     ];
     if offered.iter().all(|name| name.is_empty()) {
         return Some(("", BINARY));
@@ -73,7 +95,7 @@ where
     let (mut sink, mut stream) = open(io).await.split();
     let pack = |data: &[u8]| match protocol {
         Subprotocol::Binary { .. } => Message::Binary(Bytes::copy_from_slice(data)),
-        Subprotocol::Base64 => Message::Text(STANDARD.encode(data).into()),
+        Subprotocol::Base64 { .. } => Message::Text(STANDARD.encode(data).into()),
     };
     // An empty message tells that the connection stands.
     if sink.send(pack(b"")).await.is_err() {
@@ -161,7 +183,7 @@ async fn read<S>(
             (Message::Binary(data), Subprotocol::Binary { .. }) if !data.is_empty() => {
                 (data[0], data.slice(1..))
             }
-            (Message::Text(text), Subprotocol::Base64) if !text.is_empty() => {
+            (Message::Text(text), Subprotocol::Base64 { .. }) if !text.is_empty() => {
                 let channel = text.as_bytes()[0].wrapping_sub(b'0');
                 match STANDARD.decode(&text.as_bytes()[1..]) {
                     Ok(data) => (channel, Bytes::from(data)),
@@ -186,7 +208,8 @@ async fn read<S>(
                 }
             }
             CLOSE
-                if protocol == (Subprotocol::Binary { half_close: true }) && data.first() == Some(&STDIN) =>
+                if matches!(protocol, Subprotocol::Binary { half_close: true, .. })
+                    && data.first() == Some(&STDIN) =>
             {
                 stdin = None;
             }
@@ -216,7 +239,10 @@ async fn write<S>(
             Out::Stdout(data) if wanted.stdout => message(protocol, STDOUT, &data),
             Out::Stderr(data) if wanted.stderr => message(protocol, STDERR, &data),
             Out::Stdout(_) | Out::Stderr(_) => continue,
-            Out::Finish(status) => message(protocol, ERROR, status.to_string().as_bytes()),
+            Out::Finish(status) => match protocol.last_words(&status) {
+                Some(words) => message(protocol, ERROR, words.as_bytes()),
+                None => break,
+            },
         };
         if sink.send(message).await.is_err() {
             gone.cancel();
@@ -244,7 +270,7 @@ fn message(protocol: Subprotocol, channel: u8, data: &[u8]) -> Message {
             bytes.extend_from_slice(data);
             Message::Binary(bytes.freeze())
         }
-        Subprotocol::Base64 => {
+        Subprotocol::Base64 { .. } => {
             let mut text = String::with_capacity(data.len() * 4 / 3 + 5);
             text.push(char::from(b'0' + channel));
             STANDARD.encode_string(data, &mut text);
@@ -328,7 +354,8 @@ mod tests {
             stderr: true,
             tty: false,
         };
-        let mut remote = remote(near, Subprotocol::Binary { half_close: true }, wanted).await;
+        let (_, protocol) = choose(&["v5.channel.k8s.io"]).expect("known");
+        let mut remote = remote(near, protocol, wanted).await;
         let mut client = client(far).await;
         let first = client.next().await.expect("a message").expect("valid");
         assert_eq!(first.into_data(), Bytes::from_static(&[STDOUT]));
@@ -371,6 +398,19 @@ mod tests {
         // The close is answered by reading on.
         assert!(client.next().await.is_none_or(|last| last.is_err()));
         finish.await.expect("done");
+    }
+
+    #[test]
+    fn old_protocols_end_without_a_status() {
+        use super::super::remote::exit_status;
+        let of = |name: &str, code| {
+            let (_, protocol) = choose(&[name]).expect("known");
+            protocol.last_words(&exit_status(code))
+        };
+        assert_eq!(of("channel.k8s.io", 0), None);
+        let words = "command terminated with non-zero exit code: command terminated with exit code 3";
+        assert_eq!(of("base64.channel.k8s.io", 3).as_deref(), Some(words));
+        assert!(of("v4.channel.k8s.io", 0).is_some_and(|text| text.contains("Success")));
     }
 
     #[tokio::test]
