@@ -84,6 +84,8 @@ pub(super) struct Owner {
     pub(super) launching: HashSet<String>,
     /// Runs that are being ended because their container changed.
     pub(super) replacing: HashSet<String>,
+    /// Containers whose image was changed while their VM was on its way with the one before.
+    pub(super) stale: HashSet<String>,
     /// Number of the present or last VM: what comes from earlier ones is told apart.
     pub(super) number: u64,
     ip: Option<Ipv4Addr>,
@@ -167,6 +169,7 @@ pub(super) fn spawn(
         probes: HashMap::new(),
         launching: HashSet::new(),
         replacing: HashSet::new(),
+        stale: HashSet::new(),
         prepared: None,
         booting: false,
         boot_backoff: Backoff::default(),
@@ -295,15 +298,27 @@ impl Owner {
         }
     }
 
-    /// Another image is the cure of one that cannot be pulled.
+    /// Another image is the cure of one that cannot be pulled. A VM that is on its way keeps the images that it has.
     fn heed_images(&mut self, before: &Pod) {
-        let images = |pod: &Pod| -> Vec<Option<String>> {
-            let containers = crate::env::all_containers(pod);
-            containers.map(|container| container.image.clone()).collect()
+        let old = |name: &str| {
+            let mut containers = crate::env::all_containers(before);
+            containers.find(|container| container.name == name)?.image.clone()
         };
-        if self.stage == Stage::Preparing && self.why.is_none() && images(before) != images(&self.pod) {
-            self.effort.cancel();
-            self.prepare();
+        let changed: Vec<String> = crate::env::all_containers(&self.pod)
+            .filter(|container| container.image != old(&container.name))
+            .map(|container| container.name.clone())
+            .collect();
+        if changed.is_empty() || self.why.is_some() {
+            return;
+        }
+        match self.stage {
+            Stage::Preparing => {
+                self.effort.cancel();
+                self.prepare();
+                self.stale.extend(changed);
+            }
+            Stage::Booting => self.stale.extend(changed),
+            _ => {}
         }
     }
 

@@ -37,11 +37,14 @@ impl Owner {
             return;
         };
         let record = &mut self.records[index];
-        if record.changed(&container) {
+        if self.stale.remove(&record.name) || record.changed(&container) {
             record.backoff = Backoff::default();
             record.image_id.clear();
             let mut images = (*machine.images).clone();
-            images.remove(&record.name);
+            if let Some(old) = images.remove(&record.name) {
+                // Its disk stays in the VM: it is not to be plugged in twice when it is wanted again.
+                images.insert(format!("{} before, {}", record.name, old.id), old);
+            }
             machine.images = Arc::new(images);
             self.machine = Some(machine.clone());
         }
