@@ -167,6 +167,11 @@ impl Guest for SimulatedGuest {
         Ok(Response::new(FreezeVolumeReply {}))
     }
 
+    async fn read_file(&self, _: Request<ReadFileRequest>) -> Result<Response<ReadFileReply>, Status> {
+        // Nothing runs here that could have written one.
+        Ok(Response::new(ReadFileReply { data: None }))
+    }
+
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,

@@ -329,6 +329,15 @@ impl Guest for Agent {
         Ok(Response::new(FreezeVolumeReply {}))
     }
 
+    async fn read_file(&self, request: Request<ReadFileRequest>) -> Result<Response<ReadFileReply>, Status> {
+        let request = request.into_inner();
+        let volume = request
+            .volume
+            .ok_or_else(|| Status::invalid_argument("the volume is missing"))?;
+        let data = volumes::read(&volume, &request.path).map_err(failed)?;
+        Ok(Response::new(ReadFileReply { data }))
+    }
+
     async fn create_container(
         &self,
         request: Request<CreateContainerRequest>,

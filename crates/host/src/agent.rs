@@ -297,6 +297,9 @@ impl Agent {
             .filter(|view| view.machine.is_some() || !ended(&view.pod))
             .map(|view| view.pod)
             .collect();
+        if let Some(refusal) = crate::admit::refusal(pod, &self.context.config.unsafe_sysctls) {
+            return Some(refusal);
+        }
         let thresholds = &self.context.config.pressure;
         if let Some(refusal) = self.context.pressure.refusal(thresholds, pod) {
             return Some(refusal);

@@ -12,6 +12,7 @@
 //! The agent is a client of the API and of nothing else of the Supervisor: it never assumes to be on the same machine.
 //! It may die at any time; VMs go on, and the next agent adopts them from their run directories.
 
+mod admit;
 mod agent;
 mod config;
 pub mod control;
@@ -26,11 +27,13 @@ mod services;
 pub mod backoff;
 pub mod datastore;
 pub mod env;
+mod env_file;
 mod guest;
 pub mod logs;
 mod metrics;
 pub mod podvm;
 pub mod pressure;
+pub mod seccomp;
 mod server;
 pub mod size;
 pub mod status;

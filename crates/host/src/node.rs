@@ -235,6 +235,8 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
             "architecture": architecture(),
         },
         "images": images,
+        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}}],
+        "features": {"supplementalGroupsPolicy": true},
     })
 }
 

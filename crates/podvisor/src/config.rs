@@ -65,6 +65,15 @@ pub struct UpArguments {
     /// [default: DATA_DIR/administrator-password].
     #[arg(long, env = "PODVISOR_ADMIN_PASSWORD_FILE", value_name = "FILE")]
     pub admin_password_file: Option<PathBuf>,
+    /// A sysctl beyond the safe ones that Pods may set, or the beginning of several with a `*` (repeatable). Each Pod has a
+    /// kernel of its own; as with the kubelet, none is allowed unasked [default: none].
+    #[arg(
+        long = "allowed-unsafe-sysctl",
+        env = "PODVISOR_ALLOWED_UNSAFE_SYSCTLS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Write an audit log by this policy (kind Policy of audit.k8s.io/v1) to DATA_DIR/audit.log [default: none].
     #[arg(long, env = "PODVISOR_AUDIT_POLICY_FILE", value_name = "FILE")]
     pub audit_policy_file: Option<PathBuf>,
@@ -150,6 +159,8 @@ struct File {
     registry_mirror: Vec<String>,
     #[serde(default)]
     registry_ca: Vec<PathBuf>,
+    #[serde(default)]
+    allowed_unsafe_sysctls: Vec<String>,
     accel: Option<Accel>,
     kubeconfig_out: Option<PathBuf>,
     admin_password_file: Option<PathBuf>,
@@ -220,6 +231,7 @@ pub struct Config {
     /// The operator's own; without one the first password is generated.
     pub admin_password_file: Option<PathBuf>,
     pub audit_policy_file: Option<PathBuf>,
+    pub allowed_unsafe_sysctls: Vec<String>,
     pub guest_bundle: PathBuf,
     pub host_address: Ipv4Addr,
     pub node_name: String,
@@ -314,6 +326,11 @@ impl Config {
                 .map(|text| parse_mirror(text))
                 .collect::<Result<_, _>>()?,
             registry_authorities: read_authorities(&authorities)?,
+            allowed_unsafe_sysctls: first_filled(
+                &arguments.allowed_unsafe_sysctls,
+                file.allowed_unsafe_sysctls,
+                &[],
+            ),
             accel: arguments.accel.or(file.accel).unwrap_or(Accel::Auto),
             kubeconfig_out: arguments
                 .kubeconfig_out

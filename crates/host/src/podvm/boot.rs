@@ -86,6 +86,10 @@ impl Boot {
     async fn attempt(&self) -> Result<Machine, String> {
         let context = &self.context;
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        if self.pod.spec.as_ref().and_then(|spec| spec.host_users) == Some(false) {
+            // Users of a Pod are those of its VM alone; a second kind of them is not made (kubelet: `userns_manager.go`).
+            return Err("RuntimeClass handler \"\" does not support user namespaces".to_owned());
+        }
         let mut steps = Steps::new(self.prepared.took);
         self.take_volumes(uid).await;
         steps.done("volumes free");
@@ -237,7 +241,7 @@ impl Boot {
         if volumes::uses_node(&self.pod) {
             let data_dir = &self.context.config.data_dir;
             let directory = data_dir.join(NODE_FILES);
-            std::fs::create_dir_all(&directory)
+            furnish(&directory, &self.context.config)
                 .map_err(|error| format!("{}: {error}", directory.display()))?;
             crate::logs::prepare(data_dir).map_err(|error| format!("logs: {error}"))?;
             shares.push(Share {
@@ -355,6 +359,26 @@ impl Boot {
             timings: Arc::new(steps.timings),
             life,
         })
+    }
+}
+
+/// Makes the node's file system with what any node has, before the first guest sees it: later its content is theirs.
+fn furnish(directory: &Path, config: &crate::config::HostConfig) -> std::io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let draft = directory.with_extension(format!("{:08x}", rand::random::<u32>()));
+    let etc = draft.join("etc");
+    std::fs::create_dir_all(&etc)?;
+    std::fs::create_dir_all(draft.join("tmp"))?;
+    let name = &config.node_name;
+    std::fs::write(etc.join("hostname"), format!("{name}\n"))?;
+    let hosts = format!("127.0.0.1\tlocalhost\n{}\t{name}\n", config.node_ip);
+    std::fs::write(etc.join("hosts"), hosts)?;
+    match std::fs::rename(&draft, directory) {
+        // Another Pod's boot was faster.
+        Err(_) if directory.is_dir() => std::fs::remove_dir_all(&draft),
+        result => result,
     }
 }
 

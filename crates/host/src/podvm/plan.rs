@@ -99,6 +99,10 @@ pub fn plan(pod: &Pod, records: &[Record], now: Timestamp) -> Vec<Action> {
             _ => {}
         }
         match &record.state {
+            State::Waiting { .. } | State::Exited(_) if record.changed(&container) => {
+                // Another image is another container: whatever its policy and its past.
+                actions.push(Action::Start(index));
+            }
             State::Waiting { .. } => start(record, index, now, &mut actions),
             State::Exited(exit) => {
                 if should_restart(pod, &container, record.role, exit.code) {
@@ -144,7 +148,7 @@ fn finished(pod: &Pod, records: &[Record]) -> Option<bool> {
             return None;
         };
         let container = container_of(pod, &record.name)?;
-        if should_restart(pod, &container, record.role, exit.code) {
+        if record.changed(&container) || should_restart(pod, &container, record.role, exit.code) {
             return None;
         }
         succeeded &= exit.code == 0;
@@ -311,6 +315,21 @@ mod tests {
             }]
         );
         assert_eq!(plan(&pod, &records, at(10)), [Action::Start(0)]);
+    }
+
+    #[test]
+    fn another_image_is_started_at_once() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {"restartPolicy": "Never", "containers": [
+            {"name": "a", "image": "new"}]}}))
+        .expect("a Pod");
+        let mut records = records(&pod);
+        records[0].runs = 3;
+        records[0].state = exited(0);
+        records[0].image = Some("new".to_owned());
+        assert_eq!(plan(&pod, &records, at(1)), [Action::Finish { succeeded: true }]);
+        records[0].image = Some("old".to_owned());
+        records[0].backoff.next(at(0), at(0));
+        assert_eq!(plan(&pod, &records, at(1)), [Action::Start(0)]);
     }
 
     #[test]

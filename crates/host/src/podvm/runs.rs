@@ -15,6 +15,7 @@ use super::probes::{self, Prober};
 use super::pump::Pump;
 use super::record::{Exit, Record, Role, State, container_of, run_id, target_of};
 use super::stop::{self, Killer};
+use crate::backoff::Backoff;
 use crate::events::Kind;
 use crate::guest::GuestEvent;
 
@@ -28,7 +29,7 @@ const NOT_STARTED: i32 = 128;
 impl Owner {
     /// Starts the container at this place.
     pub(super) fn launch(&mut self, index: usize, now: Timestamp) {
-        let Some(machine) = self.machine.clone() else {
+        let Some(mut machine) = self.machine.clone() else {
             return;
         };
         let Some(container) = container_of(&self.pod, &self.records[index].name).map(|c| c.into_owned())
@@ -36,6 +37,18 @@ impl Owner {
             return;
         };
         let record = &mut self.records[index];
+        if self.stale.remove(&record.name) || record.changed(&container) {
+            record.backoff = Backoff::default();
+            record.image_id.clear();
+            let mut images = (*machine.images).clone();
+            if let Some(old) = images.remove(&record.name) {
+                // Its disk stays in the VM: it is not to be plugged in twice when it is wanted again.
+                images.insert(format!("{} before, {}", record.name, old.id), old);
+            }
+            machine.images = Arc::new(images);
+            self.machine = Some(machine.clone());
+        }
+        record.image.clone_from(&container.image);
         let (reason, message) = match &record.state {
             State::Waiting { reason, message } => (reason.clone(), message.clone()),
             State::Exited(exit) => {
@@ -78,6 +91,20 @@ impl Owner {
         };
         self.launching.insert(launch.run.clone());
         self.jobs.spawn(launch.run());
+    }
+
+    /// Ends the runs of containers for which the spec names another image by now (kubelet: `containerChanged`).
+    pub(super) fn replace_changed(&mut self) {
+        for index in 0..self.records.len() {
+            let record = &self.records[index];
+            let changed = |record: &Record| {
+                container_of(&self.pod, &record.name).is_some_and(|container| record.changed(&container))
+            };
+            if record.running() && changed(record) && self.replacing.insert(record.run_id()) {
+                let message = format!("Container {} definition changed, will be restarted", record.name);
+                self.kill_run(index, None, message);
+            }
+        }
     }
 
     /// A start succeeded or failed.
@@ -461,6 +488,12 @@ impl Owner {
                 if matches!(record.state, State::Starting { .. }) {
                     // So short that its start was not seen.
                     self.began(index, time(container.started_at_ns), false);
+                }
+                if let State::Running { started_at, .. } = &mut self.records[index].state
+                    && container.started_at_ns > 0
+                {
+                    // Until now it was only known when the report of its start came.
+                    *started_at = time(container.started_at_ns);
                 }
                 let reason = match (container.oom_killed, container.exit_code) {
                     (true, _) => "OOMKilled",

@@ -137,6 +137,7 @@ async fn real(
     let mut settings = HostConfig::new(name.clone(), host_data(config), config.run_dir.clone(), address);
     settings.tls = Some(supervisor.trust.host(&name, address)?);
     settings.allowed_clients = vec![AGENT_CLIENT.to_owned()];
+    settings.unsafe_sysctls.clone_from(&config.allowed_unsafe_sysctls);
     settings.cluster_dns = config.cluster_dns();
     settings.upstream_dns = resolvers(Path::new("/etc/resolv.conf"))
         .into_iter()
