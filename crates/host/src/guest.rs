@@ -46,25 +46,32 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts the session task; it ends with the token. A guest that says nothing for `silence` is reported.
+    /// Starts the session task; it ends with the token. A guest that says nothing for `silence` is reported. Its clock
+    /// follows the host's, at once when `clock` changes.
     pub fn attach(
         vm: Arc<dyn Vm>,
         events: mpsc::Sender<GuestEvent>,
         cancel: CancellationToken,
         silence: Duration,
+        clock: watch::Receiver<u64>,
     ) -> Self {
         let (sender, clients) = watch::channel(None);
         tokio::spawn(cancel.run_until_cancelled_owned(async move {
             // Counted from the end of a session: a guest that boots is nobody's to judge here.
             let mut silent_since = None;
             loop {
-                if let Err(error) = session(&vm, &sender, &events).await {
+                if let Err(error) = session(&vm, &sender, &events, clock.clone()).await {
                     tracing::debug!(vm = %vm.id(), error, "guest session");
                 }
                 if sender.send_replace(None).is_some() {
                     silent_since = Some(Instant::now());
                 }
                 if silent_since.is_some_and(|since| since.elapsed() >= silence) {
+                    if vm.stands_still().await {
+                        // It cannot answer; when it goes on it has its time.
+                        silent_since = Some(Instant::now());
+                        continue;
+                    }
                     let _ = events.send(GuestEvent::Silent).await;
                     return;
                 }
@@ -92,6 +99,7 @@ async fn session(
     vm: &Arc<dyn Vm>,
     clients: &watch::Sender<Option<GuestClient>>,
     events: &mpsc::Sender<GuestEvent>,
+    clock: watch::Receiver<u64>,
 ) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let channel = vm.channel().await.map_err(|error| text(&error))?;
@@ -113,17 +121,23 @@ async fn session(
         .map_err(|_| "no answer in time".to_owned())?
         .map_err(|status| status.to_string())?;
     tracing::debug!(vm = %vm.id(), kernel = hello.kernel, ready_after_us = hello.ready_after_us, "guest session");
-    clients.send_replace(Some(client));
+    clients.send_replace(Some(client.clone()));
     let send = |event| async { events.send(event).await.map_err(|_| "nobody listens".to_owned()) };
     send(GuestEvent::Connected(hello, containers)).await?;
-    loop {
-        match stream.message().await.map_err(|status| status.to_string())? {
-            Some(event) => {
-                if let Some(container) = event.container {
-                    send(GuestEvent::Changed(container)).await?;
+    let follow = async {
+        loop {
+            match stream.message().await.map_err(|status| status.to_string())? {
+                Some(event) => {
+                    if let Some(container) = event.container {
+                        send(GuestEvent::Changed(container)).await?;
+                    }
                 }
+                None => return Err("the channel ended".to_owned()),
             }
-            None => return Err("the channel ended".to_owned()),
         }
+    };
+    tokio::select! {
+        ended = follow => ended,
+        () = crate::clock::keep(client, clock) => Ok(()),
     }
 }

@@ -13,6 +13,7 @@
 //! It may die at any time; VMs go on, and the next agent adopts them from their run directories.
 
 mod agent;
+mod clock;
 mod config;
 pub mod control;
 mod deps;

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Capacity;
@@ -21,7 +22,7 @@ use crate::podvm::Context;
 const RENEW: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: i32 = 40;
 /// How long a status without changes stays (kubelet: `nodeStatusReportFrequency`).
-const REPORT: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
+const REPORT: Duration = Duration::from_secs(300);
 /// Between attempts while the API is away or the Node has no block of addresses yet.
 const RETRY: Duration = Duration::from_millis(500);
 /// Images that the status lists (kubelet: `nodeStatusMaxImages`).
@@ -35,8 +36,9 @@ pub const VERSION: &str = concat!("v1.35.0+podvisor-", env!("CARGO_PKG_VERSION")
 pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
     let nodes: Api<Node> = Api::all(context.deps.client.clone());
     let leases: Api<Lease> = Api::namespaced(context.deps.client.clone(), "kube-node-lease");
-    let mut reported: Option<(Value, Timestamp)> = None;
-    let mut last_lease: Option<Timestamp> = None;
+    // By the monotonic clock: a host whose wall clock is set back does not fall silent.
+    let mut reported: Option<(Value, Instant)> = None;
+    let mut last_lease: Option<Instant> = None;
     loop {
         let ready = context.ipam.ready();
         let result = async {
@@ -48,7 +50,7 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
             let now = Timestamp::now();
             let status = status(&context, port, &node);
             let due = match &reported {
-                Some((before, at)) => *before != status || now.duration_since(*at) > REPORT,
+                Some((before, at)) => *before != status || at.elapsed() > REPORT,
                 None => true,
             };
             if due {
@@ -60,11 +62,11 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
                         &Patch::Strategic(json!({"status": with_times})),
                     )
                     .await?;
-                reported = Some((status, now));
+                reported = Some((status, Instant::now()));
             }
-            if last_lease.is_none_or(|at| now.duration_since(at) >= jiff::SignedDuration::from_secs(9)) {
+            if last_lease.is_none_or(|at| at.elapsed() >= Duration::from_secs(9)) {
                 renew(&leases, &node, now).await?;
-                last_lease = Some(now);
+                last_lease = Some(Instant::now());
             }
             Ok::<(), kube::Error>(())
         }
