@@ -167,9 +167,7 @@ impl Guest for SimulatedGuest {
 
     async fn clock(&self, request: Request<ClockRequest>) -> Result<Response<ClockReply>, Status> {
         let mut state = self.state();
-        state.clock_error_ns = state
-            .clock_error_ns
-            .saturating_add(request.into_inner().step_ns);
+        state.clock_error_ns = state.clock_error_ns.saturating_add(request.into_inner().step_ns);
         Ok(Response::new(ClockReply {
             unix_time_ns: now_ns().saturating_add(state.clock_error_ns),
         }))

@@ -51,10 +51,7 @@ pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
 }
 
 fn set_clock(unix_time_ns: i64) -> io::Result<()> {
-    let time = TimeSpec::new(
-        unix_time_ns.div_euclid(SECOND),
-        unix_time_ns.rem_euclid(SECOND),
-    );
+    let time = TimeSpec::new(unix_time_ns.div_euclid(SECOND), unix_time_ns.rem_euclid(SECOND));
     Ok(clock_settime(ClockId::CLOCK_REALTIME, time)?)
 }
 

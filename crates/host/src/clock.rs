@@ -126,11 +126,7 @@ mod tests {
             (0, 1050 * MS, 1000 * MS, 0),
             (0, i64::MAX, 0, -i64::MAX),
         ] {
-            assert_eq!(
-                error(before, guest, after),
-                expected,
-                "{before} {guest} {after}"
-            );
+            assert_eq!(error(before, guest, after), expected, "{before} {guest} {after}");
         }
     }
 

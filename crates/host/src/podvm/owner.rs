@@ -565,7 +565,8 @@ impl Owner {
                 };
                 match self
                     .boot_after
-                    .filter(|after| backoff::ahead(*after, now, backoff::MAX)) {
+                    .filter(|after| backoff::ahead(*after, now, backoff::MAX))
+                {
                     None => self.boot(prepared),
                     Some(after) => self.wake_at(after),
                 }

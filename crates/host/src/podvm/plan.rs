@@ -160,7 +160,8 @@ fn finished(pod: &Pod, records: &[Record]) -> Option<bool> {
 fn start(record: &Record, index: usize, now: Timestamp, actions: &mut Vec<Action>) {
     if let Some(until) = record
         .retry_at
-        .filter(|until| crate::backoff::ahead(*until, now, CONFIG_RETRY)) {
+        .filter(|until| crate::backoff::ahead(*until, now, CONFIG_RETRY))
+    {
         actions.push(Action::Hold(until));
         return;
     }
