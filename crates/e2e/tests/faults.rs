@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use e2e::pods::{LIMIT, container};
@@ -207,6 +207,7 @@ fn states(name: &str) -> String {
             "containers:
   - name: main
     image: busybox
+    securityContext: {capabilities: {add: [SYS_TIME]}}
     command: [sh, -c, 'cp -r /config /www; i=0; (while sleep 1; do echo tick $((i=i+1)); done) & exec httpd -f -p 80 -h /www']
     readinessProbe: {httpGet: {port: 80, path: /text}, periodSeconds: 1}
     livenessProbe: {exec: {command: ['true']}, periodSeconds: 1}
@@ -377,6 +378,9 @@ impl Scene {
     fn die(&mut self, away: Duration) -> Result<()> {
         let pod = self.lab.pod("serves")?;
         let ip = pod["status"]["podIP"].as_str().context("an address")?.to_owned();
+        // Meanwhile the guest's clock goes wrong.
+        self.lab
+            .script("serves", "date -s @$(($(date +%s) - 3600))")?;
         self.lab.kill_supervisor()?;
         // Its helpers fail with it, the registry has lost its client, and the guest that was booting boots on.
         self.holds.release("ip")?;
@@ -402,6 +406,12 @@ impl Scene {
             "serves has another VM"
         );
         self.log_has_no_gap()?;
+        wait_for("the guest's clock to be right", LIMIT, || {
+            let told: u64 = lab.script("serves", "date +%s")?.trim().parse()?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+            ensure!(told.abs_diff(now) < 10, "its clock tells {told}, the host's {now}");
+            Ok(())
+        })?;
         lab.script("serves", "mv /www/text /www/hidden")?;
         let ready = |wanted: &'static str| {
             move |pod: &Value| {

@@ -46,10 +46,12 @@ pub enum ConnectError {
 }
 
 /// Begins a session as the host. `nonce` must differ from that of every other session of the same VM.
-pub async fn connect<S>(mut stream: S, nonce: u64) -> Result<GuestClient, ConnectError>
+pub async fn connect<S>(stream: S, nonce: u64) -> Result<GuestClient, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    // Skipped byte by byte, but not read so: a guest that sends rubbish would cost the host a system call for each.
+    let mut stream = tokio::io::BufReader::new(stream);
     let preamble = preamble(nonce);
     stream.write_all(&preamble).await?;
     stream.flush().await?;

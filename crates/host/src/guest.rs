@@ -15,6 +15,8 @@ use vmm::Vm;
 
 /// Between two attempts to open a channel.
 const RETRY: Duration = Duration::from_millis(100);
+/// The same after sessions that ended soon, again and again: a guest that speaks rubbish is not listened to all the time.
+const MOST_RETRY: Duration = Duration::from_secs(5);
 /// How long one call for the state may take.
 const CALL: Duration = Duration::from_secs(30);
 /// How long a guest that once answered may be silent before it counts as hung, unless the configuration says otherwise. An
@@ -58,8 +60,9 @@ impl Guest {
         let (sender, clients) = watch::channel(None);
         tokio::spawn(cancel.run_until_cancelled_owned(async move {
             // Counted from the end of a session: a guest that boots is nobody's to judge here.
-            let mut silent_since = None;
+            let (mut silent_since, mut retry) = (None, RETRY);
             loop {
+                let begun = Instant::now();
                 if let Err(error) = session(&vm, &sender, &events, clock.clone()).await {
                     tracing::debug!(vm = %vm.id(), error, "guest session");
                 }
@@ -78,7 +81,11 @@ impl Guest {
                 if events.is_closed() {
                     return;
                 }
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(retry).await;
+                retry = match begun.elapsed() > MOST_RETRY {
+                    true => RETRY,
+                    false => (retry * 2).min(MOST_RETRY),
+                };
             }
         }));
         Self { clients }

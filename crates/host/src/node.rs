@@ -130,7 +130,30 @@ fn quantities(capacity: &Capacity) -> Value {
         "memory": format!("{}Ki", capacity.memory_bytes / 1024),
         "pods": capacity.pods.to_string(),
         "ephemeral-storage": format!("{}Ki", capacity.ephemeral_bytes / 1024),
+        "hugepages-1Gi": "0",
+        "hugepages-2Mi": "0",
     })
+}
+
+/// Extended resources (`example.com/dongle`) are told by whoever has them, as capacity; all of it can be given out.
+fn with_extended(mut quantities: Value, node: &Node) -> Value {
+    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let before = node
+        .status
+        .as_ref()
+        .and_then(|status| status.allocatable.as_ref());
+    for name in before.into_iter().flatten().map(|(name, _)| name) {
+        if name.contains('/') {
+            // Taken out, unless it is still told.
+            quantities[name] = Value::Null;
+        }
+    }
+    for (name, quantity) in capacity.into_iter().flatten() {
+        if name.contains('/') {
+            quantities[name] = json!(quantity);
+        }
+    }
+    quantities
 }
 
 /// The status without its times.
@@ -217,7 +240,7 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
     };
     json!({
         "capacity": quantities(&config.capacity),
-        "allocatable": quantities(&allocatable(context)),
+        "allocatable": with_extended(quantities(&allocatable(context)), node),
         "conditions": conditions,
         "addresses": [
             {"type": "InternalIP", "address": config.node_ip.to_string()},
