@@ -46,6 +46,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: panics}
 spec:
+  hostPID: true
   terminationGracePeriodSeconds: 1
   containers:
   - name: main
@@ -379,8 +380,7 @@ impl Scene {
         let pod = self.lab.pod("serves")?;
         let ip = pod["status"]["podIP"].as_str().context("an address")?.to_owned();
         // Meanwhile the guest's clock goes wrong.
-        self.lab
-            .script("serves", "date -s @$(($(date +%s) - 3600))")?;
+        self.lab.script("serves", "date -s @$(($(date +%s) - 3600))")?;
         self.lab.kill_supervisor()?;
         // Its helpers fail with it, the registry has lost its client, and the guest that was booting boots on.
         self.holds.release("ip")?;
@@ -409,7 +409,10 @@ impl Scene {
         wait_for("the guest's clock to be right", LIMIT, || {
             let told: u64 = lab.script("serves", "date +%s")?.trim().parse()?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-            ensure!(told.abs_diff(now) < 10, "its clock tells {told}, the host's {now}");
+            ensure!(
+                told.abs_diff(now) < 10,
+                "its clock tells {told}, the host's {now}"
+            );
             Ok(())
         })?;
         lab.script("serves", "mv /www/text /www/hidden")?;
@@ -691,11 +694,11 @@ fn a_hung_guest_is_replaced() -> Result<()> {
     lab.apply(ENDS)?;
     let stopped = lab.vm_process(&lab.wait_ready("once")?)?;
     lab.wait_ready("panics")?;
-    // One by its host, one by its own doing: a real-time process that never rests on the only processor there is.
+    // One by its host, one by its own doing: a container that may do everything freezes the first process.
     signal(stopped, Signal::SIGSTOP)?;
     let mut hang = lab.command("kubectl");
-    let script =
-        "echo -1 > /proc/sys/kernel/sched_rt_runtime_us; exec chrt -f 99 sh -c 'while :; do :; done'";
+    let script = "cd /proc/1/root/sys/fs/cgroup; mkdir ice; (sleep 1; echo 1 > ice/cgroup.freeze) & \
+                  echo 1 > ice/cgroup.procs; sleep 1000";
     hang.args(["exec", "panics", "--", "sh", "-c", script]);
     let mut hang = hang
         .stdout(std::process::Stdio::null())
