@@ -286,6 +286,13 @@ impl Guest for Agent {
         Ok(Response::new(ConfigureReply {}))
     }
 
+    async fn clock(&self, request: Request<ClockRequest>) -> Result<Response<ClockReply>, Status> {
+        identity::move_clock(request.into_inner().step_ns).map_err(failed)?;
+        Ok(Response::new(ClockReply {
+            unix_time_ns: now_ns(),
+        }))
+    }
+
     async fn write_volume(
         &self,
         request: Request<WriteVolumeRequest>,

@@ -40,6 +40,17 @@ pub fn end_machine() {
     }
 }
 
+/// Moves the clock by so many microseconds without a jump: the kernel lets it run a little faster or slower (half a
+/// millisecond a second) until it is there.
+pub fn slew_clock(microseconds: i64) -> io::Result<()> {
+    // SAFETY: all fields of timex are plain data, for which zero bytes are valid.
+    let mut request: libc::timex = unsafe { std::mem::zeroed() };
+    request.modes = libc::ADJ_OFFSET_SINGLESHOT;
+    request.offset = microseconds;
+    // SAFETY: the kernel reads and writes one timex, which outlives the call.
+    check(unsafe { libc::adjtimex(&mut request) })
+}
+
 /// Makes a mounted ext4 file system this many blocks big.
 pub fn resize_ext4(directory: BorrowedFd<'_>, blocks: u64) -> io::Result<()> {
     /// `EXT4_IOC_RESIZE_FS`, which libc does not name: `_IOW('f', 16, __u64)`.

@@ -14,6 +14,7 @@
 
 mod admit;
 mod agent;
+mod clock;
 mod config;
 pub mod control;
 mod deps;

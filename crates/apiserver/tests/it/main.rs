@@ -22,6 +22,7 @@ mod policies;
 mod raw;
 mod rules;
 mod speed;
+mod upstream;
 mod verbs;
 mod webhooks;
 mod wounds;

@@ -322,7 +322,14 @@ impl Boot {
     ) -> Result<Machine, String> {
         let life = self.context.cancel.child_token();
         let (events, inbox) = mpsc::channel(64);
-        let guest = Guest::attach(Arc::clone(vm), events, life.clone(), self.context.config.silence);
+        let clock = self.context.clock.steps();
+        let guest = Guest::attach(
+            Arc::clone(vm),
+            events,
+            life.clone(),
+            self.context.config.silence,
+            clock,
+        );
         let guard = life.clone().drop_guard();
         let mut client = loop {
             if let Ok(client) = guest.client().await {
@@ -430,7 +437,13 @@ pub async fn adopt(
     };
     let life = context.cancel.child_token();
     let (events, inbox) = mpsc::channel(64);
-    let guest = Guest::attach(Arc::clone(&vm), events, life.clone(), context.config.silence);
+    let guest = Guest::attach(
+        Arc::clone(&vm),
+        events,
+        life.clone(),
+        context.config.silence,
+        context.clock.steps(),
+    );
     let hello = async {
         let mut client = guest.client().await.ok()?;
         let hello = client.hello(guest_api::v1::HelloRequest {}).await.ok()?;
@@ -511,7 +524,9 @@ pub(crate) async fn make_file_system(path: &Path, bytes: u64, options: &[&str]) 
             "-m",
             "0",
             "-E",
-            "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+            // A new file reads as zeros and need not be written with them, neither now nor by the guest's kernel later:
+            // `mkfs` finds that out by a discard and notes it in the file system.
+            "lazy_itable_init=1,lazy_journal_init=1,discard",
         ])
         .args(options)
         .arg(path)

@@ -22,7 +22,7 @@ use super::resize::{self, Wish};
 use super::seed::{renew, seed};
 use super::stop::{self, Stop};
 use super::{Context, Input, Machine, Origin, Report, Stage, View};
-use crate::backoff::{Backoff, Verdict};
+use crate::backoff::{self, Backoff, Verdict};
 use crate::events::Kind;
 use crate::logs::PodLogs;
 use crate::size::VmSize;
@@ -598,7 +598,10 @@ impl Owner {
                 let Some(prepared) = self.prepared.clone() else {
                     return;
                 };
-                match self.boot_after.filter(|after| now < *after) {
+                match self
+                    .boot_after
+                    .filter(|after| backoff::ahead(*after, now, backoff::MAX))
+                {
                     None => self.boot(prepared),
                     Some(after) => self.wake_at(after),
                 }

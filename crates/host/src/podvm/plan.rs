@@ -4,8 +4,13 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use std::time::Duration;
+
 use super::record::{Record, Role, State, container_of};
 use crate::backoff::Verdict;
+
+/// How long a container with a fault in its configuration waits before it is tried again.
+pub const CONFIG_RETRY: Duration = Duration::from_secs(5);
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,7 +162,10 @@ fn finished(pod: &Pod, records: &[Record]) -> Option<bool> {
 }
 
 fn start(record: &Record, index: usize, now: Timestamp, actions: &mut Vec<Action>) {
-    if let Some(until) = record.retry_at.filter(|until| now < *until) {
+    if let Some(until) = record
+        .retry_at
+        .filter(|until| crate::backoff::ahead(*until, now, CONFIG_RETRY))
+    {
         actions.push(Action::Hold(until));
         return;
     }

@@ -19,8 +19,6 @@ use crate::backoff::Backoff;
 use crate::events::Kind;
 use crate::guest::GuestEvent;
 
-/// How long a container with a fault in its configuration waits before it is tried again.
-const CONFIG_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 /// Exit code of what ended with its VM: as if by SIGKILL.
 const KILLED: i32 = 137;
 /// Exit code of a process that could not be started (runc and containerd: `StartError`).
@@ -136,7 +134,7 @@ impl Owner {
                 // Nothing ran: the run does not count.
                 record.runs = record.runs.saturating_sub(1);
                 record.begun = record.runs > 0;
-                record.retry_at = now.checked_add(CONFIG_RETRY).ok();
+                record.retry_at = now.checked_add(super::plan::CONFIG_RETRY).ok();
                 record.state = State::Waiting {
                     reason: reason.to_owned(),
                     message,
@@ -463,7 +461,8 @@ impl Owner {
             (nanos > 0)
                 .then(|| Timestamp::from_nanosecond(nanos.into()).ok())
                 .flatten()
-                .unwrap_or_else(Timestamp::now)
+                // A guest's clock may be ahead; nothing has happened later than now.
+                .map_or_else(Timestamp::now, |time| time.min(Timestamp::now()))
         };
         let record = &mut self.records[index];
         if let Some(identity) = &container.identity {

@@ -90,6 +90,7 @@ pub fn network_config(config: &Config) -> Result<NetConfig> {
         open_tcp_ports: vec![config.api_address().port()],
         upstream_dns: resolvers(Path::new("/etc/resolv.conf")),
         tap_owner: TAP_OWNER,
+        flows_per_pod: dataplane::FLOWS_PER_POD,
         state_dir: config.run_dir.join("network"),
     })
 }

@@ -1,11 +1,7 @@
 //! Small differences by which clients could tell this server from upstream: cases of upstream's own end-to-end tests,
 //! replayed without a cluster.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::Server;
+use crate::common::Server;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
