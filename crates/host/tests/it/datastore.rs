@@ -29,9 +29,10 @@ impl Storage {
     async fn start() -> Self {
         let host = Host::start().await;
         let stop = CancellationToken::new();
-        let client = |name: &str| {
+        let world = |name: &str| {
             let user = apiserver::user::User::new(name, &["system:authenticated"]);
-            kube::Client::new(host.api.local_service(user), "default")
+            let client = kube::Client::new(host.api.local_service(user), "default");
+            controllers::world::World::new(client, host.api.view())
         };
         let config = controllers::Config {
             pod_cidr: "10.244.0.0/16".into(),
@@ -40,9 +41,10 @@ impl Storage {
             vip_pool: Vec::new(),
             signer: None,
         };
-        let manager = controllers::Manager::new(client("system:kube-controller-manager"), config);
+        let manager = controllers::Manager::new(world("system:kube-controller-manager"), config);
         tokio::spawn(manager.run(stop.clone()));
-        tokio::spawn(scheduler::run(client("system:kube-scheduler"), stop.clone()));
+        let (for_scheduler, stopped) = (world("system:kube-scheduler"), stop.clone());
+        tokio::spawn(async move { scheduler::run(&for_scheduler, stopped).await });
         let classes: Api<k8s_openapi::api::storage::v1::StorageClass> = Api::all(host.admin.clone());
         await_limited(await_condition(classes, "datastore", |class: Option<&_>| {
             class.is_some()
