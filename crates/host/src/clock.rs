@@ -43,18 +43,22 @@ impl Clock {
         loop {
             tokio::time::sleep(LOOK).await;
             let now = (Instant::now(), wall());
-            let expected = before.1 + (now.0 - before.0);
-            let apart = now
-                .1
-                .duration_since(expected)
-                .unwrap_or_else(|early| early.duration());
-            if apart > STEP {
-                tracing::warn!(seconds = apart.as_secs_f64(), "the host's clock was set");
+            if let Some(seconds) = step(now.0 - before.0, before.1, now.1) {
+                tracing::warn!(seconds, "the host's clock was set");
                 self.0.send_modify(|steps| *steps += 1);
             }
             before = now;
         }
     }
+}
+
+/// By how many seconds the clock was set on the way from one look to another, if it was; `passed` between the two.
+fn step(passed: Duration, before: SystemTime, after: SystemTime) -> Option<f64> {
+    let expected = before + passed;
+    let apart = after
+        .duration_since(expected)
+        .unwrap_or_else(|early| early.duration());
+    (apart > STEP).then_some(apart.as_secs_f64())
 }
 
 /// Keeps a guest's clock with the host's for as long as it is polled: at once, every minute, and when the host's is set.
@@ -110,8 +114,6 @@ fn unix_ns() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
     #[test]
@@ -130,29 +132,18 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn steps_are_seen_and_the_passing_of_time_is_none() {
-        let (clock, begin, set) = (Clock::default(), Instant::now(), Cell::new(0_i64));
-        let mut steps = clock.steps();
-        let wall = || {
-            let passed = (Instant::now() - begin).as_secs().cast_signed();
-            UNIX_EPOCH + Duration::from_secs((1_000_000 + passed + set.get()).cast_unsigned())
-        };
-        let watching = clock.watch(wall);
-        let story = async {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
-            assert!(!steps.has_changed().expect("watched"));
-            for hours in [1, -1] {
-                set.set(set.get() + hours * 3600);
-                tokio::time::timeout(LOOK * 2, steps.changed())
-                    .await
-                    .expect("in time")
-                    .expect("watched");
-            }
-        };
-        tokio::select! {
-            () = story => {}
-            () = watching => {}
+    #[test]
+    fn steps_are_seen_and_the_passing_of_time_is_none() {
+        let at = |seconds: f64| UNIX_EPOCH + Duration::from_secs_f64(1_000_000.0 + seconds);
+        for (passed, after, expected) in [
+            (5.0, 5.0, None),
+            (5.0, 5.4, None),
+            (3600.0, 3600.0, None),
+            (5.0, 3605.0, Some(3600.0)),
+            (5.0, -3595.0, Some(3600.0)),
+        ] {
+            let found = step(Duration::from_secs_f64(passed), at(0.0), at(after));
+            assert_eq!(found.map(f64::round), expected, "{passed} {after}");
         }
     }
 }

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
+use store::Store;
 use store::embedded::EmbeddedStore;
 
 /// CPU seconds of this process, client included.

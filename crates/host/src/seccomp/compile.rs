@@ -344,7 +344,8 @@ pub mod tests {
     #[test]
     fn comparisons_of_arguments() {
         let big = 0x1_0000_0005_u64;
-        let cases: [(&str, u64, u64, &[u64], &[u64]); 7] = [
+        type Case<'a> = (&'a str, u64, u64, &'a [u64], &'a [u64]);
+        let cases: [Case<'_>; 7] = [
             ("SCMP_CMP_EQ", big, 0, &[big], &[5, 0x2_0000_0005, big + 1]),
             ("SCMP_CMP_NE", big, 0, &[5, big + 1, 0x2_0000_0005], &[big]),
             (
