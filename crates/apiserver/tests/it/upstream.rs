@@ -1,7 +1,9 @@
 //! Small differences by which clients could tell this server from upstream: cases of upstream's own end-to-end tests,
 //! replayed without a cluster.
 
-use crate::common::Server;
+#![allow(clippy::unwrap_used)]
+
+use super::common::Server;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
