@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::{Lab, clients, wait_for};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::LIMIT;
 
@@ -130,8 +132,7 @@ fn closed(lab: &Lab, mut command: std::process::Command) -> Result<()> {
         Ok(())
     })?;
     // kubectl itself ends with the first error; an older one goes on.
-    let _ = forwarding.kill();
-    forwarding.wait()?;
+    end(&mut forwarding)?;
     let words = reader.join().unwrap_or_default();
     ensure!(
         words.is_empty() || words.contains("connection refused"),
@@ -220,8 +221,11 @@ fn sum(lab: &Lab, file: &Path) -> Result<String> {
     Ok(text.split(' ').next().unwrap_or_default().to_owned())
 }
 
+/// Ends a command and, through `timeout`, what it runs.
 fn end(child: &mut std::process::Child) -> Result<()> {
-    child.kill()?;
+    let id = Pid::from_raw(i32::try_from(child.id())?);
+    // It may have ended by itself.
+    let _ = kill(id, Signal::SIGTERM);
     child.wait()?;
     Ok(())
 }
