@@ -116,7 +116,12 @@ impl NodeAuthorizer {
         let claim = volume.as_ref().map(|v| &v["spec"]["claimRef"]);
         let used = claim.is_some_and(|c| {
             let (namespace, name) = (c["namespace"].as_str(), c["name"].as_str());
-            name.is_some_and(|name| self.view.pods_on(node, namespace).iter().any(|pod| uses_claim(pod, name)))
+            name.is_some_and(|name| {
+                self.view
+                    .pods_on(node, namespace)
+                    .iter()
+                    .any(|pod| uses_claim(pod, name))
+            })
         });
         match used {
             true => Decision::Allow(String::new()),
