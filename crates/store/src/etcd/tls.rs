@@ -114,7 +114,7 @@ pub(super) fn channel(members: &[String], tls: &EtcdTls) -> Result<Channel, Stor
                 match dial(&members[at], &connector).await {
                     Ok(stream) => return Ok(TokioIo::new(stream)),
                     Err(error) => {
-                        tracing::warn!(%error, "a member of etcd cannot be reached");
+                        tracing::debug!(%error, "a member of etcd cannot be reached");
                         last = error;
                     }
                 }
