@@ -69,7 +69,8 @@ pub fn all(profile: Profile) -> Result<()> {
     })?;
     step("Building podvisor", || {
         let mut command = cargo();
-        command.args(["build", "--quiet", "--package", "podvisor"]);
+        // Not `--package`: see the alias in .cargo/config.toml.
+        command.args(["build", "--quiet", "--bin", "podvisor"]);
         if profile == Profile::Release {
             command.arg("--release");
         }

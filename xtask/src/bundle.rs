@@ -9,23 +9,26 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::guest_kernel;
-use crate::run::{cargo, make_dir, show};
-
-/// The only target: static, no other libc than the one linked in.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+use crate::run::{make_dir, static_program};
 
 /// Builds what is missing or old.
 pub fn build(newest_kernel: bool) -> Result<()> {
     let bundle = e2e::paths::guest_bundle();
-    make_dir(&bundle)?;
-    let release = guest_kernel::build(&bundle, newest_kernel)?;
-    write_if_new(&bundle.join("initramfs.cpio"), &archive(&build_agent()?))?;
+    let release = kernel(newest_kernel)?;
+    write_if_new(&bundle.join("initramfs.cpio"), &archive(&agent()?))?;
     // A kernel without ACPI takes its devices from the command line.
     let description = json!({"kernel": release, "acpi": false, "cmdline": ""});
     write_if_new(
         &bundle.join("bundle.json"),
         format!("{description:#}\n").as_bytes(),
     )
+}
+
+/// The kernel alone; returns its release.
+pub fn kernel(newest: bool) -> Result<String> {
+    let bundle = e2e::paths::guest_bundle();
+    make_dir(&bundle)?;
+    guest_kernel::build(&bundle, newest)
 }
 
 /// Files that did not change keep their time.
@@ -37,21 +40,8 @@ fn write_if_new(path: &std::path::Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The agent as one static file.
-fn build_agent() -> Result<Vec<u8>> {
-    let mut command = cargo();
-    command.args([
-        "build",
-        "--quiet",
-        "--package",
-        "guest",
-        "--profile",
-        "guest",
-        "--target",
-        TARGET,
-    ]);
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    show(&mut command)?;
-    let path = e2e::paths::target().join(TARGET).join("guest/guest");
+fn agent() -> Result<Vec<u8>> {
+    let path = static_program("guest")?;
     fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 

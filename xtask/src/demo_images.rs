@@ -23,15 +23,13 @@ use e2e::wait::wait_for;
 use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 
-use crate::run::{cargo, make_dir, quiet, show};
+use crate::run::{make_dir, quiet, static_program};
 use recipe::{Image, Recipes};
 
 /// Where the recipes stand, below the checkout.
 const RECIPES: &str = "examples/guestbook/images.toml";
 /// Raised when the same recipes give other images.
 const FORMAT: u32 = 1;
-/// The only target of programs in images: static, no other libc than the one linked in.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// How long the registry may take to start and to stop.
 const REGISTRY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -99,21 +97,7 @@ fn layers(
 fn programs(recipes: &Recipes) -> Result<BTreeMap<String, PathBuf>> {
     let mut built = BTreeMap::new();
     for package in recipes.image.iter().flat_map(|image| image.programs.values()) {
-        let mut command = cargo();
-        command.args([
-            "build",
-            "--quiet",
-            "--profile",
-            "guest",
-            "--target",
-            TARGET,
-            "--package",
-            package,
-        ]);
-        command.env("RUSTFLAGS", "-C target-feature=+crt-static");
-        show(&mut command)?;
-        let path = e2e::paths::target().join(TARGET).join("guest").join(package);
-        built.insert(package.clone(), path);
+        built.insert(package.clone(), static_program(package)?);
     }
     Ok(built)
 }

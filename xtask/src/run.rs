@@ -1,6 +1,6 @@
 //! Running other programs with their progress shown, and failing with their own words.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -55,6 +55,32 @@ pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(e2e::paths::workspace());
     command
+}
+
+/// The target of programs that run inside a VM: static, no other libc than the one linked in.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Every package with such a program.
+const STATIC_PACKAGES: [&str; 2] = ["guest", "guestbook-frontend"];
+
+/// Builds one of the workspace's static programs; returns its path. All their packages are named each time, so that the
+/// features of dependencies are chosen for all at once and nothing is compiled twice.
+pub fn static_program(name: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args([
+        "build",
+        "--quiet",
+        "--profile",
+        "guest",
+        "--target",
+        STATIC_TARGET,
+    ]);
+    for package in STATIC_PACKAGES {
+        command.args(["--package", package]);
+    }
+    command.args(["--bin", name]);
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    show(&mut command)?;
+    Ok(e2e::paths::target().join(STATIC_TARGET).join("guest").join(name))
 }
 
 /// Makes a directory with its parents.

@@ -52,11 +52,17 @@ pub struct Arguments {
     /// Also install what only the tests need (Chromium, etcd, foreign clients).
     #[arg(long)]
     pub tests: bool,
+    /// Only what is not built by cargo: programs, and the guest kernel. It may go on beside a compilation.
+    #[arg(long)]
+    pub programs: bool,
 }
 
 /// Installs what is missing and builds what the Lab needs.
 pub fn run(arguments: &Arguments) -> Result<()> {
     programs(arguments.tests)?;
+    if arguments.programs {
+        return step("Building the guest kernel", || crate::bundle::kernel(false)).map(drop);
+    }
     crate::build::run(&crate::build::Arguments::default())?;
     crate::build::demo_images()
 }

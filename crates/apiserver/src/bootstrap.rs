@@ -20,26 +20,50 @@ const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", 
 
 /// Makes everything that is missing.
 pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), StartError> {
-    for name in NAMESPACES {
-        ensure(
-            server,
-            json!({"apiVersion":"v1","kind":"Namespace","metadata":{"name":name}}),
-        )
-        .await?;
-    }
-    for object in defaults::objects()
+    let namespaces =
+        NAMESPACES.map(|name| json!({"apiVersion":"v1","kind":"Namespace","metadata":{"name":name}}));
+    together(server, namespaces.map(|namespace| (namespace, NOTHING))).await?;
+    let mut wanted: Vec<_> = defaults::objects()
         .into_iter()
         .chain(admission::bootstrap_objects())
         .chain(crate::flow::bootstrap_objects())
-    {
-        ensure(server, object).await?;
-    }
+        .map(|object| (object, NOTHING))
+        .collect();
     if let Some(proxy) = &server.config.proxy_client {
-        let object = authentication_map(proxy, &server.config.client_ca_der);
-        ensure(server, object.clone()).await?;
-        renew(server, &object, &["data"]).await?;
+        let map = authentication_map(proxy, &server.config.client_ca_der);
+        wanted.push((map, &["data"]));
     }
-    kubernetes_service(server, range).await
+    wanted.extend(kubernetes_service(server, range));
+    together(server, wanted).await
+}
+
+/// Fields whose present values are not touched.
+const NOTHING: &[&str] = &[];
+
+/// Makes what is missing of some objects, and brings the named fields of each up to date. All at the same time: writes
+/// that wait together share a commit, so that a new cluster costs a few of them and not a hundred.
+async fn together(
+    server: &Arc<ApiServer>,
+    wanted: impl IntoIterator<Item = (Value, &'static [&'static str])>,
+) -> Result<(), StartError> {
+    let mut writes = tokio::task::JoinSet::new();
+    for (object, fields) in wanted {
+        let server = server.clone();
+        writes.spawn(async move {
+            ensure(&server, object.clone()).await?;
+            match fields.is_empty() {
+                true => Ok(()),
+                false => renew(&server, &object, fields).await,
+            }
+        });
+    }
+    while let Some(outcome) = writes.join_next().await {
+        outcome.map_err(|error| StartError::Bootstrap {
+            what: "what every cluster has".into(),
+            why: error.to_string(),
+        })??;
+    }
+    Ok(())
 }
 
 /// `kube-system/extension-apiserver-authentication`: by what aggregated servers know us and our users.
@@ -148,34 +172,27 @@ async fn reconcile(ctx: &Ctx, present: &Value, wanted: &Value) -> Result<(), Sta
 }
 
 /// Service `default/kubernetes` at the first address of the range, and its endpoints: this server.
-async fn kubernetes_service(server: &Arc<ApiServer>, range: Range) -> Result<(), StartError> {
+fn kubernetes_service(server: &Arc<ApiServer>, range: Range) -> Vec<(Value, &'static [&'static str])> {
     let (ip, port) = server.config.advertise;
     let address = range.nth(1).to_string();
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
-    ensure(
-        server,
-        json!({
-            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
-            "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [range.to_string()]},
-        }),
-    )
-    .await?;
-    ensure(
-        server,
-        json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
-            "spec": {
-                "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address],
-                "sessionAffinity": "None",
-                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
-            },
-        }),
-    )
-    .await?;
+    let addresses = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"}, "spec": {"cidrs": [range.to_string()]},
+    });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address],
+            "sessionAffinity": "None",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+        },
+    });
+    let mut objects = vec![(addresses, NOTHING), (service, NOTHING)];
     if ip.is_loopback() || ip.is_unspecified() {
         // Endpoints may not name such an address; inside the cluster nobody could reach it anyway.
-        return Ok(());
+        return objects;
     }
     let family = if matches!(ip, IpAddr::V4(_)) {
         "IPv4"
@@ -197,14 +214,9 @@ async fn kubernetes_service(server: &Arc<ApiServer>, range: Range) -> Result<(),
         "endpoints": [{"addresses": [ip.to_string()], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
-    for (object, fields) in [
-        (endpoints, &["subsets"][..]),
-        (slice, &["endpoints", "ports", "addressType"][..]),
-    ] {
-        ensure(server, object.clone()).await?;
-        renew(server, &object, fields).await?;
-    }
-    Ok(())
+    objects.push((endpoints, &["subsets"]));
+    objects.push((slice, &["endpoints", "ports", "addressType"]));
+    objects
 }
 
 /// Where this server listens may have changed since the last start.

@@ -18,7 +18,6 @@ pub mod authn;
 pub mod authorize;
 pub mod authz;
 mod bootstrap;
-pub mod cache;
 pub mod config;
 pub mod connection;
 pub mod crd;
@@ -39,13 +38,17 @@ pub mod rest;
 mod serve;
 mod server;
 mod stall;
+mod stalled_stream;
 pub mod subresources;
 mod sweep;
 #[cfg(test)]
 mod testing;
 pub mod user;
-pub mod view;
 pub mod wire;
 
+pub use proxy::get_from;
+
+pub use ::cache;
+pub use ::cache::view;
 pub use local::LocalService;
 pub use server::{Access, ApiServer, StartError};

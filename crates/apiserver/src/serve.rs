@@ -3,9 +3,10 @@
 use crate::connection::Connection;
 use crate::server::ApiServer;
 use crate::stall::Stalling;
+use crate::stalled_stream::{Streams, watched};
 use crate::wire::body;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ const STREAMS: u32 = 250;
 const HEADER_BYTES: u32 = 64 * 1024;
 /// Flow control windows, in bytes: large enough that a list is not throttled by round trips.
 const WINDOW: u32 = 1 << 20;
+/// Bytes of one answer that wait in the library for its client, who may leave them there until the connection ends.
+const SEND_BUFFER: usize = 256 << 10;
 /// Time that connections get to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -109,7 +112,8 @@ impl ApiServer {
             client_certificates,
             ..Connection::default()
         });
-        let mut builder = Builder::new(TokioExecutor::new());
+        let streams = Streams::default();
+        let mut builder = Builder::new(streams.clone());
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -123,7 +127,7 @@ impl ApiServer {
             .max_header_list_size(HEADER_BYTES)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW * 4)
-            .max_send_buf_size(WINDOW as usize)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
         let upgraded = Arc::new(AtomicBool::new(false));
@@ -135,12 +139,20 @@ impl ApiServer {
         );
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let (server, connection, upgraded) = (self.clone(), connection.clone(), upgraded.clone());
+            // Before the answer is worked on: the stream's task is made right after this call.
+            let clock = match request.version() {
+                http::Version::HTTP_2 => Some(streams.clock(self.config.stall_limit)),
+                _ => None,
+            };
             async move {
                 let response = server.handle(request.map(body::adopt), connection).await;
                 if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
                     upgraded.store(true, Ordering::Relaxed);
                 }
-                Ok::<_, Infallible>(response)
+                Ok::<_, Infallible>(match clock {
+                    Some(clock) => response.map(|body| watched(body, clock)),
+                    None => response,
+                })
             }
         });
         let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

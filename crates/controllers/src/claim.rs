@@ -3,6 +3,7 @@
 
 use crate::obj::{active, controlled_by, controller_of, deleting, items, meta, owner_ref};
 use crate::world::{World, WorldError, settled};
+use cache::Uid;
 use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -19,7 +20,11 @@ pub(crate) async fn claim(
 ) -> Result<Vec<Arc<Value>>, WorldError> {
     let uid = meta(owner, "uid");
     let mut mine = Vec::new();
-    for pod in world.list(PODS, meta(owner, "namespace")) {
+    let short = Uid::of(uid);
+    let candidates = world.select(PODS, meta(owner, "namespace"), |pod| {
+        pod.links().owners.contains(&short) || selector.matches_with(|key| pod.label(key))
+    });
+    for pod in candidates {
         let owned = controlled_by(&pod, uid);
         let matches = selector.matches_object(&pod);
         if owned && (matches || deleting(owner) || !active(&pod)) {

@@ -137,8 +137,10 @@ impl Budgets {
         let Ok(selector) = LabelSelector::from_json(&budget["spec"]["selector"]) else {
             return Ok(None);
         };
-        let mut pods = world.list(PODS, meta(budget, "namespace"));
-        pods.retain(|p| !budget["spec"]["selector"].is_null() && selector.matches_object(p) && active(p));
+        let mut pods = world.select(PODS, meta(budget, "namespace"), |pod| {
+            !budget["spec"]["selector"].is_null() && selector.matches_with(|key| pod.label(key))
+        });
+        pods.retain(|p| active(p));
         let scales: BTreeMap<String, i64> = pods.iter().filter_map(|p| scale(world, p)).collect();
         if pods.is_empty() && budget["status"].is_null() {
             world

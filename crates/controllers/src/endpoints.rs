@@ -8,6 +8,7 @@ use crate::obj::{
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::fields::pod::ADDRESS;
 use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -195,7 +196,10 @@ impl EndpointsOfServices {
         if !selects || text(service, "/spec/type") == "ExternalName" || deleting(service) {
             return Ok(());
         }
-        let pods = world.list(PODS, namespace);
+        let selector = LabelSelector::from_map(&service["spec"]["selector"]);
+        let pods = world.select(PODS, namespace, |pod| {
+            !pod.field(ADDRESS).is_empty() && selector.matches_with(|key| pod.label(key))
+        });
         self.slices(world, service, &pods).await?;
         let subsets = subsets(service, &pods);
         let name = meta(service, "name");
@@ -224,12 +228,11 @@ impl EndpointsOfServices {
     }
 
     async fn slices(&self, world: &World, service: &Value, pods: &[Arc<Value>]) -> Result<(), WorldError> {
-        let mut have: Vec<Arc<Value>> = world
-            .list(SLICES, meta(service, "namespace"))
-            .into_iter()
-            .filter(|s| label(s, MANAGED_BY) == MANAGER && label(s, SERVICE_NAME) == meta(service, "name"))
-            .filter(|s| !deleting(s))
-            .collect();
+        let mut have = world.select(SLICES, meta(service, "namespace"), |slice| {
+            slice.label(MANAGED_BY) == Some(MANAGER)
+                && slice.label(SERVICE_NAME) == Some(meta(service, "name"))
+                && !slice.links().deleting
+        });
         let mut left = Vec::new();
         for wanted in slices(service, pods) {
             let same = |s: &Arc<Value>| {

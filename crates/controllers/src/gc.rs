@@ -7,6 +7,7 @@ use crate::manager::Reconciler;
 use crate::obj::{deleting, items, meta, text};
 use crate::world::{Resource, World, WorldError, settled};
 use async_trait::async_trait;
+use cache::{Object, Uid};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,47 +20,32 @@ const ORPHAN: &str = "orphan";
 /// The collector.
 pub(crate) struct Collector;
 
+/// The objects that have owners or are going, with the keys of their resources, and who owns whom among them. All
+/// others, most of a large cluster, are none of the collector's business.
 struct Graph {
-    objects: Vec<(String, Arc<Value>)>,
-    uids: HashMap<String, usize>,
-    dependents: HashMap<String, Vec<usize>>,
+    objects: Vec<(String, Arc<Object>)>,
+    dependents: HashMap<Uid, Vec<usize>>,
 }
 
-fn owners(object: &Value) -> std::slice::Iter<'_, Value> {
-    items(object, "/metadata/ownerReferences").iter()
-}
-
-/// Who owns whom. Objects that neither own, nor are owned, nor are being deleted are none of the collector's business,
-/// and are most of a large cluster: they are left out.
-fn graph(world: &World, keys: &[String]) -> Graph {
-    let listed: Vec<(&String, Vec<Arc<Value>>)> = keys.iter().map(|key| (key, world.all(key))).collect();
-    let everything = || listed.iter().flat_map(|(_, objects)| objects);
-    let wanted: HashSet<&str> = everything()
-        .flat_map(|object| owners(object))
-        .map(|owner| text(owner, "/uid"))
-        .collect();
-    let mut graph = Graph {
-        objects: Vec::new(),
-        uids: HashMap::new(),
-        dependents: HashMap::new(),
-    };
-    for (key, objects) in &listed {
-        for object in objects {
-            let owned = owners(object).next().is_some();
-            let owns = !wanted.is_empty() && wanted.contains(meta(object, "uid"));
-            if !owned && !owns && !deleting(object) {
-                continue;
+impl Graph {
+    fn of(world: &World) -> Graph {
+        let objects = world.linked();
+        let mut dependents: HashMap<Uid, Vec<usize>> = HashMap::new();
+        for (at, (_, object)) in objects.iter().enumerate() {
+            for owner in &object.links().owners {
+                dependents.entry(*owner).or_default().push(at);
             }
-            let at = graph.objects.len();
-            graph.uids.insert(meta(object, "uid").to_string(), at);
-            for owner in owners(object) {
-                let of_owner = graph.dependents.entry(text(owner, "/uid").to_string());
-                of_owner.or_default().push(at);
-            }
-            graph.objects.push(((*key).clone(), object.clone()));
         }
+        Graph { objects, dependents }
     }
-    graph
+
+    /// What names this uid among its owners, decoded.
+    fn dependents(&self, world: &World, uid: &str) -> Vec<(&str, Arc<Value>)> {
+        let found = self.dependents.get(&Uid::of(uid)).into_iter().flatten();
+        found
+            .map(|at| (self.objects[*at].0.as_str(), world.value(&self.objects[*at].1)))
+            .collect()
+    }
 }
 
 /// The resource key of a reference, if its kind is watched.
@@ -83,7 +69,7 @@ impl Collector {
                     plural: text(&crd, "/spec/names/plural").into(),
                     namespaced: text(&crd, "/spec/scope") == "Namespaced",
                 };
-                world.watch(resource, false);
+                world.know(resource);
             }
         }
     }
@@ -130,15 +116,19 @@ impl Collector {
     }
 
     /// An object that waits for what it owns.
-    async fn waiting(&self, world: &World, graph: &Graph, at: usize) -> Result<(), WorldError> {
-        let (key, object) = &graph.objects[at];
+    async fn waiting(
+        &self,
+        world: &World,
+        graph: &Graph,
+        key: &str,
+        object: &Value,
+    ) -> Result<(), WorldError> {
         let uid = meta(object, "uid");
-        let none = Vec::new();
-        let dependents = graph.dependents.get(uid).unwrap_or(&none);
+        let dependents = graph.dependents(world, uid);
         let has = |f: &str| items(object, "/metadata/finalizers").iter().any(|x| x == f);
         if has(ORPHAN) {
             let mut all = true;
-            for (key, dependent) in dependents.iter().map(|d| &graph.objects[*d]) {
+            for (key, dependent) in &dependents {
                 all &= self.disown(world, key, dependent, &HashSet::from([uid])).await?;
             }
             // One that still names its owner would be collected once that is gone.
@@ -147,24 +137,23 @@ impl Collector {
             }
         } else if has(FOREGROUND) {
             let mut blocked = false;
-            for (key, dependent) in dependents.iter().map(|d| &graph.objects[*d]) {
-                let blocks = items(dependent, "/metadata/ownerReferences")
+            for (key, dependent) in &dependents {
+                let owners = items(dependent, "/metadata/ownerReferences");
+                let blocks = owners
                     .iter()
                     .any(|o| o["uid"] == uid && o["blockOwnerDeletion"] == true);
                 blocked |= blocks;
-                let others = items(dependent, "/metadata/ownerReferences").iter().any(|o| {
+                let others = owners.iter().any(|o| {
                     o["uid"] != uid
-                        && graph
-                            .uids
-                            .get(text(o, "/uid"))
-                            .is_some_and(|at| !deleting(&graph.objects[*at].1))
+                        && world
+                            .by_uid(Uid::of(text(o, "/uid")))
+                            .is_some_and(|other| !other.links().deleting)
                 });
                 if others {
                     self.disown(world, key, dependent, &HashSet::from([uid])).await?;
                 } else if !deleting(dependent) {
-                    let own = graph.dependents.get(meta(dependent, "uid")).unwrap_or(&none);
-                    let circle = own.iter().any(|d| {
-                        let object = &graph.objects[*d].1;
+                    let own = graph.dependents(world, meta(dependent, "uid"));
+                    let circle = own.iter().any(|(_, object)| {
                         deleting(object)
                             && items(object, "/metadata/finalizers")
                                 .iter()
@@ -191,21 +180,16 @@ impl Collector {
     async fn owned(
         &self,
         world: &World,
-        graph: &Graph,
         resources: &[Resource],
-        at: usize,
+        (key, object): (&str, &Value),
         asked: &mut HashMap<String, bool>,
     ) -> Result<(), WorldError> {
-        let (key, object) = &graph.objects[at];
         let mut gone = HashSet::new();
         let mut solid = false;
         for owner in items(object, "/metadata/ownerReferences") {
             let uid = text(owner, "/uid");
-            let there = match graph.uids.get(uid) {
-                Some(found) => {
-                    let namespace = meta(&graph.objects[*found].1, "namespace");
-                    namespace.is_empty() || namespace == meta(object, "namespace")
-                }
+            let there = match world.by_uid(Uid::of(uid)) {
+                Some(found) => found.namespace().is_empty() || found.namespace() == meta(object, "namespace"),
                 None => match (asked.get(uid), kind_of(resources, owner)) {
                     (Some(there), _) => *there,
                     (None, Some(kind)) => {
@@ -278,18 +262,30 @@ impl Reconciler for Collector {
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         self.watch_custom(world);
         let resources = world.resources();
-        let keys: Vec<String> = resources.iter().map(Resource::key).collect();
-        let graph = graph(world, &keys);
+        let graph = Graph::of(world);
         let mut asked = HashMap::new();
+        // Owners that are where they should be, by uid and the namespace that they are good for: most are asked for
+        // again and again.
+        let mut sound: HashMap<(Uid, &str), bool> = HashMap::new();
         let mut failed = None;
-        for at in 0..graph.objects.len() {
-            let object = &graph.objects[at].1;
-            let result = if deleting(object) {
-                self.waiting(world, &graph, at).await
-            } else if !items(object, "/metadata/ownerReferences").is_empty() {
-                self.owned(world, &graph, &resources, at, &mut asked).await
-            } else {
+        for (key, object) in &graph.objects {
+            let links = object.links();
+            let result = if links.deleting {
+                match links.finalizers {
+                    true => self.waiting(world, &graph, key, &world.value(object)).await,
+                    false => Ok(()),
+                }
+            } else if links.owners.iter().all(|owner| {
+                *sound.entry((*owner, object.namespace())).or_insert_with(|| {
+                    world.by_uid(*owner).is_some_and(|found| {
+                        found.namespace().is_empty() || found.namespace() == object.namespace()
+                    })
+                })
+            }) {
                 Ok(())
+            } else {
+                self.owned(world, &resources, (key, &world.value(object)), &mut asked)
+                    .await
             };
             if let Err(error) = result {
                 failed = Some(error);

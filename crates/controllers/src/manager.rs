@@ -7,7 +7,6 @@ use crate::{
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use kube::Client;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -58,25 +57,19 @@ pub(crate) trait Reconciler: Send + Sync {
 
 /// All controllers.
 pub struct Manager {
-    client: Client,
+    world: Arc<World>,
     config: Config,
 }
 
 impl Manager {
-    /// Controllers that act through `client`.
-    pub fn new(client: Client, config: Config) -> Manager {
-        Manager { client, config }
+    /// Controllers that see and act through `world`.
+    pub fn new(world: Arc<World>, config: Config) -> Manager {
+        Manager { world, config }
     }
 
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let world = World::new(self.client.clone(), stop.clone());
-        self.run_in(&world, stop).await;
-    }
-
-    /// Runs until `stop` on caches that others of the process use too; see [`World::acting_through`].
-    pub async fn run_in(self, world: &World, stop: CancellationToken) {
-        let world = world.acting_through(self.client);
+        let world = self.world;
         let config = Arc::new(self.config);
         let all: Vec<Arc<dyn Reconciler>> = vec![
             Arc::new(deployment::Deployments),
@@ -98,7 +91,7 @@ impl Manager {
             Arc::new(node::Lifecycle::default()),
             Arc::new(loadbalancer::LoadBalancers(config)),
             Arc::new(supervisor::SupervisorNamespaces),
-            Arc::new(quota::Quotas),
+            Arc::new(quota::Quotas::default()),
             Arc::new(aggregation::ClusterRoles),
             Arc::new(podgc::Leftovers::default()),
             Arc::new(storage::Classes::default()),
@@ -110,18 +103,16 @@ impl Manager {
             Arc::new(storage::Snapshots::default()),
         ];
         for reconciler in &all {
-            reconciler.reads().iter().for_each(|r| world.watch_builtin(r));
-            let custom = reconciler.custom();
-            custom.into_iter().for_each(|r| world.watch(r, true));
+            reconciler.custom().into_iter().for_each(|r| world.know(r));
         }
         for kind in kinds::builtin() {
-            // Events are never owned, leases come and go every few seconds: neither is worth a cache of its own.
+            // The collector looks at all of them; Events are never owned.
             if kind.is_stored()
                 && kind.has_verb("watch")
                 && kind.has_verb("delete")
                 && kind.plural != "events"
             {
-                world.watch(world::of_kind(kind), false);
+                world.know(world::of_kind(kind));
             }
         }
         let tasks = all
@@ -140,7 +131,7 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
     loop {
         let revision = world.revision(reads);
         let due = tokio::time::Instant::now() >= wake;
-        if world.synced(reads) && (revision != seen || due) {
+        if revision != seen || due {
             seen = revision;
             let (swept, computed) = timed(reconciler.sweep(&world)).await;
             let next = match swept {
@@ -152,8 +143,6 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
             };
             wake = tokio::time::Instant::now() + next;
             gather = (computed * REST).clamp(GATHER, LONGEST_REST);
-        } else if due {
-            wake = tokio::time::Instant::now() + RETRY;
         }
         tokio::select! {
             () = stop.cancelled() => return,

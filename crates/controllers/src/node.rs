@@ -4,6 +4,8 @@ use crate::manager::{Config, Reconciler};
 use crate::obj::{condition, deleting, finished, int, items, meta, now, set_condition, since, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Uid;
+use cache::fields::pod::NODE;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -18,6 +20,8 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 /// A node that has not renewed its lease for so long is unknown, as upstream.
 const GRACE: Duration = Duration::from_secs(40);
+/// How often everything is looked at although nothing has changed, and how often all Pods are searched at most.
+const LOOK: Duration = Duration::from_secs(5);
 const SOURCE: &str = "node-controller";
 
 /// Gives out `spec.podCIDR`.
@@ -90,6 +94,8 @@ pub(crate) struct Lifecycle {
     heard: Mutex<HashMap<String, (String, Instant)>>,
     /// Since when a Pod has been seen to bear a taint that does not say since when it is there: by uid and taint.
     bears: Mutex<HashMap<(String, String), Instant>>,
+    /// When it was last looked for Pods whose Node is gone.
+    searched: Mutex<Option<Instant>>,
 }
 
 /// The taints a node should have, keeping everybody else's; `ready` is the status of condition `Ready`.
@@ -139,6 +145,16 @@ const PRESSURE: [(&str, &str); 4] = [
 ];
 
 impl Lifecycle {
+    /// Whether the last search is long enough ago; then the next one begins.
+    fn may_search(&self) -> bool {
+        let mut searched = self.searched.lock();
+        let due = searched.is_none_or(|at| at.elapsed() >= LOOK);
+        if due {
+            *searched = Some(Instant::now());
+        }
+        due
+    }
+
     /// True while the node is heard of.
     fn heard_of(&self, world: &World, node: &Value) -> bool {
         let name = meta(node, "name");
@@ -210,8 +226,8 @@ impl Lifecycle {
 
     /// Pods of a node that is not heard of do not count as ready: Services leave them out.
     async fn withdraw(&self, world: &World, node: &Value) -> Result<(), WorldError> {
-        for pod in world.all(PODS) {
-            if text(&pod, "/spec/nodeName") != meta(node, "name") || !crate::obj::ready(&pod) {
+        for pod in of_node(world, node) {
+            if !crate::obj::ready(&pod) {
                 continue;
             }
             let mut status = pod["status"].clone();
@@ -244,8 +260,8 @@ impl Lifecycle {
         if taints.is_empty() {
             return Ok(());
         }
-        for pod in world.all(PODS) {
-            if text(&pod, "/spec/nodeName") != meta(node, "name") || deleting(&pod) || finished(&pod) {
+        for pod in of_node(world, node) {
+            if deleting(&pod) || finished(&pod) {
                 continue;
             }
             if taints.iter().any(|t| !endures(&pod, t, self.borne(&pod, t))) {
@@ -305,14 +321,14 @@ impl Reconciler for Lifecycle {
             .lock()
             .retain(|name, _| nodes.iter().any(|n| meta(n, "name") == name));
         let tainted = |uid: &str, taint: &str| {
-            world.all(PODS).iter().any(|pod| {
-                meta(pod, "uid") == uid
-                    && nodes.iter().any(|node| {
-                        meta(node, "name") == text(pod, "/spec/nodeName")
-                            && items(node, "/spec/taints")
-                                .iter()
-                                .any(|t| format!("{}={}", text(t, "/key"), text(t, "/value")) == taint)
-                    })
+            let pod = world.by_uid(Uid::of(uid));
+            pod.is_some_and(|pod| {
+                nodes.iter().any(|node| {
+                    meta(node, "name") == pod.field(NODE)
+                        && items(node, "/spec/taints")
+                            .iter()
+                            .any(|t| format!("{}={}", text(t, "/key"), text(t, "/value")) == taint)
+                })
             })
         };
         self.bears.lock().retain(|(uid, taint), _| tainted(uid, taint));
@@ -322,16 +338,26 @@ impl Reconciler for Lifecycle {
                 failed = Some(e);
             }
         }
+        if !self.may_search() {
+            return failed.map_or(Ok(Some(LOOK)), Err);
+        }
         // Pods of a node that is gone for good have nobody who would end them.
-        for pod in world.all(PODS) {
-            let on = text(&pod, "/spec/nodeName");
-            let gone = !on.is_empty() && !nodes.iter().any(|n| meta(n, "name") == on);
-            if gone && since(meta(&pod, "creationTimestamp")) > jiff::SignedDuration::from_secs(40) {
+        let stray = |pod: &cache::Object| {
+            let on = pod.field(NODE);
+            !on.is_empty() && !nodes.iter().any(|n| meta(n, "name") == on)
+        };
+        for pod in world.select(PODS, "", stray) {
+            if since(meta(&pod, "creationTimestamp")) > jiff::SignedDuration::from_secs(40) {
                 force(world, &pod).await?;
             }
         }
-        failed.map_or(Ok(Some(Duration::from_secs(5))), Err)
+        failed.map_or(Ok(Some(LOOK)), Err)
     }
+}
+
+/// The Pods that are bound to a node.
+fn of_node(world: &World, node: &Value) -> Vec<Arc<Value>> {
+    world.select(PODS, "", |pod| pod.field(NODE) == meta(node, "name"))
 }
 
 /// Removes a Pod without waiting for its host.

@@ -6,6 +6,7 @@ use crate::manager::Reconciler;
 use crate::obj::{deleting, finished, items, meta, set_condition, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::fields::pod::{NODE, PHASE};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,8 @@ const NODES: &str = "nodes";
 const KEPT: usize = 12_500;
 /// A Node must have been missing for so long before its Pods are taken for lost, as upstream.
 const QUARANTINE: Duration = Duration::from_secs(40);
+/// Nothing here is urgent, so changes of Pods wake nobody: they are looked at this often (upstream: 20 s).
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The collector of leftover Pods.
 #[derive(Default)]
@@ -28,24 +31,19 @@ pub(crate) struct Leftovers {
 
 impl Leftovers {
     /// The Nodes that have been missing long enough, and when the next one will have been.
-    fn lost(&self, pods: &[Arc<Value>], nodes: &HashSet<String>) -> (HashSet<String>, Option<Duration>) {
-        let named: HashSet<&str> = pods
-            .iter()
-            .map(|p| text(p, "/spec/nodeName"))
-            .filter(|n| !n.is_empty() && !nodes.contains(*n))
-            .collect();
+    fn lost(&self, named: &HashSet<String>) -> (HashSet<String>, Option<Duration>) {
         let mut missing = self.missing.lock();
-        missing.retain(|node, _| named.contains(node.as_str()));
+        missing.retain(|node, _| named.contains(node));
         let mut lost = HashSet::new();
         let mut next: Option<Duration> = None;
         for node in named {
-            let since = missing.entry(node.to_string()).or_insert_with(Instant::now);
+            let since = missing.entry(node.clone()).or_insert_with(Instant::now);
             match QUARANTINE
                 .checked_sub(since.elapsed())
                 .filter(|left| !left.is_zero())
             {
                 Some(left) => next = Some(next.map_or(left, |n| n.min(left))),
-                None => drop(lost.insert(node.to_string())),
+                None => drop(lost.insert(node.clone())),
             }
         }
         (lost, next)
@@ -70,6 +68,10 @@ pub(crate) fn surplus(pods: &[Arc<Value>], keep: usize) -> Vec<Arc<Value>> {
     });
     ended.truncate(ended.len() - keep);
     ended
+}
+
+fn is_ended(pod: &cache::Object) -> bool {
+    matches!(pod.field(PHASE), "Succeeded" | "Failed")
 }
 
 /// Marks a Pod as failed, so that whoever counts ends sees one, and removes it without waiting for its host.
@@ -98,16 +100,28 @@ impl Reconciler for Leftovers {
         "pod leftovers"
     }
     fn reads(&self) -> &'static [&'static str] {
-        &[PODS, NODES]
+        &[NODES]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let pods = world.all(PODS);
         let nodes: HashSet<String> = world
             .all(NODES)
             .iter()
             .map(|n| meta(n, "name").to_string())
             .collect();
-        let (mut lost, next) = self.lost(&pods, &nodes);
+        // Decoded is only what may have to go.
+        let mut named = HashSet::new();
+        let mut ended = 0;
+        let stray = |pod: &cache::Object| {
+            let node = pod.field(NODE);
+            if !node.is_empty() && !nodes.contains(node) {
+                named.insert(node.to_string());
+                return true;
+            }
+            ended += usize::from(is_ended(pod));
+            node.is_empty() && pod.links().deleting
+        };
+        let pods = world.select(PODS, "", stray);
+        let (mut lost, next) = self.lost(&named);
         let mut sweep = Sweep::default();
         // The cache of Nodes may lag: the API server has the last word.
         for node in lost.clone() {
@@ -132,10 +146,12 @@ impl Reconciler for Leftovers {
                 sweep.note(force(world, pod, None).await.map(|()| None));
             }
         }
-        for pod in surplus(&pods, KEPT) {
-            sweep.note(force(world, &pod, None).await.map(|()| None));
+        if ended > KEPT {
+            for pod in surplus(&world.select(PODS, "", is_ended), KEPT) {
+                sweep.note(force(world, &pod, None).await.map(|()| None));
+            }
         }
-        sweep.note(Ok(next));
+        sweep.note(Ok(Some(next.map_or(LOOK, |next| next.min(LOOK)))));
         sweep.outcome()
     }
 }

@@ -4,9 +4,11 @@ use crate::manager::Reconciler;
 use crate::obj::{deleting, finished, int, items, meta, text};
 use crate::world::{World, WorldError, difference, settled};
 use async_trait::async_trait;
+use cache::Uid;
 use kinds::quantity::Quantity;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,16 @@ const SERVICES: &str = "services";
 
 type Amounts = BTreeMap<String, Quantity>;
 
+/// What one quota counts of each Pod, by uid, with the Pod's revision: of many Pods few change between two sweeps.
+/// A quota's scopes never change.
+type Counted = HashMap<Uid, (u64, Amounts)>;
+
 /// The controller of quotas.
-pub(crate) struct Quotas;
+#[derive(Default)]
+pub(crate) struct Quotas {
+    /// By the uid of the quota.
+    counted: Mutex<HashMap<String, Counted>>,
+}
 
 /// The amounts of a resource map.
 pub(crate) fn amounts(v: &Value) -> Amounts {
@@ -122,23 +132,39 @@ fn in_scope(quota: &Value, pod: &Value) -> bool {
             })
 }
 
-fn used(world: &World, quota: &Value) -> Amounts {
+/// What a Pod adds to a quota.
+fn of_pod(quota: &Value, pod: &Value) -> Amounts {
+    let mut used = Amounts::new();
+    if finished(pod) || !in_scope(quota, pod) {
+        return used;
+    }
+    add(&mut used, "pods", &Quantity::from_units(1));
+    for (name, amount) in pod_amounts(pod, "requests") {
+        add(&mut used, &name, &amount);
+        add(&mut used, &format!("requests.{name}"), &amount);
+    }
+    for (name, amount) in pod_amounts(pod, "limits") {
+        add(&mut used, &format!("limits.{name}"), &amount);
+    }
+    used
+}
+
+fn used(world: &World, quota: &Value, counted: &mut Counted) -> Amounts {
     let namespace = meta(quota, "namespace");
     let mut used = Amounts::new();
     let one = Quantity::from_units(1);
-    for pod in world.list(PODS, namespace) {
-        if finished(&pod) || !in_scope(quota, &pod) {
-            continue;
+    let mut next = Counted::new();
+    for pod in world.entries(PODS, namespace, |_| true) {
+        let known = counted
+            .remove(&pod.links().uid)
+            .filter(|(revision, _)| *revision == pod.revision());
+        let (_, amounts) = known.unwrap_or_else(|| (0, of_pod(quota, &world.value(&pod))));
+        for (name, amount) in &amounts {
+            add(&mut used, name, amount);
         }
-        add(&mut used, "pods", &one);
-        for (name, amount) in pod_amounts(&pod, "requests") {
-            add(&mut used, &name, &amount);
-            add(&mut used, &format!("requests.{name}"), &amount);
-        }
-        for (name, amount) in pod_amounts(&pod, "limits") {
-            add(&mut used, &format!("limits.{name}"), &amount);
-        }
+        next.insert(pod.links().uid, (pod.revision(), amounts));
     }
+    *counted = next;
     for service in world.list(SERVICES, namespace) {
         let kind = text(&service, "/spec/type");
         if kind == "LoadBalancer" {
@@ -188,7 +214,7 @@ fn used(world: &World, quota: &Value) -> Amounts {
             }
             None => continue,
         };
-        let count = world.list(counted, namespace).len();
+        let count = world.count(counted, namespace);
         used.insert(name.clone(), Quantity::from_units(count as i128));
     }
     used
@@ -203,11 +229,20 @@ impl Reconciler for Quotas {
         &[QUOTAS, PODS, CLAIMS, SERVICES]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        for quota in world.all(QUOTAS) {
-            if deleting(&quota) {
-                continue;
-            }
-            let used = used(world, &quota);
+        let mut quotas = world.all(QUOTAS);
+        quotas.retain(|quota| !deleting(quota));
+        self.counted
+            .lock()
+            .retain(|uid, _| quotas.iter().any(|quota| meta(quota, "uid") == uid));
+        for quota in quotas {
+            let used = {
+                let mut counted = self.counted.lock();
+                used(
+                    world,
+                    &quota,
+                    counted.entry(meta(&quota, "uid").to_owned()).or_default(),
+                )
+            };
             let hard = quota["spec"]["hard"].as_object().cloned().unwrap_or_default();
             let zero = Quantity::from_units(0);
             let shown: Map<String, Value> = hard

@@ -68,6 +68,8 @@ pub struct NetConfig {
     pub upstream_dns: Vec<Ipv4Addr>,
     /// The user that QEMU runs as: owner of the taps.
     pub tap_owner: u32,
+    /// Connections and datagram exchanges that one Pod may have under way ([`crate::FLOWS_PER_POD`]).
+    pub flows_per_pod: u32,
     /// A directory for the little that must be put back when the network is removed.
     pub state_dir: PathBuf,
 }

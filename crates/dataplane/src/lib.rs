@@ -15,6 +15,7 @@
 //! is never listed on the hot path; everything of ours carries our marks (tables `inet podvisor` and `arp podvisor`,
 //! route protocol 112, link group 28790), so that it can be found and removed without any memory of its making.
 
+mod announce;
 mod config;
 mod dns;
 mod exec;
@@ -27,6 +28,7 @@ mod sys;
 mod tap;
 
 pub use config::{Ipv4Net, NetConfig, ParseNetError};
+pub use dns::answer_from as dns_answer;
 pub use exec::ExecError;
 pub use plane::{AttachError, Dataplane, StartError, Tap};
 pub use tap::tap_name;
@@ -35,5 +37,8 @@ pub use tap::tap_name;
 pub const GATEWAY: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 1, 1);
 /// The link group of Pod taps, by which rules match them.
 pub const TAP_GROUP: u32 = 28790;
+/// Connections and datagram exchanges that one Pod may have under way at a time, by default. The kernel's table of them (262,144 by
+/// default) is one for the whole host; who fills its share can open no more, and nobody else notices.
+pub const FLOWS_PER_POD: u32 = 16384;
 /// The protocol number on our routes.
 pub const ROUTE_PROTOCOL: u8 = 112;

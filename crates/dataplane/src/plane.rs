@@ -21,7 +21,7 @@ use crate::dns::DnsServer;
 use crate::exec::{self, ExecError};
 use crate::model::{PodNic, Service};
 use crate::nft::{self, Ruleset};
-use crate::{flows, link, tap, tap_name};
+use crate::{announce, flows, link, tap, tap_name};
 
 /// The sysctl without which no packet goes from one Pod to another.
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -194,6 +194,7 @@ impl Dataplane {
             self.apply(&mut state).await?;
         }
         exec::ip_batch(&added, false).await?;
+        announce::announce(vips.difference(&state.vips).copied()).await;
         exec::ip_batch(&removed, true).await?;
         state.vips = vips;
         // After the rules: a datagram in between is given an endpoint that is there.

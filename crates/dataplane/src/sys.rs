@@ -1,8 +1,8 @@
-//! The two ioctls of a tap device: the only unsafe code of this crate.
+//! The two ioctls of a tap device and the raw frames of announcements: the only unsafe code of this crate.
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Makes or opens the tap `name` on an open `/dev/net/tun`. The name must be shorter than 16 bytes.
 pub(crate) fn attach_tap(device: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
@@ -32,6 +32,36 @@ pub(crate) fn persist_tap(device: BorrowedFd<'_>, owner: u32) -> io::Result<()> 
     check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETOWNER, libc::c_ulong::from(owner)) })?;
     // SAFETY: the descriptor is open; TUNSETPERSIST takes its argument by value.
     check(unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETPERSIST, 1 as libc::c_ulong) })
+}
+
+/// Sends an Ethernet frame on a link, without waiting.
+pub(crate) fn send_frame(link: i32, frame: &[u8]) -> io::Result<()> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // Of no protocol: it receives nothing.
+    // SAFETY: the call takes numbers only.
+    let socket = unsafe { libc::socket(libc::AF_PACKET, kind, 0) };
+    check(socket)?;
+    // SAFETY: the descriptor was just opened and nobody else has it.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: all fields of sockaddr_ll are plain data, for which zero bytes are valid.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as libc::c_ushort;
+    address.sll_ifindex = link;
+    // SAFETY: the socket is open; the kernel reads the frame and one sockaddr_ll, both of which outlive the call.
+    let sent = unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            0,
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    match sent {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

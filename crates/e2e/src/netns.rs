@@ -64,9 +64,7 @@ impl Netns {
             Err(_) => bail!("the thread inside the network namespace panicked"),
         }
     }
-}
 
-impl Netns {
     /// Removes the namespace's name, once; the namespace itself goes with its last process. For those who share it
     /// with a thread that outlives them, such as a published port's.
     pub fn remove(&self) -> Result<()> {

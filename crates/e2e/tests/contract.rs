@@ -9,6 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{Lab, LabOptions, wait_for};
 
+#[path = "contract/streams.rs"]
+mod streams;
+
 const LIMIT: Duration = Duration::from_secs(120);
 
 const MANIFEST: &str = r#"
@@ -27,13 +30,16 @@ spec:
   - name: side
     image: busybox:1.35
     restartPolicy: Always
-    command: ["sh", "-c", "trap 'cat /shared/order; echo side ends; exit 0' TERM; while :; do sleep 0.2; done"]
+    command: ["sh", "-c", "echo \"MOTTO='by file'\" > /shared/env; touch /shared/set; trap 'cat /shared/order; echo side ends; exit 0' TERM; while :; do sleep 0.2; done"]
+    startupProbe: {periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 60, exec: {command: ["test", "-e", "/shared/set"]}}
     volumeMounts: [{name: shared, mountPath: /shared}]
   containers:
   - name: main
     image: busybox:1.35
     command: ["sh", "-c", "trap 'sleep 1; echo main ended >> /shared/order; exit 0' TERM; echo ready to serve; while :; do sleep 0.2; done"]
     lifecycle: {postStart: {exec: {command: ["sh", "-c", "sleep 1; touch /shared/hooked"]}}}
+    securityContext: {seccompProfile: {type: RuntimeDefault}}
+    env: [{name: MOTTO, valueFrom: {fileKeyRef: {volumeName: shared, path: env, key: MOTTO}}}]
     readinessProbe:
       periodSeconds: 2
       timeoutSeconds: 10
@@ -45,6 +51,15 @@ spec:
     stdin: true
     command: ["sh", "-c", "ls /shared; exec sh"]
     volumeMounts: [{name: shared, mountPath: /shared}]
+  - name: sink
+    image: busybox:1.35
+    stdin: true
+    stdinOnce: true
+    command: ["sh", "-c", "nc -ll -p 9000 -e cat & md5sum; sleep 1000000"]
+  - name: printer
+    image: busybox:1.35
+    stdin: true
+    command: ["sh", "-c", "while read count; do echo begin $count; seq 1 $count; echo done; done"]
   - name: builder
     image: busybox:1.35
     securityContext: {privileged: true}
@@ -84,10 +99,14 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
         Ok(())
     })?;
     names(&lab)?;
+    security(&lab)?;
     terminals(&lab)?;
     let built = in_container(&lab, "builder", BUILD)?;
     ensure!(built == "new\npid 1\nbuilt\n", "the build printed: {built}");
     ensure!(in_container(&lab, "watcher", "cat /passed/in/file")? == "seen\n");
+    streams::all(&lab, "kubectl-1.32", 2 << 20)?;
+    streams::lines(&lab, 20_000, LIMIT)?;
+    another_image(&lab)?;
     debug(&mut lab)?;
     inspect(&lab)?;
 
@@ -110,6 +129,22 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
     lab.stop()
 }
 
+/// Minutes under emulation: `cargo nextest run -p e2e --test contract --run-ignored only`.
+#[test]
+#[ignore = "takes many minutes; a short form runs with the others"]
+fn a_hundred_megabytes_through_each_stream_and_a_million_lines() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    lab.apply(MANIFEST)?;
+    lab.kubectl(&["wait", "--for=condition=Ready", "pod/desk", "--timeout=120s"])?;
+    for kubectl in ["kubectl-1.32", "kubectl-1.20"] {
+        streams::all(&lab, kubectl, 100 << 20)?;
+    }
+    streams::lines(&lab, 1_000_000, Duration::from_secs(600))?;
+    streams::idle(&lab, 100, Duration::from_secs(600))?;
+    lab.kubectl(&["delete", "pod", "desk", "--now", "--timeout=60s"])?;
+    lab.stop()
+}
+
 fn in_container(lab: &Lab, container: &str, script: &str) -> Result<String> {
     lab.kubectl(&["exec", "desk", "-c", container, "--", "sh", "-c", script])
 }
@@ -125,6 +160,52 @@ fn names(lab: &Lab) -> Result<()> {
     let found = in_container(lab, "main", script)?;
     ensure!(found == expected, "names inside:\n{found}");
     Ok(())
+}
+
+/// Filters of system calls, an environment out of a file, and what is refused before a VM is made.
+fn security(lab: &Lab) -> Result<()> {
+    let script = "grep Seccomp: /proc/self/status; echo $MOTTO; unshare -m true 2>/dev/null || echo refused";
+    let found = in_container(lab, "main", script)?;
+    ensure!(
+        found == "Seccomp:\t2\nby file\nrefused\n",
+        "in the container: {found}"
+    );
+    let found = in_container(lab, "watcher", "grep Seccomp: /proc/self/status")?;
+    ensure!(found == "Seccomp:\t0\n", "without a profile: {found}");
+    lab.apply(UNSAFE)?;
+    lab.wait_event(
+        "unsafe",
+        "SysctlForbidden: Pod was rejected: forbidden sysctl: \"kernel.msgmax\" not allowlisted",
+    )?;
+    ensure!(lab.pod("unsafe")?["status"]["reason"] == "SysctlForbidden");
+    lab.kubectl(&["delete", "pod", "unsafe"])?;
+    Ok(())
+}
+
+const UNSAFE: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: unsafe}
+spec:
+  securityContext: {sysctls: [{name: kernel.msgmax, value: "65536"}]}
+  containers: [{name: c, image: busybox:1.35}]
+"#;
+
+/// A container whose image is changed is another one; its neighbours go on.
+fn another_image(lab: &Lab) -> Result<()> {
+    lab.kubectl(&["set", "image", "pod/desk", "watcher=redis:7"])?;
+    wait_for("the other image", LIMIT, || {
+        let version = in_container(lab, "watcher", "redis-cli --version")?;
+        ensure!(version.starts_with("redis-cli"), "{version}");
+        Ok(())
+    })?;
+    let counts = "jsonpath={range .status.containerStatuses[*]}{.name}={.restartCount} {end}";
+    let counts = lab.kubectl(&["get", "pod", "desk", "-o", counts])?;
+    ensure!(
+        counts.contains("watcher=1") && counts.contains("main=0"),
+        "restarts: {counts}"
+    );
+    lab.wait_event("desk", "Container watcher definition changed, will be restarted")
 }
 
 fn terminals(lab: &Lab) -> Result<()> {

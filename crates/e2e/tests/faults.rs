@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use e2e::pods::{LIMIT, container};
@@ -46,6 +46,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: panics}
 spec:
+  hostPID: true
   terminationGracePeriodSeconds: 1
   containers:
   - name: main
@@ -207,6 +208,7 @@ fn states(name: &str) -> String {
             "containers:
   - name: main
     image: busybox
+    securityContext: {capabilities: {add: [SYS_TIME]}}
     command: [sh, -c, 'cp -r /config /www; i=0; (while sleep 1; do echo tick $((i=i+1)); done) & exec httpd -f -p 80 -h /www']
     readinessProbe: {httpGet: {port: 80, path: /text}, periodSeconds: 1}
     livenessProbe: {exec: {command: ['true']}, periodSeconds: 1}
@@ -377,6 +379,8 @@ impl Scene {
     fn die(&mut self, away: Duration) -> Result<()> {
         let pod = self.lab.pod("serves")?;
         let ip = pod["status"]["podIP"].as_str().context("an address")?.to_owned();
+        // Meanwhile the guest's clock goes wrong.
+        self.lab.script("serves", "date -s @$(($(date +%s) - 3600))")?;
         self.lab.kill_supervisor()?;
         // Its helpers fail with it, the registry has lost its client, and the guest that was booting boots on.
         self.holds.release("ip")?;
@@ -402,6 +406,15 @@ impl Scene {
             "serves has another VM"
         );
         self.log_has_no_gap()?;
+        wait_for("the guest's clock to be right", LIMIT, || {
+            let told: u64 = lab.script("serves", "date +%s")?.trim().parse()?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+            ensure!(
+                told.abs_diff(now) < 10,
+                "its clock tells {told}, the host's {now}"
+            );
+            Ok(())
+        })?;
         lab.script("serves", "mv /www/text /www/hidden")?;
         let ready = |wanted: &'static str| {
             move |pod: &Value| {
@@ -681,11 +694,11 @@ fn a_hung_guest_is_replaced() -> Result<()> {
     lab.apply(ENDS)?;
     let stopped = lab.vm_process(&lab.wait_ready("once")?)?;
     lab.wait_ready("panics")?;
-    // One by its host, one by its own doing: a real-time process that never rests on the only processor there is.
+    // One by its host, one by its own doing: a container that may do everything freezes the first process.
     signal(stopped, Signal::SIGSTOP)?;
     let mut hang = lab.command("kubectl");
-    let script =
-        "echo -1 > /proc/sys/kernel/sched_rt_runtime_us; exec chrt -f 99 sh -c 'while :; do :; done'";
+    let script = "cd /proc/1/root/sys/fs/cgroup; mkdir ice; (sleep 1; echo 1 > ice/cgroup.freeze) & \
+                  echo 1 > ice/cgroup.procs; sleep 1000";
     hang.args(["exec", "panics", "--", "sh", "-c", script]);
     let mut hang = hang
         .stdout(std::process::Stdio::null())

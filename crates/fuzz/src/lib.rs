@@ -7,6 +7,7 @@
 //!
 //! `tests/short.rs` runs each target for a moment; `cargo xtask fuzz --seconds 600` for as long as you like.
 
+mod foreign;
 pub mod mutate;
 pub mod targets;
 

@@ -1,5 +1,6 @@
 //! The targets: one function a parser, and what its result promises.
 
+use crate::foreign;
 use apiserver::request::Attributes;
 use apiserver::wire::options::{DeleteOptions, ListOptions, WriteOptions};
 use host::streams::spdy::Session;
@@ -131,6 +132,46 @@ const PATH: &[&str] = &[
     "sendInitialEvents=true",
 ];
 
+const TAR: &[&str] = &[
+    "../",
+    "/",
+    ".wh.",
+    ".wh..wh..opq",
+    "ustar\x0000",
+    "ustar  \x00",
+    "28 GNU.sparse.major=1\n",
+    "20 path=../../x/y\n",
+    "SCHILY.xattr.",
+    "77777777777\x00",
+    "\x00\x00\x00\x00\x00\x00\x00\x00",
+];
+const ARCHIVE: &[&str] = &[
+    "\"schemaVersion\":2",
+    "\"manifests\":[",
+    "\"layers\":[",
+    "\"digest\":\"sha256:",
+    "\"size\":-1",
+    "\"platform\":{",
+    "\"mediaType\":\"application/vnd.oci.image.index.v1+json\"",
+    "../",
+    "null",
+    "[",
+    "{",
+];
+const HTTP: &[&str] = &[
+    "HTTP/1.1 200 OK\r\n",
+    "HTTP/1.1 101 Switching Protocols\r\n",
+    "HTTP/1.1 302 Found\r\nLocation: /\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "Content-Length: 5\r\n",
+    "Connection: close\r\n",
+    "ffffffffffffffff\r\n",
+    "0\r\n\r\n",
+    "\r\n",
+    ": ",
+    "upgrade",
+];
+
 /// All of them.
 pub const ALL: &[Target] = &[
     Target {
@@ -208,13 +249,54 @@ pub const ALL: &[Target] = &[
         run: image_reference,
         words: &["@sha256:", ":", "/", "..", "localhost:5000/"],
     },
+    Target {
+        name: "image-layer",
+        run: foreign::image_layer,
+        words: TAR,
+    },
+    Target {
+        name: "image-archive",
+        run: foreign::image_archive,
+        words: ARCHIVE,
+    },
+    Target {
+        name: "image-manifest",
+        run: image_manifest,
+        words: ARCHIVE,
+    },
+    Target {
+        name: "dns",
+        run: foreign::dns,
+        words: &[
+            "\x03web",
+            "\x07default\x03svc\x07cluster\x05local\x00",
+            "\x04in-addr\x04arpa\x00",
+            "\x00\x01\x00\x01",
+        ],
+    },
+    Target {
+        name: "log-file",
+        run: foreign::log_file,
+        words: &[
+            "2026-01-02T03:04:05.678901234Z ",
+            " stdout F ",
+            " stderr P ",
+            "\n",
+            "\r",
+        ],
+    },
+    Target {
+        name: "proxied",
+        run: foreign::proxied,
+        words: HTTP,
+    },
 ];
 
-fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+pub(crate) fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
 }
 
-fn parts(bytes: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn parts(bytes: &[u8]) -> (&[u8], &[u8]) {
     let at = bytes.windows(PARTS.len()).position(|w| w == PARTS);
     match at {
         Some(at) => (&bytes[..at], &bytes[at + PARTS.len()..]),
@@ -369,11 +451,20 @@ fn backup(bytes: &[u8]) {
     }
 }
 
-/// Runs work on the bytes of a client that then says nothing more.
-fn with_client<F: Future<Output = ()>>(bytes: &[u8], work: impl FnOnce(tokio::io::DuplexStream) -> F) {
+/// Runs asynchronous work to its end.
+pub(crate) fn alone(work: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Ok(runtime) = runtime else { return };
-    runtime.block_on(async {
+    if let Ok(runtime) = runtime {
+        runtime.block_on(work);
+    }
+}
+
+/// Runs work on the bytes of a client that then says nothing more.
+pub(crate) fn with_client<F: Future<Output = ()>>(
+    bytes: &[u8],
+    work: impl FnOnce(tokio::io::DuplexStream) -> F,
+) {
+    alone(async {
         let (mut client, server) = tokio::io::duplex(1 << 20);
         let _ = client.write_all(bytes).await;
         let _ = client.shutdown().await;
@@ -410,6 +501,11 @@ fn websocket(bytes: &[u8]) {
 
 fn image_config(bytes: &[u8]) {
     let _ = serde_json::from_slice::<images::ImageConfig>(bytes);
+}
+
+/// A registry's manifest or index.
+fn image_manifest(bytes: &[u8]) {
+    let _ = images::choose_manifest(bytes);
 }
 
 fn image_reference(bytes: &[u8]) {

@@ -39,6 +39,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     configured: bool,
+    /// How far the clock is ahead of the host's.
+    clock_error_ns: i64,
     containers: BTreeMap<String, (CreateContainerRequest, Container)>,
     volumes: BTreeMap<String, Vec<File>>,
     empty_dirs: BTreeMap<String, u64>,
@@ -67,6 +69,16 @@ impl SimulatedGuest {
     /// Files of a volume as last written, for tests.
     pub fn volume(&self, name: &str) -> Option<Vec<File>> {
         self.state().volumes.get(name).cloned()
+    }
+
+    /// How many nanoseconds its clock is ahead of the host's, for tests.
+    pub fn clock_error_ns(&self) -> i64 {
+        self.state().clock_error_ns
+    }
+
+    /// Sets its clock ahead of the host's, for tests.
+    pub fn set_clock_error_ns(&self, error: i64) {
+        self.state().clock_error_ns = error;
     }
 
     /// Says how many bytes an emptyDir has, for tests.
@@ -153,6 +165,14 @@ impl Guest for SimulatedGuest {
         Ok(Response::new(WriteVolumeReply {}))
     }
 
+    async fn clock(&self, request: Request<ClockRequest>) -> Result<Response<ClockReply>, Status> {
+        let mut state = self.state();
+        state.clock_error_ns = state.clock_error_ns.saturating_add(request.into_inner().step_ns);
+        Ok(Response::new(ClockReply {
+            unix_time_ns: now_ns().saturating_add(state.clock_error_ns),
+        }))
+    }
+
     async fn resize_volume(
         &self,
         _: Request<ResizeVolumeRequest>,
@@ -165,6 +185,11 @@ impl Guest for SimulatedGuest {
         _: Request<FreezeVolumeRequest>,
     ) -> Result<Response<FreezeVolumeReply>, Status> {
         Ok(Response::new(FreezeVolumeReply {}))
+    }
+
+    async fn read_file(&self, _: Request<ReadFileRequest>) -> Result<Response<ReadFileReply>, Status> {
+        // Nothing runs here that could have written one.
+        Ok(Response::new(ReadFileReply { data: None }))
     }
 
     async fn create_container(

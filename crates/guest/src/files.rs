@@ -38,17 +38,29 @@ pub fn path_of(fd: &OwnedFd) -> PathBuf {
 
 /// Makes a directory below `root`, with its parents, each step resolved inside the root.
 pub fn make_directory_in(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+    make_directory_with(root, path, 0o755)
+}
+
+/// Likewise; whatever is new has this mode, whatever the umask.
+pub fn make_directory_with(root: &Path, path: &Path, mode: u32) -> io::Result<OwnedFd> {
     match open_in(root, path, OFlags::PATH | OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result,
     }
-    let parent = make_directory_in(root, path.parent().unwrap_or(Path::new("/")))?;
+    let parent = make_directory_with(root, path.parent().unwrap_or(Path::new("/")), mode)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+    let made = match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
+        Ok(()) => true,
+        Err(rustix::io::Errno::EXIST) => false,
         Err(error) => return Err(error.into()),
+    };
+    let directory = open_in(root, path, OFlags::PATH | OFlags::DIRECTORY)?;
+    if made {
+        // A directory made in one with the set-group-id bit has it too, and keeps it.
+        let inherited = rustix::fs::fstat(&directory)?.st_mode & 0o2000;
+        rustix::fs::chmod(path_of(&directory), Mode::from_raw_mode(mode | inherited))?;
     }
-    open_in(root, path, OFlags::PATH | OFlags::DIRECTORY)
+    Ok(directory)
 }
 
 /// Makes an empty file below `root` as the target of a bind mount.

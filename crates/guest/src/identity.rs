@@ -7,21 +7,20 @@ use std::path::Path;
 
 use guest_api::v1::{ConfigureRequest, Interface};
 use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_settime};
+use nix::time::{ClockId, clock_gettime, clock_settime};
 
 use crate::{disks, sys};
 
 /// Files that every container sees below `/etc`.
 pub const ETC: &str = "/run/etc";
 
+/// In nanoseconds.
+const SECOND: i64 = 1_000_000_000;
+
 /// Applies an identity.
 pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
     if request.unix_time_ns > 0 {
-        let time = TimeSpec::new(
-            request.unix_time_ns / 1_000_000_000,
-            request.unix_time_ns % 1_000_000_000,
-        );
-        clock_settime(ClockId::CLOCK_REALTIME, time)?;
+        set_clock(request.unix_time_ns)?;
     }
     if !request.random_seed.is_empty() {
         sys::add_entropy(&request.random_seed)?;
@@ -49,6 +48,24 @@ pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
             .map_err(|error| io::Error::new(error.kind(), format!("sysctl {name}: {error}")))?;
     }
     disks::scratch(&request.scratch_serial).await
+}
+
+fn set_clock(unix_time_ns: i64) -> io::Result<()> {
+    let time = TimeSpec::new(unix_time_ns.div_euclid(SECOND), unix_time_ns.rem_euclid(SECOND));
+    Ok(clock_settime(ClockId::CLOCK_REALTIME, time)?)
+}
+
+/// Moves the clock, at once or gradually.
+pub fn move_clock(step_ns: i64) -> io::Result<()> {
+    match step_ns {
+        0 => Ok(()),
+        step if step.saturating_abs() < SECOND => sys::slew_clock(step / 1000),
+        step => {
+            let now = clock_gettime(ClockId::CLOCK_REALTIME)?;
+            let now = now.tv_sec().saturating_mul(SECOND).saturating_add(now.tv_nsec());
+            set_clock(now.saturating_add(step))
+        }
+    }
 }
 
 fn configure_interface(interface: &Interface) -> io::Result<()> {

@@ -286,6 +286,13 @@ impl Guest for Agent {
         Ok(Response::new(ConfigureReply {}))
     }
 
+    async fn clock(&self, request: Request<ClockRequest>) -> Result<Response<ClockReply>, Status> {
+        identity::move_clock(request.into_inner().step_ns).map_err(failed)?;
+        Ok(Response::new(ClockReply {
+            unix_time_ns: now_ns(),
+        }))
+    }
+
     async fn write_volume(
         &self,
         request: Request<WriteVolumeRequest>,
@@ -327,6 +334,15 @@ impl Guest for Agent {
             });
         }
         Ok(Response::new(FreezeVolumeReply {}))
+    }
+
+    async fn read_file(&self, request: Request<ReadFileRequest>) -> Result<Response<ReadFileReply>, Status> {
+        let request = request.into_inner();
+        let volume = request
+            .volume
+            .ok_or_else(|| Status::invalid_argument("the volume is missing"))?;
+        let data = volumes::read(&volume, &request.path).map_err(failed)?;
+        Ok(Response::new(ReadFileReply { data }))
     }
 
     async fn create_container(

@@ -40,6 +40,17 @@ pub fn end_machine() {
     }
 }
 
+/// Moves the clock by so many microseconds without a jump: the kernel lets it run a little faster or slower (half a
+/// millisecond a second) until it is there.
+pub fn slew_clock(microseconds: i64) -> io::Result<()> {
+    // SAFETY: all fields of timex are plain data, for which zero bytes are valid.
+    let mut request: libc::timex = unsafe { std::mem::zeroed() };
+    request.modes = libc::ADJ_OFFSET_SINGLESHOT;
+    request.offset = microseconds;
+    // SAFETY: the kernel reads and writes one timex, which outlives the call.
+    check(unsafe { libc::adjtimex(&mut request) })
+}
+
 /// Makes a mounted ext4 file system this many blocks big.
 pub fn resize_ext4(directory: BorrowedFd<'_>, blocks: u64) -> io::Result<()> {
     /// `EXT4_IOC_RESIZE_FS`, which libc does not name: `_IOW('f', 16, __u64)`.
@@ -100,6 +111,60 @@ pub fn resize_terminal(terminal: BorrowedFd<'_>, columns: u16, rows: u16) -> io:
     };
     // SAFETY: the descriptor is open and TIOCSWINSZ reads one winsize, which outlives the call.
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) })
+}
+
+/// Makes a mount and all that is mounted below it read-only.
+pub fn read_only_below(path: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    /// `struct mount_attr`.
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    /// `MOUNT_ATTR_RDONLY`.
+    const READ_ONLY: u64 = 1;
+    let attributes = Attributes {
+        set: READ_ONLY,
+        clear: 0,
+        propagation: 0,
+        user_namespace: 0,
+    };
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the kernel reads a path that ends with a zero byte and a structure of the size that is said; both outlive
+    // the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_RECURSIVE,
+            &attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    check(result as libc::c_int)
+}
+
+/// Filters the system calls of this process from now on. `program`: classic BPF, eight bytes an instruction.
+pub fn filter_calls(program: &[u8]) -> io::Result<()> {
+    let instruction = |bytes: &[u8]| libc::sock_filter {
+        code: u16::from_le_bytes([bytes[0], bytes[1]]),
+        jt: bytes[2],
+        jf: bytes[3],
+        k: u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]),
+    };
+    let mut program: Vec<libc::sock_filter> = program.chunks_exact(8).map(instruction).collect();
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_mut_ptr(),
+    };
+    let flags: libc::c_ulong = 0;
+    // SAFETY: the kernel copies the instructions, of which there are as many as is said; they outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &program) };
+    check(result as libc::c_int)
 }
 
 /// Adds fresh entropy and counts it.

@@ -7,15 +7,17 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use guest_api::v1::{EmptyDir, WriteVolumeRequest};
 use nix::mount::{MsFlags, mount};
+use rustix::fs::OFlags;
 
 use crate::disks::SCRATCH;
+use crate::files::open_in;
 
 /// Volumes in memory.
 const MEMORY: &str = "/run/volumes";
@@ -101,6 +103,31 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
         let _ = fs::remove_dir_all(root.join(old));
     }
     Ok(())
+}
+
+/// The largest file that is read for a container's environment.
+const MAX_READ: u64 = 64 << 10;
+
+/// A file of an emptyDir; none if there is no such file.
+pub fn read(volume: &EmptyDir, path: &str) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let file = match open_in(&empty_dir(volume)?, Path::new(path), flags) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => File::from(file?),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{path} is not a regular file"),
+        ));
+    }
+    let mut data = Vec::new();
+    file.take(MAX_READ + 1).read_to_end(&mut data)?;
+    if data.len() as u64 > MAX_READ {
+        let problem = format!("{path} has more than {MAX_READ} bytes");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+    }
+    Ok(Some(data))
 }
 
 /// Where emptyDirs are: in memory, and on disk.

@@ -123,6 +123,7 @@ impl Agent {
             datastore,
             probes: crate::metrics::probes::ProbeCounts::default(),
             pressure: crate::pressure::Pressure::default(),
+            clock: crate::clock::Clock::default(),
             overhead_bytes: std::sync::atomic::AtomicU64::new(0),
             cancel,
             config,
@@ -175,6 +176,9 @@ impl Agent {
         let collect = crate::image_gc::run(Arc::clone(context), self.pods.clone());
         let pressure = crate::pressure::run(Arc::clone(context), self.pods.clone());
         let control = crate::control::serve(Arc::clone(context));
+        let clock = context
+            .cancel
+            .run_until_cancelled(context.clock.watch(std::time::SystemTime::now));
         tokio::join!(
             serve,
             node,
@@ -183,7 +187,8 @@ impl Agent {
             provision,
             collect,
             pressure,
-            control
+            control,
+            clock
         );
     }
 
@@ -297,6 +302,9 @@ impl Agent {
             .filter(|view| view.machine.is_some() || !ended(&view.pod))
             .map(|view| view.pod)
             .collect();
+        if let Some(refusal) = crate::admit::refusal(pod, &self.context.config.unsafe_sysctls) {
+            return Some(refusal);
+        }
         let thresholds = &self.context.config.pressure;
         if let Some(refusal) = self.context.pressure.refusal(thresholds, pod) {
             return Some(refusal);

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 /// The first delay.
 pub const INITIAL: Duration = Duration::from_secs(10);
+/// By how much clocks that are read one after the other may differ.
+const SLACK: Duration = Duration::from_secs(2);
 /// The longest delay.
 pub const MAX: Duration = Duration::from_secs(300);
 
@@ -35,7 +37,7 @@ impl Backoff {
         match self.entry {
             Some((delay, updated)) if !expired(updated, since) => {
                 let until = since.saturating_add(signed(delay)).unwrap_or(since);
-                if now < until {
+                if ahead(until, now, delay) {
                     Verdict::Wait(until, delay)
                 } else {
                     Verdict::Go
@@ -61,6 +63,12 @@ impl Backoff {
             None => Verdict::Go,
         }
     }
+}
+
+/// Whether `until` is to be waited for. A wait longer than it can be means that the clock was set back since it began:
+/// how much of it has passed nobody knows, and it ends.
+pub fn ahead(until: Timestamp, now: Timestamp, most: Duration) -> bool {
+    now < until && until.duration_since(now) <= signed(most.saturating_add(SLACK))
 }
 
 fn expired(updated: Timestamp, event: Timestamp) -> bool {
@@ -106,6 +114,15 @@ mod tests {
             backoff.check(at(finished + 1), at(finished + 1)),
             Verdict::Wait(at(finished + 11), INITIAL)
         );
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_prolongs_nothing() {
+        let mut backoff = Backoff::default();
+        backoff.next(at(0), at(0));
+        assert_eq!(backoff.check(at(0), at(-3600)), Verdict::Go);
+        assert_eq!(backoff.check(at(0), at(3600)), Verdict::Go);
+        assert_eq!(backoff.check(at(0), at(-1)), Verdict::Wait(at(10), INITIAL));
     }
 
     #[test]

@@ -88,6 +88,9 @@ pub struct HostConfig {
     pub image_gc: ImageGc,
     /// From where on the host is under pressure.
     pub pressure: crate::pressure::Thresholds,
+    /// Sysctls beyond the safe ones that Pods may set: names, or beginnings with a `*` at their end. The kernel is each
+    /// Pod's own, so that none of them reaches further than its VM.
+    pub unsafe_sysctls: Vec<String>,
     /// Between two looks at a Pod's use of local storage; 10 seconds if it is not said.
     pub eviction_pause: Option<std::time::Duration>,
     /// How long a guest that once answered may say nothing before its VM counts as hung.
@@ -114,6 +117,7 @@ impl HostConfig {
             max_booting: std::thread::available_parallelism().map_or(1, usize::from),
             image_gc: ImageGc::default(),
             pressure: crate::pressure::Thresholds::default(),
+            unsafe_sysctls: Vec::new(),
             eviction_pause: None,
             silence: crate::guest::SILENCE,
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, Pod, Secret, Service};
 
-use crate::size;
+use crate::{env_file, size};
 
 /// Why a container cannot be configured: reason `CreateContainerConfigError`, this text as its message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum EnvError {
     /// A Secret's value is no text.
     #[error("secret key {0} is not valid UTF-8")]
     NotText(String),
+    /// A file of variables is missing, or has no such one (KEP-3721).
+    #[error("{0}")]
+    File(String),
 }
 
 /// The objects that a container's environment may name, by name; absent: does not exist.
@@ -48,6 +51,8 @@ pub struct Sources {
     pub config_maps: BTreeMap<String, ConfigMap>,
     /// Secrets of the Pod's namespace.
     pub secrets: BTreeMap<String, Secret>,
+    /// Files of variables in empty directories, by volume and path; none: there is no such file.
+    pub files: BTreeMap<(String, String), Option<Vec<u8>>>,
     /// Services of the Pod's namespace, and `kubernetes` of `default` under that name if the namespace has none.
     pub services: Vec<Service>,
 }
@@ -229,6 +234,32 @@ fn value_of(
             None => Err(no_key("Secret", &reference.name, &reference.key)),
         };
     }
+    if let Some(reference) = &from.file_key_ref {
+        let place = (reference.volume_name.clone(), reference.path.clone());
+        let file = sources.files.get(&place).ok_or_else(|| {
+            let volume = &reference.volume_name;
+            EnvError::File(format!(
+                "cannot find the volume {volume:?} referenced by FileKeyRef"
+            ))
+        })?;
+        let optional = reference.optional == Some(true);
+        return match file.as_deref().map(|file| env_file::value(file, &reference.key)) {
+            Some(Ok(Some(value))) => Ok(Some(value)),
+            Some(Err(problem)) => Err(EnvError::File(format!(
+                "failed to parse environment variable file {:?}: {problem}",
+                reference.path
+            ))),
+            Some(Ok(None)) | None if optional => Ok(None),
+            Some(Ok(None)) => Err(EnvError::File(format!(
+                "environment variable key {:?} not found in file {:?}",
+                reference.key, reference.path
+            ))),
+            None => Err(EnvError::File(format!(
+                "failed to open environment variable file {:?}: no such file or directory",
+                reference.path
+            ))),
+        };
+    }
     Ok(Some(String::new()))
 }
 
@@ -376,6 +407,22 @@ fn service_variables(services: &[Service], links: bool) -> Vec<(String, String)>
 
 /// Replaces `$(NAME)` by its value where it is known; `$$` is a dollar sign (`third_party/forked/golang/expansion`).
 pub fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
+    expand_with(text, known, &mut |_| {})
+}
+
+/// Likewise, but every name must be known.
+///
+/// # Errors
+/// Names a variable that has no value, in the words of `ExpandContainerVolumeMounts`.
+pub fn expand_all(text: &str, known: &BTreeMap<String, String>) -> Result<String, String> {
+    let mut missing = None;
+    let result = expand_with(text, known, &mut |name| {
+        missing.get_or_insert_with(|| format!("missing value for {name:?}"));
+    });
+    missing.map_or(Ok(result), Err)
+}
+
+fn expand_with(text: &str, known: &BTreeMap<String, String>, unknown: &mut dyn FnMut(&str)) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -388,6 +435,7 @@ pub fn expand(text: &str, known: &BTreeMap<String, String>) -> String {
             match known.get(name) {
                 Some(value) => result.push_str(value),
                 None => {
+                    unknown(name);
                     result.push_str("$(");
                     result.push_str(name);
                     result.push(')');
@@ -488,6 +536,10 @@ mod tests {
                 }))
                 .expect("a Service"),
             ],
+            files: BTreeMap::from([(
+                ("v".to_owned(), "a.env".to_owned()),
+                Some(b"KEY='by file'\n".to_vec()),
+            )]),
         }
     }
 

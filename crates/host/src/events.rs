@@ -2,6 +2,7 @@
 //!
 //! Recording never waits: a bounded queue, one task that writes, and what does not fit is dropped with a log line.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ pub enum Kind {
 struct Item {
     object: ObjectReference,
     kind: Kind,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     message: String,
     time: Timestamp,
 }
@@ -51,10 +52,17 @@ impl Recorder {
     }
 
     /// Records an event of an object.
-    pub fn record(&self, object: ObjectReference, kind: Kind, reason: &'static str, message: String) {
+    pub fn record(
+        &self,
+        object: ObjectReference,
+        kind: Kind,
+        reason: impl Into<Cow<'static, str>>,
+        message: String,
+    ) {
+        let reason = reason.into();
         tracing::info!(
             object = object.name.as_deref().unwrap_or_default(),
-            reason,
+            %reason,
             message,
             "event"
         );
@@ -65,13 +73,19 @@ impl Recorder {
             message,
             time: Timestamp::now(),
         };
-        if self.queue.try_send(item).is_err() {
-            tracing::warn!(reason, "too many events: one is dropped");
+        if let Err(error) = self.queue.try_send(item) {
+            tracing::warn!(reason = %error.into_inner().reason, "too many events: one is dropped");
         }
     }
 
     /// Records an event of a Pod.
-    pub fn pod(&self, pod: &Pod, kind: Kind, reason: &'static str, message: impl Into<String>) {
+    pub fn pod(
+        &self,
+        pod: &Pod,
+        kind: Kind,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) {
         self.record(reference(pod, None), kind, reason, message.into());
     }
 
@@ -81,7 +95,7 @@ impl Recorder {
         pod: &Pod,
         container: &str,
         kind: Kind,
-        reason: &'static str,
+        reason: impl Into<Cow<'static, str>>,
         message: impl Into<String>,
     ) {
         self.record(reference(pod, Some(container)), kind, reason, message.into());
@@ -163,7 +177,7 @@ async fn write(client: kube::Client, node: Arc<str>, mut items: mpsc::Receiver<I
                 ..ObjectMeta::default()
             },
             involved_object: item.object.clone(),
-            reason: Some(item.reason.to_owned()),
+            reason: Some(item.reason.clone().into_owned()),
             message: Some(item.message.clone()),
             type_: Some(
                 match item.kind {
@@ -184,7 +198,7 @@ async fn write(client: kube::Client, node: Arc<str>, mut items: mpsc::Receiver<I
             ..Event::default()
         };
         if let Err(error) = api.create(&PostParams::default(), &event).await {
-            tracing::debug!(%error, reason = item.reason, "an event is lost");
+            tracing::debug!(%error, reason = %item.reason, "an event is lost");
             continue;
         }
         if known.len() >= REMEMBERED {

@@ -15,6 +15,8 @@ use vmm::Vm;
 
 /// Between two attempts to open a channel.
 const RETRY: Duration = Duration::from_millis(100);
+/// The same after sessions that ended soon, again and again: a guest that speaks rubbish is not listened to all the time.
+const MOST_RETRY: Duration = Duration::from_secs(5);
 /// How long one call for the state may take.
 const CALL: Duration = Duration::from_secs(30);
 /// How long a guest that once answered may be silent before it counts as hung, unless the configuration says otherwise. An
@@ -46,32 +48,44 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts the session task; it ends with the token. A guest that says nothing for `silence` is reported.
+    /// Starts the session task; it ends with the token. A guest that says nothing for `silence` is reported. Its clock
+    /// follows the host's, at once when `clock` changes.
     pub fn attach(
         vm: Arc<dyn Vm>,
         events: mpsc::Sender<GuestEvent>,
         cancel: CancellationToken,
         silence: Duration,
+        clock: watch::Receiver<u64>,
     ) -> Self {
         let (sender, clients) = watch::channel(None);
         tokio::spawn(cancel.run_until_cancelled_owned(async move {
             // Counted from the end of a session: a guest that boots is nobody's to judge here.
-            let mut silent_since = None;
+            let (mut silent_since, mut retry) = (None, RETRY);
             loop {
-                if let Err(error) = session(&vm, &sender, &events).await {
+                let begun = Instant::now();
+                if let Err(error) = session(&vm, &sender, &events, clock.clone()).await {
                     tracing::debug!(vm = %vm.id(), error, "guest session");
                 }
                 if sender.send_replace(None).is_some() {
                     silent_since = Some(Instant::now());
                 }
                 if silent_since.is_some_and(|since| since.elapsed() >= silence) {
+                    if vm.stands_still().await {
+                        // It cannot answer; when it goes on it has its time.
+                        silent_since = Some(Instant::now());
+                        continue;
+                    }
                     let _ = events.send(GuestEvent::Silent).await;
                     return;
                 }
                 if events.is_closed() {
                     return;
                 }
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(retry).await;
+                retry = match begun.elapsed() > MOST_RETRY {
+                    true => RETRY,
+                    false => (retry * 2).min(MOST_RETRY),
+                };
             }
         }));
         Self { clients }
@@ -92,6 +106,7 @@ async fn session(
     vm: &Arc<dyn Vm>,
     clients: &watch::Sender<Option<GuestClient>>,
     events: &mpsc::Sender<GuestEvent>,
+    clock: watch::Receiver<u64>,
 ) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let channel = vm.channel().await.map_err(|error| text(&error))?;
@@ -113,17 +128,23 @@ async fn session(
         .map_err(|_| "no answer in time".to_owned())?
         .map_err(|status| status.to_string())?;
     tracing::debug!(vm = %vm.id(), kernel = hello.kernel, ready_after_us = hello.ready_after_us, "guest session");
-    clients.send_replace(Some(client));
+    clients.send_replace(Some(client.clone()));
     let send = |event| async { events.send(event).await.map_err(|_| "nobody listens".to_owned()) };
     send(GuestEvent::Connected(hello, containers)).await?;
-    loop {
-        match stream.message().await.map_err(|status| status.to_string())? {
-            Some(event) => {
-                if let Some(container) = event.container {
-                    send(GuestEvent::Changed(container)).await?;
+    let follow = async {
+        loop {
+            match stream.message().await.map_err(|status| status.to_string())? {
+                Some(event) => {
+                    if let Some(container) = event.container {
+                        send(GuestEvent::Changed(container)).await?;
+                    }
                 }
+                None => return Err("the channel ended".to_owned()),
             }
-            None => return Err("the channel ended".to_owned()),
         }
+    };
+    tokio::select! {
+        ended = follow => ended,
+        () = crate::clock::keep(client, clock) => Ok(()),
     }
 }

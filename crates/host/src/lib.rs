@@ -12,7 +12,9 @@
 //! The agent is a client of the API and of nothing else of the Supervisor: it never assumes to be on the same machine.
 //! It may die at any time; VMs go on, and the next agent adopts them from their run directories.
 
+mod admit;
 mod agent;
+mod clock;
 mod config;
 pub mod control;
 mod deps;
@@ -26,11 +28,13 @@ mod services;
 pub mod backoff;
 pub mod datastore;
 pub mod env;
+mod env_file;
 mod guest;
 pub mod logs;
 mod metrics;
 pub mod podvm;
 pub mod pressure;
+pub mod seccomp;
 mod server;
 pub mod size;
 pub mod status;

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Capacity;
@@ -21,7 +22,7 @@ use crate::podvm::Context;
 const RENEW: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: i32 = 40;
 /// How long a status without changes stays (kubelet: `nodeStatusReportFrequency`).
-const REPORT: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
+const REPORT: Duration = Duration::from_secs(300);
 /// Between attempts while the API is away or the Node has no block of addresses yet.
 const RETRY: Duration = Duration::from_millis(500);
 /// Images that the status lists (kubelet: `nodeStatusMaxImages`).
@@ -35,8 +36,9 @@ pub const VERSION: &str = concat!("v1.35.0+podvisor-", env!("CARGO_PKG_VERSION")
 pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
     let nodes: Api<Node> = Api::all(context.deps.client.clone());
     let leases: Api<Lease> = Api::namespaced(context.deps.client.clone(), "kube-node-lease");
-    let mut reported: Option<(Value, Timestamp)> = None;
-    let mut last_lease: Option<Timestamp> = None;
+    // By the monotonic clock: a host whose wall clock is set back does not fall silent.
+    let mut reported: Option<(Value, Instant)> = None;
+    let mut last_lease: Option<Instant> = None;
     loop {
         let ready = context.ipam.ready();
         let result = async {
@@ -48,7 +50,7 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
             let now = Timestamp::now();
             let status = status(&context, port, &node);
             let due = match &reported {
-                Some((before, at)) => *before != status || now.duration_since(*at) > REPORT,
+                Some((before, at)) => *before != status || at.elapsed() > REPORT,
                 None => true,
             };
             if due {
@@ -60,11 +62,11 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
                         &Patch::Strategic(json!({"status": with_times})),
                     )
                     .await?;
-                reported = Some((status, now));
+                reported = Some((status, Instant::now()));
             }
-            if last_lease.is_none_or(|at| now.duration_since(at) >= jiff::SignedDuration::from_secs(9)) {
+            if last_lease.is_none_or(|at| at.elapsed() >= Duration::from_secs(9)) {
                 renew(&leases, &node, now).await?;
-                last_lease = Some(now);
+                last_lease = Some(Instant::now());
             }
             Ok::<(), kube::Error>(())
         }
@@ -128,7 +130,30 @@ fn quantities(capacity: &Capacity) -> Value {
         "memory": format!("{}Ki", capacity.memory_bytes / 1024),
         "pods": capacity.pods.to_string(),
         "ephemeral-storage": format!("{}Ki", capacity.ephemeral_bytes / 1024),
+        "hugepages-1Gi": "0",
+        "hugepages-2Mi": "0",
     })
+}
+
+/// Extended resources (`example.com/dongle`) are told by whoever has them, as capacity; all of it can be given out.
+fn with_extended(mut quantities: Value, node: &Node) -> Value {
+    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let before = node
+        .status
+        .as_ref()
+        .and_then(|status| status.allocatable.as_ref());
+    for name in before.into_iter().flatten().map(|(name, _)| name) {
+        if name.contains('/') {
+            // Taken out, unless it is still told.
+            quantities[name] = Value::Null;
+        }
+    }
+    for (name, quantity) in capacity.into_iter().flatten() {
+        if name.contains('/') {
+            quantities[name] = json!(quantity);
+        }
+    }
+    quantities
 }
 
 /// The status without its times.
@@ -215,7 +240,7 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
     };
     json!({
         "capacity": quantities(&config.capacity),
-        "allocatable": quantities(&allocatable(context)),
+        "allocatable": with_extended(quantities(&allocatable(context)), node),
         "conditions": conditions,
         "addresses": [
             {"type": "InternalIP", "address": config.node_ip.to_string()},
@@ -235,6 +260,8 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
             "architecture": architecture(),
         },
         "images": images,
+        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}}],
+        "features": {"supplementalGroupsPolicy": true},
     })
 }
 

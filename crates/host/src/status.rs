@@ -186,7 +186,7 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
     }
 }
 
-/// What is mounted; nothing is read-only all the way down here (kubelet: `convertContainerStatus`).
+/// What is mounted (kubelet: `convertContainerStatus`).
 fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
     let mounts = container
         .volume_mounts
@@ -198,7 +198,10 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
             name: mount.name.clone(),
             mount_path: mount.mount_path.clone(),
             read_only,
-            recursive_read_only: read_only.map(|_| "Disabled".to_owned()),
+            recursive_read_only: read_only.map(|_| match mount.recursive_read_only.as_deref() {
+                Some("Enabled" | "IfPossible") => "Enabled".to_owned(),
+                _ => "Disabled".to_owned(),
+            }),
         }
     };
     Some(mounts.iter().map(status).collect())

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use guest_api::v1::{self, mount};
-use k8s_openapi::api::core::v1::{Container, DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
+use k8s_openapi::api::core::v1::{
+    Container, DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, Pod, Volume, VolumeMount,
+};
 
 use crate::datastore::attach::{self, DiskKind, VolumeDisk};
 use crate::env::{self, Facts, Sources};
@@ -396,24 +398,14 @@ pub fn mounts(
             (None, None, None) if attach::is_claimed(volume) || volume.image.is_some() => {
                 return Err(format!("volume \"{}\" is no disk of the VM", volume.name));
             }
-            (None, Some(empty), None) => {
-                let limit = empty.size_limit.as_ref().and_then(size::whole);
-                mount::Source::EmptyDir(v1::EmptyDir {
-                    name: volume.name.clone(),
-                    memory: empty.medium.as_deref() == Some("Memory"),
-                    size_limit: limit.unwrap_or(0),
-                })
-            }
+            (None, Some(empty), None) => mount::Source::EmptyDir(empty_dir(&volume.name, empty)),
             (None, None, None) => mount::Source::Volume(volume.name.clone()),
         };
-        let sub_path = match (&wanted.sub_path_expr, &wanted.sub_path) {
-            (Some(expression), _) if !expression.is_empty() => env::expand(expression, &known),
-            (_, Some(path)) => path.clone(),
-            _ => String::new(),
-        };
-        if sub_path.split('/').any(|part| part == "..") {
-            return Err(format!("subPath \"{sub_path}\" must not contain '..'"));
-        }
+        let sub_path = sub_path(wanted, &known)?;
+        let recursive = matches!(
+            wanted.recursive_read_only.as_deref(),
+            Some("Enabled" | "IfPossible")
+        );
         result.push(v1::Mount {
             destination: wanted.mount_path.clone(),
             // Files that the host writes are not the container's to change.
@@ -426,6 +418,7 @@ pub fn mounts(
                 .filter(|kind| kind != "None")
                 .unwrap_or_default(),
             sub_path,
+            recursive_read_only: recursive && wanted.read_only == Some(true),
             // The whole tree of a disk is given to the group when it is mounted; the node's files are nobody's Pod's.
             group: group.filter(|_| disk.is_none() && !of_node),
         });
@@ -443,6 +436,45 @@ pub fn mounts(
         });
     }
     Ok(result)
+}
+
+/// The directories that the environment of a container is read from, each with the file (`fileKeyRef`).
+pub fn environment_files(pod: &Pod, container: &Container) -> Vec<(v1::EmptyDir, String)> {
+    let references = container.env.iter().flatten().filter_map(|variable| {
+        let reference = variable.value_from.as_ref()?.file_key_ref.as_ref()?;
+        let volume = volumes(pod)
+            .iter()
+            .find(|volume| volume.name == reference.volume_name)?;
+        let directory = empty_dir(&volume.name, volume.empty_dir.as_ref()?);
+        Some((directory, reference.path.clone()))
+    });
+    references.collect()
+}
+
+fn empty_dir(name: &str, source: &EmptyDirVolumeSource) -> v1::EmptyDir {
+    v1::EmptyDir {
+        name: name.to_owned(),
+        memory: source.medium.as_deref() == Some("Memory"),
+        size_limit: source.size_limit.as_ref().and_then(size::whole).unwrap_or(0),
+    }
+}
+
+/// Which part of a volume is mounted (kubelet: `makeMounts`).
+fn sub_path(wanted: &VolumeMount, known: &BTreeMap<String, String>) -> Result<String, String> {
+    let path = match (&wanted.sub_path_expr, &wanted.sub_path) {
+        (Some(expression), _) if !expression.is_empty() => env::expand_all(expression, known)?,
+        (_, Some(path)) => path.clone(),
+        _ => String::new(),
+    };
+    if path.starts_with('/') {
+        return Err(format!("error SubPath `{path}` must not be an absolute path"));
+    }
+    if path.split('/').any(|part| part == "..") {
+        return Err(format!(
+            "unable to provision SubPath `{path}`: must not contain '..'"
+        ));
+    }
+    Ok(path)
 }
 
 fn guest_disk(pod: &Pod, disk: &VolumeDisk) -> v1::Disk {
@@ -475,6 +507,7 @@ mod tests {
                 serde_json::from_value(json!({"data": {"k": "dg=="}})).expect("a Secret"),
             )]),
             services: Vec::new(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -591,5 +624,40 @@ mod tests {
             ("/c", true)
         );
         assert_eq!(mounts[0].group, Some(7));
+    }
+
+    #[test]
+    fn sub_paths_stay_below_their_volume() {
+        let known = BTreeMap::from([
+            ("NONE".to_owned(), String::new()),
+            ("UP".to_owned(), "..".to_owned()),
+        ]);
+        let of = |mount: serde_json::Value| {
+            let mount: VolumeMount = serde_json::from_value(mount).expect("a mount");
+            sub_path(&mount, &known)
+        };
+        let cases = [
+            (json!({"name": "v", "mountPath": "/v"}), Ok("")),
+            (
+                json!({"name": "v", "mountPath": "/v", "subPath": "$(UP)/x"}),
+                Ok("$(UP)/x"),
+            ),
+            (
+                json!({"name": "v", "mountPath": "/v", "subPathExpr": "$(UP)"}),
+                Err("unable to provision SubPath `..`: must not contain '..'"),
+            ),
+            (
+                json!({"name": "v", "mountPath": "/v", "subPathExpr": "$(NONE)/x"}),
+                Err("error SubPath `/x` must not be an absolute path"),
+            ),
+            (
+                json!({"name": "v", "mountPath": "/v", "subPathExpr": "$(WHAT)/x"}),
+                Err("missing value for \"WHAT\""),
+            ),
+        ];
+        for (mount, expected) in cases {
+            let expected = expected.map(str::to_owned).map_err(str::to_owned);
+            assert_eq!(of(mount.clone()), expected, "{mount}");
+        }
     }
 }

@@ -347,8 +347,8 @@ impl Authority {
             }
         }
         let credential = self.issue(request)?;
-        files::write_private(&key_path, credential.key_pem.as_bytes())?;
-        files::write_public(&cert_path, credential.certificate_pem.as_bytes())?;
+        files::write_remade(&key_path, credential.key_pem.as_bytes(), true)?;
+        files::write_remade(&cert_path, credential.certificate_pem.as_bytes(), false)?;
         Ok(credential)
     }
 

@@ -5,6 +5,7 @@
 use crate::directory::Directory;
 use crate::directory::{ApiDirectory, DirectoryError, MANAGER, api_error};
 use crate::files::{self, FileError};
+use crate::passwords;
 use crate::{ADMINISTRATOR, ADMINISTRATORS, SUBJECT_PREFIX, SYSTEM_NAMESPACE};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
@@ -40,15 +41,42 @@ pub async fn administrator(
     dir: &Path,
     password_file: Option<&Path>,
 ) -> Result<PathBuf, BootstrapError> {
-    let params = PatchParams::apply(MANAGER).force();
+    let directory = ApiDirectory::new(client.clone());
+    let (path, password) = first_password(&directory, dir, password_file).await?;
+    // Hashing takes a while on purpose, and writes that wait together share a commit.
+    let hash = async {
+        match password {
+            Some(password) => passwords::hash_aside(password).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let hash = async { hash.await.map_err(DirectoryError::from) };
+    let (hash, ..) = futures::try_join!(
+        hash,
+        namespace(client),
+        binding(client),
+        directory.ensure_group(ADMINISTRATORS, &[ADMINISTRATOR]),
+        directory.ensure_user(ADMINISTRATOR, "Administrator", None),
+    )?;
+    if let Some(hash) = hash {
+        directory.store_hash(ADMINISTRATOR, &hash).await?;
+    }
+    Ok(path)
+}
+
+async fn namespace(client: &Client) -> Result<(), DirectoryError> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace =
         json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": SYSTEM_NAMESPACE } });
+    let params = PatchParams::apply(MANAGER).force();
     namespaces
         .patch(SYSTEM_NAMESPACE, &params, &Patch::Apply(&namespace))
         .await
         .map_err(api_error(format!("create namespace {SYSTEM_NAMESPACE}")))?;
+    Ok(())
+}
 
+async fn binding(client: &Client) -> Result<(), DirectoryError> {
     let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -61,17 +89,20 @@ pub async fn administrator(
             "name": format!("{SUBJECT_PREFIX}{ADMINISTRATORS}"),
         }],
     });
+    let params = PatchParams::apply(MANAGER).force();
     bindings
         .patch("podvisor:administrators", &params, &Patch::Apply(&binding))
         .await
         .map_err(api_error("bind the administrators"))?;
+    Ok(())
+}
 
-    let directory = ApiDirectory::new(client.clone());
-    directory.ensure_group(ADMINISTRATORS, &[ADMINISTRATOR]).await?;
-    directory
-        .ensure_user(ADMINISTRATOR, "Administrator", None)
-        .await?;
-
+/// The file with the password, and the password where it is to be set.
+async fn first_password(
+    directory: &ApiDirectory,
+    dir: &Path,
+    password_file: Option<&Path>,
+) -> Result<(PathBuf, Option<String>), BootstrapError> {
     if let Some(path) = password_file
         && let Some(text) = files::read_optional(path)?
     {
@@ -79,25 +110,23 @@ pub async fn administrator(
         if password.is_empty() {
             return Err(BootstrapError::EmptyPasswordFile(path.to_path_buf()));
         }
-        directory.set_password(ADMINISTRATOR, password).await?;
-        return Ok(path.to_path_buf());
+        return Ok((path.to_path_buf(), Some(password.to_owned())));
     }
     let path = password_file.map_or_else(|| dir.join("administrator-password"), Path::to_path_buf);
-    let has_password = directory.password_hash(ADMINISTRATOR).await?.is_some();
-    if !has_password {
-        // A file left from a start that broke off here is used again.
-        let password = match files::read_optional(&path)? {
-            Some(text) if !text.trim().is_empty() => text.trim().to_string(),
-            _ => {
-                let password = Alphanumeric.sample_string(&mut rand::rng(), GENERATED_LENGTH);
-                if let Some(parent) = path.parent() {
-                    files::private_dir(parent)?;
-                }
-                files::write_private(&path, format!("{password}\n").as_bytes())?;
-                password
-            }
-        };
-        directory.set_password(ADMINISTRATOR, &password).await?;
+    if directory.password_hash(ADMINISTRATOR).await?.is_some() {
+        return Ok((path, None));
     }
-    Ok(path)
+    // A file left from a start that broke off here is used again.
+    let password = match files::read_optional(&path)? {
+        Some(text) if !text.trim().is_empty() => text.trim().to_string(),
+        _ => {
+            let password = Alphanumeric.sample_string(&mut rand::rng(), GENERATED_LENGTH);
+            if let Some(parent) = path.parent() {
+                files::private_dir(parent)?;
+            }
+            files::write_private(&path, format!("{password}\n").as_bytes())?;
+            password
+        }
+    };
+    Ok((path, Some(password)))
 }

@@ -233,11 +233,13 @@ impl ApiDirectory {
         if self.user(&name).await?.is_none() {
             return Err(DirectoryError::Unknown(name));
         }
-        let password = password.to_string();
-        let hash = tokio::task::spawn_blocking(move || passwords::hash(&password))
-            .await
-            .map_err(|e| PasswordError::Hash(e.to_string()))??;
-        let secret_name = self.secret_of(&name).await?;
+        let hash = passwords::hash_aside(password.to_string()).await?;
+        self.store_hash(&name, &hash).await
+    }
+
+    /// Keeps the hash of a password of a user who exists; `name` is in its normal form.
+    pub(crate) async fn store_hash(&self, name: &str, hash: &str) -> Result<(), DirectoryError> {
+        let secret_name = self.secret_of(name).await?;
         let secret = json!({
             "apiVersion": "v1",
             "kind": "Secret",

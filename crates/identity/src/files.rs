@@ -33,15 +33,21 @@ pub fn private_dir(path: &Path) -> Result<(), FileError> {
 
 /// Writes a file with mode 0600 by way of a temporary neighbour, so readers see the old or the new content.
 pub fn write_private(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    write_with_mode(path, content, 0o600)
+    write_with_mode(path, content, 0o600, true)
 }
 
 /// Writes a file that everyone may read, as [`write_private`] does otherwise.
 pub fn write_public(path: &Path, content: &[u8]) -> Result<(), FileError> {
-    write_with_mode(path, content, 0o644)
+    write_with_mode(path, content, 0o644, true)
 }
 
-fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
+/// Writes a file that is made anew when it is found damaged: a power cut may leave it empty, so nobody waits for the disk.
+pub fn write_remade(path: &Path, content: &[u8], private: bool) -> Result<(), FileError> {
+    let mode = if private { 0o600 } else { 0o644 };
+    write_with_mode(path, content, mode, false)
+}
+
+fn write_with_mode(path: &Path, content: &[u8], mode: u32, durable: bool) -> Result<(), FileError> {
     // A symbolic link (a kubeconfig kept elsewhere) is followed, not replaced.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let mut name = path.file_name().unwrap_or_default().to_os_string();
@@ -55,7 +61,9 @@ fn write_with_mode(path: &Path, content: &[u8], mode: u32) -> Result<(), FileErr
             .mode(mode)
             .open(&temporary)?;
         file.write_all(content)?;
-        file.sync_all()?;
+        if durable {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)
     };
     write().map_err(|e| {

@@ -322,7 +322,7 @@ pub(crate) fn apply(layers: &[PathBuf], diff_ids: &[String], root: &Path) -> Res
     }
     for (path, expected) in layers.iter().zip(diff_ids) {
         let file = File::open(path).map_err(read(path))?;
-        let is = layer::unpack(file, root).map_err(read(path))?;
+        let is = layer::unpack(file, root, layer::MAX_UNPACKED).map_err(read(path))?;
         if is != *expected {
             return Err(content(format!(
                 "digest mismatch: the configuration says {expected}, the content is {is}"

@@ -54,15 +54,27 @@ impl Read for ChunkReader {
     }
 }
 
-/// Hashes what passes through.
+/// Bytes of a layer at most, unpacked: a few kilobytes of a hostile one would otherwise fill any disk.
+pub(crate) const MAX_UNPACKED: u64 = 64 << 30;
+
+fn too_large() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        "the layer is larger, unpacked, than a layer may be",
+    )
+}
+
+/// Hashes what passes through, up to a limit.
 struct Hashing<R> {
     inner: R,
     hash: Sha256,
+    left: u64,
 }
 
 impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(length as u64).ok_or_else(too_large)?;
         self.hash.update(&buffer[..length]);
         Ok(length)
     }
@@ -70,12 +82,16 @@ impl<R: Read> Read for Hashing<R> {
 
 /// Unpacks a layer and returns the digest of its uncompressed bytes. The compressed bytes' digest is checked by
 /// the source of the stream.
-pub(crate) fn unpack(layer: impl Read, root: &Path) -> io::Result<String> {
+///
+/// # Errors
+/// When the layer cannot be read, has names that lead nowhere good, or is larger than `limit` bytes unpacked.
+pub fn unpack(layer: impl Read, root: &Path, limit: u64) -> io::Result<String> {
     let mut plain = Hashing {
         inner: decompress(layer)?,
         hash: Sha256::new(),
+        left: limit,
     };
-    let mut target = Target::open(root)?;
+    let mut target = Target::open(root, limit)?;
     let mut archive = tar::Archive::new(&mut plain);
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -108,6 +124,8 @@ pub(crate) fn decompress<'a>(mut layer: impl Read + 'a) -> io::Result<Box<dyn Re
 /// The directory that layers are applied to.
 struct Target {
     root: OwnedFd,
+    /// Bytes that files may still take: a sparse one has more of them than the archive.
+    left: u64,
     /// Paths that this layer made: an opaque marker hides lower layers only.
     made: HashSet<PathBuf>,
     /// Times of directories, set at the end because every new child changes them.
@@ -115,10 +133,11 @@ struct Target {
 }
 
 impl Target {
-    fn open(root: &Path) -> io::Result<Self> {
+    fn open(root: &Path, limit: u64) -> io::Result<Self> {
         let root = rustix::fs::openat(CWD, root, OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty())?;
         Ok(Self {
             root,
+            left: limit,
             made: HashSet::new(),
             directory_times: Vec::new(),
         })
@@ -168,6 +187,7 @@ impl Target {
                     .push((path.to_path_buf(), entry.header().mtime().unwrap_or(0)));
             }
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
+                self.left = self.left.checked_sub(entry.size()).ok_or_else(too_large)?;
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW;
                 let file = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))?;
                 io::copy(entry, &mut std::fs::File::from(file))?;

@@ -23,6 +23,16 @@ mod store;
 pub use config::ImageConfig;
 pub use error::{OpenError, PullError};
 pub use import::ImportError;
+pub use layer::unpack as unpack_layer;
 pub use reference::{ImageReference, Mirrors, ReferenceError};
-pub use registry::Credentials;
+pub use registry::{Credentials, choose_manifest};
 pub use store::{Image, ImageStore, ImagesConfig, PullPolicy, PullProgress, Pulled};
+
+/// Takes an image archive apart into an empty directory and reads its index and manifests; how many images are in it.
+///
+/// # Errors
+/// As for [`ImageStore::import`].
+pub fn read_archive(archive: &std::path::Path, into: &std::path::Path) -> Result<usize, ImportError> {
+    import::unpack(archive, into)?;
+    Ok(import::images(into, None)?.len())
+}

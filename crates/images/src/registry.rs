@@ -236,6 +236,15 @@ fn choose(entries: &[ImageIndexEntry]) -> Option<&ImageIndexEntry> {
     entries.iter().find(|entry| platform(entry) == "linux/amd64")
 }
 
+/// What would be pulled of a registry's document: the digest of an index's manifest for this platform, or of a manifest's
+/// configuration; `None` when there is neither.
+pub fn choose_manifest(document: &[u8]) -> Option<String> {
+    match serde_json::from_slice(document).ok()? {
+        OciManifest::Image(manifest) => Some(manifest.config.digest),
+        OciManifest::ImageIndex(index) => choose(&index.manifests).map(|entry| entry.digest.clone()),
+    }
+}
+
 fn platform(entry: &ImageIndexEntry) -> String {
     entry.platform.as_ref().map_or_else(
         || "unknown".to_owned(),

@@ -468,7 +468,7 @@ impl ImageStore {
             let workspace = Arc::clone(workspace);
             let unpacking = tokio::task::spawn_blocking(move || {
                 let mut reader = layer::ChunkReader::new(chunks);
-                let digest = layer::unpack(&mut reader, &workspace.path.join("root"))?;
+                let digest = layer::unpack(&mut reader, &workspace.path.join("root"), layer::MAX_UNPACKED)?;
                 // To the very end: the stream checks the compressed digest with its last chunk.
                 std::io::copy(&mut reader, &mut std::io::sink())?;
                 Ok::<_, std::io::Error>(digest)

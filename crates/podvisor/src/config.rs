@@ -65,6 +65,15 @@ pub struct UpArguments {
     /// [default: DATA_DIR/administrator-password].
     #[arg(long, env = "PODVISOR_ADMIN_PASSWORD_FILE", value_name = "FILE")]
     pub admin_password_file: Option<PathBuf>,
+    /// A sysctl beyond the safe ones that Pods may set, or the beginning of several with a `*` (repeatable). Each Pod has a
+    /// kernel of its own; as with the kubelet, none is allowed unasked [default: none].
+    #[arg(
+        long = "allowed-unsafe-sysctl",
+        env = "PODVISOR_ALLOWED_UNSAFE_SYSCTLS",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Write an audit log by this policy (kind Policy of audit.k8s.io/v1) to DATA_DIR/audit.log [default: none].
     #[arg(long, env = "PODVISOR_AUDIT_POLICY_FILE", value_name = "FILE")]
     pub audit_policy_file: Option<PathBuf>,
@@ -78,9 +87,28 @@ pub struct UpArguments {
     #[arg(long, env = "PODVISOR_NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
     /// Where objects are kept: `embedded`, a file in the data directory, or `etcd://HOST:PORT[,HOST:PORT…]`, the members
-    /// of an etcd cluster [default: embedded].
+    /// of an etcd cluster, or `etcd+https://HOST:PORT[,…]`, the same over TLS [default: embedded].
     #[arg(long, env = "PODVISOR_STORE", value_name = "STORE")]
     pub store: Option<String>,
+    /// The authority of the certificates of etcd's members, PEM; needed with `--store etcd+https://…`.
+    #[arg(long, env = "PODVISOR_ETCD_CAFILE", value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+    /// The certificate by which etcd knows this Supervisor, PEM; where etcd asks for one.
+    #[arg(
+        long,
+        env = "PODVISOR_ETCD_CERTFILE",
+        value_name = "FILE",
+        requires = "etcd_keyfile"
+    )]
+    pub etcd_certfile: Option<PathBuf>,
+    /// The key of `--etcd-certfile`, PEM.
+    #[arg(
+        long,
+        env = "PODVISOR_ETCD_KEYFILE",
+        value_name = "FILE",
+        requires = "etcd_certfile"
+    )]
+    pub etcd_keyfile: Option<PathBuf>,
     /// Run N simulated hosts instead of a real one: Pods become Running without a VM.
     #[arg(long, env = "PODVISOR_SIMULATED_HOSTS", value_name = "N")]
     pub simulated_hosts: Option<u32>,
@@ -131,6 +159,8 @@ struct File {
     registry_mirror: Vec<String>,
     #[serde(default)]
     registry_ca: Vec<PathBuf>,
+    #[serde(default)]
+    allowed_unsafe_sysctls: Vec<String>,
     accel: Option<Accel>,
     kubeconfig_out: Option<PathBuf>,
     admin_password_file: Option<PathBuf>,
@@ -139,6 +169,9 @@ struct File {
     host_address: Option<Ipv4Addr>,
     node_name: Option<String>,
     store: Option<String>,
+    etcd_cafile: Option<PathBuf>,
+    etcd_certfile: Option<PathBuf>,
+    etcd_keyfile: Option<PathBuf>,
     simulated_hosts: Option<u32>,
 }
 
@@ -171,6 +204,13 @@ pub enum StoreAddress {
     Embedded,
     /// The members of an etcd cluster, as URLs.
     Etcd(Vec<String>),
+    /// The members of an etcd cluster behind TLS, as `HOST:PORT`.
+    EtcdTls {
+        members: Vec<String>,
+        ca: PathBuf,
+        /// Certificate and key.
+        client: Option<(PathBuf, PathBuf)>,
+    },
 }
 
 /// The merged settings.
@@ -191,6 +231,7 @@ pub struct Config {
     /// The operator's own; without one the first password is generated.
     pub admin_password_file: Option<PathBuf>,
     pub audit_policy_file: Option<PathBuf>,
+    pub allowed_unsafe_sysctls: Vec<String>,
     pub guest_bundle: PathBuf,
     pub host_address: Ipv4Addr,
     pub node_name: String,
@@ -285,6 +326,11 @@ impl Config {
                 .map(|text| parse_mirror(text))
                 .collect::<Result<_, _>>()?,
             registry_authorities: read_authorities(&authorities)?,
+            allowed_unsafe_sysctls: first_filled(
+                &arguments.allowed_unsafe_sysctls,
+                file.allowed_unsafe_sysctls,
+                &[],
+            ),
             accel: arguments.accel.or(file.accel).unwrap_or(Accel::Auto),
             kubeconfig_out: arguments
                 .kubeconfig_out
@@ -307,7 +353,12 @@ impl Config {
                 .clone()
                 .or(file.node_name)
                 .unwrap_or_else(host_name),
-            store: parse_store(arguments.store.clone().or(file.store).as_deref())?,
+            store: parse_store(
+                arguments.store.clone().or(file.store).as_deref(),
+                arguments.etcd_cafile.clone().or(file.etcd_cafile),
+                arguments.etcd_certfile.clone().or(file.etcd_certfile),
+                arguments.etcd_keyfile.clone().or(file.etcd_keyfile),
+            )?,
             simulated_hosts,
             data_dir: places.data_dir,
             run_dir: places.run_dir,
@@ -351,35 +402,53 @@ fn read_file(path: &Path) -> Result<File, ConfigError> {
     Ok(file)
 }
 
-fn parse_store(text: Option<&str>) -> Result<StoreAddress, ConfigError> {
+fn parse_store(
+    text: Option<&str>,
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+) -> Result<StoreAddress, ConfigError> {
     let text = text.unwrap_or("embedded");
     let refused = |problem: &str| ConfigError::Value {
         setting: "store",
         value: text.to_owned(),
         problem: problem.to_owned(),
     };
+    let tls = text.strip_prefix("etcd+https://");
+    if tls.is_none() && (ca.is_some() || certificate.is_some() || key.is_some()) {
+        return Err(refused(
+            "does not speak TLS, but --etcd-cafile, --etcd-certfile or --etcd-keyfile is set: write etcd+https://HOST:PORT[,HOST:PORT…]",
+        ));
+    }
     if text == "embedded" {
         return Ok(StoreAddress::Embedded);
     }
-    if text.starts_with("etcd+https://") || text.starts_with("https://") {
-        return Err(refused(
-            "asks for TLS, which the connection to etcd does not speak: let etcd listen on a loopback address, or put a TLS tunnel before it",
-        ));
-    }
-    let members = text
-        .strip_prefix("etcd://")
-        .ok_or_else(|| refused("is neither `embedded` nor etcd://HOST:PORT[,HOST:PORT…]"))?;
+    let plain = text.strip_prefix("etcd://");
+    let members = tls.or(plain).ok_or_else(|| {
+        refused(
+            "is neither `embedded` nor etcd://HOST:PORT[,HOST:PORT…] nor etcd+https://HOST:PORT[,HOST:PORT…]",
+        )
+    })?;
     let member = |member: &str| match member.trim_end_matches('/').rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-            Ok(format!("http://{host}:{port}"))
-        }
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(format!("{host}:{port}")),
         _ => Err(refused(
             "has a member without port: write etcd://HOST:PORT[,HOST:PORT…]",
         )),
     };
-    Ok(StoreAddress::Etcd(
-        members.split(',').map(member).collect::<Result<_, _>>()?,
-    ))
+    let members = members.split(',').map(member).collect::<Result<Vec<_>, _>>()?;
+    if tls.is_none() {
+        let urls = members.iter().map(|member| format!("http://{member}"));
+        return Ok(StoreAddress::Etcd(urls.collect()));
+    }
+    Ok(StoreAddress::EtcdTls {
+        members,
+        ca: ca.ok_or_else(|| refused("needs --etcd-cafile, the authority of the members' certificates"))?,
+        client: match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(refused("needs --etcd-certfile and --etcd-keyfile together")),
+        },
+    })
 }
 
 fn first_filled<T: Clone>(arguments: &[T], file: Vec<T>, default: &[T]) -> Vec<T> {
@@ -530,7 +599,7 @@ mod tests {
     #[test]
     fn bad_values_name_the_flag_and_the_cure() {
         type Change = fn(&mut UpArguments);
-        let cases: [(&str, Change, &str); 8] = [
+        let cases: [(&str, Change, &str); 9] = [
             (
                 "no authority",
                 |a| a.registry_ca = vec!["/dev/null".into()],
@@ -547,9 +616,17 @@ mod tests {
                 "has a member without port",
             ),
             (
-                "TLS",
+                "TLS without authority",
                 |a| a.store = Some("etcd+https://a:1".into()),
-                "asks for TLS",
+                "needs --etcd-cafile",
+            ),
+            (
+                "authority without TLS",
+                |a| {
+                    a.store = Some("etcd://a:1".into());
+                    a.etcd_cafile = Some("/dev/null".into());
+                },
+                "write etcd+https://",
             ),
             (
                 "no prefix",

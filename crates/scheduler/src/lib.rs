@@ -10,11 +10,11 @@ mod preempt;
 mod score;
 pub mod volumes;
 
+use cache::fields::pod::{NODE, PHASE, SCHEDULER};
 use controllers::obj::{condition, items, meta, set_condition, text};
 use controllers::storage::{SELECTED_NODE, matching::reserve};
 use controllers::timed;
 use controllers::world::{World, WorldError, settled};
-use kube::Client;
 use plan::{Outcome, Snapshot, plan};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -40,14 +40,7 @@ const LONGEST_REST: Duration = Duration::from_millis(100);
 const COMPLAIN: Duration = Duration::from_secs(60);
 
 /// Schedules Pods until `stop`.
-pub async fn run(client: Client, stop: CancellationToken) {
-    let world = World::new(client, stop.clone());
-    run_in(&world, stop).await;
-}
-
-/// Schedules Pods until `stop`, on caches that others of the process use too; see [`World::acting_through`].
-pub async fn run_in(world: &Arc<World>, stop: CancellationToken) {
-    READS.iter().for_each(|r| world.watch_builtin(r));
+pub async fn run(world: &Arc<World>, stop: CancellationToken) {
     let mut changes = world.subscribe();
     let mut complaints: HashMap<String, (String, Instant)> = HashMap::new();
     let mut seen = u64::MAX;
@@ -59,7 +52,7 @@ pub async fn run_in(world: &Arc<World>, stop: CancellationToken) {
         if due {
             wake = Instant::now() + RETRY;
         }
-        if world.synced(&READS) && (revision != seen || due) {
+        if revision != seen || due {
             seen = revision;
             let (outcome, computed) = timed(Box::pin(round(world, &mut complaints))).await;
             gather = (computed * REST).clamp(GATHER, LONGEST_REST);
@@ -81,6 +74,13 @@ pub async fn run_in(world: &Arc<World>, stop: CancellationToken) {
     }
 }
 
+/// Whether a Pod takes room or wants some from this scheduler.
+fn concerns(pod: &cache::Object) -> bool {
+    let ended = matches!(pod.field(PHASE), "Succeeded" | "Failed");
+    let ours = matches!(pod.field(SCHEDULER), "" | SOURCE);
+    !ended && (ours || !pod.field(NODE).is_empty())
+}
+
 /// Plans once and carries the plan out.
 async fn round(
     world: &Arc<World>,
@@ -88,7 +88,7 @@ async fn round(
 ) -> Result<(), WorldError> {
     let snapshot = Snapshot {
         nodes: world.all("nodes"),
-        pods: world.all("pods"),
+        pods: world.select("pods", "", concerns),
         storage: Storage::new(world.all(CLAIMS), world.all(VOLUMES), world.all(CLASSES)),
     };
     complaints.retain(|uid, _| snapshot.pods.iter().any(|p| meta(p, "uid") == uid));
@@ -164,7 +164,6 @@ async fn bind(world: &World, pod: &Value, node: &str) -> Result<(), WorldError> 
     });
     let bound = world.post_sub("pods", namespace, name, "binding", &binding).await;
     if settled(bound)?.is_some() {
-        world.assume("pods", pod, node);
         let message = format!("Successfully assigned {namespace}/{name} to {node}");
         world.event(SOURCE, pod, false, "Scheduled", &message).await;
     }

@@ -36,17 +36,10 @@ impl Plane {
             |name: &str, groups: &[&str]| Client::new(api.local_service(User::new(name, groups)), "default");
         let stop = CancellationToken::new();
         let own = client("system:kube-scheduler", &["system:authenticated"]);
-        tokio::spawn(scheduler::run(own, stop.clone()));
-        let world = World::new(client("admin", &["system:masters"]), stop.clone());
-        [
-            "pods",
-            "nodes",
-            "events",
-            "serviceaccounts",
-            "priorityclasses.scheduling.k8s.io",
-        ]
-        .iter()
-        .for_each(|r| world.watch_builtin(r));
+        let own = World::new(own, api.view());
+        let stopped = stop.clone();
+        tokio::spawn(async move { scheduler::run(&own, stopped).await });
+        let world = World::new(client("admin", &["system:masters"]), api.view());
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}});
         world.create("serviceaccounts", &account).await.unwrap();
         Plane { world, api, stop }

@@ -242,6 +242,11 @@ pub trait Vm: Send + Sync {
     async fn resize_disk(&self, serial: &str, bytes: u64) -> io::Result<()>;
     /// Lets its processors stand still, with everything that it has written in the files of its disks, or go on.
     async fn set_running(&self, running: bool) -> io::Result<()>;
+    /// Whether its processors stand still by the host's doing: it is being copied, or the host has no room for what it
+    /// writes. Such a guest says nothing and is not hung.
+    async fn stands_still(&self) -> bool {
+        false
+    }
     /// Changes how much CPU time it gets: `request` under contention, `limit` at most, in thousandths of a CPU.
     async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()>;
     /// The last of what the guest wrote to its console, taken out: a second call returns what came since.

@@ -5,7 +5,7 @@ use cargo_metadata::{DependencyKind, Metadata};
 /// The floors, lowest first. A crate may depend on crates of lower floors only.
 const FLOORS: &[&[&str]] = &[
     &["kinds", "store", "guest-api"],
-    &["machinery", "cel", "vmm", "images", "dataplane"],
+    &["cache", "machinery", "cel", "vmm", "images", "dataplane"],
     &["apiserver", "identity", "controllers", "host", "guest", "console"],
     // Uses the shared watch caches of the controllers.
     &["scheduler"],

@@ -78,15 +78,6 @@ impl NodeAuthorizer {
         }
     }
 
-    fn pods_of<'a>(
-        &self,
-        node: &'a str,
-        namespace: Option<&str>,
-    ) -> impl Iterator<Item = Arc<Value>> + use<'a> {
-        let pods = self.view.list(&GroupResource::new("", "pods"), namespace);
-        pods.into_iter().filter(move |p| p["spec"]["nodeName"] == node)
-    }
-
     /// Reads of one named object that a Pod of the node uses.
     fn read_used(
         &self,
@@ -103,8 +94,10 @@ impl NodeAuthorizer {
             return refused("No Object name found".into());
         }
         if self
-            .pods_of(node, Some(&a.namespace))
-            .any(|pod| uses(&pod, &a.name))
+            .view
+            .pods_on(node, Some(&a.namespace))
+            .iter()
+            .any(|pod| uses(pod, &a.name))
         {
             return Decision::Allow(String::new());
         }
@@ -123,7 +116,12 @@ impl NodeAuthorizer {
         let claim = volume.as_ref().map(|v| &v["spec"]["claimRef"]);
         let used = claim.is_some_and(|c| {
             let (namespace, name) = (c["namespace"].as_str(), c["name"].as_str());
-            name.is_some_and(|name| self.pods_of(node, namespace).any(|pod| uses_claim(&pod, name)))
+            name.is_some_and(|name| {
+                self.view
+                    .pods_on(node, namespace)
+                    .iter()
+                    .any(|pod| uses_claim(pod, name))
+            })
         });
         match used {
             true => Decision::Allow(String::new()),

@@ -117,6 +117,27 @@ pub async fn exchange(stream: Box<dyn Stream>, host: &str, mut out: Outgoing) ->
     Ok(http::Response::from_parts(head, body::adopt(incoming)))
 }
 
+/// A GET with some headers, passed on to a backend that is at the other end of a stream: what a client would get.
+///
+/// # Errors
+/// When the backend's answer is none, or none that may be passed on.
+pub async fn get_from<S>(stream: S, headers: HeaderMap) -> Result<Response, Status>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let outgoing = Outgoing {
+        method: Method::GET,
+        path: "/".into(),
+        headers,
+        add: HeaderMap::new(),
+        body: body::full(bytes::Bytes::new()),
+        upgrade: None,
+    };
+    exchange(Box::new(stream), "backend", outgoing)
+        .await
+        .map(no_redirect)
+}
+
 /// Keeps a backend from sending a client elsewhere with what it has asked, or with its credentials (CVE-2022-3172).
 pub fn no_redirect(response: Response) -> Response {
     if !response.status().is_redirection() || !response.headers().contains_key(header::LOCATION) {

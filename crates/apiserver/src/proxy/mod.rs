@@ -8,7 +8,7 @@ mod pods;
 mod target;
 
 pub use agent::{Agents, Lines, Stream};
-pub use exchange::{Outgoing, exchange, no_redirect};
+pub use exchange::{Outgoing, exchange, get_from, no_redirect};
 
 use crate::dispatch::Incoming;
 use crate::rest::Ctx;

@@ -7,8 +7,10 @@ use crate::request::{Attributes, query_pairs, query_true};
 use crate::rest::{Ctx, meta};
 use crate::wire::{Response, body};
 use http::{Method, StatusCode};
+use http_body_util::BodyExt;
 use kinds::status::Status;
 use serde_json::{Value, json};
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// Options of `log` that the agent reads.
@@ -124,7 +126,37 @@ pub async fn log(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
         ctx.name(),
         query.join("&")
     );
-    to_agent(ctx, node(&pod), Method::GET, path, incoming).await
+    refused(to_agent(ctx, node(&pod), Method::GET, path, incoming).await?).await
+}
+
+/// An agent's refusal in plain words becomes a `Status`, as clients expect it (upstream: `GenericHttpResponseChecker`).
+fn refused(answer: Response) -> Pin<Box<dyn Future<Output = Result<Response, Status>> + Send>> {
+    const MAX_WORDS: usize = 50_000;
+    Box::pin(async move {
+        let code = answer.status();
+        if code.is_success() || code == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
+        }
+        let mut body = answer.into_body();
+        let mut words = Vec::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            if let Some(data) = frame.data_ref() {
+                words.extend_from_slice(data);
+            }
+            if words.len() > MAX_WORDS {
+                break;
+            }
+        }
+        let words = String::from_utf8_lossy(&words).into_owned();
+        Err(match code {
+            StatusCode::INTERNAL_SERVER_ERROR => Status::internal(words),
+            StatusCode::NOT_FOUND => Status {
+                message: words,
+                ..Status::no_such_path()
+            },
+            _ => Status::bad_request(words),
+        })
+    })
 }
 
 /// Answers `exec`, `attach` and `portforward`.

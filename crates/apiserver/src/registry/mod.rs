@@ -1,7 +1,6 @@
 //! What is served: the kinds, where their objects are kept, and the knobs in which resources differ.
 
 pub mod convert;
-pub mod fields;
 pub mod select;
 pub mod traits;
 

@@ -1,7 +1,7 @@
 //! Label and field selectors of a request, as a filter on the cache.
 
+use crate::cache::fields;
 use crate::cache::{Filter, Object};
-use crate::registry::fields;
 use crate::rest::Ctx;
 use crate::wire::options::ListOptions;
 use kinds::selector::{FieldSelector, LabelSelector};
@@ -54,20 +54,14 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
             let has = match source {
                 Source::Name => object.name(),
                 Source::Namespace => object.namespace(),
-                Source::Field(at) => object.fields().get(*at).map_or("", |v| &**v),
+                Source::Field(at) => object.field(*at),
             };
             (has == wanted) == *equals
         });
         fields_match
-            && labels.as_ref().is_none_or(|l| {
-                l.matches_with(|key| {
-                    object
-                        .labels()
-                        .iter()
-                        .find(|(k, _)| **k == *key)
-                        .map(|(_, v)| &**v)
-                })
-            })
+            && labels
+                .as_ref()
+                .is_none_or(|l| l.matches_with(|key| object.label(key)))
     }));
     Ok(filter)
 }

@@ -142,26 +142,23 @@ impl Stream {
         if self.initial.is_empty() && std::mem::take(&mut self.mark_end) {
             self.frames.bookmark(&mut out, self.sent, true);
         }
-        while out.len() < CHUNK
-            && let Some(told) = self.subscription.backlog.pop_front()
-        {
-            self.put(&mut out, told).await;
-        }
-        if out.is_empty() {
+        if out.is_empty() && self.subscription.backlog.is_empty() {
             self.wait(&mut out).await?;
         }
-        // What came meanwhile goes out in the same chunk.
-        while out.len() < CHUNK
-            && self.subscription.backlog.is_empty()
-            && self.initial.is_empty()
-            && let Ok(told) = self.subscription.live.try_recv()
-        {
-            self.put(&mut out, told).await;
+        // Everything that is known by now goes out in one chunk.
+        while out.len() < CHUNK && self.initial.is_empty() {
+            match self.subscription.backlog.pop_front() {
+                Some(told) => self.put(&mut out, told).await,
+                None => match self.subscription.live.try_recv() {
+                    Some(batch) => self.subscription.backlog.extend(batch),
+                    None => break,
+                },
+            }
         }
         Some(out.freeze())
     }
 
-    /// Waits for one live event or a reason to send a bookmark; `None` ends the watch.
+    /// Waits for live events or a reason to send a bookmark; `None` ends the watch.
     async fn wait(&mut self, out: &mut BytesMut) -> Option<()> {
         loop {
             // Read before the queue is found empty: all events up to here are in the queue already.
@@ -170,8 +167,8 @@ impl Stream {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return None,
-                told = self.subscription.live.recv() => {
-                    self.put(out, told?).await;
+                batch = self.subscription.live.recv() => {
+                    self.subscription.backlog.extend(batch?);
                     return Some(());
                 }
                 () = tokio::time::sleep_until(self.deadline) => return None,

@@ -151,7 +151,7 @@ impl Jobs {
 
     /// Pods whose Job is gone or finished have nobody who would write their end down.
     async fn release_orphans(&self, world: &World) -> Result<(), WorldError> {
-        for pod in world.all(PODS) {
+        for pod in world.select(PODS, "", |pod| pod.links().finalizers) {
             if !items(&pod, "/metadata/finalizers").iter().any(|f| f == TRACKING) {
                 continue;
             }

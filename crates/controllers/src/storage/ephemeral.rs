@@ -6,13 +6,18 @@ use crate::manager::Reconciler;
 use crate::obj::{active, controlled_by, items, meta, owner_ref, text};
 use crate::world::{World, WorldError};
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The controller.
 #[derive(Default)]
-pub(crate) struct EphemeralClaims(Teller);
+pub(crate) struct EphemeralClaims {
+    teller: Teller,
+    /// The revisions of claims and of Pods up to which all is well: while no claim changes, only newer Pods matter.
+    settled: Mutex<(u64, u64)>,
+}
 
 fn claim(pod: &Value, volume: &Value, name: &str) -> Value {
     let template = &volume["ephemeral"]["volumeClaimTemplate"];
@@ -39,7 +44,11 @@ impl Reconciler for EphemeralClaims {
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         let mut failed = None;
-        for pod in world.all(PODS) {
+        let now = (world.revision(&[CLAIMS]), world.revision(&[PODS]));
+        let settled = *self.settled.lock();
+        let since = if settled.0 == now.0 { settled.1 } else { 0 };
+        let may_want = |pod: &cache::Object| pod.revision() > since && pod.mentions("\"ephemeral\":");
+        for pod in world.select(PODS, "", may_want) {
             if !active(&pod) {
                 continue;
             }
@@ -68,8 +77,13 @@ impl Reconciler for EphemeralClaims {
                     },
                 };
                 let message = format!("ephemeral volume {}: {problem}", text(volume, "/name"));
-                self.0.tell(world, &pod, true, "FailedBinding", &message).await;
+                self.teller
+                    .tell(world, &pod, true, "FailedBinding", &message)
+                    .await;
             }
+        }
+        if failed.is_none() {
+            *self.settled.lock() = now;
         }
         failed.map_or(Ok(None), Err)
     }

@@ -5,6 +5,7 @@ use crate::manager::Reconciler;
 use crate::obj::{controlled_by, deleting, finished, items, meta, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::fields::pod::NODE;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,8 @@ impl Reconciler for ClaimProtection {
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         for claim in world.all(CLAIMS) {
             let in_use = || {
-                let pods = world.list(PODS, meta(&claim, "namespace"));
+                let scheduled = |pod: &cache::Object| !pod.field(NODE).is_empty();
+                let pods = world.select(PODS, meta(&claim, "namespace"), scheduled);
                 pods.iter().any(|pod| uses(pod, &claim))
             };
             protect(world, CLAIMS, &claim, OF_CLAIMS, in_use).await?;

@@ -1,28 +1,23 @@
-//! What reconcilers know and how they act: one shared cache per resource, fed by a watch, and plain requests.
+//! What reconcilers know and how they act: the watch cache of the API server, and plain requests.
 //!
-//! Every answer of a write is put into the cache at once (write-through), so a reconciler that comes round again
-//! before the watch has caught up does not repeat itself. Objects are `serde_json::Value`, without
-//! what no reconciler reads (see [`raw`]).
+//! Controllers, scheduler and API server are one process and have one copy of the cluster between them. A request is
+//! answered only after the cache has the change, so who writes and then looks sees what was written. Objects are
+//! `serde_json::Value`, decoded when they are asked for: look through many of them with [`World::select`], which
+//! asks the cache's index first.
 
-mod cache;
-mod raw;
+mod decoded;
 
-use crate::obj::{int, meta, text};
-use cache::Cache;
-use futures::TryStreamExt;
+use crate::obj::{int, meta};
+use cache::view::GroupResource;
+use cache::{Caches, Object, ResourceCache, Uid};
+use decoded::Decoded;
 use http::Request;
 use kube::Client;
-use kube::api::{Api, ApiResource};
-use kube::runtime::{WatchStreamExt, watcher};
-use parking_lot::RwLock;
-use raw::Raw;
+use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
-use std::pin::pin;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 /// A request failed.
 #[derive(Debug, thiserror::Error)]
@@ -118,188 +113,151 @@ impl Resource {
     }
 }
 
-/// Caches of the cluster's objects, and the way to change them.
+/// The cluster's objects, and the way to change them.
 pub struct World {
     client: Client,
     shared: Arc<Shared>,
-    stop: CancellationToken,
 }
 
 /// What worlds of one process have in common.
 struct Shared {
-    caches: RwLock<HashMap<String, Arc<Cache>>>,
-    changed: watch::Sender<u64>,
+    caches: Arc<Caches>,
+    /// The resources that can be asked for.
+    known: RwLock<BTreeMap<String, Known>>,
+    decoded: Mutex<Decoded>,
+}
+
+/// A resource and its objects.
+#[derive(Clone)]
+struct Known {
+    resource: Arc<Resource>,
+    cache: Arc<ResourceCache>,
 }
 
 impl World {
-    /// A world without caches; `stop` ends its watches.
-    pub fn new(client: Client, stop: CancellationToken) -> Arc<World> {
+    /// Looks at `caches`, which must be those of the API server that `client` speaks to.
+    pub fn new(client: Client, caches: Arc<Caches>) -> Arc<World> {
         let shared = Shared {
-            caches: RwLock::default(),
-            changed: watch::channel(0).0,
+            caches,
+            known: RwLock::default(),
+            decoded: Mutex::default(),
         };
         Arc::new(World {
             client,
             shared: Arc::new(shared),
-            stop,
         })
     }
 
-    /// The same caches for somebody else, who acts under another name: one copy of the cluster serves a whole process.
+    /// The same objects for somebody else, who acts under another name.
     pub fn acting_through(&self, client: Client) -> Arc<World> {
         Arc::new(World {
             client,
             shared: self.shared.clone(),
-            stop: self.stop.clone(),
         })
     }
 
-    /// Begins to watch a resource, once. `whole` keeps whole objects, otherwise metadata only.
-    pub fn watch(self: &Arc<Self>, resource: Resource, whole: bool) {
-        let key = resource.key();
-        let cache = {
-            let mut caches = self.shared.caches.write();
-            if caches.contains_key(&key) {
-                return;
-            }
-            let cache = Arc::new(Cache::new(resource, whole));
-            caches.insert(key, cache.clone());
-            cache
-        };
-        let world = self.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = world.stop.cancelled() => {}
-                () = async {
-                    match cache.whole {
-                        true => world.follow::<true>(&cache).await,
-                        false => world.follow::<false>(&cache).await,
-                    }
-                } => {}
-            }
-        });
-    }
-
-    /// Begins to watch a built-in resource (`deployments.apps`), whole.
-    pub fn watch_builtin(self: &Arc<Self>, key: &str) {
-        if let Some(resource) = builtin(key) {
-            self.watch(resource, true);
-        }
-    }
-
-    async fn follow<const WHOLE: bool>(&self, cache: &Cache) {
-        let r = &cache.resource;
-        let api_resource = ApiResource {
-            group: r.group.clone(),
-            version: r.version.clone(),
-            api_version: r.api_version(),
-            kind: r.kind.clone(),
-            plural: r.plural.clone(),
-        };
-        let api: Api<Raw<WHOLE>> = Api::all_with(self.client.clone(), &api_resource);
-        let events = watcher(api, watcher::Config::default()).default_backoff();
-        let mut events = pin!(events);
-        let mut listed: Option<Vec<Value>> = None;
-        loop {
-            match events.try_next().await {
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::debug!(resource = r.key(), %error, "watch broke off; it is taken up again")
-                }
-                Ok(Some(event)) => self.take(cache, event, &mut listed),
-            }
-        }
-    }
-
-    fn take<const WHOLE: bool>(
-        &self,
-        cache: &Cache,
-        event: watcher::Event<Raw<WHOLE>>,
-        listed: &mut Option<Vec<Value>>,
-    ) {
-        match event {
-            watcher::Event::Init => *listed = Some(Vec::new()),
-            watcher::Event::InitApply(o) => listed.get_or_insert_default().push(o.value),
-            watcher::Event::InitDone => {
-                let listed = listed.take().unwrap_or_default();
-                cache.replace(listed);
-                self.announce(cache);
-            }
-            watcher::Event::Apply(o) => {
-                cache.put(o.value);
-                self.announce(cache);
-            }
-            watcher::Event::Delete(o) => {
-                let part = |name| meta(&o.value, name);
-                cache.bury(part("namespace"), part("name"), part("uid"));
-                self.announce(cache);
-            }
-        }
-    }
-
-    fn announce(&self, cache: &Cache) {
-        cache.revision.fetch_add(1, Ordering::AcqRel);
-        self.shared.changed.send_modify(|n| *n += 1);
+    /// Makes a resource known that is not built in; built-in ones are known by themselves.
+    pub fn know(&self, resource: Resource) {
+        let mut known = self.shared.known.write();
+        known
+            .entry(resource.key())
+            .or_insert_with(|| self.shared.known_as(resource));
     }
 
     /// Told of every change.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.shared.changed.subscribe()
+        self.shared.caches.subscribe()
     }
 
     /// A number that rises with every change of these resources.
     pub fn revision(&self, keys: &[&str]) -> u64 {
-        let caches = self.shared.caches.read();
-        let of = |k: &&str| caches.get(*k).map_or(0, |c| c.revision.load(Ordering::Acquire));
-        keys.iter().map(of).sum()
+        let changed = |key: &&str| self.known(key).map_or(0, |known| known.cache.changed());
+        keys.iter().map(changed).max().unwrap_or(0)
     }
 
-    /// All these resources have been listed at least once.
-    pub fn synced(&self, keys: &[&str]) -> bool {
-        let caches = self.shared.caches.read();
-        keys.iter()
-            .all(|k| caches.get(*k).is_some_and(|c| c.synced.load(Ordering::Acquire)))
-    }
-
-    /// The watched resources.
+    /// The resources that were made known or asked for.
     pub fn resources(&self) -> Vec<Resource> {
-        self.shared
-            .caches
-            .read()
-            .values()
-            .map(|c| c.resource.clone())
-            .collect()
+        let known = self.shared.known.read();
+        known.values().map(|known| (*known.resource).clone()).collect()
     }
 
-    fn cache(&self, key: &str) -> Result<Arc<Cache>, WorldError> {
-        let found = self.shared.caches.read().get(key).cloned();
+    fn known(&self, key: &str) -> Result<Known, WorldError> {
+        if let Some(found) = self.shared.known.read().get(key) {
+            return Ok(found.clone());
+        }
+        let resource = builtin(key).ok_or_else(|| WorldError::Unknown(key.to_string()))?;
+        self.know(resource);
+        let found = self.shared.known.read().get(key).cloned();
         found.ok_or_else(|| WorldError::Unknown(key.to_string()))
+    }
+
+    fn resource(&self, key: &str) -> Result<Arc<Resource>, WorldError> {
+        Ok(self.known(key)?.resource)
+    }
+
+    fn decode(&self, objects: &[Arc<Object>]) -> Vec<Arc<Value>> {
+        let mut decoded = self.shared.decoded.lock();
+        objects.iter().map(|object| decoded.value(object)).collect()
     }
 
     /// An object.
     pub fn get(&self, key: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        let cache = self.cache(key).ok()?;
-        let key = (namespace.to_string(), name.to_string());
-        let objects = cache.objects.read();
-        objects.get(&key).cloned()
+        let object = self.known(key).ok()?.cache.get(namespace, name)?;
+        Some(self.shared.decoded.lock().value(&object))
     }
 
     /// All objects.
     pub fn all(&self, key: &str) -> Vec<Arc<Value>> {
-        self.cache(key)
-            .map(|c| c.objects.read().values().cloned().collect())
-            .unwrap_or_default()
+        self.select(key, "", |_| true)
     }
 
     /// The objects of a namespace.
     pub fn list(&self, key: &str, namespace: &str) -> Vec<Arc<Value>> {
-        let from = (namespace.to_string(), String::new());
-        let Ok(cache) = self.cache(key) else {
-            return Vec::new();
+        self.select(key, namespace, |_| true)
+    }
+
+    /// The objects, of one namespace unless that is empty, of which the cache's index says that they are wanted; the
+    /// others are not even decoded.
+    pub fn select(&self, key: &str, namespace: &str, wanted: impl FnMut(&Object) -> bool) -> Vec<Arc<Value>> {
+        self.decode(&self.entries(key, namespace, wanted))
+    }
+
+    /// Like [`World::select`], as they stand in the cache.
+    pub fn entries(
+        &self,
+        key: &str,
+        namespace: &str,
+        wanted: impl FnMut(&Object) -> bool,
+    ) -> Vec<Arc<Object>> {
+        self.known(key)
+            .map(|known| known.cache.select(namespace, wanted))
+            .unwrap_or_default()
+    }
+
+    /// How many objects a namespace has.
+    pub fn count(&self, key: &str, namespace: &str) -> usize {
+        self.entries(key, namespace, |_| true).len()
+    }
+
+    /// The objects of all known resources that have owners or are being deleted, with the keys of their resources.
+    pub(crate) fn linked(&self) -> Vec<(String, Arc<Object>)> {
+        let known = self.shared.known.read();
+        let of = |(key, known): (&String, &Known)| {
+            let objects = known.cache.linked().into_iter();
+            objects.map(|object| (key.clone(), object)).collect::<Vec<_>>()
         };
-        let objects = cache.objects.read();
-        let found = objects.range(from..).take_while(|((ns, _), _)| ns == namespace);
-        found.map(|(_, o)| o.clone()).collect()
+        known.iter().flat_map(of).collect()
+    }
+
+    /// The object with a uid, whatever its resource.
+    pub(crate) fn by_uid(&self, uid: Uid) -> Option<Arc<Object>> {
+        let known = self.shared.known.read();
+        known.values().find_map(|known| known.cache.by_uid(uid))
+    }
+
+    /// The decoded form of an object in the cache.
+    pub(crate) fn value(&self, object: &Arc<Object>) -> Arc<Value> {
+        self.shared.decoded.lock().value(object)
     }
 
     async fn send(&self, method: &str, path: String, kind: &str, body: &Value) -> Result<Value, WorldError> {
@@ -316,16 +274,9 @@ impl World {
         Ok(self.client.request(request).await?)
     }
 
-    fn keep(&self, cache: &Cache, answer: &Value) {
-        if answer["kind"] == cache.resource.kind.as_str() && !meta(answer, "name").is_empty() {
-            cache.put(answer.clone());
-            self.announce(cache);
-        }
-    }
-
     /// The object as the API server has it now, past the cache.
     pub async fn live(&self, key: &str, namespace: &str, name: &str) -> Result<Option<Value>, WorldError> {
-        let path = self.cache(key)?.resource.path(namespace, name, "");
+        let path = self.resource(key)?.path(namespace, name, "");
         match self.send("GET", path, "application/json", &Value::Null).await {
             Ok(object) => Ok(Some(object)),
             Err(e) if e.code() == 404 => Ok(None),
@@ -335,11 +286,8 @@ impl World {
 
     /// Creates an object.
     pub async fn create(&self, key: &str, object: &Value) -> Result<Value, WorldError> {
-        let cache = self.cache(key)?;
-        let path = cache.resource.path(meta(object, "namespace"), "", "");
-        let answer = self.send("POST", path, "application/json", object).await?;
-        self.keep(&cache, &answer);
-        Ok(answer)
+        let path = self.resource(key)?.path(meta(object, "namespace"), "", "");
+        self.send("POST", path, "application/json", object).await
     }
 
     /// Posts to a subresource, such as `binding`.
@@ -351,15 +299,14 @@ impl World {
         sub: &str,
         body: &Value,
     ) -> Result<Value, WorldError> {
-        let path = self.cache(key)?.resource.path(namespace, name, sub);
+        let path = self.resource(key)?.path(namespace, name, sub);
         self.send("POST", path, "application/json", body).await
     }
 
     /// Puts an object to a subresource, such as `finalize`.
     pub async fn put_sub(&self, key: &str, object: &Value, sub: &str) -> Result<Value, WorldError> {
         let path = self
-            .cache(key)?
-            .resource
+            .resource(key)?
             .path(meta(object, "namespace"), meta(object, "name"), sub);
         self.send("PUT", path, "application/json", object).await
     }
@@ -372,15 +319,11 @@ impl World {
         sub: &str,
         patch: &Value,
     ) -> Result<Value, WorldError> {
-        let cache = self.cache(key)?;
-        let path = cache
-            .resource
+        let path = self
+            .resource(key)?
             .path(meta(object, "namespace"), meta(object, "name"), sub);
-        let answer = self
-            .send("PATCH", path, "application/merge-patch+json", patch)
-            .await?;
-        self.keep(&cache, &answer);
-        Ok(answer)
+        self.send("PATCH", path, "application/merge-patch+json", patch)
+            .await
     }
 
     /// Makes `new` of `old`, refused when somebody else was faster. Nothing is sent when nothing differs.
@@ -414,45 +357,15 @@ impl World {
     }
 
     async fn delete_with(&self, key: &str, object: &Value, mut body: Value) -> Result<(), WorldError> {
-        let cache = self.cache(key)?;
-        let (namespace, name) = (meta(object, "namespace"), meta(object, "name"));
+        let path = self
+            .resource(key)?
+            .path(meta(object, "namespace"), meta(object, "name"), "");
         body["kind"] = json!("DeleteOptions");
         body["apiVersion"] = json!("v1");
         body["preconditions"] = json!({"uid": meta(object, "uid")});
-        let answer = self
-            .send(
-                "DELETE",
-                cache.resource.path(namespace, name, ""),
-                "application/json",
-                &body,
-            )
-            .await;
-        match answer {
-            Ok(answer)
-                if answer["kind"] == cache.resource.kind.as_str()
-                    && !text(&answer, "/metadata/deletionTimestamp").is_empty() =>
-            {
-                self.keep(&cache, &answer);
-            }
-            Ok(_) => {
-                cache.bury(namespace, name, meta(object, "uid"));
-                self.announce(&cache);
-            }
-            Err(e) if e.code() == 404 => {
-                cache.bury(namespace, name, meta(object, "uid"));
-                self.announce(&cache);
-            }
-            Err(e) => return Err(e),
-        }
-        Ok(())
-    }
-
-    /// Notes that a Pod was bound to a node before the watch says so.
-    pub fn assume(&self, key: &str, pod: &Value, node: &str) {
-        if let Ok(cache) = self.cache(key) {
-            let mut pod = pod.clone();
-            pod["spec"]["nodeName"] = json!(node);
-            cache.put(pod);
+        match self.send("DELETE", path, "application/json", &body).await {
+            Err(e) if e.code() != 404 => Err(e),
+            _ => Ok(()),
         }
     }
 
@@ -522,6 +435,16 @@ impl World {
             }
             Err(error) => tracing::debug!(%error, reason, "event not recorded"),
             Ok(_) => {}
+        }
+    }
+}
+
+impl Shared {
+    fn known_as(&self, resource: Resource) -> Known {
+        let place = GroupResource::new(&resource.group, &resource.plural);
+        Known {
+            cache: self.caches.resource(&place),
+            resource: Arc::new(resource),
         }
     }
 }

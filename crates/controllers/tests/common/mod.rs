@@ -31,27 +31,6 @@ impl Drop for Plane {
     }
 }
 
-const WATCHED: [&str; 18] = [
-    "pods",
-    "nodes",
-    "namespaces",
-    "services",
-    "endpoints",
-    "endpointslices.discovery.k8s.io",
-    "deployments.apps",
-    "replicasets.apps",
-    "statefulsets.apps",
-    "daemonsets.apps",
-    "jobs.batch",
-    "configmaps",
-    "serviceaccounts",
-    "resourcequotas",
-    "limitranges",
-    "rolebindings.rbac.authorization.k8s.io",
-    "persistentvolumeclaims",
-    "supervisornamespaces.podvisor.io",
-];
-
 impl Plane {
     /// Starts one with these hosts.
     pub async fn start(hosts: &[&str]) -> Plane {
@@ -61,8 +40,9 @@ impl Plane {
         let client =
             |name: &str, groups: &[&str]| Client::new(api.local_service(User::new(name, groups)), "default");
         let stop = CancellationToken::new();
+        let own = client("system:kube-controller-manager", &["system:authenticated"]);
         let manager = Manager::new(
-            client("system:kube-controller-manager", &["system:authenticated"]),
+            World::new(own, api.view()),
             controllers::Config {
                 pod_cidr: "10.244.0.0/16".into(),
                 node_block_prefix: 24,
@@ -73,15 +53,13 @@ impl Plane {
         );
         tokio::spawn(manager.run(stop.clone()));
         let admin = client("admin", &["system:masters", "system:authenticated"]);
-        let world = World::new(admin.clone(), stop.clone());
-        WATCHED.iter().for_each(|r| world.watch_builtin(r));
+        let world = World::new(admin.clone(), api.view());
         let plane = Plane {
             world,
             client: admin,
             api,
             stop,
         };
-        plane.until("caches", |w| w.synced(&WATCHED).then_some(())).await;
         for host in hosts {
             plane.add_host(host).await;
         }

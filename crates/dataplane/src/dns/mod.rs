@@ -7,3 +7,4 @@ mod server;
 mod zone;
 
 pub(crate) use server::DnsServer;
+pub use server::answer_from;

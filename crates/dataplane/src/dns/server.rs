@@ -66,6 +66,22 @@ impl DnsServer {
     }
 }
 
+/// The answer to a question by the names of some Services alone; `None` for what is not a question.
+pub async fn answer_from(
+    domain: &str,
+    services: &[Service],
+    question: &[u8],
+    datagram: bool,
+) -> Option<Vec<u8>> {
+    let shared = Shared {
+        zone: ArcSwap::from_pointee(Zone::of(domain, services)),
+        domain: domain.to_owned(),
+        upstream: Vec::new(),
+        in_flight: Semaphore::new(1),
+    };
+    shared.answer(question, datagram).await
+}
+
 async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
     let mut buffer = vec![0; 4096];
     loop {

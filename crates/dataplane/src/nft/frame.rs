@@ -55,7 +55,8 @@ fn declarations() -> String {
     for (name, kind) in sets {
         text += &format!("\tset {name} {{ type {kind}; }}\n");
     }
-    text
+    // Filled by packets: each Pod that opens something.
+    text + "\tset flows { type ipv4_addr; size 65535; flags dynamic; }\n"
 }
 
 /// ARP passes no hook of the other table. A Pod that asks in the name of ever other addresses would fill the neighbour
@@ -77,7 +78,7 @@ table {ARP_TABLE} {{
 }
 
 fn base_chains(config: &NetConfig) -> String {
-    let pods = config.pod_cidr;
+    let (pods, flows) = (config.pod_cidr, config.flows_per_pod);
     format!(
         "\
 \tchain refuse {{
@@ -91,6 +92,10 @@ fn base_chains(config: &NetConfig) -> String {
 \tchain from_tap {{
 \t\tmeta nfproto != ipv4 drop
 \t\tiifname . ether saddr . ip saddr != @pods drop
+\t}}
+\tchain flow_limit {{
+\t\ttype filter hook prerouting priority mangle; policy accept;
+\t\tiifgroup {TAP_GROUP} ct state new add @flows {{ ip saddr ct count over {flows} }} drop
 \t}}
 \tchain dispatch {{
 \t\tip daddr . meta l4proto . th dport vmap @services

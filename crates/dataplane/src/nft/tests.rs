@@ -14,6 +14,7 @@ pub(crate) fn config() -> NetConfig {
         open_tcp_ports: vec![6443],
         upstream_dns: Vec::new(),
         tap_owner: 0,
+        flows_per_pod: crate::FLOWS_PER_POD,
         state_dir: std::env::temp_dir(),
     }
 }

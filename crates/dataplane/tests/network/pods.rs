@@ -260,6 +260,18 @@ fn the_outside_reaches_vips_and_is_reached_by_the_hosts_address() {
         let scene = Scene::new().await;
         let outside = scene.outside();
         outside.serve(80);
+        // Another host had the VIP. When it comes here, neighbours hear of it without having asked.
+        scene.plane.set_services(Vec::new()).await.expect("applied");
+        outside.ip("neighbour replace 198.51.100.1 lladdr 02:00:00:00:00:99 dev eth0 nud stale");
+        let services = vec![service([(TWO, 8080)].into_iter())];
+        scene.plane.set_services(services).await.expect("applied");
+        let link = run("ip", &["-o", "link", "show", "out0"]);
+        let mac = link
+            .split_whitespace()
+            .skip_while(|word| *word != "link/ether")
+            .nth(1);
+        let known = outside.inside(|| run("ip", &["neighbour", "show", "198.51.100.1"]));
+        assert!(known.contains(mac.expect("an address")), "{known}");
         // The host answers ARP for its VIPs, and the Pod sees the real client.
         assert_eq!(outside.ask(VIP, 80).expect("the VIP"), OUTSIDE);
         assert_eq!(outside.ask(OUR_SIDE, NODE_PORT).expect("the node port"), OUTSIDE);
@@ -275,6 +287,40 @@ fn the_outside_reaches_vips_and_is_reached_by_the_hosts_address() {
             "the metadata service answers Pods"
         );
         run("ip", &["link", "delete", "out0"]);
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn a_pod_has_its_share_of_the_flow_table_and_no_more() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let flows = || -> u32 {
+            let text = std::fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
+            text.expect("readable").trim().parse().expect("a number")
+        };
+        // Nobody answers there, and each datagram opens a flow of its own. A full queue loses some.
+        let most = config(&scene.state).flows_per_pod;
+        let flood = || {
+            let socket = std::net::UdpSocket::bind((ONE, 7001)).expect("bound");
+            for to in 1..1000 {
+                let _ = socket.send_to(b"x", (TWO, to));
+            }
+        };
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while flows() < most {
+            assert!(std::time::Instant::now() < until, "{} flows", flows());
+            scene.one.inside(flood);
+        }
+        scene.one.inside(flood);
+        let limit = Duration::from_millis(500);
+        assert!(scene.one.connect(TWO, 8080, limit).is_err(), "one more");
+        assert!(flows() < most + 50, "{} flows", flows());
+        // Others go on, to the flooder too.
+        scene.one.serve(8080);
+        assert_eq!(scene.two.ask(CLUSTER_IP, 80).expect("a Service"), GATEWAY);
+        assert_eq!(scene.two.ask(ONE, 8080).expect("the flooder"), TWO);
         scene.end(&before).await;
     });
 }

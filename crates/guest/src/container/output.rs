@@ -58,13 +58,13 @@ impl Output {
         self.grown.notify_waiters();
     }
 
-    /// The container has ended: what is left of a line is a line.
+    /// The container has ended: what is left of a line is a record that nothing follows (CRI: a partial line).
     pub fn end(&self) {
         let mut state = lock(&self.state);
         for stream in [1, 2] {
             let rest = std::mem::take(&mut state.pending[stream as usize - 1]);
             if !rest.is_empty() {
-                state.push(stream, rest, false);
+                state.push(stream, rest, true);
             }
         }
         state.ended = true;
@@ -214,14 +214,19 @@ mod tests {
         output.write(1, b"o\n\nrest").await;
         output.end();
         let read = output.read(0).await.expect("records");
-        let expected = [(0, "one"), (1, "two"), (2, ""), (3, "rest")];
+        let expected = [
+            (0, "one", false),
+            (1, "two", false),
+            (2, "", false),
+            (3, "rest", true),
+        ];
         assert_eq!(
             lines(&read),
-            expected.map(|(number, text)| (number, text.to_owned(), false))
+            expected.map(|(number, text, partial)| (number, text.to_owned(), partial))
         );
         assert_eq!(lines(&output.read(3).await.expect("records")).len(), 1);
         assert!(output.read(4).await.is_none());
-        assert_eq!(output.tail(2, 100), "\nrest\n");
+        assert_eq!(output.tail(2, 100), "\nrest");
     }
 
     #[tokio::test]

@@ -351,8 +351,18 @@ fn run(program: &Program, streams: &ChildStreams) -> io::Result<()> {
     };
     Err(io::Error::new(
         io::Error::from(error).kind(),
-        format!("exec: {:?}: {error}", program.args[0]),
+        format!("exec: {:?}: {}", program.args[0], words(&program.args[0], error)),
     ))
+}
+
+/// What runc says for the usual reasons why a program cannot be run.
+fn words(program: &str, error: nix::errno::Errno) -> String {
+    match error {
+        nix::errno::Errno::ENOENT => format!("stat {program}: no such file or directory"),
+        nix::errno::Errno::EACCES => "permission denied".to_owned(),
+        nix::errno::Errno::ENOEXEC => "exec format error".to_owned(),
+        other => other.desc().to_lowercase(),
+    }
 }
 
 fn find_program(name: &str, env: &[String]) -> io::Result<PathBuf> {
@@ -381,6 +391,17 @@ fn become_user(program: &Program) -> io::Result<()> {
     if security.no_new_privileges {
         nix::sys::prctl::set_no_new_privs()?;
     }
+    let filter = || -> io::Result<()> {
+        let words = |error: io::Error| io::Error::new(error.kind(), format!("seccomp: {error}"));
+        match security.seccomp_filter.is_empty() {
+            true => Ok(()),
+            false => sys::filter_calls(&security.seccomp_filter).map_err(words),
+        }
+    };
+    // Without `no_new_privs` a filter takes CAP_SYS_ADMIN, which is about to go; with it, it comes as late as it can.
+    if !security.no_new_privileges {
+        filter()?;
+    }
     let cap_error = |error: caps::errors::CapsError| io::Error::other(error.to_string());
     if !security.privileged {
         for capability in caps::all() {
@@ -407,6 +428,9 @@ fn become_user(program: &Program) -> io::Result<()> {
         for (set, value) in sets {
             caps::set(None, set, value).map_err(cap_error)?;
         }
+    }
+    if security.no_new_privileges {
+        filter()?;
     }
     Ok(())
 }

@@ -10,9 +10,9 @@ use nix::mount::{MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::disks::{self, SCRATCH};
-use crate::files::{make_directory_in, make_file_in, path_of};
+use crate::files::{make_directory_in, make_directory_with, make_file_in, path_of};
 use crate::identity::ETC;
-use crate::{shares, volumes};
+use crate::{shares, sys, volumes};
 
 /// Where roots are assembled.
 const CONTAINERS: &str = "/run/containers";
@@ -130,7 +130,11 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
             let path = Path::new(&wanted.sub_path);
             let found = crate::files::open_in(&source, path, rustix::fs::OFlags::PATH);
             let fd = match found {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => make_directory_in(&source, path)?,
+                // As open as the volume itself (kubelet: `SafeMakeDir`).
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let mode = fs::metadata(&source)?.permissions().mode() & 0o777;
+                    make_directory_with(&source, path, mode)?
+                }
                 result => result?,
             };
             source = fs::read_link(path_of(&fd))?;
@@ -183,6 +187,10 @@ pub fn enter(request: &CreateContainerRequest, sources: &[(PathBuf, Mount)]) -> 
             more,
             propagation(wanted),
         )?;
+        if wanted.recursive_read_only {
+            let target = fs::read_link(path_of(&target))?;
+            sys::read_only_below(&target).map_err(about("recursive read-only mount"))?;
+        }
     }
     if !security.privileged && !security.unmasked_proc {
         mask(&root).map_err(about("masked paths"))?;

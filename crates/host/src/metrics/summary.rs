@@ -1,5 +1,7 @@
 //! `/stats/summary` (`k8s.io/kubelet/pkg/apis/stats/v1alpha1`).
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Volume;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -7,11 +9,12 @@ use serde_json::{Value, json};
 
 use super::{HostUsage, Sample};
 use crate::datastore::attach::{self, VolumeDisk};
+use crate::logs::PodLogs;
 use crate::podvm::View;
 use crate::podvm::record::{Record, State};
 
 /// The node and its Pods.
-pub fn summary(node: &str, host: &HostUsage, pods: &[(View, Sample)]) -> Value {
+pub fn summary(data_dir: &Path, node: &str, host: &HostUsage, pods: &[(View, Sample)]) -> Value {
     let now = Time(Timestamp::now());
     let used = host.memory_total.saturating_sub(host.memory_available);
     let disk = json!({
@@ -23,7 +26,10 @@ pub fn summary(node: &str, host: &HostUsage, pods: &[(View, Sample)]) -> Value {
         "inodesFree": host.inodes_free,
         "inodesUsed": host.inodes.saturating_sub(host.inodes_free),
     });
-    let pods: Vec<Value> = pods.iter().map(|(view, sample)| pod(view, sample)).collect();
+    let pods: Vec<Value> = pods
+        .iter()
+        .map(|(view, sample)| pod(data_dir, view, sample, &disk))
+        .collect();
     json!({
         "node": {
             "nodeName": node,
@@ -50,13 +56,20 @@ fn started(record: &Record) -> Option<Time> {
     }
 }
 
-fn pod(view: &View, sample: &Sample) -> Value {
+fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Value {
     let metadata = &view.pod.metadata;
     let time = Time(sample.time);
     let guest = sample.guest.as_ref();
     let scratch = guest
         .map(|g| (g.scratch_total, g.scratch_free))
         .unwrap_or_default();
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let logs = PodLogs::new(
+        data_dir,
+        &text(&metadata.namespace),
+        &text(&metadata.name),
+        &text(&metadata.uid),
+    );
     let containers: Vec<Value> = view
         .records
         .iter()
@@ -77,15 +90,40 @@ fn pod(view: &View, sample: &Sample) -> Value {
                     "usageBytes": stats.map_or(0, |c| c.memory_usage),
                     "workingSetBytes": stats.map_or(0, |c| c.memory_working_set),
                 },
+                // The layer is on the VM's disk, the logs on the host's.
+                "rootfs": {
+                    "time": time,
+                    "capacityBytes": scratch.0,
+                    "availableBytes": scratch.1,
+                    "usedBytes": stats.map_or(0, |c| c.disk_used),
+                },
+                "logs": {
+                    "time": time,
+                    "capacityBytes": host_disk["capacityBytes"],
+                    "availableBytes": host_disk["availableBytes"],
+                    "usedBytes": logs.bytes(&record.name),
+                },
             })
         })
         .collect();
-    let volumes: Vec<Value> = view
+    let mut volumes: Vec<Value> = view
         .machine
         .iter()
         .flat_map(|machine| machine.disks.iter())
         .filter_map(|disk| volume(view, sample, disk))
         .collect();
+    let empty_dirs = guest.into_iter().flat_map(|reply| &reply.empty_dirs);
+    let mut empty_dirs: Vec<(&String, &u64)> = empty_dirs.collect();
+    empty_dirs.sort();
+    volumes.extend(empty_dirs.into_iter().map(|(name, used)| {
+        json!({
+            "name": name,
+            "time": time,
+            "capacityBytes": scratch.0,
+            "availableBytes": scratch.1,
+            "usedBytes": used,
+        })
+    }));
     json!({
         "podRef": {"name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid},
         "startTime": view.pod.status.as_ref().and_then(|status| status.start_time.clone()),

@@ -86,6 +86,10 @@ impl Boot {
     async fn attempt(&self) -> Result<Machine, String> {
         let context = &self.context;
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        if self.pod.spec.as_ref().and_then(|spec| spec.host_users) == Some(false) {
+            // Users of a Pod are those of its VM alone; a second kind of them is not made (kubelet: `userns_manager.go`).
+            return Err("RuntimeClass handler \"\" does not support user namespaces".to_owned());
+        }
         let mut steps = Steps::new(self.prepared.took);
         self.take_volumes(uid).await;
         steps.done("volumes free");
@@ -237,7 +241,7 @@ impl Boot {
         if volumes::uses_node(&self.pod) {
             let data_dir = &self.context.config.data_dir;
             let directory = data_dir.join(NODE_FILES);
-            std::fs::create_dir_all(&directory)
+            furnish(&directory, &self.context.config)
                 .map_err(|error| format!("{}: {error}", directory.display()))?;
             crate::logs::prepare(data_dir).map_err(|error| format!("logs: {error}"))?;
             shares.push(Share {
@@ -318,7 +322,14 @@ impl Boot {
     ) -> Result<Machine, String> {
         let life = self.context.cancel.child_token();
         let (events, inbox) = mpsc::channel(64);
-        let guest = Guest::attach(Arc::clone(vm), events, life.clone(), self.context.config.silence);
+        let clock = self.context.clock.steps();
+        let guest = Guest::attach(
+            Arc::clone(vm),
+            events,
+            life.clone(),
+            self.context.config.silence,
+            clock,
+        );
         let guard = life.clone().drop_guard();
         let mut client = loop {
             if let Ok(client) = guest.client().await {
@@ -355,6 +366,26 @@ impl Boot {
             timings: Arc::new(steps.timings),
             life,
         })
+    }
+}
+
+/// Makes the node's file system with what any node has, before the first guest sees it: later its content is theirs.
+fn furnish(directory: &Path, config: &crate::config::HostConfig) -> std::io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let draft = directory.with_extension(format!("{:08x}", rand::random::<u32>()));
+    let etc = draft.join("etc");
+    std::fs::create_dir_all(&etc)?;
+    std::fs::create_dir_all(draft.join("tmp"))?;
+    let name = &config.node_name;
+    std::fs::write(etc.join("hostname"), format!("{name}\n"))?;
+    let hosts = format!("127.0.0.1\tlocalhost\n{}\t{name}\n", config.node_ip);
+    std::fs::write(etc.join("hosts"), hosts)?;
+    match std::fs::rename(&draft, directory) {
+        // Another Pod's boot was faster.
+        Err(_) if directory.is_dir() => std::fs::remove_dir_all(&draft),
+        result => result,
     }
 }
 
@@ -406,7 +437,13 @@ pub async fn adopt(
     };
     let life = context.cancel.child_token();
     let (events, inbox) = mpsc::channel(64);
-    let guest = Guest::attach(Arc::clone(&vm), events, life.clone(), context.config.silence);
+    let guest = Guest::attach(
+        Arc::clone(&vm),
+        events,
+        life.clone(),
+        context.config.silence,
+        context.clock.steps(),
+    );
     let hello = async {
         let mut client = guest.client().await.ok()?;
         let hello = client.hello(guest_api::v1::HelloRequest {}).await.ok()?;
@@ -487,7 +524,9 @@ pub(crate) async fn make_file_system(path: &Path, bytes: u64, options: &[&str]) 
             "-m",
             "0",
             "-E",
-            "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+            // A new file reads as zeros and need not be written with them, neither now nor by the guest's kernel later:
+            // `mkfs` finds that out by a discard and notes it in the file system.
+            "lazy_itable_init=1,lazy_journal_init=1,discard",
         ])
         .args(options)
         .arg(path)

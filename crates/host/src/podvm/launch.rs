@@ -1,21 +1,24 @@
 //! Starting one container: environment, creation, start, `postStart`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guest_api::v1::{CreateContainerRequest, Resources, Security, StartContainerRequest, User};
+use guest_api::v1::{
+    CreateContainerRequest, ReadFileRequest, Resources, Security, StartContainerRequest, User,
+};
 use images::Image;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::sync::mpsc;
 
-use super::boot::{image_disk, image_serial};
+use super::boot::{NODE_FILES, image_disk, image_serial};
 use super::names::Names;
 use super::record::target_of;
 use super::{Context, Input, Machine, Report, actions, prepare};
 use crate::env;
 use crate::events::Kind;
 use crate::size::{self, VmSize};
-use crate::volumes;
+use crate::{seccomp, volumes};
 
 /// How long the guest may take to create and start a container.
 const CALL: Duration = Duration::from_secs(120);
@@ -142,9 +145,31 @@ impl Launch {
         Ok(image)
     }
 
+    /// What the files hold that the environment is read from.
+    async fn environment_files(&self) -> Result<BTreeMap<(String, String), Option<Vec<u8>>>, String> {
+        let mut files = BTreeMap::new();
+        for (volume, path) in volumes::environment_files(&self.pod, &self.container) {
+            let place = (volume.name.clone(), path.clone());
+            let request = ReadFileRequest {
+                volume: Some(volume),
+                path,
+            };
+            let mut client = self
+                .machine
+                .guest
+                .client()
+                .await
+                .map_err(|error| error.to_string())?;
+            let answer = tokio::time::timeout(CALL, client.read_file(request)).await;
+            files.insert(place, outcome(answer)?.into_inner().data);
+        }
+        Ok(files)
+    }
+
     async fn request(&self, image: &Image) -> Result<CreateContainerRequest, (&'static str, String)> {
         let config = |problem: String| ("CreateContainerConfigError", problem);
-        let sources = prepare::environment_sources(&self.context, &self.pod, &self.container).await;
+        let mut sources = prepare::environment_sources(&self.context, &self.pod, &self.container).await;
+        sources.files = self.environment_files().await.map_err(config)?;
         let facts = self.context.facts(Some(self.machine.ip), self.size);
         let environment = env::environment(&self.pod, &self.container, &image.config.env, &sources, &facts)
             .map_err(|error| config(error.to_string()))?;
@@ -157,6 +182,17 @@ impl Launch {
         let mounts =
             volumes::mounts(&self.pod, &self.container, &environment, &self.machine.disks).map_err(config)?;
         let container = &self.container;
+        let node_files = self.context.config.data_dir.join(NODE_FILES);
+        let seccomp_filter = seccomp::filter(&self.pod, container, &node_files).map_err(|error| {
+            (
+                "CreateContainerError",
+                format!("failed to generate spec: {error}"),
+            )
+        })?;
+        let security = Security {
+            seccomp_filter,
+            ..security(container)
+        };
         let target = match &self.target {
             None => String::new(),
             Some(Some(run)) => run.clone(),
@@ -192,7 +228,7 @@ impl Launch {
             cwd: cwd.unwrap_or_else(|| image.config.working_dir.clone()),
             user: Some(user),
             mounts,
-            security: Some(security(container)),
+            security: Some(security),
             resources: Some(resources(container)),
             tty: container.tty == Some(true),
             stdin: container.stdin == Some(true),
@@ -297,6 +333,7 @@ fn security(container: &Container) -> Security {
         add_capabilities: list(capabilities.and_then(|c| c.add.as_ref())),
         drop_capabilities: list(capabilities.and_then(|c| c.drop.as_ref())),
         unmasked_proc: context.proc_mount.as_deref() == Some("Unmasked"),
+        seccomp_filter: Vec::new(),
     }
 }
 

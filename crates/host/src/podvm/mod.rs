@@ -79,6 +79,8 @@ pub struct Context {
     pub probes: crate::metrics::probes::ProbeCounts,
     /// Measured memory of all VMs beyond what their containers use, in bytes.
     pub overhead_bytes: std::sync::atomic::AtomicU64,
+    /// Whether the host's clock was set.
+    pub clock: crate::clock::Clock,
     /// Whether the host runs low on something.
     pub pressure: crate::pressure::Pressure,
     /// ConfigMaps and Secrets.

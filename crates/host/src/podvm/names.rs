@@ -67,10 +67,16 @@ impl Names {
 
     /// `/etc/hosts` (kubelet: `managedHostsFileContent`).
     pub fn hosts(&self, pod: &Pod, ip: Ipv4Addr) -> String {
-        let mut text = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost \
+        // With the node's network it is the node's file, which here is as short (`nodeHostsFileContent`).
+        let of_node = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        let header = match of_node {
+            true => "# Kubernetes-managed hosts file (host network).\n",
+            false => "# Kubernetes-managed hosts file.\n",
+        };
+        let mut text = header.to_owned();
+        text += "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost \
                         ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\n\
-                        fe00::2\tip6-allrouters\n"
-            .to_owned();
+                        fe00::2\tip6-allrouters\n";
         let host = &self.host;
         text += &match self.domain.as_str() {
             "" => format!("{ip}\t{host}\n"),

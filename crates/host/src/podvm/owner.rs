@@ -22,7 +22,7 @@ use super::resize::{self, Wish};
 use super::seed::{renew, seed};
 use super::stop::{self, Stop};
 use super::{Context, Input, Machine, Origin, Report, Stage, View};
-use crate::backoff::{Backoff, Verdict};
+use crate::backoff::{self, Backoff, Verdict};
 use crate::events::Kind;
 use crate::logs::PodLogs;
 use crate::size::VmSize;
@@ -82,6 +82,10 @@ pub(super) struct Owner {
     pub(super) probes: HashMap<String, Watch>,
     /// Runs whose start is under way.
     pub(super) launching: HashSet<String>,
+    /// Runs that are being ended because their container changed.
+    pub(super) replacing: HashSet<String>,
+    /// Containers whose image was changed while their VM was on its way with the one before.
+    pub(super) stale: HashSet<String>,
     /// Number of the present or last VM: what comes from earlier ones is told apart.
     pub(super) number: u64,
     ip: Option<Ipv4Addr>,
@@ -164,6 +168,8 @@ pub(super) fn spawn(
         machine: None,
         probes: HashMap::new(),
         launching: HashSet::new(),
+        replacing: HashSet::new(),
+        stale: HashSet::new(),
         prepared: None,
         booting: false,
         boot_backoff: Backoff::default(),
@@ -229,6 +235,9 @@ impl Owner {
                 }
             }
             Origin::Rejected(reason, message) => {
+                self.context
+                    .recorder
+                    .pod(&self.pod, Kind::Warning, reason.clone(), message.clone());
                 self.verdict = Some((reason, message));
                 self.stage = Stage::Finished;
             }
@@ -266,8 +275,10 @@ impl Owner {
     fn take(&mut self, input: Input) {
         match input {
             Input::Pod(pod) => {
+                let before = Arc::clone(&self.pod);
                 self.heed_resources(pod);
                 self.add_records();
+                self.heed_images(&before);
                 self.heed_deletion();
             }
             Input::Forgotten => self.stop(Why::Forgotten, 0),
@@ -284,6 +295,30 @@ impl Owner {
             if !self.records.iter().any(|known| known.name == record.name) {
                 self.records.push(record);
             }
+        }
+    }
+
+    /// Another image is the cure of one that cannot be pulled. A VM that is on its way keeps the images that it has.
+    fn heed_images(&mut self, before: &Pod) {
+        let old = |name: &str| {
+            let mut containers = crate::env::all_containers(before);
+            containers.find(|container| container.name == name)?.image.clone()
+        };
+        let changed: Vec<String> = crate::env::all_containers(&self.pod)
+            .filter(|container| container.image != old(&container.name))
+            .map(|container| container.name.clone())
+            .collect();
+        if changed.is_empty() || self.why.is_some() {
+            return;
+        }
+        match self.stage {
+            Stage::Preparing => {
+                self.effort.cancel();
+                self.prepare();
+                self.stale.extend(changed);
+            }
+            Stage::Booting => self.stale.extend(changed),
+            _ => {}
         }
     }
 
@@ -563,12 +598,16 @@ impl Owner {
                 let Some(prepared) = self.prepared.clone() else {
                     return;
                 };
-                match self.boot_after.filter(|after| now < *after) {
+                match self
+                    .boot_after
+                    .filter(|after| backoff::ahead(*after, now, backoff::MAX))
+                {
                     None => self.boot(prepared),
                     Some(after) => self.wake_at(after),
                 }
             }
             Stage::Running if self.machine.is_some() => {
+                self.replace_changed();
                 for action in plan::plan(&self.pod, &self.records, now) {
                     self.act(action, now);
                 }

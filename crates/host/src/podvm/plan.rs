@@ -4,8 +4,13 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use std::time::Duration;
+
 use super::record::{Record, Role, State, container_of};
 use crate::backoff::Verdict;
+
+/// How long a container with a fault in its configuration waits before it is tried again.
+pub const CONFIG_RETRY: Duration = Duration::from_secs(5);
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +104,10 @@ pub fn plan(pod: &Pod, records: &[Record], now: Timestamp) -> Vec<Action> {
             _ => {}
         }
         match &record.state {
+            State::Waiting { .. } | State::Exited(_) if record.changed(&container) => {
+                // Another image is another container: whatever its policy and its past.
+                actions.push(Action::Start(index));
+            }
             State::Waiting { .. } => start(record, index, now, &mut actions),
             State::Exited(exit) => {
                 if should_restart(pod, &container, record.role, exit.code) {
@@ -144,7 +153,7 @@ fn finished(pod: &Pod, records: &[Record]) -> Option<bool> {
             return None;
         };
         let container = container_of(pod, &record.name)?;
-        if should_restart(pod, &container, record.role, exit.code) {
+        if record.changed(&container) || should_restart(pod, &container, record.role, exit.code) {
             return None;
         }
         succeeded &= exit.code == 0;
@@ -153,7 +162,10 @@ fn finished(pod: &Pod, records: &[Record]) -> Option<bool> {
 }
 
 fn start(record: &Record, index: usize, now: Timestamp, actions: &mut Vec<Action>) {
-    if let Some(until) = record.retry_at.filter(|until| now < *until) {
+    if let Some(until) = record
+        .retry_at
+        .filter(|until| crate::backoff::ahead(*until, now, CONFIG_RETRY))
+    {
         actions.push(Action::Hold(until));
         return;
     }
@@ -311,6 +323,21 @@ mod tests {
             }]
         );
         assert_eq!(plan(&pod, &records, at(10)), [Action::Start(0)]);
+    }
+
+    #[test]
+    fn another_image_is_started_at_once() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {"restartPolicy": "Never", "containers": [
+            {"name": "a", "image": "new"}]}}))
+        .expect("a Pod");
+        let mut records = records(&pod);
+        records[0].runs = 3;
+        records[0].state = exited(0);
+        records[0].image = Some("new".to_owned());
+        assert_eq!(plan(&pod, &records, at(1)), [Action::Finish { succeeded: true }]);
+        records[0].image = Some("old".to_owned());
+        records[0].backoff.next(at(0), at(0));
+        assert_eq!(plan(&pod, &records, at(1)), [Action::Start(0)]);
     }
 
     #[test]

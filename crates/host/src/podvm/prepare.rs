@@ -138,7 +138,7 @@ pub(super) async fn image(
         } else {
             (reason, message)
         };
-        let Verdict::Wait(until, _) = backoff.pending(Timestamp::now()) else {
+        let Verdict::Wait(until, delay) = backoff.pending(Timestamp::now()) else {
             continue;
         };
         if waiting == "ImagePullBackOff" {
@@ -153,7 +153,8 @@ pub(super) async fn image(
             report(waiting, words).await;
         }
         let left = until.duration_since(Timestamp::now());
-        tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+        // Not longer, though the clock be set back meanwhile.
+        tokio::time::sleep(Duration::try_from(left).unwrap_or_default().min(delay)).await;
     }
 }
 

@@ -123,6 +123,9 @@ pub struct Record {
     /// Its `postStart` hook is still at work: it is not shown as running, and those after it wait.
     #[serde(default)]
     pub hooking: bool,
+    /// The image that its latest run was started from, as the spec named it.
+    #[serde(default)]
+    pub image: Option<String>,
     /// Not before this moment, after something about its configuration was missing.
     pub retry_at: Option<Timestamp>,
 }
@@ -143,8 +146,14 @@ impl Record {
             begun: false,
             identity: None,
             hooking: false,
+            image: None,
             retry_at: None,
         }
+    }
+
+    /// Whether the spec names another image by now than the one that was started.
+    pub fn changed(&self, container: &Container) -> bool {
+        self.image.is_some() && self.image != container.image
     }
 
     /// The id of the current or the latest run: name and number, unique within the VM and readable.

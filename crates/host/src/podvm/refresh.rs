@@ -41,6 +41,7 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
         .map(|token| u64::try_from(token.seconds).unwrap_or(600).min(TOKEN_DAY))
         .min();
     let mut written: BTreeMap<String, WriteVolumeRequest> = BTreeMap::new();
+    let mut steps = context.clock.steps();
     let mut metadata = (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
     loop {
         let renewal = async {
@@ -67,6 +68,8 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
             () = any_change(&mut maps) => {}
             () = any_change(&mut secrets) => {}
             () = renewal => {}
+            // By another clock they may have expired, or not yet begun.
+            Ok(()) = steps.changed(), if oldest.is_some() => {}
             () = relabelled => {}
         }
         stale = false;

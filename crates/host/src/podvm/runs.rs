@@ -15,11 +15,10 @@ use super::probes::{self, Prober};
 use super::pump::Pump;
 use super::record::{Exit, Record, Role, State, container_of, run_id, target_of};
 use super::stop::{self, Killer};
+use crate::backoff::Backoff;
 use crate::events::Kind;
 use crate::guest::GuestEvent;
 
-/// How long a container with a fault in its configuration waits before it is tried again.
-const CONFIG_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 /// Exit code of what ended with its VM: as if by SIGKILL.
 const KILLED: i32 = 137;
 /// Exit code of a process that could not be started (runc and containerd: `StartError`).
@@ -28,7 +27,7 @@ const NOT_STARTED: i32 = 128;
 impl Owner {
     /// Starts the container at this place.
     pub(super) fn launch(&mut self, index: usize, now: Timestamp) {
-        let Some(machine) = self.machine.clone() else {
+        let Some(mut machine) = self.machine.clone() else {
             return;
         };
         let Some(container) = container_of(&self.pod, &self.records[index].name).map(|c| c.into_owned())
@@ -36,6 +35,18 @@ impl Owner {
             return;
         };
         let record = &mut self.records[index];
+        if self.stale.remove(&record.name) || record.changed(&container) {
+            record.backoff = Backoff::default();
+            record.image_id.clear();
+            let mut images = (*machine.images).clone();
+            if let Some(old) = images.remove(&record.name) {
+                // Its disk stays in the VM: it is not to be plugged in twice when it is wanted again.
+                images.insert(format!("{} before, {}", record.name, old.id), old);
+            }
+            machine.images = Arc::new(images);
+            self.machine = Some(machine.clone());
+        }
+        record.image.clone_from(&container.image);
         let (reason, message) = match &record.state {
             State::Waiting { reason, message } => (reason.clone(), message.clone()),
             State::Exited(exit) => {
@@ -80,6 +91,20 @@ impl Owner {
         self.jobs.spawn(launch.run());
     }
 
+    /// Ends the runs of containers for which the spec names another image by now (kubelet: `containerChanged`).
+    pub(super) fn replace_changed(&mut self) {
+        for index in 0..self.records.len() {
+            let record = &self.records[index];
+            let changed = |record: &Record| {
+                container_of(&self.pod, &record.name).is_some_and(|container| record.changed(&container))
+            };
+            if record.running() && changed(record) && self.replacing.insert(record.run_id()) {
+                let message = format!("Container {} definition changed, will be restarted", record.name);
+                self.kill_run(index, None, message);
+            }
+        }
+    }
+
     /// A start succeeded or failed.
     pub(super) fn launched(&mut self, index: usize, run: &str, result: Result<(), (&'static str, String)>) {
         let now = Timestamp::now();
@@ -109,7 +134,7 @@ impl Owner {
                 // Nothing ran: the run does not count.
                 record.runs = record.runs.saturating_sub(1);
                 record.begun = record.runs > 0;
-                record.retry_at = now.checked_add(CONFIG_RETRY).ok();
+                record.retry_at = now.checked_add(super::plan::CONFIG_RETRY).ok();
                 record.state = State::Waiting {
                     reason: reason.to_owned(),
                     message,
@@ -436,7 +461,8 @@ impl Owner {
             (nanos > 0)
                 .then(|| Timestamp::from_nanosecond(nanos.into()).ok())
                 .flatten()
-                .unwrap_or_else(Timestamp::now)
+                // A guest's clock may be ahead; nothing has happened later than now.
+                .map_or_else(Timestamp::now, |time| time.min(Timestamp::now()))
         };
         let record = &mut self.records[index];
         if let Some(identity) = &container.identity {
@@ -461,6 +487,12 @@ impl Owner {
                 if matches!(record.state, State::Starting { .. }) {
                     // So short that its start was not seen.
                     self.began(index, time(container.started_at_ns), false);
+                }
+                if let State::Running { started_at, .. } = &mut self.records[index].state
+                    && container.started_at_ns > 0
+                {
+                    // Until now it was only known when the report of its start came.
+                    *started_at = time(container.started_at_ns);
                 }
                 let reason = match (container.oom_killed, container.exit_code) {
                     (true, _) => "OOMKilled",

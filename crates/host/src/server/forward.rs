@@ -105,10 +105,13 @@ where
 /// One connection.
 async fn connect(guest: Guest, error: Stream, data: Stream) {
     let port: Option<u32> = data.header("port").and_then(|port| port.parse().ok());
+    let writer = data.writer.clone();
     let problem = match port {
         Some(port) => dial(&guest, port, data).await.err(),
         None => Some("the stream names no port".to_owned()),
     };
+    // However it ended: a client waits for the end of both.
+    let _ = writer.finish().await;
     if let Some(problem) = problem {
         let _ = error.writer.write(Bytes::from(problem)).await;
     }
@@ -165,10 +168,8 @@ async fn dial(guest: &Guest, port: u32, mut stream: Stream) -> Result<(), String
             }
         }
     };
-    let result = tokio::select! {
+    tokio::select! {
         result = from_guest => result,
         () = to_guest => Ok(()),
-    };
-    let _ = writer.finish().await;
-    result
+    }
 }

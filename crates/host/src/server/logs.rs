@@ -1,13 +1,18 @@
 //! `/containerLogs`: a run's log from its file, with the kubelet's words for what cannot be had.
 
 use bytes::Bytes;
-use http::Response;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, UPGRADE};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
+use super::streaming::{Carrier, upgrade};
 use super::{Body, Query, Refusal, Server, chunks};
 use crate::logs::{Options, Source, read};
 use crate::podvm::record::State;
+use crate::streams::websocket;
 
 /// Answers a request for a log.
 pub async fn logs(
@@ -16,7 +21,7 @@ pub async fn logs(
     namespace: &str,
     pod: &str,
     container: &str,
-) -> Result<Response<Body>, Refusal> {
+) -> Result<mpsc::Receiver<Bytes>, Refusal> {
     let found = server.pod(namespace, pod)?;
     let view = found.view();
     let record = view
@@ -64,7 +69,7 @@ pub async fn logs(
         Ok(receiver) => receiver,
         // The run has begun and has not written yet: an empty log, unless it is to be followed from its start.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let (_, empty) = tokio::sync::mpsc::channel::<Bytes>(1);
+            let (_, empty) = mpsc::channel::<Bytes>(1);
             empty
         }
         Err(error) => {
@@ -74,10 +79,27 @@ pub async fn logs(
             ));
         }
     };
-    let mut response = Response::new(chunks(receiver));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    Ok(receiver)
+}
+
+/// The log as the client wants it: as a body, or in messages of a WebSocket.
+pub fn answer(
+    receiver: mpsc::Receiver<Bytes>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
+    if !request.headers().contains_key(UPGRADE) {
+        let mut response = Response::new(chunks(receiver));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        return Ok(response);
+    }
+    let (response, carrier) = upgrade(&request, |_| None, websocket::choose_reader)?;
+    tokio::spawn(async move {
+        if let (Ok(upgraded), Carrier::WebSocket(protocol)) = (hyper::upgrade::on(request).await, carrier) {
+            websocket::send(TokioIo::new(upgraded), protocol, receiver).await;
+        }
+    });
     Ok(response)
 }
 

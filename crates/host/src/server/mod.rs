@@ -167,7 +167,8 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
             Ok(inspect::inspect(&server.context, &pod).await)
         }
         (&Method::GET, ["containerLogs", namespace, pod, container]) => {
-            logs::logs(&server, &query, namespace, pod, container).await
+            let receiver = logs::logs(&server, &query, namespace, pod, container).await?;
+            logs::answer(receiver, request)
         }
         (&Method::GET | &Method::POST, ["exec", namespace, pod, container]) => {
             let pod = server.pod(namespace, pod)?;

@@ -17,10 +17,22 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// The kubelet's summary.
 pub async fn summary(server: &Server) -> Response<Body> {
-    let pods = server.sampler.sample(server.pods.all()).await;
+    let mut pods = server.sampler.sample(server.pods.all()).await;
     let config = &server.context.config;
+    // Files are counted for those who ask for this, and not for every figure.
+    let counted = pods.iter_mut().map(async |(view, sample)| {
+        if let Some(reply) = metrics::files(view).await {
+            sample.guest = Some(reply);
+        }
+    });
+    futures::future::join_all(counted).await;
     let host = server.host.sample(&config.data_dir);
-    answer(&summary::summary(&config.node_name, &host, &pods))
+    answer(&summary::summary(
+        &config.data_dir,
+        &config.node_name,
+        &host,
+        &pods,
+    ))
 }
 
 /// Which of Prometheus' figures are asked for.

@@ -153,7 +153,10 @@ pub fn upgrade(
             .map_err(|_| Refusal::bad("Sec-WebSocket-Key is unusable"))?;
         answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
         answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
-        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+        // Who offers nothing is told nothing.
+        if !name.is_empty() {
+            answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(name));
+        }
         return Ok((response, carrier));
     }
     if wanted.eq_ignore_ascii_case("SPDY/3.1") {

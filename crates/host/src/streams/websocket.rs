@@ -35,21 +35,97 @@ pub enum Subprotocol {
     Binary {
         /// v5: a client may half-close.
         half_close: bool,
+        /// v4 and later: the end is a `Status`, and not only words when something failed.
+        status: bool,
     },
     /// Text.
-    Base64,
+    Base64 {
+        /// Likewise.
+        status: bool,
+    },
+}
+
+impl Subprotocol {
+    /// What the error channel says at the end.
+    fn last_words(self, status: &serde_json::Value) -> Option<String> {
+        match self {
+            Self::Binary { status: true, .. } | Self::Base64 { status: true } => Some(status.to_string()),
+            _ if status["status"] == "Success" => None,
+            _ => Some(status["message"].as_str().unwrap_or_default().to_owned()),
+        }
+    }
 }
 
 /// Chooses among the offered subprotocols: the name to answer with, and its meaning.
 pub fn choose(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
+    const fn binary(half_close: bool, status: bool) -> Subprotocol {
+        Subprotocol::Binary { half_close, status }
+    }
     const KNOWN: [(&str, Subprotocol); 5] = [
-        ("v5.channel.k8s.io", Subprotocol::Binary { half_close: true }),
-        ("v4.channel.k8s.io", Subprotocol::Binary { half_close: false }),
-        ("v4.base64.channel.k8s.io", Subprotocol::Base64),
-        ("channel.k8s.io", Subprotocol::Binary { half_close: false }),
-        ("base64.channel.k8s.io", Subprotocol::Base64),
+        ("v5.channel.k8s.io", binary(true, true)),
+        ("v4.channel.k8s.io", binary(false, true)),
+        ("v4.base64.channel.k8s.io", Subprotocol::Base64 { status: true }),
+        ("channel.k8s.io", binary(false, false)),
+        ("base64.channel.k8s.io", Subprotocol::Base64 { status: false }),
     ];
     KNOWN.into_iter().find(|(name, _)| offered.contains(name))
+}
+
+/// Likewise for a stream that is only read, without channels. Offering none means bytes, and is answered with none.
+pub fn choose_reader(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
+    const BINARY: Subprotocol = Subprotocol::Binary {
+        half_close: false,
+        status: false,
+    };
+    const KNOWN: [(&str, Subprotocol); 2] = [
+        ("binary.k8s.io", BINARY),
+        ("base64.binary.k8s.io", Subprotocol::Base64 { status: false }),
+    ];
+    if offered.iter().all(|name| name.is_empty()) {
+        return Some(("", BINARY));
+    }
+    KNOWN.into_iter().find(|(name, _)| offered.contains(name))
+}
+
+/// Sends what comes, each chunk as a message, and closes (`wsstream.Reader`). Ends early when the client does.
+pub async fn send<S>(io: S, protocol: Subprotocol, mut chunks: mpsc::Receiver<Bytes>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sink, mut stream) = open(io).await.split();
+    let pack = |data: &[u8]| match protocol {
+        Subprotocol::Binary { .. } => Message::Binary(Bytes::copy_from_slice(data)),
+        Subprotocol::Base64 { .. } => Message::Text(STANDARD.encode(data).into()),
+    };
+    // An empty message tells that the connection stands.
+    if sink.send(pack(b"")).await.is_err() {
+        return;
+    }
+    let mut talking = true;
+    loop {
+        tokio::select! {
+            chunk = chunks.recv() => match chunk {
+                Some(chunk) => if sink.send(pack(&chunk)).await.is_err() {
+                    return;
+                },
+                None => break,
+            },
+            // What a client says does not matter, but its end does.
+            message = stream.next(), if talking => match message {
+                Some(Ok(Message::Close(_))) | None => return,
+                Some(Ok(_)) => {}
+                Some(Err(_)) => talking = false,
+            },
+        }
+    }
+    let close = CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    };
+    let _ = sink.send(Message::Close(Some(close))).await;
+    let end = async { while let Some(Ok(_)) = stream.next().await {} };
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(5), end).await;
+    let _ = sink.close().await;
 }
 
 /// The value of `Sec-WebSocket-Accept`.
@@ -107,7 +183,7 @@ async fn read<S>(
             (Message::Binary(data), Subprotocol::Binary { .. }) if !data.is_empty() => {
                 (data[0], data.slice(1..))
             }
-            (Message::Text(text), Subprotocol::Base64) if !text.is_empty() => {
+            (Message::Text(text), Subprotocol::Base64 { .. }) if !text.is_empty() => {
                 let channel = text.as_bytes()[0].wrapping_sub(b'0');
                 match STANDARD.decode(&text.as_bytes()[1..]) {
                     Ok(data) => (channel, Bytes::from(data)),
@@ -132,7 +208,8 @@ async fn read<S>(
                 }
             }
             CLOSE
-                if protocol == (Subprotocol::Binary { half_close: true }) && data.first() == Some(&STDIN) =>
+                if matches!(protocol, Subprotocol::Binary { half_close: true, .. })
+                    && data.first() == Some(&STDIN) =>
             {
                 stdin = None;
             }
@@ -162,7 +239,10 @@ async fn write<S>(
             Out::Stdout(data) if wanted.stdout => message(protocol, STDOUT, &data),
             Out::Stderr(data) if wanted.stderr => message(protocol, STDERR, &data),
             Out::Stdout(_) | Out::Stderr(_) => continue,
-            Out::Finish(status) => message(protocol, ERROR, status.to_string().as_bytes()),
+            Out::Finish(status) => match protocol.last_words(&status) {
+                Some(words) => message(protocol, ERROR, words.as_bytes()),
+                None => break,
+            },
         };
         if sink.send(message).await.is_err() {
             gone.cancel();
@@ -190,7 +270,7 @@ fn message(protocol: Subprotocol, channel: u8, data: &[u8]) -> Message {
             bytes.extend_from_slice(data);
             Message::Binary(bytes.freeze())
         }
-        Subprotocol::Base64 => {
+        Subprotocol::Base64 { .. } => {
             let mut text = String::with_capacity(data.len() * 4 / 3 + 5);
             text.push(char::from(b'0' + channel));
             STANDARD.encode_string(data, &mut text);
@@ -274,7 +354,8 @@ mod tests {
             stderr: true,
             tty: false,
         };
-        let mut remote = remote(near, Subprotocol::Binary { half_close: true }, wanted).await;
+        let (_, protocol) = choose(&["v5.channel.k8s.io"]).expect("known");
+        let mut remote = remote(near, protocol, wanted).await;
         let mut client = client(far).await;
         let first = client.next().await.expect("a message").expect("valid");
         assert_eq!(first.into_data(), Bytes::from_static(&[STDOUT]));
@@ -317,6 +398,42 @@ mod tests {
         // The close is answered by reading on.
         assert!(client.next().await.is_none_or(|last| last.is_err()));
         finish.await.expect("done");
+    }
+
+    #[test]
+    fn old_protocols_end_without_a_status() {
+        use super::super::remote::exit_status;
+        let of = |name: &str, code| {
+            let (_, protocol) = choose(&[name]).expect("known");
+            protocol.last_words(&exit_status(code))
+        };
+        assert_eq!(of("channel.k8s.io", 0), None);
+        let words = "command terminated with non-zero exit code: command terminated with exit code 3";
+        assert_eq!(of("base64.channel.k8s.io", 3).as_deref(), Some(words));
+        assert!(of("v4.channel.k8s.io", 0).is_some_and(|text| text.contains("Success")));
+    }
+
+    #[tokio::test]
+    async fn a_log_in_messages() {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (chunks, receiver) = mpsc::channel(4);
+        let (_, protocol) = choose_reader(&["binary.k8s.io"]).expect("known");
+        let sender = tokio::spawn(send(near, protocol, receiver));
+        let mut client = client(far).await;
+        chunks.send(Bytes::from_static(b"one\n")).await.expect("open");
+        drop(chunks);
+        let mut heard = Vec::new();
+        while let Some(Ok(message)) = client.next().await {
+            if message.is_close() {
+                break;
+            }
+            heard.extend_from_slice(&message.into_data());
+        }
+        assert_eq!(heard, b"one\n");
+        drop(client);
+        sender.await.expect("done");
+        assert_eq!(choose_reader(&[]).map(|(name, _)| name), Some(""));
+        assert_eq!(choose_reader(&["v4.channel.k8s.io"]), None);
     }
 
     #[tokio::test]

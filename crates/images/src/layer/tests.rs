@@ -59,7 +59,7 @@ fn unpack_all(layers: &[Vec<u8>]) -> (tempfile::TempDir, io::Result<()>) {
     fs::write(scratch.path().join("outside"), "untouched").expect("written");
     let result = layers
         .iter()
-        .try_for_each(|layer| unpack(layer.as_slice(), &root).map(drop));
+        .try_for_each(|layer| unpack(layer.as_slice(), &root, MAX_UNPACKED).map(drop));
     (scratch, result)
 }
 
@@ -165,7 +165,7 @@ fn compressions_are_recognised_and_the_digest_is_of_the_plain_bytes() {
     for layer in [plain, gzip.finish().expect("finished"), zstd] {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         assert_eq!(
-            unpack(layer.as_slice(), scratch.path()).expect("unpacked"),
+            unpack(layer.as_slice(), scratch.path(), MAX_UNPACKED).expect("unpacked"),
             expected
         );
         assert_eq!(
@@ -180,4 +180,38 @@ fn a_cut_archive_is_an_error() {
     let layer = archive(&[Item::File("f", &"x".repeat(4096), 0o644)]);
     let (_scratch, result) = unpack_all(&[layer[..1024].to_vec()]);
     assert!(result.is_err());
+}
+
+#[test]
+fn a_layer_that_grows_is_refused() {
+    // A sparse file of a gigabyte in one block, and a plain one of a megabyte.
+    let mut sparse = tar::Header::new_gnu();
+    sparse.set_entry_type(tar::EntryType::GNUSparse);
+    sparse.set_size(0);
+    let gnu = sparse.as_gnu_mut().expect("a GNU header");
+    gnu.set_path("sparse").expect("a path");
+    gnu.realsize = *b"010000000000";
+    gnu.sparse[0].offset = *b"010000000000";
+    gnu.sparse[0].numbytes = *b"000000000000";
+    sparse.set_mode(0o644);
+    sparse.set_uid(0);
+    sparse.set_gid(0);
+    sparse.set_mtime(0);
+    sparse.set_cksum();
+    let mut sparse = sparse.as_bytes().to_vec();
+    sparse.resize(sparse.len() + 1024, 0);
+    let mut plain = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(1 << 20);
+    header.set_mode(0o644);
+    header.set_cksum();
+    plain
+        .append_data(&mut header, "plain", io::repeat(0).take(1 << 20))
+        .expect("written");
+    let plain = plain.into_inner().expect("whole");
+    for (name, layer) in [("sparse", sparse), ("plain", plain)] {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let error = unpack(layer.as_slice(), scratch.path(), 1 << 19).expect_err(name);
+        assert!(error.to_string().contains("larger"), "{name}: {error}");
+    }
 }

@@ -78,7 +78,7 @@ impl Managers {
             );
             let fields = Set::decode(entry.at("fieldsV1"));
             match out.0.iter_mut().find(|e| e.manager == manager) {
-                Some(known) => known.fields = known.fields.union(&fields),
+                Some(known) => drop(known.fields.absorb(fields)),
                 None => out.0.push(Entry {
                     manager,
                     api_version: api_version.into(),
@@ -99,7 +99,16 @@ impl Managers {
     }
 
     pub(super) fn all_fields(&self) -> Set {
-        self.0.iter().fold(Set::default(), |all, e| all.union(&e.fields))
+        let mut all = Set::default();
+        for entry in &self.0 {
+            all.absorb(entry.fields.clone());
+        }
+        all
+    }
+
+    /// Whether somebody else is among them.
+    pub(super) fn has_others(&self, me: &Manager) -> bool {
+        self.0.iter().any(|e| e.manager != *me)
     }
 
     pub(super) fn others<'a>(&'a self, me: &'a Manager) -> impl Iterator<Item = (&'a Manager, &'a Set)> {
@@ -126,6 +135,19 @@ impl Managers {
             }),
         }
         self.fold_old_writers();
+    }
+
+    /// Gives a manager fields beside those that it has.
+    pub(super) fn give(&mut self, manager: &Manager, api_version: &str, fields: Set, now: &str) {
+        match self.0.iter_mut().find(|e| e.manager == *manager) {
+            Some(entry) => {
+                if entry.fields.absorb(fields) || entry.api_version != api_version {
+                    entry.api_version = api_version.into();
+                    entry.time = now.into();
+                }
+            }
+            None => self.set(manager, api_version, fields, now),
+        }
     }
 
     pub(super) fn subtract(&mut self, manager: &Manager, gone: &Set) {
@@ -158,7 +180,7 @@ impl Managers {
             let ancient = Manager::writer(ANCIENT, "Update", &entry.api_version, None);
             match self.0.iter_mut().find(|e| e.manager == ancient) {
                 Some(known) => {
-                    known.fields = known.fields.union(&entry.fields);
+                    known.fields.absorb(entry.fields);
                     known.time = known.time.clone().max(entry.time);
                 }
                 None => self.0.push(Entry {
@@ -183,22 +205,22 @@ impl Managers {
             };
             order(a).cmp(&order(b))
         });
-        Value::Array(self.0.iter().map(Entry::encode).collect())
+        Value::Array(self.0.into_iter().map(Entry::encode).collect())
     }
 }
 
 impl Entry {
-    fn encode(&self) -> Value {
-        let mut out = Map::new();
+    fn encode(self) -> Value {
+        let mut out = Map::with_capacity(7);
         let mut put = |name: &str, value: Value| out.insert(name.into(), value);
-        put("manager", self.manager.name.as_str().into());
-        put("operation", self.manager.operation.as_str().into());
-        put("apiVersion", self.api_version.as_str().into());
-        put("time", self.time.as_str().into());
+        put("manager", self.manager.name.into());
+        put("operation", self.manager.operation.into());
+        put("apiVersion", self.api_version.into());
+        put("time", self.time.into());
         put("fieldsType", "FieldsV1".into());
         put("fieldsV1", self.fields.encode());
         if !self.manager.subresource.is_empty() {
-            put("subresource", self.manager.subresource.as_str().into());
+            put("subresource", self.manager.subresource.into());
         }
         Value::Object(out)
     }

@@ -203,15 +203,17 @@ pub fn update_managers<'k>(
     unset(new, "metadata.managedFields");
     let change = walker.compare(old, new);
     let me = Manager::writer(manager, operation, &kind.api_version(), subresource);
-    let taken = owned(kind, change.added.union(&change.modified), subresource);
+    let mut taken = change.added;
+    taken.absorb(change.modified);
+    let taken = owned(kind, taken, subresource);
     // A body without the part that this way cannot change removes nothing of it.
     let removed = owned(kind, change.removed, subresource);
-    managers.subtract_from_others(&me, &taken.union(&removed));
+    if managers.has_others(&me) {
+        managers.subtract_from_others(&me, &taken.union(&removed));
+    }
     managers.subtract(&me, &removed);
     if !taken.is_empty() {
-        let before = managers.fields(&me).cloned().unwrap_or_default();
-        let after = before.union(&taken);
-        managers.set(&me, &kind.api_version(), after, now);
+        managers.give(&me, &kind.api_version(), taken, now);
     }
     if !managers.is_empty() {
         set(new, "metadata.managedFields", managers.encode());

@@ -85,7 +85,12 @@ fn container(c: &mut Value) {
     or_set_empty(c, "terminationMessagePolicy", "File");
     or_set(c, "resources", json!({}));
     each_mut(c, "ports", |p| or_set_empty(p, "protocol", "TCP"));
-    each_mut(c, "env", |e| field_ref(e, "valueFrom.fieldRef"));
+    each_mut(c, "env", |e| {
+        field_ref(e, "valueFrom.fieldRef");
+        if let Some(reference) = get_mut(e, "valueFrom.fileKeyRef") {
+            or_set(reference, "optional", false);
+        }
+    });
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if let Some(probe) = get_mut(c, probe) {
             probe_defaults(probe);

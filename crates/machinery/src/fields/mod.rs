@@ -37,19 +37,21 @@ impl Set {
     }
 
     /// Writes `fieldsV1`.
-    pub(crate) fn encode(&self) -> Value {
-        let mut out = Map::new();
-        for (element, node) in &self.0 {
-            let mut below = node.children.encode();
-            if node.member
-                && !node.children.is_empty()
-                && let Value::Object(fields) = &mut below
-            {
-                fields.shift_insert(0, ".".into(), json!({}));
-            }
-            out.insert(element.clone(), below);
+    pub(crate) fn encode(self) -> Value {
+        Value::Object(self.encode_into(false))
+    }
+
+    /// `itself` says that the element above is a member, too.
+    fn encode_into(self, itself: bool) -> Map<String, Value> {
+        let mut out = Map::with_capacity(self.0.len() + usize::from(itself));
+        if itself {
+            out.insert(".".into(), Value::Object(Map::new()));
         }
-        Value::Object(out)
+        for (element, node) in self.0 {
+            let itself = node.member && !node.children.is_empty();
+            out.insert(element, Value::Object(node.children.encode_into(itself)));
+        }
+        out
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -57,8 +59,8 @@ impl Set {
     }
 
     /// Adds the path of one element.
-    pub(crate) fn insert(&mut self, element: &str) {
-        self.0.entry(element.to_string()).or_default().member = true;
+    pub(crate) fn insert(&mut self, element: impl Into<String>) {
+        self.0.entry(element.into()).or_default().member = true;
     }
 
     /// Whether the path of one element belongs to the set.
@@ -72,11 +74,30 @@ impl Set {
     }
 
     /// Puts a set below an element.
-    pub(crate) fn attach(&mut self, element: &str, children: Set) {
+    pub(crate) fn attach(&mut self, element: impl Into<String>, children: Set) {
         if !children.is_empty() {
-            let node = self.0.entry(element.to_string()).or_default();
-            node.children = node.children.union(&children);
+            self.0
+                .entry(element.into())
+                .or_default()
+                .children
+                .absorb(children);
         }
+    }
+
+    /// Takes in all paths of another set; answers whether any of them is new.
+    pub(crate) fn absorb(&mut self, other: Set) -> bool {
+        if self.0.is_empty() {
+            *self = other;
+            return !self.is_empty();
+        }
+        let mut grown = false;
+        for (element, node) in other.0 {
+            let mine = self.0.entry(element).or_default();
+            grown |= node.member && !mine.member;
+            mine.member |= node.member;
+            grown |= mine.children.absorb(node.children);
+        }
+        grown
     }
 
     /// The elements at this level.
@@ -104,11 +125,7 @@ impl Set {
 
     pub(crate) fn union(&self, other: &Set) -> Set {
         let mut out = self.clone();
-        for (element, node) in &other.0 {
-            let mine = out.0.entry(element.clone()).or_default();
-            mine.member |= node.member;
-            mine.children = mine.children.union(&node.children);
-        }
+        out.absorb(other.clone());
         out
     }
 
@@ -156,11 +173,15 @@ impl Set {
 
 /// An element in its canonical spelling: keys sorted, no spaces.
 fn canonical(element: &str) -> String {
-    match element
-        .strip_prefix("k:")
-        .map(serde_json::from_str::<BTreeMap<String, Value>>)
-    {
-        Some(Ok(keys)) => format!("k:{}", json!(keys)),
+    let Some(keys) = element.strip_prefix("k:") else {
+        return element.to_string();
+    };
+    // One key and no space anywhere, as nearly all are.
+    if keys.matches("\":").count() == 1 && !keys.contains(char::is_whitespace) {
+        return element.to_string();
+    }
+    match serde_json::from_str::<BTreeMap<String, Value>>(keys) {
+        Ok(keys) => format!("k:{}", json!(keys)),
         _ => element.to_string(),
     }
 }

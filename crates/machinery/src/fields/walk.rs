@@ -9,6 +9,7 @@ use kinds::schema::{self, Definition, KEY_DEFAULTS, List, ListType, SchemaTable,
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
 
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
@@ -25,10 +26,13 @@ impl Comparison {
         self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
     }
 
-    fn attach(&mut self, element: &str, below: Comparison) {
+    fn attach(&mut self, element: String, below: Comparison) {
+        let changed = !below.modified.is_empty() || !below.removed.is_empty();
+        if changed {
+            self.modified.attach(element.as_str(), below.modified);
+            self.removed.attach(element.as_str(), below.removed);
+        }
         self.added.attach(element, below.added);
-        self.modified.attach(element, below.modified);
-        self.removed.attach(element, below.removed);
     }
 }
 
@@ -148,20 +152,20 @@ impl<'t> Walker<'t> {
                     let element = format!("f:{name}");
                     let (shape, _) = self.field(shape, name);
                     if is_leaf(shape, value) {
-                        out.insert(&element);
+                        out.insert(element);
                     } else {
-                        out.attach(&element, self.set_at(shape, value));
+                        out.attach(element, self.set_at(shape, value));
                     }
                 }
             }
             (Shape::Set, Value::Array(items)) => {
-                items.iter().for_each(|item| out.insert(&format!("v:{item}")))
+                items.iter().for_each(|item| out.insert(format!("v:{item}")))
             }
             (Shape::Keyed(list), Value::Array(items)) => {
                 for item in items {
                     let element = key(list, item);
-                    out.insert(&element);
-                    out.attach(&element, self.set_at(self.shape(Some(&list.items), false), item));
+                    out.insert(element.as_str());
+                    out.attach(element, self.set_at(self.shape(Some(&list.items), false), item));
                 }
             }
             _ => {}
@@ -208,14 +212,14 @@ impl<'t> Walker<'t> {
         let new = new.and_then(Value::as_object).unwrap_or(&nothing);
         for name in old.keys().chain(new.keys().filter(|n| !old.contains_key(*n))) {
             let (below, _) = self.field(shape, name);
-            self.compare_one(&format!("f:{name}"), below, old.get(name), new.get(name), out);
+            self.compare_one(format!("f:{name}"), below, old.get(name), new.get(name), out);
         }
     }
 
     /// Compares what stands at one element.
     fn compare_one(
         &self,
-        element: &str,
+        element: String,
         shape: Shape,
         old: Option<&Value>,
         new: Option<&Value>,
@@ -239,43 +243,40 @@ impl<'t> Walker<'t> {
                 let (old, new) = (keyed(list, old), keyed(list, new));
                 let items = self.shape(Some(&list.items), false);
                 for (key, before) in &old {
-                    self.compare_one(
-                        key,
-                        items,
-                        Some(*before),
-                        new.iter().find(|n| n.0 == *key).map(|n| n.1),
-                        &mut below,
-                    );
+                    let after = new.iter().find(|n| n.0 == *key).map(|n| n.1);
+                    self.compare_one(key.clone(), items, Some(*before), after, &mut below);
                 }
-                for (key, after) in new.iter().filter(|n| !old.iter().any(|o| o.0 == n.0)) {
-                    self.compare_one(key, items, None, Some(*after), &mut below);
+                for (key, after) in new {
+                    if !old.iter().any(|o| o.0 == key) {
+                        self.compare_one(key, items, None, Some(after), &mut below);
+                    }
                 }
             }
             Shape::Set => {
                 let (old, new) = (items(old), items(new));
                 old.iter()
                     .filter(|v| !new.contains(v))
-                    .for_each(|v| below.removed.insert(&format!("v:{v}")));
+                    .for_each(|v| below.removed.insert(format!("v:{v}")));
                 new.iter()
                     .filter(|v| !old.contains(v))
-                    .for_each(|v| below.added.insert(&format!("v:{v}")));
+                    .for_each(|v| below.added.insert(format!("v:{v}")));
             }
             _ => self.compare_fields(shape, old, new, &mut below),
         }
         // A struct that its parent always holds is not itself a field that is added.
         let by_value = self.by_value || element == "f:metadata";
         let there = match shape {
-            Shape::Struct(_) => ALWAYS_THERE.contains(&element),
+            Shape::Struct(_) => ALWAYS_THERE.contains(&element.as_str()),
             // The one keyed list that Go writes even when it is empty.
             Shape::Keyed(_) => element == "f:containers",
             _ => false,
         };
         let own = !(by_value && there);
         if own && old.is_none() {
-            out.added.insert(element);
+            out.added.insert(element.as_str());
         }
         if new.is_none() {
-            out.removed.insert(element);
+            out.removed.insert(element.as_str());
         }
         out.attach(element, below);
     }
@@ -456,20 +457,27 @@ fn keyed<'v>(list: &List, value: Option<&'v Value>) -> Vec<(String, &'v Value)> 
 
 /// The path element of an item of a keyed list. A key that is left out has its default.
 fn key(list: &List, item: &Value) -> String {
-    let keys: BTreeMap<&str, Value> = list
+    let mut keys: Vec<(&str, Cow<Value>)> = list
         .map_keys
         .iter()
         .filter_map(|name| {
             let default = || {
                 let known = KEY_DEFAULTS.iter().find(|(n, _)| n == name);
-                list.key_defaults
-                    .get(name)
-                    .cloned()
-                    .or_else(|| known.map(|(_, v)| Value::from(*v)))
+                let listed = list.key_defaults.get(name).map(Cow::Borrowed);
+                listed.or_else(|| known.map(|(_, v)| Cow::Owned(Value::from(*v))))
             };
-            let value = item.get(name).filter(|v| !v.is_null()).cloned().or_else(default);
-            value.map(|value| (name.as_str(), value))
+            let given = item.get(name).filter(|v| !v.is_null()).map(Cow::Borrowed);
+            Some((name.as_str(), given.or_else(default)?))
         })
         .collect();
-    format!("k:{}", serde_json::json!(keys))
+    keys.sort_by_key(|(name, _)| *name);
+    let mut out = String::with_capacity(32);
+    out.push_str("k:{");
+    for (at, (name, value)) in keys.iter().enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        // Writing into a string cannot fail; names of fields need no escapes.
+        let _ = write!(out, "{comma}\"{name}\":{value}");
+    }
+    out.push('}');
+    out
 }

@@ -35,6 +35,10 @@ impl Errors {
     pub(crate) fn not_supported(&mut self, at: &Path, value: impl Into<Value>, valid: &[&str]) {
         self.0.push(FieldError::not_supported(at, value.into(), valid));
     }
+    /// A list of more than `max` items.
+    pub(crate) fn too_many(&mut self, at: &Path, actual: usize, max: usize) {
+        self.0.push(FieldError::too_many(at, actual, max));
+    }
     /// A value of more than `max` bytes.
     pub(crate) fn too_long(&mut self, at: &Path, max: usize) {
         self.0.push(FieldError::too_long(at, max));

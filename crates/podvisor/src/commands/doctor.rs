@@ -67,6 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             "ext4 tools",
             program("mkfs.ext4", "-V", "apt-get install e2fsprogs"),
         ),
+        ("shared directories", virtiofsd()),
         (
             "tap devices",
             device("/dev/net/tun", "load the kernel module: modprobe tun"),
@@ -114,6 +115,17 @@ fn program(name: &str, version: &str, cure: &str) -> Finding {
             Finding::Good(text.lines().next().unwrap_or(name).trim().to_owned())
         }
         Err(error) => Finding::Missing(format!("{name}: {error}: {cure}")),
+    }
+}
+
+fn virtiofsd() -> Finding {
+    match vmm::qemu::virtiofsd() {
+        Some(path) => Finding::Good(path.to_owned()),
+        None => Finding::Worse(
+            "virtiofsd is not installed: Pods with a hostPath or a ReadWriteMany volume cannot start: apt-get install \
+             qemu-system-common, or virtiofsd"
+                .to_owned(),
+        ),
     }
 }
 

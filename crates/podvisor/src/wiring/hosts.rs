@@ -90,6 +90,7 @@ pub fn network_config(config: &Config) -> Result<NetConfig> {
         open_tcp_ports: vec![config.api_address().port()],
         upstream_dns: resolvers(Path::new("/etc/resolv.conf")),
         tap_owner: TAP_OWNER,
+        flows_per_pod: dataplane::FLOWS_PER_POD,
         state_dir: config.run_dir.join("network"),
     })
 }
@@ -137,6 +138,7 @@ async fn real(
     let mut settings = HostConfig::new(name.clone(), host_data(config), config.run_dir.clone(), address);
     settings.tls = Some(supervisor.trust.host(&name, address)?);
     settings.allowed_clients = vec![AGENT_CLIENT.to_owned()];
+    settings.unsafe_sysctls.clone_from(&config.allowed_unsafe_sysctls);
     settings.cluster_dns = config.cluster_dns();
     settings.upstream_dns = resolvers(Path::new("/etc/resolv.conf"))
         .into_iter()

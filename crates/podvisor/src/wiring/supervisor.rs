@@ -1,7 +1,9 @@
 //! The Supervisor: store, API server, sign-on, console, controllers, scheduler.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use apiserver::audit::AuditConfig;
@@ -12,7 +14,7 @@ use identity::kubeconfig::Kubeconfig;
 use identity::passwords::Passwords;
 use store::Store;
 use store::embedded::EmbeddedStore;
-use store::etcd::EtcdStore;
+use store::etcd::{EtcdStore, EtcdTls};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -43,10 +45,15 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts everything; on return the API answers.
     pub async fn start(config: &Config, stop: CancellationToken) -> Result<Self> {
-        let trust = Trust::load(config)?;
+        let mut phases = Phases::default();
         // Ports first: a taken one is the most likely mistake, and nothing has been changed yet.
         let listeners = listen(&config.listen).await?;
-        let store = open_store(config)?;
+        let (address, file) = (config.store.clone(), config.data_dir.join(STORE_FILE));
+        let opening = tokio::task::spawn_blocking(move || open_store(&address, &file));
+        let trust = tokio::task::block_in_place(|| Trust::load(config))?;
+        phases.done("keys");
+        let store = opening.await.context("the store was not opened")??;
+        phases.done("store opened");
         let late = Arc::new(OnceLock::new());
         let client = late_client(Arc::clone(&late));
         let mut settings = ApiConfig::new("main", Arc::clone(&store));
@@ -60,19 +67,22 @@ impl Supervisor {
         settings.proxy_client = Some(trust.proxy_client()?);
         settings.audit = audit(config)?;
         settings.extra_routes = Some(routes(config, &trust, client.clone())?);
+        phases.done("credentials");
         settings.advertise = (IpAddr::V4(config.host_address), config.api_address().port());
         let api = ApiServer::start(settings).await;
         let api = api.with_context(|| match &config.store {
             StoreAddress::Embedded => "the API server".to_owned(),
-            StoreAddress::Etcd(members) => {
+            StoreAddress::Etcd(members) | StoreAddress::EtcdTls { members, .. } => {
                 format!("the API server on etcd at {} (--store)", members.join(", "))
             }
         })?;
+        phases.done("API server");
         // Nobody else sets it.
         let _ = late.set(api.local_service(User::system()));
         identity::bootstrap::administrator(&client, &config.data_dir, config.admin_password_file.as_deref())
             .await
             .context("the first administrator")?;
+        phases.done("administrator");
         write_kubeconfig(config, &trust)?;
         let mut supervisor = Self {
             api,
@@ -82,6 +92,7 @@ impl Supervisor {
             stop,
         };
         supervisor.serve(config, listeners).await?;
+        phases.done("serving");
         supervisor.run_controllers(config);
         Ok(supervisor)
     }
@@ -132,23 +143,62 @@ impl Supervisor {
             &["system:authenticated"],
         ));
         // One copy of the cluster serves both; each acts under its own name.
-        let world = controllers::world::World::new(client.clone(), self.stop.clone());
-        let manager = controllers::Manager::new(client, settings);
+        let world = controllers::world::World::new(client, self.api.view());
         let client = self.client(User::new("system:kube-scheduler", &["system:authenticated"]));
         let for_scheduler = world.acting_through(client);
         let stop = self.stop.clone();
         self.tasks
-            .spawn(async move { manager.run_in(&world, stop).await });
+            .spawn(controllers::Manager::new(world, settings).run(stop));
         let stop = self.stop.clone();
         self.tasks
-            .spawn(async move { scheduler::run_in(&for_scheduler, stop).await });
+            .spawn(async move { scheduler::run(&for_scheduler, stop).await });
     }
 }
 
-fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
-    let store: Arc<dyn Store> = match &config.store {
-        StoreAddress::Embedded => Arc::new(EmbeddedStore::open(&config.data_dir.join(STORE_FILE))?),
+/// Where the time of a start goes, in the log of level `debug`.
+struct Phases {
+    since: Instant,
+    before: Duration,
+}
+
+impl Default for Phases {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            before: Duration::ZERO,
+        }
+    }
+}
+
+impl Phases {
+    fn done(&mut self, phase: &str) {
+        let now = self.since.elapsed();
+        let took = now.saturating_sub(std::mem::replace(&mut self.before, now));
+        tracing::debug!(phase, ?took, so_far = ?now, "start");
+    }
+}
+
+fn open_store(address: &StoreAddress, file: &Path) -> Result<Arc<dyn Store>> {
+    let store: Arc<dyn Store> = match address {
+        StoreAddress::Embedded => Arc::new(EmbeddedStore::open(file)?),
         StoreAddress::Etcd(members) => Arc::new(EtcdStore::connect(members)?),
+        StoreAddress::EtcdTls { members, ca, client } => {
+            let read = |file: &Path, flag: &str| {
+                std::fs::read_to_string(file)
+                    .with_context(|| format!("cannot read {}: correct {flag}", file.display()))
+            };
+            let tls = EtcdTls {
+                ca_pem: read(ca, "--etcd-cafile")?,
+                client_pem: match client {
+                    Some((certificate, key)) => Some((
+                        read(certificate, "--etcd-certfile")?,
+                        read(key, "--etcd-keyfile")?,
+                    )),
+                    None => None,
+                },
+            };
+            Arc::new(EtcdStore::connect_tls(members, &tls)?)
+        }
     };
     Ok(store)
 }

@@ -46,6 +46,13 @@ impl controllers::Signer for RequestSigner {
     }
 }
 
+/// What a thread answers; its panic goes on here.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Everything that signs or proves.
 pub struct Trust {
     pub authority: Arc<Authority>,
@@ -59,14 +66,20 @@ impl Trust {
     /// Loads or makes the keys.
     pub fn load(config: &Config) -> Result<Self> {
         let directory = config.data_dir.join("pki");
-        let authority = Authority::load_or_create(&directory).context("the certificate authority")?;
-        let front_proxy = Authority::load_or_create(&directory.join("front-proxy"))
-            .context("the certificate authority of the front proxy")?;
         let host = config.host_address.to_string();
-        let issuer = TokenIssuer::load_or_create(&directory, &host, identity::LOCAL_DOMAIN)
-            .context("the key of sign-on tokens")?;
-        let service_account_key_pem =
-            signing_key(&directory, "service-account").context("the key of service-account tokens")?;
+        // Each is written through to the disk before it is used: all wait at the same time.
+        let (authority, front_proxy, issuer, service_account_key_pem) = std::thread::scope(|scope| {
+            let front_proxy = scope.spawn(|| Authority::load_or_create(&directory.join("front-proxy")));
+            let issuer =
+                scope.spawn(|| TokenIssuer::load_or_create(&directory, &host, identity::LOCAL_DOMAIN));
+            let key = scope.spawn(|| signing_key(&directory, "service-account"));
+            let authority = Authority::load_or_create(&directory);
+            (authority, joined(front_proxy), joined(issuer), joined(key))
+        });
+        let authority = authority.context("the certificate authority")?;
+        let front_proxy = front_proxy.context("the certificate authority of the front proxy")?;
+        let issuer = issuer.context("the key of sign-on tokens")?;
+        let service_account_key_pem = service_account_key_pem.context("the key of service-account tokens")?;
         Ok(Self {
             authority: Arc::new(authority),
             front_proxy,

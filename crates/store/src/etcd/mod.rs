@@ -4,6 +4,9 @@
 //! its prefix, so that a watcher learns of every revision, also of those that concern others.
 
 mod messages;
+mod tls;
+
+pub use tls::EtcdTls;
 
 use crate::contract::{Batch, Event, EventKind, Page, Record, Revision, Store, StoreError, Watch};
 use bytes::Bytes;
@@ -83,12 +86,23 @@ impl EtcdStore {
         if parsed.is_empty() {
             return Err(StoreError::unavailable("no etcd address is given"));
         }
-        let channel = Channel::balance_list(parsed.into_iter());
-        Ok(EtcdStore {
+        Ok(EtcdStore::on(Channel::balance_list(parsed.into_iter())))
+    }
+
+    /// Connects over TLS to a cluster by `HOST:PORT` of its members; each must show a certificate for that host.
+    ///
+    /// # Errors
+    /// When an address or one of the certificates cannot be read. Members are asked when the store is first used.
+    pub fn connect_tls(members: &[String], tls: &EtcdTls) -> Result<EtcdStore, StoreError> {
+        Ok(EtcdStore::on(tls::channel(members, tls)?))
+    }
+
+    fn on(channel: Channel) -> EtcdStore {
+        EtcdStore {
             channel,
             oldest: AtomicU64::new(0),
             closed: watch::Sender::new(false),
-        })
+        }
     }
 
     fn client(&self) -> Result<Grpc<Channel>, StoreError> {
@@ -104,6 +118,7 @@ impl EtcdStore {
         A: Message + Default + Send + Sync + 'static,
     {
         let mut client = self.client()?;
+        let mut refused = None;
         let work = async {
             loop {
                 client.ready().await.map_err(StoreError::unavailable)?;
@@ -112,13 +127,21 @@ impl EtcdStore {
                 match client.unary(sent, path(at), codec).await {
                     Ok(answer) => return Ok(answer.into_inner()),
                     // A member that cannot be reached has seen nothing of it: another one may be asked, for a write, too.
-                    Err(status) if was_not_sent(&status) => tokio::time::sleep(PAUSE).await,
+                    Err(status) if was_not_sent(&status) && !tls::is_refusal(&status) => {
+                        refused = Some(status);
+                        tokio::time::sleep(PAUSE).await;
+                    }
                     Err(status) => return Err(self.failed(&status)),
                 }
             }
         };
         let outcome = tokio::time::timeout(DEADLINE, work).await;
-        outcome.unwrap_or_else(|_| Err(StoreError::unavailable("etcd did not answer in time")))
+        outcome.unwrap_or_else(|_| {
+            Err(StoreError::unavailable(match refused {
+                Some(status) => format!("etcd cannot be reached: {}", causes(&status)),
+                None => "etcd did not answer in time".to_owned(),
+            }))
+        })
     }
 
     /// A refusal in the words of the contract. `Future` is told without its revision, which the caller adds.
@@ -131,7 +154,7 @@ impl EtcdStore {
         if status.code() == Code::OutOfRange && status.message().contains("future") {
             return StoreError::Future { current: Revision(0) };
         }
-        StoreError::unavailable(format!("etcd: {}", status.message()))
+        StoreError::unavailable(format!("etcd: {}", causes(status)))
     }
 
     async fn range(&self, request: RangeRequest) -> Result<(RangeResponse, Revision), StoreError> {
@@ -247,6 +270,17 @@ impl EtcdStore {
         let answer = client.streaming(tonic::Request::new(requests), at, codec).await;
         Ok(answer.map(tonic::Response::into_inner))
     }
+}
+
+/// An error with what lies behind it: "connect error" alone helps nobody.
+fn causes(status: &tonic::Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        text = error.to_string();
+        cause = error.source();
+    }
+    text
 }
 
 /// Whether the connection to the member that was to be asked could not be made.

@@ -36,8 +36,9 @@ pub(super) fn device(disk: &Disk) -> Value {
         "drive": node_name(&disk.serial),
         "serial": disk.serial,
         "share-rw": disk.read_only,
-        // A host whose disk is full must not stop the VM, for whom nothing would ever wake it: the guest is told.
-        "werror": "report",
+        // While the host has no room for what the guest writes, the VM stands still (see `end`): told of it, the guest's
+        // file system would lose the data and turn read-only for good. Other errors are the guest's to know.
+        "werror": "enospc",
         "rerror": "report",
     })
 }

@@ -7,6 +7,9 @@
 //! QEMU is told to stop and not to leave when its guest ends: the console's last words are in its memory, a ring of
 //! bounded size, so that a guest that floods its console fills no disk. While no agent is there to listen, an ended VM
 //! waits in that state for the next one.
+//!
+//! The same task wakes a VM that stands still: one that writes to a disk for which the host has no room tries again
+//! every other second until there is some, and one that an earlier agent held, and then died, goes on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +31,10 @@ pub(super) const CONSOLE_BYTES: u64 = 64 << 10;
 const PANIC: &str = "Kernel panic - not syncing: ";
 /// Characters of a reason that are kept: the guest's words may be anything.
 const WORDS: usize = 200;
+/// A write or read that failed; one that stops the VM is tried again when it goes on.
+const NO_ROOM: &str = "BLOCK_IO_ERROR";
+/// Between two attempts to write to a host that has no room.
+const ROOM_RETRY: Duration = Duration::from_secs(2);
 /// How long an ended QEMU may take to leave.
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to open the event socket of a QEMU that starts.
@@ -117,9 +124,15 @@ async fn follow(socket: &Path) -> Result<Option<(ExitReason, Qmp)>, QmpError> {
     let status = qmp.command("query-status", json!({})).await?;
     // The guest may have ended while nobody listened.
     if status["status"] != json!("shutdown") {
+        if status["status"] == json!("paused") || status["status"] == json!("io-error") {
+            qmp.command("cont", json!({})).await?;
+        }
         loop {
             match qmp.event().await? {
                 Some(event) if event.name == "SHUTDOWN" && event.data["guest"] == json!(true) => break,
+                Some(event) if event.name == NO_ROOM && event.data["action"] == json!("stop") => {
+                    wait_for_room(&mut qmp).await?;
+                }
                 Some(_) => {}
                 None => return Ok(None),
             }
@@ -127,6 +140,20 @@ async fn follow(socket: &Path) -> Result<Option<(ExitReason, Qmp)>, QmpError> {
     }
     let text = read_console(&mut qmp).await.unwrap_or_default();
     Ok(Some((reason(&text), qmp)))
+}
+
+/// Wakes a VM until its writes succeed.
+async fn wait_for_room(qmp: &mut Qmp) -> Result<(), QmpError> {
+    loop {
+        tokio::time::sleep(ROOM_RETRY).await;
+        qmp.command("cont", json!({})).await?;
+        // Each of the writes that were held back has told of itself; they are one matter.
+        qmp.forget(NO_ROOM);
+        let status = qmp.command("query-status", json!({})).await?;
+        if status["status"] != json!("io-error") {
+            return Ok(());
+        }
+    }
 }
 
 /// What the console tells of the end.

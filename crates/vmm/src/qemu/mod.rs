@@ -108,6 +108,12 @@ impl QemuDriver {
     }
 }
 
+/// The program that shares directories of the host with VMs, if it is installed: Pods with a `hostPath` or a shared
+/// volume want it.
+pub fn virtiofsd() -> Option<&'static str> {
+    shares::program()
+}
+
 impl QemuDriver {
     /// The VM of a run directory, whoever started it. Needs neither QEMU nor a guest bundle, so that what runs can
     /// be removed even when they are gone.

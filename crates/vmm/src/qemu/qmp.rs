@@ -125,6 +125,11 @@ impl Qmp {
         }
     }
 
+    /// Drops the events of this name that came beside answers.
+    pub fn forget(&mut self, name: &str) {
+        self.events.retain(|event| event.name != name);
+    }
+
     async fn answer(&mut self, name: &str) -> Result<Value, QmpError> {
         loop {
             let answer = self.message().await?.ok_or(QmpError::Closed)?;

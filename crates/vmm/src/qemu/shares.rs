@@ -30,6 +30,11 @@ pub(super) struct Server {
     started: u64,
 }
 
+/// The program, if it is installed.
+pub fn program() -> Option<&'static str> {
+    PROGRAMS.into_iter().find(|program| Path::new(program).exists())
+}
+
 fn socket(run_dir: &Path, number: usize) -> PathBuf {
     run_dir.join(format!("share{number}.sock"))
 }
@@ -51,10 +56,8 @@ pub(super) fn start(spec: &VmSpec, cgroup: &Cgroup) -> Result<Vec<Server>, Strin
 
 fn one(spec: &VmSpec, cgroup: &Cgroup, number: usize, share: &Share) -> Result<Server, String> {
     let text = |error: std::io::Error| error.to_string();
-    let program = PROGRAMS
-        .iter()
-        .find(|program| Path::new(program).exists())
-        .ok_or("virtiofsd is not installed (apt-get install qemu-system-common, or virtiofsd)")?;
+    let program =
+        program().ok_or("virtiofsd is not installed (apt-get install qemu-system-common, or virtiofsd)")?;
     // It is given the listening socket: QEMU need not wait for it, and it writes no file of its own anywhere.
     let listener: OwnedFd = UnixListener::bind(socket(&spec.run_dir, number))
         .map_err(text)?

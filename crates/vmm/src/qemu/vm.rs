@@ -290,6 +290,15 @@ impl Vm for QemuVm {
         command.await.map_err(io::Error::other)
     }
 
+    async fn stands_still(&self) -> bool {
+        let asked = async {
+            let mut qmp = Qmp::connect(&self.control()).await?;
+            qmp.command("query-status", serde_json::json!({})).await
+        };
+        // One that does not answer is not known to.
+        asked.await.is_ok_and(|status| status["running"] == false)
+    }
+
     async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()> {
         self.cgroup.set_cpu(request, limit)
     }

@@ -1,13 +1,15 @@
 //! From boot to end: containers, disks that come and go, adoption by the next agent.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use guest_api::v1::*;
 use vmm::{Disk, ExitReason, Hypervisor};
 
-use crate::machine::{Machine, container, exec, exited, log, session, start};
+use crate::machine::{BOOT_LIMIT, Machine, container, exec, exited, log, privileged, session, start};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vm_runs_containers_is_adopted_and_leaves_nothing() {
@@ -50,12 +52,16 @@ async fn a_vm_runs_containers_is_adopted_and_leaves_nothing() {
     assert_eq!(exec(&mut client, "runs", &["/bin/sh", "-c", "exit 7"]).await.1, 7);
     assert_eq!(exec(&mut client, "runs", &["/nope"]).await.1, 127);
 
-    // The agent dies and comes back: the VM is found, the session begins anew, the container still runs.
+    // The agent dies while it holds the VM for a copy, and comes back: the VM is found and goes on, the session begins
+    // anew, the container still runs.
     drop(client);
+    machine.vm.set_running(false).await.expect("held");
+    assert!(machine.vm.stands_still().await);
     let run_dir = machine.run_dir();
     let adopted = machine.hypervisor.adopt(&run_dir).await;
     machine.vm = adopted.expect("looked").expect("found");
     let mut client = session(&machine.vm, 2).await;
+    assert!(!machine.vm.stands_still().await);
     let again = client
         .hello(HelloRequest {})
         .await
@@ -123,4 +129,66 @@ async fn disks_come_and_go_and_a_shutdown_is_told() {
     client.shutdown(ShutdownRequest {}).await.expect("accepted");
     assert_eq!(machine.reason().await, ExitReason::Shutdown);
     machine.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_writes_waits_while_the_host_has_no_room() {
+    let (machine, mut client) = Machine::boot("room").await;
+    let small = Small::mount(machine.scratch.path().join("small"));
+    let disk = Disk {
+        serial: "room".to_owned(),
+        path: small.0.join("room.img"),
+        read_only: false,
+    };
+    let file = fs::File::create(&disk.path).expect("made");
+    file.set_len(8 << 20).expect("sized");
+    machine.vm.attach_disk(disk.clone()).await.expect("plugged in");
+    let filler = small.0.join("filler");
+    fs::write(&filler, vec![1; 6 << 20]).expect("filled");
+
+    let script = "export PATH=/bin; for d in /sys/block/sd*; do busybox grep -q room $d/device/vpd_pg80 && break; done
+        busybox mknod /room b $(busybox tr : ' ' < $d/dev); yes=$(busybox yes podvisor | busybox head -c 4096); i=0
+        while [ $i -lt 1000 ]; do echo \"$yes\"; i=$((i+1)); done | busybox dd of=/room bs=64k conv=fsync || exit 1
+        echo written";
+    start(&mut client, privileged("writes", script)).await;
+    let end = Instant::now() + BOOT_LIMIT;
+    while !machine.vm.stands_still().await {
+        assert!(Instant::now() < end, "the VM does not stand still");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // It stays so over its own attempts, and is nobody's crash.
+    let exited = tokio::time::timeout(Duration::from_secs(3), machine.vm.exited()).await;
+    assert!(exited.is_err(), "{exited:?}");
+    fs::remove_file(filler).expect("removed");
+    let text = log(&mut client, "writes").await;
+    assert!(text.contains("written"), "{text}");
+    assert!(!machine.vm.stands_still().await);
+    // Nothing of it is lost.
+    let bytes = fs::read(&disk.path).expect("read");
+    let words = bytes.split(|byte| *byte == b'\n');
+    assert_eq!(
+        words.filter(|word| *word == b"podvisor").count(),
+        1000 * (4096 / 9)
+    );
+    machine.end().await;
+}
+
+/// A file system of 8 MiB that goes with this value.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf) -> Self {
+        fs::create_dir(&at).expect("made");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&at);
+        assert!(command.status().expect("mount").success());
+        Self(at)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Whatever still uses it lets it go later.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }

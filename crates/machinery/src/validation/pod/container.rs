@@ -22,14 +22,16 @@ pub(super) fn containers(spec: &Value, volumes: &Volumes, at: &Path, errors: &mu
         common(c, volumes, host_network, &place, errors);
         unique_name(c, &mut names, &place, errors);
         lifecycle_and_probes(c, &place, errors);
-        errors.one_of_if_set(c, "restartPolicy", &place, &["Always", "Never", "OnFailure"]);
+        restarts(c, &place, errors);
+        env::files(c, volumes, &place, errors);
     }
     host_ports(main, &at.child("containers"), errors);
     for (i, c) in spec.list_at("initContainers").iter().enumerate() {
         let place = at.child("initContainers").index(i);
         common(c, volumes, host_network, &place, errors);
         unique_name(c, &mut names, &place, errors);
-        errors.one_of_if_set(c, "restartPolicy", &place, &["Always", "Never", "OnFailure"]);
+        restarts(c, &place, errors);
+        env::files(c, volumes, &place, errors);
         if c.str_at("restartPolicy") == "Always" {
             lifecycle_and_probes(c, &place, errors);
             continue;
@@ -45,6 +47,43 @@ pub(super) fn containers(spec: &Value, volumes: &Volumes, at: &Path, errors: &mu
         let place = at.child("ephemeralContainers").index(i);
         ephemeral(c, main, spec.list_at("initContainers"), volumes, &place, errors);
         unique_name(c, &mut names, &place, errors);
+    }
+}
+
+/// A container's own restart policy, and its rules (KEP-5307). `RestartAllContainers` is of a feature that v1.35 has
+/// switched off.
+fn restarts(c: &Value, at: &Path, errors: &mut Errors) {
+    const MAX_RULES: usize = 20;
+    const MAX_VALUES: usize = 255;
+    errors.one_of_if_set(c, "restartPolicy", at, &["Always", "Never", "OnFailure"]);
+    let rules = c.list_at("restartPolicyRules");
+    if !rules.is_empty() && c.is_empty_at("restartPolicy") {
+        let text = "must specify restartPolicy when restart rules are used";
+        errors.required(&at.child("restartPolicy"), text);
+    }
+    if rules.len() > MAX_RULES {
+        errors.too_many(&at.child("restartPolicyRules"), rules.len(), MAX_RULES);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let place = at.child("restartPolicyRules").index(i);
+        errors.one_of(rule, "action", &place, &["Restart"]);
+        if !rule.has("exitCodes") {
+            errors.required(&place.child("exitCodes"), "must be specified");
+            continue;
+        }
+        let (codes, place) = (rule.at("exitCodes"), place.child("exitCodes"));
+        errors.one_of(codes, "operator", &place, &["In", "NotIn"]);
+        let values = codes.list_at("values");
+        if values.is_empty() {
+            errors.required(&place.child("values"), "must specify at least one value");
+        } else if values.len() > MAX_VALUES {
+            errors.too_many(&place.child("values"), values.len(), MAX_VALUES);
+        }
+        for (j, value) in values.iter().enumerate() {
+            if values[..j].contains(value) {
+                errors.duplicate(&place.child("values").index(j), value.clone());
+            }
+        }
     }
 }
 
@@ -227,6 +266,16 @@ fn mounts(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
             &place,
             &["Disabled", "Enabled", "IfPossible"],
         );
+        if matches!(mount.str_at("recursiveReadOnly"), "Enabled" | "IfPossible") {
+            let place = place.child("recursiveReadOnly");
+            if !mount.bool_at("readOnly") {
+                errors.forbidden(&place, "may only be specified when readOnly is true");
+            }
+            if !matches!(mount.str_at("mountPropagation"), "" | "None") {
+                let text = "may only be specified when mountPropagation is None or not specified";
+                errors.forbidden(&place, text);
+            }
+        }
     }
     block_devices(c, volumes, &paths, at, errors);
 }

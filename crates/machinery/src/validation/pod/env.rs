@@ -1,5 +1,6 @@
 //! Validation of environment variables and of references to fields, resources and keys.
 
+use super::Volumes;
 use crate::validation::errors::Errors;
 use crate::validation::names;
 use crate::walk::At;
@@ -96,6 +97,25 @@ fn value_from(variable: &Value, at: &Path, errors: &mut Errors) {
             if source.at("fileKeyRef").is_empty_at(field) {
                 errors.required(&at.child("fileKeyRef").child(field), "");
             }
+        }
+    }
+}
+
+/// Files of variables are read from empty directories only.
+pub(super) fn files(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
+    for (i, variable) in c.list_at("env").iter().enumerate() {
+        let name = variable.at("valueFrom").at("fileKeyRef").str_at("volumeName");
+        let place = || {
+            let place = at.child("env").index(i).child("valueFrom");
+            place.child("fileKeyRef").child("volumeName")
+        };
+        if name.is_empty() {
+            continue;
+        }
+        if !volumes.names.contains(name) {
+            errors.not_found(&place(), name);
+        } else if !volumes.empty_dirs.contains(name) {
+            errors.invalid(&place(), name, "referenced volume must be of type emptyDir");
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) use volume::{volume_modes, volume_sources};
 pub(super) struct Volumes {
     names: BTreeSet<String>,
     claims: BTreeSet<String>,
+    empty_dirs: BTreeSet<String>,
 }
 
 /// Checks a new Pod.

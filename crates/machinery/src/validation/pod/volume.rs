@@ -31,6 +31,7 @@ pub(super) fn volumes(list: &Value, at: &Path, errors: &mut Errors) -> Volumes {
     let mut out = Volumes {
         names: BTreeSet::new(),
         claims: BTreeSet::new(),
+        empty_dirs: BTreeSet::new(),
     };
     for (i, volume) in list.as_array().into_iter().flatten().enumerate() {
         let place = at.index(i);
@@ -46,6 +47,9 @@ pub(super) fn volumes(list: &Value, at: &Path, errors: &mut Errors) -> Volumes {
         }
         if volume.has("persistentVolumeClaim") || volume.has("ephemeral") {
             out.claims.insert(name.to_string());
+        }
+        if volume.has("emptyDir") {
+            out.empty_dirs.insert(name.to_string());
         }
     }
     out

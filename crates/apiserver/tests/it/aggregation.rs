@@ -1,0 +1,167 @@
+//! Aggregated APIs: another server behind an APIService, its availability, its place in discovery, who it is told asks.
+
+#![allow(clippy::unwrap_used)]
+
+use super::common;
+use super::hook;
+
+use apiserver::aggregation::ProxyClient;
+use common::Server;
+use hook::Hook;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use store::memory::MemoryStore;
+
+const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+
+/// Waits for a condition of an APIService; answers it.
+async fn available(s: &Server, name: &str, reason: &str) -> Value {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let (_, service) = s.get(&format!("{SERVICES}/{name}")).await;
+        let condition = service["status"]["conditions"][0].clone();
+        if condition["reason"] == reason {
+            return condition;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{service}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// An authority and a client certificate that it signed.
+fn client() -> (rustls_pki_types::CertificateDer<'static>, ProxyClient) {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let authority = params.self_signed(&key).unwrap();
+    let issuer = rcgen::Issuer::new(params, key);
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let proxy = ProxyClient {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+        ca_pem: authority.pem(),
+    };
+    (authority.der().clone(), proxy)
+}
+
+#[tokio::test]
+async fn another_server() {
+    let (authority, proxy) = client();
+    let hook = Hook::trusting(Some(authority), |path, _| match path {
+        "/apis/agg.example.com/v1" => (200, json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "agg.example.com/v1",
+            "resources": [{"name": "things", "singularName": "thing", "namespaced": true, "kind": "Thing", "verbs": ["get", "list"]},
+                {"name": "things/status", "singularName": "", "namespaced": true, "kind": "Thing", "verbs": ["get"]}]})),
+        _ => (200, json!({"kind": "Thing", "path": path})),
+    })
+    .await;
+    let s = Server::with(Arc::new(MemoryStore::new()), |c| c.proxy_client = Some(proxy)).await;
+    let service = |port: u16| {
+        json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.agg.example.com"},
+            "spec": {"group": "agg.example.com", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10,
+                "caBundle": hook.ca, "service": {"namespace": "default", "name": "agg", "port": port}}})
+    };
+    let (code, made) = s.json("POST", SERVICES, &service(hook.port)).await;
+    assert_eq!(code, 201, "{made}");
+    let missing = available(&s, "v1.agg.example.com", "ServiceNotFound").await;
+    assert_eq!(
+        (&missing["status"], &missing["message"]),
+        (
+            &json!("False"),
+            &json!("service/agg in \"default\" is not present")
+        )
+    );
+    let things = "/apis/agg.example.com/v1/namespaces/default/things/a?x=1";
+    assert_eq!(s.text(things, &[]).await, (503, "service unavailable\n".into()));
+
+    let external = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "agg"},
+        "spec": {"type": "ExternalName", "externalName": "localhost"}});
+    let (code, made) = s
+        .json("POST", "/api/v1/namespaces/default/services", &external)
+        .await;
+    assert_eq!(code, 201, "{made}");
+    let passed = available(&s, "v1.agg.example.com", "Passed").await;
+    assert_eq!(
+        (&passed["status"], &passed["message"]),
+        (&json!("True"), &json!("all checks passed"))
+    );
+
+    let headers = [
+        ("x-user", "alice"),
+        ("authorization", "Bearer secret"),
+        ("x-remote-user", "root"),
+    ];
+    let (code, text) = s.text(things, &headers).await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &answer["path"]), (200, &json!(things)));
+    let seen = hook.headers.lock().clone();
+    let all = |name: &str| {
+        seen.get_all(name)
+            .iter()
+            .map(|v| v.to_str().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(all("x-remote-user"), ["alice"]);
+    assert_eq!(all("x-remote-group"), ["system:masters", "system:authenticated"]);
+    assert!(all("authorization").is_empty(), "credentials stay here");
+
+    let (_, groups) = s.get("/apis").await;
+    let names: Vec<&str> = groups["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| g["name"].as_str().unwrap())
+        .collect();
+    assert!(names.contains(&"agg.example.com"));
+    let (code, group) = s.get("/apis/agg.example.com").await;
+    assert_eq!(
+        (code, &group["preferredVersion"]["groupVersion"]),
+        (200, &json!("agg.example.com/v1"))
+    );
+    let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let (_, text) = s.text("/apis", &[("accept", accept)]).await;
+    let document: Value = serde_json::from_str(&text).unwrap();
+    let item = document["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| i["metadata"]["name"] == "agg.example.com")
+        .unwrap();
+    let resource = &item["versions"][0]["resources"][0];
+    assert_eq!(
+        (
+            &resource["resource"],
+            &resource["scope"],
+            &resource["responseKind"]["kind"]
+        ),
+        (&json!("things"), &json!("Namespaced"), &json!("Thing"))
+    );
+    assert_eq!(resource["subresources"][0]["subresource"], "status");
+
+    let (_, map) = s
+        .get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")
+        .await;
+    assert_eq!(
+        map["data"]["requestheader-username-headers"],
+        "[\"X-Remote-User\"]"
+    );
+    assert_ne!(
+        map["data"]["requestheader-allowed-names"], "[]",
+        "an empty list would allow all"
+    );
+    // Our own versions are registered too.
+    let local = available(&s, "v1.apps", "Local").await;
+    assert_eq!(local["message"], "Local APIServices are always available");
+    let (code, _) = s
+        .json("DELETE", &format!("{SERVICES}/v1.agg.example.com"), &Value::Null)
+        .await;
+    assert_eq!(code, 200);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while s.get("/apis/agg.example.com").await.0 != 404 {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,189 @@
+//! CustomResourceDefinitions: served at once, pruned, defaulted, validated, with status and scale, gone with their definition.
+
+#![allow(clippy::unwrap_used)]
+
+use super::common;
+
+use common::Server;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const TABS: &str = "/apis/stable.example.com/v1/namespaces/default/crontabs";
+
+fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "crontabs.stable.example.com"},
+        "spec": {
+            "group": "stable.example.com", "scope": "Namespaced",
+            "names": {"plural": "crontabs", "singular": "crontab", "kind": "CronTab", "listKind": "CronTabList",
+                "shortNames": ["ct"]},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas",
+                    "statusReplicasPath": ".status.replicas", "labelSelectorPath": ".status.selector"}},
+                "additionalPrinterColumns": [{"name": "Spec", "type": "string", "jsonPath": ".spec.cronSpec"}],
+                "selectableFields": [{"jsonPath": ".spec.image"}],
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "required": ["cronSpec"], "properties": {
+                        "cronSpec": {"type": "string", "pattern": "^[0-9* ]+$"},
+                        "image": {"type": "string", "default": "busybox"},
+                        "replicas": {"type": "integer", "minimum": 1, "maximum": 10},
+                    }},
+                    "status": {"type": "object", "properties": {
+                        "replicas": {"type": "integer"}, "selector": {"type": "string"}}},
+                }}},
+            }],
+        },
+    })
+}
+
+/// Waits until the definition is established.
+async fn established(s: &Server) -> Value {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    let mut watch = s.watch(&format!("{CRDS}?watch=1&timeoutSeconds=5")).await;
+    while let Some(event) = watch.next().await {
+        let conditions = event["object"]["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        if conditions
+            .iter()
+            .any(|c| c["type"] == "Established" && c["status"] == "True")
+        {
+            return event["object"].clone();
+        }
+        assert!(tokio::time::Instant::now() < deadline);
+    }
+    panic!("the definition was not established");
+}
+
+fn tab(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": name}, "spec": spec})
+}
+
+#[tokio::test]
+async fn a_custom_life() {
+    let s = Server::start().await;
+    let (code, made) = s.json("POST", CRDS, &definition()).await;
+    assert_eq!(code, 201, "{made}");
+    let crd = established(&s).await;
+    assert_eq!(crd["status"]["storedVersions"], json!(["v1"]));
+    assert_eq!(crd["status"]["acceptedNames"]["kind"], "CronTab");
+
+    let (_, group) = s.get("/apis/stable.example.com/v1").await;
+    assert_eq!(group["resources"][0]["shortNames"], json!(["ct"]));
+
+    let spec = json!({"cronSpec": "* * 5", "replicas": 3, "colour": "red"});
+    let (code, one) = s.json("POST", TABS, &tab("one", spec.clone())).await;
+    assert_eq!(code, 201, "{one}");
+    assert_eq!(
+        one["spec"],
+        json!({"cronSpec": "* * 5", "replicas": 3, "image": "busybox"})
+    );
+    assert_eq!(one["metadata"]["generation"], 1);
+    let (code, strict) = s
+        .json(
+            "POST",
+            &format!("{TABS}?fieldValidation=Strict"),
+            &tab("two", spec),
+        )
+        .await;
+    assert_eq!(
+        (code, &strict["message"]),
+        (
+            400,
+            &json!(
+                "CronTab in version \"v1\" cannot be handled as a CronTab: strict decoding error: unknown field \"spec.colour\""
+            )
+        )
+    );
+
+    let cases = [
+        (json!({"replicas": 3}), "spec.cronSpec"),
+        (
+            json!({"cronSpec": "x"}),
+            "spec.cronSpec in body should match '^[0-9* ]+$'",
+        ),
+        (
+            json!({"cronSpec": "*", "replicas": 11}),
+            "should be less than or equal to 10",
+        ),
+        (
+            json!({"cronSpec": "*", "replicas": "3"}),
+            "must be of type integer: \"string\"",
+        ),
+    ];
+    for (spec, words) in cases {
+        let (code, refused) = s.json("POST", TABS, &tab("bad", spec)).await;
+        assert_eq!(code, 422, "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(words), "{refused}");
+    }
+
+    let (_, status) = s
+        .json(
+            "PATCH",
+            &format!("{TABS}/one/status"),
+            &json!({"status": {"replicas": 2}, "spec": {"replicas": 9}}),
+        )
+        .await;
+    assert_eq!(
+        (&status["status"]["replicas"], &status["spec"]["replicas"]),
+        (&json!(2), &json!(3))
+    );
+    assert_eq!(status["metadata"]["generation"], 1);
+    let (code, scale) = s
+        .json(
+            "PATCH",
+            &format!("{TABS}/one/scale"),
+            &json!({"spec": {"replicas": 5}}),
+        )
+        .await;
+    assert_eq!(
+        (code, &scale["kind"], &scale["spec"]["replicas"]),
+        (200, &json!("Scale"), &json!(5)),
+        "{scale}"
+    );
+    let (_, one) = s.get(&format!("{TABS}/one")).await;
+    assert_eq!(
+        (&one["spec"]["replicas"], &one["metadata"]["generation"]),
+        (&json!(5), &json!(2))
+    );
+
+    let (_, list) = s.get(&format!("{TABS}?fieldSelector=spec.image%3Dbusybox")).await;
+    assert_eq!(
+        (&list["kind"], list["items"].as_array().unwrap().len()),
+        (&json!("CronTabList"), 1)
+    );
+    assert_eq!(list["items"][0]["kind"], "CronTab");
+    let (_, text) = s
+        .text(
+            TABS,
+            &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")],
+        )
+        .await;
+    let table: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(table["rows"][0]["cells"], json!(["one", "* * 5"]));
+
+    let (code, _) = s
+        .json(
+            "DELETE",
+            &format!("{CRDS}/crontabs.stable.example.com"),
+            &Value::Null,
+        )
+        .await;
+    assert_eq!(code, 200);
+    let mut watch = s.watch(&format!("{CRDS}?watch=1&timeoutSeconds=5")).await;
+    while let Some(event) = watch.next().await {
+        if event["type"] == "DELETED" {
+            break;
+        }
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+    while s.get(TABS).await.0 != 404 {
+        assert!(tokio::time::Instant::now() < deadline, "still served");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(s.get(&format!("{CRDS}/crontabs.stable.example.com")).await.0, 404);
+}

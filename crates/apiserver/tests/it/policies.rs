@@ -1,0 +1,236 @@
+//! ValidatingAdmissionPolicies: rules, bindings, parameters, variables, actions, and the words of refusals.
+
+#![allow(clippy::unwrap_used)]
+
+use super::common;
+
+use common::Server;
+use serde_json::{Value, json};
+
+const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn policy(spec: Value) -> Value {
+    let mut whole = json!({"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [{"apiGroups": [""],
+        "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}]}});
+    for (key, value) in spec.as_object().unwrap() {
+        whole[key] = value.clone();
+    }
+    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "p"}, "spec": whole})
+}
+
+fn binding(spec: Value) -> Value {
+    let mut whole = json!({"policyName": "p", "validationActions": ["Deny"]});
+    for (key, value) in spec.as_object().unwrap() {
+        whole[key] = value.clone();
+    }
+    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "b"}, "spec": whole})
+}
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+}
+
+#[tokio::test]
+async fn policies_and_bindings() {
+    let s = Server::guarded().await;
+    let (code, _) = s.json("POST", MAPS, &map("limits", json!({"max": "2"}))).await;
+    assert_eq!(code, 201);
+    let denied = |what: &str| {
+        format!(
+            "configmaps \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {what}"
+        )
+    };
+    let maps = json!({"apiVersion": "v1", "kind": "ConfigMap"});
+    let cases = [
+        (
+            json!({"validations": [{"expression": "object.data.size() < 2"}]}),
+            json!({}),
+            422,
+            denied("failed expression: object.data.size() < 2"),
+        ),
+        (
+            json!({"variables": [{"name": "n", "expression": "object.data.size()"}, {"name": "big", "expression": "variables.n > 1"}],
+                "validations": [{"expression": "!variables.big", "messageExpression": "'has ' + string(variables.n)", "reason": "Forbidden"}]}),
+            json!({}),
+            403,
+            denied("has 2"),
+        ),
+        (
+            json!({"validations": [{"expression": "object.data.nothing == ''"}]}),
+            json!({}),
+            422,
+            denied("expression 'object.data.nothing == ''' resulted in error: no such key: nothing"),
+        ),
+        (
+            json!({"failurePolicy": "Ignore", "validations": [{"expression": "object.data.nothing == ''"}]}),
+            json!({}),
+            201,
+            String::new(),
+        ),
+        (
+            json!({"paramKind": maps, "validations": [{"expression": "object.data.size() < int(params.data.max)", "message": "too many"}]}),
+            json!({"paramRef": {"name": "limits", "parameterNotFoundAction": "Deny"}}),
+            422,
+            denied("too many"),
+        ),
+        (
+            json!({"paramKind": maps, "validations": [{"expression": "false"}]}),
+            json!({"paramRef": {"name": "none", "parameterNotFoundAction": "Allow"}}),
+            201,
+            String::new(),
+        ),
+        (
+            json!({"paramKind": maps, "validations": [{"expression": "true"}]}),
+            json!({"paramRef": {"name": "none", "parameterNotFoundAction": "Deny"}}),
+            422,
+            denied(
+                "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction",
+            ),
+        ),
+        (
+            json!({"validations": [{"expression": "false"}]}),
+            json!({"matchResources": {"namespaceSelector": {"matchLabels": {"x": "y"}}}}),
+            201,
+            String::new(),
+        ),
+        (
+            json!({"validations": [{"expression": "namespaceObject.metadata.name == 'default' && request.operation == 'CREATE' && oldObject == null"}]}),
+            json!({}),
+            201,
+            String::new(),
+        ),
+        (
+            json!({"matchConditions": [{"name": "m", "expression": "object.metadata.name == 'z'"}], "validations": [{"expression": "false"}]}),
+            json!({}),
+            201,
+            String::new(),
+        ),
+        (
+            json!({"validations": [{"expression": "authorizer.requestResource.check('create').allowed()"}]}),
+            json!({}),
+            201,
+            String::new(),
+        ),
+    ];
+    for (spec, bound, want, words) in cases {
+        let (code, made) = s.json("POST", POLICIES, &policy(spec.clone())).await;
+        assert_eq!(code, 201, "{spec} {made}");
+        let (code, made) = s.json("POST", BINDINGS, &binding(bound)).await;
+        assert_eq!(code, 201, "{made}");
+        let (code, answer) = s.json("POST", MAPS, &map("a", json!({"x": "1", "y": "2"}))).await;
+        assert_eq!(code, want, "{spec}: {answer}");
+        if want != 201 {
+            assert_eq!(answer["message"], words, "{spec}");
+            let message = answer["details"]["causes"][0]["message"].as_str().unwrap();
+            assert!(words.ends_with(message), "{message}");
+        }
+        for path in [format!("{BINDINGS}/b"), format!("{POLICIES}/p")] {
+            assert_eq!(s.json("DELETE", &path, &Value::Null).await.0, 200);
+        }
+        let _ = s.json("DELETE", &format!("{MAPS}/a"), &Value::Null).await;
+    }
+    // A warning lets through.
+    let spec = json!({"validations": [{"expression": "false", "message": "odd"}]});
+    assert_eq!(s.json("POST", POLICIES, &policy(spec)).await.0, 201);
+    let warn = binding(json!({"validationActions": ["Warn", "Audit"]}));
+    assert_eq!(s.json("POST", BINDINGS, &warn).await.0, 201);
+    let (code, warnings, _) = s.warned("POST", MAPS, &map("a", json!({}))).await;
+    assert_eq!(code, 201);
+    assert_eq!(
+        warnings,
+        ["299 - \"Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': odd\""]
+    );
+}
+
+#[tokio::test]
+async fn policies_with_mistakes() {
+    let s = Server::guarded().await;
+    let cases = [
+        (
+            json!({"validations": [{"expression": "nobody"}]}),
+            "spec.validations[0].expression: Invalid value: \"nobody\": compilation failed: ERROR: <input>:1:1: undeclared reference to 'nobody' (in container '')",
+        ),
+        (
+            json!({"validations": [{"expression": "1"}]}),
+            "spec.validations[0].expression: Invalid value: \"1\": must evaluate to bool",
+        ),
+        (
+            json!({"validations": [{"expression": "params.x"}]}),
+            "undeclared reference to 'params' (in container '')",
+        ),
+        (
+            json!({"variables": [{"name": "a", "expression": "variables.b"}], "validations": [{"expression": "true"}]}),
+            "undeclared reference to 'variables'",
+        ),
+        (
+            json!({}),
+            "spec.validations: Required value: validations or auditAnnotations must be set",
+        ),
+    ];
+    for (spec, words) in cases {
+        let (code, refused) = s.json("POST", POLICIES, &policy(spec)).await;
+        assert_eq!(code, 422, "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(words), "{refused}");
+    }
+}
+
+/// KEP-3488: what does not fit the kinds that a policy names is told in its status.
+#[tokio::test]
+async fn types_are_told() {
+    let s = Server::guarded().await;
+    let rules = |group: &str, plural: &str| json!({"resourceRules": [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [plural]}]});
+    let confused = policy(json!({"matchConstraints": rules("apps", "deployments"),
+        "variables": [{"name": "n", "expression": "object.spec.replicas"}],
+        "validations": [
+            {"expression": "object.spec.replicas > '1'", "messageExpression": "'wants more than ' + object.spec.replicas"},
+            {"expression": "variables.n > 1 && object.spec.template.spec.containers.all(c, c.image != '')"},
+            {"expression": "object.spec.odd == 1"}]}));
+    let (code, made) = s.json("POST", POLICIES, &confused).await;
+    assert_eq!(code, 201, "{made}");
+    let told = s
+        .until(&format!("{POLICIES}/p"), |_, p| {
+            p["status"]["typeChecking"].is_object()
+        })
+        .await;
+    let warnings = told["status"]["typeChecking"]["expressionWarnings"]
+        .as_array()
+        .unwrap();
+    let shown: Vec<String> = warnings
+        .iter()
+        .map(|w| {
+            format!(
+                "{} {}",
+                w["fieldRef"].as_str().unwrap(),
+                w["warning"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "spec.validations[0].expression apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for \
+         '_>_' applied to '(int, string)'\n | object.spec.replicas > '1'\n | .....................^\n",
+            "spec.validations[0].messageExpression apps/v1, Kind=Deployment: ERROR: <input>:1:20: found no matching \
+         overload for '_+_' applied to '(string, int)'\n | 'wants more than ' + object.spec.replicas\n | \
+         ...................^\n",
+            "spec.validations[2].expression apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'odd'\n | \
+         object.spec.odd == 1\n | ...........^\n",
+        ]
+    );
+    let mut good = policy(json!({"validations": [{"expression": "object.data.size() < 2"}]}));
+    good["metadata"]["name"] = "good".into();
+    assert_eq!(s.json("POST", POLICIES, &good).await.0, 201);
+    let told = s
+        .until(&format!("{POLICIES}/good"), |_, p| {
+            p["status"]["typeChecking"].is_object()
+        })
+        .await;
+    assert_eq!(
+        told["status"],
+        json!({"observedGeneration": 1, "typeChecking": {}})
+    );
+}

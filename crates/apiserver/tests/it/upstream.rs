@@ -1,0 +1,258 @@
+//! Small differences by which clients could tell this server from upstream: cases of upstream's own end-to-end tests,
+//! replayed without a cluster.
+
+use crate::common::Server;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+/// Both unknown and twice, known and twice, nested; in an order that is not that of the alphabet.
+const FAULTY: &str = r#"{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"d"},"spec":{"unknown1":"v",
+    "unknownDupe":"v","unknownDupe":"w","paused":true,"paused":false,"selector":{"matchLabels":{"app":"x"}},
+    "template":{"metadata":{"labels":{"app":"x"}},"spec":{"containers":[{"name":"c","image":"i","unknownNested":"v",
+    "imagePullPolicy":"Always","imagePullPolicy":"Never"}]}}}}"#;
+
+async fn send(s: &Server, method: &str, path: &str, kind: &str, body: &str) -> (u16, Value, Vec<String>) {
+    let response = s
+        .send(method, path, &[("content-type", kind)], body.to_string())
+        .await;
+    let code = response.status().as_u16();
+    let plain = |text: &str| {
+        let quoted = text.strip_prefix("299 - \"").and_then(|t| t.strip_suffix('"'));
+        quoted.unwrap().replace("\\\"", "\"")
+    };
+    let told = response.headers().get_all("warning").iter();
+    let told = told.map(|w| plain(w.to_str().unwrap())).collect();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null), told)
+}
+
+#[tokio::test]
+async fn what_a_strict_decoder_says() {
+    let s = Server::start().await;
+    let strict = format!("{DEPLOYMENTS}?fieldValidation=Strict");
+    let faults = [
+        "unknown field \"spec.unknown1\"",
+        "unknown field \"spec.unknownDupe\"",
+        "duplicate field \"spec.paused\"",
+        "unknown field \"spec.template.spec.containers[0].unknownNested\"",
+        "duplicate field \"spec.template.spec.containers[0].imagePullPolicy\"",
+    ];
+    let cannot = "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: ";
+    let (code, refused, _) = send(&s, "POST", &strict, "application/json", FAULTY).await;
+    assert_eq!(
+        (code, &refused["message"]),
+        (400, &json!(format!("{cannot}{}", faults.join(", "))))
+    );
+    let (code, _, told) = send(&s, "POST", DEPLOYMENTS, "application/json", FAULTY).await;
+    assert_eq!((code, told), (201, faults.map(String::from).to_vec()));
+
+    let merge = "application/merge-patch+json";
+    let strategic = "application/strategic-merge-patch+json";
+    let operations = "application/json-patch+json";
+    let apply = "application/apply-patch+yaml";
+    let one = "/d?fieldValidation=Strict&fieldManager=m";
+    let whole = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec:\n";
+    let cases = [
+        (
+            strategic,
+            r#"{"spec":{"odd":1,"paused":true,"paused":false}}"#.to_string(),
+            422,
+            " \"\" is invalid: patch: Invalid value: \"map[spec:map[odd:1 paused:false]]\": strict decoding error: \
+             duplicate field \"spec.paused\", unknown field \"spec.odd\"",
+        ),
+        (
+            strategic,
+            r#"{"spec":{"replicas":"three"}}"#.to_string(),
+            422,
+            " \"\" is invalid: patch: Invalid value: \"map[spec:map[replicas:three]]\": unrecognized type: int32",
+        ),
+        (
+            merge,
+            r#"{"spec":{"paused":true,"paused":false}}"#.to_string(),
+            422,
+            " \"\" is invalid: patch: Invalid value: \"{\\\"spec\\\":{\\\"paused\\\":false}}\": strict decoding error: \
+             duplicate field \"spec.paused\"",
+        ),
+        (
+            operations,
+            r#"[{"op":"add","path":"/spec/paused","value":true,"foo":1}]"#.to_string(),
+            422,
+            " \"\" is invalid: patch: Invalid value: \"[{\\\"op\\\":\\\"add\\\",\\\"path\\\":\\\"/spec/paused\\\",\
+             \\\"value\\\":true,\\\"foo\\\":1}]\": strict decoding error: json patch unknown field \"[0].foo\"",
+        ),
+        (
+            apply,
+            format!("{whole}  paused: true\n  paused: false\n"),
+            400,
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 6: key \
+             \"paused\" already set in map",
+        ),
+        (
+            apply,
+            format!("{whole}  odd: 1\n"),
+            500,
+            "failed to create typed patch object (default/d; apps/v1, Kind=Deployment): .spec.odd: field not declared \
+             in schema",
+        ),
+    ];
+    for (kind, body, code, words) in cases {
+        let got = send(&s, "PATCH", &format!("{DEPLOYMENTS}{one}"), kind, &body).await;
+        assert_eq!((got.0, &got.1["message"]), (code, &json!(words)), "{kind} {body}");
+    }
+    let text = format!("{whole}  odd: 1\n  paused: true\n  paused: false\n");
+    let got = send(
+        &s,
+        "PUT",
+        &format!("{DEPLOYMENTS}{one}"),
+        "application/yaml",
+        &text,
+    )
+    .await;
+    let words =
+        "yaml: unmarshal errors:\n  line 7: key \"paused\" already set in map, unknown field \"spec.odd\"";
+    assert_eq!(
+        (got.0, &got.1["message"]),
+        (400, &json!(format!("{cannot}{words}")))
+    );
+}
+
+#[tokio::test]
+async fn answers_that_are_easily_forgotten() {
+    let s = Server::start().await;
+    let cases = [
+        (
+            "GET",
+            "/api/v1/namespaces/default/configmaps?timeout=odd",
+            json!({}),
+            400,
+            "/message",
+            json!("invalid timeout specified in the request URL: time: invalid duration \"odd\""),
+        ),
+        (
+            "GET",
+            "/api/v1/namespaces/default/configmaps?timeout=1m30s",
+            json!({}),
+            200,
+            "/kind",
+            json!("ConfigMapList"),
+        ),
+        (
+            "PUT",
+            "/api/v1/namespaces/default/configmaps",
+            json!({}),
+            405,
+            "/message",
+            json!("the server does not allow this method on the requested resource"),
+        ),
+        (
+            "GET",
+            "/api/v1/componentstatuses",
+            json!({}),
+            200,
+            "/items/2/metadata/name",
+            json!("etcd-0"),
+        ),
+        (
+            "GET",
+            "/api/v1/componentstatuses/scheduler",
+            json!({}),
+            200,
+            "/conditions/0/message",
+            json!("ok"),
+        ),
+        (
+            "GET",
+            "/api/v1/componentstatuses/none",
+            json!({}),
+            404,
+            "/reason",
+            json!("NotFound"),
+        ),
+        ("GET", "/", json!({}), 200, "/paths/1", json!("/api")),
+        (
+            "GET",
+            "/apis",
+            json!({}),
+            200,
+            "/groups/0/name",
+            json!("apiregistration.k8s.io"),
+        ),
+        ("GET", "/apis", json!({}), 200, "/groups/1/name", json!("apps")),
+    ];
+    for (method, path, body, code, at, wanted) in cases {
+        let (got, value) = s.json(method, path, &body).await;
+        assert_eq!(
+            (got, value.pointer(at)),
+            (code, Some(&wanted)),
+            "{method} {path}: {value}"
+        );
+    }
+    let (_, review) = s
+        .json(
+            "POST",
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            &json!({}),
+        )
+        .await;
+    assert!(review["metadata"]["creationTimestamp"].is_string(), "{review}");
+    let job = json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"restartPolicy": "Never",
+        "containers": [{"name": "c", "image": "i"}]}}}});
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    assert_eq!(s.json("POST", jobs, &job).await.0, 201);
+    let (_, _, told) = send(&s, "DELETE", &format!("{jobs}/j"), "application/json", "").await;
+    assert!(
+        told[0].starts_with("child pods are preserved by default"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn metrics_have_the_names_that_dashboards_know() {
+    let s = Server::guarded().await;
+    let map = json!({"metadata": {"name": "m"}});
+    s.json("POST", "/api/v1/namespaces/default/configmaps", &map)
+        .await;
+    let (_, text) = s.text("/metrics", &[]).await;
+    let of = "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"configmaps\",scope=\"resource\",\
+              subresource=\"\",verb=\"POST\",version=\"v1\"";
+    for line in [
+        format!("apiserver_request_total{{code=\"201\",{of}}} 1"),
+        format!("apiserver_request_duration_seconds_count{{{of}}} 1"),
+        "apiserver_admission_step_admission_duration_seconds_count{operation=\"CREATE\",rejected=\"false\",type=\"admit\"}".into(),
+        "etcd_request_duration_seconds_count{operation=\"create\",type=\"configmaps\"}".into(),
+        "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1".into(),
+        "apiserver_storage_objects{resource=\"configmaps\"} ".into(),
+    ] {
+        assert!(text.contains(&line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn services_have_ip_addresses() {
+    let s = Server::start().await;
+    let addresses = "/apis/networking.k8s.io/v1/ipaddresses";
+    let reserved = json!({"metadata": {"name": "10.96.0.20"}, "spec": {"parentRef":
+        {"resource": "services", "namespace": "default", "name": "later"}}});
+    assert_eq!(s.json("POST", addresses, &reserved).await.0, 201);
+    let services = "/api/v1/namespaces/default/services";
+    let service =
+        |ip: &str| json!({"metadata": {"name": "a"}, "spec": {"clusterIP": ip, "ports": [{"port": 80}]}});
+    let (code, refused) = s.json("POST", services, &service("10.96.0.20")).await;
+    assert_eq!(code, 422, "{refused}");
+    assert_eq!(s.json("POST", services, &service("10.96.0.21")).await.0, 201);
+    let one = format!("{addresses}/10.96.0.21");
+    let made = s.until(&one, |code, _| code == 200).await;
+    assert_eq!(made["spec"]["parentRef"]["name"], "a");
+    assert_eq!(
+        made["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"],
+        "ipallocator.k8s.io"
+    );
+    s.json("DELETE", &format!("{services}/a"), &json!({})).await;
+    s.until(&one, |code, _| code == 404).await;
+    let cidr = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
+    s.until(cidr, |_, range| {
+        range["status"]["conditions"][0]["type"] == "Ready"
+    })
+    .await;
+}

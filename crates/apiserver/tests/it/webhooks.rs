@@ -1,0 +1,317 @@
+//! Admission webhooks over real TLS: what they are asked, what their answers do, and what clients are told.
+
+#![allow(clippy::unwrap_used)]
+
+use super::common;
+use super::hook;
+
+use common::Server;
+use hook::{Hook, answer, patched};
+use serde_json::{Value, json};
+
+const MUTATING: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+const VALIDATING: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn configuration(kind: &str, name: &str, hooks: Value) -> Value {
+    json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "webhooks": hooks})
+}
+
+/// A webhook on ConfigMaps, changed by `more`.
+fn on_maps(name: &str, client: Value, more: Value) -> Value {
+    let mut hook = json!({
+        "name": name, "clientConfig": client, "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "rules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}],
+    });
+    for (key, value) in more.as_object().unwrap() {
+        hook[key] = value.clone();
+    }
+    hook
+}
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+}
+
+async fn install(s: &Server, path: &str, configuration: &Value) {
+    let (code, made) = s.json("POST", path, configuration).await;
+    assert_eq!(code, 201, "{made}");
+}
+
+#[tokio::test]
+async fn mutation_and_reinvocation() {
+    let s = Server::guarded().await;
+    // `first` counts its calls, `second` adds a field unless it is there.
+    let hook = Hook::start(|path, review| {
+        let object = &review["request"]["object"];
+        match path.split('?').next().unwrap() {
+            "/first" => {
+                let count: u32 = object["data"]["count"].as_str().map_or(0, |c| c.parse().unwrap());
+                patched(
+                    review,
+                    json!([{"op": "add", "path": "/data/count", "value": (count + 1).to_string()}]),
+                )
+            }
+            "/second" if object["data"]["second"].is_null() => patched(
+                review,
+                json!([{"op": "add", "path": "/data/second", "value": "x"}]),
+            ),
+            _ => answer(review, json!({"allowed": true, "warnings": ["be careful"]})),
+        }
+    })
+    .await;
+    let again = json!({"reinvocationPolicy": "IfNeeded"});
+    let hooks = json!([
+        on_maps("first.example.com", hook.url("/first"), again.clone()),
+        on_maps("second.example.com", hook.url("/second"), json!({}))
+    ]);
+    install(
+        &s,
+        MUTATING,
+        &configuration("MutatingWebhookConfiguration", "m", hooks),
+    )
+    .await;
+    let (code, warnings, made) = s.warned("POST", MAPS, &map("a", json!({}))).await;
+    assert_eq!(
+        (code, &made["data"]),
+        (201, &json!({"count": "2", "second": "x"})),
+        "{made}"
+    );
+    assert_eq!(hook.paths(), ["/first", "/second", "/first"]);
+    assert!(warnings.is_empty());
+    let (_, warnings, _) = s.warned("POST", MAPS, &map("b", json!({"second": "y"}))).await;
+    assert_eq!(warnings, ["299 - \"be careful\""]);
+    // Nothing is stored by a dry run, but webhooks without side effects are asked.
+    hook.asked.lock().clear();
+    let (code, dry) = s
+        .json("POST", &format!("{MAPS}?dryRun=All"), &map("c", json!({})))
+        .await;
+    assert_eq!((code, &dry["data"]["second"]), (201, &json!("x")));
+    let asked = hook.asked.lock()[0].clone();
+    assert_eq!(asked.0, "/first?timeout=10s");
+    let request = &asked.1["request"];
+    assert_eq!(
+        (
+            &request["dryRun"],
+            &request["operation"],
+            &request["name"],
+            &request["namespace"],
+            &request["oldObject"]
+        ),
+        (
+            &json!(true),
+            &json!("CREATE"),
+            &json!("c"),
+            &json!("default"),
+            &Value::Null
+        )
+    );
+    assert_eq!(
+        request["kind"],
+        json!({"group": "", "version": "v1", "kind": "ConfigMap"})
+    );
+    assert_eq!(
+        request["resource"],
+        json!({"group": "", "version": "v1", "resource": "configmaps"})
+    );
+    assert_eq!(request["userInfo"]["username"], "tester");
+    assert_eq!(request["options"]["kind"], "CreateOptions");
+    // A patch of an existing object shows both states.
+    let _ = hook.paths();
+    let (code, _) = s
+        .json("PATCH", &format!("{MAPS}/a"), &json!({"data": {"z": "1"}}))
+        .await;
+    assert_eq!(code, 200);
+    let asked = hook.asked.lock()[0].clone();
+    assert_eq!(asked.1["request"]["operation"], "UPDATE");
+    assert_eq!(asked.1["request"]["oldObject"]["data"]["second"], "x");
+}
+
+#[tokio::test]
+async fn refusals_and_failures() {
+    let s = Server::guarded().await;
+    let hook = Hook::start(|path, review| match path.split('?').next().unwrap() {
+        "/deny" => answer(review, json!({"allowed": false, "status": {"message": "no such thing", "code": 403, "reason": "Forbidden"}})),
+        "/silent" => answer(review, json!({"allowed": false})),
+        "/500" => (500, json!("boom")),
+        "/uid" => (200, json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": {"uid": "x", "allowed": true}})),
+        "/empty" => (200, json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"})),
+        _ => answer(review, json!({"allowed": true})),
+    })
+    .await;
+    let dead = json!({"url": "https://127.0.0.1:1/x", "caBundle": hook.ca});
+    let stranger = Hook::start(|_, review| answer(review, json!({"allowed": true}))).await;
+    let untrusted = json!({"url": format!("https://127.0.0.1:{}/x", stranger.port), "caBundle": hook.ca});
+    let service = |name: &str| json!({"service": {"namespace": "default", "name": name, "path": "/ok"}, "caBundle": hook.ca});
+    let internal = "Internal error occurred: failed calling webhook \"h.example.com\": ";
+    let cases = [
+        (hook.url("/deny"), json!({}), 403, "admission webhook \"h.example.com\" denied the request: no such thing".into()),
+        (hook.url("/silent"), json!({}), 400, "admission webhook \"h.example.com\" denied the request without explanation".into()),
+        (hook.url("/500"), json!({}), 500, format!("{internal}failed to call webhook: an error on the server (\"\\\"boom\\\"\") has prevented the request from succeeding")),
+        (hook.url("/empty"), json!({}), 500, format!("{internal}failed to call webhook: webhook response was absent")),
+        (hook.url("/uid"), json!({}), 500, format!("{internal}received invalid webhook response: expected response.uid=")),
+        (dead.clone(), json!({}), 500, format!("{internal}failed to call webhook: Post \"https://127.0.0.1:1/x?timeout=10s\": dial tcp 127.0.0.1:1: connect: connection refused")),
+        (dead, json!({"failurePolicy": "Ignore"}), 201, String::new()),
+        (untrusted, json!({}), 500, format!("{internal}failed to call webhook: Post ")),
+        (service("none"), json!({}), 500, format!("{internal}failed to call webhook: Post \"https://none.default.svc:443/ok?timeout=10s\": service \"none\" not found")),
+        (hook.url("/deny"), json!({"namespaceSelector": {"matchLabels": {"x": "y"}}}), 201, String::new()),
+        (hook.url("/deny"), json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}}}), 403, String::new()),
+        (hook.url("/deny"), json!({"objectSelector": {"matchLabels": {"x": "y"}}}), 201, String::new()),
+        (hook.url("/deny"), json!({"matchConditions": [{"name": "c", "expression": "object.metadata.name != 'a'"}]}), 201, String::new()),
+        (hook.url("/deny"), json!({"matchConditions": [{"name": "c", "expression": "request.userInfo.username == 'tester' && authorizer.group('').resource('pods').check('list').allowed()"}]}), 403, String::new()),
+        (hook.url("/deny"), json!({"matchConditions": [{"name": "c", "expression": "object.nothing == 1"}]}), 403,
+            "configmaps \"a\" is forbidden: expression 'object.nothing == 1' resulted in error: no such key: nothing".into()),
+        (hook.url("/deny"), json!({"rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"], "scope": "Cluster"}]}), 201, String::new()),
+        (hook.url("/deny"), json!({"rules": [{"operations": ["DELETE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["*/*"]}]}), 201, String::new()),
+    ];
+    for (client, more, want, words) in cases {
+        let shown = format!("{client} {more}");
+        let hooks = json!([on_maps("h.example.com", client, more)]);
+        install(
+            &s,
+            VALIDATING,
+            &configuration("ValidatingWebhookConfiguration", "v", hooks),
+        )
+        .await;
+        let (code, made) = s.json("POST", MAPS, &map("a", json!({}))).await;
+        assert_eq!(code, want, "{shown}: {made}");
+        assert!(
+            made["message"].as_str().unwrap_or("").contains(&words),
+            "{shown}: {made}"
+        );
+        let (code, _) = s.json("DELETE", &format!("{VALIDATING}/v"), &Value::Null).await;
+        assert_eq!(code, 200, "a configuration can always be deleted");
+        let _ = s.json("DELETE", &format!("{MAPS}/a"), &Value::Null).await;
+    }
+    // A webhook with side effects is never asked about a dry run.
+    let hooks = json!([on_maps(
+        "h.example.com",
+        hook.url("/ok"),
+        json!({"sideEffects": "Some", "admissionReviewVersions": ["v1beta1"]})
+    )]);
+    let (code, refused) = s
+        .json(
+            "POST",
+            VALIDATING,
+            &configuration("ValidatingWebhookConfiguration", "v", hooks),
+        )
+        .await;
+    assert_eq!(code, 422, "{refused}");
+}
+
+#[tokio::test]
+async fn services_versions_and_scales() {
+    let s = Server::guarded().await;
+    let hook =
+        Hook::start(|_, review| answer(review, json!({"allowed": false, "status": {"message": "asked"}})))
+            .await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook"},
+        "spec": {"ports": [{"name": "https", "port": 443, "targetPort": hook.port}]}});
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "hook-1", "labels": {"kubernetes.io/service-name": "hook"}},
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": hook.port, "protocol": "TCP"}]});
+    assert_eq!(
+        s.json("POST", "/api/v1/namespaces/default/services", &service)
+            .await
+            .0,
+        201
+    );
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let (code, made) = s.json("POST", slices, &slice).await;
+    let reachable = code == 201;
+    if !reachable {
+        // Endpoints may not name loopback; the service is then found but has nobody behind it.
+        assert_eq!(code, 422, "{made}");
+    }
+    let client =
+        json!({"service": {"namespace": "default", "name": "hook", "path": "/x"}, "caBundle": hook.ca});
+    let rules = |group: &str, version: &str, resource: &str| json!([{"operations": ["*"], "apiGroups": [group], "apiVersions": [version], "resources": [resource]}]);
+    let client = if reachable { client } else { hook.url("/x") };
+    let hooks = json!([
+        on_maps(
+            "a.example.com",
+            client.clone(),
+            json!({"rules": rules("autoscaling", "v1", "horizontalpodautoscalers")})
+        ),
+        on_maps(
+            "b.example.com",
+            client,
+            json!({"rules": rules("apps", "v1", "deployments/scale")})
+        ),
+    ]);
+    install(
+        &s,
+        VALIDATING,
+        &configuration("ValidatingWebhookConfiguration", "v", hooks),
+    )
+    .await;
+    let scaler = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+        "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}});
+    let scalers = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    let (code, refused) = s.json("POST", scalers, &scaler).await;
+    assert_eq!(
+        (code, &refused["message"]),
+        (
+            400,
+            &json!("admission webhook \"a.example.com\" denied the request: asked")
+        )
+    );
+    let request = hook.asked.lock().pop().unwrap().1["request"].clone();
+    assert_eq!(request["object"]["apiVersion"], "autoscaling/v1");
+    assert_eq!(
+        (&request["kind"]["version"], &request["requestKind"]["version"]),
+        (&json!("v1"), &json!("v2"))
+    );
+
+    let labels = json!({"app": "d"});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {
+        "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    assert_eq!(s.json("POST", deployments, &deployment).await.0, 201);
+    let (code, _) = s
+        .json(
+            "PATCH",
+            &format!("{deployments}/d/scale"),
+            &json!({"spec": {"replicas": 5}}),
+        )
+        .await;
+    assert_eq!(code, 400);
+    let request = hook.asked.lock().pop().unwrap().1["request"].clone();
+    assert_eq!(
+        (
+            &request["kind"]["kind"],
+            &request["subResource"],
+            &request["object"]["spec"]["replicas"]
+        ),
+        (&json!("Scale"), &json!("scale"), &json!(5))
+    );
+}
+
+/// Webhooks see reviews, too; policies do not.
+#[tokio::test]
+async fn reviews_are_admitted() {
+    let s = Server::guarded().await;
+    let hook = Hook::start(|_, review| {
+        let no = json!({"allowed": false, "status": {"message": "no questions"}});
+        answer(review, no)
+    })
+    .await;
+    let rules = json!({"rules": [{"operations": ["CREATE"], "apiGroups": ["authorization.k8s.io"], "apiVersions": ["v1"],
+        "resources": ["subjectaccessreviews"]}]});
+    let hooks = json!([on_maps("asked.example.com", hook.url("/asked"), rules)]);
+    let configured = configuration("ValidatingWebhookConfiguration", "v", hooks);
+    install(&s, VALIDATING, &configured).await;
+    let review = json!({"spec": {"user": "u", "resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    let reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let (code, refused) = s.json("POST", reviews, &review).await;
+    assert_eq!(
+        (code, &refused["message"]),
+        (
+            400,
+            &json!("admission webhook \"asked.example.com\" denied the request: no questions")
+        )
+    );
+    assert_eq!(hook.paths(), ["/asked"]);
+}

@@ -1,0 +1,96 @@
+//! Fields that field selectors may name, per resource, beside `metadata.name` and `metadata.namespace`.
+//!
+//! The lists are upstream's (`AddFieldLabelConversionFunc` and the strategies' `ToSelectableFields`).
+
+use crate::view::GroupResource;
+
+/// Where fields of Pods stand in [`Object::fields`](crate::Object::fields), for those who look at many of them.
+pub mod pod {
+    /// `spec.nodeName`.
+    pub const NODE: usize = 0;
+    /// `spec.schedulerName`.
+    pub const SCHEDULER: usize = 2;
+    /// `status.phase`.
+    pub const PHASE: usize = 5;
+    /// `status.podIP`.
+    pub const ADDRESS: usize = 6;
+}
+
+const PODS: &[&str] = &[
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "spec.hostNetwork",
+    "status.phase",
+    "status.podIP",
+    "status.nominatedNodeName",
+];
+const EVENTS: &[&str] = &[
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source.component",
+    "type",
+];
+
+/// Dotted paths of a resource's selectable fields.
+pub fn selectable(resource: &GroupResource) -> &'static [&'static str] {
+    match (resource.group.as_str(), resource.resource.as_str()) {
+        ("", "pods") => PODS,
+        ("", "events") => EVENTS,
+        ("", "nodes") => &["spec.unschedulable"],
+        ("", "secrets") => &["type"],
+        ("", "namespaces") => &["status.phase"],
+        ("", "services") => &["spec.clusterIP", "spec.type"],
+        ("", "replicationcontrollers") | ("apps", "replicasets") => &["status.replicas"],
+        ("batch", "jobs") => &["status.successful"],
+        ("certificates.k8s.io", "certificatesigningrequests") => &["spec.signerName"],
+        ("certificates.k8s.io", "clustertrustbundles") => &["spec.signerName"],
+        ("resource.k8s.io", "resourceslices") => &["spec.nodeName", "spec.driver"],
+        _ => &[],
+    }
+}
+
+/// Other spellings of a field that clients use: `source` of events, `metadata.uid` of involved objects.
+pub fn alias(resource: &GroupResource, field: &str) -> Option<&'static str> {
+    match (resource.resource.as_str(), field) {
+        ("events", "source") => Some("source.component"),
+        ("events", "reportingController") => Some("reportingComponent"),
+        ("events", f) => match f.strip_prefix("regarding.")? {
+            "kind" => Some("involvedObject.kind"),
+            "namespace" => Some("involvedObject.namespace"),
+            "name" => Some("involvedObject.name"),
+            "uid" => Some("involvedObject.uid"),
+            "apiVersion" => Some("involvedObject.apiVersion"),
+            "resourceVersion" => Some("involvedObject.resourceVersion"),
+            "fieldPath" => Some("involvedObject.fieldPath"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_of_pod_fields() {
+        let places = [
+            (pod::NODE, "spec.nodeName"),
+            (pod::SCHEDULER, "spec.schedulerName"),
+            (pod::PHASE, "status.phase"),
+            (pod::ADDRESS, "status.podIP"),
+        ];
+        for (place, path) in places {
+            assert_eq!(PODS[place], path);
+        }
+    }
+}

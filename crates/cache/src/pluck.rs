@@ -1,0 +1,271 @@
+//! Takes labels, links and a few fields out of encoded JSON without decoding the rest.
+//!
+//! Every object that enters the cache passes here, so this skips what it does not want instead of building it.
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Plucked {
+    /// `metadata.labels`.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    /// What ties it to other objects.
+    pub links: Links,
+    /// The values of the wanted paths, empty where absent.
+    pub fields: Vec<Box<str>>,
+}
+
+/// What the collector of garbage asks of every object.
+#[derive(Debug, Default, Clone)]
+pub struct Links {
+    /// `metadata.uid`.
+    pub uid: Uid,
+    /// The uids of `metadata.ownerReferences`.
+    pub owners: Box<[Uid]>,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// `metadata.finalizers` is not empty.
+    pub finalizers: bool,
+}
+
+/// A uid in sixteen bytes: a UUID as it is, everything else as a digest. Good for finding, not for trusting: whoever
+/// acts on it compares the text.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(u128);
+
+impl Uid {
+    /// The short form of a uid; of nothing for the empty one.
+    pub fn of(text: &str) -> Uid {
+        if text.is_empty() {
+            return Uid(0);
+        }
+        let digits = text.bytes().filter(|b| *b != b'-');
+        let number = (text.len() == 36).then(|| {
+            digits.clone().try_fold(0u128, |sum, digit| {
+                Some(sum << 4 | u128::from(char::from(digit).to_digit(16)?))
+            })
+        });
+        Uid(number.flatten().unwrap_or_else(|| {
+            let half = |salt: u8| {
+                let mut hasher = std::hash::DefaultHasher::new();
+                (salt, text).hash(&mut hasher);
+                u128::from(hasher.finish())
+            };
+            half(0) << 64 | half(1)
+        }))
+    }
+}
+
+/// What a place in the object is to us, beside the fields that were asked for.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Sense {
+    #[default]
+    Nothing,
+    Labels,
+    Uid,
+    Owners,
+    Owner,
+    Deletion,
+    Finalizers,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    children: Vec<(Box<str>, Node)>,
+    slot: Option<usize>,
+    sense: Sense,
+}
+
+impl Node {
+    fn child(&mut self, name: &str) -> &mut Node {
+        let at = self
+            .children
+            .iter()
+            .position(|(n, _)| **n == *name)
+            .unwrap_or_else(|| {
+                self.children.push((name.into(), Node::default()));
+                self.children.len() - 1
+            });
+        &mut self.children[at].1
+    }
+}
+
+/// The paths wanted of one resource, as a tree.
+#[derive(Debug)]
+pub struct Plucker {
+    root: Node,
+    count: usize,
+}
+
+impl Plucker {
+    /// Wants the labels, the links and the given dotted paths.
+    pub fn new<S: AsRef<str>>(paths: &[S]) -> Plucker {
+        let mut root = Node::default();
+        let metadata = root.child("metadata");
+        for (name, sense) in [
+            ("labels", Sense::Labels),
+            ("uid", Sense::Uid),
+            ("deletionTimestamp", Sense::Deletion),
+            ("finalizers", Sense::Finalizers),
+            ("ownerReferences", Sense::Owners),
+        ] {
+            metadata.child(name).sense = sense;
+        }
+        metadata.child("ownerReferences").child("uid").sense = Sense::Owner;
+        for (slot, path) in paths.iter().enumerate() {
+            let leaf = path
+                .as_ref()
+                .split('.')
+                .filter(|p| !p.is_empty())
+                .fold(&mut root, |n, p| n.child(p));
+            leaf.slot = Some(slot);
+        }
+        Plucker {
+            root,
+            count: paths.len(),
+        }
+    }
+
+    /// Reads one object.
+    pub fn pluck(&self, json: &[u8]) -> Result<Plucked, serde_json::Error> {
+        let mut out = Plucked {
+            fields: vec!["".into(); self.count],
+            ..Plucked::default()
+        };
+        let mut owners = Vec::new();
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        Seed {
+            node: &self.root,
+            out: &mut out,
+            owners: &mut owners,
+        }
+        .deserialize(&mut reader)?;
+        reader.end()?;
+        out.links.owners = owners.into();
+        Ok(out)
+    }
+}
+
+struct Seed<'a> {
+    node: &'a Node,
+    out: &'a mut Plucked,
+    owners: &'a mut Vec<Uid>,
+}
+
+impl Seed<'_> {
+    fn put(self, text: impl AsRef<str> + Into<Box<str>>) {
+        match self.node.sense {
+            Sense::Uid => self.out.links.uid = Uid::of(text.as_ref()),
+            Sense::Owner => self.owners.push(Uid::of(text.as_ref())),
+            Sense::Deletion => self.out.links.deleting = true,
+            _ => {}
+        }
+        if let Some(slot) = self.node.slot {
+            self.out.fields[slot] = text.into();
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
+        d.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if self.node.sense == Sense::Labels {
+            while let Some((k, v)) = map.next_entry::<Box<str>, Option<Box<str>>>()? {
+                self.out.labels.push((k, v.unwrap_or_default()));
+            }
+            return Ok(());
+        }
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            match self.node.children.iter().find(|(name, _)| **name == *key) {
+                Some((_, node)) => map.next_value_seed(Seed {
+                    node,
+                    out: self.out,
+                    owners: self.owners,
+                })?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        if self.node.sense == Sense::Owners {
+            while let Some(()) = seq.next_element_seed(Seed {
+                node: self.node,
+                out: &mut *self.out,
+                owners: &mut *self.owners,
+            })? {}
+            return Ok(());
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            self.out.links.finalizers |= self.node.sense == Sense::Finalizers;
+        }
+        Ok(())
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<(), E> {
+        self.put(v);
+        Ok(())
+    }
+    fn visit_bool<E>(self, v: bool) -> Result<(), E> {
+        self.put(v.to_string());
+        Ok(())
+    }
+    fn visit_i64<E>(self, v: i64) -> Result<(), E> {
+        self.put(v.to_string());
+        Ok(())
+    }
+    fn visit_u64<E>(self, v: u64) -> Result<(), E> {
+        self.put(v.to_string());
+        Ok(())
+    }
+    fn visit_f64<E>(self, v: f64) -> Result<(), E> {
+        self.put(v.to_string());
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links() {
+        let uid = "01234567-89ab-cdef-0123-456789abcdef";
+        let json = format!(
+            r#"{{"metadata":{{"uid":"{uid}","deletionTimestamp":"t","finalizers":["f"],
+                "ownerReferences":[{{"kind":"A","uid":"odd one"}},{{"uid":"{uid}","name":"x"}}]}},"spec":{{"uid":"no"}}}}"#
+        );
+        let links = Plucker::new(&["metadata.name"])
+            .pluck(json.as_bytes())
+            .unwrap()
+            .links;
+        assert_eq!(links.uid, Uid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
+        assert_eq!(*links.owners, [Uid::of("odd one"), links.uid]);
+        assert!(links.deleting && links.finalizers);
+        let links = Plucker::new::<&str>(&[])
+            .pluck(br#"{"metadata":{"finalizers":[]}}"#)
+            .unwrap()
+            .links;
+        assert!(!links.deleting && !links.finalizers && links.owners.is_empty());
+        assert_eq!(links.uid, Uid::of(""));
+        assert_ne!(Uid::of("a"), Uid::of("b"));
+    }
+}

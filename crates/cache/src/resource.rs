@@ -1,0 +1,537 @@
+//! The objects of one resource: current state, a window of recent changes, and the watchers.
+//!
+//! The window serves two reads of the past: a watch from an older revision is a suffix of it, and a list at an older
+//! revision (the next page of a chunked list) is the current state with the later changes undone.
+
+// The order of entries is that of their keys, which never change; the interior mutability is a memo beside them.
+#![allow(clippy::mutable_key_type)]
+
+use crate::object::{Object, Uid, object_key};
+use crate::pluck::Plucker;
+use crate::view::GroupResource;
+use crate::watcher::{Change, ChangeKind, Filter, Live, Subscription, Watcher};
+use parking_lot::RwLock;
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Changes the window keeps at most.
+const WINDOW: usize = 8192;
+/// Bytes of superseded objects the window keeps at most.
+const WINDOW_BYTES: usize = 16 << 20;
+
+/// An object in the ordered set, found by its key.
+struct Entry(Arc<Object>);
+
+impl Borrow<str> for Entry {
+    fn borrow(&self) -> &str {
+        self.0.key()
+    }
+}
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.0.key() == other.0.key()
+    }
+}
+impl Eq for Entry {}
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Entry) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Entry {
+    fn cmp(&self, other: &Entry) -> std::cmp::Ordering {
+        self.0.key().cmp(other.0.key())
+    }
+}
+
+struct State {
+    objects: BTreeSet<Entry>,
+    /// Every object by its uid: who looks for an owner knows nothing else for sure.
+    uids: HashMap<Uid, Arc<Object>>,
+    /// Those with owners, and those that are going: all that the collector of garbage looks at.
+    linked: BTreeSet<Entry>,
+    window: VecDeque<Arc<Change>>,
+    window_bytes: usize,
+    /// The window holds every change after this revision.
+    window_start: u64,
+    watchers: Vec<Watcher>,
+}
+
+/// The revision asked for is older than the window.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TooOld {
+    /// The oldest revision that can be served.
+    pub oldest: u64,
+}
+
+/// A list read from the cache.
+#[derive(Default)]
+pub struct Listing {
+    /// The objects, in key order.
+    pub objects: Vec<Arc<Object>>,
+    /// The key to go on behind, when there is more.
+    pub more_after: Option<String>,
+    /// How many objects are left, known only without selectors.
+    pub remaining: Option<usize>,
+}
+
+/// What of a list is wanted.
+#[derive(Default, Clone)]
+pub struct ListQuery {
+    /// Which objects.
+    pub filter: Filter,
+    /// At most so many; 0 for all.
+    pub limit: usize,
+    /// Only keys behind this one.
+    pub after: Option<String>,
+    /// State at this revision; `None` for the current one.
+    pub at: Option<u64>,
+}
+
+/// One change of the log to an object of the resource.
+pub(crate) struct News<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+    /// Its new bytes; `None` when it was deleted.
+    pub(crate) stored: Option<&'a [u8]>,
+    pub(crate) revision: u64,
+}
+
+/// Everything the server knows of one resource.
+pub struct ResourceCache {
+    resource: GroupResource,
+    plucker: RwLock<Arc<Plucker>>,
+    fields: RwLock<Arc<[String]>>,
+    keep_decoded: bool,
+    state: RwLock<State>,
+    changed: AtomicU64,
+}
+
+/// Resources with few, small, often consulted objects: their decoded form is kept.
+const DECODED: [&str; 19] = [
+    "namespaces",
+    "serviceaccounts",
+    "roles",
+    "rolebindings",
+    "clusterroles",
+    "clusterrolebindings",
+    "resourcequotas",
+    "limitranges",
+    "priorityclasses",
+    "runtimeclasses",
+    "storageclasses",
+    "services",
+    "customresourcedefinitions",
+    "mutatingwebhookconfigurations",
+    "validatingwebhookconfigurations",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "supervisornamespaces",
+    "nodes",
+];
+
+impl ResourceCache {
+    pub(crate) fn new(resource: GroupResource, revision: u64) -> ResourceCache {
+        let fields = crate::fields::selectable(&resource);
+        let fields: Arc<[String]> = fields.iter().map(|f| f.to_string()).collect();
+        ResourceCache {
+            plucker: RwLock::new(Arc::new(Plucker::new(&fields))),
+            fields: RwLock::new(fields),
+            keep_decoded: DECODED.contains(&resource.resource.as_str()),
+            resource,
+            state: RwLock::new(State::beginning_at(revision)),
+            changed: AtomicU64::new(0),
+        }
+    }
+
+    /// Which resource this is.
+    pub fn resource(&self) -> &GroupResource {
+        &self.resource
+    }
+
+    /// The dotted paths field selectors may name, beside `metadata.name` and `metadata.namespace`.
+    pub fn selectable_fields(&self) -> Arc<[String]> {
+        self.fields.read().clone()
+    }
+
+    /// The revision of the last change of this resource.
+    pub fn changed(&self) -> u64 {
+        self.changed.load(Ordering::Acquire)
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many watches are open.
+    pub fn watcher_count(&self) -> usize {
+        self.state.read().watchers.len()
+    }
+
+    /// One object.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        let key = object_key(namespace, name);
+        self.state.read().objects.get(key.as_str()).map(|e| e.0.clone())
+    }
+
+    /// All objects now, of one namespace unless it is empty.
+    pub fn current(&self, namespace: &str) -> Vec<Arc<Object>> {
+        let query = ListQuery {
+            filter: Filter {
+                namespace: namespace.into(),
+                ..Filter::default()
+            },
+            ..ListQuery::default()
+        };
+        self.list(&query).map(|l| l.objects).unwrap_or_default()
+    }
+
+    /// The objects now, of one namespace unless it is empty, that are `wanted`.
+    pub fn select(&self, namespace: &str, mut wanted: impl FnMut(&Object) -> bool) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        let start = match namespace {
+            "" => String::new(),
+            namespace => format!("{namespace}/"),
+        };
+        let range = state
+            .objects
+            .range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+        range
+            .map(|entry| &entry.0)
+            .take_while(|object| object.key().starts_with(&start))
+            .filter(|object| wanted(object))
+            .cloned()
+            .collect()
+    }
+
+    /// The object with this uid.
+    pub fn by_uid(&self, uid: Uid) -> Option<Arc<Object>> {
+        self.state.read().uids.get(&uid).cloned()
+    }
+
+    /// Objects that have owners or are being deleted.
+    pub fn linked(&self) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        state.linked.iter().map(|entry| entry.0.clone()).collect()
+    }
+
+    /// Reads a list.
+    pub fn list(&self, query: &ListQuery) -> Result<Listing, TooOld> {
+        let state = self.state.read();
+        let undone = match query.at {
+            Some(at) => state.undo(at)?,
+            None => BTreeMap::new(),
+        };
+        let filter = &query.filter;
+        if !filter.name.is_empty() && !filter.namespace.is_empty() && undone.is_empty() {
+            let key = object_key(&filter.namespace, &filter.name);
+            let found = state
+                .objects
+                .get(key.as_str())
+                .map(|e| e.0.clone())
+                .filter(|o| filter.accepts(o));
+            return Ok(Listing {
+                objects: found.into_iter().collect(),
+                ..Listing::default()
+            });
+        }
+        let prefix = if filter.namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", filter.namespace)
+        };
+        let mut listing = Listing::default();
+        let mut behind = 0;
+        for object in state.walk(&prefix, query.after.as_deref(), undone) {
+            if listing.more_after.is_some() {
+                if !filter.is_everything() {
+                    break;
+                }
+                behind += 1;
+                continue;
+            }
+            if !filter.accepts(&object) {
+                continue;
+            }
+            if query.limit > 0 && listing.objects.len() == query.limit {
+                listing.more_after = listing.objects.last().map(|o| o.key().to_string());
+                behind = 1;
+                continue;
+            }
+            listing.objects.push(object);
+        }
+        if listing.more_after.is_some() && filter.is_everything() {
+            listing.remaining = Some(behind);
+        }
+        Ok(listing)
+    }
+
+    /// Opens a watch: events after `since`, none lost, none twice.
+    pub fn watch(&self, filter: Filter, since: u64) -> Result<Subscription, TooOld> {
+        let mut state = self.state.write();
+        if since < state.window_start {
+            return Err(TooOld {
+                oldest: state.window_start,
+            });
+        }
+        let from = state.window.partition_point(|c| c.revision() <= since);
+        let backlog = state
+            .window
+            .range(from..)
+            .filter_map(|c| filter.translate(c))
+            .collect();
+        Ok(Subscription {
+            backlog,
+            live: state.add_watcher(filter),
+            since,
+        })
+    }
+
+    /// Opens a watch that begins with the whole current state; answers it with the objects to show first.
+    /// `revision` is read while nothing can change, so state and live events fit together.
+    pub fn watch_from_now(
+        &self,
+        filter: Filter,
+        revision: impl FnOnce() -> u64,
+    ) -> (Vec<Arc<Object>>, Subscription) {
+        let mut state = self.state.write();
+        let prefix = if filter.namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", filter.namespace)
+        };
+        let objects = state
+            .walk(&prefix, None, BTreeMap::new())
+            .filter(|o| filter.accepts(o))
+            .collect();
+        let since = revision();
+        (
+            objects,
+            Subscription {
+                backlog: VecDeque::new(),
+                live: state.add_watcher(filter),
+                since,
+            },
+        )
+    }
+
+    /// Applies changes of the log, in their order; each watcher is told of all of them at once.
+    pub(crate) fn apply(&self, news: &[News<'_>]) {
+        let build = |news: &News<'_>| {
+            let stored = news.stored?;
+            Some(self.build(news.namespace, news.name, stored, news.revision))
+        };
+        let built: Vec<_> = news.iter().map(build).collect();
+        let mut changes = Vec::with_capacity(news.len());
+        let mut state = self.state.write();
+        for (news, built) in news.iter().zip(built) {
+            let key = object_key(news.namespace, news.name);
+            let (kind, object, previous) = match built {
+                Some(Some(object)) => {
+                    let previous = state.take(&key);
+                    state.put(object.clone());
+                    let kind = match previous {
+                        Some(_) => ChangeKind::Modified,
+                        None => ChangeKind::Added,
+                    };
+                    (kind, object, previous)
+                }
+                Some(None) => continue,
+                None => match state.take(&key) {
+                    Some(last) => {
+                        let gone = Arc::new(last.at_revision(news.revision));
+                        (ChangeKind::Deleted, gone, Some(last))
+                    }
+                    None => continue,
+                },
+            };
+            changes.push(Arc::new(Change {
+                kind,
+                object,
+                previous,
+            }));
+        }
+        let Some(last) = changes.last().map(|change| change.revision()) else {
+            return;
+        };
+        state.watchers.retain(|watcher| watcher.tell(&changes));
+        changes.into_iter().for_each(|change| state.record(change));
+        self.changed.store(last, Ordering::Release);
+    }
+
+    /// Starts over from a complete state: the window is empty, all watches end.
+    pub(crate) fn replace(&self, objects: Vec<Arc<Object>>, revision: u64) {
+        let mut anew = State::beginning_at(revision);
+        objects.into_iter().for_each(|object| anew.put(object));
+        *self.state.write() = anew;
+        self.changed.store(revision, Ordering::Release);
+    }
+
+    /// The cached form of stored bytes; `None`, and told in the log, when they are damaged.
+    pub(crate) fn build(
+        &self,
+        namespace: &str,
+        name: &str,
+        stored: &[u8],
+        revision: u64,
+    ) -> Option<Arc<Object>> {
+        let plucker = self.plucker.read().clone();
+        match Object::from_stored(namespace, name, stored, revision, &plucker, self.keep_decoded) {
+            Ok(object) => Some(Arc::new(object)),
+            Err(error) => {
+                tracing::error!(%error, resource = %self.resource, "left out of the cache");
+                None
+            }
+        }
+    }
+
+    /// Other selectable fields from now on (custom resources declare theirs): the index is built anew.
+    pub fn set_selectable_fields(&self, fields: Vec<String>) {
+        if **self.fields.read() == *fields {
+            return;
+        }
+        let plucker = Arc::new(Plucker::new(&fields));
+        *self.plucker.write() = plucker.clone();
+        *self.fields.write() = fields.into();
+        let mut state = self.state.write();
+        let mut anew = State::beginning_at(self.changed().max(state.window_start));
+        let rebuilt = state.objects.iter().filter_map(|Entry(o)| {
+            // The bytes have their revision already; encoding them again drops it.
+            let stored = crate::object::encode(&o.value());
+            Object::from_stored(
+                o.namespace(),
+                o.name(),
+                &stored,
+                o.revision(),
+                &plucker,
+                self.keep_decoded,
+            )
+            .ok()
+        });
+        rebuilt.for_each(|object| anew.put(Arc::new(object)));
+        *state = anew;
+    }
+
+    /// Ends all watches of the resource (it is no longer served).
+    pub fn end_watches(&self) {
+        self.state.write().watchers.clear();
+    }
+}
+
+impl State {
+    fn beginning_at(revision: u64) -> State {
+        State {
+            objects: BTreeSet::new(),
+            uids: HashMap::new(),
+            linked: BTreeSet::new(),
+            window: VecDeque::new(),
+            window_bytes: 0,
+            window_start: revision,
+            watchers: Vec::new(),
+        }
+    }
+
+    fn put(&mut self, object: Arc<Object>) {
+        let links = object.links();
+        self.uids.insert(links.uid, object.clone());
+        if links.deleting || !links.owners.is_empty() {
+            self.linked.insert(Entry(object.clone()));
+        }
+        self.objects.insert(Entry(object));
+    }
+
+    fn take(&mut self, key: &str) -> Option<Arc<Object>> {
+        let object = self.objects.take(key)?.0;
+        self.uids.remove(&object.links().uid);
+        self.linked.remove(key);
+        Some(object)
+    }
+
+    fn add_watcher(&mut self, filter: Filter) -> Live {
+        let (watcher, live) = Watcher::new(filter);
+        self.watchers.push(watcher);
+        live
+    }
+
+    fn record(&mut self, change: Arc<Change>) {
+        self.window_bytes += change.previous.as_ref().map_or(0, |p| p.size());
+        self.window.push_back(change);
+        while self.window.len() > WINDOW || self.window_bytes > WINDOW_BYTES {
+            let Some(old) = self.window.pop_front() else { break };
+            self.window_bytes -= old.previous.as_ref().map_or(0, |p| p.size());
+            self.window_start = old.revision();
+        }
+    }
+
+    /// For each key changed after `at`: its state at `at`.
+    fn undo(&self, at: u64) -> Result<BTreeMap<String, Option<Arc<Object>>>, TooOld> {
+        if at < self.window_start {
+            return Err(TooOld {
+                oldest: self.window_start,
+            });
+        }
+        let mut undone = BTreeMap::new();
+        let from = self.window.partition_point(|c| c.revision() <= at);
+        for change in self.window.range(from..) {
+            undone
+                .entry(change.object.key().to_string())
+                .or_insert_with(|| change.previous.clone());
+        }
+        Ok(undone)
+    }
+
+    /// Objects in key order under a prefix, behind a key, with some keys replaced.
+    fn walk<'a>(
+        &'a self,
+        prefix: &'a str,
+        after: Option<&str>,
+        undone: BTreeMap<String, Option<Arc<Object>>>,
+    ) -> impl Iterator<Item = Arc<Object>> + 'a {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after.to_string()),
+            _ => Bound::Included(prefix.to_string()),
+        };
+        let range = (start.as_ref().map(String::as_str), Bound::Unbounded);
+        let mut now = self.objects.range::<str, _>(range).map(|e| &e.0).peekable();
+        let lower = start.clone();
+        let mut past = undone
+            .into_iter()
+            .skip_while(move |(k, _)| match &lower {
+                Bound::Excluded(a) => k <= a,
+                Bound::Included(a) => k < a,
+                Bound::Unbounded => false,
+            })
+            .peekable();
+        let merged = std::iter::from_fn(move || {
+            loop {
+                let replaced = match (now.peek(), past.peek()) {
+                    (None, None) => return None,
+                    (Some(_), None) => false,
+                    (None, Some(_)) => true,
+                    (Some(n), Some((p, _))) if n.key() == p => {
+                        now.next();
+                        true
+                    }
+                    (Some(n), Some((p, _))) => p.as_str() < n.key(),
+                };
+                if !replaced {
+                    return now.next().cloned();
+                }
+                // `None`: the object did not exist then.
+                if let Some((_, Some(object))) = past.next() {
+                    return Some(object);
+                }
+            }
+        });
+        merged.take_while(move |o| o.key().starts_with(prefix))
+    }
+}

@@ -1,0 +1,313 @@
+//! Everything around workloads: Services and their addresses, namespaces, owners, tenancy, hosts.
+
+#![allow(clippy::unwrap_used)]
+
+use super::common;
+
+use common::{Plane, template};
+use controllers::obj::{condition, deleting, items, meta, text};
+use controllers::world::World;
+use serde_json::{Value, json};
+
+const SLICES: &str = "endpointslices.discovery.k8s.io";
+const OWN: &str = "supervisornamespaces.podvisor.io";
+
+fn replica_set(namespace: &str, name: &str, replicas: i64) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": name, "namespace": namespace},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, "one")}})
+}
+
+/// Waits until a namespace can be used: its service account is there.
+async fn usable(plane: &Plane, namespace: &str) {
+    let found = |w: &World| {
+        w.get("serviceaccounts", namespace, "default")?;
+        w.get("configmaps", namespace, "kube-root-ca.crt").map(drop)
+    };
+    plane.until("service account and root certificates", found).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_follow_their_pods() {
+    let plane = Plane::start(&["host-1"]).await;
+    usable(&plane, "default").await;
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    plane.create("services", service).await;
+    let set = plane
+        .create("replicasets.apps", replica_set("default", "web", 2))
+        .await;
+    let addresses = |n: usize| {
+        move |w: &World| {
+            let classic = w.get("endpoints", "default", "web")?;
+            let mut slices = w.list(SLICES, "default");
+            slices.retain(|s| text(s, "/metadata/labels/kubernetes.io~1service-name") == "web");
+            let sliced: usize = slices
+                .iter()
+                .flat_map(|s| items(s, "/endpoints"))
+                .filter(|e| e["conditions"]["ready"] == true)
+                .count();
+            (items(&classic, "/subsets/0/addresses").len() == n && sliced == n).then_some(())
+        }
+    };
+    plane.until("endpoints", addresses(2)).await;
+    plane
+        .world
+        .patch("replicasets.apps", &set, "", &json!({"spec": {"replicas": 1}}))
+        .await
+        .unwrap();
+    plane.until("fewer endpoints", addresses(1)).await;
+    let vip = |w: &World| {
+        let service = w.get("services", "default", "web")?;
+        let ip = text(&service, "/status/loadBalancer/ingress/0/ip");
+        (!ip.is_empty()).then(|| (ip.to_string(), service.clone()))
+    };
+    let (ip, service) = plane.until("virtual address", vip).await;
+    assert_eq!(ip, "198.51.100.1");
+    plane
+        .world
+        .delete("services", &service, "Background")
+        .await
+        .unwrap();
+    let gone = |w: &World| {
+        let classic = w.get("endpoints", "default", "web").is_none();
+        let service = w.get("services", "default", "web").is_none();
+        let slices = w
+            .list(SLICES, "default")
+            .iter()
+            .all(|s| meta(s, "generateName") != "web-");
+        (classic && service && slices).then_some(())
+    };
+    plane.until("Service, endpoints and slices gone", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn namespaces_go_with_all_they_hold() {
+    let plane = Plane::start(&["host-1"]).await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    let namespace = plane.create("namespaces", namespace).await;
+    usable(&plane, "team").await;
+    plane
+        .create("replicasets.apps", replica_set("team", "web", 3))
+        .await;
+    let held = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "held", "namespace": "team", "finalizers": ["example.com/hold"]}});
+    let held = plane.create("configmaps", held).await;
+    plane
+        .until("three Pods", |w| {
+            (w.list("pods", "team").len() == 3).then_some(())
+        })
+        .await;
+    plane
+        .world
+        .delete("namespaces", &namespace, "Background")
+        .await
+        .unwrap();
+    let remaining = |w: &World| {
+        let namespace = w.get("namespaces", "", "team")?;
+        let told = condition(&namespace, "NamespaceContentRemaining")?;
+        (told["status"] == "True" && w.list("pods", "team").is_empty())
+            .then(|| text(told, "/message").to_string())
+    };
+    let message = plane.until("something remains", remaining).await;
+    assert!(message.contains("configmaps"), "{message}");
+    plane
+        .world
+        .patch(
+            "configmaps",
+            &held,
+            "",
+            &json!({"metadata": {"finalizers": null}}),
+        )
+        .await
+        .unwrap();
+    plane
+        .until("gone", |w| {
+            w.get("namespaces", "", "team").is_none().then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owners_take_what_they_own_along_or_leave_it() {
+    let plane = Plane::start(&["host-1"]).await;
+    usable(&plane, "default").await;
+    let two = |name: &'static str| {
+        move |w: &World| {
+            let pods = w.list("pods", "default");
+            let mine = pods
+                .iter()
+                .filter(|p| text(p, "/metadata/labels/app") == name && text(p, "/status/phase") == "Running");
+            (mine.count() == 2).then_some(())
+        }
+    };
+    let kept = plane
+        .create("replicasets.apps", replica_set("default", "kept", 2))
+        .await;
+    let first = plane
+        .create("replicasets.apps", replica_set("default", "first", 2))
+        .await;
+    plane.until("Pods of kept", two("kept")).await;
+    plane.until("Pods of first", two("first")).await;
+    plane
+        .world
+        .delete("replicasets.apps", &kept, "Orphan")
+        .await
+        .unwrap();
+    plane
+        .world
+        .delete("replicasets.apps", &first, "Foreground")
+        .await
+        .unwrap();
+    let order = |w: &World| {
+        let pods = w.list("pods", "default");
+        let of = |name: &str| {
+            pods.iter()
+                .filter(|p| text(p, "/metadata/labels/app") == name)
+                .count()
+        };
+        let there = w.get("replicasets.apps", "default", "first").is_some();
+        assert!(
+            there || of("first") == 0,
+            "the owner stays until its Pods are gone"
+        );
+        (!there && w.get("replicasets.apps", "default", "kept").is_none()).then(|| of("kept"))
+    };
+    assert_eq!(plane.until("both sets gone", order).await, 2);
+    let orphans = plane.world.list("pods", "default");
+    assert!(
+        orphans
+            .iter()
+            .all(|p| items(p, "/metadata/ownerReferences").is_empty() && !deleting(p))
+    );
+    // A new set adopts them.
+    plane
+        .create("replicasets.apps", replica_set("default", "kept", 2))
+        .await;
+    let adopted = |w: &World| {
+        let pods = w.list("pods", "default");
+        (pods.len() == 2
+            && pods
+                .iter()
+                .all(|p| items(p, "/metadata/ownerReferences").len() == 1))
+        .then_some(pods)
+    };
+    let adopted = plane.until("adopted", adopted).await;
+    let names = |pods: &[std::sync::Arc<Value>]| {
+        pods.iter()
+            .map(|p| meta(p, "uid").to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&adopted), names(&orphans));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_supervisor_namespace_is_kept_as_wished() {
+    let plane = Plane::start(&["host-1"]).await;
+    let own = json!({"apiVersion": "podvisor.io/v1alpha1", "kind": "SupervisorNamespace", "metadata": {"name": "demo"},
+        "spec": {"limits": {"cpu": "4", "memory": "4Gi", "storage": "20Gi"}, "permissions": [
+            {"subject": "alice@podvisor.local", "kind": "User", "role": "edit"}]}});
+    let own = plane.create(OWN, own).await;
+    usable(&plane, "demo").await;
+    let active = |w: &World| (text(&*w.get(OWN, "", "demo")?, "/status/phase") == "Active").then_some(());
+    plane.until("active", active).await;
+    let quota = |w: &World| w.list("resourcequotas", "demo").first().cloned();
+    let first = plane.until("quota", quota).await;
+    assert_eq!(first["spec"]["hard"]["limits.memory"], "4Gi");
+    // Six ordinary Pods without limits fit; what no longer fits is refused with the reason.
+    plane
+        .create("replicasets.apps", replica_set("demo", "web", 6))
+        .await;
+    plane
+        .until("six Pods", |w| (w.list("pods", "demo").len() == 6).then_some(()))
+        .await;
+    let used = |w: &World| {
+        let quota = quota(w)?;
+        (quota["status"]["used"]["limits.memory"] == "3Gi").then_some(())
+    };
+    plane.until("usage", used).await;
+    plane
+        .create("replicasets.apps", replica_set("demo", "more", 6))
+        .await;
+    let refused = |w: &World| {
+        let set = w.get("replicasets.apps", "demo", "more")?;
+        condition(&set, "ReplicaFailure").map(|c| text(c, "/message").to_string())
+    };
+    let message = plane.until("refused", refused).await;
+    assert!(message.contains("exceeded quota: supervisor"), "{message}");
+    // What is changed by hand comes back; what is no longer wished for goes.
+    let bindings = "rolebindings.rbac.authorization.k8s.io";
+    let binding = plane
+        .until("binding", |w| w.list(bindings, "demo").first().cloned())
+        .await;
+    assert_eq!(binding["subjects"][0]["name"], "sso:alice@podvisor.local");
+    plane
+        .world
+        .delete(bindings, &binding, "Background")
+        .await
+        .unwrap();
+    let back = |w: &World| {
+        let again = w.list(bindings, "demo").first().cloned()?;
+        (meta(&again, "uid") != meta(&binding, "uid")).then_some(())
+    };
+    plane.until("binding is back", back).await;
+    plane
+        .world
+        .patch(
+            "resourcequotas",
+            &first,
+            "",
+            &json!({"spec": {"hard": {"limits.memory": "900Gi"}}}),
+        )
+        .await
+        .unwrap();
+    plane
+        .until("quota is back", |w| {
+            (quota(w)?["spec"]["hard"]["limits.memory"] == "4Gi").then_some(())
+        })
+        .await;
+    plane
+        .world
+        .patch(OWN, &own, "", &json!({"spec": {"permissions": []}}))
+        .await
+        .unwrap();
+    plane
+        .until("binding is gone", |w| {
+            w.list(bindings, "demo").is_empty().then_some(())
+        })
+        .await;
+    plane.world.delete(OWN, &own, "Background").await.unwrap();
+    plane
+        .until("namespace is gone", |w| {
+            w.get("namespaces", "", "demo").is_none().then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_get_addresses_and_lose_taints() {
+    let plane = Plane::start(&["host-1", "host-2"]).await;
+    let blocks = |w: &World| {
+        let nodes = w.all("nodes");
+        let mut blocks: Vec<String> = nodes
+            .iter()
+            .map(|n| text(n, "/spec/podCIDR").to_string())
+            .collect();
+        blocks.sort();
+        let clean = nodes.iter().all(|n| items(n, "/spec/taints").is_empty());
+        (blocks == ["10.244.0.0/24", "10.244.1.0/24"] && clean).then_some(())
+    };
+    plane.until("blocks of addresses, no taints", blocks).await;
+    let node = plane.world.get("nodes", "", "host-2").unwrap();
+    let mut status = node["status"].clone();
+    status["conditions"][0]["status"] = json!("False");
+    plane.world.update_status("nodes", &node, &status).await.unwrap();
+    let tainted = |w: &World| {
+        let node = w.get("nodes", "", "host-2")?;
+        let effects: Vec<&str> = items(&node, "/spec/taints")
+            .iter()
+            .map(|t| text(t, "/effect"))
+            .collect();
+        (effects == ["NoSchedule", "NoExecute"]).then_some(())
+    };
+    plane.until("taints", tainted).await;
+}

@@ -1,0 +1,7 @@
+//! Tests of the public face of `controllers`: each module is one area. They are one program, linked once.
+
+mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
+mod storage;
+mod workloads;

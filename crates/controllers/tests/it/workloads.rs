@@ -1,0 +1,209 @@
+//! Workloads from the wish to the Pods and back, against a real API server.
+
+#![allow(clippy::unwrap_used)]
+
+use super::common;
+
+use common::{Plane, template};
+use controllers::obj::{condition, int, meta, text};
+use serde_json::{Value, json};
+
+const DEPLOYMENTS: &str = "deployments.apps";
+
+fn deployment(name: &str, replicas: i64, image: &str) -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, image)}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_rolls_out_scales_and_goes() {
+    let plane = Plane::start(&["host-1"]).await;
+    let made = plane.create(DEPLOYMENTS, deployment("web", 3, "one")).await;
+    let ready = |n: i64, image: &'static str| {
+        move |w: &controllers::world::World| {
+            let d = w.get(DEPLOYMENTS, "default", "web")?;
+            let pods = w.list("pods", "default");
+            let right =
+                pods.len() as i64 == n && pods.iter().all(|p| text(p, "/spec/containers/0/image") == image);
+            let told = int(&d, "/status/availableReplicas", 0) == n
+                && int(&d, "/status/updatedReplicas", 0) == n
+                && d["status"]["observedGeneration"] == d["metadata"]["generation"];
+            (right && told).then_some(d)
+        }
+    };
+    let first = plane.until("first roll-out", ready(3, "one")).await;
+    assert_eq!(
+        condition(&first, "Progressing").unwrap()["reason"],
+        "NewReplicaSetAvailable"
+    );
+
+    let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "two"}]}}}});
+    plane.world.patch(DEPLOYMENTS, &made, "", &patch).await.unwrap();
+    let second = plane.until("second roll-out", ready(3, "two")).await;
+    assert_eq!(
+        text(
+            &second,
+            "/metadata/annotations/deployment.kubernetes.io~1revision"
+        ),
+        "2"
+    );
+    assert_eq!(
+        plane.world.list("replicasets.apps", "default").len(),
+        2,
+        "the old set stays for a rollback"
+    );
+
+    plane
+        .world
+        .patch(DEPLOYMENTS, &made, "", &json!({"spec": {"replicas": 1}}))
+        .await
+        .unwrap();
+    plane.until("scaled", ready(1, "two")).await;
+
+    plane
+        .world
+        .delete(DEPLOYMENTS, &second, "Background")
+        .await
+        .unwrap();
+    plane
+        .until("nothing left", |w| {
+            (w.list("replicasets.apps", "default").is_empty() && w.list("pods", "default").is_empty())
+                .then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_count_every_end_once() {
+    let plane = Plane::start(&["host-1"]).await;
+    let job = |name: &str, image: &str, more: Value| {
+        let mut job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": image}]}}}});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            job["spec"][key] = value.clone();
+        }
+        job
+    };
+    plane
+        .create(
+            "jobs.batch",
+            job("good", "ok", json!({"completions": 5, "parallelism": 2})),
+        )
+        .await;
+    plane
+        .create(
+            "jobs.batch",
+            job(
+                "numbered",
+                "ok",
+                json!({"completions": 3, "parallelism": 3, "completionMode": "Indexed"}),
+            ),
+        )
+        .await;
+    plane
+        .create("jobs.batch", job("bad", "bad", json!({"backoffLimit": 0})))
+        .await;
+    plane
+        .create(
+            "jobs.batch",
+            job("brief", "ok", json!({"ttlSecondsAfterFinished": 0})),
+        )
+        .await;
+    let ended = |name: &'static str, kind: &'static str| {
+        move |w: &controllers::world::World| {
+            let job = w.get("jobs.batch", "default", name)?;
+            condition(&job, kind).filter(|c| c["status"] == "True")?;
+            Some(job)
+        }
+    };
+    let good = plane.until("good", ended("good", "Complete")).await;
+    assert_eq!(good["status"]["succeeded"], 5);
+    let numbered = plane.until("numbered", ended("numbered", "Complete")).await;
+    assert_eq!(numbered["status"]["completedIndexes"], "0-2");
+    let bad = plane.until("bad", ended("bad", "Failed")).await;
+    assert_eq!(bad["status"]["failed"], 1);
+    assert_eq!(
+        condition(&bad, "Failed").unwrap()["reason"],
+        "BackoffLimitExceeded"
+    );
+    plane
+        .until("brief", |w| {
+            let gone = w.get("jobs.batch", "default", "brief").is_none();
+            let pods = w.list("pods", "default");
+            (gone && !pods.iter().any(|p| meta(p, "name").starts_with("brief"))).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stateful_and_daemon_sets_roll_out() {
+    let plane = Plane::start(&["host-1", "host-2"]).await;
+    let set = |kind: &str, name: &str, more: Value| {
+        let mut set = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default"},
+            "spec": {"selector": {"matchLabels": {"app": name}}, "template": template(name, "one")}});
+        for (key, value) in more.as_object().into_iter().flatten() {
+            set["spec"][key] = value.clone();
+        }
+        set
+    };
+    let claim = json!([{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}}}}]);
+    let db = set(
+        "StatefulSet",
+        "db",
+        json!({"replicas": 2, "serviceName": "db", "volumeClaimTemplates": claim}),
+    );
+    let db = plane.create("statefulsets.apps", db).await;
+    let every = plane
+        .create("daemonsets.apps", set("DaemonSet", "every", json!({})))
+        .await;
+    let settled = |key: &'static str, name: &'static str, image: &'static str, fields: [&'static str; 2]| {
+        move |w: &controllers::world::World| {
+            let set = w.get(key, "default", name)?;
+            let mut pods = w.list("pods", "default");
+            pods.retain(|p| text(p, "/metadata/labels/app") == name);
+            let right = pods.len() == 2 && pods.iter().all(|p| text(p, "/spec/containers/0/image") == image);
+            (right && fields.iter().all(|f| set["status"][*f] == 2)).then_some(pods)
+        }
+    };
+    let of_db = ["readyReplicas", "updatedReplicas"];
+    let of_every = ["numberAvailable", "updatedNumberScheduled"];
+    let pods = plane
+        .until("db", settled("statefulsets.apps", "db", "one", of_db))
+        .await;
+    assert_eq!(
+        pods.iter().map(|p| meta(p, "name")).collect::<Vec<_>>(),
+        ["db-0", "db-1"]
+    );
+    assert_eq!(text(&pods[1], "/spec/hostname"), "db-1");
+    assert!(
+        plane
+            .world
+            .get("persistentvolumeclaims", "default", "data-db-1")
+            .is_some()
+    );
+    let pods = plane
+        .until("every", settled("daemonsets.apps", "every", "one", of_every))
+        .await;
+    let mut nodes: Vec<&str> = pods.iter().map(|p| text(p, "/spec/nodeName")).collect();
+    nodes.sort_unstable();
+    assert_eq!(nodes, ["host-1", "host-2"]);
+
+    let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "two"}]}}}});
+    plane
+        .world
+        .patch("statefulsets.apps", &db, "", &patch)
+        .await
+        .unwrap();
+    plane
+        .world
+        .patch("daemonsets.apps", &every, "", &patch)
+        .await
+        .unwrap();
+    plane
+        .until("new db", settled("statefulsets.apps", "db", "two", of_db))
+        .await;
+    plane
+        .until("new every", settled("daemonsets.apps", "every", "two", of_every))
+        .await;
+}

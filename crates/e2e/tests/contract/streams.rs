@@ -1,0 +1,251 @@
+//! Bytes through every stream of a Pod: exec both ways, attach, `cp`, a forwarded port, each with its half-close; and
+//! lines of a log, followed while the file is rotated.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use e2e::{Lab, clients, wait_for};
+
+use super::LIMIT;
+
+/// How long the long forms may take, in seconds.
+const PATIENCE: &str = "1200";
+
+/// So many random bytes through every stream, by this kubectl.
+pub fn all(lab: &Lab, kubectl: &str, bytes: usize) -> Result<()> {
+    let file = lab.directory().join("blob");
+    let mut blob = vec![0; bytes];
+    File::open("/dev/urandom")?.read_exact(&mut blob)?;
+    std::fs::write(&file, &blob)?;
+    let sum = sum(lab, &file)?;
+    let mut clock = Clock::new(kubectl, bytes);
+    let command = |arguments: &[&str]| {
+        let mut command = clients::command(lab, "timeout")?;
+        let program = clients::programs().join(kubectl);
+        command.arg(PATIENCE).arg(program).args(arguments);
+        anyhow::Ok(command)
+    };
+
+    let script = "cat > /blob; md5sum < /blob";
+    let fed = command(&["exec", "-i", "desk", "-c", "main", "--", "sh", "-c", script])?
+        .stdin(File::open(&file)?)
+        .output()?;
+    let told = String::from_utf8_lossy(&fed.stdout);
+    ensure!(
+        fed.status.success() && told.starts_with(&sum),
+        "exec -i: {told}{}",
+        String::from_utf8_lossy(&fed.stderr)
+    );
+    clock.done("exec, in");
+
+    let output = command(&["exec", "desk", "-c", "main", "--", "cat", "/blob"])?.output()?;
+    ensure!(output.stdout == blob, "exec: {} bytes came", output.stdout.len());
+    clock.done("exec, out");
+
+    let copy = lab.directory().join("copy");
+    let copied = command(&["cp", "desk:/blob", &copy.display().to_string(), "-c", "main"])?.output()?;
+    ensure!(
+        copied.status.success(),
+        "cp: {}",
+        String::from_utf8_lossy(&copied.stderr)
+    );
+    ensure!(self::sum(lab, &copy)? == sum, "cp brought something else");
+    clock.done("cp");
+
+    // `stdinOnce`: the end of the first client's input is the end of the container's.
+    let runs = || lab.kubectl(&["logs", "desk", "-c", "sink"]);
+    let mut attached = command(&["attach", "-i", "desk", "-c", "sink"])?
+        .stdin(File::open(&file)?)
+        .stdout(Stdio::null())
+        .spawn()?;
+    wait_for("the sum of what was attached", LIMIT * 4, || {
+        let told = runs()?;
+        ensure!(told.starts_with(&sum), "attach: {told}");
+        Ok(())
+    })?;
+    end(&mut attached)?;
+    clock.done("attach");
+
+    let mut forwarding = command(&["port-forward", "pod/desk", "9000:9000"])?
+        .stdout(Stdio::null())
+        .spawn()?;
+    let came = echoed(lab, &blob)?;
+    end(&mut forwarding)?;
+    closed(lab, command(&["port-forward", "pod/desk", "9001:9001"])?)?;
+    ensure!(
+        came == blob,
+        "port-forward: {} of {bytes} bytes came back",
+        came.len()
+    );
+    clock.done("port-forward, there and back");
+    // The next run has an input of its own.
+    lab.kubectl(&["exec", "desk", "-c", "sink", "--", "killall", "-9", "sleep"])?;
+    wait_for("another run", LIMIT, || {
+        ensure!(runs()?.is_empty());
+        Ok(())
+    })
+}
+
+/// Through a forwarded port to a server that sends everything back, and closes when we do.
+fn echoed(lab: &Lab, blob: &[u8]) -> Result<Vec<u8>> {
+    let door = lab.publish(0, "127.0.0.1:9000".parse()?)?;
+    wait_for("the echo through the forwarded port", LIMIT * 4, || {
+        let mut stream = TcpStream::connect(("127.0.0.1", door))?;
+        let mut out = stream.try_clone()?;
+        let sent = blob.to_vec();
+        let writer = std::thread::spawn(move || {
+            // A door that is not open yet closes at once: what came back tells.
+            let _ = out.write_all(&sent);
+            let _ = out.shutdown(Shutdown::Write);
+        });
+        let mut came = Vec::new();
+        let _ = stream.read_to_end(&mut came);
+        let _ = writer.join();
+        ensure!(!came.is_empty(), "nothing came back");
+        Ok(came)
+    })
+}
+
+/// A connection to a port where nobody listens ends, with words.
+fn closed(lab: &Lab, mut command: std::process::Command) -> Result<()> {
+    let mut forwarding = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let door = lab.publish(0, "127.0.0.1:9001".parse()?)?;
+    let mut errors = forwarding.stderr.take().context("no errors")?;
+    let reader = std::thread::spawn(move || {
+        let mut words = String::new();
+        // It may be killed in the middle of a line.
+        let _ = errors.read_to_string(&mut words);
+        words
+    });
+    wait_for("the end of a connection to nobody", LIMIT, || {
+        let mut stream = TcpStream::connect(("127.0.0.1", door))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let _ = stream.write_all(b"anybody?");
+        ensure!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+        Ok(())
+    })?;
+    // kubectl itself ends with the first error; an older one goes on.
+    let _ = forwarding.kill();
+    forwarding.wait()?;
+    let words = reader.join().unwrap_or_default();
+    ensure!(
+        words.is_empty() || words.contains("connection refused"),
+        "{words}"
+    );
+    Ok(())
+}
+
+/// So many lines of a container, followed: each comes once and in order, and the container is done in this time.
+pub fn lines(lab: &Lab, count: usize, limit: Duration) -> Result<()> {
+    let mut follower = lab
+        .command("timeout")
+        .args([PATIENCE, "kubectl", "logs", "-f", "desk", "-c", "printer"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut trigger = lab
+        .command("kubectl")
+        .args(["attach", "-i", "desk", "-c", "printer"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let output = follower.stdout.take().context("no output")?;
+    let input = trigger.stdin.as_mut().context("no input")?;
+    writeln!(input, "{count}")?;
+    let since = Instant::now();
+    let mut seen = 0;
+    let mut begun = false;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if !begun {
+            begun = line == format!("begin {count}");
+            continue;
+        }
+        if line == "done" {
+            break;
+        }
+        seen += 1;
+        ensure!(line == seen.to_string(), "line {seen} is `{line}`");
+    }
+    ensure!(seen == count, "{seen} of {count} lines came");
+    let took = since.elapsed();
+    eprintln!("{count} lines: {took:.1?}");
+    ensure!(took < limit, "{count} lines took {took:?}");
+    end(&mut follower)?;
+    end(&mut trigger)
+}
+
+/// Commands that say nothing for so long, all at once; then each still hears and answers.
+pub fn idle(lab: &Lab, count: usize, time: Duration) -> Result<()> {
+    let start = |_| {
+        let child = lab
+            .command("kubectl")
+            .args(["exec", "-i", "desk", "-c", "main", "--", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        anyhow::Ok(child?)
+    };
+    let mut children = (0..count).map(start).collect::<Result<Vec<_>>>()?;
+    let speak = |children: &mut Vec<std::process::Child>, words: &str| {
+        for child in children {
+            let input = child.stdin.as_mut().context("no input")?;
+            writeln!(input, "{words}")?;
+            let mut heard = vec![0; words.len() + 1];
+            child
+                .stdout
+                .as_mut()
+                .context("no output")?
+                .read_exact(&mut heard)?;
+            ensure!(heard == format!("{words}\n").as_bytes());
+        }
+        anyhow::Ok(())
+    };
+    speak(&mut children, "here")?;
+    std::thread::sleep(time);
+    speak(&mut children, "still here")?;
+    for child in &mut children {
+        drop(child.stdin.take());
+        ensure!(child.wait()?.success());
+    }
+    Ok(())
+}
+
+fn sum(lab: &Lab, file: &Path) -> Result<String> {
+    let text = lab.run("md5sum", &[&file.display().to_string()])?;
+    Ok(text.split(' ').next().unwrap_or_default().to_owned())
+}
+
+fn end(child: &mut std::process::Child) -> Result<()> {
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+/// Tells how fast each step was.
+struct Clock {
+    kubectl: String,
+    bytes: usize,
+    since: Instant,
+}
+
+impl Clock {
+    fn new(kubectl: &str, bytes: usize) -> Self {
+        Self {
+            kubectl: kubectl.to_owned(),
+            bytes,
+            since: Instant::now(),
+        }
+    }
+
+    fn done(&mut self, step: &str) {
+        let took = self.since.elapsed();
+        let speed = self.bytes as f64 / f64::from(1 << 20) / took.as_secs_f64();
+        eprintln!("{}: {step}: {took:.1?}, {speed:.2} MiB/s", self.kubectl);
+        self.since = Instant::now();
+    }
+}

@@ -1,0 +1,113 @@
+//! What a host refuses before it does anything for a Pod, with the kubelet's reasons and words: sysctls that reach beyond
+//! the ordinary, and profiles that the guest's kernel cannot enforce (kubelet: `pkg/kubelet/sysctl/allowlist.go`,
+//! `pkg/kubelet/apparmor.go`).
+
+use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
+
+/// Sysctls that any Pod may set (`SafeSysctlAllowlist`).
+const SAFE: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Reason and message of a Pod that is refused. `unsafe_sysctls`: further ones that the host allows, each a name or the
+/// beginning of one with a `*` at its end.
+pub fn refusal(pod: &Pod, unsafe_sysctls: &[String]) -> Option<(String, String)> {
+    let refused =
+        |reason: &str, message: String| Some((reason.to_owned(), format!("Pod was rejected: {message}")));
+    if let Some(problem) = sysctls(pod, unsafe_sysctls) {
+        return refused("SysctlForbidden", format!("forbidden sysctl: {problem}"));
+    }
+    if wants_apparmor(pod) {
+        let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        return refused("AppArmor", message.to_owned());
+    }
+    None
+}
+
+fn sysctls(pod: &Pod, allowed: &[String]) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let context = spec.security_context.as_ref()?;
+    for sysctl in context.sysctls.iter().flatten() {
+        let name = sysctl.name.replace('/', ".");
+        let listed = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => *pattern == name,
+        };
+        if !SAFE.contains(&name.as_str()) && !allowed.iter().any(listed) {
+            return Some(format!("{name:?} not allowlisted"));
+        }
+        let shared = match name.split('.').next() {
+            Some("net") if spec.host_network == Some(true) => "Net",
+            Some("kernel" | "fs") if spec.host_ipc == Some(true) => "IPC",
+            _ => continue,
+        };
+        return Some(format!("{name:?} not allowed with host {shared} enabled"));
+    }
+    None
+}
+
+fn wants_apparmor(pod: &Pod) -> bool {
+    let confined = |profile: &AppArmorProfile| profile.type_ != "Unconfined";
+    let spec = pod.spec.as_ref();
+    let of_pod = spec.and_then(|spec| spec.security_context.as_ref()?.app_armor_profile.as_ref());
+    let of_containers = crate::env::all_containers(pod)
+        .filter_map(|container| container.security_context.as_ref()?.app_armor_profile.as_ref());
+    of_pod.into_iter().chain(of_containers).any(confined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn refusals() {
+        let sysctl = |name: &str| json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, "containers": []});
+        let armor = |kind: &str| json!({"containers": [{"name": "c", "securityContext": {"appArmorProfile": {"type": kind}}}]});
+        let mut host = sysctl("net.ipv4.tcp_syncookies");
+        host["hostNetwork"] = json!(true);
+        let cases = [
+            (json!({"containers": []}), None),
+            (sysctl("kernel.shm_rmid_forced"), None),
+            (sysctl("net/ipv4/tcp_syncookies"), None),
+            (sysctl("net.core.somaxconn"), None),
+            (
+                sysctl("kernel.msgmax"),
+                Some(
+                    "SysctlForbidden: Pod was rejected: forbidden sysctl: \"kernel.msgmax\" not allowlisted",
+                ),
+            ),
+            (
+                host,
+                Some(
+                    "SysctlForbidden: Pod was rejected: forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with \
+                     host Net enabled",
+                ),
+            ),
+            (armor("Unconfined"), None),
+            (
+                armor("RuntimeDefault"),
+                Some(
+                    "AppArmor: Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host",
+                ),
+            ),
+        ];
+        for (spec, expected) in cases {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).expect("a Pod");
+            let found =
+                refusal(&pod, &["net.core.*".to_owned()]).map(|(reason, words)| format!("{reason}: {words}"));
+            assert_eq!(found.as_deref(), expected, "{spec}");
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Pods from creation to the last trace, on a simulated hypervisor.
+
+#![allow(clippy::unwrap_used)]
+use super::common;
+
+use common::{Host, condition, eventually, object, restarts, state};
+use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+
+fn container(args: &[&str]) -> serde_json::Value {
+    json!({"name": "app", "image": "example.test/app:1", "args": args})
+}
+
+#[tokio::test]
+async fn runs_and_leaves_nothing() {
+    let host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    let pod = host.ready("web").await;
+    let status = pod.status.clone().unwrap();
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    assert_eq!(status.host_ip.as_deref(), Some("127.0.0.1"));
+    assert!(status.pod_ip.as_ref().unwrap().starts_with("10.244.0."));
+    assert_eq!(status.qos_class.as_deref(), Some("BestEffort"));
+    let container = &status.container_statuses.unwrap()[0];
+    let uid = pod.metadata.uid.as_ref().unwrap();
+    assert_eq!(
+        container.container_id.as_ref().unwrap(),
+        &format!("podvisor://{uid}/app_0")
+    );
+    assert!(container.image_id.starts_with("example.test/app@sha256:"));
+    assert!(host.run_dir(&pod).exists());
+
+    host.delete("web", None).await;
+    // At the very moment the object is gone.
+    assert_eq!(host.driver.count(), 0);
+    assert!(!host.run_dir(&pod).exists());
+    let logs = host.directory.path().join("data/logs/pods");
+    assert_eq!(std::fs::read_dir(logs).unwrap().count(), 0);
+    eventually("the last event", async || {
+        host.events("web")
+            .await
+            .iter()
+            .any(|event| event == "Killing: Stopping container app")
+    })
+    .await;
+    let events = host.events("web").await;
+    for wanted in [
+        "Pulled: Container image \"example.test/app:1\" already present on machine",
+        "Created: Created container: app",
+        "Started: Started container app",
+    ] {
+        assert!(
+            events.iter().any(|event| event == wanted),
+            "{wanted}: {events:#?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn ends_as_its_containers_end() {
+    let host = Host::start().await;
+    let cases = [
+        ("good", "exit=0", "Succeeded", "Completed 0"),
+        ("bad", "exit=3", "Failed", "Error 3"),
+        ("fat", "oom", "Failed", "OOMKilled 137"),
+    ];
+    for (name, argument, phase, ended) in cases {
+        let spec = json!({"restartPolicy": "Never", "containers": [container(&[argument])]});
+        host.create(name, spec).await;
+        let pod = host.phase(name, phase).await;
+        assert_eq!(state(&pod, "app"), ended, "{name}");
+        assert_eq!(condition(&pod, "Ready"), "False");
+        eventually("the VM's end", async || !host.run_dir(&pod).exists()).await;
+        host.delete(name, None).await;
+    }
+    assert_eq!(host.driver.count(), 0);
+}
+
+#[tokio::test]
+async fn restarts_and_backs_off() {
+    let host = Host::start().await;
+    host.create("loop", json!({"containers": [container(&["exit=1"])]}))
+        .await;
+    let pod = host
+        .wait("loop", "in a crash loop", |pod| {
+            state(pod, "app") == "CrashLoopBackOff"
+        })
+        .await;
+    assert_eq!(restarts(&pod), 1);
+    let status = pod.status.unwrap();
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    let last = status.container_statuses.unwrap()[0]
+        .last_state
+        .clone()
+        .unwrap()
+        .terminated
+        .unwrap();
+    assert_eq!((last.exit_code, last.reason.as_deref()), (1, Some("Error")));
+    host.delete("loop", Some(0)).await;
+}
+
+#[tokio::test]
+async fn init_containers_come_first() {
+    let host = Host::start().await;
+    let spec = json!({
+        "initContainers": [
+            {"name": "one", "image": "example.test/init", "args": ["exit=0"]},
+            {"name": "side", "image": "example.test/side", "restartPolicy": "Always"},
+            {"name": "two", "image": "example.test/init", "args": ["exit=0"]},
+        ],
+        "containers": [container(&["serve"])],
+    });
+    host.create("web", spec).await;
+    let pod = host.ready("web").await;
+    assert_eq!(state(&pod, "one"), "Completed 0");
+    assert_eq!(state(&pod, "side"), "running");
+    assert_eq!(state(&pod, "two"), "Completed 0");
+    let spec = json!({"restartPolicy": "Never",
+        "initContainers": [{"name": "one", "image": "example.test/init", "args": ["exit=7"]}],
+        "containers": [container(&["serve"])]});
+    host.create("broken", spec).await;
+    let pod = host.phase("broken", "Failed").await;
+    assert_eq!(state(&pod, "one"), "Error 7");
+}
+
+#[tokio::test]
+async fn waits_for_what_it_names() {
+    let host = Host::start().await;
+    let maps: Api<ConfigMap> = Api::namespaced(host.admin.clone(), "default");
+    let map = |value: &str| object(json!({"metadata": {"name": "cm"}, "data": {"key": value}}));
+    let env = json!({"containers": [{"name": "app", "image": "example.test/app:1", "args": ["$(V)"],
+        "env": [{"name": "V", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "key"}}}]}]});
+    host.create("env", env).await;
+    host.wait("env", "missing its ConfigMap", |pod| {
+        state(pod, "app") == "CreateContainerConfigError"
+    })
+    .await;
+    let volume = json!({"containers": [{"name": "app", "image": "example.test/app:1",
+            "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+        "volumes": [{"name": "v", "configMap": {"name": "cm"}}]});
+    host.create("volume", volume).await;
+    eventually("the event", async || {
+        let wanted = "FailedMount: MountVolume.SetUp failed for volume \"v\" : configmap \"cm\" not found";
+        host.events("volume").await.iter().any(|event| event == wanted)
+    })
+    .await;
+    maps.create(&PostParams::default(), &map("one")).await.unwrap();
+    host.ready("env").await;
+    let pod = host.ready("volume").await;
+    let guest = host.guest(&pod);
+    let content = || {
+        guest
+            .volume("v")
+            .map(|files| files[0].data.clone())
+            .unwrap_or_default()
+    };
+    assert_eq!(content(), b"one");
+    let patch = json!({"data": {"key": "two"}});
+    maps.patch("cm", &PatchParams::default(), &Patch::Merge(patch))
+        .await
+        .unwrap();
+    eventually("the new content", async || content() == b"two").await;
+}
+
+#[tokio::test]
+async fn has_a_service_account_token() {
+    let host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    let pod = host.ready("web").await;
+    let volumes = pod.spec.as_ref().unwrap().volumes.clone().unwrap_or_default();
+    let token = volumes
+        .iter()
+        .find(|volume| volume.name.starts_with("kube-api-access-"))
+        .unwrap();
+    let files = host.guest(&pod).volume(&token.name).unwrap();
+    let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(names, ["token", "ca.crt", "namespace"]);
+    assert_eq!(
+        files[0].data.iter().filter(|byte| **byte == b'.').count(),
+        2,
+        "a JWT"
+    );
+}
+
+#[tokio::test]
+async fn survives_its_agent() {
+    let mut host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    let before = host.ready("web").await;
+    let guest = host.guest(&before);
+    host.restart_agent().await;
+    // Only the new agent can see this end.
+    host.create("other", json!({"containers": [container(&["serve"])]}))
+        .await;
+    host.ready("other").await;
+    let after = host.pods().get("web").await.unwrap();
+    let status =
+        |pod: &k8s_openapi::api::core::v1::Pod| pod.status.clone().unwrap().container_statuses.unwrap();
+    assert_eq!(status(&before), status(&after));
+    guest.end("app_0", 5, false);
+    let pod = host
+        .wait("web", "restarted", |pod| {
+            restarts(pod) == 1 && state(pod, "app") == "running"
+        })
+        .await;
+    assert_eq!(pod.status.unwrap().pod_ip, before.status.unwrap().pod_ip);
+    host.restart_agent().await;
+    host.delete("web", None).await;
+    host.delete("other", None).await;
+    assert_eq!(host.driver.count(), 0);
+}
+
+#[tokio::test]
+async fn ephemeral_containers_join_a_running_pod() {
+    let mut host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    host.ready("web").await;
+    let patch = json!({"spec": {"ephemeralContainers": [{"name": "doctor", "image": "example.test/tools",
+        "args": ["look"], "targetContainerName": "app"}]}});
+    host.pods()
+        .patch_ephemeral_containers("web", &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        .unwrap();
+    let doctor = |pod: &k8s_openapi::api::core::v1::Pod| {
+        let list = pod.status.clone()?.ephemeral_container_statuses?;
+        list.into_iter().next()
+    };
+    let runs = |pod: &k8s_openapi::api::core::v1::Pod| {
+        doctor(pod).is_some_and(|status| status.state.unwrap().running.is_some())
+    };
+    let pod = host.wait("web", "looked at", runs).await;
+    let request = host.guest(&pod).request("doctor_0").unwrap();
+    assert_eq!(
+        (request.target.as_str(), request.args),
+        ("app_0", vec!["look".to_owned()])
+    );
+    let status = doctor(&pod).unwrap();
+    assert_eq!((status.started, status.restart_count), (None, 0));
+    assert!(status.image_id.starts_with("example.test/tools@sha256:"));
+
+    host.restart_agent().await;
+    host.create("other", json!({"containers": [container(&["serve"])]}))
+        .await;
+    host.ready("other").await;
+    let after = host.pods().get("web").await.unwrap();
+    assert_eq!(doctor(&after), Some(status));
+    // It ends for good, and the Pod goes on.
+    host.guest(&after).end("doctor_0", 3, false);
+    host.wait("web", "left by the doctor", |pod| {
+        let ended = doctor(pod).and_then(|status| status.state?.terminated);
+        ended.is_some_and(|ended| ended.exit_code == 3)
+    })
+    .await;
+    host.delete("web", None).await;
+}
+
+#[tokio::test]
+async fn a_lost_vm_is_made_anew() {
+    let host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    let pod = host.ready("web").await;
+    use vmm::Hypervisor as _;
+    let vm = host.driver.adopt(&host.run_dir(&pod)).await.unwrap().unwrap();
+    vm.kill().await.unwrap();
+    let pod = host
+        .wait("web", "restarted", |pod| {
+            restarts(pod) == 1 && state(pod, "app") == "running"
+        })
+        .await;
+    let last = pod.status.unwrap().container_statuses.unwrap()[0]
+        .last_state
+        .clone()
+        .unwrap()
+        .terminated
+        .unwrap();
+    assert_eq!(last.exit_code, 137);
+    assert_eq!(host.driver.count(), 1);
+}
+
+#[tokio::test]
+async fn deleted_in_every_stage() {
+    let host = Host::start().await;
+    let wait_for_image =
+        json!({"containers": [{"name": "app", "image": "NOT/A:name:x", "imagePullPolicy": "Always"}]});
+    host.create("image", wait_for_image).await;
+    host.wait("image", "refused", |pod| state(pod, "app") == "InvalidImageName")
+        .await;
+    host.delete("image", None).await;
+    for round in 0..20 {
+        host.create("again", json!({"containers": [container(&["serve"])]}))
+            .await;
+        if round % 2 == 0 {
+            host.ready("again").await;
+        }
+        host.delete("again", Some(1)).await;
+        assert_eq!(host.driver.count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_node_is_complete() {
+    let host = Host::start().await;
+    let nodes: Api<Node> = Api::all(host.admin.clone());
+    eventually("readiness", async || {
+        let status = nodes.get("h1").await.unwrap().status.unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    })
+    .await;
+    let node = nodes.get("h1").await.unwrap();
+    let status = node.status.unwrap();
+    assert_eq!(status.capacity.unwrap()["cpu"].0, "4");
+    assert_eq!(status.allocatable.unwrap()["cpu"].0, "3900m");
+    assert_eq!(status.node_info.unwrap().operating_system, "linux");
+    let port = status.daemon_endpoints.unwrap().kubelet_endpoint.unwrap().port;
+    assert_eq!(u16::try_from(port).unwrap(), host.agent.address().port());
+    let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
+        Api::namespaced(host.admin.clone(), "kube-node-lease");
+    assert!(leases.get("h1").await.unwrap().spec.unwrap().renew_time.is_some());
+}
+
+#[tokio::test]
+async fn a_guest_that_hangs_is_replaced() {
+    let host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    let once = json!({"restartPolicy": "Never", "containers": [container(&["serve"])]});
+    host.create("once", once).await;
+    for name in ["web", "once"] {
+        let pod = host.ready(name).await;
+        host.driver.hang(&host.run_dir(&pod));
+    }
+    let pod = host.wait("web", "running again", |pod| {
+        restarts(pod) == 1 && state(pod, "app") == "running"
+    });
+    let status = pod.await.status.unwrap().container_statuses.unwrap().remove(0);
+    let last = status.last_state.unwrap().terminated.unwrap();
+    assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("Error")));
+    assert_eq!(last.message.as_deref(), Some("its VM no longer answered"));
+    eventually("the event", async || {
+        let words = "SandboxChanged: Pod sandbox changed, it will be killed and re-created: its VM no longer answered";
+        host.events("web").await.iter().any(|event| event == words)
+    })
+    .await;
+    host.phase("once", "Failed").await;
+    for name in ["web", "once"] {
+        host.delete(name, Some(0)).await;
+    }
+    // Without grace a Pod leaves the API at once, and its VM right after.
+    eventually("no VM", async || host.driver.count() == 0).await;
+}

@@ -1,0 +1,149 @@
+//! Local storage against its limits, volumes of images, and resize in place, on a simulated host.
+
+#![allow(clippy::unwrap_used)]
+
+use super::common;
+
+use common::{Host, NODE, condition, eventually, restarts, state};
+use guest_api::v1::mount::Source;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+#[tokio::test]
+async fn a_full_empty_dir_ends_its_pod() {
+    let host = Host::start().await;
+    let spec = json!({"terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "c", "image": "x", "volumeMounts": [{"name": "cache", "mountPath": "/cache"}]}],
+        "volumes": [{"name": "cache", "emptyDir": {"sizeLimit": "10Mi"}}]});
+    host.create("full", spec).await;
+    let pod = host.ready("full").await;
+    host.guest(&pod).fill("cache", 10 << 20);
+    let guest = host.guest(&pod);
+    guest.fill("cache", 11 << 20);
+    let pod = host.phase("full", "Failed").await;
+    let status = pod.status.clone().unwrap();
+    let words = "Usage of EmptyDir volume \"cache\" exceeds the limit \"10Mi\". ";
+    assert_eq!(status.reason.as_deref(), Some("Evicted"));
+    assert_eq!(status.message.as_deref(), Some(words));
+    assert_eq!(condition(&pod, "DisruptionTarget"), "True");
+    assert!(host.events("full").await.contains(&format!("Evicted: {words}")));
+}
+
+#[tokio::test]
+async fn a_full_disk_ends_the_greediest_pod() {
+    // No disk has more free than it has.
+    let host = Host::start_with(host::pressure::Thresholds {
+        disk_percent: 101,
+        disk_bytes: u64::MAX,
+        inodes_percent: 0,
+        memory_bytes: 0,
+        ..host::pressure::Thresholds::default()
+    })
+    .await;
+    let spec = json!({"containers": [{"name": "c", "image": "x"}]});
+    host.create("late", spec).await;
+    let pod = host.phase("late", "Failed").await;
+    let status = pod.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("Evicted"));
+    assert_eq!(
+        status.message.as_deref(),
+        Some("The node had condition: [DiskPressure]. ")
+    );
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(host.admin.clone());
+    eventually("the condition", async || {
+        let node = nodes.get(NODE).await.unwrap();
+        let conditions = node.status.unwrap().conditions.unwrap();
+        let disk = conditions.iter().find(|c| c.type_ == "DiskPressure").unwrap();
+        disk.status == "True" && disk.reason.as_deref() == Some("KubeletHasDiskPressure")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn images_are_volumes_too() {
+    let host = Host::start().await;
+    let spec = json!({"terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "c", "image": "x", "volumeMounts": [{"name": "model", "mountPath": "/model"}]}],
+        "volumes": [{"name": "model", "image": {"reference": "registry.example/models/small:1"}}]});
+    host.create("reads", spec).await;
+    let pod = host.ready("reads").await;
+    let request = host.guest(&pod).request("c_0").unwrap();
+    let mount = &request.mounts[0];
+    assert!(matches!(&mount.source, Some(Source::DiskSerial(serial)) if *serial != request.image_serial));
+    assert!(mount.read_only);
+    let events = host.events("reads").await;
+    assert!(
+        events
+            .iter()
+            .any(|e| e.contains("Pulling image \"registry.example/models/small:1\"")),
+        "{events:?}"
+    );
+}
+
+#[tokio::test]
+async fn resources_change_in_place() {
+    let mut host = Host::start().await;
+    let resources = |cpu: &str, memory: &str| json!({"limits": {"cpu": cpu, "memory": memory}});
+    let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [
+        {"name": "c", "image": "x", "resources": resources("500m", "128Mi"),
+            "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}]});
+    host.create("grows", spec).await;
+    let pod = host.ready("grows").await;
+    let resize = async |host: &Host, cpu: &str, memory: &str| {
+        let mut resources = resources(cpu, memory);
+        resources["requests"] = resources["limits"].clone();
+        let patch = json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
+        host.pods()
+            .patch_subresource(
+                "resize",
+                "grows",
+                &PatchParams::default(),
+                &Patch::Strategic(patch),
+            )
+            .await
+            .unwrap();
+    };
+    let in_force = |pod: &Pod, name: &str| {
+        let statuses = pod.status.clone().unwrap_or_default().container_statuses;
+        let status = statuses.unwrap_or_default().remove(0);
+        status
+            .resources
+            .and_then(|r| r.limits?.get(name).map(|q| q.0.clone()))
+    };
+    resize(&host, "800m", "128Mi").await;
+    host.wait("grows", "resized", |pod| {
+        in_force(pod, "cpu").as_deref() == Some("800m")
+    })
+    .await;
+    let limits = host.guest(&pod).request("c_0").unwrap().resources.unwrap();
+    assert_eq!(limits.cpu_limit_millis, 800);
+    // Memory asks for a restart.
+    resize(&host, "800m", "64Mi").await;
+    let pod = host
+        .wait("grows", "restarted", |pod| {
+            restarts(pod) == 1 && state(pod, "c") == "running"
+        })
+        .await;
+    let limits = host.guest(&pod).request("c_1").unwrap().resources.unwrap();
+    assert_eq!(limits.memory_limit, 64 << 20);
+    // More than its VM can ever have: refused, across agents, until it is taken back.
+    resize(&host, "3", "64Mi").await;
+    let pod = host
+        .wait("grows", "told", |pod| {
+            condition(pod, "PodResizePending") == "True"
+        })
+        .await;
+    assert_eq!(in_force(&pod, "cpu").as_deref(), Some("800m"));
+    host.restart_agent().await;
+    let infeasible = "Pod resize Infeasible";
+    assert!(host.events("grows").await.iter().any(|e| e.contains(infeasible)));
+    resize(&host, "900m", "64Mi").await;
+    let pod = host
+        .wait("grows", "resized", |pod| {
+            let done = condition(pod, "PodResizePending").is_empty();
+            done && in_force(pod, "cpu").as_deref() == Some("900m")
+        })
+        .await;
+    assert_eq!(restarts(&pod), 1);
+}

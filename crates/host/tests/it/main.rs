@@ -1,0 +1,8 @@
+//! Tests of the public face of `host`: each module is one area. They are one program, linked once.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod datastore;
+mod lifecycle;
+mod limits;
+mod streams;

@@ -1,0 +1,212 @@
+//! The agent's HTTP interface: logs, exec, port-forward, figures, as the API server uses it.
+
+#![allow(clippy::unwrap_used)]
+use super::common;
+
+use bytes::Bytes;
+use common::Host;
+use futures::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+/// Sends a request to the agent.
+async fn send(host: &Host, path: &str, headers: &[(&str, &str)]) -> http::Response<hyper::body::Incoming> {
+    let stream = TcpStream::connect(host.agent.address()).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection.with_upgrades());
+    let mut request = http::Request::get(path).header("host", "agent");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    sender
+        .send_request(request.body(Empty::<Bytes>::new()).unwrap())
+        .await
+        .unwrap()
+}
+
+async fn text(host: &Host, path: &str) -> (u16, String) {
+    let response = send(host, path, &[]).await;
+    let code = response.status().as_u16();
+    let body = common::await_limited(response.into_body().collect())
+        .await
+        .unwrap()
+        .to_bytes();
+    (code, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn socket(
+    host: &Host,
+    path: &str,
+    protocol: &str,
+) -> WebSocketStream<TokioIo<hyper::upgrade::Upgraded>> {
+    let headers = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("sec-websocket-protocol", protocol),
+    ];
+    let response = send(host, path, &headers).await;
+    assert_eq!(response.status().as_u16(), 101);
+    assert_eq!(response.headers()["sec-websocket-protocol"], protocol);
+    assert_eq!(
+        response.headers()["sec-websocket-accept"],
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    );
+    let upgraded = hyper::upgrade::on(response).await.unwrap();
+    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await
+}
+
+fn pod(args: &[&str]) -> Value {
+    json!({"containers": [{"name": "app", "image": "example.test/app:1", "args": args}]})
+}
+
+#[tokio::test]
+async fn logs_of_running_and_finished_containers() {
+    let host = Host::start().await;
+    host.create("web", pod(&["serve"])).await;
+    host.ready("web").await;
+    common::eventually("the line", async || {
+        text(&host, "/containerLogs/default/web/app").await == (200, "simulated: serve\n".to_owned())
+    })
+    .await;
+    host.create("loop", pod(&["exit=1"])).await;
+    host.wait("loop", "in a crash loop", |pod| {
+        common::state(pod, "app") == "CrashLoopBackOff"
+    })
+    .await;
+    let (code, log) = text(&host, "/containerLogs/default/loop/app?follow=true&previous=true").await;
+    assert_eq!((code, log.as_str()), (200, "simulated: exit=1\n"));
+    let cases = [
+        ("/containerLogs/default/none/app", 404, "pod \"none\" not found"),
+        (
+            "/containerLogs/default/web/other",
+            400,
+            "container other is not valid for pod web",
+        ),
+        (
+            "/containerLogs/default/web/app?previous=true",
+            400,
+            "previous terminated container \"app\" in pod \"web\" not found",
+        ),
+        (
+            "/containerLogs/default/web/app?tailLines=x",
+            400,
+            "invalid tailLines: \"x\"",
+        ),
+    ];
+    for (path, code, words) in cases {
+        assert_eq!(text(&host, path).await, (code, words.to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn exec_over_websocket() {
+    let host = Host::start().await;
+    host.create("web", pod(&["serve"])).await;
+    host.ready("web").await;
+    let path = "/exec/default/web/app?command=echo&command=hi&input=1&output=1&error=1";
+    let mut socket = socket(&host, path, "v5.channel.k8s.io").await;
+    let mut output = Vec::new();
+    socket
+        .send(Message::Binary(Bytes::from_static(b"\x00typed")))
+        .await
+        .unwrap();
+    socket
+        .send(Message::Binary(Bytes::from_static(b"\xff\x00")))
+        .await
+        .unwrap();
+    let mut status = Value::Null;
+    while let Some(Ok(message)) = common::await_limited(socket.next()).await {
+        let data = match message {
+            Message::Binary(data) => data,
+            _ => break,
+        };
+        match data[0] {
+            1 => output.extend_from_slice(&data[1..]),
+            3 => status = serde_json::from_slice(&data[1..]).unwrap(),
+            channel => panic!("channel {channel}"),
+        }
+    }
+    assert_eq!(String::from_utf8(output).unwrap(), "echo hi\ntyped");
+    assert_eq!(status["status"], "Success");
+}
+
+#[tokio::test]
+async fn exec_needs_a_running_container_and_streams() {
+    let host = Host::start().await;
+    host.create("web", pod(&["serve"])).await;
+    host.ready("web").await;
+    let cases = [
+        (
+            "/exec/default/web/app?command=x",
+            400,
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ),
+        (
+            "/exec/default/web/app?output=1",
+            400,
+            "you must specify at least 1 command",
+        ),
+        (
+            "/exec/default/web/app?output=1&command=x",
+            400,
+            "Upgrade request required",
+        ),
+        (
+            "/exec/default/web/no?output=1&command=x",
+            404,
+            "container not found (\"no\")",
+        ),
+    ];
+    for (path, code, words) in cases {
+        assert_eq!(text(&host, path).await, (code, words.to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn figures() {
+    let host = Host::start().await;
+    host.create("web", pod(&["serve"])).await;
+    let web = host.ready("web").await;
+    host.guest(&web).fill("cache", 7 << 20);
+    let (_, metrics) = text(&host, "/podmetrics").await;
+    let metrics: Value = serde_json::from_str(&metrics).unwrap();
+    assert_eq!(metrics[0]["metadata"]["name"], "web");
+    assert_eq!(metrics[0]["containers"][0]["name"], "app");
+    assert_eq!(metrics[0]["vm"]["vcpus"], 1);
+    let (_, summary) = text(&host, "/stats/summary").await;
+    let summary: Value = serde_json::from_str(&summary).unwrap();
+    assert_eq!(summary["node"]["nodeName"], common::NODE);
+    let web = &summary["pods"][0];
+    assert_eq!(web["volume"][0]["name"], "cache", "{web}");
+    assert_eq!(web["volume"][0]["usedBytes"], 7 << 20, "{web}");
+    for part in ["rootfs", "logs"] {
+        assert!(web["containers"][0][part]["usedBytes"].is_u64(), "{web}");
+    }
+    let (_, text) = text(&host, "/metrics/resource").await;
+    assert!(
+        text.contains("pod_memory_working_set_bytes{namespace=\"default\",pod=\"web\"} 0"),
+        "{text}"
+    );
+    // A watch goes on by itself.
+    let response = send(&host, "/podmetrics?watch=1", &[]).await;
+    let mut lines = response.into_body();
+    for _ in 0..2 {
+        let frame = common::await_limited(lines.frame())
+            .await
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap();
+        let list: Value = serde_json::from_slice(&frame).unwrap();
+        assert_eq!(list["items"][0]["metadata"]["name"], "web");
+    }
+}
