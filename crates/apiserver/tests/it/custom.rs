@@ -94,7 +94,9 @@ async fn a_custom_life() {
         (code, &strict["message"]),
         (
             400,
-            &json!("strict decoding error: unknown field \"spec.colour\"")
+            &json!(
+                "CronTab in version \"v1\" cannot be handled as a CronTab: strict decoding error: unknown field \"spec.colour\""
+            )
         )
     );
 

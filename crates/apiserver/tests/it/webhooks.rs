@@ -309,7 +309,7 @@ async fn reviews_are_admitted() {
     assert_eq!(
         (code, &refused["message"]),
         (
-            403,
+            400,
             &json!("admission webhook \"asked.example.com\" denied the request: no questions")
         )
     );
