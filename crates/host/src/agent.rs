@@ -176,9 +176,7 @@ impl Agent {
         let collect = crate::image_gc::run(Arc::clone(context), self.pods.clone());
         let pressure = crate::pressure::run(Arc::clone(context), self.pods.clone());
         let control = crate::control::serve(Arc::clone(context));
-        let clock = context
-            .cancel
-            .run_until_cancelled(context.clock.watch(std::time::SystemTime::now));
+        let clock = context.cancel.run_until_cancelled(context.clock.watch());
         tokio::join!(
             serve,
             node,

@@ -38,13 +38,14 @@ impl Clock {
     }
 
     /// Looks at the clock for as long as it is polled.
-    pub async fn watch(&self, wall: impl Fn() -> SystemTime) {
-        let mut before = (Instant::now(), wall());
+    pub async fn watch(&self) {
+        let mut before = (Instant::now(), SystemTime::now());
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = (Instant::now(), wall());
-            if let Some(seconds) = step(now.0 - before.0, before.1, now.1) {
-                tracing::warn!(seconds, "the host's clock was set");
+            let now = (Instant::now(), SystemTime::now());
+            let step = step(before.1, now.1, now.0 - before.0);
+            if step > STEP {
+                tracing::warn!(seconds = step.as_secs_f64(), "the host's clock was set");
                 self.0.send_modify(|steps| *steps += 1);
             }
             before = now;
@@ -52,13 +53,10 @@ impl Clock {
     }
 }
 
-/// By how many seconds the clock was set on the way from one look to another, if it was; `passed` between the two.
-fn step(passed: Duration, before: SystemTime, after: SystemTime) -> Option<f64> {
-    let expected = before + passed;
-    let apart = after
-        .duration_since(expected)
-        .unwrap_or_else(|early| early.duration());
-    (apart > STEP).then_some(apart.as_secs_f64())
+/// By how much a clock is not where it should be after this time.
+fn step(before: SystemTime, now: SystemTime, passed: Duration) -> Duration {
+    now.duration_since(before + passed)
+        .unwrap_or_else(|early| early.duration())
 }
 
 /// Keeps a guest's clock with the host's for as long as it is polled: at once, every minute, and when the host's is set.
@@ -134,16 +132,10 @@ mod tests {
 
     #[test]
     fn steps_are_seen_and_the_passing_of_time_is_none() {
-        let at = |seconds: f64| UNIX_EPOCH + Duration::from_secs_f64(1_000_000.0 + seconds);
-        for (passed, after, expected) in [
-            (5.0, 5.0, None),
-            (5.0, 5.4, None),
-            (3600.0, 3600.0, None),
-            (5.0, 3605.0, Some(3600.0)),
-            (5.0, -3595.0, Some(3600.0)),
-        ] {
-            let found = step(Duration::from_secs_f64(passed), at(0.0), at(after));
-            assert_eq!(found.map(f64::round), expected, "{passed} {after}");
+        let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds);
+        for (now, passed, expected) in [(5, 5, 0), (3605, 5, 3600), (0, 3600, 3600), (100, 100, 0)] {
+            let step = step(at(0), at(now), Duration::from_secs(passed));
+            assert_eq!(step, Duration::from_secs(expected), "{now} after {passed}");
         }
     }
 }
