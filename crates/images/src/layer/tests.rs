@@ -188,8 +188,8 @@ fn a_layer_that_grows_is_refused() {
     let mut sparse = tar::Header::new_gnu();
     sparse.set_entry_type(tar::EntryType::GNUSparse);
     sparse.set_size(0);
+    sparse.set_path("sparse").expect("a path");
     let gnu = sparse.as_gnu_mut().expect("a GNU header");
-    gnu.set_path("sparse").expect("a path");
     gnu.realsize = *b"010000000000";
     gnu.sparse[0].offset = *b"010000000000";
     gnu.sparse[0].numbytes = *b"000000000000";
