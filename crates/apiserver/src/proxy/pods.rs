@@ -154,7 +154,14 @@ fn refused(answer: Response) -> Pin<Box<dyn Future<Output = Result<Response, Sta
                 message: words,
                 ..Status::no_such_path()
             },
-            _ => Status::bad_request(words),
+            StatusCode::BAD_REQUEST => Status::bad_request(words),
+            // Every other code stays what it is.
+            code => Status {
+                code: code.as_u16(),
+                reason: if code.is_server_error() { "InternalError" } else { "" },
+                message: words,
+                ..Status::bad_request("")
+            },
         })
     })
 }

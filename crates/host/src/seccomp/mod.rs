@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(check(of("RuntimeDefault"), of("Unconfined"), files.path()), Ok(0));
         let privileged = json!({"privileged": true, "seccompProfile": {"type": "RuntimeDefault"}});
         assert_eq!(check(json!({}), privileged, files.path()), Ok(0));
-        assert_eq!(check(local("profiles/one.json"), json!({}), files.path()), Ok(8));
+        assert_eq!(check(local("profiles/one.json"), json!({}), files.path()), Ok(7));
         let missing = check(json!({}), local("no.json"), files.path());
         let words = "cannot load seccomp profile \"/var/lib/kubelet/seccomp/no.json\": \
                      open /var/lib/kubelet/seccomp/no.json: no such file or directory";

@@ -46,6 +46,9 @@ const DEFAULT: &str = "snapshot.storage.kubernetes.io/is-default-class";
 /// Annotation: the host whose datastore holds a snapshot, or the data that a claim is to be filled with.
 pub(super) const NODE: &str = "datastore.podvisor.io/node";
 
+/// The kinds are served a moment after they were defined.
+const NOT_SERVED: Duration = Duration::from_millis(200);
+
 /// The controller.
 #[derive(Default)]
 pub(crate) struct Snapshots {
@@ -132,6 +135,20 @@ fn kinds_size(bytes: i64) -> String {
 }
 
 impl Snapshots {
+    /// Makes the default class, once a start, so that an administrator's deletion lasts at least until the next. False
+    /// while its kind is not served.
+    async fn offer_class(&self, world: &World) -> Result<bool, WorldError> {
+        if !self.class.load(Ordering::Acquire) && world.get(CLASSES, "", "datastore").is_none() {
+            match world.create(CLASSES, &class()).await {
+                Err(e) if e.code() == 404 => return Ok(false),
+                Err(e) if e.code() != 409 => return Err(e),
+                _ => {}
+            }
+        }
+        self.class.store(true, Ordering::Release);
+        Ok(true)
+    }
+
     async fn tell(&self, world: &World, about: &Value, warning: bool, reason: &str, message: &str) {
         self.teller
             .tell_as(world, "snapshot-controller", about, warning, reason, message)
@@ -431,9 +448,8 @@ impl Reconciler for Snapshots {
         kinds::resources()
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        // Once a start, so that an administrator's deletion lasts at least until the next.
-        if !self.class.swap(true, Ordering::AcqRel) && world.get(CLASSES, "", "datastore").is_none() {
-            settled(world.create(CLASSES, &class()).await)?;
+        if !self.offer_class(world).await? {
+            return Ok(Some(NOT_SERVED));
         }
         let mut failed = None;
         for snapshot in world.all(SNAPSHOTS) {
