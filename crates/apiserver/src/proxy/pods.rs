@@ -158,7 +158,11 @@ fn refused(answer: Response) -> Pin<Box<dyn Future<Output = Result<Response, Sta
             // Every other code stays what it is.
             code => Status {
                 code: code.as_u16(),
-                reason: if code.is_server_error() { "InternalError" } else { "" },
+                reason: if code.is_server_error() {
+                    "InternalError"
+                } else {
+                    ""
+                },
                 message: words,
                 ..Status::bad_request("")
             },

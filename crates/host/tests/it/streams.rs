@@ -175,7 +175,8 @@ async fn exec_needs_a_running_container_and_streams() {
 async fn figures() {
     let host = Host::start().await;
     host.create("web", pod(&["serve"])).await;
-    host.ready("web").await;
+    let web = host.ready("web").await;
+    host.guest(&web).fill("cache", 7 << 20);
     let (_, metrics) = text(&host, "/podmetrics").await;
     let metrics: Value = serde_json::from_str(&metrics).unwrap();
     assert_eq!(metrics[0]["metadata"]["name"], "web");
@@ -184,6 +185,12 @@ async fn figures() {
     let (_, summary) = text(&host, "/stats/summary").await;
     let summary: Value = serde_json::from_str(&summary).unwrap();
     assert_eq!(summary["node"]["nodeName"], common::NODE);
+    let web = &summary["pods"][0];
+    assert_eq!(web["volume"][0]["name"], "cache", "{web}");
+    assert_eq!(web["volume"][0]["usedBytes"], 7 << 20, "{web}");
+    for part in ["rootfs", "logs"] {
+        assert!(web["containers"][0][part]["usedBytes"].is_u64(), "{web}");
+    }
     let (_, text) = text(&host, "/metrics/resource").await;
     assert!(
         text.contains("pod_memory_working_set_bytes{namespace=\"default\",pod=\"web\"} 0"),
