@@ -55,7 +55,7 @@ spec:
     image: busybox:1.35
     stdin: true
     stdinOnce: true
-    command: ["sh", "-c", "nc -ll -p 9000 -e cat & md5sum; sleep 1000000"]
+    command: ["sh", "-c", "nc -ll -p 9000 -e cat & md5sum; sleep 1000000; true"]
   - name: printer
     image: busybox:1.35
     stdin: true

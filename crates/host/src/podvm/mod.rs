@@ -40,6 +40,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use images::Image;
 use k8s_openapi::api::core::v1::Pod;
@@ -253,6 +254,9 @@ pub(crate) enum Report {
     Published,
 }
 
+/// How long somebody waits for a VM that is being found again.
+const ADOPTION: Duration = Duration::from_secs(15);
+
 /// A Pod of this host, seen from outside its task.
 #[derive(Clone)]
 pub struct PodVm {
@@ -301,6 +305,17 @@ impl PodVm {
     /// The present state.
     pub fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// The state for somebody who wants to speak to the VM: an agent that has just come needs a moment to find it again,
+    /// and until then knows only that containers run in it.
+    pub async fn view_with_vm(&self) -> View {
+        let lost = |view: &View| {
+            let running = |record: &Record| matches!(record.state, State::Running { .. });
+            view.machine.is_none() && view.records.iter().any(running)
+        };
+        let _ = tokio::time::timeout(ADOPTION, self.wait_for(|view| !lost(view))).await;
+        self.view()
     }
 
     /// Waits until the Pod is so, or its owner has ended.

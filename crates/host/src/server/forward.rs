@@ -28,7 +28,7 @@ const LINGER: Duration = Duration::from_secs(10);
 
 /// Answers a request for port-forwarding.
 pub async fn forward(pod: &PodVm, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-    let view = pod.view();
+    let view = pod.view_with_vm().await;
     let name = view.pod.metadata.name.clone().unwrap_or_default();
     let guest = view
         .machine

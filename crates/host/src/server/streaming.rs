@@ -46,7 +46,7 @@ pub async fn exec(
     request: Request<Incoming>,
     attach: bool,
 ) -> Result<Response<Body>, Refusal> {
-    let view = pod.view();
+    let view = pod.view_with_vm().await;
     let name = view.pod.metadata.name.clone().unwrap_or_default();
     let record = view
         .record(container)
