@@ -123,7 +123,7 @@ async fn members_and_clients_prove_themselves() {
         (
             "an authority that is not etcd's",
             with(&other_ca, Some(issue(&issuer))),
-            "UnknownIssuer",
+            "invalid peer certificate",
         ),
     ];
     for (name, tls, told) in cases {

@@ -146,7 +146,9 @@ async fn a_guest_that_writes_waits_while_the_host_has_no_room() {
     let filler = small.0.join("filler");
     fs::write(&filler, vec![1; 6 << 20]).expect("filled");
 
-    let script = "export PATH=/bin; for d in /sys/block/sd*; do busybox grep -q room $d/device/vpd_pg80 && break; done
+    // The guest may see the disk a moment later than it was plugged in.
+    let script = "export PATH=/bin; search() { for d in /sys/block/sd*; do busybox grep -q room $d/device/vpd_pg80 && return; done; return 1; }
+        until search; do busybox sleep 0.1; done
         busybox mknod /room b $(busybox tr : ' ' < $d/dev); yes=$(busybox yes podvisor | busybox head -c 4096); i=0
         while [ $i -lt 1000 ]; do echo \"$yes\"; i=$((i+1)); done | busybox dd of=/room bs=64k conv=fsync || exit 1
         echo written";
