@@ -148,6 +148,13 @@ pub fn read_only_below(path: &std::path::Path) -> io::Result<()> {
     check(result as libc::c_int)
 }
 
+/// Gives a broken pipe its usual meaning back, which the Rust runtime takes away and programs would inherit: `yes | head`
+/// would never end.
+pub fn end_on_broken_pipe() {
+    // SAFETY: a default disposition has no handler whose code could be wrong.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Filters the system calls of this process from now on. `program`: classic BPF, eight bytes an instruction.
 pub fn filter_calls(program: &[u8]) -> io::Result<()> {
     let instruction = |bytes: &[u8]| libc::sock_filter {

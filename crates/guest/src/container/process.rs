@@ -323,6 +323,7 @@ fn run(program: &Program, streams: &ChildStreams) -> io::Result<()> {
     }
     std::env::set_current_dir(cwd)
         .map_err(|error| io::Error::new(error.kind(), format!("chdir to {cwd}: {error}")))?;
+    sys::end_on_broken_pipe();
     become_user(program).map_err(|error| io::Error::new(error.kind(), format!("user: {error}")))?;
     let args: Vec<CString> = program
         .args

@@ -3,7 +3,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod datastore;
-mod hostile;
 mod lifecycle;
 mod limits;
 mod streams;
