@@ -17,6 +17,8 @@ const HISTORY: u64 = 5000;
 const PAGE: usize = 2000;
 /// Pause between attempts to read a store that cannot serve.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long the log is still applied after the end was asked for.
+const LINGER: Duration = Duration::from_secs(3);
 /// How long one batch of history may take.
 const LOAD_WAIT: Duration = Duration::from_secs(30);
 
@@ -198,7 +200,8 @@ fn apply(batch: &[store::Event], keys: &Keys, caches: &Caches) {
     }
 }
 
-/// Applies the log until `stop`; when the watch is cut off, loads everything anew.
+/// Applies the log until `stop` and a little longer, for writes that were accepted before; when the watch is cut off,
+/// loads everything anew.
 pub async fn run(
     store: Arc<dyn Store>,
     keys: Keys,
@@ -206,9 +209,15 @@ pub async fn run(
     mut watch: Watch,
     stop: CancellationToken,
 ) {
+    let last = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    let mut last = std::pin::pin!(last);
+    let _ended = caches.ended.clone().drop_guard();
     loop {
         let next = tokio::select! {
-            () = stop.cancelled() => return,
+            () = &mut last => return,
             next = watch.next() => next,
         };
         if let Some(Ok(batch)) = next {
@@ -220,6 +229,9 @@ pub async fn run(
             tracing::warn!(%error, "the watch on the store ended");
         }
         loop {
+            if stop.is_cancelled() {
+                return;
+            }
             match load(&*store, &keys, &caches).await {
                 Ok(again) => {
                     watch = again;

@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use view::{GroupResource, View};
 
 /// How long a read waits for the cache to reach a revision before it answers 504.
@@ -33,6 +34,8 @@ const WAIT: Duration = Duration::from_secs(3);
 pub struct Caches {
     resources: RwLock<HashMap<GroupResource, Arc<ResourceCache>>>,
     applied: watch::Sender<u64>,
+    /// Nothing will be applied any more: who waits need not wait out its time.
+    ended: CancellationToken,
 }
 
 impl Default for Caches {
@@ -40,6 +43,7 @@ impl Default for Caches {
         Caches {
             resources: RwLock::default(),
             applied: watch::Sender::new(0),
+            ended: CancellationToken::new(),
         }
     }
 }
@@ -81,10 +85,13 @@ impl Caches {
             return Ok(());
         }
         let mut applied = self.applied.subscribe();
-        let reached = tokio::time::timeout(WAIT, applied.wait_for(|r| *r >= revision)).await;
-        match reached {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(self.revision()),
+        let reached = tokio::time::timeout(WAIT, applied.wait_for(|r| *r >= revision));
+        tokio::select! {
+            reached = reached => match reached {
+                Ok(Ok(_)) => Ok(()),
+                _ => Err(self.revision()),
+            },
+            () = self.ended.cancelled() => Err(self.revision()),
         }
     }
 

@@ -133,7 +133,11 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
         let due = tokio::time::Instant::now() >= wake;
         if revision != seen || due {
             seen = revision;
-            let (swept, computed) = timed(reconciler.sweep(&world)).await;
+            // A sweep may be left anywhere: the next one, of this process or another, begins with what it finds.
+            let (swept, computed) = tokio::select! {
+                () = stop.cancelled() => return,
+                swept = timed(reconciler.sweep(&world)) => swept,
+            };
             let next = match swept {
                 Ok(next) => next.unwrap_or(RESYNC).min(RESYNC),
                 Err(error) => {
