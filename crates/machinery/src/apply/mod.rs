@@ -14,7 +14,7 @@ use managers::{Manager, Managers};
 use serde_json::Value;
 
 /// Metadata that the server sets and nobody owns.
-const UNOWNED: [&[&str]; 11] = [
+const UNOWNED: [&[&str]; 10] = [
     &["f:apiVersion"],
     &["f:kind"],
     &["f:metadata", "f:name"],
@@ -25,7 +25,6 @@ const UNOWNED: [&[&str]; 11] = [
     &["f:metadata", "f:generation"],
     &["f:metadata", "f:managedFields"],
     &["f:metadata", "f:resourceVersion"],
-    &["f:metadata", "f:generateName"],
 ];
 
 /// Leaves out what nobody owns, and what a write by this way cannot change.

@@ -12,6 +12,7 @@ mod policy;
 mod rbac;
 mod required;
 mod selectors;
+mod status;
 mod storage;
 mod workloads;
 
@@ -42,6 +43,7 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
         (Some("ephemeralcontainers"), _) => pod::ephemeral_containers(new, old, &mut errors),
         (Some("resize"), _) => pod::resize(new, old, &mut errors),
         (Some("status"), ("", "Pod")) => core::pod_status(new, old, &mut errors),
+        (Some("status"), _) => status::check(kind, new, old, &mut errors),
         (Some(_), _) => {}
         (None, ("", "Pod")) => pod::spec_update(new, old, &mut errors),
         (None, _) => {
