@@ -19,7 +19,7 @@ use super::recent::{Recent, Version};
 use bytes::{Buf, Bytes};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The two files, beside the store file.
@@ -28,6 +28,8 @@ const EXTENSIONS: [&str; 2] = ["log0", "log1"];
 const SECTOR: usize = 512;
 /// Bytes that a file grows by; they are written, so that a later flush changes no metadata.
 const CHUNK: u64 = 1 << 20;
+/// What disks want of an address, in bytes; 512 is enough for most.
+const ALIGNMENT: usize = 4096;
 /// What a frame begins with.
 const MAGIC: u32 = 0x7076_6c31;
 /// Bytes of magic and checksum, and of the whole head.
@@ -48,11 +50,21 @@ pub(crate) fn paths(store: &Path) -> [PathBuf; 2] {
     EXTENSIONS.map(|extension| store.with_extension(extension))
 }
 
+/// One of the two files.
+struct Half {
+    /// Grows it.
+    file: File,
+    length: u64,
+    /// Each write to it is on disk on return.
+    direct: File,
+}
+
 /// The log of one open store.
 pub(crate) struct Log {
-    files: [File; 2],
-    lengths: [u64; 2],
+    halves: [Half; 2],
     active: usize,
+    /// Room for one frame at an address that the disk can read from, of [`ALIGNMENT`] bytes more.
+    buffer: Vec<u8>,
     /// Where the next frame goes.
     end: u64,
     store: u64,
@@ -67,17 +79,19 @@ impl Log {
             let path = path.to_path_buf();
             move |source| LogError::Io { path, source }
         };
-        let mut files = Vec::new();
+        let mut halves = Vec::new();
         let mut found = Vec::new();
         for path in &paths {
             super::keep_private(path).map_err(io(path))?;
             let opened = File::options().read(true).write(true).open(path);
             let file = opened.map_err(io(path))?;
+            let direct = direct(path).map_err(io(path))?;
             let frames = frames(&file, store, settled, path)?;
             if let Some(first) = frames.first() {
                 found.push((first.first, path, frames));
             }
-            files.push(file);
+            let length = length(&file, path)?;
+            halves.push(Half { file, length, direct });
         }
         found.sort_by_key(|(first, ..)| *first);
         let mut recent = Recent::default();
@@ -96,12 +110,11 @@ impl Log {
                 })?;
             }
         }
-        let lengths = [length(&files[0], &paths[0])?, length(&files[1], &paths[1])?];
-        let files = <[File; 2]>::try_from(files).unwrap_or_else(|_| unreachable!("two paths are opened"));
+        let halves = <[Half; 2]>::try_from(halves).unwrap_or_else(|_| unreachable!("two paths are opened"));
         let log = Log {
-            files,
-            lengths,
+            halves,
             active: 0,
+            buffer: Vec::new(),
             end: 0,
             store,
             epoch: layout::random(),
@@ -125,31 +138,58 @@ impl Log {
     pub(crate) fn append(&mut self, frame: &mut Frame) -> io::Result<()> {
         let bytes = frame.finish(self.store, self.epoch);
         let needed = self.end + bytes.len() as u64;
-        let file = &self.files[self.active];
-        if needed > self.lengths[self.active] {
-            let (mut at, until) = (self.lengths[self.active], needed.next_multiple_of(CHUNK));
+        let half = &mut self.halves[self.active];
+        if needed > half.length {
+            let (mut at, until) = (half.length, needed.next_multiple_of(CHUNK));
             let zero = vec![0; 64 << 10];
             while at < until {
                 let part = (until - at).min(zero.len() as u64);
-                file.write_all_at(&zero[..part as usize], at)?;
+                half.file.write_all_at(&zero[..part as usize], at)?;
                 at += part;
             }
-            file.sync_all()?;
-            self.lengths[self.active] = until;
+            half.file.sync_all()?;
+            half.length = until;
         }
-        file.write_all_at(bytes, self.end)?;
-        file.sync_data()?;
+        if self.buffer.len() < bytes.len() + ALIGNMENT {
+            self.buffer = vec![0; bytes.len() + ALIGNMENT];
+        }
+        let start = self.buffer.as_ptr().align_offset(ALIGNMENT);
+        let aligned = &mut self.buffer[start..start + bytes.len()];
+        aligned.copy_from_slice(bytes);
+        match half.direct.write_all_at(aligned, self.end) {
+            Ok(()) => {}
+            // A disk with larger sectors than ours: by the page cache then, from now on.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
+                half.direct = half.file.try_clone()?;
+                half.direct.write_all_at(aligned, self.end)?;
+            }
+            Err(e) => return Err(e),
+        }
+        half.direct.sync_data()?;
+        // A large frame's room is not kept.
+        if self.buffer.len() > CHUNK as usize {
+            self.buffer = Vec::new();
+        }
         self.end = needed;
         Ok(())
     }
 
     /// Marks both files as empty. Everything is in the store file; should this get lost, they are merely read once more.
     pub(crate) fn clear(&mut self) {
-        for (file, length) in self.files.iter().zip(self.lengths) {
-            if length >= SECTOR as u64 {
-                let _ = file.write_all_at(&[0; SECTOR], 0);
+        for half in &self.halves {
+            if half.length >= SECTOR as u64 {
+                let _ = half.file.write_all_at(&[0; SECTOR], 0);
             }
         }
+    }
+}
+
+/// Opens a file for writes past the page cache, or through it where the file system knows no other way.
+fn direct(path: &Path) -> io::Result<File> {
+    let flag = nix::fcntl::OFlag::O_DIRECT.bits();
+    match File::options().write(true).custom_flags(flag).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => File::options().write(true).open(path),
+        opened => opened,
     }
 }
 
