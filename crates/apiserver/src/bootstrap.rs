@@ -118,7 +118,7 @@ pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Op
     Some(Ctx {
         server: server.clone(),
         user: User::system(),
-        attributes,
+        attributes: Arc::new(attributes),
         query: String::new(),
         headers: HeaderMap::new(),
         served,

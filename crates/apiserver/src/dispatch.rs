@@ -63,7 +63,7 @@ impl ApiServer {
         let (mut head, body) = request.into_parts();
         let upgrade = head.extensions.remove::<OnUpgrade>();
         let id = request_id(&head);
-        let mut incoming = Incoming { head, body, upgrade };
+        let incoming = Incoming { head, body, upgrade };
         // Programs ask `/` for the paths there are, browsers for the console.
         let page = incoming.head.headers.get_all(http::header::ACCEPT);
         let page = page
@@ -74,6 +74,8 @@ impl ApiServer {
             return self.foreign(incoming).await;
         }
         let attributes = Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
+        let attributes = Arc::new(attributes);
+        let without_body = incoming.head.method == Method::HEAD;
         let mut answered = Answered {
             id: id.to_str().unwrap_or("").to_string(),
             received,
@@ -84,7 +86,7 @@ impl ApiServer {
         };
         let notes = answered.notes.clone();
         let _counted = (!is_lasting(&attributes)).then(|| self.metrics.begin(attributes.is_read_only()));
-        let work = self.checked(&mut incoming, &attributes, connection, &mut answered);
+        let work = self.checked(incoming, &attributes, connection, &mut answered);
         let work = AssertUnwindSafe(work).catch_unwind();
         let outcome = match is_lasting(&attributes) {
             true => work.await,
@@ -106,7 +108,7 @@ impl ApiServer {
                 ))
             }
         };
-        if incoming.head.method == Method::HEAD {
+        if without_body {
             *response.body_mut() = body::full(bytes::Bytes::new());
         }
         body::warn(&mut response, &notes.warnings());
@@ -140,8 +142,8 @@ impl ApiServer {
     /// Authentication, bounds, authorization; then the handler.
     async fn checked(
         self: &Arc<Self>,
-        incoming: &mut Incoming,
-        attributes: &Attributes,
+        mut incoming: Incoming,
+        attributes: &Arc<Attributes>,
         connection: &Connection,
         answered: &mut Answered,
     ) -> Result<Response, Status> {
@@ -208,11 +210,7 @@ impl ApiServer {
             }
             body = body::full(bytes);
         }
-        let taken = Incoming {
-            head: incoming.head.clone(),
-            body,
-            upgrade: incoming.upgrade.take(),
-        };
+        let taken = Incoming { body, ..incoming };
         let taken = match crate::aggregation::answer(self, taken, attributes, &user).await {
             Ok(answered) => return answered,
             Err(taken) => taken,
@@ -240,8 +238,8 @@ impl ApiServer {
     /// Answers a request on a resource.
     async fn resource(
         self: &Arc<Self>,
-        incoming: Incoming,
-        attributes: &Attributes,
+        mut incoming: Incoming,
+        attributes: &Arc<Attributes>,
         user: User,
         notes: Arc<Notes>,
     ) -> Result<Response, Status> {
@@ -253,7 +251,11 @@ impl ApiServer {
         let ctx = Ctx {
             server: self.clone(),
             query: incoming.query().to_string(),
-            headers: incoming.head.headers.clone(),
+            // Only subresources look at the request itself once more.
+            headers: match attributes.subresource.is_empty() {
+                true => std::mem::take(&mut incoming.head.headers),
+                false => incoming.head.headers.clone(),
+            },
             attributes: attributes.clone(),
             user,
             served,

@@ -14,16 +14,19 @@ async fn memory_conforms() {
     store::conformance::all(|| async { Arc::new(MemoryStore::new()) as Arc<dyn Store> }).await;
 }
 
+/// With everything in the log, and with writes that move into the store file at different times.
 #[tokio::test]
 async fn embedded_conforms() {
-    let dir = tempfile::tempdir().unwrap();
-    let count = std::sync::atomic::AtomicUsize::new(0);
-    store::conformance::all(|| {
-        let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = dir.path().join(format!("{n}.redb"));
-        async move { Arc::new(EmbeddedStore::open(&path).unwrap()) as Arc<dyn Store> }
-    })
-    .await;
+    for log_bytes in [store::embedded::LOG_BYTES, 1, 3000] {
+        let dir = tempfile::tempdir().unwrap();
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        store::conformance::all(|| {
+            let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let path = dir.path().join(format!("{n}.redb"));
+            async move { Arc::new(EmbeddedStore::open_with(&path, log_bytes).unwrap()) as Arc<dyn Store> }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ use store::{EventKind, Revision, Store};
 const CHILD: &str = "PODVISOR_STORE_CRASH_CHILD";
 const WRITERS: usize = 16;
 const ROUNDS: u64 = 50;
+/// So little that most rounds see the log turn.
+const LOG_BYTES: u64 = 128 << 10;
 
 fn value(key: &str, n: u64) -> String {
     format!("{key}:{n}:{}", "x".repeat(200 + (n as usize * 37) % 1800))
@@ -39,7 +41,7 @@ fn child() {
     let (path, round) = path.rsplit_once('#').unwrap();
     let round: u64 = round.parse().unwrap();
     runtime().block_on(async {
-        let store = Arc::new(EmbeddedStore::open(Path::new(path)).unwrap());
+        let store = Arc::new(EmbeddedStore::open_with(Path::new(path), LOG_BYTES).unwrap());
         let mut tasks = Vec::new();
         for writer in 0..WRITERS {
             let store = store.clone();

@@ -176,7 +176,7 @@ pub async fn stream(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
         // WebSocket clients come with GET; what they do is no less than what POST does.
         let attributes = Attributes {
             verb: "create".into(),
-            ..ctx.attributes.clone()
+            ..(*ctx.attributes).clone()
         };
         ctx.server.authorized(&ctx.user, &attributes).await?;
     }

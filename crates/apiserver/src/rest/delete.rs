@@ -233,7 +233,11 @@ async fn step(
         return Ok(Deleted::Pending(bytes.clone()));
     }
     let stored = super::create::to_stored(ctx, &new).await?;
-    let stored = ctx.server.replace(&ctx.served, &stored, revision).await?;
+    let encoded = object::encode(&stored);
+    let stored = ctx
+        .server
+        .replace(&ctx.served, &stored, encoded, revision)
+        .await?;
     Ok(Deleted::Pending(stored.bytes))
 }
 

@@ -33,7 +33,7 @@ pub struct Ctx {
     /// Who asks.
     pub user: User,
     /// What is asked.
-    pub attributes: Attributes,
+    pub attributes: Arc<Attributes>,
     /// The query string.
     pub query: String,
     /// Request headers.

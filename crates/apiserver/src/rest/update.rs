@@ -234,21 +234,23 @@ async fn store(
     revision: u64,
 ) -> Result<Bytes, Refused> {
     let stored = to_stored(ctx, new).await?;
-    let shown = || object::with_revision(&object::encode(&stored), revision);
-    if dry_run {
-        return Ok(shown());
-    }
-    if is_finished(new) {
+    let encoded = object::encode(&stored);
+    if !dry_run && is_finished(new) {
         let at = ctx
             .server
             .remove(&ctx.served, ctx.namespace(), ctx.name(), revision)
             .await?;
-        return Ok(object::with_revision(&object::encode(&stored), at));
+        return Ok(object::with_revision(&encoded, at));
     }
-    if shown() == *present {
-        return Ok(present.clone());
+    let shown = object::with_revision(&encoded, revision);
+    if dry_run || shown == *present {
+        return Ok(shown);
     }
-    Ok(ctx.server.replace(&ctx.served, &stored, revision).await?.bytes)
+    Ok(ctx
+        .server
+        .replace(&ctx.served, &stored, encoded, revision)
+        .await?
+        .bytes)
 }
 
 /// Checks resourceVersion and uid of the new state as preconditions; answers whether a revision was named.
@@ -303,7 +305,7 @@ fn restore_metadata(new: &mut Value, old: &Value) {
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
     ] {
-        match old.pointer(&format!("/metadata/{field}")) {
+        match old.get("metadata").and_then(|metadata| metadata.get(field)) {
             Some(value) => set_meta(new, field, value.clone()),
             None => unset_meta(new, field),
         }

@@ -40,7 +40,7 @@ impl ApiServer {
     /// Writes a new object.
     pub async fn insert(&self, served: &Served, value: &Value) -> Result<Stored, Status> {
         let (namespace, name) = place(served, value);
-        let bytes = encoded(value)?;
+        let bytes = bounded(object::encode(value))?;
         let key = self.keys.object(served.storage(), namespace, name);
         let started = Instant::now();
         let written = self.store.create(key, bytes.clone()).await;
@@ -56,10 +56,16 @@ impl ApiServer {
         }
     }
 
-    /// Replaces an object that must stand at `expected`.
-    pub async fn replace(&self, served: &Served, value: &Value, expected: u64) -> Result<Stored, Refused> {
+    /// Replaces an object that must stand at `expected` by `value`, which is `bytes` when encoded.
+    pub async fn replace(
+        &self,
+        served: &Served,
+        value: &Value,
+        bytes: Bytes,
+        expected: u64,
+    ) -> Result<Stored, Refused> {
         let (namespace, name) = place(served, value);
-        let bytes = encoded(value)?;
+        let bytes = bounded(bytes)?;
         let key = self.keys.object(served.storage(), namespace, name);
         let started = Instant::now();
         let written = self.store.update(key, bytes.clone(), Revision(expected)).await;
@@ -133,8 +139,7 @@ fn place<'a>(served: &Served, value: &'a Value) -> (&'a str, &'a str) {
     (namespace, meta(value, "name"))
 }
 
-fn encoded(value: &Value) -> Result<Bytes, Status> {
-    let bytes = object::encode(value);
+fn bounded(bytes: Bytes) -> Result<Bytes, Status> {
     if bytes.len() > MAX_OBJECT {
         return Err(Status::request_entity_too_large(
             "etcdserver: request is too large",
@@ -194,7 +199,7 @@ impl ApiServer {
             if new == old {
                 return Ok(Stored { bytes, revision });
             }
-            match self.replace(served, &new, revision).await {
+            match self.replace(served, &new, object::encode(&new), revision).await {
                 Ok(stored) => return Ok(stored),
                 Err(Refused::Status(status)) => return Err(status),
                 Err(Refused::Raced(record)) => {

@@ -1,52 +1,85 @@
-//! The embedded store: one redb file, one writer, group commit.
+//! The embedded store: a write-ahead log, and one redb file behind it.
 //!
-//! A writer thread drains its queue, applies every waiting write in one transaction, commits it durably, hands the
-//! events to watchers and only then answers. Under load one fsync carries many writes; alone, a write costs one.
-//! Readers see committed snapshots and never wait for the writer.
+//! A writer thread drains its queue, appends every waiting write to the log ([`log`]) in one frame, flushes it, hands
+//! the events to watchers and only then answers. Under load one flush carries many writes; alone, a write costs one.
+//! What the log holds is in memory as well ([`recent`]); when it is full it is moved into the file, in one large
+//! transaction, by a second thread ([`settle`]). Readers look through both ([`read`]) and never wait for a writer.
 //!
-//! Tables (see [`layout`]): every version of every key under `(key, revision)`, the log `revision -> key`, and
-//! three counters. Compaction drops versions that nobody can read any more.
+//! Tables of the file (see [`layout`]): every version of every key under `(key, revision)`, the log
+//! `revision -> key`, and some counters. Compaction drops versions that nobody can read any more.
 
 mod layout;
+mod log;
 mod read;
+mod recent;
 mod restore;
+mod settle;
 mod writer;
 
 pub use restore::{RestoreError, Restored, restore};
 
-use crate::contract::{Page, Record, Revision, Store, StoreError, Watch};
+use crate::contract::{Event, Page, Record, Revision, Store, StoreError, Watch};
 use crate::watchers::Watchers;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
+use recent::Recent;
 use redb::Database;
+use settle::Task;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
-use writer::{Job, Write};
+use writer::{Job, Write, Writer};
 
 /// Writes that may wait; more callers wait for a place in the queue.
 const QUEUE: usize = 1024;
-/// Log entries that one compaction transaction looks at, so that writers never wait long behind it.
+/// Bytes of log that are moved into the store file at a time: what memory holds twice over and a crash makes the next
+/// start read, against how often a page of the file is written.
+pub const LOG_BYTES: u64 = 8 << 20;
+/// Moves and compactions that may wait.
+const TASKS: usize = 16;
+/// Log entries that one compaction transaction looks at, so that moves never wait long behind it.
 const COMPACTION_STEP: u64 = 2000;
 
 /// What is said of a file with pages that cannot be right.
 const DAMAGED: &str = "the store file is damaged: a page of it cannot be right; restore a backup";
 
-/// A [`Store`] in one file.
+/// A [`Store`] in one file and its log.
 pub struct EmbeddedStore {
     shared: Arc<Shared>,
     queue: mpsc::Sender<Job>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    tasks: mpsc::Sender<Task>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
-/// What the writer thread and readers share.
+/// What the threads and readers share.
 pub(crate) struct Shared {
     path: PathBuf,
-    /// `None` while the file is being reopened after an I/O error, and after `close`.
-    database: RwLock<Option<Arc<Database>>>,
+    /// `None` while the files are being reopened after an I/O error, and after `close`.
+    open: RwLock<Option<Open>>,
+    /// The revision that was published last: the one of [`Published`], for readers that need no lock.
+    current: AtomicU64,
     published: Mutex<Published>,
     /// Why the last write could not be made durable; `None` when it could.
     trouble: Mutex<Option<StoreError>>,
+}
+
+/// The store file and what lies over it.
+#[derive(Clone)]
+pub(crate) struct Open {
+    database: Arc<Database>,
+    /// Full, and being moved into the file.
+    settling: Option<Arc<RwLock<Recent>>>,
+    /// What is being written to.
+    active: Arc<RwLock<Recent>>,
+}
+
+impl Open {
+    /// What lies over the file, the newest first.
+    fn layers(&self) -> Vec<Arc<RwLock<Recent>>> {
+        let both = [Some(&self.active), self.settling.as_ref()];
+        both.into_iter().flatten().cloned().collect()
+    }
 }
 
 /// What watchers have been told; the writer changes it after each commit.
@@ -73,6 +106,12 @@ pub enum OpenError {
         /// What the system said.
         source: redb::Error,
     },
+    /// The log beside the file cannot be read, written or made.
+    #[error("cannot open the log {0}; check that the directory exists, is writable and its disk is not full")]
+    Log(std::io::Error),
+    /// The log beside the file is not what was written.
+    #[error("the log {0}")]
+    LogDamaged(String),
     /// Pages of the file cannot be right.
     #[error("{}: {DAMAGED}", path.display())]
     Damaged {
@@ -90,31 +129,54 @@ pub enum OpenError {
 }
 
 impl EmbeddedStore {
-    /// Opens the store file, making it when it is missing. Repairs it after a crash.
+    /// Opens the store file and its log, making them when they are missing. Repairs them after a crash.
     pub fn open(path: &Path) -> Result<EmbeddedStore, OpenError> {
-        let (database, current) = open_file(path)?;
+        EmbeddedStore::open_with(path, LOG_BYTES)
+    }
+
+    /// The same with a log that is moved into the store file at `log_bytes` instead of [`LOG_BYTES`].
+    pub fn open_with(path: &Path, log_bytes: u64) -> Result<EmbeddedStore, OpenError> {
+        let (open, log, current) = open_files(path)?;
         let shared = Arc::new(Shared {
             path: path.to_path_buf(),
-            database: RwLock::new(Some(database)),
+            open: RwLock::new(Some(open)),
+            current: AtomicU64::new(current),
             published: Mutex::new(Published {
                 current,
                 watchers: Watchers::default(),
             }),
             trouble: Mutex::new(None),
         });
-        let (queue, jobs) = mpsc::channel(QUEUE);
-        let for_thread = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || writer::run(&for_thread, jobs))
-            .map_err(|e| OpenError::Io {
+        let thread = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+            thread.map_err(|e| OpenError::Io {
                 path: path.to_path_buf(),
                 source: redb::Error::Io(e),
-            })?;
+            })
+        };
+        let (tasks, waiting) = mpsc::channel(TASKS);
+        let (tell, outcomes) = std::sync::mpsc::channel();
+        let for_thread = shared.clone();
+        let settler = thread(
+            "store-settler",
+            Box::new(move || settle::run(&for_thread, waiting, &tell)),
+        )?;
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let writer = Writer {
+            shared: shared.clone(),
+            log,
+            full: log_bytes.max(1),
+            tasks: tasks.clone(),
+            outcomes,
+            moving: false,
+            frame: log::Frame::default(),
+        };
+        let writer = thread("store-writer", Box::new(move || writer.run(jobs)))?;
         Ok(EmbeddedStore {
             shared,
             queue,
-            thread: Mutex::new(Some(thread)),
+            tasks,
+            threads: Mutex::new(vec![writer, settler]),
         })
     }
 
@@ -150,9 +212,48 @@ fn reader_failed(error: &tokio::task::JoinError) -> StoreError {
 }
 
 impl Shared {
-    fn database(&self) -> Result<Arc<Database>, StoreError> {
-        let open = self.database.read().clone();
+    fn open(&self) -> Result<Open, StoreError> {
+        let open = self.open.read().clone();
         open.ok_or_else(|| self.not_open())
+    }
+
+    fn database(&self) -> Result<Arc<Database>, StoreError> {
+        Ok(self.open()?.database)
+    }
+
+    /// The revision that was published last.
+    fn current(&self) -> u64 {
+        self.current.load(Ordering::Acquire)
+    }
+
+    /// Tells watchers of writes that are on disk.
+    fn publish(&self, events: Vec<Event>, current: u64) {
+        let mut published = self.published.lock();
+        published.current = current;
+        self.current.store(current, Ordering::Release);
+        if !events.is_empty() {
+            published.watchers.publish(&Arc::from(events), Revision(current));
+        }
+    }
+
+    /// Begins a new layer; the answer is the one before, which is to be moved into the file. `None` while an earlier
+    /// one is being moved.
+    fn turn(&self) -> Option<Arc<RwLock<Recent>>> {
+        let mut slot = self.open.write();
+        let open = slot.as_mut().filter(|open| open.settling.is_none())?;
+        let full = std::mem::take(&mut open.active);
+        open.settling = Some(full.clone());
+        Some(full)
+    }
+
+    /// The layer that is to be moved into the file next, if there is any.
+    fn settling_or_turn(&self) -> Option<Arc<RwLock<Recent>>> {
+        let open = self.open.read().clone()?;
+        match open.settling {
+            None if open.active.read().is_empty() => None,
+            None => self.turn(),
+            there => there,
+        }
     }
 
     /// Why there is no open file, as far as it is known.
@@ -162,25 +263,45 @@ impl Shared {
     }
 
     fn snapshot(&self) -> Result<read::Snapshot, StoreError> {
-        let database = self.database()?;
-        read::Snapshot::begin(&database)
+        // In this order, so that whatever was published is there.
+        let current = self.current();
+        read::Snapshot::begin(&self.open()?, current)
     }
 
-    /// After an I/O error redb refuses all work on the handle: open the file anew. Watchers start over, since
-    /// it is unknown whether the failed commit happened.
-    fn reopen(&self) -> Result<(), OpenError> {
-        let mut slot = self.database.write();
+    /// After an I/O error redb refuses all work on the handle: open everything anew. Watchers start over, since it is
+    /// unknown whether the failed write happened.
+    fn reopen(&self) -> Result<log::Log, OpenError> {
+        let mut slot = self.open.write();
         *slot = None;
-        let (database, current) = open_file(&self.path)?;
-        *slot = Some(database);
+        let (open, log, current) = open_files(&self.path)?;
+        *slot = Some(open);
         let mut published = self.published.lock();
         published.watchers.clear();
         published.current = current;
-        Ok(())
+        self.current.store(current, Ordering::Release);
+        Ok(log)
     }
 }
 
-fn open_file(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
+fn open_files(path: &Path) -> Result<(Open, log::Log, u64), OpenError> {
+    let (database, head) = open_file(path)?;
+    let (log, recent) = log::Log::open(path, head.store, head.current).map_err(|e| match e {
+        log::LogError::Io { path, source } => OpenError::Log(std::io::Error::new(
+            source.kind(),
+            format!("{}: {source}", path.display()),
+        )),
+        damaged @ log::LogError::Damaged { .. } => OpenError::LogDamaged(damaged.to_string()),
+    })?;
+    let current = recent.last().unwrap_or(head.current);
+    let open = Open {
+        database,
+        settling: (!recent.is_empty()).then(|| Arc::new(RwLock::new(recent))),
+        active: Arc::default(),
+    };
+    Ok((open, log, current))
+}
+
+fn open_file(path: &Path) -> Result<(Arc<Database>, layout::Head), OpenError> {
     // Nothing of ours is changed before it returns.
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| try_open(path)));
     opened.unwrap_or_else(|_| {
@@ -190,7 +311,7 @@ fn open_file(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
     })
 }
 
-fn try_open(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
+fn try_open(path: &Path) -> Result<(Arc<Database>, layout::Head), OpenError> {
     let io = |source: redb::Error| OpenError::Io {
         path: path.to_path_buf(),
         source,
@@ -208,14 +329,14 @@ fn try_open(path: &Path) -> Result<(Arc<Database>, u64), OpenError> {
         }
         Err(e) => return Err(io(e.into())),
     };
-    let (format, current) = layout::prepare(&database).map_err(io)?;
-    if format != layout::FORMAT {
+    let head = layout::prepare(&database).map_err(io)?;
+    if head.format != layout::FORMAT {
         return Err(OpenError::Format {
             path: path.to_path_buf(),
-            found: format,
+            found: head.format,
         });
     }
-    Ok((Arc::new(database), current))
+    Ok((Arc::new(database), head))
 }
 
 /// Secrets lie in the file: nobody but its owner may read it.
@@ -297,16 +418,21 @@ impl Store for EmbeddedStore {
         let mut step = oldest.0;
         while step < keep.0 {
             step = (step + COMPACTION_STEP).min(keep.0);
-            self.submit(Write::Compact { keep: step }).await?;
+            let (answer, answered) = oneshot::channel();
+            let task = Task::Compact { keep: step, answer };
+            let sent = self.tasks.send(task).await;
+            sent.map_err(|_| StoreError::unavailable("closed"))?;
+            let answered = answered.await;
+            answered.map_err(|_| StoreError::unavailable("closed"))??;
         }
         Ok(())
     }
 
     async fn current(&self) -> Result<Revision, StoreError> {
-        if self.shared.database.read().is_none() {
+        if self.shared.open.read().is_none() {
             return Err(self.shared.not_open());
         }
-        Ok(Revision(self.shared.published.lock().current))
+        Ok(Revision(self.shared.current()))
     }
 
     async fn oldest(&self) -> Result<Revision, StoreError> {
@@ -338,11 +464,13 @@ impl Store for EmbeddedStore {
         {
             let _ = answered.await;
         }
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
+        // Behind what was asked of it before; nobody listens when it has ended already.
+        let _ = self.tasks.send(Task::End).await;
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         self.shared.published.lock().watchers.clear();
-        *self.shared.database.write() = None;
+        *self.shared.open.write() = None;
     }
 }

@@ -51,8 +51,12 @@ pub fn restore(path: &Path, mut backup: Backup<impl Read>) -> Result<Restored, R
     let exists = || RestoreError::Exists {
         path: path.to_path_buf(),
     };
-    if path.exists() {
-        return Err(exists());
+    let [first, second] = super::log::paths(path);
+    for path in [path, &first, &second] {
+        if path.exists() {
+            let path = path.to_path_buf();
+            return Err(RestoreError::Exists { path });
+        }
     }
     let unfinished = path.with_extension("restoring");
     let io = |source: redb::Error| RestoreError::Io {
@@ -120,12 +124,13 @@ fn put(database: &Database, batch: &[Record]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut versions = transaction.open_table(VERSIONS)?;
+        let mut entry = Vec::new();
         for record in batch {
             let kind = match record.created == record.revision {
                 true => EventKind::Created,
                 false => EventKind::Updated,
             };
-            let entry = layout::encode(kind, record.created.0, &record.value);
+            layout::encode(&mut entry, kind, record.created.0, &record.value);
             versions.insert((&record.key[..], record.revision.0), &entry[..])?;
         }
     }

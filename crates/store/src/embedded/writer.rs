@@ -1,18 +1,23 @@
-//! The writer thread: drains the queue into one transaction, commits, publishes, answers.
+//! The writer thread: drains the queue into one frame of the log, makes it durable, publishes, answers.
 
-use super::layout::{self, LOG, META, META_CURRENT, META_OLDEST, VERSIONS};
-use super::read::{failed, record, version};
-use super::{DAMAGED, Published, Shared};
+use super::Shared;
+use super::log::{Frame, Log};
+use super::read::Snapshot;
+use super::recent::{Recent, Version};
+use super::settle::{Task, guarded};
 use crate::contract::{Event, EventKind, Record, Revision, StoreError};
 use bytes::Bytes;
-use redb::{ReadableTable, Table};
+use parking_lot::RwLock;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
 use tokio::sync::{mpsc, oneshot};
 
-/// Writes that one commit carries at most.
+/// Writes that one frame carries at most.
 const GROUP: usize = 512;
 /// Bytes of values after which a group is closed.
 const GROUP_BYTES: usize = 16 << 20;
+/// At this multiple of a full log writers wait for the move before.
+const OVERFULL: u64 = 3;
 
 /// One write.
 pub(crate) enum Write {
@@ -28,9 +33,6 @@ pub(crate) enum Write {
     Delete {
         key: Bytes,
         expected: Revision,
-    },
-    Compact {
-        keep: u64,
     },
     /// Changes nothing, durably.
     Probe,
@@ -54,77 +56,197 @@ pub(crate) struct Job {
     pub(crate) answer: Answer,
 }
 
-/// Runs until the queue is closed or `Close` comes.
-pub(crate) fn run(shared: &Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
-    let mut broken = false;
-    while let Some(first) = jobs.blocking_recv() {
-        let mut bytes = first.write.bytes();
-        let mut group = vec![first];
-        while group.len() < GROUP && bytes < GROUP_BYTES {
-            let Ok(next) = jobs.try_recv() else { break };
-            bytes += next.write.bytes();
-            group.push(next);
-        }
-        if broken {
-            match shared.reopen() {
-                Ok(()) => broken = false,
-                Err(e) => {
-                    let error = StoreError::unavailable(e);
-                    *shared.trouble.lock() = Some(error.clone());
+/// What the thread works with.
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) log: Log,
+    /// Bytes of log after which its writes are moved into the store file.
+    pub(crate) full: u64,
+    /// Moves of writes into the store file, and how they went.
+    pub(crate) tasks: mpsc::Sender<Task>,
+    pub(crate) outcomes: Receiver<Result<(), StoreError>>,
+    /// A move is under way.
+    pub(crate) moving: bool,
+    pub(crate) frame: Frame,
+}
+
+impl Writer {
+    /// Runs until the queue is closed or `Close` comes.
+    pub(crate) fn run(mut self, mut jobs: mpsc::Receiver<Job>) {
+        // What the log held at the start comes into the file first: the log may only be written to then.
+        let mut broken = self.settle_all().is_err();
+        while let Some(first) = jobs.blocking_recv() {
+            let mut bytes = first.write.bytes();
+            let mut group = vec![first];
+            while group.len() < GROUP && bytes < GROUP_BYTES {
+                let Ok(next) = jobs.try_recv() else { break };
+                bytes += next.write.bytes();
+                group.push(next);
+            }
+            let mut outcome = self.make_room();
+            if broken || outcome.is_err() {
+                outcome = self.reopen();
+            }
+            match outcome.and_then(|()| self.commit(&group)) {
+                Ok(done) => {
+                    broken = false;
+                    if done.durable {
+                        *self.shared.trouble.lock() = None;
+                    }
+                    self.shared.publish(done.events, done.current);
+                    let mut close = Vec::new();
+                    for (job, outcome) in group.into_iter().zip(done.outcomes) {
+                        match job.write {
+                            Write::Close => close.push(job.answer),
+                            _ => drop(job.answer.send(outcome)),
+                        }
+                    }
+                    if !close.is_empty() {
+                        self.close(jobs, close);
+                        return;
+                    }
+                }
+                Err(error) => {
+                    if !broken {
+                        tracing::error!(%error, "the store cannot write; it will be opened anew");
+                    }
+                    broken = true;
+                    *self.shared.trouble.lock() = Some(error.clone());
+                    let closing = group.iter().any(|job| matches!(job.write, Write::Close));
                     group
                         .into_iter()
                         .for_each(|job| drop(job.answer.send(Err(error.clone()))));
-                    continue;
-                }
-            }
-        }
-        let mut close = Vec::new();
-        // A page that cannot be right makes the library panic; the transaction is gone then, and the file opened anew.
-        let work = std::panic::AssertUnwindSafe(|| commit(shared, &group));
-        let outcome =
-            std::panic::catch_unwind(work).unwrap_or_else(|_| Err(StoreError::unavailable(DAMAGED)));
-        match outcome {
-            Ok(done) => {
-                if done.durable {
-                    *shared.trouble.lock() = None;
-                }
-                let mut published = shared.published.lock();
-                publish(&mut published, done.events, done.current);
-                drop(published);
-                for (job, outcome) in group.into_iter().zip(done.outcomes) {
-                    if matches!(job.write, Write::Close) {
-                        close.push(job.answer);
-                    } else {
-                        let _ = job.answer.send(outcome);
+                    if closing {
+                        return;
                     }
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, "a commit failed; the store file will be opened anew");
-                broken = true;
-                *shared.trouble.lock() = Some(error.clone());
-                group
-                    .into_iter()
-                    .for_each(|job| drop(job.answer.send(Err(error.clone()))));
-            }
-        }
-        if !close.is_empty() {
-            jobs.close();
-            while let Ok(job) = jobs.try_recv() {
-                let _ = job.answer.send(Err(StoreError::unavailable("closed")));
-            }
-            close
-                .into_iter()
-                .for_each(|answer| drop(answer.send(Ok(Revision(0)))));
-            return;
         }
     }
-}
 
-fn publish(published: &mut Published, events: Vec<Event>, current: u64) {
-    published.current = current;
-    if !events.is_empty() {
-        published.watchers.publish(&Arc::from(events), Revision(current));
+    /// Has full files moved, and waits when both are.
+    fn make_room(&mut self) -> Result<(), StoreError> {
+        if self.moving {
+            let overfull = self.log.bytes() >= OVERFULL * self.full;
+            let outcome = match overfull {
+                true => self.outcomes.recv().map_err(|_| TryRecvError::Disconnected),
+                false => self.outcomes.try_recv(),
+            };
+            match outcome {
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    return Err(StoreError::unavailable("the store file is not written any more"));
+                }
+                Ok(outcome) => {
+                    self.moving = false;
+                    outcome?;
+                }
+            }
+        } else if let Ok(failed) = self.outcomes.try_recv() {
+            // Of a compaction; only failures are told.
+            failed?;
+        }
+        if self.log.bytes() >= self.full
+            && let Some(settling) = self.shared.turn()
+        {
+            self.log.turn();
+            let sent = self.tasks.blocking_send(Task::Settle(settling));
+            sent.map_err(|_| StoreError::unavailable("the store file is not written any more"))?;
+            self.moving = true;
+        }
+        Ok(())
+    }
+
+    /// Moves everything there is into the store file, and waits for it.
+    fn settle_all(&mut self) -> Result<(), StoreError> {
+        let outcome = self.try_settle_all();
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "the log's writes could not be moved into the store file");
+            *self.shared.trouble.lock() = Some(error.clone());
+        }
+        outcome
+    }
+
+    fn try_settle_all(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.moving) {
+            let outcome = self.outcomes.recv();
+            outcome.unwrap_or_else(|_| Err(StoreError::unavailable("the store file is not written")))?;
+        }
+        // A layer that is there already has been left by a move that failed, or by a crash; then the newer one.
+        for _ in 0..2 {
+            let Some(settling) = self.shared.settling_or_turn() else {
+                break;
+            };
+            guarded(|| self.shared.settle(&settling))?;
+        }
+        self.log.turn();
+        Ok(())
+    }
+
+    /// After an I/O error nothing is known: everything is read anew from disk.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.moving) {
+            // It has an end, and its outcome does not matter any more.
+            let _ = self.outcomes.recv();
+        }
+        while self.outcomes.try_recv().is_ok() {}
+        self.log = self.shared.reopen().map_err(StoreError::unavailable)?;
+        self.try_settle_all()
+    }
+
+    fn close(&mut self, mut jobs: mpsc::Receiver<Job>, close: Vec<Answer>) {
+        jobs.close();
+        while let Ok(job) = jobs.try_recv() {
+            let _ = job.answer.send(Err(StoreError::unavailable("closed")));
+        }
+        // Where it fails, the next start does it.
+        if self.settle_all().is_ok() {
+            self.log.clear();
+        }
+        close
+            .into_iter()
+            .for_each(|answer| drop(answer.send(Ok(Revision(0)))));
+    }
+
+    /// Applies a group, durably. A refused write is an outcome; an error means nothing is known.
+    fn commit(&mut self, group: &[Job]) -> Result<Done, StoreError> {
+        let current = self.shared.current();
+        self.frame.begin(current + 1);
+        let mut applying = Applying {
+            snapshot: self.shared.snapshot()?,
+            active: self.shared.open()?.active,
+            frame: &mut self.frame,
+            current,
+            events: Vec::with_capacity(group.len()),
+        };
+        let mut outcomes = Vec::with_capacity(group.len());
+        let mut probe = false;
+        for job in group {
+            outcomes.push(match &job.write {
+                Write::Create { key, value } => applying.write(key, Some(value), None)?,
+                Write::Update { key, value, expected } => {
+                    applying.write(key, Some(value), Some(*expected))?
+                }
+                Write::Delete { key, expected } => applying.write(key, None, Some(*expected))?,
+                Write::Probe => {
+                    probe = true;
+                    Ok(Revision(0))
+                }
+                Write::Close => Ok(Revision(0)),
+            });
+        }
+        let (events, current) = (applying.events, applying.current);
+        let durable = probe || !events.is_empty();
+        if durable {
+            let written = self.log.append(&mut self.frame);
+            written.map_err(|e| StoreError::unavailable(format_args!("the log cannot be written: {e}")))?;
+        }
+        Ok(Done {
+            outcomes,
+            events,
+            current,
+            durable,
+        })
     }
 }
 
@@ -136,80 +258,25 @@ struct Done {
     durable: bool,
 }
 
-/// Applies a group in one durable transaction. A refused write is an outcome; an error means nothing is known.
-fn commit(shared: &Shared, group: &[Job]) -> Result<Done, StoreError> {
-    let database = shared.database()?;
-    let transaction = database.begin_write().map_err(failed)?;
-    let mut done = Done {
-        outcomes: Vec::with_capacity(group.len()),
-        events: Vec::new(),
-        current: 0,
-        durable: false,
-    };
-    let mut dirty = false;
-    {
-        let mut meta = transaction.open_table(META).map_err(failed)?;
-        let mut tables = Tables {
-            versions: transaction.open_table(VERSIONS).map_err(failed)?,
-            log: transaction.open_table(LOG).map_err(failed)?,
-            current: meta.get(META_CURRENT).map_err(failed)?.map_or(0, |v| v.value()),
-        };
-        for job in group {
-            let outcome = match &job.write {
-                Write::Compact { keep } => {
-                    let oldest = meta.get(META_OLDEST).map_err(failed)?.map_or(0, |v| v.value());
-                    tables.compact(oldest, *keep)?;
-                    meta.insert(META_OLDEST, (*keep).max(oldest)).map_err(failed)?;
-                    dirty = true;
-                    Ok(Revision(*keep))
-                }
-                Write::Probe => {
-                    dirty = true;
-                    Ok(Revision(0))
-                }
-                Write::Close => Ok(Revision(0)),
-                write => match tables.apply(write)? {
-                    Ok(event) => {
-                        dirty = true;
-                        let revision = event.record.revision;
-                        done.events.push(event);
-                        Ok(revision)
-                    }
-                    Err(refused) => Err(refused),
-                },
-            };
-            done.outcomes.push(outcome);
-        }
-        done.current = tables.current;
-        if dirty {
-            meta.insert(META_CURRENT, tables.current).map_err(failed)?;
-        }
-    }
-    done.durable = dirty;
-    if dirty {
-        // redb's default durability: the commit returns after fsync.
-        transaction.commit().map_err(failed)?;
-    } else {
-        transaction.abort().map_err(failed)?;
-    }
-    Ok(done)
-}
-
-struct Tables<'t> {
-    versions: Table<'t, (&'static [u8], u64), &'static [u8]>,
-    log: Table<'t, u64, &'static [u8]>,
+/// A group being applied. Its writes are in the newest layer at once; nobody sees them before they are published.
+struct Applying<'w> {
+    snapshot: Snapshot,
+    active: Arc<RwLock<Recent>>,
+    frame: &'w mut Frame,
     current: u64,
+    events: Vec<Event>,
 }
 
-impl Tables<'_> {
-    /// Applies one write: outer error is I/O, inner error a refusal.
-    fn apply(&mut self, write: &Write) -> Result<Result<Event, StoreError>, StoreError> {
-        let (key, expected) = match write {
-            Write::Create { key, .. } => (key, None),
-            Write::Update { key, expected, .. } | Write::Delete { key, expected } => (key, Some(*expected)),
-            Write::Compact { .. } | Write::Probe | Write::Close => return Ok(Err(StoreError::NotFound)),
-        };
-        let found = record(&self.versions, key, u64::MAX)?;
+impl Applying<'_> {
+    /// Applies one write; no value deletes. The outer error is I/O, the inner one a refusal.
+    fn write(
+        &mut self,
+        key: &Bytes,
+        value: Option<&Bytes>,
+        expected: Option<Revision>,
+    ) -> Result<Result<Revision, StoreError>, StoreError> {
+        let found = self.snapshot.version(key, u64::MAX)?;
+        let found = found.and_then(|version| version.record(key));
         match (&found, expected) {
             (Some(there), None) => return Ok(Err(StoreError::Exists(Box::new(there.clone())))),
             (None, Some(_)) => return Ok(Err(StoreError::NotFound)),
@@ -219,60 +286,30 @@ impl Tables<'_> {
             _ => {}
         }
         self.current += 1;
-        let revision = self.current;
-        let created = found.as_ref().map_or(revision, |r| r.created.0);
-        let (kind, value) = match write {
-            Write::Create { value, .. } => (EventKind::Created, value.clone()),
-            Write::Update { value, .. } => (EventKind::Updated, value.clone()),
-            _ => (EventKind::Deleted, found.map(|r| r.value).unwrap_or_default()),
+        let revision = Revision(self.current);
+        let created = found.as_ref().map_or(revision, |there| there.created);
+        let kind = match (value, &found) {
+            (None, _) => EventKind::Deleted,
+            (Some(_), None) => EventKind::Created,
+            (Some(_), Some(_)) => EventKind::Updated,
         };
-        // A deletion's last value is found under its previous revision; no need to store it twice.
-        let stored: &[u8] = if kind == EventKind::Deleted { &[] } else { &value };
-        let entry = layout::encode(kind, created, stored);
-        self.versions
-            .insert((&key[..], revision), &entry[..])
-            .map_err(failed)?;
-        self.log.insert(revision, &key[..]).map_err(failed)?;
+        let version = Version {
+            revision: revision.0,
+            kind,
+            created: created.0,
+            // A deletion's last value is found under its previous revision; no need to store it twice.
+            value: value.cloned().unwrap_or_default(),
+        };
+        self.frame.add(key, &version);
+        let last = || found.map(|there| there.value).unwrap_or_default();
         let record = Record {
             key: key.clone(),
-            value,
-            revision: Revision(revision),
-            created: Revision(created),
+            value: value.cloned().unwrap_or_else(last),
+            revision,
+            created,
         };
-        Ok(Ok(Event { kind, record }))
-    }
-
-    /// Drops what nobody can read once `keep` is the oldest revision.
-    fn compact(&mut self, oldest: u64, keep: u64) -> Result<(), StoreError> {
-        if keep <= oldest {
-            return Ok(());
-        }
-        let mut keys = std::collections::BTreeSet::new();
-        for entry in self.log.range(..=keep).map_err(failed)? {
-            let (_, key) = entry.map_err(failed)?;
-            keys.insert(key.value().to_vec());
-        }
-        for key in keys {
-            let Some((last, kind, ..)) = version(&self.versions, &key, keep)? else {
-                continue;
-            };
-            // The last version not above `keep` is still the state at `keep`, unless it says "deleted".
-            let below = if kind == EventKind::Deleted {
-                last + 1
-            } else {
-                last
-            };
-            let old: Vec<u64> = self
-                .versions
-                .range((&key[..], 0)..(&key[..], below))
-                .map_err(failed)?
-                .map(|e| e.map(|(k, _)| k.value().1).map_err(failed))
-                .collect::<Result<_, _>>()?;
-            for revision in old {
-                self.versions.remove((&key[..], revision)).map_err(failed)?;
-            }
-        }
-        self.log.retain_in(..=keep, |_, _| false).map_err(failed)?;
-        Ok(())
+        self.active.write().push(key.clone(), version);
+        self.events.push(Event { kind, record });
+        Ok(Ok(revision))
     }
 }
