@@ -25,5 +25,5 @@ pub use decode::{
 };
 pub use defaults::default;
 pub use patch::{json_patch, merge_patch, strategic_merge_patch};
-pub use strategy::{pod_quality_of_service, prepare_create, prepare_update};
+pub use strategy::{pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
 pub use validation::{validate_create, validate_metadata, validate_update};

@@ -254,6 +254,29 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
     });
 }
 
+/// Gives the conditions of a request for a certificate their times, where who wrote them left them out. `now` is the time
+/// of the write in RFC 3339.
+pub fn stamp_conditions(kind: &KindInfo, new: &mut Value, old: &Value, now: &str) {
+    if (kind.group, kind.kind) != ("certificates.k8s.io", "CertificateSigningRequest") {
+        return;
+    }
+    crate::walk::each_mut(new, "status.conditions", |condition| {
+        let same = |c: &&Value| {
+            ["type", "status"]
+                .iter()
+                .all(|f| c.str_at(f) == condition.str_at(f))
+        };
+        let before = old.list_at("status.conditions").iter().find(same);
+        let since = before.map_or(&Value::Null, |c| c.at("lastTransitionTime"));
+        let since = since.as_str().unwrap_or(now).to_owned();
+        for (field, time) in [("lastUpdateTime", now), ("lastTransitionTime", since.as_str())] {
+            if !condition.has(field) {
+                set(condition, field, time);
+            }
+        }
+    });
+}
+
 /// Whether the content that a generation stands for has changed.
 fn changed(kind: &KindInfo, new: &Value, old: &Value) -> bool {
     match (kind.group, kind.kind) {

@@ -12,11 +12,25 @@ use std::collections::BTreeSet;
 /// Highest priority that a user may give a class.
 const MAX_USER_PRIORITY: i64 = 1_000_000_000;
 
+/// A lease may have no holder: a leader that steps down writes an empty name.
 pub(super) fn lease(spec: &Value, at: &Path, errors: &mut Errors) {
-    errors.positive(spec, "leaseDurationSeconds", at);
+    if let Some(seconds) = spec.int_at("leaseDurationSeconds")
+        && seconds <= 0
+    {
+        errors.invalid(
+            &at.child("leaseDurationSeconds"),
+            seconds,
+            "must be greater than 0",
+        );
+    }
     errors.not_negative(spec, "leaseTransitions", at);
-    if spec.has("holderIdentity") && spec.is_empty_at("holderIdentity") {
-        errors.invalid(&at.child("holderIdentity"), "", "must not be empty");
+    // Strategies of others have a domain before their name.
+    if !spec.str_at("strategy").contains('/') {
+        errors.one_of_if_set(spec, "strategy", at, &["OldestEmulationVersion"]);
+    }
+    if !spec.is_empty_at("preferredHolder") && spec.is_empty_at("strategy") {
+        let text = "may only be specified if `strategy` is defined";
+        errors.forbidden(&at.child("preferredHolder"), text);
     }
 }
 

@@ -170,3 +170,22 @@ spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, s
         assert_eq!(changed(deployment, &json!({}), &new), expected, "{new}");
     }
 }
+
+/// Who decides on a request for a certificate need not say when.
+#[test]
+fn decisions_have_times() {
+    let kind = kinds::builtin()
+        .iter()
+        .find(|k| k.kind == "CertificateSigningRequest")
+        .expect("is there");
+    let (then, now) = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+    let old = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "lastTransitionTime": then}]}});
+    let mut new = json!({"status": {"conditions": [{"type": "Approved", "status": "True"},
+        {"type": "Failed", "status": "True", "lastUpdateTime": then}]}});
+    machinery::stamp_conditions(kind, &mut new, &old, now);
+    assert_eq!(
+        new["status"]["conditions"],
+        json!([{"type": "Approved", "status": "True", "lastUpdateTime": now, "lastTransitionTime": then},
+            {"type": "Failed", "status": "True", "lastUpdateTime": then, "lastTransitionTime": now}])
+    );
+}

@@ -654,11 +654,20 @@ fn access_and_the_rest() {
     );
     creates(
         "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: l, namespace: d}, spec: {leaseDurationSeconds: 40}}",
-        &[(
-            "/spec/leaseDurationSeconds",
-            json!(0),
-            &["spec.leaseDurationSeconds: Invalid value: 0: must be greater than zero"],
-        )],
+        &[
+            (
+                "/spec/leaseDurationSeconds",
+                json!(0),
+                &["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"],
+            ),
+            // Who steps down leaves no name.
+            ("/spec/holderIdentity", json!(""), &[]),
+            (
+                "/spec/preferredHolder",
+                json!("a"),
+                &["spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined"],
+            ),
+        ],
     );
     creates(
         "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: e, namespace: d}, addressType: IPv4, endpoints: [{addresses: [10.1.2.3]}], ports: [{port: 80}]}",
