@@ -69,13 +69,9 @@ fn cut(document: Value, group: &str, version: &str) -> Value {
     references(&paths, &mut wanted);
     // Kinds are there even when no path names them.
     let of_version = |d: &Value| {
-        let kinds = d["x-kubernetes-group-version-kind"]
-            .as_array()
-            .into_iter()
-            .flatten();
-        kinds
-            .into_iter()
-            .any(|k| k["group"] == group && k["version"] == version)
+        let kinds = d["x-kubernetes-group-version-kind"].as_array();
+        let mut kinds = kinds.into_iter().flatten();
+        kinds.any(|k| k["group"] == group && k["version"] == version)
     };
     let all = document["definitions"].as_object().into_iter().flatten();
     wanted.extend(all.filter(|(_, d)| of_version(d)).map(|(name, _)| name.clone()));
