@@ -245,13 +245,13 @@ spec:
       openAPIV3Schema:
         type: object
         properties:
-          spec: {type: object, properties: {n: {type: integer}, parts: {type: array, items: {type: object, properties: {a: {type: string}}}}}}
+          spec: {type: object, properties: {size: {type: integer}, parts: {type: array, items: {type: object, properties: {a: {type: string}}}}}}
 "#;
     const FOO: &str = r#"
 apiVersion: e2e.example.com/v1
 kind: Foo
 metadata: {name: f, namespace: default}
-spec: {n: 1, parts: [{a: x}, {a: y}]}
+spec: {size: 1, parts: [{a: x}, {a: w}]}
 "#;
     let server = Server::start().await;
     let kubectl = Kubectl::of(&server);
@@ -266,13 +266,15 @@ spec: {n: 1, parts: [{a: x}, {a: y}]}
     assert!(created.contains("foo.e2e.example.com/f created"), "{created}");
     let again = kubectl.ok("apply -f -", FOO).await;
     assert_eq!(again, "foo.e2e.example.com/f unchanged\n");
-    let changed = FOO.replace("n: 1", "n: 2").replace("{a: x}, ", "");
+    let changed = FOO
+        .replace("spec: {size: 1", "spec: {size: 2")
+        .replace("{a: x}, ", "");
     let (differs, shown) = kubectl.run("diff -f -", &changed).await;
-    assert!(!differs && shown.contains("+  n: 2"), "{shown}");
+    assert!(!differs && shown.contains("+  size: 2"), "{shown}");
     let applied = kubectl.ok("apply -f -", &changed).await;
     assert_eq!(applied, "foo.e2e.example.com/f configured\n");
     let spec = kubectl.ok("get foo f -o jsonpath={.spec}", "").await;
-    assert_eq!(spec, r#"{"n":2,"parts":[{"a":"y"}]}"#);
+    assert_eq!(spec, r#"{"size":2,"parts":[{"a":"w"}]}"#);
     let explained = kubectl.ok("explain foo.spec.parts", "").await;
     assert!(explained.contains("a\t<string>"), "{explained}");
 }

@@ -181,7 +181,7 @@ impl<'t> Checker<'t> {
                     self.path.push(Step::Field(name.clone()));
                     self.value(owner, &field.ty, value)?;
                     self.path.pop();
-                    if omit::is_zero(&field.ty, value)
+                    if omit::is_empty(&field.ty, value)
                         && !definition.required.contains(name)
                         && omit::leaves_out(owner, name)
                     {

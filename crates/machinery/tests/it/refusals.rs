@@ -86,10 +86,11 @@ webhooks:
         ),
         (
             hook("clientConfig/service/path"),
-            json!("a//b"),
+            json!("a//b/"),
             &[
-                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": must start with a '/'",
-                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": segment[0] may not be empty",
+                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b/\": must start with a '/'",
+                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b/\": segment[0] may not be empty",
+                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b/\": segment[1] may not be empty",
             ],
         ),
         (

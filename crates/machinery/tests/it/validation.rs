@@ -687,7 +687,7 @@ fn access_and_the_rest() {
     );
     // A kind without rules of its own: what its schema requires.
     creates(
-        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: c}, spec: {request: YQ==, signerName: a.io/b}}",
+        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: c}, spec: {request: YQ==, signerName: a.io/b, usages: [client auth]}}",
         &[(
             "/spec/signerName",
             Value::Null,
