@@ -274,7 +274,7 @@ spec: {size: 1, parts: [{a: x}, {a: w}]}
     let applied = kubectl.ok("apply -f -", &changed).await;
     assert_eq!(applied, "foo.e2e.example.com/f configured\n");
     let spec = kubectl.ok("get foo f -o jsonpath={.spec}", "").await;
-    assert_eq!(spec, r#"{"size":2,"parts":[{"a":"w"}]}"#);
+    assert_eq!(spec, r#"{"parts":[{"a":"w"}],"size":2}"#);
     let explained = kubectl.ok("explain foo.spec.parts", "").await;
     assert!(explained.contains("a\t<string>"), "{explained}");
 }
