@@ -177,10 +177,8 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
                 errors.immutable_top(new, old, field);
             }
         }
-        ("storage.k8s.io", "VolumeAttachment") => {
-            if !crate::walk::same(new_spec, old_spec) {
-                errors.invalid(&at, new_spec.clone(), errors::IMMUTABLE);
-            }
+        ("storage.k8s.io", "VolumeAttachment") if !crate::walk::same(new_spec, old_spec) => {
+            errors.invalid(&at, new_spec.clone(), errors::IMMUTABLE);
         }
         ("storage.k8s.io", "VolumeAttributesClass") => {
             for (field, text) in [
