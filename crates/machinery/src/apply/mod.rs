@@ -208,7 +208,8 @@ pub fn update_managers<'k>(
     // A body without the part that this way cannot change removes nothing of it.
     let removed = owned(kind, change.removed, subresource);
     if managers.has_others(&me) {
-        managers.subtract_from_others(&me, &taken.union(&removed));
+        managers.subtract_from_others(&me, &taken);
+        managers.subtract_from_others(&me, &removed);
     }
     managers.subtract(&me, &removed);
     if !taken.is_empty() {
