@@ -2,7 +2,7 @@
 
 use crate::admit::AdmissionPlugin;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::Store;
 
@@ -101,4 +101,6 @@ pub enum JwtKeys {
     Jwks(String),
     /// Public keys in PEM, tried in order.
     Pem(Vec<String>),
+    /// A JSON Web Key Set that is still being made; until it is there, there are no tokens.
+    Late(Arc<OnceLock<String>>),
 }

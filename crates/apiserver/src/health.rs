@@ -1,4 +1,5 @@
-//! `/healthz`, `/livez`, `/readyz`: plain text, one line a check with `?verbose`.
+//! `/healthz`, `/livez`, `/readyz`: plain text, one line a check with `?verbose`, single checks by path
+//! (`/livez/poststarthook/rbac/bootstrap-roles`), under upstream's names, which monitoring knows.
 
 use crate::request::query_pairs;
 use crate::server::ApiServer;
@@ -6,21 +7,100 @@ use crate::wire::{Response, body};
 use http::StatusCode;
 use std::sync::Arc;
 
-/// Answers a health path, e.g. `/readyz` or `/readyz/store`.
+/// Upstream's hooks after the start, for the parts that this server has, too. It answers no request before all of them
+/// are through, so that whoever can ask finds them done.
+const HOOKS: [&str; 24] = [
+    "start-apiserver-admission-initializer",
+    "generic-apiserver-start-informers",
+    "priority-and-fairness-config-consumer",
+    "priority-and-fairness-filter",
+    "storage-object-count-tracker-hook",
+    "start-apiextensions-informers",
+    "start-apiextensions-controllers",
+    "crd-informer-synced",
+    "start-system-namespaces-controller",
+    "start-cluster-authentication-info-controller",
+    "start-service-ip-repair-controllers",
+    "rbac/bootstrap-roles",
+    "scheduling/bootstrap-system-priority-classes",
+    "priority-and-fairness-config-producer",
+    "bootstrap-controller",
+    "start-kubernetes-service-cidr-controller",
+    "aggregator-reload-proxy-client-cert",
+    "start-kube-aggregator-informers",
+    "apiservice-status-local-available-controller",
+    "apiservice-status-remote-available-controller",
+    "apiservice-registration-controller",
+    "apiservice-discovery-controller",
+    "kube-apiserver-autoregistration",
+    "apiservice-openapi-controller",
+];
+
+/// A check: its name, and why it fails.
+type Check = (String, Result<(), String>);
+
+/// Answers a health path, e.g. `/readyz` or `/readyz/etcd`.
 pub async fn answer(server: &Arc<ApiServer>, path: &str, query: &str) -> Response {
     let mut parts = path.trim_matches('/').splitn(2, '/');
     let endpoint = parts.next().unwrap_or("healthz");
     let only = parts.next().unwrap_or("");
-    let excluded: Vec<String> = query_pairs(query)
+    let mut excluded: Vec<String> = query_pairs(query)
         .filter(|(k, _)| k == "exclude")
         .map(|(_, v)| v)
         .collect();
     let verbose = query_pairs(query).any(|(k, _)| k == "verbose");
-    let mut checks: Vec<(&str, Result<(), String>)> = vec![("ping", Ok(()))];
+    let checks = checks(server, endpoint).await;
+    if !only.is_empty() {
+        return match checks.into_iter().find(|(name, _)| *name == only) {
+            None => body::text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            Some((_, Ok(()))) => body::text(StatusCode::OK, "ok"),
+            Some((_, Err(why))) => {
+                let text = format!("internal server error: {why}\n");
+                body::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+            }
+        };
+    }
+    let mut failed = false;
+    let mut text = String::new();
+    for (name, result) in &checks {
+        let before = excluded.len();
+        excluded.retain(|x| x != name);
+        text += &match result {
+            _ if excluded.len() < before => format!("[+]{name} excluded: ok\n"),
+            Ok(()) => format!("[+]{name} ok\n"),
+            Err(why) => {
+                failed = true;
+                format!("[-]{name} failed: {why}\n")
+            }
+        };
+    }
+    if !excluded.is_empty() {
+        excluded.sort();
+        let names: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
+        let names = names.join(", ");
+        text += &format!("warn: some health checks cannot be excluded: no matches for {names}\n");
+    }
+    match (failed, verbose) {
+        (true, _) => {
+            text += &format!("{endpoint} check failed\n");
+            body::text(StatusCode::INTERNAL_SERVER_ERROR, text)
+        }
+        (false, true) => {
+            text += &format!("{endpoint} check passed\n");
+            body::text(StatusCode::OK, text)
+        }
+        (false, false) => body::text(StatusCode::OK, "ok"),
+    }
+}
+
+/// All checks of an endpoint, in upstream's order.
+async fn checks(server: &Arc<ApiServer>, endpoint: &str) -> Vec<Check> {
+    let ready = endpoint == "readyz";
     let store = server.store.health().await.map_err(|e| e.to_string());
-    // The store under upstream's name for it, which monitoring knows.
-    checks.push(("etcd", store));
-    if endpoint != "livez" {
+    let mut checks: Vec<Check> = vec![("ping".into(), Ok(())), ("log".into(), Ok(()))];
+    checks.push(("etcd".into(), store.clone()));
+    if ready {
+        checks.push(("etcd-readiness".into(), store));
         let behind = match server.store.current().await {
             Ok(current) => server
                 .caches
@@ -29,43 +109,23 @@ pub async fn answer(server: &Arc<ApiServer>, path: &str, query: &str) -> Respons
                 .map_err(|at| format!("applied up to {at}")),
             Err(e) => Err(e.to_string()),
         };
-        checks.push(("informer-sync", behind));
+        checks.push(("informer-sync".into(), behind));
+    }
+    for hook in HOOKS {
+        checks.push((format!("poststarthook/{hook}"), Ok(())));
+        if hook == "kube-apiserver-autoregistration" {
+            checks.push(("autoregister-completion".into(), Ok(())));
+        }
+    }
+    checks.push(("poststarthook/apiservice-openapiv3-controller".into(), Ok(())));
+    if ready {
         let stopping = server.stop.is_cancelled();
-        checks.push((
-            "shutdown",
-            if stopping {
-                Err("shutting down".into())
-            } else {
-                Ok(())
-            },
-        ));
+        let state = if stopping {
+            Err("process is shutting down".into())
+        } else {
+            Ok(())
+        };
+        checks.push(("shutdown".into(), state));
     }
-    if !only.is_empty() {
-        checks.retain(|(name, _)| *name == only);
-        if checks.is_empty() {
-            return body::text(StatusCode::NOT_FOUND, "404 page not found\n");
-        }
-    }
-    let failed = checks
-        .iter()
-        .any(|(name, r)| r.is_err() && !excluded.iter().any(|x| x == name));
-    let mut text = String::new();
-    if verbose || failed {
-        for (name, result) in &checks {
-            text += &match result {
-                _ if excluded.iter().any(|x| x == name) => format!("[+]{name} excluded: ok\n"),
-                Ok(()) => format!("[+]{name} ok\n"),
-                Err(why) => format!("[-]{name} failed: {why}\n"),
-            };
-        }
-        text += &format!("{endpoint} check {}\n", if failed { "failed" } else { "passed" });
-    } else {
-        text += "ok";
-    }
-    let code = if failed {
-        StatusCode::INTERNAL_SERVER_ERROR
-    } else {
-        StatusCode::OK
-    };
-    body::text(code, text)
+    checks
 }

@@ -80,6 +80,11 @@ pub struct TokenIssuer {
     jwks: Value,
 }
 
+/// `iss` of the tokens that a host signs for a domain.
+pub fn issuer_url(host: &str, domain: &str) -> String {
+    format!("https://{host}/openidconnect/{domain}")
+}
+
 impl TokenIssuer {
     /// Loads `sso.key` from `dir`, or makes it. `host` is the authority part of the issuer's URL, e.g. `192.0.2.1` or
     /// `127.0.0.1:6443`; it is an identifier first, and must not change while tokens are out.
@@ -106,7 +111,7 @@ impl TokenIssuer {
         jwk.common.key_operations = Some(vec![KeyOperations::Verify]);
         let verifying = DecodingKey::from_jwk(&jwk)?;
         Ok(TokenIssuer {
-            issuer: format!("https://{host}/openidconnect/{domain}"),
+            issuer: issuer_url(host, domain),
             domain: domain.to_string(),
             key_id,
             signing,

@@ -2,7 +2,7 @@
 //!
 //! Woken by every change of APIServices, Services and endpoints, and by a timer; reads all, is idempotent.
 
-use super::{Remote, Remotes};
+use super::{Remote, Remotes, openapi};
 use crate::outbound::{Place, Target};
 use crate::registry::Served;
 use crate::rest::{create, meta, now};
@@ -11,9 +11,13 @@ use crate::view::{GroupResource, View};
 use crate::wire::options::WriteOptions;
 use kinds::status::Status;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// When the OpenAPI of each version was asked for.
+type Asked = BTreeMap<(String, String), Instant>;
 
 /// Others are asked at least this often.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -21,6 +25,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 /// Time for another server to answer.
 const LIMIT: Duration = Duration::from_secs(5);
+/// Their OpenAPI is asked for again after this time.
+const OPENAPI_PERIOD: Duration = Duration::from_secs(60);
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 
 fn resource() -> GroupResource {
@@ -35,7 +41,8 @@ pub fn start(server: &Arc<ApiServer>) {
 async fn run(server: Arc<ApiServer>) {
     let mut applied = server.caches.subscribe();
     let mut seen = None;
-    let mut last = tokio::time::Instant::now();
+    let mut last = Instant::now();
+    let mut asked = Asked::new();
     loop {
         let watched = [
             resource(),
@@ -48,8 +55,8 @@ async fn run(server: Arc<ApiServer>) {
         let due = !server.remotes.load().is_empty() && last.elapsed() >= PERIOD;
         if seen != Some(state) || due {
             seen = Some(state);
-            last = tokio::time::Instant::now();
-            if let Err(status) = round(&server).await {
+            last = Instant::now();
+            if let Err(status) = round(&server, &mut asked).await {
                 tracing::debug!(error = %status, "the APIServices could not be settled");
             }
         }
@@ -62,7 +69,7 @@ async fn run(server: Arc<ApiServer>) {
     }
 }
 
-async fn round(server: &Arc<ApiServer>) -> Result<(), Status> {
+async fn round(server: &Arc<ApiServer>, asked: &mut Asked) -> Result<(), Status> {
     let Some(served) = server.resource_of(&resource()) else {
         return Ok(());
     };
@@ -91,6 +98,15 @@ async fn round(server: &Arc<ApiServer>) -> Result<(), Status> {
         let available = state["status"] == "True";
         conditions.push((service.clone(), state));
         let priority = (number("groupPriorityMinimum"), number("versionPriority"));
+        let known = before.get(&place).map(|r| r.spec.clone()).unwrap_or_default();
+        let old = asked.get(&place).is_none_or(|at| at.elapsed() >= OPENAPI_PERIOD);
+        let spec = if available && (old || known.is_empty()) {
+            let told = openapi::fetch(server, &target, &place).await;
+            asked.insert(place.clone(), Instant::now());
+            if told.is_empty() { known } else { Arc::new(told) }
+        } else {
+            known
+        };
         remotes.insert(
             place,
             Remote {
@@ -98,9 +114,11 @@ async fn round(server: &Arc<ApiServer>) -> Result<(), Status> {
                 available,
                 priority,
                 resources,
+                spec,
             },
         );
     }
+    asked.retain(|place, _| remotes.contains_key(place));
     if *before != remotes {
         server.remotes.store(Arc::new(remotes));
         server.documents.clear();

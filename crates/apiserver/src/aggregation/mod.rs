@@ -6,9 +6,11 @@
 
 mod availability;
 mod discovery;
+mod openapi;
 
 pub use availability::{priority, start};
 pub use discovery::{add_groups, group_document, v2_item};
+pub use openapi::{add_to_index, add_to_v2, v3};
 
 use crate::dispatch::Incoming;
 use crate::outbound::{Place, Target};
@@ -35,6 +37,8 @@ pub struct Remote {
     pub priority: (i64, i64),
     /// Its APIResourceList, `null` before the first answer.
     pub resources: Value,
+    /// What it says of its API.
+    pub spec: Arc<openapi::Spec>,
 }
 
 /// All of them, by group and version.

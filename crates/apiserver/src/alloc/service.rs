@@ -39,6 +39,7 @@ pub(super) fn allocate(
     taken.ports.extend(&pending.ports);
     let mut reservation = Reservation::in_pool(&alloc.pending);
     let outcome = (|| {
+        families(object, &kind).map_err(&refuse)?;
         cluster_ip(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)?;
         node_ports(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)
     })();
@@ -58,6 +59,39 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
         .pointer(&format!("/spec/{field}"))
         .and_then(Value::as_str)
         .unwrap_or("")
+}
+
+/// There are addresses of one family only. Who asks for more is refused, but for Services without address and selector,
+/// whose endpoints may be anywhere.
+fn families(object: &Value, kind: &str) -> Result<(), FieldError> {
+    let spec = &object["spec"];
+    let headless = [&spec["clusterIP"], &spec["clusterIPs"][0]]
+        .iter()
+        .any(|ip| **ip == "None");
+    let selects = spec["selector"].as_object().is_some_and(|s| !s.is_empty());
+    if kind == "ExternalName" || headless && !selects {
+        return Ok(());
+    }
+    let at = Path::new("spec");
+    if spec["ipFamilyPolicy"] == "RequireDualStack" {
+        let why = "this cluster is not configured for dual-stack services";
+        return Err(FieldError::invalid(
+            &at.child("ipFamilyPolicy"),
+            spec["ipFamilyPolicy"].clone(),
+            why,
+        ));
+    }
+    for (i, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
+        if family != "IPv4" {
+            let at = at.child("ipFamilies").index(i);
+            return Err(FieldError::invalid(
+                &at,
+                family.clone(),
+                "not configured on this cluster",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What a client that sends the Service without allocated values gets to keep.

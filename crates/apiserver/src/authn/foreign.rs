@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Validation};
 use serde_json::Value;
+use std::sync::OnceLock;
 
 /// The longest token looked at, in bytes.
 const MAX_TOKEN: usize = 64 * 1024;
@@ -25,7 +26,19 @@ struct Key {
 /// One configured issuer.
 pub struct Issuer {
     settings: JwtIssuer,
-    keys: Vec<Key>,
+    keys: OnceLock<Vec<Key>>,
+}
+
+/// The keys of a JSON Web Key Set.
+fn key_set(text: &str) -> Result<Vec<Key>, String> {
+    let set: JwkSet = serde_json::from_str(text).map_err(|e| e.to_string())?;
+    let read = |jwk: &jsonwebtoken::jwk::Jwk| {
+        Ok(Key {
+            id: jwk.common.key_id.clone(),
+            key: DecodingKey::from_jwk(jwk).map_err(|e| e.to_string())?,
+        })
+    };
+    set.keys.iter().map(read).collect()
 }
 
 impl Issuer {
@@ -35,36 +48,45 @@ impl Issuer {
             issuer: settings.issuer.clone(),
             reason,
         };
-        let keys = match &settings.keys {
-            JwtKeys::Jwks(text) => {
-                let set: JwkSet = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
-                set.keys
-                    .iter()
-                    .map(|jwk| {
-                        Ok(Key {
-                            id: jwk.common.key_id.clone(),
-                            key: DecodingKey::from_jwk(jwk).map_err(|e| bad(e.to_string()))?,
-                        })
-                    })
-                    .collect::<Result<Vec<_>, _>>()?
-            }
-            JwtKeys::Pem(list) => list
-                .iter()
-                .map(|pem| {
+        let keys = OnceLock::new();
+        let read = match &settings.keys {
+            JwtKeys::Jwks(text) => Some(key_set(text).map_err(bad)?),
+            JwtKeys::Pem(list) => {
+                let read = |pem: &String| {
                     let key = DecodingKey::from_rsa_pem(pem.as_bytes())
                         .or_else(|_| DecodingKey::from_ec_pem(pem.as_bytes()))
                         .map_err(|e| bad(e.to_string()))?;
                     Ok(Key { id: None, key })
-                })
-                .collect::<Result<Vec<_>, _>>()?,
+                };
+                Some(list.iter().map(read).collect::<Result<Vec<_>, _>>()?)
+            }
+            JwtKeys::Late(_) => None,
         };
-        if keys.is_empty() {
-            return Err(bad("there are none".into()));
+        if let Some(read) = read {
+            if read.is_empty() {
+                return Err(bad("there are none".into()));
+            }
+            // It is new.
+            let _ = keys.set(read);
         }
         Ok(Issuer {
             settings: settings.clone(),
             keys,
         })
+    }
+
+    /// The keys that are known by now.
+    fn keys(&self) -> &[Key] {
+        if let JwtKeys::Late(late) = &self.settings.keys
+            && self.keys.get().is_none()
+            && let Some(text) = late.get()
+        {
+            match key_set(text) {
+                Ok(read) => drop(self.keys.set(read)),
+                Err(error) => tracing::error!(issuer = self.settings.issuer, error, "its keys are unusable"),
+            }
+        }
+        self.keys.get().map_or(&[], Vec::as_slice)
     }
 
     /// The `iss` it answers for.
@@ -96,7 +118,7 @@ impl Issuer {
         validation.set_issuer(&[&self.settings.issuer]);
         validation.validate_nbf = true;
         let mut last = TokenError::new("no key matches");
-        for key in &self.keys {
+        for key in self.keys() {
             let other_id = matches!((&key.id, &header.kid), (Some(a), Some(b)) if a != b);
             if other_id || key.key.family() != family(header.alg) {
                 continue;

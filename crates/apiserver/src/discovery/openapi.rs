@@ -2,6 +2,7 @@
 
 use super::descriptions::Descriptions;
 use super::{Document, respond};
+use crate::aggregation::{self, Remotes};
 use crate::registry::Registry;
 use crate::server::ApiServer;
 use crate::wire::{Response, body};
@@ -15,12 +16,13 @@ const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+pro
 /// Answers a path below `/openapi`.
 pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str]) -> Result<Response, Status> {
     let registry = server.registry.load_full();
+    let remotes = server.remotes.load_full();
     let document = match path {
         ["v2"] if wants_protobuf(headers) => {
             let make = move || {
                 Ok(Document::new(
                     V2_PROTOBUF,
-                    machinery::openapi::v2_protobuf(&v2(&registry)),
+                    machinery::openapi::v2_protobuf(&v2(&registry, &remotes)),
                 ))
             };
             server.documents.get("openapi v2 protobuf", make).await?
@@ -28,13 +30,15 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
         ["v2"] => {
             server
                 .documents
-                .get("openapi v2", move || Ok(Document::json(&v2(&registry))))
+                .get("openapi v2", move || Ok(Document::json(&v2(&registry, &remotes))))
                 .await?
         }
         ["v3"] => {
             server
                 .documents
-                .get("openapi v3", move || Ok(Document::json(&index(&registry))))
+                .get("openapi v3", move || {
+                    Ok(Document::json(&index(&registry, &remotes)))
+                })
                 .await?
         }
         ["v3", rest @ ..] => {
@@ -42,6 +46,9 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
                 return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
             };
             if !registry.has_version(group, version) {
+                if let Some(answer) = aggregation::v3(server, &remotes, group, version).await {
+                    return Ok(answer);
+                }
                 return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
             }
             let group_version = if group.is_empty() {
@@ -78,15 +85,16 @@ fn group_version<'a>(path: &[&'a str]) -> Option<(&'a str, &'a str)> {
     }
 }
 
-fn v2(registry: &Registry) -> serde_json::Value {
+fn v2(registry: &Registry, remotes: &Remotes) -> serde_json::Value {
     let mut document = machinery::openapi::v2(&registry.kinds());
     let descriptions = Descriptions::read();
     descriptions.add_to_v2(&mut document);
     crate::crd::openapi::add_to_v2(registry, &mut document, &descriptions);
+    aggregation::add_to_v2(remotes, &mut document);
     document
 }
 
-fn index(registry: &Registry) -> serde_json::Value {
+fn index(registry: &Registry, remotes: &Remotes) -> serde_json::Value {
     let mut document = machinery::openapi::v3_index(&registry.kinds());
     crate::crd::openapi::add_to_index(registry, &mut document);
     // Clients keep documents by their hash for ever: those with other descriptions need another.
@@ -100,6 +108,7 @@ fn index(registry: &Registry) -> serde_json::Value {
             entry["serverRelativeURL"] = format!("{path}?hash={}", &hash[..32]).into();
         }
     }
+    aggregation::add_to_index(remotes, &mut document);
     document
 }
 

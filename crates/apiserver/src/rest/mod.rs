@@ -82,7 +82,14 @@ impl Ctx {
             .get(http::header::USER_AGENT)
             .and_then(|v| v.to_str().ok())
             .unwrap_or("");
-        let program = agent.split('/').next().unwrap_or("");
+        let program = match agent.split('/').next().unwrap_or("") {
+            // Our own components call without a socket and without that header.
+            "" => match self.user.name.strip_prefix("system:").unwrap_or("") {
+                node if node.starts_with("node:") => "kubelet",
+                component => component,
+            },
+            program => program,
+        };
         program.chars().take(128).collect()
     }
 

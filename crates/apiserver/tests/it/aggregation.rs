@@ -48,6 +48,23 @@ fn client() -> (rustls_pki_types::CertificateDer<'static>, ProxyClient) {
     (authority.der().clone(), proxy)
 }
 
+/// What the other server says of itself: a kind of its own, a definition like ours, one unlike ours, and more than is asked.
+fn openapi_v2() -> Value {
+    let to = |name: &str| json!({"$ref": format!("#/definitions/{name}")});
+    let meta = "io.k8s.apimachinery.pkg.apis.meta.v1";
+    json!({"swagger": "2.0", "paths": {
+            "/apis/agg.example.com/v1/things": {"get": {"responses": {"200": {"schema": to("com.example.agg.v1.Thing")}}}},
+            "/apis/other.example.com/v1/things": {"get": {}}},
+        "definitions": {
+            "com.example.agg.v1.Thing": {"type": "object", "description": "A thing.", "properties": {
+                "metadata": to(&format!("{meta}.ObjectMeta")), "group": to(&format!("{meta}.GroupVersionForDiscovery"))}},
+            format!("{meta}.ObjectMeta"): {"type": "object", "properties": {"name": {"type": "string"}}},
+            format!("{meta}.GroupVersionForDiscovery"): {"type": "object", "description": "theirs",
+                "required": ["groupVersion", "version"],
+                "properties": {"groupVersion": {"type": "string"}, "version": {"type": "string"}}},
+            "com.example.unused": {"type": "object"}}})
+}
+
 #[tokio::test]
 async fn another_server() {
     let (authority, proxy) = client();
@@ -55,6 +72,10 @@ async fn another_server() {
         "/apis/agg.example.com/v1" => (200, json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "agg.example.com/v1",
             "resources": [{"name": "things", "singularName": "thing", "namespaced": true, "kind": "Thing", "verbs": ["get", "list"]},
                 {"name": "things/status", "singularName": "", "namespaced": true, "kind": "Thing", "verbs": ["get"]}]})),
+        "/openapi/v3" => (200, json!({"paths": {"apis/agg.example.com/v1": {
+            "serverRelativeURL": "/openapi/v3/apis/agg.example.com/v1?hash=ABC"}}})),
+        "/openapi/v3/apis/agg.example.com/v1?hash=ABC" => (200, json!({"openapi": "3.0.0", "info": {"title": "theirs"}})),
+        "/openapi/v2" => (200, openapi_v2()),
         _ => (200, json!({"kind": "Thing", "path": path})),
     })
     .await;
@@ -140,6 +161,31 @@ async fn another_server() {
         (&json!("things"), &json!("Namespaced"), &json!("Thing"))
     );
     assert_eq!(resource["subresources"][0]["subresource"], "status");
+
+    // Its OpenAPI is found with ours: merged in v2, by the index in v3.
+    let (_, index) = s.get("/openapi/v3").await;
+    let address = &index["paths"]["apis/agg.example.com/v1"]["serverRelativeURL"];
+    assert_eq!(address, "/openapi/v3/apis/agg.example.com/v1?hash=ABC");
+    let (code, document) = s.get(address.as_str().unwrap()).await;
+    assert_eq!((code, &document["info"]["title"]), (200, &json!("theirs")));
+    let (_, document) = s.get("/openapi/v2").await;
+    let definitions = &document["definitions"];
+    let thing = &definitions["com.example.agg.v1.Thing"];
+    assert_eq!(thing["description"], "A thing.");
+    let unlike = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta_v2";
+    assert_eq!(
+        thing["properties"]["metadata"]["$ref"],
+        format!("#/definitions/{unlike}")
+    );
+    assert!(definitions[unlike].is_object());
+    let alike = "io.k8s.apimachinery.pkg.apis.meta.v1.GroupVersionForDiscovery";
+    assert_eq!(
+        thing["properties"]["group"]["$ref"],
+        format!("#/definitions/{alike}")
+    );
+    assert!(document["paths"]["/apis/agg.example.com/v1/things"].is_object());
+    assert!(document["paths"]["/apis/other.example.com/v1/things"].is_null());
+    assert!(definitions["com.example.unused"].is_null());
 
     let (_, map) = s
         .get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")

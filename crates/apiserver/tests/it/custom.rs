@@ -187,3 +187,39 @@ async fn a_custom_life() {
     }
     assert_eq!(s.get(&format!("{CRDS}/crontabs.stable.example.com")).await.0, 404);
 }
+
+/// kubectl makes its patches by what the documents say: custom kinds take no strategic merge, and what their schemas refer
+/// to is there.
+#[tokio::test]
+async fn documents_of_custom_kinds_can_be_used() {
+    let s = Server::start().await;
+    assert_eq!(s.json("POST", CRDS, &definition()).await.0, 201);
+    established(&s).await;
+    let (_, v3) = s.get("/openapi/v3/apis/stable.example.com/v1").await;
+    let path = "/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}";
+    let content = v3["paths"][path]["patch"]["requestBody"]["content"]
+        .as_object()
+        .unwrap();
+    let media: Vec<&String> = content.keys().collect();
+    let wanted = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
+    assert_eq!(media, wanted);
+    let schemas = &v3["components"]["schemas"];
+    let metadata = &schemas["com.example.stable.v1.CronTab"]["properties"]["metadata"];
+    let reference = metadata.pointer("/allOf/0/$ref").unwrap_or(&metadata["$ref"]);
+    let name = reference.as_str().unwrap().rsplit('/').next().unwrap();
+    assert!(
+        schemas[name]["properties"]["labels"].is_object(),
+        "{metadata} leads nowhere"
+    );
+    let (_, v2) = s.get("/openapi/v2").await;
+    assert_eq!(v2["paths"][path]["patch"]["consumes"], json!(wanted));
+    let built_in = "/apis/apps/v1/namespaces/{namespace}/deployments/{name}";
+    assert_eq!(
+        v2["paths"][built_in]["patch"]["consumes"][2],
+        "application/strategic-merge-patch+json"
+    );
+}

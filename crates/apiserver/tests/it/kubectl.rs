@@ -221,3 +221,58 @@ async fn daily_work() {
             .contains("No resources found")
     );
 }
+
+/// kubectl looks into the OpenAPI of a custom kind to choose how it patches.
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_objects_are_applied_again() {
+    if !installed() {
+        eprintln!("kubectl is not installed; nothing was tested");
+        return;
+    }
+    const DEFINITION: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: foos.e2e.example.com}
+spec:
+  group: e2e.example.com
+  scope: Namespaced
+  names: {plural: foos, kind: Foo}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec: {type: object, properties: {n: {type: integer}, parts: {type: array, items: {type: object, properties: {a: {type: string}}}}}}
+"#;
+    const FOO: &str = r#"
+apiVersion: e2e.example.com/v1
+kind: Foo
+metadata: {name: f, namespace: default}
+spec: {n: 1, parts: [{a: x}, {a: y}]}
+"#;
+    let server = Server::start().await;
+    let kubectl = Kubectl::of(&server);
+    kubectl.ok("apply -f -", DEFINITION).await;
+    kubectl
+        .ok(
+            "wait --for=condition=Established crd/foos.e2e.example.com --timeout=10s",
+            "",
+        )
+        .await;
+    let created = kubectl.ok("apply -f -", FOO).await;
+    assert!(created.contains("foo.e2e.example.com/f created"), "{created}");
+    let again = kubectl.ok("apply -f -", FOO).await;
+    assert_eq!(again, "foo.e2e.example.com/f unchanged\n");
+    let changed = FOO.replace("n: 1", "n: 2").replace("{a: x}, ", "");
+    let (differs, shown) = kubectl.run("diff -f -", &changed).await;
+    assert!(!differs && shown.contains("+  n: 2"), "{shown}");
+    let applied = kubectl.ok("apply -f -", &changed).await;
+    assert_eq!(applied, "foo.e2e.example.com/f configured\n");
+    let spec = kubectl.ok("get foo f -o jsonpath={.spec}", "").await;
+    assert_eq!(spec, r#"{"n":2,"parts":[{"a":"y"}]}"#);
+    let explained = kubectl.ok("explain foo.spec.parts", "").await;
+    assert!(explained.contains("a\t<string>"), "{explained}");
+}

@@ -258,3 +258,61 @@ async fn services_have_ip_addresses() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn health_has_the_checks_that_monitoring_knows() {
+    let s = Server::start().await;
+    let cases = [
+        ("/livez/poststarthook/rbac/bootstrap-roles", 200, "ok"),
+        ("/healthz/log?verbose", 200, "ok"),
+        ("/readyz/etcd-readiness", 200, "ok"),
+        ("/livez/etcd-readiness", 404, "404 page not found\n"),
+        ("/readyz/none", 404, "404 page not found\n"),
+        ("/readyz?exclude=etcd", 200, "ok"),
+    ];
+    for (path, code, text) in cases {
+        assert_eq!(s.text(path, &[]).await, (code, text.into()), "{path}");
+    }
+    let (_, text) = s.text("/readyz?verbose&exclude=etcd&exclude=none", &[]).await;
+    for line in [
+        "[+]ping ok",
+        "[+]etcd excluded: ok",
+        "[+]informer-sync ok",
+        "[+]poststarthook/start-kube-aggregator-informers ok",
+        "[+]autoregister-completion ok",
+        "[+]shutdown ok",
+        "warn: some health checks cannot be excluded: no matches for \"none\"",
+        "readyz check passed",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn services_of_families_that_are_not_there() {
+    let s = Server::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let cases = [
+        (
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+        ),
+        (
+            json!({"ipFamilies": ["IPv6"]}),
+            "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+        ),
+        (json!({"ipFamilyPolicy": "PreferDualStack"}), ""),
+        (json!({"clusterIP": "None"}), ""),
+    ];
+    for (i, (more, why)) in cases.iter().enumerate() {
+        let mut service = json!({"metadata": {"name": format!("s{i}")}, "spec": {"ports": [{"port": 80}]}});
+        for (key, value) in more.as_object().unwrap() {
+            service["spec"][key] = value.clone();
+        }
+        let (code, answer) = s.json("POST", services, &service).await;
+        match *why {
+            "" => assert_eq!(code, 201, "{answer}"),
+            why => assert_eq!(answer["message"], format!("Service \"s{i}\" is invalid: {why}")),
+        }
+    }
+}

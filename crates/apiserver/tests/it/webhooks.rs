@@ -71,10 +71,10 @@ async fn mutation_and_reinvocation() {
         &configuration("MutatingWebhookConfiguration", "m", hooks),
     )
     .await;
-    let (code, warnings, made) = s.warned("POST", MAPS, &map("a", json!({}))).await;
+    let (code, warnings, made) = s.warned("POST", MAPS, &map("a", json!({"k": "v"}))).await;
     assert_eq!(
         (code, &made["data"]),
-        (201, &json!({"count": "2", "second": "x"})),
+        (201, &json!({"k": "v", "count": "2", "second": "x"})),
         "{made}"
     );
     assert_eq!(hook.paths(), ["/first", "/second", "/first"]);
@@ -84,7 +84,11 @@ async fn mutation_and_reinvocation() {
     // Nothing is stored by a dry run, but webhooks without side effects are asked.
     hook.asked.lock().clear();
     let (code, dry) = s
-        .json("POST", &format!("{MAPS}?dryRun=All"), &map("c", json!({})))
+        .json(
+            "POST",
+            &format!("{MAPS}?dryRun=All"),
+            &map("c", json!({"k": "v"})),
+        )
         .await;
     assert_eq!((code, &dry["data"]["second"]), (201, &json!("x")));
     let asked = hook.asked.lock()[0].clone();

@@ -151,14 +151,18 @@ impl Managers {
     }
 
     pub(super) fn subtract(&mut self, manager: &Manager, gone: &Set) {
-        if let Some(entry) = self.0.iter_mut().find(|e| e.manager == *manager) {
+        if !gone.is_empty()
+            && let Some(entry) = self.0.iter_mut().find(|e| e.manager == *manager)
+        {
             entry.fields = entry.fields.difference(gone);
         }
         self.0.retain(|e| !e.fields.is_empty());
     }
 
     pub(super) fn subtract_from_others(&mut self, me: &Manager, gone: &Set) {
-        for entry in self.0.iter_mut().filter(|e| e.manager != *me) {
+        // Most changes touch nothing of most others.
+        let touched = |e: &&mut Entry| e.manager != *me && e.fields.meets(gone);
+        for entry in self.0.iter_mut().filter(touched) {
             entry.fields = entry.fields.difference(gone);
         }
         self.0.retain(|e| !e.fields.is_empty() || e.manager == *me);

@@ -14,7 +14,7 @@ use managers::{Manager, Managers};
 use serde_json::Value;
 
 /// Metadata that the server sets and nobody owns.
-const UNOWNED: [&[&str]; 11] = [
+const UNOWNED: [&[&str]; 10] = [
     &["f:apiVersion"],
     &["f:kind"],
     &["f:metadata", "f:name"],
@@ -25,7 +25,6 @@ const UNOWNED: [&[&str]; 11] = [
     &["f:metadata", "f:generation"],
     &["f:metadata", "f:managedFields"],
     &["f:metadata", "f:resourceVersion"],
-    &["f:metadata", "f:generateName"],
 ];
 
 /// Leaves out what nobody owns, and what a write by this way cannot change.
@@ -209,7 +208,8 @@ pub fn update_managers<'k>(
     // A body without the part that this way cannot change removes nothing of it.
     let removed = owned(kind, change.removed, subresource);
     if managers.has_others(&me) {
-        managers.subtract_from_others(&me, &taken.union(&removed));
+        managers.subtract_from_others(&me, &taken);
+        managers.subtract_from_others(&me, &removed);
     }
     managers.subtract(&me, &removed);
     if !taken.is_empty() {

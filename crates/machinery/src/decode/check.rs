@@ -1,8 +1,9 @@
 //! Checking a parsed object against the schema of its kind, as upstream's typed decoder does by the way: unknown fields
-//! are dropped and reported, values of a wrong type refused in the words of Go's decoder, nulls dropped, quantities
-//! written in their canonical form. What comes out holds only what the kind knows.
+//! are dropped and reported, values of a wrong type refused in the words of Go's decoder, nulls dropped, quantities and
+//! times written in their canonical form, empty values left out where Go's encoder would (`omit`). What comes out holds
+//! only what the kind knows.
 
-use super::Duplicate;
+use super::{Duplicate, omit};
 use kinds::KindInfo;
 use kinds::quantity::Quantity;
 use kinds::schema::{self, Definition, SchemaTable, Type};
@@ -77,7 +78,7 @@ pub fn decode_faults(
     let table = schema::builtin();
     let mut checker = Checker::new(table, duplicates);
     if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
-        checker.fields(short_name(kind.schema), definition, fields)?;
+        checker.fields(kind.schema, definition, fields)?;
     }
     Ok(checker.faults)
 }
@@ -93,7 +94,7 @@ pub fn metadata_faults(obj: &mut Value) -> Result<Vec<String>, Mismatch> {
     if let (Some(definition), Some(Value::Object(fields))) = (table.definition(META), obj.get_mut("metadata"))
     {
         checker.path.push(Step::Field("metadata".into()));
-        checker.fields("ObjectMeta", definition, fields)?;
+        checker.fields(META, definition, fields)?;
     }
     Ok(checker.faults)
 }
@@ -160,7 +161,7 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// Checks the fields of an object whose type is called `owner`.
+    /// Checks the fields of an object whose definition is called `owner`.
     fn fields(
         &mut self,
         owner: &str,
@@ -171,7 +172,8 @@ impl<'t> Checker<'t> {
             Some(field) => !value.is_null() || field.ty == Type::Any,
             None => true,
         });
-        let mut unknown: Vec<String> = Vec::new();
+        // What is unknown, and what is empty where Go's encoder leaves it out.
+        let mut dropped: Vec<String> = Vec::new();
         for (name, value) in fields.iter_mut() {
             match definition.fields.get(name) {
                 Some(field) => {
@@ -179,14 +181,24 @@ impl<'t> Checker<'t> {
                     self.path.push(Step::Field(name.clone()));
                     self.value(owner, &field.ty, value)?;
                     self.path.pop();
+                    if omit::is_zero(&field.ty, value)
+                        && !definition.required.contains(name)
+                        && omit::leaves_out(owner, name)
+                    {
+                        dropped.push(name.clone());
+                    } else if let (Type::String(format), Value::String(text)) = (&field.ty, value)
+                        && format == "date-time"
+                    {
+                        omit::canonical_time(owner, name, text);
+                    }
                 }
                 None => {
                     self.fault("unknown", name);
-                    unknown.push(name.clone());
+                    dropped.push(name.clone());
                 }
             }
         }
-        for name in unknown {
+        for name in dropped {
             fields.shift_remove(&name);
         }
         Ok(())
@@ -196,7 +208,7 @@ impl<'t> Checker<'t> {
         match (ty, &mut *value) {
             (Type::Any, _) => Ok(()),
             (Type::Ref(name), Value::Object(fields)) => match self.table.definition(name) {
-                Some(definition) => self.fields(short_name(name), definition, fields),
+                Some(definition) => self.fields(name, definition, fields),
                 None => Ok(()),
             },
             (Type::Object(definition), Value::Object(fields)) => self.fields(owner, definition, fields),
@@ -262,7 +274,8 @@ impl<'t> Checker<'t> {
             })
             .collect();
         let json = format!(
-            "json: cannot unmarshal {found} into Go struct field {owner}.{} of type {}",
+            "json: cannot unmarshal {found} into Go struct field {}.{} of type {}",
+            short_name(owner),
             steps.join("."),
             go_type(ty)
         );

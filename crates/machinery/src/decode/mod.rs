@@ -1,7 +1,9 @@
 //! From bytes to an object that may be worked on: parsing JSON and YAML within bounds, noticing what a plain parser hides
-//! (duplicate keys), and checking the result against the schema of its kind (`check`).
+//! (duplicate keys), and checking the result against the schema of its kind (`check`), where what Go's encoder would not write
+//! is left out (`omit`).
 
 mod check;
+mod omit;
 mod parse;
 
 pub use check::{FieldValidation, Mismatch, decode_check, decode_faults, metadata_faults, strict_text};

@@ -153,6 +153,18 @@ impl Set {
         Set(out)
     }
 
+    /// Whether a path is in both.
+    pub(crate) fn meets(&self, other: &Set) -> bool {
+        let (few, many) = match self.0.len() <= other.0.len() {
+            true => (self, other),
+            false => (other, self),
+        };
+        few.0.iter().any(|(element, node)| {
+            let theirs = many.0.get(element);
+            theirs.is_some_and(|t| (node.member && t.member) || node.children.meets(&t.children))
+        })
+    }
+
     /// The paths as messages show them: `.spec.containers[name="web"].image`.
     pub(crate) fn paths(&self) -> Vec<String> {
         let mut out = Vec::new();

@@ -149,7 +149,7 @@ impl<'t> Walker<'t> {
         match (shape, value) {
             (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
                 for (name, value) in fields {
-                    let element = format!("f:{name}");
+                    let element = field_element(name);
                     let (shape, _) = self.field(shape, name);
                     if is_leaf(shape, value) {
                         out.insert(element);
@@ -187,7 +187,7 @@ impl<'t> Walker<'t> {
         match (shape, value) {
             (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
                 for (name, value) in fields {
-                    take(&format!("f:{name}"), self.field(shape, name).0, value);
+                    take(&field_element(name), self.field(shape, name).0, value);
                 }
             }
             (Shape::Keyed(list), Value::Array(items)) => {
@@ -212,7 +212,7 @@ impl<'t> Walker<'t> {
         let new = new.and_then(Value::as_object).unwrap_or(&nothing);
         for name in old.keys().chain(new.keys().filter(|n| !old.contains_key(*n))) {
             let (below, _) = self.field(shape, name);
-            self.compare_one(format!("f:{name}"), below, old.get(name), new.get(name), out);
+            self.compare_one(field_element(name), below, old.get(name), new.get(name), out);
         }
     }
 
@@ -351,7 +351,7 @@ impl<'t> Walker<'t> {
             (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
                 let mut out = Map::new();
                 for (name, value) in fields {
-                    let element = format!("f:{name}");
+                    let element = field_element(name);
                     if gone.has(&element) {
                         continue;
                     }
@@ -445,6 +445,14 @@ fn is_leaf(shape: Shape, value: &Value) -> bool {
         (Shape::Set | Shape::Keyed(_), Value::Array(items)) => items.is_empty(),
         _ => true,
     }
+}
+
+/// The path element of a field.
+fn field_element(name: &str) -> String {
+    let mut element = String::with_capacity(2 + name.len());
+    element.push_str("f:");
+    element.push_str(name);
+    element
 }
 
 fn items(list: Option<&Value>) -> &[Value] {

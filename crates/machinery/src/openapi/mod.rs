@@ -98,6 +98,10 @@ fn all_paths(kinds: &[&'static KindInfo]) -> BTreeMap<String, PathItem> {
 /// Definitions that must be there: the kinds themselves and whatever an operation sends or answers.
 fn roots(kinds: &[&'static KindInfo], paths: &BTreeMap<String, PathItem>) -> Vec<String> {
     let mut roots: Vec<String> = kinds.iter().map(|kind| kind.schema.to_owned()).collect();
+    // The schemas of custom kinds come from elsewhere; all of them refer to this.
+    if kinds.iter().any(|kind| operations::is_custom(kind)) {
+        roots.push("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta".to_owned());
+    }
     roots.push("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent".to_owned());
     for operation in paths.values().flat_map(|item| &item.operations) {
         roots.extend(operation.definitions());

@@ -56,6 +56,8 @@ pub(super) struct Operation {
     pub answer: Answer,
     /// Codes of success.
     pub codes: &'static [&'static str],
+    /// Of a kind that is not built in: without strategic merge, and without protobuf. kubectl takes the first from here.
+    pub custom: bool,
 }
 
 impl Operation {
@@ -224,6 +226,11 @@ pub(super) fn paths_of(kind: &'static KindInfo) -> Vec<(String, PathItem)> {
     paths
 }
 
+/// Whether a kind is known by its CustomResourceDefinition only.
+pub(super) fn is_custom(kind: &KindInfo) -> bool {
+    kinds::schema::builtin().definition(kind.schema).is_none()
+}
+
 /// Makes the operations of one kind.
 struct Maker {
     kind: &'static KindInfo,
@@ -257,6 +264,7 @@ impl Maker {
             body: Body::None,
             answer: self.own(),
             codes: &["200"],
+            custom: is_custom(self.kind),
         }
     }
 

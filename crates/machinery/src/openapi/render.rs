@@ -56,12 +56,21 @@ fn extensions(operation: &Operation, object: &mut Value) {
     object["x-kubernetes-group-version-kind"] = json!({"group": group, "version": version, "kind": kind});
 }
 
-fn media_types(answer: &Answer) -> Vec<&'static str> {
-    match answer {
+fn media_types(operation: &Operation) -> Vec<&'static str> {
+    let mut types = match operation.answer {
         Answer::Text => vec!["*/*"],
         Answer::Object { stream: false, .. } => vec![JSON, YAML, PROTOBUF],
         Answer::Object { stream: true, .. } => vec![JSON, YAML, PROTOBUF, STREAMS[0], STREAMS[1]],
-    }
+    };
+    types.retain(|media| !operation.custom || !media.starts_with(PROTOBUF));
+    types
+}
+
+fn patches(operation: &Operation) -> Vec<&'static str> {
+    let strategic = |media: &&str| media.contains("strategic");
+    let mut types = PATCHES.to_vec();
+    types.retain(|media| !operation.custom || !strategic(media));
+    types
 }
 
 fn code_text(code: &str) -> &'static str {
@@ -83,7 +92,7 @@ fn v2_operation(operation: &Operation) -> Value {
         body
     };
     let consumes: Vec<&str> = match &operation.body {
-        Body::Patch => PATCHES.to_vec(),
+        Body::Patch => patches(operation),
         _ => vec!["*/*"],
     };
     match &operation.body {
@@ -106,7 +115,7 @@ fn v2_operation(operation: &Operation) -> Value {
     responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
     let mut object = json!({
         "consumes": consumes,
-        "produces": media_types(&operation.answer),
+        "produces": media_types(operation),
         "schemes": ["https"],
         "tags": [operation.tag],
         "operationId": operation.id,
@@ -137,7 +146,7 @@ fn v3_operation(operation: &Operation) -> Value {
         Answer::Object { definition, .. } => reference(definition),
         Answer::Text => json!({"schema": {"type": "string"}}),
     };
-    let content: Map<String, Value> = media_types(&operation.answer)
+    let content: Map<String, Value> = media_types(operation)
         .into_iter()
         .map(|media| (media.to_owned(), schema.clone()))
         .collect();
@@ -163,9 +172,9 @@ fn v3_operation(operation: &Operation) -> Value {
             }
         }
         Body::Patch => {
-            let content: Map<String, Value> = PATCHES
-                .iter()
-                .map(|media| ((*media).to_owned(), reference(PATCH)))
+            let content: Map<String, Value> = patches(operation)
+                .into_iter()
+                .map(|media| (media.to_owned(), reference(PATCH)))
                 .collect();
             object["requestBody"] = json!({"content": content, "required": true});
         }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 fn counts_generations(kind: &KindInfo) -> bool {
     matches!(
         (kind.group, kind.kind),
-        ("", "Pod" | "ReplicationController")
+        ("", "Pod" | "PodTemplate" | "ReplicationController")
             | ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
             | ("batch" | "podvisor.io", _)
             | ("discovery.k8s.io", "EndpointSlice")
@@ -25,7 +25,7 @@ fn counts_generations(kind: &KindInfo) -> bool {
                 _
             )
             | ("scheduling.k8s.io", "PriorityClass")
-            | ("resource.k8s.io", "ResourceSlice")
+            | ("resource.k8s.io", "ResourceSlice" | "DeviceClass")
             | ("storage.k8s.io", "CSIDriver")
     )
 }

@@ -1,9 +1,9 @@
-//! Validation of the remaining kinds with rules of their own: leases, scaling, priorities, extensions, webhooks, and the
+//! Validation of the remaining kinds with rules of their own: leases, scaling, priorities, extensions, and the
 //! kinds of `podvisor.io`.
 
 use super::errors::{Errors, IMMUTABLE};
+use super::names;
 use super::pod::quantity;
-use super::{names, selectors};
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
@@ -175,15 +175,105 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
             );
         }
     }
-    if obj.has("spec.service") {
-        for field in ["namespace", "name"] {
-            if obj.at("spec.service").is_empty_at(field) {
-                errors.required(&at.child("service").child(field), "");
-            }
+    let (trusted, insecure) = (
+        !obj.is_empty_at("spec.caBundle"),
+        obj.bool_at("spec.insecureSkipTLSVerify"),
+    );
+    let place = at.child("insecureSkipTLSVerify");
+    if !obj.has("spec.service") {
+        if trusted {
+            let text = "local APIServices may not have a caBundle";
+            errors.invalid(&at.child("caBundle"), obj.at("spec.caBundle").clone(), text);
         }
-    } else if !obj.is_empty_at("spec.caBundle") {
-        let text = "local APIServices may not have a caBundle";
-        errors.invalid(&at.child("caBundle"), obj.at("spec.caBundle").clone(), text);
+        if insecure {
+            errors.invalid(
+                &place,
+                true,
+                "local APIServices may not have insecureSkipTLSVerify",
+            );
+        }
+        return;
+    }
+    let service = at.child("service");
+    for field in ["namespace", "name"] {
+        if obj.at("spec.service").is_empty_at(field) {
+            errors.required(&service.child(field), "");
+        }
+    }
+    if let Some(port) = obj.int_at("spec.service.port") {
+        for why in names::port_number(port) {
+            errors.invalid(&service.child("port"), port, why);
+        }
+    }
+    if insecure && trusted {
+        errors.invalid(&place, true, "may not be true if caBundle is present");
+    }
+}
+
+/// A request for a certificate; what is in the request itself is read elsewhere.
+pub(super) fn signing_request(spec: &Value, at: &Path, errors: &mut Errors) {
+    const USAGES: [&str; 23] = [
+        "any",
+        "cert sign",
+        "client auth",
+        "code signing",
+        "content commitment",
+        "crl sign",
+        "data encipherment",
+        "decipher only",
+        "digital signature",
+        "email protection",
+        "encipher only",
+        "ipsec end system",
+        "ipsec tunnel",
+        "ipsec user",
+        "key agreement",
+        "key encipherment",
+        "microsoft sgc",
+        "netscape sgc",
+        "ocsp signing",
+        "s/mime",
+        "server auth",
+        "signing",
+        "timestamping",
+    ];
+    let (usages, place) = (spec.strings_at("usages"), at.child("usages"));
+    if spec.is_empty_at("request") {
+        errors.required(&at.child("request"), "");
+    }
+    if usages.is_empty() {
+        errors.required(&place, "");
+    }
+    let mut seen = BTreeSet::new();
+    for (i, usage) in usages.into_iter().enumerate() {
+        if !USAGES.contains(&usage) {
+            errors.not_supported(&place.index(i), usage, &USAGES);
+        }
+        if !seen.insert(usage) {
+            errors.duplicate(&place.index(i), usage);
+        }
+    }
+    let (signer, place) = (spec.str_at("signerName"), at.child("signerName"));
+    match signer.split_once('/') {
+        _ if signer.is_empty() => errors.required(&place, ""),
+        Some((domain, name)) if !name.contains('/') => {
+            errors.each(&place, domain, names::dns_subdomain(domain));
+            errors.each(&place, name, names::dns_subdomain(name));
+        }
+        _ => {
+            let text = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+            errors.invalid(&place, signer, text);
+        }
+    }
+    if signer == "kubernetes.io/legacy-unknown" {
+        let text = "the legacy signerName is not allowed via this API version";
+        errors.invalid(&place, signer, text);
+    }
+    if let Some(seconds) = spec.int_at("expirationSeconds")
+        && seconds < 600
+    {
+        let text = "may not specify a duration less than 600 seconds (10 minutes)";
+        errors.invalid(&at.child("expirationSeconds"), seconds, text);
     }
 }
 
@@ -268,67 +358,6 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
             true,
             "must be false in order to use defaults in the schema",
         );
-    }
-}
-
-pub(super) fn webhooks(obj: &Value, errors: &mut Errors) {
-    let mut seen = BTreeSet::new();
-    for (i, hook) in obj.list_at("webhooks").iter().enumerate() {
-        let at = Path::new("webhooks").index(i);
-        let name = hook.str_at("name");
-        if name.is_empty() {
-            errors.required(&at.child("name"), "");
-        } else {
-            errors.each(&at.child("name"), name, names::dns_subdomain(name));
-            if name.split('.').count() < 3 {
-                let text = "should be a domain with at least three segments separated by dots";
-                errors.invalid(&at.child("name"), name, text);
-            }
-        }
-        if !seen.insert(name) {
-            errors.duplicate(&at.child("name"), name);
-        }
-        if hook.is_empty_at("admissionReviewVersions") {
-            let text = "must specify one of v1, v1beta1";
-            errors.required(&at.child("admissionReviewVersions"), text);
-        }
-        errors.one_of(hook, "sideEffects", &at, &["None", "NoneOnDryRun"]);
-        errors.one_of_if_set(hook, "failurePolicy", &at, &["Fail", "Ignore"]);
-        errors.one_of_if_set(hook, "matchPolicy", &at, &["Equivalent", "Exact"]);
-        if let Some(seconds) = hook.int_at("timeoutSeconds")
-            && !(1..=30).contains(&seconds)
-        {
-            let text = "the timeout value must be between 1 and 30 seconds";
-            errors.invalid(&at.child("timeoutSeconds"), seconds, text);
-        }
-        for field in ["namespaceSelector", "objectSelector"] {
-            selectors::label_selector(hook.at(field), &at.child(field), errors);
-        }
-        client_config(hook.at("clientConfig"), &at.child("clientConfig"), errors);
-    }
-}
-
-fn client_config(config: &Value, at: &Path, errors: &mut Errors) {
-    let url = config.str_at("url");
-    match (config.has("url"), config.has("service")) {
-        (true, true) | (false, false) => {
-            errors.required(&at.child("url"), "exactly one of url or service is required");
-        }
-        (true, false) if !url.starts_with("https://") => {
-            let text = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-            errors.invalid(&at.child("url"), url, text);
-        }
-        (true, false) => {}
-        (false, true) => {
-            for field in ["namespace", "name"] {
-                if config.at("service").is_empty_at(field) {
-                    errors.required(
-                        &at.child("service").child(field),
-                        format!("service {field} is required"),
-                    );
-                }
-            }
-        }
     }
 }
 

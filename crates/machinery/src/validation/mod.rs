@@ -1,9 +1,12 @@
 //! Validation of built-in kinds. Kinds that people write by hand are checked field by field, as upstream checks them and in
 //! its words; for every other kind the metadata is checked, and what its schema calls required.
 
+mod admission;
 mod core;
+mod csi;
 mod errors;
 mod extension;
+mod flow;
 mod metadata;
 pub(crate) mod names;
 mod network;
@@ -12,6 +15,7 @@ mod policy;
 mod rbac;
 mod required;
 mod selectors;
+mod status;
 mod storage;
 mod workloads;
 
@@ -42,6 +46,7 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
         (Some("ephemeralcontainers"), _) => pod::ephemeral_containers(new, old, &mut errors),
         (Some("resize"), _) => pod::resize(new, old, &mut errors),
         (Some("status"), ("", "Pod")) => core::pod_status(new, old, &mut errors),
+        (Some("status"), _) => status::check(kind, new, old, &mut errors),
         (Some(_), _) => {}
         (None, ("", "Pod")) => pod::spec_update(new, old, &mut errors),
         (None, _) => {
@@ -110,13 +115,30 @@ fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
         ("node.k8s.io", "RuntimeClass") => extension::runtime_class(obj, errors),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => extension::custom_resource(obj, errors),
         ("apiregistration.k8s.io", "APIService") => extension::api_service(obj, errors),
+        ("certificates.k8s.io", "CertificateSigningRequest") => {
+            extension::signing_request(spec, &spec_at, errors)
+        }
         ("podvisor.io", "SupervisorNamespace") => extension::supervisor_namespace(spec, &spec_at, errors),
         ("podvisor.io", "VirtualIPPool") => extension::virtual_ip_pool(spec, &spec_at, errors),
         ("podvisor.io", "User") => extension::user(obj, errors),
         (
             "admissionregistration.k8s.io",
             "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
-        ) => extension::webhooks(obj, errors),
+        ) => admission::webhooks(obj, errors),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy" | "MutatingAdmissionPolicy") => {
+            admission::policy(spec, &spec_at, errors)
+        }
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding",
+        ) => admission::binding(kind, spec, &spec_at, errors),
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => flow::schema(obj, errors),
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => flow::level(obj, errors),
+        ("storage.k8s.io", "CSIDriver") => csi::driver(obj, errors),
+        ("storage.k8s.io", "CSINode") => csi::node(spec, &spec_at, errors),
+        ("storage.k8s.io", "CSIStorageCapacity") => csi::capacity(obj, errors),
+        ("storage.k8s.io", "VolumeAttachment") => csi::attachment(spec, &spec_at, errors),
+        ("storage.k8s.io", "VolumeAttributesClass") => csi::attributes_class(obj, errors),
         _ => return false,
     }
     true
@@ -148,6 +170,28 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
             rbac::binding_update(new, old, errors)
         }
         ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, errors),
+        ("storage.k8s.io", "CSIDriver") => csi::driver_update(new_spec, old_spec, &at, errors),
+        ("storage.k8s.io", "CSINode") => csi::node_update(new_spec, old_spec, &at, errors),
+        ("storage.k8s.io", "CSIStorageCapacity") => {
+            for field in ["nodeTopology", "storageClassName"] {
+                errors.immutable_top(new, old, field);
+            }
+        }
+        ("storage.k8s.io", "VolumeAttachment") => {
+            if !crate::walk::same(new_spec, old_spec) {
+                errors.invalid(&at, new_spec.clone(), errors::IMMUTABLE);
+            }
+        }
+        ("storage.k8s.io", "VolumeAttributesClass") => {
+            for (field, text) in [
+                ("driverName", "updates to driverName are forbidden."),
+                ("parameters", "updates to parameters are forbidden."),
+            ] {
+                if !crate::walk::same(new.at(field), old.at(field)) {
+                    errors.forbidden(&Path::new(field), text);
+                }
+            }
+        }
         ("scheduling.k8s.io", "PriorityClass") => extension::priority_class_update(new, old, errors),
         ("node.k8s.io", "RuntimeClass") => errors.immutable_top(new, old, "handler"),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {

@@ -195,3 +195,53 @@ fn nulls_are_dropped_where_the_type_is_known() {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {}})
     );
 }
+
+/// What Go's encoder leaves out is left out, what a pointer holds stays, and times have one form.
+#[test]
+fn what_is_empty_and_how_times_are_written() {
+    let cases = [
+        (
+            "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: '', labels: {}, ownerReferences: [], finalizers: [], \
+             generateName: ''}, spec: {hostNetwork: false, nodeName: '', nodeSelector: {}, tolerations: [], \
+             automountServiceAccountToken: false, priority: 0, terminationGracePeriodSeconds: 0, securityContext: {}, \
+             containers: [{name: c, image: '', env: [{name: x, value: ''}], command: [], tty: false, resources: \
+             {limits: {}}}], volumes: [{name: v, emptyDir: {}}]}}",
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"automountServiceAccountToken": false,
+                "priority": 0, "terminationGracePeriodSeconds": 0, "securityContext": {}, "containers": [{"name": "c",
+                "env": [{"name": "x"}], "resources": {}}], "volumes": [{"name": "v", "emptyDir": {}}]}}),
+        ),
+        (
+            "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: a}, spec: {storageClassName: '', volumeName: ''}}",
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "a"},
+                "spec": {"storageClassName": ""}}),
+        ),
+        (
+            "{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {replicas: 0, paused: false, selector: {}}}",
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replicas": 0,
+                "selector": {}}}),
+        ),
+        (
+            "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: a}, rules: []}",
+            json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "a"}, "rules": []}),
+        ),
+        (
+            "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: a, creationTimestamp: \
+             '2024-01-01T02:00:00.5+02:00'}, spec: {acquireTime: '2024-01-01T00:00:00Z', renewTime: \
+             '2024-01-01T01:00:00.123456789+01:00', leaseTransitions: 0}}",
+            json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a",
+                "creationTimestamp": "2024-01-01T00:00:00Z"}, "spec": {"acquireTime": "2024-01-01T00:00:00.000000Z",
+                "renewTime": "2024-01-01T00:00:00.123456Z", "leaseTransitions": 0}}),
+        ),
+        (
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, annotations: {k: ''}}, data: {k: ''}, binaryData: {}, \
+             immutable: false}",
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "annotations": {"k": ""}},
+                "data": {"k": ""}, "immutable": false}),
+        ),
+    ];
+    for (text, expected) in cases {
+        let mut object = yaml(text);
+        decode_check(kind_of(&object), &mut object, &[], FieldValidation::Strict).unwrap();
+        assert_eq!(object, expected, "{text}");
+    }
+}

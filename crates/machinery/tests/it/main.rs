@@ -6,6 +6,8 @@ mod defaults;
 mod openapi;
 mod properties;
 mod protobuf;
+mod refusals;
+mod status;
 mod strategic;
 mod strategy;
 mod tables;

@@ -16,6 +16,10 @@ use super::with_client;
 /// How long a new namespace may take to become active.
 const ACTIVE_LIMIT: Duration = Duration::from_secs(30);
 
+/// How often a change is tried that others' writes come between, and by how much each pause is longer than the last.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What can be done with Supervisor namespaces.
 #[derive(Subcommand)]
 pub enum Command {
@@ -205,8 +209,8 @@ async fn set(api: &Api<DynamicObject>, name: &str, limits: &Limits) -> Result<()
     Ok(())
 }
 
-/// Replaces the subject's grant, or removes it. Optimistic: a concurrent change makes the API refuse, and the
-/// caller sees that.
+/// Replaces the subject's grant, or removes it. The namespace's controller writes the same object (its status), and so
+/// may another administrator: a refused write is done anew on what is there then, so that no grant is lost.
 async fn change_permissions(
     api: &Api<DynamicObject>,
     name: &str,
@@ -216,16 +220,23 @@ async fn change_permissions(
     if !subject.contains('@') {
         bail!("`{subject}` is not NAME@DOMAIN, for example alice@podvisor.local");
     }
-    let mut object = api.get(name).await?;
-    let spec = &mut object.data["spec"];
-    let mut permissions = spec["permissions"].as_array().cloned().unwrap_or_default();
-    permissions.retain(|permission| permission["subject"] != json!(subject));
-    if let Some((kind, role)) = grant {
-        permissions.push(json!({"subject": subject, "kind": kind, "role": role.name()}));
+    for attempt in 0..ATTEMPTS {
+        tokio::time::sleep(PAUSE * attempt).await;
+        let mut object = api.get(name).await?;
+        let spec = &mut object.data["spec"];
+        let mut permissions = spec["permissions"].as_array().cloned().unwrap_or_default();
+        permissions.retain(|permission| permission["subject"] != json!(subject));
+        if let Some((kind, role)) = grant {
+            permissions.push(json!({"subject": subject, "kind": kind, "role": role.name()}));
+        }
+        spec["permissions"] = Value::Array(permissions);
+        match api.replace(name, &PostParams::default(), &object).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    spec["permissions"] = Value::Array(permissions);
-    api.replace(name, &PostParams::default(), &object).await?;
-    Ok(())
+    bail!("{name} was changed by others {ATTEMPTS} times meanwhile; try again")
 }
 
 async fn list(api: &Api<DynamicObject>) -> Result<()> {
@@ -253,4 +264,51 @@ async fn list(api: &Api<DynamicObject>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A server whose object is changed by somebody else before each of the first `conflicts` writes.
+    fn server(conflicts: u32, writes: Arc<AtomicU32>) -> Api<DynamicObject> {
+        let answer = move |request: http::Request<kube::client::Body>| {
+            let written = match request.method().as_str() {
+                "PUT" => writes.fetch_add(1, Ordering::SeqCst) + 1,
+                _ => 0,
+            };
+            async move {
+                let refused = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                    "message": "the object has been modified", "reason": "Conflict", "code": 409});
+                let object = json!({"apiVersion": "podvisor.io/v1alpha1", "kind": "SupervisorNamespace",
+                    "metadata": {"name": "demo", "resourceVersion": "1"}, "spec": {}});
+                let (code, body) = match written > 0 && written <= conflicts {
+                    true => (409, refused),
+                    false => (200, object),
+                };
+                let body = kube::client::Body::from(body.to_string().into_bytes());
+                http::Response::builder().status(code).body(body)
+            }
+        };
+        let client = kube::Client::new(tower::service_fn(answer), "default");
+        Api::all_with(client, &resource())
+    }
+
+    #[tokio::test]
+    async fn a_grant_survives_the_writes_of_others() {
+        let cases = [(0, true, 1), (3, true, 4), (u32::MAX, false, ATTEMPTS)];
+        for (conflicts, granted, expected) in cases {
+            let writes = Arc::new(AtomicU32::new(0));
+            let api = server(conflicts, writes.clone());
+            let grant = Some(("User", Role::Edit));
+            let done = change_permissions(&api, "demo", "alice@podvisor.local", grant).await;
+            assert_eq!(
+                (done.is_ok(), writes.load(Ordering::SeqCst)),
+                (granted, expected),
+                "{done:?}"
+            );
+        }
+    }
 }

@@ -3,8 +3,9 @@
 //! | part | module | is told of the end by |
 //! |---|---|---|
 //! | lock on the data directory | [`lock`] | the end of the process |
-//! | certificate authority, sign-on keys | [`trust`] | – |
+//! | certificate authority | [`trust`] | – |
 //! | store and API server, TLS listeners | [`supervisor`] | the cancellation token |
+//! | first administrator, sign-on and its key | [`sign_on`] | – |
 //! | controllers, scheduler | [`supervisor`] | the cancellation token |
 //! | host agents, real or simulated | [`hosts`] | the cancellation token; VMs go on |
 //!
@@ -13,5 +14,6 @@
 
 pub mod hosts;
 pub mod lock;
+pub mod sign_on;
 pub mod supervisor;
 pub mod trust;

@@ -2,24 +2,23 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use apiserver::ApiServer;
 use apiserver::audit::AuditConfig;
-use apiserver::config::{Config as ApiConfig, JwtIssuer, JwtKeys};
+use apiserver::config::Config as ApiConfig;
 use apiserver::user::User;
-use apiserver::{ApiServer, LocalService};
 use identity::kubeconfig::Kubeconfig;
-use identity::passwords::Passwords;
 use store::Store;
 use store::embedded::EmbeddedStore;
 use store::etcd::{EtcdStore, EtcdTls};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
+use super::sign_on;
 use super::trust::Trust;
 use crate::config::{Config, StoreAddress};
 
@@ -54,19 +53,18 @@ impl Supervisor {
         phases.done("keys");
         let store = opening.await.context("the store was not opened")??;
         phases.done("store opened");
-        let late = Arc::new(OnceLock::new());
-        let client = late_client(Arc::clone(&late));
+        let sign_on = sign_on::Later::default();
         let mut settings = ApiConfig::new("main", Arc::clone(&store));
         settings.service_cidr = config.service_cidr.to_string();
         settings
             .service_account_key_pem
             .clone_from(&trust.service_account_key_pem);
         settings.client_ca_der = vec![trust.authority.certificate_der().to_vec()];
-        settings.jwt_issuers = vec![sign_on(&trust)];
+        settings.jwt_issuers = vec![sign_on.issuer(config)];
         settings.agent_tls = Some(trust.agent_client()?);
         settings.proxy_client = Some(trust.proxy_client()?);
         settings.audit = audit(config)?;
-        settings.extra_routes = Some(routes(config, &trust, client.clone())?);
+        settings.extra_routes = Some(sign_on.routes());
         phases.done("credentials");
         settings.advertise = (IpAddr::V4(config.host_address), config.api_address().port());
         let api = ApiServer::start(settings).await;
@@ -77,13 +75,8 @@ impl Supervisor {
             }
         })?;
         phases.done("API server");
-        // Nobody else sets it.
-        let _ = late.set(api.local_service(User::system()));
-        identity::bootstrap::administrator(&client, &config.data_dir, config.admin_password_file.as_deref())
-            .await
-            .context("the first administrator")?;
-        phases.done("administrator");
         write_kubeconfig(config, &trust)?;
+        phases.done("kubeconfig");
         let mut supervisor = Self {
             api,
             trust,
@@ -93,6 +86,13 @@ impl Supervisor {
         };
         supervisor.serve(config, listeners).await?;
         phases.done("serving");
+        let client = supervisor.client(User::system());
+        identity::bootstrap::administrator(&client, &config.data_dir, config.admin_password_file.as_deref())
+            .await
+            .context("the first administrator")?;
+        phases.done("administrator");
+        sign_on.begin(config, &supervisor.trust, client).await?;
+        phases.done("sign-on");
         supervisor.run_controllers(config);
         Ok(supervisor)
     }
@@ -214,23 +214,6 @@ async fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// A client that works as soon as the API server is there: sign-on is served by the API server itself.
-fn late_client(late: Arc<OnceLock<LocalService>>) -> kube::Client {
-    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-        let api = late.get().cloned();
-        async move {
-            match api {
-                Some(mut api) => match api.call(request).await {
-                    Ok(response) => Ok(response),
-                    Err(never) => match never {},
-                },
-                None => Err(std::io::Error::other("the API server is starting")),
-            }
-        }
-    });
-    kube::Client::new(service, "default")
-}
-
 /// The audit log that the operator asked for.
 fn audit(config: &Config) -> Result<Option<AuditConfig>> {
     let Some(file) = &config.audit_policy_file else {
@@ -244,34 +227,6 @@ fn audit(config: &Config) -> Result<Option<AuditConfig>> {
         max_bytes: AUDIT_BYTES,
         max_files: AUDIT_FILES,
     }))
-}
-
-/// The API server believes sign-on tokens as those of any OpenID issuer.
-fn sign_on(trust: &Trust) -> JwtIssuer {
-    let prefix = identity::SUBJECT_PREFIX.to_owned();
-    JwtIssuer {
-        issuer: trust.issuer.issuer().to_owned(),
-        audiences: vec![identity::token::AUDIENCE.to_owned()],
-        keys: JwtKeys::Jwks(trust.issuer.jwks().to_string()),
-        username_claim: "sub".to_owned(),
-        username_prefix: prefix.clone(),
-        groups_claim: "group_names".to_owned(),
-        groups_prefix: prefix,
-    }
-}
-
-fn routes(config: &Config, trust: &Trust, client: kube::Client) -> Result<axum::Router> {
-    let sign_on = identity::routes::routes(identity::routes::Deps {
-        directory: Arc::new(identity::directory::ApiDirectory::new(client)),
-        issuer: Arc::clone(&trust.issuer),
-        passwords: Passwords::default(),
-        advertised: None,
-        api_port: config.api_address().port(),
-        banner: String::new(),
-        ca_pem: trust.authority.certificate_pem().to_owned(),
-        program: std::env::current_exe().ok(),
-    });
-    Ok(sign_on.merge(console::routes()))
 }
 
 fn write_kubeconfig(config: &Config, trust: &Trust) -> Result<()> {

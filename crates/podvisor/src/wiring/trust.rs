@@ -1,12 +1,12 @@
 //! Keys and certificates of a Supervisor, all below `DATA_DIR/pki`, made on the first start.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use apiserver::aggregation::ProxyClient;
 use identity::authority::{Authority, Credential, Request, signing_key};
-use identity::token::TokenIssuer;
 
 use crate::config::Config;
 
@@ -58,32 +58,31 @@ pub struct Trust {
     pub authority: Arc<Authority>,
     /// Signs one certificate only: that by which aggregated API servers know that a request was passed on by us.
     pub front_proxy: Authority,
-    pub issuer: Arc<TokenIssuer>,
     pub service_account_key_pem: String,
 }
 
 impl Trust {
+    /// Where the keys are.
+    pub fn directory(config: &Config) -> PathBuf {
+        config.data_dir.join("pki")
+    }
+
     /// Loads or makes the keys.
     pub fn load(config: &Config) -> Result<Self> {
-        let directory = config.data_dir.join("pki");
-        let host = config.host_address.to_string();
+        let directory = Self::directory(config);
         // Each is written through to the disk before it is used: all wait at the same time.
-        let (authority, front_proxy, issuer, service_account_key_pem) = std::thread::scope(|scope| {
+        let (authority, front_proxy, service_account_key_pem) = std::thread::scope(|scope| {
             let front_proxy = scope.spawn(|| Authority::load_or_create(&directory.join("front-proxy")));
-            let issuer =
-                scope.spawn(|| TokenIssuer::load_or_create(&directory, &host, identity::LOCAL_DOMAIN));
             let key = scope.spawn(|| signing_key(&directory, "service-account"));
             let authority = Authority::load_or_create(&directory);
-            (authority, joined(front_proxy), joined(issuer), joined(key))
+            (authority, joined(front_proxy), joined(key))
         });
         let authority = authority.context("the certificate authority")?;
         let front_proxy = front_proxy.context("the certificate authority of the front proxy")?;
-        let issuer = issuer.context("the key of sign-on tokens")?;
         let service_account_key_pem = service_account_key_pem.context("the key of service-account tokens")?;
         Ok(Self {
             authority: Arc::new(authority),
             front_proxy,
-            issuer: Arc::new(issuer),
             service_account_key_pem,
         })
     }

@@ -1,0 +1,73 @@
+//! What Go's encoder leaves out or writes in one form only. Upstream decodes an object into structs and encodes those:
+//! empty values of fields tagged `omitempty` are gone then, and times have one form. Clients compare what they sent with
+//! what they get back, so the same must happen here.
+
+use kinds::schema::Type;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+/// Optional fields whose empty value is kept: pointers in Go, where empty means something (`storageClassName: ""`), and
+/// those without `omitempty`. One type a line, then its fields; from the tags in `k8s.io/api` v0.35.
+const KEPT: &str = include_str!("kept.txt");
+
+static KEPT_FIELDS: LazyLock<HashMap<&str, HashSet<&str>>> = LazyLock::new(|| {
+    let lines = KEPT.lines().map(|line| line.split(' '));
+    lines
+        .filter_map(|mut words| Some((words.next()?, words.collect())))
+        .collect()
+});
+
+/// Fields of type `metav1.MicroTime`, by the type that has them.
+const MICRO_TIMES: [(&str, &str); 6] = [
+    ("LeaseSpec", "acquireTime"),
+    ("LeaseSpec", "renewTime"),
+    ("LeaseCandidateSpec", "pingTime"),
+    ("LeaseCandidateSpec", "renewTime"),
+    ("Event", "eventTime"),
+    ("EventSeries", "lastObservedTime"),
+];
+
+/// Whether a value is the zero value of a type that `omitempty` leaves out. Structs are never left out.
+pub(super) fn is_zero(ty: &Type, value: &Value) -> bool {
+    match (ty, value) {
+        (Type::List(_), Value::Array(items)) => items.is_empty(),
+        (Type::Map(_), Value::Object(fields)) => fields.is_empty(),
+        (Type::String(_), Value::String(text)) => text.is_empty(),
+        (Type::Boolean, Value::Bool(set)) => !set,
+        (Type::Integer, Value::Number(number)) => number.as_i64() == Some(0),
+        _ => false,
+    }
+}
+
+/// Whether an empty value of an optional field is left out. Our own kinds are written as they are given.
+pub(super) fn leaves_out(owner: &str, field: &str) -> bool {
+    let Some(short) = upstream(owner) else {
+        return false;
+    };
+    KEPT_FIELDS.get(short).is_none_or(|kept| !kept.contains(field))
+}
+
+/// The short name of one of upstream's types.
+fn upstream(owner: &str) -> Option<&str> {
+    owner.starts_with("io.k8s.").then(|| owner.rsplit('.').next())?
+}
+
+/// Writes a time, which has been checked, in UTC, with whole seconds or with six digits below them.
+pub(super) fn canonical_time(owner: &str, field: &str, text: &mut String) {
+    let Some(short) = upstream(owner) else { return };
+    let micro = MICRO_TIMES.contains(&(short, field));
+    // Nearly always it is in that form already.
+    let plain = text.len() == if micro { 27 } else { 20 };
+    if plain && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T') {
+        return;
+    }
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        let form = if micro {
+            "%Y-%m-%dT%H:%M:%S.%6fZ"
+        } else {
+            "%Y-%m-%dT%H:%M:%SZ"
+        };
+        *text = at.strftime(form).to_string();
+    }
+}

@@ -1,0 +1,520 @@
+//! What is refused about the kinds that extend the server, in upstream's words: one fault at a time in a good manifest.
+
+use crate::{defaulted, kind_of};
+use machinery::{prepare_create, validate_create};
+use serde_json::{Value, json};
+
+/// Changes one thing of a good manifest; answers what is said about it.
+fn refusals(manifest: &str, at: &str, value: Value) -> Vec<String> {
+    let mut object = defaulted(manifest);
+    let kind = kind_of(&object);
+    prepare_create(kind, &mut object);
+    let errors = validate_create(kind, &object);
+    assert!(errors.is_empty(), "{manifest}: {errors:?}");
+    let (parent, field) = at.rsplit_once('/').expect("a pointer");
+    let parent = object
+        .pointer_mut(parent)
+        .unwrap_or_else(|| panic!("nothing above {at}"));
+    match parent {
+        Value::Array(items) => items.push(value),
+        Value::Object(fields) if value.is_null() => {
+            fields.shift_remove(field);
+        }
+        other => other[field] = value,
+    }
+    let errors = validate_create(kind, &object);
+    errors.iter().map(ToString::to_string).collect()
+}
+
+fn check(manifest: &str, cases: &[(&str, Value, &[&str])]) {
+    for (at, value, expected) in cases {
+        assert_eq!(refusals(manifest, at, value.clone()), *expected, "{at} = {value}");
+    }
+}
+
+#[test]
+fn webhooks() {
+    let good = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: w}
+webhooks:
+- name: a.example.com
+  clientConfig: {service: {namespace: nn, name: s, path: /a/b}}
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  rules: [{operations: [CREATE], apiGroups: [''], apiVersions: [v1], resources: [pods, pods/status]}]
+  matchConditions: [{name: a, expression: 'true'}]
+";
+    let hook = |field: &str| format!("/webhooks/0/{field}");
+    let rule = |field: &str| format!("/webhooks/0/rules/0/{field}");
+    let cases: [(String, Value, &[&str]); 15] = [
+        (
+            hook("sideEffects"),
+            json!(null),
+            &["webhooks[0].sideEffects: Required value: must specify one of None, NoneOnDryRun"],
+        ),
+        (
+            hook("timeoutSeconds"),
+            json!(31),
+            &[
+                "webhooks[0].timeoutSeconds: Invalid value: 31: the timeout value must be between 1 and 30 seconds",
+            ],
+        ),
+        (
+            hook("admissionReviewVersions"),
+            json!(["v9", "v9"]),
+            &[
+                "webhooks[0].admissionReviewVersions[1]: Invalid value: \"v9\": duplicate version",
+                "webhooks[0].admissionReviewVersions: Invalid value: [\"v9\",\"v9\"]: must include at least one of v1, v1beta1",
+            ],
+        ),
+        (
+            hook("clientConfig"),
+            json!({}),
+            &["webhooks[0].clientConfig: Required value: exactly one of url or service is required"],
+        ),
+        (
+            hook("clientConfig"),
+            json!({"url": "http://u@h/x?y#z"}),
+            &[
+                "webhooks[0].clientConfig.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+                "webhooks[0].clientConfig.url: Invalid value: \"u\": user information is not permitted in the URL",
+                "webhooks[0].clientConfig.url: Invalid value: \"z\": fragments are not permitted in the URL",
+                "webhooks[0].clientConfig.url: Invalid value: \"y\": query parameters are not permitted in the URL",
+            ],
+        ),
+        (
+            hook("clientConfig/service/path"),
+            json!("a//b"),
+            &[
+                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": must start with a '/'",
+                "webhooks[0].clientConfig.service.path: Invalid value: \"a//b\": segment[0] may not be empty",
+            ],
+        ),
+        (
+            hook("clientConfig/service/port"),
+            json!(0),
+            &[
+                "webhooks[0].clientConfig.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive",
+            ],
+        ),
+        (
+            rule("operations"),
+            json!(["*", "CREATE"]),
+            &[
+                "webhooks[0].rules[0].operations: Invalid value: [\"*\",\"CREATE\"]: if '*' is present, must not specify other operations",
+            ],
+        ),
+        (
+            rule("operations"),
+            json!(["GET"]),
+            &[
+                "webhooks[0].rules[0].operations[0]: Unsupported value: \"GET\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"DELETE\", \"UPDATE\"",
+            ],
+        ),
+        (
+            rule("apiGroups"),
+            json!([]),
+            &["webhooks[0].rules[0].apiGroups: Required value"],
+        ),
+        (
+            rule("apiVersions"),
+            json!(["*", "v1"]),
+            &[
+                "webhooks[0].rules[0].apiVersions: Invalid value: [\"*\",\"v1\"]: if '*' is present, must not specify other API versions",
+            ],
+        ),
+        (
+            rule("resources"),
+            json!(["*", "pods"]),
+            &[
+                "webhooks[0].rules[0].resources: Invalid value: [\"*\",\"pods\"]: if '*' is present, must not specify other resources without subresources",
+            ],
+        ),
+        (
+            rule("resources"),
+            json!(["pods/*", "pods/status"]),
+            &[
+                "webhooks[0].rules[0].resources[1]: Invalid value: \"pods/status\": if 'pods/*' is present, must not specify pods/status",
+            ],
+        ),
+        (
+            rule("resources"),
+            json!(["*/*", "pods"]),
+            &[
+                "webhooks[0].rules[0].resources: Invalid value: [\"*/*\",\"pods\"]: if '*/*' is present, must not specify other resources",
+            ],
+        ),
+        (
+            rule("scope"),
+            json!("Some"),
+            &[
+                "webhooks[0].rules[0].scope: Unsupported value: \"Some\": supported values: \"*\", \"Cluster\", \"Namespaced\"",
+            ],
+        ),
+    ];
+    for (at, value, expected) in cases {
+        assert_eq!(refusals(good, &at, value.clone()), expected, "{at} = {value}");
+    }
+    let names = refusals(
+        good,
+        "/webhooks/0/matchConditions/-",
+        json!({"name": "a b", "expression": "true"}),
+    );
+    assert!(
+        names[0].starts_with(
+            "webhooks[0].matchConditions[1].name: Invalid value: \"a b\": name part must consist of"
+        ),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn policies_and_bindings() {
+    let policy = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: p}
+spec:
+  paramKind: {apiVersion: v1, kind: ConfigMap}
+  matchConstraints: {resourceRules: [{operations: [CREATE], apiGroups: [''], apiVersions: [v1], resources: [pods]}]}
+  variables: [{name: a, expression: '1'}]
+  validations: [{expression: 'true', message: m}]
+";
+    check(
+        policy,
+        &[
+            (
+                "/spec/matchConstraints",
+                json!(null),
+                &["spec.matchConstraints: Required value"],
+            ),
+            (
+                "/spec/matchConstraints/resourceRules",
+                json!([]),
+                &["spec.matchConstraints.resourceRules: Required value"],
+            ),
+            (
+                "/spec/failurePolicy",
+                json!("Warn"),
+                &["spec.failurePolicy: Unsupported value: \"Warn\": supported values: \"Fail\", \"Ignore\""],
+            ),
+            (
+                "/spec/paramKind/apiVersion",
+                json!("a/b/c"),
+                &[
+                    "spec.paramKind.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c",
+                ],
+            ),
+            (
+                "/spec/paramKind/kind",
+                json!(""),
+                &["spec.paramKind.kind: Required value"],
+            ),
+            (
+                "/spec/variables/-",
+                json!({"name": "if", "expression": "1"}),
+                &["spec.variables[1].name: Invalid value: \"if\": name is not a valid CEL identifier"],
+            ),
+            (
+                "/spec/validations/0/message",
+                json!("a\nb"),
+                &[
+                    "spec.validations[0].message: Invalid value: \"a\\nb\": message must not contain line breaks",
+                ],
+            ),
+            (
+                "/spec/validations/0/reason",
+                json!("Odd"),
+                &[
+                    "spec.validations[0].reason: Unsupported value: \"Odd\": supported values: \"Forbidden\", \"Invalid\", \"RequestEntityTooLarge\"",
+                ],
+            ),
+        ],
+    );
+    let binding = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: b}
+spec: {policyName: p, validationActions: [Deny], paramRef: {name: x, parameterNotFoundAction: Deny}}
+";
+    check(
+        binding,
+        &[
+            (
+                "/spec/policyName",
+                json!(""),
+                &["spec.policyName: Required value"],
+            ),
+            (
+                "/spec/validationActions",
+                json!([]),
+                &["spec.validationActions: Required value: at least one validation action is required"],
+            ),
+            (
+                "/spec/validationActions/-",
+                json!("Warn"),
+                &[
+                    "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)",
+                ],
+            ),
+            (
+                "/spec/validationActions/-",
+                json!("Deny"),
+                &["spec.validationActions[1]: Duplicate value: \"Deny\""],
+            ),
+            (
+                "/spec/paramRef",
+                json!({"parameterNotFoundAction": "Allow"}),
+                &["spec.paramRef: Required value: one of name or selector must be specified"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn flow_control() {
+    let schema = "
+apiVersion: flowcontrol.apiserver.k8s.io/v1
+kind: FlowSchema
+metadata: {name: f}
+spec:
+  matchingPrecedence: 500
+  priorityLevelConfiguration: {name: global-default}
+  distinguisherMethod: {type: ByUser}
+  rules:
+  - subjects: [{kind: User, user: {name: u}}]
+    resourceRules: [{verbs: [get], apiGroups: [''], resources: [pods], namespaces: ['*']}]
+";
+    check(
+        schema,
+        &[
+            (
+                "/spec/matchingPrecedence",
+                json!(0),
+                &["spec.matchingPrecedence: Invalid value: 0: must be a positive value"],
+            ),
+            (
+                "/spec/matchingPrecedence",
+                json!(1),
+                &[
+                    "spec.matchingPrecedence: Invalid value: 1: only the schema named 'exempt' may have matchingPrecedence 1",
+                ],
+            ),
+            (
+                "/spec/priorityLevelConfiguration/name",
+                json!(""),
+                &["spec.priorityLevelConfiguration.name: Required value: must reference a priority level"],
+            ),
+            (
+                "/spec/rules/0/subjects/-",
+                json!({"kind": "User", "group": {"name": "g"}}),
+                &[
+                    "spec.rules[0].subjects[1].user: Required value: user is required when subject kind is 'User'",
+                    "spec.rules[0].subjects[1].group: Forbidden: group is forbidden when subject kind is not 'Group'",
+                ],
+            ),
+            (
+                "/spec/rules/0/resourceRules/0/namespaces",
+                json!([]),
+                &[
+                    "spec.rules[0].resourceRules[0].namespaces: Required value: resource rules that are not cluster scoped must supply at least one namespace",
+                ],
+            ),
+            (
+                "/spec/rules/0/resourceRules/0/verbs",
+                json!(["*", "get"]),
+                &[
+                    "spec.rules[0].resourceRules[0].verbs: Invalid value: [\"*\",\"get\"]: if '*' is present, must not specify other verbs",
+                ],
+            ),
+        ],
+    );
+    let level = "
+apiVersion: flowcontrol.apiserver.k8s.io/v1
+kind: PriorityLevelConfiguration
+metadata: {name: l}
+spec: {type: Limited, limited: {limitResponse: {type: Queue, queuing: {queues: 64, handSize: 6, queueLengthLimit: 50}}}}
+";
+    check(
+        level,
+        &[
+            (
+                "/spec/type",
+                json!("Exempt"),
+                &[
+                    "spec.type: Invalid value: \"Exempt\": type must be 'Exempt' if and only if name is 'exempt'",
+                    "spec.limited: Forbidden: must be nil if the type is not Limited",
+                ],
+            ),
+            (
+                "/spec/limited/nominalConcurrencyShares",
+                json!(-1),
+                &["spec.limited.nominalConcurrencyShares: Invalid value: -1: must be a non-negative integer"],
+            ),
+            (
+                "/spec/limited/lendablePercent",
+                json!(101),
+                &["spec.limited.lendablePercent: Invalid value: 101: must be between 0 and 100, inclusive"],
+            ),
+            (
+                "/spec/limited/limitResponse/type",
+                json!("Reject"),
+                &[
+                    "spec.limited.limitResponse.queuing: Forbidden: must be nil if limited.limitResponse.type is not Limited",
+                ],
+            ),
+            (
+                "/spec/limited/limitResponse/queuing/handSize",
+                json!(65),
+                &[
+                    "spec.limited.limitResponse.queuing.handSize: Invalid value: 65: should not be greater than queues (64)",
+                ],
+            ),
+            (
+                "/spec/limited/limitResponse/queuing/handSize",
+                json!(15),
+                &[
+                    "spec.limited.limitResponse.queuing.handSize: Invalid value: 15: required entropy bits of deckSize 64 and handSize 15 should not be greater than 60",
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn storage() {
+    let driver =
+        "{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {name: d.example.com}, spec: {}}";
+    check(
+        driver,
+        &[
+            (
+                "/spec/fsGroupPolicy",
+                json!("Odd"),
+                &[
+                    "spec.fsGroupPolicy: Unsupported value: \"Odd\": supported values: \"File\", \"None\", \"ReadWriteOnceWithFSType\"",
+                ],
+            ),
+            (
+                "/spec/tokenRequests",
+                json!([{"audience": "a", "expirationSeconds": 5}, {"audience": "a"}]),
+                &[
+                    "spec.tokenRequests[0].expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
+                    "spec.tokenRequests[1].audience: Duplicate value: \"a\"",
+                ],
+            ),
+            (
+                "/spec/nodeAllocatableUpdatePeriodSeconds",
+                json!(1),
+                &[
+                    "spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 1: must be greater than or equal to 10 seconds",
+                ],
+            ),
+        ],
+    );
+    let node = "{apiVersion: storage.k8s.io/v1, kind: CSINode, metadata: {name: node}, spec: {drivers: [{name: d, nodeID: i}]}}";
+    check(
+        node,
+        &[(
+            "/spec/drivers/-",
+            json!({"name": "d", "nodeID": ""}),
+            &[
+                "spec.drivers[1].nodeID: Required value",
+                "spec.drivers[1].name: Duplicate value: \"d\"",
+            ],
+        )],
+    );
+    let attachment = "
+apiVersion: storage.k8s.io/v1
+kind: VolumeAttachment
+metadata: {name: a}
+spec: {attacher: d, nodeName: node, source: {persistentVolumeName: v}}
+";
+    check(
+        attachment,
+        &[
+            ("/spec/attacher", json!(""), &["spec.attacher: Required value"]),
+            (
+                "/spec/source",
+                json!({}),
+                &[
+                    "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+                ],
+            ),
+        ],
+    );
+    let class = "{apiVersion: storage.k8s.io/v1, kind: VolumeAttributesClass, metadata: {name: c}, driverName: d, parameters: {a: b}}";
+    check(
+        class,
+        &[
+            ("/driverName", json!(""), &["driverName: Required value"]),
+            (
+                "/parameters",
+                json!(null),
+                &["parameters: Required value: must contain at least one key/value pair"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn others() {
+    let service = "
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1.example.com}
+spec: {group: example.com, version: v1, groupPriorityMinimum: 1, versionPriority: 1, caBundle: eA==, service: {namespace: nn, name: s}}
+";
+    check(
+        service,
+        &[
+            (
+                "/spec/insecureSkipTLSVerify",
+                json!(true),
+                &["spec.insecureSkipTLSVerify: Invalid value: true: may not be true if caBundle is present"],
+            ),
+            (
+                "/spec/service/port",
+                json!(70000),
+                &["spec.service.port: Invalid value: 70000: must be between 1 and 65535, inclusive"],
+            ),
+            (
+                "/spec/versionPriority",
+                json!(1001),
+                &["spec.versionPriority: Invalid value: 1001: must be positive and less than 1000"],
+            ),
+        ],
+    );
+    let request = "
+apiVersion: certificates.k8s.io/v1
+kind: CertificateSigningRequest
+metadata: {name: r}
+spec: {request: eA==, signerName: example.com/s, usages: [client auth]}
+";
+    check(
+        request,
+        &[
+            (
+                "/spec/signerName",
+                json!("odd"),
+                &[
+                    "spec.signerName: Invalid value: \"odd\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
+                ],
+            ),
+            (
+                "/spec/usages/-",
+                json!("client auth"),
+                &["spec.usages[1]: Duplicate value: \"client auth\""],
+            ),
+            (
+                "/spec/expirationSeconds",
+                json!(5),
+                &[
+                    "spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 600 seconds (10 minutes)",
+                ],
+            ),
+        ],
+    );
+}

@@ -1,0 +1,172 @@
+//! What controllers may report: each case is a status before and after, and what is said about the change.
+
+use crate::{defaulted, kind_of};
+use machinery::{prepare_create, prepare_update, validate_update};
+use serde_json::{Value, json};
+
+const JOB: &str = "
+apiVersion: batch/v1
+kind: Job
+metadata: {name: j, namespace: default}
+spec:
+  completions: 5
+  completionMode: Indexed
+  backoffLimitPerIndex: 1
+  template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}
+";
+
+/// The errors of a change of a status.
+fn changed(manifest: &str, old: &Value, new: &Value) -> Vec<String> {
+    let mut before = defaulted(manifest);
+    let kind = kind_of(&before);
+    before["metadata"]["uid"] = "u-1".into();
+    prepare_create(kind, &mut before);
+    before["status"] = old.clone();
+    let mut after = before.clone();
+    after["status"] = new.clone();
+    prepare_update(kind, &mut after, &before, Some("status"));
+    let errors = validate_update(kind, &after, &before, Some("status"));
+    errors.iter().map(ToString::to_string).collect()
+}
+
+fn done(conditions: &[&str], more: Value) -> Value {
+    let condition = |c: &&str| json!({"type": c, "status": "True"});
+    let mut status = json!({"conditions": conditions.iter().map(condition).collect::<Vec<_>>()});
+    for (key, value) in more.as_object().expect("an object") {
+        status[key] = value.clone();
+    }
+    status
+}
+
+#[test]
+fn the_way_of_a_job_to_its_end() {
+    let (start, end) = ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z");
+    let times = json!({"startTime": start, "completionTime": end});
+    let cases: [(Value, Value, &[&str]); 13] = [
+        (
+            json!({"startTime": start}),
+            done(&["SuccessCriteriaMet", "Complete"], times.clone()),
+            &[],
+        ),
+        (
+            json!({}),
+            done(&["Complete"], json!({})),
+            &[
+                "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
+                "status.completionTime: Required value: completionTime is required for Complete jobs",
+                "status.startTime: Required value: startTime is required for finished job",
+            ],
+        ),
+        (
+            json!({"startTime": start}),
+            done(&["Failed"], json!({"startTime": start})),
+            &[
+                "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
+            ],
+        ),
+        (
+            done(&["FailureTarget", "Failed"], json!({"startTime": start})),
+            done(&[], json!({"startTime": start})),
+            &[
+                "status.conditions: Invalid value: cannot disable the terminal Failed=True condition",
+                "status.conditions: Invalid value: cannot disable the terminal FailureTarget=True condition",
+            ],
+        ),
+        (
+            json!({"startTime": start}),
+            done(
+                &["FailureTarget", "Failed"],
+                json!({"startTime": start, "active": 1, "terminating": 2}),
+            ),
+            &[
+                "status.active: Invalid value: 1: active>0 is invalid for finished job",
+                "status.terminating: Invalid value: 2: terminating>0 is invalid for finished job",
+            ],
+        ),
+        (
+            json!({"startTime": start}),
+            json!({}),
+            &["status.startTime: Required value: startTime cannot be removed for unsuspended job"],
+        ),
+        (
+            json!({"failed": 2, "succeeded": 3}),
+            json!({"failed": 1, "succeeded": 2}),
+            &[
+                "status.failed: Invalid value: 1: cannot decrease the failed counter",
+                "status.succeeded: Invalid value: 2: cannot decrease the succeeded counter",
+            ],
+        ),
+        (
+            json!({}),
+            json!({"ready": 2, "active": 1}),
+            &["status.ready: Invalid value: 2: cannot set more ready pods than active"],
+        ),
+        (
+            json!({}),
+            json!({"completedIndexes": "0,2-3", "failedIndexes": "1"}),
+            &[],
+        ),
+        (
+            json!({}),
+            json!({"completedIndexes": "0,2-3", "failedIndexes": "3-4"}),
+            &[
+                "status.failedIndexes: Invalid value: \"3-4\": failedIndexes and completedIndexes overlap at index: 3",
+            ],
+        ),
+        (
+            json!({}),
+            json!({"completedIndexes": "0,7"}),
+            &[
+                "status.completedIndexes: Invalid value: \"0,7\": error parsing completedIndexes: too large index: \"7\"",
+            ],
+        ),
+        (
+            json!({}),
+            json!({"completedIndexes": "3-2"}),
+            &[
+                "status.completedIndexes: Invalid value: \"3-2\": error parsing completedIndexes: non-increasing order, previous: 3, current: 2",
+            ],
+        ),
+        (
+            json!({}),
+            json!({"uncountedTerminatedPods": {"succeeded": ["a", ""], "failed": ["a"]}}),
+            &[
+                "status.uncountedTerminatedPods.succeeded[1]: Invalid value: \"\": must not be empty",
+                "status.uncountedTerminatedPods.failed[0]: Duplicate value: \"a\"",
+            ],
+        ),
+    ];
+    for (old, new, expected) in cases {
+        assert_eq!(changed(JOB, &old, &new), expected, "{old} -> {new}");
+    }
+}
+
+#[test]
+fn counters_fit_together() {
+    let deployment = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d, namespace: default}
+spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}
+";
+    let cases: [(Value, &[&str]); 3] = [
+        (
+            json!({"replicas": 2, "readyReplicas": 2, "availableReplicas": 1}),
+            &[],
+        ),
+        (
+            json!({"replicas": 1, "updatedReplicas": 2}),
+            &["status.updatedReplicas: Invalid value: 2: cannot be greater than status.replicas"],
+        ),
+        (
+            json!({"replicas": 3, "readyReplicas": 1, "availableReplicas": 2, "unavailableReplicas": -1}),
+            &[
+                "status.unavailableReplicas: Invalid value: -1: must be greater than or equal to 0",
+                "status.availableReplicas: Invalid value: 2: cannot be greater than readyReplicas",
+            ],
+        ),
+    ];
+    for (new, expected) in cases {
+        assert_eq!(changed(deployment, &json!({}), &new), expected, "{new}");
+    }
+}
