@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{Lab, LabOptions, wait_for};
 
+#[path = "contract/engine.rs"]
+mod engine;
 #[path = "contract/streams.rs"]
 mod streams;
 
@@ -141,6 +143,15 @@ fn a_hundred_megabytes_through_each_stream_and_a_million_lines() -> Result<()> {
     streams::lines(&lab, 1_000_000, Duration::from_secs(600))?;
     streams::idle(&lab, 100, Duration::from_secs(600))?;
     lab.kubectl(&["delete", "pod", "desk", "--now", "--timeout=60s"])?;
+    lab.stop()
+}
+
+/// Twenty megabytes of an engine in Go start several times: `cargo nextest run -p e2e --test contract --run-ignored only engine`.
+#[test]
+#[ignore = "takes more than a minute under emulation; `BUILD` does the same by hand and runs always"]
+fn an_engine_runs_in_a_privileged_pod() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    engine::all(&lab)?;
     lab.stop()
 }
 

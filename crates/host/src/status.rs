@@ -307,17 +307,19 @@ fn conditions(
             }
         })
         .collect();
-    // The scheduler's word stays; for a Pod that came without one, being here says it.
-    match old.iter().find(|condition| condition.type_ == "PodScheduled") {
-        Some(condition) => result.push(condition.clone()),
-        None => result.push(PodCondition {
-            type_: "PodScheduled".to_owned(),
-            status: "True".to_owned(),
-            last_transition_time: Some(Time(now)),
-            observed_generation: generation,
-            ..PodCondition::default()
-        }),
-    }
+    // Being here says it; since when is the scheduler's word (kubelet: `generateAPIPodStatus`).
+    let scheduled = old
+        .iter()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "True");
+    result.push(PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "True".to_owned(),
+        last_transition_time: scheduled
+            .and_then(|condition| condition.last_transition_time.clone())
+            .or(Some(Time(now))),
+        observed_generation: generation,
+        ..PodCondition::default()
+    });
     let foreign = old
         .iter()
         .filter(|condition| !result.iter().any(|ours| ours.type_ == condition.type_))

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use guest_api::v1::{CreateContainerRequest, Mount, mount::Source};
@@ -250,6 +250,9 @@ fn system_mounts(root: &Path, tty: bool, privileged: bool) -> io::Result<()> {
     for name in ["pts", "shm"] {
         fs::create_dir(dev.join(name))?;
     }
+    if privileged {
+        all_devices(Path::new("/dev"), &dev)?;
+    }
     let options = "newinstance,ptmxmode=0666,mode=0620,gid=5";
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     mount(
@@ -263,6 +266,41 @@ fn system_mounts(root: &Path, tty: bool, privileged: bool) -> io::Result<()> {
     bind(Path::new("/dev/shm"), &dev.join("shm"), false)?;
     if tty {
         fs::write(dev.join("console"), "")?;
+    }
+    Ok(())
+}
+
+/// Gives a privileged container every device of its VM, as it has every device of a node elsewhere: `/dev/fuse`,
+/// `/dev/net/tun`, loop devices. What is there already stays.
+fn all_devices(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let (entry, data) = match entry.and_then(|entry| entry.metadata().map(|data| (entry, data))) {
+            Ok(found) => found,
+            // Unplugged just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let (kind, target) = (data.file_type(), to.join(entry.file_name()));
+        // A link that leads nowhere yet, as that of `ptmx`, is there too.
+        let taken = target.symlink_metadata().is_ok();
+        if kind.is_dir() && !taken {
+            fs::create_dir(&target)?;
+            all_devices(&entry.path(), &target)?;
+        } else if (kind.is_char_device() || kind.is_block_device())
+            && !taken
+            // The first is the container's own terminal, if it has one.
+            && entry.file_name() != "console"
+        {
+            let node = if kind.is_block_device() {
+                SFlag::S_IFBLK
+            } else {
+                SFlag::S_IFCHR
+            };
+            mknod(&target, node, Mode::empty(), data.rdev())?;
+            chown(&target, Some(data.uid()), Some(data.gid()))?;
+            // mknod heeds the umask.
+            fs::set_permissions(&target, data.permissions())?;
+        }
     }
     Ok(())
 }

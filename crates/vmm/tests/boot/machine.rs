@@ -14,6 +14,9 @@ use vmm::{Disk, ExitReason, Hypervisor, Vm, VmId, VmSpec};
 /// Longer than any boot on a busy machine.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
+/// How long a killed QEMU may take to leave its cgroup.
+const DROP_LIMIT: Duration = Duration::from_secs(5);
+
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"),
@@ -138,18 +141,19 @@ impl Machine {
             .boot(spec(name, &run_dir, &disk))
             .await
             .expect("booted");
-        let mut client = session(&vm, 1).await;
-        let configure = ConfigureRequest {
-            hostname: "web-0".to_owned(),
-            ..ConfigureRequest::default()
-        };
-        client.configure(configure).await.expect("configured");
+        // Before anything else can fail: the drop of it ends the VM.
         let machine = Self {
             scratch,
             parent: parent.to_owned(),
             hypervisor,
             vm,
         };
+        let mut client = session(&machine.vm, 1).await;
+        let configure = ConfigureRequest {
+            hostname: "web-0".to_owned(),
+            ..ConfigureRequest::default()
+        };
+        client.configure(configure).await.expect("configured");
         (machine, client)
     }
 
@@ -204,6 +208,28 @@ impl Machine {
             let own = group.join(self.vm.id().as_str());
             assert!(!own.exists(), "{} is left", own.display());
             // Another VM of the test may still be in it.
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+impl Drop for Machine {
+    /// A test that fails skips [`Machine::end`]; its VM ends all the same, and so does its cgroup.
+    fn drop(&mut self) {
+        let groups = || fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        for group in groups().map(|hierarchy| hierarchy.path().join(&self.parent)) {
+            let own = group.join(self.vm.id().as_str());
+            let end = Instant::now() + DROP_LIMIT;
+            // Whoever is in this group is of this VM: no process id is trusted that somebody else may have by now.
+            while own.exists() && Instant::now() < end {
+                for pid in fs::read_to_string(own.join("cgroup.procs"))
+                    .unwrap_or_default()
+                    .lines()
+                {
+                    let _ = Command::new("kill").args(["-KILL", pid]).status();
+                }
+                let _ = fs::remove_dir(&own);
+            }
             let _ = fs::remove_dir(group);
         }
     }
