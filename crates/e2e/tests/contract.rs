@@ -119,7 +119,14 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
     );
 
     // Sidecars end last; their logs are followed to the last word.
-    let follower = Session::start(&lab, "kubectl logs -f desk -c side")?;
+    let follower = Session::start(&lab, "kubectl logs -f desk -c side -v 6")?;
+    // It follows once its request is answered, of which it tells; before that the Pod may be gone under its hands.
+    wait_for("the answer to who follows", LIMIT, || {
+        let text = follower.text();
+        let asked = text.split_once("follow=true").context("it has not asked")?.1;
+        ensure!(asked.contains("200 OK"), "it shows:\n{text}");
+        Ok(())
+    })?;
     lab.kubectl(&["delete", "pod", "--all", "--timeout=60s"])?;
     follower.wait_for("main ended\nside ends")?;
     wait_for("the traces of the Pods to be gone", LIMIT, || {

@@ -32,21 +32,45 @@ pub enum BootstrapError {
     Directory(#[from] DirectoryError),
 }
 
-/// Makes namespace, group, user and binding; returns the file with the first password.
+/// What the first user needs, once its password is in a file.
+#[derive(Debug, Clone)]
+pub struct Administrator {
+    /// Where the password can be read.
+    pub password_file: PathBuf,
+    /// The password where it is to be set.
+    password: Option<String>,
+}
+
+/// Finds or makes the first password; it is in its file on return.
 ///
 /// What `password_file`, the operator's own, holds is the password, at every start. Where there is none, or it does
 /// not exist, a password is generated on the first start and written there, or to `DIR/administrator-password`.
-pub async fn administrator(
+///
+/// # Errors
+/// A file that is empty, or that cannot be read or written.
+pub async fn first_password(
     client: &Client,
     dir: &Path,
     password_file: Option<&Path>,
-) -> Result<PathBuf, BootstrapError> {
+) -> Result<Administrator, BootstrapError> {
     let directory = ApiDirectory::new(client.clone());
-    let (path, password) = first_password(&directory, dir, password_file).await?;
+    let (password_file, password) = find_password(&directory, dir, password_file).await?;
+    Ok(Administrator {
+        password_file,
+        password,
+    })
+}
+
+/// Makes namespace, group, user and binding, as far as they are missing.
+///
+/// # Errors
+/// What the API server refused; it may be tried again.
+pub async fn administrator(client: &Client, first: &Administrator) -> Result<(), BootstrapError> {
+    let directory = ApiDirectory::new(client.clone());
     // Hashing takes a while on purpose, and writes that wait together share a commit.
     let hash = async {
-        match password {
-            Some(password) => passwords::hash_aside(password).await.map(Some),
+        match &first.password {
+            Some(password) => passwords::hash_aside(password.clone()).await.map(Some),
             None => Ok(None),
         }
     };
@@ -61,7 +85,7 @@ pub async fn administrator(
     if let Some(hash) = hash {
         directory.store_hash(ADMINISTRATOR, &hash).await?;
     }
-    Ok(path)
+    Ok(())
 }
 
 async fn namespace(client: &Client) -> Result<(), DirectoryError> {
@@ -98,7 +122,7 @@ async fn binding(client: &Client) -> Result<(), DirectoryError> {
 }
 
 /// The file with the password, and the password where it is to be set.
-async fn first_password(
+async fn find_password(
     directory: &ApiDirectory,
     dir: &Path,
     password_file: Option<&Path>,

@@ -13,6 +13,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 type Objects = Arc<Mutex<BTreeMap<String, Value>>>;
@@ -69,12 +70,19 @@ async fn answer(objects: &Objects, request: Request<Body>) -> Response<Full<Byte
     response
 }
 
+/// Sets up the first user; answers where its password is.
+async fn administrator(client: &kube::Client, dir: &Path, file: Option<&Path>) -> PathBuf {
+    let first = bootstrap::first_password(client, dir, file).await.unwrap();
+    bootstrap::administrator(client, &first).await.unwrap();
+    first.password_file
+}
+
 #[tokio::test]
 async fn the_first_user_can_sign_in() {
     let dir = tempfile::tempdir().unwrap();
     let objects = Objects::default();
     let client = client(&objects);
-    let path = bootstrap::administrator(&client, dir.path(), None).await.unwrap();
+    let path = administrator(&client, dir.path(), None).await;
     let password = std::fs::read_to_string(&path).unwrap();
     assert_eq!(password.trim().len(), 20);
 
@@ -88,22 +96,18 @@ async fn the_first_user_can_sign_in() {
     );
 
     // A second start changes nothing; an operator's file wins.
-    bootstrap::administrator(&client, dir.path(), None).await.unwrap();
+    administrator(&client, dir.path(), None).await;
     assert_eq!(directory.password_hash(ADMINISTRATOR).await.unwrap(), hash);
     let given = dir.path().join("given");
     std::fs::write(&given, "chosen\n").unwrap();
-    bootstrap::administrator(&client, dir.path(), Some(&given))
-        .await
-        .unwrap();
+    administrator(&client, dir.path(), Some(&given)).await;
     let hash = directory.password_hash(ADMINISTRATOR).await.unwrap();
     assert!(passwords.verify("chosen", hash.as_deref()).await.unwrap());
 
     // A file that does not exist is where the first password goes.
     let client = self::client(&Objects::default());
     let wanted = dir.path().join("elsewhere/password");
-    let path = bootstrap::administrator(&client, dir.path(), Some(&wanted))
-        .await
-        .unwrap();
+    let path = administrator(&client, dir.path(), Some(&wanted)).await;
     assert_eq!(path, wanted);
     let password = std::fs::read_to_string(&wanted).unwrap();
     let hash = ApiDirectory::new(client)

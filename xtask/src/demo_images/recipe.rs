@@ -116,7 +116,14 @@ mod tests {
         let names: Vec<_> = recipes.image.iter().map(|image| image.name.as_str()).collect();
         assert_eq!(
             names,
-            ["busybox", "redis-master", "redis-slave", "frontend", "wrong-arch"]
+            [
+                "busybox",
+                "redis-master",
+                "redis-slave",
+                "frontend",
+                "engine",
+                "wrong-arch"
+            ]
         );
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! On the very first start an RSA key is made and a password hashed, which take longer than everything else together.
 //! The API serves meanwhile; who signs in within that moment waits for it.
 
-use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,9 +12,11 @@ use apiserver::config::{JwtIssuer, JwtKeys};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse, Response};
+use identity::bootstrap::{self, Administrator};
 use identity::passwords::Passwords;
 use identity::token::{self, TokenIssuer};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::trust::Trust;
@@ -22,28 +24,38 @@ use crate::config::Config;
 
 /// How long a request waits for sign-on to be there.
 const WAIT: Duration = Duration::from_secs(30);
+/// Time between attempts where the disk or the store does not take what is made.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Sign-on before it is there.
 pub struct Later {
+    directory: PathBuf,
+    host: String,
+    api_port: u16,
+    ca_pem: String,
     keys: Arc<OnceLock<String>>,
     routes: watch::Sender<Option<axum::Router>>,
 }
 
-impl Default for Later {
-    fn default() -> Self {
+impl Later {
+    /// Sign-on of a Supervisor.
+    pub fn new(config: &Config, trust: &Trust) -> Self {
         Self {
+            directory: Trust::directory(config),
+            // An identifier first: it must not change while tokens are out.
+            host: config.host_address.to_string(),
+            api_port: config.api_address().port(),
+            ca_pem: trust.authority.certificate_pem().to_owned(),
             keys: Arc::default(),
             routes: watch::Sender::new(None),
         }
     }
-}
 
-impl Later {
     /// The API server believes sign-on tokens as those of any OpenID issuer.
-    pub fn issuer(&self, config: &Config) -> JwtIssuer {
+    pub fn issuer(&self) -> JwtIssuer {
         let prefix = identity::SUBJECT_PREFIX.to_owned();
         JwtIssuer {
-            issuer: token::issuer_url(&host(config.host_address.into()), identity::LOCAL_DOMAIN),
+            issuer: token::issuer_url(&self.host, identity::LOCAL_DOMAIN),
             audiences: vec![token::AUDIENCE.to_owned()],
             keys: JwtKeys::Late(Arc::clone(&self.keys)),
             username_claim: "sub".to_owned(),
@@ -59,9 +71,15 @@ impl Later {
         axum::Router::new().fallback(move |request: Request<Body>| answer(routes.clone(), request))
     }
 
-    /// Makes or loads the key; sign-on works from then on.
-    pub async fn begin(&self, config: &Config, trust: &Trust, client: kube::Client) -> Result<()> {
-        let (directory, host) = (Trust::directory(config), host(config.host_address.into()));
+    /// Makes the first user and the key, if they are missing; sign-on works from then on.
+    ///
+    /// # Errors
+    /// A disk or a store that takes no writes; it may be tried again.
+    pub async fn begin(&self, client: &kube::Client, first: &Administrator) -> Result<()> {
+        bootstrap::administrator(client, first)
+            .await
+            .context("the first administrator")?;
+        let (directory, host) = (self.directory.clone(), self.host.clone());
         let made = tokio::task::spawn_blocking(move || {
             TokenIssuer::load_or_create(&directory, &host, identity::LOCAL_DOMAIN)
         });
@@ -70,23 +88,32 @@ impl Later {
         // Nobody else sets it.
         let _ = self.keys.set(issuer.jwks().to_string());
         let sign_on = identity::routes::routes(identity::routes::Deps {
-            directory: Arc::new(identity::directory::ApiDirectory::new(client)),
+            directory: Arc::new(identity::directory::ApiDirectory::new(client.clone())),
             issuer: Arc::new(issuer),
             passwords: Passwords::default(),
             advertised: None,
-            api_port: config.api_address().port(),
+            api_port: self.api_port,
             banner: String::new(),
-            ca_pem: trust.authority.certificate_pem().to_owned(),
+            ca_pem: self.ca_pem.clone(),
             program: std::env::current_exe().ok(),
         });
         self.routes.send_replace(Some(sign_on.merge(console::routes())));
         Ok(())
     }
-}
 
-/// The authority part of the issuer's URL.
-fn host(address: IpAddr) -> String {
-    address.to_string()
+    /// Tries [`Later::begin`] until it is done or `stop` comes.
+    pub async fn keep_trying(self, client: kube::Client, first: Administrator, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RETRY) => {}
+            }
+            match self.begin(&client, &first).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(error = format!("{error:#}"), "nobody can sign in yet"),
+            }
+        }
+    }
 }
 
 async fn answer(mut routes: watch::Receiver<Option<axum::Router>>, request: Request<Body>) -> Response {

@@ -53,14 +53,14 @@ impl Supervisor {
         phases.done("keys");
         let store = opening.await.context("the store was not opened")??;
         phases.done("store opened");
-        let sign_on = sign_on::Later::default();
+        let sign_on = sign_on::Later::new(config, &trust);
         let mut settings = ApiConfig::new("main", Arc::clone(&store));
         settings.service_cidr = config.service_cidr.to_string();
         settings
             .service_account_key_pem
             .clone_from(&trust.service_account_key_pem);
         settings.client_ca_der = vec![trust.authority.certificate_der().to_vec()];
-        settings.jwt_issuers = vec![sign_on.issuer(config)];
+        settings.jwt_issuers = vec![sign_on.issuer()];
         settings.agent_tls = Some(trust.agent_client()?);
         settings.proxy_client = Some(trust.proxy_client()?);
         settings.audit = audit(config)?;
@@ -75,6 +75,10 @@ impl Supervisor {
             }
         })?;
         phases.done("API server");
+        let client = kube::Client::new(api.local_service(User::system()), "default");
+        let password_file = config.admin_password_file.as_deref();
+        let first = identity::bootstrap::first_password(&client, &config.data_dir, password_file);
+        let first = first.await.context("the first administrator")?;
         write_kubeconfig(config, &trust)?;
         phases.done("kubeconfig");
         let mut supervisor = Self {
@@ -86,12 +90,11 @@ impl Supervisor {
         };
         supervisor.serve(config, listeners).await?;
         phases.done("serving");
-        let client = supervisor.client(User::system());
-        identity::bootstrap::administrator(&client, &config.data_dir, config.admin_password_file.as_deref())
-            .await
-            .context("the first administrator")?;
-        phases.done("administrator");
-        sign_on.begin(config, &supervisor.trust, client).await?;
+        if let Err(error) = sign_on.begin(&client, &first).await {
+            tracing::error!(error = format!("{error:#}"), "nobody can sign in yet");
+            let stop = supervisor.stop.clone();
+            supervisor.tasks.spawn(sign_on.keep_trying(client, first, stop));
+        }
         phases.done("sign-on");
         supervisor.run_controllers(config);
         Ok(supervisor)
