@@ -412,6 +412,13 @@ fn kubectl_day(lab: &Lab, program: &str, file: &str) -> Result<()> {
     yes("rollout restart deployment/site")?;
     yes("autoscale deployment/site --min=1 --max=3 --cpu-percent=80")?;
     yes("expose deployment/site --name=other --port=80")?;
+    // Describing all Pods lists them and then asks for each: none may go in between.
+    yes("rollout status deployment/site --timeout=60s")?;
+    wait_for("the Pods of before to be gone", Duration::from_secs(60), || {
+        let going = yes("get pods -o jsonpath={.items[*].metadata.deletionTimestamp}")?;
+        ensure!(going.is_empty(), "going since {going}");
+        Ok(())
+    })?;
     for kind in [
         "all",
         "pods",
