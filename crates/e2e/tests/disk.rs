@@ -105,7 +105,7 @@ fn a_full_disk_is_told_and_survived() -> Result<()> {
     let from = format!("--from-file={}", big.display());
     let mut answered = Vec::new();
     let make = |name: &str| supervisor.kubectl(&["create", "configmap", name, &from]);
-    make("before").map_err(anyhow::Error::msg)?;
+    make("before").map_err(|why| anyhow::anyhow!("{why}\n{}", supervisor.process.log_tail()))?;
     answered.push("before".to_owned());
     let ballast = disk.0.path().join("ballast");
     let mut file = File::create(&ballast)?;
@@ -124,7 +124,8 @@ fn a_full_disk_is_told_and_survived() -> Result<()> {
     }
     ensure!(
         refusal.contains("No space left on device"),
-        "refused by: {refusal}"
+        "refused by: {refusal}\n{}",
+        supervisor.process.log_tail()
     );
     let sick = wait_for("/readyz to say why", LIMIT, || {
         match supervisor.kubectl(&["get", "--raw", "/readyz?verbose"]) {

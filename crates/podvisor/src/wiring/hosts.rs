@@ -15,7 +15,7 @@ use vmm::qemu::{Accel, FIRST_USER, QemuConfig, QemuDriver};
 use vmm::simulated::SimulatedDriver;
 
 use super::supervisor::Supervisor;
-use super::trust::AGENT_CLIENT;
+use super::trust::{AGENT_CLIENT, Trust};
 use crate::config::{self, Config};
 
 /// Who may open the taps: root alone, since QEMU is handed an open one.
@@ -23,6 +23,8 @@ const TAP_OWNER: u32 = 0;
 /// Where a simulated host says that its Pods may go.
 const SIMULATED_CPU_MILLIS: u64 = 32_000;
 const SIMULATED_MEMORY: u64 = 128 << 30;
+/// Simulated hosts answer the API server alone.
+const SIMULATED_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The running agents of this process.
 pub struct Hosts {
@@ -72,6 +74,26 @@ impl Hosts {
             network.shutdown();
         }
     }
+}
+
+/// Makes the certificates of this process's hosts that are missing, before the API serves: a disk without room for
+/// them ends the start, not a Supervisor that has answered already.
+pub fn make_certificates(config: &Config, trust: &Trust) -> Result<()> {
+    match config.simulated_hosts {
+        Some(count) => {
+            for number in 1..=count {
+                trust.host(&simulated_name(number), SIMULATED_ADDRESS)?;
+            }
+        }
+        None => {
+            trust.host(&config.node_name, IpAddr::V4(config.host_address))?;
+        }
+    }
+    Ok(())
+}
+
+fn simulated_name(number: u32) -> String {
+    format!("simulated-{number}")
 }
 
 /// Where the host's lasting things are.
@@ -148,8 +170,8 @@ async fn real(
 }
 
 fn simulated(config: &Config, supervisor: &Supervisor, number: u32) -> Result<(HostConfig, HostDeps)> {
-    let name = format!("simulated-{number}");
-    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let name = simulated_name(number);
+    let address = SIMULATED_ADDRESS;
     let mut settings = HostConfig::new(
         name.clone(),
         config.data_dir.join(&name),

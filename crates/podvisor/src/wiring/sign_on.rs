@@ -75,7 +75,7 @@ impl Later {
     ///
     /// # Errors
     /// A disk or a store that takes no writes; it may be tried again.
-    pub async fn begin(&self, client: &kube::Client, first: &Administrator) -> Result<()> {
+    async fn begin(&self, client: &kube::Client, first: &Administrator) -> Result<()> {
         bootstrap::administrator(client, first)
             .await
             .context("the first administrator")?;
@@ -103,14 +103,11 @@ impl Later {
 
     /// Tries [`Later::begin`] until it is done or `stop` comes.
     pub async fn keep_trying(self, client: kube::Client, first: Administrator, stop: CancellationToken) {
-        loop {
+        while let Err(error) = self.begin(&client, &first).await {
+            tracing::warn!(error = format!("{error:#}"), "nobody can sign in yet");
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(RETRY) => {}
-            }
-            match self.begin(&client, &first).await {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "nobody can sign in yet"),
             }
         }
     }

@@ -65,6 +65,7 @@ impl Supervisor {
         settings.proxy_client = Some(trust.proxy_client()?);
         settings.audit = audit(config)?;
         settings.extra_routes = Some(sign_on.routes());
+        super::hosts::make_certificates(config, &trust)?;
         phases.done("credentials");
         settings.advertise = (IpAddr::V4(config.host_address), config.api_address().port());
         let api = ApiServer::start(settings).await;
@@ -90,12 +91,8 @@ impl Supervisor {
         };
         supervisor.serve(config, listeners).await?;
         phases.done("serving");
-        if let Err(error) = sign_on.begin(&client, &first).await {
-            tracing::error!(error = format!("{error:#}"), "nobody can sign in yet");
-            let stop = supervisor.stop.clone();
-            supervisor.tasks.spawn(sign_on.keep_trying(client, first, stop));
-        }
-        phases.done("sign-on");
+        let stop = supervisor.stop.clone();
+        supervisor.tasks.spawn(sign_on.keep_trying(client, first, stop));
         supervisor.run_controllers(config);
         Ok(supervisor)
     }
