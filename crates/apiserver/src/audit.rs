@@ -198,7 +198,7 @@ impl Trail {
         if !self.managed_fields {
             let strip = |object: &mut Value| {
                 if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-                    metadata.shift_remove("managedFields");
+                    metadata.remove("managedFields");
                 }
             };
             strip(&mut body);

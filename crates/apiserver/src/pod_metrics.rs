@@ -133,7 +133,7 @@ async fn read(ctx: &Ctx, nodes: bool, name: &str) -> Vec<Value> {
 fn items(value: Value) -> Vec<Value> {
     match value {
         Value::Array(list) => list,
-        Value::Object(mut fields) => match fields.shift_remove("items") {
+        Value::Object(mut fields) => match fields.remove("items") {
             Some(Value::Array(list)) => list,
             _ => Vec::new(),
         },

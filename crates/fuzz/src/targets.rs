@@ -306,7 +306,7 @@ pub(crate) fn parts(bytes: &[u8]) -> (&[u8], &[u8]) {
 
 /// An object on its way to the store: checked, defaulted, prepared, validated. What is accepted is a fixed point of
 /// defaulting.
-fn whole_way(mut value: Value, duplicates: &[machinery::Duplicate]) {
+fn whole_way(mut value: Value, duplicates: &[machinery::Duplicate], json: &[u8]) {
     let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = field("apiVersion")
         .split_once('/')
@@ -314,7 +314,8 @@ fn whole_way(mut value: Value, duplicates: &[machinery::Duplicate]) {
     let Some(kind) = kinds::find_kind(group, version, field("kind")) else {
         return;
     };
-    if machinery::decode_check(kind, &mut value, duplicates, FieldValidation::Warn).is_err() {
+    let source = machinery::Source { duplicates, json };
+    if machinery::decode_check(kind, &mut value, source, FieldValidation::Warn).is_err() {
         return;
     }
     machinery::default(kind, &mut value);
@@ -334,19 +335,19 @@ fn json(bytes: &[u8]) {
             machinery::parse_json_checked(&again).is_ok(),
             "its own text is refused"
         );
-        whole_way(value, &duplicates);
+        whole_way(value, &duplicates, bytes);
     }
 }
 
 fn yaml(bytes: &[u8]) {
     if let Ok((value, duplicates)) = machinery::parse_yaml_checked(bytes) {
-        whole_way(value, &duplicates);
+        whole_way(value, &duplicates, &[]);
     }
 }
 
 fn protobuf(bytes: &[u8]) {
     if let Ok(value) = machinery::protobuf::decode(bytes) {
-        whole_way(value, &[]);
+        whole_way(value, &[], &[]);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Field paths and field errors, with the wording of upstream's `field` package.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde_json::Value;
 
@@ -25,20 +25,32 @@ impl Path {
         if self.0.is_empty() {
             Self(name.to_owned())
         } else {
-            Self(format!("{}.{name}", self.0))
+            self.with([".", name, ""])
         }
     }
 
     /// An element of a list.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        let mut text = String::with_capacity(self.0.len() + 5);
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{}[{index}]", self.0);
+        Self(text)
     }
 
     /// An entry of a map.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        self.with(["[", key, "]"])
+    }
+
+    /// Paths are made for every field that is looked at, long before anything is known to be wrong: one allocation each.
+    fn with(&self, parts: [&str; 3]) -> Self {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut text = String::with_capacity(self.0.len() + length);
+        text.push_str(&self.0);
+        parts.iter().for_each(|part| text.push_str(part));
+        Self(text)
     }
 
     /// The text.

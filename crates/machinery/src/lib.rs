@@ -20,8 +20,8 @@ mod validation;
 mod walk;
 
 pub use decode::{
-    Duplicate, FieldValidation, Mismatch, decode_check, decode_faults, metadata_faults, parse_json_checked,
-    parse_yaml_checked, strict_text,
+    Duplicate, FieldValidation, Mismatch, Source, decode_check, decode_faults, metadata_faults,
+    parse_json_checked, parse_yaml_checked, strict_text,
 };
 pub use defaults::default;
 pub use patch::{json_patch, merge_patch, strategic_merge_patch};

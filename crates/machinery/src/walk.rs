@@ -132,7 +132,7 @@ pub(crate) fn unset(value: &mut Value, path: &str) {
         get_mut(value, parent)
     };
     if let Some(map) = holder.and_then(Value::as_object_mut) {
-        map.shift_remove(field);
+        map.remove(field);
     }
 }
 

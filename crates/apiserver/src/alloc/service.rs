@@ -129,7 +129,7 @@ fn carry_over(object: &mut Value, old: &Value) {
             if port.get("nodePort") == before.get("nodePort")
                 && let Some(fields) = port.as_object_mut()
             {
-                fields.shift_remove("nodePort");
+                fields.remove("nodePort");
             }
         }
     }
@@ -145,7 +145,7 @@ fn carry_over(object: &mut Value, old: &Value) {
             "ipFamilyPolicy",
             "internalTrafficPolicy",
         ] {
-            spec.shift_remove(field);
+            spec.remove(field);
         }
     }
 }
@@ -361,7 +361,7 @@ fn node_ports(
     if spec["ports"].as_array().is_some_and(Vec::is_empty)
         && let Some(fields) = spec.as_object_mut()
     {
-        fields.shift_remove("ports");
+        fields.remove("ports");
     }
     health_port(alloc, spec, kind, taken, &own, reservation)
 }

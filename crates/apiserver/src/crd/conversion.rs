@@ -174,7 +174,7 @@ fn restored(original: &Value, mut converted: Value, to: &KindInfo) -> Result<Val
             Some(value) => metadata[field] = value.clone(),
             None => {
                 if let Some(fields) = metadata.as_object_mut() {
-                    fields.shift_remove(field);
+                    fields.remove(field);
                 }
             }
         }

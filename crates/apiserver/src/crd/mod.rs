@@ -146,7 +146,7 @@ impl CustomVersion {
         if self.status
             && let Some(fields) = object.as_object_mut()
         {
-            fields.shift_remove("status");
+            fields.remove("status");
         }
     }
 
@@ -242,8 +242,8 @@ impl CustomVersion {
 fn content(object: &Value) -> Value {
     let mut content = object.clone();
     if let Some(fields) = content.as_object_mut() {
-        fields.shift_remove("metadata");
-        fields.shift_remove("status");
+        fields.remove("metadata");
+        fields.remove("status");
     }
     content
 }
@@ -253,7 +253,7 @@ fn put(object: &mut Value, field: &str, value: Option<Value>) {
         Some(value) => object[field] = value,
         None => {
             if let Some(fields) = object.as_object_mut() {
-                fields.shift_remove(field);
+                fields.remove(field);
             }
         }
     }

@@ -66,7 +66,7 @@ fn strip_for_v2(schema: &mut Value) {
                     .get(name)
                     .is_some_and(|v| v.is_boolean() || v.is_array() || name == "not")
                 {
-                    fields.shift_remove(name);
+                    fields.remove(name);
                 }
             }
             fields.values_mut().for_each(strip_for_v2);

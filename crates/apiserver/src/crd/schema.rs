@@ -67,7 +67,7 @@ pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped:
                     (Some(schema), Some(value)) => prune(value, schema, false, &here, dropped),
                     (None, _) if keep => {}
                     _ => {
-                        fields.shift_remove(&name);
+                        fields.remove(&name);
                         dropped.push(here);
                     }
                 }

@@ -97,7 +97,7 @@ fn describe(definition: &mut Map<String, Value>, known: &HashMap<String, String>
 }
 
 fn set(property: &mut Map<String, Value>, text: &str, wraps: bool) {
-    if wraps && let Some(reference) = property.shift_remove("$ref") {
+    if wraps && let Some(reference) = property.remove("$ref") {
         property.insert("allOf".to_owned(), json!([{"$ref": reference}]));
     }
     property.insert("description".to_owned(), json!(text));

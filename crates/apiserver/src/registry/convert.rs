@@ -127,17 +127,17 @@ fn take(object: &mut Value, parent: &str, field: &str) -> Option<Value> {
     object
         .get_mut(parent)?
         .as_object_mut()?
-        .shift_remove(field)
+        .remove(field)
         .filter(|v| !v.is_null())
 }
 
 fn take_annotation(object: &mut Value, name: &str) -> Option<Value> {
     let annotations = object.pointer_mut("/metadata/annotations")?.as_object_mut()?;
-    let text = annotations.shift_remove(name)?;
+    let text = annotations.remove(name)?;
     if annotations.is_empty()
         && let Some(metadata) = object["metadata"].as_object_mut()
     {
-        metadata.shift_remove("annotations");
+        metadata.remove("annotations");
     }
     serde_json::from_str(text.as_str()?).ok()
 }

@@ -50,6 +50,7 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Va
     let Input {
         mut value,
         duplicates,
+        json,
     } = input;
     let served = &ctx.served;
     if !value.is_object() {
@@ -80,7 +81,13 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Va
     }
     let warnings = match &served.custom {
         Some(custom) => custom.decode_check(&mut value, &duplicates, mode)?,
-        None => machinery::decode_check(served.kind, &mut value, &duplicates, strictness(mode))?,
+        None => {
+            let source = machinery::Source {
+                duplicates: &duplicates,
+                json: &json,
+            };
+            machinery::decode_check(served.kind, &mut value, source, strictness(mode))?
+        }
     };
     check_namespace(ctx, &mut value)?;
     Ok((value, warnings))

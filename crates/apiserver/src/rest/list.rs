@@ -295,8 +295,8 @@ impl ItemBytes {
 fn item(served: &crate::registry::Served, value: &Value) -> Value {
     let mut item = value.clone();
     if let (true, Some(fields)) = (served.custom.is_none(), item.as_object_mut()) {
-        fields.shift_remove("kind");
-        fields.shift_remove("apiVersion");
+        fields.remove("kind");
+        fields.remove("apiVersion");
     }
     item
 }

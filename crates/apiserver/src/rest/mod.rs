@@ -250,7 +250,7 @@ pub fn set_meta(object: &mut Value, field: &str, value: impl Into<Value>) {
 /// Removes a field of an object's metadata.
 pub fn unset_meta(object: &mut Value, field: &str) {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.shift_remove(field);
+        metadata.remove(field);
     }
 }
 

@@ -130,6 +130,7 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
     let input = input::Input {
         value: applied,
         duplicates: Vec::new(),
+        json: bytes::Bytes::new(),
     };
     // All that is wrong with the fields comes out as warnings, whatever the mode is.
     let (applied, found) = super::create::check_input(ctx, input, FieldValidation::Warn)?;

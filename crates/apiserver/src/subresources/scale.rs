@@ -103,7 +103,7 @@ fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value) -> Result<Value, Status> {
         "application/apply-patch+yaml" => {
             let (mut applied, _) = machinery::parse_yaml_checked(bytes)?;
             if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.shift_remove("resourceVersion");
+                metadata.remove("resourceVersion");
             }
             machinery::merge_patch(scale, &applied)
         }

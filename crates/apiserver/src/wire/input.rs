@@ -20,6 +20,8 @@ pub struct Input {
     pub value: Value,
     /// Fields that came twice.
     pub duplicates: Vec<machinery::Duplicate>,
+    /// The body itself where it was JSON, empty otherwise.
+    pub json: Bytes,
 }
 
 /// Reads the whole body, up to [`MAX_BODY`] bytes.
@@ -79,17 +81,26 @@ pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Input, Status> {
     match media_type(headers).as_str() {
         "application/json" => {
             let (value, duplicates) = machinery::parse_json_checked(bytes)?;
-            Ok(Input { value, duplicates })
+            Ok(Input {
+                value,
+                duplicates,
+                json: bytes.clone(),
+            })
         }
         "application/yaml" => {
             let (value, duplicates) = machinery::parse_yaml_checked(bytes)?;
-            Ok(Input { value, duplicates })
+            Ok(Input {
+                value,
+                duplicates,
+                json: Bytes::new(),
+            })
         }
         "application/vnd.kubernetes.protobuf" => {
             let value = super::protobuf::decode(bytes)?;
             Ok(Input {
                 value,
                 duplicates: Vec::new(),
+                json: Bytes::new(),
             })
         }
         other => Err(unsupported(other)),

@@ -39,9 +39,24 @@ pub enum Type {
     /// A list.
     List(Box<List>),
     /// An object of a named definition.
-    Ref(String),
+    Ref(Reference),
     /// An object with fields of its own, defined in place.
     Object(Box<Definition>),
+}
+
+/// A definition by its name, and where it stands in the table, so that a walk along the types looks nothing up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    name: String,
+    /// Past the end of the table where the name is unknown.
+    index: usize,
+}
+
+impl Reference {
+    /// The name of the definition.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// How a list is merged.
@@ -95,24 +110,35 @@ pub struct Definition {
 /// All definitions.
 #[derive(Debug)]
 pub struct SchemaTable {
-    definitions: HashMap<String, Definition>,
+    definitions: Vec<Definition>,
+    names: Names,
+}
+
+/// Where each definition stands.
+#[derive(Debug, Default)]
+struct Names(HashMap<String, usize>);
+
+impl Names {
+    fn reference(&self, name: &str) -> Reference {
+        Reference {
+            name: name.to_owned(),
+            index: self.0.get(name).copied().unwrap_or(usize::MAX),
+        }
+    }
 }
 
 /// The table of the built-in kinds, read once.
 pub fn builtin() -> &'static SchemaTable {
     static TABLE: LazyLock<SchemaTable> = LazyLock::new(|| {
-        let mut definitions = HashMap::new();
-        for text in [UPSTREAM, OURS] {
-            // The texts are part of the program; a test reads them.
-            let Ok(Value::Object(map)) = serde_json::from_str(text) else {
-                continue;
-            };
-            definitions.extend(
-                map.iter()
-                    .map(|(name, value)| (name.clone(), parse_definition(value))),
-            );
-        }
-        SchemaTable { definitions }
+        // The texts are part of the program; a test reads them.
+        let texts: Vec<Value> = [UPSTREAM, OURS]
+            .iter()
+            .filter_map(|text| serde_json::from_str(text).ok())
+            .collect();
+        let all = || texts.iter().filter_map(Value::as_object).flatten();
+        let names = Names(all().zip(0..).map(|((name, _), at)| (name.clone(), at)).collect());
+        let definitions = all().map(|(_, value)| parse_definition(value, &names)).collect();
+        SchemaTable { definitions, names }
     });
     &TABLE
 }
@@ -120,13 +146,23 @@ pub fn builtin() -> &'static SchemaTable {
 impl SchemaTable {
     /// The definition of a name.
     pub fn definition(&self, name: &str) -> Option<&Definition> {
-        self.definitions.get(name)
+        self.definitions.get(*self.names.0.get(name)?)
+    }
+
+    /// The type of the objects of a definition.
+    pub fn reference(&self, name: &str) -> Type {
+        Type::Ref(self.names.reference(name))
+    }
+
+    /// The definition that a reference names.
+    pub fn resolve(&self, reference: &Reference) -> Option<&Definition> {
+        self.definitions.get(reference.index)
     }
 
     /// The object definition that a type stands for, if it is one with known fields.
     pub fn object<'a>(&'a self, ty: &'a Type) -> Option<&'a Definition> {
         match ty {
-            Type::Ref(name) => self.definition(name),
+            Type::Ref(reference) => self.resolve(reference),
             Type::Object(definition) => Some(definition),
             _ => None,
         }
@@ -162,7 +198,7 @@ fn custom_type(schema: &Value, resource: bool) -> Type {
                 map_keys,
             }))
         }
-        Some("string" | "integer" | "number" | "boolean") => parse_type(schema),
+        Some("string" | "integer" | "number" | "boolean") => parse_type(schema, &builtin().names),
         _ => {
             let open = flag("x-kubernetes-preserve-unknown-fields");
             if let (None, Some(more @ Value::Object(_)), false) =
@@ -175,7 +211,7 @@ fn custom_type(schema: &Value, resource: bool) -> Type {
                 .map(|(name, field)| (name.clone(), custom_field(custom_type(field, false), field)))
                 .collect();
             if resource || flag("x-kubernetes-embedded-resource") {
-                let meta = Type::Ref("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta".to_owned());
+                let meta = builtin().reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
                 fields.insert("metadata".to_owned(), custom_field(meta, &Value::Null));
             }
             Type::Object(Box::new(Definition {
@@ -204,12 +240,12 @@ fn list_type(value: &Value) -> ListType {
     }
 }
 
-fn parse_definition(value: &Value) -> Definition {
+fn parse_definition(value: &Value, names: &Names) -> Definition {
     let fields = value["properties"].as_object().into_iter().flatten();
     let required = value["required"].as_array().into_iter().flatten();
     Definition {
         fields: fields
-            .map(|(name, field)| (name.clone(), parse_field(field)))
+            .map(|(name, field)| (name.clone(), parse_field(field, names)))
             .collect(),
         required: required
             .filter_map(|name| name.as_str().map(str::to_owned))
@@ -218,19 +254,19 @@ fn parse_definition(value: &Value) -> Definition {
     }
 }
 
-fn parse_field(value: &Value) -> Field {
+fn parse_field(value: &Value, names: &Names) -> Field {
     let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
     Field {
-        ty: parse_type(value),
+        ty: parse_type(value, names),
         patch_strategy: text("x-kubernetes-patch-strategy"),
         patch_merge_key: text("x-kubernetes-patch-merge-key"),
         atomic: value["x-kubernetes-map-type"] == "atomic",
     }
 }
 
-fn parse_type(value: &Value) -> Type {
+fn parse_type(value: &Value, names: &Names) -> Type {
     if let Some(reference) = value["$ref"].as_str() {
-        return reference_type(reference.trim_start_matches("#/definitions/"));
+        return reference_type(reference.trim_start_matches("#/definitions/"), names);
     }
     match value["type"].as_str() {
         Some("string") => Type::String(value["format"].as_str().unwrap_or_default().to_owned()),
@@ -238,7 +274,7 @@ fn parse_type(value: &Value) -> Type {
         Some("number") => Type::Number,
         Some("boolean") => Type::Boolean,
         Some("array") => Type::List(Box::new(List {
-            items: parse_type(&value["items"]),
+            items: parse_type(&value["items"], names),
             kind: list_type(value),
             key_defaults: BTreeMap::new(),
             map_keys: value["x-kubernetes-list-map-keys"]
@@ -249,17 +285,17 @@ fn parse_type(value: &Value) -> Type {
                 .collect(),
         })),
         Some("object") if value.get("properties").is_some() => {
-            Type::Object(Box::new(parse_definition(value)))
+            Type::Object(Box::new(parse_definition(value, names)))
         }
         Some("object") if value.get("additionalProperties").is_some() => {
-            Type::Map(Box::new(parse_type(&value["additionalProperties"])))
+            Type::Map(Box::new(parse_type(&value["additionalProperties"], names)))
         }
         _ => Type::Any,
     }
 }
 
 /// Definitions that stand for a scalar or for anything.
-fn reference_type(name: &str) -> Type {
+fn reference_type(name: &str, names: &Names) -> Type {
     match name {
         "io.k8s.apimachinery.pkg.api.resource.Quantity" => Type::Quantity,
         "io.k8s.apimachinery.pkg.util.intstr.IntOrString" => Type::IntOrString,
@@ -277,7 +313,7 @@ fn reference_type(name: &str) -> Type {
         {
             Type::Any
         }
-        name => Type::Ref(name.to_owned()),
+        name => Type::Ref(names.reference(name)),
     }
 }
 
@@ -298,7 +334,12 @@ mod tests {
             (list.kind, list.map_keys.as_slice()),
             (ListType::Map, &["name".to_owned()][..])
         );
-        assert_eq!(list.items, Type::Ref("io.k8s.api.core.v1.Container".to_owned()));
+        assert_eq!(list.items, table.reference("io.k8s.api.core.v1.Container"));
+        assert_eq!(
+            table.object(&list.items),
+            table.definition("io.k8s.api.core.v1.Container")
+        );
+        assert_eq!(table.object(&table.reference("io.example.Unknown")), None);
         assert_eq!(spec.required, ["containers"]);
         let ports = &table
             .definition("io.k8s.api.core.v1.ServicePort")

@@ -3,6 +3,7 @@
 use crate::fields::Set;
 use crate::walk::At;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// Managers by update that are kept apart; older ones are folded into one, so that the list cannot grow without end.
 const MAX_WRITERS: usize = 10;
@@ -53,7 +54,61 @@ struct Entry {
     manager: Manager,
     api_version: String,
     time: String,
-    fields: Set,
+    fields: Fields,
+}
+
+/// The fields of a manager. Most writes touch those of one: the others stay as they are written.
+enum Fields {
+    Written(Value),
+    Read(Set),
+}
+
+impl Fields {
+    fn set(&self) -> Cow<'_, Set> {
+        match self {
+            Fields::Written(value) => Cow::Owned(Set::decode(value)),
+            Fields::Read(set) => Cow::Borrowed(set),
+        }
+    }
+
+    fn set_mut(&mut self) -> &mut Set {
+        if let Fields::Written(value) = self {
+            *self = Fields::Read(Set::decode(value));
+        }
+        match self {
+            Fields::Read(set) => set,
+            Fields::Written(_) => unreachable!("it has been read"),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Fields::Written(value) => value.as_object().is_none_or(Map::is_empty),
+            Fields::Read(set) => set.is_empty(),
+        }
+    }
+
+    fn meets(&self, other: &Set) -> bool {
+        match self {
+            Fields::Written(value) => other.meets_written(value),
+            Fields::Read(set) => set.meets(other),
+        }
+    }
+
+    /// Takes in more; answers whether any of it is new.
+    fn absorb(&mut self, more: Set) -> bool {
+        match self {
+            Fields::Written(value) if more.is_in_written(value) => false,
+            _ => self.set_mut().absorb(more),
+        }
+    }
+
+    fn encode(self) -> Value {
+        match self {
+            Fields::Written(value) => value,
+            Fields::Read(set) => set.encode(),
+        }
+    }
 }
 
 /// All managers of an object.
@@ -63,45 +118,66 @@ pub(super) struct Managers(Vec<Entry>);
 impl Managers {
     /// Reads them from an object. Entries of a form that is not known are left out.
     pub(super) fn of(object: &Value) -> Self {
+        Self::of_list(object.at("metadata.managedFields"))
+    }
+
+    /// Reads a list of unknown origin.
+    pub(super) fn of_list(list: &Value) -> Self {
         let mut out = Self::default();
-        for entry in object.list_at("metadata.managedFields") {
-            if entry.str_at("fieldsType") != "FieldsV1" {
-                continue;
-            }
-            let api_version = entry.str_at("apiVersion");
-            let subresource = Some(entry.str_at("subresource"));
-            let manager = Manager::writer(
-                entry.str_at("manager"),
-                entry.str_at("operation"),
-                api_version,
-                subresource,
-            );
-            let fields = Set::decode(entry.at("fieldsV1"));
-            match out.0.iter_mut().find(|e| e.manager == manager) {
-                Some(known) => drop(known.fields.absorb(fields)),
-                None => out.0.push(Entry {
-                    manager,
-                    api_version: api_version.into(),
-                    time: entry.str_at("time").into(),
-                    fields,
-                }),
-            }
+        for entry in list.as_array().into_iter().flatten() {
+            out.add(entry, Fields::Read(Set::decode(entry.at("fieldsV1"))));
         }
         out
+    }
+
+    /// Takes a list that this server has written, without reading the fields.
+    pub(super) fn written(list: Vec<Value>) -> Self {
+        let mut out = Self::default();
+        for mut entry in list {
+            let fields = entry.get_mut("fieldsV1").map(Value::take).unwrap_or_default();
+            out.add(&entry, Fields::Written(fields));
+        }
+        out
+    }
+
+    fn add(&mut self, entry: &Value, fields: Fields) {
+        if entry.str_at("fieldsType") != "FieldsV1" {
+            return;
+        }
+        let api_version = entry.str_at("apiVersion");
+        let subresource = Some(entry.str_at("subresource"));
+        let manager = Manager::writer(
+            entry.str_at("manager"),
+            entry.str_at("operation"),
+            api_version,
+            subresource,
+        );
+        match self.0.iter_mut().find(|e| e.manager == manager) {
+            Some(known) => drop(known.fields.set_mut().absorb(fields.set().into_owned())),
+            None => self.0.push(Entry {
+                manager,
+                api_version: api_version.into(),
+                time: entry.str_at("time").into(),
+                fields,
+            }),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn fields(&self, manager: &Manager) -> Option<&Set> {
-        self.0.iter().find(|e| e.manager == *manager).map(|e| &e.fields)
+    pub(super) fn fields(&self, manager: &Manager) -> Option<Cow<'_, Set>> {
+        self.0
+            .iter()
+            .find(|e| e.manager == *manager)
+            .map(|e| e.fields.set())
     }
 
     pub(super) fn all_fields(&self) -> Set {
         let mut all = Set::default();
         for entry in &self.0 {
-            all.absorb(entry.fields.clone());
+            all.absorb(entry.fields.set().into_owned());
         }
         all
     }
@@ -111,19 +187,19 @@ impl Managers {
         self.0.iter().any(|e| e.manager != *me)
     }
 
-    pub(super) fn others<'a>(&'a self, me: &'a Manager) -> impl Iterator<Item = (&'a Manager, &'a Set)> {
+    pub(super) fn others<'a>(&'a self, me: &'a Manager) -> impl Iterator<Item = (&'a Manager, Cow<'a, Set>)> {
         self.0
             .iter()
             .filter(move |e| e.manager != *me)
-            .map(|e| (&e.manager, &e.fields))
+            .map(|e| (&e.manager, e.fields.set()))
     }
 
     /// Sets what a manager owns; the time is that of the last change.
     pub(super) fn set(&mut self, manager: &Manager, api_version: &str, fields: Set, now: &str) {
         match self.0.iter_mut().find(|e| e.manager == *manager) {
-            Some(entry) if entry.fields == fields && entry.api_version == api_version => {}
+            Some(entry) if *entry.fields.set() == fields && entry.api_version == api_version => {}
             Some(entry) => {
-                entry.fields = fields;
+                entry.fields = Fields::Read(fields);
                 entry.api_version = api_version.into();
                 entry.time = now.into();
             }
@@ -131,7 +207,7 @@ impl Managers {
                 manager: manager.clone(),
                 api_version: api_version.into(),
                 time: now.into(),
-                fields,
+                fields: Fields::Read(fields),
             }),
         }
         self.fold_old_writers();
@@ -154,7 +230,8 @@ impl Managers {
         if !gone.is_empty()
             && let Some(entry) = self.0.iter_mut().find(|e| e.manager == *manager)
         {
-            entry.fields = entry.fields.difference(gone);
+            let fields = entry.fields.set_mut();
+            *fields = fields.difference(gone);
         }
         self.0.retain(|e| !e.fields.is_empty());
     }
@@ -163,7 +240,8 @@ impl Managers {
         // Most changes touch nothing of most others.
         let touched = |e: &&mut Entry| e.manager != *me && e.fields.meets(gone);
         for entry in self.0.iter_mut().filter(touched) {
-            entry.fields = entry.fields.difference(gone);
+            let fields = entry.fields.set_mut();
+            *fields = fields.difference(gone);
         }
         self.0.retain(|e| !e.fields.is_empty() || e.manager == *me);
     }
@@ -184,7 +262,7 @@ impl Managers {
             let ancient = Manager::writer(ANCIENT, "Update", &entry.api_version, None);
             match self.0.iter_mut().find(|e| e.manager == ancient) {
                 Some(known) => {
-                    known.fields.absorb(entry.fields);
+                    known.fields.absorb(entry.fields.set().into_owned());
                     known.time = known.time.clone().max(entry.time);
                 }
                 None => self.0.push(Entry {
@@ -215,16 +293,29 @@ impl Managers {
 
 impl Entry {
     fn encode(self) -> Value {
-        let mut out = Map::with_capacity(7);
+        let Entry {
+            manager,
+            api_version,
+            time,
+            fields,
+        } = self;
+        manager.entry(api_version, time, fields.encode())
+    }
+}
+
+impl Manager {
+    /// An entry of the list.
+    pub(super) fn entry(self, api_version: String, time: String, fields: Value) -> Value {
+        let mut out = Map::new();
         let mut put = |name: &str, value: Value| out.insert(name.into(), value);
-        put("manager", self.manager.name.into());
-        put("operation", self.manager.operation.into());
-        put("apiVersion", self.api_version.into());
-        put("time", self.time.into());
+        put("manager", self.name.into());
+        put("operation", self.operation.into());
+        put("apiVersion", api_version.into());
+        put("time", time.into());
         put("fieldsType", "FieldsV1".into());
-        put("fieldsV1", self.fields.encode());
-        if !self.manager.subresource.is_empty() {
-            put("subresource", self.manager.subresource.into());
+        put("fieldsV1", fields);
+        if !self.subresource.is_empty() {
+            put("subresource", self.subresource.into());
         }
         Value::Object(out)
     }

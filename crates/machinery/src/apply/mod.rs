@@ -11,7 +11,8 @@ use crate::walk::{At, set, unset};
 use kinds::KindInfo;
 use kinds::status::{Cause, Status};
 use managers::{Manager, Managers};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// Metadata that the server sets and nobody owns.
 const UNOWNED: [&[&str]; 10] = [
@@ -36,6 +37,19 @@ fn owned(kind: &KindInfo, mut fields: Set, subresource: Option<&str>) -> Set {
         _ => {}
     }
     fields
+}
+
+/// Whether a field at the top or in the metadata is one that nobody owns, or that a write by this way cannot change.
+fn is_unowned(kind: &KindInfo, path: &[&str], subresource: Option<&str>) -> bool {
+    let status = kind.has_status && subresource.is_none();
+    match path {
+        ["status"] if status => true,
+        ["spec"] if subresource == Some("status") => true,
+        _ => UNOWNED.iter().any(|unowned| {
+            let names = unowned.iter().filter_map(|element| element.strip_prefix("f:"));
+            names.eq(path.iter().copied())
+        }),
+    }
 }
 
 /// Applies a configuration: answers the live object as it shall become (to be defaulted, validated and stored), with its
@@ -69,7 +83,7 @@ pub fn apply<'k>(
     let mut managers = Managers::of(&old);
     unset(&mut old, "metadata.managedFields");
     let me = Manager::applier(manager, subresource);
-    let last = managers.fields(&me).cloned().unwrap_or_default();
+    let last = managers.fields(&me).map(Cow::into_owned).unwrap_or_default();
     let wanted = owned(kind, walker.set_of(&config), subresource);
     let merged = walker.merge(&old, &config);
     managers.set(&me, &kind.api_version(), wanted.clone(), now);
@@ -185,23 +199,34 @@ pub fn update_managers<'k>(
 ) {
     let typed = kind.into();
     let (walker, kind) = (Walker::new(typed), typed.kind);
-    let old = live.unwrap_or(&Value::Null);
-    // A client may edit the list itself; an empty one resets it, and one that cannot be read does not count.
-    let reset = new.at("metadata.managedFields").as_array().is_some_and(|list| {
-        live.is_some()
-            && (list.is_empty()
-                || list
-                    .iter()
-                    .all(|e| e.as_object().is_some_and(serde_json::Map::is_empty)))
-    });
-    let mut managers = match (reset, new.has("metadata.managedFields")) {
-        (true, _) => Managers::default(),
-        (false, true) if live.is_some() => Managers::of(new),
-        _ => Managers::of(old),
-    };
-    unset(new, "metadata.managedFields");
-    let change = walker.compare(old, new);
     let me = Manager::writer(manager, operation, &kind.api_version(), subresource);
+    let Some(old) = live else {
+        unset(new, "metadata.managedFields");
+        let fields = walker.created(new, |path| is_unowned(kind, path, subresource));
+        if fields.as_object().is_some_and(|fields| !fields.is_empty()) {
+            let entry = me.entry(kind.api_version(), now.to_owned(), fields);
+            set(new, "metadata.managedFields", vec![entry]);
+        }
+        return;
+    };
+    let list = new
+        .get_mut("metadata")
+        .and_then(|metadata| metadata.as_object_mut()?.remove("managedFields"))
+        .unwrap_or_default();
+    let mut managers = match &list {
+        // A client may edit the list itself; an empty one resets it, and one that cannot be read does not count.
+        Value::Array(entries) if entries.iter().all(|e| e.as_object().is_some_and(Map::is_empty)) => {
+            Managers::default()
+        }
+        Value::Array(_) if list == *old.at("metadata.managedFields") => match list {
+            Value::Array(entries) => Managers::written(entries),
+            _ => Managers::default(),
+        },
+        Value::Null => Managers::written(old.list_at("metadata.managedFields").to_vec()),
+        _ => Managers::of_list(&list),
+    };
+    // Whose fields are whose is no change of the object.
+    let change = walker.compare(old, new);
     let mut taken = change.added;
     taken.absorb(change.modified);
     let taken = owned(kind, taken, subresource);

@@ -3,6 +3,7 @@
 //! times written in their canonical form, empty values left out where Go's encoder would (`omit`). What comes out holds
 //! only what the kind knows.
 
+use super::order::{Fault, Source, Step, in_order_of};
 use super::{Duplicate, omit};
 use kinds::KindInfo;
 use kinds::quantity::Quantity;
@@ -46,10 +47,10 @@ impl From<String> for Mismatch {
 ///
 /// # Errors
 /// 400 for values of a wrong type, and in [`FieldValidation::Strict`] for unknown and duplicate fields.
-pub fn decode_check(
+pub fn decode_check<'s>(
     kind: &KindInfo,
     obj: &mut Value,
-    duplicates: &[Duplicate],
+    source: impl Into<Source<'s>>,
     mode: FieldValidation,
 ) -> Result<Vec<String>, Status> {
     let refuse = |why: &str| {
@@ -58,7 +59,7 @@ pub fn decode_check(
             kind.kind, kind.version, kind.kind
         ))
     };
-    let faults = decode_faults(kind, obj, duplicates).map_err(|why| refuse(&why.json))?;
+    let faults = decode_faults(kind, obj, source).map_err(|why| refuse(&why.json))?;
     match mode {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Strict if !faults.is_empty() => Err(refuse(&strict_text(&faults))),
@@ -70,17 +71,17 @@ pub fn decode_check(
 ///
 /// # Errors
 /// The first value of a wrong type.
-pub fn decode_faults(
+pub fn decode_faults<'s>(
     kind: &KindInfo,
     obj: &mut Value,
-    duplicates: &[Duplicate],
+    source: impl Into<Source<'s>>,
 ) -> Result<Vec<String>, Mismatch> {
-    let table = schema::builtin();
-    let mut checker = Checker::new(table, duplicates);
+    let (table, source) = (schema::builtin(), source.into());
+    let mut checker = Checker::new(table, source.duplicates);
     if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
-        checker.fields(kind.schema, definition, fields)?;
+        checker.fields(kind.schema, definition, fields, None)?;
     }
-    Ok(checker.faults)
+    Ok(checker.told(source.json))
 }
 
 /// Prunes what is unknown in the metadata of an object whose kind is not built in.
@@ -93,10 +94,13 @@ pub fn metadata_faults(obj: &mut Value) -> Result<Vec<String>, Mismatch> {
     let mut checker = Checker::new(table, &[]);
     if let (Some(definition), Some(Value::Object(fields))) = (table.definition(META), obj.get_mut("metadata"))
     {
-        checker.path.push(Step::Field("metadata".into()));
-        checker.fields(META, definition, fields)?;
+        let place = Place {
+            above: None,
+            step: At::Field("metadata"),
+        };
+        checker.fields(META, definition, fields, Some(&place))?;
     }
-    Ok(checker.faults)
+    Ok(checker.told(&[]))
 }
 
 /// The refusal of a strict decoder. The decoder of YAML tells all its faults in one.
@@ -112,17 +116,46 @@ pub fn strict_text(faults: &[String]) -> String {
     format!("strict decoding error: {}", told.join(", "))
 }
 
-/// One step down an object.
-enum Step {
-    Field(String),
+/// Where a value stands; the path is only made when something is to be said about it.
+struct Place<'p> {
+    above: Option<&'p Place<'p>>,
+    step: At<'p>,
+}
+
+enum At<'p> {
+    Field(&'p str),
     Index(usize),
+}
+
+impl Place<'_> {
+    fn steps(&self) -> Vec<Step> {
+        let mut steps = self.above.map(Place::steps).unwrap_or_default();
+        steps.push(match self.step {
+            At::Field(name) => Step::Key(name.to_owned()),
+            At::Index(index) => Step::Index(index),
+        });
+        steps
+    }
+}
+
+fn path(steps: &[Step]) -> String {
+    let mut out = String::new();
+    for step in steps {
+        match step {
+            Step::Key(name) if out.is_empty() => out.push_str(name),
+            Step::Key(name) => out.extend([".", name]),
+            Step::Index(index) => out.push_str(&format!("[{index}]")),
+        }
+    }
+    out
 }
 
 /// A walk over an object along its schema.
 struct Checker<'t> {
     table: &'t SchemaTable,
-    path: Vec<Step>,
-    faults: Vec<String>,
+    faults: Vec<Fault>,
+    /// What the decoder of YAML said. It has read the whole document before anything is known of its fields.
+    first: Vec<String>,
     /// Paths that stand twice.
     twice: Vec<&'t str>,
 }
@@ -132,9 +165,8 @@ impl<'t> Checker<'t> {
         let of_json = |d: &&Duplicate| d.line.is_none();
         Checker {
             table,
-            path: Vec::new(),
-            // The decoder of YAML has read the whole document before anything is known of its fields.
-            faults: duplicates
+            faults: Vec::new(),
+            first: duplicates
                 .iter()
                 .filter(|d| !of_json(d))
                 .map(Duplicate::fault)
@@ -147,17 +179,26 @@ impl<'t> Checker<'t> {
         }
     }
 
-    fn fault(&mut self, what: &str, name: &str) {
-        if self.faults.len() < MAX_FAULTS {
-            let place = self.place(name);
-            self.faults.push(format!("{what} field {place:?}"));
+    fn told(self, json: &[u8]) -> Vec<String> {
+        let mut told = self.first;
+        told.extend(in_order_of(json, self.faults));
+        told
+    }
+
+    fn fault(&mut self, what: &str, place: &Place) {
+        if self.faults.len() + self.first.len() < MAX_FAULTS {
+            let place = place.steps();
+            self.faults.push(Fault {
+                text: format!("{what} field {:?}", path(&place)),
+                place,
+            });
         }
     }
 
     /// Tells of a known field that stands twice; of an unknown one that would be too much.
-    fn duplicate(&mut self, name: &str) {
-        if !self.twice.is_empty() && self.twice.contains(&self.place(name).as_str()) {
-            self.fault("duplicate", name);
+    fn duplicate(&mut self, place: &Place) {
+        if !self.twice.is_empty() && self.twice.contains(&path(&place.steps()).as_str()) {
+            self.fault("duplicate", place);
         }
     }
 
@@ -167,71 +208,78 @@ impl<'t> Checker<'t> {
         owner: &str,
         definition: &Definition,
         fields: &mut Map<String, Value>,
+        above: Option<&Place>,
     ) -> Result<(), Mismatch> {
-        fields.retain(|name, value| match definition.fields.get(name) {
-            Some(field) => !value.is_null() || field.ty == Type::Any,
-            None => true,
-        });
-        // What is unknown, and what is empty where Go's encoder leaves it out.
-        let mut dropped: Vec<String> = Vec::new();
-        for (name, value) in fields.iter_mut() {
-            match definition.fields.get(name) {
-                Some(field) => {
-                    self.duplicate(name);
-                    self.path.push(Step::Field(name.clone()));
-                    self.value(owner, &field.ty, value)?;
-                    self.path.pop();
-                    if omit::is_empty(&field.ty, value)
-                        && !definition.required.contains(name)
-                        && omit::leaves_out(owner, name)
-                    {
-                        dropped.push(name.clone());
-                    } else if let (Type::String(format), Value::String(text)) = (&field.ty, value)
-                        && format == "date-time"
-                    {
-                        omit::canonical_time(owner, name, text);
-                    }
-                }
-                None => {
-                    self.fault("unknown", name);
-                    dropped.push(name.clone());
-                }
+        let mut wrong = Ok(());
+        fields.retain(|name, value| {
+            if wrong.is_err() {
+                return true;
             }
-        }
-        for name in dropped {
-            fields.shift_remove(&name);
-        }
-        Ok(())
+            let place = Place {
+                above,
+                step: At::Field(name),
+            };
+            let Some(field) = definition.fields.get(name) else {
+                self.fault("unknown", &place);
+                return false;
+            };
+            if value.is_null() && !matches!(field.ty, Type::Any) {
+                return false;
+            }
+            self.duplicate(&place);
+            wrong = self.value(owner, &field.ty, value, &place);
+            // Empty where Go's encoder leaves it out.
+            if omit::is_empty(&field.ty, value)
+                && !definition.required.contains(name)
+                && omit::leaves_out(owner, name)
+            {
+                return false;
+            }
+            if let (Type::String(format), Value::String(text)) = (&field.ty, value)
+                && format == "date-time"
+                && wrong.is_ok()
+            {
+                omit::canonical_time(owner, name, text);
+            }
+            true
+        });
+        wrong
     }
 
-    fn value(&mut self, owner: &str, ty: &Type, value: &mut Value) -> Result<(), Mismatch> {
+    fn value(&mut self, owner: &str, ty: &Type, value: &mut Value, at: &Place) -> Result<(), Mismatch> {
         match (ty, &mut *value) {
             (Type::Any, _) => Ok(()),
-            (Type::Ref(name), Value::Object(fields)) => match self.table.definition(name) {
-                Some(definition) => self.fields(name, definition, fields),
+            (Type::Ref(reference), Value::Object(fields)) => match self.table.resolve(reference) {
+                Some(definition) => self.fields(reference.name(), definition, fields, Some(at)),
                 None => Ok(()),
             },
-            (Type::Object(definition), Value::Object(fields)) => self.fields(owner, definition, fields),
+            (Type::Object(definition), Value::Object(fields)) => {
+                self.fields(owner, definition, fields, Some(at))
+            }
             (Type::Map(items), Value::Object(fields)) => {
                 for (key, value) in fields.iter_mut() {
                     if value.is_null() {
                         *value = zero(items);
                     }
-                    self.duplicate(key);
-                    self.path.push(Step::Field(key.clone()));
-                    self.value(owner, items, value)?;
-                    self.path.pop();
+                    let place = Place {
+                        above: Some(at),
+                        step: At::Field(key),
+                    };
+                    self.duplicate(&place);
+                    self.value(owner, items, value, &place)?;
                 }
                 Ok(())
             }
             (Type::List(list), Value::Array(items)) => {
-                for (i, value) in items.iter_mut().enumerate() {
+                for (index, value) in items.iter_mut().enumerate() {
                     if value.is_null() {
                         *value = zero(&list.items);
                     }
-                    self.path.push(Step::Index(i));
-                    self.value(owner, &list.items, value)?;
-                    self.path.pop();
+                    let place = Place {
+                        above: Some(at),
+                        step: At::Index(index),
+                    };
+                    self.value(owner, &list.items, value, &place)?;
                 }
                 Ok(())
             }
@@ -239,7 +287,7 @@ impl<'t> Checker<'t> {
             (Type::Boolean, Value::Bool(_)) | (Type::Number, Value::Number(_)) => Ok(()),
             (Type::Integer, Value::Number(number)) if number.is_i64() => Ok(()),
             (Type::Integer, Value::Number(number)) => {
-                Err(self.mismatch(owner, ty, &format!("number {number}")))
+                Err(mismatch(owner, ty, &format!("number {number}"), at))
             }
             (Type::IntOrString, Value::String(_)) => Ok(()),
             (Type::IntOrString, Value::Number(number)) if number.is_i64() => Ok(()),
@@ -259,47 +307,30 @@ impl<'t> Checker<'t> {
                     Value::Array(_) => "array",
                     Value::Object(_) => "object",
                 };
-                Err(self.mismatch(owner, ty, found))
+                Err(mismatch(owner, ty, found, at))
             }
         }
     }
+}
 
-    fn mismatch(&self, owner: &str, ty: &Type, found: &str) -> Mismatch {
-        let steps: Vec<&str> = self
-            .path
-            .iter()
-            .filter_map(|step| match step {
-                Step::Field(name) => Some(name.as_str()),
-                Step::Index(_) => None,
-            })
-            .collect();
-        let json = format!(
-            "json: cannot unmarshal {found} into Go struct field {}.{} of type {}",
-            short_name(owner),
-            steps.join("."),
-            go_type(ty)
-        );
-        Mismatch {
-            restore: restore_text(ty, found).unwrap_or_else(|| json.clone()),
-            json,
-        }
-    }
-
-    fn place(&self, last: &str) -> String {
-        let mut out = String::new();
-        for step in &self.path {
-            match step {
-                Step::Field(name) => {
-                    out.push_str(name);
-                    out.push('.');
-                }
-                Step::Index(i) => {
-                    out.pop();
-                    out.push_str(&format!("[{i}]."));
-                }
-            }
-        }
-        out + last
+fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
+    let steps = at.steps();
+    let names: Vec<&str> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Key(name) => Some(name.as_str()),
+            Step::Index(_) => None,
+        })
+        .collect();
+    let json = format!(
+        "json: cannot unmarshal {found} into Go struct field {}.{} of type {}",
+        short_name(owner),
+        names.join("."),
+        go_type(ty)
+    );
+    Mismatch {
+        restore: restore_text(ty, found).unwrap_or_else(|| json.clone()),
+        json,
     }
 }
 
@@ -384,9 +415,9 @@ fn go_type(ty: &Type) -> String {
         Type::Any => "runtime.RawExtension".into(),
         Type::Map(items) => format!("map[string]{}", go_type(items)),
         Type::List(list) => format!("[]{}", go_type(&list.items)),
-        Type::Ref(name) => {
-            let mut parts = name.rsplit('.');
-            let (kind, package) = (parts.next().unwrap_or(name), parts.next().unwrap_or("v1"));
+        Type::Ref(reference) => {
+            let mut parts = reference.name().rsplit('.');
+            let (kind, package) = (parts.next().unwrap_or_default(), parts.next().unwrap_or("v1"));
             format!("{package}.{kind}")
         }
         Type::Object(_) => "struct".into(),

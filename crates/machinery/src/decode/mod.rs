@@ -1,10 +1,12 @@
 //! From bytes to an object that may be worked on: parsing JSON and YAML within bounds, noticing what a plain parser hides
 //! (duplicate keys), and checking the result against the schema of its kind (`check`), where what Go's encoder would not write
-//! is left out (`omit`).
+//! is left out (`omit`). Faults are told in the order of the body (`order`).
 
 mod check;
 mod omit;
+mod order;
 mod parse;
 
 pub use check::{FieldValidation, Mismatch, decode_check, decode_faults, metadata_faults, strict_text};
+pub use order::Source;
 pub use parse::{Duplicate, parse_json_checked, parse_yaml_checked};

@@ -4,6 +4,7 @@
 
 use kinds::status::Status;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Options};
 use std::fmt;
@@ -247,15 +248,22 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
                 parent: self.place,
                 step: Step::Key(&key),
             };
-            if fields.contains_key(&key) && self.duplicates.len() < MAX_DUPLICATES {
-                self.duplicates.push(Duplicate {
-                    path: place.to_string(),
-                    key: key.clone(),
-                    line,
-                });
-            }
             let value = map.next_value_seed(self.enter(&place))?;
-            fields.insert(key, value);
+            match fields.entry(key) {
+                Entry::Vacant(free) => drop(free.insert(value)),
+                Entry::Occupied(mut taken) => {
+                    if self.duplicates.len() < MAX_DUPLICATES {
+                        let key = taken.key().clone();
+                        let place = Place {
+                            parent: self.place,
+                            step: Step::Key(&key),
+                        };
+                        let path = place.to_string();
+                        self.duplicates.push(Duplicate { path, key, line });
+                    }
+                    taken.insert(value);
+                }
+            }
         }
         Ok(Value::Object(fields))
     }

@@ -2,6 +2,7 @@
 //! A set is a tree of path elements, each written as `FieldsV1` writes it (`f:name`, `k:{"name":"x"}`, `v:"x"`, `i:0`),
 //! so that encoding and decoding are plain walks. Source: sigs.k8s.io/structured-merge-diff, `fieldpath`.
 
+mod created;
 mod walk;
 
 pub use walk::Typed;
@@ -43,15 +44,12 @@ impl Set {
 
     /// `itself` says that the element above is a member, too.
     fn encode_into(self, itself: bool) -> Map<String, Value> {
-        let mut out = Map::with_capacity(self.0.len() + usize::from(itself));
-        if itself {
-            out.insert(".".into(), Value::Object(Map::new()));
-        }
-        for (element, node) in self.0 {
+        let itself = itself.then(|| (".".to_owned(), Value::Object(Map::new())));
+        let below = self.0.into_iter().map(|(element, node)| {
             let itself = node.member && !node.children.is_empty();
-            out.insert(element, Value::Object(node.children.encode_into(itself)));
-        }
-        out
+            (element, Value::Object(node.children.encode_into(itself)))
+        });
+        itself.into_iter().chain(below).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -165,6 +163,22 @@ impl Set {
         })
     }
 
+    /// Whether a path is in both, the other one being written as `fieldsV1` in canonical spelling.
+    pub(crate) fn meets_written(&self, other: &Value) -> bool {
+        self.0.iter().any(|(element, node)| {
+            let theirs = other.get(element);
+            theirs.is_some_and(|t| (node.member && ends_here(t)) || node.children.meets_written(t))
+        })
+    }
+
+    /// Whether all paths are in a set that is written as `fieldsV1` in canonical spelling.
+    pub(crate) fn is_in_written(&self, other: &Value) -> bool {
+        self.0.iter().all(|(element, node)| match other.get(element) {
+            Some(theirs) => (!node.member || ends_here(theirs)) && node.children.is_in_written(theirs),
+            None => !node.member && node.children.is_empty(),
+        })
+    }
+
     /// The paths as messages show them: `.spec.containers[name="web"].image`.
     pub(crate) fn paths(&self) -> Vec<String> {
         let mut out = Vec::new();
@@ -181,6 +195,12 @@ impl Set {
             node.children.collect(&path, out);
         }
     }
+}
+
+/// Whether the path to a part of a written set belongs to it.
+fn ends_here(written: &Value) -> bool {
+    let fields = written.as_object();
+    fields.is_none_or(|fields| fields.is_empty() || fields.contains_key("."))
 }
 
 /// An element in its canonical spelling: keys sorted, no spaces.

@@ -38,7 +38,7 @@ impl Comparison {
 
 /// How a value is taken apart.
 #[derive(Clone, Copy)]
-enum Shape<'a> {
+pub(super) enum Shape<'a> {
     Leaf,
     Struct(&'a Definition),
     Map(Option<&'a Type>),
@@ -81,12 +81,12 @@ impl<'t> Walker<'t> {
                 by_value,
             };
         } else if table.definition(kind.schema).is_some() {
-            Type::Ref(kind.schema.to_string())
+            table.reference(kind.schema)
         } else {
             // A custom kind: its metadata is known, the rest deduced.
             let mut fields = BTreeMap::new();
             let meta = schema::Field {
-                ty: Type::Ref(OBJECT_META.into()),
+                ty: table.reference(OBJECT_META),
                 patch_strategy: String::new(),
                 patch_merge_key: String::new(),
                 atomic: false,
@@ -104,7 +104,7 @@ impl<'t> Walker<'t> {
         }
     }
 
-    fn shape<'a>(&'a self, ty: Option<&'a Type>, atomic: bool) -> Shape<'a> {
+    pub(super) fn shape<'a>(&'a self, ty: Option<&'a Type>, atomic: bool) -> Shape<'a> {
         let Some(ty) = ty else { return Shape::Map(None) };
         match ty {
             _ if atomic => Shape::Leaf,
@@ -124,7 +124,7 @@ impl<'t> Walker<'t> {
     }
 
     /// The shape of a field, and whether the schema names it.
-    fn field<'a>(&'a self, shape: Shape<'a>, name: &str) -> (Shape<'a>, bool) {
+    pub(super) fn field<'a>(&'a self, shape: Shape<'a>, name: &str) -> (Shape<'a>, bool) {
         match shape {
             Shape::Struct(definition) => match definition.fields.get(name) {
                 Some(field) => (self.shape(Some(&field.ty), field.atomic), true),
@@ -135,7 +135,7 @@ impl<'t> Walker<'t> {
         }
     }
 
-    fn root(&self) -> Shape<'_> {
+    pub(super) fn root(&self) -> Shape<'_> {
         self.shape(Some(&*self.root), false)
     }
 
@@ -263,15 +263,8 @@ impl<'t> Walker<'t> {
             }
             _ => self.compare_fields(shape, old, new, &mut below),
         }
-        // A struct that its parent always holds is not itself a field that is added.
-        let by_value = self.by_value || element == "f:metadata";
-        let there = match shape {
-            Shape::Struct(_) => ALWAYS_THERE.contains(&element.as_str()),
-            // The one keyed list that Go writes even when it is empty.
-            Shape::Keyed(_) => element == "f:containers",
-            _ => false,
-        };
-        let own = !(by_value && there);
+        // What its parent always holds is not itself a field that is added.
+        let own = !self.is_always_there(&element, shape);
         if own && old.is_none() {
             out.added.insert(element.as_str());
         }
@@ -279,6 +272,18 @@ impl<'t> Walker<'t> {
             out.removed.insert(element.as_str());
         }
         out.attach(element, below);
+    }
+
+    /// Whether the parent of an element holds it in any case: structs by value, and the one keyed list that Go writes
+    /// even when it is empty.
+    pub(super) fn is_always_there(&self, element: &str, shape: Shape) -> bool {
+        let by_value = self.by_value || element == "f:metadata";
+        by_value
+            && match shape {
+                Shape::Struct(_) => ALWAYS_THERE.contains(&element),
+                Shape::Keyed(_) => element == "f:containers",
+                _ => false,
+            }
     }
 
     /// The live object with everything that the applied one says.
@@ -439,7 +444,7 @@ const ALWAYS_THERE: [&str; 12] = [
 ];
 
 /// Whether a value is one field: by its type, by being of another form than the type says, or by being empty.
-fn is_leaf(shape: Shape, value: &Value) -> bool {
+pub(super) fn is_leaf(shape: Shape, value: &Value) -> bool {
     match (shape, value) {
         (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => fields.is_empty(),
         (Shape::Set | Shape::Keyed(_), Value::Array(items)) => items.is_empty(),
@@ -448,7 +453,7 @@ fn is_leaf(shape: Shape, value: &Value) -> bool {
 }
 
 /// The path element of a field.
-fn field_element(name: &str) -> String {
+pub(super) fn field_element(name: &str) -> String {
     let mut element = String::with_capacity(2 + name.len());
     element.push_str("f:");
     element.push_str(name);
@@ -464,7 +469,7 @@ fn keyed<'v>(list: &List, value: Option<&'v Value>) -> Vec<(String, &'v Value)> 
 }
 
 /// The path element of an item of a keyed list. A key that is left out has its default.
-fn key(list: &List, item: &Value) -> String {
+pub(super) fn key(list: &List, item: &Value) -> String {
     let mut keys: Vec<(&str, Cow<Value>)> = list
         .map_keys
         .iter()

@@ -132,7 +132,7 @@ fn translate(value: Value, dialect: Dialect, open: &mut Vec<String>, named: bool
             let lone = written.len() == 1;
             if dialect == Dialect::V3 && !named && !lone && written.get("$ref").is_some_and(Value::is_string)
             {
-                let reference = written.shift_remove("$ref");
+                let reference = written.remove("$ref");
                 written.insert("allOf".to_owned(), json!([{"$ref": reference}]));
             }
             Value::Object(written)

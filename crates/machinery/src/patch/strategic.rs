@@ -32,7 +32,7 @@ pub fn strategic_merge_patch(schema: &str, doc: &Value, patch: &Value) -> Result
     let merger = Merger {
         table: schema::builtin(),
     };
-    let ty = Type::Ref(schema.to_string());
+    let ty = merger.table.reference(schema);
     merger
         .map(doc.clone(), patch, Some(&ty))
         .map(Value::Object)
@@ -59,7 +59,7 @@ impl Merger {
             Some("delete") => return Ok(Fields::new()),
             Some("replace") => {
                 let mut out = patch.clone();
-                out.shift_remove(PATCH);
+                out.remove(PATCH);
                 return Ok(clean_map(&out));
             }
             Some(other) => {
@@ -94,7 +94,7 @@ impl Merger {
                 continue;
             }
             if new.is_null() {
-                doc.shift_remove(name);
+                doc.remove(name);
                 continue;
             }
             let merged = match doc.get_mut(name) {
@@ -215,7 +215,7 @@ impl Merger {
         let position = |v: &Value| order.iter().position(|o| *o == id(v));
         let new = match patch.get(name) {
             Some(Value::Null) => {
-                doc.shift_remove(name);
+                doc.remove(name);
                 return Ok(());
             }
             Some(Value::Array(new)) => new.as_slice(),
@@ -232,7 +232,7 @@ impl Merger {
         let old = match doc.get_mut(name).map(Value::take) {
             Some(Value::Array(old)) => old,
             _ if new.is_empty() => {
-                doc.shift_remove(name);
+                doc.remove(name);
                 return Ok(());
             }
             _ => Vec::new(),

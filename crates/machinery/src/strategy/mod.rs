@@ -287,14 +287,11 @@ fn changed(kind: &KindInfo, new: &Value, old: &Value) -> bool {
         }
         ("scheduling.k8s.io", "PriorityClass") => false,
         _ => {
-            let content = |v: &Value| -> Vec<(String, Value)> {
-                let all = v.as_object().into_iter().flatten();
-                all.filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
-                    .map(|(k, v)| (k.clone(), v.clone()))
-                    .collect()
-            };
-            let whole = |fields: Vec<(String, Value)>| Value::Object(fields.into_iter().collect());
-            !same(&whole(content(new)), &whole(content(old)))
+            let content =
+                |name: &&String| !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind");
+            let both = [new, old].into_iter().filter_map(Value::as_object);
+            let mut all = both.flat_map(serde_json::Map::keys).filter(content);
+            all.any(|name| !same(&new[name], &old[name]))
         }
     }
 }

@@ -268,7 +268,7 @@ fn other_writes_own_what_they_change() {
     assert_eq!(same, reported);
     // Removed fields are nobody's.
     let mut less = reported.clone();
-    less["spec"].as_object_mut().unwrap().shift_remove("replicas");
+    less["spec"].as_object_mut().unwrap().remove("replicas");
     update_managers(kind, Some(&reported), &mut less, "other", "Update", None, T2);
     assert_eq!(fields(&less, "other"), Value::Null);
     // kubectl hands ownership over by writing the list itself.

@@ -1,7 +1,7 @@
 //! Parsing within bounds, strict decoding, type errors.
 
 use crate::{kind_of, yaml};
-use machinery::{FieldValidation, decode_check, parse_json_checked, parse_yaml_checked};
+use machinery::{FieldValidation, Source, decode_check, parse_json_checked, parse_yaml_checked};
 use serde_json::{Value, json};
 
 fn faults(duplicates: &[machinery::Duplicate]) -> Vec<String> {
@@ -90,6 +90,32 @@ spec:
         resources: {limits: {cpu: 0.5, memory: 1024Mi}}
 ",
     )
+}
+
+#[test]
+fn faults_are_told_in_the_order_of_the_body() {
+    let body = br#"{"kind":"Deployment","apiVersion":"apps/v1","spec":{"unknown1":1,"unknownDupe":1,"unknownDupe":2,
+        "paused":true,"paused":false,"template":{"spec":{"containers":[{"name":"a"},{"name":"b","zulu":1,
+        "image":"x","image":"y","alpha":2}]}},"another":1},"metadata":{"name":"web","nothing":1}}"#;
+    let (mut object, duplicates) = parse_json_checked(body).unwrap();
+    let source = Source {
+        duplicates: &duplicates,
+        json: body,
+    };
+    let got = decode_check(kind_of(&object), &mut object, source, FieldValidation::Warn).unwrap();
+    assert_eq!(
+        got,
+        [
+            "unknown field \"spec.unknown1\"",
+            "unknown field \"spec.unknownDupe\"",
+            "duplicate field \"spec.paused\"",
+            "unknown field \"spec.template.spec.containers[1].zulu\"",
+            "duplicate field \"spec.template.spec.containers[1].image\"",
+            "unknown field \"spec.template.spec.containers[1].alpha\"",
+            "unknown field \"spec.another\"",
+            "unknown field \"metadata.nothing\"",
+        ]
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn refusals(manifest: &str, at: &str, value: Value) -> Vec<String> {
     match parent {
         Value::Array(items) => items.push(value),
         Value::Object(fields) if value.is_null() => {
-            fields.shift_remove(field);
+            fields.remove(field);
         }
         other => other[field] = value,
     }

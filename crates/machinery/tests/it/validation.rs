@@ -24,7 +24,7 @@ fn change(object: &mut Value, at: &str, value: Value) {
         .unwrap_or_else(|| panic!("nothing above {at}"));
     match parent {
         Value::Object(fields) if value.is_null() => {
-            fields.shift_remove(field);
+            fields.remove(field);
         }
         Value::Array(items) => items[field.parse::<usize>().expect("an index")] = value,
         other => other[field] = value,
@@ -622,7 +622,7 @@ fn access_and_the_rest() {
             "/roleRef/name",
             json!("s"),
             &[
-                "roleRef: Invalid value: {\"kind\":\"Role\",\"name\":\"s\",\"apiGroup\":\"rbac.authorization.k8s.io\"}: cannot change roleRef",
+                "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"Role\",\"name\":\"s\"}: cannot change roleRef",
             ],
         )],
     );

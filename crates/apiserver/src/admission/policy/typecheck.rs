@@ -209,7 +209,7 @@ fn field_type(ty: &schema::Type, depth: usize) -> Type {
         Of::IntOrString | Of::Any => Type::Dyn,
         Of::Map(of) => Type::Map(Arc::new(field_type(of, depth))),
         Of::List(list) => Type::List(Arc::new(field_type(&list.items, depth)), ListKind::Atomic),
-        Of::Ref(name) => definition_type(name, depth),
+        Of::Ref(reference) => definition_type(reference.name(), depth),
         Of::Object(definition) => object_type("object", definition, depth + 1),
     }
 }
