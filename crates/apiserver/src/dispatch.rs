@@ -119,6 +119,9 @@ impl ApiServer {
         if let Some(flow) = &answered.flow {
             flow.tell(headers);
         }
+        // It never comes again: a place in the connection's table of headers would be wasted, and looked for dearly.
+        let mut id = id;
+        id.set_sensitive(true);
         headers.insert(HeaderName::from_static("audit-id"), id);
         if !headers.contains_key(http::header::CACHE_CONTROL) {
             headers.insert(

@@ -94,7 +94,8 @@ spec:
 
 #[test]
 fn faults_are_told_in_the_order_of_the_body() {
-    let body = br#"{"kind":"Deployment","apiVersion":"apps/v1","spec":{"unknown1":1,"unknownDupe":1,"unknownDupe":2,
+    let body =
+        br#"{"kind":"Deployment","apiVersion":"apps/v1","spec":{"unknown1":1,"unknownDupe":1,"unknownDupe":2,
         "paused":true,"paused":false,"template":{"spec":{"containers":[{"name":"a"},{"name":"b","zulu":1,
         "image":"x","image":"y","alpha":2}]}},"another":1},"metadata":{"name":"web","nothing":1}}"#;
     let (mut object, duplicates) = parse_json_checked(body).unwrap();
