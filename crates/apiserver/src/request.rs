@@ -33,6 +33,18 @@ pub struct Attributes {
     pub field_selector: String,
 }
 
+/// Whether a request reads one object, as its path looks: a hint before anything is parsed, that may be wrong.
+pub(crate) fn is_plain_get<B>(request: &http::Request<B>) -> bool {
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or(""));
+    let parts = path.split('/').filter(|part| !part.is_empty()).count();
+    // Names stand at every second place, behind their kinds.
+    let named = match path.starts_with("/apis/") {
+        true => parts >= 5 && parts % 2 == 1,
+        false => path.starts_with("/api/") && parts >= 4 && parts.is_multiple_of(2),
+    };
+    *request.method() == Method::GET && named && !query.contains("watch")
+}
+
 /// Subresources that may follow a name in `/namespaces/NAME/…`: the namespace's own ones.
 const NAMESPACE_SUBRESOURCES: [&str; 2] = ["status", "finalize"];
 
@@ -264,6 +276,9 @@ mod tests {
                 dash(&a.name)
             );
             assert_eq!(got, want, "{line}");
+            let plain = a.verb == "get" && a.subresource.is_empty() && !a.name.is_empty();
+            let request = http::Request::builder().method(method).uri(rest).body(());
+            assert_eq!(is_plain_get(&request.unwrap()), plain, "{line}");
         }
     }
 }

@@ -141,7 +141,10 @@ impl ApiServer {
             let (server, connection, upgraded) = (self.clone(), connection.clone(), upgraded.clone());
             // Before the answer is worked on: the stream's task is made right after this call.
             let clock = match request.version() {
-                http::Version::HTTP_2 => Some(streams.clock(self.config.stall_limit)),
+                http::Version::HTTP_2 => {
+                    let at_once = crate::request::is_plain_get(&request);
+                    Some(streams.clock(self.config.stall_limit, at_once))
+                }
                 _ => None,
             };
             async move {

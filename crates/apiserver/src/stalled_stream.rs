@@ -7,6 +7,9 @@
 //!
 //! A body cannot end an answer while nobody asks it. So each stream runs in a task of [`Streams`], the connection's
 //! executor, beside the clock of its answer: when that runs out the task is dropped, and the library resets the stream.
+//!
+//! A GET of one object is answered out of the cache without ever waiting. Such a stream is tried at once, where it came
+//! in: no task is made for it, nothing is woken, no clock is set.
 
 use crate::wire::Body;
 use bytes::Bytes;
@@ -15,7 +18,7 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -46,18 +49,28 @@ impl Clock {
 /// The executor of one connection.
 #[derive(Clone, Default)]
 pub(crate) struct Streams {
-    /// The clock of the request that was taken last, until its task is spawned: the library does one right after the other.
-    next: Arc<Mutex<Option<Arc<Clock>>>>,
+    /// What is known of the request that was taken last, until its task is spawned: the library does one right after the
+    /// other.
+    next: Arc<Mutex<Option<Next>>>,
+}
+
+/// A request whose stream is about to be run.
+struct Next {
+    clock: Arc<Clock>,
+    at_once: bool,
 }
 
 impl Streams {
-    /// The clock of a request that was just taken.
-    pub(crate) fn clock(&self, limit: Duration) -> Arc<Clock> {
+    /// The clock of a request that was just taken. `at_once` says that its answer is there without waiting, most likely.
+    pub(crate) fn clock(&self, limit: Duration, at_once: bool) -> Arc<Clock> {
         let clock = Arc::new(Clock {
             limit,
             given: Mutex::new(None),
         });
-        *self.next.lock() = Some(clock.clone());
+        *self.next.lock() = Some(Next {
+            clock: clock.clone(),
+            at_once,
+        });
         clock
     }
 }
@@ -68,15 +81,22 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, stream: F) {
-        match self.next.lock().take() {
-            None => drop(tokio::spawn(stream)),
-            Some(clock) => drop(tokio::spawn(async move {
-                tokio::select! {
-                    _ = stream => {}
-                    () = clock.runs_out() => tracing::debug!("the client does not read what it asked for; the stream is reset"),
-                }
-            })),
+        let Some(Next { clock, at_once }) = self.next.lock().take() else {
+            drop(tokio::spawn(stream));
+            return;
+        };
+        let mut stream = Box::pin(stream);
+        // Nobody is woken through this first look: whatever still waits is looked at again by its own task.
+        let mut nobody = Context::from_waker(Waker::noop());
+        if at_once && stream.as_mut().poll(&mut nobody).is_ready() {
+            return;
         }
+        drop(tokio::spawn(async move {
+            tokio::select! {
+                _ = stream => {}
+                () = clock.runs_out() => tracing::debug!("the client does not read what it asked for; the stream is reset"),
+            }
+        }));
     }
 }
 
@@ -156,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn large_pieces_come_in_parts_and_nothing_is_lost() {
         let bytes: Vec<u8> = (0..PIECE * 2 + 10).map(|i| i as u8).collect();
-        let clock = Streams::default().clock(Duration::from_millis(20));
+        let clock = Streams::default().clock(Duration::from_millis(20), false);
         let mut all = watched(body::full(bytes.clone()), clock.clone());
         assert_eq!(all.size_hint().exact(), Some(bytes.len() as u64));
         let mut got = Vec::new();

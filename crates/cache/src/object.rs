@@ -266,7 +266,7 @@ mod tests {
             "metadata":{"name":"x","resourceVersion":"7","labels":{"l":"v"}}});
         let stored = encode(&object);
         let expected =
-            r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","labels":{"l":"v"}},"spec":{"a":1}}"#;
+            r#"{"apiVersion":"v1","kind":"Pod","metadata":{"labels":{"l":"v"},"name":"x"},"spec":{"a":1}}"#;
         assert_eq!(stored, expected);
         let cached = Object::from_stored("ns", "x", &stored, 42, &Plucker::new(&["spec.a"]), false).unwrap();
         assert_eq!(
@@ -279,7 +279,7 @@ mod tests {
         assert!(
             cached
                 .item_tail()
-                .starts_with(br#""metadata":{"resourceVersion":"42","name":"x""#)
+                .starts_with(br#""metadata":{"resourceVersion":"42","labels":{"l":"v"},"name":"x""#)
         );
         let later = cached.at_revision(43);
         assert_eq!(later.bytes().len(), cached.bytes().len());

@@ -41,6 +41,7 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
         Ok(Patch {
             value,
             faults: if judged { faults.collect() } else { Vec::new() },
+            text: None,
         })
     };
     match media {
@@ -54,6 +55,7 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
             }
             if judged {
                 operation_faults(&mut patch);
+                patch.text = (!patch.faults.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
             }
             Ok(Transform::Json(patch))
         }

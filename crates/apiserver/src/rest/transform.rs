@@ -18,6 +18,8 @@ pub struct Patch {
     pub value: Value,
     /// What a strict decoder finds wrong with the patch itself.
     pub faults: Vec<String>,
+    /// The patch as it came, where a refusal shows it so: upstream reads merge patches into objects and shows those.
+    pub text: Option<String>,
 }
 
 /// A way from the present state to the next.
@@ -166,7 +168,9 @@ impl Transform {
                 let shown = match strategic {
                     true => go_text(&patch.value),
                     // Where only the patch is wrong, upstream shows it instead of what came of it.
-                    false if warnings.len() == own => patch.value.to_string(),
+                    false if warnings.len() == own => {
+                        patch.text.clone().unwrap_or_else(|| patch.value.to_string())
+                    }
                     false => whole,
                 };
                 return Err(refuse(shown, machinery::strict_text(&warnings)));

@@ -200,13 +200,16 @@ async fn documents_of_custom_kinds_can_be_used() {
     let content = v3["paths"][path]["patch"]["requestBody"]["content"]
         .as_object()
         .unwrap();
-    let media: Vec<&String> = content.keys().collect();
     let wanted = [
         "application/json-patch+json",
         "application/merge-patch+json",
         "application/apply-patch+yaml",
     ];
-    assert_eq!(media, wanted);
+    assert_eq!(content.len(), wanted.len());
+    assert!(
+        wanted.iter().all(|media| content.contains_key(*media)),
+        "{content:?}"
+    );
     let schemas = &v3["components"]["schemas"];
     let metadata = &schemas["com.example.stable.v1.CronTab"]["properties"]["metadata"];
     let reference = metadata.pointer("/allOf/0/$ref").unwrap_or(&metadata["$ref"]);

@@ -291,7 +291,7 @@ fn changed(kind: &KindInfo, new: &Value, old: &Value) -> bool {
                 |name: &&String| !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind");
             let both = [new, old].into_iter().filter_map(Value::as_object);
             let mut all = both.flat_map(serde_json::Map::keys).filter(content);
-            all.any(|name| !same(&new[name], &old[name]))
+            all.any(|name| new[name] != old[name] && !same(&new[name], &old[name]))
         }
     }
 }

@@ -14,6 +14,10 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
 pub(crate) fn spec_update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
+    // Most updates are about something else.
+    if new_spec == old_spec {
+        return;
+    }
     for list in ["containers", "initContainers"] {
         if new_spec.list_at(list).len() != old_spec.list_at(list).len() {
             errors.forbidden(&at.child(list), "pod updates may not add or remove containers");
