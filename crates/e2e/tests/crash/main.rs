@@ -20,6 +20,7 @@ use kube::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use load::{Load, Random};
 use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 
 const KILLS: u64 = 4;
 const WRITERS: u64 = 16;
@@ -75,6 +76,7 @@ fn kills_lose_nothing() -> Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
+    let ended = runtime.block_on(async { signals() })?;
     let begin = wait_for("the first start", LIMIT, || {
         runtime.block_on(async {
             let api = client(directory.path()).await?;
@@ -105,6 +107,7 @@ fn kills_lose_nothing() -> Result<()> {
             Ok(())
         })
         .with_context(|| server.log_tail())?;
+        ensure!(!*ended.borrow(), "ended by a signal after {kill} kills");
         server.stop(Signal::SIGKILL, LIMIT)?;
         server = start(directory.path(), port)?;
         if kill % 10 == 0 {
@@ -157,6 +160,21 @@ fn kills_lose_nothing() -> Result<()> {
         "too little was done to mean anything"
     );
     server.stop(Signal::SIGTERM, LIMIT).map(drop)
+}
+
+/// Becomes true with the first signal to end: the run is then left in order, and nothing of it stays.
+fn signals() -> Result<tokio::sync::watch::Receiver<bool>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let (ended, told) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        ended.send_replace(true);
+    });
+    Ok(told)
 }
 
 /// A task's end, within the limit.
