@@ -35,16 +35,18 @@ pub fn build(config: &Config, caches: Arc<Caches>) -> Result<Access, StartError>
 /// The documents by which others verify service-account tokens.
 pub fn open_id(server: &ApiServer, path: &str) -> Option<Response> {
     let tokens = server.access.authentication.as_ref()?.service_accounts();
-    if path == "/openid/v1/jwks" {
+    let mut answer = if path == "/openid/v1/jwks" {
         let bytes = tokens.jwks().to_string();
-        return Some(body::answer(StatusCode::OK, "application/jwk-set+json", bytes));
-    }
-    let (ip, port) = server.config.advertise;
-    let host = std::net::SocketAddr::new(ip, port);
-    Some(body::json(
-        StatusCode::OK,
-        &tokens.discovery(&format!("https://{host}")),
-    ))
+        body::answer(StatusCode::OK, "application/jwk-set+json", bytes)
+    } else {
+        let (ip, port) = server.config.advertise;
+        let host = std::net::SocketAddr::new(ip, port);
+        body::json(StatusCode::OK, &tokens.discovery(&format!("https://{host}")))
+    };
+    // Verifiers ask often, and keys change rarely.
+    let an_hour = http::HeaderValue::from_static("public, max-age=3600");
+    answer.headers_mut().insert(http::header::CACHE_CONTROL, an_hour);
+    Some(answer)
 }
 
 fn tokens(ctx: &Ctx) -> Result<&Authentication, Status> {

@@ -271,6 +271,10 @@ impl ApiServer {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }
         segments(attributes)?;
+        if attributes.group.is_empty() && attributes.resource == "endpoints" {
+            let words = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
+            ctx.notes.warn(words);
+        }
         if attributes.name.is_empty() && matches!(attributes.verb.as_str(), "update" | "patch") {
             return Err(Status::method_not_allowed());
         }

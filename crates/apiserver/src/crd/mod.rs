@@ -9,6 +9,7 @@ pub mod conversion;
 pub mod openapi;
 pub mod rules;
 pub mod schema;
+pub mod structural;
 
 use crate::rest::set_meta;
 use crate::wire::options::FieldValidation;
@@ -40,6 +41,8 @@ pub struct CustomVersion {
     /// Kind and plural, for messages.
     kind: String,
     conversion: Arc<Conversion>,
+    /// Somewhere in the schema is a default.
+    defaults: bool,
 }
 
 impl CustomVersion {
@@ -58,6 +61,7 @@ impl CustomVersion {
             )
         });
         CustomVersion {
+            defaults: schema::has_defaults(&schema),
             types: kinds::schema::custom(&schema),
             patterns: schema::patterns(&schema),
             rules: rules::Node::new(&schema, true),
@@ -73,6 +77,11 @@ impl CustomVersion {
     /// How objects get from one version to another.
     pub fn conversion(&self) -> &Conversion {
         &self.conversion
+    }
+
+    /// Whether objects may lack what they are shown with.
+    pub fn has_defaults(&self) -> bool {
+        self.defaults
     }
 
     /// Prunes and defaults what came from another version.

@@ -84,6 +84,16 @@ pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped:
     }
 }
 
+/// Whether a default stands anywhere in a schema. (A property of that name is taken for one, at the price of work that
+/// changes nothing.)
+pub fn has_defaults(schema: &Value) -> bool {
+    match schema {
+        Value::Object(fields) => fields.contains_key("default") || fields.values().any(has_defaults),
+        Value::Array(items) => items.iter().any(has_defaults),
+        _ => false,
+    }
+}
+
 /// Fills in defaults; null becomes absent where the schema has a default and does not allow null.
 pub fn default(value: &mut Value, schema: &Value) {
     match value {
@@ -349,6 +359,14 @@ fn object(
     patterns: &Patterns,
     errors: &mut Vec<FieldError>,
 ) {
+    if flag(schema, "x-kubernetes-embedded-resource") {
+        for name in ["apiVersion", "kind"]
+            .into_iter()
+            .filter(|name| !fields.contains_key(*name))
+        {
+            errors.push(FieldError::required(&path.child(name), "must not be empty"));
+        }
+    }
     for name in schema
         .get("required")
         .and_then(Value::as_array)

@@ -4,7 +4,7 @@
 //! `NAME.NAMESPACE.svc`. Connections are kept for the next request; none outlives [`IDLE`].
 
 mod service;
-mod tls;
+pub(crate) mod tls;
 
 pub use service::endpoints;
 

@@ -70,6 +70,13 @@ impl Agents {
     }
 }
 
+/// The port of a node's agent.
+pub(super) fn agent_port(view: &dyn View, node: &str) -> Result<u16, Status> {
+    let object = view.get(&GroupResource::new("", "nodes"), None, node);
+    let object = object.ok_or_else(|| Status::not_found("nodes", "", node))?;
+    Ok(endpoint(&object).map_or(DEFAULT_PORT, |(_, port)| port))
+}
+
 /// Address and port of a node's agent.
 fn endpoint(node: &Value) -> Option<(IpAddr, u16)> {
     let addresses = node.pointer("/status/addresses")?.as_array()?;

@@ -1,47 +1,60 @@
 //! `nodes/NAME/proxy`, `pods/[SCHEME:]NAME[:PORT]/proxy`, `services/[SCHEME:]NAME[:PORT]/proxy`.
 
+use super::agent::{Stream, agent_port};
 use super::exchange::{Outgoing, exchange};
 use super::pods::to_agent;
 use crate::dispatch::Incoming;
 use crate::rest::Ctx;
 use crate::view::{GroupResource, View};
-use crate::wire::Response;
+use crate::wire::{Response, body};
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
 use kinds::status::Status;
 use rand::RngExt;
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Time to connect.
 const DIAL: Duration = Duration::from_secs(10);
 
 /// Answers `proxy`.
 pub async fn proxy(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
-    let rest = remaining_path(&incoming);
+    let rest = remaining_path(&incoming, ctx.served.kind.namespaced);
     let method = incoming.head.method.clone();
+    let (scheme, name, port) = split(ctx.name());
     if ctx.served.kind.plural == "nodes" {
-        // The agent's own paths; a port in the name would lead past its authorization.
-        if ctx.name().contains(':') {
-            return Err(Status::bad_request("a node is proxied by its name only"));
+        // Nothing but the agent: another port of its address would lead past authorization.
+        let theirs = agent_port(&*ctx.server.caches, name)?;
+        if scheme == "http" || !(port.is_empty() || port.parse() == Ok(theirs)) {
+            return Err(Status::bad_request(format!(
+                "of a node only its agent is proxied, https at port {theirs}"
+            )));
         }
-        return to_agent(ctx, ctx.name(), method, rest, incoming).await;
+        let name = name.to_string();
+        return match redirected(&incoming, &rest) {
+            Some(answer) => Ok(answer),
+            None => to_agent(ctx, &name, method, rooted(rest), incoming).await,
+        };
     }
     ctx.server.fresh().await?;
-    let (scheme, name, port) = split(ctx.name());
-    if scheme == "https" {
-        return Err(Status::bad_request(
-            "https backends are not proxied: their certificates cannot be checked",
-        ));
-    }
     let (address, port) = match ctx.served.kind.plural {
-        "pods" => pod_address(ctx, name, port)?,
+        "pods" => pod_address(ctx, scheme, name, port)?,
         _ => service_address(ctx, name, port)?,
     };
     if !is_proxyable(address) {
         return Err(Status::bad_request(format!(
             "address {address} is not allowed as a proxy target"
         )));
+    }
+    if let Some(answer) = redirected(&incoming, &rest) {
+        return Ok(answer);
     }
     let failed = |why: String| {
         Status::service_unavailable(format!(
@@ -53,30 +66,71 @@ pub async fn proxy(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
         Ok(Err(e)) => return Err(failed(e.to_string())),
         Err(_) => return Err(failed("i/o timeout".into())),
     };
+    let stream: Box<dyn Stream> = match scheme {
+        "https" => match tokio::time::timeout(DIAL, encrypted(stream, address)).await {
+            Ok(Ok(stream)) => Box::new(stream),
+            Ok(Err(why)) => return Err(failed(why)),
+            Err(_) => return Err(failed("net/http: TLS handshake timeout".into())),
+        },
+        _ => Box::new(stream),
+    };
     let outgoing = Outgoing {
         method,
-        path: rest,
+        path: rooted(rest),
         headers: incoming.head.headers,
         add: http::HeaderMap::new(),
         body: incoming.body,
         upgrade: incoming.upgrade,
     };
-    exchange(Box::new(stream), &format!("{address}:{port}"), outgoing).await
+    exchange(stream, &format!("{address}:{port}"), outgoing).await
 }
 
-/// What follows `/proxy` in the path as it was sent, with the query.
-fn remaining_path(incoming: &Incoming) -> String {
+/// TLS towards a backend. Nobody vouches for the certificate of a Pod, so it is not checked, as upstream does not:
+/// the connection is as trustworthy as one without TLS.
+async fn encrypted<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    address: IpAddr,
+) -> Result<TlsStream<S>, String> {
+    let settings = crate::outbound::tls::client(&[], true, None)?;
+    let connector = TlsConnector::from(Arc::new(settings));
+    let shaken = connector.connect(ServerName::from(address), stream).await;
+    shaken.map_err(|e| format!("tls: {e}"))
+}
+
+/// `.../proxy` without a slash at its end leads to `.../proxy/`: relative links of a page would miss it otherwise.
+fn redirected(incoming: &Incoming, rest: &str) -> Option<Response> {
+    let head = &incoming.head;
+    let reads = head.method == Method::GET || head.method == Method::HEAD;
+    if !reads || rest.starts_with('/') || head.headers.contains_key(header::UPGRADE) {
+        return None;
+    }
+    let to = HeaderValue::try_from(format!("{}/{rest}", head.uri.path())).ok()?;
+    let mut answer = body::text(StatusCode::MOVED_PERMANENTLY, "");
+    answer.headers_mut().insert(header::LOCATION, to);
+    Some(answer)
+}
+
+/// What follows `/proxy` in the path as it was sent, with the query; neither namespaces nor names that are called
+/// `proxy` are mistaken for it.
+fn remaining_path(incoming: &Incoming, namespaced: bool) -> String {
     let path = incoming.head.uri.path();
-    // .../NAMESPACE-OR-KIND/NAME/proxy/REST: the first `proxy` that follows a name.
-    let rest = path.find("/proxy").map_or("", |at| &path[at + "/proxy".len()..]);
-    let rest = if rest.starts_with('/') {
-        rest.to_string()
-    } else {
-        format!("/{rest}")
-    };
+    // /api/v1/nodes/NAME/proxy/..., /api/v1/namespaces/NAMESPACE/KIND/NAME/proxy/...
+    let steps = if namespaced { 7 } else { 5 };
+    let rest = path
+        .match_indices('/')
+        .nth(steps)
+        .map_or("", |(at, _)| &path[at..]);
     match incoming.head.uri.query() {
         Some(query) => format!("{rest}?{query}"),
-        None => rest,
+        None => rest.to_string(),
+    }
+}
+
+/// A path begins with a slash, even if there is nothing but a query.
+fn rooted(rest: String) -> String {
+    match rest.starts_with('/') {
+        true => rest,
+        false => format!("/{rest}"),
     }
 }
 
@@ -101,7 +155,7 @@ fn is_proxyable(address: IpAddr) -> bool {
     !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || link_local)
 }
 
-fn pod_address(ctx: &Ctx, name: &str, port: &str) -> Result<(IpAddr, u16), Status> {
+fn pod_address(ctx: &Ctx, scheme: &str, name: &str, port: &str) -> Result<(IpAddr, u16), Status> {
     let not_found = || Status::not_found("pods", "", name);
     let pod = ctx
         .server
@@ -117,7 +171,9 @@ fn pod_address(ctx: &Ctx, name: &str, port: &str) -> Result<(IpAddr, u16), Statu
         .pointer("/spec/containers/0/ports/0/containerPort")
         .and_then(Value::as_u64);
     let port = match port {
-        "" => first.and_then(|p| u16::try_from(p).ok()).unwrap_or(80),
+        "" => first
+            .and_then(|p| u16::try_from(p).ok())
+            .unwrap_or(if scheme == "https" { 443 } else { 80 }),
         text => text
             .parse()
             .map_err(|_| Status::bad_request(format!("invalid port {text:?}")))?,
@@ -171,4 +227,40 @@ fn service_address(ctx: &Ctx, name: &str, wanted: &str) -> Result<(IpAddr, u16),
         return Err(none());
     }
     Ok(found[rand::rng().random_range(0..found.len())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encrypted;
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn certificates_of_pods_are_not_checked() {
+        let made = rcgen::generate_simple_self_signed(["elsewhere".to_string()]).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let pod = tokio::spawn(async move {
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+            acceptor
+                .accept(theirs)
+                .await
+                .unwrap()
+                .write_all(b"tls")
+                .await
+                .unwrap();
+        });
+        let mut stream = encrypted(ours, [10, 0, 0, 1].into()).await.unwrap();
+        let mut said = [0; 3];
+        stream.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"tls");
+        pod.await.unwrap();
+    }
 }

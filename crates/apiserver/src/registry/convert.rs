@@ -60,6 +60,12 @@ impl ApiServer {
         to: &KindInfo,
     ) -> Result<Vec<Value>, Status> {
         if (from.group, from.version) == (to.group, to.version) || objects.is_empty() {
+            let custom = served.custom.as_ref().filter(|c| c.has_defaults());
+            let Some(custom) = custom.filter(|_| to.version == served.kind.version) else {
+                return Ok(objects);
+            };
+            let mut objects = objects;
+            objects.iter_mut().for_each(|object| custom.complete(object));
             return Ok(objects);
         }
         match &served.custom {

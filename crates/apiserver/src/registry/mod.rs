@@ -31,9 +31,15 @@ impl Served {
         api_version(self.kind)
     }
 
-    /// Whether stored bytes are what clients of this version get.
+    /// Whether this is the version that is stored.
     pub fn is_stored_version(&self) -> bool {
         self.kind.version == self.stored.version && self.kind.group == self.stored.group
+    }
+
+    /// Whether stored bytes are what clients of this version get. They are not where a definition has defaults: what
+    /// was stored before it had them is shown with them.
+    pub fn shows_stored(&self) -> bool {
+        self.is_stored_version() && !self.custom.as_ref().is_some_and(|c| c.has_defaults())
     }
 
     /// The kind with the type of its objects, for server-side apply.

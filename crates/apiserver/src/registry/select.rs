@@ -14,6 +14,8 @@ enum Source {
     Name,
     Namespace,
     Field(usize),
+    /// A field of `true` and `false`.
+    Flag(usize),
 }
 
 /// The filter that the options of a list or watch ask for.
@@ -55,6 +57,10 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
                 Source::Name => object.name(),
                 Source::Namespace => object.namespace(),
                 Source::Field(at) => object.field(*at),
+                Source::Flag(at) => match object.field(*at) {
+                    "" => "false",
+                    set => set,
+                },
             };
             (has == wanted) == *equals
         });
@@ -74,6 +80,8 @@ fn source(ctx: &Ctx, known: &[String], field: &str) -> Result<Source, Status> {
     }
     let field = fields::alias(ctx.served.storage(), field).unwrap_or(field);
     match known.iter().position(|k| k == field) {
+        // A flag that is not set is one that is false.
+        Some(at) if field == "spec.hostNetwork" => Ok(Source::Flag(at)),
         Some(at) => Ok(Source::Field(at)),
         None => Err(Status::bad_request(format!("field label not supported: {field}"))),
     }

@@ -258,7 +258,11 @@ async fn attempt_new(
 /// Checks the expressions inside objects that have some: definitions, webhooks, policies.
 pub fn check_expressions(served: &Served, object: &Value) -> Vec<FieldError> {
     match (served.kind.group, served.kind.kind) {
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => crate::crd::rules::check(object),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            let mut errors = crate::crd::structural::check(object);
+            errors.extend(crate::crd::rules::check(object));
+            errors
+        }
         ("admissionregistration.k8s.io", _) => crate::admission::expressions::check(served.kind.kind, object),
         _ => Vec::new(),
     }

@@ -53,7 +53,7 @@ pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status
         if i > 0 {
             out.put_u8(b',');
         }
-        if ctx.served.is_stored_version() {
+        if ctx.served.shows_stored() {
             out.put_u8(b'{');
             out.put_slice(object.item_tail());
         } else {

@@ -31,9 +31,8 @@ impl Frames {
         wanted: Wanted,
         include: &str,
     ) -> Result<Frames, Status> {
-        let raw = served.is_stored_version()
-            && wanted.shape == Shape::Object
-            && wanted.encoding != Encoding::Protobuf;
+        let raw =
+            served.shows_stored() && wanted.shape == Shape::Object && wanted.encoding != Encoding::Protobuf;
         Ok(Frames {
             include: render::include_object(include)?,
             server,

@@ -42,13 +42,13 @@ pub async fn list(ctx: &Ctx) -> Result<Response, Status> {
         token,
         remaining: listing.remaining,
     };
-    if ctx.served.is_stored_version() && wanted.encoding == Encoding::Json && !wanted.pretty {
+    if ctx.served.shows_stored() && wanted.encoding == Encoding::Json && !wanted.pretty {
         match wanted.shape {
             Shape::Object => return Ok(streamed(ctx, listing.objects, &head)),
             Shape::Partial(_) | Shape::Table(_) => {}
         }
     }
-    let converted = match ctx.served.is_stored_version() {
+    let converted = match ctx.served.shows_stored() {
         true => None,
         false => Some(render::decode_all(&ctx.server, &ctx.served, &listing.objects).await?),
     };

@@ -19,7 +19,7 @@ pub async fn object(
     wanted: Wanted,
     include: &str,
 ) -> Result<Response, Status> {
-    if ctx.served.is_stored_version()
+    if ctx.served.shows_stored()
         && wanted.shape == Shape::Object
         && wanted.encoding == Encoding::Json
         && !wanted.pretty
@@ -77,7 +77,7 @@ pub fn encode(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), 
 /// Decodes stored bytes into the served version.
 pub async fn decode(server: &ApiServer, served: &Served, stored: &[u8]) -> Result<Value, Status> {
     let value: Value = serde_json::from_slice(stored).map_err(|e| Status::internal(e.to_string()))?;
-    if served.is_stored_version() {
+    if served.shows_stored() {
         return Ok(value);
     }
     server.convert(served, value, served.stored, served.kind).await
@@ -94,7 +94,7 @@ pub async fn decode_all(
         .map(|o| serde_json::from_slice(o.bytes()))
         .collect();
     let values = values.map_err(|e| Status::internal(e.to_string()))?;
-    if served.is_stored_version() {
+    if served.shows_stored() {
         return Ok(values);
     }
     server

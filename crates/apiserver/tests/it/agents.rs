@@ -133,6 +133,11 @@ async fn logs_and_node_proxy() {
     let s = prepared().await;
     let pod = "/api/v1/namespaces/default/pods/p";
     let headers = [("authorization", "Bearer secret")];
+    let node = s.get("/api/v1/nodes/n").await.1;
+    let port = node
+        .pointer("/status/daemonEndpoints/kubeletEndpoint/Port")
+        .unwrap()
+        .clone();
     // path => code, words of the answer
     let cases = [
         (
@@ -156,6 +161,17 @@ async fn logs_and_node_proxy() {
             200,
             "GET /stats/summary?a=b",
         ),
+        (
+            format!("/api/v1/nodes/n:{port}/proxy/configz"),
+            200,
+            "GET /configz",
+        ),
+        (
+            "/api/v1/nodes/n:1/proxy/configz".into(),
+            400,
+            "of a node only its agent is proxied",
+        ),
+        ("/api/v1/nodes/n/proxy?a=b".into(), 301, ""),
         (
             "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/p".into(),
             200,

@@ -12,6 +12,7 @@ mod bounds;
 mod common;
 mod conversion;
 mod custom;
+mod definitions;
 #[path = "../common/hook.rs"]
 mod hook;
 mod kubectl;
@@ -20,6 +21,7 @@ mod mutations;
 mod policies;
 #[path = "../common/raw.rs"]
 mod raw;
+mod replays;
 mod rules;
 mod speed;
 mod upstream;

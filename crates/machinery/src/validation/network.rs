@@ -245,6 +245,8 @@ fn traffic(spec: &Value, at: &Path, errors: &mut Errors) {
         errors.one_of(spec, "externalTrafficPolicy", at, &["Cluster", "Local"]);
     }
     errors.one_of_if_set(spec, "internalTrafficPolicy", at, &["Cluster", "Local"]);
+    let near = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    errors.one_of_if_set(spec, "trafficDistribution", at, &near);
     if spec.has("allocateLoadBalancerNodePorts") && kind != "LoadBalancer" {
         let text = "may only be used when `type` is 'LoadBalancer'";
         errors.forbidden(&at.child("allocateLoadBalancerNodePorts"), text);

@@ -89,6 +89,13 @@ spec:
   volumes: [{name: v}]
 ";
 
+fn bad_sysctl(at: usize, name: &str) -> String {
+    format!(
+        "spec.securityContext.sysctls[{at}].name: Invalid value: \"{name}\": must have at most 253 characters and match \
+         regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
+    )
+}
+
 #[test]
 fn pods() {
     let c = "/spec/containers/0";
@@ -210,6 +217,12 @@ fn pods() {
                 &[
                     "spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
                 ],
+            ),
+            (
+                "/spec/securityContext",
+                json!({"sysctls": [{"name": "kernel.shmmax", "value": "1"}, {"name": "foo-", "value": "bar"},
+                    {"name": "net/ipv4.safe_and-odd", "value": "1"}, {"name": "bar..", "value": "42"}]}),
+                &[&bad_sysctl(1, "foo-"), &bad_sysctl(3, "bar..")],
             ),
             (
                 "/spec/initContainers/0/livenessProbe",
@@ -489,6 +502,13 @@ fn services_and_data() {
         service,
         &[
             ("/spec/ports", json!([]), &["spec.ports: Required value"]),
+            (
+                "/spec/trafficDistribution",
+                json!("Near"),
+                &[
+                    r#"spec.trafficDistribution: Unsupported value: "Near": supported values: "PreferClose", "PreferSameNode", "PreferSameZone""#,
+                ],
+            ),
             (
                 "/spec/ports/0/port",
                 json!(0),

@@ -54,10 +54,12 @@ fn sysctls(context: &Value, at: &Path, errors: &mut Errors) {
     let mut seen = std::collections::BTreeSet::new();
     for (i, sysctl) in context.list_at("sysctls").iter().enumerate() {
         let (name, place) = (sysctl.str_at("name"), at.child("sysctls").index(i).child("name"));
+        let solid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let step = |s: &str| {
-            !s.is_empty()
-                && s.bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
+            // `-` and `_` stand inside only.
+            s.bytes().next().is_some_and(solid)
+                && s.bytes().next_back().is_some_and(solid)
+                && s.bytes().all(|b| solid(b) || b == b'-' || b == b'_')
         };
         if name.is_empty() {
             errors.required(&place, "");

@@ -1,0 +1,339 @@
+//! What a definition must look like to be served: a structural schema (KEP-1111's rules), defaults that fit it, and the
+//! parts around it — printer columns, scale, selectable fields, conversion, approval of protected groups.
+//!
+//! Only what is surely wrong is refused; values beside the structure (`anyOf` and the like) are left to the validation
+//! of objects. Places are named as upstream's internal form has them: what all versions share stands at the spec.
+
+use super::schema;
+use kinds::field::{FieldError, Path};
+use serde_json::Value;
+
+/// Types that a schema may have.
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+/// Types of printer columns.
+const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+/// The annotation that groups of the Kubernetes project must have.
+const APPROVED: &str = "api-approved.kubernetes.io";
+
+/// Checks a whole definition.
+pub fn check(crd: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let spec = Path::new("spec");
+    approval(crd, &mut errors);
+    conversion(&crd["spec"]["conversion"], &spec.child("conversion"), &mut errors);
+    let versions = crd.pointer("/spec/versions").and_then(Value::as_array);
+    let versions: Vec<&Value> = versions.into_iter().flatten().collect();
+    let shared = |field: &str| versions.windows(2).all(|pair| pair[0][field] == pair[1][field]);
+    for (i, version) in versions.iter().enumerate() {
+        let own = spec.child("versions").index(i);
+        let place = |field: &str| if shared(field) { spec.clone() } else { own.clone() };
+        // What is shared is looked at once.
+        let new = |field: &str| i == 0 || !shared(field);
+        if let Some(schema) = version
+            .pointer("/schema/openAPIV3Schema")
+            .filter(|_| new("schema"))
+        {
+            let at = match shared("schema") {
+                true => spec.child("validation"),
+                false => own.child("schema"),
+            };
+            let at = at.child("openAPIV3Schema");
+            root(schema, &at, &mut errors);
+        }
+        if new("additionalPrinterColumns") {
+            let at = place("additionalPrinterColumns").child("additionalPrinterColumns");
+            columns(&version["additionalPrinterColumns"], &at, &mut errors);
+        }
+        if new("subresources") {
+            let at = place("subresources").child("subresources").child("scale");
+            scale(&version["subresources"]["scale"], &at, &mut errors);
+        }
+        let at = place("selectableFields").child("selectableFields");
+        if new("selectableFields") {
+            selectable(version, &at, &mut errors);
+        }
+    }
+    errors
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or("")
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
+    value.get(field).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn approval(crd: &Value, errors: &mut Vec<FieldError>) {
+    let group = text(&crd["spec"], "group");
+    let owned = |suffix: &str| group == suffix || group.ends_with(&format!(".{suffix}"));
+    if !owned("k8s.io") && !owned("kubernetes.io") {
+        return;
+    }
+    let at = Path::new("metadata").child("annotations").key(APPROVED);
+    let given = text(&crd["metadata"]["annotations"], APPROVED);
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    if given.is_empty() {
+        let why = format!("protected groups must have approval annotation {APPROVED:?}, {see}");
+        errors.push(FieldError::required(&at, why));
+    } else if !given.starts_with("unapproved") && !given.contains("://") {
+        let why = format!(
+            "protected groups must have approval annotation {APPROVED:?} with either a URL or a reason starting with \
+             \"unapproved\", {see}"
+        );
+        errors.push(FieldError::invalid(&at, Value::from(given), why));
+    }
+}
+
+fn conversion(conversion: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    match text(conversion, "strategy") {
+        "" | "None" => {}
+        "Webhook" => {
+            let hook = &conversion["webhook"];
+            if !hook["clientConfig"].is_object() {
+                let why = "required when strategy is set to Webhook";
+                errors.push(FieldError::required(&at.child("webhookClientConfig"), why));
+            } else if hook["clientConfig"]["url"].is_string() == hook["clientConfig"]["service"].is_object() {
+                let why = "exactly one of url or service is required";
+                errors.push(FieldError::required(&at.child("webhookClientConfig"), why));
+            }
+            let at = at.child("conversionReviewVersions");
+            let known = |v: &Value| v == "v1" || v == "v1beta1";
+            if list(hook, "conversionReviewVersions").next().is_none() {
+                errors.push(FieldError::required(&at, ""));
+            } else if !list(hook, "conversionReviewVersions").any(known) {
+                let why = "must include at least one of v1, v1beta1";
+                errors.push(FieldError::invalid(
+                    &at,
+                    hook["conversionReviewVersions"].clone(),
+                    why,
+                ));
+            }
+        }
+        other => {
+            let at = at.child("strategy");
+            errors.push(FieldError::not_supported(
+                &at,
+                Value::from(other),
+                &["None", "Webhook"],
+            ));
+        }
+    }
+}
+
+fn columns(columns: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    for (i, column) in columns.as_array().into_iter().flatten().enumerate() {
+        let at = at.index(i);
+        if text(column, "name").is_empty() {
+            errors.push(FieldError::required(&at.child("name"), ""));
+        }
+        let kind = text(column, "type");
+        let place = at.child("type");
+        if kind.is_empty() {
+            let why = format!("must be one of {}", COLUMN_TYPES.join(","));
+            errors.push(FieldError::required(&place, why));
+        } else if !COLUMN_TYPES.contains(&kind) {
+            let why = format!("must be one of {}", COLUMN_TYPES.join(","));
+            errors.push(FieldError::invalid(&place, Value::from(kind), why));
+        }
+        if text(column, "jsonPath").is_empty() {
+            errors.push(FieldError::required(&at.child("JSONPath"), ""));
+        }
+    }
+}
+
+fn scale(scale: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    if !scale.is_object() {
+        return;
+    }
+    for (field, below) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
+        let path = text(scale, field);
+        let place = at.child(field);
+        if path.is_empty() {
+            errors.push(FieldError::required(&place, ""));
+        } else if !path.starts_with(below) {
+            let why = format!("should be a json path under {}", below.trim_end_matches('.'));
+            errors.push(FieldError::invalid(&place, Value::from(path), why));
+        }
+    }
+    let selector = text(scale, "labelSelectorPath");
+    if !selector.is_empty() && !selector.starts_with(".status.") && !selector.starts_with(".spec.") {
+        let why = "should be a json path under either .spec or .status";
+        let place = at.child("labelSelectorPath");
+        errors.push(FieldError::invalid(&place, Value::from(selector), why));
+    }
+}
+
+/// Selectable fields are simple paths to scalars of the schema.
+fn selectable(version: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    for (i, field) in list(version, "selectableFields").enumerate() {
+        let path = text(field, "jsonPath");
+        let at = at.index(i).child("jsonPath");
+        if path.is_empty() {
+            errors.push(FieldError::required(&at, ""));
+            continue;
+        }
+        let mut here = version.pointer("/schema/openAPIV3Schema");
+        for step in path.trim_start_matches('.').split('.') {
+            here = here.and_then(|schema| schema["properties"].get(step));
+        }
+        match here.map(|schema| text(schema, "type")) {
+            Some("string" | "boolean" | "integer") => {}
+            Some(_) => {
+                let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+                errors.push(FieldError::invalid(&at, Value::from(path), why));
+            }
+            None => {
+                let why = "is an invalid path: does not refer to a valid field";
+                errors.push(FieldError::invalid(&at, Value::from(path), why));
+            }
+        }
+    }
+}
+
+fn root(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    let place = at.child("type");
+    match text(schema, "type") {
+        "" => errors.push(FieldError::required(&place, "must not be empty at the root")),
+        "object" => {}
+        other => {
+            let why = "must be object at the root";
+            errors.push(FieldError::invalid(&place, Value::from(other), why));
+        }
+    }
+    let mut below = schema.clone();
+    // What the server says about metadata stands; a schema may bound names only.
+    if let Some(properties) = below.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove("metadata");
+    }
+    walk(&below, at, None, errors);
+}
+
+/// Checks a schema and those below it; `wanted` says that a type must be there, and for what.
+fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldError>) {
+    let flag = |name: &str| schema[name] == true;
+    let kind = text(schema, "type");
+    let free = flag("x-kubernetes-int-or-string") || flag("x-kubernetes-preserve-unknown-fields");
+    if let Some(of) = wanted
+        && kind.is_empty()
+        && !free
+    {
+        let why = format!("must not be empty for specified {of}");
+        errors.push(FieldError::required(&at.child("type"), why));
+    }
+    if kind == "null" {
+        let why = "type cannot be set to null, use nullable as an alternative";
+        errors.push(FieldError::forbidden(&at.child("type"), why));
+    } else if !kind.is_empty() && !TYPES.contains(&kind) {
+        errors.push(FieldError::not_supported(
+            &at.child("type"),
+            Value::from(kind),
+            &TYPES,
+        ));
+    }
+    if flag("uniqueItems") {
+        let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+        errors.push(FieldError::forbidden(&at.child("uniqueItems"), why));
+    }
+    for (field, why) in [
+        ("$ref", "$ref is not supported"),
+        ("definitions", "definitions is not supported"),
+        ("dependencies", "dependencies is not supported"),
+        ("patternProperties", "patternProperties is not supported"),
+    ] {
+        if schema.get(field).is_some_and(|v| !v.is_null()) {
+            errors.push(FieldError::forbidden(&at.child(field), why));
+        }
+    }
+    let named = schema["properties"].as_object().is_some_and(|p| !p.is_empty());
+    if named && schema["additionalProperties"].is_object() {
+        let why = "additionalProperties and properties are mutual exclusive";
+        errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
+    } else if schema["additionalProperties"] == false {
+        let why = "additionalProperties cannot be set to false";
+        errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
+    }
+    if let Some(value) = schema.get("default").filter(|d| !d.is_null()) {
+        let patterns = schema::patterns(schema);
+        schema::validate(value, None, schema, &at.child("default"), &patterns, errors);
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let place = at.child("properties").key(name);
+        walk(property, &place, Some("object fields"), errors);
+    }
+    if schema["additionalProperties"].is_object() {
+        let place = at.child("additionalProperties");
+        walk(
+            &schema["additionalProperties"],
+            &place,
+            Some("object fields"),
+            errors,
+        );
+    }
+    if schema["items"].is_array() {
+        let why = "items must be a schema object and not an array";
+        errors.push(FieldError::forbidden(&at.child("items"), why));
+    } else if schema["items"].is_object() {
+        walk(&schema["items"], &at.child("items"), Some("array items"), errors);
+    } else if kind == "array" {
+        errors.push(FieldError::required(&at.child("items"), "must be specified"));
+    }
+    keyed(schema, kind, at, errors);
+}
+
+/// Lists whose items are told apart, by their value or by keys.
+fn keyed(schema: &Value, kind: &str, at: &Path, errors: &mut Vec<FieldError>) {
+    let what = text(schema, "x-kubernetes-list-type");
+    if what.is_empty() {
+        return;
+    }
+    if !["atomic", "map", "set"].contains(&what) {
+        let place = at.child("x-kubernetes-list-type");
+        errors.push(FieldError::not_supported(
+            &place,
+            Value::from(what),
+            &["atomic", "map", "set"],
+        ));
+        return;
+    }
+    if kind != "array" {
+        let place = at.child("type");
+        let why = "must be array if x-kubernetes-list-type is specified";
+        errors.push(match kind {
+            "" => FieldError::required(&place, why),
+            kind => FieldError::invalid(&place, Value::from(kind), why),
+        });
+        return;
+    }
+    let keys_at = at.child("x-kubernetes-list-map-keys");
+    let keys: Vec<&str> = list(schema, "x-kubernetes-list-map-keys")
+        .filter_map(Value::as_str)
+        .collect();
+    if what != "map" {
+        if !keys.is_empty() {
+            let given = schema["x-kubernetes-list-map-keys"].clone();
+            let why = "must be empty if x-kubernetes-list-type is not map";
+            errors.push(FieldError::invalid(&keys_at, given, why));
+        }
+        return;
+    }
+    if keys.is_empty() {
+        let why = "must not be empty if x-kubernetes-list-type is map";
+        errors.push(FieldError::required(&keys_at, why));
+    }
+    let items = &schema["items"];
+    for key in keys {
+        let Some(property) = items["properties"].get(key) else {
+            let given = schema["x-kubernetes-list-map-keys"].clone();
+            let why = "entries must all be names of item properties";
+            errors.push(FieldError::invalid(&keys_at, given, why));
+            continue;
+        };
+        let required = list(items, "required").any(|r| r == key);
+        if !required && property.get("default").is_none() {
+            let place = at.child("items").child("properties").key(key).child("default");
+            let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            errors.push(FieldError::required(&place, why));
+        }
+    }
+}
