@@ -237,6 +237,13 @@ spec:
     hostPath: {path: /srv/one, type: Directory}
 "#;
 
+/// Four seconds of a loop that never rests: percent of a processor that it had, and how often it was held back.
+const SPIN: &str = "stat() { grep $1 /sys/fs/cgroup/cpu.stat | cut -d' ' -f2; }
+now() { cut -d' ' -f1 /proc/uptime | tr -d .; }
+used=$(stat usage_usec); since=$(now)
+timeout 4 sh -c 'while :; do :; done'
+echo $(( ($(stat usage_usec) - used) / (($(now) - since) * 100) )) $(stat nr_throttled)";
+
 #[test]
 fn what_a_pod_has_is_limited() -> Result<()> {
     let lab = Lab::start(LabOptions::default())?;
@@ -292,6 +299,12 @@ fn what_a_pod_has_is_limited() -> Result<()> {
     // CPU and memory change under the running container.
     let group = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max";
     says(&lab, "limited", group, "50000 100000\n100663296")?;
+    let measured = exec(&lab, "limited", SPIN)?;
+    let (share, throttled) = measured.trim().split_once(' ').context("two numbers")?;
+    ensure!(
+        share.parse::<u32>()? <= 60 && throttled.parse::<u32>()? > 0,
+        "half a processor is allowed; percent used and times throttled: {measured}"
+    );
     let resources = r#"{"spec":{"containers":[{"name":"main","resources":{
         "requests":{"cpu":"800m","memory":"64Mi"},"limits":{"cpu":"800m","memory":"64Mi"}}}]}}"#;
     lab.kubectl(&[
