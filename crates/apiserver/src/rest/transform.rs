@@ -85,10 +85,9 @@ impl Transform {
         sub: Option<&str>,
         mode: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
-        let kind = ctx.served.kind;
-        let patched = match self {
-            Transform::Replace(object) => return Ok((object.clone(), Vec::new())),
-            Transform::Edit(edit) => return Ok((edit(current)?, Vec::new())),
+        match self {
+            Transform::Replace(object) => Ok((object.clone(), Vec::new())),
+            Transform::Edit(edit) => Ok((edit(current)?, Vec::new())),
             Transform::Apply {
                 applied,
                 manager,
@@ -105,15 +104,22 @@ impl Transform {
                     &now(),
                 )?;
                 let (new, _) = self.finish(ctx, new, current, FieldValidation::Ignore)?;
-                return Ok((new, warnings.clone()));
+                Ok((new, warnings.clone()))
             }
-            Transform::Json(patch) => machinery::json_patch(current, &patch.value)?,
-            Transform::Merge(patch) => machinery::merge_patch(current, &patch.value)?,
-            Transform::Strategic(patch) => {
-                machinery::strategic_merge_patch(kind.schema, current, &patch.value)?
+            Transform::Json(patch) | Transform::Merge(patch) | Transform::Strategic(patch) => {
+                self.finish(ctx, self.patched(ctx, current, patch)?, current, mode)
             }
-        };
-        self.finish(ctx, patched, current, mode)
+        }
+    }
+
+    fn patched(&self, ctx: &Ctx, current: &Value, patch: &Patch) -> Result<Value, Status> {
+        match self {
+            Transform::Json(_) => machinery::json_patch(current, &patch.value),
+            Transform::Strategic(_) => {
+                machinery::strategic_merge_patch(ctx.served.kind.schema, current, &patch.value)
+            }
+            _ => machinery::merge_patch(current, &patch.value),
+        }
     }
 
     /// A patch must leave an object of the same kind, name and place.
@@ -138,13 +144,6 @@ impl Transform {
             Transform::Json(patch) | Transform::Merge(patch) => (Some(patch), false),
             Transform::Strategic(patch) => (Some(patch), true),
             _ => (None, false),
-        };
-        let strict = mode == FieldValidation::Strict;
-        // Made before the unknown is dropped; only a refusal shows it.
-        let whole = if strict && patch.is_some() {
-            new.to_string()
-        } else {
-            String::new()
         };
         let faults = match &ctx.served.custom {
             Some(custom) => custom.decode_faults(&mut new, &[]),
@@ -171,7 +170,8 @@ impl Transform {
                     false if warnings.len() == own => {
                         patch.text.clone().unwrap_or_else(|| patch.value.to_string())
                     }
-                    false => whole,
+                    // With what is unknown, which has been dropped from the new object.
+                    false => self.patched(ctx, current, patch)?.to_string(),
                 };
                 return Err(refuse(shown, machinery::strict_text(&warnings)));
             }

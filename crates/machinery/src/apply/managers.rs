@@ -98,8 +98,8 @@ impl Fields {
     /// Takes in more; answers whether any of it is new.
     fn absorb(&mut self, more: Set) -> bool {
         match self {
-            Fields::Written(value) if more.is_in_written(value) => false,
-            _ => self.set_mut().absorb(more),
+            Fields::Written(value) => more.add_to_written(value),
+            Fields::Read(set) => set.absorb(more),
         }
     }
 

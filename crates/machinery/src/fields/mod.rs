@@ -171,12 +171,35 @@ impl Set {
         })
     }
 
-    /// Whether all paths are in a set that is written as `fieldsV1` in canonical spelling.
-    pub(crate) fn is_in_written(&self, other: &Value) -> bool {
-        self.0.iter().all(|(element, node)| match other.get(element) {
-            Some(theirs) => (!node.member || ends_here(theirs)) && node.children.is_in_written(theirs),
-            None => !node.member && node.children.is_empty(),
-        })
+    /// Adds all paths to a set that is written as `fieldsV1` in canonical spelling; answers whether any of them is new.
+    pub(crate) fn add_to_written(self, other: &mut Value) -> bool {
+        let Value::Object(fields) = other else {
+            *other = self.encode();
+            return true;
+        };
+        let mut grown = false;
+        for (element, node) in self.0 {
+            if !node.member && node.children.is_empty() {
+                continue;
+            }
+            let Some(theirs) = fields.get_mut(&element) else {
+                let itself = node.member && !node.children.is_empty();
+                fields.insert(element, Value::Object(node.children.encode_into(itself)));
+                grown = true;
+                continue;
+            };
+            let ended = ends_here(theirs);
+            grown |= node.member && !ended;
+            let below = !node.children.is_empty();
+            grown |= below && node.children.add_to_written(theirs);
+            if let Value::Object(theirs) = theirs
+                && (ended || node.member)
+                && !theirs.is_empty()
+            {
+                theirs.entry(".").or_insert_with(|| Value::Object(Map::new()));
+            }
+        }
+        grown
     }
 
     /// The paths as messages show them: `.spec.containers[name="web"].image`.
@@ -229,5 +252,36 @@ fn shown(element: &str) -> String {
         Some(("v", value)) => format!("[={value}]"),
         Some((_, index)) => format!("[{index}]"),
         None => element.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_written_set_grows_as_a_read_one_does() {
+        let sets = [
+            json!({}),
+            json!({"f:a": {}}),
+            json!({"f:a": {"f:b": {}}}),
+            json!({"f:a": {".": {}, "f:b": {}}}),
+            json!({"f:a": {"f:b": {"k:{\"name\":\"x\"}": {".": {}, "f:c": {}}}}, "f:d": {}}),
+            json!({"f:a": {"f:b": {"k:{\"name\":\"x\"}": {"f:e": {}}}}, "f:g": {"v:1": {}}}),
+        ];
+        for one in &sets {
+            for more in &sets {
+                let mut read = Set::decode(one);
+                let grown = read.absorb(Set::decode(more));
+                let mut written = one.clone();
+                let told = Set::decode(more).add_to_written(&mut written);
+                assert_eq!((&written, told), (&read.encode(), grown), "{one} and {more}");
+                assert_eq!(
+                    Set::decode(more).meets_written(one),
+                    Set::decode(more).meets(&Set::decode(one)),
+                    "{one} and {more}"
+                );
+            }
+        }
     }
 }
