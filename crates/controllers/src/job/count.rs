@@ -1,6 +1,6 @@
 //! Counting the ends of a Job's Pods, each exactly once, and what an end means: success, failure, or nothing.
 
-use super::{INDEX, TRACKING, indexes};
+use super::{FAILURES, INDEX, TRACKING, indexes};
 use crate::obj::{annotation, deleting, int, items, meta, text};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -112,6 +112,8 @@ pub(super) struct Count {
     pub(super) fatal: Option<String>,
     /// Pods whose end the stored status has.
     pub(super) release: Vec<Arc<Value>>,
+    /// With `backoffLimitPerIndex`: how often each index has failed.
+    pub(super) failures: BTreeMap<u64, i64>,
     indexed: bool,
 }
 
@@ -137,6 +139,7 @@ impl Count {
             failed_indexes: indexes::parse(text(job, "/status/failedIndexes"), limit),
             fatal: None,
             release: Vec::new(),
+            failures: BTreeMap::new(),
             indexed: text(job, "/spec/completionMode") == "Indexed",
         };
         count.settle(pods);
@@ -209,16 +212,25 @@ impl Count {
         let Some(limit) = job["spec"]["backoffLimitPerIndex"].as_i64() else {
             return;
         };
-        let mut failures: BTreeMap<u64, i64> = BTreeMap::new();
+        // A Pod knows how often its index had failed before it: failures outlive the Pods that failed.
+        let mut seen: BTreeMap<u64, i64> = BTreeMap::new();
         for pod in pods.iter().filter(|p| end_of(job, p) == Some(End::Failed)) {
             if let (Some(index), Verdict::Count) = (index_of(pod), verdict(job, pod)) {
-                *failures.entry(index).or_default() += 1;
+                *seen.entry(index).or_default() += 1;
+                let before = annotation(pod, FAILURES).parse().unwrap_or(0);
+                let all = self.failures.entry(index).or_default();
+                *all = (*all).max(before + 1);
             }
         }
-        let given_up = failures
-            .into_iter()
-            .filter(|(_, n)| *n > limit)
-            .map(|(index, _)| index);
+        for (index, n) in seen {
+            let all = self.failures.entry(index).or_default();
+            *all = (*all).max(n);
+        }
+        let given_up = self
+            .failures
+            .iter()
+            .filter(|(_, n)| **n > limit)
+            .map(|(index, _)| *index);
         self.failed_indexes.extend(
             given_up
                 .filter(|i| !self.completed.contains(i))

@@ -31,6 +31,8 @@ const PODS: &str = "pods";
 const SOURCE: &str = "job-controller";
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// How often the index of a Pod had failed before it (KEP-3850).
+const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 
 /// The controller of Jobs; it also removes finished ones whose `ttlSecondsAfterFinished` has passed.
 pub(crate) struct Jobs;
@@ -114,7 +116,19 @@ impl Jobs {
                 wake = Some(Duration::from_secs(1));
             }
         }
-        let new: Vec<Value> = plan.create.iter().map(|index| pod_of(job, *index)).collect();
+        let per_index = job["spec"]["backoffLimitPerIndex"].is_i64();
+        let new: Vec<Value> = plan
+            .create
+            .iter()
+            .map(|index| {
+                let mut pod = pod_of(job, *index);
+                if let Some(index) = index.filter(|_| per_index) {
+                    let failures = plan.failures.get(&index).copied().unwrap_or(0);
+                    pod["metadata"]["annotations"][FAILURES] = json!(failures.to_string());
+                }
+                pod
+            })
+            .collect();
         if create_pods(world, SOURCE, job, &new, &mut Vec::new())
             .await
             .is_err()

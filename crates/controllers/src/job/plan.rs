@@ -6,7 +6,7 @@ use crate::obj::{condition, deleting, finished, int, items, meta, ready, text};
 use crate::replicaset::victims;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) status: Value,
     /// Pods to make; the index of each with completion mode Indexed.
     pub(super) create: Vec<Option<u64>>,
+    /// How often each index has failed, with `backoffLimitPerIndex`.
+    pub(super) failures: BTreeMap<u64, i64>,
     /// Pods to delete.
     pub(super) delete: Vec<Arc<Value>>,
     /// Pods to let go (by removing the finalizer).
@@ -52,6 +54,7 @@ pub(super) fn plan(job: &Value, pods: &[Arc<Value>], now: Timestamp) -> Plan {
     let terminating = pods.iter().filter(|p| deleting(p) && !finished(p)).count();
     let mut plan = Plan {
         release: std::mem::take(&mut count.release),
+        failures: std::mem::take(&mut count.failures),
         ..Plan::default()
     };
     let mut status = job["status"].as_object().cloned().unwrap_or_default();

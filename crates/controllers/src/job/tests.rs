@@ -1,7 +1,7 @@
 //! Plans as text: a Job, its Pods, what follows.
 
 use super::plan::plan;
-use super::{INDEX, TRACKING};
+use super::{FAILURES, INDEX, TRACKING};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -249,5 +249,27 @@ fn plans() {
             expected,
             "{spec} {status} with {row:?}"
         );
+    }
+}
+
+/// The failed Pod of before is gone; the one that failed now knows of it.
+#[test]
+fn failures_of_an_index_outlive_its_pods() {
+    let job = |limit: i64| {
+        json!({"metadata": {"name": "job", "namespace": "ns"},
+            "spec": {"completions": 2, "parallelism": 1, "completionMode": "Indexed", "backoffLimitPerIndex": limit},
+            "status": {"startTime": "2026-01-01T11:00:00Z"}})
+    };
+    let mut failed = pod("a0-");
+    failed["metadata"]["annotations"][FAILURES] = json!("1");
+    for (limit, next, given_up) in [(1, vec![Some(1)], "0"), (2, vec![Some(0)], "")] {
+        let made = plan(
+            &job(limit),
+            &[Arc::new(failed.clone())],
+            "2026-01-01T12:00:00Z".parse().unwrap(),
+        );
+        assert_eq!(made.failures[&0], 2);
+        assert_eq!(made.create, next, "limit {limit}");
+        assert_eq!(made.status["failedIndexes"], given_up, "limit {limit}");
     }
 }
