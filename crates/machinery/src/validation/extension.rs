@@ -225,6 +225,17 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
 }
 
 /// A request for a certificate; what is in the request itself is read elsewhere.
+/// Whether base64 text holds a PEM block of that type. What is in the block is looked at by who signs it.
+fn is_certificate_request(text: &str) -> bool {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let begun = text.split_once("-----BEGIN CERTIFICATE REQUEST-----");
+    begun.is_some_and(|(_, rest)| rest.contains("-----END CERTIFICATE REQUEST-----"))
+}
+
 pub(super) fn signing_request(spec: &Value, at: &Path, errors: &mut Errors) {
     const USAGES: [&str; 23] = [
         "any",
@@ -254,6 +265,9 @@ pub(super) fn signing_request(spec: &Value, at: &Path, errors: &mut Errors) {
     let (usages, place) = (spec.strings_at("usages"), at.child("usages"));
     if spec.is_empty_at("request") {
         errors.required(&at.child("request"), "");
+    } else if !is_certificate_request(spec.str_at("request")) {
+        let why = "PEM block type must be CERTIFICATE REQUEST";
+        errors.invalid(&at.child("request"), spec.at("request").clone(), why);
     }
     if usages.is_empty() {
         errors.required(&place, "");

@@ -1,6 +1,7 @@
 //! Validation of built-in kinds. Kinds that people write by hand are checked field by field, as upstream checks them and in
 //! its words; for every other kind the metadata is checked, and what its schema calls required.
 
+mod addresses;
 mod admission;
 mod core;
 mod csi;
@@ -102,6 +103,8 @@ fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
         ("batch", "CronJob") => workloads::cron_job(obj, errors),
         ("discovery.k8s.io", "EndpointSlice") => network::endpoint_slice(obj, errors),
         ("networking.k8s.io", "NetworkPolicy") => network::network_policy(spec, &spec_at, errors),
+        ("networking.k8s.io", "IPAddress") => addresses::address(spec, &spec_at, errors),
+        ("networking.k8s.io", "ServiceCIDR") => addresses::range(spec, &spec_at, errors),
         ("networking.k8s.io", "Ingress") => network::ingress(spec, &spec_at, errors),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => rbac::role(kind, obj, errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
@@ -166,6 +169,8 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         ("", "PersistentVolumeClaim") => storage::claim_update(new, old, errors),
         ("", "ResourceQuota") => errors.immutable(new_spec, old_spec, "scopes", &at),
         ("discovery.k8s.io", "EndpointSlice") => errors.immutable_top(new, old, "addressType"),
+        ("networking.k8s.io", "IPAddress") => errors.immutable(new_spec, old_spec, "parentRef", &at),
+        ("networking.k8s.io", "ServiceCIDR") => errors.immutable(new_spec, old_spec, "cidrs", &at),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             rbac::binding_update(new, old, errors)
         }

@@ -492,11 +492,16 @@ spec: {group: example.com, version: v1, groupPriorityMinimum: 1, versionPriority
 apiVersion: certificates.k8s.io/v1
 kind: CertificateSigningRequest
 metadata: {name: r}
-spec: {request: eA==, signerName: example.com/s, usages: [client auth]}
+spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KQUE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K, signerName: example.com/s, usages: [client auth]}
 ";
     check(
         request,
         &[
+            (
+                "/spec/request",
+                json!("eA=="),
+                &["spec.request: Invalid value: \"eA==\": PEM block type must be CERTIFICATE REQUEST"],
+            ),
             (
                 "/spec/signerName",
                 json!("odd"),

@@ -705,9 +705,8 @@ fn access_and_the_rest() {
             &["spec.accessModes: Required value: at least 1 access mode is required"],
         )],
     );
-    // A kind without rules of its own: what its schema requires.
     creates(
-        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: c}, spec: {request: YQ==, signerName: a.io/b, usages: [client auth]}}",
+        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: c}, spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KQUE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K, signerName: a.io/b, usages: [client auth]}}",
         &[(
             "/spec/signerName",
             Value::Null,
@@ -732,6 +731,85 @@ fn access_and_the_rest() {
                 ],
             ),
         ],
+    );
+}
+
+#[test]
+fn addresses_of_services() {
+    let address = "
+apiVersion: networking.k8s.io/v1
+kind: IPAddress
+metadata: {name: 10.96.0.7}
+spec: {parentRef: {resource: services, namespace: default, name: web}}
+";
+    creates(
+        address,
+        &[
+            (
+                "/spec/parentRef",
+                Value::Null,
+                &["spec.parentRef: Required value"],
+            ),
+            (
+                "/spec/parentRef/name",
+                json!(""),
+                &["spec.parentRef.name: Required value"],
+            ),
+            (
+                "/spec/parentRef/resource",
+                json!("a/b"),
+                &["spec.parentRef.resource: Invalid value: \"a/b\": may not contain '/'"],
+            ),
+        ],
+    );
+    updates(
+        address,
+        &[(
+            "/spec/parentRef/name",
+            json!("other"),
+            &["spec.parentRef: Invalid value: ..."],
+        )],
+    );
+    let range = "
+apiVersion: networking.k8s.io/v1
+kind: ServiceCIDR
+metadata: {name: more}
+spec: {cidrs: [10.1.0.0/16]}
+";
+    creates(
+        range,
+        &[
+            (
+                "/spec/cidrs",
+                json!([]),
+                &["spec.cidrs: Required value: at least one CIDR required"],
+            ),
+            ("/spec/cidrs", json!(["10.1.0.0/16", "fd00::/64"]), &[]),
+            (
+                "/spec/cidrs",
+                json!(["10.1.0.0/16", "10.2.0.0/16"]),
+                &[
+                    "spec.cidrs: Invalid value: {\"cidrs\":[\"10.1.0.0/16\",\"10.2.0.0/16\"]}: may specify no more than \
+                     one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+                ],
+            ),
+            (
+                "/spec/cidrs",
+                json!(["10.1.0.0"]),
+                &[
+                    "spec.cidrs[0]: Invalid value: \"10.1.0.0\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or \
+                     2001:db8::/64)",
+                ],
+            ),
+        ],
+    );
+    updates(
+        range,
+        &[(
+            "/spec/cidrs/0",
+            json!("10.2.0.0/16"),
+            &["spec.cidrs: Invalid value: [\"10.2.0.0/16\"]: field is immutable"],
+        )],
     );
 }
 
