@@ -195,6 +195,14 @@ fn errors() {
         ("9223372036854775807 + 1", "error: integer overflow"),
         ("any.port + 1", "error: no such overload"),
         (
+            "duration('1h33333333333333333333333333333333333333333m')",
+            "error: time: invalid duration \"1h33333333333333333333333333333333333333333m\"",
+        ),
+        (
+            "self.since.getHours('2147483647:00')",
+            "error: unknown time zone 2147483647:00",
+        ),
+        (
             "self.nothing",
             "compile: ERROR: <input>:1:5: undefined field 'nothing'",
         ),

@@ -27,11 +27,13 @@ kind: Pod
 metadata: {name: told}
 spec:
   restartPolicy: Never
+  hostUsers: false
   containers:
   - name: main
     image: busybox:1.35
     command: ["sh", "-c"]
-    args: ["echo colour=$(COLOUR) token=$TOKEN $0 $1; cat /config/motd.txt; cat /keys/token; echo; cat /scratch/from-first", "zero", "one"]
+    args: ["echo colour=$(COLOUR) token=$TOKEN $0 $1; cat /config/motd.txt; cat /keys/token; echo; cat /scratch/from-first; grep -c ' /proc/sys ' /proc/mounts || true", "zero", "one"]
+    securityContext: {procMount: Unmasked}
     env:
     - {name: COLOUR, valueFrom: {configMapKeyRef: {name: settings, key: colour}}}
     - {name: TOKEN, valueFrom: {secretKeyRef: {name: keys, key: token}}}
@@ -42,7 +44,7 @@ spec:
   initContainers:
   - name: first
     image: busybox:1.35
-    command: ["sh", "-c", "echo left by the first > /scratch/from-first"]
+    command: ["sh", "-c", "echo left by the first, $(grep -c ' /proc/sys ' /proc/mounts) masked > /scratch/from-first"]
     volumeMounts:
     - {name: scratch, mountPath: /scratch}
   volumes:
@@ -80,7 +82,7 @@ fn environment_volumes_ends_and_logs() -> Result<()> {
 
     phase(&lab, "told", "Succeeded")?;
     let told = lab.kubectl(&["logs", "told"])?;
-    let expected = "colour=green token=s3cret zero one\nwelcome\ns3cret\nleft by the first\n";
+    let expected = "colour=green token=s3cret zero one\nwelcome\ns3cret\nleft by the first, 1 masked\n0\n";
     ensure!(told == expected, "the container printed: {told}");
 
     phase(&lab, "broken", "Failed")?;

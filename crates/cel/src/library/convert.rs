@@ -218,8 +218,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<i64> {
     }
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        let digits: Option<i128> = rest[..end].parse().ok();
+        let number = &rest[..end];
         rest = &rest[end..];
         let end = rest
             .find(|c: char| c.is_ascii_digit() || c == '.')
@@ -236,10 +235,11 @@ pub(crate) fn parse_duration(text: &str) -> Option<i64> {
             _ => return None,
         };
         rest = &rest[end..];
-        total += match digits {
-            Some(n) => n.checked_mul(unit)?,
-            None => (number * unit as f64) as i128,
+        let nanos = match number.contains('.') {
+            true => (number.parse::<f64>().ok()? * unit as f64) as i128,
+            false => number.parse::<i128>().ok()?.checked_mul(unit)?,
         };
+        total = total.checked_add(nanos)?;
     }
     i64::try_from(if negative { -total } else { total }).ok()
 }
@@ -249,13 +249,14 @@ fn zone_of(text: &str) -> Option<TimeZone> {
         return Some(zone);
     }
     // A fixed offset: `-08:00`, `05:30`.
-    let (sign, rest) = match text.strip_prefix('-') {
+    let (sign, rest): (i32, &str) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
     };
     let (hours, minutes) = rest.split_once(':')?;
     let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
-    let offset = jiff::tz::Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok()?;
+    let seconds = hours.checked_mul(3600)?.checked_add(minutes.checked_mul(60)?)?;
+    let offset = jiff::tz::Offset::from_seconds(sign.checked_mul(seconds)?).ok()?;
     Some(TimeZone::fixed(offset))
 }
 

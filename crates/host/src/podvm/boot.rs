@@ -86,10 +86,6 @@ impl Boot {
     async fn attempt(&self) -> Result<Machine, String> {
         let context = &self.context;
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-        if self.pod.spec.as_ref().and_then(|spec| spec.host_users) == Some(false) {
-            // Users of a Pod are those of its VM alone; a second kind of them is not made (kubelet: `userns_manager.go`).
-            return Err("RuntimeClass handler \"\" does not support user namespaces".to_owned());
-        }
         let mut steps = Steps::new(self.prepared.took);
         self.take_volumes(uid).await;
         steps.done("volumes free");

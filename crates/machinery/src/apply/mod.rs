@@ -244,6 +244,3 @@ pub fn update_managers<'k>(
         set(new, "metadata.managedFields", managers.encode());
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,23 +14,20 @@ impl Walker<'_> {
             }
             let element = field_element(name);
             let shape = self.field(self.root(), name).0;
-            if name != "metadata" {
-                let fields = self.fields_of(&element, shape, value);
-                out.insert(element, fields);
-                continue;
-            }
             let mut fields = self.fields_of(&element, shape, value);
-            let Some(below) = fields.as_object_mut() else {
-                continue;
-            };
-            below.retain(|element, _| {
-                element
-                    .strip_prefix("f:")
-                    .is_none_or(|field| !unowned(&[name, field]))
-            });
-            if !below.is_empty() {
-                out.insert(element, fields);
+            if name == "metadata"
+                && let Some(below) = fields.as_object_mut()
+            {
+                let owned = |element: &str| {
+                    let field = element.strip_prefix("f:");
+                    field.is_none_or(|field| !unowned(&[name, field]))
+                };
+                below.retain(|element, _| owned(element));
+                if below.is_empty() {
+                    continue;
+                }
             }
+            out.insert(element, fields);
         }
         Value::Object(out)
     }
@@ -84,6 +81,39 @@ fn unite(one: &mut Value, other: Value) {
         match one.get_mut(&element) {
             Some(same) => unite(same, below),
             None => drop(one.insert(element, below)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::Typed;
+    use serde_json::json;
+
+    #[test]
+    fn a_new_object_has_what_a_comparison_with_nothing_finds() {
+        let objects = [
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"}, "finalizers": ["x", "y"],
+                "ownerReferences": [{"uid": "1", "name": "o"}]},
+                "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80, "protocol": "TCP"}, {"containerPort": 80, "protocol": "UDP"}],
+                    "env": [{"name": "A", "value": "1"}, {"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                    "resources": {"limits": {"cpu": "1"}}, "securityContext": {}}],
+                    "volumes": [{"name": "v", "emptyDir": {}}], "tolerations": [{"key": "k"}], "nodeSelector": {}}}),
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+                "spec": {"ports": [{"port": 80}], "selector": {"app": "x"}}, "status": {"loadBalancer": {}}}),
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+                "spec": {"strategy": {}, "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}}}}),
+        ];
+        for object in objects {
+            let text = |field: &str| object[field].as_str().unwrap_or_default();
+            let (group, version) = text("apiVersion")
+                .split_once('/')
+                .unwrap_or(("", text("apiVersion")));
+            let kind = kinds::find_kind(group, version, text("kind")).expect("a kind");
+            let walker = Walker::new(Typed::from(kind));
+            let compared = walker.compare(&Value::Null, &object).added.encode();
+            assert_eq!(walker.created(&object, |_| false), compared);
         }
     }
 }

@@ -244,6 +244,22 @@ fn pods() {
                 ],
             ),
             (
+                "/spec/containers/1/securityContext",
+                json!({"procMount": "Unmasked"}),
+                &[
+                    "spec.containers[1].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false \
+                     to use `Unmasked`",
+                ],
+            ),
+            (
+                "/spec",
+                json!({"hostUsers": false, "hostPID": true, "restartPolicy": "Always", "dnsPolicy": "ClusterFirst",
+                    "terminationGracePeriodSeconds": 30,
+                    "containers": [{"name": "c", "image": "i", "imagePullPolicy": "Always",
+                        "terminationMessagePolicy": "File", "securityContext": {"procMount": "Unmasked"}}]}),
+                &["spec.hostPID: Forbidden: when `hostUsers` is false"],
+            ),
+            (
                 "/spec/dnsPolicy",
                 json!("None"),
                 &["spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"],

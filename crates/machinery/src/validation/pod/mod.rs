@@ -82,6 +82,7 @@ pub(super) fn spec_checks(spec: &Value, at: &Path, errors: &mut Errors) {
     dns(spec, at, errors);
     metadata::labels(spec.at("nodeSelector"), &at.child("nodeSelector"), errors);
     security::pod(spec, at, errors);
+    security::users(spec, at, errors);
     for (i, secret) in spec.list_at("imagePullSecrets").iter().enumerate() {
         if secret.is_empty_at("name") {
             errors.required(&at.child("imagePullSecrets").index(i).child("name"), "");

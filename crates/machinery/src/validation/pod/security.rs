@@ -76,6 +76,31 @@ fn sysctls(context: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
+/// Checks what users of their own (`hostUsers: false`, KEP-127) go with, and what goes with them alone.
+pub(super) fn users(spec: &Value, at: &Path, errors: &mut Errors) {
+    let own = spec.at("hostUsers") == &Value::Bool(false);
+    if own {
+        for field in ["hostNetwork", "hostPID", "hostIPC"] {
+            if spec.bool_at(field) {
+                errors.forbidden(&at.child(field), "when `hostUsers` is false");
+            }
+        }
+        return;
+    }
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for (i, container) in spec.list_at(list).iter().enumerate() {
+            if container.str_at("securityContext.procMount") == "Unmasked" {
+                let place = at
+                    .child(list)
+                    .index(i)
+                    .child("securityContext")
+                    .child("procMount");
+                errors.invalid(&place, "Unmasked", "`hostUsers` must be false to use `Unmasked`");
+            }
+        }
+    }
+}
+
 /// Checks a container's own context.
 pub(super) fn container(context: &Value, at: &Path, errors: &mut Errors) {
     if context.is_null() {
