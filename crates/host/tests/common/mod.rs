@@ -17,6 +17,7 @@ use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
+use vmm::Hypervisor;
 use vmm::simulated::SimulatedDriver;
 
 /// The host's name.
@@ -48,6 +49,18 @@ impl Host {
 
     /// A host that is under pressure from there on.
     pub async fn start_with(pressure: host::pressure::Thresholds) -> Self {
+        Self::start_as(pressure, |driver| driver).await
+    }
+
+    /// A host on another hypervisor, made of the simulated one.
+    pub async fn start_on(hypervisor: impl FnOnce(Arc<SimulatedDriver>) -> Arc<dyn Hypervisor>) -> Self {
+        Self::start_as(host::pressure::Thresholds::default(), hypervisor).await
+    }
+
+    async fn start_as(
+        pressure: host::pressure::Thresholds,
+        hypervisor: impl FnOnce(Arc<SimulatedDriver>) -> Arc<dyn Hypervisor>,
+    ) -> Self {
         let mut config = Config::new("cp", Arc::new(MemoryStore::new()));
         config.service_account_key_pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let api = ApiServer::start(config).await.unwrap();
@@ -68,7 +81,7 @@ impl Host {
         maps.create(&PostParams::default(), &object(root)).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let driver = Arc::new(SimulatedDriver::new());
-        let (agent, stop) = Self::agent(&api, &driver, &directory, pressure).await;
+        let (agent, stop) = Self::agent(&api, hypervisor(driver.clone()), &directory, pressure).await;
         let host = Self {
             api,
             admin,
@@ -93,7 +106,7 @@ impl Host {
 
     async fn agent(
         api: &Arc<ApiServer>,
-        driver: &Arc<SimulatedDriver>,
+        hypervisor: Arc<dyn Hypervisor>,
         directory: &tempfile::TempDir,
         pressure: host::pressure::Thresholds,
     ) -> (Arc<Agent>, CancellationToken) {
@@ -117,7 +130,7 @@ impl Host {
         };
         let deps = HostDeps {
             client,
-            hypervisor: driver.clone(),
+            hypervisor,
             images: Arc::new(NoImages),
             network: Arc::new(NoNetwork),
         };
@@ -133,7 +146,7 @@ impl Host {
         self.agent.shutdown(false).await;
         let (agent, stop) = Self::agent(
             &self.api,
-            &self.driver,
+            self.driver.clone(),
             &self.directory,
             host::pressure::Thresholds::default(),
         )

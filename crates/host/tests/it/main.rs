@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod datastore;
+mod hostile;
 mod lifecycle;
 mod limits;
 mod streams;
