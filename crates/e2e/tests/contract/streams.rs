@@ -2,13 +2,13 @@
 //! lines of a log, followed while the file is rotated.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use e2e::{Lab, clients, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -73,11 +73,9 @@ pub fn all(lab: &Lab, kubectl: &str, bytes: usize) -> Result<()> {
     end(&mut attached)?;
     clock.done("attach");
 
-    let mut forwarding = command(&["port-forward", "pod/desk", "9000:9000"])?
-        .stdout(Stdio::null())
-        .spawn()?;
+    let forwarding = Forwarding::start(&mut command(&["port-forward", "pod/desk", "9000:9000"])?)?;
     let came = echoed(lab, &blob)?;
-    end(&mut forwarding)?;
+    forwarding.end()?;
     closed(lab, command(&["port-forward", "pod/desk", "9001:9001"])?)?;
     ensure!(
         came == blob,
@@ -97,49 +95,66 @@ pub fn all(lab: &Lab, kubectl: &str, bytes: usize) -> Result<()> {
 /// Through a forwarded port to a server that sends everything back, and closes when we do.
 fn echoed(lab: &Lab, blob: &[u8]) -> Result<Vec<u8>> {
     let door = lab.publish(0, "127.0.0.1:9000".parse()?)?;
-    wait_for("the echo through the forwarded port", LIMIT * 4, || {
-        let mut stream = TcpStream::connect(("127.0.0.1", door))?;
-        let mut out = stream.try_clone()?;
-        let sent = blob.to_vec();
-        let writer = std::thread::spawn(move || {
-            // A door that is not open yet closes at once: what came back tells.
-            let _ = out.write_all(&sent);
-            let _ = out.shutdown(Shutdown::Write);
-        });
-        let mut came = Vec::new();
-        let _ = stream.read_to_end(&mut came);
-        let _ = writer.join();
-        ensure!(!came.is_empty(), "nothing came back");
-        Ok(came)
-    })
+    let mut stream = TcpStream::connect(("127.0.0.1", door))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let mut out = stream.try_clone()?;
+    let sent = blob.to_vec();
+    let writer = std::thread::spawn(move || {
+        out.write_all(&sent)?;
+        out.shutdown(Shutdown::Write)
+    });
+    let mut came = Vec::new();
+    stream.read_to_end(&mut came).context("the echo")?;
+    writer.join().map_err(|_| anyhow!("the writer panicked"))??;
+    Ok(came)
 }
 
 /// A connection to a port where nobody listens ends, with words.
-fn closed(lab: &Lab, mut command: std::process::Command) -> Result<()> {
-    let mut forwarding = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+fn closed(lab: &Lab, mut command: Command) -> Result<()> {
+    let mut forwarding = Forwarding::start(command.stderr(Stdio::piped()))?;
+    let mut errors = forwarding.child.stderr.take().context("no errors")?;
     let door = lab.publish(0, "127.0.0.1:9001".parse()?)?;
-    let mut errors = forwarding.stderr.take().context("no errors")?;
-    let reader = std::thread::spawn(move || {
-        let mut words = String::new();
-        // It may be killed in the middle of a line.
-        let _ = errors.read_to_string(&mut words);
-        words
-    });
-    wait_for("the end of a connection to nobody", LIMIT, || {
-        let mut stream = TcpStream::connect(("127.0.0.1", door))?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        let _ = stream.write_all(b"anybody?");
-        ensure!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
-        Ok(())
-    })?;
-    // kubectl itself ends with the first error; an older one goes on.
-    end(&mut forwarding)?;
-    let words = reader.join().unwrap_or_default();
+    let mut stream = TcpStream::connect(("127.0.0.1", door))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.write_all(b"anybody?")?;
+    let read = stream.read(&mut [0]);
+    // A close with bytes that nobody read is a reset.
+    let reset = |error: &std::io::Error| error.kind() == ErrorKind::ConnectionReset;
     ensure!(
-        words.is_empty() || words.contains("connection refused"),
-        "{words}"
+        matches!(&read, Ok(0)) || read.as_ref().is_err_and(reset),
+        "it read {read:?}"
     );
+    // kubectl itself ends with the first error; an older one goes on.
+    forwarding.end()?;
+    let mut words = String::new();
+    errors.read_to_string(&mut words)?;
+    ensure!(words.contains("connection refused"), "it said: {words}");
     Ok(())
+}
+
+/// A `kubectl port-forward` that listens: nothing is sent to it, a signal neither, before it has said so.
+struct Forwarding {
+    child: Child,
+    /// Held open: kubectl tells of each connection, and would end without a reader.
+    _output: BufReader<ChildStdout>,
+}
+
+impl Forwarding {
+    fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let mut output = BufReader::new(child.stdout.take().context("no output")?);
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        ensure!(line.starts_with("Forwarding from"), "it does not listen: {line}");
+        Ok(Self {
+            child,
+            _output: output,
+        })
+    }
+
+    fn end(mut self) -> Result<()> {
+        end(&mut self.child)
+    }
 }
 
 /// So many lines of a container, followed: each comes once and in order, and the container is done in this time.
@@ -193,7 +208,7 @@ pub fn idle(lab: &Lab, count: usize, time: Duration) -> Result<()> {
         anyhow::Ok(child?)
     };
     let mut children = (0..count).map(start).collect::<Result<Vec<_>>>()?;
-    let speak = |children: &mut Vec<std::process::Child>, words: &str| {
+    let speak = |children: &mut Vec<Child>, words: &str| {
         for child in children {
             let input = child.stdin.as_mut().context("no input")?;
             writeln!(input, "{words}")?;
@@ -223,7 +238,7 @@ fn sum(lab: &Lab, file: &Path) -> Result<String> {
 }
 
 /// Ends a command and, through `timeout`, what it runs.
-fn end(child: &mut std::process::Child) -> Result<()> {
+fn end(child: &mut Child) -> Result<()> {
     let id = Pid::from_raw(i32::try_from(child.id())?);
     // It may have ended by itself.
     let _ = kill(id, Signal::SIGTERM);
