@@ -148,6 +148,17 @@ fn a_hundred_megabytes_through_each_stream_and_a_million_lines() -> Result<()> {
         streams::all(&lab, kubectl, 100 << 20)?;
     }
     streams::lines(&lab, 1_000_000, Duration::from_secs(600))?;
+    lab.kubectl(&["delete", "pod", "desk", "--now", "--timeout=60s"])?;
+    lab.stop()
+}
+
+/// Eleven minutes: `cargo nextest run -p e2e --test contract --run-ignored only idle`.
+#[test]
+#[ignore = "takes eleven minutes, in which nothing happens"]
+fn a_hundred_idle_commands_stay_open_for_ten_minutes() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    lab.apply(MANIFEST)?;
+    lab.kubectl(&["wait", "--for=condition=Ready", "pod/desk", "--timeout=120s"])?;
     streams::idle(&lab, 100, Duration::from_secs(600))?;
     lab.kubectl(&["delete", "pod", "desk", "--now", "--timeout=60s"])?;
     lab.stop()
