@@ -106,6 +106,7 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
     ensure!(built == "new\npid 1\nbuilt\n", "the build printed: {built}");
     ensure!(in_container(&lab, "watcher", "cat /passed/in/file")? == "seen\n");
     streams::all(&lab, "kubectl-1.32", 2 << 20)?;
+    streams::left_alone(&lab)?;
     streams::lines(&lab, 20_000, LIMIT)?;
     another_image(&lab)?;
     debug(&mut lab)?;
