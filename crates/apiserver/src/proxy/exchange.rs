@@ -1,13 +1,16 @@
 //! One HTTP exchange on a dialled stream: request out, answer back, both ways raw after an agreed upgrade.
 
 use super::agent::Stream;
+use super::frames::Frames;
 use crate::wire::{Body, Response, body};
+use bytes::BytesMut;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use kinds::status::Status;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Time to wait for the head of the answer.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -58,6 +61,9 @@ fn passed(headers: &HeaderMap, upgrading: bool) -> HeaderMap {
     out
 }
 
+/// Bytes that one direction of a tunnel takes at once.
+const TUNNEL_BUFFER: usize = 32 << 10;
+
 /// Sends the request and answers with what comes back.
 pub async fn exchange(stream: Box<dyn Stream>, host: &str, mut out: Outgoing) -> Result<Response, Status> {
     let failed = |e: &dyn std::fmt::Display| Status::internal(format!("error dialing backend: {e}"));
@@ -95,7 +101,9 @@ pub async fn exchange(stream: Box<dyn Stream>, host: &str, mut out: Outgoing) ->
             ));
         };
         let backend = hyper::upgrade::on(&mut answer);
-        tokio::spawn(tunnel(client, backend));
+        let protocol = out.headers.get(header::UPGRADE);
+        let websocket = protocol.is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        tokio::spawn(tunnel(client, backend, websocket));
         let mut response = http::Response::new(body::full(bytes::Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *response.headers_mut() = answer.headers().clone();
@@ -149,14 +157,45 @@ pub fn no_redirect(response: Response) -> Response {
     )
 }
 
-/// Copies bytes both ways until both ends are done.
-async fn tunnel(client: OnUpgrade, backend: OnUpgrade) {
+/// Copies bytes both ways until both ends are done. Messages of a WebSocket reach the client one by one.
+async fn tunnel(client: OnUpgrade, backend: OnUpgrade, websocket: bool) {
     let (client, backend) = match tokio::try_join!(client, backend) {
         Ok(both) => both,
         Err(error) => return tracing::debug!(%error, "an upgrade failed"),
     };
     let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut backend).await {
+    let done = if websocket {
+        let (mut from_client, to_client) = tokio::io::split(client);
+        let (from_backend, mut to_backend) = tokio::io::split(backend);
+        let there = async {
+            tokio::io::copy(&mut from_client, &mut to_backend).await?;
+            to_backend.shutdown().await
+        };
+        tokio::try_join!(there, copy_frames(from_backend, to_client)).map(drop)
+    } else {
+        tokio::io::copy_bidirectional(&mut client, &mut backend)
+            .await
+            .map(drop)
+    };
+    if let Err(error) = done {
         tracing::debug!(%error, "a tunnel ended");
     }
+}
+
+/// Copies frame by frame: each is handed to the TLS layer by itself.
+async fn copy_frames(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+) -> std::io::Result<()> {
+    let mut frames = Frames::default();
+    let mut buffer = BytesMut::with_capacity(TUNNEL_BUFFER);
+    while from.read_buf(&mut buffer).await? > 0 {
+        while !buffer.is_empty() {
+            let piece = buffer.split_to(frames.cut(&buffer));
+            to.write_all(&piece).await?;
+            to.flush().await?;
+        }
+        buffer.reserve(TUNNEL_BUFFER);
+    }
+    to.shutdown().await
 }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod exchange;
+mod frames;
 mod pods;
 mod target;
 

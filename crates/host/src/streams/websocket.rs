@@ -150,14 +150,26 @@ where
     let (resize_tx, resize) = mpsc::channel(QUEUE);
     let (out, out_rx) = mpsc::channel(QUEUE);
     let gone = CancellationToken::new();
-    tokio::spawn(read(
+    let closed = CancellationToken::new();
+    let reading = read(
         stream,
         protocol,
         wanted.stdin.then_some(stdin_tx),
         resize_tx,
         gone.clone(),
-    ));
-    let writer = tokio::spawn(write(sink, protocol, wanted, out_rx, gone.clone()));
+    );
+    let over = closed.clone();
+    tokio::spawn(async move { over.run_until_cancelled(reading).await });
+    let writer = tokio::spawn({
+        let gone = gone.clone();
+        async move {
+            write(sink, protocol, wanted, out_rx, gone.clone()).await;
+            // A client that does not answer the close holds the connection no longer.
+            if !gone.is_cancelled() {
+                closed.cancel();
+            }
+        }
+    });
     Remote {
         stdin,
         resize,
