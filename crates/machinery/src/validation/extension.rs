@@ -332,13 +332,27 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
         if value.is_empty() {
             errors.required(&names_at.child(field), "");
         } else {
-            let lower = value.to_lowercase();
-            let checked = if field.ends_with("ind") {
-                lower.as_str()
+            // Kinds have capitals, and are labels apart from these.
+            let free = field.ends_with("ind");
+            let checked = if free {
+                value.to_lowercase()
             } else {
-                value
+                value.to_owned()
             };
-            errors.each(&names_at.child(field), value, names::dns_1035_label(checked));
+            let faults = names::dns_1035_label(&checked).join(",");
+            let mixed = if free {
+                "may have mixed case, but should otherwise match: "
+            } else {
+                ""
+            };
+            if !faults.is_empty() {
+                errors.invalid(&names_at.child(field), value, format!("{mixed}{faults}"));
+            }
+        }
+    }
+    for field in ["shortNames", "categories"] {
+        for (i, name) in spec.at("names").strings_at(field).into_iter().enumerate() {
+            errors.each(&names_at.child(field).index(i), name, names::dns_1035_label(name));
         }
     }
     if !spec.is_empty_at("names.kind") && spec.at("names.kind") == spec.at("names.listKind") {
@@ -350,6 +364,11 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
         );
     }
     crd_versions(spec, &at, errors);
+    let client = spec.at("conversion").at("webhook").at("clientConfig");
+    if spec.str_at("conversion.strategy") == "Webhook" && client.is_object() {
+        let place = at.child("conversion").child("webhookClientConfig");
+        super::admission::client_config(client, &place, errors);
+    }
 }
 
 fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
@@ -358,19 +377,21 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
     if versions.is_empty() {
         errors.required(&place, "must have at least one version");
     }
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut unique) = (BTreeSet::new(), true);
     for (i, version) in versions.iter().enumerate() {
         let name = version.str_at("name");
         errors.each(&place.index(i).child("name"), name, names::dns_1035_label(name));
-        if !seen.insert(name) {
-            errors.invalid(&place, name, "must contain unique version names");
-        }
+        unique &= seen.insert(name);
         if !version.has("schema.openAPIV3Schema") {
-            errors.required(
-                &place.index(i).child("schema").child("openAPIV3Schema"),
-                "schemas are required",
-            );
+            errors.required(&place.index(i).child("schema").child("openAPIV3Schema"), "");
         }
+    }
+    if !unique {
+        errors.invalid(
+            &place,
+            spec.at("versions").clone(),
+            "must contain unique version names",
+        );
     }
     let stored = versions.iter().filter(|v| v.bool_at("storage")).count();
     if !versions.is_empty() && stored != 1 {
@@ -384,7 +405,7 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
         errors.invalid(
             &at.child("preserveUnknownFields"),
             true,
-            "must be false in order to use defaults in the schema",
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
         );
     }
 }
