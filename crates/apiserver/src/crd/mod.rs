@@ -201,7 +201,7 @@ impl CustomVersion {
 
     /// Checks a changed object; what was wrong before and did not change is forgiven, with a warning.
     pub fn validate_update(&self, new: &Value, old: &Value) -> (Vec<FieldError>, Vec<String>) {
-        let mut errors = machinery::validate_metadata(new);
+        let mut errors = machinery::validate_metadata_update(new, old);
         self.check(new, Some(old), &mut errors);
         let mut warnings = match &self.rules {
             Some(rules) => rules.validate(new, Some(old), &mut errors),

@@ -30,6 +30,7 @@ use serde_json::Value;
 pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::create(kind, obj, &mut errors);
+    metadata::builtin_finalizers(kind.group, obj, &mut errors);
     if !specific(kind, obj, &mut errors) {
         required::check(kind, obj, &mut errors);
     }
@@ -43,6 +44,10 @@ pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
 pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&str>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::update(new, old, &mut errors);
+    // What was stored before a rule came is left alone.
+    if new.at("metadata.finalizers") != old.at("metadata.finalizers") {
+        metadata::builtin_finalizers(kind.group, new, &mut errors);
+    }
     match (sub, (kind.group, kind.kind)) {
         (Some("ephemeralcontainers"), _) => pod::ephemeral_containers(new, old, &mut errors),
         (Some("resize"), _) => pod::resize(new, old, &mut errors),
@@ -71,6 +76,13 @@ pub fn validate_metadata(obj: &Value) -> Vec<FieldError> {
         &Path::new("metadata"),
         &mut errors,
     );
+    errors.0
+}
+
+/// Checks what an update does to metadata alone, as [`validate_metadata`] does for a new object.
+pub fn validate_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    metadata::update(new, old, &mut errors);
     errors.0
 }
 
