@@ -197,6 +197,7 @@ async fn attempt_new(
     give_name(&mut object);
     // Before the strategy: a Job selects its Pods by its uid.
     set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
+    set_meta(&mut object, "creationTimestamp", now());
     match &served.custom {
         Some(custom) => custom.prepare_create(&mut object),
         None => machinery::prepare_create(served.kind, &mut object),
@@ -209,7 +210,6 @@ async fn attempt_new(
     ] {
         unset_meta(&mut object, field);
     }
-    set_meta(&mut object, "creationTimestamp", now());
     let reservation = ctx.server.alloc.on_create(served, &mut object, options.dry_run)?;
     let errors = match &served.custom {
         Some(custom) => {
@@ -273,6 +273,7 @@ pub fn check_expressions(served: &Served, object: &Value) -> Vec<FieldError> {
             errors.extend(crate::crd::rules::check(object));
             errors
         }
+        ("resource.k8s.io", _) => crate::admission::devices::expressions(served.kind.kind, object),
         ("admissionregistration.k8s.io", _) => crate::admission::expressions::check(served.kind.kind, object),
         _ => Vec::new(),
     }

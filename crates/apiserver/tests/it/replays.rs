@@ -81,3 +81,82 @@ async fn endpoints_are_an_old_way() {
         ["299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\""]
     );
 }
+
+#[tokio::test]
+async fn what_is_deleted_is_answered_or_told() {
+    let s = Server::guarded().await;
+    for (list, object, kind) in [
+        (
+            "/apis/storage.k8s.io/v1/storageclasses",
+            json!({"metadata": {"name": "x"}, "provisioner": "p"}),
+            "StorageClass",
+        ),
+        (
+            "/apis/storage.k8s.io/v1/csidrivers",
+            json!({"metadata": {"name": "x"}, "spec": {}}),
+            "CSIDriver",
+        ),
+        (
+            "/apis/storage.k8s.io/v1/csinodes",
+            json!({"metadata": {"name": "x"}, "spec": {"drivers": []}}),
+            "CSINode",
+        ),
+        (
+            "/apis/storage.k8s.io/v1/volumeattributesclasses",
+            json!({"metadata": {"name": "x"}, "driverName": "d", "parameters": {"a": "b"}}),
+            "VolumeAttributesClass",
+        ),
+        (
+            "/apis/scheduling.k8s.io/v1/priorityclasses",
+            json!({"metadata": {"name": "x"}, "value": 1}),
+            "Status",
+        ),
+    ] {
+        let (code, said) = s.json("POST", list, &object).await;
+        assert_eq!(code, 201, "{said}");
+        let (code, said) = s.json("DELETE", &format!("{list}/x"), &json!({})).await;
+        assert_eq!((code, &said["kind"]), (200, &json!(kind)));
+    }
+    for (path, what) in [
+        (
+            "scheduling.k8s.io/v1/priorityclasses/system-node-critical",
+            "priority class",
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/v1/flowschemas/catch-all",
+            "flow schema",
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations/exempt",
+            "priority level configuration",
+        ),
+    ] {
+        let (code, said) = s.json("DELETE", &format!("/apis/{path}"), &json!({})).await;
+        assert_eq!(code, 403, "{said}");
+        let why = format!("is forbidden: this is a system {what} and cannot be deleted");
+        assert!(said["message"].as_str().unwrap().ends_with(&why), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn volumes_tell_since_when_they_are_in_their_phase() {
+    let s = Server::start().await;
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+        "nfs": {"server": "1.2.3.4", "path": "/"}}});
+    let (code, said) = s.json("POST", "/api/v1/persistentvolumes", &volume).await;
+    assert_eq!(code, 201, "{said}");
+    assert_eq!(
+        said["status"]["lastPhaseTransitionTime"],
+        said["metadata"]["creationTimestamp"]
+    );
+    let range = json!({"metadata": {"name": "r"}, "spec": {"cidrs": ["10.88.0.1/24"]}});
+    let (code, said) = s
+        .json("POST", "/apis/networking.k8s.io/v1/servicecidrs", &range)
+        .await;
+    let why =
+        "spec.cidrs[0]: Invalid value: \"10.88.0.1/24\": must not have bits set beyond the prefix length";
+    assert!(
+        code == 422 && said["message"].as_str().unwrap().ends_with(why),
+        "{said}"
+    );
+}

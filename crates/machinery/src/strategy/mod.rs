@@ -70,6 +70,11 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
         ("", "Service") => set(obj, "status", json!({"loadBalancer": {}})),
         ("", "PersistentVolume" | "PersistentVolumeClaim") => {
             set(obj, "status", json!({"phase": "Pending"}));
+            if kind.kind == "PersistentVolume" {
+                // KEP-3762: a volume tells since when it is in its phase.
+                let now = obj.at("metadata.creationTimestamp").clone();
+                set(obj, "status.lastPhaseTransitionTime", now);
+            }
             claim_sources(obj);
         }
         ("batch", "Job") => job_selector(obj),
