@@ -37,6 +37,8 @@ pub struct CustomVersion {
     patterns: schema::Patterns,
     rules: Option<rules::Node>,
     columns: Vec<Column>,
+    /// Paths of the fields that selectors may name, without the leading dot.
+    selectable: Vec<String>,
     status: bool,
     scale: Option<(String, String, Option<String>)>,
     /// Kind and plural, for messages.
@@ -67,12 +69,18 @@ impl CustomVersion {
             patterns: schema::patterns(&schema),
             rules: rules::Node::new(&schema, true),
             columns: columns::columns(version),
+            selectable: selectable(version),
             status: version.pointer("/subresources/status").is_some(),
             scale,
             schema,
             kind: kind.to_string(),
             conversion,
         }
+    }
+
+    /// The fields that selectors may name.
+    pub fn selectable(&self) -> &[String] {
+        &self.selectable
     }
 
     /// How objects get from one version to another.
@@ -289,6 +297,16 @@ impl CustomVersion {
     pub fn kind(&self) -> &str {
         &self.kind
     }
+}
+
+/// Paths of the selectable fields of a version of a definition, without the leading dot.
+fn selectable(version: &Value) -> Vec<String> {
+    let fields = version.get("selectableFields").and_then(Value::as_array);
+    let paths = fields
+        .into_iter()
+        .flatten()
+        .filter_map(|f| f["jsonPath"].as_str());
+    paths.map(|p| p.trim_start_matches('.').to_string()).collect()
 }
 
 /// Go's name of a value's type, as it stands in messages.
