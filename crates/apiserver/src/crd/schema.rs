@@ -3,7 +3,7 @@
 //! The functions walk value and schema together. Messages are those of upstream's go-openapi based validation.
 
 use super::formats;
-use kinds::field::{FieldError, Path};
+use kinds::field::{ErrorType, FieldError, Path};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -179,12 +179,15 @@ pub fn validate(
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
         && !allowed.contains(value)
     {
-        let names: Vec<String> = allowed
-            .iter()
-            .map(|a| a.as_str().map_or_else(|| a.to_string(), String::from))
-            .collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        errors.push(FieldError::not_supported(path, value.clone(), &names));
+        let shown = |a: &Value| format!("{:?}", a.as_str().map_or_else(|| a.to_string(), String::from));
+        let names: Vec<String> = allowed.iter().map(shown).collect();
+        // In the order of the schema.
+        errors.push(FieldError {
+            ty: ErrorType::NotSupported,
+            path: path.clone(),
+            bad_value: Some(value.clone()),
+            detail: format!("supported values: {}", names.join(", ")),
+        });
     }
     match value {
         Value::String(text) => string(text, schema, path, patterns, errors),

@@ -448,3 +448,50 @@ async fn schemas_that_are_joined_tell_what_failed() {
     let wanted = "as.formats.example.com \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update";
     assert_eq!(said["message"], wanted);
 }
+
+#[tokio::test]
+async fn versions_with_objects_in_them_stay() {
+    let s = Server::start().await;
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let mut crd = of_formats(&["uuid"]);
+    let mut second = crd["spec"]["versions"][0].clone();
+    (second["name"], second["storage"]) = (json!("v2"), json!(false));
+    crd["spec"]["versions"].as_array_mut().unwrap().push(second);
+    let (code, said) = s.json("POST", crds, &crd).await;
+    assert_eq!(code, 201, "{said}");
+    let path = format!("{crds}/as.formats.example.com");
+    let settled = |_: u16, c: &Value| {
+        c["status"]["conditions"]
+            .as_array()
+            .is_some_and(|l| l.iter().any(|c| c["type"] == "Established"))
+    };
+    let mut crd = s.until(&path, settled).await;
+    for (i, stores) in [false, true].into_iter().enumerate() {
+        crd["spec"]["versions"][i]["storage"] = json!(stores);
+    }
+    let (code, said) = s.json("PUT", &path, &crd).await;
+    assert_eq!(code, 200, "{said}");
+    let mut crd = s
+        .until(&path, |_, c| c["status"]["storedVersions"] == json!(["v1", "v2"]))
+        .await;
+    crd["spec"]["versions"].as_array_mut().unwrap().remove(0);
+    let (code, said) = s.json("PUT", &path, &crd).await;
+    assert_eq!(code, 422, "{said}");
+    let why = "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously a storage version, \
+               and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes \
+               v1 from status.storedVersions";
+    assert!(said["message"].as_str().unwrap().ends_with(why), "{said}");
+    // Once the status says that it was migrated, the version may go.
+    let (code, said) = s
+        .json(
+            "PATCH",
+            &format!("{path}/status"),
+            &json!({"status": {"storedVersions": ["v2"]}}),
+        )
+        .await;
+    assert_eq!(code, 200, "{said}");
+    let mut crd = s.get(&path).await.1;
+    crd["spec"]["versions"].as_array_mut().unwrap().remove(0);
+    let (code, said) = s.json("PUT", &path, &crd).await;
+    assert_eq!(code, 200, "{said}");
+}

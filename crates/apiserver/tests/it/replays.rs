@@ -160,3 +160,69 @@ async fn volumes_tell_since_when_they_are_in_their_phase() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn services_have_addresses_of_every_range() {
+    let s = Server::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service =
+        json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.88.0.5", "ports": [{"port": 80}]}});
+    let (code, said) = s.json("POST", services, &service).await;
+    assert_eq!(code, 422, "{said}");
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
+    let range = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["10.88.0.0/28"]}});
+    let (code, said) = s.json("POST", ranges, &range).await;
+    assert_eq!(code, 201, "{said}");
+    let path = format!("{ranges}/more");
+    let ready =
+        |status: &'static str| move |_: u16, r: &Value| r["status"]["conditions"][0]["status"] == status;
+    let held = s.until(&path, ready("True")).await;
+    assert_eq!(
+        held["metadata"]["finalizers"],
+        json!(["networking.k8s.io/service-cidr-finalizer"])
+    );
+    let (code, said) = s.json("POST", services, &service).await;
+    assert_eq!(code, 201, "{said}");
+    s.until("/apis/networking.k8s.io/v1/ipaddresses/10.88.0.5", |code, _| {
+        code == 200
+    })
+    .await;
+    // A range with an address in use stays until that is given back.
+    let (code, said) = s.json("DELETE", &path, &json!({})).await;
+    assert_eq!(code, 200, "{said}");
+    let told = s.until(&path, ready("False")).await;
+    assert_eq!(told["status"]["conditions"][0]["reason"], "Terminating");
+    let other =
+        json!({"metadata": {"name": "t"}, "spec": {"clusterIP": "10.88.0.6", "ports": [{"port": 80}]}});
+    let (code, said) = s.json("POST", services, &other).await;
+    assert_eq!(code, 422, "{said}");
+    let (code, said) = s.json("DELETE", &format!("{services}/s"), &json!({})).await;
+    assert_eq!(code, 200, "{said}");
+    s.until(&path, |code, _| code == 404).await;
+}
+
+#[tokio::test]
+async fn quotas_count_whole_things() {
+    let s = Server::start().await;
+    for (spec, wanted) in [
+        (
+            json!({"hard": {"pods": "1.5"}}),
+            "spec.hard[pods]: Invalid value: \"1500m\": must be an integer",
+        ),
+        (
+            json!({"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [
+                {"scopeName": "PriorityClass", "operator": "Exists", "values": ["a"]}]}}),
+            "spec.scopeSelector.matchExpressions[0].values: Invalid value: [\"a\"]: must be no value when `operator` is 'Exist' or \
+             'DoesNotExist' for scope selector",
+        ),
+    ] {
+        let quota = json!({"metadata": {"name": "q"}, "spec": spec});
+        let (code, said) = s
+            .json("POST", "/api/v1/namespaces/default/resourcequotas", &quota)
+            .await;
+        assert!(
+            code == 422 && said["message"].as_str().unwrap().ends_with(wanted),
+            "{said}"
+        );
+    }
+}

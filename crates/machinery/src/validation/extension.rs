@@ -371,6 +371,45 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
     }
 }
 
+/// What a changed definition may not lose: versions in which objects are stored, and a usable authority of its webhook.
+pub(super) fn custom_resource_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let named = |name: &str| {
+        new.list_at("spec.versions")
+            .iter()
+            .any(|v| v.str_at("name") == name)
+    };
+    for (i, version) in new.strings_at("status.storedVersions").into_iter().enumerate() {
+        if !named(version) {
+            let why = format!(
+                "missing from spec.versions; {version} was previously a storage version, and must remain in spec.versions \
+                 until a storage migration ensures no data remains persisted in {version} and removes {version} from \
+                 status.storedVersions"
+            );
+            let at = Path::new("status").child("storedVersions").index(i);
+            errors.invalid(&at, version, why);
+        }
+    }
+    let bundle = |crd: &Value| {
+        crd.str_at("spec.conversion.webhook.clientConfig.caBundle")
+            .to_owned()
+    };
+    let usable = |bundle: &str| bundle.is_empty() || holds_certificate(bundle);
+    let established = |c: &Value| c.str_at("type") == "Established" && c.str_at("status") == "True";
+    let (now, before) = (bundle(new), bundle(old));
+    if old.list_at("status.conditions").iter().any(established) && usable(&before) && !usable(&now) {
+        let at = Path::new("spec").child("conversion").child("webhookClientConfig");
+        let why = "unable to load root certificates: unable to parse bytes as PEM block";
+        errors.invalid(&at.child("caBundle"), now, why);
+    }
+}
+
+/// Whether base64 text holds a certificate in PEM.
+fn holds_certificate(text: &str) -> bool {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+    bytes.is_ok_and(|b| String::from_utf8_lossy(&b).contains("-----BEGIN CERTIFICATE-----"))
+}
+
 fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
     let versions = spec.list_at("versions");
     let place = at.child("versions");

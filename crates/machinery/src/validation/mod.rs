@@ -232,6 +232,7 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
                     errors.invalid(&path, new_spec.at(field).clone(), errors::IMMUTABLE);
                 }
             }
+            extension::custom_resource_update(new, old, errors);
         }
         _ => {}
     }
