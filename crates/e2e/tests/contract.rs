@@ -106,6 +106,7 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
     ensure!(built == "new\npid 1\nbuilt\n", "the build printed: {built}");
     ensure!(in_container(&lab, "watcher", "cat /passed/in/file")? == "seen\n");
     streams::all(&lab, "kubectl-1.32", 2 << 20)?;
+    streams::left_alone(&lab)?;
     streams::lines(&lab, 20_000, LIMIT)?;
     another_image(&lab)?;
     debug(&mut lab)?;
@@ -148,6 +149,17 @@ fn a_hundred_megabytes_through_each_stream_and_a_million_lines() -> Result<()> {
         streams::all(&lab, kubectl, 100 << 20)?;
     }
     streams::lines(&lab, 1_000_000, Duration::from_secs(600))?;
+    lab.kubectl(&["delete", "pod", "desk", "--now", "--timeout=60s"])?;
+    lab.stop()
+}
+
+/// Eleven minutes: `cargo nextest run -p e2e --test contract --run-ignored only idle`.
+#[test]
+#[ignore = "takes eleven minutes, in which nothing happens"]
+fn a_hundred_idle_commands_stay_open_for_ten_minutes() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    lab.apply(MANIFEST)?;
+    lab.kubectl(&["wait", "--for=condition=Ready", "pod/desk", "--timeout=120s"])?;
     streams::idle(&lab, 100, Duration::from_secs(600))?;
     lab.kubectl(&["delete", "pod", "desk", "--now", "--timeout=60s"])?;
     lab.stop()

@@ -10,6 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::net::IpAddr;
@@ -149,7 +150,7 @@ impl Credential {
     /// A server configuration for HTTP/1.1 and HTTP/2; with `client_ca_pem`, client certificates of that authority
     /// are asked for and verified, and clients without one are let in (authentication decides).
     pub fn server_config(&self, client_ca_pem: Option<&str>) -> Result<Arc<rustls::ServerConfig>, TlsError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let provider = Arc::new(server_provider());
         let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?;
         let builder = match client_ca_pem {
@@ -163,6 +164,7 @@ impl Credential {
         let (chain, key) = self.parts()?;
         let mut config = builder.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ignore_client_order = true;
         Ok(Arc::new(config))
     }
 
@@ -176,6 +178,25 @@ impl Credential {
             .with_client_auth_cert(chain, key)?;
         Ok(Arc::new(config))
     }
+}
+
+/// The library's cipher suites with AES-128 before AES-256, as upstream's servers choose them: two thirds of the rounds for
+/// every byte of a list, and no less safe against anybody.
+fn server_provider() -> CryptoProvider {
+    use rustls::CipherSuite::{
+        TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        TLS13_AES_128_GCM_SHA256,
+    };
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            TLS13_AES_128_GCM_SHA256
+                | TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    provider
 }
 
 fn roots(pem: &str) -> Result<rustls::RootCertStore, TlsError> {

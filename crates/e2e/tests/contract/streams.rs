@@ -92,6 +92,27 @@ pub fn all(lab: &Lab, kubectl: &str, bytes: usize) -> Result<()> {
     })
 }
 
+/// A client may leave as soon as it has said everything: its words arrive, and the program that reads them runs to its end.
+pub fn left_alone(lab: &Lab) -> Result<()> {
+    let file = lab.directory().join("blob");
+    let script = "sleep 1; cat > /left; cp /left /whole";
+    let mut client = clients::command(lab, "python3")?;
+    client
+        .arg(clients::fixture("python/leaves.py"))
+        .args(["desk", "main"])
+        .arg(&file)
+        .args(["sh", "-c", script]);
+    let done = client.output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let sum = sum(lab, &file)?;
+    wait_for("what a client that left had sent", LIMIT, || {
+        let look = ["exec", "desk", "-c", "main", "--", "md5sum", "/whole"];
+        let told = lab.kubectl(&look)?;
+        ensure!(told.starts_with(&sum), "{told}");
+        Ok(())
+    })
+}
+
 /// Through a forwarded port to a server that sends everything back, and closes when we do.
 fn echoed(lab: &Lab, blob: &[u8]) -> Result<Vec<u8>> {
     let door = lab.publish(0, "127.0.0.1:9000".parse()?)?;

@@ -98,18 +98,29 @@ impl Agent {
                 hang_up: Some(pid),
                 once: None,
             };
-            let feeding = tokio::spawn(feed(input, stdin, process));
+            let (left, has_left) = watch::channel(false);
+            let feeding = tokio::spawn(async move {
+                feed(input, stdin, process).await;
+                left.send_replace(true);
+            });
             let (over, is_over) = watch::channel(false);
             let pipe = forward(
                 stdout,
                 is_over.clone(),
+                has_left.clone(),
                 sender.clone(),
                 exec_output::Output::Stdout,
             );
             let mut readers = vec![tokio::spawn(pipe)];
             if let Some(stderr) = started.stderr {
                 let pipe = Arc::new(Pipe::new(stderr)?);
-                let pipe = forward(pipe, is_over, sender.clone(), exec_output::Output::Stderr);
+                let pipe = forward(
+                    pipe,
+                    is_over,
+                    has_left,
+                    sender.clone(),
+                    exec_output::Output::Stderr,
+                );
                 readers.push(tokio::spawn(pipe));
             }
             let ended = ended.await.map_err(io::Error::other)?;
@@ -149,11 +160,17 @@ impl Agent {
             hang_up: None,
             once: (start.stdin && container.request.stdin_once).then(|| Arc::downgrade(&streams)),
         };
-        let feeding = tokio::spawn(feed(input, stdin, process));
+        let mut feeding = tokio::spawn(feed(input, stdin, process));
         // Held by nobody from here: the end of the container must end the stream.
         drop(streams);
         tokio::spawn(async move {
-            while let Some((stream, bytes)) = output.recv().await {
+            loop {
+                let chunk = tokio::select! {
+                    chunk = output.recv() => chunk,
+                    // The client has left, and all that it said has been passed on.
+                    _ = &mut feeding => break,
+                };
+                let Some((stream, bytes)) = chunk else { break };
                 let message = match stream {
                     1 => exec_output::Output::Stdout(bytes.to_vec()),
                     _ => exec_output::Output::Stderr(bytes.to_vec()),
@@ -280,8 +297,9 @@ async fn feed(mut input: Streaming<ExecInput>, mut stdin: Option<Arc<Pipe>>, mut
                 }
             }
             Ok(Some(_)) => {}
-            Ok(None) => return,
-            Err(_) => {
+            // The client has left. A program goes on without it, as upstream's do; who sat at its terminal hangs up.
+            Ok(None) if target.terminal.is_none() => return,
+            Ok(None) | Err(_) => {
                 if let Some(pid) = target.hang_up {
                     let _ = kill(Pid::from_raw(pid), Signal::SIGHUP);
                 }
@@ -291,21 +309,29 @@ async fn feed(mut input: Streaming<ExecInput>, mut stdin: Option<Arc<Pipe>>, mut
     }
 }
 
-/// From the process to the host, to the end.
+/// From the process to the host, to the end. When nobody is there any more, the pipe closes, of which the process learns
+/// when it writes.
 async fn forward(
     pipe: Arc<Pipe>,
     ended: watch::Receiver<bool>,
+    mut left: watch::Receiver<bool>,
     sender: Sender,
     wrap: fn(Vec<u8>) -> exec_output::Output,
 ) {
     let mut drain = Drain::new(pipe, ended);
-    while let Some(bytes) = drain.next().await {
-        let output = ExecOutput {
-            output: Some(wrap(bytes)),
-        };
-        if sender.send(Ok(output)).await.is_err() {
-            return;
+    let passing = async {
+        while let Some(bytes) = drain.next().await {
+            let output = ExecOutput {
+                output: Some(wrap(bytes)),
+            };
+            if sender.send(Ok(output)).await.is_err() {
+                return;
+            }
         }
+    };
+    tokio::select! {
+        () = passing => {}
+        _ = left.wait_for(|left| *left) => {}
     }
 }
 

@@ -27,6 +27,8 @@ const QUEUE: usize = 8;
 
 /// How long after its streams a process may take to be known as ended.
 const ENDING: Duration = Duration::from_secs(3);
+/// How long a process may take to read what its client had sent before it left.
+const AFTERWARDS: Duration = Duration::from_secs(600);
 
 /// How a client wants to talk.
 pub enum Carrier {
@@ -184,9 +186,10 @@ async fn over(pod: PodVm, run: String) -> bool {
     tokio::time::timeout(ENDING, ended).await.is_ok()
 }
 
-/// Joins a client with a process of the guest until one of them ends.
+/// Joins a client with a process of the guest until one of them ends. A client that leaves first may have said all that it
+/// wants to say: what is on its way still reaches the process, and then the end of its input.
 /// `over` tells of an attached process that it has ended.
-async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, over: Option<impl Future<Output = bool>>) {
+async fn join(guest: &Guest, remote: Remote, start: ExecStart, over: Option<impl Future<Output = bool>>) {
     let attach = over.is_some();
     let (input, messages) = mpsc::channel(QUEUE);
     let first = ExecInput {
@@ -208,23 +211,29 @@ async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, over: Option<
     };
     let mut output = match call.await {
         Ok(output) => output,
-        Err(problem) => return remote.finish(failure(&problem)).await,
+        Err(problem) => return remote.answers.finish(failure(&problem)).await,
     };
-    let out = remote.out.clone();
-    let gone = remote.gone.clone();
-    let from_client = async {
+    let Remote {
+        mut stdin,
+        mut resize,
+        answers,
+    } = remote;
+    let (out, gone) = (answers.out.clone(), answers.gone.clone());
+    let has_left = gone.clone();
+    // Ends only after the client has left, and with it the stream of messages.
+    let from_client = async move {
         let mut open = true;
         let mut resizable = true;
         loop {
             let message = tokio::select! {
-                data = remote.stdin.recv(), if open => match data {
+                data = stdin.recv(), if open => match data {
                     Some(data) => Input::Stdin(data.to_vec()),
                     None => {
                         open = false;
                         Input::CloseStdin(CloseStdin {})
                     }
                 },
-                size = remote.resize.recv(), if resizable => match size {
+                size = resize.recv(), if resizable => match size {
                     Some(size) => Input::Resize(TerminalSize {
                         columns: size.width.into(),
                         rows: size.height.into(),
@@ -234,10 +243,10 @@ async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, over: Option<
                         continue;
                     }
                 },
-                else => return std::future::pending().await,
+                else => return has_left.cancelled().await,
             };
             if input.send(ExecInput { input: Some(message) }).await.is_err() {
-                return std::future::pending().await;
+                return has_left.cancelled().await;
             }
         }
     };
@@ -271,21 +280,38 @@ async fn join(guest: &Guest, mut remote: Remote, start: ExecStart, over: Option<
             }
         }
     };
-    let status = tokio::select! {
-        status = from_guest => Some(status),
-        never = from_client => never,
-        // Dropping the call ends the process's streams in the guest.
-        () = gone.cancelled() => None,
-    };
-    drop(out);
-    // A VM goes soon after its last container: then its streams break instead of ending.
-    let status = match (status, over) {
-        (Some(status), Some(over)) if status["status"] != "Success" => {
-            Some(if over.await { exit_status(0) } else { status })
+    let (status, left) = {
+        tokio::pin!(from_client, from_guest);
+        let (mut speaks, mut left) = (true, false);
+        let too_late = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(too_late);
+        loop {
+            tokio::select! {
+                status = &mut from_guest => break (status, left),
+                () = &mut from_client, if speaks => speaks = false,
+                () = gone.cancelled(), if !left => {
+                    left = true;
+                    too_late.as_mut().reset(tokio::time::Instant::now() + AFTERWARDS);
+                }
+                () = &mut too_late, if left => return,
+            }
         }
-        (status, _) => status,
     };
-    if let Some(status) = status {
-        remote.finish(status).await;
+    // The answers' end is told by all its senders.
+    drop(out);
+    if left {
+        return;
     }
+    // A VM goes soon after its last container: then its streams break instead of ending.
+    let status = match over {
+        Some(over) if status["status"] != "Success" => {
+            if over.await {
+                exit_status(0)
+            } else {
+                status
+            }
+        }
+        _ => status,
+    };
+    answers.finish(status).await;
 }

@@ -11,7 +11,7 @@ pub mod remote;
 pub mod spdy;
 pub mod websocket;
 
-pub use remote::{Out, Remote, Size, Wanted};
+pub use remote::{Answers, Out, Remote, Size, Wanted};
 
 /// Messages that may wait in one direction of one stream.
 pub(crate) const QUEUE: usize = 16;

@@ -47,6 +47,13 @@ pub struct Remote {
     pub stdin: mpsc::Receiver<Bytes>,
     /// Changes of the terminal's size.
     pub resize: mpsc::Receiver<Size>,
+    /// What goes to it.
+    pub answers: Answers,
+}
+
+/// The way to the client.
+#[derive(Debug)]
+pub struct Answers {
     /// Output.
     pub out: mpsc::Sender<Out>,
     /// Cancelled when the client is gone.
@@ -55,12 +62,10 @@ pub struct Remote {
     pub writer: tokio::task::JoinHandle<()>,
 }
 
-impl Remote {
+impl Answers {
     /// Sends the end and waits until it is with the client, but not for ever.
     pub async fn finish(self, status: Value) {
-        let Self {
-            out, writer, gone, ..
-        } = self;
+        let Self { out, writer, gone } = self;
         if out.send(Out::Finish(status)).await.is_ok() {
             drop(out);
             tokio::select! {

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message, handshake::derive_accept_key};
 use tokio_util::sync::CancellationToken;
 
-use super::{Out, QUEUE, Remote, Size, Wanted};
+use super::{Answers, Out, QUEUE, Remote, Size, Wanted};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -161,9 +161,7 @@ where
     Remote {
         stdin,
         resize,
-        out,
-        gone,
-        writer,
+        answers: Answers { out, gone, writer },
     }
 }
 
@@ -379,11 +377,12 @@ mod tests {
             })
         );
         remote
+            .answers
             .out
             .send(Out::Stderr(Bytes::from_static(b"oops")))
             .await
             .expect("open");
-        let finish = tokio::spawn(remote.finish(super::super::remote::exit_status(3)));
+        let finish = tokio::spawn(remote.answers.finish(super::super::remote::exit_status(3)));
         let next = client.next().await.expect("a message").expect("valid");
         assert_eq!(next.into_data(), Bytes::from_static(b"\x02oops"));
         let status = client

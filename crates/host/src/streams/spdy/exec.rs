@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
 use super::{Session, Stream};
-use crate::streams::{Out, QUEUE, Remote, Size, Wanted};
+use crate::streams::{Answers, Out, QUEUE, Remote, Size, Wanted};
 
 /// How long a client may take to open its streams (kubelet: `streamCreationTimeout`).
 const CREATION: Duration = Duration::from_secs(30);
@@ -96,9 +96,7 @@ where
     Ok(Remote {
         stdin,
         resize,
-        out,
-        gone,
-        writer,
+        answers: Answers { out, gone, writer },
     })
 }
 
