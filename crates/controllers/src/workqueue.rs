@@ -57,6 +57,16 @@ impl Histogram {
     }
 }
 
+/// Name, kind, help and value of a plain series.
+type Plain = (&'static str, &'static str, &'static str, fn(&Queue) -> f64);
+
+/// Name, help and content of a histogram.
+type OfTime = (&'static str, &'static str, fn(&Queue) -> &Histogram);
+
+fn seconds(since: Option<Instant>) -> f64 {
+    since.map_or(0.0, |s| s.elapsed().as_secs_f64())
+}
+
 /// A controller's name as a label.
 fn shown(name: &str) -> String {
     name.replace(' ', "_")
@@ -123,34 +133,33 @@ impl WorkQueues {
     pub fn render(&self) -> String {
         let queues = self.queues();
         let mut out = String::new();
-        let seconds = |since: Option<Instant>| since.map_or(0.0, |s| s.elapsed().as_secs_f64());
-        let plain: [(&str, &str, &str, &dyn Fn(&Queue) -> f64); 5] = [
+        let plain: [Plain; 5] = [
             (
                 "adds_total",
                 "counter",
                 "Total number of adds handled by workqueue",
-                &|q| q.adds as f64,
+                |q| q.adds as f64,
             ),
-            ("depth", "gauge", "Current depth of workqueue", &|q| {
+            ("depth", "gauge", "Current depth of workqueue", |q| {
                 f64::from(u8::from(q.waiting.is_some()))
             }),
             (
                 "longest_running_processor_seconds",
                 "gauge",
                 "How many seconds has the longest running processor for workqueue been running.",
-                &|q| seconds(q.working),
+                |q| seconds(q.working),
             ),
             (
                 "retries_total",
                 "counter",
                 "Total number of retries handled by workqueue",
-                &|q| q.retries as f64,
+                |q| q.retries as f64,
             ),
             (
                 "unfinished_work_seconds",
                 "gauge",
                 "How many seconds of work has done that is in progress and hasn't been observed by work_duration.",
-                &|q| seconds(q.working),
+                |q| seconds(q.working),
             ),
         ];
         for (name, kind, help, value) in plain {
@@ -163,7 +172,7 @@ impl WorkQueues {
                 let _ = writeln!(out, "workqueue_{name}{{name=\"{}\"}} {}", shown(queue), value(of));
             }
         }
-        let histograms: [(&str, &str, fn(&Queue) -> &Histogram); 2] = [
+        let histograms: [OfTime; 2] = [
             (
                 "workqueue_queue_duration_seconds",
                 "How long in seconds an item stays in workqueue before being requested.",

@@ -223,7 +223,7 @@ fn luhn(digits: &str) -> bool {
             }
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// Digits of a book's number, its dashes and spaces left out.
@@ -239,7 +239,12 @@ fn isbn10(text: &str) -> bool {
         return false;
     }
     let weigh = |(i, b): (usize, u8)| (i as u32 + 1) * if b == b'X' { 10 } else { u32::from(b - b'0') };
-    number.bytes().enumerate().map(weigh).sum::<u32>() % 11 == 0
+    number
+        .bytes()
+        .enumerate()
+        .map(weigh)
+        .sum::<u32>()
+        .is_multiple_of(11)
 }
 
 fn isbn13(text: &str) -> bool {
@@ -248,7 +253,12 @@ fn isbn13(text: &str) -> bool {
         return false;
     }
     let weigh = |(i, b): (usize, u8)| u32::from(b - b'0') * if i % 2 == 1 { 3 } else { 1 };
-    number.bytes().enumerate().map(weigh).sum::<u32>() % 10 == 0
+    number
+        .bytes()
+        .enumerate()
+        .map(weigh)
+        .sum::<u32>()
+        .is_multiple_of(10)
 }
 
 /// Six, eight or twenty octets, by two digits with `:` or `-`, or by four with `.`.
@@ -315,7 +325,7 @@ fn email(text: &str) -> bool {
     let literal = domain
         .strip_prefix('[')
         .and_then(|d| d.strip_suffix(']'))
-        .is_some_and(|d| address_of_literal(d));
+        .is_some_and(address_of_literal);
     (quoted || dotted(local)) && (literal || dotted(domain))
 }
 
