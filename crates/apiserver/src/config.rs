@@ -44,6 +44,8 @@ pub struct Config {
     pub proxy_client: Option<crate::aggregation::ProxyClient>,
     /// The audit log; none without.
     pub audit: Option<crate::audit::AuditConfig>,
+    /// Further series for `/metrics`, in Prometheus' text form; asked at every scrape.
+    pub extra_metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     /// How often the log is compacted, keeping what happened since the time before.
     pub compaction_interval: Duration,
 }
@@ -70,6 +72,7 @@ impl Config {
             stall_limit: Duration::from_secs(60),
             proxy_client: None,
             audit: None,
+            extra_metrics: None,
             compaction_interval: Duration::from_secs(300),
         }
     }

@@ -368,6 +368,13 @@ impl ApiServer {
         }
         let request = http::Request::from_parts(head, axum::body::Body::new(incoming.body));
         match router.oneshot(request).await {
+            // Nobody knows the path: told as everywhere.
+            Ok(response)
+                if response.status() == StatusCode::NOT_FOUND
+                    && !response.headers().contains_key(http::header::CONTENT_TYPE) =>
+            {
+                body::text(StatusCode::NOT_FOUND, "404 page not found\n")
+            }
             Ok(response) => response.map(body::adopt),
             Err(never) => match never {},
         }

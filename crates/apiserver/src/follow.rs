@@ -17,9 +17,10 @@ async fn run(server: Arc<ApiServer>) {
     let sources = [
         GroupResource::new("", "services"),
         GroupResource::new("networking.k8s.io", "servicecidrs"),
+        GroupResource::new("networking.k8s.io", "ipaddresses"),
         GroupResource::new("admissionregistration.k8s.io", "validatingadmissionpolicies"),
     ];
-    let mut seen = [u64::MAX; 3];
+    let mut seen = [u64::MAX; 4];
     loop {
         for (i, source) in sources.iter().enumerate() {
             let changed = server.caches.resource_revision(source);
@@ -28,7 +29,8 @@ async fn run(server: Arc<ApiServer>) {
             }
             match i {
                 0 => addresses::settle(&server).await,
-                1 => addresses::settle_ranges(&server).await,
+                // A range that goes waits for the last of its addresses.
+                1 | 2 => addresses::settle_ranges(&server).await,
                 _ => typecheck::settle_all(&server).await,
             }
         }

@@ -73,6 +73,7 @@ pub struct ApiServer {
     pub(crate) outbound: Outbound,
     pub(crate) remotes: ArcSwap<Remotes>,
     pub(crate) audit: Option<Arc<Audit>>,
+    pub(crate) extra_metrics: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     pub(crate) stop: CancellationToken,
     pub(crate) extra: Option<axum::Router>,
 }
@@ -119,6 +120,7 @@ impl ApiServer {
             outbound: Outbound::default(),
             remotes: ArcSwap::default(),
             audit,
+            extra_metrics: config.extra_metrics.clone(),
             registry: ArcSwap::from_pointee(registry),
             extra: config.extra_routes.take(),
             keys: keys.clone(),

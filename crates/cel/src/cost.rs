@@ -137,9 +137,13 @@ impl Estimator<'_> {
                     },
                 }
             }
-            Kind::Select { operand, field, .. } => {
+            Kind::Select {
+                operand, field, test, ..
+            } => {
                 let operand = self.visit(operand);
-                operand.step(Step::Field(field.clone()), operand.cost.saturating_add(1))
+                // Upstream lets `has` cost nothing beyond what it looks into.
+                let own = u64::from(!test);
+                operand.step(Step::Field(field.clone()), operand.cost.saturating_add(own))
             }
             Kind::Index { operand, index, .. } => {
                 let (operand, index) = (self.visit(operand), self.visit(index));

@@ -125,7 +125,8 @@ impl<'m, 'a> Machine<'m, 'a> {
                 test,
                 optional,
             } => {
-                self.meter.charge(1)?;
+                // As upstream sets it, `has` costs what it looks into and nothing more.
+                self.meter.charge(u64::from(!*test))?;
                 let of = self.eval(operand, locals)?;
                 self.select(of, field, *test, *optional)
             }

@@ -32,9 +32,11 @@ pub mod storage;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod workqueue;
 pub mod world;
 
 pub use manager::{Config, Manager, timed};
 pub use node::tolerates;
 pub use quota::pod_amounts;
 pub use signer::Signer;
+pub use workqueue::WorkQueues;

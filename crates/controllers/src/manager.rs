@@ -1,5 +1,6 @@
 //! Runs every reconciler: waits for changes, calls it, tries again after a failure.
 
+use crate::workqueue::WorkQueues;
 use crate::world::{self, World, WorldError};
 use crate::{
     aggregation, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job, loadbalancer, mirror,
@@ -59,17 +60,27 @@ pub(crate) trait Reconciler: Send + Sync {
 pub struct Manager {
     world: Arc<World>,
     config: Config,
+    queues: Arc<WorkQueues>,
 }
 
 impl Manager {
     /// Controllers that see and act through `world`.
     pub fn new(world: Arc<World>, config: Config) -> Manager {
-        Manager { world, config }
+        Manager {
+            world,
+            config,
+            queues: WorkQueues::new(),
+        }
+    }
+
+    /// Tells those queues what its controllers do.
+    pub fn told_to(self, queues: Arc<WorkQueues>) -> Manager {
+        Manager { queues, ..self }
     }
 
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let world = self.world;
+        let (world, queues) = (self.world, self.queues);
         let config = Arc::new(self.config);
         let all: Vec<Arc<dyn Reconciler>> = vec![
             Arc::new(deployment::Deployments),
@@ -117,13 +128,18 @@ impl Manager {
         }
         let tasks = all
             .into_iter()
-            .map(|r| tokio::spawn(drive(r, world.clone(), stop.clone())));
+            .map(|r| tokio::spawn(drive(r, world.clone(), queues.clone(), stop.clone())));
         futures::future::join_all(tasks).await;
     }
 }
 
-async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: CancellationToken) {
-    let reads = reconciler.reads();
+async fn drive(
+    reconciler: Arc<dyn Reconciler>,
+    world: Arc<World>,
+    queues: Arc<WorkQueues>,
+    stop: CancellationToken,
+) {
+    let (name, reads) = (reconciler.name(), reconciler.reads());
     let mut changes = world.subscribe();
     let mut seen = u64::MAX;
     let mut wake = tokio::time::Instant::now();
@@ -133,15 +149,18 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
         let due = tokio::time::Instant::now() >= wake;
         if revision != seen || due {
             seen = revision;
+            queues.add(name);
+            queues.begin(name);
             // A sweep may be left anywhere: the next one, of this process or another, begins with what it finds.
             let (swept, computed) = tokio::select! {
                 () = stop.cancelled() => return,
                 swept = timed(reconciler.sweep(&world)) => swept,
             };
+            queues.end(name, swept.is_err());
             let next = match swept {
                 Ok(next) => next.unwrap_or(RESYNC).min(RESYNC),
                 Err(error) => {
-                    tracing::warn!(controller = reconciler.name(), %error, "will be tried again");
+                    tracing::warn!(controller = name, %error, "will be tried again");
                     RETRY
                 }
             };
@@ -154,6 +173,9 @@ async fn drive(reconciler: Arc<dyn Reconciler>, world: Arc<World>, stop: Cancell
             changed = changes.changed() => {
                 if changed.is_err() {
                     return;
+                }
+                if world.revision(reads) != seen {
+                    queues.add(name);
                 }
                 tokio::time::sleep(gather).await;
             }

@@ -30,7 +30,7 @@ impl Namespaces {
         // Pods first: nothing else of the namespace goes while one of them runs (KEP-5080).
         resources.sort_by_key(|r| (r.key() != "pods", r.plural == "events", r.key()));
         for resource in resources {
-            if !remaining.is_empty() && remaining[0].starts_with("pods ") {
+            if !remaining.is_empty() && remaining[0].starts_with("pods. ") {
                 break;
             }
             match world.empty(&resource, name).await {
@@ -137,6 +137,13 @@ impl Namespaces {
         let mut last = namespace.clone();
         let mut finalizers = items(namespace, "/spec/finalizers").to_vec();
         finalizers.retain(|f| f != "kubernetes");
+        if !finalizers.is_empty() && namespace["status"]["conditions"] != json!(conditions) {
+            // Others still hold the empty namespace, and may read that it is empty.
+            let mut status = namespace["status"].clone();
+            status["conditions"] = json!(conditions);
+            settled(world.update_status(NAMESPACES, namespace, &status).await)?;
+            return Ok(false);
+        }
         last["spec"]["finalizers"] = json!(finalizers);
         Ok(settled(world.put_sub(NAMESPACES, &last, "finalize").await)?.is_some())
     }

@@ -26,4 +26,4 @@ pub use decode::{
 pub use defaults::default;
 pub use patch::{json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
-pub use validation::{validate_create, validate_metadata, validate_update};
+pub use validation::{validate_create, validate_metadata, validate_metadata_update, validate_update};

@@ -115,6 +115,15 @@ async fn round(
     failed.map_or(Ok(()), Err)
 }
 
+/// Notes which generation of a Pod a condition is about (KEP-5067).
+fn observed(conditions: &mut [Value], kind: &str, pod: &Value) {
+    let generation = pod.pointer("/metadata/generation").cloned();
+    let condition = conditions.iter_mut().find(|c| c["type"] == kind);
+    if let (Some(condition), Some(generation)) = (condition, generation) {
+        condition["observedGeneration"] = generation;
+    }
+}
+
 /// Makes room: victims end as an eviction would end them.
 async fn evict(world: &World, pod: &Value, node: &str, victims: &[Arc<Value>]) -> Result<(), WorldError> {
     for victim in victims {
@@ -130,6 +139,7 @@ async fn evict(world: &World, pod: &Value, node: &str, victims: &[Arc<Value>]) -
             &why,
             None,
         );
+        observed(&mut conditions, "DisruptionTarget", victim);
         status["conditions"] = json!(conditions);
         settled(world.update_status("pods", victim, &status).await)?;
         settled(world.delete("pods", victim, "Background").await)?;
@@ -192,6 +202,7 @@ async fn wait(
             why,
             None,
         );
+        observed(&mut conditions, "PodScheduled", pod);
         status["conditions"] = json!(conditions);
         if !node.is_empty() {
             status["nominatedNodeName"] = json!(node);

@@ -2,10 +2,10 @@
 
 use crate::between::between_pods;
 use crate::filter::Host;
-use crate::preempt::preempt;
+use crate::preempt::{ineligible, preempt, priority};
 use crate::score::best;
 use crate::volumes::{self, Need, Storage};
-use controllers::obj::{deleting, finished, int, items, meta, text};
+use controllers::obj::{deleting, finished, items, meta, text};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -69,7 +69,6 @@ pub fn plan(snapshot: &Snapshot) -> Vec<(Arc<Value>, Outcome)> {
         }
     }
     waiting.sort_by(|a, b| {
-        let priority = |p: &Value| int(p, "/spec/priority", 0);
         let age = |p: &Value| {
             (
                 meta(p, "creationTimestamp").to_string(),
@@ -80,11 +79,38 @@ pub fn plan(snapshot: &Snapshot) -> Vec<(Arc<Value>, Outcome)> {
     });
     let mut decided = Vec::new();
     let mut promised = HashSet::new();
+    // Room is being made for these: who is not more important leaves it to them.
+    let nominated: Vec<Arc<Value>> = waiting
+        .iter()
+        .filter(|pod| keep_place(pod, &mut hosts))
+        .cloned()
+        .collect();
     for pod in waiting {
+        let yields = |other: &&Arc<Value>| priority(other) < priority(&pod);
+        let lower: Vec<&Arc<Value>> = nominated.iter().filter(yields).collect();
+        for other in lower.iter().copied().chain([&pod]) {
+            hosts.iter_mut().for_each(|h| h.remove(meta(other, "uid")));
+        }
         let outcome = place(&pod, &mut hosts, &snapshot.storage, &mut promised);
+        for other in lower {
+            keep_place(other, &mut hosts);
+        }
         decided.push((pod, outcome));
     }
     decided
+}
+
+/// Counts a Pod on the host where room is being made for it, if there is one.
+fn keep_place(pod: &Arc<Value>, hosts: &mut [Host]) -> bool {
+    let node = text(pod, "/status/nominatedNodeName");
+    let found = hosts
+        .iter_mut()
+        .find(|h| !node.is_empty() && meta(&h.node, "name") == node);
+    let is_kept = found.is_some();
+    if let Some(host) = found {
+        host.add(pod.clone());
+    }
+    is_kept
 }
 
 /// The Pod is this scheduler's and may be scheduled.
@@ -108,32 +134,32 @@ const FINAL: [&str; 8] = [
 ];
 
 /// Why no node will do, as upstream words it.
-fn message(reasons: &BTreeMap<String, usize>, helpless: usize, nodes: usize) -> String {
+fn message(reasons: &BTreeMap<String, usize>, nodes: usize) -> String {
     let mut parts: Vec<String> = reasons.iter().map(|(why, n)| format!("{n} {why}")).collect();
     parts.sort();
-    let mut preemption = Vec::new();
+    format!("0/{nodes} nodes are available: {}.", parts.join(", "))
+}
+
+/// Why preemption does not help: on `helpless` of the nodes it cannot.
+fn no_preemption(helpless: usize, nodes: usize) -> String {
+    let mut parts = Vec::new();
     if nodes > helpless {
-        preemption.push(format!(
+        parts.push(format!(
             "{} No preemption victims found for incoming pod",
             nodes - helpless
         ));
     }
     if helpless > 0 {
-        preemption.push(format!("{helpless} Preemption is not helpful for scheduling"));
+        parts.push(format!("{helpless} Preemption is not helpful for scheduling"));
     }
-    format!(
-        "0/{nodes} nodes are available: {}. no new claims to deallocate, preemption: 0/{nodes} nodes are available: {}.",
-        parts.join(", "),
-        preemption.join(", ")
-    )
+    format!("0/{nodes} nodes are available: {}.", parts.join(", "))
 }
 
-/// Why no node will do, whatever the nodes are like.
-fn hopeless(why: &str, nodes: usize) -> String {
-    format!(
-        "0/{nodes} nodes are available: {why}. no new claims to deallocate, preemption: 0/{nodes} nodes are available: \
-         {nodes} Preemption is not helpful for scheduling."
-    )
+/// What is said of a Pod for which nothing could be done.
+fn waits_because(why: &str, preemption: &str) -> Outcome {
+    Outcome::Wait(format!(
+        "{why} no new claims to deallocate, preemption: {preemption}"
+    ))
 }
 
 fn place(pod: &Arc<Value>, hosts: &mut [Host], storage: &Storage, promised: &mut HashSet<String>) -> Outcome {
@@ -141,7 +167,13 @@ fn place(pod: &Arc<Value>, hosts: &mut [Host], storage: &Storage, promised: &mut
         return Outcome::Wait("no nodes available to schedule pods".into());
     }
     if let Some(why) = storage.problem(pod) {
-        return Outcome::Wait(hopeless(&why, hosts.len()));
+        let nodes = hosts.len();
+        let why = format!("0/{nodes} nodes are available: {why}.");
+        let preemption = match ineligible(pod, hosts) {
+            Some(reason) => reason.to_owned(),
+            None => no_preemption(nodes, nodes),
+        };
+        return waits_because(&why, &preemption);
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut able = Vec::new();
@@ -176,8 +208,11 @@ fn place(pod: &Arc<Value>, hosts: &mut [Host], storage: &Storage, promised: &mut
             None => Outcome::Place(node),
         };
     }
-    let why = message(&reasons, hosts.len() - crowded.len(), hosts.len());
-    if let Some(found) = preempt(pod, &crowded, hosts) {
+    let why = message(&reasons, hosts.len());
+    let reason = ineligible(pod, hosts);
+    if reason.is_none()
+        && let Some(found) = preempt(pod, &crowded, hosts)
+    {
         let host = &mut hosts[found.host];
         // The place is kept: nobody less important takes it while the victims leave.
         found.victims.iter().for_each(|v| host.remove(meta(v, "uid")));
@@ -189,14 +224,11 @@ fn place(pod: &Arc<Value>, hosts: &mut [Host], storage: &Storage, promised: &mut
             why,
         };
     }
-    let nominated = text(pod, "/status/nominatedNodeName");
-    if let Some(host) = hosts
-        .iter_mut()
-        .find(|h| !nominated.is_empty() && meta(&h.node, "name") == nominated)
-    {
-        host.add(pod.clone());
+    keep_place(pod, hosts);
+    match reason {
+        Some(reason) => waits_because(&why, reason),
+        None => waits_because(&why, &no_preemption(hosts.len() - crowded.len(), hosts.len())),
     }
-    Outcome::Wait(why)
 }
 
 #[cfg(test)]
@@ -272,9 +304,26 @@ mod tests {
                 vec![pod("a", "2", on(json!({"priority": 1}), "n")),
                     pod("top", "2", json!({"priority": 9, "preemptionPolicy": "Never"}))],
                 vec!["0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, \
-                    preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.".into()],
+                    preemption: not eligible due to preemptionPolicy=Never.".into()],
+            ),
+            (
+                "a place that is being made is left to whom it is made for",
+                vec![node("n", "2", "8Gi", json!({}))],
+                vec![
+                    pod("older", "2", json!({"priority": 9, "preemptionPolicy": "Never"})),
+                    nominated("top", "2", "n"),
+                ],
+                vec!["0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, \
+                    preemption: not eligible due to preemptionPolicy=Never.".into(), "-> n".into()],
             ),
         ]
+    }
+
+    /// A Pod of priority 9 for which room is being made on a node.
+    fn nominated(name: &str, cpu: &str, node: &str) -> Arc<Value> {
+        let mut pod = (*pod(name, cpu, json!({"priority": 9}))).clone();
+        pod["status"] = json!({"nominatedNodeName": node});
+        Arc::new(pod)
     }
 
     #[test]

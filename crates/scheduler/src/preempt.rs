@@ -7,19 +7,23 @@ use controllers::obj::{deleting, int, meta, text};
 use serde_json::Value;
 use std::sync::Arc;
 
-fn priority(pod: &Value) -> i64 {
+pub(crate) fn priority(pod: &Value) -> i64 {
     int(pod, "/spec/priority", 0)
 }
 
-/// The Pod may make others go, and is not waiting already for some that are going.
-fn may(pod: &Value, hosts: &[Host]) -> bool {
+/// Why a Pod may not make others go, in upstream's words: it does not want to, or waits already for some that are going.
+pub(crate) fn ineligible(pod: &Value, hosts: &[Host]) -> Option<&'static str> {
     let nominated = text(pod, "/status/nominatedNodeName");
-    let waiting = hosts
+    let mut there = hosts
         .iter()
         .filter(|h| !nominated.is_empty() && meta(&h.node, "name") == nominated)
-        .flat_map(|h| &h.pods)
-        .any(|p| deleting(p) && priority(p) < priority(pod));
-    text(pod, "/spec/preemptionPolicy") != "Never" && !waiting
+        .flat_map(|h| &h.pods);
+    if text(pod, "/spec/preemptionPolicy") == "Never" {
+        return Some("not eligible due to preemptionPolicy=Never.");
+    }
+    there
+        .any(|p| deleting(p) && priority(p) < priority(pod))
+        .then_some("not eligible due to a terminating pod on the nominated node.")
 }
 
 /// A host and the Pods that have to leave it.
@@ -28,11 +32,8 @@ pub(crate) struct Preemption {
     pub(crate) victims: Vec<Arc<Value>>,
 }
 
-/// The least harmful preemption among `candidates` (indexes of hosts whose refusal removing Pods can change).
+/// The least harmful preemption for a Pod that is eligible, among `candidates` (indexes of hosts whose refusal removing Pods can change).
 pub(crate) fn preempt(pod: &Value, candidates: &[usize], hosts: &[Host]) -> Option<Preemption> {
-    if !may(pod, hosts) {
-        return None;
-    }
     let options = candidates
         .iter()
         .filter_map(|at| victims(pod, *at, hosts).map(|v| (*at, v)));

@@ -23,6 +23,7 @@
 
 pub mod account;
 pub mod certificates;
+pub(crate) mod devices;
 pub(crate) mod expressions;
 pub(crate) mod hooks;
 pub mod limits;
@@ -61,6 +62,7 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(scheduling::RuntimeClass),
         Arc::new(certificates::Certificates::new(rbac.clone())),
         Arc::new(storage::DefaultIngressClass),
+        Arc::new(devices::DeviceAdminAccess),
         Arc::new(Escalation::new(rbac)),
     ];
     plugins.extend(extra);

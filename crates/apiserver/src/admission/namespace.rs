@@ -1,4 +1,5 @@
-//! NamespaceLifecycle: nothing new in a namespace that does not exist or is going away; the system's own stay.
+//! NamespaceLifecycle: nothing new in a namespace that does not exist or is going away; the system's own namespaces,
+//! and its other objects that a cluster cannot be without, stay.
 
 use super::forbidden;
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
@@ -9,6 +10,28 @@ use std::time::Duration;
 
 /// Namespaces that cannot be deleted.
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
+/// Other objects of the system that cannot be deleted: group, resource, names, and what they are called then. Upstream's
+/// registries refuse them, whoever asks.
+const SYSTEM: [(&str, &str, &[&str], &str); 3] = [
+    (
+        "scheduling.k8s.io",
+        "priorityclasses",
+        &["system-node-critical", "system-cluster-critical"],
+        "priority class",
+    ),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "flowschemas",
+        &["exempt", "catch-all"],
+        "flow schema",
+    ),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "prioritylevelconfigurations",
+        &["exempt", "catch-all"],
+        "priority level configuration",
+    ),
+];
 /// How long a namespace made a moment ago may take to show in the view.
 const PATIENCE: [Duration; 5] = [Duration::from_millis(10); 5];
 
@@ -30,6 +53,17 @@ impl AdmissionPlugin for NamespaceLifecycle {
         let is_namespace = a.group.is_empty() && a.resource == "namespaces";
         if request.operation == Operation::Delete && is_namespace && IMMORTAL.contains(&a.name.as_str()) {
             return Err(forbidden(request, "this namespace may not be deleted"));
+        }
+        if request.operation == Operation::Delete
+            && a.subresource.is_empty()
+            && let Some((.., what)) = SYSTEM.iter().find(|(group, resource, names, _)| {
+                a.group == *group && a.resource == *resource && names.contains(&a.name.as_str())
+            })
+        {
+            return Err(forbidden(
+                request,
+                format!("this is a system {what} and cannot be deleted"),
+            ));
         }
         if a.namespace.is_empty() || is_namespace {
             return Ok(Vec::new());

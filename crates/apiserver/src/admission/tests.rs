@@ -772,6 +772,8 @@ fn the_order_is_upstreams() {
         "RuntimeClass",
         "Certificates",
         "DefaultIngressClass",
+        // Upstream checks it in the strategy of claims.
+        "DeviceAdminAccess",
         "RBACEscalation",
         "MutatingAdmissionPolicy",
         "MutatingAdmissionWebhook",

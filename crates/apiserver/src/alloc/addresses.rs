@@ -89,35 +89,112 @@ fn tell(error: Option<Status>, ip: &str) {
     }
 }
 
-/// Tells of every ServiceCIDR that it is in use.
-pub async fn settle_ranges(server: &Arc<ApiServer>) {
-    for range in server
-        .caches
-        .list(&GroupResource::new("networking.k8s.io", "servicecidrs"), None)
-    {
-        let conditions = range["status"]["conditions"].as_array();
-        if !meta(&range, "deletionTimestamp").is_empty()
-            || conditions.is_some_and(|c| c.iter().any(|c| c["type"] == "Ready"))
-        {
-            continue;
+/// ServiceCIDRs.
+pub(super) fn ranges() -> GroupResource {
+    GroupResource::new("networking.k8s.io", "servicecidrs")
+}
+
+/// Keeps a range that is going away until none of its addresses is in use.
+const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
+
+/// Whether a network of a ServiceCIDR contains an address.
+fn covers(range: &Value, ip: std::net::IpAddr) -> bool {
+    use std::net::IpAddr;
+    let networks = range["spec"]["cidrs"].as_array().into_iter().flatten();
+    networks.filter_map(Value::as_str).any(|network| {
+        let parts = network.split_once('/');
+        let parsed = parts.and_then(|(base, bits)| Some((base.parse().ok()?, bits.parse::<u32>().ok()?)));
+        match (parsed, ip) {
+            (Some((IpAddr::V4(base), bits)), IpAddr::V4(ip)) => {
+                let differ = base.to_bits() ^ ip.to_bits();
+                differ.checked_shr(32 - bits.min(32)).unwrap_or(0) == 0
+            }
+            (Some((IpAddr::V6(base), bits)), IpAddr::V6(ip)) => {
+                let differ = base.to_bits() ^ ip.to_bits();
+                differ.checked_shr(128 - bits.min(128)).unwrap_or(0) == 0
+            }
+            _ => false,
         }
-        let Some(ctx) = context(server, &range, "update") else {
-            continue;
+    })
+}
+
+/// Tells of every ServiceCIDR that it is in use, and lets those go that are deleted once nobody has an address that only
+/// they contain.
+pub async fn settle_ranges(server: &Arc<ApiServer>) {
+    let all = server.caches.list(&ranges(), None);
+    let leaves = |range: &Value| !meta(range, "deletionTimestamp").is_empty();
+    for range in &all {
+        let finalizers = range["metadata"]["finalizers"].as_array();
+        let held = finalizers.is_some_and(|f| f.iter().any(|f| f == FINALIZER));
+        if leaves(range) && held {
+            let others: Vec<_> = all.iter().filter(|other| !leaves(other)).collect();
+            let needed = |address: &Arc<Value>| {
+                let ip = meta(address, "name").parse();
+                ip.is_ok_and(|ip| covers(range, ip) && !others.iter().any(|other| covers(other, ip)))
+            };
+            match server.caches.list(&resource(), None).iter().any(needed) {
+                true => {
+                    let why = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a \
+                               new ServiceCIDR";
+                    note(server, range, "False", "Terminating", why).await;
+                }
+                false => release(server, range).await,
+            }
+        } else if !leaves(range) {
+            note(server, range, "True", "", "Kubernetes Service CIDR is ready").await;
+        }
+    }
+}
+
+/// Says whether a range is ready; one that stays is held from then on.
+async fn note(server: &Arc<ApiServer>, range: &Value, status: &str, reason: &str, message: &str) {
+    let Some(ctx) = context(server, range, "update") else {
+        return;
+    };
+    let edit = |present: &Value| {
+        let mut next = present.clone();
+        let list = |at: &str, field: &str| {
+            let list = next[at][field].as_array().cloned();
+            list.unwrap_or_default()
         };
-        let edit = |present: &Value| {
-            let mut next = present.clone();
-            let mut conditions = next["status"]["conditions"]
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            conditions.push(
-                json!({"type": "Ready", "status": "True", "lastTransitionTime": now(), "reason": "",
-                "message": "Kubernetes Service CIDR is ready"}),
-            );
-            next["status"]["conditions"] = json!(conditions);
-            Ok(next)
-        };
-        let done = server.edit(&ctx.served, "", ctx.name(), edit).await;
+        let (mut finalizers, mut conditions) = (list("metadata", "finalizers"), list("status", "conditions"));
+        if status == "True" && !finalizers.iter().any(|f| f == FINALIZER) {
+            finalizers.push(FINALIZER.into());
+            next["metadata"]["finalizers"] = json!(finalizers);
+        }
+        let ready = conditions.iter().position(|c| c["type"] == "Ready");
+        if ready.is_some_and(|at| conditions[at]["status"] == status) {
+            return Ok(next);
+        }
+        let condition = json!({"type": "Ready", "status": status, "lastTransitionTime": now(), "reason": reason,
+            "message": message});
+        match ready {
+            Some(at) => conditions[at] = condition,
+            None => conditions.push(condition),
+        }
+        next["status"]["conditions"] = json!(conditions);
+        Ok(next)
+    };
+    let done = server.edit(&ctx.served, "", ctx.name(), edit).await;
+    tell(done.err(), ctx.name());
+}
+
+/// Nobody needs the range any more: it goes, unless others hold it.
+async fn release(server: &Arc<ApiServer>, range: &Value) {
+    let Some(ctx) = context(server, range, "update") else {
+        return;
+    };
+    let edit = |present: &Value| {
+        let mut next = present.clone();
+        if let Some(list) = next["metadata"]["finalizers"].as_array_mut() {
+            list.retain(|f| f != FINALIZER);
+        }
+        Ok(next)
+    };
+    let done = server.edit(&ctx.served, "", ctx.name(), edit).await;
+    if done.is_ok() {
+        remove(server, range).await;
+    } else {
         tell(done.err(), ctx.name());
     }
 }

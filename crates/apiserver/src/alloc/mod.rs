@@ -145,6 +145,27 @@ impl Allocators {
         service::allocate(self, object, Some(old), dry_run)
     }
 
+    /// The ranges that addresses come from: the one of the start first, then those of other ServiceCIDRs that are ready.
+    fn ranges(&self) -> Vec<Range> {
+        let mut all = vec![self.range];
+        for object in self.caches.list(&addresses::ranges(), None) {
+            let ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+            let conditions = object["status"]["conditions"].as_array();
+            let is_ready = conditions.is_some_and(|c| c.iter().any(ready));
+            if !is_ready
+                || object["metadata"]
+                    .get("deletionTimestamp")
+                    .is_some_and(|t| !t.is_null())
+            {
+                continue;
+            }
+            let networks = object["spec"]["cidrs"].as_array().into_iter().flatten();
+            let parsed = networks.filter_map(Value::as_str).filter_map(Range::parse);
+            all.extend(parsed.filter(|r| (r.base, r.bits) != (self.range.base, self.range.bits)));
+        }
+        all
+    }
+
     fn services(&self) -> Vec<Arc<Value>> {
         self.caches.list(&GroupResource::new("", "services"), None)
     }

@@ -1,6 +1,6 @@
 //! Addresses and ports of one Service, by its type, with upstream's messages for what cannot be had.
 
-use super::{Allocators, Reservation};
+use super::{Allocators, Range, Reservation};
 use crate::rest::meta;
 use crate::view::View;
 use kinds::field::{FieldError, Path};
@@ -232,7 +232,8 @@ fn cluster_ip(
     }
     let at = Path::new("spec").child("clusterIPs");
     let ip = if given.is_empty() {
-        pick_ip(alloc, taken).ok_or_else(|| {
+        let found = alloc.ranges().iter().find_map(|range| pick_ip(range, taken));
+        found.ok_or_else(|| {
             FieldError::internal(
                 &at,
                 format!("failed to allocate a serviceIP: range {} is full", alloc.range),
@@ -250,7 +251,7 @@ fn cluster_ip(
             // Validation words this one.
             return Ok(());
         };
-        if !alloc.range.contains(ip) {
+        if !alloc.ranges().iter().any(|range| range.contains(ip)) {
             return Err(fail(format!(
                 "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
                 alloc.range
@@ -283,13 +284,13 @@ fn put_new(spec: &mut Value, field: &str, value: Value) {
     }
 }
 
-/// A free address: from the upper part first, so that the lower stays free for addresses people choose.
-fn pick_ip(alloc: &Allocators, taken: &Taken) -> Option<Ipv4Addr> {
-    let size = alloc.range.size();
+/// A free address of a range: from the upper part first, so that the lower stays free for addresses people choose.
+fn pick_ip(range: &Range, taken: &Taken) -> Option<Ipv4Addr> {
+    let size = range.size();
     let reserved = (size / 16).clamp(16, 256).min(size / 2);
     let free = |n: u32| {
-        let ip = alloc.range.nth(n);
-        (alloc.range.contains(ip) && !taken.ips.contains(&ip)).then_some(ip)
+        let ip = range.nth(n);
+        (range.contains(ip) && !taken.ips.contains(&ip)).then_some(ip)
     };
     let start = rand::rng().random_range(reserved..size);
     let upper = (start..size).chain(reserved..start);

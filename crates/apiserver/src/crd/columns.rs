@@ -21,10 +21,29 @@ enum Step {
     Where(Vec<String>, String),
 }
 
+/// What the first column, and the age where no column is named, say of themselves: the texts of the object's metadata.
+fn described(field: &str) -> &'static str {
+    match field {
+        "name" => {
+            "Name must be unique within a namespace. Is required when creating resources, although some resources may \
+             allow a client to request the generation of an appropriate name automatically. Name is primarily intended \
+             for creation idempotence and configuration definition. Cannot be updated. More info: \
+             https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
+        }
+        _ => {
+            "CreationTimestamp is a timestamp representing the server time when this object was created. It is not \
+             guaranteed to be set in happens-before order across separate operations. Clients may not set this value. \
+             It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. \
+             More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
+        }
+    }
+}
+
 /// Columns of one version of a CRD; without any, the age.
 pub fn columns(version: &Value) -> Vec<Column> {
     let listed = version.get("additionalPrinterColumns").and_then(Value::as_array);
-    let age = json!([{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}]);
+    let age = json!([{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
+        "description": described("creationTimestamp")}]);
     let list = listed
         .filter(|l| !l.is_empty())
         .cloned()
@@ -53,8 +72,7 @@ pub fn columns(version: &Value) -> Vec<Column> {
 pub fn table(columns: &[Column], objects: &[Value], include: IncludeObject) -> Value {
     let mut definitions = vec![
         json!({"name": "Name", "type": "string", "format": "name", "priority": 0,
-        "description": "Name must be unique within a namespace. Is required when creating resources, although some \
-                        resources may allow a client to request the generation of an appropriate name automatically."}),
+        "description": described("name")}),
     ];
     definitions.extend(columns.iter().map(|c| c.definition.clone()));
     let rows: Vec<Value> = objects

@@ -103,20 +103,10 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
-    let selectable = list
-        .iter()
-        .find(|v| v["storage"] == true)
-        .and_then(|v| v.get("selectableFields"));
-    let selectable: Vec<String> = selectable
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|f| {
-            f["jsonPath"]
-                .as_str()
-                .map(|p| p.trim_start_matches('.').to_string())
-        })
-        .collect();
+    // The fields of all versions, since most versions differ in their name only.
+    let mut selectable: Vec<String> = list.iter().flat_map(super::selectable).collect();
+    selectable.sort();
+    selectable.dedup();
     cache.set_selectable_fields(selectable);
     let conversion = Arc::new(Conversion::new(&crd["spec"]["conversion"]));
     let kinds: Vec<_> = list.iter().map(|v| kind_info(crd, v)).collect();

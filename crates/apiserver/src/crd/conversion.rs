@@ -44,6 +44,11 @@ impl Conversion {
         }
     }
 
+    /// Whether a webhook is asked.
+    pub fn is_webhook(&self) -> bool {
+        matches!(self, Conversion::Webhook { .. })
+    }
+
     /// Converts objects. An empty list asks nobody.
     pub async fn convert(
         &self,

@@ -6,6 +6,7 @@
 pub mod columns;
 pub mod controller;
 pub mod conversion;
+pub mod formats;
 pub mod openapi;
 pub mod rules;
 pub mod schema;
@@ -36,6 +37,8 @@ pub struct CustomVersion {
     patterns: schema::Patterns,
     rules: Option<rules::Node>,
     columns: Vec<Column>,
+    /// Paths of the fields that selectors may name, without the leading dot.
+    selectable: Vec<String>,
     status: bool,
     scale: Option<(String, String, Option<String>)>,
     /// Kind and plural, for messages.
@@ -66,12 +69,18 @@ impl CustomVersion {
             patterns: schema::patterns(&schema),
             rules: rules::Node::new(&schema, true),
             columns: columns::columns(version),
+            selectable: selectable(version),
             status: version.pointer("/subresources/status").is_some(),
             scale,
             schema,
             kind: kind.to_string(),
             conversion,
         }
+    }
+
+    /// The fields that selectors may name.
+    pub fn selectable(&self) -> &[String] {
+        &self.selectable
     }
 
     /// How objects get from one version to another.
@@ -200,39 +209,82 @@ impl CustomVersion {
 
     /// Checks a changed object; what was wrong before and did not change is forgiven, with a warning.
     pub fn validate_update(&self, new: &Value, old: &Value) -> (Vec<FieldError>, Vec<String>) {
-        let mut errors = machinery::validate_metadata(new);
+        let mut errors = machinery::validate_metadata_update(new, old);
         self.check(new, Some(old), &mut errors);
-        let warnings = match &self.rules {
+        let mut warnings = match &self.rules {
             Some(rules) => rules.validate(new, Some(old), &mut errors),
             None => Vec::new(),
         };
+        warnings.extend(self.finalizer_warnings(new, Some(old)));
         (errors, warnings)
     }
 
-    fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-        let Some(fields) = object.as_object() else { return };
-        for required in self
-            .schema
-            .get("required")
-            .and_then(Value::as_array)
+    /// Finalizers that came and have a name that others may also use.
+    pub fn finalizer_warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let list = |object: &Value| -> std::collections::BTreeSet<String> {
+            let names = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+            let names = names.into_iter().flatten().filter_map(Value::as_str);
+            names.map(str::to_owned).collect()
+        };
+        let before = old.map(list).unwrap_or_default();
+        const STANDARD: [&str; 3] = ["foregroundDeletion", "kubernetes", "orphan"];
+        const AVOID: &str = "to avoid accidental conflicts with other finalizer writers";
+        list(new)
             .into_iter()
-            .flatten()
-        {
-            if let Some(name) = required.as_str()
-                && !fields.contains_key(name)
-            {
-                errors.push(FieldError::required(&Path::new(name), ""));
-            }
-        }
-        let properties = self.schema.get("properties").and_then(Value::as_object);
-        for (name, value) in fields {
-            if matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+            .filter(|name| {
+                !before.contains(name) && !name.contains('/') && !STANDARD.contains(&name.as_str())
+            })
+            .map(|name| {
+                let path = if name.contains('.') {
+                    " including a path (/)"
+                } else {
+                    ""
+                };
+                format!(
+                    "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{path} {AVOID}"
+                )
+            })
+            .collect()
+    }
+
+    fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        schema::validate(object, old, &self.schema, &Path::root(), &self.patterns, errors);
+        self.check_scale(object, errors);
+    }
+
+    /// Counts and the selector of a scale are what autoscalers read: they must be of the right kind.
+    fn check_scale(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let Some((spec, status, selector)) = &self.scale else {
+            return;
+        };
+        for pointer in [spec, status] {
+            let at = Path::new(&pointer.replace('/', "."));
+            let Some(value) = object.pointer(pointer) else {
                 continue;
-            }
-            if let Some(schema) = properties.and_then(|p| p.get(name)) {
-                let before = old.and_then(|o| o.get(name));
-                schema::validate(value, before, schema, &Path::new(name), &self.patterns, errors);
-            }
+            };
+            let why = match value.as_i64() {
+                None => {
+                    let of = go_type(value);
+                    format!("{pointer} accessor error: {value} is of the type {of}, expected int64")
+                        .replace('/', ".")
+                }
+                Some(n) if n < 0 => "should be a non-negative integer".to_owned(),
+                Some(n) if n > i64::from(i32::MAX) => {
+                    format!("should be less than or equal to {}", i32::MAX)
+                }
+                Some(_) => continue,
+            };
+            errors.push(FieldError::invalid(&at, value.as_i64().unwrap_or(0).into(), why));
+        }
+        if let Some(pointer) = selector
+            && let Some(value) = object.pointer(pointer).filter(|v| !v.is_string())
+        {
+            let at = Path::new(&pointer.replace('/', "."));
+            let why = format!(
+                "{pointer} accessor error: {value} is of the type {}, expected string",
+                go_type(value)
+            );
+            errors.push(FieldError::invalid(&at, "".into(), why.replace('/', ".")));
         }
     }
 
@@ -244,6 +296,29 @@ impl CustomVersion {
     /// The kind's name.
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+}
+
+/// Paths of the selectable fields of a version of a definition, without the leading dot.
+fn selectable(version: &Value) -> Vec<String> {
+    let fields = version.get("selectableFields").and_then(Value::as_array);
+    let paths = fields
+        .into_iter()
+        .flatten()
+        .filter_map(|f| f["jsonPath"].as_str());
+    paths.map(|p| p.trim_start_matches('.').to_string()).collect()
+}
+
+/// Go's name of a value's type, as it stands in messages.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The functions walk value and schema together. Messages are those of upstream's go-openapi based validation.
 
-use kinds::field::{FieldError, Path};
+use super::formats;
+use kinds::field::{ErrorType, FieldError, Path};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
@@ -25,6 +26,9 @@ fn collect(schema: &Value, found: &mut Patterns) {
                 && let Ok(regex) = Regex::new(pattern)
             {
                 found.insert(pattern.to_string(), regex);
+            }
+            if let Some(format) = fields.get("format").and_then(Value::as_str) {
+                formats::collect(format, found);
             }
             fields.values().for_each(|v| collect(v, found));
         }
@@ -175,12 +179,15 @@ pub fn validate(
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
         && !allowed.contains(value)
     {
-        let names: Vec<String> = allowed
-            .iter()
-            .map(|a| a.as_str().map_or_else(|| a.to_string(), String::from))
-            .collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        errors.push(FieldError::not_supported(path, value.clone(), &names));
+        let shown = |a: &Value| format!("{:?}", a.as_str().map_or_else(|| a.to_string(), String::from));
+        let names: Vec<String> = allowed.iter().map(shown).collect();
+        // In the order of the schema.
+        errors.push(FieldError {
+            ty: ErrorType::NotSupported,
+            path: path.clone(),
+            bad_value: Some(value.clone()),
+            detail: format!("supported values: {}", names.join(", ")),
+        });
     }
     match value {
         Value::String(text) => string(text, schema, path, patterns, errors),
@@ -228,10 +235,10 @@ fn limit(schema: &Value, name: &str) -> Option<u64> {
 
 fn string(text: &str, schema: &Value, path: &Path, patterns: &Patterns, errors: &mut Vec<FieldError>) {
     let length = text.chars().count() as u64;
-    let mut invalid = |why: String| errors.push(FieldError::invalid(path, json!(text), why));
     if let Some(max) = limit(schema, "maxLength").filter(|m| length > *m) {
-        invalid(format!("{path} in body should be at most {max} chars long"));
+        errors.push(FieldError::too_long(path, max as usize));
     }
+    let mut invalid = |why: String| errors.push(FieldError::invalid(path, json!(text), why));
     if let Some(min) = limit(schema, "minLength").filter(|m| length < *m) {
         invalid(format!("{path} in body should be at least {min} chars long"));
     }
@@ -241,16 +248,9 @@ fn string(text: &str, schema: &Value, path: &Path, patterns: &Patterns, errors: 
         invalid(format!("{path} in body should match '{pattern}'"));
     }
     let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
-    let well_formed = match format {
-        "date-time" => text.parse::<jiff::Timestamp>().is_ok(),
-        "date" => text.parse::<jiff::civil::Date>().is_ok(),
-        "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
-        "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
-        "uuid" => uuid::Uuid::parse_str(text).is_ok(),
-        _ => true,
-    };
-    if !well_formed {
-        invalid(format!("{path} in body must be of type {format}: {text:?}"));
+    if !format.is_empty() && !formats::fits(format, text, patterns) {
+        let why = format!("{path} in body must be of type {format}: {text:?}");
+        errors.push(FieldError::type_invalid(path, json!(text), why));
     }
 }
 
@@ -400,35 +400,56 @@ fn object(
     }
 }
 
-/// `allOf`, `anyOf`, `oneOf`, `not`.
+/// `allOf`, `anyOf`, `oneOf`, `not`. What upstream says of these has no field, only a name in its text.
 fn combined(value: &Value, schema: &Value, path: &Path, patterns: &Patterns, errors: &mut Vec<FieldError>) {
     let list = |name: &str| schema.get(name).and_then(Value::as_array);
-    let passes = |schema: &Value| {
+    let faults = |schema: &Value| {
         let mut found = Vec::new();
         validate(value, None, schema, path, patterns, &mut found);
-        found.is_empty()
+        found
     };
-    for schema in list("allOf").into_iter().flatten() {
-        validate(value, None, schema, path, patterns, errors);
-    }
-    let mut invalid = |why: String| errors.push(FieldError::invalid(path, value.clone(), why));
-    if list("anyOf").is_some_and(|l| !l.iter().any(passes)) {
-        invalid(format!(
-            "{path} in body must validate at least one schema (anyOf)"
-        ));
-    }
-    if let Some(one) = list("oneOf") {
-        match one.iter().filter(|s| passes(s)).count() {
-            1 => {}
-            0 => invalid(format!(
-                "{path} in body must validate one and only one schema (oneOf). Found none valid"
-            )),
-            n => invalid(format!(
-                "{path} in body must validate one and only one schema (oneOf). Found {n} valid alternatives"
-            )),
+    let name = match path.to_string() {
+        root if root == "<nil>" => String::new(),
+        name => name,
+    };
+    let invalid = |why: String| FieldError::invalid(&Path::root(), json!(""), format!("{name:?} must {why}"));
+    if let Some(any) = list("anyOf") {
+        let found: Vec<Vec<FieldError>> = any.iter().map(faults).collect();
+        if found.iter().all(|f| !f.is_empty()) {
+            errors.push(invalid("validate at least one schema (anyOf)".into()));
+            errors.extend(nearest(found));
         }
     }
-    if schema.get("not").is_some_and(passes) {
-        invalid(format!("{path} in body must not validate the schema (not)"));
+    if let Some(one) = list("oneOf") {
+        let found: Vec<Vec<FieldError>> = one.iter().map(faults).collect();
+        match found.iter().filter(|f| f.is_empty()).count() {
+            1 => {}
+            0 => {
+                let why = "validate one and only one schema (oneOf). Found none valid";
+                errors.push(invalid(why.into()));
+                errors.extend(nearest(found));
+            }
+            n => errors.push(invalid(format!(
+                "validate one and only one schema (oneOf). Found {n} valid alternatives"
+            ))),
+        }
     }
+    if let Some(all) = list("allOf") {
+        let found: Vec<Vec<FieldError>> = all.iter().map(faults).collect();
+        let valid = found.iter().filter(|f| f.is_empty()).count();
+        let whole = found.len();
+        errors.extend(found.into_iter().flatten());
+        if valid != whole {
+            let none = if valid == 0 { ". None validated" } else { "" };
+            errors.push(invalid(format!("validate all the schemas (allOf){none}")));
+        }
+    }
+    if schema.get("not").is_some_and(|s| faults(s).is_empty()) {
+        errors.push(invalid("not validate the schema (not)".into()));
+    }
+}
+
+/// The faults of the alternative that came nearest: those are told besides.
+fn nearest(found: Vec<Vec<FieldError>>) -> Vec<FieldError> {
+    found.into_iter().min_by_key(Vec::len).unwrap_or_default()
 }

@@ -12,6 +12,19 @@ use serde_json::Value;
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 /// Types of printer columns.
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
+/// Formats of printer columns.
+const COLUMN_FORMATS: [&str; 8] = [
+    "byte",
+    "date",
+    "date-time",
+    "double",
+    "float",
+    "int32",
+    "int64",
+    "password",
+];
+/// How many selectable fields a version may have.
+const MAX_SELECTABLE: usize = 8;
 /// The annotation that groups of the Kubernetes project must have.
 const APPROVED: &str = "api-approved.kubernetes.io";
 
@@ -48,6 +61,7 @@ pub fn check(crd: &Value) -> Vec<FieldError> {
             let at = place("subresources").child("subresources").child("scale");
             scale(&version["subresources"]["scale"], &at, &mut errors);
         }
+        deprecation(version, &own.child("deprecationWarning"), &mut errors);
         let at = place("selectableFields").child("selectableFields");
         if new("selectableFields") {
             selectable(version, &at, &mut errors);
@@ -85,16 +99,53 @@ fn approval(crd: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// What a deprecated version says of itself.
+fn deprecation(version: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    let Some(warning) = version.get("deprecationWarning").and_then(Value::as_str) else {
+        return;
+    };
+    let mut invalid = |why: &str| errors.push(FieldError::invalid(at, Value::from(warning), why));
+    if version["deprecated"] != true {
+        invalid("can only be set for deprecated versions");
+        return;
+    }
+    if warning.len() > 256 {
+        invalid("must be <= 256 characters long");
+    }
+    if warning.is_empty() {
+        invalid("must not be an empty string");
+    }
+    if let Some((i, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+        let why = "must only contain printable UTF-8 characters; non-printable character found at index";
+        invalid(&format!("{why} {i}"));
+    }
+}
+
 fn conversion(conversion: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     match text(conversion, "strategy") {
-        "" | "None" => {}
+        "" | "None" => {
+            for (field, given) in [
+                (
+                    "webhookClientConfig",
+                    conversion["webhook"]["clientConfig"].is_object(),
+                ),
+                (
+                    "conversionReviewVersions",
+                    list(&conversion["webhook"], "conversionReviewVersions")
+                        .next()
+                        .is_some(),
+                ),
+            ] {
+                if given {
+                    let why = "should not be set when strategy is not set to Webhook";
+                    errors.push(FieldError::forbidden(&at.child(field), why));
+                }
+            }
+        }
         "Webhook" => {
             let hook = &conversion["webhook"];
             if !hook["clientConfig"].is_object() {
                 let why = "required when strategy is set to Webhook";
-                errors.push(FieldError::required(&at.child("webhookClientConfig"), why));
-            } else if hook["clientConfig"]["url"].is_string() == hook["clientConfig"]["service"].is_object() {
-                let why = "exactly one of url or service is required";
                 errors.push(FieldError::required(&at.child("webhookClientConfig"), why));
             }
             let at = at.child("conversionReviewVersions");
@@ -136,10 +187,26 @@ fn columns(columns: &Value, at: &Path, errors: &mut Vec<FieldError>) {
             let why = format!("must be one of {}", COLUMN_TYPES.join(","));
             errors.push(FieldError::invalid(&place, Value::from(kind), why));
         }
-        if text(column, "jsonPath").is_empty() {
+        let format = text(column, "format");
+        if !format.is_empty() && !COLUMN_FORMATS.contains(&format) {
+            let why = format!("must be one of {}", COLUMN_FORMATS.join(","));
+            errors.push(FieldError::invalid(&at.child("format"), Value::from(format), why));
+        }
+        let path = text(column, "jsonPath");
+        if path.is_empty() {
             errors.push(FieldError::required(&at.child("JSONPath"), ""));
+        } else if !path.starts_with('.') {
+            errors.push(not_simple(&at.child("JSONPath"), path));
         }
     }
+}
+
+fn not_simple(at: &Path, path: &str) -> FieldError {
+    FieldError::invalid(
+        at,
+        Value::from(path),
+        "must be a simple json path starting with .",
+    )
 }
 
 fn scale(scale: &Value, at: &Path, errors: &mut Vec<FieldError>) {
@@ -151,13 +218,17 @@ fn scale(scale: &Value, at: &Path, errors: &mut Vec<FieldError>) {
         let place = at.child(field);
         if path.is_empty() {
             errors.push(FieldError::required(&place, ""));
+        } else if !path.starts_with('.') {
+            errors.push(not_simple(&place, path));
         } else if !path.starts_with(below) {
             let why = format!("should be a json path under {}", below.trim_end_matches('.'));
             errors.push(FieldError::invalid(&place, Value::from(path), why));
         }
     }
     let selector = text(scale, "labelSelectorPath");
-    if !selector.is_empty() && !selector.starts_with(".status.") && !selector.starts_with(".spec.") {
+    if !selector.is_empty() && !selector.starts_with('.') {
+        errors.push(not_simple(&at.child("labelSelectorPath"), selector));
+    } else if !selector.is_empty() && !selector.starts_with(".status.") && !selector.starts_with(".spec.") {
         let why = "should be a json path under either .spec or .status";
         let place = at.child("labelSelectorPath");
         errors.push(FieldError::invalid(&place, Value::from(selector), why));
@@ -165,30 +236,83 @@ fn scale(scale: &Value, at: &Path, errors: &mut Vec<FieldError>) {
 }
 
 /// Selectable fields are simple paths to scalars of the schema.
-fn selectable(version: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+fn selectable(version: &Value, list_at: &Path, errors: &mut Vec<FieldError>) {
+    let mut seen: Vec<&str> = Vec::new();
     for (i, field) in list(version, "selectableFields").enumerate() {
         let path = text(field, "jsonPath");
-        let at = at.index(i).child("jsonPath");
+        let at = list_at.index(i).child("jsonPath");
         if path.is_empty() {
             errors.push(FieldError::required(&at, ""));
             continue;
         }
+        let invalid = |why: String| FieldError::invalid(&at, Value::from(path), why);
+        let Some(steps) = path.strip_prefix('.') else {
+            let why = "is an invalid path: expected [ or . but got: ";
+            errors.push(invalid(format!("{why}{}", path.split('.').next().unwrap_or(""))));
+            continue;
+        };
+        if steps.split('.').next() == Some("metadata") {
+            errors.push(invalid("must not point to fields in metadata".into()));
+            continue;
+        }
         let mut here = version.pointer("/schema/openAPIV3Schema");
-        for step in path.trim_start_matches('.').split('.') {
+        for step in steps.split('.') {
             here = here.and_then(|schema| schema["properties"].get(step));
         }
         match here.map(|schema| text(schema, "type")) {
             Some("string" | "boolean" | "integer") => {}
-            Some(_) => {
-                let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
-                errors.push(FieldError::invalid(&at, Value::from(path), why));
-            }
+            Some(_) => errors.push(invalid(
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats \
+                 are allowed."
+                    .into(),
+            )),
             None => {
-                let why = "is an invalid path: does not refer to a valid field";
-                errors.push(FieldError::invalid(&at, Value::from(path), why));
+                errors.push(invalid("is an invalid path: does not refer to a valid field".into()));
+                continue;
+            }
+        }
+        if seen.contains(&path) {
+            errors.push(FieldError::duplicate(&at, Value::from(path)));
+        } else {
+            seen.push(path);
+        }
+    }
+    if seen.len() > MAX_SELECTABLE {
+        errors.push(FieldError::too_many(list_at, seen.len(), MAX_SELECTABLE));
+    }
+}
+
+/// Formats of texts that nobody checks, in the order of a definition: each gets a warning.
+pub fn unrecognized_formats(crd: &Value) -> Vec<String> {
+    fn collect(schema: &Value, found: &mut Vec<String>) {
+        let format = text(schema, "format");
+        if text(schema, "type") == "string" && !format.is_empty() && !super::formats::known(format) {
+            found.push(format.to_owned());
+        }
+        for (name, value) in schema.as_object().into_iter().flatten() {
+            match name.as_str() {
+                "properties" => value
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|(_, property)| collect(property, found)),
+                "items" | "additionalProperties" | "not" => collect(value, found),
+                "allOf" | "anyOf" | "oneOf" => value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|one| collect(one, found)),
+                _ => {}
             }
         }
     }
+    let mut found = Vec::new();
+    for version in list(&crd["spec"], "versions") {
+        collect(&version["schema"]["openAPIV3Schema"], &mut found);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    found.retain(|format| seen.insert(format.clone()));
+    found
 }
 
 fn root(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {

@@ -169,7 +169,10 @@ pub async fn route(
         ["podvisor", "backup"] => Ok(backup(server)),
         ["version"] => Ok(body::json(StatusCode::OK, &version())),
         ["metrics"] => {
-            let text = server.metrics.render(&server.caches);
+            let mut text = server.metrics.render(&server.caches);
+            if let Some(more) = &server.extra_metrics {
+                text.push_str(&more());
+            }
             Ok(body::answer(
                 StatusCode::OK,
                 "text/plain; version=0.0.4; charset=utf-8",

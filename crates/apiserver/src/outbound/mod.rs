@@ -292,6 +292,11 @@ impl Outbound {
             .map_err(|e| {
                 let text = e.to_string();
                 match text.strip_prefix("invalid peer certificate: ") {
+                    // Go's words: a self-signed certificate is one of an unknown authority.
+                    Some(why) if why.contains("UnknownIssuer") || why.contains("CaUsedAsEndEntity") => {
+                        "tls: failed to verify certificate: x509: certificate signed by unknown authority"
+                            .into()
+                    }
                     Some(why) => format!("tls: failed to verify certificate: x509: {why}"),
                     None => text,
                 }

@@ -36,6 +36,12 @@ impl Served {
         self.kind.version == self.stored.version && self.kind.group == self.stored.group
     }
 
+    /// Whether objects of this version are made by a webhook from what is stored.
+    pub fn is_converted(&self) -> bool {
+        let by_webhook = |c: &Arc<crate::crd::CustomVersion>| c.conversion().is_webhook();
+        !self.is_stored_version() && self.custom.as_ref().is_some_and(by_webhook)
+    }
+
     /// Whether stored bytes are what clients of this version get. They are not where a definition has defaults: what
     /// was stored before it had them is shown with them.
     pub fn shows_stored(&self) -> bool {

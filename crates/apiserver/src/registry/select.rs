@@ -1,4 +1,7 @@
 //! Label and field selectors of a request, as a filter on the cache.
+//!
+//! Fields of a custom resource's version that a webhook makes are not in the cache: terms with them are [`Converted`],
+//! and decide when objects have been converted.
 
 use crate::cache::fields;
 use crate::cache::{Filter, Object};
@@ -6,6 +9,7 @@ use crate::rest::Ctx;
 use crate::wire::options::ListOptions;
 use kinds::selector::{FieldSelector, LabelSelector};
 use kinds::status::Status;
+use serde_json::Value;
 use std::sync::Arc;
 
 /// How one field of a selector is read from a cached object.
@@ -16,6 +20,46 @@ enum Source {
     Field(usize),
     /// A field of `true` and `false`.
     Flag(usize),
+    /// A field that only the converted object has.
+    Later,
+}
+
+/// The terms of a field selector that need the object in the version that was asked for.
+pub struct Converted(Vec<(String, bool, String)>);
+
+impl Converted {
+    /// Reads them; `None` when the cache can decide alone.
+    pub fn read(ctx: &Ctx, options: &ListOptions) -> Result<Option<Converted>, Status> {
+        if options.field_selector.is_empty() || !ctx.served.is_converted() {
+            return Ok(None);
+        }
+        let selector = FieldSelector::parse(&options.field_selector)
+            .map_err(|e| Status::bad_request(format!("invalid field selector: {e}")))?;
+        let known = ctx.served.cache.selectable_fields();
+        let mut terms = Vec::new();
+        for term in selector.terms() {
+            if matches!(source(ctx, &known, &term.field)?, Source::Later) {
+                terms.push((
+                    format!("/{}", term.field.replace('.', "/")),
+                    term.equals,
+                    term.value.clone(),
+                ));
+            }
+        }
+        Ok(Some(Converted(terms)).filter(|c| !c.0.is_empty()))
+    }
+
+    /// Whether a converted object is wanted.
+    pub fn matches(&self, object: &Value) -> bool {
+        self.0.iter().all(|(pointer, equals, wanted)| {
+            let has = match object.pointer(pointer) {
+                Some(Value::String(text)) => text.clone(),
+                Some(Value::Null) | None => String::new(),
+                Some(other) => other.to_string(),
+            };
+            (has == *wanted) == *equals
+        })
+    }
 }
 
 /// The filter that the options of a list or watch ask for.
@@ -43,6 +87,7 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
                 (Source::Namespace, true) if filter.namespace.is_empty() && ctx.served.kind.namespaced => {
                     filter.namespace = term.value.clone();
                 }
+                (Source::Later, _) => {}
                 _ => terms.push((source, term.equals, term.value.clone())),
             }
         }
@@ -61,6 +106,8 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
                     "" => "false",
                     set => set,
                 },
+                // Decided later.
+                Source::Later => return true,
             };
             (has == wanted) == *equals
         });
@@ -77,6 +124,15 @@ fn source(ctx: &Ctx, known: &[String], field: &str) -> Result<Source, Status> {
         "metadata.name" => return Ok(Source::Name),
         "metadata.namespace" => return Ok(Source::Namespace),
         _ => {}
+    }
+    // Each version of a custom resource has fields of its own.
+    if let Some(custom) = &ctx.served.custom {
+        if !custom.selectable().iter().any(|own| own == field) {
+            return Err(Status::bad_request(format!("field label not supported: {field}")));
+        }
+        if ctx.served.is_converted() {
+            return Ok(Source::Later);
+        }
     }
     let field = fields::alias(ctx.served.storage(), field).unwrap_or(field);
     match known.iter().position(|k| k == field) {

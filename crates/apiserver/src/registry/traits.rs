@@ -45,7 +45,7 @@ const VERSION_REQUIRED: [(&str, &str); 11] = [
     ("storage.k8s.io", "volumeattachments"),
 ];
 
-const RETURNS_DELETED: [(&str, &str); 7] = [
+const RETURNS_DELETED: [(&str, &str); 16] = [
     ("", "pods"),
     ("", "services"),
     ("", "serviceaccounts"),
@@ -53,6 +53,15 @@ const RETURNS_DELETED: [(&str, &str); 7] = [
     ("", "persistentvolumes"),
     ("", "persistentvolumeclaims"),
     ("", "resourcequotas"),
+    ("storage.k8s.io", "storageclasses"),
+    ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("storage.k8s.io", "volumeattributesclasses"),
+    ("resource.k8s.io", "deviceclasses"),
+    ("resource.k8s.io", "resourceclaims"),
+    ("resource.k8s.io", "resourceclaimtemplates"),
+    ("resource.k8s.io", "resourceslices"),
 ];
 
 /// The traits of a built-in kind.

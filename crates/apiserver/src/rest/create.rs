@@ -10,7 +10,7 @@ use crate::wire::input::{self, Input};
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response, body};
 use http::StatusCode;
-use kinds::field::FieldError;
+use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use rand::RngExt;
 use serde_json::Value;
@@ -73,6 +73,12 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Va
     }
     if kind.is_empty() {
         value["kind"] = served.kind.kind.into();
+    } else if kind != served.kind.kind && served.custom.is_some() {
+        // Any kind can be read as a custom object; validation tells.
+        let why = format!("must be {}", served.kind.kind);
+        let error = FieldError::invalid(&Path::new("kind"), kind.as_str().into(), why);
+        let name = meta(&value, "name");
+        return Err(Status::invalid(&kind, served.kind.group, name, vec![error]));
     } else if kind != served.kind.kind {
         return Err(Status::bad_request(format!(
             "{kind} in version {:?} cannot be handled as a {}: no kind \"{kind}\" is registered for the requested version",
@@ -191,6 +197,7 @@ async fn attempt_new(
     give_name(&mut object);
     // Before the strategy: a Job selects its Pods by its uid.
     set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
+    set_meta(&mut object, "creationTimestamp", now());
     match &served.custom {
         Some(custom) => custom.prepare_create(&mut object),
         None => machinery::prepare_create(served.kind, &mut object),
@@ -203,13 +210,16 @@ async fn attempt_new(
     ] {
         unset_meta(&mut object, field);
     }
-    set_meta(&mut object, "creationTimestamp", now());
     let reservation = ctx.server.alloc.on_create(served, &mut object, options.dry_run)?;
     let errors = match &served.custom {
-        Some(custom) => custom.validate_create(&object),
+        Some(custom) => {
+            warnings.extend(custom.finalizer_warnings(&object, None));
+            custom.validate_create(&object)
+        }
         None => {
             let mut errors = machinery::validate_create(served.kind, &object);
             errors.extend(check_expressions(served, &object));
+            warnings.extend(definition_warnings(served, &object, None));
             errors
         }
     };
@@ -263,9 +273,25 @@ pub fn check_expressions(served: &Served, object: &Value) -> Vec<FieldError> {
             errors.extend(crate::crd::rules::check(object));
             errors
         }
+        ("resource.k8s.io", _) => crate::admission::devices::expressions(served.kind.kind, object),
         ("admissionregistration.k8s.io", _) => crate::admission::expressions::check(served.kind.kind, object),
         _ => Vec::new(),
     }
+}
+
+/// Warnings of a definition whose schemas name formats that nobody checks; only those that are new.
+pub fn definition_warnings(served: &Served, new: &Value, old: Option<&Value>) -> Vec<String> {
+    if served.kind.kind != "CustomResourceDefinition" {
+        return Vec::new();
+    }
+    let before = old
+        .map(crate::crd::structural::unrecognized_formats)
+        .unwrap_or_default();
+    crate::crd::structural::unrecognized_formats(new)
+        .into_iter()
+        .filter(|format| !before.contains(format))
+        .map(|format| format!("unrecognized format {format:?}"))
+        .collect()
 }
 
 /// Writes the object, or says what writing it would have answered.

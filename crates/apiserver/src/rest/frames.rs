@@ -1,14 +1,16 @@
 //! Watch events as bytes, in the encoding and shape the client chose.
 
-use super::render;
+use super::{meta, render};
 use crate::cache::{ChangeKind, Object};
 use crate::registry::Served;
+use crate::registry::select::Converted;
 use crate::server::ApiServer;
 use crate::wire::negotiate::{Encoding, Shape, Wanted};
 use bytes::{BufMut, Bytes, BytesMut};
 use kinds::status::Status;
 use machinery::tables::IncludeObject;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Writes the frames of one watch.
@@ -21,6 +23,38 @@ pub struct Frames {
     columns_sent: bool,
     /// Stored bytes are what the client gets.
     raw: bool,
+    /// Which converted objects are wanted, and those that the client has been told of.
+    selection: Option<Selection>,
+}
+
+/// A selection by fields that only converted objects have: what comes into it is added for the client, what leaves it deleted.
+struct Selection {
+    terms: Converted,
+    /// Keys of the objects inside.
+    inside: HashSet<(String, String)>,
+}
+
+impl Selection {
+    /// What a change is for the client; `None` when it is nothing.
+    fn kind(&mut self, kind: ChangeKind, value: &Value) -> Option<ChangeKind> {
+        let key = (
+            meta(value, "namespace").to_owned(),
+            meta(value, "name").to_owned(),
+        );
+        let was = self.inside.contains(&key);
+        let is = !matches!(kind, ChangeKind::Deleted) && self.terms.matches(value);
+        if is {
+            self.inside.insert(key);
+        } else {
+            self.inside.remove(&key);
+        }
+        match (was, is) {
+            (false, true) => Some(ChangeKind::Added),
+            (true, true) => Some(ChangeKind::Modified),
+            (true, false) => Some(ChangeKind::Deleted),
+            (false, false) => None,
+        }
+    }
 }
 
 impl Frames {
@@ -40,7 +74,13 @@ impl Frames {
             wanted,
             columns_sent: false,
             raw,
+            selection: None,
         })
+    }
+
+    /// Sends only what those terms want; the client knows `inside` already.
+    pub fn select(&mut self, terms: Converted, inside: HashSet<(String, String)>) {
+        self.selection = Some(Selection { terms, inside });
     }
 
     /// Writes one event.
@@ -51,6 +91,13 @@ impl Frames {
         }
         match render::decode(&self.server, &self.served, object.bytes()).await {
             Ok(value) => {
+                let kind = match &mut self.selection {
+                    Some(selection) => selection.kind(kind, &value),
+                    None => Some(kind),
+                };
+                let Some(kind) = kind else {
+                    return;
+                };
                 let shaped = self.shape(value);
                 self.value(out, kind.as_str(), &shaped);
             }

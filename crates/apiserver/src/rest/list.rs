@@ -4,7 +4,7 @@ use super::render;
 use super::{Ctx, write};
 use crate::cache::Object;
 use crate::cache::resource::{ListQuery, Listing};
-use crate::registry::select;
+use crate::registry::select::{self, Converted};
 use crate::wire::negotiate::{Encoding, Shape, Wanted};
 use crate::wire::options::ListOptions;
 use crate::wire::{Response, body, compress};
@@ -135,8 +135,12 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
         // The next page must show the same state, so fix it now.
         query.at = Some(revision);
     }
+    let converted = Converted::read(ctx, options)?;
     match ctx.served.cache.list(&query) {
-        Ok(listing) => Ok((listing, revision)),
+        Ok(listing) => match converted {
+            Some(terms) => Ok((narrow(ctx, listing, &terms).await?, revision)),
+            None => Ok((listing, revision)),
+        },
         Err(_) if query.after.is_some() => Err(continue_too_old(&query)),
         Err(_) if asked.is_none() || asked == Some(0) => {
             // The state moved on under us; the current one is as good.
@@ -148,6 +152,15 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
             "The resourceVersion for the provided list is too old.",
         )),
     }
+}
+
+/// Leaves what the terms of a selector want that only converted objects can tell.
+pub async fn narrow(ctx: &Ctx, mut listing: Listing, terms: &Converted) -> Result<Listing, Status> {
+    let values = render::decode_all(&ctx.server, &ctx.served, &listing.objects).await?;
+    let mut wanted = values.iter().map(|value| terms.matches(value));
+    listing.objects.retain(|_| wanted.next().unwrap_or(false));
+    listing.remaining = None;
+    Ok(listing)
 }
 
 fn continue_too_old(query: &ListQuery) -> Status {

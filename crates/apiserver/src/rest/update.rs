@@ -183,6 +183,7 @@ async fn attempt(
             let mut errors = machinery::validate_update(served.kind, &new, &old, sub);
             if sub.is_none() && new["spec"] != old["spec"] {
                 errors.extend(create::check_expressions(served, &new));
+                warnings.extend(create::definition_warnings(served, &new, Some(&old)));
             }
             errors
         }
@@ -281,8 +282,9 @@ fn check_version(
                     let at = kinds::field::Path::new("metadata").child("resourceVersion");
                     let error =
                         kinds::field::FieldError::invalid(&at, json!(0), "must be specified for an update");
+                    // Upstream names the resource here, not the kind.
                     let kind = ctx.served.kind;
-                    return Err(Status::invalid(kind.kind, kind.group, ctx.name(), vec![error]));
+                    return Err(Status::invalid(kind.plural, kind.group, ctx.name(), vec![error]));
                 }
                 return Ok(false);
             }

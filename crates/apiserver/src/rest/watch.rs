@@ -6,10 +6,11 @@
 
 use super::frames::Frames;
 use super::{Ctx, write};
+use crate::cache::resource::ListQuery;
 use crate::cache::watcher::Told;
-use crate::cache::{ChangeKind, Object, Subscription};
+use crate::cache::{ChangeKind, Filter, Object, Subscription};
 use crate::limits::WatchTicket;
-use crate::registry::select;
+use crate::registry::select::{self, Converted};
 use crate::wire::negotiate::Wanted;
 use crate::wire::options::ListOptions;
 use crate::wire::{Response, body};
@@ -17,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use kinds::status::Status;
 use rand::RngExt;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +61,8 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
             .await
             .map_err(|now| write::too_large_version(rv, now))?,
     }
-    let frames = Frames::new(
+    let converted = Converted::read(ctx, &options)?;
+    let mut frames = Frames::new(
         ctx.server.clone(),
         ctx.served.clone(),
         wanted,
@@ -68,6 +70,7 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
     )?;
     let cache = &ctx.served.cache;
     let mut initial = VecDeque::new();
+    let mut inside = HashSet::new();
     let (subscription, mark_end) = if from_state {
         let (objects, subscription) = cache.watch_from_now(filter, || caches.revision());
         initial = objects.into();
@@ -77,6 +80,9 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
         )
     } else {
         let since = asked.filter(|rv| *rv != 0).unwrap_or_else(|| caches.revision());
+        if let Some(terms) = &converted {
+            inside = known(ctx, filter.clone(), since, terms).await?;
+        }
         match cache.watch(filter, since) {
             Ok(subscription) => (subscription, false),
             Err(old) => {
@@ -85,6 +91,9 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
             }
         }
     };
+    if let Some(terms) = converted {
+        frames.select(terms, inside);
+    }
     let seconds = options.timeout_seconds.filter(|s| *s > 0).unwrap_or_else(|| {
         let spread = rand::rng().random_range(0..MIN_TIMEOUT);
         MIN_TIMEOUT + spread
@@ -110,6 +119,27 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
         Some((Ok(chunk), s))
     });
     Ok(answer(wanted, chunks))
+}
+
+/// Keys of the objects that a client who begins at a revision knows of a selection by converted fields. Of a state that is
+/// not kept any more, nothing.
+async fn known(
+    ctx: &Ctx,
+    filter: Filter,
+    since: u64,
+    terms: &Converted,
+) -> Result<HashSet<(String, String)>, Status> {
+    let query = ListQuery {
+        filter,
+        at: Some(since),
+        ..ListQuery::default()
+    };
+    let Ok(listing) = ctx.served.cache.list(&query) else {
+        return Ok(HashSet::new());
+    };
+    let listing = super::list::narrow(ctx, listing, terms).await?;
+    let key = |o: &Arc<Object>| (o.namespace().to_owned(), o.name().to_owned());
+    Ok(listing.objects.iter().map(key).collect())
 }
 
 fn answer(

@@ -14,7 +14,8 @@ const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
 fn definition(conversion: Value) -> Value {
     let version = |name: &str, storage: bool, properties: Value| {
-        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": {"type": "object",
+        let selectable = if storage { ".spec.host" } else { ".spec.address" };
+        json!({"name": name, "served": true, "storage": storage, "selectableFields": [{"jsonPath": selectable}], "schema": {"openAPIV3Schema": {"type": "object",
             "properties": {"spec": {"type": "object", "properties": properties}}}}})
     };
     let text = json!({"type": "string"});
@@ -157,4 +158,110 @@ async fn by_a_webhook() {
             &json!("conversion webhook for c.example.com/v1, Kind=Thing failed: cannot")
         )
     );
+}
+
+/// Names and addresses of a list.
+async fn selected(s: &Server, version: &str, selector: &str) -> Vec<String> {
+    let (code, list) = s
+        .get(&format!("{}?fieldSelector={selector}", path(version)))
+        .await;
+    assert_eq!(code, 200, "{list}");
+    let items = list["items"].as_array().unwrap();
+    items
+        .iter()
+        .map(|i| i["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn each_version_is_selected_by_fields_of_its_own() {
+    let s = Server::start().await;
+    let hook = Hook::start(|_, review| convert(review)).await;
+    define(&s, json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": hook.url("/c")}})).await;
+    let selector = "spec.address%3Dh:1";
+    let mut watch = s
+        .watch(&format!(
+            "{}?watch=1&timeoutSeconds=20&fieldSelector={selector}",
+            path("v2")
+        ))
+        .await;
+    for (name, address) in [("a", "h:1"), ("b", "i:1"), ("c", "h:1")] {
+        let (code, said) = s
+            .json(
+                "POST",
+                &path("v2"),
+                &thing("v2", name, json!({"address": address})),
+            )
+            .await;
+        assert_eq!(code, 201, "{said}");
+    }
+    assert_eq!(selected(&s, "v2", selector).await, ["a", "c"]);
+    assert_eq!(selected(&s, "v2", "spec.address!%3Dh:1").await, ["b"]);
+    assert_eq!(
+        selected(&s, "v2", &format!("{selector},metadata.name%3Dc")).await,
+        ["c"]
+    );
+    assert_eq!(selected(&s, "v1", "spec.host%3Di").await, ["b"]);
+    for (version, field) in [("v1", "spec.address"), ("v2", "spec.host")] {
+        let (code, said) = s
+            .get(&format!("{}?fieldSelector={field}%3Dx", path(version)))
+            .await;
+        assert_eq!(
+            (code, &said["message"]),
+            (400, &json!(format!("field label not supported: {field}")))
+        );
+    }
+    let (_, list) = s.get(&path("v2")).await;
+    let revision = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    // What leaves the selection is deleted for the watcher, what comes into it added.
+    for (name, address) in [("a", "j:1"), ("b", "h:1")] {
+        let change = json!({"spec": {"address": address}});
+        let (code, said) = s.json("PATCH", &format!("{}/{name}", path("v2")), &change).await;
+        assert_eq!(code, 200, "{said}");
+    }
+    let (code, said) = s
+        .json(
+            "DELETE",
+            &format!("{}?fieldSelector={selector}", path("v2")),
+            &json!({}),
+        )
+        .await;
+    assert_eq!(
+        (code, said["items"].as_array().unwrap().len()),
+        (200, 2),
+        "{said}"
+    );
+    let later = [
+        ("DELETED", "a"),
+        ("ADDED", "b"),
+        ("DELETED", "b"),
+        ("DELETED", "c"),
+    ];
+    let first = [("ADDED", "a"), ("ADDED", "c")];
+    let mut since = s
+        .watch(&format!(
+            "{}?watch=1&timeoutSeconds=20&resourceVersion={revision}&fieldSelector={selector}",
+            path("v2")
+        ))
+        .await;
+    for (watch, told) in [
+        (&mut watch, [&first[..], &later[..]].concat()),
+        (&mut since, later.to_vec()),
+    ] {
+        let mut got = Vec::new();
+        while got.len() < told.len() {
+            let event = watch.next().await.unwrap();
+            let name = event["object"]["metadata"]["name"].as_str().unwrap().to_owned();
+            got.push((event["type"].as_str().unwrap().to_owned(), name));
+        }
+        // The two deletions of one request come in any order.
+        got.sort();
+        let mut told: Vec<_> = told
+            .iter()
+            .map(|(t, n)| ((*t).to_owned(), (*n).to_owned()))
+            .collect();
+        told.sort();
+        assert_eq!(got, told);
+    }
+    assert_eq!(selected(&s, "v2", selector).await, Vec::<String>::new());
 }

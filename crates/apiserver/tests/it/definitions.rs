@@ -222,3 +222,276 @@ async fn later_defaults_reach_what_is_stored() {
         .await;
     assert_eq!((code, &next["a"]), (200, &json!("A")), "{next}");
 }
+
+/// A definition of `as.formats.example.com` whose objects have one field for each format.
+fn of_formats(formats: &[&str]) -> Value {
+    let field = |format: &&str| ((*format).to_owned(), json!({"type": "string", "format": format}));
+    let properties: serde_json::Map<String, Value> = formats.iter().map(field).collect();
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "as.formats.example.com"},
+        "spec": {"group": "formats.example.com", "scope": "Namespaced",
+            "names": {"plural": "as", "singular": "a", "kind": "A", "listKind": "AList"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}}}]}})
+}
+
+#[tokio::test]
+async fn texts_are_of_their_format() {
+    // Format, what it takes, what it does not; as `strfmt` and `govalidator` of upstream decide.
+    const FORMATS: [(&str, &[&str], &[&str]); 26] = [
+        (
+            "bsonobjectid",
+            &["507f1f77bcf86cd799439011"],
+            &["507f1f77bcf86cd79943901", "x"],
+        ),
+        (
+            "uri",
+            &["http://a.b/c?d=e", "/a", "mailto:x@y"],
+            &["a/b", "", "http://a b/", "http://a:x/"],
+        ),
+        (
+            "email",
+            &["a@b", "A B <a.b@c.d>", "\"a b\"@c"],
+            &["a", "a@", "@b", "a..b@c", "a b@c"],
+        ),
+        (
+            "hostname",
+            &["a", "a.example.com", "1.example.com"],
+            &["a_b", "-a.com", "a..com", "my-host-name"],
+        ),
+        (
+            "ipv4",
+            &["1.2.3.4", "01.2.3.4", "::ffff:1.2.3.4"],
+            &["1.2.3", "::1", "1.2.3.256"],
+        ),
+        ("ipv6", &["::1", "fe80::1"], &["1.2.3.4", "::g"]),
+        (
+            "cidr",
+            &["10.0.0.0/8", "::/0"],
+            &["10.0.0.0", "10.0.0.0/33", "x/8"],
+        ),
+        (
+            "mac",
+            &["00:11:22:33:44:55", "00-11-22-33-44-55", "0011.2233.4455"],
+            &["00:11:22:33:44", "0:1:2:3:4:5"],
+        ),
+        (
+            "uuid",
+            &[
+                "01234567-89AB-cdef-0123-456789abcdef",
+                "0123456789abcdef0123456789abcdef",
+            ],
+            &["0123"],
+        ),
+        (
+            "uuid3",
+            &["01234567-89ab-3def-0123-456789abcdef"],
+            &["01234567-89ab-4def-0123-456789abcdef"],
+        ),
+        (
+            "uuid4",
+            &["01234567-89ab-4def-8123-456789abcdef"],
+            &["01234567-89ab-4def-7123-456789abcdef"],
+        ),
+        (
+            "uuid5",
+            &["01234567-89ab-5def-8123-456789abcdef"],
+            &["01234567-89ab-4def-8123-456789abcdef"],
+        ),
+        ("isbn", &["0321751043", "978-0321751041"], &["0321751044", "x"]),
+        ("isbn10", &["0321751043", "0-321-75104-3"], &["978-0321751041"]),
+        ("isbn13", &["978-0321751041"], &["978-0321751042", "0321751043"]),
+        (
+            "creditcard",
+            &["4111-1111-1111-1111"],
+            &["4111-1111-1111-1112", "1"],
+        ),
+        (
+            "ssn",
+            &["111-11-1111", "111 11 1111"],
+            &["111111111", "11-111-1111"],
+        ),
+        ("hexcolor", &["#FFF", "ffffff"], &["#FF", "#gggggg"]),
+        (
+            "rgbcolor",
+            &["rgb(255,255,255)", "rgb( 0, 1, 2 )"],
+            &["rgb(256,0,0)", "rgb(1,2)"],
+        ),
+        ("byte", &["ZWxpemFiZXRocG9zZXk=", "aGk="], &["Z", "ZWx*"]),
+        ("password", &["", "x"], &[]),
+        (
+            "date",
+            &["2006-01-02"],
+            &["2006-13-02", "2006-1-2", "20060102", "2006-02-30"],
+        ),
+        (
+            "duration",
+            &["1h30m", "22 ns", "3 days", "-1.5s", "0"],
+            &["x", "", "3 parsecs"],
+        ),
+        (
+            "date-time",
+            &["2014-12-15T19:30:20.000Z", "2014-12-15t19:30:20+01:00"],
+            &["2014-12-15", "2014-12-15T25:30:20Z", "2014-12-15T19:30:20"],
+        ),
+        ("k8s-short-name", &["a", "a-1"], &["a.b", "A", "-a"]),
+        ("k8s-long-name", &["a.b", "a-1"], &["a..b", "A"]),
+    ];
+    let s = Server::start().await;
+    let names: Vec<&str> = FORMATS.iter().map(|(name, ..)| *name).collect();
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (code, warnings, said) = s.warned("POST", crds, &of_formats(&names)).await;
+    assert_eq!((code, warnings.len()), (201, 0), "{said}");
+    let list = "/apis/formats.example.com/v1/namespaces/default/as";
+    s.until(list, |code, _| code == 200).await;
+    for (format, taken, refused) in FORMATS {
+        for text in taken {
+            let object = json!({"metadata": {"generateName": "a-"}, "spec": {format: text}});
+            let (code, said) = s.json("POST", &format!("{list}?dryRun=All"), &object).await;
+            assert_eq!(code, 201, "{format} takes {text:?}: {said}");
+        }
+        for text in refused {
+            let object = json!({"metadata": {"name": "a"}, "spec": {format: text}});
+            let (code, said) = s.json("POST", &format!("{list}?dryRun=All"), &object).await;
+            assert_eq!(code, 422, "{format} takes no {text:?}: {said}");
+            let wanted = format!(
+                "A.formats.example.com \"a\" is invalid: spec.{format}: Invalid value: {text:?}: spec.{format} in body \
+                 must be of type {format}: {text:?}"
+            );
+            assert_eq!(said["message"], wanted);
+            assert_eq!(said["details"]["causes"][0]["reason"], "FieldValueTypeInvalid");
+        }
+    }
+}
+
+#[tokio::test]
+async fn unknown_formats_are_told() {
+    let s = Server::start().await;
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (code, warnings, said) = s.warned("POST", crds, &of_formats(&["color", "uuid"])).await;
+    assert_eq!(code, 201, "{said}");
+    assert_eq!(warnings, ["299 - \"unrecognized format \\\"color\\\"\""]);
+    // Only what is new is told.
+    let path = format!("{crds}/as.formats.example.com");
+    let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    for (change, told) in [("color", 0), ("shade", 1)] {
+        let (_, mut crd) = s.get(&path).await;
+        crd.pointer_mut(schema).unwrap()["more"] = json!({"type": "string", "format": change});
+        let (code, warnings, said) = s.warned("PUT", &path, &crd).await;
+        assert_eq!((code, warnings.len()), (200, told), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn schemas_that_are_joined_tell_what_failed() {
+    let s = Server::start().await;
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let mut crd = of_formats(&["uuid"]);
+    let spec = json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 3}, "b": {"type": "string"},
+            "n": {"type": "integer", "minimum": 0}},
+        "oneOf": [{"required": ["a"]}, {"required": ["b"]}]});
+    crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties")
+        .unwrap()["spec"] = spec;
+    crd.pointer_mut("/spec/versions/0").unwrap()["subresources"] =
+        json!({"status": {}, "scale": {"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"}});
+    let (code, said) = s.json("POST", crds, &crd).await;
+    assert_eq!(code, 201, "{said}");
+    let list = "/apis/formats.example.com/v1/namespaces/default/as";
+    s.until(list, |code, _| code == 200).await;
+    const ONE: &str = "<nil>: Invalid value: \"\": \"spec\" must validate one and only one schema (oneOf).";
+    for (body, wanted) in [
+        (
+            json!({"spec": {}}),
+            format!("[{ONE} Found none valid, spec.a: Required value]"),
+        ),
+        (
+            json!({"spec": {"a": "1", "b": "2"}}),
+            format!("{ONE} Found 2 valid alternatives"),
+        ),
+        (
+            json!({"spec": {"a": "1234"}}),
+            "spec.a: Too long: may not be more than 3 bytes".to_owned(),
+        ),
+        (
+            json!({"spec": {"a": "1", "n": 2147483648_i64}}),
+            ".spec.n: Invalid value: 2147483648: should be less than or equal to 2147483647".to_owned(),
+        ),
+        (
+            json!({"kind": "B", "spec": {"a": "1"}}),
+            "kind: Invalid value: \"B\": must be A".to_owned(),
+        ),
+    ] {
+        let mut object = json!({"metadata": {"name": "a"}});
+        for (field, value) in body.as_object().unwrap() {
+            object[field] = value.clone();
+        }
+        let (code, said) = s.json("POST", &format!("{list}?dryRun=All"), &object).await;
+        let kind = body["kind"].as_str().unwrap_or("A");
+        let wanted = format!("{kind}.formats.example.com \"a\" is invalid: {wanted}");
+        assert_eq!((code, said["message"].as_str().unwrap()), (422, wanted.as_str()));
+    }
+    let named = json!({"metadata": {"name": "a", "finalizers": ["a.b", "c", "d.e/f"]}, "spec": {"a": "1"}});
+    let (code, warnings, said) = s.warned("POST", list, &named).await;
+    assert_eq!((code, warnings.len()), (201, 2), "{said}");
+    assert!(
+        warnings[0].contains("prefer a domain-qualified finalizer name including a path (/) to avoid"),
+        "{warnings:?}"
+    );
+    let (code, said) = s
+        .json(
+            "PUT",
+            &format!("{list}/a"),
+            &json!({"metadata": {"name": "a"}, "spec": {"a": "1"}}),
+        )
+        .await;
+    assert_eq!(code, 422);
+    let wanted = "as.formats.example.com \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+    assert_eq!(said["message"], wanted);
+}
+
+#[tokio::test]
+async fn versions_with_objects_in_them_stay() {
+    let s = Server::start().await;
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let mut crd = of_formats(&["uuid"]);
+    let mut second = crd["spec"]["versions"][0].clone();
+    (second["name"], second["storage"]) = (json!("v2"), json!(false));
+    crd["spec"]["versions"].as_array_mut().unwrap().push(second);
+    let (code, said) = s.json("POST", crds, &crd).await;
+    assert_eq!(code, 201, "{said}");
+    let path = format!("{crds}/as.formats.example.com");
+    let settled = |_: u16, c: &Value| {
+        c["status"]["conditions"]
+            .as_array()
+            .is_some_and(|l| l.iter().any(|c| c["type"] == "Established"))
+    };
+    let mut crd = s.until(&path, settled).await;
+    for (i, stores) in [false, true].into_iter().enumerate() {
+        crd["spec"]["versions"][i]["storage"] = json!(stores);
+    }
+    let (code, said) = s.json("PUT", &path, &crd).await;
+    assert_eq!(code, 200, "{said}");
+    let mut crd = s
+        .until(&path, |_, c| c["status"]["storedVersions"] == json!(["v1", "v2"]))
+        .await;
+    crd["spec"]["versions"].as_array_mut().unwrap().remove(0);
+    let (code, said) = s.json("PUT", &path, &crd).await;
+    assert_eq!(code, 422, "{said}");
+    let why = "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously a storage version, \
+               and must remain in spec.versions until a storage migration ensures no data remains persisted in v1 and removes \
+               v1 from status.storedVersions";
+    assert!(said["message"].as_str().unwrap().ends_with(why), "{said}");
+    // Once the status says that it was migrated, the version may go.
+    let (code, said) = s
+        .json(
+            "PATCH",
+            &format!("{path}/status"),
+            &json!({"status": {"storedVersions": ["v2"]}}),
+        )
+        .await;
+    assert_eq!(code, 200, "{said}");
+    let mut crd = s.get(&path).await.1;
+    crd["spec"]["versions"].as_array_mut().unwrap().remove(0);
+    let (code, said) = s.json("PUT", &path, &crd).await;
+    assert_eq!(code, 200, "{said}");
+}

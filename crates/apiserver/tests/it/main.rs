@@ -13,6 +13,7 @@ mod common;
 mod conversion;
 mod custom;
 mod definitions;
+mod devices;
 #[path = "../common/hook.rs"]
 mod hook;
 mod kubectl;

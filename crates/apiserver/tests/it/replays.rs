@@ -81,3 +81,148 @@ async fn endpoints_are_an_old_way() {
         ["299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\""]
     );
 }
+
+#[tokio::test]
+async fn what_is_deleted_is_answered_or_told() {
+    let s = Server::guarded().await;
+    for (list, object, kind) in [
+        (
+            "/apis/storage.k8s.io/v1/storageclasses",
+            json!({"metadata": {"name": "x"}, "provisioner": "p"}),
+            "StorageClass",
+        ),
+        (
+            "/apis/storage.k8s.io/v1/csidrivers",
+            json!({"metadata": {"name": "x"}, "spec": {}}),
+            "CSIDriver",
+        ),
+        (
+            "/apis/storage.k8s.io/v1/csinodes",
+            json!({"metadata": {"name": "x"}, "spec": {"drivers": []}}),
+            "CSINode",
+        ),
+        (
+            "/apis/storage.k8s.io/v1/volumeattributesclasses",
+            json!({"metadata": {"name": "x"}, "driverName": "d", "parameters": {"a": "b"}}),
+            "VolumeAttributesClass",
+        ),
+        (
+            "/apis/scheduling.k8s.io/v1/priorityclasses",
+            json!({"metadata": {"name": "x"}, "value": 1}),
+            "Status",
+        ),
+    ] {
+        let (code, said) = s.json("POST", list, &object).await;
+        assert_eq!(code, 201, "{said}");
+        let (code, said) = s.json("DELETE", &format!("{list}/x"), &json!({})).await;
+        assert_eq!((code, &said["kind"]), (200, &json!(kind)));
+    }
+    for (path, what) in [
+        (
+            "scheduling.k8s.io/v1/priorityclasses/system-node-critical",
+            "priority class",
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/v1/flowschemas/catch-all",
+            "flow schema",
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations/exempt",
+            "priority level configuration",
+        ),
+    ] {
+        let (code, said) = s.json("DELETE", &format!("/apis/{path}"), &json!({})).await;
+        assert_eq!(code, 403, "{said}");
+        let why = format!("is forbidden: this is a system {what} and cannot be deleted");
+        assert!(said["message"].as_str().unwrap().ends_with(&why), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn volumes_tell_since_when_they_are_in_their_phase() {
+    let s = Server::start().await;
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+        "nfs": {"server": "1.2.3.4", "path": "/"}}});
+    let (code, said) = s.json("POST", "/api/v1/persistentvolumes", &volume).await;
+    assert_eq!(code, 201, "{said}");
+    assert_eq!(
+        said["status"]["lastPhaseTransitionTime"],
+        said["metadata"]["creationTimestamp"]
+    );
+    let range = json!({"metadata": {"name": "r"}, "spec": {"cidrs": ["10.88.0.1/24"]}});
+    let (code, said) = s
+        .json("POST", "/apis/networking.k8s.io/v1/servicecidrs", &range)
+        .await;
+    let why =
+        "spec.cidrs[0]: Invalid value: \"10.88.0.1/24\": must not have bits set beyond the prefix length";
+    assert!(
+        code == 422 && said["message"].as_str().unwrap().ends_with(why),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn services_have_addresses_of_every_range() {
+    let s = Server::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service =
+        json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.88.0.5", "ports": [{"port": 80}]}});
+    let (code, said) = s.json("POST", services, &service).await;
+    assert_eq!(code, 422, "{said}");
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
+    let range = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["10.88.0.0/28"]}});
+    let (code, said) = s.json("POST", ranges, &range).await;
+    assert_eq!(code, 201, "{said}");
+    let path = format!("{ranges}/more");
+    let ready =
+        |status: &'static str| move |_: u16, r: &Value| r["status"]["conditions"][0]["status"] == status;
+    let held = s.until(&path, ready("True")).await;
+    assert_eq!(
+        held["metadata"]["finalizers"],
+        json!(["networking.k8s.io/service-cidr-finalizer"])
+    );
+    let (code, said) = s.json("POST", services, &service).await;
+    assert_eq!(code, 201, "{said}");
+    s.until("/apis/networking.k8s.io/v1/ipaddresses/10.88.0.5", |code, _| {
+        code == 200
+    })
+    .await;
+    // A range with an address in use stays until that is given back.
+    let (code, said) = s.json("DELETE", &path, &json!({})).await;
+    assert_eq!(code, 200, "{said}");
+    let told = s.until(&path, ready("False")).await;
+    assert_eq!(told["status"]["conditions"][0]["reason"], "Terminating");
+    let other =
+        json!({"metadata": {"name": "t"}, "spec": {"clusterIP": "10.88.0.6", "ports": [{"port": 80}]}});
+    let (code, said) = s.json("POST", services, &other).await;
+    assert_eq!(code, 422, "{said}");
+    let (code, said) = s.json("DELETE", &format!("{services}/s"), &json!({})).await;
+    assert_eq!(code, 200, "{said}");
+    s.until(&path, |code, _| code == 404).await;
+}
+
+#[tokio::test]
+async fn quotas_count_whole_things() {
+    let s = Server::start().await;
+    for (spec, wanted) in [
+        (
+            json!({"hard": {"pods": "1.5"}}),
+            "spec.hard[pods]: Invalid value: \"1500m\": must be an integer",
+        ),
+        (
+            json!({"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [
+                {"scopeName": "PriorityClass", "operator": "Exists", "values": ["a"]}]}}),
+            "spec.scopeSelector.matchExpressions[0].values: Invalid value: [\"a\"]: must be no value when `operator` is 'Exist' or \
+             'DoesNotExist' for scope selector",
+        ),
+    ] {
+        let quota = json!({"metadata": {"name": "q"}, "spec": spec});
+        let (code, said) = s
+            .json("POST", "/api/v1/namespaces/default/resourcequotas", &quota)
+            .await;
+        assert!(
+            code == 422 && said["message"].as_str().unwrap().ends_with(wanted),
+            "{said}"
+        );
+    }
+}

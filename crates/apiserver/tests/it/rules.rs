@@ -281,3 +281,30 @@ async fn rules_that_may_cost_too_much() {
         }
     }
 }
+
+#[tokio::test]
+async fn asking_whether_a_field_is_there_is_cheap() {
+    // As the definitions of Argo Workflows: in lists without limits, one of ten sources at most.
+    let s = Server::start().await;
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let one: Vec<String> = names.iter().map(|n| format!("(has(self.{n}) ? 1 : 0)")).collect();
+    let mut artifact = json!({"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}},
+        "x-kubernetes-validations": [{"rule": format!("{} <= 1", one.join(" + "))}]});
+    for name in names {
+        artifact["properties"][name] = json!({"type": "object"});
+    }
+    let list = |n: usize| (format!("list{n}"), json!({"type": "array", "items": artifact}));
+    let lists: serde_json::Map<String, Value> = (0..16).map(list).collect();
+    let crd = json!({"metadata": {"name": "ws.argo.example.com"}, "spec": {"group": "argo.example.com", "scope": "Namespaced",
+        "names": {"plural": "ws", "singular": "w", "kind": "W", "listKind": "WList"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object",
+            "properties": lists}}}]}});
+    let (code, said) = s
+        .json(
+            "POST",
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?dryRun=All",
+            &crd,
+        )
+        .await;
+    assert_eq!(code, 201, "{said}");
+}

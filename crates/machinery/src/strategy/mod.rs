@@ -70,8 +70,14 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
         ("", "Service") => set(obj, "status", json!({"loadBalancer": {}})),
         ("", "PersistentVolume" | "PersistentVolumeClaim") => {
             set(obj, "status", json!({"phase": "Pending"}));
+            if kind.kind == "PersistentVolume" {
+                // KEP-3762: a volume tells since when it is in its phase.
+                let now = obj.at("metadata.creationTimestamp").clone();
+                set(obj, "status.lastPhaseTransitionTime", now);
+            }
             claim_sources(obj);
         }
+        ("networking.k8s.io", "Ingress") => set(obj, "status", json!({"loadBalancer": {}})),
         ("batch", "Job") => job_selector(obj),
         ("apps" | "batch", _) | ("", "ReplicationController") if kind.has_status => {
             set(obj, "status", json!({}));
@@ -91,6 +97,9 @@ fn blank_status(kind: &KindInfo, obj: &mut Value) {
     let Some(status) = status.filter(|_| kind.has_status) else {
         return;
     };
+    if !obj.has("status") && kind.group != "podvisor.io" {
+        set(obj, "status", json!({}));
+    }
     for name in &status.required {
         let zero = match status.fields.get(name).map(|field| &field.ty) {
             Some(Type::Integer) => json!(0),

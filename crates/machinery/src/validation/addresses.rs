@@ -6,6 +6,7 @@ use super::names;
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
+use std::net::IpAddr;
 
 /// Networks that a ServiceCIDR may hold: one of each family.
 const MAX_NETWORKS: usize = 2;
@@ -51,6 +52,22 @@ pub(super) fn range(spec: &Value, at: &Path, errors: &mut Errors) {
         return;
     }
     for (i, network) in networks.into_iter().enumerate() {
-        errors.each(&at.index(i), network, names::cidr(network));
+        let mut faults = names::cidr(network);
+        if faults.is_empty() && has_host_bits(network) {
+            faults.push("must not have bits set beyond the prefix length".into());
+        }
+        errors.each(&at.index(i), network, faults);
+    }
+}
+
+/// Whether a well-formed network has bits behind its prefix.
+fn has_host_bits(network: &str) -> bool {
+    let parsed = network
+        .split_once('/')
+        .and_then(|(ip, bits)| Some((ip.parse::<IpAddr>().ok()?, bits.parse::<u32>().ok()?)));
+    match parsed {
+        Some((IpAddr::V4(ip), bits)) => ip.to_bits().checked_shl(bits).is_some_and(|rest| rest != 0),
+        Some((IpAddr::V6(ip), bits)) => ip.to_bits().checked_shl(bits).is_some_and(|rest| rest != 0),
+        None => false,
     }
 }

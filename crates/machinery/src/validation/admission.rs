@@ -33,6 +33,8 @@ pub(super) fn webhooks(obj: &Value, errors: &mut Errors) {
         }
         errors.one_of_if_set(hook, "failurePolicy", &at, &["Fail", "Ignore"]);
         errors.one_of_if_set(hook, "matchPolicy", &at, &["Equivalent", "Exact"]);
+        // Only mutating webhooks have the field.
+        errors.one_of_if_set(hook, "reinvocationPolicy", &at, &["IfNeeded", "Never"]);
         match hook.str_at("sideEffects") {
             "" => errors.required(&at.child("sideEffects"), "must specify one of None, NoneOnDryRun"),
             _ => errors.one_of(hook, "sideEffects", &at, &["None", "NoneOnDryRun"]),
@@ -75,7 +77,8 @@ fn review_versions(hook: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-fn client_config(config: &Value, at: &Path, errors: &mut Errors) {
+/// Where a webhook is: a URL or a Service.
+pub(super) fn client_config(config: &Value, at: &Path, errors: &mut Errors) {
     match (config.has("url"), config.has("service")) {
         (true, true) | (false, false) => errors.required(at, "exactly one of url or service is required"),
         (true, false) => url(config.str_at("url"), &at.child("url"), errors),

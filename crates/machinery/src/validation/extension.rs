@@ -332,13 +332,27 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
         if value.is_empty() {
             errors.required(&names_at.child(field), "");
         } else {
-            let lower = value.to_lowercase();
-            let checked = if field.ends_with("ind") {
-                lower.as_str()
+            // Kinds have capitals, and are labels apart from these.
+            let free = field.ends_with("ind");
+            let checked = if free {
+                value.to_lowercase()
             } else {
-                value
+                value.to_owned()
             };
-            errors.each(&names_at.child(field), value, names::dns_1035_label(checked));
+            let faults = names::dns_1035_label(&checked).join(",");
+            let mixed = if free {
+                "may have mixed case, but should otherwise match: "
+            } else {
+                ""
+            };
+            if !faults.is_empty() {
+                errors.invalid(&names_at.child(field), value, format!("{mixed}{faults}"));
+            }
+        }
+    }
+    for field in ["shortNames", "categories"] {
+        for (i, name) in spec.at("names").strings_at(field).into_iter().enumerate() {
+            errors.each(&names_at.child(field).index(i), name, names::dns_1035_label(name));
         }
     }
     if !spec.is_empty_at("names.kind") && spec.at("names.kind") == spec.at("names.listKind") {
@@ -350,6 +364,50 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
         );
     }
     crd_versions(spec, &at, errors);
+    let client = spec.at("conversion").at("webhook").at("clientConfig");
+    if spec.str_at("conversion.strategy") == "Webhook" && client.is_object() {
+        let place = at.child("conversion").child("webhookClientConfig");
+        super::admission::client_config(client, &place, errors);
+    }
+}
+
+/// What a changed definition may not lose: versions in which objects are stored, and a usable authority of its webhook.
+pub(super) fn custom_resource_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let named = |name: &str| {
+        new.list_at("spec.versions")
+            .iter()
+            .any(|v| v.str_at("name") == name)
+    };
+    for (i, version) in new.strings_at("status.storedVersions").into_iter().enumerate() {
+        if !named(version) {
+            let why = format!(
+                "missing from spec.versions; {version} was previously a storage version, and must remain in spec.versions \
+                 until a storage migration ensures no data remains persisted in {version} and removes {version} from \
+                 status.storedVersions"
+            );
+            let at = Path::new("status").child("storedVersions").index(i);
+            errors.invalid(&at, version, why);
+        }
+    }
+    let bundle = |crd: &Value| {
+        crd.str_at("spec.conversion.webhook.clientConfig.caBundle")
+            .to_owned()
+    };
+    let usable = |bundle: &str| bundle.is_empty() || holds_certificate(bundle);
+    let established = |c: &Value| c.str_at("type") == "Established" && c.str_at("status") == "True";
+    let (now, before) = (bundle(new), bundle(old));
+    if old.list_at("status.conditions").iter().any(established) && usable(&before) && !usable(&now) {
+        let at = Path::new("spec").child("conversion").child("webhookClientConfig");
+        let why = "unable to load root certificates: unable to parse bytes as PEM block";
+        errors.invalid(&at.child("caBundle"), now, why);
+    }
+}
+
+/// Whether base64 text holds a certificate in PEM.
+fn holds_certificate(text: &str) -> bool {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+    bytes.is_ok_and(|b| String::from_utf8_lossy(&b).contains("-----BEGIN CERTIFICATE-----"))
 }
 
 fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
@@ -358,19 +416,21 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
     if versions.is_empty() {
         errors.required(&place, "must have at least one version");
     }
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut unique) = (BTreeSet::new(), true);
     for (i, version) in versions.iter().enumerate() {
         let name = version.str_at("name");
         errors.each(&place.index(i).child("name"), name, names::dns_1035_label(name));
-        if !seen.insert(name) {
-            errors.invalid(&place, name, "must contain unique version names");
-        }
+        unique &= seen.insert(name);
         if !version.has("schema.openAPIV3Schema") {
-            errors.required(
-                &place.index(i).child("schema").child("openAPIV3Schema"),
-                "schemas are required",
-            );
+            errors.required(&place.index(i).child("schema").child("openAPIV3Schema"), "");
         }
+    }
+    if !unique {
+        errors.invalid(
+            &place,
+            spec.at("versions").clone(),
+            "must contain unique version names",
+        );
     }
     let stored = versions.iter().filter(|v| v.bool_at("storage")).count();
     if !versions.is_empty() && stored != 1 {
@@ -384,7 +444,7 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
         errors.invalid(
             &at.child("preserveUnknownFields"),
             true,
-            "must be false in order to use defaults in the schema",
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
         );
     }
 }

@@ -5,6 +5,7 @@ mod addresses;
 mod admission;
 mod core;
 mod csi;
+mod devices;
 mod errors;
 mod extension;
 mod flow;
@@ -30,6 +31,7 @@ use serde_json::Value;
 pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::create(kind, obj, &mut errors);
+    metadata::builtin_finalizers(kind.group, obj, &mut errors);
     if !specific(kind, obj, &mut errors) {
         required::check(kind, obj, &mut errors);
     }
@@ -43,10 +45,17 @@ pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
 pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&str>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::update(new, old, &mut errors);
+    // What was stored before a rule came is left alone.
+    if new.at("metadata.finalizers") != old.at("metadata.finalizers") {
+        metadata::builtin_finalizers(kind.group, new, &mut errors);
+    }
     match (sub, (kind.group, kind.kind)) {
         (Some("ephemeralcontainers"), _) => pod::ephemeral_containers(new, old, &mut errors),
         (Some("resize"), _) => pod::resize(new, old, &mut errors),
         (Some("status"), ("", "Pod")) => core::pod_status(new, old, &mut errors),
+        (Some("status"), ("resource.k8s.io", "ResourceClaim")) => {
+            devices::claim_status(new, old, &mut errors)
+        }
         (Some("status"), _) => status::check(kind, new, old, &mut errors),
         (Some(_), _) => {}
         (None, ("", "Pod")) => pod::spec_update(new, old, &mut errors),
@@ -71,6 +80,13 @@ pub fn validate_metadata(obj: &Value) -> Vec<FieldError> {
         &Path::new("metadata"),
         &mut errors,
     );
+    errors.0
+}
+
+/// Checks what an update does to metadata alone, as [`validate_metadata`] does for a new object.
+pub fn validate_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    metadata::update(new, old, &mut errors);
     errors.0
 }
 
@@ -142,6 +158,12 @@ fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
         ("storage.k8s.io", "CSIStorageCapacity") => csi::capacity(obj, errors),
         ("storage.k8s.io", "VolumeAttachment") => csi::attachment(spec, &spec_at, errors),
         ("storage.k8s.io", "VolumeAttributesClass") => csi::attributes_class(obj, errors),
+        ("resource.k8s.io", "ResourceClaim") => devices::claim(spec, &spec_at, errors),
+        ("resource.k8s.io", "ResourceClaimTemplate") => {
+            devices::claim(spec.at("spec"), &spec_at.child("spec"), errors);
+        }
+        ("resource.k8s.io", "DeviceClass") => devices::class(spec, &spec_at, errors),
+        ("resource.k8s.io", "ResourceSlice") => devices::slice(spec, &spec_at, errors),
         _ => return false,
     }
     true
@@ -174,6 +196,12 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             rbac::binding_update(new, old, errors)
         }
+        ("resource.k8s.io", "ResourceClaim" | "ResourceClaimTemplate")
+            if !crate::walk::same(new_spec, old_spec) =>
+        {
+            errors.invalid(&at, new_spec.clone(), errors::IMMUTABLE);
+        }
+        ("resource.k8s.io", "ResourceSlice") => devices::slice_update(new_spec, old_spec, &at, errors),
         ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, errors),
         ("storage.k8s.io", "CSIDriver") => csi::driver_update(new_spec, old_spec, &at, errors),
         ("storage.k8s.io", "CSINode") => csi::node_update(new_spec, old_spec, &at, errors),
@@ -204,6 +232,7 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
                     errors.invalid(&path, new_spec.at(field).clone(), errors::IMMUTABLE);
                 }
             }
+            extension::custom_resource_update(new, old, errors);
         }
         _ => {}
     }

@@ -53,6 +53,19 @@ const COMPUTE_NAMES: [&str; 9] = [
     "limits.ephemeral-storage",
 ];
 
+/// Resources of a quota of which there are no parts.
+const WHOLE_NAMES: [&str; 9] = [
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+];
+
 pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
     for (name, value) in spec.entries_at("hard") {
         let place = at.child("hard").key(name);
@@ -61,7 +74,10 @@ pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
         if !name.contains('/') && !QUOTA_NAMES.contains(&name.as_str()) && !huge {
             errors.invalid(&place, name.as_str(), "must be a standard resource for quota");
         }
-        quantity(value, &place, errors);
+        let amount = quantity(value, &place, errors);
+        if amount.is_some_and(|a| a.as_milli() % 1000 != 0) && WHOLE_NAMES.contains(&name.as_str()) {
+            errors.invalid(&place, value.clone(), "must be an integer");
+        }
     }
     let scopes = spec.strings_at("scopes");
     let unique: BTreeSet<&str> = scopes.iter().copied().collect();
@@ -112,6 +128,10 @@ pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
             "In" | "NotIn" if e.is_empty_at("values") => {
                 let text = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
                 errors.required(&place.child("values"), text);
+            }
+            "Exists" | "DoesNotExist" if !e.is_empty_at("values") => {
+                let text = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                errors.invalid(&place.child("values"), e.at("values").clone(), text);
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => errors.invalid(&place.child("operator"), other, "not a valid selector operator"),

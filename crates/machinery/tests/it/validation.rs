@@ -316,7 +316,7 @@ fn pods() {
                 "/metadata/finalizers",
                 json!(["mine"]),
                 &[
-                    "metadata.finalizers: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
+                    "metadata.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
                 ],
             ),
             (

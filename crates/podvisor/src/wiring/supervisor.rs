@@ -64,6 +64,9 @@ impl Supervisor {
         settings.agent_tls = Some(trust.agent_client()?);
         settings.proxy_client = Some(trust.proxy_client()?);
         settings.audit = audit(config)?;
+        let queues = controllers::WorkQueues::new();
+        let shown = Arc::clone(&queues);
+        settings.extra_metrics = Some(Arc::new(move || shown.render()));
         settings.extra_routes = Some(sign_on.routes());
         super::hosts::make_certificates(config, &trust)?;
         phases.done("credentials");
@@ -93,7 +96,7 @@ impl Supervisor {
         phases.done("serving");
         let stop = supervisor.stop.clone();
         supervisor.tasks.spawn(sign_on.keep_trying(client, first, stop));
-        supervisor.run_controllers(config);
+        supervisor.run_controllers(config, queues);
         Ok(supervisor)
     }
 
@@ -128,7 +131,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn run_controllers(&mut self, config: &Config) {
+    fn run_controllers(&mut self, config: &Config, queues: Arc<controllers::WorkQueues>) {
         let settings = controllers::Config {
             pod_cidr: config.pod_cidr.to_string(),
             node_block_prefix: NODE_BLOCK_PREFIX.max(config.pod_cidr.prefix),
@@ -147,8 +150,11 @@ impl Supervisor {
         let client = self.client(User::new("system:kube-scheduler", &["system:authenticated"]));
         let for_scheduler = world.acting_through(client);
         let stop = self.stop.clone();
-        self.tasks
-            .spawn(controllers::Manager::new(world, settings).run(stop));
+        self.tasks.spawn(
+            controllers::Manager::new(world, settings)
+                .told_to(queues)
+                .run(stop),
+        );
         let stop = self.stop.clone();
         self.tasks
             .spawn(async move { scheduler::run(&for_scheduler, stop).await });

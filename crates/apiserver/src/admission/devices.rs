@@ -1,0 +1,142 @@
+//! Dynamic resource allocation: the expressions that select devices, and who may ask for administrative access to them
+//! (KEP-5018): only claims in a namespace that is labelled for it.
+
+use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::view::{GroupResource, View};
+use async_trait::async_trait;
+use cel::{Env, Field, ObjectType, Program, Type};
+use kinds::field::{FieldError, Path};
+use kinds::status::Status;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The label of a namespace whose claims may have administrative access.
+const ADMIN: &str = "resource.kubernetes.io/admin-access";
+
+/// What an expression sees of a device.
+fn environment() -> Env {
+    let map = |of: Type| Type::Map(Arc::new(of));
+    let fields = [
+        ("driver", Type::String),
+        ("attributes", map(map(Type::Dyn))),
+        ("capacity", map(map(Type::Opaque("kubernetes.Quantity")))),
+    ];
+    Env::new().with("device", device(&fields))
+}
+
+fn device(fields: &[(&str, Type)]) -> Type {
+    let field = |(name, ty): &(&str, Type)| {
+        let json = (*name).to_owned();
+        (json.clone(), Field { json, ty: ty.clone() })
+    };
+    Type::Object(Arc::new(ObjectType {
+        name: "DRADevice".into(),
+        fields: fields.iter().map(field).collect(),
+    }))
+}
+
+fn list<'v>(holder: &'v Value, field: &str) -> impl Iterator<Item = (usize, &'v Value)> {
+    holder
+        .get(field)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .enumerate()
+}
+
+/// The requests of a claim's spec that name a class, with their places: exact ones and alternatives.
+fn requests<'v>(spec: &'v Value, at: &Path) -> Vec<(&'v Value, Path)> {
+    let at = at.child("devices").child("requests");
+    let mut all = Vec::new();
+    for (i, request) in list(&spec["devices"], "requests") {
+        if request["exactly"].is_object() {
+            all.push((&request["exactly"], at.index(i).child("exactly")));
+        }
+        let first = at.index(i).child("firstAvailable");
+        all.extend(list(request, "firstAvailable").map(|(n, one)| (one, first.index(n))));
+    }
+    all
+}
+
+/// The claim inside an object, and where it is.
+fn claim<'v>(kind: &str, object: &'v Value) -> Option<(&'v Value, Path)> {
+    match kind {
+        "ResourceClaim" => Some((&object["spec"], Path::new("spec"))),
+        "ResourceClaimTemplate" => Some((&object["spec"]["spec"], Path::new("spec").child("spec"))),
+        _ => None,
+    }
+}
+
+/// Checks the selectors of claims and classes.
+pub fn expressions(kind: &str, object: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if kind == "DeviceClass" {
+        selectors(&object["spec"], &Path::new("spec"), &mut errors);
+    }
+    if let Some((spec, at)) = claim(kind, object) {
+        for (request, at) in requests(spec, &at) {
+            selectors(request, &at, &mut errors);
+        }
+    }
+    errors
+}
+
+fn selectors(holder: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    for (i, selector) in list(holder, "selectors") {
+        let Some(text) = selector["cel"]["expression"].as_str() else {
+            continue;
+        };
+        let at = at.child("selectors").index(i).child("cel").child("expression");
+        let why = match Program::compile(text, &environment()) {
+            Err(error) => format!("compilation failed: {error}"),
+            Ok(program) if !matches!(program.result_type(), Type::Bool | Type::Dyn) => {
+                let got = program.result_type();
+                format!("must evaluate to bool or the unknown type, not {got}")
+            }
+            Ok(_) => continue,
+        };
+        errors.push(FieldError::invalid(&at, Value::from(text), why));
+    }
+}
+
+/// The step that keeps administrative access to where it is allowed.
+pub struct DeviceAdminAccess;
+
+#[async_trait]
+impl AdmissionPlugin for DeviceAdminAccess {
+    fn name(&self) -> &'static str {
+        "DeviceAdminAccess"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        let a = request.attributes;
+        let kind = match (a.group.as_str(), a.resource.as_str()) {
+            ("resource.k8s.io", "resourceclaims") => "ResourceClaim",
+            ("resource.k8s.io", "resourceclaimtemplates") => "ResourceClaimTemplate",
+            _ => return Ok(Vec::new()),
+        };
+        if request.operation != Operation::Create || !a.subresource.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = claim(kind, request.object).is_some_and(|(spec, at)| {
+            let all = requests(spec, &at);
+            all.iter().any(|(request, _)| request["adminAccess"] == true)
+        });
+        if !wanted {
+            return Ok(Vec::new());
+        }
+        let namespace = view.get(&GroupResource::new("", "namespaces"), None, &a.namespace);
+        if namespace.is_some_and(|n| n["metadata"]["labels"][ADMIN] == "true") {
+            return Ok(Vec::new());
+        }
+        let why =
+            format!("admin access to devices requires the `{ADMIN}: true` label on the containing namespace");
+        let error = FieldError::forbidden(&Path::new("metadata"), why);
+        let name = request.object["metadata"]["name"].as_str().unwrap_or("");
+        Err(Status::invalid(kind, "resource.k8s.io", name, vec![error]))
+    }
+}
