@@ -130,6 +130,17 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
             let path = Path::new(&wanted.sub_path);
             let found = crate::files::open_in(&source, path, rustix::fs::OFlags::PATH);
             let fd = match found {
+                // An image has what it has, and nobody can add to it.
+                Err(error) if matches!(wanted.source, Some(Source::DiskSerial(_))) => {
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!(
+                            "ImageVolumeMountFailed: failed to ensure image subpath {:?}: {}",
+                            wanted.sub_path,
+                            go_words(&error)
+                        ),
+                    ));
+                }
                 // As open as the volume itself (kubelet: `SafeMakeDir`).
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let mode = fs::metadata(&source)?.permissions().mode() & 0o777;
@@ -156,6 +167,13 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
         ));
     }
     Ok(sources)
+}
+
+/// An error of the system as Go words it, without its number.
+fn go_words(error: &io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_owned()
 }
 
 /// In the child, in its own mount namespace: everything on top of the overlay, then the change of root.

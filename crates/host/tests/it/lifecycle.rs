@@ -326,6 +326,17 @@ async fn the_node_is_complete() {
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
         Api::namespaced(host.admin.clone(), "kube-node-lease");
     assert!(leases.get("h1").await.unwrap().spec.unwrap().renew_time.is_some());
+    let told = [
+        "Starting: Starting kubelet.",
+        "NodeHasSufficientMemory: Node h1 status is now: NodeHasSufficientMemory",
+        "NodeHasNoDiskPressure: Node h1 status is now: NodeHasNoDiskPressure",
+        "NodeReady: Node h1 status is now: NodeReady",
+    ];
+    eventually("its events", async || {
+        let events = host.events("h1").await;
+        told.iter().all(|told| events.iter().any(|event| event == told))
+    })
+    .await;
 }
 
 #[tokio::test]
