@@ -18,6 +18,7 @@ use rustix::fs::OFlags;
 
 use crate::disks::SCRATCH;
 use crate::files::open_in;
+use crate::users;
 
 /// Volumes in memory.
 const MEMORY: &str = "/run/volumes";
@@ -45,6 +46,7 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
     let root = path(&request.volume);
     fs::create_dir_all(&root)?;
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755))?;
+    users::give(&root)?;
     let current = fs::read_link(root.join("..data")).ok();
     let number = current
         .as_ref()
@@ -73,10 +75,17 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
         let target = fresh.join(relative);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
+            for directory in parent.ancestors().take_while(|path| path.starts_with(&fresh)) {
+                users::give(directory)?;
+            }
         }
         fs::write(&target, &file.data)?;
         fs::set_permissions(&target, fs::Permissions::from_mode(file.mode & 0o7777))?;
-        chown(&target, Some(file.uid), Some(file.gid))?;
+        chown(
+            &target,
+            Some(users::outside(file.uid)),
+            Some(users::outside(file.gid)),
+        )?;
         if let Some(Component::Normal(top)) = relative.components().next() {
             tops.insert(top.to_owned());
         }
@@ -161,5 +170,6 @@ pub fn empty_dir(request: &EmptyDir) -> io::Result<PathBuf> {
         mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some(options.as_str()))?;
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+    users::give(&path)?;
     Ok(path)
 }

@@ -283,7 +283,7 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
             "architecture": architecture(),
         },
         "images": images,
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}}],
+        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}}],
         "features": {"supplementalGroupsPolicy": true},
     })
 }
