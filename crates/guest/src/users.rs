@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{chown, lchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -113,6 +113,14 @@ pub fn outside(id: u32) -> u32 {
 pub fn give(path: &Path) -> io::Result<()> {
     match separate() {
         true => chown(path, Some(FIRST), Some(FIRST)),
+        false => Ok(()),
+    }
+}
+
+/// Gives a symbolic link, not what it leads to.
+pub fn give_link(path: &Path) -> io::Result<()> {
+    match separate() {
+        true => lchown(path, Some(FIRST), Some(FIRST)),
         false => Ok(()),
     }
 }

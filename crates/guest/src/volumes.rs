@@ -75,6 +75,7 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
         let target = fresh.join(relative);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
+            // The directory of this writing is one of them.
             for directory in parent.ancestors().take_while(|path| path.starts_with(&fresh)) {
                 users::give(directory)?;
             }
@@ -93,11 +94,13 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
     let draft = root.join("..data_tmp");
     let _ = fs::remove_file(&draft);
     symlink(format!("..{}", number + 1), &draft)?;
+    users::give_link(&draft)?;
     fs::rename(&draft, root.join("..data"))?;
     for top in &tops {
         let link = root.join(top);
         if fs::symlink_metadata(&link).is_err() {
             symlink(Path::new("..data").join(top), &link)?;
+            users::give_link(&link)?;
         }
     }
     for entry in fs::read_dir(&root)?.flatten() {

@@ -287,6 +287,7 @@ fn system_mounts(root: &Path, tty: bool, privileged: bool) -> io::Result<()> {
         ("ptmx", "pts/ptmx"),
     ] {
         symlink(target, dev.join(name))?;
+        users::give_link(&dev.join(name))?;
     }
     for name in ["pts", "shm"] {
         fs::create_dir(dev.join(name))?;
