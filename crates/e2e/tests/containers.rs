@@ -32,7 +32,7 @@ spec:
   - name: main
     image: busybox:1.35
     command: ["sh", "-c"]
-    args: ["echo colour=$(COLOUR) token=$TOKEN $0 $1; cat /config/motd.txt; cat /keys/token; echo; cat /scratch/from-first; grep -c ' /proc/sys ' /proc/mounts || true", "zero", "one"]
+    args: ["echo colour=$(COLOUR) token=$TOKEN $0 $1; cat /config/motd.txt; cat /keys/token; echo; cat /scratch/from-first; grep -c ' /proc/sys ' /proc/mounts; echo $(cat /proc/self/uid_map); stat -c %u:%g /bin /config/motd.txt /scratch/from-first /etc/hosts | sort | uniq -c | tr -s ' '", "zero", "one"]
     securityContext: {procMount: Unmasked}
     env:
     - {name: COLOUR, valueFrom: {configMapKeyRef: {name: settings, key: colour}}}
@@ -71,6 +71,28 @@ spec:
   - name: main
     image: busybox:1.35
     command: ["sh", "-c", "echo to stderr >&2; exit 3"]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: healthy}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: etcd
+    image: test/etcd:3
+    args: ["etcd", "--data-dir", "/data", "--listen-client-urls", "http://0.0.0.0:2379", "--advertise-client-urls", "http://127.0.0.1:2379"]
+    readinessProbe: {periodSeconds: 1, timeoutSeconds: 10, grpc: {port: 2379}}
+  - name: other
+    image: busybox:1.35
+    command: ["sleep", "1000000"]
+    readinessProbe: {periodSeconds: 2, timeoutSeconds: 10, grpc: {port: 2379, service: other}}
+    volumeMounts: [{name: files, mountPath: /programs, subPath: usr/bin}]
+  - name: lacks
+    image: busybox:1.35
+    command: ["sleep", "1000000"]
+    volumeMounts: [{name: files, mountPath: /programs, subPath: usr/lacks}]
+  volumes:
+  - {name: files, image: {reference: "test/etcd:3", pullPolicy: IfNotPresent}}
 "#;
 
 #[test]
@@ -82,7 +104,7 @@ fn environment_volumes_ends_and_logs() -> Result<()> {
 
     phase(&lab, "told", "Succeeded")?;
     let told = lab.kubectl(&["logs", "told"])?;
-    let expected = "colour=green token=s3cret zero one\nwelcome\ns3cret\nleft by the first, 1 masked\n0\n";
+    let expected = "colour=green token=s3cret zero one\nwelcome\ns3cret\nleft by the first, 1 masked\n0\n0 65536 65536\n 4 0:0\n";
     ensure!(told == expected, "the container printed: {told}");
 
     phase(&lab, "broken", "Failed")?;
@@ -112,6 +134,8 @@ fn environment_volumes_ends_and_logs() -> Result<()> {
         events.contains("Back-off restarting failed container main in pod failing_default"),
         "events: {events}"
     );
+
+    probes_and_images(&lab)?;
 
     // Another Pod of the image pulls nothing, and nothing is unpacked again: the files are the very same.
     let disks = image_files(&lab)?;
@@ -143,6 +167,24 @@ fn environment_volumes_ends_and_logs() -> Result<()> {
         Ok(())
     })?;
     lab.stop()
+}
+
+/// A server that answers `grpc.health.v1`, and its image as a volume.
+fn probes_and_images(lab: &Lab) -> Result<()> {
+    let statuses = "{range .status.containerStatuses[*]}{.name} {.ready} {.state.waiting.reason} {.state.waiting.message}{'\n'}{end}";
+    let wanted = "etcd true  \nlacks false CreateContainerError ImageVolumeMountFailed: failed to ensure image subpath \
+                  \"usr/lacks\": no such file or directory\nother false  \n";
+    wait_for("the health of an etcd", LIMIT, || {
+        let found = lab.kubectl(&["get", "pod", "healthy", "-o", &format!("jsonpath={statuses}")])?;
+        ensure!(found == wanted, "it is\n{found}");
+        let events = lab.kubectl(&["events", "--for", "pod/healthy"])?;
+        let words = "Readiness probe failed: error: health rpc probe failed: rpc error: code = NotFound desc = unknown service";
+        ensure!(events.contains(words), "events: {events}");
+        Ok(())
+    })?;
+    let listed = lab.kubectl(&["exec", "healthy", "-c", "other", "--", "ls", "/programs/etcd"])?;
+    ensure!(listed == "/programs/etcd\n", "the image has {listed}");
+    Ok(())
 }
 
 fn phase(lab: &Lab, pod: &str, wanted: &str) -> Result<()> {

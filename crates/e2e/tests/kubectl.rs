@@ -274,5 +274,53 @@ fn nodes_are_drained_and_come_back() -> Result<()> {
         !on("simulated-1")?.is_empty(),
         "nothing is scheduled on the node that came back"
     );
+    maintenance(&lab)?;
     lab.stop()
+}
+
+/// The same by our own command, which waits for what a budget protects.
+fn maintenance(lab: &Lab) -> Result<()> {
+    let podvisor = lab.podvisor().display().to_string();
+    let host = |arguments: &[&str]| lab.run(&podvisor, &[&["host"], arguments].concat());
+    lab.kubectl(&[
+        "create",
+        "poddisruptionbudget",
+        "web",
+        "--selector=app=web",
+        "--min-available=6",
+    ])?;
+    let refused = match host(&["maintenance", "simulated-2", "--timeout=1"]) {
+        Ok(text) => anyhow::bail!("a budget was broken: {text}"),
+        Err(error) => format!("{error:#}"),
+    };
+    ensure!(
+        refused.contains("Cannot evict pod as it would violate the pod's disruption budget."),
+        "{refused}"
+    );
+    lab.kubectl(&[
+        "patch",
+        "poddisruptionbudget",
+        "web",
+        "-p",
+        "{\"spec\": {\"minAvailable\": 3}}",
+    ])?;
+    host(&["maintenance", "simulated-2", "--timeout=60"])?;
+    let left = lab.kubectl(&[
+        "get",
+        "pods",
+        "--field-selector=spec.nodeName=simulated-2",
+        "-o",
+        "name",
+    ])?;
+    ensure!(left.is_empty(), "left: {left}");
+    let listed = host(&["list"])?;
+    ensure!(listed.contains("in maintenance since "), "{listed}");
+    host(&["resume", "simulated-2"])?;
+    let listed = host(&["list"])?;
+    ensure!(
+        listed.lines().all(|line| line.ends_with(" in service")),
+        "{listed}"
+    );
+    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    Ok(())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use guest_api::v1::{Disk, VolumeStats};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::{boot, sys};
+use crate::{boot, sys, users};
 
 /// How long a disk may take to appear: SCSI scans in the background.
 const APPEAR_LIMIT: Duration = Duration::from_secs(20);
@@ -328,7 +328,8 @@ fn traffic_of(text: &str) -> (u64, u64) {
 
 /// Unmounts all volumes: what was written to them is on the disks then.
 pub fn unmount_volumes() {
-    for entry in fs::read_dir(VOLUMES).into_iter().flatten().flatten() {
+    let places = [users::MOUNTS, VOLUMES].map(fs::read_dir).into_iter().flatten();
+    for entry in places.flatten().flatten() {
         // One that passes mounts on is mounted upon itself too.
         for attempt in 0.. {
             match umount2(&entry.path(), MntFlags::empty()) {

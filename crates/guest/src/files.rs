@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use crate::users;
+
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 /// Opens a path below `root`; symbolic links and `..` never lead out of it.
@@ -38,16 +40,16 @@ pub fn path_of(fd: &OwnedFd) -> PathBuf {
 
 /// Makes a directory below `root`, with its parents, each step resolved inside the root.
 pub fn make_directory_in(root: &Path, path: &Path) -> io::Result<OwnedFd> {
-    make_directory_with(root, path, 0o755)
+    make_directory_with(root, path, 0o755, true)
 }
 
-/// Likewise; whatever is new has this mode, whatever the umask.
-pub fn make_directory_with(root: &Path, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+/// Likewise; whatever is new has this mode, whatever the umask, and belongs to the Pod's root (`give`) or the agent's.
+pub fn make_directory_with(root: &Path, path: &Path, mode: u32, give: bool) -> io::Result<OwnedFd> {
     match open_in(root, path, OFlags::PATH | OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         result => return result,
     }
-    let parent = make_directory_with(root, path.parent().unwrap_or(Path::new("/")), mode)?;
+    let parent = make_directory_with(root, path.parent().unwrap_or(Path::new("/")), mode, give)?;
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let made = match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
         Ok(()) => true,
@@ -58,6 +60,9 @@ pub fn make_directory_with(root: &Path, path: &Path, mode: u32) -> io::Result<Ow
     if made {
         // A directory made in one with the set-group-id bit has it too, and keeps it.
         let inherited = rustix::fs::fstat(&directory)?.st_mode & 0o2000;
+        if give {
+            users::give(&path_of(&directory))?;
+        }
         rustix::fs::chmod(path_of(&directory), Mode::from_raw_mode(mode | inherited))?;
     }
     Ok(directory)
@@ -69,7 +74,13 @@ pub fn make_file_in(root: &Path, path: &Path) -> io::Result<OwnedFd> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)) {
-        Ok(_) | Err(rustix::io::Errno::LOOP) => {}
+        Ok(file) => {
+            // Empty: made just now, or of no use to anybody else.
+            if rustix::fs::fstat(&file)?.st_size == 0 {
+                users::give(&path_of(&file))?;
+            }
+        }
+        Err(rustix::io::Errno::LOOP) => {}
         Err(error) => return Err(error.into()),
     }
     open_in(root, path, OFlags::PATH)

@@ -9,7 +9,7 @@ use guest_api::v1::{ConfigureRequest, Interface};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
-use crate::{disks, sys};
+use crate::{disks, sys, users};
 
 /// Files that every container sees below `/etc`.
 pub const ETC: &str = "/run/etc";
@@ -25,6 +25,11 @@ pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
     if !request.random_seed.is_empty() {
         sys::add_entropy(&request.random_seed)?;
     }
+    let device = request.interface.as_ref().map(find_interface).transpose()?;
+    if request.user_namespace && !users::separate() {
+        users::make(device.as_deref())
+            .map_err(|error| io::Error::new(error.kind(), format!("user namespace: {error}")))?;
+    }
     nix::unistd::sethostname(&request.hostname)?;
     if !request.domain_name.is_empty() {
         rustix::system::setdomainname(request.domain_name.as_bytes())?;
@@ -33,9 +38,14 @@ pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
     fs::write(Path::new(ETC).join("hostname"), format!("{}\n", request.hostname))?;
     fs::write(Path::new(ETC).join("hosts"), &request.hosts)?;
     fs::write(Path::new(ETC).join("resolv.conf"), &request.resolv_conf)?;
+    for name in ["hostname", "hosts", "resolv.conf"] {
+        users::give(&Path::new(ETC).join(name))?;
+    }
     sys::configure_interface("lo", Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED, 0)?;
-    if let Some(interface) = &request.interface {
-        configure_interface(interface)?;
+    if let (Some(interface), Some(device)) = (&request.interface, device) {
+        let parse = |text: &str| text.parse::<Ipv4Addr>().map_err(io::Error::other);
+        let (address, gateway) = (parse(&interface.address)?, parse(&interface.gateway)?);
+        sys::configure_interface(&device, address, gateway, interface.mtu)?;
     }
     for (name, value) in &request.sysctls {
         if name.contains("..") || name.contains('/') {
@@ -68,21 +78,19 @@ pub fn move_clock(step_ns: i64) -> io::Result<()> {
     }
 }
 
-fn configure_interface(interface: &Interface) -> io::Result<()> {
+/// The name of a network device.
+fn find_interface(interface: &Interface) -> io::Result<String> {
     let wanted = interface
         .mac
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect::<Vec<_>>()
         .join(":");
-    let parse = |text: &str| text.parse::<Ipv4Addr>().map_err(io::Error::other);
     for entry in fs::read_dir("/sys/class/net")? {
         let entry = entry?;
         let mac = fs::read_to_string(entry.path().join("address")).unwrap_or_default();
         if mac.trim() == wanted {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let (address, gateway) = (parse(&interface.address)?, parse(&interface.gateway)?);
-            return sys::configure_interface(&name, address, gateway, interface.mtu);
+            return Ok(entry.file_name().to_string_lossy().into_owned());
         }
     }
     Err(io::Error::new(

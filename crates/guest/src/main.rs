@@ -29,6 +29,7 @@ mod service;
 mod shares;
 mod sync;
 mod sys;
+mod users;
 mod volumes;
 
 use std::process::ExitCode;

@@ -11,6 +11,10 @@ use guest_api::v1::{Grpc, HttpGet, ProbeReply};
 use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
 
+/// How long is waited after a first attempt to reach a gRPC server, and how that grows (`backoff.DefaultConfig`).
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_GROWTH: f64 = 1.6;
+
 /// Connects to an address. Never to a name: looking one up would take a thread, and this process has one.
 pub async fn connect(host: &str, port: u32) -> std::io::Result<TcpStream> {
     let address: IpAddr = host
@@ -68,27 +72,29 @@ pub async fn grpc(host: &str, wanted: &Grpc, limit: Duration) -> ProbeReply {
     let end = tokio::time::Instant::now() + limit;
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .and_then(|endpoint| endpoint.user_agent("kube-probe/1.35"));
-    let channel = match endpoint {
-        Ok(endpoint) => tokio::time::timeout_at(end, endpoint.connect()).await,
+    let endpoint = match endpoint {
+        Ok(endpoint) => endpoint,
         Err(error) => {
             return failure(format!(
                 "error: failed to connect service at {address:?}: {error}"
             ));
         }
     };
-    let channel = match channel {
-        Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => {
-            return failure(format!(
-                "error: failed to connect service at {address:?}: {}",
-                root(&error)
-            ));
+    // A server that is not there yet may come within the time, as upstream's library tries it.
+    let channel = async {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if let Ok(channel) = endpoint.connect().await {
+                return channel;
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.mul_f64(PAUSE_GROWTH);
         }
-        Err(_) => {
-            return failure(format!(
-                "timeout: failed to connect service {address:?} within {limit:?}: context deadline exceeded"
-            ));
-        }
+    };
+    let Ok(channel) = tokio::time::timeout_at(end, channel).await else {
+        return failure(format!(
+            "timeout: failed to connect service {address:?} within {limit:?}: context deadline exceeded"
+        ));
     };
     let request = HealthCheckRequest {
         service: wanted.service.clone(),
@@ -113,15 +119,6 @@ pub async fn grpc(host: &str, wanted: &Grpc, limit: Duration) -> ProbeReply {
         )),
         Err(_) => failure(format!("timeout: health rpc did not complete within {limit:?}")),
     }
-}
-
-/// The innermost reason.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 /// What Go says for the usual ends of an attempt to connect.
@@ -263,12 +260,6 @@ mod tests {
                 false,
                 "rpc error: code = NotFound desc = unknown service",
             ),
-            (
-                "",
-                1,
-                false,
-                "error: failed to connect service at \"127.0.0.1:1\"",
-            ),
         ];
         for (service, port, success, output) in cases {
             let wanted = Grpc {
@@ -279,5 +270,14 @@ mod tests {
             assert_eq!(reply.success, success, "{service}: {}", reply.output);
             assert!(reply.output.contains(output), "{service}: {}", reply.output);
         }
+        let nobody = Grpc {
+            port: 1,
+            service: String::new(),
+        };
+        let reply = grpc("127.0.0.1", &nobody, Duration::from_millis(100)).await;
+        assert_eq!(
+            reply.output,
+            "timeout: failed to connect service \"127.0.0.1:1\" within 100ms: context deadline exceeded"
+        );
     }
 }

@@ -113,17 +113,118 @@ pub fn resize_terminal(terminal: BorrowedFd<'_>, columns: u16, rows: u16) -> io:
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) })
 }
 
+/// `struct mount_attr`.
+#[repr(C)]
+struct Attributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Maps the owners in a mount that is not attached yet as a user namespace maps them.
+pub fn map_users(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    /// `MOUNT_ATTR_IDMAP`.
+    const MAPPED: u64 = 0x0010_0000;
+    let attributes = Attributes {
+        set: MAPPED,
+        clear: 0,
+        propagation: 0,
+        user_namespace: u64::try_from(namespace.as_raw_fd()).map_err(io::Error::other)?,
+    };
+    // SAFETY: both descriptors are open; the kernel reads an empty path and a structure of the size that is said, which
+    // outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    check(result as libc::c_int)
+}
+
+/// Moves a network device into another network namespace (`RTM_SETLINK` with `IFLA_NET_NS_FD`).
+pub fn move_interface(index: i32, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    /// Header, `struct ifinfomsg`, and one attribute of four bytes.
+    #[repr(C)]
+    struct Request {
+        header: libc::nlmsghdr,
+        family: u8,
+        padding: u8,
+        kind: u16,
+        index: i32,
+        flags: u32,
+        change: u32,
+        length: u16,
+        attribute: u16,
+        value: i32,
+    }
+    /// Header and `struct nlmsgerr` up to its number.
+    #[repr(C)]
+    struct Answer {
+        header: [u32; 4],
+        error: i32,
+        rest: [u32; 64],
+    }
+    let request = Request {
+        header: libc::nlmsghdr {
+            nlmsg_len: size_of::<Request>() as u32,
+            nlmsg_type: libc::RTM_SETLINK,
+            nlmsg_flags: (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16,
+            nlmsg_seq: 1,
+            nlmsg_pid: 0,
+        },
+        family: libc::AF_UNSPEC as u8,
+        padding: 0,
+        kind: 0,
+        index,
+        flags: 0,
+        change: 0,
+        length: 8,
+        attribute: libc::IFLA_NET_NS_FD,
+        value: namespace.as_raw_fd(),
+    };
+    let mut answer = Answer {
+        header: [0; 4],
+        error: 0,
+        rest: [0; 64],
+    };
+    // SAFETY: plain system calls: the structures are as long as is said and outlive the calls, and the socket is closed
+    // by its owner.
+    let got = unsafe {
+        use std::os::fd::FromRawFd;
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+        let fd = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE);
+        check(fd)?;
+        let socket = std::os::fd::OwnedFd::from_raw_fd(fd);
+        let sent = libc::send(
+            socket.as_raw_fd(),
+            (&raw const request).cast(),
+            size_of::<Request>(),
+            0,
+        );
+        check(sent as libc::c_int)?;
+        libc::recv(
+            socket.as_raw_fd(),
+            (&raw mut answer).cast(),
+            size_of::<Answer>(),
+            0,
+        )
+    };
+    check(got as libc::c_int)?;
+    match answer.error {
+        0 => Ok(()),
+        number => Err(io::Error::from_raw_os_error(-number)),
+    }
+}
+
 /// Makes a mount and all that is mounted below it read-only.
 pub fn read_only_below(path: &std::path::Path) -> io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
-    /// `struct mount_attr`.
-    #[repr(C)]
-    struct Attributes {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        user_namespace: u64,
-    }
     /// `MOUNT_ATTR_RDONLY`.
     const READ_ONLY: u64 = 1;
     let attributes = Attributes {

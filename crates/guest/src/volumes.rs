@@ -18,6 +18,7 @@ use rustix::fs::OFlags;
 
 use crate::disks::SCRATCH;
 use crate::files::open_in;
+use crate::users;
 
 /// Volumes in memory.
 const MEMORY: &str = "/run/volumes";
@@ -45,6 +46,7 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
     let root = path(&request.volume);
     fs::create_dir_all(&root)?;
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755))?;
+    users::give(&root)?;
     let current = fs::read_link(root.join("..data")).ok();
     let number = current
         .as_ref()
@@ -73,10 +75,18 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
         let target = fresh.join(relative);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
+            // The directory of this writing is one of them.
+            for directory in parent.ancestors().take_while(|path| path.starts_with(&fresh)) {
+                users::give(directory)?;
+            }
         }
         fs::write(&target, &file.data)?;
         fs::set_permissions(&target, fs::Permissions::from_mode(file.mode & 0o7777))?;
-        chown(&target, Some(file.uid), Some(file.gid))?;
+        chown(
+            &target,
+            Some(users::outside(file.uid)),
+            Some(users::outside(file.gid)),
+        )?;
         if let Some(Component::Normal(top)) = relative.components().next() {
             tops.insert(top.to_owned());
         }
@@ -84,11 +94,13 @@ pub fn write(request: &WriteVolumeRequest) -> io::Result<()> {
     let draft = root.join("..data_tmp");
     let _ = fs::remove_file(&draft);
     symlink(format!("..{}", number + 1), &draft)?;
+    users::give_link(&draft)?;
     fs::rename(&draft, root.join("..data"))?;
     for top in &tops {
         let link = root.join(top);
         if fs::symlink_metadata(&link).is_err() {
             symlink(Path::new("..data").join(top), &link)?;
+            users::give_link(&link)?;
         }
     }
     for entry in fs::read_dir(&root)?.flatten() {
@@ -161,5 +173,6 @@ pub fn empty_dir(request: &EmptyDir) -> io::Result<PathBuf> {
         mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some(options.as_str()))?;
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+    users::give(&path)?;
     Ok(path)
 }

@@ -124,6 +124,7 @@ impl Agent {
             probes: crate::metrics::probes::ProbeCounts::default(),
             pressure: crate::pressure::Pressure::default(),
             clock: crate::clock::Clock::default(),
+            requests: podvm::resize::Requests::default(),
             overhead_bytes: std::sync::atomic::AtomicU64::new(0),
             cancel,
             config,

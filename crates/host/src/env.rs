@@ -2,9 +2,11 @@
 //! `$(NAME)` expansion, in upstream's order and with upstream's words for what is missing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, Pod, Secret, Service};
 
+use crate::trust::TrustBundles;
 use crate::{env_file, size};
 
 /// Why a container cannot be configured: reason `CreateContainerConfigError`, this text as its message.
@@ -51,6 +53,8 @@ pub struct Sources {
     pub config_maps: BTreeMap<String, ConfigMap>,
     /// Secrets of the Pod's namespace.
     pub secrets: BTreeMap<String, Secret>,
+    /// Trust bundles of the cluster.
+    pub trust_bundles: Arc<TrustBundles>,
     /// Files of variables in empty directories, by volume and path; none: there is no such file.
     pub files: BTreeMap<(String, String), Option<Vec<u8>>>,
     /// Services of the Pod's namespace, and `kubernetes` of `default` under that name if the namespace has none.
@@ -540,6 +544,7 @@ mod tests {
                 ("v".to_owned(), "a.env".to_owned()),
                 Some(b"KEY='by file'\n".to_vec()),
             )]),
+            ..Sources::default()
         }
     }
 

@@ -39,6 +39,7 @@ mod server;
 pub mod size;
 pub mod status;
 pub mod streams;
+pub mod trust;
 pub mod volumes;
 
 pub use agent::{Agent, StartError};

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Capacity;
+use crate::events;
 use crate::podvm::Context;
 
 /// How often the Lease is renewed; it lasts four times as long (kubelet: `nodeLeaseDurationSeconds` 40).
@@ -39,6 +40,14 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
     // By the monotonic clock: a host whose wall clock is set back does not fall silent.
     let mut reported: Option<(Value, Instant)> = None;
     let mut last_lease: Option<Instant> = None;
+    let mut cordoned = false;
+    let tell = |reason: &'static str, message: String| {
+        let object = events::node(&context.config.node_name);
+        context
+            .recorder
+            .record(object, events::Kind::Normal, reason, message);
+    };
+    tell("Starting", "Starting kubelet.".to_owned());
     loop {
         let ready = context.ipam.ready();
         let result = async {
@@ -62,7 +71,21 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
                         &Patch::Strategic(json!({"status": with_times})),
                     )
                     .await?;
+                let name = &context.config.node_name;
+                for change in changes(&node, &status) {
+                    tell(change, format!("Node {name} status is now: {change}"));
+                }
                 reported = Some((status, Instant::now()));
+            }
+            let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+            if std::mem::replace(&mut cordoned, unschedulable) != unschedulable {
+                let change = if unschedulable {
+                    "NodeNotSchedulable"
+                } else {
+                    "NodeSchedulable"
+                };
+                let name = &context.config.node_name;
+                tell(change, format!("Node {name} status is now: {change}"));
             }
             if last_lease.is_none_or(|at| at.elapsed() >= Duration::from_secs(9)) {
                 renew(&leases, &node, now).await?;
@@ -260,7 +283,7 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
             "architecture": architecture(),
         },
         "images": images,
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": false}}],
+        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}}],
         "features": {"supplementalGroupsPolicy": true},
     })
 }
@@ -280,6 +303,39 @@ fn os_image() -> String {
     let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
     name.unwrap_or("Linux").trim_matches('"').to_owned()
+}
+
+/// What is new in the conditions, as events name it (kubelet: `nodestatus/setters.go`).
+fn changes(before: &Node, status: &Value) -> Vec<&'static str> {
+    let old = before
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let names = [
+        (
+            "MemoryPressure",
+            "NodeHasInsufficientMemory",
+            "NodeHasSufficientMemory",
+        ),
+        ("DiskPressure", "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+        ("PIDPressure", "NodeHasInsufficientPID", "NodeHasSufficientPID"),
+        ("Ready", "NodeReady", "NodeNotReady"),
+    ];
+    let now = |kind: &str| {
+        let conditions = status["conditions"].as_array();
+        let found = conditions.into_iter().flatten().find(|new| new["type"] == kind);
+        found.and_then(|new| new["status"].as_str())
+    };
+    let changed = names.into_iter().filter_map(|(kind, truth, falsehood)| {
+        let now = now(kind)?;
+        let known = old
+            .into_iter()
+            .flatten()
+            .find(|condition| condition.type_ == kind);
+        let same = known.is_some_and(|condition| condition.status == now);
+        (!same).then_some(if now == "True" { truth } else { falsehood })
+    });
+    changed.collect()
 }
 
 /// Adds the times to conditions: a transition only where the truth changed.

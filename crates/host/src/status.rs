@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::podvm::plan::initialized;
 use crate::podvm::record::{Exit, Record, Role, State, container_of};
+use crate::podvm::resize::Resources;
 use crate::size;
 
 /// What there is to tell about a Pod.
@@ -22,6 +23,8 @@ pub struct View<'a> {
     pub pod: &'a Pod,
     /// Its containers.
     pub records: &'a [Record],
+    /// Resources that were agreed to and are not in force yet, by container.
+    pub allocated: Option<&'a Resources>,
     /// The VM is up and its network configured.
     pub vm_ready: bool,
     /// Its address, once it has one.
@@ -171,9 +174,12 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
                     .and_then(|container| container.resources.clone())
             })
             .flatten(),
-        allocated_resources: container
-            .as_ref()
-            .and_then(|container| container.resources.as_ref()?.requests.clone()),
+        allocated_resources: match view.allocated.and_then(|all| all.get(&record.name)) {
+            Some(agreed) => agreed.requests.clone(),
+            None => container
+                .as_ref()
+                .and_then(|container| container.resources.as_ref()?.requests.clone()),
+        },
         user: record.identity.as_ref().map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser {
                 uid: i64::from(*uid),
@@ -447,6 +453,7 @@ mod tests {
         let view = View {
             pod: &pod,
             records,
+            allocated: None,
             vm_ready: true,
             ip: Some(Ipv4Addr::new(10, 244, 0, 2)),
             host_ip: Ipv4Addr::new(192, 0, 2, 1).into(),
@@ -583,6 +590,7 @@ mod tests {
         let view = View {
             pod: &pod,
             records: &records,
+            allocated: None,
             vm_ready: false,
             ip: None,
             host_ip: Ipv4Addr::LOCALHOST.into(),

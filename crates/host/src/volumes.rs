@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{
 use crate::datastore::attach::{self, DiskKind, VolumeDisk};
 use crate::env::{self, Facts, Sources};
 use crate::size;
+use crate::trust;
 
 /// The mode of files that name none.
 const DEFAULT_MODE: i32 = 0o644;
@@ -39,6 +40,8 @@ pub struct References {
     pub secrets: Vec<String>,
     /// Service-account tokens.
     pub tokens: Vec<TokenRequest>,
+    /// Whether any trust bundle.
+    pub trust_bundles: bool,
 }
 
 /// A token that a projected volume wants.
@@ -92,6 +95,7 @@ pub fn references(pod: &Pod) -> References {
             found
                 .tokens
                 .extend(source.service_account_token.as_ref().map(token_request));
+            found.trust_bundles |= source.cluster_trust_bundle.is_some();
         }
     }
     found
@@ -205,17 +209,12 @@ impl Builder<'_> {
                     self.downward(s.items.as_deref().unwrap_or_default(), mode)
                 } else if let Some(s) = &source.service_account_token {
                     let token = self.tokens.get(&token_request(s));
-                    // With a group, or one user for all containers, only they may read (`projected.collectData`).
-                    let user = only_user(self.pod);
-                    let closed = fs_group(self.pod).is_some() || user.is_some();
-                    let mode = if closed { 0o600 } else { mode };
                     token
-                        .map(|token| {
-                            let file = file(&s.path, token.clone().into_bytes(), mode);
-                            let uid = user.unwrap_or(0);
-                            vec![v1::File { uid, ..file }]
-                        })
+                        .map(|token| vec![self.private(&s.path, token.clone().into_bytes(), mode)])
                         .ok_or_else(|| "failed to fetch token".to_owned())
+                } else if let Some(s) = &source.cluster_trust_bundle {
+                    let anchors = trust::anchors(s, &self.sources.trust_bundles);
+                    anchors.map(|anchors| vec![self.private(&s.path, anchors, mode)])
                 } else {
                     Err("this kind of projected source is not supported".to_owned())
                 };
@@ -246,6 +245,16 @@ impl Builder<'_> {
             return Ok(None);
         }
         Err(format!("{} volumes are not supported on this host", kind(volume)))
+    }
+
+    /// A file that, with a group or one user for all containers, only they may read (`projected.collectData`).
+    fn private(&self, path: &str, data: Vec<u8>, mode: i32) -> v1::File {
+        let user = only_user(self.pod);
+        let closed = fs_group(self.pod).is_some() || user.is_some();
+        v1::File {
+            uid: user.unwrap_or(0),
+            ..file(path, data, if closed { 0o600 } else { mode })
+        }
     }
 
     fn config_map(
@@ -506,8 +515,7 @@ mod tests {
                 "s".to_owned(),
                 serde_json::from_value(json!({"data": {"k": "dg=="}})).expect("a Secret"),
             )]),
-            services: Vec::new(),
-            files: BTreeMap::new(),
+            ..Sources::default()
         }
     }
 

@@ -66,6 +66,9 @@ enum Command {
     /// Manage the people who can sign in.
     #[command(subcommand)]
     User(commands::user::Command),
+    /// Take hosts out of service and put them back.
+    #[command(subcommand)]
+    Host(commands::host::Command),
     /// Bring images to this host without a registry.
     #[command(subcommand)]
     Image(commands::image::Command),
@@ -131,6 +134,7 @@ pub fn run() -> Result<()> {
         Command::Logout(arguments) => commands::login::logout(&arguments),
         Command::Namespace(command) => commands::namespace::run(&command),
         Command::User(command) => commands::user::run(&command),
+        Command::Host(command) => commands::host::run(&command),
         Command::Image(command) => commands::image::run(&command),
         Command::Pod(command) => commands::pod::run(&command),
         Command::Doctor(arguments) => commands::doctor::run(&arguments),

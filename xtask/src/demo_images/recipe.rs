@@ -122,6 +122,7 @@ mod tests {
                 "redis-slave",
                 "frontend",
                 "engine",
+                "etcd",
                 "wrong-arch"
             ]
         );

@@ -1,5 +1,6 @@
 //! Certificate requests: the server writes down who asks; approving and signing need a right on the signer
 //! (CertificateApproval, CertificateSigning), and nobody gets into `system:masters` this way (CertificateSubjectRestriction).
+//! Bundles of a signer's roots need such a right as well (ClusterTrustBundleAttest).
 
 use super::forbidden;
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
@@ -22,7 +23,7 @@ const GROUP: &str = "certificates.k8s.io";
 /// The signer of client certificates for this server.
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
-/// The three steps, which are about one kind, in one.
+/// These steps, which are about one group, in one.
 pub struct Certificates {
     rbac: Arc<Rbac>,
 }
@@ -52,6 +53,17 @@ impl Certificates {
                     self.rbac.authorize(user, &attributes).is_allowed()
                 })
     }
+}
+
+/// Who vouches for a signer's certificates must have a right on it (ClusterTrustBundleAttest).
+fn attested<'a>(request: &'a AdmissionRequest<'_>) -> Option<&'a str> {
+    let a = request.attributes;
+    let bundle = a.group == GROUP && a.resource == "clustertrustbundles" && a.subresource.is_empty();
+    let spec = &request.object["spec"];
+    let unchanged = request.old.is_some_and(|old| old["spec"] == *spec);
+    let written = matches!(request.operation, Operation::Create | Operation::Update);
+    let signer = spec["signerName"].as_str().filter(|signer| !signer.is_empty());
+    signer.filter(|_| bundle && written && !unchanged)
 }
 
 fn is_request(request: &AdmissionRequest<'_>, subresource: &str) -> bool {
@@ -91,6 +103,12 @@ impl AdmissionPlugin for Certificates {
         request: &AdmissionRequest<'_>,
         _view: &dyn View,
     ) -> Result<Vec<String>, Status> {
+        if let Some(signer) = attested(request)
+            && !self.may(request.user, "attest", signer)
+        {
+            let why = format!("user not permitted to attest for signerName {signer:?}");
+            return Err(forbidden(request, why));
+        }
         let spec = &request.object["spec"];
         let signer = spec["signerName"].as_str().unwrap_or_default();
         if request.operation == Operation::Create && is_request(request, "") {

@@ -863,4 +863,16 @@ async fn certificate_requests() {
         )),
         "{error}"
     );
+
+    let bundles = "clustertrustbundles.certificates.k8s.io";
+    let mut bundle = json!({"metadata": {"name": "b"}, "spec": {"signerName": signer, "trustBundle": "x"}});
+    let attested = write(Operation::Create, bundles, None);
+    let error = run(&chain, &view, &attested, &mut bundle).await.unwrap_err();
+    let words = format!("user not permitted to attest for signerName {signer:?}");
+    assert!(error.contains(&words), "{error}");
+    // Its labels may be changed, and nobody need vouch for what is of no signer.
+    let labelled = write(Operation::Update, bundles, Some(bundle.clone()));
+    run(&chain, &view, &labelled, &mut bundle).await.unwrap();
+    bundle["spec"] = json!({"trustBundle": "x"});
+    run(&chain, &view, &attested, &mut bundle).await.unwrap();
 }

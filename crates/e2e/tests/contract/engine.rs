@@ -32,12 +32,19 @@ for tables in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do
   $tables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
   $tables -A FORWARD -m comment --comment words -m mark --mark 1 -j DROP
   $tables -A FORWARD -p tcp -m multiport --dports 1,2 -j DROP
-  for table in nat filter; do $tables -t $table -F; done
+  $tables -A FORWARD -j LOG --log-prefix seen
+  $tables -A FORWARD -j REJECT
+  $tables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
+  $tables -t raw -A PREROUTING -p udp -j ACCEPT
+  for table in nat filter mangle raw; do $tables -t $table -F; done
 done
 nft add table ip engine
 nft add chain ip engine pre '{ type nat hook prerouting priority -100; }'
 nft add rule ip engine pre tcp dport 80 dnat to 10.9.0.2:80
 nft add rule ip engine pre fib daddr type local counter accept
+nft add rule ip engine pre log prefix seen
+nft add rule ip engine pre dnat to numgen inc mod 2 map '{ 0 : 10.9.0.2, 1 : 10.9.0.3 }'
+nft add rule ip engine pre dnat to jhash ip saddr mod 2 map '{ 0 : 10.9.0.2, 1 : 10.9.0.3 }'
 nft delete table ip engine
 echo filters"#;
 

@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, pipe2};
 
 use super::image_users::Identity;
 use super::{cgroup, rootfs, terminal};
-use crate::sys;
+use crate::{sys, users};
 
 /// What Docker grants and everybody expects.
 const DEFAULT_CAPABILITIES: [caps::Capability; 14] = {
@@ -66,6 +66,8 @@ struct ChildStreams {
     stdout: OwnedFd,
     stderr: OwnedFd,
     tty: bool,
+    /// Who the process will be, as the VM counts users.
+    owner: Uid,
 }
 
 /// Whose processes the first one of a container sees.
@@ -94,6 +96,8 @@ pub fn start(
     let (go_read, go_write) = pipe2(OFlag::O_CLOEXEC)?;
     let (ready_read, ready_write) = pipe2(OFlag::O_CLOEXEC)?;
     let (report_read, report_write) = pipe2(OFlag::O_CLOEXEC)?;
+    let users = users::open()?;
+    let owner = owner(program);
     let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
     if processes == Processes::Own {
         flags |= libc::CLONE_NEWPID;
@@ -116,10 +120,10 @@ pub fn start(
                     File::from(ready_write).write_all(&[1])?;
                     let mut number = [0; 4];
                     go.read_exact(&mut number)?;
-                    slave(terminal::first(u32::from_ne_bytes(number))?)?
+                    slave(terminal::first(u32::from_ne_bytes(number))?, owner)?
                 }
             };
-            run(program, &theirs)
+            run(program, &theirs, users.as_ref(), true)
         };
         fail(report_write, result());
     }
@@ -170,12 +174,13 @@ pub fn exec(container_id: &str, container_pid: i32, program: &Program) -> io::Re
         true => {
             let (master, _) = terminal::open(container_pid)?;
             let peer = terminal::peer(&master)?;
-            (master_streams(program, master)?, slave(peer)?)
+            (master_streams(program, master)?, slave(peer, owner(program))?)
         }
         false => pipes(program)?,
     };
     let (report_read, report_write) = pipe2(OFlag::O_CLOEXEC)?;
     let (pid_read, pid_write) = pipe2(OFlag::O_CLOEXEC)?;
+    let users = users::open()?;
     let namespace = |name: &str| File::open(format!("/proc/{container_pid}/ns/{name}"));
     let root = File::open(format!("/proc/{container_pid}/root"))?;
     let namespaces = [
@@ -203,7 +208,7 @@ pub fn exec(container_id: &str, container_pid: i32, program: &Program) -> io::Re
                 File::from(pid_write.try_clone()?).write_all(&pid.to_ne_bytes())?;
                 sys::exit_child(0);
             }
-            run(program, &theirs)
+            run(program, &theirs, users.as_ref(), false)
         };
         fail(report_write, result());
     }
@@ -234,13 +239,19 @@ fn master_streams(program: &Program, master: OwnedFd) -> io::Result<OurStreams> 
 }
 
 /// The process's end of a terminal.
-fn slave(fd: OwnedFd) -> io::Result<ChildStreams> {
+fn slave(fd: OwnedFd, owner: Uid) -> io::Result<ChildStreams> {
     Ok(ChildStreams {
         stdin: fd.try_clone()?,
         stdout: fd.try_clone()?,
         stderr: fd,
         tty: true,
+        owner,
     })
+}
+
+/// Who a process will be, as the VM counts users.
+fn owner(program: &Program) -> Uid {
+    Uid::from_raw(users::outside(program.identity.uid))
 }
 
 fn pipes(program: &Program) -> io::Result<(OurStreams, ChildStreams)> {
@@ -257,7 +268,15 @@ fn pipes(program: &Program) -> io::Result<(OurStreams, ChildStreams)> {
         stdout: out_write,
         stderr: err_write,
         tty: false,
+        owner: owner(program),
     };
+    // Who writes to them may open them by name too: `/dev/stdout` (runc: `fixStdioPermissions`).
+    for pipe in [&theirs.stdout, &theirs.stderr] {
+        nix::unistd::fchown(pipe, Some(theirs.owner), None)?;
+    }
+    if in_write.is_some() {
+        nix::unistd::fchown(&theirs.stdin, Some(theirs.owner), None)?;
+    }
     Ok((
         OurStreams {
             stdin: in_write,
@@ -305,7 +324,7 @@ fn fail(report: OwnedFd, result: io::Result<()>) -> ! {
 }
 
 /// In the child, root and namespaces in place: streams, identity, program. Returns only on failure.
-fn run(program: &Program, streams: &ChildStreams) -> io::Result<()> {
+fn run(program: &Program, streams: &ChildStreams, users: Option<&File>, first: bool) -> io::Result<()> {
     nix::unistd::setsid()?;
     dup2_stdin(&streams.stdin)?;
     dup2_stdout(&streams.stdout)?;
@@ -313,16 +332,20 @@ fn run(program: &Program, streams: &ChildStreams) -> io::Result<()> {
     if streams.tty {
         sys::control_terminal(streams.stdin.as_fd())?;
         // Who uses the terminal owns it, as after a sign-in.
-        nix::unistd::fchown(&streams.stdin, Some(Uid::from_raw(program.identity.uid)), None)?;
+        nix::unistd::fchown(&streams.stdin, Some(streams.owner), None)?;
+    }
+    if let Some(users) = users {
+        users::enter(users, first)
+            .map_err(|error| io::Error::new(error.kind(), format!("user namespace: {error}")))?;
     }
     // Signals that the agent ignores or catches are as a program expects them.
     nix::sys::signal::SigSet::empty().thread_set_mask()?;
     let cwd = if program.cwd.is_empty() { "/" } else { &program.cwd };
-    if !Path::new(cwd).is_dir() {
-        std::fs::create_dir_all(cwd)?;
+    let place = |error: io::Error| io::Error::new(error.kind(), format!("chdir to cwd ({cwd:?}): {error}"));
+    if !Path::new(cwd).exists() {
+        std::fs::create_dir_all(cwd).map_err(place)?;
     }
-    std::env::set_current_dir(cwd)
-        .map_err(|error| io::Error::new(error.kind(), format!("chdir to {cwd}: {error}")))?;
+    std::env::set_current_dir(cwd).map_err(place)?;
     sys::end_on_broken_pipe();
     become_user(program).map_err(|error| io::Error::new(error.kind(), format!("user: {error}")))?;
     let args: Vec<CString> = program

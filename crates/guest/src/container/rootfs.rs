@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use crate::disks::{self, SCRATCH};
 use crate::files::{make_directory_in, make_directory_with, make_file_in, path_of};
 use crate::identity::ETC;
-use crate::{shares, sys, volumes};
+use crate::{shares, sys, users, volumes};
 
 /// Where roots are assembled.
 const CONTAINERS: &str = "/run/containers";
@@ -66,7 +66,8 @@ pub fn upper(id: &str) -> PathBuf {
 
 /// Mounts the overlay.
 pub async fn prepare(request: &CreateContainerRequest) -> io::Result<()> {
-    let image = disks::image(&request.image_serial).await?;
+    let serial = &request.image_serial;
+    let image = users::mapped(disks::image(serial).await?, serial)?;
     let root = root(&request.id);
     fs::create_dir_all(&root)?;
     let (upper, work) = (upper(&request.id), layers(&request.id).join("work"));
@@ -74,6 +75,7 @@ pub async fn prepare(request: &CreateContainerRequest) -> io::Result<()> {
     fs::create_dir_all(&work)?;
     // The top of the tree keeps the image's mode and owner.
     let data = fs::metadata(&image)?;
+    chown(&upper, Some(data.uid()), Some(data.gid()))?;
     fs::set_permissions(&upper, data.permissions())?;
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
@@ -110,16 +112,31 @@ pub fn remove(id: &str) -> io::Result<()> {
 pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBuf, Mount)>> {
     let mut sources = Vec::new();
     for wanted in &request.mounts {
+        let mut disk_root = None;
         let mut source = match &wanted.source {
             Some(Source::Volume(name)) => volumes::path(name),
             Some(Source::EmptyDir(dir)) => volumes::empty_dir(dir)?,
-            Some(Source::DiskSerial(serial)) => disks::image(serial).await?,
-            Some(Source::Disk(disk)) => disks::volume(disk).await?,
+            Some(Source::DiskSerial(serial)) => users::mapped(disks::image(serial).await?, serial)?,
+            Some(Source::Disk(disk)) if disk.block => {
+                let device = disks::volume(disk).await?;
+                users::give(&device)?;
+                device
+            }
+            Some(Source::Disk(disk)) => {
+                let root = disk_root.insert(disks::volume(disk).await?);
+                users::mapped(root.clone(), &disk.serial)?
+            }
+            Some(Source::HostPath(_)) if users::separate() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "failed to set MOUNT_ATTR_IDMAP on a hostPath: its file system does not support idmap mounts",
+                ));
+            }
             Some(Source::HostPath(wanted)) => shares::host_path(wanted)?,
             None => continue,
         };
         if let Some(group) = wanted.group {
-            chown(&source, None, Some(group))?;
+            chown(&source, None, Some(users::outside(group)))?;
             let mode = fs::metadata(&source)?.permissions().mode();
             fs::set_permissions(&source, fs::Permissions::from_mode(mode | 0o2070))?;
         }
@@ -130,10 +147,24 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
             let path = Path::new(&wanted.sub_path);
             let found = crate::files::open_in(&source, path, rustix::fs::OFlags::PATH);
             let fd = match found {
+                // An image has what it has, and nobody can add to it.
+                Err(error) if matches!(wanted.source, Some(Source::DiskSerial(_))) => {
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!(
+                            "ImageVolumeMountFailed: failed to ensure image subpath {:?}: {}",
+                            wanted.sub_path,
+                            go_words(&error)
+                        ),
+                    ));
+                }
                 // As open as the volume itself (kubelet: `SafeMakeDir`).
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let mode = fs::metadata(&source)?.permissions().mode() & 0o777;
-                    make_directory_with(&source, path, mode)?
+                    // Where owners are mapped the agent is nobody: on the disk itself root is the Pod's root.
+                    let made_in = disk_root.as_ref().unwrap_or(&source);
+                    make_directory_with(made_in, path, mode, disk_root.is_none())?;
+                    crate::files::open_in(&source, path, rustix::fs::OFlags::PATH)?
                 }
                 result => result?,
             };
@@ -146,6 +177,7 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
         let file = directory(&request.id).join(TERMINATION);
         fs::write(&file, "")?;
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666))?;
+        users::give(&file)?;
         let destination = request.termination_message_path.clone();
         sources.push((
             file,
@@ -156,6 +188,13 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
         ));
     }
     Ok(sources)
+}
+
+/// An error of the system as Go words it, without its number.
+fn go_words(error: &io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text[..end].to_owned()
 }
 
 /// In the child, in its own mount namespace: everything on top of the overlay, then the change of root.
@@ -228,6 +267,7 @@ fn system_mounts(root: &Path, tty: bool, privileged: bool) -> io::Result<()> {
         mount(Some(kind), &path_of(&target), Some(kind), flags, options)?;
     }
     let dev = root.join("dev");
+    users::give(&dev)?;
     for (name, major, minor) in DEVICES {
         mknod(
             &dev.join(name),
@@ -237,6 +277,7 @@ fn system_mounts(root: &Path, tty: bool, privileged: bool) -> io::Result<()> {
         )?;
         // mknod heeds the umask.
         fs::set_permissions(dev.join(name), fs::Permissions::from_mode(0o666))?;
+        users::give(&dev.join(name))?;
     }
     for (name, target) in [
         ("fd", "/proc/self/fd"),
@@ -246,6 +287,7 @@ fn system_mounts(root: &Path, tty: bool, privileged: bool) -> io::Result<()> {
         ("ptmx", "pts/ptmx"),
     ] {
         symlink(target, dev.join(name))?;
+        users::give_link(&dev.join(name))?;
     }
     for name in ["pts", "shm"] {
         fs::create_dir(dev.join(name))?;
@@ -253,19 +295,20 @@ fn system_mounts(root: &Path, tty: bool, privileged: bool) -> io::Result<()> {
     if privileged {
         all_devices(Path::new("/dev"), &dev)?;
     }
-    let options = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+    let options = format!("newinstance,ptmxmode=0666,mode=0620,gid={}", users::outside(5));
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     mount(
         Some("devpts"),
         &dev.join("pts"),
         Some("devpts"),
         quiet,
-        Some(options),
+        Some(options.as_str()),
     )?;
     // Shared memory is the Pod's, as Kubernetes has it.
     bind(Path::new("/dev/shm"), &dev.join("shm"), false)?;
     if tty {
         fs::write(dev.join("console"), "")?;
+        users::give(&dev.join("console"))?;
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ mod publish;
 mod pump;
 pub mod record;
 mod refresh;
-mod resize;
+pub mod resize;
 mod runs;
 mod seed;
 mod stop;
@@ -78,6 +78,8 @@ pub struct Context {
     pub datastore: Datastore,
     /// Results of probes.
     pub probes: crate::metrics::probes::ProbeCounts,
+    /// What the Pods have asked for.
+    pub requests: resize::Requests,
     /// Measured memory of all VMs beyond what their containers use, in bytes.
     pub overhead_bytes: std::sync::atomic::AtomicU64,
     /// Whether the host's clock was set.

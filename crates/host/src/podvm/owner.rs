@@ -194,6 +194,7 @@ impl Owner {
     async fn run(mut self, origin: Origin, mut queue: mpsc::Receiver<Input>) {
         self.begin(origin);
         let cancel = self.context.cancel.clone();
+        let mut freed = self.context.requests.freed();
         loop {
             self.reconcile();
             self.show();
@@ -208,6 +209,7 @@ impl Owner {
                     None => return,
                 },
                 Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
+                Ok(()) = freed.changed(), if self.waits_for_room() => self.resize(),
                 () = timer => {}
             }
             while let Ok(input) = queue.try_recv() {
@@ -607,6 +609,9 @@ impl Owner {
                 }
             }
             Stage::Running if self.machine.is_some() => {
+                if let Some(at) = self.retry_resize(now) {
+                    self.wake_at(at);
+                }
                 self.replace_changed();
                 for action in plan::plan(&self.pod, &self.records, now) {
                     self.act(action, now);
@@ -717,6 +722,7 @@ impl Owner {
             number: self.number,
         });
         self.write_file();
+        self.note_request();
         let over = self.why == Some(Why::Deleted) && self.stage == Stage::Finished;
         if self.frozen
             || over
@@ -730,6 +736,18 @@ impl Owner {
             self.status = status.clone();
             self.publish.send_modify(|wanted| wanted.status = Some(status));
         }
+    }
+
+    /// Others may have what an ended Pod had.
+    fn note_request(&self) {
+        let Some(uid) = &self.pod.metadata.uid else { return };
+        let millis = match self.stage {
+            Stage::Finished | Stage::Gone => 0,
+            // A resize that is under way has taken its part already.
+            _ if self.allocated().is_some() => return,
+            _ => self.size.cpu_request_millis.unwrap_or(0),
+        };
+        self.context.requests.note(uid, millis);
     }
 
     fn publish_last(&mut self, now: Timestamp) {
@@ -769,6 +787,7 @@ impl Owner {
         let view = status::View {
             pod: &self.pod,
             records: &self.records,
+            allocated: self.allocated(),
             vm_ready: self.machine.is_some() && self.stage == Stage::Running,
             ip: self
                 .ip

@@ -342,7 +342,10 @@ async fn complete_disks(context: &Context, pod: &Pod) -> Vec<VolumeDisk> {
 /// Everything that the volumes of a Pod name, as it is now.
 pub async fn volume_sources(context: &Context, pod: &Pod) -> (Sources, Tokens) {
     let references = volumes::references(pod);
-    let sources = objects(context, pod, &references.config_maps, &references.secrets).await;
+    let mut sources = objects(context, pod, &references.config_maps, &references.secrets).await;
+    if references.trust_bundles {
+        sources.trust_bundles = context.objects.known_trust_bundles().await;
+    }
     let mut tokens = Tokens::new();
     for wanted in references.tokens {
         if let Some(token) = token(context, pod, &wanted).await {

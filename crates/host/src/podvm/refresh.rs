@@ -1,4 +1,4 @@
-//! Live volumes: when a ConfigMap, a Secret, the Pod's metadata or a token's age asks for it, the files are written
+//! Live volumes: when a ConfigMap, a Secret, a trust bundle, the Pod's metadata or a token's age asks for it, the files are written
 //! again, and the guest swaps them in at once.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{Context, Machine, View, prepare};
 use crate::objects::{Lookup, Subscription};
+use crate::trust::TrustBundles;
 use crate::volumes;
 
 /// Changes within this time are written together.
@@ -34,6 +35,11 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
     });
     let mut secrets = subscriptions(&references.secrets, |name| {
         context.objects.secret(&namespace, name)
+    });
+    let mut bundles = references.trust_bundles.then(|| {
+        let mut bundles = context.objects.trust_bundles();
+        bundles.mark_unchanged();
+        bundles
     });
     let oldest = references
         .tokens
@@ -67,6 +73,7 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
             () = std::future::ready(()), if stale => {}
             () = any_change(&mut maps) => {}
             () = any_change(&mut secrets) => {}
+            () = other_bundles(&mut bundles) => {}
             () = renewal => {}
             // By another clock they may have expired, or not yet begun.
             Ok(()) = steps.changed(), if oldest.is_some() => {}
@@ -107,6 +114,23 @@ async fn write(
             Err(status) => tracing::warn!(volume = request.volume, %status, "a volume keeps its old content"),
         }
     }
+}
+
+/// Waits until the trust bundles are known to be others than before.
+async fn other_bundles(bundles: &mut Option<watch::Receiver<Option<Arc<TrustBundles>>>>) {
+    if let Some(bundles) = bundles {
+        loop {
+            // The first answer is what was written at the boot.
+            let first = bundles.borrow().is_none();
+            if bundles.changed().await.is_err() {
+                break;
+            }
+            if !first {
+                return;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 fn subscriptions<K>(names: &[String], subscribe: impl Fn(&str) -> Subscription<K>) -> Vec<Subscription<K>> {

@@ -4,7 +4,7 @@
 //! number of vCPUs and its memory for life, so that a wish beyond them is infeasible; within them the guest's cgroups
 //! and the VM's cgroup on the host are written anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use guest_api::v1::UpdateContainerRequest;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::owner::Owner;
 use super::record::{Role, State};
@@ -22,6 +24,8 @@ use crate::size::VmSize;
 
 /// How long the guest may take for one container.
 const CALL: Duration = Duration::from_secs(30);
+/// After this long a resize that could not be done, or had no room, is tried again (kubelet: `backOffPeriod`).
+const RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 /// The conditions that are written here.
 pub(super) const CONDITIONS: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
 
@@ -37,6 +41,15 @@ pub(super) struct Wish {
     condition: (&'static str, &'static str, String),
     /// A job is at it.
     running: bool,
+    /// When it is tried again.
+    retry_at: Option<Timestamp>,
+}
+
+impl Wish {
+    fn put_off(&mut self, kind: &'static str, reason: &'static str, message: String) {
+        self.condition = (kind, reason, message);
+        self.retry_at = Timestamp::now().checked_add(RETRY).ok();
+    }
 }
 
 fn each_mut(spec: &mut PodSpec) -> impl Iterator<Item = &mut Container> {
@@ -135,6 +148,7 @@ impl Owner {
             generation,
             condition: ("PodResizeInProgress", "", String::new()),
             running: false,
+            retry_at: None,
         });
         match self.stage {
             // The VM is not there yet: it becomes what is wanted now.
@@ -161,6 +175,7 @@ impl Owner {
         if wish.running {
             return;
         }
+        let again = wish.retry_at.is_some();
         let next = with(&self.pod, &wish.resources);
         let size = next.spec.as_ref().map(VmSize::of).unwrap_or(self.size);
         let allocatable = self.context.config.capacity.allocatable().cpu_millis;
@@ -177,9 +192,23 @@ impl Owner {
             }
             return;
         }
-        self.say_resize(Kind::Normal, "ResizeStarted", "started", &wish, None);
+        if let Some(problem) = self.deferred(&size, allocatable) {
+            if wish.condition.1 != "Deferred" {
+                self.say_resize(Kind::Warning, "ResizeDeferred", "Deferred", &wish, Some(&problem));
+            }
+            if let Some(wish) = &mut self.wish {
+                wish.put_off("PodResizePending", "Deferred", problem);
+            }
+            return;
+        }
+        if !again || wish.condition.1 == "Deferred" {
+            self.say_resize(Kind::Normal, "ResizeStarted", "started", &wish, None);
+        }
         if let Some(wish) = &mut self.wish {
             wish.running = true;
+            if wish.condition.0 == "PodResizePending" {
+                wish.condition = ("PodResizeInProgress", "", String::new());
+            }
         }
         let runs = self.records.iter().filter_map(|record| match &record.state {
             State::Running { id, .. } if record.role != Role::Ephemeral => {
@@ -213,9 +242,13 @@ impl Owner {
         };
         wish.running = false;
         if let Err(problem) = result {
-            wish.condition = ("PodResizeInProgress", "Error", problem.clone());
+            let known = wish.condition.1 == "Error";
+            wish.put_off("PodResizeInProgress", "Error", problem.clone());
             let wish = wish.clone();
-            return self.say_resize(Kind::Warning, "ResizeError", "error", &wish, Some(&problem));
+            if !known {
+                self.say_resize(Kind::Warning, "ResizeError", "error", &wish, Some(&problem));
+            }
+            return;
         }
         let wish = wish.clone();
         let before = of(&self.pod);
@@ -239,6 +272,41 @@ impl Owner {
                 self.kill_run(index, None, format!("Container {name} resize requires restart"));
             }
         }
+    }
+
+    /// Takes what the host gives to this Pod; none while others have it (kubelet: `canAdmitPod`).
+    fn deferred(&self, wanted: &VmSize, capacity: u64) -> Option<String> {
+        let requested = wanted.cpu_request_millis.unwrap_or(0);
+        let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        let used = self.context.requests.take(uid, requested, capacity).err()?;
+        Some(format!(
+            "Node didn't have enough resource: cpu, requested: {requested}, used: {used}, capacity: {capacity}"
+        ))
+    }
+
+    /// Tries a wish again whose time has come; else the time when that will be.
+    pub(super) fn retry_resize(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let wish = self.wish.as_ref().filter(|wish| !wish.running)?;
+        let at = wish.retry_at?;
+        if crate::backoff::ahead(at, now, RETRY.unsigned_abs()) {
+            return Some(at);
+        }
+        self.resize();
+        let wish = self.wish.as_ref().filter(|wish| !wish.running)?;
+        wish.retry_at
+    }
+
+    /// Whether a wish waits for others to need less.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.wish
+            .as_ref()
+            .is_some_and(|wish| wish.condition.1 == "Deferred")
+    }
+
+    /// What the host has agreed to: it may not be in force yet (`allocatedResources`).
+    pub(super) fn allocated(&self) -> Option<&Resources> {
+        let wish = self.wish.as_ref()?;
+        (wish.condition.0 == "PodResizeInProgress" && self.machine.is_some()).then_some(&wish.resources)
     }
 
     /// The condition of a wish, as the status shows it.
@@ -270,6 +338,44 @@ impl Owner {
         }
         let message = format!("Pod resize {words}: {details}");
         self.context.recorder.pod(&self.pod, kind, reason, message);
+    }
+}
+
+/// CPU requests of the Pods of a host, in thousandths: what a resize may not go beyond.
+#[derive(Debug, Default)]
+pub struct Requests {
+    all: Mutex<HashMap<String, u64>>,
+    freed: watch::Sender<()>,
+}
+
+impl Requests {
+    /// Notes what a Pod has; nothing once it has ended.
+    pub(super) fn note(&self, uid: &str, millis: u64) {
+        let mut all = self.all.lock();
+        let before = match millis {
+            0 => all.remove(uid),
+            _ => all.insert(uid.to_owned(), millis),
+        };
+        if before > Some(millis) {
+            self.freed.send_replace(());
+        }
+    }
+
+    /// Tells when some Pod has less than before.
+    pub(super) fn freed(&self) -> watch::Receiver<()> {
+        self.freed.subscribe()
+    }
+
+    /// Gives a Pod this much, if all together have room; else what the others have.
+    fn take(&self, uid: &str, millis: u64, capacity: u64) -> Result<(), u64> {
+        let mut all = self.all.lock();
+        let own = all.get(uid).copied().unwrap_or(0);
+        let others = all.values().sum::<u64>().saturating_sub(own);
+        if millis > own && others.saturating_add(millis) > capacity {
+            return Err(others);
+        }
+        all.insert(uid.to_owned(), millis);
+        Ok(())
     }
 }
 
@@ -344,6 +450,20 @@ mod tests {
                 "{said}"
             );
         }
+    }
+
+    #[test]
+    fn a_host_gives_what_it_has() {
+        let requests = Requests::default();
+        requests.note("a", 1000);
+        requests.note("b", 500);
+        assert_eq!(requests.take("a", 1500, 1900), Err(500));
+        assert_eq!(requests.take("a", 1400, 1900), Ok(()));
+        assert_eq!(requests.take("b", 501, 1900), Err(1400));
+        // Less is always had.
+        assert_eq!(requests.take("b", 400, 1000), Ok(()));
+        requests.note("a", 0);
+        assert_eq!(requests.take("b", 1900, 1900), Ok(()));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::common;
 
 use common::{Host, condition, eventually, object, restarts, state};
+use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -187,6 +188,58 @@ async fn has_a_service_account_token() {
 }
 
 #[tokio::test]
+async fn trust_bundles_are_projected_and_followed() {
+    let host = Host::start().await;
+    let anchor = || {
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().pem().replace('\r', "")
+    };
+    let bundles: Api<ClusterTrustBundle> = Api::all(host.admin.clone());
+    let make = async |name: &str, text: &str| {
+        let bundle =
+            json!({"metadata": {"name": name}, "spec": {"signerName": "a.io/s", "trustBundle": text}});
+        bundles
+            .create(&PostParams::default(), &object(bundle))
+            .await
+            .unwrap();
+    };
+    let mut spec = json!({"terminationGracePeriodSeconds": 0, "containers": [container(&["serve"])]});
+    spec["volumes"] = json!([{"name": "roots", "projected": {"sources": [
+        {"clusterTrustBundle": {"signerName": "a.io/s", "labelSelector": {}, "path": "all.pem"}},
+        {"clusterTrustBundle": {"name": "later", "optional": true, "path": "later.pem"}}]}}]);
+    host.create("trusts", spec).await;
+    eventually("the event", async || {
+        let words = "FailedMount: MountVolume.SetUp failed for volume \"roots\" : combination of signerName and \
+                     labelSelector matched zero ClusterTrustBundles";
+        host.events("trusts").await.iter().any(|event| event == words)
+    })
+    .await;
+    let (one, two) = (anchor(), anchor());
+    make("a.io:s:one", &one).await;
+    let pod = host.ready("trusts").await;
+    let file = |path: &str| {
+        let files = host.guest(&pod).volume("roots").unwrap();
+        let file = files.into_iter().find(|file| file.path == path).unwrap();
+        String::from_utf8(file.data).unwrap()
+    };
+    assert_eq!((file("all.pem"), file("later.pem")), (one.clone(), String::new()));
+    make("a.io:s:both", &format!("{one}{two}")).await;
+    let later = json!({"metadata": {"name": "later"}, "spec": {"trustBundle": two}});
+    bundles
+        .create(&PostParams::default(), &object(later))
+        .await
+        .unwrap();
+    eventually("all anchors", async || {
+        let all = file("all.pem");
+        let right = [&one, &two].iter().all(|anchor| all.contains(anchor.as_str()));
+        right && all.len() == one.len() + two.len() && file("later.pem") == two
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn survives_its_agent() {
     let mut host = Host::start().await;
     host.create("web", json!({"containers": [container(&["serve"])]}))
@@ -326,6 +379,17 @@ async fn the_node_is_complete() {
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
         Api::namespaced(host.admin.clone(), "kube-node-lease");
     assert!(leases.get("h1").await.unwrap().spec.unwrap().renew_time.is_some());
+    let told = [
+        "Starting: Starting kubelet.",
+        "NodeHasSufficientMemory: Node h1 status is now: NodeHasSufficientMemory",
+        "NodeHasNoDiskPressure: Node h1 status is now: NodeHasNoDiskPressure",
+        "NodeReady: Node h1 status is now: NodeReady",
+    ];
+    eventually("its events", async || {
+        let events = host.events("h1").await;
+        told.iter().all(|told| events.iter().any(|event| event == told))
+    })
+    .await;
 }
 
 #[tokio::test]

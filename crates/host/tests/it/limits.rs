@@ -147,3 +147,65 @@ async fn resources_change_in_place() {
         .await;
     assert_eq!(restarts(&pod), 1);
 }
+
+#[tokio::test]
+async fn a_resize_waits_for_room() {
+    let host = Host::start().await;
+    let spec = |request: &str| {
+        json!({"terminationGracePeriodSeconds": 0, "containers": [
+            {"name": "c", "image": "x", "resources": {"requests": {"cpu": request}, "limits": {"cpu": "4"}}}]})
+    };
+    host.create("wants", spec("500m")).await;
+    host.create("has", spec("2500m")).await;
+    host.ready("wants").await;
+    host.ready("has").await;
+    let patch = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "2"}}}]}});
+    host.pods()
+        .patch_subresource(
+            "resize",
+            "wants",
+            &PatchParams::default(),
+            &Patch::Strategic(patch),
+        )
+        .await
+        .unwrap();
+    let allocated = |pod: &Pod| {
+        let statuses = pod.status.clone().unwrap_or_default().container_statuses;
+        statuses
+            .unwrap_or_default()
+            .remove(0)
+            .allocated_resources
+            .unwrap()["cpu"]
+            .0
+            .clone()
+    };
+    let pod = host
+        .wait("wants", "put off", |pod| {
+            condition(pod, "PodResizePending") == "True"
+        })
+        .await;
+    let conditions = pod.status.clone().unwrap().conditions.unwrap();
+    let pending = conditions.iter().find(|c| c.type_ == "PodResizePending").unwrap();
+    assert_eq!(pending.reason.as_deref(), Some("Deferred"));
+    assert_eq!(
+        pending.message.as_deref(),
+        Some("Node didn't have enough resource: cpu, requested: 2000, used: 2500, capacity: 3900")
+    );
+    assert_eq!(allocated(&pod), "500m");
+    host.delete("has", Some(0)).await;
+    let pod = host
+        .wait("wants", "resized", |pod| {
+            condition(pod, "PodResizePending").is_empty()
+        })
+        .await;
+    assert_eq!(allocated(&pod), "2");
+    for words in [
+        "ResizeDeferred: Pod resize Deferred: {",
+        "ResizeCompleted: Pod resize completed: {",
+    ] {
+        eventually("the event", async || {
+            host.events("wants").await.iter().any(|e| e.starts_with(words))
+        })
+        .await;
+    }
+}

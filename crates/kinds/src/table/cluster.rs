@@ -15,6 +15,7 @@ pub(super) const KINDS: &[KindInfo] = &[
     kind!("apiregistration.k8s.io" "v1" "APIService" "apiservices" "apiservice" CLUSTER "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService").in_categories(&["api-extensions"]).below(&[STATUS]),
     kind!("certificates.k8s.io" "v1" "CertificateSigningRequest" "certificatesigningrequests" "certificatesigningrequest" CLUSTER "io.k8s.api.certificates.v1.CertificateSigningRequest").short(&["csr"])
         .below(&[own("approval", &["get", "patch", "update"]), STATUS]),
+    kind!("certificates.k8s.io" "v1beta1" "ClusterTrustBundle" "clustertrustbundles" "clustertrustbundle" CLUSTER "io.k8s.api.certificates.v1beta1.ClusterTrustBundle"),
     kind!("flowcontrol.apiserver.k8s.io" "v1" "FlowSchema" "flowschemas" "flowschema" CLUSTER "io.k8s.api.flowcontrol.v1.FlowSchema").below(&[STATUS]),
     kind!("flowcontrol.apiserver.k8s.io" "v1" "PriorityLevelConfiguration" "prioritylevelconfigurations" "prioritylevelconfiguration" CLUSTER "io.k8s.api.flowcontrol.v1.PriorityLevelConfiguration").below(&[STATUS]),
     kind!("node.k8s.io" "v1" "RuntimeClass" "runtimeclasses" "runtimeclass" CLUSTER "io.k8s.api.node.v1.RuntimeClass"),

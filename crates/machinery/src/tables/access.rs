@@ -40,6 +40,15 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
                 ]
             },
         },
+        ("certificates.k8s.io", "ClusterTrustBundle") => Printer {
+            columns: const { &[NAME, column("SignerName", "Whose certificates it vouches for.")] },
+            cells: |object, _| {
+                vec![
+                    text::name(object),
+                    json!(text::or(object, "/spec/signerName", NONE)),
+                ]
+            },
+        },
         ("certificates.k8s.io", "CertificateSigningRequest") => Printer {
             columns: const {
                 &[

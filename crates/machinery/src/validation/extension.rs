@@ -2,8 +2,8 @@
 //! kinds of `podvisor.io`.
 
 use super::errors::{Errors, IMMUTABLE};
-use super::names;
 use super::pod::quantity;
+use super::{certificates, names};
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
@@ -282,17 +282,7 @@ pub(super) fn signing_request(spec: &Value, at: &Path, errors: &mut Errors) {
         }
     }
     let (signer, place) = (spec.str_at("signerName"), at.child("signerName"));
-    match signer.split_once('/') {
-        _ if signer.is_empty() => errors.required(&place, ""),
-        Some((domain, name)) if !name.contains('/') => {
-            errors.each(&place, domain, names::dns_subdomain(domain));
-            errors.each(&place, name, names::dns_subdomain(name));
-        }
-        _ => {
-            let text = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-            errors.invalid(&place, signer, text);
-        }
-    }
+    certificates::signer_name(&place, signer, errors);
     if signer == "kubernetes.io/legacy-unknown" {
         let text = "the legacy signerName is not allowed via this API version";
         errors.invalid(&place, signer, text);

@@ -23,6 +23,8 @@ pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {
         | ("apiregistration.k8s.io", "APIService")
         | ("", "Event") => names::path_segment,
         ("networking.k8s.io", "IPAddress") => names::ip,
+        // Its name depends on its signer (`certificates::trust_bundle`).
+        ("certificates.k8s.io", "ClusterTrustBundle") => |_| Vec::new(),
         _ => names::dns_subdomain,
     }
 }

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod admission;
+mod certificates;
 mod core;
 mod csi;
 mod devices;
@@ -137,6 +138,7 @@ fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
         ("certificates.k8s.io", "CertificateSigningRequest") => {
             extension::signing_request(spec, &spec_at, errors)
         }
+        ("certificates.k8s.io", "ClusterTrustBundle") => certificates::trust_bundle(obj, errors),
         ("podvisor.io", "SupervisorNamespace") => extension::supervisor_namespace(spec, &spec_at, errors),
         ("podvisor.io", "VirtualIPPool") => extension::virtual_ip_pool(spec, &spec_at, errors),
         ("podvisor.io", "User") => extension::user(obj, errors),
@@ -223,6 +225,7 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
                 }
             }
         }
+        ("certificates.k8s.io", "ClusterTrustBundle") => certificates::trust_bundle_update(new, old, errors),
         ("scheduling.k8s.io", "PriorityClass") => extension::priority_class_update(new, old, errors),
         ("node.k8s.io", "RuntimeClass") => errors.immutable_top(new, old, "handler"),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {

@@ -1,7 +1,7 @@
 //! What is refused about the kinds that extend the server, in upstream's words: one fault at a time in a good manifest.
 
 use crate::{defaulted, kind_of};
-use machinery::{prepare_create, validate_create};
+use machinery::{prepare_create, validate_create, validate_update};
 use serde_json::{Value, json};
 
 /// Changes one thing of a good manifest; answers what is said about it.
@@ -523,4 +523,118 @@ spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KQUE9PQotLS0tLUVO
             ),
         ],
     );
+}
+
+/// An authority's certificate, and one that is of no authority.
+const ANCHOR: &str = "-----BEGIN CERTIFICATE-----\nMIIBcDCCARWgAwIBAgIUSQN5/ETBhra5qpDam7cFpHyVV1gwCgYIKoZIzj0EAwIw\nDDEKMAgGA1UEAwwBcjAgFw0yNjExMjkwMzQzMDhaGA8yMTI2MTEwNTAzNDMwOFow\nDDEKMAgGA1UEAwwBcjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABKOWTzORmGwy\n/NNqSeEOBcKIgJuwVZylWlOeJFGxX8F7ldNBNCnHhGAaGIlxTcUWnTBQP3lOzxEA\nKoaUCpEFQPqjUzBRMB0GA1UdDgQWBBT/HxEew3XOzul38V38gUuaR7xfmzAfBgNV\nHSMEGDAWgBT/HxEew3XOzul38V38gUuaR7xfmzAPBgNVHRMBAf8EBTADAQH/MAoG\nCCqGSM49BAMCA0kAMEYCIQCC5PH4wPT0mTG/5n8fbA3foqb0m4uMjjyHntwII+jz\nogIhAJryFPNGoVsxjdJgagr2o4jr73NJfLLHeSpsLgXeo40s\n-----END CERTIFICATE-----\n";
+const LEAF: &str = "-----BEGIN CERTIFICATE-----\nMIIBbDCCARKgAwIBAgIUQi5b3fZeso+3wEWL5jit/FcJUg8wCgYIKoZIzj0EAwIw\nDDEKMAgGA1UEAwwBcjAgFw0yNjExMjkwMzQzMDhaGA8yMTI2MTEwNTAzNDMwOFow\nDDEKMAgGA1UEAwwBcjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABKOWTzORmGwy\n/NNqSeEOBcKIgJuwVZylWlOeJFGxX8F7ldNBNCnHhGAaGIlxTcUWnTBQP3lOzxEA\nKoaUCpEFQPqjUDBOMB0GA1UdDgQWBBT/HxEew3XOzul38V38gUuaR7xfmzAfBgNV\nHSMEGDAWgBT/HxEew3XOzul38V38gUuaR7xfmzAMBgNVHRMBAf8EAjAAMAoGCCqG\nSM49BAMCA0gAMEUCIDYpwodycq0G8w+Xo4eoQjg8TvYkI2DGQk+SAOENsRNZAiEA\nqo6OofFYA0zfDKjdJ2wcfYAdOYoKXNfhfKgp1O1On4g=\n-----END CERTIFICATE-----\n";
+
+#[test]
+fn trust_bundles() {
+    let bundle = json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle",
+        "metadata": {"name": "a.io:s:roots"},
+        "spec": {"signerName": "a.io/s", "trustBundle": format!("words\n{ANCHOR}more words\n")}});
+    let fault = |text: &str| format!("spec.trustBundle: Invalid value: \"<value omitted>\": {text}");
+    let with =
+        |kind: &str, text: &str| format!("{ANCHOR}-----BEGIN {kind}-----\n{text}-----END {kind}-----\n");
+    let cases = [
+        (
+            format!("{ANCHOR}{ANCHOR}"),
+            fault("duplicate trust anchor (indices [0 1])"),
+        ),
+        (LEAF.to_owned(), fault("entry 0 does not have the CA bit set")),
+        (
+            "words".to_owned(),
+            fault("at least one trust anchor must be provided"),
+        ),
+        (
+            with("PRIVATE KEY", "eA==\n"),
+            fault("entry 1 has bad block type: PRIVATE KEY"),
+        ),
+        (
+            with("CERTIFICATE", "A: b\n\neA==\n"),
+            fault("entry 1 has PEM block headers"),
+        ),
+        (
+            with("CERTIFICATE", "eA==\n"),
+            fault("entry 1 does not parse as X.509"),
+        ),
+    ];
+    for (text, expected) in cases {
+        let found = refusals(&bundle.to_string(), "/spec/trustBundle", json!(text));
+        assert_eq!(found, [expected]);
+    }
+    check(
+        &bundle.to_string(),
+        &[
+            (
+                "/metadata/name",
+                json!("roots"),
+                &[
+                    "metadata.name: Invalid value: \"roots\": ClusterTrustBundle for signerName a.io/s must be named with prefix a.io:s:",
+                ],
+            ),
+            (
+                "/spec/signerName",
+                Value::Null,
+                &[
+                    "metadata.name: Invalid value: \"a.io:s:roots\": ClusterTrustBundle without signer name must not have \":\" in its name",
+                ],
+            ),
+        ],
+    );
+    let mut other = bundle.clone();
+    (other["metadata"]["name"], other["spec"]["signerName"]) = (json!("a.io:t:roots"), json!("a.io/t"));
+    let errors = validate_update(kind_of(&bundle), &other, &bundle, None);
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let immutable = "spec.signerName: Invalid value: \"a.io/t\": field is immutable".to_owned();
+    assert!(errors.contains(&immutable), "{errors:?}");
+}
+
+#[test]
+fn projected_trust_bundles() {
+    let pod = |source: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: d}}, spec: {{containers: [{{name: c, image: x}}], \
+             volumes: [{{name: v, projected: {{sources: [{{clusterTrustBundle: {source}}}]}}}}]}}}}"
+        )
+    };
+    const AT: &str = "/spec/volumes/0/projected/sources/0/clusterTrustBundle";
+    const PLACE: &str = "spec.volumes[0].projected.sources[0].clusterTrustBundle";
+    let cases = [
+        (
+            "{signerName: a.io/s, labelSelector: {}, path: ca.pem}",
+            "signerName",
+            Value::Null,
+            ": Required value: either name or signerName must be specified",
+        ),
+        (
+            "{signerName: a.io/s, path: ca.pem}",
+            "signerName",
+            json!("odd"),
+            ".signerName: Invalid value: \"odd\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        ),
+        (
+            "{name: 'a.io:s:roots', path: ca.pem}",
+            "name",
+            json!("a.io:s:Roots"),
+            ".name: Invalid value: \"a.io:s:Roots\": not a valid clustertrustbundlename: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        ),
+        (
+            "{name: roots, path: ca.pem}",
+            "path",
+            Value::Null,
+            ".path: Required value",
+        ),
+        (
+            "{name: roots, path: ca.pem}",
+            "labelSelector",
+            json!({}),
+            ".labelSelector: Invalid value: {}: labelSelector must be unset if name is specified",
+        ),
+    ];
+    for (source, field, value, expected) in cases {
+        let errors = refusals(&pod(source), &format!("{AT}/{field}"), value);
+        assert_eq!(errors, [format!("{PLACE}{expected}")], "{source}");
+    }
 }

@@ -314,6 +314,14 @@ fn kinds_say_what_upstream_says() {
             json!("Approved,Issued"),
         ),
         (
+            "certificates.k8s.io",
+            "v1beta1",
+            "ClusterTrustBundle",
+            "SignerName",
+            json!({"spec": {"trustBundle": "x"}}),
+            json!("<none>"),
+        ),
+        (
             "policy",
             "v1",
             "PodDisruptionBudget",

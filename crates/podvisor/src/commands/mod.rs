@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod doctor;
 pub mod down;
+pub mod host;
 pub mod image;
 pub mod login;
 pub mod namespace;

@@ -20,6 +20,12 @@ pub(super) const BINDINGS: &[Binding] = &[
         groups: &["system:authenticated"],
     },
     Binding {
+        name: "system:cluster-trust-bundle-discovery",
+        role: "system:cluster-trust-bundle-discovery",
+        users: &[],
+        groups: &["system:serviceaccounts"],
+    },
+    Binding {
         name: "system:discovery",
         role: "system:discovery",
         users: &[],
@@ -93,6 +99,10 @@ pub(super) fn roles() -> Vec<Role> {
                 ),
                 on(&["authentication.k8s.io"], &["selfsubjectreviews"], &["create"]),
             ],
+        ),
+        Role::cluster(
+            "system:cluster-trust-bundle-discovery",
+            vec![on(&["certificates.k8s.io"], &["clustertrustbundles"], READ)],
         ),
         Role::cluster("system:public-info-viewer", vec![paths(HEALTH)]),
         Role::cluster(

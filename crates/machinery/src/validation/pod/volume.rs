@@ -4,7 +4,7 @@
 use super::env::{VOLUME_FIELDS, field_ref, resource_ref};
 use super::{Volumes, container::descending_path, resources};
 use crate::validation::errors::Errors;
-use crate::validation::{metadata, names};
+use crate::validation::{certificates, metadata, names};
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
@@ -235,7 +235,10 @@ fn projected(source: &Value, at: &Path, errors: &mut Errors) {
                 }
                 "downwardAPI" => downward_items(one, &place, errors),
                 "serviceAccountToken" => token(one, &place, errors),
-                "clusterTrustBundle" => path(one, &place, errors),
+                "clusterTrustBundle" => {
+                    certificates::projection(one, &place, errors);
+                    path(one, &place, errors);
+                }
                 _ => {}
             }
             let own = one
