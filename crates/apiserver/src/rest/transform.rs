@@ -117,6 +117,7 @@ impl Transform {
             Transform::Json(_) => machinery::json_patch(current, &patch.value),
             Transform::Strategic(_) => {
                 machinery::strategic_merge_patch(ctx.served.kind.schema, current, &patch.value)
+                    .map(|patched| of_the_kind(patched, current))
             }
             _ => machinery::merge_patch(current, &patch.value),
         }
@@ -190,6 +191,17 @@ pub fn name_mismatch(in_object: &str, in_url: &str) -> Status {
     Status::bad_request(format!(
         "the name of the object ({in_object}) does not match the name on the URL ({in_url})"
     ))
+}
+
+/// A strategic merge patch is laid on a typed object: what it calls the kind does not matter (Ansible sends the kind that is
+/// scaled to a Scale).
+pub(crate) fn of_the_kind(mut patched: Value, current: &Value) -> Value {
+    for field in ["kind", "apiVersion"] {
+        if let (Some(value), Some(fields)) = (current.get(field), patched.as_object_mut()) {
+            fields.insert(field.to_owned(), value.clone());
+        }
+    }
+    patched
 }
 
 /// A value as Go prints it (`%v`): upstream shows strategic merge patches so.

@@ -1,6 +1,6 @@
 //! `scale`: the number of replicas of anything that has one, as an `autoscaling/v1` Scale.
 
-use crate::rest::transform::Transform;
+use crate::rest::transform::{Transform, of_the_kind};
 use crate::rest::update::{MODIFIED, change, conflict};
 use crate::rest::{Ctx, meta, render};
 use crate::wire::options::WriteOptions;
@@ -10,6 +10,8 @@ use kinds::field::{FieldError, Path};
 use kinds::selector::LabelSelector;
 use kinds::status::Status;
 use serde_json::{Value, json};
+
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
 /// JSON pointers of the parts of a Scale within its object.
 pub(crate) struct Paths {
@@ -110,13 +112,17 @@ fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value) -> Result<Value, Status> {
         "application/json-patch+json" => {
             machinery::json_patch(scale, &machinery::parse_json_checked(bytes)?.0)
         }
-        "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
+        "application/merge-patch+json" | STRATEGIC => {
             let patch = machinery::parse_json_checked(bytes)?.0;
             let wanted = meta(&patch, "resourceVersion");
             if !wanted.is_empty() && wanted != meta(scale, "resourceVersion") {
                 return Err(conflict(ctx, MODIFIED));
             }
-            machinery::merge_patch(scale, &patch)
+            let patched = machinery::merge_patch(scale, &patch)?;
+            Ok(match media.as_str() {
+                STRATEGIC => of_the_kind(patched, scale),
+                _ => patched,
+            })
         }
         other => Err(input::unsupported(other)),
     }
