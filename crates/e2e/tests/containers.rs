@@ -171,7 +171,7 @@ fn environment_volumes_ends_and_logs() -> Result<()> {
 
 /// A server that answers `grpc.health.v1`, and its image as a volume.
 fn probes_and_images(lab: &Lab) -> Result<()> {
-    let statuses = "{range .status.containerStatuses[*]}{.name} {.ready} {.state.waiting.reason} {.state.waiting.message}{'\n'}{end}";
+    let statuses = "{range .status.containerStatuses[*]}{.name} {.ready} {.state.waiting.reason} {.state.waiting.message}{'\\n'}{end}";
     let wanted = "etcd true  \nlacks false CreateContainerError ImageVolumeMountFailed: failed to ensure image subpath \
                   \"usr/lacks\": no such file or directory\nother false  \n";
     wait_for("the health of an etcd", LIMIT, || {
