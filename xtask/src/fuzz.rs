@@ -10,7 +10,7 @@ use crate::run::{cargo, show};
   cargo xtask fuzz --seconds 600
   cargo xtask fuzz --seconds 60 yaml cel")]
 pub struct Arguments {
-    /// How long each target runs.
+    /// How long each target runs: seconds of a processor.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// The targets; all of them when none is named (`crates/fuzz/corpus` has a directory for each).
