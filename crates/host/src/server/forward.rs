@@ -1,6 +1,8 @@
-//! `/portForward`: pairs of SPDY streams, `error` and `data`, each pair one TCP connection into the Pod.
+//! `/portForward`: pairs of SPDY streams, `error` and `data`, or of a WebSocket's channels; each pair is one TCP connection
+//! into the Pod.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +15,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::streaming::{Carrier, upgrade};
-use super::{Body, Refusal};
+use super::{Body, Query, Refusal};
 use crate::guest::Guest;
 use crate::podvm::PodVm;
+use crate::streams::ports::{MAX_PORTS, Port, Ports, ports};
 use crate::streams::spdy::{Session, Stream};
 use crate::streams::websocket;
 
@@ -27,7 +30,11 @@ const MAX_WAITING: usize = 256;
 const LINGER: Duration = Duration::from_secs(10);
 
 /// Answers a request for port-forwarding.
-pub async fn forward(pod: &PodVm, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+pub async fn forward(
+    pod: &PodVm,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     let view = pod.view_with_vm().await;
     let name = view.pod.metadata.name.clone().unwrap_or_default();
     let guest = view
@@ -39,7 +46,11 @@ pub async fn forward(pod: &PodVm, request: Request<Incoming>) -> Result<Response
                 "unable to forward port because pod {name} is not running"
             ))
         })?;
-    let (response, carrier) = upgrade(&request, choose, |_| None)?;
+    let (response, carrier) = upgrade(&request, choose, websocket::choose_ports)?;
+    let numbers = match carrier {
+        Carrier::WebSocket(_) => numbers(query)?,
+        Carrier::Spdy | Carrier::Tunnel => Vec::new(),
+    };
     tokio::spawn(async move {
         let Ok(upgraded) = hyper::upgrade::on(request).await else {
             return;
@@ -47,7 +58,8 @@ pub async fn forward(pod: &PodVm, request: Request<Incoming>) -> Result<Response
         let io = TokioIo::new(upgraded);
         match carrier {
             Carrier::Tunnel => pairs(websocket::tunnel(io).await, guest).await,
-            Carrier::Spdy | Carrier::WebSocket(_) => pairs(io, guest).await,
+            Carrier::Spdy => pairs(io, guest).await,
+            Carrier::WebSocket(protocol) => channels(ports(io, protocol, &numbers).await, guest).await,
         }
     });
     Ok(response)
@@ -57,6 +69,48 @@ fn choose(offered: &[&str]) -> Option<&'static str> {
     offered
         .contains(&"portforward.k8s.io")
         .then_some("portforward.k8s.io")
+}
+
+/// The ports that a client with channels asks for, several to a value or one each.
+fn numbers(query: &Query) -> Result<Vec<u16>, Refusal> {
+    let (ports, port) = (query.all("ports"), query.all("port"));
+    let texts = ports.iter().chain(&port).flat_map(|value| value.split(','));
+    let numbers: Vec<u16> = texts
+        .map(|text| match text.parse() {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(Refusal::bad(format!(
+                "query parameter \"port\" must be a number from 1 to 65535, not {text:?}"
+            ))),
+        })
+        .collect::<Result<_, _>>()?;
+    match numbers.len() {
+        0 => Err(Refusal::bad("query parameter \"port\" is required")),
+        1..=MAX_PORTS => Ok(numbers),
+        many => Err(Refusal::bad(format!(
+            "query parameter \"port\": at most {MAX_PORTS} ports, not {many}"
+        ))),
+    }
+}
+
+/// Serves the ports of a WebSocket until the first of them ends.
+async fn channels(client: Ports, guest: Guest) {
+    let Ports { ports, gone, writing } = client;
+    let mut connections = tokio::task::JoinSet::new();
+    for Port { number, data, writer } in ports {
+        let guest = guest.clone();
+        connections.spawn(async move {
+            let write = |data| writer.write(data);
+            if let Err(problem) = dial(&guest, number.into(), data, write).await {
+                writer.fail(problem).await;
+            }
+        });
+    }
+    tokio::select! {
+        _ = connections.join_next() => {}
+        () = gone.cancelled() => {}
+    }
+    connections.shutdown().await;
+    let _ = tokio::time::timeout(LINGER, writing).await;
 }
 
 /// Pairs streams by their request id and serves each pair.
@@ -107,7 +161,9 @@ async fn connect(guest: Guest, error: Stream, data: Stream) {
     let port: Option<u32> = data.header("port").and_then(|port| port.parse().ok());
     let writer = data.writer.clone();
     let problem = match port {
-        Some(port) => dial(&guest, port, data).await.err(),
+        Some(port) => dial(&guest, port, data.data, |data| writer.write(data))
+            .await
+            .err(),
         None => Some("the stream names no port".to_owned()),
     };
     // However it ended: a client waits for the end of both.
@@ -118,7 +174,16 @@ async fn connect(guest: Guest, error: Stream, data: Stream) {
     let _ = error.writer.finish().await;
 }
 
-async fn dial(guest: &Guest, port: u32, mut stream: Stream) -> Result<(), String> {
+/// Carries bytes between a client and a port of the Pod until the Pod ends, or the client takes no more.
+async fn dial<W>(
+    guest: &Guest,
+    port: u32,
+    mut data: mpsc::Receiver<Bytes>,
+    write: impl Fn(Bytes) -> W,
+) -> Result<(), String>
+where
+    W: Future<Output = io::Result<()>>,
+{
     let words = |problem: &str| format!("an error occurred forwarding {port}: {problem}");
     let (input, messages) = mpsc::channel(QUEUE);
     let first = DialData {
@@ -134,7 +199,7 @@ async fn dial(guest: &Guest, port: u32, mut stream: Stream) -> Result<(), String
         .map_err(|status| words(status.message()))?
         .into_inner();
     let to_guest = async move {
-        while let Some(data) = stream.data.recv().await {
+        while let Some(data) = data.recv().await {
             let message = DialData {
                 data: data.to_vec(),
                 ..DialData::default()
@@ -148,15 +213,14 @@ async fn dial(guest: &Guest, port: u32, mut stream: Stream) -> Result<(), String
             ..DialData::default()
         };
         let _ = input.send(end).await;
-        // The stream itself stays until the guest ends its side.
+        // The way back stays until the guest ends its side.
         std::future::pending::<()>().await;
     };
-    let writer = stream.writer.clone();
     let from_guest = async {
         loop {
             match output.message().await {
                 Ok(Some(message)) => {
-                    if !message.data.is_empty() && writer.write(Bytes::from(message.data)).await.is_err() {
+                    if !message.data.is_empty() && write(Bytes::from(message.data)).await.is_err() {
                         return Ok(());
                     }
                     if message.end {

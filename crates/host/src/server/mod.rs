@@ -180,7 +180,7 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
         }
         (&Method::GET | &Method::POST, ["portForward", namespace, pod, ..]) => {
             let pod = server.pod(namespace, pod)?;
-            forward::forward(&pod, request).await
+            forward::forward(&pod, &query, request).await
         }
         (&Method::GET, ["stats", "summary"]) => Ok(stats::summary(&server).await),
         (&Method::GET, ["metrics"]) => Ok(stats::figures_of(&server, stats::Family::Agent).await),

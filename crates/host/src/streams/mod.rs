@@ -4,9 +4,11 @@
 //! WebSocket  v5.channel.k8s.io, v4.channel.k8s.io, base64 forms  ── websocket ──┐
 //! SPDY/3.1   one SPDY stream each for stdin, stdout, …           ── spdy ───────┴─ Remote: stdin, resize, out
 //! WebSocket  SPDY/3.1+portforward.k8s.io: SPDY inside messages   ── tunnel ──── spdy ── port-forward
+//! WebSocket  v4.channel.k8s.io: two channels for each port       ── websocket ─ ports ─ port-forward
 //! ```
 //! Everything is bounded: a slow client blocks its own process's output, nothing else.
 
+pub mod ports;
 pub mod remote;
 pub mod spdy;
 pub mod websocket;

@@ -46,6 +46,44 @@ pub enum Subprotocol {
 }
 
 impl Subprotocol {
+    /// The channel and the bytes of a message; nothing when it is empty. What kind of message it is, text or bytes, does not
+    /// matter: some clients send the same channels in either.
+    ///
+    /// # Errors
+    /// When what should be base64 is not.
+    pub fn unpack(self, message: Message) -> Result<Option<(u8, Bytes)>, base64::DecodeError> {
+        let data = match message {
+            Message::Binary(data) => data,
+            Message::Text(text) => Bytes::from(text),
+            _ => return Ok(None),
+        };
+        let Some(first) = data.first().copied() else {
+            return Ok(None);
+        };
+        Ok(Some(match self {
+            Self::Binary { .. } => (first, data.slice(1..)),
+            Self::Base64 { .. } => (first.wrapping_sub(b'0'), STANDARD.decode(&data[1..])?.into()),
+        }))
+    }
+
+    /// A message of a channel.
+    pub fn pack(self, channel: u8, data: &[u8]) -> Message {
+        match self {
+            Self::Binary { .. } => {
+                let mut bytes = BytesMut::with_capacity(data.len() + 1);
+                bytes.extend_from_slice(&[channel]);
+                bytes.extend_from_slice(data);
+                Message::Binary(bytes.freeze())
+            }
+            Self::Base64 { .. } => {
+                let mut text = String::with_capacity(data.len() * 4 / 3 + 5);
+                text.push(char::from(b'0' + channel));
+                STANDARD.encode_string(data, &mut text);
+                Message::Text(text.into())
+            }
+        }
+    }
+
     /// What the error channel says at the end.
     fn last_words(self, status: &serde_json::Value) -> Option<String> {
         match self {
@@ -56,35 +94,49 @@ impl Subprotocol {
     }
 }
 
+/// The name of a subprotocol, and its meaning. The best come first.
+type Known = [(&'static str, Subprotocol)];
+
+const fn binary(half_close: bool, status: bool) -> Subprotocol {
+    Subprotocol::Binary { half_close, status }
+}
+
 /// Chooses among the offered subprotocols: the name to answer with, and its meaning.
 pub fn choose(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
-    const fn binary(half_close: bool, status: bool) -> Subprotocol {
-        Subprotocol::Binary { half_close, status }
-    }
-    const KNOWN: [(&str, Subprotocol); 5] = [
+    const KNOWN: &Known = &[
         ("v5.channel.k8s.io", binary(true, true)),
         ("v4.channel.k8s.io", binary(false, true)),
         ("v4.base64.channel.k8s.io", Subprotocol::Base64 { status: true }),
         ("channel.k8s.io", binary(false, false)),
         ("base64.channel.k8s.io", Subprotocol::Base64 { status: false }),
     ];
-    KNOWN.into_iter().find(|(name, _)| offered.contains(name))
+    best(KNOWN, offered)
 }
 
-/// Likewise for a stream that is only read, without channels. Offering none means bytes, and is answered with none.
+/// Likewise for forwarded ports.
+pub fn choose_ports(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
+    const KNOWN: &Known = &[
+        ("v4.channel.k8s.io", binary(false, true)),
+        ("v4.base64.channel.k8s.io", Subprotocol::Base64 { status: true }),
+    ];
+    best(KNOWN, offered)
+}
+
+/// Likewise for a stream that is only read, without channels.
 pub fn choose_reader(offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
-    const BINARY: Subprotocol = Subprotocol::Binary {
-        half_close: false,
-        status: false,
-    };
-    const KNOWN: [(&str, Subprotocol); 2] = [
-        ("binary.k8s.io", BINARY),
+    const KNOWN: &Known = &[
+        ("binary.k8s.io", binary(false, false)),
         ("base64.binary.k8s.io", Subprotocol::Base64 { status: false }),
     ];
+    best(KNOWN, offered)
+}
+
+/// Offering none means bytes, and is answered with none.
+fn best(known: &Known, offered: &[&str]) -> Option<(&'static str, Subprotocol)> {
     if offered.iter().all(|name| name.is_empty()) {
-        return Some(("", BINARY));
+        return Some(("", binary(false, false)));
     }
-    KNOWN.into_iter().find(|(name, _)| offered.contains(name))
+    known.iter().copied().find(|(name, _)| offered.contains(name))
 }
 
 /// Sends what comes, each chunk as a message, and closes (`wsstream.Reader`). Ends early when the client does.
@@ -133,7 +185,7 @@ pub fn accept_key(key: &[u8]) -> String {
     derive_accept_key(key)
 }
 
-async fn open<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> {
+pub(super) async fn open<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> {
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
@@ -188,19 +240,13 @@ async fn read<S>(
 {
     let _guard = gone.drop_guard();
     while let Some(Ok(message)) = stream.next().await {
-        let (channel, data) = match (message, protocol) {
-            (Message::Close(_), _) => break,
-            (Message::Binary(data), Subprotocol::Binary { .. }) if !data.is_empty() => {
-                (data[0], data.slice(1..))
-            }
-            (Message::Text(text), Subprotocol::Base64 { .. }) if !text.is_empty() => {
-                let channel = text.as_bytes()[0].wrapping_sub(b'0');
-                match STANDARD.decode(&text.as_bytes()[1..]) {
-                    Ok(data) => (channel, Bytes::from(data)),
-                    Err(_) => break,
-                }
-            }
-            _ => continue,
+        if message.is_close() {
+            break;
+        }
+        let (channel, data) = match protocol.unpack(message) {
+            Ok(Some(unpacked)) => unpacked,
+            Ok(None) => continue,
+            Err(_) => break,
         };
         match channel {
             STDIN => {
@@ -239,18 +285,18 @@ async fn write<S>(
 {
     // An empty message at the start tells the client that the streams stand.
     let first = if wanted.stdout { STDOUT } else { ERROR };
-    if sink.send(message(protocol, first, b"")).await.is_err() {
+    if sink.send(protocol.pack(first, b"")).await.is_err() {
         gone.cancel();
         return;
     }
     while let Some(item) = out.recv().await {
         let last = matches!(item, Out::Finish(_));
         let message = match item {
-            Out::Stdout(data) if wanted.stdout => message(protocol, STDOUT, &data),
-            Out::Stderr(data) if wanted.stderr => message(protocol, STDERR, &data),
+            Out::Stdout(data) if wanted.stdout => protocol.pack(STDOUT, &data),
+            Out::Stderr(data) if wanted.stderr => protocol.pack(STDERR, &data),
             Out::Stdout(_) | Out::Stderr(_) => continue,
             Out::Finish(status) => match protocol.last_words(&status) {
-                Some(words) => message(protocol, ERROR, words.as_bytes()),
+                Some(words) => protocol.pack(ERROR, words.as_bytes()),
                 None => break,
             },
         };
@@ -262,31 +308,21 @@ async fn write<S>(
             break;
         }
     }
+    close(sink, &gone).await;
+}
+
+/// Says that this is the end, and gives the client time to read everything and to answer; the reader notices that.
+pub(super) async fn close<S>(mut sink: SplitSink<WebSocketStream<S>, Message>, gone: &CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let close = CloseFrame {
         code: CloseCode::Normal,
         reason: "".into(),
     };
     let _ = sink.send(Message::Close(Some(close))).await;
-    // Give the client time to read everything and to answer the close; the reader notices.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(5), gone.cancelled()).await;
     let _ = sink.close().await;
-}
-
-fn message(protocol: Subprotocol, channel: u8, data: &[u8]) -> Message {
-    match protocol {
-        Subprotocol::Binary { .. } => {
-            let mut bytes = BytesMut::with_capacity(data.len() + 1);
-            bytes.extend_from_slice(&[channel]);
-            bytes.extend_from_slice(data);
-            Message::Binary(bytes.freeze())
-        }
-        Subprotocol::Base64 { .. } => {
-            let mut text = String::with_capacity(data.len() * 4 / 3 + 5);
-            text.push(char::from(b'0' + channel));
-            STANDARD.encode_string(data, &mut text);
-            Message::Text(text.into())
-        }
-    }
 }
 
 /// A plain byte stream carried in binary messages: how port-forward tunnels SPDY over WebSocket.
@@ -337,7 +373,7 @@ mod tests {
 
     #[test]
     fn the_best_protocol_wins() {
-        let cases: [(&[&str], Option<&str>); 4] = [
+        let cases: [(&[&str], Option<&str>); 5] = [
             (
                 &["v4.channel.k8s.io", "v5.channel.k8s.io"],
                 Some("v5.channel.k8s.io"),
@@ -345,6 +381,7 @@ mod tests {
             (&["v4.channel.k8s.io"], Some("v4.channel.k8s.io")),
             (&["base64.channel.k8s.io"], Some("base64.channel.k8s.io")),
             (&["v9.channel.k8s.io"], None),
+            (&[], Some("")),
         ];
         for (offered, expected) in cases {
             assert_eq!(choose(offered).map(|(name, _)| name), expected, "{offered:?}");
@@ -409,6 +446,42 @@ mod tests {
         // The close is answered by reading on.
         assert!(client.next().await.is_none_or(|last| last.is_err()));
         finish.await.expect("done");
+    }
+
+    #[test]
+    fn channels_come_in_bytes_and_in_text() {
+        let cases: [(&str, Message, Option<(u8, &[u8])>); 5] = [
+            (
+                "v4.channel.k8s.io",
+                Message::Binary(Bytes::from_static(b"\x00ab")),
+                Some((0, b"ab")),
+            ),
+            // The Python client sends texts so.
+            (
+                "v5.channel.k8s.io",
+                Message::Text("\u{0}ab".into()),
+                Some((0, b"ab")),
+            ),
+            (
+                "base64.channel.k8s.io",
+                Message::Text("0YWI=".into()),
+                Some((0, b"ab")),
+            ),
+            (
+                "base64.channel.k8s.io",
+                Message::Binary(Bytes::from_static(b"4YWI=")),
+                Some((4, b"ab")),
+            ),
+            ("v4.channel.k8s.io", Message::Binary(Bytes::new()), None),
+        ];
+        for (name, message, expected) in cases {
+            let (_, protocol) = choose(&[name]).expect("known");
+            let unpacked = protocol.unpack(message.clone()).expect("valid");
+            let unpacked = unpacked.as_ref().map(|(channel, data)| (*channel, &data[..]));
+            assert_eq!(unpacked, expected, "{name} {message:?}");
+        }
+        let (_, base64) = choose(&["base64.channel.k8s.io"]).expect("known");
+        assert!(base64.unpack(Message::Text("0%".into())).is_err());
     }
 
     #[test]
