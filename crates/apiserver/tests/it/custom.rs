@@ -191,6 +191,23 @@ async fn a_custom_life() {
 /// kubectl makes its patches by what the documents say: custom kinds take no strategic merge, and what their schemas refer
 /// to is there.
 #[tokio::test]
+async fn objects_without_a_namespace_may_name_an_empty_one() {
+    let s = Server::start().await;
+    let mut definition = definition();
+    definition["spec"]["scope"] = json!("Cluster");
+    s.json("POST", CRDS, &definition).await;
+    established(&s).await;
+    let mut tab = tab("a", json!({"cronSpec": "* *"}));
+    for namespace in ["", "other"] {
+        tab["metadata"]["namespace"] = json!(namespace);
+        tab["metadata"]["name"] = json!(format!("a{namespace}"));
+        let (code, made) = s.json("POST", "/apis/stable.example.com/v1/crontabs", &tab).await;
+        assert_eq!(code, 201, "{made}");
+        assert!(made["metadata"].get("namespace").is_none(), "{made}");
+    }
+}
+
+#[tokio::test]
 async fn documents_of_custom_kinds_can_be_used() {
     let s = Server::start().await;
     assert_eq!(s.json("POST", CRDS, &definition()).await.0, 201);
