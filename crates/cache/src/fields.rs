@@ -58,6 +58,15 @@ pub fn selectable(resource: &GroupResource) -> &'static [&'static str] {
     }
 }
 
+/// What a field that is not set counts as, where upstream's type has no empty text: a flag is false, a number zero.
+pub fn zero(field: &str) -> Option<&'static str> {
+    match field {
+        "spec.hostNetwork" | "spec.unschedulable" => Some("false"),
+        "status.replicas" | "status.successful" => Some("0"),
+        _ => None,
+    }
+}
+
 /// Other spellings of a field that clients use: `source` of events, `metadata.uid` of involved objects.
 pub fn alias(resource: &GroupResource, field: &str) -> Option<&'static str> {
     match (resource.resource.as_str(), field) {

@@ -18,8 +18,8 @@ enum Source {
     Name,
     Namespace,
     Field(usize),
-    /// A field of `true` and `false`.
-    Flag(usize),
+    /// A flag or a number, and what it is when it is not set.
+    Zero(usize, &'static str),
     /// A field that only the converted object has.
     Later,
 }
@@ -102,8 +102,8 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
                 Source::Name => object.name(),
                 Source::Namespace => object.namespace(),
                 Source::Field(at) => object.field(*at),
-                Source::Flag(at) => match object.field(*at) {
-                    "" => "false",
+                Source::Zero(at, zero) => match object.field(*at) {
+                    "" => zero,
                     set => set,
                 },
                 // Decided later.
@@ -135,10 +135,13 @@ fn source(ctx: &Ctx, known: &[String], field: &str) -> Result<Source, Status> {
         }
     }
     let field = fields::alias(ctx.served.storage(), field).unwrap_or(field);
-    match known.iter().position(|k| k == field) {
-        // A flag that is not set is one that is false.
-        Some(at) if field == "spec.hostNetwork" => Ok(Source::Flag(at)),
-        Some(at) => Ok(Source::Field(at)),
-        None => Err(Status::bad_request(format!("field label not supported: {field}"))),
+    let zero = match ctx.served.custom {
+        Some(_) => None,
+        None => fields::zero(field),
+    };
+    match (known.iter().position(|k| k == field), zero) {
+        (Some(at), Some(zero)) => Ok(Source::Zero(at, zero)),
+        (Some(at), None) => Ok(Source::Field(at)),
+        (None, _) => Err(Status::bad_request(format!("field label not supported: {field}"))),
     }
 }

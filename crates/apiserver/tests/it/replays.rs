@@ -35,7 +35,7 @@ async fn a_proxy_without_a_slash_leads_to_one_with_it() {
 }
 
 #[tokio::test]
-async fn flags_that_are_not_set_are_false() {
+async fn flags_and_numbers_that_are_not_set_are_zero() {
     let s = Server::start().await;
     let pod = |name: &str, host: bool| {
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
@@ -65,6 +65,29 @@ async fn flags_that_are_not_set_are_false() {
             .map(|i| &i["metadata"]["name"])
             .collect();
         assert_eq!(got, names, "{selector}");
+    }
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}});
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": {"spec": {
+        "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
+    for (path, object, selectors) in [
+        (
+            "/api/v1/nodes",
+            node,
+            ["spec.unschedulable=false", "spec.unschedulable!=true"],
+        ),
+        (
+            "/apis/batch/v1/namespaces/default/jobs",
+            job,
+            ["status.successful=0", "status.successful!=1"],
+        ),
+    ] {
+        let (code, said) = s.json("POST", path, &object).await;
+        assert_eq!(code, 201, "{said}");
+        for selector in selectors {
+            let path = format!("{path}?fieldSelector={selector}");
+            s.until(&path, |_, list| list["items"].as_array().map_or(0, Vec::len) == 1)
+                .await;
+        }
     }
 }
 
