@@ -18,8 +18,8 @@ enum Source {
     Name,
     Namespace,
     Field(usize),
-    /// A field of `true` and `false`.
-    Flag(usize),
+    /// A field that Go shows even when it is not set: as the zero of its type.
+    Zero(usize, &'static str),
     /// A field that only the converted object has.
     Later,
 }
@@ -102,8 +102,8 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
                 Source::Name => object.name(),
                 Source::Namespace => object.namespace(),
                 Source::Field(at) => object.field(*at),
-                Source::Flag(at) => match object.field(*at) {
-                    "" => "false",
+                Source::Zero(at, zero) => match object.field(*at) {
+                    "" => zero,
                     set => set,
                 },
                 // Decided later.
@@ -136,9 +136,10 @@ fn source(ctx: &Ctx, known: &[String], field: &str) -> Result<Source, Status> {
     }
     let field = fields::alias(ctx.served.storage(), field).unwrap_or(field);
     match known.iter().position(|k| k == field) {
-        // A flag that is not set is one that is false.
-        Some(at) if field == "spec.hostNetwork" => Ok(Source::Flag(at)),
-        Some(at) => Ok(Source::Field(at)),
+        Some(at) => Ok(match fields::zero(field) {
+            Some(zero) => Source::Zero(at, zero),
+            None => Source::Field(at),
+        }),
         None => Err(Status::bad_request(format!("field label not supported: {field}"))),
     }
 }
