@@ -121,9 +121,7 @@ fn type_name(value: &Value) -> &'static str {
 fn check_namespace(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
     let given = meta(value, "namespace").to_string();
     if !ctx.served.kind.namespaced {
-        if !given.is_empty() {
-            unset_meta(value, "namespace");
-        }
+        unset_meta(value, "namespace");
         return Ok(());
     }
     if ctx.namespace().is_empty() {

@@ -64,6 +64,21 @@ fn tab(name: &str, spec: Value) -> Value {
 }
 
 #[tokio::test]
+async fn an_empty_namespace_is_none() {
+    let s = Server::start().await;
+    let mut crd = definition();
+    crd["spec"]["scope"] = json!("Cluster");
+    let (code, made) = s.json("POST", CRDS, &crd).await;
+    assert_eq!(code, 201, "{made}");
+    established(&s).await;
+    let mut job = tab("t", json!({"cronSpec": "*"}));
+    job["metadata"]["namespace"] = json!("");
+    let (code, made) = s.json("POST", "/apis/stable.example.com/v1/crontabs", &job).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["metadata"].get("namespace"), None);
+}
+
+#[tokio::test]
 async fn a_custom_life() {
     let s = Server::start().await;
     let (code, made) = s.json("POST", CRDS, &definition()).await;
