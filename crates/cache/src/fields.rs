@@ -50,7 +50,7 @@ pub fn selectable(resource: &GroupResource) -> &'static [&'static str] {
         ("", "namespaces") => &["status.phase"],
         ("", "services") => &["spec.clusterIP", "spec.type"],
         ("", "replicationcontrollers") | ("apps", "replicasets") => &["status.replicas"],
-        ("batch", "jobs") => &["status.successful"],
+        ("batch", "jobs") => &["status.succeeded"],
         ("certificates.k8s.io", "certificatesigningrequests") => &["spec.signerName"],
         ("certificates.k8s.io", "clustertrustbundles") => &["spec.signerName"],
         ("resource.k8s.io", "resourceslices") => &["spec.nodeName", "spec.driver"],
@@ -58,11 +58,11 @@ pub fn selectable(resource: &GroupResource) -> &'static [&'static str] {
     }
 }
 
-/// What a field that is not set counts as, where upstream's type has no empty text: a flag is false, a number zero.
+/// What a field that is not set counts as, where that is not an empty text: a flag or a number of Go.
 pub fn zero(field: &str) -> Option<&'static str> {
     match field {
         "spec.hostNetwork" | "spec.unschedulable" => Some("false"),
-        "status.replicas" | "status.successful" => Some("0"),
+        "status.replicas" | "status.succeeded" => Some("0"),
         _ => None,
     }
 }
@@ -70,6 +70,7 @@ pub fn zero(field: &str) -> Option<&'static str> {
 /// Other spellings of a field that clients use: `source` of events, `metadata.uid` of involved objects.
 pub fn alias(resource: &GroupResource, field: &str) -> Option<&'static str> {
     match (resource.resource.as_str(), field) {
+        ("jobs", "status.successful") => Some("status.succeeded"),
         ("events", "source") => Some("source.component"),
         ("events", "reportingController") => Some("reportingComponent"),
         ("events", f) => match f.strip_prefix("regarding.")? {

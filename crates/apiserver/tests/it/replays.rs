@@ -35,7 +35,7 @@ async fn a_proxy_without_a_slash_leads_to_one_with_it() {
 }
 
 #[tokio::test]
-async fn flags_and_numbers_that_are_not_set_are_zero() {
+async fn flags_that_are_not_set_are_false() {
     let s = Server::start().await;
     let pod = |name: &str, host: bool| {
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
@@ -66,29 +66,39 @@ async fn flags_and_numbers_that_are_not_set_are_zero() {
             .collect();
         assert_eq!(got, names, "{selector}");
     }
-    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}});
-    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": {"spec": {
-        "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
-    for (path, object, selectors) in [
-        (
-            "/api/v1/nodes",
-            node,
-            ["spec.unschedulable=false", "spec.unschedulable!=true"],
-        ),
-        (
-            "/apis/batch/v1/namespaces/default/jobs",
-            job,
-            ["status.successful=0", "status.successful!=1"],
-        ),
-    ] {
-        let (code, said) = s.json("POST", path, &object).await;
-        assert_eq!(code, 201, "{said}");
-        for selector in selectors {
-            let path = format!("{path}?fieldSelector={selector}");
-            s.until(&path, |_, list| list["items"].as_array().map_or(0, Vec::len) == 1)
-                .await;
+}
+
+#[tokio::test]
+async fn fields_that_are_not_set_are_zeros() {
+    let s = Server::start().await;
+    let nodes = "/api/v1/nodes";
+    for (name, cordoned) in [("free", false), ("cordoned", true)] {
+        let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
+        if cordoned {
+            node["spec"] = json!({"unschedulable": true});
         }
+        let (code, said) = s.json("POST", nodes, &node).await;
+        assert_eq!(code, 201, "{said}");
     }
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": {
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
+    let (code, said) = s.json("POST", jobs, &job).await;
+    assert_eq!(code, 201, "{said}");
+    let started = json!({"status": {"succeeded": 1, "startTime": "2026-01-01T00:00:00Z"}});
+    let of = async |path: &str, selector: &str| {
+        let (_, list) = s.get(&format!("{path}?fieldSelector={selector}")).await;
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        let names = items.iter().filter_map(|item| item["metadata"]["name"].as_str());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(of(nodes, "spec.unschedulable%3Dfalse").await, "free");
+    assert_eq!(of(nodes, "spec.unschedulable%3Dtrue").await, "cordoned");
+    assert_eq!(of(jobs, "status.successful%3D0").await, "j");
+    let (code, said) = s.json("PATCH", &format!("{jobs}/j/status"), &started).await;
+    assert_eq!(code, 200, "{said}");
+    assert_eq!(of(jobs, "status.successful%3D0").await, "");
+    assert_eq!(of(jobs, "status.successful%3D1").await, "j");
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ pub fn validate_metadata(obj: &Value) -> Vec<FieldError> {
     let meta = obj.at("metadata");
     metadata::check(
         meta,
-        meta.has("namespace"),
+        !meta.str_at("namespace").is_empty(),
         names::dns_subdomain,
         &Path::new("metadata"),
         &mut errors,
