@@ -1,5 +1,6 @@
 //! Refusals: the `Status` object with the reasons, codes and messages of upstream's API errors.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ pub struct Status {
     /// The HTTP status code.
     pub code: u16,
     /// A word for programs, such as `NotFound`.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// A sentence for people.
     pub message: String,
     /// What it is about.
@@ -53,7 +54,7 @@ impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
-            reason,
+            reason: reason.into(),
             message: message.into(),
             details: None,
             continue_token: String::new(),

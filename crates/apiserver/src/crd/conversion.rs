@@ -86,7 +86,7 @@ impl Conversion {
 /// A 500 in the conversion's own words.
 fn failed(message: String) -> Status {
     let mut status = Status::internal("");
-    status.reason = "";
+    status.reason = "".into();
     status.message = message;
     status.details = None;
     status

@@ -7,6 +7,7 @@ pub mod columns;
 pub mod controller;
 pub mod conversion;
 pub mod formats;
+mod junctors;
 pub mod openapi;
 pub mod rules;
 pub mod schema;

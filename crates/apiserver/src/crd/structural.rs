@@ -1,10 +1,9 @@
 //! What a definition must look like to be served: a structural schema (KEP-1111's rules), defaults that fit it, and the
 //! parts around it — printer columns, scale, selectable fields, conversion, approval of protected groups.
 //!
-//! Only what is surely wrong is refused; values beside the structure (`anyOf` and the like) are left to the validation
-//! of objects. Places are named as upstream's internal form has them: what all versions share stands at the spec.
+//! Values beside the structure (`anyOf` and the like) are looked at by [`super::junctors`]. Places are named as upstream's internal form has them: what all versions share stands at the spec.
 
-use super::schema;
+use super::{junctors, schema};
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -330,6 +329,10 @@ fn root(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     if let Some(properties) = below.get_mut("properties").and_then(Value::as_object_mut) {
         properties.remove("metadata");
     }
+    if below["additionalProperties"].is_object() || below["additionalProperties"] == true {
+        let why = "must not be used at the root";
+        errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
+    }
     walk(&below, at, None, errors);
 }
 
@@ -403,6 +406,41 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
         errors.push(FieldError::required(&at.child("items"), "must be specified"));
     }
     keyed(schema, kind, at, errors);
+    extended(schema, kind, at, errors);
+    junctors::check(schema, at, errors);
+    junctors::complete(schema, at, errors);
+}
+
+/// Fields that are objects of their own, and those that are numbers or texts.
+fn extended(schema: &Value, kind: &str, at: &Path, errors: &mut Vec<FieldError>) {
+    const EMBEDDED: &str = "x-kubernetes-embedded-resource";
+    const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+    let flag = |name: &str| schema[name] == true;
+    if flag("x-kubernetes-int-or-string") {
+        for field in [PRESERVE, EMBEDDED].into_iter().filter(|field| flag(field)) {
+            let why = "must be false if x-kubernetes-int-or-string is true";
+            errors.push(FieldError::invalid(&at.child(field), Value::from(true), why));
+        }
+    }
+    if !flag(EMBEDDED) {
+        return;
+    }
+    let why = "must be object if x-kubernetes-embedded-resource is true";
+    let place = at.child("type");
+    match kind {
+        "object" => {}
+        "" => errors.push(FieldError::required(&place, why)),
+        kind => errors.push(FieldError::invalid(&place, Value::from(kind), why)),
+    }
+    if schema.get("additionalProperties").is_some_and(|v| !v.is_null()) {
+        let why = "must not be used if x-kubernetes-embedded-resource is set";
+        errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
+    }
+    let named = schema["properties"].as_object().is_some_and(|p| !p.is_empty());
+    if !flag(PRESERVE) && !named {
+        let why = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields";
+        errors.push(FieldError::required(&at.child("properties"), why));
+    }
 }
 
 /// Lists whose items are told apart, by their value or by keys.

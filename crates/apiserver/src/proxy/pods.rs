@@ -158,10 +158,9 @@ fn refused(answer: Response) -> Pin<Box<dyn Future<Output = Result<Response, Sta
             // Every other code stays what it is.
             code => Status {
                 code: code.as_u16(),
-                reason: if code.is_server_error() {
-                    "InternalError"
-                } else {
-                    ""
+                reason: match code.is_server_error() {
+                    true => "InternalError".into(),
+                    false => "".into(),
                 },
                 message: words,
                 ..Status::bad_request("")

@@ -105,7 +105,7 @@ fn untyped(ctx: &Ctx, unknown: &[&str]) -> Status {
         many => format!("errors:\n  {}", many.join("\n  ")),
     };
     let mut status = Status::internal("");
-    status.reason = "";
+    status.reason = "".into();
     status.message = format!(
         "failed to create typed patch object ({place}; {}, Kind={}): {told}",
         ctx.served.api_version(),

@@ -94,6 +94,40 @@ async fn what_is_not_structural_is_refused() {
                  item properties"
             ),
         ),
+        (
+            object(json!({"x": {"type": "integer", "anyOf": [{"minimum": 1}, {"type": "integer"}]}})),
+            format!("{schema}.properties[x].anyOf[1].type: Forbidden: must be empty to be structural"),
+        ),
+        (
+            object(json!({"x": {"type": "string", "not": {"description": "d", "enum": ["a"]}}})),
+            format!("{schema}.properties[x].not.description: Forbidden: must be empty to be structural"),
+        ),
+        (
+            object(
+                json!({"x": {"type": "object", "properties": {"a": {"type": "string"}},
+                "allOf": [{"properties": {"b": {"minLength": 1}}}]}}),
+            ),
+            format!(
+                "{schema}.properties[x].properties[b]: Required value: because it is defined in \
+                 {schema}.properties[x].allOf[0].properties[b]"
+            ),
+        ),
+        (
+            object(json!({"x": {"type": "object", "x-kubernetes-embedded-resource": true}})),
+            format!(
+                "{schema}.properties[x].properties: Required value: must not be empty if \
+                 x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"
+            ),
+        ),
+        (
+            object(
+                json!({"x": {"x-kubernetes-int-or-string": true, "x-kubernetes-preserve-unknown-fields": true}}),
+            ),
+            format!(
+                "{schema}.properties[x].x-kubernetes-preserve-unknown-fields: Invalid value: true: must be false if \
+                 x-kubernetes-int-or-string is true"
+            ),
+        ),
     ];
     for (schema, expected) in cases {
         let (code, said) = s.json("POST", CRDS, &definition(schema.clone())).await;
@@ -112,6 +146,8 @@ async fn what_is_not_structural_is_refused() {
                 "metadata": {"type": "object"},
                 "any": {"x-kubernetes-preserve-unknown-fields": true},
                 "port": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+                "bounded": {"x-kubernetes-int-or-string": true,
+                    "allOf": [{"anyOf": [{"type": "integer"}, {"type": "string"}]}, {"not": {"enum": [0]}}]},
                 "map": {"type": "object", "additionalProperties": {"type": "string"}},
                 "free": {"type": "object", "additionalProperties": true},
                 "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["p", "q"],

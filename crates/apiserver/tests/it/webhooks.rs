@@ -137,6 +137,8 @@ async fn refusals_and_failures() {
     let hook = Hook::start(|path, review| match path.split('?').next().unwrap() {
         "/deny" => answer(review, json!({"allowed": false, "status": {"message": "no such thing", "code": 403, "reason": "Forbidden"}})),
         "/silent" => answer(review, json!({"allowed": false})),
+        "/own" => answer(review, json!({"allowed": false, "status": {"code": 429, "reason": "TooLoud",
+            "details": {"causes": [{"message": "hush", "field": "data"}]}}})),
         "/500" => (500, json!("boom")),
         "/uid" => (200, json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": {"uid": "x", "allowed": true}})),
         "/empty" => (200, json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"})),
@@ -187,6 +189,24 @@ async fn refusals_and_failures() {
         assert_eq!(code, 200, "a configuration can always be deleted");
         let _ = s.json("DELETE", &format!("{MAPS}/a"), &Value::Null).await;
     }
+    // Code, reason and details are the webhook's own.
+    let hooks = json!([on_maps("h.example.com", hook.url("/own"), json!({}))]);
+    install(
+        &s,
+        VALIDATING,
+        &configuration("ValidatingWebhookConfiguration", "v", hooks),
+    )
+    .await;
+    let (code, refused) = s.json("POST", MAPS, &map("a", json!({}))).await;
+    assert_eq!((code, &refused["code"]), (429, &json!(429)), "{refused}");
+    assert_eq!(refused["reason"], "TooLoud");
+    assert_eq!(
+        refused["message"],
+        "admission webhook \"h.example.com\" denied the request: TooLoud"
+    );
+    assert_eq!(refused["details"]["causes"][0]["field"], "data");
+    let (code, _) = s.json("DELETE", &format!("{VALIDATING}/v"), &Value::Null).await;
+    assert_eq!(code, 200);
     // A webhook with side effects is never asked about a dry run.
     let hooks = json!([on_maps(
         "h.example.com",

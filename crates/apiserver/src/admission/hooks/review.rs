@@ -184,26 +184,6 @@ fn strings(list: &Value) -> Vec<String> {
     list.filter_map(|v| v.as_str().map(String::from)).collect()
 }
 
-/// Reasons that a status may give; others are passed on as they are only in the message.
-const REASONS: [&str; 16] = [
-    "Unauthorized",
-    "Forbidden",
-    "NotFound",
-    "AlreadyExists",
-    "Conflict",
-    "Gone",
-    "Invalid",
-    "Timeout",
-    "ServerTimeout",
-    "TooManyRequests",
-    "BadRequest",
-    "MethodNotAllowed",
-    "NotAcceptable",
-    "InternalError",
-    "Expired",
-    "ServiceUnavailable",
-];
-
 /// The refusal of a webhook, with its own code, reason and words.
 fn denial(hook: &str, status: &Value) -> Status {
     let by = format!("admission webhook {hook:?} denied the request");
@@ -213,11 +193,7 @@ fn denial(hook: &str, status: &Value) -> Status {
         ("", reason) => format!("{by}: {reason}"),
         (message, _) => format!("{by}: {message}"),
     });
-    out.reason = REASONS
-        .iter()
-        .find(|r| **r == text("reason"))
-        .copied()
-        .unwrap_or("");
+    out.reason = text("reason").to_owned().into();
     let code = status["code"]
         .as_u64()
         .and_then(|c| u16::try_from(c).ok())

@@ -181,12 +181,13 @@ fn refusal(request: &AdmissionRequest<'_>, (policy, binding, decision): Denial) 
         decision.message
     );
     let mut status = forbidden(request, &message);
-    (status.reason, status.code) = match decision.reason.as_str() {
+    let (reason, code) = match decision.reason.as_str() {
         "Unauthorized" => ("Unauthorized", 401),
         "Forbidden" => ("Forbidden", 403),
         "RequestEntityTooLarge" => ("RequestEntityTooLarge", 413),
         _ => ("Invalid", 422),
     };
+    (status.reason, status.code) = (reason.into(), code);
     status.add_cause("", message, "");
     status
 }

@@ -193,7 +193,7 @@ fn refusal(request: &AdmissionRequest<'_>, policy: &Policy, binding: Option<&Bin
         with.unwrap_or_default()
     );
     let mut status = forbidden(request, &message);
-    (status.reason, status.code) = ("Invalid", 422);
+    (status.reason, status.code) = ("Invalid".into(), 422);
     status.add_cause("", message, "");
     status
 }
