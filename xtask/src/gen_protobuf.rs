@@ -259,6 +259,12 @@ impl Definitions {
 
     /// The JSON name of a field; none when the definition is known and the field is not in it.
     fn json_name(&self, message: &str, field: &str) -> Option<String> {
+        // These two have no definition: JSON writes their fields in place, and the spelling is their holder's.
+        let message = match message {
+            "io.k8s.api.core.v1.VolumeSource" => "io.k8s.api.core.v1.Volume",
+            "io.k8s.api.core.v1.PersistentVolumeSource" => "io.k8s.api.core.v1.PersistentVolumeSpec",
+            message => message,
+        };
         match self.fields.get(message).filter(|fields| !fields.is_empty()) {
             Some(fields) => fields.get(&folded(field)).cloned(),
             None => Some(camel(field)),

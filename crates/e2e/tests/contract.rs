@@ -107,6 +107,7 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
     ensure!(in_container(&lab, "watcher", "cat /passed/in/file")? == "seen\n");
     streams::all(&lab, "kubectl-1.32", 2 << 20)?;
     streams::left_alone(&lab)?;
+    streams::channels(&lab)?;
     streams::lines(&lab, 20_000, LIMIT)?;
     another_image(&lab)?;
     debug(&mut lab)?;

@@ -5,6 +5,7 @@
 mod agent;
 mod exchange;
 mod frames;
+mod links;
 mod pods;
 mod target;
 

@@ -2,6 +2,7 @@
 
 use super::agent::{Stream, agent_port};
 use super::exchange::{Outgoing, exchange};
+use super::links::{Links, lead_back};
 use super::pods::to_agent;
 use crate::dispatch::Incoming;
 use crate::rest::Ctx;
@@ -74,15 +75,25 @@ pub async fn proxy(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
         },
         _ => Box::new(stream),
     };
+    let asked = incoming.head.uri.path();
+    let below = rest.split('?').next().unwrap_or("");
+    let links = Links {
+        prefix: asked.strip_suffix(below).unwrap_or(asked).to_string(),
+        backend: std::net::SocketAddr::new(address, port).to_string(),
+    };
+    let mut headers = incoming.head.headers;
+    // Links can only be followed in a page that is not compressed.
+    headers.remove(header::ACCEPT_ENCODING);
     let outgoing = Outgoing {
         method,
         path: rooted(rest),
-        headers: incoming.head.headers,
+        headers,
         add: http::HeaderMap::new(),
         body: incoming.body,
         upgrade: incoming.upgrade,
     };
-    exchange(stream, &format!("{address}:{port}"), outgoing).await
+    let answer = exchange(stream, &links.backend, outgoing).await?;
+    Ok(lead_back(answer, links))
 }
 
 /// TLS towards a backend. Nobody vouches for the certificate of a Pod, so it is not checked, as upstream does not:

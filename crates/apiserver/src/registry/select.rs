@@ -18,7 +18,7 @@ enum Source {
     Name,
     Namespace,
     Field(usize),
-    /// A field that Go shows even when it is not set: as the zero of its type.
+    /// A flag or a number, and what it is when it is not set.
     Zero(usize, &'static str),
     /// A field that only the converted object has.
     Later,
@@ -135,11 +135,13 @@ fn source(ctx: &Ctx, known: &[String], field: &str) -> Result<Source, Status> {
         }
     }
     let field = fields::alias(ctx.served.storage(), field).unwrap_or(field);
-    match known.iter().position(|k| k == field) {
-        Some(at) => Ok(match fields::zero(field) {
-            Some(zero) => Source::Zero(at, zero),
-            None => Source::Field(at),
-        }),
-        None => Err(Status::bad_request(format!("field label not supported: {field}"))),
+    let zero = match ctx.served.custom {
+        Some(_) => None,
+        None => fields::zero(field),
+    };
+    match (known.iter().position(|k| k == field), zero) {
+        (Some(at), Some(zero)) => Ok(Source::Zero(at, zero)),
+        (Some(at), None) => Ok(Source::Field(at)),
+        (None, _) => Err(Status::bad_request(format!("field label not supported: {field}"))),
     }
 }

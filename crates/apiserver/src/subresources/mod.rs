@@ -19,7 +19,9 @@ pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status>
         return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
     };
     let verb = ctx.attributes.verb.as_str();
-    if !sub.verbs.contains(&verb) {
+    // A request with OPTIONS has no verb; a proxy passes it on.
+    let passed_on = name == "proxy" && incoming.head.method == http::Method::OPTIONS;
+    if !sub.verbs.contains(&verb) && !passed_on {
         return Err(method_not_supported(ctx));
     }
     match (name, verb) {

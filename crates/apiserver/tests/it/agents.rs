@@ -194,6 +194,13 @@ async fn logs_and_node_proxy() {
         assert_eq!(got, code, "{path}: {text}");
         assert!(text.contains(words), "{path}: {text}");
     }
+    // A proxy passes methods on that the API itself has no verb for.
+    let response = s
+        .send("OPTIONS", "/api/v1/nodes/n/proxy/configz", &headers, "")
+        .await;
+    assert_eq!(response.status(), 200);
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(text.starts_with(b"OPTIONS /configz"), "{text:?}");
 }
 
 #[tokio::test]

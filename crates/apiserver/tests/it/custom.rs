@@ -64,21 +64,6 @@ fn tab(name: &str, spec: Value) -> Value {
 }
 
 #[tokio::test]
-async fn an_empty_namespace_is_none() {
-    let s = Server::start().await;
-    let mut crd = definition();
-    crd["spec"]["scope"] = json!("Cluster");
-    let (code, made) = s.json("POST", CRDS, &crd).await;
-    assert_eq!(code, 201, "{made}");
-    established(&s).await;
-    let mut job = tab("t", json!({"cronSpec": "*"}));
-    job["metadata"]["namespace"] = json!("");
-    let (code, made) = s.json("POST", "/apis/stable.example.com/v1/crontabs", &job).await;
-    assert_eq!(code, 201, "{made}");
-    assert_eq!(made["metadata"].get("namespace"), None);
-}
-
-#[tokio::test]
 async fn a_custom_life() {
     let s = Server::start().await;
     let (code, made) = s.json("POST", CRDS, &definition()).await;
@@ -205,6 +190,23 @@ async fn a_custom_life() {
 
 /// kubectl makes its patches by what the documents say: custom kinds take no strategic merge, and what their schemas refer
 /// to is there.
+#[tokio::test]
+async fn objects_without_a_namespace_may_name_an_empty_one() {
+    let s = Server::start().await;
+    let mut definition = definition();
+    definition["spec"]["scope"] = json!("Cluster");
+    s.json("POST", CRDS, &definition).await;
+    established(&s).await;
+    let mut tab = tab("a", json!({"cronSpec": "* *"}));
+    for namespace in ["", "other"] {
+        tab["metadata"]["namespace"] = json!(namespace);
+        tab["metadata"]["name"] = json!(format!("a{namespace}"));
+        let (code, made) = s.json("POST", "/apis/stable.example.com/v1/crontabs", &tab).await;
+        assert_eq!(code, 201, "{made}");
+        assert!(made["metadata"].get("namespace").is_none(), "{made}");
+    }
+}
+
 #[tokio::test]
 async fn documents_of_custom_kinds_can_be_used() {
     let s = Server::start().await;

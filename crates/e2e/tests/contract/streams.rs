@@ -92,6 +92,17 @@ pub fn all(lab: &Lab, kubectl: &str, bytes: usize) -> Result<()> {
     })
 }
 
+/// The Python client: text as input, and forwarded ports, both over channels of a WebSocket.
+pub fn channels(lab: &Lab) -> Result<()> {
+    let mut client = clients::command(lab, "python3")?;
+    client
+        .arg(clients::fixture("python/channels.py"))
+        .args(["desk", "main", "9000", "9"]);
+    let done = client.output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
+
 /// A client may leave as soon as it has said everything: its words arrive, and the program that reads them runs to its end.
 pub fn left_alone(lab: &Lab) -> Result<()> {
     let file = lab.directory().join("blob");

@@ -8,8 +8,6 @@ use guest_api::v1::{ContainerStats, Resources};
 
 /// The period that CPU limits refer to, in microseconds.
 const PERIOD: u64 = 100_000;
-/// Weight of a container without a CPU request, and of one CPU requested (cgroup v2 counts to 10,000).
-const DEFAULT_WEIGHT: u64 = 100;
 
 /// Where a container's cgroup is.
 pub fn path(id: &str) -> PathBuf {
@@ -54,11 +52,17 @@ fn set(path: &Path, resources: &Resources) -> io::Result<()> {
     fs::write(path.join("memory.max"), limit(resources.memory_limit))?;
     let quota = limit(resources.cpu_limit_millis * PERIOD / 1000);
     fs::write(path.join("cpu.max"), format!("{quota} {PERIOD}"))?;
-    let weight = match resources.cpu_request_millis {
-        0 => DEFAULT_WEIGHT,
-        millis => (millis * DEFAULT_WEIGHT / 1000).clamp(1, 10_000),
-    };
+    let weight = weight(resources.cpu_request_millis);
     fs::write(path.join("cpu.weight"), weight.to_string())
+}
+
+/// The weight of a request in thousandths of a CPU, as container runtimes have it: shares of cgroup v1 (1,024 a CPU, at
+/// least 2) on a curve on which 2 is 1, 1,024 is 100 and 262,144 is 10,000.
+fn weight(millis: u64) -> u64 {
+    let shares = (millis * 1024 / 1000).clamp(2, 262_144);
+    let log = (shares as f64).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    10_f64.powf(exponent).ceil() as u64
 }
 
 /// Moves a process into the cgroup.
@@ -110,4 +114,24 @@ fn number(file: &Path, word: &str) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights() {
+        for (millis, expected) in [
+            (0, 1),
+            (2, 1),
+            (10, 4),
+            (100, 17),
+            (500, 59),
+            (1_000, 100),
+            (1_000_000, 10_000),
+        ] {
+            assert_eq!(weight(millis), expected, "{millis}m");
+        }
+    }
 }

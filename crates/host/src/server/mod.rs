@@ -182,6 +182,8 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
             let pod = server.pod(namespace, pod)?;
             forward::forward(&pod, &query, request).await
         }
+        (&Method::GET, ["pods"]) => Ok(stats::objects(&server, |_| true)),
+        (&Method::GET, ["runningpods"]) => Ok(stats::objects(&server, |view| view.machine.is_some())),
         (&Method::GET, ["stats", "summary"]) => Ok(stats::summary(&server).await),
         (&Method::GET, ["metrics"]) => Ok(stats::figures_of(&server, stats::Family::Agent).await),
         (&Method::GET, ["metrics", "resource"]) => {

@@ -1,4 +1,4 @@
-//! `/stats/summary`, `/metrics` with its parts, `/podmetrics`.
+//! `/pods`, `/stats/summary`, `/metrics` with its parts, `/podmetrics`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,17 @@ use tokio::sync::mpsc;
 
 use super::{Body, Server, chunks, json as answer, text};
 use crate::metrics::{self, prometheus, summary};
+use crate::podvm::View;
 
 /// Between two figures of a watch.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// The Pods of this host, those of a kind, as the agent knows them.
+pub fn objects(server: &Server, wanted: fn(&View) -> bool) -> Response<Body> {
+    let views = server.pods.all().into_iter().map(|pod| pod.view()).filter(wanted);
+    let items: Vec<Value> = views.map(|view| json!(*view.pod)).collect();
+    answer(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
+}
 
 /// The kubelet's summary.
 pub async fn summary(server: &Server) -> Response<Body> {

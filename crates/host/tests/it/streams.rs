@@ -177,6 +177,12 @@ async fn figures() {
     host.create("web", pod(&["serve"])).await;
     let web = host.ready("web").await;
     host.guest(&web).fill("cache", 7 << 20);
+    for path in ["/pods", "/pods/", "/runningpods/"] {
+        let (_, pods) = text(&host, path).await;
+        let pods: Value = serde_json::from_str(&pods).unwrap();
+        assert_eq!(pods["kind"], "PodList");
+        assert_eq!(pods["items"][0]["metadata"]["name"], "web", "{path}");
+    }
     let (_, metrics) = text(&host, "/podmetrics").await;
     let metrics: Value = serde_json::from_str(&metrics).unwrap();
     assert_eq!(metrics[0]["metadata"]["name"], "web");

@@ -4,7 +4,8 @@
 //! - `$patch: replace | delete | merge` in an object, or in an element of a keyed list;
 //! - `$retainKeys: [...]` drops the fields that are not named;
 //! - `$deleteFromPrimitiveList/FIELD: [...]` takes values out of a set;
-//! - `$setElementOrder/FIELD: [...]` orders a merged list.
+//! - `$setElementOrder/FIELD: [...]` orders a merged list; without it the patch's own list is the order, so that new
+//!   elements come before those that only the document has.
 //!
 //! Behaviour: `k8s.io/apimachinery/pkg/util/strategicpatch`. Lists that the schema does not mark are replaced.
 
@@ -139,7 +140,7 @@ impl Merger {
         }
     }
 
-    /// Merges a set or a keyed list: present elements stay where they are, new ones are appended.
+    /// Merges a set or a keyed list, and arranges it by the patch.
     fn list(
         &self,
         mut old: Vec<Value>,
@@ -147,13 +148,15 @@ impl Merger {
         items: Option<&Type>,
         key: &str,
     ) -> Result<Vec<Value>, String> {
+        let before: Vec<Value> = old.iter().map(|v| id(v, key)).collect();
+        let order: Vec<Value> = new.iter().map(|v| id(v, key)).collect();
         if old.iter().chain(new).all(|v| !v.is_object()) {
             for value in new {
                 if !old.contains(value) {
                     old.push(value.clone());
                 }
             }
-            return Ok(old);
+            return Ok(arrange(old, &before, &order, key));
         }
         let mut patches: Vec<&Fields> = Vec::new();
         let mut replace = false;
@@ -187,11 +190,10 @@ impl Merger {
                 None => old.push(Value::Object(clean_map(patch))),
             }
         }
-        Ok(old)
+        Ok(arrange(old, &before, &order, key))
     }
 
-    /// Merges a list that comes with its order: elements named in the order stand in it, those that only the document
-    /// has keep their place relative to elements that the document had already.
+    /// Merges a list that comes with its order.
     fn ordered(
         &self,
         doc: &mut Fields,
@@ -204,15 +206,8 @@ impl Merger {
         let merges = field.is_some_and(|f| f.patch_strategy.split(',').any(|s| s == "merge"));
         let order = order.as_array().ok_or("the order of a list must be a list")?;
         let key = field.map_or("", |f| f.patch_merge_key.as_str());
-        let id = |v: &Value| {
-            if v.is_object() {
-                v.get(key).cloned().unwrap_or(Value::Null)
-            } else {
-                v.clone()
-            }
-        };
-        let order: Vec<Value> = order.iter().map(id).collect();
-        let position = |v: &Value| order.iter().position(|o| *o == id(v));
+        let order: Vec<Value> = order.iter().map(|v| id(v, key)).collect();
+        let position = |v: &Value| order.iter().position(|o| *o == id(v, key));
         let new = match patch.get(name) {
             Some(Value::Null) => {
                 doc.remove(name);
@@ -237,25 +232,39 @@ impl Merger {
             }
             _ => Vec::new(),
         };
-        let before: Vec<Value> = old.iter().map(id).collect();
+        let before: Vec<Value> = old.iter().map(|v| id(v, key)).collect();
         let merged = self.list(old, new, field.and_then(items), key)?;
-        let (mut named, rest): (Vec<Value>, Vec<Value>) =
-            merged.into_iter().partition(|v| position(v).is_some());
-        named.sort_by_key(|v| position(v));
-        let rank = |v: &Value| before.iter().position(|b| *b == id(v));
-        let (mut named, mut rest) = (named.into_iter().peekable(), rest.into_iter().peekable());
-        let mut out = Vec::new();
-        loop {
-            let rest_first = match (rest.peek(), named.peek()) {
-                (Some(r), Some(n)) => matches!((rank(r), rank(n)), (Some(r), Some(n)) if r < n),
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (None, None) => break,
-            };
-            out.extend(if rest_first { rest.next() } else { named.next() });
-        }
-        doc.insert(name.to_string(), Value::Array(out));
+        let arranged = arrange(merged, &before, &order, key);
+        doc.insert(name.to_string(), Value::Array(arranged));
         Ok(())
+    }
+}
+
+/// What tells an element from others: its merge key, or all of it.
+fn id(element: &Value, key: &str) -> Value {
+    match element.is_object() {
+        true => element.get(key).cloned().unwrap_or(Value::Null),
+        false => element.clone(),
+    }
+}
+
+/// Arranges a merged list: elements named in the order stand in it, and those that only the document has (`before`: its
+/// elements) keep their place relative to those that the document had already.
+fn arrange(merged: Vec<Value>, before: &[Value], order: &[Value], key: &str) -> Vec<Value> {
+    let position = |v: &Value| order.iter().position(|o| *o == id(v, key));
+    let rank = |v: &Value| before.iter().position(|b| *b == id(v, key));
+    let (mut named, rest): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|v| position(v).is_some());
+    named.sort_by_key(|v| position(v));
+    let (mut named, mut rest) = (named.into_iter().peekable(), rest.into_iter().peekable());
+    let mut out = Vec::new();
+    loop {
+        let rest_first = match (rest.peek(), named.peek()) {
+            (Some(r), Some(n)) => matches!((rank(r), rank(n)), (Some(r), Some(n)) if r < n),
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => return out,
+        };
+        out.extend(if rest_first { rest.next() } else { named.next() });
     }
 }
 

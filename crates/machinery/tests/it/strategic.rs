@@ -30,7 +30,7 @@ fn patches() {
             POD_SPEC,
             "{containers: [{name: a, env: [{name: K, value: v}], ports: [{containerPort: 80}]}]}",
             "{containers: [{name: a, env: [{name: K, value: w}, {name: L, value: x}], ports: [{containerPort: 81}]}]}",
-            "{containers: [{name: a, env: [{name: K, value: w}, {name: L, value: x}], ports: [{containerPort: 80}, {containerPort: 81}]}]}",
+            "{containers: [{name: a, env: [{name: K, value: w}, {name: L, value: x}], ports: [{containerPort: 81}, {containerPort: 80}]}]}",
         ),
         (
             "delete an element",
@@ -86,7 +86,14 @@ fn patches() {
             META,
             "{finalizers: [a/a, b/b]}",
             "{$deleteFromPrimitiveList/finalizers: [a/a], finalizers: [c/c]}",
-            "{finalizers: [b/b, c/c]}",
+            "{finalizers: [c/c, b/b]}",
+        ),
+        (
+            "new elements come before those that only the document has",
+            POD_SPEC,
+            "{containers: [{name: a}, {name: b}]}",
+            "{containers: [{name: new}, {name: b, image: z}]}",
+            "{containers: [{name: new}, {name: a}, {name: b, image: z}]}",
         ),
         (
             "order of a keyed list",

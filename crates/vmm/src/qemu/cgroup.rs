@@ -12,12 +12,13 @@ const ROOT: &str = "/sys/fs/cgroup";
 const HIERARCHIES: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
 /// The period that CPU limits refer to, in microseconds.
 const PERIOD: u64 = 100_000;
-/// The kernel takes no smaller one.
-const MIN_QUOTA: u64 = 1_000;
 /// QEMU's threads and processes: a VM never needs more.
 const MAX_TASKS: u32 = 256;
 /// What QEMU itself needs beside the guest's memory: code, translation cache, buffers.
 const OVERHEAD_BYTES: u64 = 192 << 20;
+/// What a VM needs for itself beside its containers' CPU time, in thousandths of a CPU: its kernel, its agent, QEMU. The
+/// guest holds containers to their own limits; a limit of 10m for a whole VM would not let it start.
+const OVERHEAD_MILLIS: u64 = 250;
 /// The kernel needs a moment after the last process to let a group go.
 const REMOVE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -40,6 +41,11 @@ fn is_v2() -> bool {
     controllers
         .split_whitespace()
         .any(|controller| controller == "memory")
+}
+
+/// Microseconds of each period for a VM whose containers are limited to that many thousandths of a CPU.
+fn quota(millis: u64) -> u64 {
+    (millis + OVERHEAD_MILLIS) * PERIOD / 1000
 }
 
 impl Cgroup {
@@ -73,7 +79,7 @@ impl Cgroup {
 
     /// Sets how much CPU time the group gets; nothing requested counts as a whole CPU, nothing limited is unlimited.
     pub fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()> {
-        let quota = limit.map(|millis| (millis * PERIOD / 1000).max(MIN_QUOTA));
+        let quota = limit.map(quota);
         if is_v2() {
             let path = Path::new(ROOT).join(&self.name);
             let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
@@ -180,4 +186,16 @@ fn write(directory: &Path, file: &str, value: &str) -> io::Result<()> {
     let path = directory.join(file);
     fs::write(&path, value)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_has_time_for_itself() {
+        for (millis, expected) in [(10, 26_000), (500, 75_000), (2_000, 225_000)] {
+            assert_eq!(quota(millis), expected, "{millis}m");
+        }
+    }
 }
