@@ -111,6 +111,12 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
     let conversion = Arc::new(Conversion::new(&crd["spec"]["conversion"]));
     let kinds: Vec<_> = list.iter().map(|v| kind_info(crd, v)).collect();
     let stored = list.iter().position(|v| v["storage"] == true).unwrap_or(0);
+    // Until all objects have been written anew, the storage holds them in more than one version.
+    let before = crd["status"]["storedVersions"].as_array();
+    let mixed = before
+        .into_iter()
+        .flatten()
+        .any(|version| list.get(stored).is_some_and(|now| now["name"] != *version));
     let mut served = Vec::new();
     for (version, kind) in list.iter().zip(&kinds) {
         if version["served"] != true {
@@ -126,6 +132,7 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
                 version,
                 kind.kind,
                 conversion.clone(),
+                mixed,
             ))),
         }));
     }

@@ -3,6 +3,7 @@
 
 use crate::outbound::Target;
 use crate::registry::api_version;
+use crate::registry::convert::is_of;
 use crate::server::ApiServer;
 use kinds::KindInfo;
 use kinds::status::Status;
@@ -49,12 +50,11 @@ impl Conversion {
         matches!(self, Conversion::Webhook { .. })
     }
 
-    /// Converts objects. An empty list asks nobody.
+    /// Converts objects; those that are of the wanted version already stay as they are. An empty list asks nobody.
     pub async fn convert(
         &self,
         server: &ApiServer,
-        objects: Vec<Value>,
-        from: &KindInfo,
+        mut objects: Vec<Value>,
         to: &KindInfo,
     ) -> Result<Vec<Value>, Status> {
         match self {
@@ -66,18 +66,23 @@ impl Conversion {
                 })
                 .collect()),
             Conversion::Webhook { target, version } => {
-                let about = format!("conversion webhook for {}, Kind={}", api_version(from), from.kind);
-                let converted = ask(server, target, version.as_deref(), &objects, to).await;
+                let wanted = api_version(to);
+                let others: Vec<usize> = (0..objects.len())
+                    .filter(|at| !is_of(&objects[*at], &wanted))
+                    .collect();
+                let Some(first) = others.first() else {
+                    return Ok(objects);
+                };
+                let from = objects[*first]["apiVersion"].as_str().unwrap_or_default();
+                let about = format!("conversion webhook for {from}, Kind={}", to.kind);
+                let sent: Vec<&Value> = others.iter().map(|at| &objects[*at]).collect();
+                let converted = ask(server, target, version.as_deref(), &sent, to).await;
                 let converted = converted.map_err(|why| failed(format!("{about} {why}")))?;
-                objects
-                    .iter()
-                    .zip(converted)
-                    .enumerate()
-                    .map(|(i, (original, converted))| {
-                        restored(original, converted, to)
-                            .map_err(|why| failed(format!("{about} returned invalid {why} at index {i}")))
-                    })
-                    .collect()
+                for (i, (at, converted)) in others.into_iter().zip(converted).enumerate() {
+                    objects[at] = restored(&objects[at], converted, to)
+                        .map_err(|why| failed(format!("{about} returned invalid {why} at index {i}")))?;
+                }
+                Ok(objects)
             }
         }
     }
@@ -96,7 +101,7 @@ async fn ask(
     server: &ApiServer,
     target: &Target,
     version: Option<&str>,
-    objects: &[Value],
+    objects: &[&Value],
     to: &KindInfo,
 ) -> Result<Vec<Value>, String> {
     let version = version.ok_or("failed: does not accept known ConversionReview versions (v1, v1beta1)")?;

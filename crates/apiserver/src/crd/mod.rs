@@ -47,11 +47,13 @@ pub struct CustomVersion {
     conversion: Arc<Conversion>,
     /// Somewhere in the schema is a default.
     defaults: bool,
+    /// Objects may be stored in other versions than the one that is stored now.
+    mixed: bool,
 }
 
 impl CustomVersion {
     /// Reads a version of a definition.
-    pub fn new(version: &Value, kind: &str, conversion: Arc<Conversion>) -> CustomVersion {
+    pub fn new(version: &Value, kind: &str, conversion: Arc<Conversion>, mixed: bool) -> CustomVersion {
         let schema = version
             .pointer("/schema/openAPIV3Schema")
             .cloned()
@@ -76,6 +78,7 @@ impl CustomVersion {
             schema,
             kind: kind.to_string(),
             conversion,
+            mixed,
         }
     }
 
@@ -92,6 +95,11 @@ impl CustomVersion {
     /// Whether objects may lack what they are shown with.
     pub fn has_defaults(&self) -> bool {
         self.defaults
+    }
+
+    /// Whether objects may be stored in more than one version.
+    pub fn is_mixed(&self) -> bool {
+        self.mixed
     }
 
     /// Prunes and defaults what came from another version.

@@ -51,7 +51,8 @@ impl ApiServer {
             .ok_or_else(|| Status::internal("a conversion lost its object"))
     }
 
-    /// Converts objects of a resource from one of its versions to another.
+    /// Converts objects of a resource from one of its versions to another. Custom objects tell their version themselves:
+    /// some may have been stored when their definition stored another one.
     pub async fn convert_all(
         &self,
         served: &Served,
@@ -59,7 +60,12 @@ impl ApiServer {
         from: &KindInfo,
         to: &KindInfo,
     ) -> Result<Vec<Value>, Status> {
-        if (from.group, from.version) == (to.group, to.version) || objects.is_empty() {
+        let alike = (from.group, from.version) == (to.group, to.version);
+        let stays = match &served.custom {
+            Some(custom) if custom.is_mixed() => objects.iter().all(|object| is_of(object, &api_version(to))),
+            _ => alike,
+        };
+        if stays || objects.is_empty() {
             let custom = served.custom.as_ref().filter(|c| c.has_defaults());
             let Some(custom) = custom.filter(|_| to.version == served.kind.version) else {
                 return Ok(objects);
@@ -74,7 +80,7 @@ impl ApiServer {
                 .map(|object| convert(object, from, to))
                 .collect(),
             Some(custom) => {
-                let mut converted = custom.conversion().convert(self, objects, from, to).await?;
+                let mut converted = custom.conversion().convert(self, objects, to).await?;
                 if to.version == served.kind.version {
                     // What the version does not know goes, what it has defaults for comes.
                     for object in &mut converted {
@@ -85,6 +91,13 @@ impl ApiServer {
             }
         }
     }
+}
+
+/// Whether an object is of a version already.
+pub fn is_of(object: &Value, api_version: &str) -> bool {
+    object["apiVersion"]
+        .as_str()
+        .is_none_or(|version| version == api_version)
 }
 
 /// Names of Event fields: in core/v1, in events.k8s.io/v1.

@@ -38,14 +38,18 @@ impl Served {
 
     /// Whether objects of this version are made by a webhook from what is stored.
     pub fn is_converted(&self) -> bool {
-        let by_webhook = |c: &Arc<crate::crd::CustomVersion>| c.conversion().is_webhook();
-        !self.is_stored_version() && self.custom.as_ref().is_some_and(by_webhook)
+        let by_webhook = |c: &Arc<crate::crd::CustomVersion>| {
+            (c.is_mixed() || !self.is_stored_version()) && c.conversion().is_webhook()
+        };
+        self.custom.as_ref().is_some_and(by_webhook)
     }
 
     /// Whether stored bytes are what clients of this version get. They are not where a definition has defaults: what
-    /// was stored before it had them is shown with them.
+    /// was stored before it had them is shown with them. Nor are they after a definition has changed the version that
+    /// it stores.
     pub fn shows_stored(&self) -> bool {
-        self.is_stored_version() && !self.custom.as_ref().is_some_and(|c| c.has_defaults())
+        let differs = |c: &Arc<crate::crd::CustomVersion>| c.has_defaults() || c.is_mixed();
+        self.is_stored_version() && !self.custom.as_ref().is_some_and(differs)
     }
 
     /// The kind with the type of its objects, for server-side apply.

@@ -161,6 +161,49 @@ async fn by_a_webhook() {
 }
 
 /// Names and addresses of a list.
+#[tokio::test]
+async fn objects_of_the_version_that_was_stored_before() {
+    let s = Server::start().await;
+    let hook = Hook::start(|_, review| convert(review)).await;
+    define(&s, json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": hook.url("/c")}})).await;
+    let old = thing("v1", "a", json!({"host": "h", "port": "1"}));
+    let (code, made) = s.json("POST", &path("v1"), &old).await;
+    assert_eq!(code, 201, "{made}");
+    let now = json!([
+        {"op": "replace", "path": "/spec/versions/0/storage", "value": false},
+        {"op": "replace", "path": "/spec/versions/1/storage", "value": true},
+    ]);
+    let name = format!("{CRDS}/things.c.example.com");
+    let patched = s
+        .send(
+            "PATCH",
+            &name,
+            &[("content-type", "application/json-patch+json")],
+            now.to_string(),
+        )
+        .await;
+    assert_eq!(patched.status(), 200);
+    let both = |_: u16, crd: &Value| crd["status"]["storedVersions"] == json!(["v1", "v2"]);
+    s.until(&name, both).await;
+    let new = thing("v1", "b", json!({"host": "i", "port": "2"}));
+    let (code, made) = s.json("POST", &path("v1"), &new).await;
+    assert_eq!(code, 201, "{made}");
+    for (version, field, expected) in [("v1", "host", ["h", "i"]), ("v2", "address", ["h:1", "i:2"])] {
+        let (code, list) = s.get(&path(version)).await;
+        assert_eq!(code, 200, "{list}");
+        let items = list["items"].as_array().unwrap();
+        let got: Vec<&Value> = items.iter().map(|item| &item["spec"][field]).collect();
+        assert_eq!(got, expected, "{list}");
+        let of = format!("c.example.com/{version}");
+        assert!(items.iter().all(|item| item["apiVersion"] == *of), "{list}");
+        let (_, one) = s.get(&format!("{}/a", path(version))).await;
+        assert_eq!(
+            (&one["apiVersion"], &one["spec"][field]),
+            (&json!(of), &json!(expected[0]))
+        );
+    }
+}
+
 async fn selected(s: &Server, version: &str, selector: &str) -> Vec<String> {
     let (code, list) = s
         .get(&format!("{}?fieldSelector={selector}", path(version)))
