@@ -182,6 +182,7 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
             let pod = server.pod(namespace, pod)?;
             forward::forward(&pod, request).await
         }
+        (&Method::GET, ["pods"]) => Ok(server.list()),
         (&Method::GET, ["stats", "summary"]) => Ok(stats::summary(&server).await),
         (&Method::GET, ["metrics"]) => Ok(stats::figures_of(&server, stats::Family::Agent).await),
         (&Method::GET, ["metrics", "resource"]) => {
@@ -200,6 +201,13 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
 }
 
 impl Server {
+    /// All Pods of this host, as a list of the API.
+    fn list(&self) -> Response<Body> {
+        let pods: Vec<_> = self.pods.all().iter().map(PodVm::view).collect();
+        let pods: Vec<_> = pods.iter().map(|view| &*view.pod).collect();
+        json(&serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods}))
+    }
+
     fn pod(&self, namespace: &str, name: &str) -> Result<PodVm, Refusal> {
         let found = self.pods.all().into_iter().find(|pod| {
             let view = pod.view();

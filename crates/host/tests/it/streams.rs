@@ -182,6 +182,10 @@ async fn figures() {
     assert_eq!(metrics[0]["metadata"]["name"], "web");
     assert_eq!(metrics[0]["containers"][0]["name"], "app");
     assert_eq!(metrics[0]["vm"]["vcpus"], 1);
+    let (_, pods) = text(&host, "/pods").await;
+    let pods: Value = serde_json::from_str(&pods).unwrap();
+    assert_eq!(pods["kind"], "PodList");
+    assert_eq!(pods["items"][0]["metadata"]["name"], "web");
     let (_, summary) = text(&host, "/stats/summary").await;
     let summary: Value = serde_json::from_str(&summary).unwrap();
     assert_eq!(summary["node"]["nodeName"], common::NODE);
