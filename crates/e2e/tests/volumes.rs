@@ -2,6 +2,7 @@
 //! that it goes with its claim.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -204,6 +205,7 @@ spec:
     volumeMounts:
     - {name: cache, mountPath: /cache}
     - {name: ram, mountPath: /ram}
+    - {name: ram, mountPath: /below, subPath: made}
     - {name: model, mountPath: /model}
     - {name: node, mountPath: /node}
     - {name: file, mountPath: /file}
@@ -269,6 +271,11 @@ fn what_a_pod_has_is_limited() -> Result<()> {
     )?;
     let full = "head -c 5000000 /dev/zero > /ram/x 2>/dev/null && echo fits || echo full";
     says(&lab, "limited", full, "full")?;
+
+    // As on a node: memory has the sticky bit, a subPath is as open as its volume, and everybody may write to /tmp.
+    says(&lab, "limited", "stat -c %a /ram /below", "1777\n1777")?;
+    let tmp = fs::metadata(lab.data_dir().join("host/node/tmp"))?;
+    ensure!(tmp.permissions().mode() & 0o7777 == 0o1777, "{tmp:?}");
 
     // The node's file system is a directory of ours, seen at once on both sides; links do not lead out of it.
     let node = lab.data_dir().join("host/node/srv");

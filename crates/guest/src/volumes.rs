@@ -165,14 +165,16 @@ pub fn empty_dir(request: &EmptyDir) -> io::Result<PathBuf> {
     }
     fs::create_dir_all(&path)?;
     if request.memory {
-        let mut options = "mode=0777".to_owned();
+        let mut options = "mode=1777".to_owned();
         if request.size_limit > 0 {
             options += &format!(",size={}", request.size_limit);
         }
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some(options.as_str()))?;
     }
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+    // A file system in memory begins with the sticky bit, and kubelet leaves it there.
+    let mode = if request.memory { 0o1777 } else { 0o777 };
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
     users::give(&path)?;
     Ok(path)
 }

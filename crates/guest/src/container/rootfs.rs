@@ -160,7 +160,7 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
                 }
                 // As open as the volume itself (kubelet: `SafeMakeDir`).
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let mode = fs::metadata(&source)?.permissions().mode() & 0o777;
+                    let mode = fs::metadata(&source)?.permissions().mode() & 0o3777;
                     // Where owners are mapped the agent is nobody: on the disk itself root is the Pod's root.
                     let made_in = disk_root.as_ref().unwrap_or(&source);
                     make_directory_with(made_in, path, mode, disk_root.is_none())?;

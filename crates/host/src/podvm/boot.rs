@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -374,7 +375,11 @@ fn furnish(directory: &Path, config: &crate::config::HostConfig) -> std::io::Res
     let draft = directory.with_extension(format!("{:08x}", rand::random::<u32>()));
     let etc = draft.join("etc");
     std::fs::create_dir_all(&etc)?;
-    std::fs::create_dir_all(draft.join("tmp"))?;
+    for open in ["tmp", "var/tmp"] {
+        let path = draft.join(open);
+        std::fs::create_dir_all(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o1777))?;
+    }
     let name = &config.node_name;
     std::fs::write(etc.join("hostname"), format!("{name}\n"))?;
     let hosts = format!("127.0.0.1\tlocalhost\n{}\t{name}\n", config.node_ip);
