@@ -1,5 +1,6 @@
 //! How big a Pod's VM is: limits give vCPUs (rounded up) and memory, requests give reservations, and a Pod that says
-//! nothing gets one vCPU and 512 MiB.
+//! nothing gets one vCPU and 512 MiB. A VM with limits has some memory more, for resizes in place: it keeps its memory for
+//! life, and the host gives it only when the guest uses it.
 //!
 //! Containers run side by side, init containers one after another with the sidecars started before them; the sums
 //! follow `k8s.io/component-helpers/resource.PodRequests` (KEP-753). On top comes what the guest itself needs.
@@ -14,6 +15,11 @@ pub const GUEST_MIB: u64 = 64;
 /// The smallest VM that boots, in MiB.
 pub const MIN_MEMORY_MIB: u64 = 96;
 
+/// Room for resizes in place: at least so many MiB, or a quarter of what is needed.
+const ROOM_MIB: u64 = 32;
+/// VMs with room have a multiple of this, in MiB.
+const STEP_MIB: u64 = 64;
+
 /// The size of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VmSize {
@@ -21,6 +27,8 @@ pub struct VmSize {
     pub vcpus: u32,
     /// Memory of the VM in MiB.
     pub memory_mib: u64,
+    /// How much of it the Pod asks for, with what the guest needs, in MiB: a VM with less cannot serve it.
+    pub needed_mib: u64,
     /// Reserved processor time in thousandths.
     pub cpu_request_millis: Option<u64>,
     /// Most processor time in thousandths.
@@ -110,7 +118,7 @@ impl VmSize {
         let memory_limit = total(spec, true, |r| limit(r, "memory"));
         let memory_request = total(spec, false, |r| request(r, "memory"));
         let mib = |milli: u64| milli.div_ceil(1000 << 20);
-        let memory_mib = match (memory_limit, memory_request) {
+        let needed_mib = match (memory_limit, memory_request) {
             (Some(limit), _) => mib(limit).saturating_add(GUEST_MIB),
             // A request without a limit still has to fit.
             (None, Some(request)) => DEFAULT_MEMORY_MIB.max(mib(request).saturating_add(GUEST_MIB)),
@@ -123,12 +131,25 @@ impl VmSize {
             .clamp(1, 64);
         Self {
             vcpus: u32::try_from(vcpus).unwrap_or(64),
-            memory_mib: memory_mib.max(MIN_MEMORY_MIB),
+            memory_mib: match needed_mib {
+                DEFAULT_MEMORY_MIB => needed_mib,
+                needed => with_room(needed),
+            },
+            needed_mib: needed_mib.max(MIN_MEMORY_MIB),
             cpu_request_millis: cpu_request,
             cpu_limit_millis: cpu_limit,
             ephemeral_bytes: total(spec, true, |r| limit(r, "ephemeral-storage")).map(|v| v.div_ceil(1000)),
         }
     }
+}
+
+fn with_room(needed_mib: u64) -> u64 {
+    let room = ROOM_MIB.max(needed_mib / 4);
+    needed_mib
+        .max(MIN_MEMORY_MIB)
+        .saturating_add(room)
+        .checked_next_multiple_of(STEP_MIB)
+        .unwrap_or(needed_mib)
 }
 
 /// The quality-of-service class of a Pod, as the API server computes it at creation.
@@ -189,7 +210,7 @@ mod tests {
                 serde_json::json!([c(serde_json::json!({}))]),
                 serde_json::json!([]),
                 1,
-                512,
+                (512, 512),
                 None,
                 None,
             ),
@@ -199,7 +220,7 @@ mod tests {
                 )]),
                 serde_json::json!([]),
                 2,
-                256 + GUEST_MIB,
+                (256 + GUEST_MIB, 448),
                 Some(1500),
                 Some(1500),
             ),
@@ -209,7 +230,7 @@ mod tests {
                 )]),
                 serde_json::json!([]),
                 1,
-                1024 + GUEST_MIB,
+                (1024 + GUEST_MIB, 1408),
                 Some(100),
                 None,
             ),
@@ -221,7 +242,7 @@ mod tests {
                 ]),
                 serde_json::json!([]),
                 1,
-                512,
+                (512, 512),
                 Some(1000),
                 None,
             ),
@@ -230,7 +251,7 @@ mod tests {
                 serde_json::json!([c(serde_json::json!({"limits": {"cpu": "1", "memory": "64Mi"}}))]),
                 serde_json::json!([c(serde_json::json!({"limits": {"cpu": "3", "memory": "32Mi"}}))]),
                 3,
-                64 + GUEST_MIB,
+                (64 + GUEST_MIB, 192),
                 Some(3000),
                 Some(3000),
             ),
@@ -242,7 +263,7 @@ mod tests {
             assert_eq!(
                 (
                     size.vcpus,
-                    size.memory_mib,
+                    (size.needed_mib, size.memory_mib),
                     size.cpu_request_millis,
                     size.cpu_limit_millis
                 ),

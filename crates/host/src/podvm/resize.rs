@@ -103,10 +103,10 @@ fn infeasible(wanted: &VmSize, vm: &VmSize, allocatable_millis: u64) -> Option<S
             vm.vcpus, wanted.vcpus
         ));
     }
-    if wanted.memory_mib > vm.memory_mib {
+    if wanted.needed_mib > vm.memory_mib {
         return Some(format!(
             "the Pod's VM has {} MiB of memory for its life, {} MiB are wanted: delete the Pod to get a larger VM",
-            vm.memory_mib, wanted.memory_mib
+            vm.memory_mib, wanted.needed_mib
         ));
     }
     let requested = wanted.cpu_request_millis.unwrap_or(0);
@@ -429,6 +429,7 @@ mod tests {
         let size = |vcpus, memory_mib, request| VmSize {
             vcpus,
             memory_mib,
+            needed_mib: memory_mib,
             cpu_request_millis: Some(request),
             cpu_limit_millis: None,
             ephemeral_bytes: None,
