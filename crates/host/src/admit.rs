@@ -1,8 +1,12 @@
 //! What a host refuses before it does anything for a Pod, with the kubelet's reasons and words: sysctls that reach beyond
-//! the ordinary, and profiles that the guest's kernel cannot enforce (kubelet: `pkg/kubelet/sysctl/allowlist.go`,
-//! `pkg/kubelet/apparmor.go`).
+//! the ordinary, profiles that the guest's kernel cannot enforce, and ports that other Pods have (kubelet:
+//! `pkg/kubelet/sysctl/allowlist.go`, `pkg/kubelet/apparmor.go`, `pkg/kubelet/lifecycle/predicate.go`).
+
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
+
+use crate::size::is_sidecar;
 
 /// Sysctls that any Pod may set (`SafeSysctlAllowlist`).
 const SAFE: [&str; 12] = [
@@ -33,6 +37,42 @@ pub fn refusal(pod: &Pod, unsafe_sysctls: &[String]) -> Option<(String, String)>
         return refused("AppArmor", message.to_owned());
     }
     None
+}
+
+/// Reason and message of a Pod that wants ports of the host which others have: the scheduler knows better, but a Pod may
+/// name its node itself.
+pub fn ports_taken(pod: &Pod, others: &[Arc<Pod>]) -> Option<(String, String)> {
+    let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0";
+    let clash = |(ip, protocol, port): &HostPort, other: &HostPort| {
+        *protocol == other.1 && *port == other.2 && (*ip == other.0 || any(ip) || any(other.0))
+    };
+    let wanted = host_ports(pod);
+    let mut taken = others.iter().flat_map(|other| host_ports(other));
+    taken
+        .any(|other| wanted.iter().any(|port| clash(port, &other)))
+        .then(|| {
+            let message =
+                "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+            ("NodePorts".to_owned(), format!("Pod was rejected: {message}"))
+        })
+}
+
+/// Address, protocol and number.
+type HostPort<'a> = (&'a str, &'a str, i32);
+
+fn host_ports(pod: &Pod) -> Vec<HostPort<'_>> {
+    let containers = pod.spec.iter().flat_map(|spec| {
+        let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
+        spec.containers.iter().chain(sidecars)
+    });
+    let ports = containers.flat_map(|container| container.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let number = port.host_port.filter(|number| *number > 0)?;
+            let protocol = port.protocol.as_deref().unwrap_or("TCP");
+            Some((port.host_ip.as_deref().unwrap_or(""), protocol, number))
+        })
+        .collect()
 }
 
 fn sysctls(pod: &Pod, allowed: &[String]) -> Option<String> {
@@ -70,6 +110,38 @@ fn wants_apparmor(pod: &Pod) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn ports_of_the_host() {
+        let pod = |port: serde_json::Value| -> Pod {
+            let spec = json!({"containers": [{"name": "c", "ports": [port]}]});
+            serde_json::from_value(json!({"spec": spec})).expect("a Pod")
+        };
+        let taken = |wanted, other| ports_taken(&pod(wanted), &[Arc::new(pod(other))]).is_some();
+        let http = json!({"containerPort": 80, "hostPort": 80});
+        let cases = [
+            (http.clone(), true),
+            (json!({"containerPort": 80}), false),
+            (
+                json!({"containerPort": 8080, "hostPort": 80, "protocol": "TCP"}),
+                true,
+            ),
+            (
+                json!({"containerPort": 80, "hostPort": 80, "protocol": "UDP"}),
+                false,
+            ),
+            (
+                json!({"containerPort": 80, "hostPort": 80, "hostIP": "192.0.2.1"}),
+                true,
+            ),
+        ];
+        for (wanted, expected) in cases {
+            assert_eq!(taken(wanted.clone(), http.clone()), expected, "{wanted}");
+        }
+        let at = |ip: &str| json!({"containerPort": 80, "hostPort": 80, "hostIP": ip});
+        assert!(!taken(at("192.0.2.1"), at("192.0.2.2")));
+        assert!(taken(at("0.0.0.0"), at("192.0.2.2")));
+    }
 
     #[test]
     fn refusals() {

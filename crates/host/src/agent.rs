@@ -304,6 +304,9 @@ impl Agent {
         if let Some(refusal) = crate::admit::refusal(pod, &self.context.config.unsafe_sysctls) {
             return Some(refusal);
         }
+        if let Some(refusal) = crate::admit::ports_taken(pod, &others) {
+            return Some(refusal);
+        }
         let thresholds = &self.context.config.pressure;
         if let Some(refusal) = self.context.pressure.refusal(thresholds, pod) {
             return Some(refusal);
