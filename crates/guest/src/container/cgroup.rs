@@ -8,6 +8,8 @@ use guest_api::v1::{ContainerStats, Resources};
 
 /// The period that CPU limits refer to, in microseconds.
 const PERIOD: u64 = 100_000;
+/// The kernel takes no smaller limit of a period.
+const MIN_QUOTA: u64 = 1_000;
 
 /// Where a container's cgroup is.
 pub fn path(id: &str) -> PathBuf {
@@ -50,10 +52,18 @@ fn set(path: &Path, resources: &Resources) -> io::Result<()> {
         }
     };
     fs::write(path.join("memory.max"), limit(resources.memory_limit))?;
-    let quota = limit(resources.cpu_limit_millis * PERIOD / 1000);
+    let quota = limit(quota(resources.cpu_limit_millis));
     fs::write(path.join("cpu.max"), format!("{quota} {PERIOD}"))?;
     let weight = weight(resources.cpu_request_millis);
     fs::write(path.join("cpu.weight"), weight.to_string())
+}
+
+/// Microseconds of each period for a limit in thousandths of a CPU; 0 is none.
+fn quota(millis: u64) -> u64 {
+    match millis {
+        0 => 0,
+        millis => (millis * PERIOD / 1000).max(MIN_QUOTA),
+    }
 }
 
 /// The weight of a request in thousandths of a CPU, as container runtimes have it: shares of cgroup v1 (1,024 a CPU, at
@@ -119,6 +129,13 @@ fn number(file: &Path, word: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quotas() {
+        for (millis, expected) in [(0, 0), (5, 1_000), (10, 1_000), (500, 50_000), (2_000, 200_000)] {
+            assert_eq!(quota(millis), expected, "{millis}m");
+        }
+    }
 
     #[test]
     fn weights() {
