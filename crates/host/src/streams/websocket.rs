@@ -450,7 +450,8 @@ mod tests {
 
     #[test]
     fn channels_come_in_bytes_and_in_text() {
-        let cases: [(&str, Message, Option<(u8, &[u8])>); 5] = [
+        type Unpacked = Option<(u8, &'static [u8])>;
+        let cases: [(&str, Message, Unpacked); 5] = [
             (
                 "v4.channel.k8s.io",
                 Message::Binary(Bytes::from_static(b"\x00ab")),
