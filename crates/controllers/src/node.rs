@@ -279,6 +279,13 @@ impl Lifecycle {
                         &message,
                     )
                     .await;
+                let mut status = pod["status"].clone();
+                let mut conditions = items(&pod, "/status/conditions").to_vec();
+                let why = "Taint manager: deleting due to NoExecute taint";
+                let reason = "DeletionByTaintManager";
+                set_condition(&mut conditions, "DisruptionTarget", "True", reason, why, None);
+                status["conditions"] = json!(conditions);
+                settled(world.update_status(PODS, &pod, &status).await)?;
                 settled(world.delete(PODS, &pod, "Background").await)?;
             }
         }

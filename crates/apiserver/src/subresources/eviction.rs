@@ -48,9 +48,59 @@ pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
             delete.uid = Some(meta(&pod, "uid").to_string());
         }
     }
+    if !delete.dry_run {
+        mark(ctx, &mut delete).await?;
+    }
     rest::delete::remove_admitted(ctx, ctx.namespace(), ctx.name(), &delete, true).await?;
     let status = json!({"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201});
     rest::render::value_answer(ctx, StatusCode::CREATED, &status, ctx.wanted(false)?)
+}
+
+/// Says in the Pod why it goes (KEP-3329): a Job's failure policy may then not count it.
+async fn mark(ctx: &Ctx, delete: &mut DeleteOptions) -> Result<(), Status> {
+    let conflict = |why: String| Status::conflict("pods", "", ctx.name(), why);
+    let edit = |pod: &Value| {
+        for (field, asked) in [
+            ("uid", &delete.uid),
+            ("resourceVersion", &delete.resource_version),
+        ] {
+            if let Some(asked) = asked.as_deref().filter(|asked| *asked != meta(pod, field)) {
+                let what = if field == "uid" { "UID" } else { "ResourceVersion" };
+                return Err(conflict(format!(
+                    "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {}",
+                    meta(pod, field)
+                )));
+            }
+        }
+        let mut next = pod.clone();
+        let mut condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastTransitionTime": now()});
+        if let Some(generation) = pod.pointer("/metadata/generation") {
+            condition["observedGeneration"] = generation.clone();
+        }
+        let status = &mut next["status"];
+        if !status["conditions"].is_array() {
+            status["conditions"] = json!([]);
+        }
+        if let Some(conditions) = status["conditions"].as_array_mut() {
+            let known = conditions.iter_mut().find(|c| c["type"] == condition["type"]);
+            match known {
+                Some(known) if known["reason"] == condition["reason"] => {}
+                Some(known) => *known = condition,
+                None => conditions.push(condition),
+            }
+        }
+        Ok(next)
+    };
+    let marked = ctx
+        .server
+        .edit(&ctx.served, ctx.namespace(), ctx.name(), edit)
+        .await?;
+    if delete.resource_version.is_some() {
+        // The version that was asked for is the one that has been marked.
+        delete.resource_version = Some(marked.revision.to_string());
+    }
+    Ok(())
 }
 
 /// Admission judges the eviction; the deletion that follows from it is not judged again.

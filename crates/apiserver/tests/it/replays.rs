@@ -259,3 +259,37 @@ async fn quotas_count_whole_things() {
         );
     }
 }
+
+#[tokio::test]
+async fn evicted_pods_say_why_they_go() {
+    let s = Server::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "finalizers": ["example.com/wait"]},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let (code, made) = s.json("POST", pods, &pod).await;
+    assert_eq!(code, 201, "{made}");
+    let evict = |uid: &Value| {
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"},
+            "deleteOptions": {"preconditions": {"uid": uid}}})
+    };
+    let path = format!("{pods}/p/eviction");
+    let (code, refused) = s.json("POST", &path, &evict(&json!("another"))).await;
+    assert_eq!(code, 409, "{refused}");
+    let (_, stays) = s.get(&format!("{pods}/p")).await;
+    assert_eq!(
+        stays["metadata"]["resourceVersion"],
+        made["metadata"]["resourceVersion"]
+    );
+    let (code, said) = s.json("POST", &path, &evict(&made["metadata"]["uid"])).await;
+    assert_eq!(code, 201, "{said}");
+    let (_, going) = s.get(&format!("{pods}/p")).await;
+    assert!(going["metadata"]["deletionTimestamp"].is_string(), "{going}");
+    let conditions = going["status"]["conditions"].as_array().unwrap();
+    let condition = conditions
+        .iter()
+        .find(|c| c["type"] == "DisruptionTarget")
+        .unwrap();
+    assert_eq!(condition["status"], "True");
+    assert_eq!(condition["reason"], "EvictionByEvictionAPI");
+    assert_eq!(condition["message"], "Eviction API: evicting");
+}
