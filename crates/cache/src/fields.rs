@@ -67,6 +67,11 @@ pub fn zero(field: &str) -> Option<&'static str> {
     }
 }
 
+/// The field that stands in for one that is not set: events of the new form name their controller, not their source.
+pub fn stand_in(field: &str) -> Option<&'static str> {
+    (field == "source.component").then_some("reportingComponent")
+}
+
 /// Other spellings of a field that clients use: `source` of events, `metadata.uid` of involved objects.
 pub fn alias(resource: &GroupResource, field: &str) -> Option<&'static str> {
     match (resource.resource.as_str(), field) {

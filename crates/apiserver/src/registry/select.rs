@@ -20,6 +20,8 @@ enum Source {
     Field(usize),
     /// A flag or a number, and what it is when it is not set.
     Zero(usize, &'static str),
+    /// A field, and the one that stands in for it when it is not set.
+    Either(usize, usize),
     /// A field that only the converted object has.
     Later,
 }
@@ -106,6 +108,10 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
                     "" => zero,
                     set => set,
                 },
+                Source::Either(at, other) => match object.field(*at) {
+                    "" => object.field(*other),
+                    set => set,
+                },
                 // Decided later.
                 Source::Later => return true,
             };
@@ -135,13 +141,14 @@ fn source(ctx: &Ctx, known: &[String], field: &str) -> Result<Source, Status> {
         }
     }
     let field = fields::alias(ctx.served.storage(), field).unwrap_or(field);
-    let zero = match ctx.served.custom {
-        Some(_) => None,
-        None => fields::zero(field),
-    };
-    match (known.iter().position(|k| k == field), zero) {
-        (Some(at), Some(zero)) => Ok(Source::Zero(at, zero)),
-        (Some(at), None) => Ok(Source::Field(at)),
-        (None, _) => Err(Status::bad_request(format!("field label not supported: {field}"))),
+    let place = |field: &str| known.iter().position(|k| k == field);
+    let builtin = ctx.served.custom.is_none();
+    let zero = fields::zero(field).filter(|_| builtin);
+    let stand_in = fields::stand_in(field).filter(|_| builtin).and_then(place);
+    match (place(field), zero, stand_in) {
+        (Some(at), Some(zero), _) => Ok(Source::Zero(at, zero)),
+        (Some(at), _, Some(other)) => Ok(Source::Either(at, other)),
+        (Some(at), None, None) => Ok(Source::Field(at)),
+        (None, ..) => Err(Status::bad_request(format!("field label not supported: {field}"))),
     }
 }

@@ -293,3 +293,33 @@ async fn evicted_pods_say_why_they_go() {
     assert_eq!(condition["reason"], "EvictionByEvictionAPI");
     assert_eq!(condition["message"], "Eviction API: evicting");
 }
+
+#[tokio::test]
+async fn events_are_found_by_who_reports_them() {
+    let s = Server::start().await;
+    let old = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "old"},
+        "involvedObject": {"namespace": "default"}, "source": {"component": "a"}});
+    let new = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "new"},
+        "regarding": {"namespace": "default"}, "eventTime": "2026-01-01T00:00:00.000000Z", "action": "Do",
+        "reason": "Test", "type": "Normal", "reportingController": "b", "reportingInstance": "n"});
+    let (olds, news) = (
+        "/api/v1/namespaces/default/events",
+        "/apis/events.k8s.io/v1/namespaces/default/events",
+    );
+    for (path, event) in [(olds, old), (news, new)] {
+        let (code, said) = s.json("POST", path, &event).await;
+        assert_eq!(code, 201, "{said}");
+    }
+    for (path, selector, name) in [
+        (olds, "source=a", "old"),
+        (olds, "source=b", "new"),
+        (olds, "reportingComponent=b", "new"),
+        (news, "reportingController=b", "new"),
+        (news, "reportingController=", "old"),
+    ] {
+        let path = format!("{path}?fieldSelector={selector}");
+        let one = |list: &Value| list["items"].as_array().is_some_and(|items| items.len() == 1);
+        let list = s.until(&path, |_, list| one(list)).await;
+        assert_eq!(list["items"][0]["metadata"]["name"], name, "{path}");
+    }
+}
