@@ -37,13 +37,21 @@ fn definition(served: &Served, metadata_ref: &str) -> Value {
     schema
 }
 
-/// Adds definitions to the v2 document. What v2 cannot say (`nullable`, `anyOf`, …) is left out, as upstream does.
+/// Adds definitions to the v2 document. What v2 cannot say (`nullable`, `anyOf`, …) is left out, as upstream does: of a kind
+/// that keeps unknown fields everything but that it is an object, since kubectl would refuse what is not named.
 pub fn add_to_v2(registry: &Registry, document: &mut Value, descriptions: &Descriptions) {
     for served in customs(registry) {
         let mut schema = definition(
             served,
             "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
         );
+        let custom = served.custom.as_ref();
+        if custom.is_some_and(|c| c.schema()["x-kubernetes-preserve-unknown-fields"] == true) {
+            let group_kind = schema["x-kubernetes-group-version-kind"].take();
+            document["definitions"][served.kind.schema] =
+                json!({"type": "object", "x-kubernetes-group-version-kind": group_kind});
+            continue;
+        }
         strip_for_v2(&mut schema);
         descriptions.add_to_custom(&mut schema, false);
         document["definitions"][served.kind.schema] = schema;

@@ -243,3 +243,23 @@ async fn documents_of_custom_kinds_can_be_used() {
         "application/strategic-merge-patch+json"
     );
 }
+
+#[tokio::test]
+async fn the_old_document_says_little_of_kinds_that_keep_unknown_fields() {
+    let s = Server::start().await;
+    let mut definition = definition();
+    let version = &mut definition["spec"]["versions"][0];
+    version["schema"]["openAPIV3Schema"] =
+        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    for field in ["subresources", "selectableFields", "additionalPrinterColumns"] {
+        version.as_object_mut().unwrap().remove(field);
+    }
+    let (code, said) = s.json("POST", CRDS, &definition).await;
+    assert_eq!(code, 201, "{said}");
+    established(&s).await;
+    let named = |v2: &Value| v2["definitions"]["com.example.stable.v1.CronTab"].clone();
+    let v2 = s.until("/openapi/v2", |_, v2| named(v2).is_object()).await;
+    let kind = json!([{"group": "stable.example.com", "kind": "CronTab", "version": "v1"}]);
+    let wanted = json!({"type": "object", "x-kubernetes-group-version-kind": kind});
+    assert_eq!(named(&v2), wanted);
+}

@@ -65,14 +65,14 @@ pub(crate) fn plan(set: &Value, pods: &[Arc<Value>], revisions: Revisions<'_>) -
             Some(_) => {}
         }
     }
-    // Too many: the highest goes first, and only while all the others are well.
+    // Too many: the highest goes first. One that is not well stops it, unless it is the first of those.
     let condemned: Vec<&Arc<Value>> = by_ordinal
         .iter()
         .filter(|(n, _)| !wanted.contains(n))
         .map(|(_, pod)| *pod)
         .rev()
         .collect();
-    let sick = by_ordinal.values().rev().find(|p| !well(set, p));
+    let sick = condemned.iter().rev().copied().find(|p| !well(set, p));
     for pod in condemned {
         if deleting(pod) {
             if ordered {
@@ -80,7 +80,7 @@ pub(crate) fn plan(set: &Value, pods: &[Arc<Value>], revisions: Revisions<'_>) -
             }
             continue;
         }
-        if ordered && sick.is_some_and(|s| !Arc::ptr_eq(s, pod)) {
+        if ordered && !well(set, pod) && sick.is_some_and(|s| !Arc::ptr_eq(s, pod)) {
             return steps;
         }
         steps.push(Step::Delete(pod.clone()));
@@ -194,6 +194,10 @@ mod tests {
             (three(), "0 1 2 3 4", "old", "-4"),
             (three(), "0 1 2 3 4x", "old", ""),
             (three(), "0? 1 2 3", "old", ""),
+            (json!({"replicas": 0}), "0? 1? 2?", "old", ""),
+            (json!({"replicas": 0}), "0? 1? 2", "old", "-2"),
+            (json!({"replicas": 0}), "0 1 2?", "old", "-2"),
+            (json!({"replicas": 0}), "0?", "old", "-0"),
             (three(), "0 1 2", "new", "-2"),
             (three(), "0 1 2'?", "new", ""),
             (three(), "0 1 2'", "new", "-1"),
