@@ -14,7 +14,7 @@ pub mod targets;
 use std::fs;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mutate::Mutator;
@@ -24,8 +24,6 @@ use targets::Target;
 /// No input may take more of a processor, in a build without optimisation. (On the clock of the wall a busy machine
 /// would make innocent inputs look slow.)
 const LIMIT: Duration = Duration::from_secs(5);
-/// No input may take longer, however little it computes: what waits for so long hangs.
-const HANGS: Duration = Duration::from_secs(120);
 /// Largest input, in bytes.
 const MAX_INPUT: usize = 64 << 10;
 
@@ -80,12 +78,12 @@ pub fn run(target: &Target, time: Duration, seed: u64) -> Result<Run> {
 }
 
 fn try_one(target: &Target, input: &[u8], run: &mut Run) -> Result<()> {
-    let (begun, computed_before) = (Instant::now(), computed());
+    let begun = computed();
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
-    let took = computed() - computed_before;
+    let took = computed() - begun;
     run.inputs += 1;
     run.slowest = run.slowest.max(took);
-    if outcome.is_ok() && took < LIMIT && begun.elapsed() < HANGS {
+    if outcome.is_ok() && took < LIMIT {
         return Ok(());
     }
     let file = directory(target.name).join(format!("failed-{:016x}", fingerprint(input)));
@@ -97,10 +95,9 @@ fn try_one(target: &Target, input: &[u8], run: &mut Run) -> Result<()> {
         file.display()
     );
     anyhow::bail!(
-        "{}: {} takes {took:?} of a processor, {:?} in all",
+        "{}: {} takes {took:?} of a processor",
         target.name,
-        file.display(),
-        begun.elapsed()
+        file.display()
     )
 }
 
