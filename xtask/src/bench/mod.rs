@@ -18,6 +18,8 @@ use crate::run::make_dir;
   cargo xtask bench lab              the guestbook, single Pods, bare QEMU, memory
   cargo xtask bench lab --dev        the same with the unoptimised binary: quicker to build, slower to run
   cargo xtask bench api              the API server under load, beside upstream's figures and etcd alone
+  cargo xtask bench api --upstream /usr/local/bin/kube-apiserver
+                                     the same with upstream measured on this machine
   cargo xtask bench api --small      a hundredth of that load: does the bench work?")]
 pub struct Arguments {
     #[command(subcommand)]

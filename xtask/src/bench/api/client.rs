@@ -115,8 +115,12 @@ impl Client {
                 .body(Full::new(body.clone()))?;
             self.sender.ready().await?;
             let response = self.sender.send_request(request).await?;
-            // Who is told to come back does so, as every client library.
-            if response.status() != StatusCode::TOO_MANY_REQUESTS || attempt == ATTEMPTS {
+            // Who is told to come back does so, as every client library; and a deletion that took too long goes on.
+            let again = matches!(
+                response.status(),
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::GATEWAY_TIMEOUT
+            );
+            if !again || attempt == ATTEMPTS {
                 break response;
             }
             tokio::time::sleep(BACK_OFF).await;

@@ -3,6 +3,7 @@
 //! What is measured is the whole `podvisor up` process: API server, store, controllers, scheduler and a simulated
 //! host. CPU is read from `/proc` and counted until the process is at rest again, so that what controllers do with the
 //! objects is in it. CPU an operation does not move with the noise of the machine; rates and latencies do.
+//! Upstream's kube-apiserver, when the user has one, gets the same load afterwards (without controllers beside it).
 
 mod client;
 mod load;
@@ -11,7 +12,7 @@ mod server;
 mod upstream;
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use http::Method;
 
 use self::load::Make;
-use self::server::{Cost, Server};
+use self::server::{Cost, Program, Server};
 use super::{Report, median, percentile};
 use crate::build::{self, Profile};
 use crate::run::{cargo, make_dir, show, step};
@@ -42,7 +43,10 @@ pub struct Arguments {
     small: bool,
     /// Measure this binary instead of building one.
     #[arg(long, value_name = "FILE")]
-    binary: Option<std::path::PathBuf>,
+    binary: Option<PathBuf>,
+    /// Measure this kube-apiserver as well, with etcd from the path, and compare with it instead of written-down figures.
+    #[arg(long, value_name = "KUBE_APISERVER")]
+    upstream: Option<PathBuf>,
 }
 
 /// How much of everything.
@@ -101,17 +105,28 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     };
     let base = e2e::paths::target().join("bench");
     make_dir(&base)?;
-    let directory = tempfile::tempdir_in(&base)?;
     let sizes = if arguments.small {
         &Sizes::SMALL
     } else {
         &Sizes::FULL
     };
-    let mut report = Report::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(measure(&binary, directory.path(), sizes, &mut report))?;
-    report.write("api")?;
-    compare(&report);
+    let measured = |program: Program, name: &str| -> Result<Report> {
+        let directory = tempfile::tempdir_in(&base)?;
+        let mut report = Report::default();
+        runtime.block_on(measure(&program, directory.path(), sizes, &mut report))?;
+        report.write(name)?;
+        Ok(report)
+    };
+    let ours = measured(Program::Podvisor(binary), "api")?;
+    let upstream = match &arguments.upstream {
+        Some(binary) => {
+            println!("\n{}, with etcd", binary.display());
+            Some(measured(Program::Upstream(binary.clone()), "api-upstream")?)
+        }
+        None => None,
+    };
+    compare(&ours, upstream.as_ref());
     Ok(())
 }
 
@@ -127,14 +142,16 @@ fn optimised(arguments: &Arguments) -> Result<()> {
     if arguments.small {
         command.arg("--small");
     }
+    if let Some(upstream) = &arguments.upstream {
+        command.arg("--upstream").arg(upstream);
+    }
     Err(command.exec()).context("cannot run the optimised client")
 }
 
-async fn measure(binary: &Path, directory: &Path, sizes: &Sizes, report: &mut Report) -> Result<()> {
-    let server = Server::start(binary, directory).await?;
+async fn measure(program: &Program, directory: &Path, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    let mut server = Server::start(program, directory).await?;
     report.add("ready_empty_ms", millis(server.ready));
-    tokio::time::sleep(sizes.idle).await;
-    server.rest().await?;
+    server.settle(sizes.idle).await?;
     report.add("idle_resident_mib", server.resident()?);
     report.add("idle_anonymous_mib", server.anonymous()?);
     let before = server.written()?;
@@ -145,8 +162,13 @@ async fn measure(binary: &Path, directory: &Path, sizes: &Sizes, report: &mut Re
     deletion(&server, report).await?;
     report.add("end_resident_mib", server.resident()?);
     report.add("written_mib", server.written()? - before);
-    start_full(server, binary, sizes, report).await?;
-    upstream::etcd(directory, sizes, pod_bytes, report).await
+    match program {
+        Program::Podvisor(_) => {
+            start_full(server, program, sizes, report).await?;
+            upstream::etcd(directory, sizes, pod_bytes, report).await
+        }
+        Program::Upstream(_) => server.stop().map(drop),
+    }
 }
 
 async fn writes(server: &Server, sizes: &Sizes, report: &mut Report) -> Result<()> {
@@ -318,7 +340,7 @@ async fn deletion(server: &Server, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-async fn start_full(server: Server, binary: &Path, sizes: &Sizes, report: &mut Report) -> Result<()> {
+async fn start_full(server: Server, program: &Program, sizes: &Sizes, report: &mut Report) -> Result<()> {
     let more = sizes.stored - sizes.objects;
     load::requests(
         &server.target,
@@ -328,7 +350,7 @@ async fn start_full(server: Server, binary: &Path, sizes: &Sizes, report: &mut R
     )
     .await?;
     server.rest().await?;
-    let server = server.restart(binary).await?;
+    let server = server.restart(program).await?;
     report.add("ready_full_ms", millis(server.ready));
     tokio::time::sleep(sizes.idle).await;
     report.add("restarted_full_resident_mib", server.resident()?);
@@ -351,8 +373,8 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Our figures beside upstream's and the goals.
-fn compare(report: &Report) {
+/// Our figures beside upstream's, measured or written down, and the goals.
+fn compare(report: &Report, measured: Option<&Report>) {
     println!(
         "\n{:<34} {:>12} {:>12} {:>10} {:>10}",
         "metric", "podvisor", "upstream", "better by", "goal"
@@ -362,14 +384,18 @@ fn compare(report: &Report) {
             continue;
         };
         let higher_is_better = row.metric.ends_with("_per_s") || row.metric.ends_with("_per_cpu_s");
-        let (upstream, factor) = match row.upstream {
+        let theirs = match measured {
+            Some(measured) => measured.get(row.metric),
+            None => row.upstream,
+        };
+        let (upstream, factor) = match theirs {
             Some(theirs) => {
                 let factor = if higher_is_better {
                     ours / theirs
                 } else {
                     theirs / ours
                 };
-                (theirs.to_string(), format!("{factor:.1} x"))
+                (format!("{theirs:.3}"), format!("{factor:.1} x"))
             }
             None => (String::new(), String::new()),
         };
