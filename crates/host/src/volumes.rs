@@ -39,14 +39,14 @@ pub struct References {
     /// Secrets.
     pub secrets: Vec<String>,
     /// Service-account tokens.
-    pub tokens: Vec<TokenRequest>,
+    pub tokens: Vec<Token>,
     /// Whether any trust bundle.
     pub trust_bundles: bool,
 }
 
 /// A token that a projected volume wants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TokenRequest {
+pub struct Token {
     /// Whom it is for; empty: the API server.
     pub audience: String,
     /// How long it is good for.
@@ -54,10 +54,10 @@ pub struct TokenRequest {
 }
 
 /// Tokens at hand.
-pub type Tokens = BTreeMap<TokenRequest, String>;
+pub type Tokens = BTreeMap<Token, String>;
 
-fn token_request(source: &k8s_openapi::api::core::v1::ServiceAccountTokenProjection) -> TokenRequest {
-    TokenRequest {
+fn token(source: &k8s_openapi::api::core::v1::ServiceAccountTokenProjection) -> Token {
+    Token {
         audience: source.audience.clone().unwrap_or_default(),
         seconds: source.expiration_seconds.unwrap_or(TOKEN_SECONDS),
     }
@@ -94,7 +94,7 @@ pub fn references(pod: &Pod) -> References {
                 .extend(source.secret.as_ref().map(|s| s.name.clone()));
             found
                 .tokens
-                .extend(source.service_account_token.as_ref().map(token_request));
+                .extend(source.service_account_token.as_ref().map(token));
             found.trust_bundles |= source.cluster_trust_bundle.is_some();
         }
     }
@@ -108,21 +108,32 @@ pub fn files(
     tokens: &Tokens,
     facts: &Facts,
 ) -> Result<Vec<v1::WriteVolumeRequest>, VolumeError> {
+    each(pod, sources, tokens, facts).collect()
+}
+
+/// Each file volume of a Pod by itself: one that lacks something holds up no other.
+pub fn each<'a>(
+    pod: &'a Pod,
+    sources: &'a Sources,
+    tokens: &'a Tokens,
+    facts: &'a Facts,
+) -> impl Iterator<Item = Result<v1::WriteVolumeRequest, VolumeError>> + 'a {
     let group = fs_group(pod);
-    let mut result = Vec::new();
-    for volume in volumes(pod) {
-        let error = |reason: String| VolumeError {
-            volume: volume.name.clone(),
-            reason,
-        };
-        let builder = Builder {
-            pod,
-            sources,
-            tokens,
-            facts,
-        };
-        let Some(mut files) = builder.volume(volume).map_err(error)? else {
-            continue;
+    let builder = Builder {
+        pod,
+        sources,
+        tokens,
+        facts,
+    };
+    volumes(pod).iter().filter_map(move |volume| {
+        let mut files = match builder.volume(volume).transpose()? {
+            Ok(files) => files,
+            Err(reason) => {
+                return Some(Err(VolumeError {
+                    volume: volume.name.clone(),
+                    reason,
+                }));
+            }
         };
         for file in &mut files {
             // Volumes belong to the Pod's group, which may read them (`volume.SetVolumeOwnership`).
@@ -131,13 +142,12 @@ pub fn files(
                 file.mode |= 0o440;
             }
         }
-        result.push(v1::WriteVolumeRequest {
+        Some(Ok(v1::WriteVolumeRequest {
             volume: volume.name.clone(),
             files,
             memory: volume.secret.is_some() || volume.projected.is_some(),
-        });
-    }
-    Ok(result)
+        }))
+    })
 }
 
 /// By which the guest finds the node's file system.
@@ -208,7 +218,7 @@ impl Builder<'_> {
                 } else if let Some(s) = &source.downward_api {
                     self.downward(s.items.as_deref().unwrap_or_default(), mode)
                 } else if let Some(s) = &source.service_account_token {
-                    let token = self.tokens.get(&token_request(s));
+                    let token = self.tokens.get(&token(s));
                     token
                         .map(|token| vec![self.private(&s.path, token.clone().into_bytes(), mode)])
                         .ok_or_else(|| "failed to fetch token".to_owned())
@@ -524,7 +534,7 @@ mod tests {
             "spec": {"containers": [], "volumes": [volume]}}))
         .expect("a Pod");
         let tokens = Tokens::from([(
-            TokenRequest {
+            Token {
                 audience: String::new(),
                 seconds: 3607,
             },

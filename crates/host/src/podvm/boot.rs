@@ -18,6 +18,7 @@ use vmm::{Disk, Nic, Share, Vm, VmId, VmSpec};
 use super::names::{Names, Resolver};
 use super::prepare::Prepared;
 use super::record::{PodFile, Record, Timing};
+use super::refresh::Written;
 use super::{Context, Input, Machine, Report};
 use crate::datastore::attach::{DiskKind, VolumeDisk};
 use crate::events::Kind;
@@ -337,11 +338,17 @@ impl Boot {
         steps.done("guest kernel and agent");
         let request = self.configuration(nic, scratch)?;
         let facts = self.context.facts(Some(nic.ip), self.size);
-        let writes = volumes::files(&self.pod, &self.prepared.sources, &self.prepared.tokens, &facts)
+        // Images may have been long in coming, and tokens age meanwhile.
+        let mut written = Written::default();
+        written.tokens.clone_from(&self.prepared.tokens);
+        let wanted = volumes::references(&self.pod).tokens;
+        written.tokens.renew(&self.context, &self.pod, &wanted).await;
+        let writes = volumes::files(&self.pod, &self.prepared.sources, &written.tokens.texts(), &facts)
             .map_err(|error| error.to_string())?;
         let calls = async {
             client.configure(request).await?;
             for write in writes {
+                written.note(&write);
                 client.write_volume(write).await?;
             }
             Ok::<_, tonic::Status>(())
@@ -362,6 +369,7 @@ impl Boot {
             images: Arc::new(self.prepared.images.clone()),
             disks: Arc::new(self.prepared.disks.clone()),
             timings: Arc::new(steps.timings),
+            written: Arc::new(written),
             life,
         })
     }
@@ -468,6 +476,7 @@ pub async fn adopt(
         images: Arc::new(file.images.clone()),
         disks: Arc::new(file.disks.clone()),
         timings: Arc::new(file.timings.clone()),
+        written: Arc::default(),
         life,
     })
 }

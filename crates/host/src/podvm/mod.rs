@@ -35,6 +35,7 @@ pub mod resize;
 mod runs;
 mod seed;
 mod stop;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -152,6 +153,8 @@ pub struct Machine {
     pub disks: Arc<Vec<VolumeDisk>>,
     /// How long its start took, step by step.
     pub timings: Arc<Vec<Timing>>,
+    /// What was written into its volumes; nothing when that was done by an agent before this one.
+    pub written: Arc<refresh::Written>,
     /// Ends the session and everything that lives with the VM.
     pub life: CancellationToken,
 }

@@ -9,20 +9,19 @@ use std::time::Duration;
 
 use images::{Credentials, Image, PullError, PullPolicy, PullProgress};
 use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Container, Pod, Secret, ServiceAccount};
 use kube::Api;
-use kube::api::PostParams;
 use tokio::sync::mpsc;
 
 use super::record::{container_of, records};
+use super::tokens::HeldTokens;
 use super::{Context, Input, Report};
 use crate::backoff::{Backoff, Verdict};
 use crate::datastore::attach::{self, VolumeDisk};
 use crate::env::{self, Facts, Sources};
 use crate::events::Kind;
 use crate::objects::settled;
-use crate::volumes::{self, Tokens};
+use crate::volumes::{self, References};
 
 /// First and longest pause between attempts to set up volumes (kubelet: `exponentialBackOffOnError`).
 const VOLUME_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(122));
@@ -34,7 +33,7 @@ pub struct Prepared {
     /// What the volumes are made of: enough that they can be written once the address is known.
     pub sources: Sources,
     /// Tokens in the volumes.
-    pub tokens: Tokens,
+    pub tokens: HeldTokens,
     /// Disks that are PersistentVolumes.
     pub disks: Vec<VolumeDisk>,
     /// How long all that took.
@@ -309,11 +308,14 @@ fn from_secret(secret: &Secret, reference: &str) -> Option<Credentials> {
 }
 
 /// What all volumes need, as soon as it exists.
-async fn complete_sources(context: &Context, pod: &Pod) -> (Sources, Tokens) {
+async fn complete_sources(context: &Context, pod: &Pod) -> (Sources, HeldTokens) {
+    let references = volumes::references(pod);
+    let mut tokens = HeldTokens::default();
     let mut pause = VOLUME_PAUSE.0;
     loop {
-        let (sources, tokens) = volume_sources(context, pod).await;
-        match volumes::files(pod, &sources, &tokens, &Facts::default()) {
+        let sources = volume_sources(context, pod, &references).await;
+        tokens.renew(context, pod, &references.tokens).await;
+        match volumes::files(pod, &sources, &tokens.texts(), &Facts::default()) {
             Ok(_) => return (sources, tokens),
             Err(error) => context
                 .recorder
@@ -339,20 +341,13 @@ async fn complete_disks(context: &Context, pod: &Pod) -> Vec<VolumeDisk> {
     }
 }
 
-/// Everything that the volumes of a Pod name, as it is now.
-pub async fn volume_sources(context: &Context, pod: &Pod) -> (Sources, Tokens) {
-    let references = volumes::references(pod);
+/// The objects that the volumes of a Pod name, as they are now.
+pub async fn volume_sources(context: &Context, pod: &Pod, references: &References) -> Sources {
     let mut sources = objects(context, pod, &references.config_maps, &references.secrets).await;
     if references.trust_bundles {
         sources.trust_bundles = context.objects.known_trust_bundles().await;
     }
-    let mut tokens = Tokens::new();
-    for wanted in references.tokens {
-        if let Some(token) = token(context, pod, &wanted).await {
-            tokens.insert(wanted, token);
-        }
-    }
-    (sources, tokens)
+    sources
 }
 
 /// The objects that a container's environment names, as they are now, with the Services of the namespace.
@@ -380,44 +375,6 @@ async fn objects(context: &Context, pod: &Pod, config_maps: &[String], secrets: 
         }
     }
     sources
-}
-
-/// A token of the Pod's service account, bound to the Pod: it dies with it.
-async fn token(context: &Context, pod: &Pod, wanted: &volumes::TokenRequest) -> Option<String> {
-    let namespace = pod.metadata.namespace.as_deref()?;
-    let account = pod
-        .spec
-        .as_ref()?
-        .service_account_name
-        .as_deref()
-        .unwrap_or("default");
-    let api: Api<ServiceAccount> = Api::namespaced(context.deps.client.clone(), namespace);
-    let request = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: (!wanted.audience.is_empty())
-                .then(|| wanted.audience.clone())
-                .into_iter()
-                .collect(),
-            expiration_seconds: Some(wanted.seconds),
-            bound_object_ref: Some(k8s_openapi::api::authentication::v1::BoundObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                name: pod.metadata.name.clone(),
-                uid: pod.metadata.uid.clone(),
-            }),
-        },
-        ..TokenRequest::default()
-    };
-    match api
-        .create_token_request(account, &PostParams::default(), &request)
-        .await
-    {
-        Ok(answer) => answer.status.map(|status| status.token),
-        Err(error) => {
-            tracing::warn!(%error, namespace, account, "no service-account token");
-            None
-        }
-    }
 }
 
 #[cfg(test)]

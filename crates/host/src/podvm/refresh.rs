@@ -6,17 +6,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guest_api::v1::WriteVolumeRequest;
+use k8s_openapi::api::core::v1::Pod;
+use prost::Message;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
+use super::tokens::HeldTokens;
 use super::{Context, Machine, View, prepare};
+use crate::events::Kind;
 use crate::objects::{Lookup, Subscription};
 use crate::trust::TrustBundles;
-use crate::volumes;
+use crate::volumes::{self, References};
 
 /// Changes within this time are written together.
 const GATHER: Duration = Duration::from_millis(200);
-/// Tokens are renewed at four fifths of their life, and once a day (kubelet: `token_manager.go`).
-const TOKEN_DAY: u64 = 24 * 3600;
+/// After a writing that the guest did not take.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What a guest's volumes hold.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Tokens in them.
+    pub tokens: HeldTokens,
+    /// A hash of each volume's files: readers see no change where there is none.
+    volumes: BTreeMap<String, [u8; 32]>,
+}
+
+impl Written {
+    /// This is being written; answers whether it is anything new.
+    pub fn note(&mut self, request: &WriteVolumeRequest) -> bool {
+        let hash = Sha256::digest(request.encode_to_vec()).into();
+        self.volumes.insert(request.volume.clone(), hash) != Some(hash)
+    }
+}
 
 /// Follows everything that the volumes of a Pod name, for as long as its VM lives. `stale`: nobody has followed it for a
 /// while, so that everything is written once at the beginning.
@@ -26,7 +49,7 @@ pub async fn run(context: Arc<Context>, machine: Machine, view: watch::Receiver<
         .await;
 }
 
-async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<View>, mut stale: bool) {
+async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<View>, stale: bool) {
     let pod = Arc::clone(&view.borrow().pod);
     let references = volumes::references(&pod);
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
@@ -41,21 +64,15 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
         bundles.mark_unchanged();
         bundles
     });
-    let oldest = references
-        .tokens
-        .iter()
-        .map(|token| u64::try_from(token.seconds).unwrap_or(600).min(TOKEN_DAY))
-        .min();
-    let mut written: BTreeMap<String, WriteVolumeRequest> = BTreeMap::new();
+    let mut written = Written {
+        tokens: machine.written.tokens.clone(),
+        volumes: machine.written.volumes.clone(),
+    };
+    let mut again = stale.then(Instant::now);
     let mut steps = context.clock.steps();
     let mut metadata = (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
     loop {
-        let renewal = async {
-            match oldest {
-                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds / 5 * 4)).await,
-                None => std::future::pending().await,
-            }
-        };
+        let due = [written.tokens.due(), again].into_iter().flatten().min();
         let relabelled = async {
             loop {
                 if view.changed().await.is_err() {
@@ -70,50 +87,70 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
             }
         };
         tokio::select! {
-            () = std::future::ready(()), if stale => {}
+            () = until(due) => {}
             () = any_change(&mut maps) => {}
             () = any_change(&mut secrets) => {}
             () = other_bundles(&mut bundles) => {}
-            () = renewal => {}
-            // By another clock they may have expired, or not yet begun.
-            Ok(()) = steps.changed(), if oldest.is_some() => {}
+            Ok(()) = steps.changed(), if !references.tokens.is_empty() => written.tokens.distrust(Instant::now()),
             () = relabelled => {}
         }
-        stale = false;
         tokio::time::sleep(GATHER).await;
-        let (pod, size) = {
-            let view = view.borrow();
-            (Arc::clone(&view.pod), view.size)
-        };
-        let (sources, tokens) = prepare::volume_sources(context, &pod).await;
+        let pod = Arc::clone(&view.borrow().pod);
+        let size = view.borrow().size;
         let facts = context.facts(Some(machine.ip), size);
-        match volumes::files(&pod, &sources, &tokens, &facts) {
-            Ok(files) => write(machine, files, &mut written).await,
-            // What was there stays, as with the kubelet.
-            Err(error) => tracing::warn!(%error, "a volume keeps its old content"),
-        }
+        let all = update(context, machine, &pod, &references, &facts, &mut written).await;
+        again = (!all).then(|| Instant::now() + PAUSE);
     }
 }
 
-async fn write(
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes what is new. Answers whether the guest has taken all of it.
+async fn update(
+    context: &Context,
     machine: &Machine,
-    files: Vec<WriteVolumeRequest>,
-    written: &mut BTreeMap<String, WriteVolumeRequest>,
-) {
-    for request in files {
-        if written.get(&request.volume) == Some(&request) {
+    pod: &Pod,
+    references: &References,
+    facts: &crate::env::Facts,
+    written: &mut Written,
+) -> bool {
+    let sources = prepare::volume_sources(context, pod, references).await;
+    written.tokens.renew(context, pod, &references.tokens).await;
+    let tokens = written.tokens.texts();
+    let mut all = true;
+    for request in volumes::each(pod, &sources, &tokens, facts) {
+        let request = match request {
+            Ok(request) => request,
+            // What was there stays, as with the kubelet, until what is missing is there again.
+            Err(error) => {
+                let text = error.to_string();
+                context.recorder.pod(pod, Kind::Warning, "FailedMount", text);
+                continue;
+            }
+        };
+        if !written.note(&request) {
             continue;
         }
-        let Ok(mut client) = machine.guest.client().await else {
-            return;
-        };
-        match client.write_volume(request.clone()).await {
-            Ok(_) => {
-                written.insert(request.volume.clone(), request);
+        let volume = request.volume.clone();
+        let answer = match machine.guest.client().await {
+            Ok(mut client) => {
+                let answer = client.write_volume(request).await;
+                answer.map(drop).map_err(|status| status.to_string())
             }
-            Err(status) => tracing::warn!(volume = request.volume, %status, "a volume keeps its old content"),
+            Err(gone) => Err(gone.to_string()),
+        };
+        if let Err(error) = answer {
+            tracing::warn!(volume, %error, "a volume keeps its old content for now");
+            written.volumes.remove(&volume);
+            all = false;
         }
     }
+    all
 }
 
 /// Waits until the trust bundles are known to be others than before.
