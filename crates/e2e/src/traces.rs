@@ -16,6 +16,8 @@ use crate::machines::machines;
 pub struct Traces {
     /// Command lines of the QEMU processes of this Lab's run directory.
     pub vms: BTreeSet<String>,
+    /// Children of the Supervisor that have ended and are still in the kernel's table.
+    pub ended: BTreeSet<String>,
     /// Network devices but loopback.
     pub devices: BTreeSet<String>,
     /// Routes that carry our protocol number.
@@ -43,6 +45,7 @@ impl Traces {
                 .into_iter()
                 .map(|machine| machine.command_line)
                 .collect(),
+            ended: lab.supervisor_id().map(ended_children).unwrap_or_default(),
             devices: lines(lab.run("ip", &["-o", "link"])?)
                 .iter()
                 .filter_map(|line| line.split(": ").nth(1).map(str::to_owned))
@@ -67,6 +70,7 @@ impl Traces {
         let text = |traces: &Self| -> BTreeSet<String> {
             let texts = [
                 &traces.vms,
+                &traces.ended,
                 &traces.devices,
                 &traces.routes,
                 &traces.mounts,
@@ -86,6 +90,26 @@ impl Traces {
     pub fn vm_count(&self) -> usize {
         self.vms.len()
     }
+}
+
+/// Names and numbers of children of `parent` that have ended and that it has not waited for.
+fn ended_children(parent: u32) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        // A process may end at any moment between the listing and the reading.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        // The program's name may hold blanks; what follows its closing parenthesis does not.
+        let Some((name, rest)) = stat.rsplit_once(')') else {
+            continue;
+        };
+        let mut fields = rest.split_whitespace();
+        if (fields.next(), fields.next()) == (Some("Z"), Some(&parent.to_string())) {
+            found.insert(format!("ended child {name})"));
+        }
+    }
+    found
 }
 
 /// The chains, maps and sets of a ruleset, each with the table it is in, white space made even. `nft` indents what is in a

@@ -2,13 +2,16 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::sched::CloneFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 use tokio::io::unix::AsyncFd;
 
 use super::cgroup::Cgroup;
@@ -113,15 +116,21 @@ impl Process {
         Ok(Self { pid, started, handle })
     }
 
-    /// Whether it has ended; reaps it when it was a child of this process.
+    /// Whether it has ended, all its threads included; reaps it when it was a child of this process.
     pub fn has_ended(&self) -> bool {
-        if let Ok(pid) = raw(self.pid)
-            && let Ok(Some(_)) = waitpid(Some(pid), WaitOptions::NOHANG)
-        {
-            return true;
+        let handle = self.handle.get_ref();
+        // `/proc` calls it a zombie as soon as its first thread has ended, while others may still hold its files.
+        let mut polled = [PollFd::new(handle, PollFlags::IN)];
+        let now = Timespec::default();
+        if !poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0) {
+            return false;
         }
-        // Another one of that number is not this one; and a zombie has ended.
-        start_time(self.pid).is_ok_and(|started| started != self.started) || !is_alive(self.pid)
+        // Not a child of ours, or reaped before: then there is nothing to do.
+        let _ = waitid(
+            WaitId::PidFd(handle.as_fd()),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        );
+        true
     }
 
     /// Waits for the end.
@@ -180,8 +189,4 @@ pub(super) fn start_time(pid: u32) -> io::Result<u64> {
         .get(19)
         .and_then(|field| field.parse().ok())
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-fn is_alive(pid: u32) -> bool {
-    stat_fields(pid).is_ok_and(|fields| fields.first().is_some_and(|state| state != "Z" && state != "X"))
 }

@@ -6,6 +6,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ const PROGRAMS: [&str; 3] = [
 ];
 /// Threads of a server: a Pod VM has few vCPUs.
 const THREADS: u32 = 4;
+
+/// How long a killed server may take to end.
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// A server, as the record of its VM names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,13 +44,13 @@ fn socket(run_dir: &Path, number: usize) -> PathBuf {
 }
 
 /// Starts the servers of a VM; on failure none is left.
-pub(super) fn start(spec: &VmSpec, cgroup: &Cgroup) -> Result<Vec<Server>, String> {
+pub(super) async fn start(spec: &VmSpec, cgroup: &Cgroup) -> Result<Vec<Server>, String> {
     let mut servers = Vec::new();
     for (number, share) in spec.shares.iter().enumerate() {
         match one(spec, cgroup, number, share) {
             Ok(server) => servers.push(server),
             Err(error) => {
-                end(&servers);
+                end(&servers).await;
                 return Err(format!("sharing {}: {error}", share.directory.display()));
             }
         }
@@ -79,19 +83,26 @@ fn one(spec: &VmSpec, cgroup: &Cgroup, number: usize, share: &Share) -> Result<S
     })
 }
 
-/// Kills what is left of servers.
-pub(super) fn end(servers: &[Server]) {
-    for server in servers {
-        if process::start_time(server.pid).ok() == Some(server.started)
-            && let Ok(process) = Process::open(server.pid)
-            && process.started == server.started
-            && !process.has_ended()
-        {
-            // Gone in this very moment is as good.
-            let _ = process.signal(Signal::KILL);
-            process.has_ended();
+/// Kills what is left of servers and waits for their end; they have served nobody since their VM ended.
+pub(super) async fn end(servers: &[Server]) -> Vec<String> {
+    let left: Vec<Process> = servers
+        .iter()
+        .filter(|server| process::start_time(server.pid).ok() == Some(server.started))
+        .filter_map(|server| Some((server, Process::open(server.pid).ok()?)))
+        .filter(|(server, process)| process.started == server.started && !process.has_ended())
+        .map(|(_, process)| process)
+        .collect();
+    for process in &left {
+        // Gone in this very moment is as good.
+        let _ = process.signal(Signal::KILL);
+    }
+    let mut problems = Vec::new();
+    for process in &left {
+        if tokio::time::timeout(END_LIMIT, process.wait()).await.is_err() {
+            problems.push(format!("process {} does not end", process.pid));
         }
     }
+    problems
 }
 
 /// Files in a run directory that belong to shares.

@@ -76,10 +76,14 @@ pub(super) async fn boot(
     let result = async {
         cgroup.create(&limits).map_err(io("the VM's cgroup"))?;
         let log = spec.run_dir.join("qemu.log");
-        let shares = shares::start(&spec, &cgroup).map_err(BootError::Qemu)?;
-        let process = process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap, None)
-            .inspect_err(|_| shares::end(&shares))
-            .map_err(io(arguments::PROGRAM))?;
+        let shares = shares::start(&spec, &cgroup).await.map_err(BootError::Qemu)?;
+        let process = match process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap, None) {
+            Ok(process) => process,
+            Err(error) => {
+                shares::end(&shares).await;
+                return Err(io(arguments::PROGRAM)(error));
+            }
+        };
         let vm = QemuVm::new(
             spec.id.clone(),
             &spec.run_dir,
@@ -243,7 +247,7 @@ impl Vm for QemuVm {
                 problems.push(format!("process {} does not end", self.process.pid));
             }
         }
-        shares::end(&self.shares);
+        problems.extend(shares::end(&self.shares).await);
         if let Err(error) = self.cgroup.remove().await {
             problems.push(error.to_string());
         }
