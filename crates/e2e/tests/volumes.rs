@@ -504,3 +504,131 @@ fn node(lab: &Lab) -> Result<String> {
     let name = nodes["items"][0]["metadata"]["name"].as_str();
     Ok(name.context("a node has a name")?.to_owned())
 }
+
+const INFORMED: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: words}
+data: {word: one}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: other}
+data: {key: value}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: informed, labels: {tier: first}}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, 'sleep 1000000']
+    resources: {limits: {cpu: 300m, memory: 64Mi}}
+    volumeMounts: [{name: all, mountPath: /all}, {name: other, mountPath: /other}]
+  volumes:
+  - {name: other, configMap: {name: other}}
+  - name: all
+    projected:
+      sources:
+      - serviceAccountToken: {path: token, audience: vault, expirationSeconds: 600}
+      - configMap: {name: words}
+      - clusterTrustBundle: {name: roots, path: roots.pem, optional: true}
+      - downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}
+"#;
+
+/// What the API server says of a token for `audience`.
+fn review(lab: &Lab, token: &str, audience: &str) -> Result<Value> {
+    let request = serde_json::json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+        "spec": {"token": token, "audiences": [audience]}});
+    let file = lab.directory().join("review.json");
+    fs::write(&file, request.to_string())?;
+    let text = lab.kubectl(&["create", "-o", "json", "-f", &file.display().to_string()])?;
+    Ok(serde_json::from_str::<Value>(&text)?["status"].clone())
+}
+
+#[test]
+fn projected_sources_follow_their_objects() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    lab.apply(INFORMED)?;
+    wait_ready(&lab, "informed", 0)?;
+    let token = exec(&lab, "informed", "cat /all/token")?;
+    let status = review(&lab, &token, "vault")?;
+    ensure!(
+        status["authenticated"] == true
+            && status["user"]["username"] == "system:serviceaccount:default:default"
+            && status["user"]["extra"]["authentication.kubernetes.io/pod-name"][0] == "informed",
+        "{status}"
+    );
+    ensure!(review(&lab, &token, "other")?["authenticated"] != true);
+    says(
+        &lab,
+        "informed",
+        "cat /all/word /all/labels; cat /all/roots.pem",
+        "onetier=\"first\"",
+    )?;
+
+    // A volume that lacks something from now on keeps what it had and holds up no other.
+    lab.kubectl(&["delete", "configmap", "other"])?;
+    let root = lab.kubectl(&[
+        "get",
+        "configmap",
+        "kube-root-ca.crt",
+        "-o",
+        r"jsonpath={.data.ca\.crt}",
+    ])?;
+    let bundle = serde_json::json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle",
+        "metadata": {"name": "roots"}, "spec": {"trustBundle": format!("Words are left out.\n{root}")}});
+    lab.apply(&bundle.to_string())?;
+    wait_for("the bundle in the Pod", LIMIT, || {
+        says(&lab, "informed", "cat /all/roots.pem", root.trim())
+    })?;
+    lab.kubectl(&["label", "pod", "informed", "--overwrite", "tier=second"])?;
+    lab.kubectl(&["patch", "configmap", "words", "-p", r#"{"data":{"word":"two"}}"#])?;
+    wait_for("the new words", LIMIT, || {
+        says(
+            &lab,
+            "informed",
+            "cat /all/word /all/labels",
+            "twotier=\"second\"",
+        )
+    })?;
+    says(
+        &lab,
+        "informed",
+        "cat /all/token /other/key",
+        &format!("{token}value"),
+    )?;
+    lab.wait_event(
+        "informed",
+        "FailedMount: MountVolume.SetUp failed for volume \"other\" : configmap \"other\" not found",
+    )?;
+
+    // Tokens end with their Pod.
+    lab.kubectl(&["delete", "pod", "informed", "--timeout=60s"])?;
+    let status = review(&lab, &token, "vault")?;
+    ensure!(status["authenticated"] != true, "{status}");
+    lab.stop()
+}
+
+/// Nine minutes, most of a token's shortest life: `cargo nextest run -p e2e --test volumes --run-ignored only renewed`.
+#[test]
+#[ignore = "takes nine minutes, in which nothing happens"]
+fn a_token_is_renewed_before_it_ends() -> Result<()> {
+    let lab = Lab::start(LabOptions::default())?;
+    lab.apply(INFORMED)?;
+    wait_ready(&lab, "informed", 0)?;
+    let first = exec(&lab, "informed", "cat /all/token")?;
+    let second = wait_for("another token", Duration::from_secs(540), || {
+        let token = exec(&lab, "informed", "cat /all/token")?;
+        ensure!(token != first, "still the first one");
+        Ok(token)
+    })?;
+    for token in [&first, &second] {
+        let status = review(&lab, token, "vault")?;
+        ensure!(status["authenticated"] == true, "{status}");
+    }
+    lab.kubectl(&["delete", "pod", "informed", "--timeout=60s"])?;
+    lab.stop()
+}
