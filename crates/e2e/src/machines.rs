@@ -31,6 +31,20 @@ impl Machine {
         words.next()?.trim_end_matches('M').parse().ok()
     }
 
+    /// A file of its cgroup on the host: the name in the v2 tree, or the one in a v1 hierarchy.
+    pub fn limit(&self, v2: &str, v1: &str) -> Result<String> {
+        let root = Path::new("/sys/fs/cgroup");
+        let candidates = self.cgroups.iter().flat_map(|(controllers, path)| {
+            let path = path.strip_prefix("/").unwrap_or(path);
+            let first = controllers.split(',').next().unwrap_or_default();
+            let unified = root.join(path).join(v2);
+            [unified, root.join(first).join(path).join(v1)]
+        });
+        let file = candidates.into_iter().find(|file| file.exists());
+        let file = file.with_context(|| format!("no {v2} or {v1} in {:?}", self.cgroups))?;
+        Ok(fs::read_to_string(file)?.trim().to_owned())
+    }
+
     /// The CPU seconds that the process has used so far.
     pub fn cpu_seconds(&self) -> Result<f64> {
         cpu_seconds(self.pid)

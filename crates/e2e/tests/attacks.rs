@@ -6,7 +6,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use e2e::machines::resident_kib;
+use e2e::machines::{cpu_seconds, resident_kib};
+use e2e::pods::LIMIT;
 use e2e::{Lab, LabOptions, wait_for};
 use serde_json::Value;
 
@@ -36,6 +37,29 @@ spec:
     command: [sh, -c, 'mkdir /www; echo precious > /www/index.html; exec httpd -f -p 8080 -h /www']
     resources: {requests: {cpu: 100m}, limits: {cpu: '1', memory: 96Mi}}
 "#;
+
+const GREEDY: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: greedy}
+spec:
+  hostPID: true
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    command: [sleep, '1000000']
+    securityContext: {privileged: true}
+    resources: {requests: {cpu: 100m}, limits: {cpu: 500m, memory: 64Mi}}
+"#;
+
+/// Leaves the container's cgroup for that of the whole guest, with all it can do.
+const LEAVE: &str = "
+for i in 1 2; do
+  sh -c 'echo $$ > /proc/1/root/sys/fs/cgroup/cgroup.procs; while :; do :; done' > /dev/null 2>&1 &
+done
+sleep 1
+cat /proc/$!/cgroup";
 
 /// An address of no Pod.
 const NOBODY: &str = "10.244.9.9";
@@ -73,6 +97,7 @@ fn a_hostile_pod_harms_only_itself() -> Result<()> {
         host,
     };
     scene.processes_are_confined()?;
+    scene.no_more_time_or_memory_than_agreed()?;
     scene.only_its_own_disks()?;
     scene.only_the_nodes_files()?;
     scene.no_private_port()?;
@@ -89,6 +114,44 @@ impl Scene {
     /// A script in the hostile Pod, whatever its exit status.
     fn attack(&self, script: &str) -> Result<String> {
         self.lab.script("hostile", &format!("{{ {script}\n}} 2>&1; true"))
+    }
+
+    /// It leaves its container's cgroup in the guest and takes all the time there is; the host holds the whole VM to its
+    /// limit, with a quarter of a CPU for the VM itself. Its memory ends where the VM's does.
+    fn no_more_time_or_memory_than_agreed(&self) -> Result<()> {
+        self.lab.apply(GREEDY)?;
+        let pid = self.lab.vm_process(&self.lab.wait_ready("greedy")?)?;
+        let machines = self.lab.machines()?;
+        let machine = machines.iter().find(|machine| machine.pid == pid);
+        let machine = machine.context("its VM")?;
+        let quota = machine.limit("cpu.max", "cpu.cfs_quota_us")?;
+        ensure!(quota.split(' ').next() == Some("75000"), "a period has {quota}");
+        let memory: u64 = machine.limit("memory.max", "memory.limit_in_bytes")?.parse()?;
+        let guest = machine.memory_mib().context("a VM has memory")? << 20;
+        ensure!(
+            (guest..guest + (256 << 20)).contains(&memory),
+            "{memory} bytes for a guest with {guest}"
+        );
+        let throttled = || -> Result<u64> {
+            let text = machine.limit("cpu.stat", "cpu.stat")?;
+            let line = text.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+            Ok(line.context("a count")?.parse()?)
+        };
+        let before = (throttled()?, cpu_seconds(pid)?, Instant::now());
+        let group = self.lab.script("greedy", LEAVE)?;
+        ensure!(
+            group.trim() == "0::/..",
+            "seen from its container's cgroup it is in {group}"
+        );
+        wait_for("the host to hold it back", LIMIT, || {
+            ensure!(throttled()? > before.0 + 5, "it takes what it wants");
+            Ok(())
+        })?;
+        let share = (cpu_seconds(pid)? - before.1) / before.2.elapsed().as_secs_f64();
+        ensure!(share < 0.85, "it took {share:.2} of a CPU");
+        self.lab
+            .kubectl(&["delete", "pod", "greedy", "--now", "--timeout=60s"])?;
+        Ok(())
     }
 
     /// What a QEMU that was taken over would have: no capability, no way to any, no file but the VM's own.
