@@ -32,6 +32,7 @@ pub mod storage;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod workqueue;
 pub mod world;
 

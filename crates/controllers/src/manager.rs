@@ -5,6 +5,7 @@ use crate::world::{self, World, WorldError};
 use crate::{
     aggregation, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job, loadbalancer, mirror,
     namespace, node, podgc, quota, replicaset, serviceaccount, signer, statefulset, storage, supervisor,
+    trust,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -97,6 +98,7 @@ impl Manager {
             Arc::new(signer::Certificates(config.clone())),
             Arc::new(namespace::Namespaces),
             Arc::new(serviceaccount::Accounts(config.clone())),
+            Arc::new(trust::Anchors(config.clone())),
             Arc::new(gc::Collector),
             Arc::new(node::Addresses(config.clone())),
             Arc::new(node::Lifecycle::default()),

@@ -31,6 +31,13 @@ impl Drop for Plane {
     }
 }
 
+fn root_certificate() -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().unwrap();
+    params.self_signed(&key).unwrap().pem()
+}
+
 impl Plane {
     /// Starts one with these hosts.
     pub async fn start(hosts: &[&str]) -> Plane {
@@ -46,7 +53,7 @@ impl Plane {
             controllers::Config {
                 pod_cidr: "10.244.0.0/16".into(),
                 node_block_prefix: 24,
-                root_ca_pem: "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".into(),
+                root_ca_pem: root_certificate(),
                 vip_pool: vec!["198.51.100.0/24".into()],
                 signer: None,
             },

@@ -27,6 +27,31 @@ async fn usable(plane: &Plane, namespace: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_servers_anchors_are_a_bundle() {
+    const BUNDLES: &str = "clustertrustbundles.certificates.k8s.io";
+    let plane = Plane::start(&[]).await;
+    usable(&plane, "default").await;
+    let root = plane
+        .world
+        .get("configmaps", "default", "kube-root-ca.crt")
+        .unwrap();
+    let anchors = root["data"]["ca.crt"].clone();
+    // Of the same signer, with anchors of yesterday.
+    let stale = json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle",
+        "metadata": {"name": "kubernetes.io:kube-apiserver-serving:0123"},
+        "spec": {"signerName": "kubernetes.io/kube-apiserver-serving", "trustBundle": anchors}});
+    plane.create(BUNDLES, stale).await;
+    let found = plane
+        .until("one bundle with them", |w: &World| {
+            let [bundle] = <[_; 1]>::try_from(w.all(BUNDLES)).ok()?;
+            (bundle["spec"]["trustBundle"] == anchors).then_some(bundle)
+        })
+        .await;
+    let name = meta(&found, "name").strip_prefix("kubernetes.io:kube-apiserver-serving:");
+    assert_eq!(name.map(str::len), Some(24), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_follow_their_pods() {
     let plane = Plane::start(&["host-1"]).await;
     usable(&plane, "default").await;
