@@ -95,6 +95,18 @@ fn ends_are_told_apart() -> Result<()> {
         vms.push(lab.vm_process(&lab.wait_ready(pod)?)?);
     }
 
+    // They share processes below one that is nobody's, with nothing of the VM in sight.
+    let seen = lab.script(
+        "ends",
+        "echo $(tr '\\0' ' ' < /proc/1/cmdline) $(grep Uid: /proc/1/status)
+         (sleep 0 &) ; sleep 1; grep -l 'State:.Z' /proc/[0-9]*/status; ls /proc/1/root 2>&1 | grep -o 'ermission denied'
+         for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -o '^sleep 777777'; done; true",
+    )?;
+    ensure!(
+        seen.trim() == "/pause Uid: 65535 65535 65535 65535\nermission denied\nsleep 777777",
+        "{seen}"
+    );
+
     // A process is killed; another takes more than its container may; a third more than there is.
     lab.script(
         "ends",

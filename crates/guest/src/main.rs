@@ -35,6 +35,10 @@ mod volumes;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if container::pause::is_wanted() {
+        boot::log(&format!("guest agent: pause: {}", container::pause::run()));
+        return ExitCode::FAILURE;
+    }
     if std::process::id() != 1 {
         eprintln!("the guest agent is PID 1 of a Pod VM and does nothing elsewhere");
         return ExitCode::FAILURE;

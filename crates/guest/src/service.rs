@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::container::process::{self, Processes, Program, Started};
 use crate::container::streams::{Drain, Pipe, Streams};
-use crate::container::{Container, cgroup, image_users, now_ns, rootfs};
+use crate::container::{Container, cgroup, image_users, now_ns, pause, rootfs};
 use crate::reaper::{Ended, Reaper};
 use crate::sync::lock;
 use crate::{boot, disks, files, identity, probe, sys, volumes};
@@ -49,6 +49,8 @@ struct Shared {
     reaper: Reaper,
     configuration: Mutex<Option<ConfigureRequest>>,
     containers: Mutex<BTreeMap<String, Arc<Container>>>,
+    /// The first process of the namespace that all containers share, when they do.
+    pause: Mutex<Option<i32>>,
     events: broadcast::Sender<Event>,
 }
 
@@ -72,6 +74,7 @@ impl Agent {
                 reaper: Reaper::default(),
                 configuration: Mutex::default(),
                 containers: Mutex::default(),
+                pause: Mutex::default(),
                 events,
             }),
         })
@@ -133,6 +136,31 @@ impl Agent {
         })
     }
 
+    /// Which processes a container sees; `target` is another one whose it wants to see.
+    fn processes(&self, target: &str) -> io::Result<Processes> {
+        let (shared, node) = lock(&self.shared.configuration)
+            .as_ref()
+            .map(|config| (config.share_process_namespace, config.node_processes))
+            .unwrap_or_default();
+        if node {
+            return Ok(Processes::Node);
+        }
+        if shared {
+            let mut first = lock(&self.shared.pause);
+            let pid = match first.filter(|pid| pause::is_alive(*pid)) {
+                Some(pid) => pid,
+                None => pause::start()?,
+            };
+            *first = Some(pid);
+            return Ok(Processes::Of(pid));
+        }
+        if target.is_empty() {
+            return Ok(Processes::Own);
+        }
+        let words = |_| io::Error::other(format!("unable to find target container {target}"));
+        Ok(Processes::Of(self.running(target).map_err(words)?.1))
+    }
+
     async fn start(&self, container: &Arc<Container>) -> io::Result<u32> {
         let request = &container.request;
         if request.args.is_empty() {
@@ -142,17 +170,7 @@ impl Agent {
             ));
         }
         let sources = rootfs::sources(request).await?;
-        let share_pids = lock(&self.shared.configuration)
-            .as_ref()
-            .is_some_and(|config| config.share_process_namespace);
-        let processes = match (share_pids, request.target.as_str()) {
-            (true, _) => Processes::Pod,
-            (false, "") => Processes::Own,
-            (false, target) => {
-                let words = |_| io::Error::other(format!("unable to find target container {target}"));
-                Processes::Of(self.running(target).map_err(words)?.1)
-            }
-        };
+        let processes = self.processes(&request.target)?;
         let program = self.program(container, request.args.clone(), request.tty, request.stdin)?;
         let started = process::start(request, &sources, &program, processes)?;
         let pid = started.pid;

@@ -9,6 +9,7 @@
 pub mod cgroup;
 pub mod image_users;
 pub mod output;
+pub mod pause;
 pub mod process;
 pub mod rootfs;
 pub mod streams;

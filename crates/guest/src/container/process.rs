@@ -75,9 +75,9 @@ struct ChildStreams {
 pub enum Processes {
     /// Only those of its container.
     Own,
-    /// All of the Pod (`shareProcessNamespace`).
-    Pod,
-    /// Those of the container with this first process (`targetContainerName`).
+    /// All of the VM (`hostPID`).
+    Node,
+    /// Those that this process sees (`targetContainerName`, `shareProcessNamespace`).
     Of(i32),
 }
 
@@ -300,7 +300,7 @@ fn finish(pid: i32, ours: OurStreams, report_read: OwnedFd) -> io::Result<Starte
 }
 
 /// What a child that could not exec said: the error's number and text.
-fn report(read: OwnedFd) -> Option<io::Error> {
+pub fn report(read: OwnedFd) -> Option<io::Error> {
     let mut bytes = Vec::new();
     File::from(read).read_to_end(&mut bytes).ok()?;
     let (number, text) = bytes.split_first_chunk::<4>()?;
@@ -308,7 +308,7 @@ fn report(read: OwnedFd) -> Option<io::Error> {
     Some(io::Error::new(kind, String::from_utf8_lossy(text).into_owned()))
 }
 
-fn fail(report: OwnedFd, result: io::Result<()>) -> ! {
+pub fn fail(report: OwnedFd, result: io::Result<()>) -> ! {
     if let Err(error) = result {
         let number = error.raw_os_error().unwrap_or(match error.kind() {
             io::ErrorKind::NotFound => libc::ENOENT,

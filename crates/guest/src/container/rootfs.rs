@@ -443,7 +443,7 @@ fn bind_with(
 }
 
 /// The initramfs cannot be pivoted away from, so the new root is moved over it.
-fn change_root(root: &Path) -> io::Result<()> {
+pub fn change_root(root: &Path) -> io::Result<()> {
     std::env::set_current_dir(root)?;
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
     nix::unistd::chroot(".")?;

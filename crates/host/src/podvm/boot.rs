@@ -302,11 +302,9 @@ impl Boot {
                 String::new()
             },
             sysctls: sysctls.collect(),
-            // With `hostPID` the Pod sees the processes of its node, which is the VM.
             user_namespace: spec.is_some_and(|spec| spec.host_users == Some(false)),
-            share_process_namespace: spec.is_some_and(|spec| {
-                spec.share_process_namespace == Some(true) || spec.host_pid == Some(true)
-            }),
+            share_process_namespace: spec.is_some_and(|spec| spec.share_process_namespace == Some(true)),
+            node_processes: spec.is_some_and(|spec| spec.host_pid == Some(true)),
             domain_name: names.domain,
             hostname: names.node,
         })
