@@ -21,6 +21,7 @@
 mod actions;
 mod boot;
 pub mod evict;
+pub mod handler;
 mod launch;
 mod names;
 mod owner;
