@@ -96,7 +96,7 @@ fn sysctls(pod: &Pod, allowed: &[String]) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let context = spec.security_context.as_ref()?;
     for sysctl in context.sysctls.iter().flatten() {
-        let name = sysctl.name.replace('/', ".");
+        let name = dotted(&sysctl.name);
         let listed = |pattern: &String| match pattern.strip_suffix('*') {
             Some(prefix) => name.starts_with(prefix),
             None => *pattern == name,
@@ -112,6 +112,20 @@ fn sysctls(pod: &Pod, allowed: &[String]) -> Option<String> {
         return Some(format!("{name:?} not allowed with host {shared} enabled"));
     }
     None
+}
+
+/// A sysctl's name with dots between its parts: where the first separator is a slash, dots and slashes change places
+/// (`NormalizeName`).
+pub fn dotted(name: &str) -> String {
+    if name.find(['.', '/']).is_none_or(|at| name[at..].starts_with('.')) {
+        return name.to_owned();
+    }
+    let swap = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    name.chars().map(swap).collect()
 }
 
 fn wants_apparmor(pod: &Pod) -> bool {
@@ -158,6 +172,24 @@ mod tests {
         let at = |ip: &str| json!({"containerPort": 80, "hostPort": 80, "hostIP": ip});
         assert!(!taken(at("192.0.2.1"), at("192.0.2.2")));
         assert!(taken(at("0.0.0.0"), at("192.0.2.2")));
+    }
+
+    #[test]
+    fn names_of_sysctls() {
+        for (name, expected) in [
+            ("kernel/shm_rmid_forced", "kernel.shm_rmid_forced"),
+            (
+                "net.ipv4.conf.eth0/100.rp_filter",
+                "net.ipv4.conf.eth0/100.rp_filter",
+            ),
+            (
+                "net/ipv4/conf/eth0.100/rp_filter",
+                "net.ipv4.conf.eth0/100.rp_filter",
+            ),
+            ("kernel", "kernel"),
+        ] {
+            assert_eq!(dotted(name), expected);
+        }
     }
 
     #[test]

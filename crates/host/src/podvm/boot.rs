@@ -19,6 +19,7 @@ use super::names::{Names, Resolver};
 use super::prepare::Prepared;
 use super::record::{PodFile, Record, Timing};
 use super::{Context, Input, Machine, Report};
+use crate::admit;
 use crate::datastore::attach::{DiskKind, VolumeDisk};
 use crate::events::Kind;
 use crate::guest::{Guest, GuestEvent};
@@ -282,7 +283,7 @@ impl Boot {
             .and_then(|spec| spec.security_context.as_ref()?.sysctls.as_ref())
             .into_iter()
             .flatten()
-            .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()));
+            .map(|sysctl| (admit::dotted(&sysctl.name), sysctl.value.clone()));
         let now = jiff::Timestamp::now();
         Ok(ConfigureRequest {
             hosts: names.hosts(&self.pod, nic.ip),
