@@ -38,7 +38,7 @@ pub(crate) const NODE_FILES: &str = "node";
 /// The share with the logs of Pods; the guest shows it at `/var/log` of the node.
 const LOGS_TAG: &str = "logs";
 /// Size of a writable disk that has no limit; it is sparse.
-const SCRATCH_BYTES: u64 = 10 << 30;
+pub(crate) const SCRATCH_BYTES: u64 = 10 << 30;
 /// Least room of a writable disk beyond its limit.
 const SCRATCH_MARGIN: u64 = 64 << 20;
 

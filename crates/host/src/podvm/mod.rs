@@ -107,6 +107,7 @@ impl Context {
             pod_ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
             cpu_millis: u64::from(size.vcpus) * 1000,
             memory_bytes: size.memory_mib << 20,
+            ephemeral_bytes: size.ephemeral_bytes.unwrap_or(boot::SCRATCH_BYTES),
         }
     }
 
