@@ -165,10 +165,13 @@ impl ApiServer {
                     () = tokio::time::sleep(self.config.compaction_interval) => {}
                 }
                 let now = Revision(self.caches.revision());
-                if now > last
-                    && let Err(error) = self.store.compact(last).await
-                {
-                    tracing::warn!(%error, "the log could not be compacted; it is tried again later");
+                if now > last {
+                    match self.store.compact(last).await {
+                        Ok(()) => self.caches.forget(last.0),
+                        Err(error) => {
+                            tracing::warn!(%error, "the log could not be compacted; it is tried again later");
+                        }
+                    }
                 }
                 last = now;
             }

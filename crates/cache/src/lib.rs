@@ -22,6 +22,7 @@ use parking_lot::RwLock;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,8 @@ const WAIT: Duration = Duration::from_secs(3);
 pub struct Caches {
     resources: RwLock<HashMap<GroupResource, Arc<ResourceCache>>>,
     applied: watch::Sender<u64>,
+    /// Lists of states before this one are not served any more.
+    forgotten: AtomicU64,
     /// Nothing will be applied any more: who waits need not wait out its time.
     ended: CancellationToken,
 }
@@ -43,6 +46,7 @@ impl Default for Caches {
         Caches {
             resources: RwLock::default(),
             applied: watch::Sender::new(0),
+            forgotten: AtomicU64::new(0),
             ended: CancellationToken::new(),
         }
     }
@@ -98,6 +102,17 @@ impl Caches {
     /// A receiver that is woken whenever the applied revision changes.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
+    }
+
+    /// Tells that the log was compacted: what changed until `revision` can still be watched while the windows hold it,
+    /// but pages of a list end there, as clients know it.
+    pub fn forget(&self, revision: u64) {
+        self.forgotten.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// The oldest state of which a list is served.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::Relaxed)
     }
 
     /// The cache of a resource, if it was ever seen or served.

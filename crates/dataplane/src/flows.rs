@@ -73,7 +73,9 @@ mod tests {
                 port: 53,
                 node_port: Some(30053),
             }],
-            client_affinity: false,
+            client_affinity: None,
+            served_elsewhere: false,
+            guard: None,
             publish_not_ready: false,
             endpoints: endpoints
                 .iter()
@@ -81,6 +83,7 @@ mod tests {
                     ip: (*ip).into(),
                     ports: vec![(String::new(), 5353)],
                     ready: true,
+                    ending: false,
                     hostname: None,
                 })
                 .collect(),

@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use crate::Ipv4Net;
+
 /// A Pod's interface on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodNic {
@@ -59,12 +61,25 @@ pub struct Service {
     pub vips: Vec<Ipv4Addr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
-    /// `sessionAffinity: ClientIP`.
-    pub client_affinity: bool,
+    /// `sessionAffinity: ClientIP`: for how many seconds after its latest connection a client keeps its endpoint.
+    pub client_affinity: Option<u32>,
+    /// Another proxy than ours leads to it; its names are here all the same.
+    pub served_elsewhere: bool,
+    /// Who may come to the addresses of its load balancer; none: everybody.
+    pub guard: Option<Guard>,
     /// Endpoints count even when they are not ready.
     pub publish_not_ready: bool,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// `loadBalancerSourceRanges`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// The VIPs that it guards.
+    pub vips: Vec<Ipv4Addr>,
+    /// Where clients may come from.
+    pub sources: Vec<Ipv4Net>,
 }
 
 /// One port of a Service.
@@ -89,6 +104,8 @@ pub struct Endpoint {
     pub ports: Vec<(String, u16)>,
     /// Whether it takes traffic.
     pub ready: bool,
+    /// It is going and still serves: it takes traffic while there is nobody else.
+    pub ending: bool,
     /// `hostname` of a Pod of a headless Service.
     pub hostname: Option<String>,
 }
@@ -96,15 +113,19 @@ pub struct Endpoint {
 impl Service {
     /// The endpoints that count, with the target port for a port name.
     pub fn targets(&self, port_name: &str) -> Vec<(Ipv4Addr, u16)> {
-        let mut targets: Vec<(Ipv4Addr, u16)> = self
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.ready || self.publish_not_ready)
-            .filter_map(|endpoint| {
-                let (_, port) = endpoint.ports.iter().find(|(name, _)| name == port_name)?;
-                Some((endpoint.ip, *port))
-            })
-            .collect();
+        let all = |counts: &dyn Fn(&Endpoint) -> bool| -> Vec<(Ipv4Addr, u16)> {
+            let counted = self.endpoints.iter().filter(|endpoint| counts(endpoint));
+            counted
+                .filter_map(|endpoint| {
+                    let (_, port) = endpoint.ports.iter().find(|(name, _)| name == port_name)?;
+                    Some((endpoint.ip, *port))
+                })
+                .collect()
+        };
+        let mut targets = all(&|endpoint| endpoint.ready || self.publish_not_ready);
+        if targets.is_empty() {
+            targets = all(&|endpoint| endpoint.ending);
+        }
         targets.sort_unstable();
         targets.dedup();
         targets

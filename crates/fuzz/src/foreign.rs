@@ -73,13 +73,16 @@ fn services() -> [Service; 2] {
             port: 80,
             node_port: None,
         }],
-        client_affinity: false,
+        client_affinity: None,
+        served_elsewhere: false,
+        guard: None,
         publish_not_ready: false,
         endpoints: (1..40)
             .map(|n| Endpoint {
                 ip: Ipv4Addr::new(10, 244, 0, n),
                 ports: vec![("http".into(), 8080)],
                 ready: true,
+                ending: false,
                 hostname: Some(format!("pod-{n}")),
             })
             .collect(),

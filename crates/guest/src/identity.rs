@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use guest_api::v1::{ConfigureRequest, Interface};
 use nix::sys::time::TimeSpec;
@@ -48,16 +48,25 @@ pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
         sys::configure_interface(&device, address, gateway, interface.mtu)?;
     }
     for (name, value) in &request.sysctls {
-        if name.contains("..") || name.contains('/') {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("sysctl {name}: not a name"),
-            ));
-        }
-        fs::write(Path::new("/proc/sys").join(name.replace('.', "/")), value)
-            .map_err(|error| io::Error::new(error.kind(), format!("sysctl {name}: {error}")))?;
+        let problem =
+            |kind, words: &dyn std::fmt::Display| io::Error::new(kind, format!("sysctl {name}: {words}"));
+        let path = sysctl_file(name).ok_or_else(|| problem(io::ErrorKind::InvalidInput, &"not a name"))?;
+        fs::write(path, value).map_err(|error| problem(error.kind(), &error))?;
     }
     disks::scratch(&request.scratch_serial).await
+}
+
+/// The file of a sysctl whose name has dots between its parts; slashes stand for dots within one, as in the name of a VLAN.
+fn sysctl_file(name: &str) -> Option<PathBuf> {
+    let mut file = PathBuf::from("/proc/sys");
+    for part in name.split('.') {
+        let part = part.replace('/', ".");
+        if part.trim_matches('.').is_empty() {
+            return None;
+        }
+        file.push(part);
+    }
+    Some(file)
 }
 
 fn set_clock(unix_time_ns: i64) -> io::Result<()> {
@@ -97,4 +106,32 @@ fn find_interface(interface: &Interface) -> io::Result<String> {
         io::ErrorKind::NotFound,
         format!("no network device with address {wanted}"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sysctl_file;
+
+    #[test]
+    fn files_of_sysctls() {
+        let cases = [
+            ("kernel.shm_rmid_forced", Some("/proc/sys/kernel/shm_rmid_forced")),
+            (
+                "net.ipv4.conf.eth0/100.rp_filter",
+                Some("/proc/sys/net/ipv4/conf/eth0.100/rp_filter"),
+            ),
+            ("kernel", Some("/proc/sys/kernel")),
+            ("", None),
+            ("kernel..x", None),
+            ("kernel.//.x", None),
+        ];
+        for (name, expected) in cases {
+            let found = sysctl_file(name);
+            assert_eq!(
+                found.as_deref().and_then(std::path::Path::to_str),
+                expected,
+                "{name}"
+            );
+        }
+    }
 }

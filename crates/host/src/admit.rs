@@ -1,5 +1,5 @@
-//! What a host refuses before it does anything for a Pod, with the kubelet's reasons and words: sysctls that reach beyond
-//! the ordinary, profiles that the guest's kernel cannot enforce, and ports that other Pods have (kubelet:
+//! What a host refuses before it does anything for a Pod, with the kubelet's reasons and words: other operating systems,
+//! sysctls that reach beyond the ordinary, profiles that the guest's kernel cannot enforce, and ports that other Pods have (kubelet:
 //! `pkg/kubelet/sysctl/allowlist.go`, `pkg/kubelet/apparmor.go`, `pkg/kubelet/lifecycle/predicate.go`).
 
 use std::sync::Arc;
@@ -24,11 +24,28 @@ const SAFE: [&str; 12] = [
     "net.ipv4.tcp_wmem",
 ];
 
+/// The operating system of every guest, and the label by which a Pod may name another.
+const OS: &str = "linux";
+const OS_LABEL: &str = "kubernetes.io/os";
+
 /// Reason and message of a Pod that is refused. `unsafe_sysctls`: further ones that the host allows, each a name or the
 /// beginning of one with a `*` at its end.
 pub fn refusal(pod: &Pod, unsafe_sysctls: &[String]) -> Option<(String, String)> {
     let refused =
         |reason: &str, message: String| Some((reason.to_owned(), format!("Pod was rejected: {message}")));
+    let labels = pod.metadata.labels.as_ref();
+    if labels
+        .and_then(|labels| labels.get(OS_LABEL))
+        .is_some_and(|os| os != OS)
+    {
+        let message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return refused("PodOSSelectorNodeLabelDoesNotMatch", message.to_owned());
+    }
+    let os = pod.spec.as_ref().and_then(|spec| spec.os.as_ref());
+    if os.is_some_and(|os| os.name != OS) {
+        let message = "Failed to admit pod as the OS field doesn't match node OS";
+        return refused("PodOSNotSupported", message.to_owned());
+    }
     if let Some(problem) = sysctls(pod, unsafe_sysctls) {
         return refused("SysctlForbidden", format!("forbidden sysctl: {problem}"));
     }
@@ -79,7 +96,7 @@ fn sysctls(pod: &Pod, allowed: &[String]) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let context = spec.security_context.as_ref()?;
     for sysctl in context.sysctls.iter().flatten() {
-        let name = sysctl.name.replace('/', ".");
+        let name = dotted(&sysctl.name);
         let listed = |pattern: &String| match pattern.strip_suffix('*') {
             Some(prefix) => name.starts_with(prefix),
             None => *pattern == name,
@@ -95,6 +112,20 @@ fn sysctls(pod: &Pod, allowed: &[String]) -> Option<String> {
         return Some(format!("{name:?} not allowed with host {shared} enabled"));
     }
     None
+}
+
+/// A sysctl's name with dots between its parts: where the first separator is a slash, dots and slashes change places
+/// (`NormalizeName`).
+pub fn dotted(name: &str) -> String {
+    if name.find(['.', '/']).is_none_or(|at| name[at..].starts_with('.')) {
+        return name.to_owned();
+    }
+    let swap = |letter| match letter {
+        '.' => '/',
+        '/' => '.',
+        other => other,
+    };
+    name.chars().map(swap).collect()
 }
 
 fn wants_apparmor(pod: &Pod) -> bool {
@@ -144,6 +175,24 @@ mod tests {
     }
 
     #[test]
+    fn names_of_sysctls() {
+        for (name, expected) in [
+            ("kernel/shm_rmid_forced", "kernel.shm_rmid_forced"),
+            (
+                "net.ipv4.conf.eth0/100.rp_filter",
+                "net.ipv4.conf.eth0/100.rp_filter",
+            ),
+            (
+                "net/ipv4/conf/eth0.100/rp_filter",
+                "net.ipv4.conf.eth0/100.rp_filter",
+            ),
+            ("kernel", "kernel"),
+        ] {
+            assert_eq!(dotted(name), expected);
+        }
+    }
+
+    #[test]
     fn refusals() {
         let sysctl = |name: &str| json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, "containers": []});
         let armor = |kind: &str| json!({"containers": [{"name": "c", "securityContext": {"appArmorProfile": {"type": kind}}}]});
@@ -154,6 +203,13 @@ mod tests {
             (sysctl("kernel.shm_rmid_forced"), None),
             (sysctl("net/ipv4/tcp_syncookies"), None),
             (sysctl("net.core.somaxconn"), None),
+            (json!({"containers": [], "os": {"name": "linux"}}), None),
+            (
+                json!({"containers": [], "os": {"name": "windows"}}),
+                Some(
+                    "PodOSNotSupported: Pod was rejected: Failed to admit pod as the OS field doesn't match node OS",
+                ),
+            ),
             (
                 sysctl("kernel.msgmax"),
                 Some(
@@ -181,5 +237,9 @@ mod tests {
                 refusal(&pod, &["net.core.*".to_owned()]).map(|(reason, words)| format!("{reason}: {words}"));
             assert_eq!(found.as_deref(), expected, "{spec}");
         }
+        let labelled = json!({"metadata": {"labels": {"kubernetes.io/os": "windows"}}});
+        let pod: Pod = serde_json::from_value(labelled).expect("a Pod");
+        let reason = refusal(&pod, &[]).map(|(reason, _)| reason);
+        assert_eq!(reason.as_deref(), Some("PodOSSelectorNodeLabelDoesNotMatch"));
     }
 }

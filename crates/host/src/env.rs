@@ -72,6 +72,8 @@ pub struct Facts {
     pub cpu_millis: u64,
     /// Memory of the VM in bytes: likewise.
     pub memory_bytes: u64,
+    /// Size of its writable disk in bytes: likewise.
+    pub ephemeral_bytes: u64,
 }
 
 /// The names of ConfigMaps and Secrets in a container's environment.
@@ -355,6 +357,7 @@ pub fn resource_value(
         .unwrap_or(match (list, name) {
             ("limits", "cpu") => facts.cpu_millis,
             ("limits", "memory") => facts.memory_bytes.saturating_mul(1000),
+            ("limits", "ephemeral-storage") => facts.ephemeral_bytes.saturating_mul(1000),
             _ => 0,
         });
     let divisor = divisor.and_then(size::milli).filter(|d| *d > 0).unwrap_or(1000);
@@ -515,6 +518,7 @@ mod tests {
                     {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
                     {"name": "MEM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
                     {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "requests.cpu"}}},
+                    {"name": "DISK", "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage", "divisor": "1Gi"}}},
                     {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
                     {"name": "PATH", "value": "/bin"},
                  ]},
@@ -557,6 +561,7 @@ mod tests {
             pod_ip: "10.244.0.5".into(),
             cpu_millis: 2000,
             memory_bytes: 1 << 30,
+            ephemeral_bytes: 10 << 30,
         };
         let env = environment(
             &pod,
@@ -585,6 +590,7 @@ mod tests {
         IP=10.244.0.5
         MEM=64
         CPU=1
+        DISK=10
         SECRET=secret
         ");
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Capacity;
 use crate::events;
 use crate::podvm::Context;
+use crate::podvm::handler::HANDLERS;
 
 /// How often the Lease is renewed; it lasts four times as long (kubelet: `nodeLeaseDurationSeconds` 40).
 const RENEW: Duration = Duration::from_secs(10);
@@ -283,7 +284,9 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
             "architecture": architecture(),
         },
         "images": images,
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}}],
+        "runtimeHandlers": HANDLERS.map(|name| {
+            json!({"name": name, "features": {"recursiveReadOnlyMounts": true, "userNamespaces": true}})
+        }),
         "features": {"supplementalGroupsPolicy": true},
     })
 }

@@ -6,9 +6,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::model::{Endpoint, Protocol, Service as NetService, ServiceAddress, ServicePort};
+use dataplane::Ipv4Net;
+use dataplane::model::{Endpoint, Guard, Protocol, Service as NetService, ServiceAddress, ServicePort};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::runtime::WatchStreamExt as _;
@@ -23,6 +24,13 @@ use crate::deps::PodNetwork;
 const GATHER: Duration = Duration::from_millis(20);
 /// How long a failed application waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(2);
+/// Labels of Services that this proxy leaves alone.
+const NOT_OURS: [&str; 2] = [
+    "service.kubernetes.io/service-proxy-name",
+    "service.kubernetes.io/headless",
+];
+/// How long a client keeps its endpoint unless the Service says otherwise.
+const AFFINITY_SECONDS: u32 = 10_800;
 /// The label that says whose slice it is.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -161,6 +169,7 @@ pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Ve
 
 fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
     let spec = service.spec.as_ref()?;
+    let labels = service.metadata.labels.as_ref();
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
     let address = match (kind, spec.cluster_ip.as_deref()) {
         ("ExternalName", _) => ServiceAddress::External(spec.external_name.clone()?),
@@ -173,9 +182,13 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
         .iter()
         .filter_map(|status| status.load_balancer.as_ref()?.ingress.as_ref())
         .flatten()
-        .filter_map(|ingress| ingress.ip.as_deref());
-    let external = spec.external_ips.iter().flatten().map(String::as_str);
-    let mut vips: Vec<Ipv4Addr> = ingress.chain(external).filter_map(|ip| ip.parse().ok()).collect();
+        .filter_map(|ingress| ingress.ip.as_deref()?.parse().ok());
+    let balanced: Vec<Ipv4Addr> = ingress.collect();
+    let ranges = spec.load_balancer_source_ranges.iter().flatten();
+    let sources: Vec<Ipv4Net> = ranges.filter_map(|range| range.trim().parse().ok()).collect();
+    let external = spec.external_ips.iter().flatten();
+    let mut vips = balanced.clone();
+    vips.extend(external.filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
     vips.sort_unstable();
     vips.dedup();
     let ports = spec
@@ -200,10 +213,34 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
         address,
         vips,
         ports,
-        client_affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
+        client_affinity: affinity(spec),
+        served_elsewhere: labels
+            .is_some_and(|labels| NOT_OURS.iter().any(|label| labels.contains_key(*label))),
+        guard: spec
+            .load_balancer_source_ranges
+            .as_ref()
+            .filter(|ranges| !ranges.is_empty())
+            .map(|_| Guard {
+                vips: balanced,
+                sources,
+            }),
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
         endpoints: endpoints(slices),
     })
+}
+
+/// How long a client keeps its endpoint, if it shall.
+fn affinity(spec: &ServiceSpec) -> Option<u32> {
+    if spec.session_affinity.as_deref() != Some("ClientIP") {
+        return None;
+    }
+    let config = spec.session_affinity_config.as_ref();
+    let seconds = config.and_then(|config| config.client_ip.as_ref()?.timeout_seconds);
+    Some(
+        seconds
+            .and_then(|seconds| u32::try_from(seconds).ok())
+            .unwrap_or(AFFINITY_SECONDS),
+    )
 }
 
 fn protocol(name: Option<&str>) -> Protocol {
@@ -229,16 +266,20 @@ fn endpoints(slices: &[&EndpointSlice]) -> Vec<Endpoint> {
             .collect();
         for endpoint in slice.endpoints.iter() {
             // Unset means ready (discovery/v1).
-            let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
+            let conditions = endpoint.conditions.as_ref();
+            let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
+            let ending = conditions.is_some_and(|c| c.serving == Some(true) && c.terminating == Some(true));
             for ip in endpoint.addresses.iter().filter_map(|ip| ip.parse().ok()) {
                 let entry = all.entry(ip).or_insert_with(|| Endpoint {
                     ip,
                     ports: Vec::new(),
                     ready,
+                    ending,
                     hostname: endpoint.hostname.clone(),
                 });
                 entry.ports.extend(ports.iter().cloned());
                 entry.ready |= ready;
+                entry.ending |= ending;
             }
         }
     }
@@ -263,19 +304,32 @@ mod tests {
         let services = [
             service(
                 json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"type": "LoadBalancer",
-                "clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30080, "targetPort": 8080}]},
+                "clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30080, "targetPort": 8080}],
+                "sessionAffinity": "ClientIP", "externalIPs": ["198.51.100.9"],
+                "loadBalancerSourceRanges": ["203.0.113.0/24"]},
                 "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}}),
             ),
-            service(json!({"metadata": {"namespace": "shop", "name": "db"}, "spec": {"clusterIP": "None"}})),
+            service(json!({"metadata": {"namespace": "shop", "name": "db",
+                "labels": {"service.kubernetes.io/service-proxy-name": "mesh"}}, "spec": {"clusterIP": "None"}})),
         ];
         let slices = [slice(json!({"metadata": {"namespace": "shop", "name": "web-x",
             "labels": {SERVICE_NAME: "web"}}, "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
             "endpoints": [{"addresses": ["10.244.0.2"], "conditions": {"ready": true}},
-                {"addresses": ["10.244.0.3"], "conditions": {"ready": false}}]}))];
+                {"addresses": ["10.244.0.3"], "conditions": {"ready": false}},
+                {"addresses": ["10.244.0.4"], "conditions": {"ready": false, "serving": true, "terminating": true}}]}))];
         let found = translate(&services, &slices);
         assert_eq!(found[0].address, ServiceAddress::Headless);
+        assert!(found[0].served_elsewhere);
         let web = &found[1];
-        assert_eq!(web.vips, [Ipv4Addr::new(198, 51, 100, 1)]);
+        let vip = Ipv4Addr::new(198, 51, 100, 1);
+        assert_eq!(web.vips, [vip, Ipv4Addr::new(198, 51, 100, 9)]);
+        assert_eq!(web.client_affinity, Some(10_800));
+        assert_eq!(
+            web.guard.as_ref().map(|guard| guard.vips.as_slice()),
+            Some([vip].as_slice())
+        );
+        let ending: Vec<bool> = web.endpoints.iter().map(|endpoint| endpoint.ending).collect();
+        assert_eq!(ending, [false, false, true]);
         assert_eq!(web.ports[0].node_port, Some(30080));
         assert_eq!(web.targets(""), [(Ipv4Addr::new(10, 244, 0, 2), 8080)]);
     }

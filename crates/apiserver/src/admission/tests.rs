@@ -552,6 +552,33 @@ async fn pod_security() {
             .unwrap()
             .is_empty()
     );
+    // Root of a user namespace is nobody outside it; what it sees of /proc stays masked all the same.
+    let mut root = hardened.clone();
+    root["spec"]["hostUsers"] = json!(false);
+    root["spec"]["securityContext"]["runAsNonRoot"] = json!(false);
+    root["spec"]["containers"][0]["securityContext"]["runAsUser"] = json!(0);
+    assert!(run(&chain, &view, &strict(), &mut root).await.is_ok());
+    let mut unmasked = root.clone();
+    unmasked["spec"]["containers"][0]["securityContext"]["procMount"] = json!("Unmasked");
+    assert!(run(&chain, &view, &base(), &mut unmasked.clone()).await.is_ok());
+    root["spec"]["hostUsers"] = json!(true);
+    for (mut bad, want) in [
+        (
+            unmasked,
+            "procMount (container \"c\" must not set securityContext.procMount to \"Unmasked\")",
+        ),
+        (
+            root,
+            "runAsNonRoot != true (pod must not set securityContext.runAsNonRoot=false), runAsUser=0 (container \"c\" \
+             must not set runAsUser=0)",
+        ),
+    ] {
+        let error = run(&chain, &view, &strict(), &mut bad).await.unwrap_err();
+        assert_eq!(
+            error,
+            format!("pods \"web\" is forbidden: violates PodSecurity \"restricted:v1.35\": {want}")
+        );
+    }
 
     // Workloads are warned about, not refused.
     let mut deployment = json!({ "metadata": { "name": "d" }, "spec": { "template": { "spec": { "containers": [{ "name": "c" }] } } } });

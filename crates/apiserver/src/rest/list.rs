@@ -2,8 +2,8 @@
 
 use super::render;
 use super::{Ctx, write};
-use crate::cache::Object;
 use crate::cache::resource::{ListQuery, Listing};
+use crate::cache::{Object, TooOld};
 use crate::registry::select::{self, Converted};
 use crate::wire::negotiate::{Encoding, Shape, Wanted};
 use crate::wire::options::ListOptions;
@@ -136,7 +136,14 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
         query.at = Some(revision);
     }
     let converted = Converted::read(ctx, options)?;
-    match ctx.served.cache.list(&query) {
+    // Pages end where the log was compacted, though the cache may still know more.
+    let listing = match query.at {
+        Some(at) if at < caches.forgotten() => Err(TooOld {
+            oldest: caches.forgotten(),
+        }),
+        _ => ctx.served.cache.list(&query),
+    };
+    match listing {
         Ok(listing) => match converted {
             Some(terms) => Ok((narrow(ctx, listing, &terms).await?, revision)),
             None => Ok((listing, revision)),

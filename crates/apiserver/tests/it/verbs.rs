@@ -6,6 +6,8 @@ use super::common;
 
 use common::Server;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use store::memory::MemoryStore;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -16,6 +18,42 @@ fn map(name: &str, value: &str) -> Value {
 
 fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or(&Value::Null)
+}
+
+/// A page of a state that was compacted away is refused with a token that goes on from the same key in the present state.
+#[tokio::test]
+async fn pages_end_with_compaction() {
+    let interval = std::time::Duration::from_millis(5);
+    let s = Server::with(Arc::new(MemoryStore::new()), |c| c.compaction_interval = interval).await;
+    for name in ["a", "b", "c"] {
+        s.json("POST", MAPS, &map(name, "1")).await;
+    }
+    let (_, first) = s.get(&format!("{MAPS}?limit=1")).await;
+    let page = |list: &Value| {
+        let token = at(list, "/metadata/continue").as_str().unwrap();
+        format!("{MAPS}?limit=1&continue={token}")
+    };
+    let expired = async {
+        for writes in 0.. {
+            s.json(
+                "PATCH",
+                &format!("{MAPS}/a"),
+                &json!({"data": {"k": writes.to_string()}}),
+            )
+            .await;
+            let (code, answer) = s.get(&page(&first)).await;
+            if code != 200 {
+                return (code, answer);
+            }
+        }
+        unreachable!("numbers do not end")
+    };
+    let limit = std::time::Duration::from_secs(20);
+    let (code, expired) = tokio::time::timeout(limit, expired).await.unwrap();
+    assert_eq!((code, at(&expired, "/reason")), (410, &json!("Expired")));
+    let (code, second) = s.get(&page(&expired)).await;
+    assert_eq!((code, at(&second, "/items/0/metadata/name")), (200, &json!("b")));
+    assert_eq!(at(&second, "/metadata/remainingItemCount"), 1);
 }
 
 #[tokio::test]

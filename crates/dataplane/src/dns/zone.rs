@@ -226,6 +226,7 @@ mod tests {
             ip: ip.parse().expect("an address"),
             ports: vec![("http".to_owned(), 8080)],
             ready,
+            ending: false,
             hostname: hostname.map(str::to_owned),
         };
         Service {
@@ -239,7 +240,9 @@ mod tests {
                 port: 80,
                 node_port: None,
             }],
-            client_affinity: false,
+            client_affinity: None,
+            served_elsewhere: false,
+            guard: None,
             publish_not_ready: false,
             endpoints: vec![
                 endpoint("10.244.0.2", true, Some("web-0")),

@@ -1,6 +1,6 @@
 //! The difference of two rulesets as one transaction.
 //!
-//! Order matters inside it: chains are made before a verdict names them, and removed after the last verdict that
+//! Order matters inside it: sets and chains are made before a rule names them, and removed after the last verdict that
 //! did. A changed map element is deleted and added again, which readers never see: the transaction is atomic.
 
 use super::{ARP_TABLE, PODS, Ruleset};
@@ -10,6 +10,13 @@ const TABLE: &str = "inet podvisor";
 /// The text that turns `old` into `new`; empty when they are equal.
 pub(crate) fn delta(old: &Ruleset, new: &Ruleset) -> String {
     let mut text = String::new();
+    for (name, seconds) in &new.clients {
+        if !old.clients.contains_key(name) {
+            text += &format!(
+                "add set {TABLE} {name} {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout {seconds}s; }}\n"
+            );
+        }
+    }
     for name in new.chains.keys().filter(|name| !old.chains.contains_key(*name)) {
         text += &format!("add chain {TABLE} {name}\n");
     }
@@ -44,8 +51,19 @@ pub(crate) fn delta(old: &Ruleset, new: &Ruleset) -> String {
             }
         }
     }
-    for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
-        text += &format!("flush chain {TABLE} {name}\ndelete chain {TABLE} {name}\n");
+    // All are emptied before any goes: one may lead to another.
+    let gone: Vec<&String> = old
+        .chains
+        .keys()
+        .filter(|name| !new.chains.contains_key(*name))
+        .collect();
+    for verb in ["flush", "delete"] {
+        for name in &gone {
+            text += &format!("{verb} chain {TABLE} {name}\n");
+        }
+    }
+    for name in old.clients.keys().filter(|name| !new.clients.contains_key(*name)) {
+        text += &format!("delete set {TABLE} {name}\n");
     }
     text
 }

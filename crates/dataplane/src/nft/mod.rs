@@ -25,6 +25,8 @@ const PODS: &str = "pods";
 /// The part of the table that changes while the host runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ruleset {
+    /// Sets that packets fill with clients' addresses -> for how many seconds one stays.
+    pub clients: BTreeMap<String, u32>,
     /// Chain name -> rules.
     pub chains: BTreeMap<String, Vec<String>>,
     /// (set or map, element's key) -> the value after the colon; empty for sets.

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::Ruleset;
 use crate::config::NetConfig;
-use crate::model::{PodNic, Service, ServiceAddress, ServicePort};
+use crate::model::{Guard, PodNic, Service, ServiceAddress, ServicePort};
 use crate::tap_name;
 
 impl Ruleset {
@@ -41,6 +41,9 @@ impl Ruleset {
         let ServiceAddress::Cluster(cluster_ip) = service.address else {
             return;
         };
+        if service.served_elsewhere {
+            return;
+        }
         let addresses: BTreeSet<Ipv4Addr> = std::iter::once(cluster_ip)
             .chain(service.vips.iter().copied())
             .collect();
@@ -53,13 +56,24 @@ impl Ruleset {
             let (map, node_map, verdict) = if targets.is_empty() {
                 ("refused", "refused_nodeports", "goto refuse".to_owned())
             } else {
-                let chain = chain_name(service, port);
-                self.chains
-                    .insert(chain.clone(), vec![balance(service, port, &targets)]);
+                let chain = format!("svc/{}", place(service, port));
+                let rules = match service.client_affinity {
+                    Some(seconds) => self.sticky(service, port, &targets, seconds),
+                    None => vec![balance(port, &targets)],
+                };
+                self.chains.insert(chain.clone(), rules);
                 ("services", "nodeports", format!("goto {chain}"))
             };
+            let guarded = match &service.guard {
+                Some(guard) if !targets.is_empty() => self.guarded(service, port, guard),
+                _ => None,
+            };
             for address in &addresses {
-                self.element(map, format!("{address} . {protocol} . {}", port.port), &verdict);
+                let verdict = match &guarded {
+                    Some((vips, verdict)) if vips.contains(address) => verdict,
+                    _ => &verdict,
+                };
+                self.element(map, format!("{address} . {protocol} . {}", port.port), verdict);
             }
             if let Some(node_port) = port.node_port {
                 self.element(node_map, format!("{protocol} . {node_port}"), &verdict);
@@ -71,15 +85,66 @@ impl Ruleset {
         }
     }
 
+    /// A chain before that of a port, for VIPs that do not take everybody; the VIPs and the way to the chain.
+    fn guarded<'g>(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        guard: &'g Guard,
+    ) -> Option<(&'g [Ipv4Addr], String)> {
+        let place = place(service, port);
+        let chain = format!("lb/{place}");
+        let mut rules: Vec<String> = guard
+            .sources
+            .iter()
+            .map(|source| format!("ip saddr {source} goto svc/{place}"))
+            .collect();
+        rules.push("drop".to_owned());
+        self.chains.insert(chain.clone(), rules);
+        Some((&guard.vips, format!("goto {chain}")))
+    }
+
+    /// Rules that lead a client to the endpoint of its latest connection, if that was not too long ago, and else to any:
+    /// each endpoint has a chain, which remembers who comes.
+    fn sticky(
+        &mut self,
+        service: &Service,
+        port: &ServicePort,
+        targets: &[(Ipv4Addr, u16)],
+        seconds: u32,
+    ) -> Vec<String> {
+        let place = place(service, port);
+        let protocol = port.protocol.name();
+        let mut rules = Vec::new();
+        let mut choices = Vec::new();
+        for (number, (ip, target)) in targets.iter().enumerate() {
+            let chain = format!("ep/{place}/{ip}/{target}");
+            // The time is part of the name: that of a set that exists cannot be changed.
+            let clients = format!("clients/{seconds}/{place}/{ip}/{target}");
+            rules.push(format!("ip saddr @{clients} goto {chain}"));
+            choices.push(format!("{number} : goto {chain}"));
+            let remember = format!("update @{clients} {{ ip saddr }}");
+            let lead = format!("meta l4proto {protocol} dnat ip to {ip}:{target}");
+            self.chains.insert(chain, vec![remember, lead]);
+            self.clients.insert(clients, seconds);
+        }
+        rules.push(format!(
+            "numgen random mod {} vmap {{ {} }}",
+            targets.len(),
+            choices.join(", ")
+        ));
+        rules
+    }
+
     fn element(&mut self, set: &'static str, key: String, value: &str) {
         self.elements.insert((set, key), value.to_owned());
     }
 }
 
-/// Characters of names that chains may have: a namespace and a Service name are DNS labels.
-fn chain_name(service: &Service, port: &ServicePort) -> String {
+/// What the chains of a port are named after, in characters that nft takes: a namespace and a Service name are DNS labels.
+fn place(service: &Service, port: &ServicePort) -> String {
     format!(
-        "svc/{}/{}/{}/{}",
+        "{}/{}/{}/{}",
         service.namespace,
         service.name,
         port.protocol.name(),
@@ -87,26 +152,20 @@ fn chain_name(service: &Service, port: &ServicePort) -> String {
     )
 }
 
-/// The one rule that picks an endpoint: at random, or by the client's address where affinity is wanted (which
-/// keeps a client with its endpoint for as long as the set of endpoints stays).
-fn balance(service: &Service, port: &ServicePort, targets: &[(Ipv4Addr, u16)]) -> String {
+/// The one rule that picks an endpoint at random.
+fn balance(port: &ServicePort, targets: &[(Ipv4Addr, u16)]) -> String {
     let protocol = port.protocol.name();
     if let [(ip, target)] = targets {
         return format!("meta l4proto {protocol} dnat ip to {ip}:{target}");
     }
-    let count = targets.len();
-    let pick = if service.client_affinity {
-        format!("jhash ip saddr mod {count} seed 0x706f6476")
-    } else {
-        format!("numgen random mod {count}")
-    };
     let choices: Vec<String> = targets
         .iter()
         .enumerate()
         .map(|(number, (ip, target))| format!("{number} : {ip} . {target}"))
         .collect();
     format!(
-        "meta l4proto {protocol} dnat ip to {pick} map {{ {} }}",
+        "meta l4proto {protocol} dnat ip to numgen random mod {} map {{ {} }}",
+        targets.len(),
         choices.join(", ")
     )
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::NetConfig;
-use crate::model::{Endpoint, PodNic, Protocol, Service, ServiceAddress, ServicePort};
+use crate::model::{Endpoint, Guard, PodNic, Protocol, Service, ServiceAddress, ServicePort};
 
 pub(crate) fn config() -> NetConfig {
     NetConfig {
@@ -39,7 +39,9 @@ fn service(ready: &[&str]) -> Service {
             port: 80,
             node_port: Some(30080),
         }],
-        client_affinity: false,
+        client_affinity: None,
+        served_elsewhere: false,
+        guard: None,
         publish_not_ready: false,
         endpoints: ready
             .iter()
@@ -47,6 +49,7 @@ fn service(ready: &[&str]) -> Service {
                 ip: ip.parse().expect("an address"),
                 ports: vec![(String::new(), 8080)],
                 ready: true,
+                ending: false,
                 hostname: None,
             })
             .collect(),
@@ -114,9 +117,81 @@ fn a_pod_is_bound_to_its_tap_and_addresses() {
 }
 
 #[test]
-fn affinity_hashes_the_client() {
-    let mut service = service(&["10.244.0.2", "10.244.1.3"]);
-    service.client_affinity = true;
+fn a_client_keeps_its_endpoint_for_a_while() {
+    let config = config();
+    let empty = Ruleset::of(&config, &[], &[]);
+    let with = |ips: &[&str]| {
+        let mut service = service(ips);
+        service.client_affinity = Some(600);
+        service.vips.clear();
+        service.ports[0].node_port = None;
+        Ruleset::of(&config, &[], &[service])
+    };
+    let (one, two) = (with(&["10.244.0.2"]), with(&["10.244.0.2", "10.244.1.3"]));
+    assert_eq!(
+        delta(&empty, &one),
+        "\
+add set inet podvisor clients/600/demo/web/tcp/80/10.244.0.2/8080 { type ipv4_addr; size 65535; flags dynamic, timeout; timeout 600s; }
+add chain inet podvisor ep/demo/web/tcp/80/10.244.0.2/8080
+add chain inet podvisor svc/demo/web/tcp/80
+add rule inet podvisor ep/demo/web/tcp/80/10.244.0.2/8080 update @clients/600/demo/web/tcp/80/10.244.0.2/8080 { ip saddr }
+add rule inet podvisor ep/demo/web/tcp/80/10.244.0.2/8080 meta l4proto tcp dnat ip to 10.244.0.2:8080
+add rule inet podvisor svc/demo/web/tcp/80 ip saddr @clients/600/demo/web/tcp/80/10.244.0.2/8080 goto ep/demo/web/tcp/80/10.244.0.2/8080
+add rule inet podvisor svc/demo/web/tcp/80 numgen random mod 1 vmap { 0 : goto ep/demo/web/tcp/80/10.244.0.2/8080 }
+add element inet podvisor service_addresses { 10.96.7.7 }
+add element inet podvisor services { 10.96.7.7 . tcp . 80 : goto svc/demo/web/tcp/80 }
+"
+    );
+    // Whoever is with the endpoint that stays goes on being remembered.
+    let added = delta(&one, &two);
+    assert!(!added.contains("10.244.0.2/8080 {"), "{added}");
+    assert!(added.contains("numgen random mod 2"), "{added}");
+    let removed = delta(&two, &empty);
+    let order = ["flush chain", "delete chain", "delete set"].map(|verb| removed.find(verb));
+    assert!(order.is_sorted() && order[0].is_some(), "{removed}");
+}
+
+#[test]
+fn a_guarded_address_takes_some_clients() {
+    let mut service = service(&["10.244.0.2"]);
+    service.guard = Some(Guard {
+        vips: service.vips.clone(),
+        sources: vec!["203.0.113.0/24".parse().expect("a block")],
+    });
     let rules = Ruleset::of(&config(), &[], &[service]);
-    assert!(rules.chains["svc/demo/web/tcp/80"][0].contains("jhash ip saddr mod 2"));
+    assert_eq!(
+        rules.chains["lb/demo/web/tcp/80"],
+        ["ip saddr 203.0.113.0/24 goto svc/demo/web/tcp/80", "drop"]
+    );
+    let way = |address: &str| {
+        let key = ("services", format!("{address} . tcp . 80"));
+        rules.elements[&key].as_str()
+    };
+    assert_eq!(way("198.51.100.1"), "goto lb/demo/web/tcp/80");
+    assert_eq!(way("10.96.7.7"), "goto svc/demo/web/tcp/80");
+}
+
+#[test]
+fn who_is_going_serves_while_there_is_nobody_else() {
+    let mut service = service(&["10.244.0.2", "10.244.1.3"]);
+    service.endpoints[0].ready = false;
+    service.endpoints[0].ending = true;
+    let addresses = |service: &Service| -> Vec<String> {
+        let targets = service.targets("");
+        targets.iter().map(|(ip, _)| ip.to_string()).collect()
+    };
+    assert_eq!(addresses(&service), ["10.244.1.3"]);
+    service.endpoints[1].ready = false;
+    assert_eq!(addresses(&service), ["10.244.0.2"]);
+}
+
+#[test]
+fn a_service_of_another_proxy_is_left_alone() {
+    let mut service = service(&["10.244.0.2"]);
+    service.served_elsewhere = true;
+    let config = config();
+    assert_eq!(
+        Ruleset::of(&config, &[], &[service]),
+        Ruleset::of(&config, &[], &[])
+    );
 }

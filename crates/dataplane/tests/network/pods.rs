@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::Dataplane;
-use dataplane::model::{Protocol, ServiceAddress};
+use dataplane::model::{Guard, Protocol, ServiceAddress};
 
 use crate::guest::{self, Guest};
 use crate::support::{CLUSTER_IP, NODE_IP, NODE_PORT, VIP, config, in_namespace, pod, run, service, traces};
@@ -112,6 +112,35 @@ fn pods_reach_pods_and_services_with_their_own_addresses() {
                 Err(error) => panic!("{what}: {error}\n{}", run("nft", &["list", "ruleset"])),
             }
         }
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn clients_are_remembered_and_may_be_turned_away() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let mut service = service([(TWO, 8080)].into_iter());
+        service.client_affinity = Some(600);
+        service.guard = Some(Guard {
+            vips: service.vips.clone(),
+            sources: vec!["203.0.113.0/24".parse().expect("a block")],
+        });
+        scene
+            .plane
+            .set_services(vec![service.clone()])
+            .await
+            .expect("applied");
+        assert_eq!(scene.one.ask(CLUSTER_IP, 80).expect("an answer"), ONE);
+        let set = format!("clients/600/demo/web/tcp/80/{TWO}/8080");
+        let known = run("nft", &["list", "set", "inet", "podvisor", &set]);
+        assert!(known.contains(&format!("{ONE} ")), "{known}");
+        assert!(scene.one.is_ignored(VIP, 80), "not from here");
+        service.guard = None;
+        service.client_affinity = None;
+        scene.plane.set_services(vec![service]).await.expect("applied");
+        assert_eq!(scene.one.ask(VIP, 80).expect("an answer"), ONE);
         scene.end(&before).await;
     });
 }

@@ -100,13 +100,16 @@ pub fn service(targets: impl Iterator<Item = (Ipv4Addr, u16)>) -> Service {
             port: 80,
             node_port: Some(NODE_PORT),
         }],
-        client_affinity: false,
+        client_affinity: None,
+        served_elsewhere: false,
+        guard: None,
         publish_not_ready: false,
         endpoints: targets
             .map(|(ip, port)| Endpoint {
                 ip,
                 ports: vec![(String::new(), port)],
                 ready: true,
+                ending: false,
                 hostname: None,
             })
             .collect(),

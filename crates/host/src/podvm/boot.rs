@@ -20,6 +20,7 @@ use super::prepare::Prepared;
 use super::record::{PodFile, Record, Timing};
 use super::refresh::Written;
 use super::{Context, Input, Machine, Report};
+use crate::admit;
 use crate::datastore::attach::{DiskKind, VolumeDisk};
 use crate::events::Kind;
 use crate::guest::{Guest, GuestEvent};
@@ -38,7 +39,7 @@ pub(crate) const NODE_FILES: &str = "node";
 /// The share with the logs of Pods; the guest shows it at `/var/log` of the node.
 const LOGS_TAG: &str = "logs";
 /// Size of a writable disk that has no limit; it is sparse.
-const SCRATCH_BYTES: u64 = 10 << 30;
+pub(crate) const SCRATCH_BYTES: u64 = 10 << 30;
 /// Least room of a writable disk beyond its limit.
 const SCRATCH_MARGIN: u64 = 64 << 20;
 
@@ -283,7 +284,7 @@ impl Boot {
             .and_then(|spec| spec.security_context.as_ref()?.sysctls.as_ref())
             .into_iter()
             .flatten()
-            .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()));
+            .map(|sysctl| (admit::dotted(&sysctl.name), sysctl.value.clone()));
         let now = jiff::Timestamp::now();
         Ok(ConfigureRequest {
             hosts: names.hosts(&self.pod, nic.ip),

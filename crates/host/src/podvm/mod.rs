@@ -21,6 +21,7 @@
 mod actions;
 mod boot;
 pub mod evict;
+pub mod handler;
 mod launch;
 mod names;
 mod owner;
@@ -107,6 +108,7 @@ impl Context {
             pod_ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
             cpu_millis: u64::from(size.vcpus) * 1000,
             memory_bytes: size.memory_mib << 20,
+            ephemeral_bytes: size.ephemeral_bytes.unwrap_or(boot::SCRATCH_BYTES),
         }
     }
 

@@ -41,6 +41,15 @@ impl Names {
                 node: over,
             });
         }
+        // With the node's network a Pod has the node's name, whatever it would like to be called.
+        let of_node = spec.is_some_and(|spec| spec.host_network == Some(true));
+        if of_node && let Some(node) = text(spec.and_then(|spec| spec.node_name.as_ref())) {
+            return Ok(Self {
+                host: node.clone(),
+                domain: String::new(),
+                node,
+            });
+        }
         let own = text(spec.and_then(|spec| spec.hostname.as_ref())).or(pod.metadata.name.clone());
         let mut host: String = own.unwrap_or_default();
         if host.len() > HOSTNAME_MAX {
@@ -234,6 +243,10 @@ mod tests {
             (
                 json!({"containers": [], "hostname": "h", "subdomain": "s", "hostnameOverride": "a.b"}),
                 ("a.b", "", "a.b"),
+            ),
+            (
+                json!({"containers": [], "hostname": "h", "subdomain": "s", "hostNetwork": true, "nodeName": "n"}),
+                ("n", "", "n"),
             ),
         ];
         for (spec, expected) in cases {

@@ -42,6 +42,7 @@ pub struct Prepared {
 
 /// Gathers everything; tries for as long as the Pod is wanted.
 pub async fn run(context: Arc<Context>, pod: Arc<Pod>, owner: mpsc::Sender<Input>) {
+    super::handler::wait(&context, &pod).await;
     let since = std::time::Instant::now();
     let images = async {
         let pulls = records(&pod).into_iter().filter_map(|record| {

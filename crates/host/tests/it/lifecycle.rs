@@ -6,6 +6,7 @@ use super::common;
 use common::{Host, condition, eventually, object, restarts, state};
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -164,6 +165,28 @@ async fn waits_for_what_it_names() {
         .await
         .unwrap();
     eventually("the new content", async || content() == b"two").await;
+}
+
+/// Of runtimes a host has its own alone.
+#[tokio::test]
+async fn waits_for_a_runtime_that_is_not_here() {
+    let host = Host::start().await;
+    let classes: Api<RuntimeClass> = Api::all(host.admin.clone());
+    for handler in ["podvisor", "gvisor"] {
+        let class = object(json!({"metadata": {"name": handler}, "handler": handler}));
+        classes.create(&PostParams::default(), &class).await.unwrap();
+        let spec = json!({"runtimeClassName": handler, "containers": [container(&[])]});
+        host.create(handler, spec).await;
+    }
+    eventually("the event", async || {
+        let wanted = "FailedCreatePodSandBox: Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get \
+                      sandbox runtime: no runtime for \"gvisor\" is configured";
+        host.events("gvisor").await.iter().any(|event| event == wanted)
+    })
+    .await;
+    host.ready("podvisor").await;
+    host.phase("gvisor", "Pending").await;
+    host.delete("gvisor", None).await;
 }
 
 #[tokio::test]

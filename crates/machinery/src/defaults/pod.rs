@@ -16,6 +16,13 @@ pub(super) fn pod(obj: &mut Value) {
     fields_mut(obj, "spec");
     let Some(spec) = get_mut(obj, "spec") else { return };
     pod_spec(spec);
+    // Of a Pod alone: a template keeps what it says.
+    if spec
+        .int_at("terminationGracePeriodSeconds")
+        .is_some_and(|seconds| seconds < 0)
+    {
+        set(spec, "terminationGracePeriodSeconds", 1);
+    }
     let host_network = spec.bool_at("hostNetwork");
     for list in ["initContainers", "containers"] {
         each_mut(spec, list, |c| {

@@ -53,6 +53,20 @@ spec:
     );
 }
 
+/// A negative grace is one second of a Pod; a template keeps what it says.
+#[test]
+fn negative_grace() {
+    let spec = "{terminationGracePeriodSeconds: -1, containers: [{name: c, image: i}]}";
+    check(
+        &format!("{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {spec}}}"),
+        &[("/spec/terminationGracePeriodSeconds", json!(1))],
+    );
+    check(
+        &format!("{{apiVersion: v1, kind: PodTemplate, metadata: {{name: a}}, template: {{spec: {spec}}}}}"),
+        &[("/template/spec/terminationGracePeriodSeconds", json!(-1))],
+    );
+}
+
 #[test]
 fn pull_policies() {
     for (image, policy) in [

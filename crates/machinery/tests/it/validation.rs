@@ -71,6 +71,10 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
                      and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
                      '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 
+const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
+                         must start and end with an alphanumeric character (e.g. 'example.com', regex used for \
+                         validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+
 const POD: &str = "
 apiVersion: v1
 kind: Pod
@@ -258,6 +262,18 @@ fn pods() {
                     "containers": [{"name": "c", "image": "i", "imagePullPolicy": "Always",
                         "terminationMessagePolicy": "File", "securityContext": {"procMount": "Unmasked"}}]}),
                 &["spec.hostPID: Forbidden: when `hostUsers` is false"],
+            ),
+            (
+                "/spec/hostnameOverride",
+                json!("Not-RFC1123"),
+                &[&format!(
+                    "spec.hostnameOverride: Invalid value: \"Not-RFC1123\": {SUBDOMAIN}"
+                )],
+            ),
+            (
+                "/spec/hostnameOverride",
+                json!("a.".repeat(40) + "a"),
+                &["spec.hostnameOverride: Too long: may not be more than 64 bytes"],
             ),
             (
                 "/spec/dnsPolicy",

@@ -70,7 +70,7 @@ const BASELINE: &[Check] = &[
     host_ports,
     host_probes,
     privileged,
-    proc_mount,
+    proc_mount_baseline,
     selinux,
     seccomp_baseline,
     sysctls,
@@ -83,7 +83,6 @@ const RESTRICTED_BASE: &[Check] = &[
     host_ports,
     host_probes,
     privileged,
-    proc_mount,
     selinux,
     sysctls,
     host_process,
@@ -91,6 +90,7 @@ const RESTRICTED_BASE: &[Check] = &[
 const RESTRICTED: &[Check] = &[
     privilege_escalation,
     capabilities_restricted,
+    proc_mount,
     volume_types,
     run_as_non_root,
     run_as_user,
@@ -305,11 +305,19 @@ fn capabilities_restricted(pod: &Pod<'_>) -> Option<String> {
     (!parts.is_empty()).then(|| format!("unrestricted capabilities ({})", parts.join("; ")))
 }
 
-fn proc_mount(pod: &Pod<'_>) -> Option<String> {
-    // In a user namespace of its own a Pod may unmask (KEP-4265).
-    if pod.spec["hostUsers"] == false {
+/// Whether root of the Pod is nobody outside it (KEP-127): since 1.35 some checks then let it be root.
+fn user_namespace(pod: &Pod<'_>) -> bool {
+    pod.spec["hostUsers"] == false
+}
+
+fn proc_mount_baseline(pod: &Pod<'_>) -> Option<String> {
+    if user_namespace(pod) {
         return None;
     }
+    proc_mount(pod)
+}
+
+fn proc_mount(pod: &Pod<'_>) -> Option<String> {
     let kind = |c: &Value| {
         c["securityContext"]["procMount"]
             .as_str()
@@ -452,36 +460,46 @@ fn privilege_escalation(pod: &Pod<'_>) -> Option<String> {
 }
 
 fn run_as_non_root(pod: &Pod<'_>) -> Option<String> {
-    let mut parts = Vec::new();
+    if user_namespace(pod) {
+        return None;
+    }
     let whole = pod.context()["runAsNonRoot"].as_bool();
+    let mut setters = Vec::new();
     if whole == Some(false) {
-        parts.push("pod must not set securityContext.runAsNonRoot=false".to_string());
+        setters.push("pod".to_string());
     }
     let set_false = pod.named(|c| c["securityContext"]["runAsNonRoot"] == false);
     if !set_false.is_empty() {
-        parts.push(format!(
-            "{} must not set securityContext.runAsNonRoot=false",
-            plural("container", &set_false)
-        ));
+        setters.push(plural("container", &set_false));
     }
     let unset = pod.named(|c| c["securityContext"]["runAsNonRoot"].as_bool().is_none());
-    if parts.is_empty() && whole.is_none() && !unset.is_empty() {
-        parts.push(format!(
+    let problem = if !setters.is_empty() {
+        format!(
+            "{} must not set securityContext.runAsNonRoot=false",
+            setters.join(" and ")
+        )
+    } else if whole.is_none() && !unset.is_empty() {
+        format!(
             "pod or {} must set securityContext.runAsNonRoot=true",
             plural("container", &unset)
-        ));
-    }
-    (!parts.is_empty()).then(|| format!("runAsNonRoot != true ({})", parts.join("; ")))
+        )
+    } else {
+        return None;
+    };
+    Some(format!("runAsNonRoot != true ({problem})"))
 }
 
 fn run_as_user(pod: &Pod<'_>) -> Option<String> {
-    let mut parts = Vec::new();
+    if user_namespace(pod) {
+        return None;
+    }
+    let mut setters = Vec::new();
     if pod.context()["runAsUser"] == 0 {
-        parts.push("pod must not set runAsUser=0".to_string());
+        setters.push("pod".to_string());
     }
     let bad = pod.named(|c| c["securityContext"]["runAsUser"] == 0);
     if !bad.is_empty() {
-        parts.push(format!("{} must not set runAsUser=0", plural("container", &bad)));
+        setters.push(plural("container", &bad));
     }
-    (!parts.is_empty()).then(|| format!("runAsUser=0 ({})", parts.join(" and ")))
+    (!setters.is_empty()).then(|| format!("runAsUser=0 ({} must not set runAsUser=0)", setters.join(" and ")))
 }

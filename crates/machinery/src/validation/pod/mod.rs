@@ -120,7 +120,6 @@ pub(super) fn spec_checks(spec: &Value, at: &Path, errors: &mut Errors) {
             names::range(1, i64::from(i32::MAX)),
         );
     }
-    errors.not_negative(spec, "terminationGracePeriodSeconds", at);
     tolerations(spec.at("tolerations"), &at.child("tolerations"), errors);
     host_aliases(spec, at, errors);
     errors.one_of_if_set(spec, "preemptionPolicy", at, &["Never", "PreemptLowerPriority"]);
@@ -130,6 +129,24 @@ pub(super) fn spec_checks(spec: &Value, at: &Path, errors: &mut Errors) {
         quantity(value, &place, errors);
     }
     operating_system(spec, at, errors);
+    hostname_override(spec, at, errors);
+}
+
+fn hostname_override(spec: &Value, at: &Path, errors: &mut Errors) {
+    if !spec.has("hostnameOverride") {
+        return;
+    }
+    let (place, name) = (at.child("hostnameOverride"), spec.str_at("hostnameOverride"));
+    if spec.bool_at("setHostnameAsFQDN") {
+        errors.forbidden(&place, "may not be specified when setHostnameAsFQDN is true");
+    }
+    if spec.bool_at("hostNetwork") {
+        errors.forbidden(&place, "may not be specified when hostNetwork is true");
+    }
+    if name.len() > 64 {
+        errors.too_long(&place, 64);
+    }
+    errors.each(&place, name, names::dns_subdomain(name));
 }
 
 fn dns(spec: &Value, at: &Path, errors: &mut Errors) {
