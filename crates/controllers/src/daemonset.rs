@@ -2,7 +2,6 @@
 
 use crate::claim::{Sweep, claim, create_pods, remove_pod};
 use crate::manager::Reconciler;
-use crate::node::tolerates;
 use crate::obj::{
     available, deleting, finished, int, int_or_percent, items, label, meta, ready, since, text,
 };
@@ -10,6 +9,7 @@ use crate::replicaset::pod_from;
 use crate::revision::{self, HASH, hash_of};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use kinds::placement::{affine, tolerates};
 use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ pub(crate) fn pod_for(set: &Value, node: &str, hash: &str) -> Value {
 /// Whether a node should have a Pod (first), and whether one that runs there may go on (second).
 pub(crate) fn fits(set: &Value, node: &Value) -> (bool, bool) {
     let template = &set["spec"]["template"];
-    if !crate::affinity::affine(template, node) {
+    if !affine(template, node) {
         return (false, false);
     }
     let tolerations = tolerations(template);

@@ -4,7 +4,6 @@
 //! Reconcilers are level-triggered: woken by changes of what they read, or by their own timer, they look at
 //! everything of their kind and correct what differs.
 
-pub mod affinity;
 mod aggregation;
 mod claim;
 mod cronjob;
@@ -37,7 +36,6 @@ mod workqueue;
 pub mod world;
 
 pub use manager::{Config, Manager, timed};
-pub use node::tolerates;
 pub use quota::pod_amounts;
 pub use signer::Signer;
 pub use workqueue::WorkQueues;

@@ -6,6 +6,7 @@ use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use cache::Uid;
 use cache::fields::pod::NODE;
+use kinds::placement::tolerates;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -291,15 +292,6 @@ impl Lifecycle {
         }
         Ok(())
     }
-}
-
-/// A toleration covers a taint.
-pub fn tolerates(toleration: &Value, taint: &Value) -> bool {
-    let (key, effect) = (text(toleration, "/key"), text(toleration, "/effect"));
-    let exists = text(toleration, "/operator") == "Exists";
-    (effect.is_empty() || taint["effect"] == effect)
-        && (taint["key"] == key || (key.is_empty() && exists))
-        && (exists || text(toleration, "/value") == text(taint, "/value"))
 }
 
 /// The Pod may stay for now, having borne the taint for `since` seconds.

@@ -1,12 +1,16 @@
 //! What a host refuses before it does anything for a Pod, with the kubelet's reasons and words: other operating systems,
-//! sysctls that reach beyond the ordinary, profiles that the guest's kernel cannot enforce, and ports that other Pods have (kubelet:
-//! `pkg/kubelet/sysctl/allowlist.go`, `pkg/kubelet/apparmor.go`, `pkg/kubelet/lifecycle/predicate.go`).
+//! sysctls that reach beyond the ordinary, profiles that the guest's kernel cannot enforce; and, since a Pod may name its
+//! node itself and so come past the scheduler, a host without room, with other labels, with taints, or whose ports others
+//! have (kubelet: `pkg/kubelet/sysctl/allowlist.go`, `pkg/kubelet/apparmor.go`, `pkg/kubelet/lifecycle/predicate.go`).
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
+use kinds::placement;
+use serde_json::Value;
 
-use crate::size::is_sidecar;
+use crate::config::Capacity;
+use crate::size::{self, is_sidecar};
 
 /// Sysctls that any Pod may set (`SafeSysctlAllowlist`).
 const SAFE: [&str; 12] = [
@@ -56,8 +60,56 @@ pub fn refusal(pod: &Pod, unsafe_sysctls: &[String]) -> Option<(String, String)>
     None
 }
 
-/// Reason and message of a Pod that wants ports of the host which others have: the scheduler knows better, but a Pod may
-/// name its node itself.
+/// Reason and message of a Pod for which there is no room beside the others.
+pub fn no_room(pod: &Pod, others: &[Arc<Pod>], allocatable: &Capacity) -> Option<(String, String)> {
+    let refuse = |resource: &str, requested: u64, used: u64, capacity: u64| {
+        let message = format!(
+            "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+        );
+        Some((format!("OutOf{resource}"), format!("Pod was rejected: {message}")))
+    };
+    let count = others.len() as u64;
+    if count + 1 > u64::from(allocatable.pods) {
+        return refuse("pods", 1, count, allocatable.pods.into());
+    }
+    // Bytes are counted in whole ones, processors in thousandths.
+    for (resource, unit, capacity) in [
+        ("cpu", 1, allocatable.cpu_millis),
+        ("memory", 1000, allocatable.memory_bytes),
+        ("ephemeral-storage", 1000, allocatable.ephemeral_bytes),
+    ] {
+        let asks = |pod: &Pod| {
+            let asked = pod.spec.as_ref().map(|spec| size::requested(spec, resource));
+            asked.unwrap_or(0).div_ceil(unit)
+        };
+        let (wanted, used) = (asks(pod), others.iter().map(|other| asks(other)).sum::<u64>());
+        if wanted > 0 && used.saturating_add(wanted) > capacity {
+            return refuse(resource, wanted, used, capacity);
+        }
+    }
+    None
+}
+
+/// Reason and message of a Pod that asks for another node than this one, or does not bear its taints.
+pub fn misplaced(pod: &Value, node: &Value) -> Option<(String, String)> {
+    let (reason, words) = if !placement::affine(pod, node) {
+        (
+            "NodeAffinity",
+            "node(s) didn't match Pod's node affinity/selector",
+        )
+    } else if placement::untolerated(pod, node, "NoExecute").is_some() {
+        (
+            "TaintToleration",
+            "node(s) had taints that the pod didn't tolerate",
+        )
+    } else {
+        return None;
+    };
+    let message = format!("Pod was rejected: Predicate {reason} failed: {words}");
+    Some((reason.to_owned(), message))
+}
+
+/// Reason and message of a Pod that wants ports of the host which others have.
 pub fn ports_taken(pod: &Pod, others: &[Arc<Pod>]) -> Option<(String, String)> {
     let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0";
     let clash = |(ip, protocol, port): &HostPort, other: &HostPort| {
@@ -172,6 +224,53 @@ mod tests {
         let at = |ip: &str| json!({"containerPort": 80, "hostPort": 80, "hostIP": ip});
         assert!(!taken(at("192.0.2.1"), at("192.0.2.2")));
         assert!(taken(at("0.0.0.0"), at("192.0.2.2")));
+    }
+
+    #[test]
+    fn room_beside_others() {
+        let allocatable = Capacity {
+            cpu_millis: 1000,
+            memory_bytes: 1 << 30,
+            pods: 3,
+            ephemeral_bytes: 10 << 30,
+        };
+        let pod = |requests: Value| -> Arc<Pod> {
+            let spec = json!({"containers": [{"name": "c", "resources": {"requests": requests}}],
+                "overhead": {"memory": "1Mi"}});
+            Arc::new(serde_json::from_value(json!({"spec": spec})).expect("a Pod"))
+        };
+        let there = [pod(json!({"cpu": "600m", "memory": "511Mi"}))];
+        let words = |resource: &str, numbers: [u64; 3]| {
+            let [requested, used, capacity] = numbers;
+            format!(
+                "OutOf{resource}: Pod was rejected: Node didn't have enough resource: {resource}, requested: \
+                 {requested}, used: {used}, capacity: {capacity}"
+            )
+        };
+        let gib = 1 << 30;
+        for (requests, expected) in [
+            (json!({}), None),
+            (
+                json!({"cpu": "400m", "memory": "511Mi", "ephemeral-storage": "10Gi"}),
+                None,
+            ),
+            (json!({"cpu": "500m"}), Some(words("cpu", [500, 600, 1000]))),
+            (
+                json!({"memory": "512Mi"}),
+                Some(words("memory", [513 << 20, gib / 2, gib])),
+            ),
+            (
+                json!({"ephemeral-storage": "11Gi"}),
+                Some(words("ephemeral-storage", [11 * gib, 0, 10 * gib])),
+            ),
+        ] {
+            let found = no_room(&pod(requests.clone()), &there, &allocatable);
+            let found = found.map(|(reason, message)| format!("{reason}: {message}"));
+            assert_eq!(found, expected, "{requests}");
+        }
+        let three = [there[0].clone(), pod(json!({})), pod(json!({}))];
+        let found = no_room(&pod(json!({})), &three, &allocatable).map(|(reason, _)| reason);
+        assert_eq!(found.as_deref(), Some("OutOfpods"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::admit;
 use crate::config::HostConfig;
 use crate::datastore::{self, Datastore};
 use crate::deps::HostDeps;
@@ -26,7 +27,6 @@ use crate::objects::Objects;
 use crate::podvm::record::{self, PodFile};
 use crate::podvm::{self, Context, Origin, PodVm};
 use crate::server::{self, Server};
-use crate::size::VmSize;
 use crate::{node, services};
 
 /// Between background samples: `kubectl top` finds a rate without waiting.
@@ -126,6 +126,7 @@ impl Agent {
             clock: crate::clock::Clock::default(),
             requests: podvm::resize::Requests::default(),
             overhead_bytes: std::sync::atomic::AtomicU64::new(0),
+            node: parking_lot::RwLock::default(),
             cancel,
             config,
             deps,
@@ -270,7 +271,7 @@ impl Agent {
                 podvm::remove_leftovers(&self.context, &uid, None).await;
                 Origin::New
             }
-            None => match self.admit(&pod) {
+            None => match self.admit(&pod).await {
                 Some((reason, message)) => Origin::Rejected(reason, message),
                 None => Origin::New,
             },
@@ -282,7 +283,7 @@ impl Agent {
     }
 
     /// Whether the host has no room for a Pod; then reason and words (kubelet: `lifecycle/predicate.go`).
-    fn admit(&self, pod: &Pod) -> Option<(String, String)> {
+    async fn admit(&self, pod: &Pod) -> Option<(String, String)> {
         if pod.metadata.deletion_timestamp.is_some() {
             return None;
         }
@@ -301,36 +302,36 @@ impl Agent {
             .filter(|view| view.machine.is_some() || !ended(&view.pod))
             .map(|view| view.pod)
             .collect();
-        if let Some(refusal) = crate::admit::refusal(pod, &self.context.config.unsafe_sysctls) {
-            return Some(refusal);
-        }
-        if let Some(refusal) = crate::admit::ports_taken(pod, &others) {
-            return Some(refusal);
-        }
         let thresholds = &self.context.config.pressure;
-        if let Some(refusal) = self.context.pressure.refusal(thresholds, pod) {
-            return Some(refusal);
-        }
         let allocatable = self.context.config.capacity.allocatable();
-        let refuse = |resource: &str, requested: u64, used: u64, capacity: u64| {
-            let message = format!(
-                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: \
-                 {capacity}"
-            );
-            Some((format!("OutOf{resource}"), format!("Pod was rejected: {message}")))
-        };
-        if others.len() as u64 + 1 > u64::from(allocatable.pods) {
-            return refuse("pods", 1, others.len() as u64, allocatable.pods.into());
+        let refusal = admit::refusal(pod, &self.context.config.unsafe_sysctls)
+            .or_else(|| self.context.pressure.refusal(thresholds, pod))
+            .or_else(|| admit::no_room(pod, &others, &allocatable));
+        if refusal.is_some() {
+            return refusal;
         }
-        let cpu = |pod: &Pod| {
-            let size = pod.spec.as_ref().map(VmSize::of);
-            size.and_then(|size| size.cpu_request_millis).unwrap_or(0)
-        };
-        let used: u64 = others.iter().map(|pod| cpu(pod)).sum();
-        if cpu(pod) > 0 && used + cpu(pod) > allocatable.cpu_millis {
-            return refuse("cpu", cpu(pod), used, allocatable.cpu_millis);
+        self.misplaced(pod)
+            .await
+            .or_else(|| admit::ports_taken(pod, &others))
+    }
+
+    /// Whether a Pod asks for another node. What is known of this one may be old, so a refusal asks first.
+    async fn misplaced(&self, pod: &Pod) -> Option<(String, String)> {
+        let pod = serde_json::to_value(pod).ok()?;
+        let known = self.context.node.read().clone();
+        if let Some(node) = known
+            && admit::misplaced(&pod, &node).is_none()
+        {
+            return None;
         }
-        None
+        let nodes: Api<Node> = Api::all(self.context.deps.client.clone());
+        match nodes.get(&self.context.config.node_name).await {
+            Ok(node) => admit::misplaced(&pod, &serde_json::to_value(node).ok()?),
+            Err(error) => {
+                tracing::warn!(%error, "whether a Pod fits this node is left to who sent it");
+                None
+            }
+        }
     }
 
     async fn forget(&self, uid: &str) {

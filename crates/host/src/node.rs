@@ -57,6 +57,11 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
                 None => nodes.create(&PostParams::default(), &fresh(&context)).await?,
             };
             take_block(&context, &node);
+            let known = json!({
+                "metadata": {"name": node.metadata.name, "labels": node.metadata.labels},
+                "spec": {"taints": node.spec.as_ref().and_then(|spec| spec.taints.as_ref())},
+            });
+            *context.node.write() = Some(Arc::new(known));
             let now = Timestamp::now();
             let status = status(&context, port, &node);
             let due = match &reported {

@@ -37,10 +37,11 @@ pub struct VmSize {
     pub ephemeral_bytes: Option<u64>,
 }
 
-/// A quantity in thousandths, rounded up; `None` if it is no quantity or negative.
+/// A quantity in thousandths, rounded up; more than can be counted is the most. `None` if it is no quantity or negative.
 pub fn milli(quantity: &Quantity) -> Option<u64> {
     let quantity: kinds::quantity::Quantity = quantity.0.parse().ok()?;
-    u64::try_from(quantity.as_milli()).ok()
+    let milli = u128::try_from(quantity.as_milli()).ok()?;
+    Some(u64::try_from(milli).unwrap_or(u64::MAX))
 }
 
 /// A quantity in whole units (bytes), rounded up; more than can be counted is the most.
@@ -108,6 +109,13 @@ fn total(
         return None;
     }
     Some(sum.saturating_add(sidecars).max(highest_init))
+}
+
+/// What a Pod asks for of a resource, with its overhead, in thousandths.
+pub fn requested(spec: &PodSpec, name: &str) -> u64 {
+    let overhead = spec.overhead.as_ref().and_then(|overhead| overhead.get(name));
+    let containers = total(spec, false, |resources| request(resources, name)).unwrap_or(0);
+    containers.saturating_add(overhead.and_then(milli).unwrap_or(0))
 }
 
 impl VmSize {

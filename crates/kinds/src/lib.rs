@@ -3,12 +3,14 @@
 //! - [`builtin`]: the one table of kinds that are served (group, version, names, verbs, subresources);
 //! - [`schema`]: the types of their fields, generated from upstream's definitions by `cargo xtask gen-schema`;
 //! - [`quantity`], [`selector`]: the two small languages inside objects;
+//! - [`placement`]: which nodes a Pod may have;
 //! - [`status`], [`field`]: every refusal, worded as upstream words it.
 //!
 //! Objects themselves are `serde_json::Value` everywhere: fields that this table does not know survive where
 //! Kubernetes keeps them.
 
 pub mod field;
+pub mod placement;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

@@ -1,8 +1,8 @@
 //! Rules between Pods: affinity, anti-affinity, and even spreading over the domains of a topology.
 
 use crate::filter::Host;
-use controllers::affinity::affine;
 use controllers::obj::{deleting, finished, int, items, meta, text};
+use kinds::placement::affine;
 use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

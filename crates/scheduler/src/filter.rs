@@ -1,8 +1,8 @@
 //! Whether a node can take a Pod, and if not, why: in the words of upstream's plugins.
 
-use controllers::affinity::affine;
 use controllers::obj::{items, meta, text};
-use controllers::{pod_amounts, tolerates};
+use controllers::pod_amounts;
+use kinds::placement::{affine, tolerates};
 use kinds::quantity::Quantity;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

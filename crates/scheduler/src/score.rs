@@ -3,9 +3,8 @@
 
 use crate::between::wishes;
 use crate::filter::{Host, requests};
-use controllers::affinity::term;
 use controllers::obj::{int, items, text};
-use controllers::tolerates;
+use kinds::placement::{term, tolerates};
 use serde_json::Value;
 
 const AFFINITY: i128 = 2;

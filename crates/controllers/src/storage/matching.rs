@@ -1,8 +1,8 @@
 //! Which volume fits a claim: pure, used by the binder and by the scheduler.
 
 use super::BOUND_BY_CONTROLLER;
-use crate::affinity;
 use crate::obj::{annotation, deleting, items, meta, text};
+use kinds::placement;
 use kinds::quantity::Quantity;
 use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ pub fn mismatch(volume: &Value, claim: &Value) -> Option<&'static str> {
 /// Whether the node can use the volume.
 pub fn reaches(volume: &Value, node: &Value) -> bool {
     let terms = items(volume, "/spec/nodeAffinity/required/nodeSelectorTerms");
-    volume["spec"]["nodeAffinity"]["required"].is_null() || terms.iter().any(|t| affinity::term(t, node))
+    volume["spec"]["nodeAffinity"]["required"].is_null() || terms.iter().any(|t| placement::term(t, node))
 }
 
 /// The smallest volume that a claim can be bound to; one that is reserved for it comes first. With a node, only those

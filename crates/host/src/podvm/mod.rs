@@ -82,6 +82,8 @@ pub struct Context {
     pub probes: crate::metrics::probes::ProbeCounts,
     /// What the Pods have asked for.
     pub requests: resize::Requests,
+    /// Name, labels and taints of the Node as it was last seen.
+    pub node: parking_lot::RwLock<Option<Arc<serde_json::Value>>>,
     /// Measured memory of all VMs beyond what their containers use, in bytes.
     pub overhead_bytes: std::sync::atomic::AtomicU64,
     /// Whether the host's clock was set.

@@ -209,3 +209,48 @@ async fn a_resize_waits_for_room() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn pods_that_come_past_the_scheduler_must_fit() {
+    let host = Host::start().await;
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(host.admin.clone());
+    let spec = |more: serde_json::Value| {
+        let mut spec = json!({"containers": [{"name": "c", "image": "x"}]});
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let picky = spec(json!({"nodeSelector": {"disk": "fast"}}));
+    host.create("picky", picky.clone()).await;
+    let greedy = json!([{"name": "c", "image": "x", "resources": {"requests": {"memory": "1Ei"}}}]);
+    host.create("greedy", spec(json!({"containers": greedy}))).await;
+    let words = |pod: &Pod| {
+        let status = pod.status.clone().unwrap();
+        let message = status.message.unwrap_or_default();
+        format!("{}: {message}", status.reason.unwrap_or_default())
+    };
+    assert_eq!(
+        words(&host.phase("picky", "Failed").await),
+        "NodeAffinity: Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+    );
+    let greedy = words(&host.phase("greedy", "Failed").await);
+    assert!(
+        greedy.starts_with(
+            "OutOfmemory: Pod was rejected: Node didn't have enough resource: memory, requested: "
+        ),
+        "{greedy}"
+    );
+    // What others do with the node counts at once.
+    let change = json!({"metadata": {"labels": {"disk": "fast"}},
+        "spec": {"taints": [{"key": "gpu", "effect": "NoExecute"}]}});
+    nodes
+        .patch(NODE, &PatchParams::default(), &Patch::Strategic(change))
+        .await
+        .unwrap();
+    let toleration = json!([{"key": "gpu", "operator": "Exists"}]);
+    let mut tolerant = picky.clone();
+    tolerant["tolerations"] = toleration;
+    host.create("tolerant", tolerant).await;
+    host.ready("tolerant").await;
+}
