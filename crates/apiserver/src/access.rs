@@ -88,7 +88,7 @@ pub async fn review(ctx: &Ctx, mut object: Value) -> Result<Value, Status> {
         "selfsubjectrulesreviews" => {
             may::self_subject_rules_review(&mut object, &ctx.user, authorizer).await?;
         }
-        _ => return Err(crate::dispatch::method_not_supported(ctx)),
+        _ => return Err(Status::method_not_allowed()),
     }
     Ok(object)
 }

@@ -128,7 +128,7 @@ pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Op
 
 fn options() -> WriteOptions {
     WriteOptions {
-        field_manager: "podvisor-apiserver".into(),
+        field_manager: "kube-apiserver".into(),
         ..WriteOptions::default()
     }
 }

@@ -284,7 +284,7 @@ impl ApiServer {
             && matches!(attributes.verb.as_str(), "create" | "deletecollection")
             && !subresources::is_review(ctx.served.kind)
         {
-            return Err(method_not_supported(&ctx));
+            return Err(Status::method_not_allowed());
         }
         if !attributes.subresource.is_empty() {
             let _ticket = match is_lasting(attributes) {
@@ -303,7 +303,7 @@ impl ApiServer {
             return subresources::review(&ctx, incoming.body).await;
         }
         if !ctx.served.has_verb(&attributes.verb) {
-            return Err(method_not_supported(&ctx));
+            return Err(Status::method_not_allowed());
         }
         if attributes.verb == "watch" {
             let ticket = self.limits.watch(&ctx.user.name)?;
@@ -319,7 +319,7 @@ impl ApiServer {
             "get" => rest::get::get(&ctx).await,
             "create" => {
                 if !attributes.name.is_empty() {
-                    return Err(method_not_supported(&ctx));
+                    return Err(Status::method_not_allowed());
                 }
                 rest::create::create(&ctx, incoming.body).await
             }
@@ -327,7 +327,7 @@ impl ApiServer {
             "patch" => rest::patch::patch(&ctx, incoming.body, None).await,
             "delete" => rest::delete::delete(&ctx, incoming.body).await,
             "deletecollection" => rest::deletecollection::delete_collection(&ctx, incoming.body).await,
-            _ => Err(method_not_supported(&ctx)),
+            _ => Err(Status::method_not_allowed()),
         }
     }
 
@@ -513,13 +513,4 @@ fn is_lasting(attributes: &Attributes) -> bool {
             attributes.subresource.as_str(),
             "log" | "exec" | "attach" | "portforward" | "proxy"
         )
-}
-
-/// The 405 of a resource.
-pub fn method_not_supported(ctx: &Ctx) -> Status {
-    Status::method_not_supported(
-        ctx.served.kind.plural,
-        ctx.served.kind.group,
-        &ctx.attributes.verb,
-    )
 }

@@ -63,7 +63,7 @@ pub async fn answer(ctx: &Ctx, _incoming: Incoming) -> Result<Response, Status> 
             render::value_answer(ctx, StatusCode::OK, &list, wanted)
         }
         "watch" if !nodes => watch(ctx, &options),
-        _ => Err(crate::dispatch::method_not_supported(ctx)),
+        _ => Err(Status::method_not_allowed()),
     }
 }
 

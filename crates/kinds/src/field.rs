@@ -177,6 +177,13 @@ impl FieldError {
         Self::new(ErrorType::NotSupported, path, Some(value), detail)
     }
 
+    /// The value is not one of `supported`, which upstream tells in an order of its own.
+    pub fn not_supported_in_order(path: &Path, value: Value, supported: &[&str]) -> Self {
+        let names: Vec<String> = supported.iter().map(|name| format!("{name:?}")).collect();
+        let detail = format!("supported values: {}", names.join(", "));
+        Self::new(ErrorType::NotSupported, path, Some(value), detail)
+    }
+
     /// The value may not be there.
     pub fn forbidden(path: &Path, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::Forbidden, path, None, detail)

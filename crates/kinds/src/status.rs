@@ -172,24 +172,14 @@ impl Status {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 
-    /// 405: the resource has no such verb.
-    pub fn method_not_supported(resource: &str, group: &str, action: &str) -> Self {
-        let qualified = qualified(resource, group);
-        Self::new(
-            405,
-            "MethodNotAllowed",
-            format!("{action} is not supported on resources of kind \"{qualified}\""),
-        )
-        .about(group, resource, "")
-    }
-
-    /// 405 without a resource.
+    /// 405: there is no such verb here.
     pub fn method_not_allowed() -> Self {
         Self::new(
             405,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
         )
+        .about("", "", "")
     }
 
     /// 406: none of the accepted media types can be had.
@@ -296,8 +286,10 @@ impl Status {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
         });
+        if !self.reason.is_empty() {
+            object["reason"] = json!(self.reason);
+        }
         if let Some(details) = &self.details {
             object["details"] = details.to_json();
         }

@@ -67,7 +67,7 @@ async fn make(server: &Arc<ApiServer>, ip: &str, of: Value) {
         return;
     };
     let options = WriteOptions {
-        field_manager: "podvisor-apiserver".into(),
+        field_manager: "kube-apiserver".into(),
         ..WriteOptions::default()
     };
     let made = create::store_new(&ctx, object, &options, "CreateOptions", None).await;

@@ -16,8 +16,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Definitions by name: the spec they were registered with, and the resources that came of it.
+/// Definitions by name: what they were registered with, and the resources that came of it.
 type Known = HashMap<String, (Value, Vec<Arc<Served>>)>;
+
+/// What the resources of a definition follow from: its spec, and in which versions its objects may be stored.
+fn basis(crd: &Value) -> Value {
+    let mut basis = crd["spec"].clone();
+    basis["storedVersions"] = crd["status"]["storedVersions"].clone();
+    basis
+}
 
 fn resource() -> GroupResource {
     GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions")
@@ -40,11 +47,14 @@ async fn run(server: Arc<ApiServer>, mut known: Known, stop: CancellationToken) 
             seen = changed;
             register(&server, &mut known);
             for crd in server.caches.list(&resource(), None) {
-                if let Err(status) = settle(&server, &crd).await
-                    && status.code != 409
-                    && status.code != 404
-                {
-                    tracing::warn!(crd = meta(&crd, "name"), error = %status, "a definition could not be settled");
+                match settle(&server, &crd).await {
+                    Ok(()) => {}
+                    // Objects of a definition that goes wait for finalizers of their own: their removal wakes us.
+                    Err(status) if status.code == 409 => seen = u64::MAX,
+                    Err(status) if status.code == 404 => {}
+                    Err(status) => {
+                        tracing::warn!(crd = meta(&crd, "name"), error = %status, "a definition could not be settled");
+                    }
                 }
             }
         }
@@ -74,7 +84,7 @@ fn register(server: &Arc<ApiServer>, known: &mut Known) {
         }
     }
     for crd in &crds {
-        let (name, spec) = (meta(crd, "name").to_string(), crd["spec"].clone());
+        let (name, spec) = (meta(crd, "name").to_string(), basis(crd));
         if known.get(&name).is_some_and(|(s, _)| *s == spec) || !names_accepted(server, crd, known) {
             continue;
         }
@@ -173,7 +183,23 @@ fn conflict(server: &Arc<ApiServer>, crd: &Value, known: &Known) -> Option<Strin
     None
 }
 
-/// Writes conditions, stored versions and the finalizer; empties a deleted definition.
+/// Marks a definition that is deleted: it stays until its objects are gone.
+pub fn terminating(crd: &mut Value) {
+    let mut list = finalizers(crd);
+    if !list.iter().any(|f| f == CLEANUP) {
+        list.push(CLEANUP.into());
+        set_meta(crd, "finalizers", json!(list));
+    }
+    condition(
+        crd,
+        "Terminating",
+        "True",
+        "InstanceDeletionPending",
+        "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+    );
+}
+
+/// Writes conditions and stored versions; empties a deleted definition.
 async fn settle(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
     let Some(served) = server.resource_of(&resource()) else {
         return Ok(());
@@ -188,7 +214,22 @@ async fn settle(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
     }
     let refused = conflict(server, crd, &Known::new());
     server
-        .edit(&served, "", name, move |crd| Ok(settled(crd, refused.as_deref())))
+        .edit(&served, "", name, |crd| {
+            let mut next = settled(crd, refused.as_deref());
+            if next != *crd {
+                let (typed, status) = (served.typed(), Some("status"));
+                machinery::apply::update_managers(
+                    typed,
+                    Some(crd),
+                    &mut next,
+                    "kube-apiserver",
+                    "Update",
+                    status,
+                    &now(),
+                );
+            }
+            Ok(next)
+        })
         .await
         .map(|_| ())
 }
@@ -197,11 +238,6 @@ fn settled(crd: &Value, refused: Option<&str>) -> Value {
     let mut next = crd.clone();
     if !meta(crd, "deletionTimestamp").is_empty() {
         return next;
-    }
-    let mut list = finalizers(crd);
-    if !list.iter().any(|f| f == CLEANUP) {
-        list.push(CLEANUP.into());
-        set_meta(&mut next, "finalizers", json!(list));
     }
     if !next["status"].is_object() {
         next["status"] = json!({});

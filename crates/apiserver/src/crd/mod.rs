@@ -5,6 +5,7 @@
 
 pub mod columns;
 pub mod controller;
+pub use controller::terminating;
 pub mod conversion;
 pub mod formats;
 mod junctors;
@@ -274,7 +275,8 @@ impl CustomVersion {
             let why = match value.as_i64() {
                 None => {
                     let of = go_type(value);
-                    format!("{pointer} accessor error: {value} is of the type {of}, expected int64")
+                    let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    format!("{pointer} accessor error: {shown} is of the type {of}, expected int64")
                         .replace('/', ".")
                 }
                 Some(n) if n < 0 => "should be a non-negative integer".to_owned(),

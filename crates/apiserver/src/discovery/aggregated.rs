@@ -4,7 +4,6 @@ use super::Document;
 use super::plain::grouped;
 use crate::aggregation::{self, Remotes};
 use crate::registry::{Registry, Served};
-use kinds::KindInfo;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -44,7 +43,7 @@ pub fn document(registry: &Registry, remotes: &Remotes, core: bool, version: &'s
                 aggregation::v2_item(remotes, &group, v).unwrap_or_else(|| version_value(registry, &group, v))
             })
             .collect();
-        let mut metadata = json!({"creationTimestamp": null});
+        let mut metadata = json!({});
         if !group.is_empty() {
             metadata["name"] = json!(group);
         }
@@ -62,20 +61,26 @@ pub fn document(registry: &Registry, remotes: &Remotes, core: bool, version: &'s
 
 fn version_value(registry: &Registry, group: &str, version: &str) -> Value {
     let here = |s: &&Arc<Served>| s.kind.group == group && s.kind.version == version;
-    let mut resources: Vec<Value> = registry
-        .all()
-        .iter()
-        .filter(here)
-        .map(|s| resource(s.kind))
-        .collect();
+    let mut resources: Vec<Value> = registry.all().iter().filter(here).map(|s| resource(s)).collect();
     resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
     json!({"version": version, "resources": resources, "freshness": "Current"})
 }
 
-fn resource(kind: &KindInfo) -> Value {
+/// Built-in kinds leave group and version of their answers empty where those are of the document's own group.
+fn response_kind(served: &Served, group: &str, version: &str, kind: &str) -> Value {
+    let own = (group, version) == (served.kind.group, served.kind.version);
+    let (group, version) = match own && served.custom.is_none() {
+        true => ("", ""),
+        false => (group, version),
+    };
+    json!({"group": group, "version": version, "kind": kind})
+}
+
+fn resource(served: &Served) -> Value {
+    let kind = served.kind;
     let mut value = json!({
         "resource": kind.plural,
-        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "responseKind": response_kind(served, kind.group, kind.version, kind.kind),
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
         "verbs": kind.verbs,
@@ -95,12 +100,15 @@ fn resource(kind: &KindInfo) -> Value {
             };
             json!({
                 "subresource": sub.name,
-                "responseKind": {"group": group, "version": version, "kind": sub.kind},
+                "responseKind": response_kind(served, group, version, if sub.kind.is_empty() { kind.kind } else { sub.kind }),
                 "verbs": sub.verbs,
             })
         });
         let mut subs: Vec<Value> = subs.collect();
         subs.sort_by(|a, b| a["subresource"].as_str().cmp(&b["subresource"].as_str()));
+        if served.custom.is_some() {
+            subs.reverse();
+        }
         value["subresources"] = json!(subs);
     }
     value

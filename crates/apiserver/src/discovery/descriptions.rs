@@ -5,11 +5,28 @@
 use flate2::read::ZlibDecoder;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptions.z"));
 
 /// Definition name to descriptions by field; that of the definition itself has the empty name.
 pub struct Descriptions(HashMap<String, HashMap<String, String>>);
+
+/// What a field means that a column of a table shows. Those few texts stay unpacked from the first table on.
+pub fn meaning(definition: &str, field: &str) -> Option<&'static str> {
+    static SHOWN: LazyLock<HashMap<(&str, &str), String>> = LazyLock::new(|| {
+        let Descriptions(mut all) = Descriptions::read();
+        machinery::tables::described_fields()
+            .filter_map(|(definition, field)| {
+                Some(((definition, field), all.get_mut(definition)?.get(field)?.clone()))
+            })
+            .collect()
+    });
+    SHOWN
+        .iter()
+        .find(|((of, name), _)| *of == definition && *name == field)
+        .map(|(_, text)| text.as_str())
+}
 
 /// Tells states of the descriptions apart: documents that have them are other documents.
 pub fn digest() -> String {

@@ -5,7 +5,7 @@ mod descriptions;
 mod openapi;
 mod plain;
 
-pub use descriptions::Descriptions;
+pub use descriptions::{Descriptions, meaning};
 pub use plain::priority;
 
 use crate::health;

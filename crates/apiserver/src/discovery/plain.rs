@@ -1,9 +1,11 @@
 //! Discovery as every client knows it: groups, their versions, the resources of a version.
 
 use crate::aggregation::{self, Remotes};
-use crate::registry::{Registry, Served};
+use crate::registry::{self, Registry, Served};
+use base64::Engine as _;
 use kinds::KindInfo;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// `/api`.
@@ -92,24 +94,49 @@ pub fn resources(registry: &Registry, group: &str, version: &str) -> Value {
     let here = |s: &&Arc<Served>| s.kind.group == group && s.kind.version == version;
     for served in registry.all().iter().filter(here) {
         let kind = served.kind;
-        list.push(resource(kind));
+        list.push(resource(served));
         list.extend(kind.subresources.iter().map(|sub| subresource(kind, sub)));
     }
-    list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    // Built-in resources stand by name, custom ones with their status before their scale.
+    list.sort_by_key(|r| {
+        let name = r["name"].as_str().unwrap_or_default();
+        let scale = name.ends_with("/scale") && is_custom(registry, group, version, name);
+        match scale {
+            true => format!("{name}~").replacen("/scale", "/~", 1),
+            false => name.to_owned(),
+        }
+    });
     let group_version = if group.is_empty() {
         version.to_string()
     } else {
         format!("{group}/{version}")
     };
-    json!({
+    let mut document = json!({
         "kind": "APIResourceList",
-        "apiVersion": "v1",
         "groupVersion": group_version,
         "resources": list,
-    })
+    });
+    // Clients older than that field know the core group.
+    if !group.is_empty() {
+        document["apiVersion"] = json!("v1");
+    }
+    document
 }
 
-fn resource(kind: &KindInfo) -> Value {
+fn is_custom(registry: &Registry, group: &str, version: &str, name: &str) -> bool {
+    let plural = name.split('/').next().unwrap_or_default();
+    let found = registry.find(group, version, plural);
+    found.is_some_and(|served| served.custom.is_some())
+}
+
+/// The hash by which clients tell whether two versions are stored as one.
+fn storage_hash(stored: &KindInfo) -> String {
+    let name = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+    base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(name)[..8])
+}
+
+fn resource(served: &Served) -> Value {
+    let kind = served.kind;
     let mut value = json!({
         "name": kind.plural,
         "singularName": kind.singular,
@@ -123,9 +150,8 @@ fn resource(kind: &KindInfo) -> Value {
     if !kind.categories.is_empty() {
         value["categories"] = json!(kind.categories);
     }
-    if kind.verbs.contains(&"list") {
-        let name = format!("{}/{}/{}", kind.group, kind.version, kind.kind);
-        value["storageVersionHash"] = json!(super::hash(name.as_bytes())[..11].to_string() + "=");
+    if kind.verbs.contains(&"list") && kind.kind != "ComponentStatus" && !registry::is_virtual(kind) {
+        value["storageVersionHash"] = json!(storage_hash(served.stored));
     }
     value
 }
@@ -135,7 +161,7 @@ fn subresource(kind: &KindInfo, sub: &kinds::Subresource) -> Value {
         "name": format!("{}/{}", kind.plural, sub.name),
         "singularName": "",
         "namespaced": kind.namespaced,
-        "kind": sub.kind,
+        "kind": if sub.kind.is_empty() { kind.kind } else { sub.kind },
         "verbs": sub.verbs,
     });
     // Said only when the body belongs elsewhere, as Scale and Eviction do.

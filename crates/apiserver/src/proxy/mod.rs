@@ -24,7 +24,7 @@ pub async fn subresource(ctx: &Ctx, incoming: Incoming) -> Result<Response, Stat
         ("pods", "log") => pods::log(ctx, incoming).await,
         ("pods", "exec" | "attach" | "portforward") => pods::stream(ctx, incoming).await,
         ("nodes" | "pods" | "services", "proxy") => target::proxy(ctx, incoming).await,
-        _ => Err(crate::dispatch::method_not_supported(ctx)),
+        _ => Err(Status::method_not_allowed()),
     }
 }
 

@@ -33,6 +33,7 @@ pub fn convert(object: Value, from: &KindInfo, to: &KindInfo) -> Result<Value, S
     let mut converted = converted;
     converted["apiVersion"] = json!(api_version(to));
     converted["kind"] = json!(to.kind);
+    machinery::write_form(to, &mut converted);
     Ok(converted)
 }
 

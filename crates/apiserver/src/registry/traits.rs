@@ -71,7 +71,7 @@ pub fn of(kind: &KindInfo) -> Traits {
         create_on_update: CREATE_ON_UPDATE.contains(&here),
         version_required: VERSION_REQUIRED.contains(&here),
         returns_deleted: RETURNS_DELETED.contains(&here),
-        orphans_by_default: here == ("batch", "jobs"),
+        orphans_by_default: here == ("batch", "jobs") || here == ("", "replicationcontrollers"),
     }
 }
 

@@ -36,13 +36,49 @@ pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let options = WriteOptions::parse(&ctx.query)?;
     let wanted = ctx.wanted(true)?;
     let bytes = input::read(body).await?;
-    let input = input::decode(&ctx.headers, &bytes)?;
+    let input = read_input(ctx, &bytes)?;
     let (object, warnings) = check_input(ctx, input, options.validation)?;
     let mut made = store_new(ctx, object, &options, "CreateOptions", None).await?;
     made.warnings.splice(0..0, warnings);
     let mut response = render::object(ctx, StatusCode::CREATED, made.bytes, wanted, "").await?;
     body::warn(&mut response, &made.warnings);
     Ok(response)
+}
+
+/// Decodes the body of a create or an update.
+pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
+    let unrecognized = |mut status: Status| {
+        if status.code == 400 && status.message.starts_with("couldn't get version/kind; ") {
+            let kind = ctx.served.kind.kind;
+            let (message, shown) = (&status.message, summary(bytes));
+            status.message =
+                format!("the object provided is unrecognized (must be of type {kind}): {message} ({shown})");
+        }
+        status
+    };
+    let input = input::decode(&ctx.headers, bytes).map_err(unrecognized)?;
+    if input.value.is_object() {
+        return Ok(input);
+    }
+    Err(unrecognized(Status::bad_request(format!(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ \
+         APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+        type_name(&input.value)
+    ))))
+}
+
+/// The beginning of a body as upstream's refusals show it.
+fn summary(bytes: &[u8]) -> String {
+    const MOST: usize = 30;
+    let whole = match bytes.first() {
+        None => return "<empty>".into(),
+        Some(b'{') => String::from_utf8_lossy(bytes).into_owned(),
+        Some(_) => bytes.iter().take(MOST + 1).map(|b| format!("{b:02x}")).collect(),
+    };
+    match whole.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{} ...", &whole[..at]),
+        None => whole,
+    }
 }
 
 /// Checks a decoded body against URL and schema. Answers the object in its served version, and warnings.
@@ -53,38 +89,7 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Va
         json,
     } = input;
     let served = &ctx.served;
-    if !value.is_object() {
-        return Err(Status::bad_request(format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct \
-             {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-            type_name(&value)
-        )));
-    }
-    let text = |f: &str| value.get(f).and_then(Value::as_str).unwrap_or("").to_string();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    // A body without kind or version takes those of the URL.
-    if api_version.is_empty() {
-        value["apiVersion"] = served.api_version().into();
-    } else if api_version != served.api_version() {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version ({})",
-            served.api_version()
-        )));
-    }
-    if kind.is_empty() {
-        value["kind"] = served.kind.kind.into();
-    } else if kind != served.kind.kind && served.custom.is_some() {
-        // Any kind can be read as a custom object; validation tells.
-        let why = format!("must be {}", served.kind.kind);
-        let error = FieldError::invalid(&Path::new("kind"), kind.as_str().into(), why);
-        let name = meta(&value, "name");
-        return Err(Status::invalid(&kind, served.kind.group, name, vec![error]));
-    } else if kind != served.kind.kind {
-        return Err(Status::bad_request(format!(
-            "{kind} in version {:?} cannot be handled as a {}: no kind \"{kind}\" is registered for the requested version",
-            served.kind.version, served.kind.kind
-        )));
-    }
+    check_kind(ctx, &mut value)?;
     let warnings = match &served.custom {
         Some(custom) => custom.decode_check(&mut value, &duplicates, mode)?,
         None => {
@@ -97,6 +102,92 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Va
     };
     check_namespace(ctx, &mut value)?;
     Ok((value, warnings))
+}
+
+/// Checks a configuration that is applied, whose nulls and empty lists stay. Answers what is unknown in it.
+pub fn check_applied(ctx: &Ctx, value: &mut Value) -> Result<Vec<String>, Status> {
+    check_kind(ctx, value)?;
+    let served = &ctx.served;
+    let unknown = match &served.custom {
+        Some(custom) => custom.decode_check(value, &[], FieldValidation::Warn)?,
+        None => machinery::applied_faults(served.kind, value).map_err(|why| {
+            let kind = served.kind;
+            let (name, version) = (kind.kind, kind.version);
+            Status::bad_request(format!(
+                "{name} in version {version:?} cannot be handled as a {name}: {}",
+                why.json
+            ))
+        })?,
+    };
+    check_namespace(ctx, value)?;
+    Ok(unknown)
+}
+
+/// A body without kind or version takes those of the URL; others are refused.
+fn check_kind(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
+    let served = &ctx.served;
+    let text = |f: &str| value.get(f).and_then(Value::as_str).unwrap_or("").to_string();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    if api_version.is_empty() {
+        value["apiVersion"] = served.api_version().into();
+    } else if api_version != served.api_version()
+        && served.custom.is_none()
+        && !is_of_group(served, &api_version)
+    {
+        return Err(Status::bad_request(format!(
+            "{shown} in version {version:?} cannot be handled as a {}: no kind \"{shown}\" is registered for version \
+             {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            served.kind.kind,
+            shown = if kind.is_empty() { served.kind.kind } else { &kind },
+            version = api_version.rsplit('/').next().unwrap_or_default(),
+        )));
+    } else if api_version != served.api_version() {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({})",
+            served.api_version()
+        )));
+    }
+    if kind.is_empty() {
+        value["kind"] = served.kind.kind.into();
+    } else if kind != served.kind.kind && served.custom.is_some() {
+        // Any kind can be read as a custom object; validation tells.
+        let why = format!("must be {}", served.kind.kind);
+        let error = FieldError::invalid(&Path::new("kind"), kind.as_str().into(), why);
+        let name = meta(value, "name");
+        return Err(Status::invalid(&kind, served.kind.group, name, vec![error]));
+    } else if kind != served.kind.kind {
+        let version = served.kind.version;
+        return Err(Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: {}",
+            served.kind.kind,
+            match kinds::find_kind(served.kind.group, version, &kind) {
+                Some(other) => format!(
+                    "converting ({version}.{kind}) to ({}.{}): unknown conversion",
+                    internal_package(other.group),
+                    served.kind.kind
+                ),
+                None => format!(
+                    "no kind {kind:?} is registered for version {:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+                    served.api_version()
+                ),
+            }
+        )));
+    }
+    Ok(())
+}
+
+/// Whether a version is one of the group, served or not.
+fn is_of_group(served: &Served, api_version: &str) -> bool {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    group == served.kind.group && (!group.is_empty() || version == "v1")
+}
+
+/// The package of a group's unversioned types.
+fn internal_package(group: &str) -> &str {
+    match group.split('.').next() {
+        Some("") | None => "core",
+        Some(first) => first,
+    }
 }
 
 /// The mode in machinery's words.
@@ -171,9 +262,11 @@ async fn attempt_new(
 ) -> Result<Made, Status> {
     let served = &ctx.served;
     if !meta(&object, "resourceVersion").is_empty() && applied_by.is_none() {
-        return Err(Status::bad_request(
-            "resourceVersion should not be set on objects to be created",
-        ));
+        let mut status = Status::internal("");
+        status.message = "resourceVersion should not be set on objects to be created".into();
+        status.reason = "".into();
+        status.details = None;
+        return Err(status);
     }
     default(ctx, &mut object);
     // Before admission, as upstream: who sends an object does not own what the server fills in.

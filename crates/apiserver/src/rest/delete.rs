@@ -57,12 +57,7 @@ pub async fn options(ctx: &Ctx, body: Body) -> Result<DeleteOptions, Status> {
 pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
     let options = options(ctx, body).await?;
-    if ctx.served.kind.kind == "Job" && ctx.served.kind.group == "batch" && options.propagation.is_none() {
-        ctx.notes.warn(
-            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
-             them or set propagationPolicy=Orphan to suppress this warning",
-        );
-    }
+    warn_of_orphans(ctx, &options);
     ctx.server.fresh().await?;
     match remove(ctx, ctx.namespace(), ctx.name(), &options).await? {
         Deleted::Gone(bytes) if !ctx.served.traits.returns_deleted => {
@@ -77,6 +72,16 @@ pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
         Deleted::Gone(bytes) | Deleted::Pending(bytes) => {
             render::object(ctx, StatusCode::OK, bytes, wanted, "").await
         }
+    }
+}
+
+/// Says what becomes of the Pods of Jobs that are deleted without a word about them.
+pub fn warn_of_orphans(ctx: &Ctx, options: &DeleteOptions) {
+    if ctx.served.kind.kind == "Job" && ctx.served.kind.group == "batch" && options.propagation.is_none() {
+        ctx.notes.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove \
+             them or set propagationPolicy=Orphan to suppress this warning",
+        );
     }
 }
 
@@ -191,11 +196,12 @@ async fn step(
     let kind = ctx.served.kind;
     let is_pod = kind.group.is_empty() && kind.kind == "Pod";
     let is_namespace = kind.group.is_empty() && kind.kind == "Namespace";
+    let is_definition = kind.kind == "CustomResourceDefinition" && kind.group == "apiextensions.k8s.io";
     let grace = if is_pod { pod_grace(old, options) } else { 0 };
     let terminating = !meta(old, "deletionTimestamp").is_empty();
     // Most objects have nothing that holds them: they go without being written once more.
     let free = finalizers(old).is_empty() && wanted_finalizers(ctx, &[], options).is_empty();
-    if free && grace == 0 && !terminating && !is_namespace {
+    if free && grace == 0 && !terminating && !is_namespace && !is_pod && !is_definition {
         if !options.dry_run {
             ctx.server.remove(&ctx.served, namespace, name, revision).await?;
         }
@@ -211,29 +217,34 @@ async fn step(
         if is_pod && grace < had {
             // Only ever sooner. The clock started with the first request.
             mark(&mut new, old, had, grace);
-        } else if is_namespace {
-            let why = "The system is ensuring all content is removed from this namespace.  Upon completion, this \
-                       namespace will automatically be purged by the system.";
-            return Err(Status::conflict(kind.plural, kind.group, name, why).into());
         }
+    } else if is_namespace {
+        set_meta(&mut new, "deletionTimestamp", timestamp(Timestamp::now()));
+        new["status"]["phase"] = json!("Terminating");
+    } else if is_definition {
+        set_meta(&mut new, "deletionTimestamp", timestamp(Timestamp::now()));
+        crate::crd::terminating(&mut new);
     } else {
         mark(&mut new, old, 0, grace);
-        if is_namespace {
-            new["status"]["phase"] = json!("Terminating");
-        }
-    }
-    if is_finished(&new) {
-        if options.dry_run {
-            return Ok(Deleted::Gone(bytes.clone()));
-        }
-        ctx.server.remove(&ctx.served, namespace, name, revision).await?;
-        return Ok(Deleted::Gone(bytes.clone()));
-    }
-    if new == *old || options.dry_run {
-        return Ok(Deleted::Pending(bytes.clone()));
     }
     let stored = super::create::to_stored(ctx, &new).await?;
     let encoded = object::encode(&stored);
+    if is_finished(&new) {
+        if !options.dry_run {
+            ctx.server.remove(&ctx.served, namespace, name, revision).await?;
+        }
+        // Only what has a grace is marked before it goes.
+        return Ok(Deleted::Gone(match is_pod {
+            true => object::with_revision(&encoded, revision),
+            false => bytes.clone(),
+        }));
+    }
+    if new == *old {
+        return Ok(Deleted::Pending(bytes.clone()));
+    }
+    if options.dry_run {
+        return Ok(Deleted::Pending(object::with_revision(&encoded, revision)));
+    }
     let stored = ctx
         .server
         .replace(&ctx.served, &stored, encoded, revision)

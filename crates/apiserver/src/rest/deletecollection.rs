@@ -17,6 +17,7 @@ pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status
     options.validate(false)?;
     let wanted = ctx.wanted(true)?;
     let delete_options = delete::options(ctx, body).await?;
+    delete::warn_of_orphans(ctx, &delete_options);
     let (listing, revision) = list::read(ctx, &options).await?;
     let options = &delete_options;
     let work = listing
@@ -57,7 +58,13 @@ pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status
             out.put_u8(b'{');
             out.put_slice(object.item_tail());
         } else {
-            let value = render::decode(&ctx.server, &ctx.served, object.bytes()).await?;
+            let mut value = render::decode(&ctx.server, &ctx.served, object.bytes()).await?;
+            if let Some(fields) = value.as_object_mut()
+                && ctx.served.custom.is_none()
+            {
+                fields.remove("kind");
+                fields.remove("apiVersion");
+            }
             out.put_slice(value.to_string().as_bytes());
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{meta, render};
 use crate::cache::{ChangeKind, Object};
+use crate::discovery::meaning;
 use crate::registry::Served;
 use crate::registry::select::Converted;
 use crate::server::ApiServer;
@@ -139,6 +140,7 @@ impl Frames {
                         std::iter::once(&value),
                         jiff::Timestamp::now(),
                         self.include,
+                        &meaning,
                     ),
                 };
                 table["apiVersion"] = json!(format!("meta.k8s.io/{version}"));

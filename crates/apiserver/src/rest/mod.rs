@@ -86,11 +86,22 @@ impl Ctx {
             // Our own components call without a socket and without that header.
             "" => match self.user.name.strip_prefix("system:").unwrap_or("") {
                 node if node.starts_with("node:") => "kubelet",
+                account if account.is_empty() || account.starts_with("serviceaccount:") => "unknown",
                 component => component,
             },
             program => program,
         };
-        program.chars().take(128).collect()
+        // As much as upstream takes of it, in bytes.
+        let mut room = 128;
+        let fits = |c: &char| {
+            room -= c.len_utf8() as i32;
+            room >= 0
+        };
+        program
+            .chars()
+            .filter(|c| !c.is_control())
+            .take_while(fits)
+            .collect()
     }
 
     /// Runs the mutating steps of admission on an object.

@@ -1,6 +1,7 @@
 //! Objects as answers: as stored, in another version, as a Table, as metadata only; JSON, YAML or protobuf.
 
 use super::Ctx;
+use crate::discovery::meaning;
 use crate::registry::Served;
 use crate::server::ApiServer;
 use crate::wire::negotiate::{Encoding, Shape, Wanted};
@@ -107,7 +108,10 @@ pub fn table(served: &Served, objects: &[Value], version: &str, include: &str) -
     let include = include_object(include)?;
     let mut table = match &served.custom {
         Some(custom) => custom.table(objects, include),
-        None => machinery::tables::table(served.kind, objects.iter(), jiff::Timestamp::now(), include),
+        None => {
+            let now = jiff::Timestamp::now();
+            machinery::tables::table(served.kind, objects.iter(), now, include, &meaning)
+        }
     };
     if version != "v1" {
         table["apiVersion"] = json!(format!("meta.k8s.io/{version}"));

@@ -36,7 +36,7 @@ pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response
     let options = WriteOptions::parse(&ctx.query)?;
     let wanted = ctx.wanted(true)?;
     let bytes = input::read(body).await?;
-    let input = input::decode(&ctx.headers, &bytes)?;
+    let input = create::read_input(ctx, &bytes)?;
     let (mut object, warnings) = create::check_input(ctx, input, options.validation)?;
     match meta(&object, "name") {
         "" if ctx.served.traits.create_on_update => set_meta(&mut object, "name", ctx.name()),
@@ -169,6 +169,7 @@ async fn attempt(
         machinery::stamp_conditions(served.kind, &mut new, &old, &now());
     }
     restore_metadata(&mut new, &old);
+    machinery::apply::keep_times(&mut new, &old);
     let reservation = ctx
         .server
         .alloc
@@ -266,6 +267,22 @@ fn check_version(
     revision: u64,
 ) -> Result<bool, Status> {
     let uid = meta(new, "uid");
+    let patched = matches!(
+        transform,
+        Transform::Json(_) | Transform::Merge(_) | Transform::Strategic(_)
+    );
+    if patched && !uid.is_empty() && uid != meta(old, "uid") {
+        // Both the update and the validation of upstream say so.
+        let at = kinds::field::Path::new("metadata").child("uid");
+        let error = kinds::field::FieldError::invalid(&at, json!(uid), "field is immutable");
+        let (kind, group) = (ctx.served.kind.kind, ctx.served.kind.group);
+        return Err(Status::invalid(
+            kind,
+            group,
+            ctx.name(),
+            vec![error.clone(), error],
+        ));
+    }
     if !uid.is_empty() && uid != meta(old, "uid") {
         let why = format!(
             "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",

@@ -5,7 +5,7 @@ mod eviction;
 pub(crate) mod scale;
 
 use crate::admit::Operation;
-use crate::dispatch::{Incoming, method_not_supported};
+use crate::dispatch::Incoming;
 use crate::rest::{self, Ctx};
 use crate::wire::{Body, Response, body, input};
 use http::StatusCode;
@@ -22,7 +22,7 @@ pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status>
     // A request with OPTIONS has no verb; a proxy passes it on.
     let passed_on = name == "proxy" && incoming.head.method == http::Method::OPTIONS;
     if !sub.verbs.contains(&verb) && !passed_on {
-        return Err(method_not_supported(ctx));
+        return Err(Status::method_not_allowed());
     }
     match (name, verb) {
         ("log" | "exec" | "attach" | "portforward" | "proxy", _) => {
@@ -40,7 +40,7 @@ pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status>
         (_, "get") => rest::get::get(ctx).await,
         (_, "update") => rest::update::update(ctx, incoming.body, Some(name)).await,
         (_, "patch") => rest::patch::patch(ctx, incoming.body, Some(name)).await,
-        _ => Err(method_not_supported(ctx)),
+        _ => Err(Status::method_not_allowed()),
     }
 }
 
@@ -56,7 +56,7 @@ pub fn is_review(kind: &KindInfo) -> bool {
 /// Answers a POST of a review.
 pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     if ctx.attributes.verb != "create" {
-        return Err(method_not_supported(ctx));
+        return Err(Status::method_not_allowed());
     }
     if ctx.served.kind.plural == "bindings" {
         return binding::bind(ctx, request).await;

@@ -11,6 +11,7 @@ use kinds::selector::LabelSelector;
 use kinds::status::Status;
 use serde_json::{Value, json};
 
+const APPLY: &str = "application/apply-patch+yaml";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
 /// JSON pointers of the parts of a Scale within its object.
@@ -65,16 +66,46 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         put(&mut object, &target, json!(replicas));
         Ok(object)
     };
-    let changed = change(
-        ctx,
-        &Transform::Edit(Box::new(edit)),
-        None,
-        &options,
-        "UpdateOptions",
-    )
-    .await?;
+    let applies = ctx.attributes.verb == "patch" && input::media_type(&ctx.headers) == APPLY;
+    let transform = match applies {
+        true => applied(ctx, &options, &paths, replicas)?,
+        false => Transform::Edit(Box::new(edit)),
+    };
+    let changed = change(ctx, &transform, Some("scale"), &options, "UpdateOptions").await;
+    // Owners are named as those of a Scale.
+    let changed = changed.map_err(|mut status| {
+        let (own, scale) = (
+            format!(" using {}", ctx.served.api_version()),
+            " using autoscaling/v1",
+        );
+        status.message = status.message.replace(&own, scale);
+        for cause in status.details.iter_mut().flat_map(|details| &mut details.causes) {
+            cause.message = cause.message.replace(&own, scale);
+        }
+        status
+    })?;
     let now = render::decode(&ctx.server, &ctx.served, &changed.bytes).await?;
     render::value_answer(ctx, StatusCode::OK, &scale_of(&now, &paths), wanted)
+}
+
+/// An applied Scale is an applied object that has nothing but its replicas.
+fn applied(ctx: &Ctx, options: &WriteOptions, paths: &Paths, replicas: i64) -> Result<Transform, Status> {
+    if options.field_manager.is_empty() {
+        let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
+        return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", vec![error]));
+    }
+    let mut applied = json!({
+        "apiVersion": ctx.served.api_version(),
+        "kind": ctx.served.kind.kind,
+        "metadata": {"name": ctx.name()},
+    });
+    put(&mut applied, &paths.spec_replicas, json!(replicas));
+    Ok(Transform::Apply {
+        applied,
+        manager: options.field_manager.clone(),
+        force: options.force.unwrap_or(false),
+        warnings: Vec::new(),
+    })
 }
 
 fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
@@ -102,7 +133,7 @@ fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
 fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value) -> Result<Value, Status> {
     let media = input::media_type(&ctx.headers);
     match media.as_str() {
-        "application/apply-patch+yaml" => {
+        APPLY => {
             let (mut applied, _) = machinery::parse_yaml_checked(bytes)?;
             if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
                 metadata.remove("resourceVersion");

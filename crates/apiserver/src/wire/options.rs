@@ -44,8 +44,8 @@ impl ListOptions {
                 "allowWatchBookmarks" => o.bookmarks = query_true(&value),
                 "resourceVersion" => o.resource_version = value,
                 "resourceVersionMatch" => o.version_match = value,
-                "timeoutSeconds" => o.timeout_seconds = number(&key, &value)?,
-                "limit" => o.limit = number::<i64>(&key, &value)?.unwrap_or(0).max(0) as usize,
+                "timeoutSeconds" => o.timeout_seconds = number(&value)?,
+                "limit" => o.limit = number::<i64>(&value)?.unwrap_or(0).max(0) as usize,
                 "continue" => o.continue_token = value,
                 "sendInitialEvents" if !value.is_empty() => o.send_initial_events = Some(query_true(&value)),
                 "includeObject" => o.include_object = value,
@@ -95,10 +95,10 @@ impl ListOptions {
                     "resourceVersionMatch is forbidden when continue is provided",
                 ));
             } else if !matches!(self.version_match.as_str(), "Exact" | "NotOlderThan") {
-                errors.push(FieldError::not_supported(
+                errors.push(FieldError::not_supported_in_order(
                     &at("resourceVersionMatch"),
                     json!(self.version_match),
-                    &["Exact", "NotOlderThan"],
+                    &["Exact", "NotOlderThan", ""],
                 ));
             } else if self.version_match == "Exact" && self.resource_version == "0" {
                 errors.push(forbidden(
@@ -130,19 +130,18 @@ pub fn parse_revision(text: &str) -> Result<Option<u64>, Status> {
             json!(text),
             format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"),
         );
-        Status::invalid("ListOptions", "meta.k8s.io", "", vec![error])
+        Status::bad_request(format!("invalid resource version: {error}"))
     })
 }
 
-fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<Option<T>, Status> {
+fn number<T: std::str::FromStr>(value: &str) -> Result<Option<T>, Status> {
     if value.is_empty() {
         return Ok(None);
     }
-    value.parse().map(Some).map_err(|_| {
-        Status::bad_request(format!(
-            "invalid value {value:?} for the query parameter {key}: not a number"
-        ))
-    })
+    value
+        .parse()
+        .map(Some)
+        .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax")))
 }
 
 /// How unknown and duplicate fields are treated.
@@ -181,7 +180,7 @@ impl WriteOptions {
                 "dryRun" if value.is_empty() => {}
                 "dryRun" => errors.push(FieldError::not_supported(
                     &Path::new("dryRun"),
-                    json!(value),
+                    json!([value]),
                     &["All"],
                 )),
                 "fieldManager" => o.field_manager = value,
@@ -201,11 +200,7 @@ impl WriteOptions {
             }
         }
         if o.field_manager.len() > 128 {
-            errors.push(FieldError::invalid(
-                &Path::new("fieldManager"),
-                json!(o.field_manager),
-                "may not be more than 128 bytes",
-            ));
+            errors.push(FieldError::too_long(&Path::new("fieldManager"), 128));
         }
         if !errors.is_empty() {
             return Err(Status::invalid("CreateOptions", "meta.k8s.io", "", errors));
@@ -291,7 +286,7 @@ impl DeleteOptions {
             None => {
                 for (key, value) in query_pairs(query) {
                     match key.as_str() {
-                        "gracePeriodSeconds" => o.grace_period = number(&key, &value)?,
+                        "gracePeriodSeconds" => o.grace_period = number(&value)?,
                         "propagationPolicy" => propagation = value,
                         "orphanDependents" if !value.is_empty() => orphan = Some(query_true(&value)),
                         "dryRun" if !value.is_empty() => dry_run.push(value),

@@ -6,6 +6,7 @@
 mod access;
 mod agents;
 mod aggregation;
+mod answers;
 mod audit;
 mod bounds;
 #[path = "../common/mod.rs"]

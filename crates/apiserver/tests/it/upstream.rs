@@ -94,7 +94,7 @@ async fn what_a_strict_decoder_says() {
             apply,
             format!("{whole}  odd: 1\n"),
             500,
-            "failed to create typed patch object (default/d; apps/v1, Kind=Deployment): .spec.odd: field not declared \
+            "failed to create typed patch object (/d; apps/v1, Kind=Deployment): .spec.odd: field not declared \
              in schema",
         ),
     ];

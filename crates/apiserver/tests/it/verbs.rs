@@ -132,14 +132,14 @@ async fn refusals() {
             MAPS.into(),
             other_kind,
             400,
-            "cannot be handled as a ConfigMap",
+            "Pod in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Pod) to (core.ConfigMap): unknown conversion",
         ),
         (
             "POST",
             MAPS.into(),
             other_version,
             400,
-            "does not match the expected API version (v1)",
+            "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme",
         ),
         (
             "PUT",
@@ -173,8 +173,8 @@ async fn refusals() {
             "GET",
             format!("{MAPS}?resourceVersion=x"),
             Value::Null,
-            422,
-            "resourceVersion",
+            400,
+            "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax",
         ),
         (
             "GET",

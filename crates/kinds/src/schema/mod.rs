@@ -2,6 +2,9 @@
 //!
 //! `upstream.json` is upstream's `definitions` without any description text, written by `cargo xtask gen-schema`;
 //! `podvisor.json` has our own kinds in the same form. Both are also the raw material of the OpenAPI documents.
+//! `zeros.txt` says what Go's encoder writes of a field that has its zero value, from the tags of the types in `k8s.io/api`,
+//! which no schema tells: the value, or `-` where a text, number or flag is left out. Fields that it does not name (pointers
+//! and lists that are `omitempty`) are left out when they are absent, and written whenever they are there.
 //! Upstream's schema has no defaults; the few that list keys need stand in [`KEY_DEFAULTS`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +16,7 @@ use serde_json::Value;
 pub const UPSTREAM: &str = include_str!("upstream.json");
 /// Our own definitions, as JSON text.
 pub const OURS: &str = include_str!("podvisor.json");
+const ZEROS: &str = include_str!("zeros.txt");
 
 /// Defaults of fields that are keys of lists: (field, value). Both kinds of ports default their protocol.
 pub const KEY_DEFAULTS: &[(&str, &str)] = &[("protocol", "TCP")];
@@ -83,6 +87,48 @@ pub enum ListType {
     Map,
 }
 
+/// What Go's encoder writes of a field that has its zero value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Zero {
+    /// What is absent is left out, what is there is written: pointers, and kinds that are not upstream's.
+    #[default]
+    Absent,
+    /// Left out, though it may be given: texts, numbers and flags with `omitempty`.
+    LeftOut,
+    /// `null`: lists, maps, pointers and times without `omitempty`.
+    Null,
+    /// An empty text.
+    Empty,
+    /// 0.
+    Number,
+    /// `false`.
+    False,
+    /// The text `"0"`: quantities.
+    Nothing,
+    /// A struct, with what is written of its own fields.
+    Struct,
+}
+
+impl Zero {
+    fn parse(word: &str) -> Zero {
+        match word {
+            "-" => Zero::LeftOut,
+            "null" => Zero::Null,
+            "\"\"" => Zero::Empty,
+            "0" => Zero::Number,
+            "false" => Zero::False,
+            "\"0\"" => Zero::Nothing,
+            "{}" => Zero::Struct,
+            _ => Zero::Absent,
+        }
+    }
+
+    /// Whether the field is written even so.
+    pub fn is_written(self) -> bool {
+        !matches!(self, Zero::Absent | Zero::LeftOut)
+    }
+}
+
 /// A field of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
@@ -94,6 +140,8 @@ pub struct Field {
     pub patch_merge_key: String,
     /// `x-kubernetes-map-type: atomic`: owned as a whole by one applier.
     pub atomic: bool,
+    /// What is written of its zero value.
+    pub zero: Zero,
 }
 
 /// An object type.
@@ -105,6 +153,10 @@ pub struct Definition {
     pub required: Vec<String>,
     /// `x-kubernetes-map-type: atomic` on the type itself.
     pub atomic: bool,
+    /// Fields that are always written, with their zero values.
+    pub written: Vec<(String, Zero)>,
+    /// Whether it is a type of Go's, whose encoder leaves empty lists and maps out unless told otherwise.
+    pub upstream: bool,
 }
 
 /// All definitions.
@@ -137,10 +189,34 @@ pub fn builtin() -> &'static SchemaTable {
             .collect();
         let all = || texts.iter().filter_map(Value::as_object).flatten();
         let names = Names(all().zip(0..).map(|((name, _), at)| (name.clone(), at)).collect());
-        let definitions = all().map(|(_, value)| parse_definition(value, &names)).collect();
+        let mut definitions: Vec<Definition> =
+            all().map(|(_, value)| parse_definition(value, &names)).collect();
+        for (name, index) in &names.0 {
+            definitions[*index].upstream = name.starts_with("io.k8s.");
+        }
+        mark_zeros(&mut definitions, &names);
         SchemaTable { definitions, names }
     });
     &TABLE
+}
+
+fn mark_zeros(definitions: &mut [Definition], names: &Names) {
+    let mut owner = None;
+    for line in ZEROS.lines() {
+        let Some(line) = line.strip_prefix(' ') else {
+            owner = names.0.get(line).copied();
+            continue;
+        };
+        if let Some((name, word)) = line.split_once(' ')
+            && let Some(definition) = owner.and_then(|index| definitions.get_mut(index))
+            && let Some(field) = definition.fields.get_mut(name)
+        {
+            field.zero = Zero::parse(word);
+            if field.zero.is_written() {
+                definition.written.push((name.to_owned(), field.zero));
+            }
+        }
+    }
 }
 
 impl SchemaTable {
@@ -217,6 +293,8 @@ fn custom_type(schema: &Value, resource: bool) -> Type {
             Type::Object(Box::new(Definition {
                 fields,
                 required: Vec::new(),
+                written: Vec::new(),
+                upstream: false,
                 atomic: schema["x-kubernetes-map-type"] == "atomic",
             }))
         }
@@ -229,6 +307,7 @@ fn custom_field(ty: Type, schema: &Value) -> Field {
         patch_strategy: String::new(),
         patch_merge_key: String::new(),
         atomic: schema["x-kubernetes-map-type"] == "atomic",
+        zero: Zero::Absent,
     }
 }
 
@@ -251,6 +330,8 @@ fn parse_definition(value: &Value, names: &Names) -> Definition {
             .filter_map(|name| name.as_str().map(str::to_owned))
             .collect(),
         atomic: value["x-kubernetes-map-type"] == "atomic",
+        written: Vec::new(),
+        upstream: false,
     }
 }
 
@@ -261,6 +342,7 @@ fn parse_field(value: &Value, names: &Names) -> Field {
         patch_strategy: text("x-kubernetes-patch-strategy"),
         patch_merge_key: text("x-kubernetes-patch-merge-key"),
         atomic: value["x-kubernetes-map-type"] == "atomic",
+        zero: Zero::Absent,
     }
 }
 

@@ -194,36 +194,42 @@ impl Managers {
             .map(|e| (&e.manager, e.fields.set()))
     }
 
-    /// Sets what a manager owns; the time is that of the last change.
-    pub(super) fn set(&mut self, manager: &Manager, api_version: &str, fields: Set, now: &str) {
+    /// Sets what a manager owns.
+    pub(super) fn set(&mut self, manager: &Manager, api_version: &str, fields: Set) {
         match self.0.iter_mut().find(|e| e.manager == *manager) {
-            Some(entry) if *entry.fields.set() == fields && entry.api_version == api_version => {}
             Some(entry) => {
                 entry.fields = Fields::Read(fields);
                 entry.api_version = api_version.into();
-                entry.time = now.into();
             }
             None => self.0.push(Entry {
                 manager: manager.clone(),
                 api_version: api_version.into(),
-                time: now.into(),
+                time: String::new(),
                 fields: Fields::Read(fields),
             }),
         }
-        self.fold_old_writers();
     }
 
     /// Gives a manager fields beside those that it has.
-    pub(super) fn give(&mut self, manager: &Manager, api_version: &str, fields: Set, now: &str) {
+    pub(super) fn give(&mut self, manager: &Manager, api_version: &str, fields: Set) {
         match self.0.iter_mut().find(|e| e.manager == *manager) {
             Some(entry) => {
-                if entry.fields.absorb(fields) || entry.api_version != api_version {
-                    entry.api_version = api_version.into();
-                    entry.time = now.into();
-                }
+                entry.fields.absorb(fields);
+                entry.api_version = api_version.into();
             }
-            None => self.set(manager, api_version, fields, now),
+            None => self.set(manager, api_version, fields),
         }
+    }
+
+    /// Notes the time of a change that a manager made.
+    pub(super) fn touch(&mut self, manager: &Manager, now: &str) {
+        // What comes by way of a Scale has no time of its own upstream.
+        if let Some(entry) = self.0.iter_mut().find(|e| e.manager == *manager)
+            && manager.subresource != "scale"
+        {
+            entry.time = now.into();
+        }
+        self.fold_old_writers();
     }
 
     pub(super) fn subtract(&mut self, manager: &Manager, gone: &Set) {
@@ -311,7 +317,9 @@ impl Manager {
         put("manager", self.name.into());
         put("operation", self.operation.into());
         put("apiVersion", api_version.into());
-        put("time", time.into());
+        if !time.is_empty() {
+            put("time", time.into());
+        }
         put("fieldsType", "FieldsV1".into());
         put("fieldsV1", fields);
         if !self.subresource.is_empty() {

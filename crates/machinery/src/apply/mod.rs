@@ -28,28 +28,68 @@ const UNOWNED: [&[&str]; 10] = [
     &["f:metadata", "f:resourceVersion"],
 ];
 
+/// What a body says in its metadata beside who it is.
+const KEPT_BACK: [&str; 4] = [
+    "metadata.labels",
+    "metadata.annotations",
+    "metadata.finalizers",
+    "metadata.ownerReferences",
+];
+
+/// Kinds whose status is written without any of the metadata.
+pub(crate) fn status_alone(kind: &KindInfo) -> bool {
+    matches!(
+        (kind.group, kind.kind),
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy")
+            | ("flowcontrol.apiserver.k8s.io", _)
+            | ("networking.k8s.io", "ServiceCIDR")
+            | ("resource.k8s.io", "ResourceClaim")
+            | ("storage.k8s.io", "VolumeAttachment")
+            | ("apiextensions.k8s.io", "CustomResourceDefinition")
+            | ("apiregistration.k8s.io", "APIService")
+    ) || kinds::schema::builtin().definition(kind.schema).is_none()
+}
+
+/// What a write by this way cannot change: `GetResetFields` of upstream's strategies.
+fn reset(kind: &KindInfo, subresource: Option<&str>) -> &'static [&'static [&'static str]] {
+    match (kind.group, kind.kind, subresource) {
+        ("certificates.k8s.io", "CertificateSigningRequest", None) => &[&["spec"], &["status"]],
+        ("certificates.k8s.io", "CertificateSigningRequest", Some("status")) => {
+            &[&["spec"], &["status", "conditions"]]
+        }
+        ("certificates.k8s.io", _, Some("approval")) => &[&["spec"], &["status", "certificate"]],
+        ("apps", "Deployment", Some("status")) => &[&["spec"], &["metadata", "labels"]],
+        ("", "Pod", Some("status")) => &[
+            &["spec"],
+            &["metadata", "deletionTimestamp"],
+            &["metadata", "ownerReferences"],
+        ],
+        (_, _, Some("status")) if status_alone(kind) => &[&["spec"], &["metadata"]],
+        (_, _, Some("status")) => &[&["spec"]],
+        (_, _, None) if kind.has_status => &[&["status"]],
+        _ => &[],
+    }
+}
+
 /// Leaves out what nobody owns, and what a write by this way cannot change.
 fn owned(kind: &KindInfo, mut fields: Set, subresource: Option<&str>) -> Set {
     UNOWNED.iter().for_each(|path| fields.cut(path));
-    match subresource {
-        None if kind.has_status => fields.cut(&["f:status"]),
-        Some("status") => fields.cut(&["f:spec"]),
-        _ => {}
+    fields.cut_itself("f:metadata");
+    for path in reset(kind, subresource) {
+        let elements: Vec<String> = path.iter().map(|name| format!("f:{name}")).collect();
+        let elements: Vec<&str> = elements.iter().map(String::as_str).collect();
+        fields.cut(&elements);
     }
     fields
 }
 
 /// Whether a field at the top or in the metadata is one that nobody owns, or that a write by this way cannot change.
 fn is_unowned(kind: &KindInfo, path: &[&str], subresource: Option<&str>) -> bool {
-    let status = kind.has_status && subresource.is_none();
-    match path {
-        ["status"] if status => true,
-        ["spec"] if subresource == Some("status") => true,
-        _ => UNOWNED.iter().any(|unowned| {
+    reset(kind, subresource).contains(&path)
+        || UNOWNED.iter().any(|unowned| {
             let names = unowned.iter().filter_map(|element| element.strip_prefix("f:"));
             names.eq(path.iter().copied())
-        }),
-    }
+        })
 }
 
 /// Applies a configuration: answers the live object as it shall become (to be defaulted, validated and stored), with its
@@ -72,21 +112,31 @@ pub fn apply<'k>(
     let (walker, kind) = (Walker::new(typed), typed.kind);
     let mut config = applied.clone();
     unset(&mut config, "metadata.managedFields");
-    match subresource {
-        None if kind.has_status => unset(&mut config, "status"),
-        Some("status") => unset(&mut config, "spec"),
-        _ => {}
+    for path in reset(kind, subresource).iter().filter(|path| path.len() == 1) {
+        // Name and version of the body stay, which the write needs.
+        match path[0] {
+            "metadata" => KEPT_BACK.iter().for_each(|field| unset(&mut config, field)),
+            field => unset(&mut config, field),
+        }
     }
     let mut old = live
         .cloned()
         .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
     let mut managers = Managers::of(&old);
     unset(&mut old, "metadata.managedFields");
+    let unwatched = live.is_some() && managers.is_empty();
+    if unwatched {
+        // Nobody has been noted so far: what is there belongs to whoever wrote it, by the names of upstream.
+        let before = Manager::writer("before-first-apply", "Update", &kind.api_version(), None);
+        let fields = walker.created(&old, |path| is_unowned(kind, path, subresource));
+        managers.set(&before, &kind.api_version(), Set::decode(&fields));
+        managers.touch(&before, now);
+    }
     let me = Manager::applier(manager, subresource);
     let last = managers.fields(&me).map(Cow::into_owned).unwrap_or_default();
     let wanted = owned(kind, walker.set_of(&config), subresource);
     let merged = walker.merge(&old, &config);
-    managers.set(&me, &kind.api_version(), wanted.clone(), now);
+    managers.set(&me, &kind.api_version(), wanted.clone());
 
     // What was asked for before, is not any more, and belongs to nobody goes.
     let everyone = managers.all_fields();
@@ -114,15 +164,28 @@ pub fn apply<'k>(
         managers.subtract(other, fields);
     }
     managers.subtract_from_others(&me, &change.removed);
-    if change.is_same()
-        && last == wanted
-        && let Some(live) = live
-    {
-        return Ok(live.clone());
+    match live {
+        Some(live) if change.is_same() && last == wanted && !unwatched => return Ok(live.clone()),
+        // Who only comes to own what is there already has no time yet.
+        Some(_) if change.is_same() => {}
+        _ => managers.touch(&me, now),
     }
     let mut out = new;
     set(&mut out, "metadata.managedFields", managers.encode());
     Ok(out)
+}
+
+/// What is wrong with the types of a configuration, which nobody can own then. What the schemas of custom kinds do not name
+/// is told where they are pruned.
+pub fn type_faults<'k>(kind: impl Into<Typed<'k>>, configuration: &Value) -> Vec<String> {
+    let typed = kind.into();
+    let own = typed.custom.is_none();
+    let mut known = configuration.clone();
+    if !own {
+        unset(&mut known, "apiVersion");
+        unset(&mut known, "kind");
+    }
+    Walker::new(typed).faults(&known, own)
 }
 
 /// Merges a configuration into an object as apply does, without owners: what a mutating admission policy makes.
@@ -225,6 +288,10 @@ pub fn update_managers<'k>(
         Value::Null => Managers::written(old.list_at("metadata.managedFields").to_vec()),
         _ => Managers::of_list(&list),
     };
+    // What nobody has been noted for is not watched before somebody applies.
+    if managers.is_empty() {
+        return;
+    }
     // Whose fields are whose is no change of the object.
     let change = walker.compare(old, new);
     let mut taken = change.added;
@@ -238,9 +305,51 @@ pub fn update_managers<'k>(
     }
     managers.subtract(&me, &removed);
     if !taken.is_empty() {
-        managers.give(&me, &kind.api_version(), taken, now);
+        managers.give(&me, &kind.api_version(), taken);
+        managers.touch(&me, now);
     }
     if !managers.is_empty() {
         set(new, "metadata.managedFields", managers.encode());
+    }
+}
+
+/// Leaves the times of the managers as they were where a write changes nothing else, so that nothing is written.
+pub fn keep_times(new: &mut Value, old: &Value) {
+    let (Some(after), Some(before)) = (new.as_object(), old.as_object()) else {
+        return;
+    };
+    let list = |object: &Map<String, Value>| object.get("metadata").map(|m| m.at("managedFields").clone());
+    let (Some(Value::Array(mut now)), Some(Value::Array(then))) = (list(after), list(before)) else {
+        return;
+    };
+    if now == then || now.len() != then.len() {
+        return;
+    }
+    for entry in &mut now {
+        let without_time = |entry: &Value| {
+            let fields = entry.as_object().into_iter().flatten();
+            fields
+                .filter(|(name, _)| *name != "time")
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect::<Map<String, Value>>()
+        };
+        let this = without_time(entry);
+        let Some(same) = then.iter().find(|other| without_time(other) == this) else {
+            return;
+        };
+        *entry = same.clone();
+    }
+    let same = |(name, value): (&String, &Value)| match name.as_str() {
+        "metadata" => {
+            let (Some(a), Some(b)) = (value.as_object(), before.get(name).and_then(Value::as_object)) else {
+                return false;
+            };
+            a.len() == b.len() && a.iter().all(|(k, v)| k == "managedFields" || b.get(k) == Some(v))
+        }
+        _ => before.get(name) == Some(value),
+    };
+    if after.len() == before.len() && after.iter().all(same) {
+        // In the order in which they stood.
+        set(new, "metadata.managedFields", then);
     }
 }

@@ -84,6 +84,21 @@ pub fn decode_faults<'s>(
     Ok(checker.told(source.json))
 }
 
+/// Checks a configuration that is applied, as [`decode_faults`] does, but leaves the nulls and empty lists and maps in it:
+/// who applies them owns them.
+///
+/// # Errors
+/// The first value of a wrong type.
+pub fn applied_faults(kind: &KindInfo, obj: &mut Value) -> Result<Vec<String>, Mismatch> {
+    let table = schema::builtin();
+    let mut checker = Checker::new(table, &[]);
+    checker.applied = true;
+    if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
+        checker.fields(kind.schema, definition, fields, None)?;
+    }
+    Ok(checker.told(&[]))
+}
+
 /// Prunes what is unknown in the metadata of an object whose kind is not built in.
 ///
 /// # Errors
@@ -158,6 +173,8 @@ struct Checker<'t> {
     first: Vec<String>,
     /// Paths that stand twice.
     twice: Vec<&'t str>,
+    /// Whether nulls and empty lists and maps stay.
+    applied: bool,
 }
 
 impl<'t> Checker<'t> {
@@ -176,6 +193,7 @@ impl<'t> Checker<'t> {
                 .filter(of_json)
                 .map(|d| d.path.as_str())
                 .collect(),
+            applied: false,
         }
     }
 
@@ -224,14 +242,15 @@ impl<'t> Checker<'t> {
                 return false;
             };
             if value.is_null() && !matches!(field.ty, Type::Any) {
-                return false;
+                return self.applied;
             }
             self.duplicate(&place);
             wrong = self.value(owner, &field.ty, value, &place);
             // Empty where Go's encoder leaves it out.
-            if omit::is_empty(&field.ty, value)
-                && !definition.required.contains(name)
-                && omit::leaves_out(owner, name)
+            if !self.applied
+                && omit::is_empty(&field.ty, value)
+                && !field.zero.is_written()
+                && omit::leaves_out(owner)
             {
                 return false;
             }

@@ -7,6 +7,8 @@ mod omit;
 mod order;
 mod parse;
 
-pub use check::{FieldValidation, Mismatch, decode_check, decode_faults, metadata_faults, strict_text};
+pub use check::{
+    FieldValidation, Mismatch, applied_faults, decode_check, decode_faults, metadata_faults, strict_text,
+};
 pub use order::Source;
 pub use parse::{Duplicate, parse_json_checked, parse_yaml_checked};

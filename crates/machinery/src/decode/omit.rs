@@ -6,23 +6,6 @@
 use kinds::schema::Type;
 use serde_json::Value;
 
-/// Optional lists without `omitempty`, by the type that has them; from the tags in `k8s.io/api` v0.35.
-const KEPT: [(&str, &str); 13] = [
-    ("AllocatedDeviceStatus", "conditions"),
-    ("CSINodeDriver", "topologyKeys"),
-    ("ClusterRole", "rules"),
-    ("ContainerImage", "names"),
-    ("CustomResourceDefinitionStatus", "conditions"),
-    ("CustomResourceDefinitionStatus", "storedVersions"),
-    ("DeviceClaim", "requests"),
-    ("EndpointSlice", "ports"),
-    ("HorizontalPodAutoscalerStatus", "currentMetrics"),
-    ("ProjectedVolumeSource", "sources"),
-    ("ResourcePolicyRule", "namespaces"),
-    ("Role", "rules"),
-    ("WebhookConversion", "conversionReviewVersions"),
-];
-
 /// Fields of type `metav1.MicroTime`, by the type that has them.
 const MICRO_TIMES: [(&str, &str); 6] = [
     ("LeaseSpec", "acquireTime"),
@@ -42,9 +25,9 @@ pub(super) fn is_empty(ty: &Type, value: &Value) -> bool {
     }
 }
 
-/// Whether an empty value of an optional field is left out. Our own kinds are written as they are given.
-pub(super) fn leaves_out(owner: &str, field: &str) -> bool {
-    upstream(owner).is_some_and(|short| !KEPT.contains(&(short, field)))
+/// Whether empty values of `omitempty` fields are left out. Our own kinds are written as they are given.
+pub(super) fn leaves_out(owner: &str) -> bool {
+    upstream(owner).is_some()
 }
 
 /// The short name of one of upstream's types.

@@ -9,6 +9,12 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 pub(super) fn autoscaler(obj: &mut Value, version: &str) {
     or_set(obj, "spec.minReplicas", 1);
     if version == "v1" {
+        // Without any metric it scales by the processor's use.
+        const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+        let metrics = obj.at("metadata.annotations").get(METRICS);
+        if metrics.and_then(Value::as_str).is_none_or(str::is_empty) {
+            or_set(obj, "spec.targetCPUUtilizationPercentage", 80);
+        }
         return;
     }
     or_set_empty(

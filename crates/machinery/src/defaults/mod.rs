@@ -12,8 +12,13 @@ use crate::walk::{At, or_set, or_set_empty, set};
 use kinds::KindInfo;
 use serde_json::{Value, json};
 
-/// Fills in the defaults of the object's kind and version. Idempotent.
+/// Fills in the defaults of the object's kind and version, and writes it as Go's encoder would. Idempotent.
 pub fn default(kind: &KindInfo, obj: &mut Value) {
+    fill_in(kind, obj);
+    crate::form::write(kind, obj);
+}
+
+fn fill_in(kind: &KindInfo, obj: &mut Value) {
     match (kind.group, kind.kind) {
         ("", "Pod") => pod::pod(obj),
         ("", "PodTemplate") => pod::template(obj, "template"),

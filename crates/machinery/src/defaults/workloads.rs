@@ -3,7 +3,7 @@
 
 use super::core::claim;
 use super::pod::template;
-use crate::walk::{At, each_mut, or_set, or_set_empty, set};
+use crate::walk::{At, each_mut, fields_mut, or_set, or_set_empty, set};
 use serde_json::{Value, json};
 
 /// Old ReplicaSets and revisions that are kept.
@@ -67,6 +67,12 @@ pub(super) fn stateful_set(obj: &mut Value) {
 }
 
 pub(super) fn daemon_set(obj: &mut Value) {
+    // What the internal object counts, its v1 form shows as an annotation.
+    if let Some(annotations) = fields_mut(obj, "metadata.annotations") {
+        annotations
+            .entry(crate::strategy::TEMPLATE_GENERATION)
+            .or_insert_with(|| "0".into());
+    }
     template(obj, "spec.template");
     or_set_empty(obj, "spec.updateStrategy.type", "RollingUpdate");
     if obj.str_at("spec.updateStrategy.type") == "RollingUpdate" {

@@ -1,5 +1,5 @@
-//! The field set of a new object. Whoever makes an object owns all of it: nothing is compared, and `fieldsV1` is written at
-//! once, as the comparison with nothing would give it.
+//! The field set of a new object. Whoever makes an object owns all of it but what an object of its kind has from the first
+//! moment on (zeros that Go's encoder writes): `fieldsV1` is written at once, as the comparison with that would give it.
 
 use super::walk::{Shape, Walker, field_element, is_leaf, key};
 use serde_json::{Map, Value};
@@ -7,20 +7,22 @@ use serde_json::{Map, Value};
 impl Walker<'_> {
     /// `fieldsV1` of a new object, without the fields at the top and in the metadata that nobody owns.
     pub(crate) fn created(&self, object: &Value, unowned: impl Fn(&[&str]) -> bool) -> Value {
+        let blank = self.blank();
         let mut out = Map::new();
         for (name, value) in object.as_object().into_iter().flatten() {
-            if unowned(&[name]) {
+            let base = blank.get(name);
+            if unowned(&[name]) || base == Some(value) {
                 continue;
             }
             let element = field_element(name);
             let shape = self.field(self.root(), name).0;
-            let mut fields = self.fields_of(&element, shape, value);
+            let mut fields = self.fields_of(shape, value, base);
             if name == "metadata"
                 && let Some(below) = fields.as_object_mut()
             {
                 let owned = |element: &str| {
                     let field = element.strip_prefix("f:");
-                    field.is_none_or(|field| !unowned(&[name, field]))
+                    field.is_some_and(|field| !unowned(&[name, field]))
                 };
                 below.retain(|element, _| owned(element));
                 if below.is_empty() {
@@ -32,13 +34,13 @@ impl Walker<'_> {
         Value::Object(out)
     }
 
-    /// What is written at an element.
-    fn fields_of(&self, element: &str, shape: Shape, value: &Value) -> Value {
+    /// What is written at an element whose value is not that of a blank object, `base`.
+    fn fields_of(&self, shape: Shape, value: &Value, base: Option<&Value>) -> Value {
         let mut out = Map::new();
         if is_leaf(shape, value) {
             return Value::Object(out);
         }
-        if !self.is_always_there(element, shape) {
+        if base.is_none() {
             out.insert(".".to_owned(), Value::Object(Map::new()));
         }
         match (shape, value) {
@@ -46,7 +48,7 @@ impl Walker<'_> {
                 let shape = self.shape(Some(&list.items), false);
                 for item in items {
                     let element = key(list, item);
-                    let fields = self.fields_of(&element, shape, item);
+                    let fields = self.fields_of(shape, item, None);
                     match out.get_mut(&element) {
                         Some(same) => unite(same, fields),
                         None => drop(out.insert(element, fields)),
@@ -60,11 +62,13 @@ impl Walker<'_> {
                 out.extend(members);
             }
             (_, Value::Object(fields)) => {
-                out.extend(fields.iter().map(|(name, value)| {
-                    let element = field_element(name);
-                    let below = self.fields_of(&element, self.field(shape, name).0, value);
-                    (element, below)
-                }));
+                for (name, value) in fields {
+                    let base = base.and_then(|base| base.get(name));
+                    if base != Some(value) {
+                        let below = self.fields_of(self.field(shape, name).0, value, base);
+                        out.insert(field_element(name), below);
+                    }
+                }
             }
             _ => {}
         }
@@ -112,8 +116,12 @@ mod tests {
                 .unwrap_or(("", text("apiVersion")));
             let kind = kinds::find_kind(group, version, text("kind")).expect("a kind");
             let walker = Walker::new(Typed::from(kind));
-            let compared = walker.compare(&Value::Null, &object).added.encode();
-            assert_eq!(walker.created(&object, |_| false), compared);
+            let comparison = walker.compare(&walker.blank(), &object);
+            let mut compared = comparison.added.union(&comparison.modified);
+            compared.cut_itself("f:metadata");
+            let nobodys = |path: &[&str]| path == ["metadata", "name"];
+            compared.cut(&["f:metadata", "f:name"]);
+            assert_eq!(walker.created(&object, nobodys), compared.encode());
         }
     }
 }

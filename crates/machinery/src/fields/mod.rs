@@ -3,6 +3,7 @@
 //! so that encoding and decoding are plain walks. Source: sigs.k8s.io/structured-merge-diff, `fieldpath`.
 
 mod created;
+mod typing;
 mod walk;
 
 pub use walk::Typed;
@@ -121,6 +122,16 @@ impl Set {
         }
     }
 
+    /// Takes away the path of one element, and nothing below it.
+    pub(crate) fn cut_itself(&mut self, element: &str) {
+        if let Some(node) = self.0.get_mut(element) {
+            node.member = false;
+            if node.children.is_empty() {
+                self.0.remove(element);
+            }
+        }
+    }
+
     pub(crate) fn union(&self, other: &Set) -> Set {
         let mut out = self.clone();
         out.absorb(other.clone());
@@ -210,12 +221,12 @@ impl Set {
     }
 
     fn collect(&self, at: &str, out: &mut Vec<String>) {
+        // What ends at this level comes before what lies deeper, as upstream goes through a set.
+        for (element, _) in self.0.iter().filter(|(_, node)| node.member) {
+            out.push(format!("{at}{}", shown(element)));
+        }
         for (element, node) in &self.0 {
-            let path = format!("{at}{}", shown(element));
-            if node.member {
-                out.push(path.clone());
-            }
-            node.children.collect(&path, out);
+            node.children.collect(&format!("{at}{}", shown(element)), out);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Source: sigs.k8s.io/structured-merge-diff, `typed`.
 
 use super::Set;
+use crate::form;
 use kinds::KindInfo;
 use kinds::schema::{self, Definition, KEY_DEFAULTS, List, ListType, SchemaTable, Type};
 use serde_json::{Map, Value};
@@ -65,20 +66,16 @@ impl<'a> From<&'a KindInfo> for Typed<'a> {
 pub(crate) struct Walker<'t> {
     table: &'static SchemaTable,
     root: Cow<'t, Type>,
-    /// Objects of Go's types hold their structs by value; those of custom kinds have what they have.
-    by_value: bool,
 }
 
 impl<'t> Walker<'t> {
     pub(crate) fn new(of: Typed<'t>) -> Self {
         let kind = of.kind;
         let table = schema::builtin();
-        let by_value = of.custom.is_none();
         let root = if let Some(custom) = of.custom {
             return Self {
                 table,
                 root: Cow::Borrowed(custom),
-                by_value,
             };
         } else if table.definition(kind.schema).is_some() {
             table.reference(kind.schema)
@@ -90,6 +87,7 @@ impl<'t> Walker<'t> {
                 patch_strategy: String::new(),
                 patch_merge_key: String::new(),
                 atomic: false,
+                zero: schema::Zero::Absent,
             };
             fields.insert("metadata".to_string(), meta);
             Type::Object(Box::new(Definition {
@@ -100,7 +98,6 @@ impl<'t> Walker<'t> {
         Self {
             table,
             root: Cow::Owned(root),
-            by_value,
         }
     }
 
@@ -135,6 +132,18 @@ impl<'t> Walker<'t> {
         }
     }
 
+    /// What an object of this kind has from the first moment on.
+    pub(super) fn blank(&self) -> Value {
+        match (&*self.root, self.table.object(&self.root)) {
+            (Type::Ref(_), Some(definition)) => Value::Object(form::blank(self.table, definition)),
+            _ => Value::Null,
+        }
+    }
+
+    pub(super) fn table(&self) -> &'static SchemaTable {
+        self.table
+    }
+
     pub(super) fn root(&self) -> Shape<'_> {
         self.shape(Some(&*self.root), false)
     }
@@ -150,11 +159,12 @@ impl<'t> Walker<'t> {
             (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
                 for (name, value) in fields {
                     let element = field_element(name);
-                    let (shape, _) = self.field(shape, name);
-                    if is_leaf(shape, value) {
-                        out.insert(element);
-                    } else {
-                        out.attach(element, self.set_at(shape, value));
+                    let (shape, named) = self.field(shape, name);
+                    match (shape, value) {
+                        // Of a list with parts only the parts are owned; an empty one has none.
+                        (Shape::Keyed(_) | Shape::Set, Value::Array(items)) if items.is_empty() && named => {}
+                        _ if is_leaf(shape, value) => out.insert(element),
+                        _ => out.attach(element, self.set_at(shape, value)),
                     }
                 }
             }
@@ -263,27 +273,13 @@ impl<'t> Walker<'t> {
             }
             _ => self.compare_fields(shape, old, new, &mut below),
         }
-        // What its parent always holds is not itself a field that is added.
-        let own = !self.is_always_there(&element, shape);
-        if own && old.is_none() {
+        if old.is_none() {
             out.added.insert(element.as_str());
         }
         if new.is_none() {
             out.removed.insert(element.as_str());
         }
         out.attach(element, below);
-    }
-
-    /// Whether the parent of an element holds it in any case: structs by value, and the one keyed list that Go writes
-    /// even when it is empty.
-    pub(super) fn is_always_there(&self, element: &str, shape: Shape) -> bool {
-        let by_value = self.by_value || element == "f:metadata";
-        by_value
-            && match shape {
-                Shape::Struct(_) => ALWAYS_THERE.contains(&element),
-                Shape::Keyed(_) => element == "f:containers",
-                _ => false,
-            }
     }
 
     /// The live object with everything that the applied one says.
@@ -310,6 +306,12 @@ impl<'t> Walker<'t> {
             }
             (Shape::Keyed(list), Value::Array(live), Value::Array(applied)) => {
                 Value::Array(self.merge_list(list, live, applied))
+            }
+            // Null adds nothing to what has parts.
+            (Shape::Struct(_) | Shape::Map(_) | Shape::Set | Shape::Keyed(_), live, Value::Null)
+                if !is_leaf(shape, live) =>
+            {
+                live.clone()
             }
             _ => applied.clone(),
         }
@@ -426,22 +428,6 @@ impl<'t> Walker<'t> {
         out
     }
 }
-
-/// Struct fields that Go's types hold by value, so that they are never absent.
-const ALWAYS_THERE: [&str; 12] = [
-    "f:metadata",
-    "f:spec",
-    "f:status",
-    "f:template",
-    "f:strategy",
-    "f:updateStrategy",
-    "f:resources",
-    "f:jobTemplate",
-    "f:names",
-    "f:roleRef",
-    "f:scaleTargetRef",
-    "f:loadBalancer",
-];
 
 /// Whether a value is one field: by its type, by being of another form than the type says, or by being empty.
 pub(super) fn is_leaf(shape: Shape, value: &Value) -> bool {

@@ -3,7 +3,7 @@
 
 mod strategic;
 
-use json_patch::{PatchErrorKind, PatchOperation};
+use json_patch::PatchOperation;
 use kinds::status::Status;
 use serde_json::Value;
 
@@ -17,8 +17,22 @@ const MAX_COPIED: usize = 3 * 1024 * 1024;
 /// # Errors
 /// 400 for a patch that is none, 422 for one that does not apply, 413 for one that copies without end.
 pub fn json_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
-    let operations: Vec<PatchOperation> = serde_json::from_value(patch.clone())
-        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let Value::Array(list) = patch else {
+        let found = match patch {
+            Value::Object(_) => "object",
+            Value::String(_) => "string",
+            Value::Bool(_) => "bool",
+            _ => "number",
+        };
+        return Err(Status::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
+        )));
+    };
+    let operations: Vec<PatchOperation> = list
+        .iter()
+        .map(|operation| serde_json::from_value(operation.clone()))
+        .collect::<Result<_, _>>()
+        .map_err(|_| refused())?;
     let mut out = doc.clone();
     let mut copied = 0;
     for operation in &operations {
@@ -31,8 +45,7 @@ pub fn json_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
                 )));
             }
         }
-        json_patch::patch(&mut out, std::slice::from_ref(operation))
-            .map_err(|e| refused(operation, &e.kind))?;
+        json_patch::patch(&mut out, std::slice::from_ref(operation)).map_err(|_| refused())?;
     }
     Ok(out)
 }
@@ -47,24 +60,11 @@ fn size(value: &Value) -> usize {
     }
 }
 
-/// The 422 for an operation that cannot be done, in the words of upstream's patch library.
-fn refused(operation: &PatchOperation, why: &PatchErrorKind) -> Status {
-    let (name, path) = match operation {
-        PatchOperation::Add(o) => ("add", o.path.as_str()),
-        PatchOperation::Remove(o) => ("remove", o.path.as_str()),
-        PatchOperation::Replace(o) => ("replace", o.path.as_str()),
-        PatchOperation::Move(o) => ("move", o.path.as_str()),
-        PatchOperation::Copy(o) => ("copy", o.path.as_str()),
-        PatchOperation::Test(o) => ("test", o.path.as_str()),
-    };
-    let text = match why {
-        PatchErrorKind::TestFailed => format!("testing value {path} failed: test failed"),
-        _ => format!("{name} operation does not apply: doc is missing path: {path}: missing value"),
-    };
-    let message = "the server rejected our request due to an error in our request";
+/// The 422 for an operation that cannot be done; upstream does not tell more.
+fn refused() -> Status {
     let mut status = Status::invalid("", "", "", Vec::new());
-    status.message = message.into();
-    status.with_cause("UnexpectedServerResponse", text, "")
+    status.message = "the server rejected our request due to an error in our request".into();
+    status
 }
 
 /// Applies a JSON merge patch: objects are merged, null removes, everything else replaces.
@@ -74,7 +74,7 @@ fn refused(operation: &PatchOperation, why: &PatchErrorKind) -> Status {
 pub fn merge_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
     if !patch.is_object() {
         return Err(Status::bad_request(
-            "error decoding patch: json: the patch is no object",
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
         ));
     }
     let mut out = doc.clone();
@@ -101,7 +101,7 @@ mod tests {
         );
         for (patch, code) in [
             (json!({"op": "add"}), 400),
-            (json!([{"op": "no", "path": "/a"}]), 400),
+            (json!([{"op": "no", "path": "/a"}]), 422),
             (json!([{"op": "remove", "path": "/nothing"}]), 422),
             (json!([{"op": "test", "path": "/spec/replicas", "value": 2}]), 422),
         ] {

@@ -7,7 +7,6 @@ use crate::defaults::name_label;
 use crate::validation::pod;
 use crate::walk::{At, fields_mut, keep, same, set, unset};
 use kinds::KindInfo;
-use kinds::schema::Type;
 use serde_json::{Value, json};
 
 /// Kinds that count generations: their content is compared on each write.
@@ -79,37 +78,40 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
         }
         ("networking.k8s.io", "Ingress") => set(obj, "status", json!({"loadBalancer": {}})),
         ("batch", "Job") => job_selector(obj),
+        ("apps", "DaemonSet") => {
+            set(obj, "status", json!({}));
+            template_generation(obj, 1);
+        }
+        // Its generation counts changes only.
+        ("storage.k8s.io", "CSIDriver") => unset(obj, "metadata.generation"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            let stored = obj.list_at("spec.versions").iter().find(|v| v.bool_at("storage"));
+            let stored: Vec<Value> = stored.map(|v| v.at("name").clone()).into_iter().collect();
+            set(obj, "status", json!({"storedVersions": stored}));
+        }
+        ("apiregistration.k8s.io", "APIService") if !obj.has("spec.service") => {
+            let since = obj.at("metadata.creationTimestamp").clone();
+            set(
+                obj,
+                "status.conditions",
+                json!([{"type": "Available", "status": "True", "lastTransitionTime": since,
+                "reason": "Local", "message": "Local APIServices are always available"}]),
+            );
+        }
         ("apps" | "batch", _) | ("", "ReplicationController") if kind.has_status => {
             set(obj, "status", json!({}));
         }
         _ => {}
     }
-    blank_status(kind, obj);
+    crate::form::write(kind, obj);
 }
 
-/// Go writes the fields of a status that are not optional from the first moment on, as zeros; typed clients of other
-/// languages refuse an object without them.
-fn blank_status(kind: &KindInfo, obj: &mut Value) {
-    let table = kinds::schema::builtin();
-    let status = table
-        .definition(kind.schema)
-        .and_then(|whole| table.object(&whole.fields.get("status")?.ty));
-    let Some(status) = status.filter(|_| kind.has_status) else {
-        return;
-    };
-    if !obj.has("status") && kind.group != "podvisor.io" {
-        set(obj, "status", json!({}));
-    }
-    for name in &status.required {
-        let zero = match status.fields.get(name).map(|field| &field.ty) {
-            Some(Type::Integer) => json!(0),
-            Some(Type::Boolean) => json!(false),
-            _ => continue,
-        };
-        let path = format!("status.{name}");
-        if !obj.has(&path) {
-            set(obj, &path, zero);
-        }
+/// The annotation by which clients of old versions know which template a DaemonSet has.
+pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(obj: &mut Value, generation: i64) {
+    if let Some(annotations) = fields_mut(obj, "metadata.annotations") {
+        annotations.insert(TEMPLATE_GENERATION.into(), generation.to_string().into());
     }
 }
 
@@ -239,6 +241,12 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
         // Finalizers of a namespace are taken away by `finalize` alone.
         ("", "Namespace") => keep(new, old, "spec.finalizers"),
         ("", "Pod") => keep(new, old, "spec.ephemeralContainers"),
+        ("apps", "DaemonSet") => {
+            let before = old.at("metadata.annotations").get(TEMPLATE_GENERATION);
+            let before: i64 = before.and_then(|v| v.as_str()?.parse().ok()).unwrap_or_default();
+            let grown = !same(new.at("spec.template"), old.at("spec.template"));
+            template_generation(new, before + i64::from(grown));
+        }
         ("batch", "Job") if !new.has("spec.selector") => keep(new, old, "spec.selector"),
         ("", "PersistentVolumeClaim") => claim_sources(new),
         _ => {}
@@ -255,6 +263,9 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
     let finalizers = new.at("metadata.finalizers").clone();
     only(new, old, |out| {
         put(out, "status", status);
+        if crate::apply::status_alone(kind) {
+            return;
+        }
         put(out, "metadata.annotations", annotations);
         put(out, "metadata.finalizers", finalizers);
         if !matches!((kind.group, kind.kind), ("apps", "Deployment")) {

@@ -21,17 +21,17 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Role", "The role it grants."),
+                    column("Role"),
                     AGE,
-                    wide("Users", "Users it grants to."),
-                    wide("Groups", "Groups it grants to."),
-                    wide("ServiceAccounts", "Service accounts it grants to."),
+                    wide("Users"),
+                    wide("Groups"),
+                    wide("ServiceAccounts"),
                 ]
             },
             cells: binding,
         },
         ("", "ServiceAccount") => Printer {
-            columns: const { &[NAME, number("Secrets", "Secrets it may mount."), AGE] },
+            columns: const { &[NAME, column("Secrets"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -41,7 +41,7 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             },
         },
         ("certificates.k8s.io", "ClusterTrustBundle") => Printer {
-            columns: const { &[NAME, column("SignerName", "Whose certificates it vouches for.")] },
+            columns: const { &[NAME, column("SignerName")] },
             cells: |object, _| {
                 vec![
                     text::name(object),
@@ -54,10 +54,10 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
                 &[
                     NAME,
                     AGE,
-                    column("SignerName", "Who shall sign."),
-                    column("Requestor", "Who asks."),
-                    column("RequestedDuration", "For how long."),
-                    column("Condition", "What became of it."),
+                    column("SignerName"),
+                    column("Requestor"),
+                    column("RequestedDuration"),
+                    column("Condition"),
                 ]
             },
             cells: signing_request,
@@ -66,7 +66,7 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             "admissionregistration.k8s.io",
             "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration",
         ) => Printer {
-            columns: const { &[NAME, number("Webhooks", "Webhooks in it."), AGE] },
+            columns: const { &[NAME, number("Webhooks"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -76,14 +76,7 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             },
         },
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    number("Validations", "Rules in it."),
-                    column("ParamKind", "Kind of its parameters."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, number("Validations"), column("ParamKind"), AGE] },
             cells: |object, now| {
                 let kind = match text::at(object, "/spec/paramKind/kind") {
                     "" => UNSET.to_owned(),
@@ -98,14 +91,7 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             },
         },
         ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    number("Mutations", "Changes in it."),
-                    column("ParamKind", "Kind of its parameters."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, number("Mutations"), column("ParamKind"), AGE] },
             cells: |object, now| {
                 let kind = match text::at(object, "/spec/paramKind/kind") {
                     "" => UNSET.to_owned(),
@@ -123,25 +109,18 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             "admissionregistration.k8s.io",
             "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding",
         ) => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("PolicyName", "The policy it binds."),
-                    column("ParamRef", "The parameters."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, column("PolicyName"), column("ParamRef"), AGE] },
             cells: policy_binding,
         },
         ("flowcontrol.apiserver.k8s.io", "FlowSchema") => Printer {
             columns: const {
                 &[
                     NAME,
-                    column("PriorityLevel", "The level it leads to."),
-                    number("MatchingPrecedence", "The lower, the earlier it is asked."),
-                    column("DistinguisherMethod", "What tells flows apart."),
+                    column("PriorityLevel"),
+                    column("MatchingPrecedence"),
+                    column("DistinguisherMethod"),
                     AGE,
-                    column("MissingPL", "Whether the level is missing."),
+                    column("MissingPL"),
                 ]
             },
             cells: flow_schema,
@@ -150,25 +129,18 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Type", "Whether it is limited."),
-                    column("NominalConcurrencyShares", "Its share of what is served at once."),
-                    column("Queues", "Queues."),
-                    column("HandSize", "Queues of one flow."),
-                    column("QueueLengthLimit", "Longest queue."),
+                    column("Type"),
+                    column("NominalConcurrencyShares"),
+                    column("Queues"),
+                    column("HandSize"),
+                    column("QueueLengthLimit"),
                     AGE,
                 ]
             },
             cells: priority_level,
         },
         ("podvisor.io", "User") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("Display Name", "Name for people."),
-                    column("Groups", "Groups of the user."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, column("Display Name"), column("Groups"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -179,7 +151,7 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             },
         },
         ("podvisor.io", "Group") => Printer {
-            columns: const { &[NAME, number("Members", "Members of the group."), AGE] },
+            columns: const { &[NAME, number("Members"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),

@@ -5,7 +5,7 @@ use kinds::quantity::Quantity;
 use serde_json::{Value, json};
 
 use super::text::{self, NONE, UNKNOWN};
-use super::{AGE, CREATED_AT, NAME, Printer, column as any_column, flag, number, text as column, wide};
+use super::{AGE, CREATED_AT, NAME, Printer, flag, number, text as column, wide};
 
 pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
     Some(match (group, kind) {
@@ -13,21 +13,21 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Status", "Whether Pods can run on it."),
-                    column("Roles", "What the host is for."),
+                    column("Status"),
+                    column("Roles"),
                     AGE,
-                    column("Version", "Version of its agent."),
-                    wide("Internal-IP", "Its address in the cluster."),
-                    wide("External-IP", "Its address outside."),
-                    wide("OS-Image", "Its operating system."),
-                    wide("Kernel-Version", "Its kernel."),
-                    wide("Container-Runtime", "What runs its containers."),
+                    column("Version"),
+                    wide("Internal-IP"),
+                    wide("External-IP"),
+                    wide("OS-Image"),
+                    wide("Kernel-Version"),
+                    wide("Container-Runtime"),
                 ]
             },
             cells: node,
         },
         ("", "Namespace") => Printer {
-            columns: const { &[NAME, column("Status", "Whether it is in use."), AGE] },
+            columns: const { &[NAME, column("Status"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -39,44 +39,30 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
         ("" | "events.k8s.io", "Event") => Printer {
             columns: const {
                 &[
-                    column("Last Seen", "Time since it last happened."),
-                    column("Type", "Normal or Warning."),
-                    column("Reason", "What happened, in a word."),
-                    column("Object", "What it happened to."),
-                    wide("Subobject", "Which part of it."),
-                    wide("Source", "Who says so."),
-                    column("Message", "What happened."),
-                    wide("First Seen", "Time since it first happened."),
-                    any_column("Count", "integer", 1, "How often it happened."),
+                    column("Last Seen"),
+                    column("Type"),
+                    column("Reason"),
+                    column("Object"),
+                    wide("Subobject"),
+                    wide("Source"),
+                    column("Message"),
+                    wide("First Seen"),
+                    wide("Count"),
                     super::Column { priority: 1, ..NAME },
                 ]
             },
             cells: event,
         },
         ("", "ResourceQuota") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("Request", "Used and allowed."),
-                    column("Limit", "Used and allowed limits."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, column("Request"), column("Limit"), AGE] },
             cells: quota,
         },
         ("", "ComponentStatus") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("Status", "Whether it is healthy."),
-                    column("Message", "What it says."),
-                    column("Error", "What is wrong."),
-                ]
-            },
+            columns: const { &[NAME, column("Status"), column("Message"), column("Error")] },
             cells: component,
         },
         ("coordination.k8s.io", "Lease") => Printer {
-            columns: const { &[NAME, column("Holder", "Who has it."), AGE] },
+            columns: const { &[NAME, column("Holder"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -86,7 +72,7 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             },
         },
         ("node.k8s.io", "RuntimeClass") => Printer {
-            columns: const { &[NAME, column("Handler", "What runs its Pods."), AGE] },
+            columns: const { &[NAME, column("Handler"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -99,10 +85,10 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    number("Value", "The higher, the more important."),
-                    flag("Global-Default", "Whether Pods without a class get it."),
+                    number("Value"),
+                    flag("Global-Default"),
                     AGE,
-                    column("PreemptionPolicy", "Whether its Pods evict others."),
+                    column("PreemptionPolicy"),
                 ]
             },
             cells: |object, now| {
@@ -125,39 +111,25 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             },
         },
         ("apiregistration.k8s.io", "APIService") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("Service", "Who serves it."),
-                    column("Available", "Whether it is served."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, column("Service"), column("Available"), AGE] },
             cells: api_service,
         },
         ("podvisor.io", "SupervisorNamespace") => Printer {
             columns: const {
                 &[
                     NAME,
-                    column("Status", "Whether it is in use."),
-                    column("CPU", "CPU used and allowed."),
-                    column("Memory", "Memory used and allowed."),
-                    number("Permissions", "Who may use it, in number."),
+                    column("Status"),
+                    column("CPU"),
+                    column("Memory"),
+                    number("Permissions"),
                     AGE,
-                    wide("Description", "What it is for."),
+                    wide("Description"),
                 ]
             },
             cells: supervisor_namespace,
         },
         ("metrics.k8s.io", "PodMetrics" | "NodeMetrics") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("CPU", "CPU used."),
-                    column("Memory", "Memory used."),
-                    column("Window", "Time that was measured."),
-                ]
-            },
+            columns: const { &[NAME, column("CPU"), column("Memory"), column("Window")] },
             cells: metrics,
         },
         _ => return None,

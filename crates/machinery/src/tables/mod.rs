@@ -39,8 +39,6 @@ pub struct Column {
     pub format: &'static str,
     /// 0 is always shown, 1 only in wide output.
     pub priority: u8,
-    /// What it shows.
-    pub description: &'static str,
 }
 
 /// Columns, and the cells of an object at a moment.
@@ -49,34 +47,33 @@ struct Printer {
     cells: fn(&Value, Timestamp) -> Vec<Value>,
 }
 
-const fn column(name: &'static str, ty: &'static str, priority: u8, description: &'static str) -> Column {
+const fn column(name: &'static str, ty: &'static str, priority: u8) -> Column {
     Column {
         name,
         ty,
         format: "",
         priority,
-        description,
     }
 }
 
 /// Text, always shown.
-const fn text(name: &'static str, description: &'static str) -> Column {
-    column(name, "string", 0, description)
+const fn text(name: &'static str) -> Column {
+    column(name, "string", 0)
 }
 
 /// Text in wide output.
-const fn wide(name: &'static str, description: &'static str) -> Column {
-    column(name, "string", 1, description)
+const fn wide(name: &'static str) -> Column {
+    column(name, "string", 1)
 }
 
 /// A number, always shown.
-const fn number(name: &'static str, description: &'static str) -> Column {
-    column(name, "integer", 0, description)
+const fn number(name: &'static str) -> Column {
+    column(name, "integer", 0)
 }
 
 /// True or false, always shown.
-const fn flag(name: &'static str, description: &'static str) -> Column {
-    column(name, "boolean", 0, description)
+const fn flag(name: &'static str) -> Column {
+    column(name, "boolean", 0)
 }
 
 const NAME: Column = Column {
@@ -84,10 +81,9 @@ const NAME: Column = Column {
     ty: "string",
     format: "name",
     priority: 0,
-    description: "Name of the object.",
 };
-const AGE: Column = text("Age", "Time since the object was created.");
-const CREATED_AT: Column = column("Created At", "date", 0, "When the object was created.");
+const AGE: Column = text("Age");
+const CREATED_AT: Column = column("Created At", "date", 0);
 
 const DEFAULT: Printer = Printer {
     columns: const { &[NAME, CREATED_AT] },
@@ -127,12 +123,16 @@ pub fn row(kind: &KindInfo, object: &Value, now: Timestamp, include: IncludeObje
     make_row(&printer(kind), kind, object, now, include)
 }
 
+/// What fields mean: definition and field to upstream's text.
+pub type Meanings<'m> = &'m dyn Fn(&str, &str) -> Option<&'m str>;
+
 /// A `meta.k8s.io/v1` Table of objects of one kind.
 pub fn table<'a>(
     kind: &KindInfo,
     objects: impl Iterator<Item = &'a Value>,
     now: Timestamp,
     include: IncludeObject,
+    meanings: Meanings,
 ) -> Value {
     let printer = printer(kind);
     let rows: Vec<Value> = objects
@@ -143,7 +143,7 @@ pub fn table<'a>(
         .iter()
         .map(|column| {
             json!({"name": column.name, "type": column.ty, "format": column.format,
-                "description": column.description, "priority": column.priority})
+                "description": describe(kind.kind, column.name, meanings), "priority": column.priority})
         })
         .collect();
     json!({
@@ -153,6 +153,45 @@ pub fn table<'a>(
         "columnDefinitions": definitions,
         "rows": rows,
     })
+}
+
+/// What columns show: for each kind and column a text, or the field whose meaning it is. Source: the printers of upstream.
+const DESCRIPTIONS: &str = include_str!("descriptions.txt");
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
+fn entries() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let mut kind = "";
+    DESCRIPTIONS
+        .lines()
+        .filter_map(move |line| match line.strip_prefix(' ') {
+            None => {
+                kind = line;
+                None
+            }
+            Some(line) => line.split_once('\t').map(|(column, text)| (kind, column, text)),
+        })
+}
+
+/// The fields whose meanings columns have for a description.
+pub fn described_fields() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let shared = [(OBJECT_META, "name"), (OBJECT_META, "creationTimestamp")];
+    shared
+        .into_iter()
+        .chain(entries().filter_map(|(_, _, text)| text.strip_prefix('@')?.split_once('#')))
+}
+
+fn describe<'m>(kind: &str, column: &str, meanings: Meanings<'m>) -> &'m str {
+    let text = entries().find(|(of, name, _)| *of == kind && *name == column);
+    let field = match (text, column) {
+        (Some((_, _, text)), _) => match text.strip_prefix('@').and_then(|field| field.split_once('#')) {
+            Some(field) => field,
+            None => return text,
+        },
+        (None, "Name") => (OBJECT_META, "name"),
+        (None, "Age" | "Created At") => (OBJECT_META, "creationTimestamp"),
+        (None, _) => return "",
+    };
+    meanings(field.0, field.1).unwrap_or("")
 }
 
 fn make_row(

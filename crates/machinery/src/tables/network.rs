@@ -12,27 +12,27 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Type", "How it is reached."),
-                    column("Cluster-IP", "Its address inside the cluster."),
-                    column("External-IP", "Its addresses outside the cluster."),
-                    column("Port(s)", "Its ports; a port of the host after the colon."),
+                    column("Type"),
+                    column("Cluster-IP"),
+                    column("External-IP"),
+                    column("Port(s)"),
                     AGE,
-                    wide("Selector", "Which Pods it leads to."),
+                    wide("Selector"),
                 ]
             },
             cells: service,
         },
         ("", "Endpoints") => Printer {
-            columns: const { &[NAME, column("Endpoints", "Addresses and ports."), AGE] },
+            columns: const { &[NAME, column("Endpoints"), AGE] },
             cells: endpoints,
         },
         ("discovery.k8s.io", "EndpointSlice") => Printer {
             columns: const {
                 &[
                     NAME,
-                    column("AddressType", "Kind of the addresses."),
-                    column("Ports", "Ports of the endpoints."),
-                    column("Endpoints", "Addresses of the endpoints."),
+                    column("AddressType"),
+                    column("Ports"),
+                    column("Endpoints"),
                     AGE,
                 ]
             },
@@ -42,28 +42,21 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Class", "Class of the ingress."),
-                    column("Hosts", "Host names it answers to."),
-                    column("Address", "Addresses of its load balancer."),
-                    column("Ports", "Ports it listens on."),
+                    column("Class"),
+                    column("Hosts"),
+                    column("Address"),
+                    column("Ports"),
                     AGE,
                 ]
             },
             cells: ingress,
         },
         ("networking.k8s.io", "IngressClass") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("Controller", "Who serves it."),
-                    column("Parameters", "Where its parameters are."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, column("Controller"), column("Parameters"), AGE] },
             cells: ingress_class,
         },
         ("networking.k8s.io", "NetworkPolicy") => Printer {
-            columns: const { &[NAME, column("Pod-Selector", "Which Pods it is about."), AGE] },
+            columns: const { &[NAME, column("Pod-Selector"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -73,23 +66,24 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             },
         },
         ("networking.k8s.io", "ServiceCIDR") => Printer {
-            columns: const { &[NAME, column("CIDRs", "Ranges of Service addresses."), AGE] },
+            columns: const { &[NAME, column("CIDRs"), AGE] },
             cells: |object, now| {
                 let ranges = text::joined(text::list(object, "/spec/cidrs"), "", ",");
                 vec![text::name(object), json!(ranges), text::created(object, now)]
             },
         },
         ("networking.k8s.io", "IPAddress") => Printer {
-            columns: const { &[NAME, column("ParentRef", "Whose address it is."), AGE] },
+            // The age has a cell and no column, as upstream.
+            columns: const { &[NAME, column("ParentRef")] },
             cells: ip_address,
         },
         ("podvisor.io", "VirtualIPPool") => Printer {
             columns: const {
                 &[
                     NAME,
-                    column("CIDRs", "Ranges of the pool."),
-                    super::number("Allocated", "Addresses in use."),
-                    super::number("Free", "Addresses left."),
+                    column("CIDRs"),
+                    super::number("Allocated"),
+                    super::number("Free"),
                     AGE,
                 ]
             },

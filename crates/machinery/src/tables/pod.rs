@@ -8,17 +8,14 @@ use super::{AGE, Column, NAME, Printer, text as column, wide};
 
 const COLUMNS: &[Column] = &[
     NAME,
-    column("Ready", "Containers that are ready, of all that keep running."),
-    column("Status", "What the Pod is doing, or what hinders it."),
-    column(
-        "Restarts",
-        "Restarts of its containers, and when the last one was.",
-    ),
+    column("Ready"),
+    column("Status"),
+    column("Restarts"),
     AGE,
-    wide("IP", "Address of the Pod."),
-    wide("Node", "Host the Pod is bound to."),
-    wide("Nominated Node", "Host where others make room for the Pod."),
-    wide("Readiness Gates", "Readiness gates that are passed, of all."),
+    wide("IP"),
+    wide("Node"),
+    wide("Nominated Node"),
+    wide("Readiness Gates"),
 ];
 
 pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {

@@ -4,27 +4,20 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::text::{self, NONE, UNSET};
-use super::{AGE, NAME, Printer, column as any_column, flag, number, text as column, wide};
+use super::{AGE, NAME, Printer, flag, number, text as column, wide};
 
 pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
     Some(match (group, kind) {
         ("", "ConfigMap") => Printer {
             // Upstream declares text and sends a number.
-            columns: const { &[NAME, column("Data", "Entries."), AGE] },
+            columns: const { &[NAME, column("Data"), AGE] },
             cells: |object, now| {
                 let entries = text::count(object, "/data") + text::count(object, "/binaryData");
                 vec![text::name(object), json!(entries), text::created(object, now)]
             },
         },
         ("", "Secret") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("Type", "What it is for."),
-                    number("Data", "Entries."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, column("Type"), column("Data"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -38,16 +31,16 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Capacity", "Size of the volume."),
-                    column("Access Modes", "How it can be mounted."),
-                    column("Reclaim Policy", "What becomes of it after its claim."),
-                    column("Status", "Whether it is in use."),
-                    column("Claim", "The claim that uses it."),
-                    column("StorageClass", "Its storage class."),
-                    column("VolumeAttributesClass", "Its volume attributes class."),
-                    column("Reason", "Why it is in its state."),
+                    column("Capacity"),
+                    column("Access Modes"),
+                    column("Reclaim Policy"),
+                    column("Status"),
+                    column("Claim"),
+                    column("StorageClass"),
+                    column("VolumeAttributesClass"),
+                    column("Reason"),
                     AGE,
-                    wide("VolumeMode", "File system or block device."),
+                    wide("VolumeMode"),
                 ]
             },
             cells: volume,
@@ -56,14 +49,14 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Status", "Whether it has a volume."),
-                    column("Volume", "Its volume."),
-                    column("Capacity", "Size of the volume."),
-                    column("Access Modes", "How it can be mounted."),
-                    column("StorageClass", "Its storage class."),
-                    column("VolumeAttributesClass", "Its volume attributes class."),
+                    column("Status"),
+                    column("Volume"),
+                    column("Capacity"),
+                    column("Access Modes"),
+                    column("StorageClass"),
+                    column("VolumeAttributesClass"),
                     AGE,
-                    wide("VolumeMode", "File system or block device."),
+                    wide("VolumeMode"),
                 ]
             },
             cells: claim,
@@ -72,17 +65,17 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Provisioner", "Who makes its volumes."),
-                    column("ReclaimPolicy", "What becomes of a volume after its claim."),
-                    column("VolumeBindingMode", "When a claim gets its volume."),
-                    flag("AllowVolumeExpansion", "Whether volumes can grow."),
+                    column("Provisioner"),
+                    column("ReclaimPolicy"),
+                    column("VolumeBindingMode"),
+                    column("AllowVolumeExpansion"),
                     AGE,
                 ]
             },
             cells: storage_class,
         },
         ("storage.k8s.io", "VolumeAttributesClass") => Printer {
-            columns: const { &[NAME, column("DriverName", "Who knows its parameters."), AGE] },
+            columns: const { &[NAME, column("DriverName"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -95,10 +88,13 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    any_column("Attacher", "string", 0, "Who attaches it."),
-                    column("PV", "The volume."),
-                    column("Node", "The host."),
-                    flag("Attached", "Whether it is attached."),
+                    super::Column {
+                        name: "Attacher",
+                        ..NAME
+                    },
+                    column("PV"),
+                    column("Node"),
+                    flag("Attached"),
                     AGE,
                 ]
             },
@@ -114,7 +110,7 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             },
         },
         ("storage.k8s.io", "CSINode") => Printer {
-            columns: const { &[NAME, number("Drivers", "Drivers of the host."), AGE] },
+            columns: const { &[NAME, number("Drivers"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -127,38 +123,19 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    flag("AttachRequired", "Whether volumes must be attached."),
-                    flag("PodInfoOnMount", "Whether it is told of the Pod."),
-                    flag("StorageCapacity", "Whether it tells its free capacity."),
-                    column("TokenRequests", "Audiences of the tokens it gets."),
-                    flag(
-                        "RequiresRepublish",
-                        "Whether volumes are published again and again.",
-                    ),
-                    column("Modes", "Kinds of volumes it has."),
+                    flag("AttachRequired"),
+                    flag("PodInfoOnMount"),
+                    flag("StorageCapacity"),
+                    column("TokenRequests"),
+                    flag("RequiresRepublish"),
+                    column("Modes"),
                     AGE,
                 ]
             },
             cells: driver,
         },
-        ("storage.k8s.io", "CSIStorageCapacity") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("StorageClassName", "The storage class."),
-                    column("Capacity", "Capacity that is free."),
-                ]
-            },
-            cells: |object, _| {
-                vec![
-                    text::name(object),
-                    json!(text::at(object, "/storageClassName")),
-                    json!(text::or(object, "/capacity", UNSET)),
-                ]
-            },
-        },
         ("resource.k8s.io", "ResourceClaim") => Printer {
-            columns: const { &[NAME, column("State", "Whether it has its devices."), AGE] },
+            columns: const { &[NAME, column("State"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),
@@ -172,15 +149,7 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             cells: |object, now| vec![text::name(object), text::created(object, now)],
         },
         ("resource.k8s.io", "ResourceSlice") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("Node", "Host of the devices."),
-                    column("Driver", "Driver of the devices."),
-                    column("Pool", "Pool of the devices."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, column("Node"), column("Driver"), column("Pool"), AGE] },
             cells: |object, now| {
                 vec![
                     text::name(object),

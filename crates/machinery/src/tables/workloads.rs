@@ -6,22 +6,29 @@ use serde_json::{Value, json};
 use super::text::{self, NONE, UNKNOWN, UNSET};
 use super::{AGE, Column, NAME, Printer, flag, number, text as column, wide};
 
-const CONTAINERS: Column = wide("Containers", "Names of the containers.");
-const IMAGES: Column = wide("Images", "Images of the containers.");
-const SELECTOR: Column = wide("Selector", "Which Pods belong to it.");
-const DESIRED: Column = number("Desired", "Pods there should be.");
-const CURRENT: Column = number("Current", "Pods there are.");
-const READY: Column = column("Ready", "Pods that are ready, of those there should be.");
-const READY_COUNT: Column = number("Ready", "Pods that are ready.");
-const UP_TO_DATE: Column = number("Up-to-date", "Pods of the newest template.");
-const AVAILABLE: Column = number("Available", "Pods that have been ready for long enough.");
+const CONTAINERS: Column = wide("Containers");
+const IMAGES: Column = wide("Images");
+const SELECTOR: Column = wide("Selector");
+const DESIRED: Column = number("Desired");
+const CURRENT: Column = number("Current");
+const READY: Column = column("Ready");
+const READY_COUNT: Column = number("Ready");
+const UP_TO_DATE: Column = number("Up-to-date");
+const AVAILABLE: Column = number("Available");
 
 pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
     Some(match (group, kind) {
         ("apps", "Deployment") => Printer {
             columns: const {
                 &[
-                    NAME, READY, UP_TO_DATE, AVAILABLE, AGE, CONTAINERS, IMAGES, SELECTOR,
+                    NAME,
+                    READY,
+                    column("Up-to-date"),
+                    column("Available"),
+                    AGE,
+                    CONTAINERS,
+                    IMAGES,
+                    SELECTOR,
                 ]
             },
             cells: deployment,
@@ -69,7 +76,7 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
                     READY_COUNT,
                     UP_TO_DATE,
                     AVAILABLE,
-                    column("Node Selector", "Labels of the hosts it runs on."),
+                    column("Node Selector"),
                     AGE,
                     CONTAINERS,
                     IMAGES,
@@ -79,23 +86,16 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             cells: daemon_set,
         },
         ("apps", "ControllerRevision") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("Controller", "Whose state it keeps."),
-                    number("Revision", "Number of the state."),
-                    AGE,
-                ]
-            },
+            columns: const { &[NAME, column("Controller"), column("Revision"), AGE] },
             cells: controller_revision,
         },
         ("batch", "Job") => Printer {
             columns: const {
                 &[
                     NAME,
-                    column("Status", "How far it is."),
-                    column("Completions", "Pods that succeeded, of those needed."),
-                    column("Duration", "How long it took, or has been running."),
+                    column("Status"),
+                    column("Completions"),
+                    column("Duration"),
                     AGE,
                     CONTAINERS,
                     IMAGES,
@@ -108,11 +108,11 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Schedule", "When it runs, in cron's form."),
-                    column("Timezone", "Time zone of the schedule."),
-                    flag("Suspend", "Whether it is suspended."),
-                    number("Active", "Jobs that are running."),
-                    column("Last Schedule", "Time since it last ran."),
+                    column("Schedule"),
+                    column("Timezone"),
+                    flag("Suspend"),
+                    number("Active"),
+                    column("Last Schedule"),
                     AGE,
                     CONTAINERS,
                     IMAGES,
@@ -125,11 +125,11 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Reference", "What it scales."),
-                    column("Targets", "Measured and wanted values."),
-                    column("MinPods", "Fewest Pods."),
-                    column("MaxPods", "Most Pods."),
-                    number("Replicas", "Pods there are."),
+                    column("Reference"),
+                    column("Targets"),
+                    column("MinPods"),
+                    column("MaxPods"),
+                    column("Replicas"),
                     AGE,
                 ]
             },
@@ -139,23 +139,16 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             columns: const {
                 &[
                     NAME,
-                    column("Min Available", "Pods that must stay."),
-                    column("Max Unavailable", "Pods that may be missing."),
-                    number("Allowed Disruptions", "Pods that may be evicted now."),
+                    column("Min Available"),
+                    column("Max Unavailable"),
+                    number("Allowed Disruptions"),
                     AGE,
                 ]
             },
             cells: budget,
         },
         ("", "PodTemplate") => Printer {
-            columns: const {
-                &[
-                    NAME,
-                    column("Containers", "Names of the containers."),
-                    column("Images", "Images of the containers."),
-                    column("Pod Labels", "Labels of its Pods."),
-                ]
-            },
+            columns: const { &[NAME, column("Containers"), column("Images"), column("Pod Labels")] },
             cells: |object, _| {
                 let [names, images] = containers(object, "/template/spec/containers");
                 vec![
@@ -340,7 +333,7 @@ fn autoscaler(object: &Value, now: Timestamp) -> Vec<Value> {
         json!(format!("{kind}/{name}")),
         json!(targets(object)),
         json!(text::int_or(object, "/spec/minReplicas", UNSET)),
-        json!(text::int(object, "/spec/maxReplicas").to_string()),
+        json!(text::int(object, "/spec/maxReplicas")),
         json!(text::int(object, "/status/currentReplicas")),
         text::created(object, now),
     ]

@@ -222,6 +222,7 @@ fn keyed_lists_sets_and_atomic_parts() {
 fn other_writes_own_what_they_change() {
     let mut live = deployment("{replicas: 1, template: {metadata: {labels: {app: web}}}}");
     let kind = kind_of(&live);
+    live["status"] = json!({});
     update_managers(kind, None, &mut live, "kubectl-create", "Update", None, T1);
     assert_eq!(
         fields(&live, "kubectl-create"),
@@ -309,9 +310,19 @@ fn the_status_subresource_is_applied_apart() {
 
 #[test]
 fn writers_beyond_ten_are_folded() {
-    let mut live = yaml("{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: d}, data: {}}");
+    let mut live =
+        yaml("{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: d}, data: {k0: v}}");
     let kind = kind_of(&live);
-    for i in 0..15 {
+    update_managers(
+        kind,
+        None,
+        &mut live,
+        "m0",
+        "Update",
+        None,
+        "2026-01-01T00:00:00Z",
+    );
+    for i in 1..15 {
         let mut new = live.clone();
         new["data"][format!("k{i}")] = "v".into();
         update_managers(
@@ -331,7 +342,8 @@ fn writers_beyond_ten_are_folded() {
             .as_object()
             .unwrap()
             .len(),
-        5
+        6,
+        "five entries and the map itself"
     );
 }
 
@@ -372,6 +384,6 @@ fn custom_kinds_merge_as_their_schema_says() {
     let refused = apply(typed, Some(&live), &object(clash), "two", false, None, T2).unwrap_err();
     assert_eq!(
         refused.message,
-        "Apply failed with 2 conflicts: conflicts with \"one\":\n- .spec.ports[name=\"http\",protocol=\"SCTP\"].port\n- .spec.whole"
+        "Apply failed with 2 conflicts: conflicts with \"one\":\n- .spec.whole\n- .spec.ports[name=\"http\",protocol=\"SCTP\"].port"
     );
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod decode;
 mod defaults;
+mod form;
 mod openapi;
 mod properties;
 mod protobuf;

@@ -63,7 +63,7 @@ async fn write(ctx: &Ctx, generation: i64, typed: Value) -> Result<(), kinds::st
         Ok(next)
     };
     let options = crate::wire::options::WriteOptions {
-        field_manager: "podvisor-apiserver".into(),
+        field_manager: "kube-apiserver".into(),
         ..Default::default()
     };
     let edit = crate::rest::transform::Transform::Edit(Box::new(edit));

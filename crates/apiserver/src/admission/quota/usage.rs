@@ -17,6 +17,10 @@ const COUNTED_BY_NAME: [&str; 6] = [
     "secrets",
     "services",
 ];
+/// After the name of a class: its devices, as a quota's resource.
+const DEVICE_CLASS: &str = ".deviceclass.resource.k8s.io/devices";
+/// Devices that one claim can have at most, which it may take when it asks for all.
+const MOST_DEVICES: i128 = 32;
 /// Compute resources that a quota can name without `requests.`.
 const SHORT: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 
@@ -25,6 +29,9 @@ pub fn usage_of(resource: &GroupResource, object: &Value) -> Amounts {
     let one = || Quantity::from_units(1);
     let mut usage = Amounts::new();
     usage.insert(format!("count/{resource}"), one());
+    if (resource.group.as_str(), resource.resource.as_str()) == ("resource.k8s.io", "resourceclaims") {
+        devices(object, &mut usage);
+    }
     if !resource.group.is_empty() {
         return usage;
     }
@@ -106,6 +113,31 @@ fn claim(claim: &Value, usage: &mut Amounts) {
     }
 }
 
+/// Devices of each class that a claim may take: of alternatives the one that takes most.
+fn devices(claim: &Value, usage: &mut Amounts) {
+    let mut all: BTreeMap<String, i128> = BTreeMap::new();
+    for request in items(&claim["spec"]["devices"], "requests") {
+        let mut most: BTreeMap<String, i128> = BTreeMap::new();
+        for choice in items(request, "firstAvailable").chain(request.get("exactly")) {
+            let count = match choice["allocationMode"].as_str() {
+                Some("All") => MOST_DEVICES,
+                Some("ExactCount") => choice["count"].as_i64().unwrap_or(1).into(),
+                _ => 0,
+            };
+            let class = choice["deviceClassName"].as_str().unwrap_or_default();
+            let most = most.entry(format!("{class}{DEVICE_CLASS}")).or_default();
+            *most = count.max(*most);
+        }
+        for (class, count) in most {
+            *all.entry(class).or_default() += count;
+        }
+    }
+    usage.extend(
+        all.into_iter()
+            .map(|(class, count)| (class, Quantity::from_units(count))),
+    );
+}
+
 /// The resources whose objects use what the quota names `names` stand for.
 pub(super) fn resources<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet<GroupResource> {
     names
@@ -113,6 +145,9 @@ pub(super) fn resources<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet
             if let Some(counted) = name.strip_prefix("count/") {
                 let (resource, group) = counted.split_once('.').unwrap_or((counted, ""));
                 return GroupResource::new(group, resource);
+            }
+            if name.ends_with(DEVICE_CLASS) {
+                return GroupResource::new("resource.k8s.io", "resourceclaims");
             }
             let core = match name.as_str() {
                 n if COUNTED_BY_NAME.contains(&n) => n,
