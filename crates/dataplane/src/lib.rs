@@ -5,7 +5,8 @@
 //! `ip -batch -` reads, and a thin executor without choices; golden tests read the text.
 //!
 //! - [`model`]: Services and Pods as this crate sees them, free of Kubernetes types;
-//! - `nft`: Services and Pods -> ruleset -> the difference to what is in force;
+//! - [`policy`]: NetworkPolicies, their selectors resolved;
+//! - `nft`: Services, Pods and policies -> ruleset -> the difference to what is in force;
 //! - `link`: addresses, routes and taps as `ip` commands; `tap` opens the device (`sys` has the ioctls);
 //! - `flows`: datagram flows to endpoints that left, which `conntrack` must forget;
 //! - `dns`: answers for `cluster.local` from the same snapshot, forwards the rest;
@@ -24,6 +25,7 @@ mod link;
 pub mod model;
 mod nft;
 mod plane;
+pub mod policy;
 mod sys;
 mod tap;
 

@@ -21,6 +21,7 @@ use crate::dns::DnsServer;
 use crate::exec::{self, ExecError};
 use crate::model::{PodNic, Service};
 use crate::nft::{self, Ruleset};
+use crate::policy::Policy;
 use crate::{announce, flows, link, tap, tap_name};
 
 /// The sysctl without which no packet goes from one Pod to another.
@@ -84,6 +85,7 @@ pub struct Tap {
 struct State {
     pods: BTreeMap<String, PodNic>,
     services: Vec<Service>,
+    policies: Vec<Policy>,
     vips: BTreeSet<Ipv4Addr>,
     /// What is known to be in force; `None` until the whole table has been written once.
     in_force: Option<Ruleset>,
@@ -210,6 +212,16 @@ impl Dataplane {
         Ok(())
     }
 
+    /// Replaces all policies. Before the first Services they are only noted.
+    pub async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), ExecError> {
+        let mut state = self.state.lock().await;
+        state.policies = policies;
+        if state.in_force.is_none() {
+            return Ok(());
+        }
+        self.apply(&mut state).await
+    }
+
     /// Stops DNS and forgets everything; Pods and their network go on.
     pub fn shutdown(&self) {
         self.stop.cancel();
@@ -278,7 +290,7 @@ impl Dataplane {
 
     fn wanted(&self, state: &State) -> Ruleset {
         let pods: Vec<PodNic> = state.pods.values().cloned().collect();
-        Ruleset::of(&self.config, &pods, &state.services)
+        Ruleset::of(&self.config, &pods, &state.services, &state.policies)
     }
 }
 

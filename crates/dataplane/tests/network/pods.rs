@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dataplane::Dataplane;
 use dataplane::model::{Guard, Protocol, ServiceAddress};
+use dataplane::policy::{Peers, Policy, Port, Rule};
 
 use crate::guest::{self, Guest};
 use crate::support::{CLUSTER_IP, NODE_IP, NODE_PORT, VIP, config, in_namespace, pod, run, service, traces};
@@ -111,6 +112,72 @@ fn pods_reach_pods_and_services_with_their_own_addresses() {
                 Ok(seen) => assert_eq!(seen, expected, "{what}"),
                 Err(error) => panic!("{what}: {error}\n{}", run("nft", &["list", "ruleset"])),
             }
+        }
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn policies_are_kept_on_every_way() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let (one, two) = (&scene.one, &scene.two);
+        let set = async |policies| scene.plane.set_policies(policies).await.expect("applied");
+        let peer = |ip: Ipv4Addr| Peers::Some {
+            pods: [ip].into(),
+            blocks: Vec::new(),
+        };
+        let rule = |peers, ports| Rule { peers, ports };
+        let policy = |pod: Ipv4Addr, ingress, egress| Policy {
+            uid: format!("u{pod}"),
+            pods: [pod].into(),
+            ingress,
+            egress,
+        };
+        let web = || Some(vec![Port::Range(Protocol::Tcp, 8080, 8081)]);
+        // Policies, and whether the first Pod reaches the second: directly, by the Service, by the node port.
+        let cases = [
+            (vec![policy(TWO, Some(vec![]), None)], false),
+            (vec![policy(TWO, Some(vec![rule(peer(ONE), web())]), None)], true),
+            (vec![policy(TWO, Some(vec![rule(peer(TWO), web())]), None)], false),
+            (
+                vec![policy(
+                    TWO,
+                    Some(vec![rule(Peers::Any, Some(vec![Port::All(Protocol::Udp)]))]),
+                    None,
+                )],
+                false,
+            ),
+            (vec![policy(ONE, None, Some(vec![]))], false),
+            (vec![policy(ONE, Some(vec![]), None)], true),
+            (
+                vec![
+                    policy(ONE, None, Some(vec![rule(peer(TWO), None)])),
+                    policy(
+                        TWO,
+                        Some(vec![rule(
+                            Peers::Any,
+                            Some(vec![Port::Named(Protocol::Tcp, [(TWO, 8080)].into())]),
+                        )]),
+                        None,
+                    ),
+                ],
+                true,
+            ),
+            (Vec::new(), true),
+        ];
+        for (policies, expected) in cases {
+            set(policies.clone()).await;
+            for (ip, port) in [(TWO, 8080), (CLUSTER_IP, 80), (NODE_IP, NODE_PORT)] {
+                let reached = match expected {
+                    true => one.ask(ip, port).expect("an answer") == ONE,
+                    false => !one.is_ignored(ip, port),
+                };
+                assert_eq!(reached, expected, "{ip}:{port} with {policies:?}");
+            }
+            // Itself it always reaches, and the node and its DNS as well.
+            assert_eq!(two.ask(CLUSTER_IP, 80).expect("an answer"), GATEWAY);
         }
         scene.end(&before).await;
     });
