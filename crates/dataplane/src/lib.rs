@@ -9,6 +9,7 @@
 //! - `nft`: Services, Pods and policies -> ruleset -> the difference to what is in force;
 //! - `link`: addresses, routes and taps as `ip` commands; `tap` opens the device (`sys` has the ioctls);
 //! - `flows`: datagram flows to endpoints that left, which `conntrack` must forget;
+//! - `health`: tells load balancers outside how many endpoints are here;
 //! - `dns`: answers for `cluster.local` from the same snapshot, forwards the rest;
 //! - [`Dataplane`]: holds what is in force and applies differences, one at a time.
 //!
@@ -21,6 +22,7 @@ mod config;
 mod dns;
 mod exec;
 mod flows;
+mod health;
 mod link;
 pub mod model;
 mod nft;

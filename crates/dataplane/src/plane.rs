@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::NetConfig;
 use crate::dns::DnsServer;
 use crate::exec::{self, ExecError};
-use crate::model::{PodNic, Service};
+use crate::health::{Health, HealthPorts};
+use crate::model::{Endpoint, PodNic, Service};
 use crate::nft::{self, Ruleset};
 use crate::policy::Policy;
 use crate::{announce, flows, link, tap, tap_name};
@@ -87,6 +88,7 @@ struct State {
     services: Vec<Service>,
     policies: Vec<Policy>,
     vips: BTreeSet<Ipv4Addr>,
+    health: HealthPorts,
     /// What is known to be in force; `None` until the whole table has been written once.
     in_force: Option<Ruleset>,
 }
@@ -195,6 +197,7 @@ impl Dataplane {
         } else {
             self.apply(&mut state).await?;
         }
+        self.tell_health(&mut state).await;
         exec::ip_batch(&added, false).await?;
         announce::announce(vips.difference(&state.vips).copied()).await;
         exec::ip_batch(&removed, true).await?;
@@ -210,6 +213,20 @@ impl Dataplane {
             }
         }
         Ok(())
+    }
+
+    async fn tell_health(&self, state: &mut State) {
+        let local: BTreeSet<Ipv4Addr> = state.pods.values().map(|pod| pod.ip).collect();
+        let ports = state.services.iter().filter_map(|service| {
+            let here = |endpoint: &&Endpoint| endpoint.ready && local.contains(&endpoint.ip);
+            let health = Health {
+                service: (service.namespace.clone(), service.name.clone()),
+                endpoints: service.endpoints.iter().filter(here).count(),
+            };
+            Some((service.health_port?, health))
+        });
+        let ports = ports.collect();
+        state.health.set(ports).await;
     }
 
     /// Replaces all policies. Before the first Services they are only noted.

@@ -264,6 +264,10 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
         client_affinity: affinity(spec),
         served_elsewhere: labels
             .is_some_and(|labels| NOT_OURS.iter().any(|label| labels.contains_key(*label))),
+        health_port: spec
+            .health_check_node_port
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port != 0),
         guard: spec
             .load_balancer_source_ranges
             .as_ref()

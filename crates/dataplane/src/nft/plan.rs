@@ -33,6 +33,10 @@ impl Ruleset {
         }
         let local: BTreeSet<Ipv4Addr> = pods.iter().map(|pod| pod.ip).collect();
         for service in services {
+            // Pods may ask, too.
+            if let Some(port) = service.health_port {
+                rules.element("host_ports", format!("{} . tcp . {port}", config.node_ip), "");
+            }
             rules.service(service, &local);
         }
         rules.policies(policies);

@@ -42,6 +42,7 @@ fn service(ready: &[&str]) -> Service {
         }],
         client_affinity: None,
         served_elsewhere: false,
+        health_port: None,
         guard: None,
         publish_not_ready: false,
         endpoints: ready

@@ -14,6 +14,8 @@ use crate::support::{CLUSTER_IP, NODE_IP, NODE_PORT, VIP, config, in_namespace, 
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Addresses of Pods of the tests.
 const ONE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
 const TWO: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 3);
@@ -179,6 +181,40 @@ fn policies_are_kept_on_every_way() {
             // Itself it always reaches, and the node and its DNS as well.
             assert_eq!(two.ask(CLUSTER_IP, 80).expect("an answer"), GATEWAY);
         }
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn the_outside_is_told_of_endpoints() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let mut service = service([(TWO, 8080)].into_iter());
+        service.health_port = Some(31000);
+        for (ready, status, count) in [(true, "HTTP/1.1 200 OK", 1), (false, "HTTP/1.1 503", 0)] {
+            service.endpoints[0].ready = ready;
+            service.endpoints[0].ending = !ready;
+            scene
+                .plane
+                .set_services(vec![service.clone()])
+                .await
+                .expect("applied");
+            let mut stream = scene.one.connect(NODE_IP, 31000, ANSWER).expect("connected");
+            stream
+                .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                .expect("asked");
+            let answer = std::io::read_to_string(&mut stream).expect("an answer");
+            assert!(answer.starts_with(status), "{answer}");
+            assert!(
+                answer.contains(&format!("\"localEndpoints\": {count},")),
+                "{answer}"
+            );
+            // Whoever is going still serves, but no new clients shall be sent here.
+            assert_eq!(scene.one.ask(CLUSTER_IP, 80).expect("an answer"), ONE);
+        }
+        scene.plane.set_services(Vec::new()).await.expect("applied");
+        assert!(scene.one.connect(NODE_IP, 31000, ANSWER).is_err());
         scene.end(&before).await;
     });
 }
