@@ -14,6 +14,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, Store};
@@ -29,7 +30,7 @@ use crate::policies;
 const GATHER: Duration = Duration::from_millis(20);
 /// How long a failed application waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// Labels of Services that this proxy leaves alone.
+/// Labels of Services and slices that this proxy leaves alone.
 const NOT_OURS: [&str; 2] = [
     "service.kubernetes.io/service-proxy-name",
     "service.kubernetes.io/headless",
@@ -217,7 +218,6 @@ pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Ve
 
 fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
     let spec = service.spec.as_ref()?;
-    let labels = service.metadata.labels.as_ref();
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
     let address = match (kind, spec.cluster_ip.as_deref()) {
         ("ExternalName", _) => ServiceAddress::External(spec.external_name.clone()?),
@@ -258,12 +258,10 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
     Some(NetService {
         namespace: service.metadata.namespace.clone()?,
         name: service.metadata.name.clone()?,
-        address,
         vips,
         ports,
         client_affinity: affinity(spec),
-        served_elsewhere: labels
-            .is_some_and(|labels| NOT_OURS.iter().any(|label| labels.contains_key(*label))),
+        served_elsewhere: not_ours(&service.metadata),
         health_port: spec
             .health_check_node_port
             .and_then(|port| u16::try_from(port).ok())
@@ -277,8 +275,19 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
                 sources,
             }),
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
-        endpoints: endpoints(slices),
+        endpoints: match address {
+            // The slices of a headless Service have the label as well, and are for its names alone.
+            ServiceAddress::Cluster(_) => endpoints(slices.iter().filter(|slice| !not_ours(&slice.metadata))),
+            _ => endpoints(slices.iter()),
+        },
+        address,
     })
+}
+
+/// Whether a Service or a slice is none of this proxy's.
+fn not_ours(metadata: &ObjectMeta) -> bool {
+    let labels = metadata.labels.as_ref();
+    labels.is_some_and(|labels| NOT_OURS.iter().any(|label| labels.contains_key(*label)))
 }
 
 /// How long a client keeps its endpoint, if it shall.
@@ -303,10 +312,10 @@ pub(crate) fn protocol(name: Option<&str>) -> Protocol {
     }
 }
 
-fn endpoints(slices: &[&EndpointSlice]) -> Vec<Endpoint> {
+fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>) -> Vec<Endpoint> {
     // One address may stand in several slices, with other ports in each.
     let mut all: BTreeMap<Ipv4Addr, Endpoint> = BTreeMap::new();
-    for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+    for slice in slices.filter(|slice| slice.address_type == "IPv4") {
         let ports: Vec<(String, u16)> = slice
             .ports
             .iter()
@@ -364,11 +373,16 @@ mod tests {
             service(json!({"metadata": {"namespace": "shop", "name": "db",
                 "labels": {"service.kubernetes.io/service-proxy-name": "mesh"}}, "spec": {"clusterIP": "None"}})),
         ];
-        let slices = [slice(json!({"metadata": {"namespace": "shop", "name": "web-x",
+        let slices = [
+            slice(json!({"metadata": {"namespace": "shop", "name": "web-x",
             "labels": {SERVICE_NAME: "web"}}, "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
             "endpoints": [{"addresses": ["10.244.0.2"], "conditions": {"ready": true}},
                 {"addresses": ["10.244.0.3"], "conditions": {"ready": false}},
-                {"addresses": ["10.244.0.4"], "conditions": {"ready": false, "serving": true, "terminating": true}}]}))];
+                {"addresses": ["10.244.0.4"], "conditions": {"ready": false, "serving": true, "terminating": true}}]})),
+            slice(json!({"metadata": {"namespace": "shop", "name": "web-y",
+            "labels": {SERVICE_NAME: "web", "service.kubernetes.io/headless": ""}}, "addressType": "IPv4",
+            "ports": [{"port": 8080}], "endpoints": [{"addresses": ["10.244.0.5"]}]})),
+        ];
         let found = translate(&services, &slices);
         assert_eq!(found[0].address, ServiceAddress::Headless);
         assert!(found[0].served_elsewhere);
