@@ -75,6 +75,7 @@ mod tests {
             }],
             client_affinity: None,
             served_elsewhere: false,
+            health_port: None,
             guard: None,
             publish_not_ready: false,
             endpoints: endpoints

@@ -5,9 +5,11 @@
 //! `ip -batch -` reads, and a thin executor without choices; golden tests read the text.
 //!
 //! - [`model`]: Services and Pods as this crate sees them, free of Kubernetes types;
-//! - `nft`: Services and Pods -> ruleset -> the difference to what is in force;
+//! - [`policy`]: NetworkPolicies, their selectors resolved;
+//! - `nft`: Services, Pods and policies -> ruleset -> the difference to what is in force;
 //! - `link`: addresses, routes and taps as `ip` commands; `tap` opens the device (`sys` has the ioctls);
 //! - `flows`: datagram flows to endpoints that left, which `conntrack` must forget;
+//! - `health`: tells load balancers outside how many endpoints are here;
 //! - `dns`: answers for `cluster.local` from the same snapshot, forwards the rest;
 //! - [`Dataplane`]: holds what is in force and applies differences, one at a time.
 //!
@@ -20,10 +22,12 @@ mod config;
 mod dns;
 mod exec;
 mod flows;
+mod health;
 mod link;
 pub mod model;
 mod nft;
 mod plane;
+pub mod policy;
 mod sys;
 mod tap;
 

@@ -65,6 +65,8 @@ pub struct Service {
     pub client_affinity: Option<u32>,
     /// Another proxy than ours leads to it; its names are here all the same.
     pub served_elsewhere: bool,
+    /// Where this host says whether it has endpoints of it, if it shall.
+    pub health_port: Option<u16>,
     /// Who may come to the addresses of its load balancer; none: everybody.
     pub guard: Option<Guard>,
     /// Endpoints count even when they are not ready.

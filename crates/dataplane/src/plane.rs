@@ -19,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::NetConfig;
 use crate::dns::DnsServer;
 use crate::exec::{self, ExecError};
-use crate::model::{PodNic, Service};
+use crate::health::{Health, HealthPorts};
+use crate::model::{Endpoint, PodNic, Service};
 use crate::nft::{self, Ruleset};
+use crate::policy::Policy;
 use crate::{announce, flows, link, tap, tap_name};
 
 /// The sysctl without which no packet goes from one Pod to another.
@@ -84,7 +86,9 @@ pub struct Tap {
 struct State {
     pods: BTreeMap<String, PodNic>,
     services: Vec<Service>,
+    policies: Vec<Policy>,
     vips: BTreeSet<Ipv4Addr>,
+    health: HealthPorts,
     /// What is known to be in force; `None` until the whole table has been written once.
     in_force: Option<Ruleset>,
 }
@@ -193,6 +197,7 @@ impl Dataplane {
         } else {
             self.apply(&mut state).await?;
         }
+        self.tell_health(&mut state).await;
         exec::ip_batch(&added, false).await?;
         announce::announce(vips.difference(&state.vips).copied()).await;
         exec::ip_batch(&removed, true).await?;
@@ -208,6 +213,30 @@ impl Dataplane {
             }
         }
         Ok(())
+    }
+
+    async fn tell_health(&self, state: &mut State) {
+        let local: BTreeSet<Ipv4Addr> = state.pods.values().map(|pod| pod.ip).collect();
+        let ports = state.services.iter().filter_map(|service| {
+            let here = |endpoint: &&Endpoint| endpoint.ready && local.contains(&endpoint.ip);
+            let health = Health {
+                service: (service.namespace.clone(), service.name.clone()),
+                endpoints: service.endpoints.iter().filter(here).count(),
+            };
+            Some((service.health_port?, health))
+        });
+        let ports = ports.collect();
+        state.health.set(ports).await;
+    }
+
+    /// Replaces all policies. Before the first Services they are only noted.
+    pub async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), ExecError> {
+        let mut state = self.state.lock().await;
+        state.policies = policies;
+        if state.in_force.is_none() {
+            return Ok(());
+        }
+        self.apply(&mut state).await
     }
 
     /// Stops DNS and forgets everything; Pods and their network go on.
@@ -278,7 +307,7 @@ impl Dataplane {
 
     fn wanted(&self, state: &State) -> Ruleset {
         let pods: Vec<PodNic> = state.pods.values().cloned().collect();
-        Ruleset::of(&self.config, &pods, &state.services)
+        Ruleset::of(&self.config, &pods, &state.services, &state.policies)
     }
 }
 

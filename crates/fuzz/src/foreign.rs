@@ -75,6 +75,7 @@ fn services() -> [Service; 2] {
         }],
         client_affinity: None,
         served_elsewhere: false,
+        health_port: None,
         guard: None,
         publish_not_ready: false,
         endpoints: (1..40)

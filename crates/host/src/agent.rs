@@ -116,7 +116,12 @@ impl Agent {
         let cancel = CancellationToken::new();
         let context = Arc::new(Context {
             objects: Objects::new(deps.client.clone()),
-            services: services::follow(&deps.client, Arc::clone(&deps.network), cancel.child_token()),
+            services: services::follow(
+                &deps.client,
+                &config.node_name,
+                Arc::clone(&deps.network),
+                cancel.child_token(),
+            ),
             recorder: Recorder::new(deps.client.clone(), &config.node_name),
             boot_slots: Arc::new(Semaphore::new(config.max_booting.max(1))),
             ipam,

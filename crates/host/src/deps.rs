@@ -9,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dataplane::Dataplane;
 use dataplane::model::{PodNic, Service};
+use dataplane::policy::Policy;
 use images::{Credentials, Image, ImageConfig, ImageStore, PullError, PullPolicy, PullProgress, Pulled};
 
 /// Everything an agent works with.
@@ -169,6 +170,8 @@ pub trait PodNetwork: Send + Sync {
     async fn detach(&self, vm_id: &str) -> Result<(), NetworkError>;
     /// Replaces all Services.
     async fn set_services(&self, services: Vec<Service>) -> Result<(), NetworkError>;
+    /// Replaces all policies.
+    async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), NetworkError>;
 }
 
 #[async_trait]
@@ -195,6 +198,12 @@ impl PodNetwork for Dataplane {
             .await
             .map_err(|error| NetworkError(error.to_string()))
     }
+
+    async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), NetworkError> {
+        Self::set_policies(self, policies)
+            .await
+            .map_err(|error| NetworkError(error.to_string()))
+    }
 }
 
 /// The network of a simulated host: addresses exist, packets do not.
@@ -215,6 +224,10 @@ impl PodNetwork for NoNetwork {
     }
 
     async fn set_services(&self, _services: Vec<Service>) -> Result<(), NetworkError> {
+        Ok(())
+    }
+
+    async fn set_policies(&self, _policies: Vec<Policy>) -> Result<(), NetworkError> {
         Ok(())
     }
 }

@@ -33,6 +33,7 @@ mod guest;
 pub mod logs;
 mod metrics;
 pub mod podvm;
+mod policies;
 pub mod pressure;
 pub mod seccomp;
 mod server;

@@ -1,30 +1,36 @@
 //! Services and EndpointSlices of the cluster, followed for two purposes: the host's network, and the variables in
-//! containers' environments.
+//! containers' environments. With them goes what NetworkPolicies say (`policies`).
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::Ipv4Net;
 use dataplane::model::{Endpoint, Guard, Protocol, Service as NetService, ServiceAddress, ServicePort};
+use dataplane::policy::Policy;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
+use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::deps::PodNetwork;
+use crate::deps::{NetworkError, PodNetwork};
+use crate::policies;
 
 /// Changes within this time are applied together.
 const GATHER: Duration = Duration::from_millis(20);
 /// How long a failed application waits before it is tried again.
 const RETRY: Duration = Duration::from_secs(2);
-/// Labels of Services that this proxy leaves alone.
+/// Labels of Services and slices that this proxy leaves alone.
 const NOT_OURS: [&str; 2] = [
     "service.kubernetes.io/service-proxy-name",
     "service.kubernetes.io/headless",
@@ -60,26 +66,53 @@ impl Services {
     }
 }
 
-/// Follows Services and slices until cancelled and keeps the network up to date.
-pub fn follow(client: &kube::Client, network: Arc<dyn PodNetwork>, cancel: CancellationToken) -> Services {
+/// Follows Services, slices and policies until cancelled and keeps the network of the node's Pods up to date.
+pub fn follow(
+    client: &kube::Client,
+    node: &str,
+    network: Arc<dyn PodNetwork>,
+    cancel: CancellationToken,
+) -> Services {
     let changed = Arc::new(Notify::new());
-    let (services, writer) = reflector::store();
-    let stream = watcher::watcher(Api::<Service>::all(client.clone()), watcher::Config::default())
-        .default_backoff()
-        .modify(|service| service.metadata.managed_fields = None)
-        .reflect(writer);
-    tokio::spawn(pump(stream, Arc::clone(&changed), cancel.clone()));
-    let (slices, writer) = reflector::store();
-    let stream = watcher::watcher(
-        Api::<EndpointSlice>::all(client.clone()),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .modify(|slice| slice.metadata.managed_fields = None)
-    .reflect(writer);
-    tokio::spawn(pump(stream, Arc::clone(&changed), cancel.clone()));
-    tokio::spawn(apply(services.clone(), slices, network, changed, cancel));
+    let own = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+    let world = World {
+        services: reflect(client, watcher::Config::default(), &changed, &cancel),
+        slices: reflect(client, watcher::Config::default(), &changed, &cancel),
+        policies: reflect(client, watcher::Config::default(), &changed, &cancel),
+        namespaces: reflect(client, watcher::Config::default(), &changed, &cancel),
+        pods: reflect(client, own, &changed, &cancel),
+    };
+    let services = world.services.clone();
+    tokio::spawn(apply(world, network, changed, cancel));
     Services { services }
+}
+
+/// Everything that the network depends on.
+struct World {
+    services: Store<Service>,
+    slices: Store<EndpointSlice>,
+    policies: Store<NetworkPolicy>,
+    namespaces: Store<Namespace>,
+    pods: Store<Pod>,
+}
+
+/// All objects of a kind, as long as they are followed.
+fn reflect<K>(
+    client: &kube::Client,
+    config: watcher::Config,
+    changed: &Arc<Notify>,
+    cancel: &CancellationToken,
+) -> Store<K>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let stream = watcher::watcher(Api::<K>::all(client.clone()), config)
+        .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer);
+    tokio::spawn(pump(stream, Arc::clone(changed), cancel.clone()));
+    store
 }
 
 async fn pump<K>(
@@ -96,44 +129,60 @@ async fn pump<K>(
     }
 }
 
-async fn apply(
-    services: Store<Service>,
-    slices: Store<EndpointSlice>,
-    network: Arc<dyn PodNetwork>,
-    changed: Arc<Notify>,
-    cancel: CancellationToken,
-) {
-    // A half-known state would take running Services away; both must be there first.
+async fn apply(world: World, network: Arc<dyn PodNetwork>, changed: Arc<Notify>, cancel: CancellationToken) {
+    // A half-known state would take running Services away, or let through what policies forbid; all must be there first.
     let ready = async {
-        let _ = services.wait_until_ready().await;
-        let _ = slices.wait_until_ready().await;
+        let _ = world.services.wait_until_ready().await;
+        let _ = world.slices.wait_until_ready().await;
+        let _ = world.policies.wait_until_ready().await;
+        let _ = world.namespaces.wait_until_ready().await;
+        let _ = world.pods.wait_until_ready().await;
     };
     if cancel.run_until_cancelled(ready).await.is_none() {
         return;
     }
-    let mut last: Option<Vec<NetService>> = None;
+    let mut last: (Option<Vec<Policy>>, Option<Vec<NetService>>) = (None, None);
     loop {
-        let wanted = translate(&services.state(), &slices.state());
-        if last.as_ref() != Some(&wanted) {
-            match network.set_services(wanted.clone()).await {
-                Ok(()) => last = Some(wanted),
-                Err(error) => {
-                    tracing::warn!(%error, "the network does not take the Services");
-                    if cancel
-                        .run_until_cancelled(tokio::time::sleep(RETRY))
-                        .await
-                        .is_none()
-                    {
-                        return;
-                    }
-                    continue;
-                }
+        if let Err(error) = world.bring(&network, &mut last).await {
+            tracing::warn!(%error, "the network does not take the Services and policies");
+            if cancel
+                .run_until_cancelled(tokio::time::sleep(RETRY))
+                .await
+                .is_none()
+            {
+                return;
             }
+            continue;
         }
         if cancel.run_until_cancelled(changed.notified()).await.is_none() {
             return;
         }
         tokio::time::sleep(GATHER).await;
+    }
+}
+
+impl World {
+    /// Tells the network what has changed: policies first, since Services open ways to Pods.
+    async fn bring(
+        &self,
+        network: &Arc<dyn PodNetwork>,
+        last: &mut (Option<Vec<Policy>>, Option<Vec<NetService>>),
+    ) -> Result<(), NetworkError> {
+        let policies = self.policies.state();
+        let policies = match policies.is_empty() {
+            true => Vec::new(),
+            false => policies::translate(&policies, &self.namespaces.state(), &self.pods.state()),
+        };
+        if last.0.as_ref() != Some(&policies) {
+            network.set_policies(policies.clone()).await?;
+            last.0 = Some(policies);
+        }
+        let services = translate(&self.services.state(), &self.slices.state());
+        if last.1.as_ref() != Some(&services) {
+            network.set_services(services.clone()).await?;
+            last.1 = Some(services);
+        }
+        Ok(())
     }
 }
 
@@ -169,7 +218,6 @@ pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Ve
 
 fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
     let spec = service.spec.as_ref()?;
-    let labels = service.metadata.labels.as_ref();
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
     let address = match (kind, spec.cluster_ip.as_deref()) {
         ("ExternalName", _) => ServiceAddress::External(spec.external_name.clone()?),
@@ -210,12 +258,14 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
     Some(NetService {
         namespace: service.metadata.namespace.clone()?,
         name: service.metadata.name.clone()?,
-        address,
         vips,
         ports,
         client_affinity: affinity(spec),
-        served_elsewhere: labels
-            .is_some_and(|labels| NOT_OURS.iter().any(|label| labels.contains_key(*label))),
+        served_elsewhere: not_ours(&service.metadata),
+        health_port: spec
+            .health_check_node_port
+            .and_then(|port| u16::try_from(port).ok())
+            .filter(|port| *port != 0),
         guard: spec
             .load_balancer_source_ranges
             .as_ref()
@@ -225,8 +275,19 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
                 sources,
             }),
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
-        endpoints: endpoints(slices),
+        endpoints: match address {
+            // The slices of a headless Service have the label as well, and are for its names alone.
+            ServiceAddress::Cluster(_) => endpoints(slices.iter().filter(|slice| !not_ours(&slice.metadata))),
+            _ => endpoints(slices.iter()),
+        },
+        address,
     })
+}
+
+/// Whether a Service or a slice is none of this proxy's.
+fn not_ours(metadata: &ObjectMeta) -> bool {
+    let labels = metadata.labels.as_ref();
+    labels.is_some_and(|labels| NOT_OURS.iter().any(|label| labels.contains_key(*label)))
 }
 
 /// How long a client keeps its endpoint, if it shall.
@@ -243,7 +304,7 @@ fn affinity(spec: &ServiceSpec) -> Option<u32> {
     )
 }
 
-fn protocol(name: Option<&str>) -> Protocol {
+pub(crate) fn protocol(name: Option<&str>) -> Protocol {
     match name {
         Some("UDP") => Protocol::Udp,
         Some("SCTP") => Protocol::Sctp,
@@ -251,10 +312,10 @@ fn protocol(name: Option<&str>) -> Protocol {
     }
 }
 
-fn endpoints(slices: &[&EndpointSlice]) -> Vec<Endpoint> {
+fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>) -> Vec<Endpoint> {
     // One address may stand in several slices, with other ports in each.
     let mut all: BTreeMap<Ipv4Addr, Endpoint> = BTreeMap::new();
-    for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
+    for slice in slices.filter(|slice| slice.address_type == "IPv4") {
         let ports: Vec<(String, u16)> = slice
             .ports
             .iter()
@@ -312,11 +373,16 @@ mod tests {
             service(json!({"metadata": {"namespace": "shop", "name": "db",
                 "labels": {"service.kubernetes.io/service-proxy-name": "mesh"}}, "spec": {"clusterIP": "None"}})),
         ];
-        let slices = [slice(json!({"metadata": {"namespace": "shop", "name": "web-x",
+        let slices = [
+            slice(json!({"metadata": {"namespace": "shop", "name": "web-x",
             "labels": {SERVICE_NAME: "web"}}, "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
             "endpoints": [{"addresses": ["10.244.0.2"], "conditions": {"ready": true}},
                 {"addresses": ["10.244.0.3"], "conditions": {"ready": false}},
-                {"addresses": ["10.244.0.4"], "conditions": {"ready": false, "serving": true, "terminating": true}}]}))];
+                {"addresses": ["10.244.0.4"], "conditions": {"ready": false, "serving": true, "terminating": true}}]})),
+            slice(json!({"metadata": {"namespace": "shop", "name": "web-y",
+            "labels": {SERVICE_NAME: "web", "service.kubernetes.io/headless": ""}}, "addressType": "IPv4",
+            "ports": [{"port": 8080}], "endpoints": [{"addresses": ["10.244.0.5"]}]})),
+        ];
         let found = translate(&services, &slices);
         assert_eq!(found[0].address, ServiceAddress::Headless);
         assert!(found[0].served_elsewhere);

@@ -7,8 +7,8 @@
 use super::events::Teller;
 use super::matching::{class_of, find, mismatch, mode_of, refers_to, reserve, reserved};
 use super::{
-    BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIMS, CLASSES, NODES, PODS, PROVISIONED_BY, PROVISIONER,
-    SELECTED_NODE, STORAGE_PROVISIONER, VOLUMES, claim_name,
+    BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIMS, CLASSES, DEFAULT_CLASS, NODES, PODS, PROVISIONED_BY,
+    PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, VOLUMES, claim_name,
 };
 use crate::manager::Reconciler;
 use crate::obj::{active, annotation, deleting, items, meta, ready, text};
@@ -43,6 +43,24 @@ fn release(volume: &Value) -> Value {
         drop_annotation(&mut next, BOUND_BY_CONTROLLER);
     }
     next
+}
+
+/// Whether a claim leaves its class to whatever is the default; an empty name is a choice.
+fn no_choice(claim: &Value) -> bool {
+    claim["spec"]["storageClassName"].is_null() && class_of(claim).is_empty()
+}
+
+/// The default class: the newest of several, by name among equals.
+fn default_class(world: &World) -> Option<String> {
+    let classes = world.all(CLASSES);
+    let marked = classes
+        .iter()
+        .filter(|class| annotation(class, DEFAULT_CLASS) == "true");
+    let first = marked.min_by_key(|class| {
+        let made = meta(class, "creationTimestamp").to_string();
+        (std::cmp::Reverse(made), meta(class, "name").to_string())
+    });
+    first.map(|class| meta(class, "name").to_string())
 }
 
 impl Binder {
@@ -82,6 +100,14 @@ impl Binder {
         let volumes = world.all(VOLUMES);
         if let Some(volume) = find(claim, &volumes, None, delayed) {
             return self.bind(world, claim, volume).await;
+        }
+        if no_choice(claim)
+            && let Some(class) = default_class(world)
+        {
+            // The default came after the claim; the next sweep sees the claim with it.
+            let mut next = claim.clone();
+            next["spec"]["storageClassName"] = json!(class);
+            return settled(world.update(CLAIMS, claim, &next).await).map(|_| ());
         }
         if delayed && annotation(claim, SELECTED_NODE).is_empty() {
             let (reason, message) = waits_for(world, claim);

@@ -1,6 +1,6 @@
 //! The StorageClass `datastore` and its CSIDriver: made at the start when they are missing, and the user's from then on.
 
-use super::{CLASSES, PROVISIONER};
+use super::{CLASSES, DEFAULT_CLASS, PROVISIONER};
 use crate::manager::Reconciler;
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
@@ -23,7 +23,7 @@ fn class() -> Value {
         "metadata": {
             "name": NAME,
             "annotations": {
-                "storageclass.kubernetes.io/is-default-class": "true",
+                DEFAULT_CLASS: "true",
                 "podvisor.io/description": "Disks in the data directory of the host that runs the Pod",
             },
         },

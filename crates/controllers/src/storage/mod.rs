@@ -34,6 +34,8 @@ const NODES: &str = "nodes";
 
 /// The provisioner of volumes in the hosts' data directories, and the CSI driver's name in their sources.
 pub const PROVISIONER: &str = "datastore.podvisor.io";
+/// Annotation: the class of claims that name none.
+pub(crate) const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 /// Annotation: the node that the scheduler has chosen for the first Pod of a claim.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// Annotation: the binding of a claim is complete; without its volume it is lost.

@@ -63,6 +63,32 @@ async fn phase(plane: &Plane, key: &'static str, name: &str, phase: &str) -> Val
         .await
 }
 
+/// A claim that chose nothing takes the default class that comes later; one that chose none does not.
+#[tokio::test]
+async fn a_late_default_class_is_for_waiting_claims_too() {
+    let plane = plane().await;
+    let class = plane.world.get(CLASSES, "", "datastore").unwrap();
+    plane.world.delete(CLASSES, &class, "Background").await.unwrap();
+    plane.create(CLAIMS, claim("any", "1Gi", json!({}))).await;
+    plane
+        .create(CLAIMS, claim("none", "1Gi", json!({"storageClassName": ""})))
+        .await;
+    let why = "no persistent volumes available for this claim and no storage class is set";
+    assert_eq!(said(&plane, "any", "FailedBinding").await, why);
+    let late = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "p",
+        "metadata": {"name": "late", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}});
+    plane.create(CLASSES, late).await;
+    plane
+        .until("the late class", |w| {
+            let claim = w.get(CLAIMS, "default", "any")?;
+            (text(&claim, "/spec/storageClassName") == "late").then_some(())
+        })
+        .await;
+    assert_eq!(said(&plane, "none", "FailedBinding").await, why);
+    let none = plane.world.get(CLAIMS, "default", "none").unwrap();
+    assert_eq!(none["spec"]["storageClassName"], "");
+}
+
 #[tokio::test]
 async fn static_volumes_are_bound_and_released() {
     let plane = plane().await;

@@ -3,6 +3,8 @@
 //! Order matters inside it: sets and chains are made before a rule names them, and removed after the last verdict that
 //! did. A changed map element is deleted and added again, which readers never see: the transaction is atomic.
 
+use std::collections::BTreeSet;
+
 use super::{ARP_TABLE, PODS, Ruleset};
 
 const TABLE: &str = "inet podvisor";
@@ -15,6 +17,20 @@ pub(crate) fn delta(old: &Ruleset, new: &Ruleset) -> String {
             text += &format!(
                 "add set {TABLE} {name} {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout {seconds}s; }}\n"
             );
+        }
+    }
+    for (name, (kind, members)) in &new.addresses {
+        let before = old.addresses.get(name).map(|(_, members)| members);
+        if before.is_none() {
+            text += &format!("add set {TABLE} {name} {{ type {kind}; }}\n");
+        }
+        let none = BTreeSet::new();
+        let before = before.unwrap_or(&none);
+        for (verb, changed) in [("delete", before - members), ("add", members - before)] {
+            if !changed.is_empty() {
+                let changed: Vec<String> = changed.into_iter().collect();
+                text += &format!("{verb} element {TABLE} {name} {{ {} }}\n", changed.join(", "));
+            }
         }
     }
     for name in new.chains.keys().filter(|name| !old.chains.contains_key(*name)) {
@@ -62,7 +78,12 @@ pub(crate) fn delta(old: &Ruleset, new: &Ruleset) -> String {
             text += &format!("{verb} chain {TABLE} {name}\n");
         }
     }
-    for name in old.clients.keys().filter(|name| !new.clients.contains_key(*name)) {
+    let clients = old.clients.keys().filter(|name| !new.clients.contains_key(*name));
+    let addresses = old
+        .addresses
+        .keys()
+        .filter(|name| !new.addresses.contains_key(*name));
+    for name in clients.chain(addresses) {
         text += &format!("delete set {TABLE} {name}\n");
     }
     text

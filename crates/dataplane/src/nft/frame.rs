@@ -41,6 +41,8 @@ fn declarations() -> String {
         ("nodeports", "inet_proto . inet_service : verdict"),
         ("refused", "ipv4_addr . inet_proto . inet_service : verdict"),
         ("refused_nodeports", "inet_proto . inet_service : verdict"),
+        ("isolated_in", "ipv4_addr : verdict"),
+        ("isolated_out", "ipv4_addr : verdict"),
     ];
     let sets = [
         ("service_addresses", "ipv4_addr"),
@@ -121,6 +123,10 @@ fn base_chains(config: &NetConfig) -> String {
 \t\tip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @refused_nodeports
 \t\tip daddr @service_addresses meta l4proto {{ tcp, udp, sctp }} goto refuse
 \t}}
+\tchain may_in {{
+\t\toifgroup {TAP_GROUP} ip daddr vmap @isolated_in
+\t\taccept
+\t}}
 \tchain input {{
 \t\ttype filter hook input priority filter; policy accept;
 \t\tct state established,related accept
@@ -139,6 +145,8 @@ fn base_chains(config: &NetConfig) -> String {
 \t\tjump check_service
 \t\tiifgroup {TAP_GROUP} jump pod_egress
 \t\toifgroup {TAP_GROUP} jump pod_ingress
+\t\tiifgroup {TAP_GROUP} ip saddr vmap @isolated_out
+\t\tgoto may_in
 \t}}
 \tchain pod_to_host {{
 \t\tip daddr . meta l4proto . th dport @host_ports accept

@@ -7,10 +7,11 @@
 mod delta;
 mod frame;
 mod plan;
+mod policies;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use delta::delta;
 pub(crate) use frame::whole;
@@ -27,6 +28,8 @@ const PODS: &str = "pods";
 pub(crate) struct Ruleset {
     /// Sets that packets fill with clients' addresses -> for how many seconds one stays.
     pub clients: BTreeMap<String, u32>,
+    /// Name of a set of addresses -> the type of its members, and these.
+    pub addresses: BTreeMap<String, (String, BTreeSet<String>)>,
     /// Chain name -> rules.
     pub chains: BTreeMap<String, Vec<String>>,
     /// (set or map, element's key) -> the value after the colon; empty for sets.

@@ -1,4 +1,4 @@
-//! Services and Pods -> [`Ruleset`].
+//! Services, Pods and policies -> [`Ruleset`].
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -6,11 +6,12 @@ use std::net::Ipv4Addr;
 use super::Ruleset;
 use crate::config::NetConfig;
 use crate::model::{Guard, PodNic, Service, ServiceAddress, ServicePort};
+use crate::policy::Policy;
 use crate::tap_name;
 
 impl Ruleset {
     /// Plans the whole changing part.
-    pub fn of(config: &NetConfig, pods: &[PodNic], services: &[Service]) -> Self {
+    pub fn of(config: &NetConfig, pods: &[PodNic], services: &[Service], policies: &[Policy]) -> Self {
         let mut rules = Self::default();
         for port in &config.open_tcp_ports {
             rules.element("host_ports", format!("{} . tcp . {port}", config.node_ip), "");
@@ -32,8 +33,13 @@ impl Ruleset {
         }
         let local: BTreeSet<Ipv4Addr> = pods.iter().map(|pod| pod.ip).collect();
         for service in services {
+            // Pods may ask, too.
+            if let Some(port) = service.health_port {
+                rules.element("host_ports", format!("{} . tcp . {port}", config.node_ip), "");
+            }
             rules.service(service, &local);
         }
+        rules.policies(policies);
         rules
     }
 
@@ -136,7 +142,7 @@ impl Ruleset {
         rules
     }
 
-    fn element(&mut self, set: &'static str, key: String, value: &str) {
+    pub(super) fn element(&mut self, set: &'static str, key: String, value: &str) {
         self.elements.insert((set, key), value.to_owned());
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::NetConfig;
 use crate::model::{Endpoint, Guard, PodNic, Protocol, Service, ServiceAddress, ServicePort};
+use crate::policy::{Block, Peers, Policy, Port, Rule};
 
 pub(crate) fn config() -> NetConfig {
     NetConfig {
@@ -41,6 +42,7 @@ fn service(ready: &[&str]) -> Service {
         }],
         client_affinity: None,
         served_elsewhere: false,
+        health_port: None,
         guard: None,
         publish_not_ready: false,
         endpoints: ready
@@ -59,10 +61,10 @@ fn service(ready: &[&str]) -> Service {
 #[test]
 fn a_service_comes_changes_and_goes() {
     let config = config();
-    let empty = Ruleset::of(&config, &[pod()], &[]);
-    let one = Ruleset::of(&config, &[pod()], &[service(&["10.244.0.2"])]);
-    let two = Ruleset::of(&config, &[pod()], &[service(&["10.244.0.2", "10.244.1.3"])]);
-    let none = Ruleset::of(&config, &[pod()], &[service(&[])]);
+    let empty = Ruleset::of(&config, &[pod()], &[], &[]);
+    let one = Ruleset::of(&config, &[pod()], &[service(&["10.244.0.2"])], &[]);
+    let two = Ruleset::of(&config, &[pod()], &[service(&["10.244.0.2", "10.244.1.3"])], &[]);
+    let none = Ruleset::of(&config, &[pod()], &[service(&[])], &[]);
     assert_eq!(
         delta(&empty, &one),
         "\
@@ -99,15 +101,15 @@ delete chain inet podvisor svc/demo/web/tcp/80
     );
     assert_eq!(delta(&two, &two), "");
     // Forwards and back is nothing: deleting leaves the ruleset as it was.
-    assert_eq!(Ruleset::of(&config, &[pod()], &[]), empty);
+    assert_eq!(Ruleset::of(&config, &[pod()], &[], &[]), empty);
 }
 
 #[test]
 fn a_pod_is_bound_to_its_tap_and_addresses() {
     let config = config();
     let text = delta(
-        &Ruleset::of(&config, &[], &[]),
-        &Ruleset::of(&config, &[pod()], &[]),
+        &Ruleset::of(&config, &[], &[], &[]),
+        &Ruleset::of(&config, &[pod()], &[], &[]),
     );
     assert_eq!(
         text,
@@ -119,13 +121,13 @@ fn a_pod_is_bound_to_its_tap_and_addresses() {
 #[test]
 fn a_client_keeps_its_endpoint_for_a_while() {
     let config = config();
-    let empty = Ruleset::of(&config, &[], &[]);
+    let empty = Ruleset::of(&config, &[], &[], &[]);
     let with = |ips: &[&str]| {
         let mut service = service(ips);
         service.client_affinity = Some(600);
         service.vips.clear();
         service.ports[0].node_port = None;
-        Ruleset::of(&config, &[], &[service])
+        Ruleset::of(&config, &[], &[service], &[])
     };
     let (one, two) = (with(&["10.244.0.2"]), with(&["10.244.0.2", "10.244.1.3"]));
     assert_eq!(
@@ -158,7 +160,7 @@ fn a_guarded_address_takes_some_clients() {
         vips: service.vips.clone(),
         sources: vec!["203.0.113.0/24".parse().expect("a block")],
     });
-    let rules = Ruleset::of(&config(), &[], &[service]);
+    let rules = Ruleset::of(&config(), &[], &[service], &[]);
     assert_eq!(
         rules.chains["lb/demo/web/tcp/80"],
         ["ip saddr 203.0.113.0/24 goto svc/demo/web/tcp/80", "drop"]
@@ -191,7 +193,83 @@ fn a_service_of_another_proxy_is_left_alone() {
     service.served_elsewhere = true;
     let config = config();
     assert_eq!(
-        Ruleset::of(&config, &[], &[service]),
-        Ruleset::of(&config, &[], &[])
+        Ruleset::of(&config, &[], &[service], &[]),
+        Ruleset::of(&config, &[], &[], &[])
     );
+}
+
+#[test]
+fn policies_isolate_the_pods_that_they_select() {
+    let ip = |text: &str| text.parse::<std::net::Ipv4Addr>().expect("an address");
+    let config = config();
+    let empty = Ruleset::of(&config, &[], &[], &[]);
+    let rule = Rule {
+        peers: Peers::Some {
+            pods: [ip("10.244.0.3")].into(),
+            blocks: vec![Block {
+                cidr: "192.0.2.0/24".parse().expect("a block"),
+                except: vec!["192.0.2.8/29".parse().expect("a block")],
+            }],
+        },
+        ports: Some(vec![
+            Port::Range(Protocol::Tcp, 80, 80),
+            Port::Named(Protocol::Udp, [(ip("10.244.0.2"), 53)].into()),
+        ]),
+    };
+    let everything = Rule {
+        peers: Peers::Any,
+        ports: None,
+    };
+    let policy = Policy {
+        uid: "u".to_owned(),
+        pods: [ip("10.244.0.2")].into(),
+        ingress: Some(vec![rule.clone()]),
+        egress: Some(vec![everything]),
+    };
+    let one = Ruleset::of(&config, &[], &[], std::slice::from_ref(&policy));
+    assert_eq!(
+        delta(&empty, &one),
+        "\
+add set inet podvisor np/u/in/0 { type ipv4_addr; }
+add element inet podvisor np/u/in/0 { 10.244.0.3 }
+add set inet podvisor np/u/in/0/1 { type ipv4_addr . inet_service; }
+add element inet podvisor np/u/in/0/1 { 10.244.0.2 . 53 }
+add chain inet podvisor in/10.244.0.2
+add chain inet podvisor np/u/in
+add chain inet podvisor np/u/out
+add chain inet podvisor out/10.244.0.2
+add rule inet podvisor in/10.244.0.2 ip saddr 10.244.0.2 accept
+add rule inet podvisor in/10.244.0.2 jump np/u/in
+add rule inet podvisor in/10.244.0.2 drop
+add rule inet podvisor np/u/in ip saddr @np/u/in/0 meta l4proto tcp th dport 80 accept
+add rule inet podvisor np/u/in ip saddr @np/u/in/0 meta l4proto udp ip daddr . th dport @np/u/in/0/1 accept
+add rule inet podvisor np/u/in ip saddr 192.0.2.0/24 ip saddr != 192.0.2.8/29 meta l4proto tcp th dport 80 accept
+add rule inet podvisor np/u/in ip saddr 192.0.2.0/24 ip saddr != 192.0.2.8/29 meta l4proto udp ip daddr . th dport @np/u/in/0/1 accept
+add rule inet podvisor np/u/out goto may_in
+add rule inet podvisor out/10.244.0.2 ip daddr 10.244.0.2 goto may_in
+add rule inet podvisor out/10.244.0.2 jump np/u/out
+add rule inet podvisor out/10.244.0.2 drop
+add element inet podvisor isolated_in { 10.244.0.2 : goto in/10.244.0.2 }
+add element inet podvisor isolated_out { 10.244.0.2 : goto out/10.244.0.2 }
+"
+    );
+    // Another Pod with the label changes a set and nothing else.
+    let mut more = policy;
+    let Some(
+        [
+            Rule {
+                peers: Peers::Some { pods, .. },
+                ..
+            },
+        ],
+    ) = more.ingress.as_deref_mut()
+    else {
+        panic!("one rule")
+    };
+    pods.insert(ip("10.244.0.4"));
+    assert_eq!(
+        delta(&one, &Ruleset::of(&config, &[], &[], &[more])),
+        "add element inet podvisor np/u/in/0 { 10.244.0.4 }\n"
+    );
+    assert!(delta(&one, &empty).ends_with("delete set inet podvisor np/u/in/0/1\n"));
 }

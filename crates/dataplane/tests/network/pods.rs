@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use dataplane::Dataplane;
 use dataplane::model::{Guard, Protocol, ServiceAddress};
+use dataplane::policy::{Peers, Policy, Port, Rule};
 
 use crate::guest::{self, Guest};
 use crate::support::{CLUSTER_IP, NODE_IP, NODE_PORT, VIP, config, in_namespace, pod, run, service, traces};
 
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
 /// Addresses of Pods of the tests.
 const ONE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
 const TWO: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 3);
@@ -112,6 +115,106 @@ fn pods_reach_pods_and_services_with_their_own_addresses() {
                 Err(error) => panic!("{what}: {error}\n{}", run("nft", &["list", "ruleset"])),
             }
         }
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn policies_are_kept_on_every_way() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let (one, two) = (&scene.one, &scene.two);
+        let set = async |policies| scene.plane.set_policies(policies).await.expect("applied");
+        let peer = |ip: Ipv4Addr| Peers::Some {
+            pods: [ip].into(),
+            blocks: Vec::new(),
+        };
+        let rule = |peers, ports| Rule { peers, ports };
+        let policy = |pod: Ipv4Addr, ingress, egress| Policy {
+            uid: format!("u{pod}"),
+            pods: [pod].into(),
+            ingress,
+            egress,
+        };
+        let web = || Some(vec![Port::Range(Protocol::Tcp, 8080, 8081)]);
+        // Policies, and whether the first Pod reaches the second: directly, by the Service, by the node port.
+        let cases = [
+            (vec![policy(TWO, Some(vec![]), None)], false),
+            (vec![policy(TWO, Some(vec![rule(peer(ONE), web())]), None)], true),
+            (vec![policy(TWO, Some(vec![rule(peer(TWO), web())]), None)], false),
+            (
+                vec![policy(
+                    TWO,
+                    Some(vec![rule(Peers::Any, Some(vec![Port::All(Protocol::Udp)]))]),
+                    None,
+                )],
+                false,
+            ),
+            (vec![policy(ONE, None, Some(vec![]))], false),
+            (vec![policy(ONE, Some(vec![]), None)], true),
+            (
+                vec![
+                    policy(ONE, None, Some(vec![rule(peer(TWO), None)])),
+                    policy(
+                        TWO,
+                        Some(vec![rule(
+                            Peers::Any,
+                            Some(vec![Port::Named(Protocol::Tcp, [(TWO, 8080)].into())]),
+                        )]),
+                        None,
+                    ),
+                ],
+                true,
+            ),
+            (Vec::new(), true),
+        ];
+        for (policies, expected) in cases {
+            set(policies.clone()).await;
+            for (ip, port) in [(TWO, 8080), (CLUSTER_IP, 80), (NODE_IP, NODE_PORT)] {
+                let reached = match expected {
+                    true => one.ask(ip, port).expect("an answer") == ONE,
+                    false => !one.is_ignored(ip, port),
+                };
+                assert_eq!(reached, expected, "{ip}:{port} with {policies:?}");
+            }
+            // Itself it always reaches, and the node and its DNS as well.
+            assert_eq!(two.ask(CLUSTER_IP, 80).expect("an answer"), GATEWAY);
+        }
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn the_outside_is_told_of_endpoints() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let mut service = service([(TWO, 8080)].into_iter());
+        service.health_port = Some(31000);
+        for (ready, status, count) in [(true, "HTTP/1.1 200 OK", 1), (false, "HTTP/1.1 503", 0)] {
+            service.endpoints[0].ready = ready;
+            service.endpoints[0].ending = !ready;
+            scene
+                .plane
+                .set_services(vec![service.clone()])
+                .await
+                .expect("applied");
+            let mut stream = scene.one.connect(NODE_IP, 31000, ANSWER).expect("connected");
+            stream
+                .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                .expect("asked");
+            let answer = std::io::read_to_string(&mut stream).expect("an answer");
+            assert!(answer.starts_with(status), "{answer}");
+            assert!(
+                answer.contains(&format!("\"localEndpoints\": {count},")),
+                "{answer}"
+            );
+            // Whoever is going still serves, but no new clients shall be sent here.
+            assert_eq!(scene.one.ask(CLUSTER_IP, 80).expect("an answer"), ONE);
+        }
+        scene.plane.set_services(Vec::new()).await.expect("applied");
+        assert!(scene.one.connect(NODE_IP, 31000, ANSWER).is_err());
         scene.end(&before).await;
     });
 }

@@ -102,6 +102,7 @@ pub fn service(targets: impl Iterator<Item = (Ipv4Addr, u16)>) -> Service {
         }],
         client_affinity: None,
         served_elsewhere: false,
+        health_port: None,
         guard: None,
         publish_not_ready: false,
         endpoints: targets
