@@ -223,6 +223,7 @@ impl ApiServer {
                 .resource(taken, attributes, user, answered.notes.clone())
                 .await;
         }
+        timeout(taken.query())?;
         let _ticket = match user.is_in(crate::user::GROUP_MASTERS) {
             true => self.limits.free(),
             false => self.limits.request(&user.name).await?,
@@ -472,7 +473,7 @@ fn timeout(query: &str) -> Result<(), Status> {
         return Ok(());
     };
     let refuse = |why: String| {
-        let told = format!("invalid timeout specified in the request URL: time: {why} duration {text:?}");
+        let told = format!("invalid timeout specified in the request URL - time: {why} duration {text:?}");
         Err(Status::bad_request(told))
     };
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(&text);

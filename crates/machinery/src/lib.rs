@@ -19,6 +19,7 @@ mod strategy;
 pub mod tables;
 mod validation;
 mod walk;
+mod warnings;
 
 pub use decode::{
     Duplicate, FieldValidation, Mismatch, Source, applied_faults, decode_check, decode_faults,
@@ -29,3 +30,4 @@ pub use form::write as write_form;
 pub use patch::{json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
 pub use validation::{validate_create, validate_metadata, validate_metadata_update, validate_update};
+pub use warnings::warnings;

@@ -393,7 +393,7 @@ fn object(
             Some(schema) => validate(value, before, schema, &path.child(name), patterns, errors),
             None => {
                 if let Some(schema) = allows_more(schema).filter(|s| s.is_object()) {
-                    validate(value, before, schema, &path.key(name), patterns, errors);
+                    validate(value, before, schema, &path.child(name), patterns, errors);
                 }
             }
         }

@@ -311,6 +311,7 @@ async fn attempt_new(
             let mut errors = machinery::validate_create(served.kind, &object);
             errors.extend(check_expressions(served, &object));
             warnings.extend(definition_warnings(served, &object, None));
+            warnings.extend(machinery::warnings(served.kind, &object, None));
             errors
         }
     };

@@ -182,6 +182,9 @@ async fn attempt(
         }
         None => {
             let mut errors = machinery::validate_update(served.kind, &new, &old, sub);
+            if sub.is_none() {
+                warnings.extend(machinery::warnings(served.kind, &new, Some(&old)));
+            }
             if sub.is_none() && new["spec"] != old["spec"] {
                 errors.extend(create::check_expressions(served, &new));
                 warnings.extend(create::definition_warnings(served, &new, Some(&old)));

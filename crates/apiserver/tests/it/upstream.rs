@@ -129,7 +129,7 @@ async fn answers_that_are_easily_forgotten() {
             json!({}),
             400,
             "/message",
-            json!("invalid timeout specified in the request URL: time: invalid duration \"odd\""),
+            json!("invalid timeout specified in the request URL - time: invalid duration \"odd\""),
         ),
         (
             "GET",

@@ -20,7 +20,16 @@ pub fn default(kind: &KindInfo, obj: &mut Value) {
 
 fn fill_in(kind: &KindInfo, obj: &mut Value) {
     match (kind.group, kind.kind) {
-        ("", "Pod") => pod::pod(obj),
+        ("", "Pod") => {
+            pod::pod(obj);
+            // As soon as possible.
+            if obj
+                .int_at("spec.terminationGracePeriodSeconds")
+                .is_some_and(|grace| grace < 0)
+            {
+                set(obj, "spec.terminationGracePeriodSeconds", 1);
+            }
+        }
         ("", "PodTemplate") => pod::template(obj, "template"),
         ("", "Service") => core::service(obj),
         ("", "Endpoints") => core::endpoints(obj),

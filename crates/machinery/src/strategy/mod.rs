@@ -143,6 +143,8 @@ fn job_selector(obj: &mut Value) {
         return;
     }
     let (uid, name) = (obj.at("metadata.uid").clone(), obj.at("metadata.name").clone());
+    let given = obj.at("metadata.labels").as_object().cloned().unwrap_or_default();
+    let before = obj.at("spec.template.metadata.labels").clone();
     if let Some(labels) = fields_mut(obj, "spec.template.metadata.labels") {
         for (key, value) in [
             ("batch.kubernetes.io/controller-uid", &uid),
@@ -152,6 +154,11 @@ fn job_selector(obj: &mut Value) {
         ] {
             labels.insert(key.into(), value.clone());
         }
+    }
+    // A Job without labels of its own has those of its Pods.
+    let labels = obj.at("spec.template.metadata.labels").clone();
+    if given.is_empty() || same(&Value::Object(given), &before) {
+        set(obj, "metadata.labels", labels);
     }
     if let Some(labels) = fields_mut(obj, "spec.selector.matchLabels") {
         labels.entry("batch.kubernetes.io/controller-uid").or_insert(uid);

@@ -417,7 +417,7 @@ fn param_ref(of: &Value, at: &Path, errors: &mut Errors) {
     if name.is_empty() && !of.has("selector") {
         errors.required(at, "one of name or selector must be specified");
     }
-    errors.one_of(of, "parameterNotFoundAction", at, &["Allow", "Deny"]);
+    errors.one_of_in_order(of, "parameterNotFoundAction", at, &["Deny", "Allow"]);
 }
 
 fn actions(spec: &Value, at: &Path, errors: &mut Errors) {

@@ -150,7 +150,8 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let mut seen = BTreeSet::new();
     for (i, taint) in obj.list_at("spec.taints").iter().enumerate() {
-        let place = at.child("taints").index(i);
+        // The place as upstream calls it.
+        let place = Path::new("metadata").child("taints").index(i);
         let (key, effect) = (taint.str_at("key"), taint.str_at("effect"));
         errors.each(&place.child("key"), key, names::qualified_name(key));
         errors.each(
@@ -158,12 +159,8 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
             taint.str_at("value"),
             names::label_value(taint.str_at("value")),
         );
-        errors.one_of(
-            taint,
-            "effect",
-            &place,
-            &["NoExecute", "NoSchedule", "PreferNoSchedule"],
-        );
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        errors.one_of_in_order(taint, "effect", &place, &effects);
         if !seen.insert((key, effect)) {
             errors.duplicate(&place, taint.clone());
         }

@@ -35,6 +35,20 @@ impl Errors {
     pub(crate) fn not_supported(&mut self, at: &Path, value: impl Into<Value>, valid: &[&str]) {
         self.0.push(FieldError::not_supported(at, value.into(), valid));
     }
+    pub(crate) fn not_supported_in_order(&mut self, at: &Path, value: impl Into<Value>, valid: &[&str]) {
+        self.0
+            .push(FieldError::not_supported_in_order(at, value.into(), valid));
+    }
+    pub(crate) fn not_found_because(
+        &mut self,
+        at: &Path,
+        value: impl Into<Value>,
+        detail: impl Into<String>,
+    ) {
+        let mut error = FieldError::not_found(at, value.into());
+        error.detail = detail.into();
+        self.0.push(error);
+    }
     /// A list of more than `max` items.
     pub(crate) fn too_many(&mut self, at: &Path, actual: usize, max: usize) {
         self.0.push(FieldError::too_many(at, actual, max));
@@ -56,6 +70,15 @@ impl Errors {
         match holder.str_at(field) {
             "" => self.required(&at.child(field), ""),
             value if !valid.contains(&value) => self.not_supported(&at.child(field), value, valid),
+            _ => {}
+        }
+    }
+
+    /// An enumerated string that must be there, whose values upstream tells in an order of its own.
+    pub(crate) fn one_of_in_order(&mut self, holder: &Value, field: &str, at: &Path, valid: &[&str]) {
+        match holder.str_at(field) {
+            "" => self.required(&at.child(field), ""),
+            value if !valid.contains(&value) => self.not_supported_in_order(&at.child(field), value, valid),
             _ => {}
         }
     }

@@ -88,38 +88,6 @@ pub(super) fn controller_revision(obj: &Value, errors: &mut Errors) {
     errors.not_negative(obj, "revision", &Path::root());
 }
 
-pub(super) fn autoscaler(spec: &Value, at: &Path, errors: &mut Errors) {
-    let target = at.child("scaleTargetRef");
-    for field in ["kind", "name"] {
-        if spec.at("scaleTargetRef").is_empty_at(field) {
-            errors.required(&target.child(field), "");
-        }
-    }
-    let (low, high) = (
-        spec.int_at("minReplicas"),
-        spec.int_at("maxReplicas").unwrap_or(0),
-    );
-    if let Some(low) = low
-        && low < 1
-    {
-        errors.invalid(
-            &at.child("minReplicas"),
-            low,
-            "must be greater than or equal to 1",
-        );
-    }
-    if high < 1 {
-        errors.invalid(&at.child("maxReplicas"), high, "must be greater than 0");
-    }
-    if low.is_some_and(|low| high < low) {
-        errors.invalid(
-            &at.child("maxReplicas"),
-            high,
-            "must be greater than or equal to `minReplicas`",
-        );
-    }
-}
-
 pub(super) fn priority_class(obj: &Value, errors: &mut Errors) {
     let (name, value) = (obj.str_at("metadata.name"), obj.int_at("value").unwrap_or(0));
     let system = ["system-node-critical", "system-cluster-critical"];
@@ -134,12 +102,10 @@ pub(super) fn priority_class(obj: &Value, errors: &mut Errors) {
         let text = format!("maximum allowed value of a user defined priority is {MAX_USER_PRIORITY}");
         errors.forbidden(&Path::new("value"), text);
     }
-    errors.one_of_if_set(
-        obj,
-        "preemptionPolicy",
-        &Path::root(),
-        &["Never", "PreemptLowerPriority"],
-    );
+    let policies = ["PreemptLowerPriority", "Never"];
+    if !obj.is_empty_at("preemptionPolicy") {
+        errors.one_of_in_order(obj, "preemptionPolicy", &Path::root(), &policies);
+    }
 }
 
 pub(super) fn priority_class_update(new: &Value, old: &Value, errors: &mut Errors) {

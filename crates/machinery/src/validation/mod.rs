@@ -3,6 +3,7 @@
 
 mod addresses;
 mod admission;
+mod autoscaling;
 mod certificates;
 mod core;
 mod csi;
@@ -122,14 +123,16 @@ fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
         ("networking.k8s.io", "NetworkPolicy") => network::network_policy(spec, &spec_at, errors),
         ("networking.k8s.io", "IPAddress") => addresses::address(spec, &spec_at, errors),
         ("networking.k8s.io", "ServiceCIDR") => addresses::range(spec, &spec_at, errors),
-        ("networking.k8s.io", "Ingress") => network::ingress(spec, &spec_at, errors),
+        ("networking.k8s.io", "Ingress") => network::ingress(obj, errors),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => rbac::role(kind, obj, errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             rbac::binding(kind, obj, errors)
         }
         ("coordination.k8s.io", "Lease") => extension::lease(spec, &spec_at, errors),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(spec, &spec_at, errors),
-        ("autoscaling", "HorizontalPodAutoscaler") => extension::autoscaler(spec, &spec_at, errors),
+        ("autoscaling", "HorizontalPodAutoscaler") => {
+            autoscaling::autoscaler(spec, kind.version, &spec_at, errors);
+        }
         ("storage.k8s.io", "StorageClass") => storage::class(obj, errors),
         ("scheduling.k8s.io", "PriorityClass") => extension::priority_class(obj, errors),
         ("node.k8s.io", "RuntimeClass") => extension::runtime_class(obj, errors),

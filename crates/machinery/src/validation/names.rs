@@ -46,6 +46,24 @@ pub(crate) fn dns_label(text: &str) -> Vec<String> {
     out
 }
 
+/// A subdomain whose first label is `*`.
+pub(crate) fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if text.len() > 253 {
+        out.push(max_length(253));
+    }
+    let rest = text.strip_prefix("*.");
+    if !rest.is_some_and(|rest| rest.split('.').all(label_form)) {
+        out.push(form(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of \
+             lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+            "\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
+            &["*.example.com"],
+        ));
+    }
+    out
+}
+
 /// An RFC 1123 subdomain: names of most objects.
 pub(crate) fn dns_subdomain(text: &str) -> Vec<String> {
     let mut out = Vec::new();

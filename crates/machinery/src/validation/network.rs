@@ -166,7 +166,8 @@ fn addresses(spec: &Value, at: &Path, errors: &mut Errors) {
         errors.each(&at.child("loadBalancerIP"), ip, names::ip(ip));
     }
     if !spec.is_empty_at("loadBalancerSourceRanges") {
-        let place = at.child("loadBalancerSourceRanges");
+        // The name as upstream writes it.
+        let place = at.child("LoadBalancerSourceRanges");
         if spec.str_at("type") != "LoadBalancer" {
             errors.forbidden(&place, "may only be used when `type` is 'LoadBalancer'");
         }
@@ -245,8 +246,18 @@ fn traffic(spec: &Value, at: &Path, errors: &mut Errors) {
         errors.one_of(spec, "externalTrafficPolicy", at, &["Cluster", "Local"]);
     }
     errors.one_of_if_set(spec, "internalTrafficPolicy", at, &["Cluster", "Local"]);
-    let near = ["PreferClose", "PreferSameNode", "PreferSameZone"];
-    errors.one_of_if_set(spec, "trafficDistribution", at, &near);
+    let near = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    if spec.has("trafficDistribution") {
+        errors.one_of_in_order(spec, "trafficDistribution", at, &near);
+    }
+    let families = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+    errors.one_of_if_set(spec, "ipFamilyPolicy", at, &families);
+    let port = spec.int_at("healthCheckNodePort").unwrap_or(0);
+    let checked = spec.str_at("type") == "LoadBalancer" && spec.str_at("externalTrafficPolicy") == "Local";
+    if port != 0 && !checked {
+        let text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.invalid(&at.child("healthCheckNodePort"), port, text);
+    }
     if spec.has("allocateLoadBalancerNodePorts") && kind != "LoadBalancer" {
         let text = "may only be used when `type` is 'LoadBalancer'";
         errors.forbidden(&at.child("allocateLoadBalancerNodePorts"), text);
@@ -401,13 +412,16 @@ pub(super) fn network_policy(spec: &Value, at: &Path, errors: &mut Errors) {
     }
     for (i, kind) in types.into_iter().enumerate() {
         if !["Ingress", "Egress"].contains(&kind) {
-            errors.not_supported(&at.child("policyTypes").index(i), kind, &["Egress", "Ingress"]);
+            let known = ["Ingress", "Egress"];
+            errors.not_supported_in_order(&at.child("policyTypes").index(i), kind, &known);
         }
     }
 }
 
 fn policy_port(port: &Value, at: &Path, errors: &mut Errors) {
-    errors.one_of_if_set(port, "protocol", at, &PROTOCOLS);
+    if !port.is_empty_at("protocol") {
+        errors.one_of_in_order(port, "protocol", at, &["TCP", "UDP", "SCTP"]);
+    }
     match port.at("port") {
         Value::String(name) => errors.each(&at.child("port"), name, names::port_name(name)),
         Value::Number(number) => {
@@ -418,15 +432,17 @@ fn policy_port(port: &Value, at: &Path, errors: &mut Errors) {
             if let Some(end) = port.int_at("endPort")
                 && end < number
             {
+                // The port is shown, as upstream does.
                 errors.invalid(
                     &at.child("endPort"),
-                    end,
+                    number,
                     "must be greater than or equal to `port`",
                 );
             }
         }
         _ if port.has("endPort") => {
-            errors.required(&at.child("port"), "may not be empty when `endPort` is specified");
+            let text = "may not be specified when `port` is not specified";
+            errors.invalid(&at.child("endPort"), port.at("endPort").clone(), text);
         }
         _ => {}
     }
@@ -464,11 +480,38 @@ fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-pub(super) fn ingress(spec: &Value, at: &Path, errors: &mut Errors) {
+/// Steps that a path of an Ingress must not have, and ends.
+const BAD_STEPS: [&str; 5] = ["//", "/./", "/../", "%2f", "%2F"];
+const BAD_ENDS: [&str; 2] = ["/..", "/."];
+
+pub(super) fn ingress(obj: &Value, errors: &mut Errors) {
+    const CLASS: &str = "kubernetes.io/ingress.class";
+    let (spec, at) = (obj.at("spec"), &Path::new("spec"));
+    let class = spec.str_at("ingressClassName");
+    if let Some(annotated) = obj.at("metadata.annotations").get(CLASS)
+        && spec.has("ingressClassName")
+        && annotated != class
+    {
+        let text = "must match `ingressClassName` when both are specified";
+        errors.invalid(&Path::new("annotations").child(CLASS), annotated.clone(), text);
+    }
+    if spec.has("ingressClassName") {
+        errors.each(&at.child("ingressClassName"), class, names::dns_subdomain(class));
+    }
+    for (i, tls) in spec.list_at("tls").iter().enumerate() {
+        let place = at.child("tls").index(i).child("hosts");
+        for (j, host) in tls.strings_at("hosts").into_iter().enumerate() {
+            let bad = match host.contains('*') {
+                true => names::wildcard_subdomain(host),
+                false => names::dns_subdomain(host),
+            };
+            errors.each(&place.index(j), host, bad);
+        }
+    }
     if spec.is_empty_at("rules") && !spec.has("defaultBackend") {
         errors.invalid(
             at,
-            json!([]),
+            Value::Null,
             "either `defaultBackend` or `rules` must be specified",
         );
     }
@@ -479,8 +522,15 @@ pub(super) fn ingress(spec: &Value, at: &Path, errors: &mut Errors) {
         let place = at.child("rules").index(i);
         let host = rule.str_at("host");
         if !host.is_empty() {
-            let plain = host.strip_prefix("*.").unwrap_or(host);
-            errors.each(&place.child("host"), host, names::dns_subdomain(plain));
+            if host.parse::<std::net::IpAddr>().is_ok() {
+                let text = "must be a DNS name, not an IP address";
+                errors.invalid(&place.child("host"), host, text);
+            }
+            let bad = match host.contains('*') {
+                true => names::wildcard_subdomain(host),
+                false => names::dns_subdomain(host),
+            };
+            errors.each(&place.child("host"), host, bad);
         }
         for (j, path) in rule.list_at("http.paths").iter().enumerate() {
             let place = place.child("http").child("paths").index(j);
@@ -494,7 +544,16 @@ pub(super) fn ingress(spec: &Value, at: &Path, errors: &mut Errors) {
                         "must be an absolute path",
                     );
                 }
-                "Exact" | "Prefix" | "ImplementationSpecific" => {}
+                "Exact" | "Prefix" => {
+                    let path = path.str_at("path");
+                    for step in BAD_STEPS.iter().filter(|step| path.contains(**step)) {
+                        errors.invalid(&place.child("path"), path, format!("must not contain '{step}'"));
+                    }
+                    for end in BAD_ENDS.iter().filter(|end| path.ends_with(**end)) {
+                        errors.invalid(&place.child("path"), path, format!("cannot end with '{end}'"));
+                    }
+                }
+                "ImplementationSpecific" => {}
                 other => errors.not_supported(
                     &place.child("pathType"),
                     other,
@@ -523,8 +582,8 @@ fn backend(backend: &Value, at: &Path, errors: &mut Errors) {
                 service.int_at("port.number").unwrap_or(0),
             );
             match (name.is_empty(), number == 0) {
-                (true, true) => errors.required(&place, "port name or number is required"),
-                (false, false) => errors.invalid(&place, "", "cannot set both port name & port number"),
+                (true, true) => errors.required(at, "port name or number is required"),
+                (false, false) => errors.invalid(at, "", "cannot set both port name & port number"),
                 (false, true) => {
                     errors.each(&place.child("port").child("name"), name, names::port_name(name))
                 }
@@ -536,6 +595,6 @@ fn backend(backend: &Value, at: &Path, errors: &mut Errors) {
             }
         }
         (false, true) => {}
-        (false, false) => errors.required(at, "either service or resource must be set"),
+        (false, false) => errors.invalid(at, "", "resource or service backend is required"),
     }
 }

@@ -1,7 +1,7 @@
 //! Validation of quotas, limit ranges and disruption budgets.
 
 use super::errors::Errors;
-use super::pod::{parse_quantity, quantity};
+use super::pod::{container_resource, parse_quantity, quantity};
 use super::{names, selectors, workloads};
 use crate::walk::At;
 use kinds::field::Path;
@@ -115,14 +115,28 @@ pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
             );
         }
     }
-    for (i, e) in spec.list_at("scopeSelector.matchExpressions").iter().enumerate() {
-        let place = at.child("scopeSelector").child("matchExpressions").index(i);
+    for e in spec.list_at("scopeSelector.matchExpressions") {
+        // Upstream names no item here.
+        let place = at.child("scopeSelector").child("matchExpressions");
         if !SCOPES.contains(&e.str_at("scopeName")) {
             errors.invalid(
                 &place.child("scopeName"),
                 e.str_at("scopeName"),
                 "unsupported scope",
             );
+        }
+        let plain = [
+            "BestEffort",
+            "NotBestEffort",
+            "Terminating",
+            "NotTerminating",
+            "CrossNamespacePodAffinity",
+        ];
+        if plain.contains(&e.str_at("scopeName")) && e.str_at("operator") != "Exists" {
+            let text = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
+                        ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
+                        ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            errors.invalid(&place.child("operator"), e.str_at("operator"), text);
         }
         match e.str_at("operator") {
             "In" | "NotIn" if e.is_empty_at("values") => {
@@ -153,8 +167,22 @@ pub(super) fn limit_range(spec: &Value, at: &Path, errors: &mut Errors) {
         }
         for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
             for (name, value) in limit.entries_at(field) {
-                quantity(value, &place.child(field).key(name), errors);
+                let at = place.child(field).key(name);
+                if kind == "Container" {
+                    container_resource(name, &at, errors);
+                }
+                quantity(value, &at, errors);
+                let below = parse_quantity(value).filter(|ratio| ratio.as_milli() < 1000);
+                if let (true, Some(ratio)) = (field == "maxLimitRequestRatio", below) {
+                    let text = format!("ratio {ratio} is less than 1");
+                    errors.invalid(&at, ratio.to_string(), text);
+                }
             }
+        }
+        let bounds = ["min", "max"].map(|field| limit.at(field).get("storage"));
+        if kind == "PersistentVolumeClaim" && bounds.iter().all(Option::is_none) {
+            let text = "either minimum or maximum storage value is required, but neither was provided";
+            errors.required(&place.child("limits"), text);
         }
         if kind == "Pod" {
             for field in ["default", "defaultRequest"] {

@@ -74,7 +74,7 @@ pub(super) fn binding(kind: &KindInfo, obj: &Value, errors: &mut Errors) {
     };
     let role = obj.str_at("roleRef.kind");
     if !valid.contains(&role) {
-        errors.not_supported(&at.child("kind"), role, valid);
+        errors.not_supported_in_order(&at.child("kind"), role, valid);
     }
     let name = obj.str_at("roleRef.name");
     if name.is_empty() {
@@ -109,7 +109,10 @@ fn check_subject(subject: &Value, namespaced: bool, at: &Path, errors: &mut Erro
                 errors.not_supported(&at.child("apiGroup"), group, &[GROUP]);
             }
         }
-        other => errors.not_supported(&at.child("kind"), other, &["Group", "ServiceAccount", "User"]),
+        other => {
+            let known = ["ServiceAccount", "User", "Group"];
+            errors.not_supported_in_order(&at.child("kind"), other, &known);
+        }
     }
 }
 

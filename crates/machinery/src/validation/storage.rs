@@ -42,6 +42,20 @@ pub(super) fn volume(obj: &Value, errors: &mut Errors) {
         &at,
         &["Delete", "Recycle", "Retain"],
     );
+    let terms = at.child("nodeAffinity").child("required");
+    if spec.has("nodeAffinity") && !spec.has("nodeAffinity.required") {
+        errors.required(&terms, "must specify required node constraints");
+    } else if spec.has("nodeAffinity") && spec.list_at("nodeAffinity.required.nodeSelectorTerms").is_empty() {
+        let text = "must have at least one node selector term";
+        errors.required(&terms.child("nodeSelectorTerms"), text);
+    }
+    if spec.str_at("hostPath.path") == "/" && spec.str_at("persistentVolumeReclaimPolicy") == "Recycle" {
+        let text = "may not be 'recycle' for a hostPath mount of '/'";
+        errors.forbidden(&at.child("persistentVolumeReclaimPolicy"), text);
+    }
+    if spec.has("csi") && spec.at("csi").is_empty_at("volumeHandle") {
+        errors.required(&at.child("csi").child("volumeHandle"), "");
+    }
     for (i, term) in spec
         .list_at("nodeAffinity.required.nodeSelectorTerms")
         .iter()
@@ -157,6 +171,21 @@ pub(super) fn class(obj: &Value, errors: &mut Errors) {
             provisioner,
             names::qualified_name(&provisioner.to_lowercase()),
         );
+    }
+    if obj.at("parameters").get("").is_some() {
+        errors.invalid(&Path::new("parameters"), "", "field can not be empty.");
+    }
+    for (i, term) in obj.list_at("allowedTopologies").iter().enumerate() {
+        let place = Path::new("allowedTopologies")
+            .index(i)
+            .child("matchLabelExpressions");
+        for (j, expression) in term.list_at("matchLabelExpressions").iter().enumerate() {
+            let (key, place) = (expression.str_at("key"), place.index(j));
+            if expression.is_empty_at("values") {
+                errors.required(&place.child("values"), "");
+            }
+            errors.each(&place.child("key"), key, names::qualified_name(key));
+        }
     }
     let at = Path::root();
     errors.one_of(obj, "reclaimPolicy", &at, &["Delete", "Retain"]);

@@ -238,7 +238,9 @@ pub(super) fn stateful_set(spec: &Value, at: &Path, errors: &mut Errors) {
     for field in ["whenDeleted", "whenScaled"] {
         let policy = spec.at("persistentVolumeClaimRetentionPolicy");
         let place = at.child("persistentVolumeClaimRetentionPolicy");
-        errors.one_of_if_set(policy, field, &place, &["Delete", "Retain"]);
+        if !policy.is_empty_at(field) {
+            errors.one_of_in_order(policy, field, &place, &["Retain", "Delete"]);
+        }
     }
     for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
         errors.not_negative(spec, field, at);
@@ -316,7 +318,22 @@ fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
     for field in counts {
         errors.not_negative(spec, field, at);
     }
-    errors.one_of_if_set(spec, "completionMode", at, &["Indexed", "NonIndexed"]);
+    if !spec.is_empty_at("completionMode") {
+        errors.one_of_in_order(spec, "completionMode", at, &["NonIndexed", "Indexed"]);
+    }
+    let manager = spec.str_at("managedBy");
+    if spec.has("managedBy") {
+        let place = at.child("managedBy");
+        match manager.split_once('/') {
+            Some((domain, name)) if !domain.is_empty() && !name.is_empty() => {
+                errors.each(&place, manager, names::dns_subdomain(domain));
+            }
+            _ => {
+                let text = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+                errors.invalid(&place, manager, text);
+            }
+        }
+    }
     if spec.str_at("completionMode") == "Indexed" {
         if !spec.has("completions") {
             errors.required(&at.child("completions"), "when completion mode is Indexed");
@@ -327,13 +344,13 @@ fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
             let text = "must be less than or equal to 100000 when completion mode is Indexed";
             errors.invalid(&at.child("parallelism"), parallelism, text);
         }
-    } else if spec.has("backoffLimitPerIndex") {
+    } else {
         let text = "requires indexed completion mode";
-        errors.invalid(
-            &at.child("backoffLimitPerIndex"),
-            spec.at("backoffLimitPerIndex").clone(),
-            text,
-        );
+        for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            if spec.has(field) {
+                errors.invalid(&at.child(field), spec.at(field).clone(), text);
+            }
+        }
     }
     errors.one_of_if_set(
         spec,
@@ -343,11 +360,11 @@ fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
     );
     let place = at.child("template");
     pod::template(spec.at("template"), &place, errors);
-    if !matches!(spec.str_at("template.spec.restartPolicy"), "OnFailure" | "Never") {
-        errors.required(
-            &place.child("spec").child("restartPolicy"),
-            "valid values: \"OnFailure\", \"Never\"",
-        );
+    let restarts = place.child("spec").child("restartPolicy");
+    match spec.str_at("template.spec.restartPolicy") {
+        "OnFailure" | "Never" => {}
+        "" | "Always" => errors.required(&restarts, "valid values: \"OnFailure\", \"Never\""),
+        other => errors.not_supported_in_order(&restarts, other, &["OnFailure", "Never"]),
     }
     if spec.has("podFailurePolicy") {
         if spec.str_at("template.spec.restartPolicy") == "OnFailure" {
@@ -427,6 +444,19 @@ fn failure_policy(spec: &Value, at: &Path, errors: &mut Errors) {
             };
             errors.invalid(&place, Value::Null, text);
         }
+        for (j, condition) in conditions.iter().enumerate() {
+            let (kind, place) = (condition.str_at("type"), place.child("onPodConditions").index(j));
+            errors.each(&place.child("type"), kind, names::qualified_name(kind));
+            let status = condition.str_at("status");
+            let known = ["False", "True", "Unknown"];
+            match status {
+                "" => errors.required(&place.child("status"), ""),
+                status if !known.contains(&status) => {
+                    errors.not_supported(&place.child("status"), status, &known);
+                }
+                _ => {}
+            }
+        }
         if codes.is_null() {
             continue;
         }
@@ -453,6 +483,9 @@ fn failure_policy(spec: &Value, at: &Path, errors: &mut Errors) {
             errors.invalid(&place, codes.at("values").clone(), "must be ordered");
         }
         for (i, value) in values.iter().enumerate() {
+            if values[..i].contains(value) {
+                errors.duplicate(&place.index(i), *value);
+            }
             if *value == 0 && codes.str_at("operator") == "In" {
                 errors.invalid(&place.index(i), 0, "must not be 0 for the In operator");
             }
@@ -526,6 +559,10 @@ pub(super) fn cron_job(obj: &Value, errors: &mut Errors) {
             "",
             "timeZone must be nil or non-empty string",
         ),
+        Some(name) if name.eq_ignore_ascii_case("Local") => {
+            let text = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+            errors.invalid(&at.child("timeZone"), name, text);
+        }
         Some(name) if jiff::tz::TimeZone::get(name).is_err() => {
             errors.invalid(&at.child("timeZone"), name, format!("unknown time zone {name}"));
         }
@@ -541,6 +578,14 @@ pub(super) fn cron_job(obj: &Value, errors: &mut Errors) {
     }
     let place = at.child("jobTemplate").child("spec");
     job_spec(spec.at("jobTemplate.spec"), &place, errors);
+    if spec.has("jobTemplate.spec.selector") {
+        let selector = spec.at("jobTemplate.spec.selector").clone();
+        errors.invalid(
+            &place.child("selector"),
+            selector,
+            "`selector` will be auto-generated",
+        );
+    }
     if spec.has("jobTemplate.spec.manualSelector") && spec.bool_at("jobTemplate.spec.manualSelector") {
         errors.not_supported(&place.child("manualSelector"), true, &["nil", "false"]);
     }

@@ -5,6 +5,7 @@ mod decode;
 mod defaults;
 mod form;
 mod openapi;
+mod pods;
 mod properties;
 mod protobuf;
 mod refusals;

@@ -16,10 +16,15 @@ pub(super) fn matches(quota: &Value, resource: &GroupResource, object: &Value) -
     {
         return true;
     }
-    // Scopes are about Pods; a scoped quota counts nothing else.
-    if *resource != GroupResource::new("", "pods") {
+    // Scopes are about Pods, and one about claims; a scoped quota counts nothing else.
+    let is_claim = *resource == GroupResource::new("", "persistentvolumeclaims");
+    if !is_claim && *resource != GroupResource::new("", "pods") {
         return false;
     }
+    let holds = |scope: &str, operator: &str, values: &Value, object: &Value| match is_claim {
+        true => scope == "VolumeAttributesClass" && has_class(operator, values, object),
+        false => holds(scope, operator, values, object),
+    };
     scopes.all(|scope| holds(scope, "Exists", &Value::Null, object))
         && expressions.all(|e| {
             let scope = e["scopeName"].as_str().unwrap_or_default();
@@ -30,6 +35,25 @@ pub(super) fn matches(quota: &Value, resource: &GroupResource, object: &Value) -
                 object,
             )
         })
+}
+
+/// Whether a claim has, or is to have, one of some classes of attributes.
+fn has_class(operator: &str, values: &Value, claim: &Value) -> bool {
+    let names = [
+        "/spec/volumeAttributesClassName",
+        "/status/currentVolumeAttributesClassName",
+        "/status/modifyVolumeStatus/targetVolumeAttributesClassName",
+    ];
+    let names = names.iter().filter_map(|at| claim.pointer(at)?.as_str());
+    let mut names = names.filter(|name| !name.is_empty()).peekable();
+    match operator {
+        "Exists" => names.peek().is_some(),
+        "DoesNotExist" => names.peek().is_none(),
+        _ => {
+            let listed = names.any(|name| values.as_array().into_iter().flatten().any(|v| v == name));
+            listed == (operator == "In")
+        }
+    }
 }
 
 fn holds(scope: &str, operator: &str, values: &Value, pod: &Value) -> bool {

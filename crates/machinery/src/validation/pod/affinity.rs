@@ -127,15 +127,20 @@ fn pod_term(term: &Value, at: &Path, errors: &mut Errors) {
     let key = term.str_at("topologyKey");
     if key.is_empty() {
         errors.required(&at.child("topologyKey"), "can not be empty");
-    } else {
-        errors.each(&at.child("topologyKey"), key, names::qualified_name(key));
+    }
+    errors.each(&at.child("topologyKey"), key, names::qualified_name(key));
+    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
+        if !term.is_empty_at(field) && !term.has("labelSelector") {
+            let text = "must not be specified when labelSelector is not set";
+            errors.forbidden(&at.child(field), text);
+        }
     }
 }
 
 /// Checks topology spread constraints.
 pub(super) fn spread(list: &Value, at: &Path, errors: &mut Errors) {
-    let mut seen = std::collections::BTreeSet::new();
-    for (i, constraint) in list.as_array().into_iter().flatten().enumerate() {
+    let all = list.as_array().map_or(&[][..], Vec::as_slice);
+    for (i, constraint) in all.iter().enumerate() {
         let place = at.index(i);
         if constraint.int_at("maxSkew").unwrap_or(0) <= 0 {
             let value = constraint.int_at("maxSkew").unwrap_or(0);
@@ -147,15 +152,22 @@ pub(super) fn spread(list: &Value, at: &Path, errors: &mut Errors) {
         } else {
             errors.each(&place.child("topologyKey"), key, names::qualified_name(key));
         }
-        errors.one_of(
-            constraint,
-            "whenUnsatisfiable",
-            &place,
-            &["DoNotSchedule", "ScheduleAnyway"],
-        );
-        let pair = format!("{{{}, {}}}", key, constraint.str_at("whenUnsatisfiable"));
-        if !seen.insert(pair.clone()) {
+        let otherwise = constraint.str_at("whenUnsatisfiable");
+        let known = ["DoNotSchedule", "ScheduleAnyway"];
+        if !known.contains(&otherwise) {
+            errors.not_supported(&place.child("whenUnsatisfiable"), otherwise, &known);
+        }
+        // The first of several is told.
+        let same = |other: &Value| {
+            other.str_at("topologyKey") == key && other.str_at("whenUnsatisfiable") == otherwise
+        };
+        if all.iter().skip(i + 1).any(same) {
+            let pair = format!("{{{key}, {otherwise}}}");
             errors.duplicate(&place.child("{topologyKey, whenUnsatisfiable}"), pair);
+        }
+        if !constraint.is_empty_at("matchLabelKeys") && !constraint.has("labelSelector") {
+            let text = "must not be specified when labelSelector is not set";
+            errors.forbidden(&place.child("matchLabelKeys"), text);
         }
         errors.positive(constraint, "minDomains", &place);
         if constraint.has("minDomains") && constraint.str_at("whenUnsatisfiable") != "DoNotSchedule" {

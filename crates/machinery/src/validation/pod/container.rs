@@ -16,12 +16,15 @@ pub(super) fn containers(spec: &Value, volumes: &Volumes, at: &Path, errors: &mu
         errors.required(&at.child("containers"), "");
     }
     let host_network = spec.bool_at("hostNetwork");
+    let grace = spec.int_at("terminationGracePeriodSeconds");
     let mut names = BTreeSet::new();
     for (i, c) in main.iter().enumerate() {
         let place = at.child("containers").index(i);
         common(c, volumes, host_network, &place, errors);
         unique_name(c, &mut names, &place, errors);
-        lifecycle_and_probes(c, &place, errors);
+        lifecycle_and_probes(c, grace, &place, errors);
+        resize_policy(c, spec.str_at("restartPolicy"), &place, errors);
+        claims(spec, c, &place, errors);
         restarts(c, &place, errors);
         env::files(c, volumes, &place, errors);
     }
@@ -30,10 +33,12 @@ pub(super) fn containers(spec: &Value, volumes: &Volumes, at: &Path, errors: &mu
         let place = at.child("initContainers").index(i);
         common(c, volumes, host_network, &place, errors);
         unique_name(c, &mut names, &place, errors);
+        resize_policy(c, spec.str_at("restartPolicy"), &place, errors);
+        claims(spec, c, &place, errors);
         restarts(c, &place, errors);
         env::files(c, volumes, &place, errors);
         if c.str_at("restartPolicy") == "Always" {
-            lifecycle_and_probes(c, &place, errors);
+            lifecycle_and_probes(c, grace, &place, errors);
             continue;
         }
         for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
@@ -105,12 +110,8 @@ fn common(c: &Value, volumes: &Volumes, host_network: bool, at: &Path, errors: &
             "must not have leading or trailing whitespace",
         );
     }
-    errors.one_of(
-        c,
-        "terminationMessagePolicy",
-        at,
-        &["FallbackToLogsOnError", "File"],
-    );
+    let policies = ["File", "FallbackToLogsOnError"];
+    errors.one_of_in_order(c, "terminationMessagePolicy", at, &policies);
     ports(c, host_network, &at.child("ports"), errors);
     env::variables(c.at("env"), &at.child("env"), errors);
     env::sources(c.at("envFrom"), &at.child("envFrom"), errors);
@@ -127,8 +128,59 @@ fn unique_name<'a>(c: &'a Value, seen: &mut BTreeSet<&'a str>, at: &Path, errors
     }
 }
 
-fn lifecycle_and_probes(c: &Value, at: &Path, errors: &mut Errors) {
-    probe::lifecycle(c.at("lifecycle"), &at.child("lifecycle"), errors);
+/// How a container is resized, per resource (KEP-1287).
+fn resize_policy(c: &Value, pod_restarts: &str, at: &Path, errors: &mut Errors) {
+    let place = at.child("resizePolicy");
+    let mut seen = BTreeSet::new();
+    for (i, policy) in c.list_at("resizePolicy").iter().enumerate() {
+        let (resource, restart) = (policy.str_at("resourceName"), policy.str_at("restartPolicy"));
+        if !seen.insert(resource) {
+            errors.duplicate(&place.index(i), resource);
+        }
+        for (value, known) in [
+            (resource, ["cpu", "memory"]),
+            (restart, ["NotRequired", "RestartContainer"]),
+        ] {
+            match value {
+                "" => errors.required(&place, ""),
+                value if !known.contains(&value) => errors.not_supported(&place, value, &known),
+                _ => {}
+            }
+        }
+        if pod_restarts == "Never" && restart != "NotRequired" {
+            errors.invalid(
+                &place,
+                restart,
+                "must be 'NotRequired' when pod `restartPolicy` is 'Never'",
+            );
+        }
+    }
+}
+
+/// Claims that a container names must be claims of its Pod.
+fn claims(spec: &Value, c: &Value, at: &Path, errors: &mut Errors) {
+    let mut known: Vec<&str> = spec
+        .list_at("resourceClaims")
+        .iter()
+        .map(|claim| claim.str_at("name"))
+        .collect();
+    known.sort_unstable();
+    for (i, claim) in c.list_at("resources.claims").iter().enumerate() {
+        let name = claim.str_at("name");
+        if !name.is_empty() && !known.contains(&name) {
+            let mut text = "must be one of the names in pod.spec.resourceClaims".to_owned();
+            match known.is_empty() {
+                true => text.push_str(" which is empty"),
+                false => text.push_str(&format!(": {}", known.join(", "))),
+            }
+            let place = at.child("resources").child("claims").index(i);
+            errors.not_found_because(&place, name, text);
+        }
+    }
+}
+
+fn lifecycle_and_probes(c: &Value, grace: Option<i64>, at: &Path, errors: &mut Errors) {
+    probe::lifecycle(c.at("lifecycle"), grace, &at.child("lifecycle"), errors);
     for (field, once) in [
         ("livenessProbe", true),
         ("readinessProbe", false),
@@ -198,10 +250,6 @@ fn ports(c: &Value, host_network: bool, at: &Path, errors: &mut Errors) {
             errors.invalid(&place.child("containerPort"), number, text);
         }
         errors.one_of(port, "protocol", &place, &["SCTP", "TCP", "UDP"]);
-        let ip = port.str_at("hostIP");
-        if !ip.is_empty() {
-            errors.each(&place.child("hostIP"), ip, names::ip(ip));
-        }
     }
 }
 
@@ -248,26 +296,28 @@ fn mounts(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
                 "must not already exist in volumeDevices",
             );
         }
-        descending_path(mount, "subPath", &place, errors);
-        descending_path(mount, "subPathExpr", &place, errors);
+        // Upstream names these fields without the item that they are of.
+        let whole = at.child("volumeMounts");
+        descending_path(mount, "subPath", &whole, errors);
+        descending_path(mount, "subPathExpr", &whole, errors);
         if !mount.is_empty_at("subPath") && !mount.is_empty_at("subPathExpr") {
             let text = "subPathExpr and subPath are mutually exclusive";
             errors.invalid(&place.child("subPathExpr"), mount.str_at("subPathExpr"), text);
         }
         let modes = ["Bidirectional", "HostToContainer", "None"];
-        errors.one_of_if_set(mount, "mountPropagation", &place, &modes);
+        errors.one_of_if_set(mount, "mountPropagation", &whole, &modes);
         if mount.str_at("mountPropagation") == "Bidirectional" && !c.bool_at("securityContext.privileged") {
             let text = "Bidirectional mount propagation is available only to privileged containers";
-            errors.forbidden(&place.child("mountPropagation"), text);
+            errors.forbidden(&whole.child("mountPropagation"), text);
         }
         errors.one_of_if_set(
             mount,
             "recursiveReadOnly",
-            &place,
+            &whole,
             &["Disabled", "Enabled", "IfPossible"],
         );
         if matches!(mount.str_at("recursiveReadOnly"), "Enabled" | "IfPossible") {
-            let place = place.child("recursiveReadOnly");
+            let place = whole.child("recursiveReadOnly");
             if !mount.bool_at("readOnly") {
                 errors.forbidden(&place, "may only be specified when readOnly is true");
             }

@@ -121,9 +121,8 @@ pub(super) fn files(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors
 }
 
 fn key_ref(reference: &Value, at: &Path, errors: &mut Errors) {
-    if reference.is_empty_at("name") {
-        errors.required(&at.child("name"), "");
-    }
+    let name = reference.str_at("name");
+    errors.each(&at.child("name"), name, names::dns_subdomain(name));
     let key = reference.str_at("key");
     if key.is_empty() {
         errors.required(&at.child("key"), "");
@@ -144,12 +143,18 @@ pub(super) fn field_ref(reference: &Value, valid: &[&str], at: &Path, errors: &m
         errors.required(&place, "");
         return;
     }
+    let version = reference.str_at("apiVersion");
+    if version != "v1" {
+        let text = format!("error converting fieldPath: unsupported pod version: {version}");
+        errors.invalid(&place, path, text);
+        return;
+    }
     // `metadata.labels['key']` names one entry.
     if let Some((map, rest)) = path.split_once("['") {
         let key = rest.strip_suffix("']").unwrap_or("");
         match map {
-            "metadata.labels" => errors.each(&place, path, names::qualified_name(key)),
-            "metadata.annotations" => errors.each(&place, path, names::qualified_name(&key.to_lowercase())),
+            "metadata.labels" => errors.each(at, key, names::qualified_name(key)),
+            "metadata.annotations" => errors.each(at, key, names::qualified_name(&key.to_lowercase())),
             _ => errors.invalid(
                 &place,
                 path,
@@ -182,7 +187,42 @@ pub(super) fn resource_ref(reference: &Value, volume: bool, at: &Path, errors: &
         "" => errors.required(&at.child("resource"), ""),
         name if RESOURCES.contains(&name) => {}
         name if name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-") => {}
-        name => errors.not_supported(&at.child("resource"), name, &RESOURCES),
+        name => return errors.not_supported(&at.child("resource"), name, &RESOURCES),
+    }
+    divisor(reference, at, errors);
+}
+
+/// A resource is shown in units that its kind has.
+fn divisor(reference: &Value, at: &Path, errors: &mut Errors) {
+    const BYTES: [&str; 13] = [
+        "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
+    ];
+    let name = reference.str_at("resource");
+    let Some(divisor) = super::resources::parse(reference.at("divisor")).filter(|d| d.as_milli() != 0) else {
+        return;
+    };
+    let divisor = divisor.to_string();
+    let (known, what) = match name.split_once('.').map(|(_, name)| name) {
+        Some("cpu") => (
+            ["1m", "1"].contains(&divisor.as_str()),
+            "1m and 1 are supported with the cpu",
+        ),
+        Some("memory") => (
+            BYTES.contains(&divisor.as_str()),
+            "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory",
+        ),
+        Some("ephemeral-storage") => (
+            BYTES.contains(&divisor.as_str()),
+            "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the local ephemeral storage",
+        ),
+        _ => (
+            BYTES.contains(&divisor.as_str()),
+            "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the hugepages",
+        ),
+    };
+    if !known {
+        let text = format!("only divisor's values {what} resource");
+        errors.invalid(&at.child("divisor"), name, text);
     }
 }
 
@@ -198,15 +238,17 @@ pub(super) fn sources(list: &Value, at: &Path, errors: &mut Errors) {
         for field in ["configMapRef", "secretRef"] {
             if source.has(field) {
                 count += 1;
-                if source.at(field).is_empty_at("name") {
-                    errors.required(&place.child(field).child("name"), "");
+                let (name, place) = (source.at(field).str_at("name"), place.child(field).child("name"));
+                match name {
+                    "" => errors.required(&place, ""),
+                    name => errors.each(&place, name, names::dns_subdomain(name)),
                 }
             }
         }
         match count {
-            0 => errors.invalid(&place, "", "must specify one of: `configMapRef` or `secretRef`"),
+            0 => errors.invalid(at, "", "must specify one of: `configMapRef` or `secretRef`"),
             1 => {}
-            _ => errors.invalid(&place, "", "may not have more than one field specified at a time"),
+            _ => errors.invalid(at, "", "may not have more than one field specified at a time"),
         }
     }
 }

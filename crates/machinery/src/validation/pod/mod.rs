@@ -19,6 +19,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 pub(super) use affinity::node_term;
+pub(crate) use resources::container_resource;
 pub(super) use resources::{node_resource_name, parse as parse_quantity, quantity, resource_name};
 pub(crate) use update::quality;
 pub(super) use update::{ephemeral_containers, resize, spec_update};
@@ -36,6 +37,13 @@ pub(super) fn create(obj: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let spec = obj.at("spec");
     spec_checks(spec, &at, errors);
+    // Templates may leave it to whoever makes Pods of them.
+    for (i, volume) in spec.list_at("volumes").iter().enumerate() {
+        if volume.has("image") && volume.is_empty_at("image.reference") {
+            let place = at.child("volumes").index(i).child("image");
+            errors.required(&place.child("reference"), "");
+        }
+    }
     if !spec.is_empty_at("ephemeralContainers") {
         errors.forbidden(&at.child("ephemeralContainers"), "cannot be set on create");
     }
@@ -72,22 +80,15 @@ pub(super) fn spec_checks(spec: &Value, at: &Path, errors: &mut Errors) {
         "" => errors.required(&at.child("restartPolicy"), ""),
         "Always" | "OnFailure" | "Never" => {}
         other => {
-            errors.not_supported(
-                &at.child("restartPolicy"),
-                other,
-                &["Always", "Never", "OnFailure"],
-            );
+            let valid = ["Always", "OnFailure", "Never"];
+            errors.not_supported_in_order(&at.child("restartPolicy"), other, &valid);
         }
     }
     dns(spec, at, errors);
     metadata::labels(spec.at("nodeSelector"), &at.child("nodeSelector"), errors);
     security::pod(spec, at, errors);
     security::users(spec, at, errors);
-    for (i, secret) in spec.list_at("imagePullSecrets").iter().enumerate() {
-        if secret.is_empty_at("name") {
-            errors.required(&at.child("imagePullSecrets").index(i).child("name"), "");
-        }
-    }
+    resource_claims(spec, &at.child("resourceClaims"), errors);
     affinity::affinity(spec.at("affinity"), &at.child("affinity"), errors);
     readiness_gates(spec, at, errors);
     affinity::spread(
@@ -154,8 +155,8 @@ fn dns(spec: &Value, at: &Path, errors: &mut Errors) {
         "" => errors.required(&at.child("dnsPolicy"), ""),
         "ClusterFirstWithHostNet" | "ClusterFirst" | "Default" | "None" => {}
         other => {
-            let valid = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
-            errors.not_supported(&at.child("dnsPolicy"), other, &valid);
+            let valid = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+            errors.not_supported_in_order(&at.child("dnsPolicy"), other, &valid);
         }
     }
     let config = spec.at("dnsConfig");
@@ -172,7 +173,7 @@ fn dns(spec: &Value, at: &Path, errors: &mut Errors) {
         }
     }
     if servers.len() > 3 {
-        let text = format!("must not have more than 3 nameservers: {servers:?}");
+        let text = "must not have more than 3 nameservers";
         errors.invalid(
             &place.child("nameservers"),
             config.at("nameservers").clone(),
@@ -201,6 +202,42 @@ fn dns(spec: &Value, at: &Path, errors: &mut Errors) {
     for (i, option) in config.list_at("options").iter().enumerate() {
         if option.is_empty_at("name") {
             errors.required(&place.child("options").index(i), "must not be empty");
+        }
+    }
+}
+
+/// Claims of devices: each has a name, and is there already or made from a template.
+fn resource_claims(spec: &Value, at: &Path, errors: &mut Errors) {
+    let mut seen = BTreeSet::new();
+    for (i, claim) in spec.list_at("resourceClaims").iter().enumerate() {
+        let (name, place) = (claim.str_at("name"), at.index(i));
+        if name.is_empty() {
+            errors.required(&place.child("name"), "");
+        } else if !seen.insert(name) {
+            errors.duplicate(&place.child("name"), name);
+        } else {
+            errors.each(&place.child("name"), name, names::dns_label(name));
+        }
+        let sources = ["resourceClaimName", "resourceClaimTemplateName"];
+        let shown = || {
+            serde_json::json!({"Name": claim.at("name"), "ResourceClaimName": claim.at(sources[0]),
+                "ResourceClaimTemplateName": claim.at(sources[1])})
+        };
+        match sources.iter().filter(|source| claim.has(source)).count() {
+            0 => {
+                let text = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+                errors.invalid(&place, shown(), text);
+            }
+            1 => {}
+            _ => {
+                let text =
+                    "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
+                errors.invalid(&place, shown(), text);
+            }
+        }
+        for source in sources.into_iter().filter(|source| claim.has(source)) {
+            let name = claim.str_at(source);
+            errors.each(&place.child(source), name, names::dns_subdomain(name));
         }
     }
 }
@@ -252,15 +289,17 @@ pub(super) fn tolerations(list: &Value, at: &Path, errors: &mut Errors) {
             "Exists" if !value.is_empty() => {
                 errors.invalid(
                     &place.child("operator"),
-                    "",
+                    value,
                     "value must be empty when `operator` is 'Exists'",
                 );
             }
             "Exists" => {}
             other => errors.not_supported(&place.child("operator"), other, &["Equal", "Exists"]),
         }
-        let effects = ["NoExecute", "NoSchedule", "PreferNoSchedule"];
-        errors.one_of_if_set(toleration, "effect", &place, &effects);
+        if !toleration.is_empty_at("effect") {
+            let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+            errors.one_of_in_order(toleration, "effect", &place, &effects);
+        }
     }
 }
 

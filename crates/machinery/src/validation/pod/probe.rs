@@ -11,7 +11,7 @@ pub(super) fn probe(probe: &Value, at: &Path, once: bool, errors: &mut Errors) {
     if probe.is_null() {
         return;
     }
-    handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], at, errors);
+    handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], None, at, errors);
     for field in [
         "initialDelaySeconds",
         "timeoutSeconds",
@@ -22,6 +22,11 @@ pub(super) fn probe(probe: &Value, at: &Path, once: bool, errors: &mut Errors) {
         errors.not_negative(probe, field, at);
     }
     if let Some(seconds) = probe.int_at("terminationGracePeriodSeconds")
+        && !once
+    {
+        let text = "must not be set for readinessProbes";
+        errors.invalid(&at.child("terminationGracePeriodSeconds"), seconds, text);
+    } else if let Some(seconds) = probe.int_at("terminationGracePeriodSeconds")
         && seconds <= 0
     {
         errors.invalid(
@@ -38,13 +43,14 @@ pub(super) fn probe(probe: &Value, at: &Path, once: bool, errors: &mut Errors) {
     }
 }
 
-/// Checks the hooks of a container, if there are any.
-pub(super) fn lifecycle(lifecycle: &Value, at: &Path, errors: &mut Errors) {
+/// Checks the hooks of a container, if there are any; they must be done within the grace of the Pod.
+pub(super) fn lifecycle(lifecycle: &Value, grace: Option<i64>, at: &Path, errors: &mut Errors) {
     for hook in ["postStart", "preStop"] {
         if lifecycle.has(hook) {
             handler(
                 lifecycle.at(hook),
                 &["exec", "httpGet", "tcpSocket", "sleep"],
+                grace,
                 &at.child(hook),
                 errors,
             );
@@ -52,7 +58,7 @@ pub(super) fn lifecycle(lifecycle: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-fn handler(holder: &Value, kinds: &[&str], at: &Path, errors: &mut Errors) {
+fn handler(holder: &Value, kinds: &[&str], grace: Option<i64>, at: &Path, errors: &mut Errors) {
     let mut count = 0;
     for kind in kinds.iter().filter(|k| holder.has(k)) {
         let place = at.child(kind);
@@ -73,10 +79,13 @@ fn handler(holder: &Value, kinds: &[&str], at: &Path, errors: &mut Errors) {
                 }
             }
             "sleep" => {
-                if let Some(seconds) = action.int_at("seconds")
-                    && seconds < 0
+                let seconds = action.int_at("seconds").unwrap_or(0);
+                if let Some(grace) = grace
+                    && !(0..=grace).contains(&seconds)
                 {
-                    errors.invalid(&place.child("seconds"), seconds, super::super::errors::NEGATIVE);
+                    let text =
+                        format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+                    errors.invalid(&place, seconds, text);
                 }
             }
             _ => {}
@@ -93,13 +102,9 @@ fn http_get(action: &Value, at: &Path, errors: &mut Errors) {
     }
     port(action, at, errors);
     errors.one_of(action, "scheme", at, &["HTTP", "HTTPS"]);
-    for (i, header) in action.list_at("httpHeaders").iter().enumerate() {
+    for header in action.list_at("httpHeaders") {
         let name = header.str_at("name");
-        errors.each(
-            &at.child("httpHeaders").index(i).child("name"),
-            name,
-            names::header_name(name),
-        );
+        errors.each(&at.child("httpHeaders"), name, names::header_name(name));
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) fn requirements(resources: &Value, at: &Path, errors: &mut Errors) {
         }
     }
     compare(resources, at, errors);
+    huge_pages(resources, at, errors);
     for (i, claim) in resources.list_at("claims").iter().enumerate() {
         if claim.is_empty_at("name") {
             errors.required(&at.child("claims").index(i), "");
@@ -59,11 +60,44 @@ pub(crate) fn requirements(resources: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-fn container_resource(name: &str, at: &Path, errors: &mut Errors) {
+pub(crate) fn container_resource(name: &str, at: &Path, errors: &mut Errors) {
     errors.each(at, name, names::qualified_name(name));
     let known = ["cpu", "memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-");
-    if !name.contains('/') && !known {
-        errors.invalid(at, name, "must be a standard resource for containers");
+    if !name.contains('/') {
+        if !STANDARD.contains(&name) && !known {
+            errors.invalid(at, name, "must be a standard resource type or fully qualified");
+        }
+        if !known {
+            errors.invalid(at, name, "must be a standard resource for containers");
+        }
+    } else if !name.contains("kubernetes.io/") {
+        let quota = format!("requests.{name}");
+        if name.starts_with("requests.") || !names::qualified_name(&quota).is_empty() {
+            errors.invalid(at, name, "doesn't follow extended resource name standard");
+        }
+    }
+}
+
+/// Huge pages are a whole number of pages, and do not come without CPU or memory.
+fn huge_pages(resources: &Value, at: &Path, errors: &mut Errors) {
+    let (mut pages, mut others) = (false, false);
+    for field in ["limits", "requests"] {
+        for (name, value) in resources.entries_at(field) {
+            others |= ["cpu", "memory"].contains(&name.as_str());
+            let Some(size) = name.strip_prefix("hugepages-") else {
+                continue;
+            };
+            pages = true;
+            if let (Some(amount), Ok(size)) = (parse(value), Quantity::from_json(&size.into()))
+                && (size.as_milli() <= 0 || amount.as_milli() % size.as_milli() != 0)
+            {
+                let text = format!("{amount} is not positive integer multiple of {name}");
+                errors.invalid(&at.child(field).key(name), value.clone(), text);
+            }
+        }
+    }
+    if pages && !others {
+        errors.forbidden(at, "HugePages require cpu or memory");
     }
 }
 
@@ -103,7 +137,10 @@ pub(super) fn pod_level(spec: &Value, at: &Path, errors: &mut Errors) {
         for (name, value) in resources.entries_at(field) {
             let place = at.child(field).key(name);
             if !["cpu", "memory"].contains(&name.as_str()) && !name.starts_with("hugepages-") {
-                errors.not_supported(&place, name.as_str(), &["cpu", "hugepages-", "memory"]);
+                match STANDARD.contains(&name.as_str()) || name.contains('/') {
+                    true => errors.not_supported(&place, name.as_str(), &["cpu", "hugepages-", "memory"]),
+                    false => resource_name(name, &place, errors),
+                }
             }
             quantity(value, &place, errors);
         }

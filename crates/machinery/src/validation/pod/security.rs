@@ -4,7 +4,7 @@ use crate::validation::errors::Errors;
 use crate::validation::names;
 use crate::walk::At;
 use kinds::field::Path;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Highest user and group id.
 const MAX_ID: i64 = 2_147_483_647;
@@ -44,7 +44,7 @@ pub(super) fn pod(spec: &Value, at: &Path, errors: &mut Errors) {
     errors.one_of_if_set(context, "supplementalGroupsPolicy", &place, &["Merge", "Strict"]);
     if spec.bool_at("shareProcessNamespace") && spec.bool_at("hostPID") {
         let text = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.invalid(&at.child("shareProcessNamespace"), true, text);
+        errors.invalid(&place.child("shareProcessNamespace"), true, text);
     }
     sysctls(context, &place, errors);
     profiles(context, &place, errors);
@@ -153,7 +153,10 @@ fn profiles(context: &Value, at: &Path, errors: &mut Errors) {
             (true, false) => super::container::descending_path(profile, "localhostProfile", &place, errors),
             (false, false) => errors.invalid(
                 &place.child("localhostProfile"),
-                profile.str_at("localhostProfile"),
+                match field {
+                    "seccompProfile" => json!({"Type": profile.at("type"), "LocalhostProfile": profile.at("localhostProfile")}),
+                    _ => profile.at("localhostProfile").clone(),
+                },
                 match field {
                     "seccompProfile" => "can only be set when seccomp type is Localhost",
                     _ => "can only be set when AppArmor type is Localhost",

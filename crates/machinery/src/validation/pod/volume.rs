@@ -93,6 +93,7 @@ fn one_source(name: &str, source: &Value, at: &Path, errors: &mut Errors) {
         "azureDisk" => &["diskName", "diskURI"],
         "vsphereVolume" => &["volumePath"],
         "flexVolume" => &["driver"],
+        "gitRepo" => &["repository"],
         "local" => &["path"],
         _ => &[],
     };
@@ -106,7 +107,7 @@ fn one_source(name: &str, source: &Value, at: &Path, errors: &mut Errors) {
                 errors.invalid(&at.child("path"), source.str_at("path"), "must not contain '..'");
             }
             if !HOST_PATH_TYPES.contains(&source.str_at("type")) {
-                errors.not_supported(&at.child("type"), source.str_at("type"), &HOST_PATH_TYPES[1..]);
+                errors.not_supported(&at.child("type"), source.str_at("type"), &HOST_PATH_TYPES);
             }
         }
         "emptyDir" if resources::parse(source.at("sizeLimit")).is_some_and(|q| q.is_negative()) => {
@@ -115,13 +116,14 @@ fn one_source(name: &str, source: &Value, at: &Path, errors: &mut Errors) {
                 "SizeLimit field must be a valid resource quantity",
             );
         }
-        "nfs" if !source.str_at("path").starts_with('/') && !source.is_empty_at("path") => {
+        "nfs" if !source.str_at("path").starts_with('/') => {
             errors.invalid(
                 &at.child("path"),
                 source.str_at("path"),
                 "must be an absolute path",
             );
         }
+        "gitRepo" => descending_path(source, "directory", at, errors),
         "ephemeral" => ephemeral(source, at, errors),
         "image" => errors.one_of_if_set(source, "pullPolicy", at, &["Always", "IfNotPresent", "Never"]),
         _ => {}
@@ -171,12 +173,9 @@ fn path(item: &Value, at: &Path, errors: &mut Errors) {
 }
 
 fn downward_items(source: &Value, at: &Path, errors: &mut Errors) {
-    for (i, item) in source.list_at("items").iter().enumerate() {
-        let place = if source.has("items") {
-            at.child("items").index(i)
-        } else {
-            at.clone()
-        };
+    // Upstream names no item here.
+    for item in source.list_at("items") {
+        let place = at.clone();
         path(item, &place, errors);
         mode(item, "mode", &place, errors);
         match (item.has("fieldRef"), item.has("resourceFieldRef")) {
@@ -203,10 +202,7 @@ fn downward_items(source: &Value, at: &Path, errors: &mut Errors) {
                     errors,
                 );
             }
-            (false, false) => errors.required(
-                &place.child("fieldRef"),
-                "one of fieldRef and resourceFieldRef is required",
-            ),
+            (false, false) => errors.required(&place, "one of fieldRef and resourceFieldRef is required"),
         }
     }
 }
@@ -234,7 +230,7 @@ fn projected(source: &Value, at: &Path, errors: &mut Errors) {
                     items(one, &place, errors);
                 }
                 "downwardAPI" => downward_items(one, &place, errors),
-                "serviceAccountToken" => token(one, &place, errors),
+                "serviceAccountToken" => token(one, at, &place, errors),
                 "clusterTrustBundle" => {
                     certificates::projection(one, &place, errors);
                     path(one, &place, errors);
@@ -255,7 +251,7 @@ fn projected(source: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-fn token(source: &Value, at: &Path, errors: &mut Errors) {
+fn token(source: &Value, whole: &Path, at: &Path, errors: &mut Errors) {
     match source.int_at("expirationSeconds") {
         Some(seconds) if seconds < 600 => {
             let text = "may not specify a duration less than 10 minutes";
@@ -267,7 +263,11 @@ fn token(source: &Value, at: &Path, errors: &mut Errors) {
         }
         _ => {}
     }
-    path(source, at, errors);
+    if source.is_empty_at("path") {
+        errors.required(&whole.child("path"), "");
+    } else {
+        path(source, at, errors);
+    }
 }
 
 fn ephemeral(source: &Value, at: &Path, errors: &mut Errors) {
