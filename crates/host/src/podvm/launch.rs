@@ -189,8 +189,10 @@ impl Launch {
                 format!("failed to generate spec: {error}"),
             )
         })?;
+        let memory = self.context.config.capacity.memory_bytes;
         let security = Security {
             seccomp_filter,
+            oom_score: size::oom_score(&self.pod, container, memory),
             ..security(container)
         };
         let target = match &self.target {
@@ -349,6 +351,7 @@ fn security(container: &Container) -> Security {
         drop_capabilities: list(capabilities.and_then(|c| c.drop.as_ref())),
         unmasked_proc: context.proc_mount.as_deref() == Some("Unmasked"),
         seccomp_filter: Vec::new(),
+        oom_score: 0,
     }
 }
 
