@@ -23,6 +23,9 @@ pub mod simulated;
 
 pub use session::{ConnectError, connect, serve};
 
+/// How the error begins with which a container is refused whose `subPath` cannot be had, before the path of its mount.
+pub const SUB_PATH_PROBLEM: &str = "failed to prepare subPath at ";
+
 /// A client of the guest agent.
 pub type GuestClient = v1::guest_client::GuestClient<tonic::transport::Channel>;
 /// The service that a guest implements.

@@ -9,8 +9,17 @@ use crate::users;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-/// Opens a path below `root`; symbolic links and `..` never lead out of it.
+/// Opens a path below `root`; symbolic links and `..` never lead out of it: to them `root` is the root.
 pub fn open_in(root: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    open_with(root, path, flags, ResolveFlags::IN_ROOT)
+}
+
+/// Opens a path below `root`, and nothing when a symbolic link or `..` would lead out of it.
+pub fn open_below(root: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    open_with(root, path, flags, ResolveFlags::BENEATH)
+}
+
+fn open_with(root: &Path, path: &Path, flags: OFlags, resolve: ResolveFlags) -> io::Result<OwnedFd> {
     let root = rustix::fs::openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
     let relative = path.strip_prefix("/").unwrap_or(path);
     let relative = if relative.as_os_str().is_empty() {
@@ -23,7 +32,7 @@ pub fn open_in(root: &Path, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         relative,
         flags | OFlags::CLOEXEC,
         Mode::empty(),
-        ResolveFlags::IN_ROOT,
+        resolve,
     )?)
 }
 
@@ -114,4 +123,43 @@ pub async fn bytes_below(root: &Path) -> u64 {
         }
     }
     sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_that_lead_out() {
+        let root = std::env::temp_dir().join(format!("podvisor-files-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("in/deep")).expect("made");
+        for (target, link) in [
+            ("in/deep", "good"),
+            ("/in", "absolute"),
+            ("..", "up"),
+            ("../../in", "in/over"),
+        ] {
+            symlink(target, root.join(link)).expect("made");
+        }
+        // A path, and whether it is found by a root of its own, and below a plain directory.
+        let cases = [
+            ("in/deep", true, true),
+            ("good", true, true),
+            ("in/../in", true, true),
+            ("absolute", true, false),
+            ("up", true, false),
+            ("in/over", true, false),
+            ("none", false, false),
+        ];
+        for (path, as_root, below) in cases {
+            let path = Path::new(path);
+            let found = (
+                open_in(&root, path, OFlags::PATH).is_ok(),
+                open_below(&root, path, OFlags::PATH).is_ok(),
+            );
+            assert_eq!(found, (as_root, below), "{}", path.display());
+        }
+        std::fs::remove_dir_all(&root).expect("removed");
+    }
 }

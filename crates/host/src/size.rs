@@ -5,7 +5,7 @@
 //! Containers run side by side, init containers one after another with the sidecars started before them; the sums
 //! follow `k8s.io/component-helpers/resource.PodRequests` (KEP-753). On top comes what the guest itself needs.
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// Memory of a Pod that names no limit, in MiB.
@@ -184,9 +184,107 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
     }
 }
 
+/// Scores of the kernel's choice among processes when memory runs out (kubelet: `qos/policy.go`).
+const OOM_LAST: i32 = -997;
+const OOM_FIRST: i32 = 1000;
+
+/// The score of a container's processes: the less memory it has asked for of all that the host has, the sooner they go.
+pub fn oom_score(pod: &Pod, container: &Container, memory_bytes: u64) -> i32 {
+    let Some(spec) = &pod.spec else { return 0 };
+    if spec.priority_class_name.as_deref() == Some("system-node-critical") {
+        return OOM_LAST;
+    }
+    let status = pod.status.as_ref();
+    let class = status.and_then(|status| status.qos_class.as_deref());
+    match class.unwrap_or_else(|| qos_class(spec)) {
+        "Guaranteed" => return OOM_LAST,
+        "BestEffort" => return OOM_FIRST,
+        _ => {}
+    }
+    let asked = |resources: Option<&ResourceRequirements>| {
+        let requests = resources.and_then(|resources| resources.requests.as_ref());
+        requests.and_then(|requests| whole(requests.get("memory")?))
+    };
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
+    let lasting: Vec<&Container> = spec.containers.iter().chain(sidecars).collect();
+    let sum = lasting.iter().filter_map(|c| asked(c.resources.as_ref())).sum();
+    // What the Pod has asked for beyond its containers is for all of them.
+    let spare = asked(spec.resources.as_ref()).map_or(0, |all| all.saturating_sub(sum))
+        / (lasting.len().max(1) as u64);
+    let of = |container: &Container| {
+        asked(container.resources.as_ref())
+            .unwrap_or(0)
+            .saturating_add(spare)
+    };
+    let mut bytes = of(container);
+    if is_sidecar(container) {
+        // A sidecar outlives those that it serves.
+        bytes = bytes.max(spec.containers.iter().map(of).min().unwrap_or(0));
+    }
+    let share = u128::from(bytes) * 1000 / u128::from(memory_bytes.max(1));
+    let score = OOM_FIRST - i32::try_from(share).unwrap_or(OOM_FIRST);
+    score.clamp(OOM_FIRST + OOM_LAST, OOM_FIRST - 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_goes_first() {
+        let pod = |spec: serde_json::Value| -> Pod {
+            serde_json::from_value(serde_json::json!({"spec": spec})).expect("a Pod")
+        };
+        let container = |requests: &str, limits: &str| {
+            let list = |memory: &str| match memory {
+                "" => serde_json::json!({}),
+                memory => serde_json::json!({"cpu": "1", "memory": memory}),
+            };
+            serde_json::json!({"name": "c", "resources": {"requests": list(requests), "limits": list(limits)}})
+        };
+        let (small, large) = (container("256Mi", ""), container("512Mi", ""));
+        let mut sidecar = small.clone();
+        sidecar["restartPolicy"] = serde_json::json!("Always");
+        let all = serde_json::json!({"requests": {"memory": "512Mi"}});
+        // The Pod, which of its containers, and the score on a host with one GiB.
+        let cases = [
+            (serde_json::json!({"containers": [container("", "")]}), 0, 1000),
+            (
+                serde_json::json!({"containers": [container("1Gi", "1Gi")]}),
+                0,
+                -997,
+            ),
+            (serde_json::json!({"containers": [small, large]}), 0, 750),
+            (serde_json::json!({"containers": [small, large]}), 1, 500),
+            (serde_json::json!({"containers": [container("1Ki", "")]}), 0, 999),
+            (serde_json::json!({"containers": [container("2Gi", "")]}), 0, 3),
+            (
+                serde_json::json!({"containers": [large], "initContainers": [sidecar]}),
+                1,
+                500,
+            ),
+            (
+                serde_json::json!({"containers": [small], "resources": all}),
+                0,
+                500,
+            ),
+            (
+                serde_json::json!({"containers": [small], "priorityClassName": "system-node-critical"}),
+                0,
+                -997,
+            ),
+        ];
+        for (spec, which, expected) in cases {
+            let pod = pod(spec.clone());
+            let spec_of = pod.spec.as_ref().expect("a spec");
+            let mut all = spec_of
+                .containers
+                .iter()
+                .chain(spec_of.init_containers.iter().flatten());
+            let container = all.nth(which).expect("a container");
+            assert_eq!(oom_score(&pod, container, 1 << 30), expected, "{spec} {which}");
+        }
+    }
 
     fn spec(json: serde_json::Value) -> PodSpec {
         serde_json::from_value(json).expect("a Pod spec")

@@ -334,6 +334,8 @@ fn run(program: &Program, streams: &ChildStreams, users: Option<&File>, first: b
         // Who uses the terminal owns it, as after a sign-in.
         nix::unistd::fchown(&streams.stdin, Some(streams.owner), None)?;
     }
+    // As long as it may: nobody but root of the VM lowers it. A program runs without it as well.
+    let _ = std::fs::write("/proc/self/oom_score_adj", program.security.oom_score.to_string());
     if let Some(users) = users {
         users::enter(users, first)
             .map_err(|error| io::Error::new(error.kind(), format!("user namespace: {error}")))?;

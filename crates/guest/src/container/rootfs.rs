@@ -5,12 +5,13 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use guest_api::SUB_PATH_PROBLEM;
 use guest_api::v1::{CreateContainerRequest, Mount, mount::Source};
 use nix::mount::{MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use crate::disks::{self, SCRATCH};
-use crate::files::{make_directory_in, make_directory_with, make_file_in, path_of};
+use crate::files::{make_directory_in, make_directory_with, make_file_in, open_below, open_in, path_of};
 use crate::identity::ETC;
 use crate::{shares, sys, users, volumes};
 
@@ -145,10 +146,15 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
         }
         if !wanted.sub_path.is_empty() {
             let path = Path::new(&wanted.sub_path);
-            let found = crate::files::open_in(&source, path, rustix::fs::OFlags::PATH);
-            let fd = match found {
+            let of_image = matches!(wanted.source, Some(Source::DiskSerial(_)));
+            let open = || match of_image {
+                true => open_in(&source, path, rustix::fs::OFlags::PATH),
+                false => open_below(&source, path, rustix::fs::OFlags::PATH),
+            };
+            let problem = |_| io::Error::other(format!("{SUB_PATH_PROBLEM}{}", wanted.destination));
+            let fd = match open() {
                 // An image has what it has, and nobody can add to it.
-                Err(error) if matches!(wanted.source, Some(Source::DiskSerial(_))) => {
+                Err(error) if of_image => {
                     return Err(io::Error::new(
                         error.kind(),
                         format!(
@@ -163,10 +169,11 @@ pub async fn sources(request: &CreateContainerRequest) -> io::Result<Vec<(PathBu
                     let mode = fs::metadata(&source)?.permissions().mode() & 0o3777;
                     // Where owners are mapped the agent is nobody: on the disk itself root is the Pod's root.
                     let made_in = disk_root.as_ref().unwrap_or(&source);
-                    make_directory_with(made_in, path, mode, disk_root.is_none())?;
-                    crate::files::open_in(&source, path, rustix::fs::OFlags::PATH)?
+                    make_directory_with(made_in, path, mode, disk_root.is_none()).map_err(problem)?;
+                    open().map_err(problem)?
                 }
-                result => result?,
+                // It leads out of the volume, most likely.
+                result => result.map_err(problem)?,
             };
             source = fs::read_link(path_of(&fd))?;
         }

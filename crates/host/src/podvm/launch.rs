@@ -111,7 +111,7 @@ impl Launch {
             Err(status) if status.code() == tonic::Code::AlreadyExists => Ok(()),
             answer => answer.map(|_| ()),
         });
-        outcome(created).map_err(|problem| ("CreateContainerError", problem))?;
+        outcome(created).map_err(|problem| not_created(&self.container, problem))?;
         self.event(Kind::Normal, "Created", format!("Created container: {name}"));
         let start = StartContainerRequest { id: self.run.clone() };
         let started = tokio::time::timeout(CALL, client.start_container(start)).await;
@@ -189,8 +189,10 @@ impl Launch {
                 format!("failed to generate spec: {error}"),
             )
         })?;
+        let memory = self.context.config.capacity.memory_bytes;
         let security = Security {
             seccomp_filter,
+            oom_score: size::oom_score(&self.pod, container, memory),
             ..security(container)
         };
         let target = match &self.target {
@@ -242,6 +244,21 @@ impl Launch {
             target,
         })
     }
+}
+
+/// Reason and message of a container that the guest has not made; what is wrong with a mount, it knows by the path alone.
+fn not_created(container: &Container, problem: String) -> (&'static str, String) {
+    let Some(path) = problem.strip_prefix(guest_api::SUB_PATH_PROBLEM) else {
+        return ("CreateContainerError", problem);
+    };
+    let mut mounts = container.volume_mounts.iter().flatten();
+    let volume = mounts.find(|mount| mount.mount_path == path);
+    let volume = volume.map(|mount| mount.name.as_str()).unwrap_or_default();
+    let message = format!(
+        "failed to prepare subPath for volumeMount {volume:?} of container {:?}",
+        container.name
+    );
+    ("CreateContainerConfigError", message)
 }
 
 fn outcome<T>(result: Result<Result<T, tonic::Status>, tokio::time::error::Elapsed>) -> Result<T, String> {
@@ -334,6 +351,7 @@ fn security(container: &Container) -> Security {
         drop_capabilities: list(capabilities.and_then(|c| c.drop.as_ref())),
         unmasked_proc: context.proc_mount.as_deref() == Some("Unmasked"),
         seccomp_filter: Vec::new(),
+        oom_score: 0,
     }
 }
 
@@ -360,6 +378,27 @@ pub(super) fn resources(container: &Container) -> Resources {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers_that_were_not_made() {
+        let container: Container = serde_json::from_value(serde_json::json!({"name": "c",
+            "volumeMounts": [{"name": "v", "mountPath": "/data", "subPath": "x"}]}))
+        .expect("a container");
+        let cases = [
+            ("no such file", ("CreateContainerError", "no such file")),
+            (
+                "failed to prepare subPath at /data",
+                (
+                    "CreateContainerConfigError",
+                    "failed to prepare subPath for volumeMount \"v\" of container \"c\"",
+                ),
+            ),
+        ];
+        for (problem, expected) in cases {
+            let (reason, message) = not_created(&container, problem.to_owned());
+            assert_eq!((reason, message.as_str()), expected);
+        }
+    }
 
     #[test]
     fn non_root_is_verified() {
