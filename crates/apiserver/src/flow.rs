@@ -4,6 +4,8 @@
 //! How many requests one user may have in work is bounded elsewhere ([`crate::limits`]); the levels here are a description.
 
 use crate::request::Attributes;
+use crate::rest::{meta, now};
+use crate::server::ApiServer;
 use crate::user::User;
 use crate::view::{GroupResource, View};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -14,6 +16,59 @@ use std::sync::Arc;
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
+
+/// Tells of every schema whether the level that it names is there.
+pub async fn settle(server: &Arc<ApiServer>) {
+    let schemas = GroupResource::new(GROUP, "flowschemas");
+    let Some(served) = server.resource_of(&schemas) else {
+        return;
+    };
+    let levels = server
+        .caches
+        .list(&GroupResource::new(GROUP, "prioritylevelconfigurations"), None);
+    for schema in server.caches.list(&schemas, None) {
+        let level = schema["spec"]["priorityLevelConfiguration"]["name"]
+            .as_str()
+            .unwrap_or_default();
+        let there = levels.iter().any(|known| meta(known, "name") == level);
+        let words = "This FlowSchema references the PriorityLevelConfiguration object named";
+        let (status, reason, message) = match there {
+            true => ("False", "Found", format!("{words} {level:?} and it exists")),
+            false => (
+                "True",
+                "NotFound",
+                format!("{words} {level:?} but there is no such object"),
+            ),
+        };
+        let tell = |schema: &Value| {
+            let mut next = schema.clone();
+            let told = list(&schema["status"], "conditions").find(|c| c["type"] == "Dangling");
+            if told.is_some_and(|c| c["status"] == status && c["message"] == message.as_str()) {
+                return Ok(next);
+            }
+            let kept = list(&schema["status"], "conditions").filter(|c| c["type"] != "Dangling");
+            let mut conditions: Vec<Value> = kept.cloned().collect();
+            conditions.push(json!({"type": "Dangling", "status": status, "reason": reason,
+                "message": message, "lastTransitionTime": now()}));
+            next["status"]["conditions"] = json!(conditions);
+            machinery::apply::update_managers(
+                served.typed(),
+                Some(schema),
+                &mut next,
+                "api-priority-and-fairness-config-consumer-v1",
+                "Apply",
+                Some("status"),
+                &now(),
+            );
+            Ok(next)
+        };
+        if let Err(status) = server.edit(&served, "", meta(&schema, "name"), tell).await
+            && !matches!(status.code, 404 | 409)
+        {
+            tracing::warn!(schema = meta(&schema, "name"), error = %status, "the state of a flow schema could not be written");
+        }
+    }
+}
 
 /// The schema and the level of a request.
 #[derive(Clone)]

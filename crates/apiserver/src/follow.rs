@@ -1,8 +1,9 @@
 //! What the server writes by itself because others have written: an IPAddress for every address of a Service, the state
-//! of ServiceCIDRs, the checked types of policies. One loop, woken by every change, that looks only at what has changed.
+//! of ServiceCIDRs, the checked types of policies, whether FlowSchemas lead anywhere. One loop, woken by every change, that looks only at what has changed.
 
 use crate::admission::policy::typecheck;
 use crate::alloc::addresses;
+use crate::flow;
 use crate::server::ApiServer;
 use crate::view::{GroupResource, View};
 use std::sync::Arc;
@@ -19,8 +20,10 @@ async fn run(server: Arc<ApiServer>) {
         GroupResource::new("networking.k8s.io", "servicecidrs"),
         GroupResource::new("networking.k8s.io", "ipaddresses"),
         GroupResource::new("admissionregistration.k8s.io", "validatingadmissionpolicies"),
+        GroupResource::new("flowcontrol.apiserver.k8s.io", "flowschemas"),
+        GroupResource::new("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
     ];
-    let mut seen = [u64::MAX; 4];
+    let mut seen = [u64::MAX; 6];
     loop {
         for (i, source) in sources.iter().enumerate() {
             let changed = server.caches.resource_revision(source);
@@ -31,7 +34,8 @@ async fn run(server: Arc<ApiServer>) {
                 0 => addresses::settle(&server).await,
                 // A range that goes waits for the last of its addresses.
                 1 | 2 => addresses::settle_ranges(&server).await,
-                _ => typecheck::settle_all(&server).await,
+                3 => typecheck::settle_all(&server).await,
+                _ => flow::settle(&server).await,
             }
         }
         tokio::select! {

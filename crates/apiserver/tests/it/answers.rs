@@ -582,3 +582,29 @@ async fn columns_say_what_they_show() {
         assert!(description.starts_with(beginning), "{path} {name}: {description}");
     }
 }
+
+#[tokio::test]
+async fn flow_schemas_tell_whether_their_level_is_there() {
+    let s = Server::start().await;
+    let schemas = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas";
+    let dangling = |schema: &Value| {
+        let conditions = schema["status"]["conditions"].as_array()?;
+        let condition = conditions.iter().find(|c| c["type"] == "Dangling")?;
+        Some((
+            condition["status"].clone(),
+            condition["message"].as_str()?.to_owned(),
+        ))
+    };
+    let body = json!({"metadata": {"name": "f"}, "spec": {"priorityLevelConfiguration": {"name": "mine"}}});
+    let (code, said) = send(&s, "POST", schemas, "application/json", &body).await;
+    assert_eq!(code, 201, "{said}");
+    let one = format!("{schemas}/f");
+    let words = "This FlowSchema references the PriorityLevelConfiguration object named \"mine\"";
+    let missing = (json!("True"), format!("{words} but there is no such object"));
+    s.until(&one, |_, f| dangling(f).as_ref() == Some(&missing)).await;
+    let level = json!({"metadata": {"name": "mine"}, "spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}});
+    let levels = "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations";
+    send(&s, "POST", levels, "application/json", &level).await;
+    let there = (json!("False"), format!("{words} and it exists"));
+    s.until(&one, |_, f| dangling(f).as_ref() == Some(&there)).await;
+}

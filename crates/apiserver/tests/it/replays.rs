@@ -245,7 +245,7 @@ async fn quotas_count_whole_things() {
         (
             json!({"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [
                 {"scopeName": "PriorityClass", "operator": "Exists", "values": ["a"]}]}}),
-            "spec.scopeSelector.matchExpressions[0].values: Invalid value: [\"a\"]: must be no value when `operator` is 'Exist' or \
+            "spec.scopeSelector.matchExpressions.values: Invalid value: [\"a\"]: must be no value when `operator` is 'Exist' or \
              'DoesNotExist' for scope selector",
         ),
     ] {

@@ -225,7 +225,8 @@ fn policy_binding(object: &Value, now: Timestamp) -> Vec<Value> {
             text::selector(object, "/spec/paramRef/selector")
         }
         (_, "") => UNSET.to_owned(),
-        ("", name) => name.to_owned(),
+        // Whether what it names has a namespace is not told here.
+        ("", name) => format!("*/{name}"),
         (namespace, name) => format!("{namespace}/{name}"),
     };
     vec![
@@ -250,9 +251,7 @@ fn flow_schema(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn priority_level(object: &Value, now: Timestamp) -> Vec<Value> {
-    let shares = object
-        .pointer("/spec/limited/nominalConcurrencyShares")
-        .or_else(|| object.pointer("/spec/exempt/nominalConcurrencyShares"));
+    let shares = object.pointer("/spec/limited/nominalConcurrencyShares");
     let queuing = |field: &str| {
         let pointer = format!("/spec/limited/limitResponse/queuing/{field}");
         object.pointer(&pointer).cloned().unwrap_or_else(|| json!(NONE))
