@@ -3,6 +3,7 @@
 //! Only the API server talks to it: TLS demands a client certificate, and its common name must be on the list. The API
 //! server has authorised the caller before it dials.
 
+mod files;
 mod forward;
 mod inspect;
 mod logs;
@@ -161,6 +162,14 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     match (request.method(), parts.as_slice()) {
+        (&Method::GET, ["logs", ..]) => {
+            let data_dir = &server.context.config.data_dir;
+            // Without a Pod so far they are there, and empty.
+            let _ = crate::logs::prepare(data_dir);
+            let root = data_dir.join(crate::logs::DIRECTORY);
+            let below = path.strip_prefix("/logs").unwrap_or_default();
+            files::show(&root, below.trim_start_matches('/')).await
+        }
         (&Method::GET, ["healthz"]) => Ok(text(StatusCode::OK, "ok")),
         (&Method::GET, ["inspect", namespace, pod]) => {
             let pod = server.pod(namespace, pod)?;

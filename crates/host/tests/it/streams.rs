@@ -68,6 +68,49 @@ fn pod(args: &[&str]) -> Value {
     json!({"containers": [{"name": "app", "image": "example.test/app:1", "args": args}]})
 }
 
+/// The node's `/var/log`, with the links by which collectors know logs.
+#[tokio::test]
+async fn the_directory_of_logs() {
+    let host = Host::start().await;
+    let page = |names: &[&str]| {
+        let links: String = names
+            .iter()
+            .map(|name| format!("<a href=\"{name}\">{name}</a>\n"))
+            .collect();
+        format!(
+            "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n{links}</pre>\n"
+        )
+    };
+    assert_eq!(
+        text(&host, "/logs/").await,
+        (200, page(&["containers/", "pods/"]))
+    );
+    host.create("web", pod(&["serve"])).await;
+    let uid = host.ready("web").await.metadata.uid.unwrap();
+    let directory = format!("default_web_{uid}");
+    let file = format!("/logs/pods/{directory}/app/0.log");
+    common::eventually("the line", async || {
+        text(&host, &file)
+            .await
+            .1
+            .ends_with("stdout F simulated: serve\n")
+    })
+    .await;
+    let shown = page(&[&format!("{directory}/")]);
+    assert_eq!(text(&host, "/logs/pods/").await, (200, shown));
+    assert_eq!(text(&host, "/logs/pods").await.0, 301);
+    let links = text(&host, "/logs/containers/").await.1;
+    let link = links
+        .split('"')
+        .find(|part| part.starts_with("web_default_app-"))
+        .unwrap();
+    let linked = text(&host, &format!("/logs/containers/{link}")).await;
+    assert_eq!(linked, text(&host, &file).await);
+    for path in ["/logs/none", "/logs/../disks", "/logs/%2e%2e/disks"] {
+        assert_eq!(text(&host, path).await.0, 404, "{path}");
+    }
+}
+
 #[tokio::test]
 async fn logs_of_running_and_finished_containers() {
     let host = Host::start().await;

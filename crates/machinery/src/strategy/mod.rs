@@ -224,14 +224,21 @@ fn only(new: &mut Value, old: &Value, change: impl FnOnce(&mut Value)) {
 fn resized(out: &mut Value, wanted: &Value) {
     put(out, "spec.resources", wanted.at("spec.resources").clone());
     for list in ["containers", "initContainers"] {
-        let wanted = wanted.list_at(&format!("spec.{list}"));
-        crate::walk::each_mut(out, &format!("spec.{list}"), |container| {
-            if let Some(same) = wanted
-                .iter()
-                .find(|w| w.str_at("name") == container.str_at("name"))
-            {
-                put(container, "resources", same.at("resources").clone());
+        let at = format!("spec.{list}");
+        let asked = wanted.list_at(&at);
+        let name = |container: &Value| container.str_at("name").to_owned();
+        if !asked.iter().map(name).eq(out.list_at(&at).iter().map(name)) {
+            // Others, or in another order: the validation says so.
+            put(out, &at, wanted.at(&at).clone());
+            continue;
+        }
+        let mut asked = asked.iter();
+        crate::walk::each_mut(out, &at, |container| {
+            for field in ["resources", "resizePolicy"] {
+                let value = asked.as_slice().first().map(|same| same.at(field).clone());
+                put(container, field, value.unwrap_or_default());
             }
+            asked.next();
         });
     }
 }

@@ -171,8 +171,15 @@ pub(crate) fn ephemeral_containers(new: &Value, old: &Value, errors: &mut Errors
 pub(crate) fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     super::spec_checks(new.at("spec"), &at, errors);
-    let mut allowed = new.at("spec").clone();
-    let old_spec = old.at("spec");
+    let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
+    if quality(new_spec) != quality(old_spec) {
+        let text = "Pod QOS Class may not change as a result of resizing";
+        errors.invalid(&at, new.str_at("status.qosClass"), text);
+    }
+    if other_containers(new_spec, old_spec, &at, errors) {
+        return;
+    }
+    let mut allowed = new_spec.clone();
     for list in ["containers", "initContainers"] {
         if let Some(containers) = crate::walk::get_mut(&mut allowed, list).and_then(Value::as_array_mut) {
             for (i, (container, before)) in containers.iter_mut().zip(old_spec.list_at(list)).enumerate() {
@@ -206,14 +213,28 @@ pub(crate) fn resize(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(&allowed, old_spec) {
         errors.forbidden(&at, "only cpu and memory resources are mutable");
     }
-    if quality(new.at("spec")) != quality(old_spec) {
-        let text = format!(
-            "Pod QOS Class may not change as a result of resizing: {} to {}",
-            quality(old_spec),
-            quality(new.at("spec"))
-        );
-        errors.invalid(&at, quality(new.at("spec")), text);
+}
+
+/// Whether containers were added, removed, renamed or reordered, which a resize does not do.
+fn other_containers(new_spec: &Value, old_spec: &Value, at: &Path, errors: &mut Errors) -> bool {
+    let mut found = false;
+    for list in ["containers", "initContainers"] {
+        let (now, was) = (new_spec.list_at(list), old_spec.list_at(list));
+        let place = at.child(list);
+        if now.len() != was.len() {
+            errors.forbidden(&place, format!("{list} may not be added or removed on resize"));
+            found = true;
+            continue;
+        }
+        for (i, (now, was)) in now.iter().zip(was).enumerate() {
+            if now.str_at("name") != was.str_at("name") {
+                let text = format!("{list} may not be renamed or reordered on resize");
+                errors.forbidden(&place.index(i).child("name"), text);
+                found = true;
+            }
+        }
     }
+    found
 }
 
 /// The quality-of-service class of a Pod.
