@@ -408,27 +408,33 @@ pub(super) fn network_policy(spec: &Value, at: &Path, errors: &mut Errors) {
 
 fn policy_port(port: &Value, at: &Path, errors: &mut Errors) {
     errors.one_of_if_set(port, "protocol", at, &PROTOCOLS);
+    let (end, end_at) = (port.int_at("endPort"), at.child("endPort"));
+    let alone = |why: &str, errors: &mut Errors| {
+        if let Some(end) = end {
+            errors.invalid(&end_at, end, format!("may not be specified when `port` is {why}"));
+        }
+    };
     match port.at("port") {
-        Value::String(name) => errors.each(&at.child("port"), name, names::port_name(name)),
+        Value::String(name) => {
+            alone("non-numeric", errors);
+            errors.each(&at.child("port"), name, names::port_name(name));
+        }
         Value::Number(number) => {
             let number = number.as_i64().unwrap_or(0);
             for text in names::port_number(number) {
                 errors.invalid(&at.child("port"), number, text);
             }
-            if let Some(end) = port.int_at("endPort")
-                && end < number
-            {
-                errors.invalid(
-                    &at.child("endPort"),
-                    end,
-                    "must be greater than or equal to `port`",
-                );
+            if let Some(end) = end {
+                if end < number {
+                    // The value told is that of `port`: so it is upstream.
+                    errors.invalid(&end_at, number, "must be greater than or equal to `port`");
+                }
+                for text in names::port_number(end) {
+                    errors.invalid(&end_at, end, text);
+                }
             }
         }
-        _ if port.has("endPort") => {
-            errors.required(&at.child("port"), "may not be empty when `endPort` is specified");
-        }
-        _ => {}
+        _ => alone("not specified", errors),
     }
 }
 

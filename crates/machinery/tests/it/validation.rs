@@ -344,6 +344,43 @@ fn pods() {
     );
 }
 
+#[test]
+fn ends_of_ports_in_policies() {
+    let at = "spec.egress[0].ports[0].endPort: Invalid value";
+    let own = [
+        (json!({"port": 80, "endPort": 90}), None),
+        (
+            json!({"endPort": 90}),
+            Some(format!(
+                "{at}: 90: may not be specified when `port` is not specified"
+            )),
+        ),
+        (
+            json!({"port": "web", "endPort": 90}),
+            Some(format!(
+                "{at}: 90: may not be specified when `port` is non-numeric"
+            )),
+        ),
+        (
+            json!({"port": 80, "endPort": 79}),
+            Some(format!("{at}: 80: must be greater than or equal to `port`")),
+        ),
+        (
+            json!({"port": 80, "endPort": 70000}),
+            Some(format!("{at}: 70000: must be between 1 and 65535, inclusive")),
+        ),
+    ];
+    for (port, expected) in own {
+        let mut policy = ready(
+            "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a, namespace: d}, spec: {podSelector: {}, \
+             policyTypes: [Egress], egress: [{ports: [{port: 1}]}]}}",
+        );
+        change(&mut policy, "/spec/egress/0/ports/0", port.clone());
+        let found = texts(validate_create(kind_of(&policy), &policy));
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{port}");
+    }
+}
+
 /// What a resize may not do, each with the errors.
 #[test]
 fn resized_pods() {
