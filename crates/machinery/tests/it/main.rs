@@ -7,6 +7,7 @@ mod openapi;
 mod properties;
 mod protobuf;
 mod refusals;
+mod resizes;
 mod status;
 mod strategic;
 mod strategy;
