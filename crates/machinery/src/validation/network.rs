@@ -422,29 +422,33 @@ fn policy_port(port: &Value, at: &Path, errors: &mut Errors) {
     if !port.is_empty_at("protocol") {
         errors.one_of_in_order(port, "protocol", at, &["TCP", "UDP", "SCTP"]);
     }
+    let (end, end_at) = (port.int_at("endPort"), at.child("endPort"));
+    let alone = |why: &str, errors: &mut Errors| {
+        if let Some(end) = end {
+            errors.invalid(&end_at, end, format!("may not be specified when `port` is {why}"));
+        }
+    };
     match port.at("port") {
-        Value::String(name) => errors.each(&at.child("port"), name, names::port_name(name)),
+        Value::String(name) => {
+            alone("non-numeric", errors);
+            errors.each(&at.child("port"), name, names::port_name(name));
+        }
         Value::Number(number) => {
             let number = number.as_i64().unwrap_or(0);
             for text in names::port_number(number) {
                 errors.invalid(&at.child("port"), number, text);
             }
-            if let Some(end) = port.int_at("endPort")
-                && end < number
-            {
-                // The port is shown, as upstream does.
-                errors.invalid(
-                    &at.child("endPort"),
-                    number,
-                    "must be greater than or equal to `port`",
-                );
+            if let Some(end) = end {
+                if end < number {
+                    // The value told is that of `port`: so it is upstream.
+                    errors.invalid(&end_at, number, "must be greater than or equal to `port`");
+                }
+                for text in names::port_number(end) {
+                    errors.invalid(&end_at, end, text);
+                }
             }
         }
-        _ if port.has("endPort") => {
-            let text = "may not be specified when `port` is not specified";
-            errors.invalid(&at.child("endPort"), port.at("endPort").clone(), text);
-        }
-        _ => {}
+        _ => alone("not specified", errors),
     }
 }
 

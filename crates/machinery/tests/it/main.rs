@@ -9,6 +9,7 @@ mod pods;
 mod properties;
 mod protobuf;
 mod refusals;
+mod resizes;
 mod status;
 mod strategic;
 mod strategy;

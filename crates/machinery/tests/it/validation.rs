@@ -5,14 +5,14 @@ use machinery::{default, prepare_create, prepare_update, validate_create, valida
 use serde_json::{Value, json};
 
 /// A manifest as it reaches validation.
-fn ready(manifest: &str) -> Value {
+pub(super) fn ready(manifest: &str) -> Value {
     let mut object = defaulted(manifest);
     object["metadata"]["uid"] = "u-1".into();
     prepare_create(kind_of(&object), &mut object);
     object
 }
 
-fn texts(errors: Vec<kinds::field::FieldError>) -> Vec<String> {
+pub(super) fn texts(errors: Vec<kinds::field::FieldError>) -> Vec<String> {
     errors.iter().map(ToString::to_string).collect()
 }
 
@@ -343,67 +343,41 @@ fn pods() {
     );
 }
 
-/// What a resize may not do, each with the errors.
 #[test]
-fn resized_pods() {
-    let mut old = ready(
-        "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: d}, spec: {containers: [
-          {name: c, image: i, resources: {requests: {cpu: 1}}}, {name: d, image: i}]}}",
-    );
-    old["status"]["qosClass"] = json!("Burstable");
-    let (c, d) = (
-        old["spec"]["containers"][0].clone(),
-        old["spec"]["containers"][1].clone(),
-    );
-    let with = |field: &str, value: Value| {
-        let mut container = c.clone();
-        container[field] = value;
-        container
-    };
-    let names = "containers may not be renamed or reordered on resize";
+fn ends_of_ports_in_policies() {
+    let at = "spec.egress[0].ports[0].endPort: Invalid value";
     let cases = [
+        (json!({"port": 80, "endPort": 90}), ""),
         (
-            vec![with("resources", json!({"requests": {"cpu": "2"}})), d.clone()],
-            vec![],
+            json!({"endPort": 9}),
+            "9: may not be specified when `port` is not specified",
         ),
         (
-            vec![d.clone(), c.clone()],
-            vec![
-                format!("spec.containers[0].name: Forbidden: {names}"),
-                format!("spec.containers[1].name: Forbidden: {names}"),
-            ],
+            json!({"port": "web", "endPort": 9}),
+            "9: may not be specified when `port` is non-numeric",
         ),
         (
-            vec![c.clone()],
-            vec!["spec.containers: Forbidden: containers may not be added or removed on resize".to_owned()],
+            json!({"port": 80, "endPort": 79}),
+            "80: must be greater than or equal to `port`",
         ),
         (
-            vec![
-                with(
-                    "resizePolicy",
-                    json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]),
-                ),
-                d.clone(),
-            ],
-            vec!["spec: Forbidden: only cpu and memory resources are mutable".to_owned()],
-        ),
-        (
-            vec![with("resources", json!({})), d],
-            vec![
-                "spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing"
-                    .to_owned(),
-                "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"
-                    .to_owned(),
-            ],
+            json!({"port": 80, "endPort": 70000}),
+            "70000: must be between 1 and 65535, inclusive",
         ),
     ];
-    for (containers, expected) in cases {
-        let mut new = old.clone();
-        new["spec"]["containers"] = json!(containers);
-        default(kind_of(&new), &mut new);
-        prepare_update(kind_of(&new), &mut new, &old, Some("resize"));
-        let found = texts(validate_update(kind_of(&new), &new, &old, Some("resize")));
-        assert_eq!(found, expected, "{containers:?}");
+    for (port, why) in cases {
+        let mut policy = ready(
+            "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a, namespace: d},
+              spec: {podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: 1}]}]}}",
+        );
+        change(&mut policy, "/spec/egress/0/ports/0", port.clone());
+        let found = texts(validate_create(kind_of(&policy), &policy)).concat();
+        let expected = if why.is_empty() {
+            String::new()
+        } else {
+            format!("{at}: {why}")
+        };
+        assert_eq!(found, expected, "{port}");
     }
 }
 
