@@ -16,6 +16,7 @@ const QUOTAS: &str = "resourcequotas";
 const PODS: &str = "pods";
 const CLAIMS: &str = "persistentvolumeclaims";
 const SERVICES: &str = "services";
+const DEVICE_CLAIMS: &str = "resourceclaims.resource.k8s.io";
 
 type Amounts = BTreeMap<String, Quantity>;
 
@@ -132,6 +133,65 @@ fn in_scope(quota: &Value, pod: &Value) -> bool {
             })
 }
 
+/// The claim of a volume is in a quota's scopes: only one scope is about claims.
+fn claim_in_scope(quota: &Value, claim: &Value) -> bool {
+    let names = [
+        "/spec/volumeAttributesClassName",
+        "/status/currentVolumeAttributesClassName",
+        "/status/modifyVolumeStatus/targetVolumeAttributesClassName",
+    ];
+    let names: Vec<&str> = names
+        .iter()
+        .map(|at| text(claim, at))
+        .filter(|name| !name.is_empty())
+        .collect();
+    let expressions = items(quota, "/spec/scopeSelector/matchExpressions");
+    let scopes = items(quota, "/spec/scopes");
+    let known = |scope: &str| scope == "VolumeAttributesClass";
+    scopes
+        .iter()
+        .all(|scope| scope.as_str().is_some_and(known) && !names.is_empty())
+        && expressions.iter().all(|e| {
+            let listed = || {
+                names
+                    .iter()
+                    .any(|name| items(e, "/values").iter().any(|v| v == name))
+            };
+            known(text(e, "/scopeName"))
+                && match text(e, "/operator") {
+                    "Exists" => !names.is_empty(),
+                    "DoesNotExist" => names.is_empty(),
+                    "In" => listed(),
+                    _ => !listed(),
+                }
+        })
+}
+
+/// Devices that a claim may take, by class: of alternatives the one that takes most.
+fn of_devices(claim: &Value) -> Amounts {
+    /// What a claim for all devices of a class may take.
+    const MOST: i64 = 32;
+    let mut used = Amounts::new();
+    for request in items(claim, "/spec/devices/requests") {
+        let mut most: HashMap<&str, i64> = HashMap::new();
+        let choices = items(request, "/firstAvailable").iter();
+        for choice in choices.chain(request.get("exactly")) {
+            let count = match text(choice, "/allocationMode") {
+                "All" => MOST,
+                "ExactCount" => int(choice, "/count", 1),
+                _ => 0,
+            };
+            let most = most.entry(text(choice, "/deviceClassName")).or_default();
+            *most = count.max(*most);
+        }
+        for (class, count) in most {
+            let name = format!("{class}.deviceclass.resource.k8s.io/devices");
+            add(&mut used, &name, &Quantity::from_units(count.into()));
+        }
+    }
+    used
+}
+
 /// What a Pod adds to a quota.
 fn of_pod(quota: &Value, pod: &Value) -> Amounts {
     let mut used = Amounts::new();
@@ -182,7 +242,15 @@ fn used(world: &World, quota: &Value, counted: &mut Counted) -> Amounts {
             );
         }
     }
+    for claim in world.list(DEVICE_CLAIMS, namespace) {
+        for (name, amount) in of_devices(&claim) {
+            add(&mut used, &name, &amount);
+        }
+    }
     for claim in world.list(CLAIMS, namespace) {
+        if !claim_in_scope(quota, &claim) {
+            continue;
+        }
         let class = text(&claim, "/spec/storageClassName");
         for prefix in [String::new(), format!("{class}.storageclass.storage.k8s.io/")] {
             if prefix.is_empty() || !class.is_empty() {
@@ -226,7 +294,7 @@ impl Reconciler for Quotas {
         "resourcequota"
     }
     fn reads(&self) -> &'static [&'static str] {
-        &[QUOTAS, PODS, CLAIMS, SERVICES]
+        &[QUOTAS, PODS, CLAIMS, SERVICES, DEVICE_CLAIMS]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         let mut quotas = world.all(QUOTAS);

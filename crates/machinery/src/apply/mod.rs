@@ -139,7 +139,8 @@ pub fn apply<'k>(
     managers.set(&me, &kind.api_version(), wanted.clone());
 
     // What was asked for before, is not any more, and belongs to nobody goes.
-    let everyone = managers.all_fields();
+    // Of the metadata, name and namespace are the applier's here, though nobody is noted for them.
+    let everyone = managers.all_fields().union(&walker.set_of(&config));
     let gone = walker
         .with_structs(&last)
         .intersection(&walker.with_structs(&walker.set_of(&merged)))

@@ -219,6 +219,21 @@ fn keyed_lists_sets_and_atomic_parts() {
 }
 
 #[test]
+fn metadata_stays_when_all_that_was_applied_of_it_goes() {
+    let map = |more: &str| {
+        yaml(&format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: a, namespace: d{more}}}}}"
+        ))
+    };
+    let (with, without) = (map(", finalizers: [a/a], labels: {x: y}"), map(""));
+    let kind = kind_of(&with);
+    let live = apply(kind, None, &with, "m", false, None, T1).unwrap();
+    let after = apply(kind, Some(&live), &without, "m", false, None, T2).unwrap();
+    assert_eq!(after["metadata"]["name"], "a");
+    assert!(after["metadata"].get("labels").is_none() && after["metadata"].get("finalizers").is_none());
+}
+
+#[test]
 fn other_writes_own_what_they_change() {
     let mut live = deployment("{replicas: 1, template: {metadata: {labels: {app: web}}}}");
     let kind = kind_of(&live);
