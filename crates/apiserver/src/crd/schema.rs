@@ -47,8 +47,12 @@ fn allows_more(schema: &Value) -> Option<&Value> {
         .filter(|a| **a != Value::Bool(false))
 }
 
-/// Drops fields the schema does not know; answers their paths. `root` keeps `apiVersion`, `kind`, `metadata`.
+/// Drops fields the schema does not know; answers their paths. `root` keeps `apiVersion`, `kind`, `metadata`; in a resource
+/// within the object, metadata are those of any object.
 pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped: &mut Vec<String>) {
+    if !root && flag(schema, "x-kubernetes-embedded-resource") {
+        embedded_metadata(value, path, dropped);
+    }
     match value {
         Value::Object(fields) => {
             let properties = schema.get("properties").and_then(Value::as_object);
@@ -86,6 +90,15 @@ pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped:
         }
         _ => {}
     }
+}
+
+fn embedded_metadata(value: &mut Value, path: &str, dropped: &mut Vec<String>) {
+    // What has a wrong type stays, for validation to tell.
+    let found = machinery::metadata_faults(value).unwrap_or_default();
+    let unknown = found
+        .iter()
+        .filter_map(|fault| fault.strip_prefix("unknown field \"")?.strip_suffix('"'));
+    dropped.extend(unknown.map(|below| format!("{path}.{below}")));
 }
 
 /// Whether a default stands anywhere in a schema. (A property of that name is taken for one, at the price of work that

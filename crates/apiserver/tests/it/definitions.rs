@@ -237,6 +237,18 @@ async fn later_defaults_reach_what_is_stored() {
     assert_eq!(code, 422, "{said}");
     let wanted = "Foo.x.example.com \"f\" is invalid: pod.apiVersion: Required value: must not be empty";
     assert_eq!(said["message"], wanted);
+    // Metadata within the object are those of any object.
+    odd["pod"] =
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "odd": "x"}});
+    let (code, said) = s
+        .json("POST", &format!("{foos}?fieldValidation=Strict"), &odd)
+        .await;
+    let wanted = "Foo in version \"v1\" cannot be handled as a Foo: strict decoding error: unknown field \"pod.metadata.odd\"";
+    assert_eq!((code, &said["message"]), (400, &json!(wanted)));
+    odd["metadata"]["name"] = json!("g");
+    let (code, said) = s.json("POST", &format!("{foos}?dryRun=All"), &odd).await;
+    let kept = json!({"name": "p", "namespace": "n"});
+    assert_eq!((code, &said["pod"]["metadata"]), (201, &kept), "{said}");
     crd = s.get(&format!("{CRDS}/foos.x.example.com")).await.1;
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["a"]["default"] = json!("A");
     let (code, said) = s.json("PUT", &format!("{CRDS}/foos.x.example.com"), &crd).await;
