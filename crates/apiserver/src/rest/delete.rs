@@ -59,7 +59,14 @@ pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let options = options(ctx, body).await?;
     warn_of_orphans(ctx, &options);
     ctx.server.fresh().await?;
-    match remove(ctx, ctx.namespace(), ctx.name(), &options).await? {
+    let mut deleted = remove(ctx, ctx.namespace(), ctx.name(), &options).await?;
+    if let Deleted::Gone(bytes) = &mut deleted
+        && ctx.served.kind.group.is_empty()
+        && ctx.served.kind.kind == "Pod"
+    {
+        *bytes = marked(ctx, bytes).await?;
+    }
+    match deleted {
         Deleted::Gone(bytes) if !ctx.served.traits.returns_deleted => {
             let value = render::decode(&ctx.server, &ctx.served, &bytes).await?;
             let status = render::success(ctx.served.kind, ctx.name(), meta(&value, "uid"));
@@ -83,6 +90,23 @@ pub fn warn_of_orphans(ctx: &Ctx, options: &DeleteOptions) {
              them or set propagationPolicy=Orphan to suppress this warning",
         );
     }
+}
+
+/// A Pod that is gone as its deletion shows it: what has a grace is marked before it goes, though nobody else sees it.
+async fn marked(ctx: &Ctx, bytes: &Bytes) -> Result<Bytes, Status> {
+    let old = render::decode(&ctx.server, &ctx.served, bytes).await?;
+    let had = old
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
+    if had == 0 && !meta(&old, "deletionTimestamp").is_empty() {
+        return Ok(bytes.clone());
+    }
+    let mut new = old.clone();
+    mark(&mut new, &old, had, 0);
+    let stored = super::create::to_stored(ctx, &new).await?;
+    let revision = meta(&old, "resourceVersion").parse().unwrap_or_default();
+    Ok(object::with_revision(&object::encode(&stored), revision))
 }
 
 /// Deletes one object of the resource of the request.
@@ -201,7 +225,7 @@ async fn step(
     let terminating = !meta(old, "deletionTimestamp").is_empty();
     // Most objects have nothing that holds them: they go without being written once more.
     let free = finalizers(old).is_empty() && wanted_finalizers(ctx, &[], options).is_empty();
-    if free && grace == 0 && !terminating && !is_namespace && !is_pod && !is_definition {
+    if free && grace == 0 && !terminating && !is_namespace && !is_definition {
         if !options.dry_run {
             ctx.server.remove(&ctx.served, namespace, name, revision).await?;
         }
@@ -227,21 +251,17 @@ async fn step(
     } else {
         mark(&mut new, old, 0, grace);
     }
-    let stored = super::create::to_stored(ctx, &new).await?;
-    let encoded = object::encode(&stored);
     if is_finished(&new) {
         if !options.dry_run {
             ctx.server.remove(&ctx.served, namespace, name, revision).await?;
         }
-        // Only what has a grace is marked before it goes.
-        return Ok(Deleted::Gone(match is_pod {
-            true => object::with_revision(&encoded, revision),
-            false => bytes.clone(),
-        }));
+        return Ok(Deleted::Gone(bytes.clone()));
     }
     if new == *old {
         return Ok(Deleted::Pending(bytes.clone()));
     }
+    let stored = super::create::to_stored(ctx, &new).await?;
+    let encoded = object::encode(&stored);
     if options.dry_run {
         return Ok(Deleted::Pending(object::with_revision(&encoded, revision)));
     }

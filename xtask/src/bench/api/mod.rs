@@ -158,6 +158,10 @@ async fn measure(program: &Program, directory: &Path, sizes: &Sizes, report: &mu
 
     writes(&server, sizes, report).await?;
     let pod_bytes = reads(&server, sizes, report).await?;
+    // Upstream breaks lists off that take longer than a minute, as so many at once do.
+    if matches!(program, Program::Podvisor(_)) {
+        crowd(&server, sizes, report).await?;
+    }
     watches(&server, sizes, report).await?;
     deletion(&server, report).await?;
     report.add("end_resident_mib", server.resident()?);
@@ -239,20 +243,6 @@ async fn reads(server: &Server, sizes: &Sizes, report: &mut Report) -> Result<us
     report.add("list_pods_wall_ms", millis(cost.wall) / LISTS as f64);
     report.add("list_pods_mib_per_cpu_s", mib * LISTS as f64 / cost.cpu_seconds);
 
-    let before = server.resident()?;
-    let mut largest = before;
-    let mut listing = std::pin::pin!(load::lists(target, sizes.lists, PODS));
-    loop {
-        tokio::select! {
-            done = &mut listing => {
-                done?;
-                break;
-            }
-            () = tokio::time::sleep(Duration::from_millis(20)) => largest = largest.max(server.resident()?),
-        }
-    }
-    report.add("list_pods_100_parallel_growth_mib", largest - before);
-
     let make: Make = Arc::new(move |n| {
         let patch = format!(r#"{{"metadata":{{"labels":{{"patched":"v{n}"}}}}}}"#);
         (
@@ -267,6 +257,24 @@ async fn reads(server: &Server, sizes: &Sizes, report: &mut Report) -> Result<us
     report.add("patch_pod_64_cpu_ms", each(&cost, sizes.patches));
     report.add("patch_pod_64_per_s", rate(&cost, sizes.patches));
     Ok(bytes / sizes.objects)
+}
+
+/// By how much many LISTs at once make the server larger.
+async fn crowd(server: &Server, sizes: &Sizes, report: &mut Report) -> Result<()> {
+    let before = server.resident()?;
+    let mut largest = before;
+    let mut listing = std::pin::pin!(load::lists(&server.target, sizes.lists, PODS));
+    loop {
+        tokio::select! {
+            done = &mut listing => {
+                done?;
+                break;
+            }
+            () = tokio::time::sleep(Duration::from_millis(20)) => largest = largest.max(server.resident()?),
+        }
+    }
+    report.add("list_pods_100_parallel_growth_mib", largest - before);
+    Ok(())
 }
 
 async fn watches(server: &Server, sizes: &Sizes, report: &mut Report) -> Result<()> {
