@@ -377,6 +377,17 @@ fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Opti
         "unavailableReplicas",
         (sets.iter().map(|s| replicas(s)).sum::<i64>().max(wanted) - available).max(0),
     );
+    // Unknown while a set that was looked at does not tell (KEP-3973).
+    let silent = |s: &Value| {
+        int(s, "/status/observedGeneration", 0) != 0 && s["status"].get("terminatingReplicas").is_none()
+    };
+    match sets.iter().any(|s| silent(s)) {
+        true => drop(status.remove("terminatingReplicas")),
+        false => drop(status.insert(
+            "terminatingReplicas".into(),
+            json!(sum("/status/terminatingReplicas")),
+        )),
+    }
     status.insert("observedGeneration".into(), d["metadata"]["generation"].clone());
     status.insert("conditions".into(), json!(conditions));
     (Value::Object(status), wake)

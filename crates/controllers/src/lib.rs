@@ -20,6 +20,7 @@ mod manager;
 mod mirror;
 mod namespace;
 mod node;
+mod node_ttl;
 pub mod obj;
 mod podgc;
 mod quota;

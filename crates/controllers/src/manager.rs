@@ -4,8 +4,8 @@ use crate::workqueue::WorkQueues;
 use crate::world::{self, World, WorldError};
 use crate::{
     aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job,
-    loadbalancer, mirror, namespace, node, podgc, quota, replicaset, serviceaccount, statefulset, storage,
-    supervisor, token_secrets, trust,
+    loadbalancer, mirror, namespace, node, node_ttl, podgc, quota, replicaset, serviceaccount, statefulset,
+    storage, supervisor, token_secrets, trust,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -107,6 +107,7 @@ impl Manager {
             Arc::new(gc::Collector),
             Arc::new(node::Addresses(config.clone())),
             Arc::new(node::Lifecycle::default()),
+            Arc::new(node_ttl::Ttl::default()),
             Arc::new(loadbalancer::LoadBalancers(config)),
             Arc::new(supervisor::SupervisorNamespaces),
             Arc::new(quota::Quotas::default()),

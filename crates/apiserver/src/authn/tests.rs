@@ -337,7 +337,10 @@ fn client_certificates() {
     params
         .distinguished_name
         .push(rcgen::DnType::CommonName, "system:node:n1");
+    let uid = rcgen::DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, 2]);
+    params.distinguished_name.push(uid, "u-1");
     let user = certificate::user(params.self_signed(&key).unwrap().der()).unwrap();
+    assert_eq!(user.uid, "u-1");
     assert_eq!(user.name, "system:node:n1");
     assert_eq!(user.groups, ["system:nodes", "system:authenticated"]);
     assert!(certificate::user(b"junk").is_none());
@@ -366,6 +369,12 @@ fn token_requests() {
     let user = f.authentication.token(token, &[]).unwrap().user;
     assert_eq!(user.extra["authentication.kubernetes.io/node-uid"], ["n-uid"]);
     assert_eq!(made["spec"]["audiences"], json!([ISSUER]));
+
+    let mut other = json!({ "metadata": { "uid": "s0" }, "spec": {} });
+    let (authentication, view) = (&f.authentication, f.view.as_ref());
+    let refused = review::token_request(&mut other, "demo", "default", authentication, view, now);
+    let words = "the UID in the token request (s0) does not match the UID of the service account (s1)";
+    assert!(refused.unwrap_err().message.ends_with(words));
 
     let mut review = json!({ "spec": { "token": token } });
     review::token_review(&mut review, &f.authentication).unwrap();
