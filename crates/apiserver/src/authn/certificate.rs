@@ -33,6 +33,5 @@ pub fn user(der: &[u8]) -> Option<User> {
             vec![format!("X509SHA256={fingerprint}")],
         )]
         .into(),
-        ..User::default()
     }))
 }

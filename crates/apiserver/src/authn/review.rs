@@ -81,7 +81,7 @@ pub fn token_request(
             "TokenRequest",
             "authentication.k8s.io",
             name,
-            &format!(
+            format!(
                 "the UID in the token request ({asked}) does not match the UID of the service account ({has})"
             ),
         ));
