@@ -216,9 +216,8 @@ impl Dataplane {
     }
 
     async fn tell_health(&self, state: &mut State) {
-        let local: BTreeSet<Ipv4Addr> = state.pods.values().map(|pod| pod.ip).collect();
         let ports = state.services.iter().filter_map(|service| {
-            let here = |endpoint: &&Endpoint| endpoint.ready && local.contains(&endpoint.ip);
+            let here = |endpoint: &&Endpoint| endpoint.ready && endpoint.here;
             let health = Health {
                 service: (service.namespace.clone(), service.name.clone()),
                 endpoints: service.endpoints.iter().filter(here).count(),

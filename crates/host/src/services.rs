@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::Ipv4Net;
-use dataplane::model::{Endpoint, Guard, Protocol, Service as NetService, ServiceAddress, ServicePort};
+use dataplane::model::{
+    Endpoint, Guard, OnlyHere, Protocol, Service as NetService, ServiceAddress, ServicePort,
+};
 use dataplane::policy::Policy;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceSpec};
@@ -80,6 +82,7 @@ pub fn follow(
         slices: reflect(client, watcher::Config::default(), &changed, &cancel),
         policies: reflect(client, watcher::Config::default(), &changed, &cancel),
         namespaces: reflect(client, watcher::Config::default(), &changed, &cancel),
+        node: node.to_owned(),
         pods: reflect(client, own, &changed, &cancel),
     };
     let services = world.services.clone();
@@ -94,6 +97,7 @@ struct World {
     policies: Store<NetworkPolicy>,
     namespaces: Store<Namespace>,
     pods: Store<Pod>,
+    node: String,
 }
 
 /// All objects of a kind, as long as they are followed.
@@ -177,7 +181,7 @@ impl World {
             network.set_policies(policies.clone()).await?;
             last.0 = Some(policies);
         }
-        let services = translate(&self.services.state(), &self.slices.state());
+        let services = translate(&self.services.state(), &self.slices.state(), &self.node);
         if last.1.as_ref() != Some(&services) {
             network.set_services(services.clone()).await?;
             last.1 = Some(services);
@@ -186,8 +190,8 @@ impl World {
     }
 }
 
-/// Kubernetes objects as the network sees them, in a stable order.
-pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Vec<NetService> {
+/// Kubernetes objects as the network of a node sees them, in a stable order.
+pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Vec<NetService> {
     let mut by_service: HashMap<(&str, &str), Vec<&EndpointSlice>> = HashMap::new();
     for slice in slices {
         let owner = slice
@@ -209,6 +213,7 @@ pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Ve
             one(
                 service,
                 by_service.get(&key).map(Vec::as_slice).unwrap_or_default(),
+                node,
             )
         })
         .collect();
@@ -216,7 +221,7 @@ pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Ve
     result
 }
 
-fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
+fn one(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option<NetService> {
     let spec = service.spec.as_ref()?;
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
     let address = match (kind, spec.cluster_ip.as_deref()) {
@@ -274,11 +279,17 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
                 vips: balanced,
                 sources,
             }),
+        only_here: OnlyHere {
+            inside: spec.internal_traffic_policy.as_deref() == Some("Local"),
+            outside: spec.external_traffic_policy.as_deref() == Some("Local"),
+        },
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
         endpoints: match address {
             // The slices of a headless Service have the label as well, and are for its names alone.
-            ServiceAddress::Cluster(_) => endpoints(slices.iter().filter(|slice| !not_ours(&slice.metadata))),
-            _ => endpoints(slices.iter()),
+            ServiceAddress::Cluster(_) => {
+                endpoints(slices.iter().filter(|slice| !not_ours(&slice.metadata)), node)
+            }
+            _ => endpoints(slices.iter(), node),
         },
         address,
     })
@@ -312,7 +323,7 @@ pub(crate) fn protocol(name: Option<&str>) -> Protocol {
     }
 }
 
-fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>) -> Vec<Endpoint> {
+fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>, node: &str) -> Vec<Endpoint> {
     // One address may stand in several slices, with other ports in each.
     let mut all: BTreeMap<Ipv4Addr, Endpoint> = BTreeMap::new();
     for slice in slices.filter(|slice| slice.address_type == "IPv4") {
@@ -334,6 +345,7 @@ fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>) -> Vec<End
                 let entry = all.entry(ip).or_insert_with(|| Endpoint {
                     ip,
                     ports: Vec::new(),
+                    here: endpoint.node_name.as_deref() == Some(node),
                     ready,
                     ending,
                     hostname: endpoint.hostname.clone(),
@@ -366,7 +378,7 @@ mod tests {
             service(
                 json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"type": "LoadBalancer",
                 "clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30080, "targetPort": 8080}],
-                "sessionAffinity": "ClientIP", "externalIPs": ["198.51.100.9"],
+                "externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP", "externalIPs": ["198.51.100.9"],
                 "loadBalancerSourceRanges": ["203.0.113.0/24"]},
                 "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}}),
             ),
@@ -376,14 +388,14 @@ mod tests {
         let slices = [
             slice(json!({"metadata": {"namespace": "shop", "name": "web-x",
             "labels": {SERVICE_NAME: "web"}}, "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
-            "endpoints": [{"addresses": ["10.244.0.2"], "conditions": {"ready": true}},
-                {"addresses": ["10.244.0.3"], "conditions": {"ready": false}},
+            "endpoints": [{"addresses": ["10.244.0.2"], "nodeName": "here", "conditions": {"ready": true}},
+                {"addresses": ["10.244.0.3"], "nodeName": "there", "conditions": {"ready": false}},
                 {"addresses": ["10.244.0.4"], "conditions": {"ready": false, "serving": true, "terminating": true}}]})),
             slice(json!({"metadata": {"namespace": "shop", "name": "web-y",
             "labels": {SERVICE_NAME: "web", "service.kubernetes.io/headless": ""}}, "addressType": "IPv4",
             "ports": [{"port": 8080}], "endpoints": [{"addresses": ["10.244.0.5"]}]})),
         ];
-        let found = translate(&services, &slices);
+        let found = translate(&services, &slices, "here");
         assert_eq!(found[0].address, ServiceAddress::Headless);
         assert!(found[0].served_elsewhere);
         let web = &found[1];
@@ -396,6 +408,9 @@ mod tests {
         );
         let ending: Vec<bool> = web.endpoints.iter().map(|endpoint| endpoint.ending).collect();
         assert_eq!(ending, [false, false, true]);
+        let here: Vec<bool> = web.endpoints.iter().map(|endpoint| endpoint.here).collect();
+        assert_eq!(here, [true, false, false]);
+        assert!(web.only_here.outside && !web.only_here.inside);
         assert_eq!(web.ports[0].node_port, Some(30080));
         assert_eq!(web.targets(""), [(Ipv4Addr::new(10, 244, 0, 2), 8080)]);
     }
