@@ -147,6 +147,7 @@ async fn real(
     let registries = ImagesConfig {
         mirrors: Mirrors(config.registry_mirrors.clone()),
         authorities: config.registry_authorities.clone(),
+        proxies: config.registry_proxies.clone(),
     };
     let images = ImageStore::open(&host_data(config).join("images"), registries)?;
     let name = config.node_name.clone();
