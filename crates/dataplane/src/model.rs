@@ -108,6 +108,19 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
 }
 
+/// A port of the host that is a container's (`hostPort`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// The host's address that it is at; none: all of them.
+    pub at: Option<Ipv4Addr>,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Its number.
+    pub port: u16,
+    /// Where it leads: a Pod of this host, and a port of it.
+    pub to: (Ipv4Addr, u16),
+}
+
 /// One endpoint of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dataplane::Ipv4Net;
 use dataplane::model::{
-    Endpoint, Guard, OnlyHere, Protocol, Service as NetService, ServiceAddress, ServicePort,
+    Endpoint, Guard, HostPort, OnlyHere, Protocol, Service as NetService, ServiceAddress, ServicePort,
 };
 use dataplane::policy::Policy;
 use futures::StreamExt;
@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::deps::{NetworkError, PodNetwork};
-use crate::policies;
+use crate::{admit, policies};
 
 /// Changes within this time are applied together.
 const GATHER: Duration = Duration::from_millis(20);
@@ -90,6 +90,13 @@ pub fn follow(
     Services { services }
 }
 
+/// What the network was told last.
+type Told = (
+    Option<Vec<Policy>>,
+    Option<Vec<HostPort>>,
+    Option<Vec<NetService>>,
+);
+
 /// Everything that the network depends on.
 struct World {
     services: Store<Service>,
@@ -145,7 +152,7 @@ async fn apply(world: World, network: Arc<dyn PodNetwork>, changed: Arc<Notify>,
     if cancel.run_until_cancelled(ready).await.is_none() {
         return;
     }
-    let mut last: (Option<Vec<Policy>>, Option<Vec<NetService>>) = (None, None);
+    let mut last = Told::default();
     loop {
         if let Err(error) = world.bring(&network, &mut last).await {
             tracing::warn!(%error, "the network does not take the Services and policies");
@@ -167,11 +174,7 @@ async fn apply(world: World, network: Arc<dyn PodNetwork>, changed: Arc<Notify>,
 
 impl World {
     /// Tells the network what has changed: policies first, since Services open ways to Pods.
-    async fn bring(
-        &self,
-        network: &Arc<dyn PodNetwork>,
-        last: &mut (Option<Vec<Policy>>, Option<Vec<NetService>>),
-    ) -> Result<(), NetworkError> {
+    async fn bring(&self, network: &Arc<dyn PodNetwork>, last: &mut Told) -> Result<(), NetworkError> {
         let policies = self.policies.state();
         let policies = match policies.is_empty() {
             true => Vec::new(),
@@ -181,13 +184,45 @@ impl World {
             network.set_policies(policies.clone()).await?;
             last.0 = Some(policies);
         }
+        let ports = host_ports(&self.pods.state());
+        if last.1.as_ref() != Some(&ports) {
+            network.set_host_ports(ports.clone()).await?;
+            last.1 = Some(ports);
+        }
         let services = translate(&self.services.state(), &self.slices.state(), &self.node);
-        if last.1.as_ref() != Some(&services) {
+        if last.2.as_ref() != Some(&services) {
             network.set_services(services.clone()).await?;
-            last.1 = Some(services);
+            last.2 = Some(services);
         }
         Ok(())
     }
+}
+
+/// The ports of the host that containers of its Pods want, in a stable order.
+fn host_ports(pods: &[Arc<Pod>]) -> Vec<HostPort> {
+    let mut result = Vec::new();
+    for pod in pods {
+        let Some(ip) = policies::address(pod) else {
+            continue;
+        };
+        for port in admit::ports(pod) {
+            let number = |number: Option<i32>| number.and_then(|number| u16::try_from(number).ok());
+            let at = port.host_ip.as_deref().and_then(|at| at.parse::<Ipv4Addr>().ok());
+            let wanted = number(port.host_port).filter(|number| *number > 0);
+            if let (Some(wanted), Some(own)) = (wanted, number(Some(port.container_port))) {
+                result.push(HostPort {
+                    at: at.filter(|at| !at.is_unspecified()),
+                    protocol: protocol(port.protocol.as_deref()),
+                    port: wanted,
+                    to: (ip, own),
+                });
+            }
+        }
+    }
+    result.sort_unstable();
+    // The scheduler and the agent let nobody have another's; one container may name a port twice.
+    result.dedup_by_key(|port| (port.at, port.protocol, port.port));
+    result
 }
 
 /// Kubernetes objects as the network of a node sees them, in a stable order.
@@ -369,6 +404,34 @@ fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>, node: &str
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn ports_of_the_host_lead_to_pods() {
+        let pod = |ip: &str, phase: &str, ports| {
+            let spec = json!({"containers": [{"name": "c", "ports": ports}]});
+            let pod = json!({"spec": spec, "status": {"phase": phase, "podIP": ip}});
+            Arc::new(serde_json::from_value::<Pod>(pod).expect("a Pod"))
+        };
+        let web = json!([{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81},
+            {"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1"},
+            {"containerPort": 82, "hostPort": 82, "hostIP": "0.0.0.0"}]);
+        let other = json!([{"containerPort": 80, "hostPort": 9090}]);
+        let pods = [
+            pod("10.244.0.2", "Running", web),
+            pod("10.244.0.3", "Failed", other.clone()),
+            pod("", "Pending", other),
+        ];
+        let found: Vec<_> = host_ports(&pods)
+            .iter()
+            .map(|port| (port.at.is_some(), port.protocol, port.port, port.to.1))
+            .collect();
+        let expected = [
+            (false, Protocol::Tcp, 82, 82),
+            (false, Protocol::Tcp, 8080, 80),
+            (true, Protocol::Udp, 53, 53),
+        ];
+        assert_eq!(found, expected);
+    }
 
     #[test]
     fn services_with_their_endpoints() {

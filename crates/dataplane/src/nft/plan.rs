@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::Ruleset;
 use crate::config::NetConfig;
-use crate::model::{Guard, OnlyHere, PodNic, Service, ServiceAddress, ServicePort};
+use crate::model::{Guard, HostPort, OnlyHere, PodNic, Protocol, Service, ServiceAddress, ServicePort};
 use crate::policy::Policy;
 use crate::tap_name;
 
@@ -41,6 +41,33 @@ impl Ruleset {
         }
         rules.policies(policies);
         rules
+    }
+
+    /// Adds the ports of the host that are containers'. Those that the host needs itself are nobody's.
+    pub fn host_ports(&mut self, config: &NetConfig, ports: &[HostPort]) {
+        let own = |port: u16| config.open_tcp_ports.contains(&port) || config.own_tcp_ports.contains(&port);
+        for HostPort {
+            at,
+            protocol,
+            port,
+            to,
+        } in ports
+        {
+            if *protocol == Protocol::Tcp && own(*port) {
+                tracing::warn!(
+                    port,
+                    "a container wants a port of the host that Podvisor itself has"
+                );
+                continue;
+            }
+            let key = format!("{} . {port}", protocol.name());
+            let target = format!("{} . {}", to.0, to.1);
+            match at {
+                None => self.element("container_ports", key, &target),
+                Some(at) => self.element("container_ports_at", format!("{at} . {key}"), &target),
+            }
+            self.element("hairpin", format!("{0} . {0}", to.0), "");
+        }
     }
 
     fn service(&mut self, config: &NetConfig, service: &Service, local: &BTreeSet<Ipv4Addr>) {

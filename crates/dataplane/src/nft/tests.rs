@@ -13,6 +13,7 @@ pub(crate) fn config() -> NetConfig {
         cluster_dns: "10.96.0.10".parse().expect("an address"),
         domain: "cluster.local".to_owned(),
         open_tcp_ports: vec![6443],
+        own_tcp_ports: vec![10250],
         upstream_dns: Vec::new(),
         tap_owner: 0,
         flows_per_pod: crate::FLOWS_PER_POD,

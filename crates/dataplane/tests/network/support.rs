@@ -71,6 +71,7 @@ pub fn config(state: &tempfile::TempDir) -> NetConfig {
         cluster_dns: Ipv4Addr::new(10, 96, 0, 10),
         domain: "cluster.local".to_owned(),
         open_tcp_ports: vec![6443],
+        own_tcp_ports: vec![10250],
         upstream_dns: Vec::new(),
         tap_owner: 0,
         flows_per_pod: 500,
