@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
+use k8s_openapi::api::core::v1::{AppArmorProfile, ContainerPort, Pod};
 use kinds::placement;
 use serde_json::Value;
 
@@ -129,13 +129,17 @@ pub fn ports_taken(pod: &Pod, others: &[Arc<Pod>]) -> Option<(String, String)> {
 /// Address, protocol and number.
 type HostPort<'a> = (&'a str, &'a str, i32);
 
-fn host_ports(pod: &Pod) -> Vec<HostPort<'_>> {
+/// The ports of all containers that go on while the Pod runs.
+pub fn ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
     let containers = pod.spec.iter().flat_map(|spec| {
         let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
         spec.containers.iter().chain(sidecars)
     });
-    let ports = containers.flat_map(|container| container.ports.iter().flatten());
-    ports
+    containers.flat_map(|container| container.ports.iter().flatten())
+}
+
+fn host_ports(pod: &Pod) -> Vec<HostPort<'_>> {
+    ports(pod)
         .filter_map(|port| {
             let number = port.host_port.filter(|number| *number > 0)?;
             let protocol = port.protocol.as_deref().unwrap_or("TCP");

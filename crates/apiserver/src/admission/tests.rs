@@ -265,10 +265,30 @@ async fn limit_ranges() {
         ),
     ];
     for (resources, want) in cases {
-        let error = run(&chain, &view, &create("pods"), &mut pod(resources))
-            .await
-            .unwrap_err();
-        assert_eq!(error, format!("pods \"web\" is forbidden: {want}"));
+        // A Pod that is resized is held to the same; one that is only changed or going is not.
+        let old = |more: Value| {
+            let mut old = pod(json!({}));
+            old["metadata"]["deletionTimestamp"] = more;
+            Some(old)
+        };
+        let change = |resource, old| Write {
+            operation: Operation::Update,
+            old,
+            ..create(resource)
+        };
+        let resize = change("pods/resize", old(Value::Null));
+        for write in [&create("pods"), &resize] {
+            let error = run(&chain, &view, write, &mut pod(resources.clone()))
+                .await
+                .unwrap_err();
+            assert_eq!(error, format!("pods \"web\" is forbidden: {want}"));
+        }
+        let going = old(json!("2026-01-01T00:00:00Z"));
+        for write in [change("pods", old(Value::Null)), change("pods/resize", going)] {
+            run(&chain, &view, &write, &mut pod(resources.clone()))
+                .await
+                .unwrap();
+        }
     }
 }
 

@@ -207,3 +207,32 @@ async fn stateful_and_daemon_sets_roll_out() {
         .until("new every", settled("daemonsets.apps", "every", "two", of_every))
         .await;
 }
+
+#[tokio::test]
+async fn a_job_that_somebody_took_away_is_told() {
+    let plane = Plane::start(&[]).await;
+    let cron = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "rare", "namespace": "default"},
+        "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "main", "image": "ok"}]}}}}}});
+    let cron = plane.create("cronjobs.batch", cron).await;
+    let active = json!({"active": [{"apiVersion": "batch/v1", "kind": "Job", "namespace": "default", "name": "gone", "uid": "u"}]});
+    plane
+        .world
+        .update_status("cronjobs.batch", &cron, &active)
+        .await
+        .unwrap();
+    let message = plane
+        .until("the event", |w| {
+            let events = w.list("events", "default");
+            let found = events.iter().find(|e| text(e, "/reason") == "MissingJob")?;
+            Some(text(found, "/message").to_owned())
+        })
+        .await;
+    assert_eq!(message, "Active job went missing: gone");
+    plane
+        .until("no active Job", |w| {
+            let cron = w.get("cronjobs.batch", "default", "rare")?;
+            cron["status"]["active"].is_null().then_some(())
+        })
+        .await;
+}

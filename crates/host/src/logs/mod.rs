@@ -26,7 +26,7 @@ use tokio::sync::watch;
 
 pub use line::{Line, Source};
 pub use read::{Options, read};
-pub use write::Writer;
+pub use write::{MAX_BYTES, MAX_FILES, Writer};
 
 /// Everything of logs, in the data directory.
 pub const DIRECTORY: &str = "logs";
@@ -39,6 +39,10 @@ const LINKS: &str = "logs/containers";
 pub struct Progress {
     /// Changes with every record.
     pub version: u64,
+    /// Records in the files so far.
+    pub records: u64,
+    /// Somebody writes.
+    pub writing: bool,
     /// Nothing more will come.
     pub ended: bool,
 }
@@ -79,10 +83,18 @@ impl PodLogs {
         if let Err(error) = self.link(container, run) {
             tracing::warn!(path = %path.display(), %error, "collectors will not find a log");
         }
-        let signal = self.signal(container, run);
+        let writer = Writer::open(path, self.signal(container, run))?;
+        let records = writer.records();
         // Whoever writes goes on, whatever was thought of this run before.
-        signal.send_modify(|progress| progress.ended = false);
-        Writer::open(path, signal)
+        self.signal(container, run).send_modify(|progress| {
+            *progress = Progress {
+                version: progress.version + 1,
+                records,
+                writing: true,
+                ended: false,
+            };
+        });
+        Ok(writer)
     }
 
     /// The name by which collectors know a run: they expect an id of 64 hexadecimal digits.
@@ -120,6 +132,7 @@ impl PodLogs {
     pub fn end(&self, container: &str, run: u32) {
         self.signal(container, run).send_modify(|progress| {
             progress.ended = true;
+            progress.writing = false;
             progress.version += 1;
         });
     }
