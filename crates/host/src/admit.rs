@@ -6,27 +6,11 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, ContainerPort, Pod};
-use kinds::placement;
+use kinds::{placement, sysctls};
 use serde_json::Value;
 
 use crate::config::Capacity;
 use crate::size::{self, is_sidecar};
-
-/// Sysctls that any Pod may set (`SafeSysctlAllowlist`).
-const SAFE: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
 
 /// The operating system of every guest, and the label by which a Pod may name another.
 const OS: &str = "linux";
@@ -157,7 +141,7 @@ fn sysctls(pod: &Pod, allowed: &[String]) -> Option<String> {
             Some(prefix) => name.starts_with(prefix),
             None => *pattern == name,
         };
-        if !SAFE.contains(&name.as_str()) && !allowed.iter().any(listed) {
+        if !sysctls::SAFE.contains(&name.as_str()) && !allowed.iter().any(listed) {
             return Some(format!("{name:?} not allowlisted"));
         }
         let shared = match name.split('.').next() {

@@ -15,6 +15,7 @@ pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod sysctls;
 mod table;
 
 pub use table::{KindInfo, Subresource, builtin, find_kind, find_resource};
