@@ -240,7 +240,7 @@ async fn a_job_that_somebody_took_away_is_told() {
 #[tokio::test]
 async fn an_orphan_of_the_same_template_is_taken_in() {
     let plane = Plane::start(&["host-1"]).await;
-    let template = common::template("web", "ok");
+    let template = common::template("web", "v1");
     let selector = json!({"matchLabels": {"app": "web"}});
     let object = |kind: &str, name: &str| {
         json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default", "labels": {"app": "web"}},
