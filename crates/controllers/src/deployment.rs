@@ -411,7 +411,10 @@ impl Deployments {
                 let mut owners = items(&set, "/metadata/ownerReferences").to_vec();
                 owners.push(owner_ref(d));
                 mine["metadata"]["ownerReferences"] = json!(owners);
-                settled(world.update(SETS, &set, &mine).await)?;
+                // Counted at once: another of the same template would be made beside it.
+                if settled(world.update(SETS, &set, &mine).await)?.is_some() {
+                    sets.push(world.get(SETS, namespace, meta(&set, "name")).unwrap_or(set));
+                }
             }
         }
         let new_name = newest(d, &sets).map_or("", |n| meta(n, "name"));

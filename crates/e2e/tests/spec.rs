@@ -167,9 +167,80 @@ fn fields_mean_what_they_say() -> Result<()> {
         "Killing: Container main failed liveness probe, will be restarted",
     )?;
 
+    figures(&lab, node.trim())?;
     served(&lab)?;
     lab.leaves_nothing(&before)?;
     lab.stop()
+}
+
+/// Figures of a Pod and its VM under all the names by which they are asked for.
+fn figures(lab: &Lab, node: &str) -> Result<()> {
+    lab.wait_pod("served", "running", |pod| pod["status"]["phase"] == "Running")?;
+    let agent = format!("/api/v1/nodes/{}/proxy", node.trim_start_matches("node/"));
+    let raw = |path: &str| lab.kubectl(&["get", "--raw", &format!("{agent}{path}")]);
+    let figures = wait_for("figures of the Pod", LIMIT, || {
+        let top = lab.kubectl(&["top", "pod", "served", "--containers", "--no-headers"])?;
+        ensure!(top.contains("main") && top.contains("Mi"), "{top}");
+        Ok(())
+    });
+    figures.with_context(|| raw("/podmetrics").unwrap_or_default() + &lab.log_tail())?;
+    let names = [
+        (
+            "/metrics/cadvisor",
+            "container_cpu_usage_seconds_total{container=\"main\",",
+        ),
+        (
+            "/metrics/cadvisor",
+            "container_memory_working_set_bytes{container=\"main\",",
+        ),
+        (
+            "/metrics/cadvisor",
+            "container_network_receive_bytes_total{interface=\"eth0\",",
+        ),
+        ("/metrics/cadvisor", "container_fs_usage_bytes{"),
+        ("/metrics/resource", "pod_cpu_usage_seconds_total{"),
+        ("/metrics", "podvisor_vm_cpu_ready_seconds_total{"),
+    ];
+    for (page, name) in names {
+        let text = raw(page)?;
+        let mut lines = text.lines().filter(|line| line.starts_with(name));
+        ensure!(
+            lines.any(|line| line.contains("pod=\"served\"")),
+            "{name} in {page}:\n{text}"
+        );
+    }
+    // What a VM costs beyond its containers is measured, told, and taken from what the node has for others.
+    let text = raw("/metrics")?;
+    let overhead = |line: &str| -> Option<u64> {
+        let value = line.strip_prefix("podvisor_vm_memory_overhead_bytes{")?;
+        value
+            .contains("pod=\"served\"")
+            .then(|| value.rsplit(' ').next()?.parse().ok())?
+    };
+    let overhead = text.lines().find_map(overhead).context("its overhead")?;
+    ensure!(
+        (8 << 20..512 << 20).contains(&overhead),
+        "an overhead of {overhead} bytes"
+    );
+    let memory = |which: &str| -> Result<u64> {
+        let path = format!("jsonpath={{.status.{which}.memory}}");
+        let text = lab.kubectl(&["get", node, "-o", &path])?;
+        Ok(text.trim_end_matches("Ki").parse::<u64>()? << 10)
+    };
+    let capacity = memory("capacity")?;
+    let own = (capacity / 20).max(256 << 20);
+    wait_for("the overhead in what the node has", LIMIT, || {
+        let left = memory("allocatable")?;
+        ensure!(left + overhead <= capacity - own, "{left} of {capacity} bytes");
+        Ok(())
+    })?;
+    let past: Value = serde_json::from_str(&raw("/podmetrics?history=1")?)?;
+    let mut all = past.as_array().into_iter().flatten();
+    let served = all
+        .find(|pod| pod["metadata"]["name"] == "served")
+        .context("its figures")?;
+    ensure!(!served["vm"]["history"].is_null(), "{served}");
+    Ok(())
 }
 
 /// What is on its way to be ready, and takes its time to go.

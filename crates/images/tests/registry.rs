@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use images::{Host, ImageStore, ImagesConfig, Mirrors, PullPolicy, PullProgress};
+use images::{Credentials, Host, ImageStore, ImagesConfig, Mirrors, PullPolicy, PullProgress};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -98,6 +98,8 @@ impl Registry {
     fn copy(&self, layout: &Path, name: &str) {
         let status = Command::new("skopeo")
             .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
+            // Asked for by few.
+            .args(["--dest-creds", "user:s3cret"])
             .arg(format!("oci:{}", layout.display()))
             .arg(format!("docker://127.0.0.1:{}/{name}", self.port))
             .status()
@@ -507,4 +509,41 @@ async fn an_image_of_127_layers() {
     let disk = fs::read(&image.disk).expect("a disk");
     let has = |name: &[u8]| disk.windows(name.len()).any(|found| found == name);
     assert!(has(b"layer-126") && !has(b"layer-125") && !has(b"layer-0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_may_want_a_password() {
+    let registry = Registry::start_with(|directory| {
+        let file = directory.join("htpasswd");
+        let line = "user:$2b$04$Ck95a/ASB6.tSlw041nXnu8HmbY/TVuVXhqc.wUd0APbjSdDt2PDW\n";
+        fs::write(&file, line).expect("written");
+        format!(
+            "auth:\n  htpasswd:\n    realm: here\n    path: {}\n",
+            file.display()
+        )
+    });
+    registry.push("library/app:1", "amd64", &layer(), None);
+    let store = registry.store("store");
+    let credentials = |password: &str| {
+        Some(Credentials {
+            username: "user".to_owned(),
+            password: password.to_owned(),
+        })
+    };
+    for given in [None, credentials("guess")] {
+        let error = store
+            .ensure("app:1", PullPolicy::Always, given, &quiet)
+            .await
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains("pull access denied"), "{error}");
+    }
+    let pulled = store
+        .ensure("app:1", PullPolicy::Always, credentials("s3cret"), &quiet)
+        .await
+        .expect("pulled");
+    assert!(pulled.pulled);
+    // What is here is still asked for with the password of whoever asks.
+    let error = store.ensure("app:1", PullPolicy::Always, None, &quiet).await;
+    assert!(error.is_err());
 }

@@ -236,3 +236,29 @@ async fn a_job_that_somebody_took_away_is_told() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn an_orphan_of_the_same_template_is_taken_in() {
+    let plane = Plane::start(&["host-1"]).await;
+    let template = common::template("web", "v1");
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let object = |kind: &str, name: &str| {
+        json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default", "labels": {"app": "web"}},
+            "spec": {"replicas": 1, "selector": selector, "template": template}})
+    };
+    plane
+        .create("replicasets.apps", object("ReplicaSet", "orphan"))
+        .await;
+    plane
+        .create("deployments.apps", object("Deployment", "web"))
+        .await;
+    plane
+        .until("available", |w| {
+            let web = w.get("deployments.apps", "default", "web")?;
+            (web["status"]["availableReplicas"] == 1).then_some(())
+        })
+        .await;
+    let sets = plane.world.list("replicasets.apps", "default");
+    let names: Vec<&str> = sets.iter().map(|set| meta(set, "name")).collect();
+    assert_eq!(names, ["orphan"]);
+}
