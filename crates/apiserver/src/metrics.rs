@@ -83,6 +83,15 @@ pub struct Metrics {
     histograms: [Mutex<BTreeMap<String, Latency>>; HISTOGRAMS.len()],
     /// Requests being answered: those that change something, and the others.
     inflight: [AtomicI64; 2],
+    checks: Mutex<BTreeMap<String, Checked>>,
+}
+
+/// What one check of health has said: at last, and how often it was well and was not.
+#[derive(Default)]
+struct Checked {
+    well: bool,
+    successes: u64,
+    errors: u64,
 }
 
 /// A request that is being answered.
@@ -158,6 +167,45 @@ impl Metrics {
         if series.len() < SERIES || series.contains_key(&labels) {
             series.entry(labels).or_default().add(took.as_secs_f64());
         }
+    }
+
+    /// Takes in what a check said when `endpoint` (such as `readyz`) was asked.
+    pub fn checked(&self, name: &str, endpoint: &str, well: bool) {
+        let labels = format!("name=\"{name}\",{{}}type=\"{endpoint}\"");
+        let mut checks = self.checks.lock();
+        let check = checks.entry(labels).or_default();
+        check.well = well;
+        *(if well {
+            &mut check.successes
+        } else {
+            &mut check.errors
+        }) += 1;
+    }
+
+    /// The exposition text of `/metrics/slis`: the checks of health since the start.
+    pub fn render_checks(&self) -> String {
+        let (now, total) = ("kubernetes_healthcheck", "kubernetes_healthchecks_total");
+        let mut gauges =
+            format!("# HELP {now} Whether a check of health succeeded at last.\n# TYPE {now} gauge\n");
+        let mut counters = format!(
+            "# HELP {total} How often checks of health succeeded and failed.\n# TYPE {total} counter\n"
+        );
+        for (labels, check) in self.checks.lock().iter() {
+            // Writing into a string cannot fail.
+            let _ = writeln!(
+                gauges,
+                "{now}{{{}}} {}",
+                labels.replace("{}", ""),
+                u8::from(check.well)
+            );
+            for (status, count) in [("error", check.errors), ("success", check.successes)] {
+                if count > 0 {
+                    let labels = labels.replace("{}", &format!("status=\"{status}\","));
+                    let _ = writeln!(counters, "{total}{{{labels}}} {count}");
+                }
+            }
+        }
+        gauges + &counters
     }
 
     /// The exposition text.

@@ -295,7 +295,7 @@ impl Checker<'_> {
 
     fn field(&mut self, at: usize, of: &Type, field: &str) -> Type {
         match of {
-            Type::Object(object) => match object.fields.get(field) {
+            Type::Object(object) => match object.field(field) {
                 Some(found) => found.ty.clone(),
                 None => self.fail(at, format!("undefined field '{field}'")),
             },

@@ -72,6 +72,16 @@ pub struct Field {
     pub ty: Type,
 }
 
+impl ObjectType {
+    /// The field that an expression names. A reserved word may stand for its field unescaped, too.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.get(name).or_else(|| {
+            let word = RESERVED.contains(&name);
+            word.then(|| self.fields.get(&format!("__{name}__"))).flatten()
+        })
+    }
+}
+
 impl Type {
     /// A list without keys.
     pub fn list(of: Type) -> Type {

@@ -196,8 +196,10 @@ impl<'a> Map<'a> {
             (Map::Json(fields, ty), Key::String(name)) => match ty {
                 Type::Map(of) => fields.get(&**name).map(|v| Value::json(v, of)),
                 Type::Object(object) => {
-                    let field = object.fields.get(&**name)?;
-                    fields.get(&field.json).map(|v| Value::json(v, &field.ty))
+                    let field = object.field(name)?;
+                    // A null in a declared object is as good as absent.
+                    let value = fields.get(&field.json).filter(|v| !v.is_null())?;
+                    Some(Value::json(value, &field.ty))
                 }
                 _ => fields.get(&**name).map(|v| Value::json(v, &DYN)),
             },
@@ -213,7 +215,7 @@ impl<'a> Map<'a> {
                 Type::Object(object) => object
                     .fields
                     .iter()
-                    .filter(|(_, field)| fields.contains_key(&field.json))
+                    .filter(|(_, field)| fields.get(&field.json).is_some_and(|v| !v.is_null()))
                     .map(|(name, _)| Key::String(Str::Borrowed(name)))
                     .collect(),
                 _ => fields.keys().map(|k| Key::String(Str::Borrowed(k))).collect(),

@@ -38,13 +38,15 @@ fn typed() -> Type {
             field("labels", Type::Map(Arc::new(Type::String))),
             field("port", Type::Dyn),
             field("absent", Type::String),
+            field("nothing", Type::String),
         ],
     )
 }
 
 fn value() -> Json {
     json!({"replicas": 3, "price": 2, "name": "wëb", "a.b-c": 7, "namespace": "n", "since": "2024-05-01T10:00:00Z",
-        "wait": "1h30m", "tags": ["x", "y"], "labels": {"k": "v"}, "port": "http"})
+        "wait": "1h30m", "tags": ["x", "y"], "labels": {"k": "v"}, "port": "http",
+        "nothing": null})
 }
 
 /// A value as text, for comparison.
@@ -98,9 +100,16 @@ fn values() {
         ("self.replicas < self.price", "false"),
         ("self.a__dot__b__dash__c", "7"),
         ("self.__namespace__", "\"n\""),
+        (
+            "has(self.namespace) && self.namespace == self.?namespace.orValue('')",
+            "true",
+        ),
         ("size(self.name) + self.name.size()", "6"),
         ("has(self.absent) || has(self.name)", "true"),
         ("has(self.absent)", "false"),
+        // A null is as good as absent in an object, and a value in what has no schema.
+        ("has(self.nothing) || self.?nothing.hasValue()", "false"),
+        ("has(any.nothing)", "true"),
         ("self.?absent.orValue('d')", "\"d\""),
         ("self.?name", "some(\"wëb\")"),
         ("any.?deep.?deeper.hasValue()", "false"),
@@ -189,7 +198,7 @@ fn values() {
 #[test]
 fn errors() {
     let cases = [
-        ("any.nothing == 1", "error: no such key: nothing"),
+        ("any.gone == 1", "error: no such key: gone"),
         ("any.tags[5]", "error: index out of bounds: 5"),
         ("1 / 0", "error: division by zero"),
         ("9223372036854775807 + 1", "error: integer overflow"),
@@ -203,8 +212,8 @@ fn errors() {
             "error: unknown time zone 2147483647:00",
         ),
         (
-            "self.nothing",
-            "compile: ERROR: <input>:1:5: undefined field 'nothing'",
+            "self.nonsense",
+            "compile: ERROR: <input>:1:5: undefined field 'nonsense'",
         ),
         (
             "nobody",

@@ -132,13 +132,14 @@ fn respond(document: &Document, headers: &HeaderMap) -> Response {
 }
 
 /// The paths of `/`.
-const PATHS: [&str; 10] = [
+const PATHS: [&str; 11] = [
     "/.well-known/openid-configuration",
     "/api",
     "/apis",
     "/healthz",
     "/livez",
     "/metrics",
+    "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/readyz",
@@ -179,6 +180,11 @@ pub async fn route(
                 text,
             ))
         }
+        ["metrics", "slis"] => Ok(body::answer(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            server.metrics.render_checks(),
+        )),
         [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => {
             crate::access::open_id(server, trimmed).map_or_else(not_found, Ok)
         }

@@ -78,9 +78,9 @@ impl Target {
                     .as_u64()
                     .and_then(|p| u16::try_from(p).ok())
                     .unwrap_or(443),
-                path: text(service, "path"),
+                path: cleaned(&text(service, "path")),
             },
-            None => Place::Url(text(config, "url")),
+            None => Place::Url(cleaned_url(&text(config, "url"))),
         };
         let ca = base64::engine::general_purpose::STANDARD.decode(text(config, "caBundle"));
         Target {
@@ -100,12 +100,7 @@ impl Target {
                 port,
                 path,
             } => {
-                let slash = if path.is_empty() || path.starts_with('/') {
-                    ""
-                } else {
-                    "/"
-                };
-                format!("https://{name}.{namespace}.svc:{port}{slash}{path}")
+                format!("https://{name}.{namespace}.svc:{port}{path}")
             }
         }
     }
@@ -121,6 +116,30 @@ impl Target {
             .map_or("/".to_string(), |p| p.as_str().to_string());
         Ok((host, uri.port_u16().unwrap_or(443), path))
     }
+}
+
+/// A path as Go's `path.Join("/", path)` leaves it: of webhooks so it is what they are asked for, however it is written.
+fn cleaned(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// A URL with its path cleaned.
+fn cleaned_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_string();
+    };
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    format!("{scheme}://{host}{}", cleaned(path))
 }
 
 struct Kept {

@@ -59,14 +59,7 @@ pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let options = options(ctx, body).await?;
     warn_of_orphans(ctx, &options);
     ctx.server.fresh().await?;
-    let mut deleted = remove(ctx, ctx.namespace(), ctx.name(), &options).await?;
-    if let Deleted::Gone(bytes) = &mut deleted
-        && ctx.served.kind.group.is_empty()
-        && ctx.served.kind.kind == "Pod"
-    {
-        *bytes = marked(ctx, bytes).await?;
-    }
-    match deleted {
+    match remove(ctx, ctx.namespace(), ctx.name(), &options).await? {
         Deleted::Gone(bytes) if !ctx.served.traits.returns_deleted => {
             let value = render::decode(&ctx.server, &ctx.served, &bytes).await?;
             let status = render::success(ctx.served.kind, ctx.name(), meta(&value, "uid"));
@@ -90,23 +83,6 @@ pub fn warn_of_orphans(ctx: &Ctx, options: &DeleteOptions) {
              them or set propagationPolicy=Orphan to suppress this warning",
         );
     }
-}
-
-/// A Pod that is gone as its deletion shows it: what has a grace is marked before it goes, though nobody else sees it.
-async fn marked(ctx: &Ctx, bytes: &Bytes) -> Result<Bytes, Status> {
-    let old = render::decode(&ctx.server, &ctx.served, bytes).await?;
-    let had = old
-        .pointer("/metadata/deletionGracePeriodSeconds")
-        .and_then(Value::as_i64)
-        .unwrap_or(0);
-    if had == 0 && !meta(&old, "deletionTimestamp").is_empty() {
-        return Ok(bytes.clone());
-    }
-    let mut new = old.clone();
-    mark(&mut new, &old, had, 0);
-    let stored = super::create::to_stored(ctx, &new).await?;
-    let revision = meta(&old, "resourceVersion").parse().unwrap_or_default();
-    Ok(object::with_revision(&object::encode(&stored), revision))
 }
 
 /// Deletes one object of the resource of the request.
@@ -225,7 +201,7 @@ async fn step(
     let terminating = !meta(old, "deletionTimestamp").is_empty();
     // Most objects have nothing that holds them: they go without being written once more.
     let free = finalizers(old).is_empty() && wanted_finalizers(ctx, &[], options).is_empty();
-    if free && grace == 0 && !terminating && !is_namespace && !is_definition {
+    if free && !is_pod && !terminating && !is_namespace && !is_definition {
         if !options.dry_run {
             ctx.server.remove(&ctx.served, namespace, name, revision).await?;
         }
@@ -251,25 +227,30 @@ async fn step(
     } else {
         mark(&mut new, old, 0, grace);
     }
-    if is_finished(&new) {
-        if !options.dry_run {
-            ctx.server.remove(&ctx.served, namespace, name, revision).await?;
+    let finished = is_finished(&new);
+    // What has a grace is marked before it goes, were it for a moment: there are watchers who wait for the mark.
+    let (bytes, revision) = if new == *old || (finished && !is_pod) {
+        (bytes.clone(), revision)
+    } else {
+        let stored = super::create::to_stored(ctx, &new).await?;
+        let encoded = object::encode(&stored);
+        if options.dry_run {
+            (object::with_revision(&encoded, revision), revision)
+        } else {
+            let stored = ctx
+                .server
+                .replace(&ctx.served, &stored, encoded, revision)
+                .await?;
+            (stored.bytes, stored.revision)
         }
-        return Ok(Deleted::Gone(bytes.clone()));
+    };
+    if !finished {
+        return Ok(Deleted::Pending(bytes));
     }
-    if new == *old {
-        return Ok(Deleted::Pending(bytes.clone()));
+    if !options.dry_run {
+        ctx.server.remove(&ctx.served, namespace, name, revision).await?;
     }
-    let stored = super::create::to_stored(ctx, &new).await?;
-    let encoded = object::encode(&stored);
-    if options.dry_run {
-        return Ok(Deleted::Pending(object::with_revision(&encoded, revision)));
-    }
-    let stored = ctx
-        .server
-        .replace(&ctx.served, &stored, encoded, revision)
-        .await?;
-    Ok(Deleted::Pending(stored.bytes))
+    Ok(Deleted::Gone(bytes))
 }
 
 /// Sets deletion time and grace; `had` seconds of grace were given before (0: none).

@@ -396,6 +396,37 @@ async fn who_owns_what() {
 }
 
 #[tokio::test]
+async fn a_pod_is_marked_before_it_goes() {
+    let s = Server::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let mut watch = s.watch(&format!("{pods}?watch=1")).await;
+    // The grace of each request, and what a watch shows of it.
+    for (node, graces, shown) in [
+        ("", vec![30], vec!["MODIFIED 0", "DELETED 0"]),
+        ("n", vec![0], vec!["MODIFIED 0", "DELETED 0"]),
+        ("n", vec![30, 0], vec!["MODIFIED 30", "MODIFIED 0", "DELETED 0"]),
+    ] {
+        let pod = json!({"metadata": {"name": "p"},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}});
+        let (code, made) = send(&s, "POST", pods, "application/json", &pod).await;
+        assert_eq!(code, 201, "{made}");
+        assert_eq!(watch.next().await.unwrap()["type"], "ADDED");
+        for grace in &graces {
+            let path = format!("{pods}/p?gracePeriodSeconds={grace}");
+            send(&s, "DELETE", &path, "application/json", &Value::Null).await;
+        }
+        for expected in shown {
+            let event = watch.next().await.unwrap();
+            let meta = &event["object"]["metadata"];
+            assert!(meta["deletionTimestamp"].is_string(), "{event}");
+            let grace = &meta["deletionGracePeriodSeconds"];
+            let kind = event["type"].as_str().unwrap();
+            assert_eq!(format!("{kind} {grace}"), expected, "{node} {graces:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_deletions_answer() {
     let s = Server::start().await;
     let json = "application/json";

@@ -228,6 +228,16 @@ async fn metrics_have_the_names_that_dashboards_know() {
     ] {
         assert!(text.contains(&line), "{line} is not in\n{text}");
     }
+    s.text("/readyz?exclude=ping", &[]).await;
+    let (_, text) = s.text("/metrics/slis", &[]).await;
+    assert!(
+        text.contains("\nkubernetes_healthcheck{name=\"log\",type=\"readyz\"} 1\n")
+            && text.contains(
+                "\nkubernetes_healthchecks_total{name=\"log\",status=\"success\",type=\"readyz\"} 1\n"
+            )
+            && !text.contains("ping"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

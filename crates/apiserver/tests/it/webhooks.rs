@@ -41,7 +41,7 @@ async fn install(s: &Server, path: &str, configuration: &Value) {
 #[tokio::test]
 async fn mutation_and_reinvocation() {
     let s = Server::guarded().await;
-    // `first` counts its calls, `second` adds a field unless it is there.
+    // `first` counts its calls, `second` adds a field unless it is there. A path is asked for cleaned.
     let hook = Hook::start(|path, review| {
         let object = &review["request"]["object"];
         match path.split('?').next().unwrap() {
@@ -62,7 +62,7 @@ async fn mutation_and_reinvocation() {
     .await;
     let again = json!({"reinvocationPolicy": "IfNeeded"});
     let hooks = json!([
-        on_maps("first.example.com", hook.url("/first"), again.clone()),
+        on_maps("first.example.com", hook.url("//first/./"), again.clone()),
         on_maps("second.example.com", hook.url("/second"), json!({}))
     ]);
     install(
