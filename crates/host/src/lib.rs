@@ -19,6 +19,7 @@ mod config;
 pub mod control;
 mod deps;
 mod events;
+mod host_paths;
 mod image_gc;
 mod ipam;
 mod node;

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ pub struct Progress {
     pub records: u64,
     /// Somebody writes.
     pub writing: bool,
+    /// Since when, by the host's clock: that of a guest may go wrong.
+    pub since: Option<Instant>,
     /// Nothing more will come.
     pub ended: bool,
 }
@@ -91,6 +94,7 @@ impl PodLogs {
                 version: progress.version + 1,
                 records,
                 writing: true,
+                since: Some(Instant::now()),
                 ended: false,
             };
         });

@@ -376,7 +376,7 @@ impl Boot {
 }
 
 /// Makes the node's file system with what any node has, before the first guest sees it: later its content is theirs.
-fn furnish(directory: &Path, config: &crate::config::HostConfig) -> std::io::Result<()> {
+pub(super) fn furnish(directory: &Path, config: &crate::config::HostConfig) -> std::io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }

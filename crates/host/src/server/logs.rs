@@ -104,7 +104,7 @@ async fn caught_up(pod: &PodVm, container: &str, run: u32) {
         return;
     };
     let wait = async {
-        let State::Running { id, started_at, .. } = &record.state else {
+        let State::Running { id, .. } = &record.state else {
             // The run before this one, or the last.
             let _ = progress.wait_for(|progress| !progress.writing).await;
             return;
@@ -112,7 +112,10 @@ async fn caught_up(pod: &PodVm, container: &str, run: u32) {
         if run + 1 != record.runs {
             return;
         }
-        let age = Timestamp::now().duration_since(*started_at).unsigned_abs();
+        let age = progress
+            .borrow()
+            .since
+            .map_or(Duration::ZERO, |since| since.elapsed());
         let first = progress.wait_for(|progress| progress.records > 0 || progress.ended);
         let _ = tokio::time::timeout(YOUNG.saturating_sub(age), first).await;
         let Ok(mut client) = machine.guest.client().await else {
