@@ -56,6 +56,8 @@ async fn mutation_and_reinvocation() {
                 review,
                 json!([{"op": "add", "path": "/data/second", "value": "x"}]),
             ),
+            // Nothing to change, as Go's libraries write it.
+            "/none" => patched(review, Value::Null),
             _ => answer(review, json!({"allowed": true, "warnings": ["be careful"]})),
         }
     })
@@ -63,7 +65,8 @@ async fn mutation_and_reinvocation() {
     let again = json!({"reinvocationPolicy": "IfNeeded"});
     let hooks = json!([
         on_maps("first.example.com", hook.url("//first/./"), again.clone()),
-        on_maps("second.example.com", hook.url("/second"), json!({}))
+        on_maps("second.example.com", hook.url("/second"), json!({})),
+        on_maps("third.example.com", hook.url("/none"), json!({}))
     ]);
     install(
         &s,
@@ -77,7 +80,7 @@ async fn mutation_and_reinvocation() {
         (201, &json!({"k": "v", "count": "2", "second": "x"})),
         "{made}"
     );
-    assert_eq!(hook.paths(), ["/first", "/second", "/first"]);
+    assert_eq!(hook.paths(), ["/first", "/second", "/none", "/first"]);
     assert!(warnings.is_empty());
     let (_, warnings, _) = s.warned("POST", MAPS, &map("b", json!({"second": "y"}))).await;
     assert_eq!(warnings, ["299 - \"be careful\""]);

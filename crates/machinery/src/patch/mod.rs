@@ -17,6 +17,10 @@ const MAX_COPIED: usize = 3 * 1024 * 1024;
 /// # Errors
 /// 400 for a patch that is none, 422 for one that does not apply, 413 for one that copies without end.
 pub fn json_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
+    // To Go, null is the empty list.
+    if patch.is_null() {
+        return Ok(doc.clone());
+    }
     let Value::Array(list) = patch else {
         let found = match patch {
             Value::Object(_) => "object",

@@ -167,8 +167,10 @@ pub fn read(hook: &Hook, code: u16, bytes: &[u8], version: &str, uid: &str) -> R
             let decoded = base64::engine::general_purpose::STANDARD
                 .decode(patch)
                 .map_err(|e| failed(e.to_string()))?;
-            let decoded = serde_json::from_slice(&decoded).map_err(|e| failed(e.to_string()))?;
-            verdict.patch = Some(decoded);
+            let decoded: Value = serde_json::from_slice(&decoded).map_err(|e| failed(e.to_string()))?;
+            // A list that is empty, or was never made in Go, changes nothing; it may stand where nothing can be changed.
+            let empty = decoded.is_null() || decoded.as_array().is_some_and(Vec::is_empty);
+            verdict.patch = (!empty).then_some(decoded);
         }
         (_, other) => {
             return Err(invalid(format!(
