@@ -60,51 +60,55 @@ impl ListOptions {
         let mut errors = Vec::new();
         let at = |name: &str| Path::new(name);
         let forbidden = |name: &str, why: &str| FieldError::forbidden(&at(name), why);
-        if let Some(initial) = self.send_initial_events {
-            if !watch {
-                errors.push(forbidden(
-                    "sendInitialEvents",
-                    "sendInitialEvents is forbidden for list",
-                ));
-            } else if self.version_match.is_empty() && initial {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-            } else if !self.version_match.is_empty() && self.version_match != "NotOlderThan" {
-                errors.push(FieldError::not_supported(
-                    &at("resourceVersionMatch"),
-                    json!(self.version_match),
-                    &["NotOlderThan"],
-                ));
+        let wanted = self.version_match.as_str();
+        let matching = at("resourceVersionMatch");
+        let mut refuse = |why: &str| errors.push(forbidden("resourceVersionMatch", why));
+        if watch {
+            if self.send_initial_events.is_some() && wanted != "NotOlderThan" {
+                refuse("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
             }
-        } else if !self.version_match.is_empty() {
-            if watch {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ));
-            } else if self.resource_version.is_empty() {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                ));
-            } else if !self.continue_token.is_empty() {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden when continue is provided",
-                ));
-            } else if !matches!(self.version_match.as_str(), "Exact" | "NotOlderThan") {
-                errors.push(FieldError::not_supported_in_order(
-                    &at("resourceVersionMatch"),
-                    json!(self.version_match),
-                    &["Exact", "NotOlderThan", ""],
-                ));
-            } else if self.version_match == "Exact" && self.resource_version == "0" {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                ));
+            if !wanted.is_empty() {
+                if self.send_initial_events.is_none() {
+                    refuse(
+                        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                    );
+                }
+                if wanted != "NotOlderThan" {
+                    errors.push(FieldError::not_supported(
+                        &matching,
+                        json!(wanted),
+                        &["NotOlderThan"],
+                    ));
+                }
+                if !self.continue_token.is_empty() {
+                    let why = "resourceVersionMatch is forbidden when continue is provided";
+                    errors.push(forbidden("resourceVersionMatch", why));
+                }
+            }
+        } else {
+            if !wanted.is_empty() {
+                if self.resource_version.is_empty() {
+                    refuse("resourceVersionMatch is forbidden unless resourceVersion is provided");
+                }
+                if !self.continue_token.is_empty() {
+                    refuse("resourceVersionMatch is forbidden when continue is provided");
+                }
+                if !matches!(wanted, "Exact" | "NotOlderThan") {
+                    let known = ["Exact", "NotOlderThan", ""];
+                    errors.push(FieldError::not_supported_in_order(
+                        &matching,
+                        json!(wanted),
+                        &known,
+                    ));
+                }
+                if wanted == "Exact" && self.resource_version == "0" {
+                    let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                    errors.push(forbidden("resourceVersionMatch", why));
+                }
+            }
+            if self.send_initial_events.is_some() {
+                let why = "sendInitialEvents is forbidden for list";
+                errors.push(forbidden("sendInitialEvents", why));
             }
         }
         if errors.is_empty() {

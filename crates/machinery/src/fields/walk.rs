@@ -6,7 +6,7 @@
 use super::Set;
 use crate::form;
 use kinds::KindInfo;
-use kinds::schema::{self, Definition, KEY_DEFAULTS, List, ListType, SchemaTable, Type};
+use kinds::schema::{self, Definition, List, ListType, SchemaTable, Type};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -456,17 +456,12 @@ fn keyed<'v>(list: &List, value: Option<&'v Value>) -> Vec<(String, &'v Value)> 
 
 /// The path element of an item of a keyed list. A key that is left out has its default.
 pub(super) fn key(list: &List, item: &Value) -> String {
-    let mut keys: Vec<(&str, Cow<Value>)> = list
+    let mut keys: Vec<(&str, &Value)> = list
         .map_keys
         .iter()
         .filter_map(|name| {
-            let default = || {
-                let known = KEY_DEFAULTS.iter().find(|(n, _)| n == name);
-                let listed = list.key_defaults.get(name).map(Cow::Borrowed);
-                listed.or_else(|| known.map(|(_, v)| Cow::Owned(Value::from(*v))))
-            };
-            let given = item.get(name).filter(|v| !v.is_null()).map(Cow::Borrowed);
-            Some((name.as_str(), given.or_else(default)?))
+            let given = item.get(name).filter(|v| !v.is_null());
+            Some((name.as_str(), given.or_else(|| list.key_defaults.get(name))?))
         })
         .collect();
     keys.sort_by_key(|(name, _)| *name);
