@@ -63,7 +63,7 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     }
     let bytes = input::read(request).await?;
     let decoded = input::decode(&ctx.headers, &bytes)?;
-    let options = crate::wire::options::WriteOptions::parse(&ctx.query)?;
+    let options = crate::wire::options::WriteOptions::parse(&ctx.query, "UpdateOptions")?;
     let (mut value, mut warnings) = rest::create::check_input(ctx, decoded, options.validation)?;
     let options_value = options.to_value("CreateOptions");
     warnings.extend(

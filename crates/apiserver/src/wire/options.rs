@@ -174,8 +174,8 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
-    /// Reads and checks the options of a write.
-    pub fn parse(query: &str) -> Result<WriteOptions, Status> {
+    /// Reads and checks the options of a write, which are of `kind`.
+    pub fn parse(query: &str, kind: &str) -> Result<WriteOptions, Status> {
         let mut o = WriteOptions::default();
         let mut errors = Vec::new();
         for (key, value) in query_pairs(query) {
@@ -206,8 +206,13 @@ impl WriteOptions {
         if o.field_manager.len() > 128 {
             errors.push(FieldError::too_long(&Path::new("fieldManager"), 128));
         }
+        for (at, c) in o.field_manager.char_indices().filter(|(_, c)| c.is_control()) {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            let manager = json!(o.field_manager);
+            errors.push(FieldError::invalid(&Path::new("fieldManager"), manager, why));
+        }
         if !errors.is_empty() {
-            return Err(Status::invalid("CreateOptions", "meta.k8s.io", "", errors));
+            return Err(Status::invalid(kind, "meta.k8s.io", "", errors));
         }
         Ok(o)
     }

@@ -188,7 +188,7 @@ async fn refusals() {
             format!("{MAPS}?fieldSelector=spec.x%3D1"),
             Value::Null,
             400,
-            "field label not supported: spec.x",
+            "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
         ),
         ("GET", format!("{MAPS}?continue=x"), Value::Null, 400, "continue"),
         (
