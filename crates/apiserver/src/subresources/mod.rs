@@ -16,7 +16,10 @@ use kinds::status::Status;
 pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
     let name = ctx.attributes.subresource.as_str();
     let Some(sub) = ctx.served.kind.subresources.iter().find(|s| s.name == name) else {
-        return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        return Err(match ctx.served.custom.is_some() {
+            true => Status::not_found(&ctx.served.kind.plural, &ctx.served.kind.group, ctx.name()),
+            false => Status::no_resource(),
+        });
     };
     let verb = ctx.attributes.verb.as_str();
     // A request with OPTIONS has no verb; a proxy passes it on.
