@@ -34,8 +34,8 @@ pub fn check(pod: &Pod, node_files: &Path) -> Result<(), VolumeError> {
 
 fn one(source: &HostPathVolumeSource, node_files: &Path) -> Result<(), &'static str> {
     let path = Path::new(&source.path);
-    let of_guests = |logs: &&str| path.starts_with(logs) || Path::new(logs).starts_with(path);
-    if LOGS.iter().any(|logs| of_guests(&logs)) {
+    let of_guests = |logs: &str| path.starts_with(logs) || Path::new(logs).starts_with(path);
+    if LOGS.iter().any(|logs| of_guests(logs)) {
         return Ok(());
     }
     let wanted = source.type_.as_deref().unwrap_or_default();

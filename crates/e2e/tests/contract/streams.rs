@@ -117,11 +117,22 @@ pub fn left_alone(lab: &Lab) -> Result<()> {
         .args(["sh", "-c", script]);
     let done = client.output()?;
     ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    // Attached to a program whose input stays open, a client ends with its own.
+    let line = lab.directory().join("line");
+    std::fs::write(&line, "1\n")?;
+    let attached = lab
+        .command("timeout")
+        .args(["60", "kubectl", "attach", "-i", "desk", "-c", "printer"])
+        .stdin(File::open(&line)?)
+        .output()?;
+    ensure!(attached.status.success(), "attach: {attached:?}");
     let sum = sum(lab, &file)?;
     wait_for("what a client that left had sent", LIMIT, || {
         let look = ["exec", "desk", "-c", "main", "--", "md5sum", "/whole"];
         let told = lab.kubectl(&look)?;
         ensure!(told.starts_with(&sum), "{told}");
+        let printed = lab.kubectl(&["logs", "desk", "-c", "printer"])?;
+        ensure!(printed.contains("begin 1\n1\ndone\n"), "{printed}");
         Ok(())
     })
 }

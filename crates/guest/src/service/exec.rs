@@ -97,6 +97,7 @@ impl Agent {
                 terminal,
                 hang_up: Some(pid),
                 once: None,
+                leaves: false,
             };
             let (left, has_left) = watch::channel(false);
             let feeding = tokio::spawn(async move {
@@ -159,6 +160,8 @@ impl Agent {
             terminal: streams.terminal.clone(),
             hang_up: None,
             once: (start.stdin && container.request.stdin_once).then(|| Arc::downgrade(&streams)),
+            // As containerd has it: only where the end is passed on does anybody wait for what follows.
+            leaves: start.stdin && (streams.terminal.is_some() || !container.request.stdin_once),
         };
         let mut feeding = tokio::spawn(feed(input, stdin, process));
         // Held by nobody from here: the end of the container must end the stream.
@@ -256,6 +259,8 @@ struct Target {
     hang_up: Option<i32>,
     /// The first client's end is the end of the container's input (`stdinOnce`).
     once: Option<Weak<Streams>>,
+    /// Whose input ends leaves, and the process goes on.
+    leaves: bool,
 }
 
 impl Drop for Target {
@@ -294,6 +299,9 @@ async fn feed(mut input: Streaming<ExecInput>, mut stdin: Option<Arc<Pipe>>, mut
                 stdin = None;
                 if let Some(streams) = target.once.take().and_then(|streams| streams.upgrade()) {
                     *lock(&streams.stdin) = None;
+                }
+                if target.leaves {
+                    return;
                 }
             }
             Ok(Some(_)) => {}
