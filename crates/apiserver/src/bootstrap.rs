@@ -4,6 +4,7 @@
 use crate::admission;
 use crate::aggregation::ProxyClient;
 use crate::alloc::Range;
+use crate::authn::legacy;
 use crate::authz::{bootstrap as defaults, rbac};
 use crate::request::Attributes;
 use crate::rest::{Ctx, create, meta};
@@ -33,6 +34,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), Sta
         let map = authentication_map(proxy, &server.config.client_ca_der);
         wanted.push((map, &["data"]));
     }
+    wanted.push((legacy::tracking_since(), NOTHING));
     wanted.extend(kubernetes_service(server, range));
     together(server, wanted).await
 }

@@ -35,10 +35,8 @@ pub async fn answer(ctx: &Ctx, _incoming: Incoming) -> Result<Response, Status> 
             let found = read(ctx, nodes, ctx.name())
                 .await
                 .into_iter()
-                .find(|m| matches(ctx, m));
-            let value = found
-                .filter(|m| meta(m, "name") == ctx.name())
-                .ok_or_else(|| ctx.not_found())?;
+                .find(|m| matches(ctx, m) && meta(m, "name") == ctx.name());
+            let value = found.ok_or_else(|| ctx.not_found())?;
             render::value_answer(ctx, StatusCode::OK, &value, ctx.wanted(false)?)
         }
         "list" => {

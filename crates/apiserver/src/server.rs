@@ -137,6 +137,7 @@ impl ApiServer {
         crate::bootstrap::run(&server, range).await?;
         crate::aggregation::start(&server);
         crate::follow::start(&server);
+        crate::authn::legacy::start(&server);
         Ok(server)
     }
 

@@ -377,6 +377,17 @@ fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Opti
         "unavailableReplicas",
         (sets.iter().map(|s| replicas(s)).sum::<i64>().max(wanted) - available).max(0),
     );
+    // Unknown while a set that was looked at does not tell (KEP-3973).
+    let silent = |s: &Value| {
+        int(s, "/status/observedGeneration", 0) != 0 && s["status"].get("terminatingReplicas").is_none()
+    };
+    match sets.iter().any(|s| silent(s)) {
+        true => drop(status.remove("terminatingReplicas")),
+        false => drop(status.insert(
+            "terminatingReplicas".into(),
+            json!(sum("/status/terminatingReplicas")),
+        )),
+    }
     status.insert("observedGeneration".into(), d["metadata"]["generation"].clone());
     status.insert("conditions".into(), json!(conditions));
     (Value::Object(status), wake)
@@ -400,7 +411,10 @@ impl Deployments {
                 let mut owners = items(&set, "/metadata/ownerReferences").to_vec();
                 owners.push(owner_ref(d));
                 mine["metadata"]["ownerReferences"] = json!(owners);
-                settled(world.update(SETS, &set, &mine).await)?;
+                // Counted at once: another of the same template would be made beside it.
+                if settled(world.update(SETS, &set, &mine).await)?.is_some() {
+                    sets.push(world.get(SETS, namespace, meta(&set, "name")).unwrap_or(set));
+                }
             }
         }
         let new_name = newest(d, &sets).map_or("", |n| meta(n, "name"));

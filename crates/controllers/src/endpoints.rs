@@ -18,6 +18,7 @@ use std::time::Duration;
 const SERVICES: &str = "services";
 const PODS: &str = "pods";
 const ENDPOINTS: &str = "endpoints";
+const NODES: &str = "nodes";
 const SLICES: &str = "endpointslices.discovery.k8s.io";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -81,8 +82,32 @@ fn reference(pod: &Value) -> Value {
     json!({"kind": "Pod", "namespace": meta(pod, "namespace"), "name": meta(pod, "name"), "uid": meta(pod, "uid")})
 }
 
+/// In which zone a node is, if it says so.
+pub(crate) type Zones<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Where traffic to a ready endpoint should come from (KEP-4444, KEP-3015); `null` for anywhere.
+fn hints(service: &Value, endpoint: &Value) -> Value {
+    let distribution = text(service, "/spec/trafficDistribution");
+    let close = ["PreferClose", "PreferSameZone", "PreferSameNode"].contains(&distribution);
+    if !close || endpoint["conditions"]["ready"] != true {
+        return Value::Null;
+    }
+    let mut hints = Value::Null;
+    if let Some(zone) = endpoint.get("zone") {
+        hints["forZones"] = json!([{"name": zone}]);
+    }
+    if let (Some(node), "PreferSameNode") = (endpoint.get("nodeName"), distribution) {
+        hints["forNodes"] = json!([{"name": node}]);
+    }
+    hints
+}
+
 /// Endpoints by the set of ports they serve.
-fn groups(service: &Value, pods: &[Arc<Value>]) -> BTreeMap<String, (Vec<Value>, Vec<Value>)> {
+fn groups(
+    service: &Value,
+    pods: &[Arc<Value>],
+    zones: Zones<'_>,
+) -> BTreeMap<String, (Vec<Value>, Vec<Value>)> {
     let publish = service["spec"]["publishNotReadyAddresses"] == true;
     let mut groups: BTreeMap<String, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
     for pod in behind(service, pods) {
@@ -93,11 +118,19 @@ fn groups(service: &Value, pods: &[Arc<Value>]) -> BTreeMap<String, (Vec<Value>,
             "conditions": {"ready": publish || (serving && !terminating), "serving": serving, "terminating": terminating},
             "targetRef": reference(&pod),
         });
-        if let node @ 1.. = text(&pod, "/spec/nodeName").len() {
-            endpoint["nodeName"] = json!(&text(&pod, "/spec/nodeName")[..node]);
+        let node = text(&pod, "/spec/nodeName");
+        if !node.is_empty() {
+            endpoint["nodeName"] = json!(node);
+        }
+        if let Some(zone) = zones(node) {
+            endpoint["zone"] = json!(zone);
         }
         if let Some(name) = hostname(service, &pod) {
             endpoint["hostname"] = json!(name);
+        }
+        let hints = hints(service, &endpoint);
+        if !hints.is_null() {
+            endpoint["hints"] = hints;
         }
         let key = json!(ports).to_string();
         groups
@@ -124,12 +157,12 @@ fn labels(service: &Value) -> Value {
 }
 
 /// The slices a Service should have, without names; `have` is kept where it can be.
-pub(crate) fn slices(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
+pub(crate) fn slices(service: &Value, pods: &[Arc<Value>], zones: Zones<'_>) -> Vec<Value> {
     let mut labels = labels(service);
     labels[SERVICE_NAME] = json!(meta(service, "name"));
     labels[MANAGED_BY] = json!(MANAGER);
     let mut wanted = Vec::new();
-    for (ports, endpoints) in groups(service, pods).into_values() {
+    for (ports, endpoints) in groups(service, pods, zones).into_values() {
         let chunks: Vec<&[Value]> = match endpoints.is_empty() {
             true => vec![&[]],
             false => endpoints.chunks(PER_SLICE).collect(),
@@ -234,7 +267,12 @@ impl EndpointsOfServices {
                 && !slice.links().deleting
         });
         let mut left = Vec::new();
-        for wanted in slices(service, pods) {
+        let zones = |node: &str| {
+            let node = world.get(NODES, "", node)?;
+            let zone = label(&node, "topology.kubernetes.io/zone");
+            (!zone.is_empty()).then(|| zone.to_owned())
+        };
+        for wanted in slices(service, pods, &zones) {
             let same = |s: &Arc<Value>| {
                 items(s, "/endpoints") == items(&wanted, "/endpoints")
                     && items(s, "/ports") == items(&wanted, "/ports")

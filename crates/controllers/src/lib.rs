@@ -5,6 +5,7 @@
 //! everything of their kind and correct what differs.
 
 mod aggregation;
+mod certificates;
 mod claim;
 mod cronjob;
 mod daemonset;
@@ -19,23 +20,25 @@ mod manager;
 mod mirror;
 mod namespace;
 mod node;
+mod node_ttl;
 pub mod obj;
 mod podgc;
 mod quota;
 mod replicaset;
 mod revision;
 mod serviceaccount;
-mod signer;
 mod statefulset;
 pub mod storage;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod token_secrets;
 mod trust;
 mod workqueue;
 pub mod world;
 
+pub use certificates::Signer;
 pub use manager::{Config, Manager, timed};
 pub use quota::pod_amounts;
-pub use signer::Signer;
+pub use token_secrets::TokenMaker;
 pub use workqueue::WorkQueues;

@@ -3,9 +3,9 @@
 use crate::workqueue::WorkQueues;
 use crate::world::{self, World, WorldError};
 use crate::{
-    aggregation, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job, loadbalancer, mirror,
-    namespace, node, podgc, quota, replicaset, serviceaccount, signer, statefulset, storage, supervisor,
-    trust,
+    aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job,
+    loadbalancer, mirror, namespace, node, node_ttl, podgc, quota, replicaset, serviceaccount, statefulset,
+    storage, supervisor, token_secrets, trust,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -39,7 +39,9 @@ pub struct Config {
     /// Blocks of virtual addresses for Services of type LoadBalancer; they make the pool `default`.
     pub vip_pool: Vec<String>,
     /// Who signs approved certificate requests; without, they wait.
-    pub signer: Option<Arc<dyn signer::Signer>>,
+    pub signer: Option<Arc<dyn certificates::Signer>>,
+    /// Who signs the tokens of Secrets that ask for one; without, they wait.
+    pub tokens: Option<Arc<dyn token_secrets::TokenMaker>>,
 }
 
 /// A controller.
@@ -95,13 +97,17 @@ impl Manager {
             Arc::new(endpoints::EndpointsOfServices),
             Arc::new(mirror::Mirror),
             Arc::new(flow::FlowSchemas),
-            Arc::new(signer::Certificates(config.clone())),
+            Arc::new(certificates::Approver),
+            Arc::new(certificates::Certificates(config.clone())),
+            Arc::new(certificates::Cleaner),
             Arc::new(namespace::Namespaces),
             Arc::new(serviceaccount::Accounts(config.clone())),
+            Arc::new(token_secrets::TokenSecrets::new(config.clone())),
             Arc::new(trust::Anchors(config.clone())),
             Arc::new(gc::Collector),
             Arc::new(node::Addresses(config.clone())),
             Arc::new(node::Lifecycle::default()),
+            Arc::new(node_ttl::Ttl::default()),
             Arc::new(loadbalancer::LoadBalancers(config)),
             Arc::new(supervisor::SupervisorNamespaces),
             Arc::new(quota::Quotas::default()),
@@ -112,6 +118,7 @@ impl Manager {
             Arc::new(storage::Binder::default()),
             Arc::new(storage::ClaimProtection),
             Arc::new(storage::VolumeProtection),
+            Arc::new(storage::AttributesProtection),
             Arc::new(storage::SnapshotKinds::default()),
             Arc::new(storage::Snapshots::default()),
         ];

@@ -92,13 +92,13 @@ fn status(set: &Value, pods: &[Arc<Value>], terminating: usize, failure: Option<
         ("fullyLabeledReplicas", count(&|p| template.matches_object(p))),
         ("readyReplicas", count(&ready)),
         ("availableReplicas", count(&|p| available(p, min_ready))),
-        ("terminatingReplicas", terminating),
     ] {
         match n {
             0 => drop(status.remove(field)),
             n => drop(status.insert(field.into(), json!(n))),
         }
     }
+    status.insert("terminatingReplicas".into(), json!(terminating));
     status.insert("observedGeneration".into(), set["metadata"]["generation"].clone());
     let mut conditions = items(set, "/status/conditions").to_vec();
     match failure {

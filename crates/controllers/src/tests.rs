@@ -232,7 +232,8 @@ fn endpoints_of_pods() {
         pod("q", "10.0.0.2", "False"),
         pod("r", "", "False"),
     ];
-    let slices = endpoints::slices(&service, &pods);
+    let nowhere = |_: &str| None;
+    let slices = endpoints::slices(&service, &pods, &nowhere);
     assert_eq!(slices.len(), 1);
     assert_eq!(
         slices[0]["ports"],
@@ -243,6 +244,25 @@ fn endpoints_of_pods() {
         json!({"ready": true, "serving": true, "terminating": false})
     );
     assert_eq!(slices[0]["endpoints"][1]["conditions"]["ready"], false);
+    assert!(slices[0]["endpoints"][0].get("zone").is_none());
+    let mut near = service.clone();
+    let zones = |node: &str| (node == "n").then(|| "east".to_owned());
+    for (distribution, hints) in [
+        ("PreferSameZone", json!({"forZones": [{"name": "east"}]})),
+        ("PreferClose", json!({"forZones": [{"name": "east"}]})),
+        (
+            "PreferSameNode",
+            json!({"forZones": [{"name": "east"}], "forNodes": [{"name": "n"}]}),
+        ),
+        ("", Value::Null),
+    ] {
+        near["spec"]["trafficDistribution"] = json!(distribution);
+        let slices = endpoints::slices(&near, &pods, &zones);
+        assert_eq!(slices[0]["endpoints"][0]["zone"], "east");
+        assert_eq!(slices[0]["endpoints"][0]["hints"], hints, "{distribution}");
+        // Whoever is not ready draws no traffic.
+        assert_eq!(slices[0]["endpoints"][1]["hints"], Value::Null);
+    }
     let subsets = endpoints::subsets(&service, &pods);
     assert_eq!(subsets[0]["addresses"][0]["ip"], "10.0.0.1");
     assert_eq!(subsets[0]["notReadyAddresses"][0]["ip"], "10.0.0.2");

@@ -64,6 +64,8 @@ pub struct NetConfig {
     pub domain: String,
     /// TCP ports of `node_ip` that Pods may use: the API server's.
     pub open_tcp_ports: Vec<u16>,
+    /// TCP ports of the host that are no Pod's to have, besides: the host agent's.
+    pub own_tcp_ports: Vec<u16>,
     /// Resolvers for all other names.
     pub upstream_dns: Vec<Ipv4Addr>,
     /// The user that QEMU runs as: owner of the taps.

@@ -45,7 +45,8 @@ fn flows(services: &[Service]) -> BTreeSet<Flow> {
                 .chain(service.vips.iter().copied())
                 .map(|address| (Some(address), port.port));
             for (address, port_number) in addresses.chain(port.node_port.map(|number| (None, number))) {
-                flows.extend(service.targets(&port.name).into_iter().map(|endpoint| Flow {
+                let targets = [service.targets(&port.name), service.targets_here(&port.name)].concat();
+                flows.extend(targets.into_iter().map(|endpoint| Flow {
                     address,
                     port: port_number,
                     endpoint,
@@ -59,7 +60,7 @@ fn flows(services: &[Service]) -> BTreeSet<Flow> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, ServicePort};
+    use crate::model::{Endpoint, OnlyHere, ServicePort};
 
     fn service(protocol: Protocol, endpoints: &[[u8; 4]]) -> Service {
         Service {
@@ -77,12 +78,14 @@ mod tests {
             served_elsewhere: false,
             health_port: None,
             guard: None,
+            only_here: OnlyHere::default(),
             publish_not_ready: false,
             endpoints: endpoints
                 .iter()
                 .map(|ip| Endpoint {
                     ip: (*ip).into(),
                     ports: vec![(String::new(), 5353)],
+                    here: true,
                     ready: true,
                     ending: false,
                     hostname: None,

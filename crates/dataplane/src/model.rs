@@ -69,10 +69,21 @@ pub struct Service {
     pub health_port: Option<u16>,
     /// Who may come to the addresses of its load balancer; none: everybody.
     pub guard: Option<Guard>,
+    /// Who is led to endpoints of this host alone.
+    pub only_here: OnlyHere,
     /// Endpoints count even when they are not ready.
     pub publish_not_ready: bool,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
+}
+
+/// `internalTrafficPolicy: Local` and `externalTrafficPolicy: Local`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OnlyHere {
+    /// Who comes to the cluster IP.
+    pub inside: bool,
+    /// Who comes from outside to a VIP or a node port.
+    pub outside: bool,
 }
 
 /// `loadBalancerSourceRanges`.
@@ -97,6 +108,19 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
 }
 
+/// A port of the host that is a container's (`hostPort`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// The host's address that it is at; none: all of them.
+    pub at: Option<Ipv4Addr>,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Its number.
+    pub port: u16,
+    /// Where it leads: a Pod of this host, and a port of it.
+    pub to: (Ipv4Addr, u16),
+}
+
 /// One endpoint of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -104,6 +128,8 @@ pub struct Endpoint {
     pub ip: Ipv4Addr,
     /// `(port name, target port)` pairs.
     pub ports: Vec<(String, u16)>,
+    /// Whether it is on this host.
+    pub here: bool,
     /// Whether it takes traffic.
     pub ready: bool,
     /// It is going and still serves: it takes traffic while there is nobody else.
@@ -115,8 +141,20 @@ pub struct Endpoint {
 impl Service {
     /// The endpoints that count, with the target port for a port name.
     pub fn targets(&self, port_name: &str) -> Vec<(Ipv4Addr, u16)> {
+        self.targets_among(port_name, &|_| true)
+    }
+
+    /// Those on this host.
+    pub fn targets_here(&self, port_name: &str) -> Vec<(Ipv4Addr, u16)> {
+        self.targets_among(port_name, &|endpoint| endpoint.here)
+    }
+
+    fn targets_among(&self, port_name: &str, among: &dyn Fn(&Endpoint) -> bool) -> Vec<(Ipv4Addr, u16)> {
         let all = |counts: &dyn Fn(&Endpoint) -> bool| -> Vec<(Ipv4Addr, u16)> {
-            let counted = self.endpoints.iter().filter(|endpoint| counts(endpoint));
+            let counted = self
+                .endpoints
+                .iter()
+                .filter(|endpoint| among(endpoint) && counts(endpoint));
             counted
                 .filter_map(|endpoint| {
                     let (_, port) = endpoint.ports.iter().find(|(name, _)| name == port_name)?;

@@ -20,7 +20,7 @@ use crate::config::NetConfig;
 use crate::dns::DnsServer;
 use crate::exec::{self, ExecError};
 use crate::health::{Health, HealthPorts};
-use crate::model::{Endpoint, PodNic, Service};
+use crate::model::{Endpoint, HostPort, PodNic, Service};
 use crate::nft::{self, Ruleset};
 use crate::policy::Policy;
 use crate::{announce, flows, link, tap, tap_name};
@@ -87,6 +87,7 @@ struct State {
     pods: BTreeMap<String, PodNic>,
     services: Vec<Service>,
     policies: Vec<Policy>,
+    host_ports: Vec<HostPort>,
     vips: BTreeSet<Ipv4Addr>,
     health: HealthPorts,
     /// What is known to be in force; `None` until the whole table has been written once.
@@ -216,9 +217,8 @@ impl Dataplane {
     }
 
     async fn tell_health(&self, state: &mut State) {
-        let local: BTreeSet<Ipv4Addr> = state.pods.values().map(|pod| pod.ip).collect();
         let ports = state.services.iter().filter_map(|service| {
-            let here = |endpoint: &&Endpoint| endpoint.ready && local.contains(&endpoint.ip);
+            let here = |endpoint: &&Endpoint| endpoint.ready && endpoint.here;
             let health = Health {
                 service: (service.namespace.clone(), service.name.clone()),
                 endpoints: service.endpoints.iter().filter(here).count(),
@@ -233,6 +233,16 @@ impl Dataplane {
     pub async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), ExecError> {
         let mut state = self.state.lock().await;
         state.policies = policies;
+        if state.in_force.is_none() {
+            return Ok(());
+        }
+        self.apply(&mut state).await
+    }
+
+    /// Replaces the ports of the host that are containers'. Before the first Services they are only noted.
+    pub async fn set_host_ports(&self, ports: Vec<HostPort>) -> Result<(), ExecError> {
+        let mut state = self.state.lock().await;
+        state.host_ports = ports;
         if state.in_force.is_none() {
             return Ok(());
         }
@@ -307,7 +317,9 @@ impl Dataplane {
 
     fn wanted(&self, state: &State) -> Ruleset {
         let pods: Vec<PodNic> = state.pods.values().cloned().collect();
-        Ruleset::of(&self.config, &pods, &state.services, &state.policies)
+        let mut rules = Ruleset::of(&self.config, &pods, &state.services, &state.policies);
+        rules.host_ports(&self.config, &state.host_ports);
+        rules
     }
 }
 

@@ -149,6 +149,8 @@ fn a_hundred_megabytes_through_each_stream_and_a_million_lines() -> Result<()> {
     for kubectl in ["kubectl-1.32", "kubectl-1.20"] {
         streams::all(&lab, kubectl, 100 << 20)?;
     }
+    streams::left_alone(&lab)?;
+    streams::channels(&lab)?;
     streams::lines(&lab, 1_000_000, Duration::from_secs(600))?;
     lab.kubectl(&["delete", "pod", "desk", "--now", "--timeout=60s"])?;
     lab.stop()
@@ -252,6 +254,13 @@ fn terminals(lab: &Lab) -> Result<()> {
         !shell.text().contains("job control turned off"),
         "{}",
         shell.text()
+    );
+    let ends = ["exec", "desk", "-c", "main", "--", "sh", "-c", "exit 42"];
+    let ended = lab.output("kubectl", &ends)?;
+    let words = String::from_utf8_lossy(&ended.stderr);
+    ensure!(
+        ended.status.code() == Some(42) && words.contains("command terminated with exit code 42"),
+        "{ended:?}"
     );
     // `tty: true`, and attach to it.
     let mut attached = Session::start(lab, "kubectl attach -it desk -c term")?;

@@ -289,18 +289,17 @@ fn what_a_pod_has_is_limited() -> Result<()> {
     fs::write(node.join("shared/answer"), "from the host")?;
     says(&lab, "limited", "cat /node/answer", "from the host")?;
     lab.apply(WRONG)?;
-    wait_for("the refusal", LIMIT, || {
-        let state = get(&lab, &["pod", "wrong"])?["status"]["containerStatuses"][0]["state"].clone();
-        let message = state["waiting"]["message"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        ensure!(
-            message.contains("hostPath type check failed: /srv/one is not a directory"),
-            "{state}"
-        );
-        Ok(())
-    })?;
+    let words = "hostPath type check failed: /srv/one is not a directory";
+    lab.wait_event(
+        "wrong",
+        &format!("FailedMount: MountVolume.SetUp failed for volume \"node\" : {words}"),
+    )?;
+    let status = get(&lab, &["pod", "wrong"])?["status"].clone();
+    ensure!(
+        status["phase"] == "Pending"
+            && status["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating",
+        "{status}"
+    );
     lab.kubectl(&["delete", "pod/wrong", "--timeout=120s"])?;
 
     // CPU and memory change under the running container.

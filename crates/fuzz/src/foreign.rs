@@ -4,7 +4,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use dataplane::model::{Endpoint, Protocol, Service, ServiceAddress, ServicePort};
+use dataplane::model::{Endpoint, OnlyHere, Protocol, Service, ServiceAddress, ServicePort};
 use host::logs::{Options, Progress, Source};
 use http_body_util::BodyExt;
 
@@ -77,11 +77,13 @@ fn services() -> [Service; 2] {
         served_elsewhere: false,
         health_port: None,
         guard: None,
+        only_here: OnlyHere::default(),
         publish_not_ready: false,
         endpoints: (1..40)
             .map(|n| Endpoint {
                 ip: Ipv4Addr::new(10, 244, 0, n),
                 ports: vec![("http".into(), 8080)],
+                here: true,
                 ready: true,
                 ending: false,
                 hostname: Some(format!("pod-{n}")),

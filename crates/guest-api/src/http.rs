@@ -81,6 +81,16 @@ pub async fn get<S: AsyncRead + AsyncWrite + Unpin>(
     })
 }
 
+impl Answer {
+    /// What a probe that got this warns of: it was sent elsewhere, and did not go.
+    pub fn warning(&self) -> String {
+        match self.code {
+            300..400 => format!("Probe terminated redirects, Response body: {}", self.body),
+            _ => String::new(),
+        }
+    }
+}
+
 /// Where an answer sends a request for `host` and `port`; none when it sends it nowhere.
 pub fn redirect(answer: &Answer, scheme: &str, host: &str, port: u32) -> Option<Redirect> {
     if !matches!(answer.code, 301 | 302 | 303 | 307 | 308) {

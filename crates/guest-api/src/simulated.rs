@@ -2,12 +2,13 @@
 //!
 //! It keeps the contract (states, events, sequence numbers, exit codes), so that everything above it, the host agent
 //! first, is tested without any emulation. Two conventions let tests decide how a container ends: an argument
-//! `exit=N` ends it at once with that code, `oom` ends it as killed for memory.
+//! `exit=N` ends it at once with that code, `oom` ends it as killed for memory. With `late` the log is written at once
+//! and told a while later.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
@@ -21,6 +22,9 @@ use crate::v1::*;
 const EVENTS_KEPT: usize = 256;
 /// Exit code of a process ended by SIGKILL, and of one that memory ran out for.
 const KILLED: i32 = 137;
+
+/// How late a log is that is told late.
+const LATE: Duration = Duration::from_millis(300);
 
 type Output<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -278,7 +282,11 @@ impl Guest for SimulatedGuest {
             .state()
             .containers
             .values()
-            .map(|(_, container)| container.clone())
+            .map(|(_, container)| Container {
+                // The one that `logs` tells.
+                log_records: u64::from(container.started_at_ns > 0),
+                ..container.clone()
+            })
             .collect();
         Ok(Response::new(ListContainersReply { containers }))
     }
@@ -310,6 +318,9 @@ impl Guest for SimulatedGuest {
         } else {
             Vec::new()
         };
+        if args.contains("late") {
+            tokio::time::sleep(LATE).await;
+        }
         // The stream stays open: more could come.
         let stream = tokio_stream::once(Ok(LogBatch { records })).chain(tokio_stream::pending());
         Ok(Response::new(Box::pin(stream)))

@@ -57,7 +57,7 @@ pub async fn http(host: &str, wanted: &HttpGet, limit: Duration) -> ProbeReply {
         Err(std::io::Error::other("stopped after 10 redirects"))
     };
     match tokio::time::timeout(limit, ask).await {
-        Ok(Ok(answer)) if (200..400).contains(&answer.code) => success(answer.body),
+        Ok(Ok(answer)) if (200..400).contains(&answer.code) => success(answer.warning()),
         Ok(Ok(answer)) => failure(format!("HTTP probe failed with statuscode: {}", answer.code)),
         Ok(Err(error)) => failure(format!("Get {url:?}: {error}")),
         Err(_) => failure(format!(
@@ -176,11 +176,11 @@ mod tests {
     async fn status_codes_decide() {
         let limit = Duration::from_secs(5);
         let cases = [
-            ("HTTP/1.1 200 OK\r\n\r\nfine", true, "fine"),
+            ("HTTP/1.1 200 OK\r\n\r\nfine", true, ""),
             (
-                "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.test/\r\n\r\n",
+                "HTTP/1.1 302 Found\r\nLocation: https://elsewhere.test/\r\n\r\nthere",
                 true,
-                "",
+                "Probe terminated redirects, Response body: there",
             ),
             (
                 "HTTP/1.1 302 Found\r\nLocation: /moved\r\n\r\n",
@@ -203,6 +203,7 @@ mod tests {
             let reply = http("127.0.0.1", &get, limit).await;
             assert_eq!(reply.success, success, "{answer}");
             assert!(reply.output.contains(output), "{answer}: {}", reply.output);
+            assert!(!success || reply.output == output, "{answer}: {}", reply.output);
         }
         assert!(tcp("127.0.0.1", server("x").await, limit).await.success);
         let refused = tcp("127.0.0.1", 1, limit).await;

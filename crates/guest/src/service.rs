@@ -464,7 +464,10 @@ impl Guest for Agent {
         let containers = lock(&self.shared.containers);
         let containers = containers
             .values()
-            .map(|container| lock(&container.status).clone())
+            .map(|container| v1::Container {
+                log_records: container.output.records(),
+                ..lock(&container.status).clone()
+            })
             .collect();
         Ok(Response::new(ListContainersReply { containers }))
     }

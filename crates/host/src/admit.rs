@@ -5,28 +5,12 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{AppArmorProfile, Pod};
-use kinds::placement;
+use k8s_openapi::api::core::v1::{AppArmorProfile, ContainerPort, Pod};
+use kinds::{placement, sysctls};
 use serde_json::Value;
 
 use crate::config::Capacity;
 use crate::size::{self, is_sidecar};
-
-/// Sysctls that any Pod may set (`SafeSysctlAllowlist`).
-const SAFE: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
 
 /// The operating system of every guest, and the label by which a Pod may name another.
 const OS: &str = "linux";
@@ -129,13 +113,17 @@ pub fn ports_taken(pod: &Pod, others: &[Arc<Pod>]) -> Option<(String, String)> {
 /// Address, protocol and number.
 type HostPort<'a> = (&'a str, &'a str, i32);
 
-fn host_ports(pod: &Pod) -> Vec<HostPort<'_>> {
+/// The ports of all containers that go on while the Pod runs.
+pub fn ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
     let containers = pod.spec.iter().flat_map(|spec| {
         let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
         spec.containers.iter().chain(sidecars)
     });
-    let ports = containers.flat_map(|container| container.ports.iter().flatten());
-    ports
+    containers.flat_map(|container| container.ports.iter().flatten())
+}
+
+fn host_ports(pod: &Pod) -> Vec<HostPort<'_>> {
+    ports(pod)
         .filter_map(|port| {
             let number = port.host_port.filter(|number| *number > 0)?;
             let protocol = port.protocol.as_deref().unwrap_or("TCP");
@@ -153,7 +141,7 @@ fn sysctls(pod: &Pod, allowed: &[String]) -> Option<String> {
             Some(prefix) => name.starts_with(prefix),
             None => *pattern == name,
         };
-        if !SAFE.contains(&name.as_str()) && !allowed.iter().any(listed) {
+        if !sysctls::SAFE.contains(&name.as_str()) && !allowed.iter().any(listed) {
             return Some(format!("{name:?} not allowlisted"));
         }
         let shared = match name.split('.').next() {

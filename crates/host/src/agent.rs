@@ -127,6 +127,7 @@ impl Agent {
             ipam,
             datastore,
             probes: crate::metrics::probes::ProbeCounts::default(),
+            starts: crate::metrics::starts::Starts::default(),
             pressure: crate::pressure::Pressure::default(),
             clock: crate::clock::Clock::default(),
             requests: podvm::resize::Requests::default(),

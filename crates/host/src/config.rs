@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use crate::image_gc::ImageGc;
 
+/// Where an agent listens, as kubelets do.
+pub const PORT: u16 = 10250;
+
 /// What the host offers to Pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
@@ -106,7 +109,7 @@ impl HostConfig {
             data_dir,
             run_dir,
             node_ip,
-            listen: SocketAddr::new(node_ip, 10250),
+            listen: SocketAddr::new(node_ip, PORT),
             tls: None,
             allowed_clients: Vec::new(),
             capacity,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use dataplane::Dataplane;
-use dataplane::model::{PodNic, Service};
+use dataplane::model::{HostPort, PodNic, Service};
 use dataplane::policy::Policy;
 use images::{Credentials, Image, ImageConfig, ImageStore, PullError, PullPolicy, PullProgress, Pulled};
 
@@ -172,6 +172,9 @@ pub trait PodNetwork: Send + Sync {
     async fn set_services(&self, services: Vec<Service>) -> Result<(), NetworkError>;
     /// Replaces all policies.
     async fn set_policies(&self, policies: Vec<Policy>) -> Result<(), NetworkError>;
+
+    /// Replaces the ports of the host that are containers'.
+    async fn set_host_ports(&self, ports: Vec<HostPort>) -> Result<(), NetworkError>;
 }
 
 #[async_trait]
@@ -195,6 +198,12 @@ impl PodNetwork for Dataplane {
 
     async fn set_services(&self, services: Vec<Service>) -> Result<(), NetworkError> {
         Self::set_services(self, services)
+            .await
+            .map_err(|error| NetworkError(error.to_string()))
+    }
+
+    async fn set_host_ports(&self, ports: Vec<HostPort>) -> Result<(), NetworkError> {
+        Self::set_host_ports(self, ports)
             .await
             .map_err(|error| NetworkError(error.to_string()))
     }
@@ -224,6 +233,10 @@ impl PodNetwork for NoNetwork {
     }
 
     async fn set_services(&self, _services: Vec<Service>) -> Result<(), NetworkError> {
+        Ok(())
+    }
+
+    async fn set_host_ports(&self, _ports: Vec<HostPort>) -> Result<(), NetworkError> {
         Ok(())
     }
 

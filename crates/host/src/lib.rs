@@ -19,6 +19,7 @@ mod config;
 pub mod control;
 mod deps;
 mod events;
+mod host_paths;
 mod image_gc;
 mod ipam;
 mod node;
@@ -44,7 +45,7 @@ pub mod trust;
 pub mod volumes;
 
 pub use agent::{Agent, StartError};
-pub use config::{Capacity, HostConfig};
+pub use config::{Capacity, HostConfig, PORT};
 pub use deps::{HostDeps, ImageSource, NetworkError, NoImages, NoNetwork, PodNetwork, TapHandle};
 pub use image_gc::ImageGc;
 pub use podvm::record::running_nics;

@@ -21,14 +21,14 @@ use crate::podvm::Context;
 use crate::podvm::handler::HANDLERS;
 
 /// How often the Lease is renewed; it lasts four times as long (kubelet: `nodeLeaseDurationSeconds` 40).
-const RENEW: Duration = Duration::from_secs(10);
-const LEASE_SECONDS: i32 = 40;
+pub const RENEW: Duration = Duration::from_secs(10);
+pub const LEASE_SECONDS: i32 = 40;
 /// How long a status without changes stays (kubelet: `nodeStatusReportFrequency`).
-const REPORT: Duration = Duration::from_secs(300);
+pub const REPORT: Duration = Duration::from_secs(300);
 /// Between attempts while the API is away or the Node has no block of addresses yet.
 const RETRY: Duration = Duration::from_millis(500);
 /// Images that the status lists (kubelet: `nodeStatusMaxImages`).
-const MAX_IMAGES: usize = 50;
+pub const MAX_IMAGES: usize = 50;
 /// Measured overhead is rounded up to this, so that the Node does not change with every page. Bytes.
 const OVERHEAD_STEP: u64 = 64 << 20;
 /// The version that `kubectl get nodes` shows.

@@ -48,7 +48,7 @@ pub fn translate(
 }
 
 /// The address of a Pod that is not over: that of one that is may be another's already.
-fn address(pod: &Pod) -> Option<Ipv4Addr> {
+pub fn address(pod: &Pod) -> Option<Ipv4Addr> {
     let status = pod.status.as_ref()?;
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
         return None;

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::Ipv4Net;
-use dataplane::model::{Endpoint, Guard, Protocol, Service as NetService, ServiceAddress, ServicePort};
+use dataplane::model::{
+    Endpoint, Guard, HostPort, OnlyHere, Protocol, Service as NetService, ServiceAddress, ServicePort,
+};
 use dataplane::policy::Policy;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service, ServiceSpec};
@@ -24,7 +26,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::deps::{NetworkError, PodNetwork};
-use crate::policies;
+use crate::{admit, policies};
 
 /// Changes within this time are applied together.
 const GATHER: Duration = Duration::from_millis(20);
@@ -80,12 +82,20 @@ pub fn follow(
         slices: reflect(client, watcher::Config::default(), &changed, &cancel),
         policies: reflect(client, watcher::Config::default(), &changed, &cancel),
         namespaces: reflect(client, watcher::Config::default(), &changed, &cancel),
+        node: node.to_owned(),
         pods: reflect(client, own, &changed, &cancel),
     };
     let services = world.services.clone();
     tokio::spawn(apply(world, network, changed, cancel));
     Services { services }
 }
+
+/// What the network was told last.
+type Told = (
+    Option<Vec<Policy>>,
+    Option<Vec<HostPort>>,
+    Option<Vec<NetService>>,
+);
 
 /// Everything that the network depends on.
 struct World {
@@ -94,6 +104,7 @@ struct World {
     policies: Store<NetworkPolicy>,
     namespaces: Store<Namespace>,
     pods: Store<Pod>,
+    node: String,
 }
 
 /// All objects of a kind, as long as they are followed.
@@ -141,7 +152,7 @@ async fn apply(world: World, network: Arc<dyn PodNetwork>, changed: Arc<Notify>,
     if cancel.run_until_cancelled(ready).await.is_none() {
         return;
     }
-    let mut last: (Option<Vec<Policy>>, Option<Vec<NetService>>) = (None, None);
+    let mut last = Told::default();
     loop {
         if let Err(error) = world.bring(&network, &mut last).await {
             tracing::warn!(%error, "the network does not take the Services and policies");
@@ -163,11 +174,7 @@ async fn apply(world: World, network: Arc<dyn PodNetwork>, changed: Arc<Notify>,
 
 impl World {
     /// Tells the network what has changed: policies first, since Services open ways to Pods.
-    async fn bring(
-        &self,
-        network: &Arc<dyn PodNetwork>,
-        last: &mut (Option<Vec<Policy>>, Option<Vec<NetService>>),
-    ) -> Result<(), NetworkError> {
+    async fn bring(&self, network: &Arc<dyn PodNetwork>, last: &mut Told) -> Result<(), NetworkError> {
         let policies = self.policies.state();
         let policies = match policies.is_empty() {
             true => Vec::new(),
@@ -177,17 +184,49 @@ impl World {
             network.set_policies(policies.clone()).await?;
             last.0 = Some(policies);
         }
-        let services = translate(&self.services.state(), &self.slices.state());
-        if last.1.as_ref() != Some(&services) {
+        let ports = host_ports(&self.pods.state());
+        if last.1.as_ref() != Some(&ports) {
+            network.set_host_ports(ports.clone()).await?;
+            last.1 = Some(ports);
+        }
+        let services = translate(&self.services.state(), &self.slices.state(), &self.node);
+        if last.2.as_ref() != Some(&services) {
             network.set_services(services.clone()).await?;
-            last.1 = Some(services);
+            last.2 = Some(services);
         }
         Ok(())
     }
 }
 
-/// Kubernetes objects as the network sees them, in a stable order.
-pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Vec<NetService> {
+/// The ports of the host that containers of its Pods want, in a stable order.
+fn host_ports(pods: &[Arc<Pod>]) -> Vec<HostPort> {
+    let mut result = Vec::new();
+    for pod in pods {
+        let Some(ip) = policies::address(pod) else {
+            continue;
+        };
+        for port in admit::ports(pod) {
+            let number = |number: Option<i32>| number.and_then(|number| u16::try_from(number).ok());
+            let at = port.host_ip.as_deref().and_then(|at| at.parse::<Ipv4Addr>().ok());
+            let wanted = number(port.host_port).filter(|number| *number > 0);
+            if let (Some(wanted), Some(own)) = (wanted, number(Some(port.container_port))) {
+                result.push(HostPort {
+                    at: at.filter(|at| !at.is_unspecified()),
+                    protocol: protocol(port.protocol.as_deref()),
+                    port: wanted,
+                    to: (ip, own),
+                });
+            }
+        }
+    }
+    result.sort_unstable();
+    // The scheduler and the agent let nobody have another's; one container may name a port twice.
+    result.dedup_by_key(|port| (port.at, port.protocol, port.port));
+    result
+}
+
+/// Kubernetes objects as the network of a node sees them, in a stable order.
+pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>], node: &str) -> Vec<NetService> {
     let mut by_service: HashMap<(&str, &str), Vec<&EndpointSlice>> = HashMap::new();
     for slice in slices {
         let owner = slice
@@ -209,6 +248,7 @@ pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Ve
             one(
                 service,
                 by_service.get(&key).map(Vec::as_slice).unwrap_or_default(),
+                node,
             )
         })
         .collect();
@@ -216,7 +256,7 @@ pub fn translate(services: &[Arc<Service>], slices: &[Arc<EndpointSlice>]) -> Ve
     result
 }
 
-fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
+fn one(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option<NetService> {
     let spec = service.spec.as_ref()?;
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
     let address = match (kind, spec.cluster_ip.as_deref()) {
@@ -274,11 +314,17 @@ fn one(service: &Service, slices: &[&EndpointSlice]) -> Option<NetService> {
                 vips: balanced,
                 sources,
             }),
+        only_here: OnlyHere {
+            inside: spec.internal_traffic_policy.as_deref() == Some("Local"),
+            outside: spec.external_traffic_policy.as_deref() == Some("Local"),
+        },
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
         endpoints: match address {
             // The slices of a headless Service have the label as well, and are for its names alone.
-            ServiceAddress::Cluster(_) => endpoints(slices.iter().filter(|slice| !not_ours(&slice.metadata))),
-            _ => endpoints(slices.iter()),
+            ServiceAddress::Cluster(_) => {
+                endpoints(slices.iter().filter(|slice| !not_ours(&slice.metadata)), node)
+            }
+            _ => endpoints(slices.iter(), node),
         },
         address,
     })
@@ -312,7 +358,7 @@ pub(crate) fn protocol(name: Option<&str>) -> Protocol {
     }
 }
 
-fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>) -> Vec<Endpoint> {
+fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>, node: &str) -> Vec<Endpoint> {
     // One address may stand in several slices, with other ports in each.
     let mut all: BTreeMap<Ipv4Addr, Endpoint> = BTreeMap::new();
     for slice in slices.filter(|slice| slice.address_type == "IPv4") {
@@ -334,6 +380,7 @@ fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>) -> Vec<End
                 let entry = all.entry(ip).or_insert_with(|| Endpoint {
                     ip,
                     ports: Vec::new(),
+                    here: endpoint.node_name.as_deref() == Some(node),
                     ready,
                     ending,
                     hostname: endpoint.hostname.clone(),
@@ -359,6 +406,34 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn ports_of_the_host_lead_to_pods() {
+        let pod = |ip: &str, phase: &str, ports| {
+            let spec = json!({"containers": [{"name": "c", "ports": ports}]});
+            let pod = json!({"spec": spec, "status": {"phase": phase, "podIP": ip}});
+            Arc::new(serde_json::from_value::<Pod>(pod).expect("a Pod"))
+        };
+        let web = json!([{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81},
+            {"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.1"},
+            {"containerPort": 82, "hostPort": 82, "hostIP": "0.0.0.0"}]);
+        let other = json!([{"containerPort": 80, "hostPort": 9090}]);
+        let pods = [
+            pod("10.244.0.2", "Running", web),
+            pod("10.244.0.3", "Failed", other.clone()),
+            pod("", "Pending", other),
+        ];
+        let found: Vec<_> = host_ports(&pods)
+            .iter()
+            .map(|port| (port.at.is_some(), port.protocol, port.port, port.to.1))
+            .collect();
+        let expected = [
+            (false, Protocol::Tcp, 82, 82),
+            (false, Protocol::Tcp, 8080, 80),
+            (true, Protocol::Udp, 53, 53),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
     fn services_with_their_endpoints() {
         let service = |value| Arc::new(serde_json::from_value::<Service>(value).expect("a Service"));
         let slice = |value| Arc::new(serde_json::from_value::<EndpointSlice>(value).expect("a slice"));
@@ -366,7 +441,7 @@ mod tests {
             service(
                 json!({"metadata": {"namespace": "shop", "name": "web"}, "spec": {"type": "LoadBalancer",
                 "clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30080, "targetPort": 8080}],
-                "sessionAffinity": "ClientIP", "externalIPs": ["198.51.100.9"],
+                "externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP", "externalIPs": ["198.51.100.9"],
                 "loadBalancerSourceRanges": ["203.0.113.0/24"]},
                 "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}}}),
             ),
@@ -376,14 +451,14 @@ mod tests {
         let slices = [
             slice(json!({"metadata": {"namespace": "shop", "name": "web-x",
             "labels": {SERVICE_NAME: "web"}}, "addressType": "IPv4", "ports": [{"port": 8080, "protocol": "TCP"}],
-            "endpoints": [{"addresses": ["10.244.0.2"], "conditions": {"ready": true}},
-                {"addresses": ["10.244.0.3"], "conditions": {"ready": false}},
+            "endpoints": [{"addresses": ["10.244.0.2"], "nodeName": "here", "conditions": {"ready": true}},
+                {"addresses": ["10.244.0.3"], "nodeName": "there", "conditions": {"ready": false}},
                 {"addresses": ["10.244.0.4"], "conditions": {"ready": false, "serving": true, "terminating": true}}]})),
             slice(json!({"metadata": {"namespace": "shop", "name": "web-y",
             "labels": {SERVICE_NAME: "web", "service.kubernetes.io/headless": ""}}, "addressType": "IPv4",
             "ports": [{"port": 8080}], "endpoints": [{"addresses": ["10.244.0.5"]}]})),
         ];
-        let found = translate(&services, &slices);
+        let found = translate(&services, &slices, "here");
         assert_eq!(found[0].address, ServiceAddress::Headless);
         assert!(found[0].served_elsewhere);
         let web = &found[1];
@@ -396,6 +471,9 @@ mod tests {
         );
         let ending: Vec<bool> = web.endpoints.iter().map(|endpoint| endpoint.ending).collect();
         assert_eq!(ending, [false, false, true]);
+        let here: Vec<bool> = web.endpoints.iter().map(|endpoint| endpoint.here).collect();
+        assert_eq!(here, [true, false, false]);
+        assert!(web.only_here.outside && !web.only_here.inside);
         assert_eq!(web.ports[0].node_port, Some(30080));
         assert_eq!(web.targets(""), [(Ipv4Addr::new(10, 244, 0, 2), 8080)]);
     }

@@ -24,8 +24,8 @@ pub use config::ImageConfig;
 pub use error::{OpenError, PullError};
 pub use import::ImportError;
 pub use layer::unpack as unpack_layer;
-pub use reference::{ImageReference, Mirrors, ReferenceError};
-pub use registry::{Credentials, choose_manifest};
+pub use reference::{Host, ImageReference, Mirrors, ReferenceError};
+pub use registry::{Credentials, DIRECT, choose_manifest};
 pub use store::{Image, ImageStore, ImagesConfig, PullPolicy, PullProgress, Pulled};
 
 /// Takes an image archive apart into an empty directory and reads its index and manifests; how many images are in it.

@@ -51,6 +51,39 @@ impl ImageReference {
     }
 }
 
+/// A registry that settings are for, with or without its port; `*` is every one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host(pub String);
+
+impl Host {
+    /// How well this names a registry; none: it does not.
+    fn fits(&self, registry: &str) -> Option<u8> {
+        let without_port = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+        match self.0.as_str() {
+            name if name == registry => Some(3),
+            name if name == without_port => Some(2),
+            "*" => Some(1),
+            _ => None,
+        }
+    }
+
+    /// All that is said for a registry.
+    pub(crate) fn all<'s, T>(settings: &'s [(Self, T)], registry: &str) -> impl Iterator<Item = &'s T> {
+        let fitting = settings
+            .iter()
+            .filter(move |(host, _)| host.fits(registry).is_some());
+        fitting.map(|(_, value)| value)
+    }
+
+    /// What is said for a registry by whoever names it best.
+    pub(crate) fn best<'s, T>(settings: &'s [(Self, T)], registry: &str) -> Option<&'s T> {
+        let fitting = settings
+            .iter()
+            .filter_map(|(host, value)| Some((host.fits(registry)?, value)));
+        fitting.max_by_key(|(fit, _)| *fit).map(|(_, value)| value)
+    }
+}
+
 /// `(host or "*", URL)` pairs; the more special one wins.
 #[derive(Debug, Clone, Default)]
 pub struct Mirrors(pub Vec<(String, String)>);
@@ -125,6 +158,27 @@ mod tests {
             let error = bad.parse::<ImageReference>().expect_err(bad).to_string();
             assert!(error.contains("couldn't parse image name"), "{error}");
         }
+    }
+
+    #[test]
+    fn settings_are_for_the_registry_that_they_name() {
+        let host = |name: &str| Host(name.to_owned());
+        let settings = [
+            (host("*"), 1),
+            (host("inside.example"), 2),
+            (host("inside.example:5000"), 3),
+        ];
+        let cases = [
+            ("docker.io", Some(1), 1),
+            ("inside.example", Some(2), 2),
+            ("inside.example:443", Some(2), 2),
+            ("inside.example:5000", Some(3), 3),
+        ];
+        for (registry, best, all) in cases {
+            assert_eq!(Host::best(&settings, registry).copied(), best, "{registry}");
+            assert_eq!(Host::all(&settings, registry).count(), all, "{registry}");
+        }
+        assert_eq!(Host::best(&settings[1..], "docker.io"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::ConfigFile;
 use crate::error::PullError;
-use crate::reference::{ImageReference, Location};
+use crate::reference::{Host, ImageReference, Location};
 use crate::store::ImagesConfig;
 
 /// How long a registry may take to accept a connection.
@@ -23,6 +23,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// A configuration beyond this is not one (OCI allows 4 MiB for manifests).
 const MAX_CONFIG_BYTES: usize = 4 << 20;
+
+/// The word for a registry that is reached without a proxy.
+pub const DIRECT: &str = "direct";
+/// All hosts, by name and by address.
+const EVERYBODY: &str = "*,0.0.0.0/0,::/0";
+/// Where nobody is.
+const NO_PROXY: &str = "http://127.0.0.1:9";
 
 /// User name and password for a registry, from an image pull secret.
 #[derive(Clone)]
@@ -58,11 +65,22 @@ impl Registry {
         } else {
             ClientProtocol::Https
         };
+        let registry = location.reference.registry();
+        let (proxy, without) = match Host::best(&config.proxies, registry).map(String::as_str) {
+            // Said, so that none is taken from the environment; and then used for nobody.
+            Some(DIRECT) => (Some(NO_PROXY.to_owned()), Some(EVERYBODY.to_owned())),
+            proxy => (proxy.map(str::to_owned), None),
+        };
         let client = Client::new(ClientConfig {
             protocol,
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
-            extra_root_certificates: config.authorities.iter().map(|der| certificate(der)).collect(),
+            extra_root_certificates: Host::all(&config.authorities, registry)
+                .map(|der| certificate(der))
+                .collect(),
+            http_proxy: proxy.clone(),
+            https_proxy: proxy,
+            no_proxy: without,
             user_agent: concat!("podvisor/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         });

@@ -21,7 +21,7 @@ use crate::config::ImageConfig;
 use crate::download::Download;
 use crate::error::{OpenError, PullError};
 use crate::import::{Found, ImportError};
-use crate::reference::{ImageReference, Mirrors};
+use crate::reference::{Host, ImageReference, Mirrors};
 use crate::registry::{Credentials, Registry, Resolved};
 use crate::{disk, import, layer};
 
@@ -37,8 +37,10 @@ const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 pub struct ImagesConfig {
     /// Registries that stand in for others.
     pub mirrors: Mirrors,
-    /// Certificate authorities (DER) whose registries are trusted besides those that the machine trusts.
-    pub authorities: Vec<Vec<u8>>,
+    /// Certificate authorities (DER) of registries, besides those that the machine trusts.
+    pub authorities: Vec<(Host, Vec<u8>)>,
+    /// Through which proxy a registry is reached: a URL, or `direct`.
+    pub proxies: Vec<(Host, String)>,
 }
 
 /// `imagePullPolicy`.

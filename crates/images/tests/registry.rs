@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use images::{ImageStore, ImagesConfig, Mirrors, PullPolicy, PullProgress};
-use serde_json::json;
+use images::{Credentials, Host, ImageStore, ImagesConfig, Mirrors, PullPolicy, PullProgress};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// A registry of its own for each test, gone with it.
@@ -91,8 +91,15 @@ impl Registry {
             .join("layout")
             .join(name.replace([':', '/'], "-"));
         write_layout(&layout, architecture, layer, diff_id);
+        self.copy(&layout, name);
+    }
+
+    /// Brings an OCI layout here.
+    fn copy(&self, layout: &Path, name: &str) {
         let status = Command::new("skopeo")
             .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
+            // Asked for by few.
+            .args(["--dest-creds", "user:s3cret"])
             .arg(format!("oci:{}", layout.display()))
             .arg(format!("docker://127.0.0.1:{}/{name}", self.port))
             .status()
@@ -118,29 +125,41 @@ fn digest(bytes: &[u8]) -> String {
 
 /// An OCI layout with one layer.
 fn write_layout(layout: &Path, architecture: &str, tar: &[u8], diff_id: Option<&str>) {
+    let diff_id = diff_id.map_or_else(|| digest(tar), str::to_owned);
+    let layer = put_layer(layout, tar);
+    write_manifest(layout, architecture, &[layer], &[diff_id]);
+}
+
+/// A blob of a layout: its digest and size.
+fn put(layout: &Path, bytes: &[u8]) -> (String, usize) {
     let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).expect("made");
-    let put = |bytes: &[u8]| {
-        let name = digest(bytes);
-        fs::write(blobs.join(name.trim_start_matches("sha256:")), bytes).expect("written");
-        (name, bytes.len())
-    };
+    let name = digest(bytes);
+    fs::write(blobs.join(name.trim_start_matches("sha256:")), bytes).expect("written");
+    (name, bytes.len())
+}
+
+fn put_layer(layout: &Path, tar: &[u8]) -> Value {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(tar).expect("compressed");
-    let (layer, layer_size) = put(&gzip.finish().expect("finished"));
-    let diff_id = diff_id.map_or_else(|| digest(tar), str::to_owned);
+    let (digest, size) = put(layout, &gzip.finish().expect("finished"));
+    json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest, "size": size})
+}
+
+/// What makes layers that are there an image.
+fn write_manifest(layout: &Path, architecture: &str, layers: &[Value], diff_ids: &[String]) {
     let config = json!({
         "architecture": architecture, "os": "linux",
         "config": {"Env": ["GREETING=hello"], "Cmd": ["/bin/app"], "User": "7"},
-        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
-    let (config, config_size) = put(config.to_string().as_bytes());
+    let (config, config_size) = put(layout, config.to_string().as_bytes());
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": config_size},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": layer, "size": layer_size}],
+        "layers": layers,
     });
-    let (manifest, size) = put(manifest.to_string().as_bytes());
+    let (manifest, size) = put(layout, manifest.to_string().as_bytes());
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
     let index = json!({"schemaVersion": 2, "manifests": [
         {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": manifest, "size": size}]});
@@ -301,25 +320,230 @@ async fn https_needs_a_known_authority() {
         section
     });
     registry.push("library/app:1", "amd64", &layer(), None);
-    let open = |name: &str, authorities: Vec<Vec<u8>>| {
+    let open = |name: &str, authorities: Vec<(Host, Vec<u8>)>| {
         let config = ImagesConfig {
             mirrors: Mirrors(vec![(
                 "*".to_owned(),
                 format!("https://127.0.0.1:{}", registry.port),
             )]),
             authorities,
+            ..ImagesConfig::default()
         };
         ImageStore::open(&registry.directory.path().join(name), config).expect("opened")
     };
-    let error = open("stranger", Vec::new())
-        .ensure("app:1", PullPolicy::IfNotPresent, None, &quiet)
-        .await
-        .expect_err("an unknown authority")
-        .to_string();
-    assert!(error.contains("certificate"), "{error}");
-    let pulled = open("friend", vec![authority])
+    let of = |host: &str| vec![(Host(host.to_owned()), authority.clone())];
+    for (name, authorities) in [("stranger", Vec::new()), ("another's", of("registry.example"))] {
+        let error = open(name, authorities)
+            .ensure("app:1", PullPolicy::IfNotPresent, None, &quiet)
+            .await
+            .expect_err("an unknown authority")
+            .to_string();
+        assert!(error.contains("certificate"), "{name}: {error}");
+    }
+    let pulled = open("friend", of("127.0.0.1"))
         .ensure("app:1", PullPolicy::IfNotPresent, None, &quiet)
         .await
         .expect("pulled");
     assert!(pulled.pulled && pulled.image.disk.exists());
+}
+
+/// A proxy that hands every connection on to one registry; how many there were.
+async fn proxy(registry: u16) -> (u16, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let port = listener.local_addr().expect("an address").port();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", registry)).await?;
+                // Requests through a proxy name their host, which a server takes as it takes others.
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    (port, count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_may_have_a_proxy() {
+    let registry = Registry::start();
+    registry.push("library/app:1", "amd64", &layer(), None);
+    let (port, count) = proxy(registry.port).await;
+    let host = |name: &str| Host(name.to_owned());
+    let open = |name: &str, proxies: Vec<(Host, String)>| {
+        let config = ImagesConfig {
+            mirrors: Mirrors(vec![
+                ("docker.io".to_owned(), "http://registry.invalid".to_owned()),
+                (
+                    "near.example".to_owned(),
+                    format!("http://127.0.0.1:{}", registry.port),
+                ),
+            ]),
+            proxies,
+            ..ImagesConfig::default()
+        };
+        ImageStore::open(&registry.directory.path().join(name), config).expect("opened")
+    };
+    let url = format!("http://127.0.0.1:{port}");
+    let through = open("through", vec![(host("registry.invalid"), url.clone())]);
+    let pull =
+        async |store: &ImageStore, image: &str| store.ensure(image, PullPolicy::Always, None, &quiet).await;
+    // Nobody but the proxy knows this name.
+    pull(&through, "app:1").await.expect("pulled");
+    let used = count.load(Ordering::SeqCst);
+    assert!(used > 0);
+    pull(&through, "near.example/library/app:1")
+        .await
+        .expect("pulled");
+    let all_but_one = vec![(host("*"), url), (host("127.0.0.1"), images::DIRECT.to_owned())];
+    let around = open("around", all_but_one);
+    pull(&around, "near.example/library/app:1").await.expect("pulled");
+    assert_eq!(
+        count.load(Ordering::SeqCst),
+        used,
+        "a proxy was used for another registry"
+    );
+    pull(&around, "app:1").await.expect("pulled");
+    assert!(count.load(Ordering::SeqCst) > used);
+}
+
+/// The most memory that this process has had, in bytes.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("readable");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("a line");
+    let kib = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .expect("a number");
+    kib << 10
+}
+
+/// Pulls an image of so many bytes that do not shrink.
+async fn pull_large(bytes: u64) {
+    let registry = Registry::start();
+    let layout = registry.directory.path().join("large");
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).expect("made");
+    let draft = blobs.join("draft");
+    let mut builder = tar::Builder::new(std::io::BufWriter::new(fs::File::create(&draft).expect("made")));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes);
+    header.set_mode(0o644);
+    let noise = fs::File::open("/dev/urandom").expect("there");
+    builder
+        .append_data(&mut header, "big", std::io::Read::take(noise, bytes))
+        .expect("appended");
+    drop(builder.into_inner().expect("finished"));
+    let sum = Command::new("sha256sum")
+        .arg(&draft)
+        .output()
+        .expect("sha256sum")
+        .stdout;
+    let layer = String::from_utf8_lossy(&sum[..64]).into_owned();
+    fs::rename(&draft, blobs.join(&layer)).expect("renamed");
+    let size = fs::metadata(blobs.join(&layer)).expect("there").len();
+    let layers = [
+        json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": format!("sha256:{layer}"), "size": size}),
+    ];
+    write_manifest(&layout, "amd64", &layers, &[format!("sha256:{layer}")]);
+    registry.copy(&layout, "library/large:1");
+    registry
+        .store("store")
+        .ensure("large:1", PullPolicy::Always, None, &quiet)
+        .await
+        .expect("pulled");
+    assert!(peak() < 100 << 20, "{} MiB", peak() >> 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_image_takes_little_memory() {
+    pull_large(160 << 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes a minute and four gigabytes of disk; the short form runs always"]
+async fn a_gigabyte_takes_little_memory() {
+    pull_large(1 << 30).await;
+}
+
+/// As many layers as overlays of other runtimes can have at most, each hiding a file of the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_of_127_layers() {
+    let registry = Registry::start();
+    let layout = registry.directory.path().join("deep");
+    let mut layers = Vec::new();
+    let mut diff_ids = Vec::new();
+    for number in 0..127 {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut names = vec![format!("layer-{number}")];
+        if number > 0 {
+            names.push(format!(".wh.layer-{}", number - 1));
+        }
+        for name in names {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            header.set_mode(0o644);
+            builder
+                .append_data(&mut header, name, std::io::empty())
+                .expect("appended");
+        }
+        let tar = builder.into_inner().expect("finished");
+        diff_ids.push(digest(&tar));
+        layers.push(put_layer(&layout, &tar));
+    }
+    write_manifest(&layout, "amd64", &layers, &diff_ids);
+    registry.copy(&layout, "library/deep:1");
+    let store = registry.store("store");
+    let image = store
+        .ensure("deep:1", PullPolicy::Always, None, &quiet)
+        .await
+        .expect("pulled")
+        .image;
+    // Names stand in an EROFS as they are.
+    let disk = fs::read(&image.disk).expect("a disk");
+    let has = |name: &[u8]| disk.windows(name.len()).any(|found| found == name);
+    assert!(has(b"layer-126") && !has(b"layer-125") && !has(b"layer-0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_may_want_a_password() {
+    let registry = Registry::start_with(|directory| {
+        let file = directory.join("htpasswd");
+        let line = "user:$2b$04$Ck95a/ASB6.tSlw041nXnu8HmbY/TVuVXhqc.wUd0APbjSdDt2PDW\n";
+        fs::write(&file, line).expect("written");
+        format!(
+            "auth:\n  htpasswd:\n    realm: here\n    path: {}\n",
+            file.display()
+        )
+    });
+    registry.push("library/app:1", "amd64", &layer(), None);
+    let store = registry.store("store");
+    let credentials = |password: &str| {
+        Some(Credentials {
+            username: "user".to_owned(),
+            password: password.to_owned(),
+        })
+    };
+    for given in [None, credentials("guess")] {
+        let error = store
+            .ensure("app:1", PullPolicy::Always, given, &quiet)
+            .await
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains("pull access denied"), "{error}");
+    }
+    let pulled = store
+        .ensure("app:1", PullPolicy::Always, credentials("s3cret"), &quiet)
+        .await
+        .expect("pulled");
+    assert!(pulled.pulled);
+    // What is here is still asked for with the password of whoever asks.
+    let error = store.ensure("app:1", PullPolicy::Always, None, &quiet).await;
+    assert!(error.is_err());
 }

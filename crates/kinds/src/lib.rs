@@ -10,11 +10,13 @@
 //! Kubernetes keeps them.
 
 pub mod field;
+pub mod names;
 pub mod placement;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
 pub mod status;
+pub mod sysctls;
 mod table;
 
 pub use table::{KindInfo, Subresource, builtin, find_kind, find_resource};

@@ -47,14 +47,23 @@ pub struct UpArguments {
         value_delimiter = ','
     )]
     pub registry_mirror: Vec<String>,
-    /// Trust registries with certificates by the authorities in this PEM file, too (repeatable).
+    /// Trust registries (with HOST=, this one) with certificates by the authorities in this PEM file, too (repeatable).
     #[arg(
         long,
         env = "PODVISOR_REGISTRY_CA",
-        value_name = "FILE",
+        value_name = "[HOST=]FILE",
         value_delimiter = ','
     )]
-    pub registry_ca: Vec<PathBuf>,
+    pub registry_ca: Vec<String>,
+    /// Reach the registry HOST through this proxy, or `direct`; `*` stands for every one (repeatable). Without it the
+    /// environment's HTTPS_PROXY, HTTP_PROXY and NO_PROXY count.
+    #[arg(
+        long,
+        env = "PODVISOR_REGISTRY_PROXY",
+        value_name = "HOST=URL",
+        value_delimiter = ','
+    )]
+    pub registry_proxy: Vec<String>,
     /// The accelerator of Pod VMs [default: auto].
     #[arg(long, env = "PODVISOR_ACCEL", value_enum)]
     pub accel: Option<Accel>,
@@ -158,7 +167,9 @@ struct File {
     #[serde(default)]
     registry_mirror: Vec<String>,
     #[serde(default)]
-    registry_ca: Vec<PathBuf>,
+    registry_ca: Vec<String>,
+    #[serde(default)]
+    registry_proxy: Vec<String>,
     #[serde(default)]
     allowed_unsafe_sysctls: Vec<String>,
     accel: Option<Accel>,
@@ -225,7 +236,9 @@ pub struct Config {
     pub service_cidr: Cidr,
     pub registry_mirrors: Vec<(String, String)>,
     /// Authorities (DER) that vouch for registries besides those that the machine trusts.
-    pub registry_authorities: Vec<Vec<u8>>,
+    pub registry_authorities: Vec<(images::Host, Vec<u8>)>,
+    /// Through what registries are reached.
+    pub registry_proxies: Vec<(images::Host, String)>,
     pub accel: Accel,
     pub kubeconfig_out: PathBuf,
     /// The operator's own; without one the first password is generated.
@@ -304,6 +317,7 @@ impl Config {
         let vip_pool = first_filled(&arguments.vip_pool, file.vip_pool, &[]);
         let mirrors = first_filled(&arguments.registry_mirror, file.registry_mirror, &[]);
         let authorities = first_filled(&arguments.registry_ca, file.registry_ca, &[]);
+        let proxies = first_filled(&arguments.registry_proxy, file.registry_proxy, &[]);
         let pod_cidr = arguments.pod_cidr.clone().or(file.pod_cidr);
         let service_cidr = arguments.service_cidr.clone().or(file.service_cidr);
         let data = places.data_dir.clone();
@@ -326,6 +340,10 @@ impl Config {
                 .map(|text| parse_mirror(text))
                 .collect::<Result<_, _>>()?,
             registry_authorities: read_authorities(&authorities)?,
+            registry_proxies: proxies
+                .iter()
+                .map(|text| parse_proxy(text))
+                .collect::<Result<_, _>>()?,
             allowed_unsafe_sysctls: first_filled(
                 &arguments.allowed_unsafe_sysctls,
                 file.allowed_unsafe_sysctls,
@@ -501,20 +519,45 @@ fn parse_mirror(text: &str) -> Result<(String, String), ConfigError> {
         })
 }
 
-fn read_authorities(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, ConfigError> {
+fn parse_proxy(text: &str) -> Result<(images::Host, String), ConfigError> {
+    let is_proxy = |url: &str| {
+        let host = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"));
+        url == images::DIRECT || host.is_some_and(|host| !host.is_empty())
+    };
+    text.split_once('=')
+        .filter(|(host, url)| !host.is_empty() && is_proxy(url))
+        .map(|(host, url)| (images::Host(host.to_owned()), url.to_owned()))
+        .ok_or_else(|| ConfigError::Value {
+            setting: "registry-proxy",
+            value: text.to_owned(),
+            problem:
+                "is not HOST=URL, for example *=http://proxy.example:3128 or registry.inside.example=direct"
+                    .to_owned(),
+        })
+}
+
+/// Certificates in `FILE`, for all registries, or in `HOST=FILE`, for one.
+fn read_authorities(settings: &[String]) -> Result<Vec<(images::Host, Vec<u8>)>, ConfigError> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let mut found = Vec::new();
-    for path in paths {
+    for setting in settings {
+        let (host, path) = match setting.split_once('=') {
+            // A directory may have this character in its name; a host has no directories.
+            Some((host, path)) if !host.contains('/') => (host, path),
+            _ => ("*", setting.as_str()),
+        };
         let problem = |problem: String| ConfigError::Value {
             setting: "registry-ca",
-            value: path.display().to_string(),
+            value: setting.clone(),
             problem,
         };
         let pem = fs::read(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
         let before = found.len();
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|error| problem(format!("is not PEM: {error}")))?;
-            found.push(certificate.to_vec());
+            found.push((images::Host(host.to_owned()), certificate.to_vec()));
         }
         if found.len() == before {
             return Err(problem("has no certificate: give a PEM file".to_owned()));
@@ -599,11 +642,26 @@ mod tests {
     #[test]
     fn bad_values_name_the_flag_and_the_cure() {
         type Change = fn(&mut UpArguments);
-        let cases: [(&str, Change, &str); 9] = [
+        let cases: [(&str, Change, &str); 12] = [
             (
                 "no authority",
                 |a| a.registry_ca = vec!["/dev/null".into()],
                 "--registry-ca: `/dev/null` has no certificate",
+            ),
+            (
+                "no authority of one",
+                |a| a.registry_ca = vec!["inside.example:5000=/dev/null".into()],
+                "`inside.example:5000=/dev/null` has no certificate",
+            ),
+            (
+                "proxy without a registry",
+                |a| a.registry_proxy = vec!["http://proxy:3128".into()],
+                "--registry-proxy: `http://proxy:3128` is not HOST=URL",
+            ),
+            (
+                "proxy of no kind",
+                |a| a.registry_proxy = vec!["*=proxy:3128".into()],
+                "registry.inside.example=direct",
             ),
             (
                 "store",

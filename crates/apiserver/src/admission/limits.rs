@@ -16,6 +16,15 @@ const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 /// The step.
 pub struct LimitRanger;
 
+/// Whether the resources of an existing Pod change.
+fn is_resize(request: &AdmissionRequest<'_>) -> bool {
+    let a = request.attributes;
+    let going = |old: &Value| !old["metadata"]["deletionTimestamp"].is_null();
+    request.operation == Operation::Update
+        && (a.group.is_empty() && a.resource == "pods" && a.subresource == "resize")
+        && !request.old.is_some_and(going)
+}
+
 fn ranges(request: &AdmissionRequest<'_>, view: &dyn View) -> Vec<Arc<Value>> {
     view.list(
         &GroupResource::new("", "limitranges"),
@@ -34,7 +43,8 @@ impl AdmissionPlugin for LimitRanger {
         request: &mut AdmissionRequest<'_>,
         view: &dyn View,
     ) -> Result<Vec<String>, Status> {
-        if request.operation == Operation::Create && is_on(request, "", "pods") {
+        let is_new = request.operation == Operation::Create && is_on(request, "", "pods");
+        if is_new || is_resize(request) {
             for range in ranges(request, view) {
                 set_defaults(request.object, &range);
             }
@@ -43,8 +53,10 @@ impl AdmissionPlugin for LimitRanger {
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Vec<String>, Status> {
-        let checks: fn(&Value, &Value, &mut Vec<String>) = if is_on(request, "", "pods") {
-            // The resources of an existing Pod change by resize only, which is checked like a new one.
+        let checks: fn(&Value, &Value, &mut Vec<String>) = if is_resize(request) {
+            check_pod
+        } else if is_on(request, "", "pods") {
+            // The resources of an existing Pod change by resize only.
             if request.operation != Operation::Create {
                 return Ok(Vec::new());
             }

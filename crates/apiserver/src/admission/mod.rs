@@ -62,6 +62,7 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(scheduling::RuntimeClass),
         Arc::new(certificates::Certificates::new(rbac.clone())),
         Arc::new(storage::DefaultIngressClass),
+        Arc::new(scheduling::PodTopologyLabels),
         Arc::new(devices::DeviceAdminAccess),
         Arc::new(Escalation::new(rbac)),
     ];

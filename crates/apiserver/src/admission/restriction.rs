@@ -271,8 +271,58 @@ fn token(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<
         Some(pod) if pod["spec"]["nodeName"] != node => {
             Some("node requested token bound to a pod scheduled on a different node".into())
         }
-        Some(_) => None,
+        Some(pod) => foreign_audience(request, &pod, view),
     }
+}
+
+/// A host asks for tokens with the audiences that its Pod has volumes for, and no others (KEP-4935).
+fn foreign_audience(request: &AdmissionRequest<'_>, pod: &Value, view: &dyn View) -> Option<String> {
+    let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    let audiences = list(&request.object["spec"]["audiences"]);
+    if audiences.len() > 1 {
+        return Some("node may only request 0 or 1 audiences".into());
+    }
+    let wanted = audiences.first().and_then(Value::as_str).unwrap_or_default();
+    let of = |v: &Value| v["audience"].as_str().unwrap_or_default() == wanted;
+    let driver_of_claim = |claim: &str| {
+        let namespace = Some(request.attributes.namespace.as_str());
+        let claim = view.get(
+            &GroupResource::new("", "persistentvolumeclaims"),
+            namespace,
+            claim,
+        )?;
+        let volume = claim["spec"]["volumeName"].as_str()?;
+        let volume = view.get(&GroupResource::new("", "persistentvolumes"), None, volume)?;
+        volume["spec"]["csi"]["driver"].as_str().map(str::to_owned)
+    };
+    let names_it = |volume: &Value| {
+        let projected = list(&volume["projected"]["sources"])
+            .iter()
+            .any(|s| s.get("serviceAccountToken").is_some_and(of));
+        let driver = match (
+            volume["csi"]["driver"].as_str(),
+            volume["persistentVolumeClaim"]["claimName"].as_str(),
+        ) {
+            (Some(driver), _) => Some(driver.to_owned()),
+            (None, Some(claim)) => driver_of_claim(claim),
+            (None, None) if volume.get("ephemeral").is_some() => {
+                let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+                let claim = format!("{}-{}", text(&pod["metadata"]["name"]), text(&volume["name"]));
+                driver_of_claim(&claim)
+            }
+            _ => None,
+        };
+        let driver = driver
+            .and_then(|name| view.get(&GroupResource::new("storage.k8s.io", "csidrivers"), None, &name));
+        projected || driver.is_some_and(|d| list(&d["spec"]["tokenRequests"]).iter().any(of))
+    };
+    if list(&pod["spec"]["volumes"]).iter().any(names_it) {
+        return None;
+    }
+    Some(format!(
+        "audience {wanted:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",
+        request.user.name
+    ))
 }
 
 /// The driver of volumes in the hosts' own directories.

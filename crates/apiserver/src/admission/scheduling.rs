@@ -1,5 +1,5 @@
 //! Steps that prepare Pods and Nodes for the scheduler: Priority, DefaultTolerationSeconds, TaintNodesByCondition,
-//! RuntimeClass.
+//! RuntimeClass, PodTopologyLabels.
 
 use super::pod::{amounts, items};
 use super::{forbidden, is_on};
@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 /// How long a Pod stays on a node that is not ready or unreachable, in seconds, unless it says otherwise.
 const TOLERATION_SECONDS: u32 = 300;
+
+/// The labels of a node that its Pods get as well (KEP-4742).
+const TOPOLOGY: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 
 /// The PriorityClasses of the system; `kube-system` Pods use them.
 pub(super) fn system_priority_classes() -> Vec<Value> {
@@ -294,6 +297,42 @@ impl AdmissionPlugin for RuntimeClass {
             match spec.get_mut("tolerations").and_then(Value::as_array_mut) {
                 Some(list) => list.extend(missing),
                 None => spec["tolerations"] = Value::Array(missing),
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Tells Pods in which zone and region their node is, when they are bound to it.
+pub struct PodTopologyLabels;
+
+#[async_trait]
+impl AdmissionPlugin for PodTopologyLabels {
+    fn name(&self) -> &'static str {
+        "PodTopologyLabels"
+    }
+
+    async fn admit(
+        &self,
+        request: &mut AdmissionRequest<'_>,
+        view: &dyn View,
+    ) -> Result<Vec<String>, Status> {
+        let a = request.attributes;
+        if request.operation != Operation::Create || a.resource != "pods" || !a.group.is_empty() {
+            return Ok(Vec::new());
+        }
+        let node = match a.subresource.as_str() {
+            "" => &request.object["spec"]["nodeName"],
+            "binding" if request.object["target"]["kind"] == "Node" => &request.object["target"]["name"],
+            _ => return Ok(Vec::new()),
+        };
+        let node = node.as_str().unwrap_or_default();
+        let Some(node) = view.get(&GroupResource::new("", "nodes"), None, node) else {
+            return Ok(Vec::new());
+        };
+        for label in TOPOLOGY {
+            if let Some(value) = node["metadata"]["labels"].get(label) {
+                request.object["metadata"]["labels"][label] = value.clone();
             }
         }
         Ok(Vec::new())

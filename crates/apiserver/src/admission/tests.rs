@@ -265,10 +265,30 @@ async fn limit_ranges() {
         ),
     ];
     for (resources, want) in cases {
-        let error = run(&chain, &view, &create("pods"), &mut pod(resources))
-            .await
-            .unwrap_err();
-        assert_eq!(error, format!("pods \"web\" is forbidden: {want}"));
+        // A Pod that is resized is held to the same; one that is only changed or going is not.
+        let old = |more: Value| {
+            let mut old = pod(json!({}));
+            old["metadata"]["deletionTimestamp"] = more;
+            Some(old)
+        };
+        let change = |resource, old| Write {
+            operation: Operation::Update,
+            old,
+            ..create(resource)
+        };
+        let resize = change("pods/resize", old(Value::Null));
+        for write in [&create("pods"), &resize] {
+            let error = run(&chain, &view, write, &mut pod(resources.clone()))
+                .await
+                .unwrap_err();
+            assert_eq!(error, format!("pods \"web\" is forbidden: {want}"));
+        }
+        let going = old(json!("2026-01-01T00:00:00Z"));
+        for write in [change("pods", old(Value::Null)), change("pods/resize", going)] {
+            run(&chain, &view, &write, &mut pod(resources.clone()))
+                .await
+                .unwrap();
+        }
     }
 }
 
@@ -689,8 +709,27 @@ async fn classes() {
 }
 
 #[tokio::test]
+async fn pods_are_told_their_zone() {
+    let labels =
+        json!({ "topology.kubernetes.io/zone": "east", "topology.kubernetes.io/region": "r", "other": "x" });
+    let view = demo([("nodes", json!({ "metadata": { "name": "n1", "labels": labels } }))]);
+    let chain = chain(&view);
+    let target = |name: &str| json!({ "target": { "kind": "Node", "name": name } });
+    let told = json!({ "topology.kubernetes.io/zone": "east", "topology.kubernetes.io/region": "r" });
+    for (mut object, want) in [(target("n1"), told), (target("n2"), Value::Null)] {
+        let write = create("pods/binding");
+        run(&chain, &view, &write, &mut object).await.unwrap();
+        assert_eq!(object["metadata"]["labels"], want);
+    }
+}
+
+#[tokio::test]
 async fn hosts_write_their_own() {
-    let mine = json!({ "metadata": { "namespace": "demo", "name": "web", "uid": "u" }, "spec": { "nodeName": "n1" } });
+    let tokens = json!([{ "name": "t", "projected": { "sources": [
+        { "serviceAccountToken": { "path": "a" } },
+        { "serviceAccountToken": { "path": "b", "audience": "vault" } } ] } }]);
+    let mine = json!({ "metadata": { "namespace": "demo", "name": "web", "uid": "u" },
+        "spec": { "nodeName": "n1", "volumes": tokens } });
     let theirs = json!({ "metadata": { "namespace": "demo", "name": "db", "uid": "v" }, "spec": { "nodeName": "n2" } });
     let view = demo([("pods", mine.clone()), ("pods", theirs.clone())]);
     let chain = chain(&view);
@@ -704,8 +743,28 @@ async fn hosts_write_their_own() {
     let node = |name: &str, more: Value| json!({ "metadata": { "name": name, "labels": more }, "spec": {} });
     let tainted = json!({ "metadata": { "name": "n1" }, "spec": { "taints": [{ "key": "a" }] } });
     let bound = |name: &str, uid: &str| json!({ "spec": { "boundObjectRef": { "kind": "Pod", "apiVersion": "v1", "name": name, "uid": uid } } });
+    let audience = |audiences: Value| {
+        let mut object = bound("web", "u");
+        object["spec"]["audiences"] = audiences;
+        object
+    };
     use Operation::{Create, Delete, Update};
     let cases = [
+        (
+            write(Create, "serviceaccounts/token", None),
+            audience(json!(["vault"])),
+            "",
+        ),
+        (
+            write(Create, "serviceaccounts/token", None),
+            audience(json!(["bank"])),
+            "audience \"bank\" not found in pod spec volume, system:node:n1 is not authorized",
+        ),
+        (
+            write(Create, "serviceaccounts/token", None),
+            audience(json!(["vault", "bank"])),
+            "node may only request 0 or 1 audiences",
+        ),
         (
             write(Create, "nodes", None),
             node(
@@ -799,6 +858,7 @@ fn the_order_is_upstreams() {
         "RuntimeClass",
         "Certificates",
         "DefaultIngressClass",
+        "PodTopologyLabels",
         // Upstream checks it in the strategy of claims.
         "DeviceAdminAccess",
         "RBACEscalation",

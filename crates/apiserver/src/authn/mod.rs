@@ -6,6 +6,7 @@
 //!
 //! - [`certificate`]: user and groups of a client certificate.
 //! - [`service_account`]: tokens of service accounts, issued and verified here, bound to Pods, Secrets and Nodes.
+//! - [`legacy`]: their tokens without end, kept in Secrets.
 //! - [`foreign`]: tokens of further issuers, such as the sign-on.
 //! - [`bootstrap`]: bootstrap tokens kept as Secrets.
 //! - [`impersonate`]: acting as someone else.
@@ -15,6 +16,7 @@ pub mod bootstrap;
 pub mod certificate;
 pub mod foreign;
 pub mod impersonate;
+pub mod legacy;
 pub mod review;
 pub mod service_account;
 
@@ -28,7 +30,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use jiff::Timestamp;
 use kinds::status::Status;
+use parking_lot::Mutex;
 use std::sync::Arc;
+use tokio::sync::mpsc;
 
 /// The WebSocket protocol by which a browser, which cannot set headers, hands over its token.
 pub const BEARER_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
@@ -74,12 +78,17 @@ pub struct Authentication {
     view: Arc<dyn View>,
     service_accounts: Arc<service_account::Tokens>,
     issuers: Vec<foreign::Issuer>,
+    used: mpsc::Sender<legacy::Use>,
+    uses: Mutex<Option<mpsc::Receiver<legacy::Use>>>,
 }
 
 impl Authentication {
     /// Built from the settings of the server.
     pub fn new(config: &Config, view: Arc<dyn View>) -> Result<Authentication, SetupError> {
+        let (used, uses) = legacy::uses();
         Ok(Authentication {
+            used,
+            uses: Mutex::new(Some(uses)),
             view,
             service_accounts: Arc::new(service_account::Tokens::new(
                 &config.service_account_key_pem,
@@ -96,6 +105,11 @@ impl Authentication {
     /// The issuer and verifier of service-account tokens.
     pub fn service_accounts(&self) -> &service_account::Tokens {
         &self.service_accounts
+    }
+
+    /// The uses of tokens in Secrets that are to be written down, for whoever asks first.
+    pub(crate) fn take_uses(&self) -> Option<mpsc::Receiver<legacy::Use>> {
+        self.uses.lock().take()
     }
 
     /// The user of a bearer token that is good for one of `audiences` (empty: for this API server).
@@ -115,6 +129,15 @@ impl Authentication {
             return self
                 .service_accounts
                 .verify(token, wanted, self.view.as_ref(), now);
+        }
+        if issuer == legacy::ISSUER {
+            let audiences = for_server(wanted, &own[0])?;
+            let (user, used) = legacy::verify(&self.service_accounts, token, self.view.as_ref(), now)?;
+            if let Some(used) = used {
+                // No room: the next use is written down.
+                self.used.try_send(used).ok();
+            }
+            return Ok(TokenUser { user, audiences });
         }
         // Several entries may share an issuer, with different audiences or keys.
         let mut last = TokenError::new(format!("unknown issuer {issuer:?}"));

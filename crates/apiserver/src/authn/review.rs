@@ -4,6 +4,7 @@
 
 use super::Authentication;
 use super::service_account::{Binding, Reference};
+use crate::rest::meta;
 use crate::user::User;
 use crate::view::{GroupResource, View};
 use jiff::{SignedDuration, Timestamp};
@@ -74,6 +75,17 @@ pub fn token_request(
     let account = view
         .get(&core("serviceaccounts"), Some(namespace), name)
         .ok_or_else(|| Status::not_found("serviceaccounts", "", name))?;
+    let (asked, has) = (meta(object, "uid"), meta(&account, "uid"));
+    if !asked.is_empty() && asked != has {
+        return Err(Status::conflict(
+            "TokenRequest",
+            "authentication.k8s.io",
+            name,
+            format!(
+                "the UID in the token request ({asked}) does not match the UID of the service account ({has})"
+            ),
+        ));
+    }
     let spec = &object["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
     let at = Path::new("spec").child("expirationSeconds");

@@ -11,6 +11,7 @@ use crate::view::{GroupResource, View};
 use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -50,7 +51,7 @@ pub struct Binding {
     pub serviceaccount: Reference,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Claims {
     aud: Vec<String>,
     exp: i64,
@@ -138,10 +139,32 @@ impl Tokens {
             sub: user_name(&binding.namespace, &binding.serviceaccount.name),
             binding,
         };
+        self.sign(&claims)
+    }
+
+    /// A token that says `claims`.
+    pub(super) fn sign(&self, claims: &impl Serialize) -> Result<String, jsonwebtoken::errors::Error> {
         let mut header = Header::new(self.algorithm);
         header.typ = None;
         header.kid = Some(self.key_id.clone());
-        jsonwebtoken::encode(&header, &claims, &self.signing)
+        jsonwebtoken::encode(&header, claims, &self.signing)
+    }
+
+    /// What a token of ours says, when it is of `issuer`; audiences and times are not looked at.
+    pub(super) fn read<C: DeserializeOwned + Clone>(
+        &self,
+        token: &str,
+        issuer: &str,
+    ) -> Result<C, TokenError> {
+        let mut validation = Validation::new(self.algorithm);
+        validation.set_issuer(&[issuer]);
+        validation.validate_aud = false;
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.required_spec_claims.clear();
+        jsonwebtoken::decode::<C>(token, &self.verifying, &validation)
+            .map(|read| read.claims)
+            .map_err(|e| TokenError::new(e.to_string()))
     }
 
     /// The service account that bears `token`, when it is good for one of `audiences`.
@@ -152,15 +175,8 @@ impl Tokens {
         view: &dyn View,
         now: Timestamp,
     ) -> Result<TokenUser, TokenError> {
-        let mut validation = Validation::new(self.algorithm);
-        validation.set_issuer(&[&self.issuer]);
         // Audience and times are checked below: against the caller's clock, and to tell which audiences match.
-        validation.validate_aud = false;
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &validation)
-            .map_err(|e| TokenError::new(e.to_string()))?
-            .claims;
+        let claims: Claims = self.read(token, &self.issuer)?;
         if now.as_second() >= claims.exp {
             return Err(TokenError::new("service account token has expired"));
         }

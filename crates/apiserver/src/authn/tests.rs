@@ -153,6 +153,61 @@ fn service_account_tokens_live_as_long_as_what_they_are_bound_to() {
 }
 
 #[test]
+fn tokens_in_secrets_live_as_long_as_the_secret_holds_them() {
+    let f = fixture();
+    let claims = |uid: &str| legacy::Claims {
+        namespace: "demo".into(),
+        secret: "ci".into(),
+        account: "default".into(),
+        uid: uid.into(),
+    };
+    let tokens = f.authentication.service_accounts();
+    let token = legacy::issue(tokens, claims("s1")).unwrap();
+    let old = legacy::issue(tokens, claims("old")).unwrap();
+    let put = |token: &str, labels: Value| {
+        let mut secret = object("demo", "ci", "x");
+        secret["data"] = json!({"token": STANDARD.encode(token)});
+        secret["metadata"]["labels"] = labels;
+        f.view.put("secrets", secret);
+    };
+    let refused = |token: &str, want: &str| {
+        let error = f.authentication.token(token, &[]).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}: {want}");
+    };
+    refused(&token, "Token has been invalidated");
+    put(&old, json!({}));
+    refused(&token, "Token does not match server's copy");
+    refused(&old, "ServiceAccount UID (s1) does not match claim (old)");
+    put(
+        &token,
+        json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}),
+    );
+    refused(&token, "has been marked invalid");
+
+    let mut uses = f.authentication.take_uses().unwrap();
+    put(&token, json!({}));
+    let found = f.authentication.token(&token, &[]).unwrap().user;
+    assert_eq!(
+        (found.name.as_str(), found.uid.as_str()),
+        ("system:serviceaccount:demo:default", "s1")
+    );
+    assert!(found.is_in("system:serviceaccounts:demo") && found.extra.is_empty());
+    assert!(
+        uses.try_recv().is_ok(),
+        "the first use of a day is to be written down"
+    );
+    let today = Timestamp::now()
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .date()
+        .to_string();
+    put(&token, json!({"kubernetes.io/legacy-token-last-used": today}));
+    f.authentication.token(&token, &[]).unwrap();
+    assert!(uses.try_recv().is_err(), "and no other");
+    // It is good for this server alone.
+    assert!(f.authentication.token(&token, &["vault".into()]).is_err());
+}
+
+#[test]
 fn foreign_tokens() {
     let f = fixture();
     let now = Timestamp::now().as_second();
@@ -282,7 +337,10 @@ fn client_certificates() {
     params
         .distinguished_name
         .push(rcgen::DnType::CommonName, "system:node:n1");
+    let uid = rcgen::DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, 2]);
+    params.distinguished_name.push(uid, "u-1");
     let user = certificate::user(params.self_signed(&key).unwrap().der()).unwrap();
+    assert_eq!(user.uid, "u-1");
     assert_eq!(user.name, "system:node:n1");
     assert_eq!(user.groups, ["system:nodes", "system:authenticated"]);
     assert!(certificate::user(b"junk").is_none());
@@ -311,6 +369,12 @@ fn token_requests() {
     let user = f.authentication.token(token, &[]).unwrap().user;
     assert_eq!(user.extra["authentication.kubernetes.io/node-uid"], ["n-uid"]);
     assert_eq!(made["spec"]["audiences"], json!([ISSUER]));
+
+    let mut other = json!({ "metadata": { "uid": "s0" }, "spec": {} });
+    let (authentication, view) = (&f.authentication, f.view.as_ref());
+    let refused = review::token_request(&mut other, "demo", "default", authentication, view, now);
+    let words = "the UID in the token request (s0) does not match the UID of the service account (s1)";
+    assert!(refused.unwrap_err().message.ends_with(words));
 
     let mut review = json!({ "spec": { "token": token } });
     review::token_review(&mut review, &f.authentication).unwrap();

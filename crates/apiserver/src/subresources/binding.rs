@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// Answers a POST of a Binding.
 pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
-    let options = WriteOptions::parse(&ctx.query)?;
+    let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let bytes = input::read(request).await?;
     let mut binding = input::decode(&ctx.headers, &bytes)?.value;
     let name = match ctx.name() {
@@ -130,12 +130,9 @@ fn assigned(pod: &Value, binding: &Value, name: &str, node: &str) -> Result<Valu
     }
     let mut pod = pod.clone();
     pod["spec"]["nodeName"] = json!(node);
-    if let Some(more) = binding
-        .pointer("/metadata/annotations")
-        .and_then(Value::as_object)
-    {
-        for (key, value) in more {
-            pod["metadata"]["annotations"][key] = value.clone();
+    for map in ["annotations", "labels"] {
+        for (key, value) in binding["metadata"][map].as_object().into_iter().flatten() {
+            pod["metadata"][map][key] = value.clone();
         }
     }
     let condition = json!({
@@ -143,6 +140,10 @@ fn assigned(pod: &Value, binding: &Value, name: &str, node: &str) -> Result<Valu
     });
     if !pod["status"].is_object() {
         pod["status"] = json!({});
+    }
+    // The promise is kept or broken (KEP-5278).
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
     }
     match pod
         .pointer_mut("/status/conditions")

@@ -77,8 +77,13 @@ async fn answer(
         return Ok(switching.body(full(String::new())).unwrap());
     }
     if request.uri().path() == "/podmetrics" {
-        let figures = json!([{"kind": "PodMetrics", "apiVersion": "metrics.k8s.io/v1beta1",
-            "metadata": {"name": "p", "namespace": "default"}, "containers": []}]);
+        // Among others, and not the first.
+        let figures = json!([["other", "default"], ["p", "elsewhere"], ["p", "default"]].map(
+            |[name, namespace]| {
+                json!({"kind": "PodMetrics", "apiVersion": "metrics.k8s.io/v1beta1",
+                "metadata": {"name": name, "namespace": namespace}, "containers": []})
+            }
+        ));
         return Ok(http::Response::new(full(figures.to_string())));
     }
     Ok(http::Response::new(full(line)))
@@ -175,7 +180,7 @@ async fn logs_and_node_proxy() {
         (
             "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/p".into(),
             200,
-            "PodMetrics",
+            r#""name":"p","namespace":"default""#,
         ),
         ("/apis/metrics.k8s.io/v1beta1/pods".into(), 200, "PodMetricsList"),
         (

@@ -47,7 +47,9 @@ fn reference(job: &Value) -> Value {
 impl CronJobs {
     async fn one(&self, world: &World, cron: &Value) -> Result<Option<Duration>, WorldError> {
         let mut jobs = world.list(JOBS, meta(cron, "namespace"));
-        jobs.retain(|j| controlled_by(j, meta(cron, "uid")) && !deleting(j));
+        jobs.retain(|j| controlled_by(j, meta(cron, "uid")));
+        self.miss(world, cron, &jobs).await;
+        jobs.retain(|j| !deleting(j));
         let mut status = cron["status"].as_object().cloned().unwrap_or_default();
         self.settle_ended(world, cron, &jobs, &mut status).await?;
         self.trim(world, cron, &jobs).await?;
@@ -70,6 +72,19 @@ impl CronJobs {
         }
         settled(world.update_status(CRONS, cron, &Value::Object(status)).await)?;
         Ok(wake)
+    }
+
+    /// Says which Jobs were active at the last look and are no more.
+    async fn miss(&self, world: &World, cron: &Value, jobs: &[Arc<Value>]) {
+        for active in items(cron, "/status/active") {
+            let name = text(active, "/name");
+            let is_child = jobs.iter().any(|j| meta(j, "uid") == text(active, "/uid"));
+            // One of the same name that is another's is there, too.
+            if !is_child && world.get(JOBS, meta(cron, "namespace"), name).is_none() {
+                let message = format!("Active job went missing: {name}");
+                world.event(SOURCE, cron, false, "MissingJob", &message).await;
+            }
+        }
     }
 
     /// Says which Jobs ended since the last look.

@@ -38,6 +38,22 @@ fn root_certificate() -> String {
     params.self_signed(&key).unwrap().pem()
 }
 
+/// Signs with words instead of keys.
+#[derive(Debug)]
+struct Keys;
+
+impl controllers::Signer for Keys {
+    fn sign(&self, _: &str, usages: &[String], life: Duration) -> Result<String, String> {
+        Ok(format!("{} for {} s", usages.join(", "), life.as_secs()))
+    }
+}
+
+impl controllers::TokenMaker for Keys {
+    fn token(&self, namespace: &str, secret: &str, account: &str, uid: &str) -> Result<String, String> {
+        Ok(format!("{namespace}/{secret} {account} {uid}"))
+    }
+}
+
 impl Plane {
     /// Starts one with these hosts.
     pub async fn start(hosts: &[&str]) -> Plane {
@@ -55,7 +71,8 @@ impl Plane {
                 node_block_prefix: 24,
                 root_ca_pem: root_certificate(),
                 vip_pool: vec!["198.51.100.0/24".into()],
-                signer: None,
+                signer: Some(Arc::new(Keys)),
+                tokens: Some(Arc::new(Keys)),
             },
         );
         tokio::spawn(manager.run(stop.clone()));
@@ -72,6 +89,12 @@ impl Plane {
         }
         plane.spawn_hosts();
         plane
+    }
+
+    /// A client of the API server as somebody.
+    pub fn acting_as(&self, name: &str, groups: &[&str]) -> Arc<World> {
+        let client = Client::new(self.api.local_service(User::new(name, groups)), "default");
+        self.world.acting_through(client)
     }
 
     /// Adds a Node that is ready.

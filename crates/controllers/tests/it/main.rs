@@ -3,5 +3,6 @@
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod credentials;
 mod storage;
 mod workloads;

@@ -207,3 +207,58 @@ async fn stateful_and_daemon_sets_roll_out() {
         .until("new every", settled("daemonsets.apps", "every", "two", of_every))
         .await;
 }
+
+#[tokio::test]
+async fn a_job_that_somebody_took_away_is_told() {
+    let plane = Plane::start(&[]).await;
+    let cron = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "rare", "namespace": "default"},
+        "spec": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "main", "image": "ok"}]}}}}}});
+    let cron = plane.create("cronjobs.batch", cron).await;
+    let active = json!({"active": [{"apiVersion": "batch/v1", "kind": "Job", "namespace": "default", "name": "gone", "uid": "u"}]});
+    plane
+        .world
+        .update_status("cronjobs.batch", &cron, &active)
+        .await
+        .unwrap();
+    let message = plane
+        .until("the event", |w| {
+            let events = w.list("events", "default");
+            let found = events.iter().find(|e| text(e, "/reason") == "MissingJob")?;
+            Some(text(found, "/message").to_owned())
+        })
+        .await;
+    assert_eq!(message, "Active job went missing: gone");
+    plane
+        .until("no active Job", |w| {
+            let cron = w.get("cronjobs.batch", "default", "rare")?;
+            cron["status"]["active"].is_null().then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_orphan_of_the_same_template_is_taken_in() {
+    let plane = Plane::start(&["host-1"]).await;
+    let template = common::template("web", "v1");
+    let selector = json!({"matchLabels": {"app": "web"}});
+    let object = |kind: &str, name: &str| {
+        json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default", "labels": {"app": "web"}},
+            "spec": {"replicas": 1, "selector": selector, "template": template}})
+    };
+    plane
+        .create("replicasets.apps", object("ReplicaSet", "orphan"))
+        .await;
+    plane
+        .create("deployments.apps", object("Deployment", "web"))
+        .await;
+    plane
+        .until("available", |w| {
+            let web = w.get("deployments.apps", "default", "web")?;
+            (web["status"]["availableReplicas"] == 1).then_some(())
+        })
+        .await;
+    let sets = plane.world.list("replicasets.apps", "default");
+    let names: Vec<&str> = sets.iter().map(|set| meta(set, "name")).collect();
+    assert_eq!(names, ["orphan"]);
+}

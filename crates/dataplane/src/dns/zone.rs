@@ -219,12 +219,13 @@ fn reverse_address(reversed: &str) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, Protocol, ServicePort};
+    use crate::model::{Endpoint, OnlyHere, Protocol, ServicePort};
 
     fn service(name: &str, address: ServiceAddress) -> Service {
         let endpoint = |ip: &str, ready, hostname: Option<&str>| Endpoint {
             ip: ip.parse().expect("an address"),
             ports: vec![("http".to_owned(), 8080)],
+            here: true,
             ready,
             ending: false,
             hostname: hostname.map(str::to_owned),
@@ -244,6 +245,7 @@ mod tests {
             served_elsewhere: false,
             health_port: None,
             guard: None,
+            only_here: OnlyHere::default(),
             publish_not_ready: false,
             endpoints: vec![
                 endpoint("10.244.0.2", true, Some("web-0")),

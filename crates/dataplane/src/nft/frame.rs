@@ -41,6 +41,14 @@ fn declarations() -> String {
         ("nodeports", "inet_proto . inet_service : verdict"),
         ("refused", "ipv4_addr . inet_proto . inet_service : verdict"),
         ("refused_nodeports", "inet_proto . inet_service : verdict"),
+        (
+            "container_ports",
+            "inet_proto . inet_service : ipv4_addr . inet_service",
+        ),
+        (
+            "container_ports_at",
+            "ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service",
+        ),
         ("isolated_in", "ipv4_addr : verdict"),
         ("isolated_out", "ipv4_addr : verdict"),
     ];
@@ -102,6 +110,9 @@ fn base_chains(config: &NetConfig) -> String {
 \tchain dispatch {{
 \t\tip daddr . meta l4proto . th dport vmap @services
 \t\tip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @nodeports
+\t\tip daddr 127.0.0.0/8 return
+\t\tmeta l4proto {{ tcp, udp, sctp }} fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @container_ports_at
+\t\tmeta l4proto {{ tcp, udp, sctp }} fib daddr type local dnat ip to meta l4proto . th dport map @container_ports
 \t}}
 \tchain nat_prerouting {{
 \t\ttype nat hook prerouting priority dstnat; policy accept;

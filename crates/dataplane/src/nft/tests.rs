@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::NetConfig;
-use crate::model::{Endpoint, Guard, PodNic, Protocol, Service, ServiceAddress, ServicePort};
+use crate::model::{Endpoint, Guard, OnlyHere, PodNic, Protocol, Service, ServiceAddress, ServicePort};
 use crate::policy::{Block, Peers, Policy, Port, Rule};
 
 pub(crate) fn config() -> NetConfig {
@@ -13,6 +13,7 @@ pub(crate) fn config() -> NetConfig {
         cluster_dns: "10.96.0.10".parse().expect("an address"),
         domain: "cluster.local".to_owned(),
         open_tcp_ports: vec![6443],
+        own_tcp_ports: vec![10250],
         upstream_dns: Vec::new(),
         tap_owner: 0,
         flows_per_pod: crate::FLOWS_PER_POD,
@@ -44,12 +45,14 @@ fn service(ready: &[&str]) -> Service {
         served_elsewhere: false,
         health_port: None,
         guard: None,
+        only_here: OnlyHere::default(),
         publish_not_ready: false,
         endpoints: ready
             .iter()
             .map(|ip| Endpoint {
                 ip: ip.parse().expect("an address"),
                 ports: vec![(String::new(), 8080)],
+                here: true,
                 ready: true,
                 ending: false,
                 hostname: None,
@@ -185,6 +188,45 @@ fn who_is_going_serves_while_there_is_nobody_else() {
     assert_eq!(addresses(&service), ["10.244.1.3"]);
     service.endpoints[1].ready = false;
     assert_eq!(addresses(&service), ["10.244.0.2"]);
+}
+
+#[test]
+fn who_may_only_come_to_endpoints_of_this_host() {
+    let mut service = service(&["10.244.0.2", "10.244.1.3"]);
+    service.endpoints[1].here = false;
+    service.only_here.outside = true;
+    let ways = |service: &Service| {
+        let rules = Ruleset::of(&config(), &[], std::slice::from_ref(service), &[]);
+        let way = |address: &str| rules.elements[&("services", format!("{address} . tcp . 80"))].clone();
+        let node_port = rules.elements[&("nodeports", "tcp . 30080".to_owned())].clone();
+        (way("10.96.7.7"), way("198.51.100.1"), node_port, rules.chains)
+    };
+    let (inside, vip, node_port, chains) = ways(&service);
+    assert_eq!(inside, "goto svc/demo/web/tcp/80");
+    assert_eq!((vip.as_str(), &node_port), ("goto out/demo/web/tcp/80", &vip));
+    assert_eq!(
+        chains["out/demo/web/tcp/80"],
+        [
+            "ip saddr 10.244.0.0/16 goto svc/demo/web/tcp/80",
+            "fib saddr type local goto svc/demo/web/tcp/80",
+            "goto here/demo/web/tcp/80"
+        ]
+    );
+    let one = "meta l4proto tcp dnat ip to 10.244.0.2:8080";
+    assert_eq!(chains["here/demo/web/tcp/80"], [one]);
+    // Those who are going serve here while others are ready elsewhere.
+    service.endpoints[0].ready = false;
+    service.endpoints[0].ending = true;
+    assert_eq!(ways(&service).3["here/demo/web/tcp/80"], [one]);
+    service.endpoints[0].here = false;
+    service.only_here = OnlyHere {
+        inside: true,
+        outside: false,
+    };
+    let (inside, vip, _, chains) = ways(&service);
+    assert_eq!(inside, "goto here/demo/web/tcp/80");
+    assert_eq!(vip, "goto svc/demo/web/tcp/80");
+    assert_eq!(chains["here/demo/web/tcp/80"], ["drop"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::Dataplane;
-use dataplane::model::{Guard, Protocol, ServiceAddress};
+use dataplane::model::{Guard, HostPort, OnlyHere, Protocol, ServiceAddress};
 use dataplane::policy::{Peers, Policy, Port, Rule};
 
 use crate::guest::{self, Guest};
@@ -418,6 +418,89 @@ fn the_outside_reaches_vips_and_is_reached_by_the_hosts_address() {
             scene.one.is_ignored(METADATA, 80),
             "the metadata service answers Pods"
         );
+        run("ip", &["link", "delete", "out0"]);
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn who_comes_to_this_host_alone_stays_here() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let outside = scene.outside();
+        let elsewhere = Ipv4Addr::new(10, 244, 9, 9);
+        let mut service = service([(TWO, 8080), (elsewhere, 8080)].into_iter());
+        service.endpoints[1].here = false;
+        service.only_here = OnlyHere {
+            inside: true,
+            outside: true,
+        };
+        let apply = |service: &dataplane::model::Service| scene.plane.set_services(vec![service.clone()]);
+        apply(&service).await.expect("applied");
+        for _ in 0..10 {
+            // The real client is seen, and nobody is led to the one that is not here.
+            assert_eq!(outside.ask(VIP, 80).expect("the VIP"), OUTSIDE);
+            assert_eq!(outside.ask(OUR_SIDE, NODE_PORT).expect("the node port"), OUTSIDE);
+            assert_eq!(scene.one.ask(CLUSTER_IP, 80).expect("the cluster IP"), ONE);
+        }
+        for endpoint in &mut service.endpoints {
+            endpoint.here = false;
+        }
+        service.endpoints[1].ready = false;
+        apply(&service).await.expect("applied");
+        assert!(outside.is_ignored(VIP, 80), "the VIP answers");
+        assert!(outside.is_ignored(OUR_SIDE, NODE_PORT), "the node port answers");
+        assert!(scene.one.is_ignored(CLUSTER_IP, 80), "the cluster IP answers");
+        // A Pod is no outside: it is led anywhere from a VIP.
+        assert_eq!(scene.one.ask(VIP, 80).expect("the VIP"), ONE);
+        service.endpoints.clear();
+        apply(&service).await.expect("applied");
+        for refused in [outside.ask(VIP, 80), scene.one.ask(CLUSTER_IP, 80)] {
+            let error = refused.expect_err("nobody is anywhere");
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+        }
+        run("ip", &["link", "delete", "out0"]);
+        scene.end(&before).await;
+    });
+}
+
+#[test]
+fn a_port_of_the_host_is_a_containers() {
+    in_namespace(|| async {
+        let before = traces();
+        let scene = Scene::new().await;
+        let outside = scene.outside();
+        scene.plane.set_services(Vec::new()).await.expect("applied");
+        let port = |at: Option<Ipv4Addr>, port: u16| HostPort {
+            at,
+            protocol: Protocol::Tcp,
+            port,
+            to: (TWO, 8080),
+        };
+        let set = async |ports: Vec<HostPort>| scene.plane.set_host_ports(ports).await.expect("applied");
+        set(vec![
+            port(None, 80),
+            port(Some(NODE_IP), 81),
+            port(None, 6443),
+            port(None, 10250),
+        ])
+        .await;
+        // From outside with the real client, from Pods, and from the host; at all its addresses or at one.
+        assert_eq!(outside.ask(OUR_SIDE, 80).expect("from outside"), OUTSIDE);
+        for number in [80, 81] {
+            assert_eq!(scene.one.ask(NODE_IP, number).expect("from a Pod"), ONE);
+        }
+        // Itself it reaches through its host, by an address that is not its own.
+        assert_eq!(scene.two.ask(NODE_IP, 80).expect("from itself"), GATEWAY);
+        let refused = |error: std::io::Error| error.kind() == ErrorKind::ConnectionRefused;
+        assert!(outside.ask(OUR_SIDE, 81).is_err_and(refused));
+        // What the host itself needs is nobody's.
+        for number in [6443, 10250] {
+            assert!(outside.ask(OUR_SIDE, number).is_err_and(refused), "{number}");
+        }
+        set(Vec::new()).await;
+        assert!(outside.ask(OUR_SIDE, 80).is_err_and(refused));
         run("ip", &["link", "delete", "out0"]);
         scene.end(&before).await;
     });

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 
 use dataplane::NetConfig;
-use dataplane::model::{Endpoint, PodNic, Protocol, Service, ServiceAddress, ServicePort};
+use dataplane::model::{Endpoint, OnlyHere, PodNic, Protocol, Service, ServiceAddress, ServicePort};
 
 /// The host's address.
 pub const NODE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -71,6 +71,7 @@ pub fn config(state: &tempfile::TempDir) -> NetConfig {
         cluster_dns: Ipv4Addr::new(10, 96, 0, 10),
         domain: "cluster.local".to_owned(),
         open_tcp_ports: vec![6443],
+        own_tcp_ports: vec![10250],
         upstream_dns: Vec::new(),
         tap_owner: 0,
         flows_per_pod: 500,
@@ -104,11 +105,13 @@ pub fn service(targets: impl Iterator<Item = (Ipv4Addr, u16)>) -> Service {
         served_elsewhere: false,
         health_port: None,
         guard: None,
+        only_here: OnlyHere::default(),
         publish_not_ready: false,
         endpoints: targets
             .map(|(ip, port)| Endpoint {
                 ip,
                 ports: vec![(String::new(), port)],
+                here: true,
                 ready: true,
                 ending: false,
                 hostname: None,

@@ -92,12 +92,14 @@ pub fn all(lab: &Lab, kubectl: &str, bytes: usize) -> Result<()> {
     })
 }
 
-/// The Python client: text as input, and forwarded ports, both over channels of a WebSocket.
+/// The Python client over channels of a WebSocket (v4): text as input, a terminal, the file that went through every stream,
+/// and forwarded ports.
 pub fn channels(lab: &Lab) -> Result<()> {
     let mut client = clients::command(lab, "python3")?;
     client
         .arg(clients::fixture("python/channels.py"))
-        .args(["desk", "main", "9000", "9"]);
+        .args(["desk", "main", "9000", "9"])
+        .arg(lab.directory().join("blob"));
     let done = client.output()?;
     ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     Ok(())

@@ -92,6 +92,11 @@ impl Output {
         }
     }
 
+    /// How many records there were so far.
+    pub fn records(&self) -> u64 {
+        lock(&self.state).next
+    }
+
     /// Counts a reader in or out.
     pub fn reader(&self, coming: bool) {
         let mut state = lock(&self.state);
@@ -226,6 +231,7 @@ mod tests {
         );
         assert_eq!(lines(&output.read(3).await.expect("records")).len(), 1);
         assert!(output.read(4).await.is_none());
+        assert_eq!(output.records(), 4);
         assert_eq!(output.tail(2, 100), "\nrest");
     }
 

@@ -20,13 +20,14 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use line::{Line, Source};
 pub use read::{Options, read};
-pub use write::Writer;
+pub use write::{MAX_BYTES, MAX_FILES, Writer};
 
 /// Everything of logs, in the data directory.
 pub const DIRECTORY: &str = "logs";
@@ -39,6 +40,12 @@ const LINKS: &str = "logs/containers";
 pub struct Progress {
     /// Changes with every record.
     pub version: u64,
+    /// Records in the files so far.
+    pub records: u64,
+    /// Somebody writes.
+    pub writing: bool,
+    /// Since when, by the host's clock: that of a guest may go wrong.
+    pub since: Option<Instant>,
     /// Nothing more will come.
     pub ended: bool,
 }
@@ -79,10 +86,19 @@ impl PodLogs {
         if let Err(error) = self.link(container, run) {
             tracing::warn!(path = %path.display(), %error, "collectors will not find a log");
         }
-        let signal = self.signal(container, run);
+        let writer = Writer::open(path, self.signal(container, run))?;
+        let records = writer.records();
         // Whoever writes goes on, whatever was thought of this run before.
-        signal.send_modify(|progress| progress.ended = false);
-        Writer::open(path, signal)
+        self.signal(container, run).send_modify(|progress| {
+            *progress = Progress {
+                version: progress.version + 1,
+                records,
+                writing: true,
+                since: Some(Instant::now()),
+                ended: false,
+            };
+        });
+        Ok(writer)
     }
 
     /// The name by which collectors know a run: they expect an id of 64 hexadecimal digits.
@@ -120,6 +136,7 @@ impl PodLogs {
     pub fn end(&self, container: &str, run: u32) {
         self.signal(container, run).send_modify(|progress| {
             progress.ended = true;
+            progress.writing = false;
             progress.version += 1;
         });
     }

@@ -11,9 +11,9 @@ use super::Progress;
 use super::line::{self, Source};
 
 /// A file is closed when it has this many bytes (kubelet: `containerLogMaxSize`).
-const MAX_BYTES: u64 = 10 << 20;
+pub const MAX_BYTES: u64 = 10 << 20;
 /// Files of a run that stay, the current one included (kubelet: `containerLogMaxFiles`).
-const MAX_FILES: usize = 5;
+pub const MAX_FILES: usize = 5;
 
 /// The writer of a run.
 pub struct Writer {
@@ -69,7 +69,11 @@ impl Writer {
         if self.bytes >= MAX_BYTES {
             self.rotate()?;
         }
-        self.progress.send_modify(|progress| progress.version += 1);
+        let records = self.records;
+        self.progress.send_modify(|progress| {
+            progress.version += 1;
+            progress.records = records;
+        });
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 pub mod history;
 pub mod probes;
 pub mod prometheus;
+pub mod starts;
 pub mod summary;
 
 use std::collections::HashMap;

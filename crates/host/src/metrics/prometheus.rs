@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use guest_api::v1::ContainerStats;
 
+use super::starts::Starts;
 use super::summary::volume_of;
 use super::{HostUsage, Sample};
 use crate::podvm::View;
@@ -12,15 +13,27 @@ use crate::podvm::record::State;
 
 /// Families of figures, written one after the other.
 #[derive(Default)]
-struct Page(String);
+pub(super) struct Page(String);
 
 impl Page {
     /// A family: name, `counter` or `gauge`, what it means, its lines without the name.
-    fn family(&mut self, name: &str, kind: &str, help: &str, lines: impl IntoIterator<Item = String>) {
+    pub(super) fn family(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        lines: impl IntoIterator<Item = String>,
+    ) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for line in lines {
             let _ = writeln!(self.0, "{name}{line}");
         }
+    }
+
+    /// What is written, without the comments.
+    #[cfg(test)]
+    pub(super) fn lines(&self) -> Vec<&str> {
+        self.0.lines().filter(|line| !line.starts_with('#')).collect()
     }
 }
 
@@ -240,7 +253,7 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
 }
 
 /// `/metrics`: of the kubelet's own figures those on Pods and volumes, and the VMs.
-pub fn agent(node: &str, all: &[(View, Sample)]) -> String {
+pub fn agent(node: &str, starts: &Starts, all: &[(View, Sample)]) -> String {
     let mut page = Page::default();
     page.family(
         "kubelet_node_name",
@@ -254,6 +267,7 @@ pub fn agent(node: &str, all: &[(View, Sample)]) -> String {
         "Number of pods that have a running pod sandbox",
         [format!(" {}", all.len())],
     );
+    starts.write(&mut page);
     let volumes = |value: fn(&guest_api::v1::VolumeStats) -> u64| {
         let lines = all.iter().flat_map(|(view, sample)| {
             let disks = view.machine.iter().flat_map(|machine| machine.disks.iter());

@@ -268,7 +268,7 @@ async fn https(
         Err("stopped after 10 redirects".to_owned())
     };
     match tokio::time::timeout(limit, ask).await {
-        Ok(Ok(answer)) if (200..400).contains(&answer.code) => (true, answer.body),
+        Ok(Ok(answer)) if (200..400).contains(&answer.code) => (true, answer.warning()),
         Ok(Ok(answer)) => (
             false,
             format!("HTTP probe failed with statuscode: {}", answer.code),

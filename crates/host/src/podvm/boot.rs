@@ -67,10 +67,11 @@ impl Boot {
     /// Makes the VM and reports. On failure, or when cancelled, nothing of it is left.
     pub async fn run(self) {
         let cancel = self.cancel.clone();
-        let result = cancel
-            .run_until_cancelled(self.attempt())
-            .await
-            .unwrap_or_else(|| Err("the Pod is no longer wanted".to_owned()));
+        self.context.starts.pod(&self.pod, false);
+        let result = match cancel.run_until_cancelled(self.attempt()).await {
+            Some(result) => result.inspect_err(|_| self.context.starts.pod(&self.pod, true)),
+            None => Err("the Pod is no longer wanted".to_owned()),
+        };
         let result = match result {
             Ok(machine) => Ok(Box::new(machine)),
             Err(problem) => {
@@ -375,7 +376,7 @@ impl Boot {
 }
 
 /// Makes the node's file system with what any node has, before the first guest sees it: later its content is theirs.
-fn furnish(directory: &Path, config: &crate::config::HostConfig) -> std::io::Result<()> {
+pub(super) fn furnish(directory: &Path, config: &crate::config::HostConfig) -> std::io::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }

@@ -50,8 +50,11 @@ pub struct Launch {
 impl Launch {
     /// Starts the container, reports, and runs its `postStart` hook.
     pub async fn run(self) {
+        let (starts, name) = (&self.context.starts, &self.container.name);
+        starts.container(&self.pod, name, None);
         let result = self.start().await;
         if let Err((reason, message)) = &result {
+            starts.container(&self.pod, name, Some(reason));
             self.event(Kind::Warning, "Failed", format!("Error: {message}"));
             tracing::debug!(container = self.container.name, reason, message, "not started");
         }

@@ -80,6 +80,8 @@ pub struct Context {
     pub datastore: Datastore,
     /// Results of probes.
     pub probes: crate::metrics::probes::ProbeCounts,
+    /// How many starts there were.
+    pub starts: crate::metrics::starts::Starts,
     /// What the Pods have asked for.
     pub requests: resize::Requests,
     /// Name, labels and taints of the Node as it was last seen.

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Secret, ServiceAccount};
 use kube::Api;
 use tokio::sync::mpsc;
 
+use super::boot::{NODE_FILES, furnish};
 use super::record::{container_of, records};
 use super::tokens::HeldTokens;
 use super::{Context, Input, Report};
@@ -316,8 +317,9 @@ async fn complete_sources(context: &Context, pod: &Pod) -> (Sources, HeldTokens)
     loop {
         let sources = volume_sources(context, pod, &references).await;
         tokens.renew(context, pod, &references.tokens).await;
-        match volumes::files(pod, &sources, &tokens.texts(), &Facts::default()) {
-            Ok(_) => return (sources, tokens),
+        let files = volumes::files(pod, &sources, &tokens.texts(), &Facts::default());
+        match files.and_then(|_| host_paths(context, pod)) {
+            Ok(()) => return (sources, tokens),
             Err(error) => context
                 .recorder
                 .pod(pod, Kind::Warning, "FailedMount", error.to_string()),
@@ -325,6 +327,19 @@ async fn complete_sources(context: &Context, pod: &Pod) -> (Sources, HeldTokens)
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(VOLUME_PAUSE.1);
     }
+}
+
+/// Looks at what the Pod wants of the node's file system.
+fn host_paths(context: &Context, pod: &Pod) -> Result<(), volumes::VolumeError> {
+    if !volumes::uses_node(pod) {
+        return Ok(());
+    }
+    let node = context.config.data_dir.join(NODE_FILES);
+    if let Err(error) = furnish(&node, &context.config) {
+        // The boot fails with it, and says so.
+        tracing::warn!(%error, "the node's file system");
+    }
+    crate::host_paths::check(pod, &node)
 }
 
 /// The disks of all claims, as soon as they are bound.

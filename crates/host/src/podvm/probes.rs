@@ -101,10 +101,14 @@ impl Prober {
             let Some((success, output)) = result else {
                 continue;
             };
+            let is_http = probe.http_get.is_some();
             let probe = self.kind.name();
             self.context
                 .probes
                 .count(&self.pod, &self.container.name, probe, success);
+            if success && is_http && !output.is_empty() {
+                self.record("ProbeWarning", format!("{probe} probe warning: {output}"));
+            }
             if !success {
                 self.tell(format!("{} probe failed: {output}", self.kind.name()));
             }
@@ -128,9 +132,13 @@ impl Prober {
     }
 
     fn tell(&self, message: String) {
+        self.record("Unhealthy", message);
+    }
+
+    fn record(&self, reason: &'static str, message: String) {
         let kind = events::Kind::Warning;
         let recorder = &self.context.recorder;
-        recorder.container(&self.pod, &self.container.name, kind, "Unhealthy", message);
+        recorder.container(&self.pod, &self.container.name, kind, reason, message);
     }
 }
 

@@ -1,6 +1,9 @@
 //! `/containerLogs`: a run's log from its file, with the kubelet's words for what cannot be had.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use guest_api::v1::ListContainersRequest;
 use http::header::{CONTENT_TYPE, HeaderValue, UPGRADE};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -10,9 +13,15 @@ use tokio::sync::mpsc;
 
 use super::streaming::{Carrier, upgrade};
 use super::{Body, Query, Refusal, Server, chunks};
-use crate::logs::{Options, Source, read};
+use crate::logs::{Options, Progress, Source, read};
+use crate::podvm::PodVm;
 use crate::podvm::record::State;
 use crate::streams::websocket;
+
+/// For how long a new run may say nothing before its log is shown as empty.
+const YOUNG: Duration = Duration::from_secs(1);
+/// For how long a log is waited for at all.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Answers a request for a log.
 pub async fn logs(
@@ -59,6 +68,7 @@ pub async fn logs(
             _ => record.runs.saturating_sub(1),
         }
     };
+    caught_up(&found, container, run).await;
     let receiver = read(
         found.logs.path(container, run),
         options,
@@ -80,6 +90,51 @@ pub async fn logs(
         }
     };
     Ok(receiver)
+}
+
+/// Waits a moment for what a run has written and the files do not have yet: whoever is told that a container runs, or has
+/// ended, shall read what it wrote until then.
+///
+/// A kubelet looks for new containers once a second, so that whoever hears of one hears of it late, and its first words
+/// are there; here they hear at once, and so a run that began just now is given that second for them.
+async fn caught_up(pod: &PodVm, container: &str, run: u32) {
+    let mut progress = pod.logs.progress(container, run);
+    let view = pod.view();
+    let (Some(record), Some(machine)) = (view.record(container), &view.machine) else {
+        return;
+    };
+    let wait = async {
+        let State::Running { id, .. } = &record.state else {
+            // The run before this one, or the last.
+            let _ = progress.wait_for(|progress| !progress.writing).await;
+            return;
+        };
+        if run + 1 != record.runs {
+            return;
+        }
+        let age = progress
+            .borrow()
+            .since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        let first = progress.wait_for(|progress| progress.records > 0 || progress.ended);
+        let _ = tokio::time::timeout(YOUNG.saturating_sub(age), first).await;
+        let Ok(mut client) = machine.guest.client().await else {
+            return;
+        };
+        let Ok(list) = client.list_containers(ListContainersRequest {}).await else {
+            return;
+        };
+        let written = list
+            .into_inner()
+            .containers
+            .iter()
+            .find(|known| known.id == *id)
+            .map(|known| known.log_records);
+        let done = |progress: &Progress| progress.ended || Some(progress.records) >= written;
+        let _ = progress.wait_for(done).await;
+    };
+    // A guest that does not answer has its log read all the same.
+    let _ = tokio::time::timeout(CATCH_UP, wait).await;
 }
 
 /// The log as the client wants it: as a body, or in messages of a WebSocket.

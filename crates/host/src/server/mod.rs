@@ -3,6 +3,7 @@
 //! Only the API server talks to it: TLS demands a client certificate, and its common name must be on the list. The API
 //! server has authorised the caller before it dials.
 
+mod configz;
 mod files;
 mod forward;
 mod inspect;
@@ -170,6 +171,7 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
             let below = path.strip_prefix("/logs").unwrap_or_default();
             files::show(&root, below.trim_start_matches('/')).await
         }
+        (&Method::GET, ["configz"]) => Ok(configz::show(&server)),
         (&Method::GET, ["healthz"]) => Ok(text(StatusCode::OK, "ok")),
         (&Method::GET, ["inspect", namespace, pod]) => {
             let pod = server.pod(namespace, pod)?;

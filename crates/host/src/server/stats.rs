@@ -62,7 +62,7 @@ pub async fn figures_of(server: &Server, family: Family) -> Response<Body> {
     let config = &server.context.config;
     let host = || server.host.sample(&config.data_dir);
     let written = match family {
-        Family::Agent => prometheus::agent(&config.node_name, &pods),
+        Family::Agent => prometheus::agent(&config.node_name, &server.context.starts, &pods),
         Family::Resource => prometheus::resource(&host(), &pods),
         Family::Cadvisor => prometheus::cadvisor(&host(), config.capacity.cpu_millis, &pods),
         Family::Probes => server.context.probes.to_text(&server.pods.all()),

@@ -40,6 +40,7 @@ impl Storage {
             root_ca_pem: "PEM".into(),
             vip_pool: Vec::new(),
             signer: None,
+            tokens: None,
         };
         let manager = controllers::Manager::new(world("system:kube-controller-manager"), config);
         tokio::spawn(manager.run(stop.clone()));

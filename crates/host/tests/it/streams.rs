@@ -68,6 +68,16 @@ fn pod(args: &[&str]) -> Value {
     json!({"containers": [{"name": "app", "image": "example.test/app:1", "args": args}]})
 }
 
+/// Who is told that a container runs reads what it has written so far.
+#[tokio::test]
+async fn a_log_is_complete_when_its_container_is_told_to_run() {
+    let host = Host::start().await;
+    host.create("web", pod(&["late"])).await;
+    host.ready("web").await;
+    let path = "/containerLogs/default/web/app";
+    assert_eq!(text(&host, path).await, (200, "simulated: late\n".into()));
+}
+
 /// The node's `/var/log`, with the links by which collectors know logs.
 #[tokio::test]
 async fn the_directory_of_logs() {
@@ -240,6 +250,16 @@ async fn figures() {
     for part in ["rootfs", "logs"] {
         assert!(web["containers"][0][part]["usedBytes"].is_u64(), "{web}");
     }
+    let (_, counted) = text(&host, "/metrics").await;
+    for line in [
+        "kubelet_started_pods_total 1",
+        "kubelet_started_user_namespaced_pods_errors_total 0",
+    ] {
+        assert!(counted.lines().any(|known| known == line), "{line} in {counted}");
+    }
+    let (_, configured) = text(&host, "/configz").await;
+    let configured: Value = serde_json::from_str(&configured).unwrap();
+    assert_eq!(configured["kubeletconfig"]["clusterDomain"], "cluster.local");
     let (_, text) = text(&host, "/metrics/resource").await;
     assert!(
         text.contains("pod_memory_working_set_bytes{namespace=\"default\",pod=\"web\"} 0"),

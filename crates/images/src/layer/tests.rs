@@ -1,7 +1,7 @@
 //! Layers as data, hostile ones among them. They need root, as the host agent does, for owners and devices.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
 use super::*;
 
@@ -11,6 +11,8 @@ enum Item<'a> {
     File(&'a str, &'a str, u32),
     Symlink(&'a str, &'a str),
     Hardlink(&'a str, &'a str),
+    Device(&'a str, u32, u32),
+    WithAttribute(&'a str, &'a str, &'a [u8]),
 }
 
 fn archive(items: &[Item<'_>]) -> Vec<u8> {
@@ -23,6 +25,18 @@ fn archive(items: &[Item<'_>]) -> Vec<u8> {
         header.set_mode(0o755);
         header.set_size(0);
         let (path, data) = match item {
+            Item::Device(path, major, minor) => {
+                header.set_entry_type(tar::EntryType::Char);
+                header.set_device_major(*major).expect("a number");
+                header.set_device_minor(*minor).expect("a number");
+                (path, "")
+            }
+            Item::WithAttribute(path, name, value) => {
+                let name = format!("SCHILY.xattr.{name}");
+                let extensions = [(name.as_str(), *value)];
+                builder.append_pax_extensions(extensions).expect("appended");
+                (path, "")
+            }
             Item::Directory(path) => {
                 header.set_entry_type(tar::EntryType::Directory);
                 (path, "")
@@ -63,6 +77,9 @@ fn unpack_all(layers: &[Vec<u8>]) -> (tempfile::TempDir, io::Result<()>) {
     (scratch, result)
 }
 
+/// The capability `CAP_NET_RAW`, effective, as a file has it.
+const MAY_SEND: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 #[test]
 fn attributes_are_kept() {
     let layer = archive(&[
@@ -71,6 +88,8 @@ fn attributes_are_kept() {
         Item::Symlink("sbin", "bin"),
         Item::File("sbin/init", "y", 0o700),
         Item::Hardlink("bin/su2", "bin/su"),
+        Item::Device("null", 1, 3),
+        Item::WithAttribute("bin/ping", "security.capability", &MAY_SEND),
     ]);
     let (scratch, result) = unpack_all(&[layer]);
     result.expect("unpacked");
@@ -81,6 +100,12 @@ fn attributes_are_kept() {
         (0o4755, 7, 8, 1_000_000)
     );
     assert_eq!(su.nlink(), 2);
+    let null = fs::symlink_metadata(root.join("null")).expect("there");
+    assert!(null.file_type().is_char_device());
+    assert_eq!((null.rdev(), null.uid()), (rustix::fs::makedev(1, 3), 7));
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(root.join("bin/ping"), "security.capability", &mut value[..]);
+    assert_eq!(&value[..length.expect("kept")], MAY_SEND);
     // Through the link of the same archive, inside the root.
     assert_eq!(fs::read_to_string(root.join("bin/init")).expect("there"), "y");
     assert_eq!(fs::metadata(root.join("bin")).expect("there").mtime(), 1_000_000);

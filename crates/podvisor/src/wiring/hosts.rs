@@ -110,6 +110,7 @@ pub fn network_config(config: &Config) -> Result<NetConfig> {
         cluster_dns: config.cluster_dns(),
         domain: "cluster.local".to_owned(),
         open_tcp_ports: vec![config.api_address().port()],
+        own_tcp_ports: vec![host::PORT],
         upstream_dns: resolvers(Path::new("/etc/resolv.conf")),
         tap_owner: TAP_OWNER,
         flows_per_pod: dataplane::FLOWS_PER_POD,
@@ -147,6 +148,7 @@ async fn real(
     let registries = ImagesConfig {
         mirrors: Mirrors(config.registry_mirrors.clone()),
         authorities: config.registry_authorities.clone(),
+        proxies: config.registry_proxies.clone(),
     };
     let images = ImageStore::open(&host_data(config).join("images"), registries)?;
     let name = config.node_name.clone();

@@ -96,7 +96,7 @@ impl Supervisor {
         phases.done("serving");
         let stop = supervisor.stop.clone();
         supervisor.tasks.spawn(sign_on.keep_trying(client, first, stop));
-        supervisor.run_controllers(config, queues);
+        supervisor.run_controllers(config, queues)?;
         Ok(supervisor)
     }
 
@@ -131,7 +131,8 @@ impl Supervisor {
         Ok(())
     }
 
-    fn run_controllers(&mut self, config: &Config, queues: Arc<controllers::WorkQueues>) {
+    fn run_controllers(&mut self, config: &Config, queues: Arc<controllers::WorkQueues>) -> Result<()> {
+        let tokens = super::trust::AccountTokens::new(&self.trust.service_account_key_pem)?;
         let settings = controllers::Config {
             pod_cidr: config.pod_cidr.to_string(),
             node_block_prefix: NODE_BLOCK_PREFIX.max(config.pod_cidr.prefix),
@@ -140,6 +141,7 @@ impl Supervisor {
             signer: Some(Arc::new(super::trust::RequestSigner(Arc::clone(
                 &self.trust.authority,
             )))),
+            tokens: Some(Arc::new(tokens)),
         };
         let client = self.client(User::new(
             "system:kube-controller-manager",
@@ -158,6 +160,7 @@ impl Supervisor {
         let stop = self.stop.clone();
         self.tasks
             .spawn(async move { scheduler::run(&for_scheduler, stop).await });
+        Ok(())
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use apiserver::aggregation::ProxyClient;
+use apiserver::authn::legacy;
+use apiserver::authn::service_account::Tokens;
 use identity::authority::{Authority, Credential, Request, signing_key};
 
 use crate::config::Config;
@@ -43,6 +45,34 @@ impl controllers::Signer for RequestSigner {
     ) -> Result<String, String> {
         let signed = self.0.sign_request(request_pem, usages, life);
         signed.map_err(|error| error.to_string())
+    }
+}
+
+/// The key of service-account tokens as the controller of token Secrets sees it.
+pub struct AccountTokens(Tokens);
+
+impl AccountTokens {
+    /// Signs with the key of the API server, which is to believe the tokens.
+    pub fn new(key_pem: &str) -> Result<AccountTokens> {
+        Ok(AccountTokens(Tokens::new(key_pem, legacy::ISSUER)?))
+    }
+}
+
+impl std::fmt::Debug for AccountTokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AccountTokens")
+    }
+}
+
+impl controllers::TokenMaker for AccountTokens {
+    fn token(&self, namespace: &str, secret: &str, account: &str, uid: &str) -> Result<String, String> {
+        let claims = legacy::Claims {
+            namespace: namespace.to_owned(),
+            secret: secret.to_owned(),
+            account: account.to_owned(),
+            uid: uid.to_owned(),
+        };
+        legacy::issue(&self.0, claims).map_err(|error| error.to_string())
     }
 }
 

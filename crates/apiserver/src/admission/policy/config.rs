@@ -1,9 +1,9 @@
 //! Policies and their bindings as they are used: read and compiled once for every state of their resources.
 
+use super::bound::Bound;
 use crate::admission::expressions::{Conditions, Expression, environment};
 use crate::admission::matching::Matcher;
-use crate::view::{GroupResource, View};
-use parking_lot::Mutex;
+use crate::view::View;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -130,39 +130,14 @@ impl Binding {
     }
 }
 
-/// Revisions of the two resources, and what was read at them.
-type Read = ((u64, u64), Arc<Vec<Policy>>);
-
 /// All policies that are bound.
 #[derive(Default)]
-pub struct Policies {
-    read: Mutex<Option<Read>>,
-}
+pub struct Policies(Bound<Policy>);
 
 impl Policies {
     /// The policies in the order of their names.
     pub fn get(&self, view: &dyn View) -> Arc<Vec<Policy>> {
-        let policies = GroupResource::new(GROUP, "validatingadmissionpolicies");
-        let bindings = GroupResource::new(GROUP, "validatingadmissionpolicybindings");
-        let revision = (
-            view.resource_revision(&policies),
-            view.resource_revision(&bindings),
-        );
-        let mut read = self.read.lock();
-        if let Some((at, found)) = &*read
-            && *at == revision
-        {
-            return found.clone();
-        }
-        let bindings = view.list(&bindings, None);
-        let bound = view.list(&policies, None).into_iter().filter_map(|policy| {
-            let name = &policy["metadata"]["name"];
-            let own = bindings.iter().filter(|b| b["spec"]["policyName"] == *name);
-            let own: Vec<Binding> = own.map(|b| Binding::new(b)).collect();
-            (!own.is_empty()).then(|| Policy::new(&policy, own))
-        });
-        let found: Arc<Vec<Policy>> = Arc::new(bound.collect());
-        *read = Some((revision, found.clone()));
-        found
+        let resources = ("validatingadmissionpolicies", "validatingadmissionpolicybindings");
+        self.0.get(view, resources, Policy::new)
     }
 }

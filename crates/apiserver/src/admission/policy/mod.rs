@@ -3,6 +3,7 @@
 //! A policy says what must hold ([`config`]), a binding says where, with which parameters, and what a violation does:
 //! `Deny`, `Warn`, `Audit`. The order of upstream is kept: policies and bindings by name, the first denial decides.
 
+mod bound;
 mod config;
 mod mutations;
 mod params;

@@ -4,17 +4,17 @@
 //! server-side apply merges, or a JSON patch (`[JSONPatch{op: …}]`). Policies run by name before the webhooks; one that
 //! changes the object causes the second round of admission, in which those with `reinvocationPolicy: IfNeeded` take part.
 
-use super::config::{Binding, GROUP, list, text};
+use super::bound::Bound;
+use super::config::{Binding, list, text};
 use super::params;
 use crate::admission::expressions::{Conditions, Expression, POLICY_BUDGET, Scope, mutating};
 use crate::admission::matching::{self, Matched, Matcher};
 use crate::admission::{forbidden, hooks};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
 use crate::rest::Ctx;
-use crate::view::{GroupResource, View};
+use crate::view::View;
 use async_trait::async_trait;
 use kinds::status::Status;
-use parking_lot::Mutex;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -85,40 +85,17 @@ impl Policy {
     }
 }
 
-/// Revisions of the two resources, and what was read at them.
-type Read = ((u64, u64), Arc<Vec<Policy>>);
-
 /// The plugin `MutatingAdmissionPolicy`.
 #[derive(Default)]
 pub struct MutatingPolicy {
-    read: Mutex<Option<Read>>,
+    bound: Bound<Policy>,
 }
 
 impl MutatingPolicy {
     /// The bound policies in the order of their names.
     fn policies(&self, view: &dyn View) -> Arc<Vec<Policy>> {
-        let policies = GroupResource::new(GROUP, "mutatingadmissionpolicies");
-        let bindings = GroupResource::new(GROUP, "mutatingadmissionpolicybindings");
-        let revision = (
-            view.resource_revision(&policies),
-            view.resource_revision(&bindings),
-        );
-        let mut read = self.read.lock();
-        if let Some((at, found)) = &*read
-            && *at == revision
-        {
-            return found.clone();
-        }
-        let bindings = view.list(&bindings, None);
-        let bound = view.list(&policies, None).into_iter().filter_map(|policy| {
-            let name = &policy["metadata"]["name"];
-            let own = bindings.iter().filter(|b| b["spec"]["policyName"] == *name);
-            let own: Vec<Binding> = own.map(|b| Binding::new(b)).collect();
-            (!own.is_empty()).then(|| Policy::new(&policy, own))
-        });
-        let found: Arc<Vec<Policy>> = Arc::new(bound.collect());
-        *read = Some((revision, found.clone()));
-        found
+        let resources = ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings");
+        self.bound.get(view, resources, Policy::new)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::Level;
 use crate::admission::pod::items;
+use kinds::sysctls;
 use serde_json::Value;
 
 /// Capabilities that `baseline` lets a container add.
@@ -22,22 +23,6 @@ const DEFAULT_CAPABILITIES: [&str; 13] = [
     "SETPCAP",
     "SETUID",
     "SYS_CHROOT",
-];
-
-/// Sysctls that stay within the Pod.
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
 ];
 
 /// Volume types that `restricted` allows.
@@ -415,7 +400,7 @@ fn seccomp_restricted(pod: &Pod<'_>) -> Option<String> {
 fn sysctls(pod: &Pod<'_>) -> Option<String> {
     let names = items(pod.context(), "sysctls").map(name);
     let bad: Vec<String> = names
-        .filter(|n| !SAFE_SYSCTLS.contains(n))
+        .filter(|n| !sysctls::SAFE.contains(n))
         .map(str::to_string)
         .collect();
     let bad = sorted(bad);

@@ -1,50 +1,19 @@
 //! The roles and bindings every control plane begins with: upstream's defaults of v1.35, and ours for controllers and hosts.
 //!
-//! They are data ([`user_roles`], [`component_roles`]) turned into objects by [`objects`]. At every start
-//! [`reconcile`] adds what an older version lacked, and leaves what an administrator added.
+//! They are data (`upstream.txt`, `own.txt`), turned into objects by [`table`]. At every start [`reconcile`] adds what an
+//! older version lacked, and leaves what an administrator added.
 
-mod component_roles;
-mod user_roles;
+mod table;
 
 use super::rules::{Rule, uncovered};
 use serde_json::{Map, Value, json};
 
-pub use component_roles::node_rules;
-
-/// Reads.
-const READ: &[&str] = &["get", "list", "watch"];
-/// Writes.
-const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
+const UPSTREAM: &str = include_str!("upstream.txt");
+const OWN: &str = include_str!("own.txt");
 /// The annotation that keeps an object up to date with these defaults.
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
-/// A rule on resources, written down.
-fn on(groups: &[&str], resources: &[&str], verbs: &[&str]) -> Rule {
-    let own = |list: &[&str]| list.iter().map(|s| s.to_string()).collect();
-    Rule {
-        api_groups: own(groups),
-        resources: own(resources),
-        verbs: own(verbs),
-        ..Rule::default()
-    }
-}
-
-/// A rule on paths, for GET.
-fn paths(urls: &[&str]) -> Rule {
-    Rule {
-        non_resource_urls: urls.iter().map(|s| s.to_string()).collect(),
-        verbs: vec!["get".into()],
-        ..Rule::default()
-    }
-}
-
 impl Rule {
-    /// The rule limited to some names.
-    fn named(mut self, names: &[&str]) -> Rule {
-        self.resource_names = names.iter().map(|s| s.to_string()).collect();
-        self
-    }
-
     fn to_json(&self) -> Value {
         let mut rule = Map::new();
         for (key, list) in [
@@ -62,107 +31,21 @@ impl Rule {
     }
 }
 
-/// A default role.
-struct Role {
-    /// `None` for ClusterRoles.
-    namespace: Option<&'static str>,
-    name: &'static str,
-    rules: Vec<Rule>,
-    /// The user-facing role it is part of.
-    part_of: Option<&'static str>,
-    /// For user-facing roles: made of the roles that are part of it.
-    aggregates: bool,
-}
-
-impl Role {
-    fn cluster(name: &'static str, rules: Vec<Rule>) -> Role {
-        Role {
-            namespace: None,
-            name,
-            rules,
-            part_of: None,
-            aggregates: false,
-        }
-    }
-
-    fn part_of(mut self, role: &'static str) -> Role {
-        self.part_of = Some(role);
-        self
-    }
-
-    fn aggregate(name: &'static str) -> Role {
-        Role {
-            aggregates: true,
-            ..Role::cluster(name, Vec::new())
-        }
-    }
-
-    fn to_json(&self) -> Value {
-        let mut metadata = metadata(self.name, self.namespace);
-        if let Some(role) = self.part_of {
-            metadata["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{role}")] = "true".into();
-        }
-        let mut object = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": if self.namespace.is_some() { "Role" } else { "ClusterRole" },
-            "metadata": metadata,
-            "rules": self.rules.iter().map(Rule::to_json).collect::<Vec<_>>(),
-        });
-        if self.aggregates {
-            let label = format!("rbac.authorization.k8s.io/aggregate-to-{}", self.name);
-            object["aggregationRule"] = json!({
-                "clusterRoleSelectors": [{ "matchLabels": { label: "true" } }],
-            });
-        }
-        object
-    }
-}
-
-fn metadata(name: &str, namespace: Option<&str>) -> Value {
-    let mut metadata = json!({
-        "name": name,
-        "labels": { "kubernetes.io/bootstrapping": "rbac-defaults" },
-        "annotations": { AUTOUPDATE: "true" },
-    });
-    if let Some(namespace) = namespace {
-        metadata["namespace"] = namespace.into();
-    }
-    metadata
-}
-
-/// A default ClusterRoleBinding: name (also the role's), and the users or groups bound.
-struct Binding {
-    name: &'static str,
-    role: &'static str,
-    users: &'static [&'static str],
-    groups: &'static [&'static str],
-}
-
-impl Binding {
-    fn to_json(&self) -> Value {
-        let subject =
-            |kind: &str, name: &&str| json!({ "apiGroup": super::rbac::GROUP, "kind": kind, "name": name });
-        let users = self.users.iter().map(|n| subject("User", n));
-        let groups = self.groups.iter().map(|n| subject("Group", n));
-        json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": metadata(self.name, None),
-            "roleRef": { "apiGroup": super::rbac::GROUP, "kind": "ClusterRole", "name": self.role },
-            "subjects": users.chain(groups).collect::<Vec<_>>(),
-        })
-    }
-}
-
-/// All default objects, in an order in which they can be created (the namespace `kube-system` must exist).
+/// All default objects, roles before bindings (the namespaces `kube-system` and `kube-public` must exist).
 pub fn objects() -> Vec<Value> {
-    let mut roles = user_roles::roles();
-    roles.extend(component_roles::roles());
-    let bindings = user_roles::BINDINGS.iter().chain(component_roles::BINDINGS);
-    roles
+    let mut all = table::parse(UPSTREAM);
+    all.extend(table::parse(OWN));
+    all.sort_by_key(|object| object.get("roleRef").is_some());
+    all
+}
+
+/// What every host agent may do, as upstream's `system:node`; the Node authorizer narrows reads of Pods, Nodes, Secrets
+/// and the like further, and NodeRestriction the writes.
+pub fn node_rules() -> Vec<Rule> {
+    table::parse(UPSTREAM)
         .iter()
-        .map(Role::to_json)
-        .chain(bindings.map(Binding::to_json))
+        .filter(|object| object["metadata"]["name"] == "system:node")
+        .flat_map(Rule::parse_all)
         .collect()
 }
 
@@ -202,7 +85,7 @@ pub fn reconcile(existing: &Value, wanted: &Value) -> Option<Value> {
         .filter(|s| {
             !have
                 .iter()
-                .any(|h| h["kind"] == s["kind"] && h["name"] == s["name"])
+                .any(|h| ["kind", "name", "namespace"].iter().all(|k| h[k] == s[k]))
         })
         .cloned()
         .collect();

@@ -1,8 +1,9 @@
 //! Signs approved CertificateSigningRequests for the signers of upstream: clients of the API server, host agents, and the
 //! servers of host agents. The key stays with whoever started the controllers; they see a [`Signer`] only.
 
+use super::{CLIENT, HOST_CLIENT, HOST_SERVER, REQUESTS, Wish, is, issued};
 use crate::manager::{Config, Reconciler};
-use crate::obj::{condition, int, items, set_condition, text};
+use crate::obj::{int, items, set_condition, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use base64::Engine;
@@ -11,7 +12,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-const REQUESTS: &str = "certificatesigningrequests.certificates.k8s.io";
 /// Life of a certificate at most, and by default.
 const YEAR: i64 = 365 * 24 * 3600;
 
@@ -25,55 +25,33 @@ pub trait Signer: Send + Sync + Debug {
     fn sign(&self, request_pem: &str, usages: &[String], life: Duration) -> Result<String, String>;
 }
 
-/// The usages that a signer allows, and the one that must be there.
-fn allowed(signer: &str) -> Option<(&'static [&'static str], &'static str)> {
-    Some(match signer {
-        "kubernetes.io/kube-apiserver-client" | "kubernetes.io/kube-apiserver-client-kubelet" => (
-            &["key encipherment", "digital signature", "client auth"],
-            "client auth",
-        ),
-        "kubernetes.io/kubelet-serving" => (
-            &["key encipherment", "digital signature", "server auth"],
-            "server auth",
-        ),
-        _ => return None,
-    })
-}
-
 /// The controller.
 pub(crate) struct Certificates(pub(crate) Arc<Config>);
 
 impl Certificates {
     async fn one(&self, world: &World, request: &Value) -> Result<(), WorldError> {
-        let Some((usages, needed)) = allowed(text(request, "/spec/signerName")) else {
+        let name = text(request, "/spec/signerName");
+        let Some(signer) = &self.0.signer else {
             return Ok(());
         };
-        let is = |kind: &str| condition(request, kind).is_some_and(|c| c["status"] == "True");
-        let done = !text(request, "/status/certificate").is_empty();
-        let (Some(signer), false, true) = (
-            &self.0.signer,
-            done || is("Denied") || is("Failed"),
-            is("Approved"),
-        ) else {
+        if ![CLIENT, HOST_CLIENT, HOST_SERVER].contains(&name)
+            || issued(request)
+            || is(request, "Denied")
+            || is(request, "Failed")
+            || !is(request, "Approved")
+        {
             return Ok(());
-        };
-        let wanted: Vec<String> = items(request, "/spec/usages")
-            .iter()
-            .filter_map(|u| u.as_str().map(str::to_owned))
-            .collect();
+        }
         let life = int(request, "/spec/expirationSeconds", YEAR).clamp(600, YEAR);
-        let signed = match wanted.iter().find(|u| !usages.contains(&u.as_str())) {
-            Some(other) => Err(format!("usage {other:?} is not allowed for this signer")),
-            None if !wanted.iter().any(|u| u == needed) => Err(format!("usages did not contain {needed:?}")),
-            None => {
-                let pem = base64::engine::general_purpose::STANDARD
-                    .decode(text(request, "/spec/request"))
-                    .ok()
-                    .and_then(|bytes| String::from_utf8(bytes).ok());
-                let pem = pem.ok_or_else(|| "the request is no PEM text".to_owned());
-                pem.and_then(|pem| signer.sign(&pem, &wanted, Duration::from_secs(life.unsigned_abs())))
-            }
-        };
+        let signed = Wish::of(request).and_then(|wish| {
+            wish.fits(name)?;
+            let pem = base64::engine::general_purpose::STANDARD
+                .decode(text(request, "/spec/request"))
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .ok_or_else(|| "the request is no PEM text".to_owned())?;
+            signer.sign(&pem, &wish.usages, Duration::from_secs(life.unsigned_abs()))
+        });
         let mut status = request["status"].clone();
         match signed {
             Ok(certificate) => {
