@@ -107,7 +107,13 @@ impl CustomVersion {
     /// Prunes and defaults what came from another version.
     pub fn complete(&self, object: &mut Value) {
         schema::prune(object, &self.schema, true, "", &mut Vec::new());
+        self.drop_nulls(object);
         self.default(object);
+    }
+
+    /// Drops nulls that the schema does not allow, from all but applied configurations, whose nulls are their owner's.
+    pub fn drop_nulls(&self, object: &mut Value) {
+        schema::drop_nulls(object, &self.schema);
     }
 
     /// The schema as the definition gives it.

@@ -92,6 +92,34 @@ pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped:
     }
 }
 
+/// Drops nulls where the schema allows none and has no default to put there, as Go drops them from what it knows.
+pub fn drop_nulls(value: &mut Value, schema: &Value) {
+    match value {
+        Value::Object(fields) => {
+            let properties = schema.get("properties").and_then(Value::as_object);
+            fields.retain(|name, value| {
+                let known = properties
+                    .and_then(|p| p.get(name))
+                    .or_else(|| allows_more(schema).filter(|s| s.is_object()));
+                let Some(schema) = known else {
+                    return true;
+                };
+                if value.is_null() && !flag(schema, "nullable") && schema.get("default").is_none() {
+                    return false;
+                }
+                drop_nulls(value, schema);
+                true
+            });
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                items.iter_mut().for_each(|item| drop_nulls(item, schema));
+            }
+        }
+        _ => {}
+    }
+}
+
 fn embedded_metadata(value: &mut Value, path: &str, dropped: &mut Vec<String>) {
     // What has a wrong type stays, for validation to tell.
     let found = machinery::metadata_faults(value).unwrap_or_default();

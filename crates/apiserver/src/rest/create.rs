@@ -91,7 +91,11 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Va
     let served = &ctx.served;
     check_kind(ctx, &mut value)?;
     let warnings = match &served.custom {
-        Some(custom) => custom.decode_check(&mut value, &duplicates, mode)?,
+        Some(custom) => {
+            let warnings = custom.decode_check(&mut value, &duplicates, mode)?;
+            custom.drop_nulls(&mut value);
+            warnings
+        }
         None => {
             let source = machinery::Source {
                 duplicates: &duplicates,

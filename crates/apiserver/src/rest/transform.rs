@@ -147,7 +147,12 @@ impl Transform {
             _ => (None, false),
         };
         let faults = match &ctx.served.custom {
-            Some(custom) => custom.decode_faults(&mut new, &[]),
+            Some(custom) => {
+                if patch.is_some() {
+                    custom.drop_nulls(&mut new);
+                }
+                custom.decode_faults(&mut new, &[])
+            }
             None => machinery::decode_faults(ctx.served.kind, &mut new, &[]),
         };
         let refuse = |shown: String, why: String| {

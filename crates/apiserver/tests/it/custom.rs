@@ -121,6 +121,30 @@ async fn a_custom_life() {
         assert!(refused["message"].as_str().unwrap().contains(words), "{refused}");
     }
 
+    // A null that the schema does not allow is dropped, but for one that is applied.
+    let status = format!("{TABS}/one/status");
+    let mut whole = s.get(&status).await.1;
+    whole["status"] = json!({"selector": null});
+    let nulls =
+        json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "status": {"selector": null}});
+    let operation = json!([{"op": "add", "path": "/status", "value": {"selector": null}}]);
+    for (method, query, media, body, expected) in [
+        ("PUT", "", "application/json", &whole, 200),
+        ("PATCH", "", "application/json-patch+json", &operation, 200),
+        (
+            "PATCH",
+            "?fieldManager=m",
+            "application/apply-patch+yaml",
+            &nulls,
+            422,
+        ),
+    ] {
+        let (path, headers) = (format!("{status}{query}"), [("content-type", media)]);
+        let answer = s.send(method, &path, &headers, body.to_string()).await;
+        assert_eq!(answer.status().as_u16(), expected, "{media}");
+        assert_eq!(s.get(&status).await.1["status"], json!({}), "{media}");
+    }
+
     let (_, status) = s
         .json(
             "PATCH",

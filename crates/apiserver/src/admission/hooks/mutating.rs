@@ -177,7 +177,10 @@ pub(super) async fn take_back(
         && patched.get("kind").and_then(Value::as_str) == Some(ctx.served.kind.kind);
     if own_kind {
         let checked = match &ctx.served.custom {
-            Some(custom) => custom.decode_check(&mut patched, &[], FieldValidation::Ignore),
+            Some(custom) => {
+                custom.drop_nulls(&mut patched);
+                custom.decode_check(&mut patched, &[], FieldValidation::Ignore)
+            }
             None => machinery::decode_check(
                 ctx.served.kind,
                 &mut patched,
