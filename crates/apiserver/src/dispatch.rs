@@ -250,8 +250,19 @@ impl ApiServer {
         let registry = self.registry.load_full();
         let served = registry.find(&attributes.group, &attributes.version, &attributes.resource);
         let Some(served) = served else {
-            return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+            let (group, version) = (attributes.group.as_str(), attributes.version.as_str());
+            let known = |kind: &kinds::KindInfo| kind.group == group && kind.version == version;
+            // What is in none of the APIs that are built in is no resource, but just a path.
+            return match kinds::builtin().iter().any(known) {
+                true => Err(Status::no_resource()),
+                false => Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+            };
         };
+        // Only proxies know of HEAD.
+        let head = incoming.head.method == http::Method::HEAD;
+        if head && served.custom.is_none() && attributes.subresource != "proxy" {
+            return Err(Status::method_not_allowed());
+        }
         let ctx = Ctx {
             server: self.clone(),
             query: incoming.query().to_string(),

@@ -112,6 +112,7 @@ impl Manager {
             Arc::new(storage::Binder::default()),
             Arc::new(storage::ClaimProtection),
             Arc::new(storage::VolumeProtection),
+            Arc::new(storage::AttributesProtection),
             Arc::new(storage::SnapshotKinds::default()),
             Arc::new(storage::Snapshots::default()),
         ];

@@ -435,7 +435,7 @@ fn request(bytes: &[u8]) {
             options.revision(),
         );
     }
-    let _ = WriteOptions::parse(query).map(|o| o.to_value("UpdateOptions"));
+    let _ = WriteOptions::parse(query, "UpdateOptions").map(|o| o.to_value("UpdateOptions"));
     let body = serde_json::from_str(query).ok();
     let _ = DeleteOptions::parse(query, body.as_ref()).map(|o| o.to_value());
 }

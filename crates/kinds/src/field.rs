@@ -247,8 +247,6 @@ impl fmt::Display for FieldError {
 fn show(value: &Value) -> String {
     match value {
         Value::String(text) => format!("{text:?}"),
-        // Go prints a missing value as this text.
-        Value::Null => "\"null\"".to_owned(),
         other => other.to_string(),
     }
 }

@@ -10,6 +10,7 @@
 //! Kubernetes keeps them.
 
 pub mod field;
+pub mod names;
 pub mod placement;
 pub mod quantity;
 pub mod schema;

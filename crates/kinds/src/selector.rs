@@ -1,5 +1,7 @@
 //! Label and field selectors: parsed from the query language or from a `LabelSelector` object, and matched.
 
+mod language;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -61,19 +63,7 @@ pub struct ParseSelectorError(String);
 impl LabelSelector {
     /// Parses `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`.
     pub fn parse(text: &str) -> Result<Self, ParseSelectorError> {
-        let mut requirements = Vec::new();
-        for part in split_outside_parentheses(text) {
-            let part = part.trim();
-            if part.is_empty() {
-                if text.trim().is_empty() {
-                    break;
-                }
-                return Err(ParseSelectorError(
-                    "found ',', expected: !, identifier, or 'end of string'".to_owned(),
-                ));
-            }
-            requirements.push(parse_requirement(part)?);
-        }
+        let requirements = language::parse(text).map_err(ParseSelectorError)?;
         Ok(Self { requirements })
     }
 
@@ -159,97 +149,6 @@ fn number(text: Option<&str>) -> Option<i64> {
     text?.parse().ok()
 }
 
-fn parse_requirement(part: &str) -> Result<Requirement, ParseSelectorError> {
-    if let Some(key) = part.strip_prefix('!') {
-        return Ok(Requirement::Absent(check_key(key)?));
-    }
-    if let Some((head, list)) = part.split_once('(') {
-        let list = list.strip_suffix(')').ok_or_else(|| unparsable(part))?;
-        let values = list
-            .split(',')
-            .map(|value| check_value(value.trim()))
-            .collect::<Result<_, _>>()?;
-        let mut words = head.split_whitespace();
-        let key = check_key(words.next().unwrap_or_default())?;
-        return match (words.next(), words.next()) {
-            (Some("in"), None) => Ok(Requirement::In(key, values)),
-            (Some("notin"), None) => Ok(Requirement::NotIn(key, values)),
-            _ => Err(unparsable(part)),
-        };
-    }
-    for (operator, equal) in [("!=", false), ("==", true), ("=", true)] {
-        if let Some((key, value)) = part.split_once(operator) {
-            let (key, values) = (check_key(key)?, vec![check_value(value.trim())?]);
-            return Ok(if equal {
-                Requirement::In(key, values)
-            } else {
-                Requirement::NotIn(key, values)
-            });
-        }
-    }
-    for (operator, make) in [
-        ('>', Requirement::Greater as fn(String, i64) -> Requirement),
-        ('<', Requirement::Less),
-    ] {
-        if let Some((key, value)) = part.split_once(operator) {
-            let bound = value.trim().parse().map_err(|_| unparsable(part))?;
-            return Ok(make(check_key(key)?, bound));
-        }
-    }
-    Ok(Requirement::Exists(check_key(part)?))
-}
-
-fn unparsable(part: &str) -> ParseSelectorError {
-    ParseSelectorError(format!(
-        "unable to parse requirement: {part:?} is not a condition such as key=value"
-    ))
-}
-
-fn check_key(key: &str) -> Result<String, ParseSelectorError> {
-    let key = key.trim();
-    let good = !key.is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
-    if good {
-        Ok(key.to_owned())
-    } else {
-        Err(unparsable(key))
-    }
-}
-
-fn check_value(value: &str) -> Result<String, ParseSelectorError> {
-    let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    let good = value.len() <= 63
-        && value
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-        && edge(value.chars().next())
-        && edge(value.chars().last());
-    if good {
-        Ok(value.to_owned())
-    } else {
-        Err(unparsable(value))
-    }
-}
-
-fn split_outside_parentheses(text: &str) -> Vec<&str> {
-    let (mut parts, mut depth, mut start) = (Vec::new(), 0_i32, 0);
-    for (index, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(&text[start..index]);
-                start = index + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&text[start..]);
-    parts
-}
-
 /// `a=b,c!=d` on fields.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FieldSelector {
@@ -284,7 +183,7 @@ impl FieldSelector {
             terms.push(Term {
                 field: field.to_owned(),
                 equals: equal,
-                value: unescape(value),
+                value: unescape(value)?,
             });
         }
         Ok(Self { terms })
@@ -324,17 +223,23 @@ fn split_escaped(text: &str) -> Vec<&str> {
     parts
 }
 
-fn unescape(text: &str) -> String {
+fn unescape(text: &str) -> Result<String, ParseSelectorError> {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
-        plain.push(if c == '\\' {
-            chars.next().unwrap_or('\\')
-        } else {
-            c
+        plain.push(match c {
+            '\\' => match chars.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => escaped,
+                other => {
+                    let sequence: String = [Some('\\'), other].into_iter().flatten().collect();
+                    let why = format!("invalid field selector: invalid escape sequence: {sequence}");
+                    return Err(ParseSelectorError(why));
+                }
+            },
+            _ => c,
         });
     }
-    plain
+    Ok(plain)
 }
 
 #[cfg(test)]
@@ -365,8 +270,29 @@ mod tests {
             let selector = LabelSelector::parse(text).expect(text);
             assert_eq!(selector.matches_object(&object), expected, "{text}");
         }
-        for bad in ["app=web,", "app in web", "=x", "a=b c", "app in (a"] {
-            assert!(LabelSelector::parse(bad).is_err(), "{bad}");
+        let operators = "expected: in, notin, =, ==, !=, gt, lt";
+        for (bad, why) in [
+            ("app=web,", "found '', expected: identifier after ','".to_owned()),
+            ("app in web", "unable to parse requirement: found 'web' expected: '('".into()),
+            ("=x", "found '=', expected: !, identifier, or 'end of string'".into()),
+            ("a=b c", "found 'c', expected: ',' or 'end of string'".into()),
+            ("app in (a", "unable to parse requirement: found '', expected: ',' or ')'".into()),
+            ("a===b", "unable to parse requirement: found '=', expected: identifier".into()),
+            ("!!a", "unable to parse requirement: found '!', expected: identifier".into()),
+            ("a b", format!("unable to parse requirement: found 'b', {operators}")),
+            (
+                "a<x",
+                "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an \
+                 integer"
+                    .into(),
+            ),
+            (
+                "a in ()",
+                "unable to parse requirement: values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"
+                    .into(),
+            ),
+        ] {
+            assert_eq!(LabelSelector::parse(bad).map_err(|e| e.to_string()), Err(why), "{bad}");
         }
     }
 
@@ -405,6 +331,8 @@ mod tests {
                 "{text}"
             );
         }
-        assert!(FieldSelector::parse("metadata.name").is_err());
+        for bad in ["metadata.name", "metadata.name=a\\", "metadata.name=a\\x"] {
+            assert!(FieldSelector::parse(bad).is_err(), "{bad}");
+        }
     }
 }

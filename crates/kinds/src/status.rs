@@ -182,6 +182,12 @@ impl Status {
         .about("", "", "")
     }
 
+    /// 404: within an API that is served, there is nothing at this path.
+    pub fn no_resource() -> Self {
+        let text = "the server could not find the requested resource";
+        Self::new(404, "NotFound", text).about("", "", "")
+    }
+
     /// 406: none of the accepted media types can be had.
     pub fn not_acceptable(message: impl Into<String>) -> Self {
         Self::new(406, "NotAcceptable", message)

@@ -103,7 +103,7 @@ impl AdmissionPlugin for PersistentVolumeClaimResize {
     }
 }
 
-/// Gives claims and volumes the finalizers that keep them while they are used, from their first moment.
+/// Gives claims, volumes and their classes of attributes the finalizers that keep them while they are used, from their first moment.
 pub struct StorageObjectInUseProtection;
 
 #[async_trait]
@@ -122,6 +122,9 @@ impl AdmissionPlugin for StorageObjectInUseProtection {
                 "kubernetes.io/pvc-protection"
             }
             Operation::Create if is_on(request, "", "persistentvolumes") => "kubernetes.io/pv-protection",
+            Operation::Create if is_on(request, "storage.k8s.io", "volumeattributesclasses") => {
+                "kubernetes.io/vac-protection"
+            }
             _ => return Ok(Vec::new()),
         };
         let mut all = request.object["metadata"]["finalizers"]

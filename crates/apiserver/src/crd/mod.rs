@@ -9,6 +9,7 @@ pub use controller::terminating;
 pub mod conversion;
 pub mod formats;
 mod junctors;
+mod lists;
 pub mod openapi;
 pub mod rules;
 pub mod schema;

@@ -3,7 +3,7 @@
 //!
 //! Values beside the structure (`anyOf` and the like) are looked at by [`super::junctors`]. Places are named as upstream's internal form has them: what all versions share stands at the spec.
 
-use super::{junctors, schema};
+use super::{junctors, lists, schema};
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
 
@@ -122,6 +122,9 @@ fn deprecation(version: &Value, at: &Path, errors: &mut Vec<FieldError>) {
 
 fn conversion(conversion: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     match text(conversion, "strategy") {
+        "" if conversion.is_object() => {
+            errors.push(FieldError::required(&at.child("strategy"), ""));
+        }
         "" | "None" => {
             for (field, given) in [
                 (
@@ -324,6 +327,25 @@ fn root(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid(&place, Value::from(other), why));
         }
     }
+    for (field, wanted) in [
+        ("apiVersion", "string"),
+        ("kind", "string"),
+        ("metadata", "object"),
+    ] {
+        let Some(own) = schema["properties"].get(field) else {
+            continue;
+        };
+        let place = at.child("properties").key(field);
+        let kind = text(own, "type");
+        if kind != wanted {
+            let why = format!("must be {wanted}");
+            errors.push(FieldError::invalid(&place.child("type"), Value::from(kind), why));
+        }
+        if field == "metadata" && !bounds_names(own) {
+            let why = "must not specify anything other than name and generateName, but metadata is implicitly specified";
+            errors.push(FieldError::forbidden(&place, why));
+        }
+    }
     let mut below = schema.clone();
     // What the server says about metadata stands; a schema may bound names only.
     if let Some(properties) = below.get_mut("properties").and_then(Value::as_object_mut) {
@@ -334,6 +356,20 @@ fn root(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
     }
     walk(&below, at, None, errors);
+}
+
+/// Whether a schema of metadata says nothing but how names are made.
+fn bounds_names(schema: &Value) -> bool {
+    let said = |(field, value): (&String, &Value)| match field.as_str() {
+        "type" | "default" => false,
+        "properties" => {
+            let mut names = value.as_object().into_iter().flatten().map(|(name, _)| name);
+            names.any(|name| name != "name" && name != "generateName")
+        }
+        // Upstream's structural form has these apart, and looks only whether something else is left.
+        _ => !matches!(value, Value::Null | Value::Bool(false)),
+    };
+    !schema.as_object().into_iter().flatten().any(said)
 }
 
 /// Checks a schema and those below it; `wanted` says that a type must be there, and for what.
@@ -362,7 +398,33 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
         let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
         errors.push(FieldError::forbidden(&at.child("uniqueItems"), why));
     }
+    if schema["x-kubernetes-preserve-unknown-fields"] == false {
+        let place = at.child("x-kubernetes-preserve-unknown-fields");
+        let why = "must be true or undefined";
+        errors.push(FieldError::invalid(&place, Value::from(false), why));
+    }
+    if !text(schema, "$schema").is_empty() {
+        // Upstream names neither the place nor the field.
+        let why = "OpenAPIV3Schema 'schema' is not supported";
+        let whole = at
+            .as_str()
+            .find("openAPIV3Schema")
+            .map_or("", |i| &at.as_str()[..i]);
+        let whole = Path::new(&format!("{whole}openAPIV3Schema"));
+        errors.push(FieldError::invalid(&whole, Value::from(""), why));
+    }
+    let pattern = text(schema, "pattern");
+    if let Some(why) = pattern_fault(pattern) {
+        let why = format!("must be a valid regular expression, but isn't: error parsing regexp: {why}");
+        errors.push(FieldError::invalid(
+            &at.child("pattern"),
+            Value::from(pattern),
+            why,
+        ));
+    }
     for (field, why) in [
+        ("id", "id is not supported"),
+        ("additionalItems", "additionalItems is not supported"),
         ("$ref", "$ref is not supported"),
         ("definitions", "definitions is not supported"),
         ("dependencies", "dependencies is not supported"),
@@ -373,11 +435,9 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
         }
     }
     let named = schema["properties"].as_object().is_some_and(|p| !p.is_empty());
-    if named && schema["additionalProperties"].is_object() {
+    let more = &schema["additionalProperties"];
+    if named && (more.is_object() || *more == false) {
         let why = "additionalProperties and properties are mutual exclusive";
-        errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
-    } else if schema["additionalProperties"] == false {
-        let why = "additionalProperties cannot be set to false";
         errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
     }
     if let Some(value) = schema.get("default").filter(|d| !d.is_null()) {
@@ -405,7 +465,7 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
     } else if kind == "array" {
         errors.push(FieldError::required(&at.child("items"), "must be specified"));
     }
-    keyed(schema, kind, at, errors);
+    lists::check(schema, kind, at, errors);
     extended(schema, kind, at, errors);
     junctors::check(schema, at, errors);
     junctors::complete(schema, at, errors);
@@ -443,59 +503,20 @@ fn extended(schema: &Value, kind: &str, at: &Path, errors: &mut Vec<FieldError>)
     }
 }
 
-/// Lists whose items are told apart, by their value or by keys.
-fn keyed(schema: &Value, kind: &str, at: &Path, errors: &mut Vec<FieldError>) {
-    let what = text(schema, "x-kubernetes-list-type");
-    if what.is_empty() {
-        return;
-    }
-    if !["atomic", "map", "set"].contains(&what) {
-        let place = at.child("x-kubernetes-list-type");
-        errors.push(FieldError::not_supported(
-            &place,
-            Value::from(what),
-            &["atomic", "map", "set"],
-        ));
-        return;
-    }
-    if kind != "array" {
-        let place = at.child("type");
-        let why = "must be array if x-kubernetes-list-type is specified";
-        errors.push(match kind {
-            "" => FieldError::required(&place, why),
-            kind => FieldError::invalid(&place, Value::from(kind), why),
-        });
-        return;
-    }
-    let keys_at = at.child("x-kubernetes-list-map-keys");
-    let keys: Vec<&str> = list(schema, "x-kubernetes-list-map-keys")
-        .filter_map(Value::as_str)
-        .collect();
-    if what != "map" {
-        if !keys.is_empty() {
-            let given = schema["x-kubernetes-list-map-keys"].clone();
-            let why = "must be empty if x-kubernetes-list-type is not map";
-            errors.push(FieldError::invalid(&keys_at, given, why));
-        }
-        return;
-    }
-    if keys.is_empty() {
-        let why = "must not be empty if x-kubernetes-list-type is map";
-        errors.push(FieldError::required(&keys_at, why));
-    }
-    let items = &schema["items"];
-    for key in keys {
-        let Some(property) = items["properties"].get(key) else {
-            let given = schema["x-kubernetes-list-map-keys"].clone();
-            let why = "entries must all be names of item properties";
-            errors.push(FieldError::invalid(&keys_at, given, why));
-            continue;
-        };
-        let required = list(items, "required").any(|r| r == key);
-        if !required && property.get("default").is_none() {
-            let place = at.child("items").child("properties").key(key).child("default");
-            let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
-            errors.push(FieldError::required(&place, why));
-        }
-    }
+/// What is wrong with a pattern, in the words of Go's parser where it has words for it.
+fn pattern_fault(pattern: &str) -> Option<String> {
+    regex::Regex::new(pattern).err()?;
+    let look_around = ["(?=", "(?!", "(?<=", "(?<!"];
+    let found = look_around.iter().find(|start| pattern.contains(**start));
+    let opened = |c: char| pattern.matches(c).count();
+    Some(match found {
+        Some(start) => format!("invalid or unsupported Perl syntax: `{}`", &start[..3]),
+        None if opened('(') > opened(')') => format!("missing closing ): `{pattern}`"),
+        None if opened('(') < opened(')') => format!("unexpected ): `{pattern}`"),
+        None if opened('[') > opened(']') => format!(
+            "missing closing ]: `{}`",
+            &pattern[pattern.rfind('[').unwrap_or(0)..]
+        ),
+        None => format!("invalid pattern: `{pattern}`"),
+    })
 }

@@ -35,8 +35,8 @@ impl Converted {
         if options.field_selector.is_empty() || !ctx.served.is_converted() {
             return Ok(None);
         }
-        let selector = FieldSelector::parse(&options.field_selector)
-            .map_err(|e| Status::bad_request(format!("invalid field selector: {e}")))?;
+        let selector =
+            FieldSelector::parse(&options.field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
         let known = ctx.served.cache.selectable_fields();
         let mut terms = Vec::new();
         for term in selector.terms() {
@@ -72,10 +72,7 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
     };
     let labels = match options.label_selector.as_str() {
         "" => None,
-        text => Some(
-            LabelSelector::parse(text)
-                .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}",)))?,
-        ),
+        text => Some(LabelSelector::parse(text).map_err(|e| Status::bad_request(e.to_string()))?),
     };
     let mut terms: Vec<(Source, bool, String)> = Vec::new();
     if !options.field_selector.is_empty() {
@@ -85,8 +82,13 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
         for term in selector.terms() {
             let source = source(ctx, &known, &term.field)?;
             match (source, term.equals) {
-                (Source::Name, true) => filter.name = term.value.clone(),
-                (Source::Namespace, true) if filter.namespace.is_empty() && ctx.served.kind.namespaced => {
+                // No object is nameless: an empty value selects nothing.
+                (Source::Name, true) if !term.value.is_empty() => filter.name = term.value.clone(),
+                (Source::Namespace, true)
+                    if !term.value.is_empty()
+                        && filter.namespace.is_empty()
+                        && ctx.served.kind.namespaced =>
+                {
                     filter.namespace = term.value.clone();
                 }
                 (Source::Later, _) => {}
@@ -149,6 +151,9 @@ fn source(ctx: &Ctx, known: &[String], field: &str) -> Result<Source, Status> {
         (Some(at), Some(zero), _) => Ok(Source::Zero(at, zero)),
         (Some(at), _, Some(other)) => Ok(Source::Either(at, other)),
         (Some(at), None, None) => Ok(Source::Field(at)),
+        (None, ..) if known.is_empty() && builtin => Err(Status::bad_request(format!(
+            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        ))),
         (None, ..) => Err(Status::bad_request(format!("field label not supported: {field}"))),
     }
 }

@@ -28,7 +28,7 @@ const CREATE_ON_UPDATE: [(&str, &str); 10] = [
     ("rbac.authorization.k8s.io", "clusterrolebindings"),
 ];
 
-const VERSION_REQUIRED: [(&str, &str); 11] = [
+const VERSION_REQUIRED: [(&str, &str); 16] = [
     ("coordination.k8s.io", "leases"),
     ("policy", "poddisruptionbudgets"),
     ("apiextensions.k8s.io", "customresourcedefinitions"),
@@ -42,7 +42,12 @@ const VERSION_REQUIRED: [(&str, &str); 11] = [
     ),
     ("storage.k8s.io", "csidrivers"),
     ("storage.k8s.io", "csinodes"),
+    ("storage.k8s.io", "csistoragecapacities"),
     ("storage.k8s.io", "volumeattachments"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("certificates.k8s.io", "clustertrustbundles"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicies"),
+    ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"),
 ];
 
 const RETURNS_DELETED: [(&str, &str); 16] = [

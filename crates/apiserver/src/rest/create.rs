@@ -33,7 +33,7 @@ pub struct Made {
 
 /// Answers a POST to a collection.
 pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
-    let options = WriteOptions::parse(&ctx.query)?;
+    let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let wanted = ctx.wanted(true)?;
     let bytes = input::read(body).await?;
     let input = read_input(ctx, &bytes)?;

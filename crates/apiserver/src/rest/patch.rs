@@ -13,7 +13,7 @@ const MAX_OPERATIONS: usize = 10_000;
 
 /// Answers a PATCH to an object or to its subresource `sub`.
 pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response, Status> {
-    let options = WriteOptions::parse(&ctx.query)?;
+    let options = WriteOptions::parse(&ctx.query, "PatchOptions")?;
     let wanted = ctx.wanted(true)?;
     let media = input::media_type(&ctx.headers);
     let bytes = input::read(body).await?;
@@ -128,10 +128,10 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
     let namespace = meta(&applied, "namespace").to_string();
     let text = |field: &str| applied[field].as_str().unwrap_or_default().to_string();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let other = |given: &str, own: &str| !given.is_empty() && given != own;
-    if other(&api_version, &ctx.served.api_version()) || other(&kind, ctx.served.kind.kind) {
+    if api_version != ctx.served.api_version() || kind != ctx.served.kind.kind {
+        let group = if api_version.contains('/') { "" } else { "/" };
         return Err(Status::bad_request(format!(
-            "invalid object type: {api_version}, Kind={kind}"
+            "invalid object type: {group}{api_version}, Kind={kind}"
         )));
     }
     let faults = machinery::apply::type_faults(ctx.served.typed(), &applied);

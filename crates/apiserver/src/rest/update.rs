@@ -33,7 +33,7 @@ pub struct Changed {
 
 /// Answers a PUT to an object or to its subresource `sub`.
 pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response, Status> {
-    let options = WriteOptions::parse(&ctx.query)?;
+    let options = WriteOptions::parse(&ctx.query, "UpdateOptions")?;
     let wanted = ctx.wanted(true)?;
     let bytes = input::read(body).await?;
     let input = create::read_input(ctx, &bytes)?;
@@ -270,10 +270,7 @@ fn check_version(
     revision: u64,
 ) -> Result<bool, Status> {
     let uid = meta(new, "uid");
-    let patched = matches!(
-        transform,
-        Transform::Json(_) | Transform::Merge(_) | Transform::Strategic(_)
-    );
+    let patched = !matches!(transform, Transform::Edit(_) | Transform::Replace(_));
     if patched && !uid.is_empty() && uid != meta(old, "uid") {
         // Both the update and the validation of upstream say so.
         let at = kinds::field::Path::new("metadata").child("uid");

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// Answers a POST of a Binding.
 pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
-    let options = WriteOptions::parse(&ctx.query)?;
+    let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let bytes = input::read(request).await?;
     let mut binding = input::decode(&ctx.headers, &bytes)?.value;
     let name = match ctx.name() {

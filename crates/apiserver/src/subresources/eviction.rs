@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// Answers a POST of an Eviction.
 pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
-    let options = WriteOptions::parse(&ctx.query)?;
+    let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let bytes = input::read(request).await?;
     let mut eviction = input::decode(&ctx.headers, &bytes)?.value;
     let name = meta(&eviction, "name");

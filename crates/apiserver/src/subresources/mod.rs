@@ -16,7 +16,10 @@ use kinds::status::Status;
 pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
     let name = ctx.attributes.subresource.as_str();
     let Some(sub) = ctx.served.kind.subresources.iter().find(|s| s.name == name) else {
-        return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        return Err(match ctx.served.custom.is_some() {
+            true => Status::not_found(&ctx.served.kind.plural, &ctx.served.kind.group, ctx.name()),
+            false => Status::no_resource(),
+        });
     };
     let verb = ctx.attributes.verb.as_str();
     // A request with OPTIONS has no verb; a proxy passes it on.
@@ -63,7 +66,7 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     }
     let bytes = input::read(request).await?;
     let decoded = input::decode(&ctx.headers, &bytes)?;
-    let options = crate::wire::options::WriteOptions::parse(&ctx.query)?;
+    let options = crate::wire::options::WriteOptions::parse(&ctx.query, "UpdateOptions")?;
     let (mut value, mut warnings) = rest::create::check_input(ctx, decoded, options.validation)?;
     let options_value = options.to_value("CreateOptions");
     warnings.extend(

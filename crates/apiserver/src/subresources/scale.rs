@@ -36,7 +36,7 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     if ctx.attributes.verb == "get" {
         return render::value_answer(ctx, StatusCode::OK, &scale_of(&current, &paths), wanted);
     }
-    let options = WriteOptions::parse(&ctx.query)?;
+    let options = WriteOptions::parse(&ctx.query, "UpdateOptions")?;
     let bytes = input::read(request).await?;
     let scale = match ctx.attributes.verb.as_str() {
         "update" => input::decode(&ctx.headers, &bytes)?.value,

@@ -60,51 +60,55 @@ impl ListOptions {
         let mut errors = Vec::new();
         let at = |name: &str| Path::new(name);
         let forbidden = |name: &str, why: &str| FieldError::forbidden(&at(name), why);
-        if let Some(initial) = self.send_initial_events {
-            if !watch {
-                errors.push(forbidden(
-                    "sendInitialEvents",
-                    "sendInitialEvents is forbidden for list",
-                ));
-            } else if self.version_match.is_empty() && initial {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-            } else if !self.version_match.is_empty() && self.version_match != "NotOlderThan" {
-                errors.push(FieldError::not_supported(
-                    &at("resourceVersionMatch"),
-                    json!(self.version_match),
-                    &["NotOlderThan"],
-                ));
+        let wanted = self.version_match.as_str();
+        let matching = at("resourceVersionMatch");
+        let mut refuse = |why: &str| errors.push(forbidden("resourceVersionMatch", why));
+        if watch {
+            if self.send_initial_events.is_some() && wanted != "NotOlderThan" {
+                refuse("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
             }
-        } else if !self.version_match.is_empty() {
-            if watch {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ));
-            } else if self.resource_version.is_empty() {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                ));
-            } else if !self.continue_token.is_empty() {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden when continue is provided",
-                ));
-            } else if !matches!(self.version_match.as_str(), "Exact" | "NotOlderThan") {
-                errors.push(FieldError::not_supported_in_order(
-                    &at("resourceVersionMatch"),
-                    json!(self.version_match),
-                    &["Exact", "NotOlderThan", ""],
-                ));
-            } else if self.version_match == "Exact" && self.resource_version == "0" {
-                errors.push(forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                ));
+            if !wanted.is_empty() {
+                if self.send_initial_events.is_none() {
+                    refuse(
+                        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                    );
+                }
+                if wanted != "NotOlderThan" {
+                    errors.push(FieldError::not_supported(
+                        &matching,
+                        json!(wanted),
+                        &["NotOlderThan"],
+                    ));
+                }
+                if !self.continue_token.is_empty() {
+                    let why = "resourceVersionMatch is forbidden when continue is provided";
+                    errors.push(forbidden("resourceVersionMatch", why));
+                }
+            }
+        } else {
+            if !wanted.is_empty() {
+                if self.resource_version.is_empty() {
+                    refuse("resourceVersionMatch is forbidden unless resourceVersion is provided");
+                }
+                if !self.continue_token.is_empty() {
+                    refuse("resourceVersionMatch is forbidden when continue is provided");
+                }
+                if !matches!(wanted, "Exact" | "NotOlderThan") {
+                    let known = ["Exact", "NotOlderThan", ""];
+                    errors.push(FieldError::not_supported_in_order(
+                        &matching,
+                        json!(wanted),
+                        &known,
+                    ));
+                }
+                if wanted == "Exact" && self.resource_version == "0" {
+                    let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                    errors.push(forbidden("resourceVersionMatch", why));
+                }
+            }
+            if self.send_initial_events.is_some() {
+                let why = "sendInitialEvents is forbidden for list";
+                errors.push(forbidden("sendInitialEvents", why));
             }
         }
         if errors.is_empty() {
@@ -170,8 +174,8 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
-    /// Reads and checks the options of a write.
-    pub fn parse(query: &str) -> Result<WriteOptions, Status> {
+    /// Reads and checks the options of a write, which are of `kind`.
+    pub fn parse(query: &str, kind: &str) -> Result<WriteOptions, Status> {
         let mut o = WriteOptions::default();
         let mut errors = Vec::new();
         for (key, value) in query_pairs(query) {
@@ -202,8 +206,13 @@ impl WriteOptions {
         if o.field_manager.len() > 128 {
             errors.push(FieldError::too_long(&Path::new("fieldManager"), 128));
         }
+        for (at, c) in o.field_manager.char_indices().filter(|(_, c)| c.is_control()) {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            let manager = json!(o.field_manager);
+            errors.push(FieldError::invalid(&Path::new("fieldManager"), manager, why));
+        }
         if !errors.is_empty() {
-            return Err(Status::invalid("CreateOptions", "meta.k8s.io", "", errors));
+            return Err(Status::invalid(kind, "meta.k8s.io", "", errors));
         }
         Ok(o)
     }

@@ -95,6 +95,71 @@ async fn what_is_not_structural_is_refused() {
             ),
         ),
         (
+            keyed(object(json!({"k": {"type": "object", "default": {}}}))),
+            format!(
+                "{schema}.properties[x].items.properties[k].type: Invalid value: \"object\": must be a scalar type if parent \
+                 array's x-kubernetes-list-type is map"
+            ),
+        ),
+        (
+            object(
+                json!({"x": {"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "set"}}),
+            ),
+            format!(
+                "{schema}.properties[x].items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list \
+                 with x-kubernetes-list-type=set"
+            ),
+        ),
+        (
+            object(
+                json!({"x": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-map-keys": ["k"]}}),
+            ),
+            format!(
+                "{schema}.properties[x].x-kubernetes-list-type: Required value: must be map if x-kubernetes-list-map-keys is \
+                 non-empty"
+            ),
+        ),
+        (
+            object(json!({"x": {"type": "object", "x-kubernetes-map-type": "list"}})),
+            format!(
+                "{schema}.properties[x].x-kubernetes-map-type: Unsupported value: \"list\": supported values: \"atomic\", \
+                 \"granular\""
+            ),
+        ),
+        (
+            object(json!({"x": {"type": "string", "pattern": "(?=a)"}})),
+            format!(
+                "{schema}.properties[x].pattern: Invalid value: \"(?=a)\": must be a valid regular expression, but isn't: \
+                 error parsing regexp: invalid or unsupported Perl syntax: `(?=`"
+            ),
+        ),
+        (
+            object(json!({"x": {"type": "object", "x-kubernetes-preserve-unknown-fields": false}})),
+            format!(
+                "{schema}.properties[x].x-kubernetes-preserve-unknown-fields: Invalid value: false: must be true or undefined"
+            ),
+        ),
+        (
+            object(json!({"metadata": {"type": "object", "properties": {"labels": {"type": "object"}}}})),
+            format!(
+                "{schema}.properties[metadata]: Forbidden: must not specify anything other than name and generateName, but \
+                 metadata is implicitly specified"
+            ),
+        ),
+        (
+            object(json!({"apiVersion": {"type": "integer"}})),
+            format!("{schema}.properties[apiVersion].type: Invalid value: \"integer\": must be string"),
+        ),
+        (
+            object(
+                json!({"x": {"type": "object", "properties": {"a": {"type": "string"}},
+                "x-kubernetes-validations": [{"rule": "true", "fieldPath": ".b"}]}}),
+            ),
+            format!(
+                "{schema}.properties[x].x-kubernetes-validations[0].fieldPath: Invalid value: \".b\": must be a valid path"
+            ),
+        ),
+        (
             object(json!({"x": {"type": "integer", "anyOf": [{"minimum": 1}, {"type": "integer"}]}})),
             format!("{schema}.properties[x].anyOf[1].type: Forbidden: must be empty to be structural"),
         ),

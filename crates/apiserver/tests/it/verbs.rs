@@ -188,7 +188,7 @@ async fn refusals() {
             format!("{MAPS}?fieldSelector=spec.x%3D1"),
             Value::Null,
             400,
-            "field label not supported: spec.x",
+            "\"spec.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
         ),
         ("GET", format!("{MAPS}?continue=x"), Value::Null, 400, "continue"),
         (
@@ -212,8 +212,15 @@ async fn refusals() {
         assert_eq!(got, code, "{method} {path}: {answer}");
         assert!(message.contains(words), "{method} {path}: {message}");
     }
-    let (code, text) = s.text("/api/v1/nothings", &[]).await;
+    let (code, text) = s.text("/apis/nothing.io/v1/things", &[]).await;
     assert_eq!((code, text.as_str()), (404, "404 page not found\n"));
+    for path in ["/api/v1/nothings", &format!("{MAPS}/a/nothing")] {
+        let (code, answer) = s.json("GET", path, &Value::Null).await;
+        let told = at(&answer, "/message").as_str().unwrap_or("");
+        let expected = (404, "the server could not find the requested resource");
+        assert_eq!((code, told), expected, "{path}");
+    }
+    assert_eq!(s.send("HEAD", MAPS, &[], "").await.status(), 405);
     let (code, _) = s.text(MAPS, &[("accept", "application/cbor")]).await;
     assert_eq!(code, 406);
     let response = s

@@ -19,7 +19,7 @@ mod snapshot;
 pub(crate) use binder::Binder;
 pub(crate) use class::Classes;
 pub(crate) use ephemeral::EphemeralClaims;
-pub(crate) use protection::{ClaimProtection, VolumeProtection};
+pub(crate) use protection::{AttributesProtection, ClaimProtection, VolumeProtection};
 pub use snapshot::origin;
 pub(crate) use snapshot::{SnapshotKinds, Snapshots};
 

@@ -1,4 +1,5 @@
-//! Protection of what is in use: a claim goes after the last Pod that uses it, a volume after its claim.
+//! Protection of what is in use: a claim goes after the last Pod that uses it, a volume after its claim, a class of
+//! attributes after the last claim and volume that name it (KEP-3751).
 
 use super::{CLAIMS, PODS, VOLUMES, claim_name, has_finalizer, with_finalizer, without_finalizer};
 use crate::manager::Reconciler;
@@ -12,11 +13,25 @@ use std::time::Duration;
 
 const OF_CLAIMS: &str = "kubernetes.io/pvc-protection";
 const OF_VOLUMES: &str = "kubernetes.io/pv-protection";
+const OF_ATTRIBUTES: &str = "kubernetes.io/vac-protection";
+const ATTRIBUTES: &str = "volumeattributesclasses.storage.k8s.io";
 
 /// Keeps claims.
 pub(crate) struct ClaimProtection;
 /// Keeps volumes.
 pub(crate) struct VolumeProtection;
+/// Keeps classes of attributes.
+pub(crate) struct AttributesProtection;
+
+/// Whether a claim or a volume has, or is to have, the attributes of a class.
+fn has_attributes(object: &Value, class: &str) -> bool {
+    let places = [
+        "/spec/volumeAttributesClassName",
+        "/status/currentVolumeAttributesClassName",
+        "/status/modifyVolumeStatus/targetVolumeAttributesClassName",
+    ];
+    places.iter().any(|place| text(object, place) == class)
+}
 
 /// Whether a scheduled Pod uses a claim. An ephemeral claim goes with its Pod once that has ended.
 fn uses(pod: &Value, claim: &Value) -> bool {
@@ -83,10 +98,52 @@ impl Reconciler for VolumeProtection {
     }
 }
 
+#[async_trait]
+impl Reconciler for AttributesProtection {
+    fn name(&self) -> &'static str {
+        "attributes class protection"
+    }
+    fn reads(&self) -> &'static [&'static str] {
+        &[ATTRIBUTES, CLAIMS, VOLUMES]
+    }
+    async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
+        for class in world.all(ATTRIBUTES) {
+            let in_use = || {
+                let users = world.all(CLAIMS).into_iter().chain(world.all(VOLUMES));
+                users
+                    .into_iter()
+                    .any(|user| has_attributes(&user, meta(&class, "name")))
+            };
+            protect(world, ATTRIBUTES, &class, OF_ATTRIBUTES, in_use).await?;
+        }
+        Ok(None)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn attributes_in_use() {
+        let cases = [
+            (json!({"spec": {"volumeAttributesClassName": "gold"}}), true),
+            (
+                json!({"status": {"currentVolumeAttributesClassName": "gold"}}),
+                true,
+            ),
+            (
+                json!({"status": {"modifyVolumeStatus": {"targetVolumeAttributesClassName": "gold"}}}),
+                true,
+            ),
+            (json!({"spec": {"volumeAttributesClassName": "silver"}}), false),
+            (json!({}), false),
+        ];
+        for (object, expected) in cases {
+            assert_eq!(has_attributes(&object, "gold"), expected, "{object}");
+        }
+    }
 
     #[test]
     fn in_use() {

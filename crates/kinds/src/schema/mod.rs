@@ -18,8 +18,9 @@ pub const UPSTREAM: &str = include_str!("upstream.json");
 pub const OURS: &str = include_str!("podvisor.json");
 const ZEROS: &str = include_str!("zeros.txt");
 
-/// Defaults of fields that are keys of lists: (field, value). Both kinds of ports default their protocol.
-pub const KEY_DEFAULTS: &[(&str, &str)] = &[("protocol", "TCP")];
+/// Defaults of fields that are keys of lists of built-in kinds: (field, value). Both kinds of ports default their protocol;
+/// a name that Go's encoder always writes is empty.
+const KEY_DEFAULTS: &[(&str, &str)] = &[("protocol", "TCP"), ("name", "")];
 
 /// The type of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -355,17 +356,22 @@ fn parse_type(value: &Value, names: &Names) -> Type {
         Some("integer") => Type::Integer,
         Some("number") => Type::Number,
         Some("boolean") => Type::Boolean,
-        Some("array") => Type::List(Box::new(List {
-            items: parse_type(&value["items"], names),
-            kind: list_type(value),
-            key_defaults: BTreeMap::new(),
-            map_keys: value["x-kubernetes-list-map-keys"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|key| key.as_str().map(str::to_owned))
-                .collect(),
-        })),
+        Some("array") => {
+            let keys = value["x-kubernetes-list-map-keys"].as_array();
+            let keys = keys.into_iter().flatten().filter_map(Value::as_str);
+            let map_keys: Vec<String> = keys.map(str::to_owned).collect();
+            let known = KEY_DEFAULTS
+                .iter()
+                .filter(|(key, _)| map_keys.iter().any(|k| k == key));
+            Type::List(Box::new(List {
+                items: parse_type(&value["items"], names),
+                kind: list_type(value),
+                key_defaults: known
+                    .map(|(key, v)| ((*key).to_owned(), Value::from(*v)))
+                    .collect(),
+                map_keys,
+            }))
+        }
         Some("object") if value.get("properties").is_some() => {
             Type::Object(Box::new(parse_definition(value, names)))
         }

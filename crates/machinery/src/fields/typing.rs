@@ -83,6 +83,11 @@ impl Walker<'_> {
         for (index, item) in items.iter().enumerate() {
             let element = match list.kind {
                 ListType::Atomic => format!("i:{index}"),
+                ListType::Set if item.is_null() => {
+                    let why = "associative list without keys has an element that's an explicit null";
+                    out.push(format!("{at}: element {index}: {why}"));
+                    return;
+                }
                 ListType::Set => format!("v:{item}"),
                 ListType::Map => {
                     let element = key(list, item);

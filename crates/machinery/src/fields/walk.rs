@@ -6,7 +6,7 @@
 use super::Set;
 use crate::form;
 use kinds::KindInfo;
-use kinds::schema::{self, Definition, KEY_DEFAULTS, List, ListType, SchemaTable, Type};
+use kinds::schema::{self, Definition, List, ListType, SchemaTable, Type};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -301,11 +301,14 @@ impl<'t> Walker<'t> {
                 Value::Object(out)
             }
             (Shape::Set, Value::Array(live), Value::Array(applied)) => {
-                let extra = live.iter().filter(|v| !applied.contains(v));
-                Value::Array(extra.chain(applied).cloned().collect())
+                Value::Array(merge_items(live, applied, Value::to_string, |_, item| {
+                    item.clone()
+                }))
             }
             (Shape::Keyed(list), Value::Array(live), Value::Array(applied)) => {
-                Value::Array(self.merge_list(list, live, applied))
+                let items = self.shape(Some(&list.items), false);
+                let merge = |live: &Value, item: &Value| self.merge_at(items, live, item);
+                Value::Array(merge_items(live, applied, |item| key(list, item), merge))
             }
             // Null adds nothing to what has parts.
             (Shape::Struct(_) | Shape::Map(_) | Shape::Set | Shape::Keyed(_), live, Value::Null)
@@ -314,37 +317,6 @@ impl<'t> Walker<'t> {
                 live.clone()
             }
             _ => applied.clone(),
-        }
-    }
-
-    /// Items that only the live list has keep their place before the next shared one; the rest is in the applied order.
-    fn merge_list(&self, list: &List, live: &[Value], applied: &[Value]) -> Vec<Value> {
-        let items = self.shape(Some(&list.items), false);
-        let before: HashMap<String, &Value> = live.iter().map(|item| (key(list, item), item)).collect();
-        let asked: Vec<String> = applied.iter().map(|item| key(list, item)).collect();
-        let mut rest = live.iter().peekable();
-        let mut out = Vec::new();
-        let mut taken = 0;
-        loop {
-            while let Some(item) = rest.next_if(|item| !asked.contains(&key(list, item))) {
-                out.push(item.clone());
-            }
-            if taken == applied.len() {
-                // What is left of the live list is shared and has been taken, or is its own.
-                match rest.next() {
-                    Some(_) => continue,
-                    None => return out,
-                }
-            }
-            let item = &applied[taken];
-            out.push(match before.get(&asked[taken]) {
-                Some(live) => {
-                    rest.next();
-                    self.merge_at(items, live, item)
-                }
-                None => item.clone(),
-            });
-            taken += 1;
         }
     }
 
@@ -456,17 +428,12 @@ fn keyed<'v>(list: &List, value: Option<&'v Value>) -> Vec<(String, &'v Value)> 
 
 /// The path element of an item of a keyed list. A key that is left out has its default.
 pub(super) fn key(list: &List, item: &Value) -> String {
-    let mut keys: Vec<(&str, Cow<Value>)> = list
+    let mut keys: Vec<(&str, &Value)> = list
         .map_keys
         .iter()
         .filter_map(|name| {
-            let default = || {
-                let known = KEY_DEFAULTS.iter().find(|(n, _)| n == name);
-                let listed = list.key_defaults.get(name).map(Cow::Borrowed);
-                listed.or_else(|| known.map(|(_, v)| Cow::Owned(Value::from(*v))))
-            };
-            let given = item.get(name).filter(|v| !v.is_null()).map(Cow::Borrowed);
-            Some((name.as_str(), given.or_else(default)?))
+            let given = item.get(name).filter(|v| !v.is_null());
+            Some((name.as_str(), given.or_else(|| list.key_defaults.get(name))?))
         })
         .collect();
     keys.sort_by_key(|(name, _)| *name);
@@ -479,4 +446,39 @@ pub(super) fn key(list: &List, item: &Value) -> String {
     }
     out.push('}');
     out
+}
+
+/// Items that only the live list has keep their place before the next shared one; the rest is in the applied order.
+fn merge_items(
+    live: &[Value],
+    applied: &[Value],
+    key: impl Fn(&Value) -> String,
+    merge: impl Fn(&Value, &Value) -> Value,
+) -> Vec<Value> {
+    let before: HashMap<String, &Value> = live.iter().map(|item| (key(item), item)).collect();
+    let asked: Vec<String> = applied.iter().map(&key).collect();
+    let mut rest = live.iter().peekable();
+    let mut out = Vec::new();
+    let mut taken = 0;
+    loop {
+        while let Some(item) = rest.next_if(|item| !asked.contains(&key(item))) {
+            out.push(item.clone());
+        }
+        if taken == applied.len() {
+            // What is left of the live list is shared and has been taken, or is its own.
+            match rest.next() {
+                Some(_) => continue,
+                None => return out,
+            }
+        }
+        let item = &applied[taken];
+        out.push(match before.get(&asked[taken]) {
+            Some(live) => {
+                rest.next();
+                merge(live, item)
+            }
+            None => item.clone(),
+        });
+        taken += 1;
+    }
 }

@@ -1,6 +1,7 @@
 //! What a kind does to an object before it is stored: which of its parts a request may set at all, what starts at which
 //! value, and when `metadata.generation` counts on. Source: `pkg/registry/*/strategy.go` of Kubernetes v1.35.
 
+mod gated;
 mod service;
 
 use crate::defaults::name_label;
@@ -42,6 +43,7 @@ fn keeps_status(kind: &KindInfo) -> bool {
 
 /// Makes a new object ready to be validated and stored. `metadata.uid` must be set, since Jobs select by it.
 pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
+    gated::drop(kind, obj, &Value::Null);
     if counts_generations(kind) {
         set(obj, "metadata.generation", 1);
     } else {
@@ -169,7 +171,10 @@ fn job_selector(obj: &mut Value) {
 /// the generation when the content has changed. `sub` is the subresource that the write came by.
 pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option<&str>) {
     match sub {
-        None => prepare_main(kind, new, old),
+        None => {
+            gated::drop(kind, new, old);
+            prepare_main(kind, new, old);
+        }
         Some("status") => prepare_status(kind, new, old),
         Some("ephemeralcontainers") => {
             let list = new.at("spec.ephemeralContainers").clone();
@@ -261,7 +266,6 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
             let grown = !same(new.at("spec.template"), old.at("spec.template"));
             template_generation(new, before + i64::from(grown));
         }
-        ("batch", "Job") if !new.has("spec.selector") => keep(new, old, "spec.selector"),
         ("", "PersistentVolumeClaim") => claim_sources(new),
         _ => {}
     }
@@ -320,6 +324,10 @@ fn changed(kind: &KindInfo, new: &Value, old: &Value) -> bool {
                 || !same(new.at("metadata.annotations"), old.at("metadata.annotations"))
         }
         ("scheduling.k8s.io", "PriorityClass") => false,
+        ("discovery.k8s.io", "EndpointSlice") => {
+            let parts = ["addressType", "endpoints", "ports", "metadata.labels"];
+            parts.iter().any(|part| !same(new.at(part), old.at(part)))
+        }
         _ => {
             let content =
                 |name: &&String| !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind");

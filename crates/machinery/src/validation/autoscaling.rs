@@ -49,6 +49,11 @@ pub(super) fn autoscaler(spec: &Value, version: &str, at: &Path, errors: &mut Er
     for (i, metric) in spec.list_at("metrics").iter().enumerate() {
         one_metric(metric, &at.child("metrics").index(i), errors);
     }
+    let elsewhere = |metric: &Value| matches!(metric.str_at("type"), "Object" | "External");
+    if low == Some(0) && !spec.list_at("metrics").iter().any(elsewhere) {
+        let text = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.forbidden(&at.child("metrics"), text);
+    }
     for direction in ["scaleUp", "scaleDown"] {
         let rules = spec.at("behavior").at(direction);
         if !rules.is_null() {

@@ -14,8 +14,8 @@ use std::collections::BTreeSet;
 const MAX_DATA: usize = 1024 * 1024;
 
 pub(super) fn namespace(obj: &Value, errors: &mut Errors) {
-    for (i, name) in obj.strings_at("spec.finalizers").into_iter().enumerate() {
-        let place = Path::new("spec").child("finalizers").index(i);
+    for name in obj.strings_at("spec.finalizers") {
+        let place = Path::new("spec").child("finalizers");
         errors.each(&place, name, names::qualified_name(name));
         if !name.contains('/') && name != "kubernetes" {
             errors.invalid(
@@ -162,19 +162,21 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
         let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
         errors.one_of_in_order(taint, "effect", &place, &effects);
         if !seen.insert((key, effect)) {
-            errors.duplicate(&place, taint.clone());
+            errors.duplicate_because(
+                &place,
+                taint.clone(),
+                "taints must be unique by key and effect pair",
+            );
         }
     }
     let cidrs = obj.strings_at("spec.podCIDRs");
     for (i, cidr) in cidrs.iter().enumerate() {
         errors.each(&at.child("podCIDRs").index(i), cidr, names::cidr(cidr));
     }
-    let mut addresses = BTreeSet::new();
-    for (i, address) in obj.list_at("status.addresses").iter().enumerate() {
-        if !addresses.insert((address.str_at("type"), address.str_at("address"))) {
-            let place = Path::new("status").child("addresses").index(i);
-            errors.duplicate(&place, address.clone());
-        }
+    let sixes = cidrs.iter().filter(|cidr| cidr.contains(':')).count();
+    if sixes > 1 || cidrs.len() - sixes > 1 {
+        let text = "may specify no more than one CIDR for each IP family";
+        errors.invalid(&at.child("podCIDRs"), obj.at("spec.podCIDRs").clone(), text);
     }
     for field in ["capacity", "allocatable"] {
         for (name, value) in obj.entries_at(&format!("status.{field}")) {
@@ -188,13 +190,17 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
 /// A Node's Pod network and provider are set once.
 pub(super) fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
-    for (field, what) in [("podCIDR", "podCIDR"), ("podCIDRs", "podCIDR")] {
-        if !old.is_empty_at(&format!("spec.{field}"))
-            && !same(new.at("spec").at(field), old.at("spec").at(field))
-        {
-            let text = format!("node updates may not change {what} except from \"\" to valid");
-            errors.forbidden(&at.child(field), text);
+    let mut addresses = BTreeSet::new();
+    for (i, address) in new.list_at("status.addresses").iter().enumerate() {
+        if !addresses.insert((address.str_at("type"), address.str_at("address"))) {
+            let place = Path::new("status").child("addresses").index(i);
+            errors.duplicate(&place, address.clone());
         }
+    }
+    let (now, was) = (new.strings_at("spec.podCIDRs"), old.strings_at("spec.podCIDRs"));
+    if !was.is_empty() && now != was {
+        let text = "node updates may not change podCIDR except from \"\" to valid";
+        errors.forbidden(&at.child("podCIDRs"), text);
     }
     if !old.is_empty_at("spec.providerID") && new.str_at("spec.providerID") != old.str_at("spec.providerID") {
         let text = "node updates may not change providerID except from \"\" to valid";

@@ -24,61 +24,6 @@ pub(super) fn lease(spec: &Value, at: &Path, errors: &mut Errors) {
         );
     }
     errors.not_negative(spec, "leaseTransitions", at);
-    // Strategies of others have a domain before their name.
-    if !spec.str_at("strategy").contains('/') {
-        errors.one_of_if_set(spec, "strategy", at, &["OldestEmulationVersion"]);
-    }
-    if !spec.is_empty_at("preferredHolder") && spec.is_empty_at("strategy") {
-        let text = "may only be specified if `strategy` is defined";
-        errors.forbidden(&at.child("preferredHolder"), text);
-    }
-}
-
-/// An Event of the new group, which asks for more than the old one does.
-pub(super) fn event(obj: &Value, errors: &mut Errors) {
-    // What was written through the old group may lack all of it.
-    if obj.has("deprecatedSource") || obj.has("deprecatedFirstTimestamp") {
-        return;
-    }
-    if !obj.has("eventTime") {
-        errors.required(&Path::new("eventTime"), "");
-    }
-    if obj.is_empty_at("reportingController") {
-        errors.required(&Path::new("reportingController"), "");
-    } else {
-        for fault in names::qualified_name(obj.str_at("reportingController")) {
-            errors.invalid(
-                &Path::new("reportingController"),
-                obj.str_at("reportingController"),
-                fault,
-            );
-        }
-    }
-    for (field, limit) in [
-        ("reportingInstance", 128),
-        ("action", 128),
-        ("reason", 128),
-        ("note", 1024),
-    ] {
-        let text = obj.str_at(field);
-        if text.is_empty() && field != "note" {
-            errors.required(&Path::new(field), "");
-        }
-        if text.len() > limit {
-            errors.invalid(
-                &Path::new(field),
-                "",
-                format!("can have at most {limit} characters"),
-            );
-        }
-    }
-    if !matches!(obj.str_at("type"), "Normal" | "Warning") {
-        errors.invalid(
-            &Path::new("type"),
-            "",
-            format!("has invalid value: {}", obj.str_at("type")),
-        );
-    }
 }
 
 pub(super) fn controller_revision(obj: &Value, errors: &mut Errors) {
@@ -88,7 +33,11 @@ pub(super) fn controller_revision(obj: &Value, errors: &mut Errors) {
     errors.not_negative(obj, "revision", &Path::root());
 }
 
-pub(super) fn priority_class(obj: &Value, errors: &mut Errors) {
+pub(super) fn priority_class(obj: &Value, old: &Value, errors: &mut Errors) {
+    // Nothing of this can change later.
+    if !old.is_null() {
+        return;
+    }
     let (name, value) = (obj.str_at("metadata.name"), obj.int_at("value").unwrap_or(0));
     let system = ["system-node-critical", "system-cluster-critical"];
     if name.starts_with("system-") && !system.contains(&name) {
@@ -111,18 +60,20 @@ pub(super) fn priority_class(obj: &Value, errors: &mut Errors) {
 pub(super) fn priority_class_update(new: &Value, old: &Value, errors: &mut Errors) {
     for field in ["value", "preemptionPolicy"] {
         if new.at(field) != old.at(field) {
-            let text = match field {
-                "value" => "may not be changed in an update.",
-                _ => IMMUTABLE,
-            };
-            errors.forbidden(&Path::new(field), text);
+            match field {
+                "value" => errors.forbidden(&Path::new(field), "may not be changed in an update."),
+                _ => errors.invalid(&Path::new(field), new.at(field).clone(), IMMUTABLE),
+            }
         }
     }
 }
 
 pub(super) fn runtime_class(obj: &Value, errors: &mut Errors) {
     let handler = obj.str_at("handler");
-    errors.each(&Path::new("handler"), handler, names::dns_label(handler));
+    match handler {
+        "" => errors.required(&Path::new("handler"), ""),
+        _ => errors.each(&Path::new("handler"), handler, names::dns_label(handler)),
+    }
     for (name, value) in obj.entries_at("overhead.podFixed") {
         quantity(value, &Path::new("overhead").child("podFixed").key(name), errors);
     }

@@ -8,7 +8,9 @@ mod certificates;
 mod core;
 mod csi;
 mod devices;
+mod endpoints;
 mod errors;
+mod events;
 mod extension;
 mod flow;
 mod metadata;
@@ -34,7 +36,7 @@ pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::create(kind, obj, &mut errors);
     metadata::builtin_finalizers(kind.group, obj, &mut errors);
-    if !specific(kind, obj, &mut errors) {
+    if !specific(kind, obj, &Value::Null, &mut errors) {
         required::check(kind, obj, &mut errors);
     }
     if (kind.group, kind.kind) == ("", "Pod") {
@@ -62,7 +64,7 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
         (Some(_), _) => {}
         (None, ("", "Pod")) => pod::spec_update(new, old, &mut errors),
         (None, _) => {
-            if !specific(kind, new, &mut errors) {
+            if !specific(kind, new, old, &mut errors) {
                 required::check(kind, new, &mut errors);
             }
             specific_update(kind, new, old, &mut errors);
@@ -92,13 +94,19 @@ pub fn validate_metadata_update(new: &Value, old: &Value) -> Vec<FieldError> {
     errors.0
 }
 
-/// Runs the hand-written checks of a kind. False: there are none. Pods have their own ways.
-fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
+/// Runs the hand-written checks of a kind; `old` is what an update replaces, else null. False: there are none. Pods have
+/// their own ways.
+fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> bool {
     let spec_at = Path::new("spec");
     let spec = obj.at("spec");
     match (kind.group, kind.kind) {
-        ("", "Pod" | "Event") => {}
-        ("events.k8s.io", "Event") => extension::event(obj, errors),
+        ("", "Pod") => {}
+        ("" | "events.k8s.io", "Event") => {
+            events::check(obj, !kind.group.is_empty(), errors);
+            if !kind.group.is_empty() && old.is_null() {
+                events::create(obj, errors);
+            }
+        }
         ("", "PodTemplate") => pod::template(obj.at("template"), &Path::new("template"), errors),
         ("", "Namespace") => core::namespace(obj, errors),
         ("", "ConfigMap") => core::config_map(obj, errors),
@@ -108,22 +116,22 @@ fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
         ("", "ResourceQuota") => policy::quota(spec, &spec_at, errors),
         ("", "LimitRange") => policy::limit_range(spec, &spec_at, errors),
         ("", "Service") => network::service(obj, errors),
-        ("", "Endpoints") => network::endpoints(obj, errors),
+        ("", "Endpoints") => endpoints::endpoints(obj, errors),
         ("", "ReplicationController") => workloads::replication_controller(spec, &spec_at, errors),
         ("", "PersistentVolume") => storage::volume(obj, errors),
         ("", "PersistentVolumeClaim") => storage::claim_spec(spec, &spec_at, errors),
         ("apps", "Deployment") => workloads::deployment(spec, &spec_at, errors),
         ("apps", "ReplicaSet") => workloads::replica_set(spec, &spec_at, errors),
-        ("apps", "StatefulSet") => workloads::stateful_set(spec, &spec_at, errors),
+        ("apps", "StatefulSet") => workloads::stateful_set(spec, old, &spec_at, errors),
         ("apps", "DaemonSet") => workloads::daemon_set(spec, &spec_at, errors),
         ("apps", "ControllerRevision") => extension::controller_revision(obj, errors),
-        ("batch", "Job") => workloads::job(spec, &spec_at, errors),
+        ("batch", "Job") => workloads::job(obj, errors),
         ("batch", "CronJob") => workloads::cron_job(obj, errors),
-        ("discovery.k8s.io", "EndpointSlice") => network::endpoint_slice(obj, errors),
+        ("discovery.k8s.io", "EndpointSlice") => endpoints::slice(obj, old, errors),
         ("networking.k8s.io", "NetworkPolicy") => network::network_policy(spec, &spec_at, errors),
         ("networking.k8s.io", "IPAddress") => addresses::address(spec, &spec_at, errors),
         ("networking.k8s.io", "ServiceCIDR") => addresses::range(spec, &spec_at, errors),
-        ("networking.k8s.io", "Ingress") => network::ingress(obj, errors),
+        ("networking.k8s.io", "Ingress") => network::ingress(obj, old.is_null(), errors),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => rbac::role(kind, obj, errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             rbac::binding(kind, obj, errors)
@@ -134,7 +142,7 @@ fn specific(kind: &KindInfo, obj: &Value, errors: &mut Errors) -> bool {
             autoscaling::autoscaler(spec, kind.version, &spec_at, errors);
         }
         ("storage.k8s.io", "StorageClass") => storage::class(obj, errors),
-        ("scheduling.k8s.io", "PriorityClass") => extension::priority_class(obj, errors),
+        ("scheduling.k8s.io", "PriorityClass") => extension::priority_class(obj, old, errors),
         ("node.k8s.io", "RuntimeClass") => extension::runtime_class(obj, errors),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => extension::custom_resource(obj, errors),
         ("apiregistration.k8s.io", "APIService") => extension::api_service(obj, errors),
@@ -192,6 +200,7 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         }
         ("", "Service") => network::service_update(new_spec, old_spec, &at, errors),
         ("", "Node") => core::node_update(new, old, errors),
+        ("events.k8s.io", "Event") => events::update(new, old, errors),
         ("", "PersistentVolume") => storage::volume_update(new, old, errors),
         ("", "PersistentVolumeClaim") => storage::claim_update(new, old, errors),
         ("", "ResourceQuota") => errors.immutable(new_spec, old_spec, "scopes", &at),

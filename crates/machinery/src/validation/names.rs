@@ -1,50 +1,9 @@
 //! Rules for names, keys, label values, ports and addresses, with upstream's messages
 //! (`apimachinery/pkg/util/validation`). Each check answers its complaints; none means good.
 
+pub(crate) use kinds::names::{dns_label, dns_subdomain, label_value, max_length, qualified_name};
+use kinds::names::{form, label_form, lower};
 use std::net::IpAddr;
-
-const LABEL_FORM: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
-
-/// What upstream says about a text that is too long.
-pub(crate) fn max_length(length: usize) -> String {
-    format!("must be no more than {length} characters")
-}
-
-fn form(message: &str, pattern: &str, examples: &[&str]) -> String {
-    let shown: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
-    format!(
-        "{message} (e.g. {}regex used for validation is '{pattern}')",
-        shown.join(" or ")
-    )
-}
-
-fn lower(b: u8) -> bool {
-    b.is_ascii_lowercase() || b.is_ascii_digit()
-}
-
-/// `[a-z0-9]([-a-z0-9]*[a-z0-9])?` without its length.
-fn label_form(text: &str) -> bool {
-    let b = text.as_bytes();
-    matches!((b.first(), b.last()), (Some(first), Some(last)) if lower(*first) && lower(*last))
-        && b.iter().all(|&c| lower(c) || c == b'-')
-}
-
-/// An RFC 1123 label: names of namespaces, containers, volumes.
-pub(crate) fn dns_label(text: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    if text.len() > 63 {
-        out.push(max_length(63));
-    }
-    if !label_form(text) {
-        out.push(form(
-            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
-             end with an alphanumeric character",
-            LABEL_FORM,
-            &["my-name", "123-abc"],
-        ));
-    }
-    out
-}
 
 /// A subdomain whose first label is `*`.
 pub(crate) fn wildcard_subdomain(text: &str) -> Vec<String> {
@@ -59,23 +18,6 @@ pub(crate) fn wildcard_subdomain(text: &str) -> Vec<String> {
              lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
             "\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
             &["*.example.com"],
-        ));
-    }
-    out
-}
-
-/// An RFC 1123 subdomain: names of most objects.
-pub(crate) fn dns_subdomain(text: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    if text.len() > 253 {
-        out.push(max_length(253));
-    }
-    if text.is_empty() || !text.split('.').all(label_form) {
-        out.push(form(
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must \
-             start and end with an alphanumeric character",
-            "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*",
-            &["example.com"],
         ));
     }
     out
@@ -108,71 +50,6 @@ pub(crate) fn path_segment(text: &str) -> Vec<String> {
         .filter(|c| text.contains(**c))
         .map(|c| format!("may not contain '{c}'"))
         .collect()
-}
-
-/// `([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]`.
-fn qualified_form(text: &str) -> bool {
-    let b = text.as_bytes();
-    matches!((b.first(), b.last()), (Some(f), Some(l)) if f.is_ascii_alphanumeric() && l.is_ascii_alphanumeric())
-        && b.iter().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(c))
-}
-
-const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
-                         alphanumeric character";
-const QUALIFIED_PATTERN: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
-
-/// A key of labels, annotations, taints, resources, conditions: `[prefix/]name`.
-pub(crate) fn qualified_name(text: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    let parts: Vec<&str> = text.split('/').collect();
-    let name = match parts.as_slice() {
-        [name] => *name,
-        [prefix, name] => {
-            if prefix.is_empty() {
-                out.push("prefix part must be non-empty".into());
-            } else {
-                out.extend(
-                    dns_subdomain(prefix)
-                        .into_iter()
-                        .map(|m| format!("prefix part {m}")),
-                );
-            }
-            *name
-        }
-        _ => {
-            let form = form(QUALIFIED, QUALIFIED_PATTERN, &["MyName", "my.name", "123-abc"]);
-            return vec![format!(
-                "a qualified name {form} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-            )];
-        }
-    };
-    if name.is_empty() {
-        out.push("name part must be non-empty".into());
-    } else if name.len() > 63 {
-        out.push(format!("name part {}", max_length(63)));
-    }
-    if !qualified_form(name) {
-        let form = form(QUALIFIED, QUALIFIED_PATTERN, &["MyName", "my.name", "123-abc"]);
-        out.push(format!("name part {form}"));
-    }
-    out
-}
-
-/// A label's value.
-pub(crate) fn label_value(text: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    if text.len() > 63 {
-        out.push(max_length(63));
-    }
-    if !text.is_empty() && !qualified_form(text) {
-        out.push(form(
-            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must \
-             start and end with an alphanumeric character",
-            "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?",
-            &["MyValue", "my_value", "12345"],
-        ));
-    }
-    out
 }
 
 /// A port number.

@@ -1,5 +1,5 @@
-//! Validation of Services, Endpoints, EndpointSlices, NetworkPolicies and Ingresses. Sources:
-//! `pkg/apis/{core,discovery,networking}/validation` of Kubernetes v1.35.
+//! Validation of Services, NetworkPolicies and Ingresses. Sources: `pkg/apis/{core,networking}/validation` of Kubernetes
+//! v1.35.
 
 use super::errors::Errors;
 use super::{names, selectors};
@@ -7,11 +7,9 @@ use crate::walk::{At, same};
 use kinds::field::Path;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
-/// Endpoints and ports that one slice may hold.
-const MAX_ENDPOINTS: usize = 1000;
-const MAX_SLICE_PORTS: usize = 20_000;
+pub(super) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 pub(super) fn service(obj: &Value, errors: &mut Errors) {
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
@@ -45,7 +43,8 @@ pub(super) fn service(obj: &Value, errors: &mut Errors) {
         errors.invalid(
             &place,
             seconds,
-            "must be greater than 0 and less than or equal to 86400",
+            // One second too few, as upstream tells it.
+            "must be greater than 0 and less than 86400",
         );
     }
     addresses(spec, &at, errors);
@@ -181,20 +180,16 @@ fn addresses(spec: &Value, at: &Path, errors: &mut Errors) {
     }
     let class = spec.str_at("loadBalancerClass");
     if spec.has("loadBalancerClass") {
-        errors.each(
-            &at.child("loadBalancerClass"),
-            class,
-            names::qualified_name(class),
-        );
-        if spec.str_at("type") != "LoadBalancer" {
-            let text = "may only be used when `type` is 'LoadBalancer'";
-            errors.forbidden(&at.child("loadBalancerClass"), text);
+        let place = at.child("loadBalancerClass");
+        match spec.str_at("type") {
+            "LoadBalancer" => errors.each(&place, class, names::qualified_name(class)),
+            _ => errors.forbidden(&place, "may only be used when `type` is 'LoadBalancer'"),
         }
     }
 }
 
 /// An address that traffic from elsewhere may be sent to.
-fn public_ip(text: &str, at: &Path, errors: &mut Errors) {
+pub(super) fn public_ip(text: &str, at: &Path, errors: &mut Errors) {
     let Ok(ip) = text.parse::<std::net::IpAddr>() else {
         return;
     };
@@ -287,110 +282,6 @@ pub(super) fn service_update(new: &Value, old: &Value, at: &Path, errors: &mut E
     }
 }
 
-pub(super) fn endpoints(obj: &Value, errors: &mut Errors) {
-    for (i, subset) in obj.list_at("subsets").iter().enumerate() {
-        let at = Path::new("subsets").index(i);
-        if subset.is_empty_at("addresses") && subset.is_empty_at("notReadyAddresses") {
-            errors.required(&at, "must specify `addresses` or `notReadyAddresses`");
-        }
-        for field in ["addresses", "notReadyAddresses"] {
-            for (j, address) in subset.list_at(field).iter().enumerate() {
-                let place = at.child(field).index(j);
-                let ip = address.str_at("ip");
-                errors.each(&place.child("ip"), ip, names::ip(ip));
-                public_ip(ip, &place.child("ip"), errors);
-                let host = address.str_at("hostname");
-                if !host.is_empty() {
-                    errors.each(&place.child("hostname"), host, names::dns_label(host));
-                }
-            }
-        }
-        let list = subset.list_at("ports");
-        for (j, port) in list.iter().enumerate() {
-            let place = at.child("ports").index(j);
-            let name = port.str_at("name");
-            if name.is_empty() && list.len() > 1 {
-                errors.required(&place.child("name"), "");
-            } else if !name.is_empty() {
-                errors.each(&place.child("name"), name, names::dns_label(name));
-            }
-            let number = port.int_at("port").unwrap_or(0);
-            for text in names::port_number(number) {
-                errors.invalid(&place.child("port"), number, text);
-            }
-            errors.one_of(port, "protocol", &place, &PROTOCOLS);
-        }
-    }
-}
-
-pub(super) fn endpoint_slice(obj: &Value, errors: &mut Errors) {
-    let kind = obj.str_at("addressType");
-    match kind {
-        "" => errors.required(&Path::new("addressType"), ""),
-        "IPv4" | "IPv6" | "FQDN" => {}
-        other => errors.not_supported(&Path::new("addressType"), other, &["FQDN", "IPv4", "IPv6"]),
-    }
-    let list = obj.list_at("endpoints");
-    if list.len() > MAX_ENDPOINTS {
-        errors.0.push(kinds::field::FieldError::too_many(
-            &Path::new("endpoints"),
-            list.len(),
-            MAX_ENDPOINTS,
-        ));
-        return;
-    }
-    for (i, endpoint) in list.iter().enumerate() {
-        let at = Path::new("endpoints").index(i);
-        let addresses = endpoint.strings_at("addresses");
-        if addresses.is_empty() {
-            errors.required(&at.child("addresses"), "must contain at least 1 address");
-        }
-        for (j, address) in addresses.into_iter().enumerate() {
-            let place = at.child("addresses").index(j);
-            match kind {
-                "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
-                    errors.invalid(&place, address, "must be an IPv4 address");
-                }
-                "IPv6" if address.parse::<std::net::Ipv6Addr>().is_err() => {
-                    errors.invalid(&place, address, "must be an IPv6 address");
-                }
-                "FQDN" => errors.each(&place, address, names::dns_subdomain(address)),
-                _ => public_ip(address, &place, errors),
-            }
-        }
-        let host = endpoint.str_at("hostname");
-        if !host.is_empty() {
-            errors.each(&at.child("hostname"), host, names::dns_label(host));
-        }
-    }
-    let ports = obj.list_at("ports");
-    if ports.len() > MAX_SLICE_PORTS {
-        errors.0.push(kinds::field::FieldError::too_many(
-            &Path::new("ports"),
-            ports.len(),
-            MAX_SLICE_PORTS,
-        ));
-        return;
-    }
-    let mut seen = BTreeSet::new();
-    for (i, port) in ports.iter().enumerate() {
-        let at = Path::new("ports").index(i);
-        let name = port.str_at("name");
-        if !name.is_empty() {
-            errors.each(&at.child("name"), name, names::dns_label(name));
-        }
-        if !seen.insert(name) {
-            errors.duplicate(&at.child("name"), name);
-        }
-        errors.one_of(port, "protocol", &at, &PROTOCOLS);
-        if let Some(number) = port.int_at("port") {
-            for text in names::port_number(number) {
-                errors.invalid(&at.child("port"), number, text);
-            }
-        }
-    }
-}
-
 pub(super) fn network_policy(spec: &Value, at: &Path, errors: &mut Errors) {
     selectors::label_selector(spec.at("podSelector"), &at.child("podSelector"), errors);
     for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
@@ -452,6 +343,23 @@ fn policy_port(port: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
+/// A network's address and the length of its prefix.
+fn network(text: &str) -> Option<(IpAddr, u32)> {
+    let (ip, bits) = text.split_once('/')?;
+    let (ip, bits): (IpAddr, u32) = (ip.parse().ok()?, bits.parse().ok()?);
+    (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, bits))
+}
+
+/// Whether a network is a part of another, and not all of it.
+fn lies_within((part, longer): (IpAddr, u32), (whole, bits): (IpAddr, u32)) -> bool {
+    let shared = match (part, whole) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+        _ => return false,
+    };
+    shared >= bits && longer > bits
+}
+
 fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
     let mut count = 0;
     for field in ["podSelector", "namespaceSelector"] {
@@ -472,11 +380,13 @@ fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
             errors.each(&at.child("ipBlock").child("cidr"), cidr, names::cidr(cidr));
         }
         for (i, except) in peer.strings_at("ipBlock.except").into_iter().enumerate() {
-            errors.each(
-                &at.child("ipBlock").child("except").index(i),
-                except,
-                names::cidr(except),
-            );
+            let place = at.child("ipBlock").child("except").index(i);
+            errors.each(&place, except, names::cidr(except));
+            if let (Some(whole), Some(part)) = (network(cidr), network(except))
+                && !lies_within(part, whole)
+            {
+                errors.invalid(&place, except, "must be a strict subset of `cidr`");
+            }
         }
     }
     if count == 0 {
@@ -488,11 +398,13 @@ fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
 const BAD_STEPS: [&str; 5] = ["//", "/./", "/../", "%2f", "%2F"];
 const BAD_ENDS: [&str; 2] = ["/..", "/."];
 
-pub(super) fn ingress(obj: &Value, errors: &mut Errors) {
+/// Checks an Ingress; `new` if it is just made: only then the old annotation is looked at.
+pub(super) fn ingress(obj: &Value, new: bool, errors: &mut Errors) {
     const CLASS: &str = "kubernetes.io/ingress.class";
     let (spec, at) = (obj.at("spec"), &Path::new("spec"));
     let class = spec.str_at("ingressClassName");
-    if let Some(annotated) = obj.at("metadata.annotations").get(CLASS)
+    if new
+        && let Some(annotated) = obj.at("metadata.annotations").get(CLASS)
         && spec.has("ingressClassName")
         && annotated != class
     {
@@ -536,8 +448,12 @@ pub(super) fn ingress(obj: &Value, errors: &mut Errors) {
             };
             errors.each(&place.child("host"), host, bad);
         }
+        let place = place.child("http").child("paths");
+        if rule.has("http") && rule.is_empty_at("http.paths") {
+            errors.required(&place, "");
+        }
         for (j, path) in rule.list_at("http.paths").iter().enumerate() {
-            let place = place.child("http").child("paths").index(j);
+            let place = place.index(j);
             let kind = path.str_at("pathType");
             match kind {
                 "" => errors.required(&place.child("pathType"), "pathType must be specified"),

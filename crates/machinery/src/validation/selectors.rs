@@ -42,6 +42,19 @@ pub(crate) fn label_selector(selector: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
+/// Whether a selector is well-formed enough to select by it.
+pub(super) fn understood(selector: &Value) -> bool {
+    selector.list_at("matchExpressions").iter().all(|e| {
+        let values = !e.is_empty_at("values");
+        let known = match e.str_at("operator") {
+            "In" | "NotIn" => values,
+            "Exists" | "DoesNotExist" => !values,
+            _ => false,
+        };
+        known && names::qualified_name(e.str_at("key")).is_empty()
+    })
+}
+
 /// Whether a selector selects everything.
 pub(super) fn is_empty(selector: &Value) -> bool {
     selector.is_empty_at("matchLabels") && selector.is_empty_at("matchExpressions")

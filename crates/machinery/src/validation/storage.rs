@@ -25,7 +25,8 @@ pub(super) fn volume(obj: &Value, errors: &mut Errors) {
     volume_modes(spec, &at, errors);
     if spec.is_empty_at("capacity") {
         errors.required(&at.child("capacity"), "");
-    } else if spec.at("capacity").get("storage").is_none() {
+    }
+    if spec.at("capacity").get("storage").is_none() {
         errors.not_supported(&at.child("capacity"), spec.at("capacity").clone(), &["storage"]);
     }
     for (name, value) in spec.entries_at("capacity") {
@@ -98,13 +99,25 @@ pub(super) fn claim_spec(spec: &Value, at: &Path, errors: &mut Errors) {
         }
     }
     class_name(spec, at, errors);
+    let class = spec.str_at("volumeAttributesClassName");
+    if !class.is_empty() {
+        let place = at.child("volumeAttributesClassName");
+        errors.each(&place, class, names::dns_subdomain(class));
+    }
     for field in ["dataSource", "dataSourceRef"] {
-        if spec.has(field) {
-            for part in ["kind", "name"] {
-                if spec.at(field).is_empty_at(part) {
-                    errors.required(&at.child(field).child(part), "");
-                }
+        let (source, place) = (spec.at(field), at.child(field));
+        if source.is_null() {
+            continue;
+        }
+        for part in ["kind", "name"] {
+            if source.is_empty_at(part) {
+                errors.required(&place.child(part), "");
             }
+        }
+        let kind = source.str_at("kind");
+        if source.is_empty_at("apiGroup") && kind != "PersistentVolumeClaim" {
+            let text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+            errors.invalid(&place, kind, text);
         }
     }
 }
@@ -120,19 +133,10 @@ pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
     if old_spec.is_empty_at("storageClassName") && !old_spec.has("storageClassName") {
         keep(&mut allowed, old_spec, "storageClassName");
     }
-    keep(&mut allowed, old_spec, "volumeAttributesClassName");
-    let size = |spec: &Value| {
-        spec.at("resources.requests")
-            .get("storage")
-            .and_then(parse_quantity)
-    };
-    if let (Some(now), Some(was)) = (size(new_spec), size(old_spec)) {
-        if old.str_at("status.phase") == "Bound" && now > was {
-            keep(&mut allowed, old_spec, "resources");
-        }
-        if now < was {
-            let place = at.child("resources").child("requests").child("storage");
-            errors.forbidden(&place, "field can not be less than status.capacity");
+    if old.str_at("status.phase") == "Bound" {
+        keep(&mut allowed, old_spec, "volumeAttributesClassName");
+        if allowed.has("resources.requests") {
+            keep(&mut allowed, old_spec, "resources.requests.storage");
         }
     }
     if !same(&allowed, old_spec) {
@@ -140,6 +144,35 @@ pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
             &at,
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
         );
+    }
+    // A claim whose growth failed may ask for less again, down to what it has (KEP-1790).
+    let size = |amounts: &Value| {
+        let amount = amounts.get("storage").and_then(parse_quantity);
+        amount.or_else(|| parse_quantity(&"0".into()))
+    };
+    let (now, was) = (
+        size(new_spec.at("resources.requests")),
+        size(old_spec.at("resources.requests")),
+    );
+    if now < was && now <= size(old.at("status.capacity")) {
+        let place = at.child("resources").child("requests").child("storage");
+        errors.forbidden(&place, "field can not be less than status.capacity");
+    }
+    if !same(new_spec.at("volumeMode"), old_spec.at("volumeMode")) {
+        let value = new_spec.at("volumeMode").clone();
+        errors.invalid(&Path::new("volumeMode"), value, super::errors::IMMUTABLE);
+    }
+    if old.has("status.currentVolumeAttributesClassName") {
+        let text = match new_spec.at("volumeAttributesClassName") {
+            Value::Null => {
+                "update to nil is forbidden when status.currentVolumeAttributesClassName is not nil"
+            }
+            Value::String(name) if name.is_empty() => {
+                "update to empty string is forbidden when status.currentVolumeAttributesClassName is not nil"
+            }
+            _ => return,
+        };
+        errors.forbidden(&at.child("volumeAttributesClassName"), text);
     }
 }
 
@@ -155,7 +188,10 @@ pub(super) fn volume_update(new: &Value, old: &Value, errors: &mut Errors) {
         let text = "spec.persistentvolumesource is immutable after creation";
         errors.forbidden(&at.child("persistentvolumesource"), text);
     }
-    errors.immutable(new.at("spec"), old.at("spec"), "volumeMode", &at);
+    if !same(new.at("spec.volumeMode"), old.at("spec.volumeMode")) {
+        let value = new.at("spec.volumeMode").clone();
+        errors.invalid(&Path::new("volumeMode"), value, super::errors::IMMUTABLE);
+    }
     if old.has("spec.nodeAffinity") {
         errors.immutable(new.at("spec"), old.at("spec"), "nodeAffinity", &at);
     }

@@ -6,6 +6,7 @@ use super::{names, pod, selectors};
 use crate::walk::{At, keep, same};
 use kinds::field::Path;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const MISMATCH: &str = "`selector` does not match template `labels`";
 /// Longest name of a CronJob: its Jobs append eleven characters.
@@ -16,7 +17,10 @@ fn selector_and_template(spec: &Value, what: &str, at: &Path, errors: &mut Error
     let selector = spec.at("selector");
     let place = at.child("selector");
     if selector.is_null() {
-        errors.required(&place, "");
+        // Upstream asks no DaemonSet for one, whose template then does not match.
+        if what != "daemonset" {
+            errors.required(&place, "");
+        }
     } else {
         selectors::label_selector(selector, &place, errors);
         if selectors::is_empty(selector) {
@@ -28,27 +32,35 @@ fn selector_and_template(spec: &Value, what: &str, at: &Path, errors: &mut Error
         }
     }
     let template = spec.at("template");
+    // What cannot be understood is said, and the template is left alone; but for a DaemonSet's.
+    if !selectors::understood(selector) {
+        match what {
+            "deployment" => errors.invalid(&place, selector.clone(), "invalid label selector"),
+            "statefulset" => errors.invalid(&place, selector.clone(), ""),
+            _ => running_template(template, "DaemonSet", &at.child("template"), errors),
+        }
+        return;
+    }
     let labels = template.at("metadata.labels");
-    if !selectors::is_empty(selector) && !selectors::matches(selector, labels) {
+    // A selector that is not there selects nothing, an empty one everything.
+    let nothing = selector.is_null();
+    if nothing || !selectors::is_empty(selector) && !selectors::matches(selector, labels) {
         errors.invalid(
             &at.child("template").child("metadata").child("labels"),
-            labels_value(labels),
+            labels.clone(),
             MISMATCH,
         );
     }
-    running_template(template, &at.child("template"), errors);
-}
-
-fn labels_value(labels: &Value) -> Value {
-    if labels.is_null() {
-        json!({})
-    } else {
-        labels.clone()
-    }
+    let owner = match what {
+        "deployment" => "ReplicaSet",
+        "statefulset" => "StatefulSet",
+        _ => "DaemonSet",
+    };
+    running_template(template, owner, &at.child("template"), errors);
 }
 
 /// A template whose Pods are always restarted.
-fn running_template(template: &Value, at: &Path, errors: &mut Errors) {
+fn running_template(template: &Value, owner: &str, at: &Path, errors: &mut Errors) {
     pod::template(template, at, errors);
     let policy = template.str_at("spec.restartPolicy");
     let spec = at.child("spec");
@@ -58,7 +70,7 @@ fn running_template(template: &Value, at: &Path, errors: &mut Errors) {
     if template.has("spec.activeDeadlineSeconds") {
         errors.forbidden(
             &spec.child("activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
+            format!("activeDeadlineSeconds in {owner} is not Supported"),
         );
     }
 }
@@ -87,11 +99,16 @@ pub(super) fn replication_controller(spec: &Value, at: &Path, errors: &mut Error
     if !matched {
         errors.invalid(
             &at.child("template").child("metadata").child("labels"),
-            labels_value(labels),
+            labels.clone(),
             MISMATCH,
         );
     }
-    running_template(spec.at("template"), &at.child("template"), errors);
+    running_template(
+        spec.at("template"),
+        "ReplicationController",
+        &at.child("template"),
+        errors,
+    );
 }
 
 pub(super) fn deployment(spec: &Value, at: &Path, errors: &mut Errors) {
@@ -198,7 +215,12 @@ pub(super) fn daemon_set(spec: &Value, at: &Path, errors: &mut Errors) {
     errors.not_negative(spec, "revisionHistoryLimit", at);
 }
 
-pub(super) fn stateful_set(spec: &Value, at: &Path, errors: &mut Errors) {
+/// Checks a StatefulSet; `old` is null for a new one, the name of whose Service is looked at.
+pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    let service = spec.str_at("serviceName");
+    if !service.is_empty() && old.is_null() {
+        errors.each(&at.child("serviceName"), service, names::dns_label(service));
+    }
     match spec.str_at("podManagementPolicy") {
         "" => errors.required(&at.child("podManagementPolicy"), ""),
         "OrderedReady" | "Parallel" => {}
@@ -290,7 +312,10 @@ pub(super) fn stateful_set_update(new: &Value, old: &Value, at: &Path, errors: &
     }
 }
 
-pub(super) fn job(spec: &Value, at: &Path, errors: &mut Errors) {
+/// Checks a Job.
+pub(super) fn job(obj: &Value, errors: &mut Errors) {
+    let (spec, at) = (obj.at("spec"), &Path::new("spec"));
+    generated_selector(obj, errors);
     job_spec(spec, at, errors);
     let selector = spec.at("selector");
     if selector.is_null() {
@@ -301,7 +326,42 @@ pub(super) fn job(spec: &Value, at: &Path, errors: &mut Errors) {
     let labels = spec.at("template.metadata.labels");
     if !selectors::matches(selector, labels) {
         let place = at.child("template").child("metadata").child("labels");
-        errors.invalid(&place, labels_value(labels), MISMATCH);
+        errors.invalid(&place, labels.clone(), MISMATCH);
+    }
+}
+
+/// A Job that does not select by hand has the labels of its own uid and name on its Pods, and a selector that means these.
+fn generated_selector(obj: &Value, errors: &mut Errors) {
+    let selector = obj.at("spec.selector");
+    if obj.bool_at("spec.manualSelector") || selector.is_null() {
+        return;
+    }
+    let labels = obj.at("spec.template.metadata.labels");
+    let place = Path::new("spec")
+        .child("template")
+        .child("metadata")
+        .child("labels");
+    let (uid, name) = (obj.str_at("metadata.uid"), obj.str_at("metadata.name"));
+    let expected = [
+        ("controller-uid", uid),
+        ("job-name", name),
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
+    ];
+    for (key, value) in expected {
+        let text = format!("must be '{value}'");
+        match labels.get(key).and_then(Value::as_str) {
+            None => errors.required(&place.key(key), text),
+            Some(given) if given != value => errors.invalid(&place.key(key), labels.clone(), text),
+            _ => {}
+        }
+    }
+    if selectors::understood(selector) && !selectors::matches(selector, &json!(BTreeMap::from(expected))) {
+        errors.invalid(
+            &Path::new("spec").child("selector"),
+            selector.clone(),
+            "`selector` not auto-generated",
+        );
     }
 }
 
@@ -352,12 +412,10 @@ fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
             }
         }
     }
-    errors.one_of_if_set(
-        spec,
-        "podReplacementPolicy",
-        at,
-        &["Failed", "TerminatingOrFailed"],
-    );
+    if !spec.has("podFailurePolicy") {
+        let known = ["Failed", "TerminatingOrFailed"];
+        errors.one_of_if_set(spec, "podReplacementPolicy", at, &known);
+    }
     let place = at.child("template");
     pod::template(spec.at("template"), &place, errors);
     let restarts = place.child("spec").child("restartPolicy");
@@ -370,6 +428,10 @@ fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
         if spec.str_at("template.spec.restartPolicy") == "OnFailure" {
             let text = "only \"Never\" is supported when podFailurePolicy is specified";
             errors.invalid(&place.child("spec").child("restartPolicy"), "OnFailure", text);
+        }
+        let replacement = spec.str_at("podReplacementPolicy");
+        if !replacement.is_empty() && replacement != "Failed" {
+            errors.not_supported(&at.child("podReplacementPolicy"), replacement, &["Failed"]);
         }
         failure_policy(spec, &at.child("podFailurePolicy").child("rules"), errors);
     }
@@ -442,7 +504,7 @@ fn failure_policy(spec: &Value, at: &Path, errors: &mut Errors) {
                 true => "specifying one of OnExitCodes and OnPodConditions is required",
                 false => "specifying both OnExitCodes and OnPodConditions is not supported",
             };
-            errors.invalid(&place, Value::Null, text);
+            errors.invalid_itself(&place, text);
         }
         for (j, condition) in conditions.iter().enumerate() {
             let (kind, place) = (condition.str_at("type"), place.child("onPodConditions").index(j));
@@ -497,10 +559,15 @@ fn failure_policy(spec: &Value, at: &Path, errors: &mut Errors) {
 pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
-    let elastic = new_spec.str_at("completionMode") == "Indexed"
-        && new_spec.int_at("completions") == new_spec.int_at("parallelism");
-    if !elastic {
+    let (completions, parallelism) = (new_spec.int_at("completions"), new_spec.int_at("parallelism"));
+    if new_spec.str_at("completionMode") != "Indexed" {
         errors.immutable(new_spec, old_spec, "completions", &at);
+    } else if let Some(number) = completions
+        && old_spec.int_at("completions") != completions
+        && parallelism != completions
+    {
+        let text = "can only be modified in tandem with spec.parallelism";
+        errors.invalid(&at.child("completions"), number, text);
     }
     errors.immutable(new_spec, old_spec, "selector", &at);
     let mut template = new_spec.at("template").clone();

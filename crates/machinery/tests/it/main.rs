@@ -1,6 +1,7 @@
 //! Tests of the public face of `machinery`: each module is one area, its cases are data.
 
 mod apply;
+mod compared;
 mod decode;
 mod defaults;
 mod form;

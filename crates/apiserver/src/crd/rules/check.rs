@@ -13,8 +13,6 @@ const REASONS: [&str; 4] = [
     "FieldValueRequired",
     "FieldValueDuplicate",
 ];
-/// Bytes of a written message at most.
-const MESSAGE: usize = 2048;
 
 /// What one rule may cost at most, as often as it can be applied to one object.
 const RULE_COST: u64 = 10_000_000;
@@ -165,6 +163,32 @@ fn walk(
     }
 }
 
+/// Whether a path, `.a.b` or `.a['b']`, leads to a field of a schema.
+fn leads_somewhere(schema: &Value, path: &str) -> bool {
+    let (mut here, mut rest) = (schema, path);
+    while !rest.is_empty() {
+        let step;
+        if let Some(after) = rest.strip_prefix("['") {
+            let Some((name, after)) = after.split_once("']") else {
+                return false;
+            };
+            (step, rest) = (name, after);
+        } else if let Some(after) = rest.strip_prefix('.') {
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            (step, rest) = after.split_at(end.unwrap_or(after.len()));
+        } else {
+            return false;
+        }
+        let below = here["properties"].get(step);
+        let more = here.get("additionalProperties").filter(|more| more.is_object());
+        match below.or(more) {
+            Some(schema) if !step.is_empty() => here = schema,
+            _ => return false,
+        }
+    }
+    true
+}
+
 fn one(
     rule: &Value,
     ty: Option<&Type>,
@@ -181,6 +205,10 @@ fn one(
     };
     let (expression, message) = (text(rule, "rule"), text(rule, "message"));
     let invalid = |field: &str, value: Value, why: String| FieldError::invalid(&at.child(field), value, why);
+    let path = text(rule, "fieldPath");
+    if !path.is_empty() && !leads_somewhere(schema, &path) {
+        errors.push(invalid("fieldPath", path.into(), "must be a valid path".into()));
+    }
     if expression.is_empty() {
         errors.push(FieldError::required(&at.child("rule"), "rule is not specified"));
         return;
@@ -188,12 +216,6 @@ fn one(
     if rule.get("message").is_some_and(|m| m.is_string()) && message.is_empty() {
         let why = "message must be non-empty if specified";
         errors.push(invalid("message", rule["message"].clone(), why.into()));
-    } else if message.len() > MESSAGE {
-        errors.push(invalid(
-            "message",
-            rule["message"].clone(),
-            format!("message must have a maximum length of {MESSAGE} characters"),
-        ));
     } else if message.contains('\n') {
         errors.push(invalid(
             "message",

@@ -18,6 +18,7 @@ pub(crate) fn spec_update(new: &Value, old: &Value, errors: &mut Errors) {
     if new_spec == old_spec {
         return;
     }
+    super::spec_checks(new_spec, &at, errors);
     for list in ["containers", "initContainers"] {
         if new_spec.list_at(list).len() != old_spec.list_at(list).len() {
             errors.forbidden(&at.child(list), "pod updates may not add or remove containers");
