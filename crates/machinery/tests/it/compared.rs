@@ -219,6 +219,11 @@ fn a_changed_pod_is_checked_whole() {
         "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: d}, spec: {containers: [{name: c, image: i}]}}",
     );
     let mut new = old.clone();
+    let mut before = old.clone();
+    before["spec"]["priority"] = 5.into();
+    prepare_update(kind_of(&new), &mut new, &before, None);
+    assert_eq!(new["spec"]["priority"], 5, "which its manifest never said");
+    let mut new = old.clone();
     new["spec"]["containers"][0]["env"] = json!([{"name": ""}]);
     let told = validate_update(kind_of(&new), &new, &old, None);
     assert_eq!(
