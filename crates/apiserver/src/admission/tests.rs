@@ -624,6 +624,25 @@ async fn pod_security() {
 }
 
 #[tokio::test]
+async fn what_is_used_later_is_protected_from_the_first_moment() {
+    let view = demo([]);
+    let chain = chain(&view);
+    for (resource, finalizer) in [
+        ("persistentvolumes", "kubernetes.io/pv-protection"),
+        ("persistentvolumeclaims", "kubernetes.io/pvc-protection"),
+        (
+            "volumeattributesclasses.storage.k8s.io",
+            "kubernetes.io/vac-protection",
+        ),
+    ] {
+        let mut object = json!({ "metadata": { "name": "gold" }, "spec": {} });
+        let write = create(resource);
+        run(&chain, &view, &write, &mut object).await.unwrap();
+        assert_eq!(object["metadata"]["finalizers"], json!([finalizer]), "{resource}");
+    }
+}
+
+#[tokio::test]
 async fn classes() {
     let priority = |name: &str, value: i64, default: bool| {
         (

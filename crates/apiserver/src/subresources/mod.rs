@@ -17,7 +17,7 @@ pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status>
     let name = ctx.attributes.subresource.as_str();
     let Some(sub) = ctx.served.kind.subresources.iter().find(|s| s.name == name) else {
         return Err(match ctx.served.custom.is_some() {
-            true => Status::not_found(&ctx.served.kind.plural, &ctx.served.kind.group, ctx.name()),
+            true => Status::not_found(ctx.served.kind.plural, ctx.served.kind.group, ctx.name()),
             false => Status::no_resource(),
         });
     };

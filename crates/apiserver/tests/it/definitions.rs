@@ -95,7 +95,7 @@ async fn what_is_not_structural_is_refused() {
             ),
         ),
         (
-            keyed(object(json!({"k": {"type": "object"}}))),
+            keyed(object(json!({"k": {"type": "object", "default": {}}}))),
             format!(
                 "{schema}.properties[x].items.properties[k].type: Invalid value: \"object\": must be a scalar type if parent \
                  array's x-kubernetes-list-type is map"

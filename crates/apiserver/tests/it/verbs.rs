@@ -221,13 +221,6 @@ async fn refusals() {
         assert_eq!((code, told), expected, "{path}");
     }
     assert_eq!(s.send("HEAD", MAPS, &[], "").await.status(), 405);
-    let class = json!({"metadata": {"name": "gold"}, "driverName": "d.io", "parameters": {"a": "b"}});
-    let classes = "/apis/storage.k8s.io/v1/volumeattributesclasses";
-    let (code, made) = s.json("POST", classes, &class).await;
-    assert_eq!(
-        (code, at(&made, "/metadata/finalizers")),
-        (201, &json!(["kubernetes.io/vac-protection"]))
-    );
     let (code, _) = s.text(MAPS, &[("accept", "application/cbor")]).await;
     assert_eq!(code, 406);
     let response = s

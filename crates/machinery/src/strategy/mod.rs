@@ -259,7 +259,15 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
         }
         // Finalizers of a namespace are taken away by `finalize` alone.
         ("", "Namespace") => keep(new, old, "spec.finalizers"),
-        ("", "Pod") => keep(new, old, "spec.ephemeralContainers"),
+        ("", "Pod") => {
+            keep(new, old, "spec.ephemeralContainers");
+            // What admission once set is not asked for again.
+            for field in ["spec.priority", "spec.preemptionPolicy"] {
+                if !new.has(field) {
+                    keep(new, old, field);
+                }
+            }
+        }
         ("apps", "DaemonSet") => {
             let before = old.at("metadata.annotations").get(TEMPLATE_GENERATION);
             let before: i64 = before.and_then(|v| v.as_str()?.parse().ok()).unwrap_or_default();

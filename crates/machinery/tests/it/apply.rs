@@ -215,7 +215,7 @@ fn keyed_lists_sets_and_atomic_parts() {
     );
     let live = apply_as(Some(&live), &meta("[c/c]"), "bob", false, T1).unwrap();
     let after = apply_as(Some(&live), &meta("[b/b]"), "alice", false, T2).unwrap();
-    assert_eq!(after["metadata"]["finalizers"], json!(["c/c", "b/b"]));
+    assert_eq!(after["metadata"]["finalizers"], json!(["b/b", "c/c"]));
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn endpoints_and_policies() {
     );
     let outside = "spec.ingress[0].from[0].ipBlock.except[0]: Invalid value: ";
     creates(
-        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: n, namespace: d}, spec: {podSelector: {}, \
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: policy, namespace: d}, spec: {podSelector: {}, \
          ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}]}]}}",
         &[
             (
@@ -142,7 +142,7 @@ fn endpoints_and_policies() {
 
 #[test]
 fn nodes() {
-    let node = "{apiVersion: v1, kind: Node, metadata: {name: n}, spec: {podCIDR: 10.1.0.0/24, podCIDRs: [10.1.0.0/24]}}";
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: node}, spec: {podCIDR: 10.1.0.0/24, podCIDRs: [10.1.0.0/24]}}";
     let double = json!([{"type": "x", "address": "y"}, {"type": "x", "address": "y"}]);
     creates(
         node,
@@ -219,6 +219,11 @@ fn a_changed_pod_is_checked_whole() {
         "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: d}, spec: {containers: [{name: c, image: i}]}}",
     );
     let mut new = old.clone();
+    let mut before = old.clone();
+    before["spec"]["priority"] = 5.into();
+    prepare_update(kind_of(&new), &mut new, &before, None);
+    assert_eq!(new["spec"]["priority"], 5, "which its manifest never said");
+    let mut new = old.clone();
     new["spec"]["containers"][0]["env"] = json!([{"name": ""}]);
     let told = validate_update(kind_of(&new), &new, &old, None);
     assert_eq!(
@@ -262,7 +267,7 @@ fn claims_may_ask_for_less_down_to_what_they_have() {
 fn fields_of_features_that_are_off_are_dropped() {
     let cases = [
         (
-            "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: l, namespace: d}, spec: {strategy: x, preferredHolder: y}}",
+            "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: l, namespace: d}, spec: {strategy: x, preferredHolder: b}}",
             "/spec",
             json!({}),
         ),
@@ -272,7 +277,7 @@ fn fields_of_features_that_are_off_are_dropped() {
             Value::Null,
         ),
         (
-            "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: p, namespace: d}, spec: {dataSourceRef: {kind: x, name: y, namespace: z}}}",
+            "{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {name: p, namespace: d}, spec: {dataSourceRef: {kind: x, name: b, namespace: z}}}",
             "/spec/dataSourceRef",
             Value::Null,
         ),

@@ -408,7 +408,14 @@ fn changed_pods() {
                     "spec.containers[0].image: Required value",
                 ],
             ),
-            ("/spec/volumes", json!([]), &[forbidden]),
+            (
+                "/spec/volumes",
+                json!([]),
+                &[
+                    "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+                    forbidden,
+                ],
+            ),
             ("/spec/activeDeadlineSeconds", json!(10), &[]),
         ],
     );
