@@ -127,16 +127,18 @@ fn a_full_disk_is_told_and_survived() -> Result<()> {
         "refused by: {refusal}\n{}",
         supervisor.process.log_tail()
     );
-    let sick = wait_for("/readyz to say why", LIMIT, || {
-        match supervisor.kubectl(&["get", "--raw", "/readyz?verbose"]) {
-            Ok(text) => Err(anyhow::anyhow!("{text}")),
-            Err(text) => Ok(text),
-        }
-    })?;
-    ensure!(
-        sick.contains("[-]etcd failed") && sick.contains("No space left on device"),
-        "{sick}"
-    );
+    for (path, says) in [
+        ("/readyz?verbose", "[-]etcd failed"),
+        ("/readyz/etcd", "No space left on device"),
+    ] {
+        let sick = wait_for("/readyz to say that it is not", LIMIT, || {
+            match supervisor.kubectl(&["get", "--raw", path]) {
+                Ok(text) => Err(anyhow::anyhow!("{text}")),
+                Err(text) => Ok(text),
+            }
+        })?;
+        ensure!(sick.contains(says), "{path}: {sick}");
+    }
     drop(file);
     fs::remove_file(&ballast)?;
     supervisor.ready()?;

@@ -48,7 +48,7 @@ async fn run(server: Arc<ApiServer>, mut known: Known, stop: CancellationToken) 
             register(&server, &mut known);
             for crd in server.caches.list(&resource(), None) {
                 match settle(&server, &crd).await {
-                    Ok(()) => {}
+                    Ok(()) => list(&server, &known, meta(&crd, "name")),
                     // Objects of a definition that goes wait for finalizers of their own: their removal wakes us.
                     Err(status) if status.code == 409 => seen = u64::MAX,
                     Err(status) if status.code == 404 => {}
@@ -63,6 +63,29 @@ async fn run(server: Arc<ApiServer>, mut known: Known, stop: CancellationToken) 
             changed = applied.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Tells in discovery what a definition that is established defines: who finds a kind there may change its definition
+/// without meeting ours of its conditions.
+fn list(server: &Arc<ApiServer>, known: &Known, name: &str) {
+    let registry = server.registry.load();
+    let served = known.get(name).map_or(&[][..], |(_, served)| served);
+    if served.iter().all(|s| registry.is_listed(s)) {
+        return;
+    }
+    let mut registry = (**registry).clone();
+    registry.list(served);
+    server.registry.store(Arc::new(registry));
+    server.documents.clear();
+}
+
+/// Whether the condition is there already.
+fn established(crd: &Value) -> bool {
+    let conditions = crd["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == "Established" && c["status"] == "True")
 }
 
 /// Brings the registry in step with the definitions.
@@ -91,7 +114,12 @@ fn register(server: &Arc<ApiServer>, known: &mut Known) {
         let text = |p: &str| spec.pointer(p).and_then(Value::as_str).unwrap_or("");
         registry.remove_custom(text("/group"), text("/names/plural"));
         let served = versions(server, crd);
-        served.iter().for_each(|s| registry.add(s.clone()));
+        for served in &served {
+            match established(crd) {
+                true => registry.add(served.clone()),
+                false => registry.add_unlisted(served.clone()),
+            }
+        }
         known.insert(name, (spec, served));
         changed = true;
     }

@@ -118,12 +118,31 @@ impl Registry {
 
     /// Adds a resource, replacing one at the same place.
     pub fn add(&mut self, served: Arc<Served>) {
+        self.add_unlisted(served.clone());
+        self.ordered.push(served);
+    }
+
+    /// Adds a resource that answers, and is not told in discovery before it is listed.
+    pub fn add_unlisted(&mut self, served: Arc<Served>) {
         let place = (served.kind.group.to_string(), served.kind.version.to_string());
         let resources = self.by_path.entry(place).or_default();
         if let Some(old) = resources.insert(served.kind.plural.to_string(), served.clone()) {
             self.ordered.retain(|s| !Arc::ptr_eq(s, &old));
         }
-        self.ordered.push(served);
+    }
+
+    /// Whether discovery tells of a resource.
+    pub fn is_listed(&self, served: &Arc<Served>) -> bool {
+        self.ordered.iter().any(|s| Arc::ptr_eq(s, served))
+    }
+
+    /// Lists resources that were added before.
+    pub fn list(&mut self, served: &[Arc<Served>]) {
+        for served in served {
+            if !self.is_listed(served) {
+                self.ordered.push(served.clone());
+            }
+        }
     }
 
     /// Removes the custom resources of a group.

@@ -248,7 +248,11 @@ async fn step(
         return Ok(Deleted::Pending(bytes));
     }
     if !options.dry_run {
-        ctx.server.remove(&ctx.served, namespace, name, revision).await?;
+        match ctx.server.remove(&ctx.served, namespace, name, revision).await {
+            // Whoever saw the mark (the Pod's host) was faster: it is gone all the same.
+            Ok(_) | Err(Refused::Raced(None)) => {}
+            Err(other) => return Err(other),
+        }
     }
     Ok(Deleted::Gone(bytes))
 }

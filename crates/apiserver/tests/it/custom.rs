@@ -287,3 +287,21 @@ async fn the_old_document_says_little_of_kinds_that_keep_unknown_fields() {
     let wanted = json!({"type": "object", "x-kubernetes-group-version-kind": kind});
     assert_eq!(named(&v2), wanted);
 }
+
+#[tokio::test]
+async fn who_finds_a_kind_finds_its_definition_settled() {
+    let s = Server::start().await;
+    s.json("POST", CRDS, &definition()).await;
+    s.until("/apis/stable.example.com/v1", |code, list| {
+        code == 200 && list["resources"].as_array().is_some_and(|r| !r.is_empty())
+    })
+    .await;
+    let (_, found) = s.get(&format!("{CRDS}/crontabs.stable.example.com")).await;
+    let conditions = found["status"]["conditions"].as_array().unwrap();
+    assert!(
+        conditions
+            .iter()
+            .any(|c| c["type"] == "Established" && c["status"] == "True"),
+        "{found}"
+    );
+}
