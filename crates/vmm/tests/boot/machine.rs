@@ -81,12 +81,15 @@ pub fn spec(name: &str, run_dir: &Path, disk: &Path) -> VmSpec {
 
 pub async fn session(vm: &Arc<dyn Vm>, nonce: u64) -> GuestClient {
     let end = Instant::now() + BOOT_LIMIT;
+    // Another for each attempt: an answer that comes late must not be taken for that to the next.
+    let mut nonce = nonce << 32;
     loop {
         let channel = vm.channel().await.expect("a channel");
         match guest_api::connect(channel, nonce).await {
             Ok(client) => return client,
             Err(error) => assert!(Instant::now() < end, "{error}"),
         }
+        nonce += 1;
     }
 }
 
