@@ -48,6 +48,8 @@ struct State {
     containers: BTreeMap<String, (CreateContainerRequest, Container)>,
     volumes: BTreeMap<String, Vec<File>>,
     empty_dirs: BTreeMap<String, u64>,
+    /// What every probe fails with.
+    sick: Option<String>,
 }
 
 impl Default for SimulatedGuest {
@@ -88,6 +90,11 @@ impl SimulatedGuest {
     /// Says how many bytes an emptyDir has, for tests.
     pub fn fill(&self, empty_dir: &str, bytes: u64) {
         self.state().empty_dirs.insert(empty_dir.to_owned(), bytes);
+    }
+
+    /// Lets every probe fail with these words, or succeed again, for tests.
+    pub fn set_sick(&self, words: Option<&str>) {
+        self.state().sick = words.map(str::to_owned);
     }
 
     /// The request of a container, for tests.
@@ -409,9 +416,10 @@ impl Guest for SimulatedGuest {
     }
 
     async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
+        let sick = self.state().sick.clone();
         Ok(Response::new(ProbeReply {
-            success: true,
-            output: String::new(),
+            success: sick.is_none(),
+            output: sick.unwrap_or_default(),
         }))
     }
 

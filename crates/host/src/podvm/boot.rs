@@ -87,7 +87,7 @@ impl Boot {
         let _ = self.owner.send(Input::Job(Report::Booted(result))).await;
     }
 
-    async fn attempt(&self) -> Result<Machine, String> {
+    async fn attempt(&self) -> Result<Arrived, String> {
         let context = &self.context;
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
         let mut steps = Steps::new(self.prepared.took);
@@ -318,7 +318,7 @@ impl Boot {
         nic: &PodNic,
         scratch: bool,
         mut steps: Steps,
-    ) -> Result<Machine, String> {
+    ) -> Result<Arrived, String> {
         let life = self.context.cancel.child_token();
         let (events, inbox) = mpsc::channel(64);
         let clock = self.context.clock.steps();
@@ -360,9 +360,7 @@ impl Boot {
         steps.done("guest identity and volumes");
         tracing::debug!(vm = %vm.id(), timings = ?steps.timings, "the guest is configured");
         guard.disarm();
-        forward(inbox, self.number, self.owner.clone());
-        watch_end(Arc::clone(vm), self.number, self.owner.clone(), life.clone());
-        Ok(Machine {
+        let machine = Machine {
             vm: Arc::clone(vm),
             guest,
             ip: nic.ip,
@@ -371,7 +369,8 @@ impl Boot {
             timings: Arc::new(steps.timings),
             written: Arc::new(written),
             life,
-        })
+        };
+        Ok(Arrived { machine, inbox })
     }
 }
 
@@ -431,12 +430,7 @@ impl Steps {
 }
 
 /// Takes over a VM that an earlier agent made. `None`: there is none, or it was not far enough; then it is gone.
-pub async fn adopt(
-    context: &Arc<Context>,
-    file: &PodFile,
-    number: u64,
-    owner: &mpsc::Sender<Input>,
-) -> Option<Machine> {
+pub async fn adopt(context: &Arc<Context>, file: &PodFile) -> Option<Arrived> {
     let run_dir = context.run_dir(&file.uid);
     let vm = match context.deps.hypervisor.adopt(&run_dir).await {
         Ok(vm) => vm?,
@@ -467,9 +461,7 @@ pub async fn adopt(
         }
         return None;
     }
-    forward(inbox, number, owner.clone());
-    watch_end(Arc::clone(&vm), number, owner.clone(), life.clone());
-    Some(Machine {
+    let machine = Machine {
         vm,
         guest,
         ip: file.ip,
@@ -478,25 +470,38 @@ pub async fn adopt(
         timings: Arc::new(file.timings.clone()),
         written: Arc::default(),
         life,
-    })
+    };
+    Some(Arrived { machine, inbox })
 }
 
-/// Passes guest events on to the owner, with the VM's number: events of an earlier VM are told apart.
-fn forward(mut inbox: mpsc::Receiver<GuestEvent>, number: u64, owner: mpsc::Sender<Input>) {
-    tokio::spawn(async move {
-        while let Some(event) = inbox.recv().await {
-            if owner.send(Input::Guest(number, event)).await.is_err() {
-                return;
+/// A VM on its way to its owner, who hears nothing of it before he has it: he would take what its guest lists for news
+/// of no VM at all, attend to nothing, and never be told again.
+pub struct Arrived {
+    machine: Machine,
+    inbox: mpsc::Receiver<GuestEvent>,
+}
+
+impl Arrived {
+    /// The owner has it: what its guest says goes to him from here on, with the VM's number, by which events of an
+    /// earlier one are told apart; and its end.
+    pub fn follow(self, number: u64, owner: &mpsc::Sender<Input>) -> Machine {
+        let Self { machine, mut inbox } = self;
+        let listener = owner.clone();
+        tokio::spawn(async move {
+            while let Some(event) = inbox.recv().await {
+                if listener.send(Input::Guest(number, event)).await.is_err() {
+                    return;
+                }
             }
-        }
-    });
-}
-
-fn watch_end(vm: Arc<dyn Vm>, number: u64, owner: mpsc::Sender<Input>, life: CancellationToken) {
-    tokio::spawn(life.run_until_cancelled_owned(async move {
-        let reason = vm.exited().await;
-        let _ = owner.send(Input::Job(Report::VmEnded(number, reason))).await;
-    }));
+        });
+        let (vm, owner) = (Arc::clone(&machine.vm), owner.clone());
+        let life = machine.life.clone();
+        tokio::spawn(life.run_until_cancelled_owned(async move {
+            let reason = vm.exited().await;
+            let _ = owner.send(Input::Job(Report::VmEnded(number, reason))).await;
+        }));
+        machine
+    }
 }
 
 /// The serial number of the disk of an image with this id.

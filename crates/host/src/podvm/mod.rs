@@ -238,7 +238,7 @@ pub(crate) enum Report {
     /// The VM has its address.
     Addressed(Ipv4Addr),
     /// The VM is up, or why not.
-    Booted(Result<Box<Machine>, String>),
+    Booted(Result<Box<boot::Arrived>, String>),
     /// A container was started, or the reason and the words why not.
     Launched {
         index: usize,
@@ -258,7 +258,7 @@ pub(crate) enum Report {
     /// The Pod has used more local storage than it may.
     Evicted(String),
     /// The VM of an earlier agent, if it still lives.
-    Adopted(Option<Box<Machine>>),
+    Adopted(Option<Box<boot::Arrived>>),
     /// Everything is taken down.
     Stopped,
     /// The last status is with the API.

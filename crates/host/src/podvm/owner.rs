@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::boot::{self, Boot};
+use super::boot::{self, Arrived, Boot};
 use super::plan::{self, Action};
 use super::prepare::{self, Prepared};
 use super::publish::{self, Wanted};
@@ -253,7 +253,7 @@ impl Owner {
                     self.size = self.pod.spec.as_ref().map_or(self.size, VmSize::of);
                     self.heed_resources(wanted);
                 }
-                let (context, inputs, number) = (Arc::clone(&self.context), self.inputs.clone(), self.number);
+                let (context, inputs) = (Arc::clone(&self.context), self.inputs.clone());
                 let (effort, deadline) = (self.effort.clone(), self.deadline.subscribe());
                 self.jobs.spawn(async move {
                     // A guest that hangs must not make a deleted Pod outlive its grace period.
@@ -262,7 +262,7 @@ impl Owner {
                         stop::passed(deadline, None).await;
                     };
                     let machine = tokio::select! {
-                        machine = boot::adopt(&context, &file, number, &inputs) => machine,
+                        machine = boot::adopt(&context, &file) => machine,
                         () = patience => None,
                     };
                     let _ = inputs
@@ -386,9 +386,9 @@ impl Owner {
             Report::Booted(result) => self.booted(result),
             Report::Adopted(machine) => {
                 self.booting = false;
-                match machine {
-                    Some(machine) if self.why.is_none() => self.up(*machine, true),
-                    Some(machine) => self.machine = Some(*machine),
+                match machine.map(|machine| machine.follow(self.number, &self.inputs)) {
+                    Some(machine) if self.why.is_none() => self.up(machine, true),
+                    Some(machine) => self.machine = Some(machine),
                     None if self.why.is_none() => {
                         self.stage = Stage::Running;
                         self.lost("its VM was gone when the host agent came back");
@@ -439,12 +439,12 @@ impl Owner {
         self.jobs.spawn(boot.run());
     }
 
-    fn booted(&mut self, result: Result<Box<Machine>, String>) {
+    fn booted(&mut self, result: Result<Box<Arrived>, String>) {
         self.booting = false;
-        match result {
-            Ok(machine) if self.why.is_none() => self.up(*machine, false),
+        match result.map(|machine| machine.follow(self.number, &self.inputs)) {
+            Ok(machine) if self.why.is_none() => self.up(machine, false),
             // Too late: the stop job takes it down.
-            Ok(machine) => self.machine = Some(*machine),
+            Ok(machine) => self.machine = Some(machine),
             Err(problem) => {
                 if self.why.is_none() {
                     let message = format!("Failed to create pod sandbox: {problem}");

@@ -291,6 +291,36 @@ async fn survives_its_agent() {
     assert_eq!(host.driver.count(), 0);
 }
 
+/// On several threads a guest's list could reach the owner of a Pod before the VM did; then nobody probed any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_go_on_under_the_next_agent() {
+    const PODS: usize = 8;
+    let mut host = Host::start().await;
+    let names: Vec<String> = (0..PODS).map(|number| format!("web-{number}")).collect();
+    let mut probed = container(&["serve"]);
+    probed["readinessProbe"] = json!({"tcpSocket": {"port": 80}, "periodSeconds": 1, "failureThreshold": 1});
+    for name in &names {
+        host.create(name, json!({"containers": [probed]})).await;
+    }
+    let mut guests = Vec::new();
+    for name in &names {
+        guests.push(host.guest(&host.ready(name).await));
+    }
+    for _ in 0..3 {
+        host.restart_agent().await;
+        for words in [Some("connection refused"), None] {
+            for guest in &guests {
+                guest.set_sick(words);
+            }
+            let wanted = if words.is_some() { "False" } else { "True" };
+            for name in &names {
+                host.wait(name, wanted, |pod| condition(pod, "Ready") == wanted)
+                    .await;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn ephemeral_containers_join_a_running_pod() {
     let mut host = Host::start().await;
