@@ -133,6 +133,8 @@ pub struct FieldError {
     pub bad_value: Option<Value>,
     /// More words.
     pub detail: String,
+    /// The value as it is shown, where that is not how it reads in an object.
+    pub shown: Option<String>,
 }
 
 impl FieldError {
@@ -142,7 +144,15 @@ impl FieldError {
             path: path.clone(),
             bad_value,
             detail: detail.into(),
+            shown: None,
         }
+    }
+
+    /// Shows the value in other words: upstream prints some values as its own types have them.
+    #[must_use]
+    pub fn shown_as(mut self, text: String) -> Self {
+        self.shown = Some(text);
+        self
     }
 
     /// The value is missing.
@@ -226,8 +236,9 @@ impl FieldError {
             self.ty,
             ErrorType::Required | ErrorType::Forbidden | ErrorType::TooLong | ErrorType::Internal
         );
-        if let (true, Some(value)) = (shows_value, &self.bad_value) {
-            text = format!("{text}: {}", show(value));
+        let value = self.shown.clone().or_else(|| self.bad_value.as_ref().map(show));
+        if let (true, Some(value)) = (shows_value, value) {
+            text = format!("{text}: {value}");
         }
         if self.detail.is_empty() {
             text

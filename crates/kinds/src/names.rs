@@ -6,6 +6,11 @@ pub const LABEL_FORM: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 
 /// What upstream says about a text that is too long.
 pub fn max_length(length: usize) -> String {
+    format!("must be no more than {length} characters")
+}
+
+/// The same in the rules of labels, which upstream words apart from the others.
+fn most_bytes(length: usize) -> String {
     format!("must be no more than {length} bytes")
 }
 
@@ -36,7 +41,9 @@ pub fn dns_label(text: &str) -> Vec<String> {
     if text.len() > 63 {
         out.push(max_length(63));
     }
-    if !label_form(text) {
+    if text.contains('.') && text.split('.').all(label_form) {
+        out.push("must not contain dots".to_owned());
+    } else if !label_form(text) {
         out.push(form(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
              end with an alphanumeric character",
@@ -103,7 +110,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
     if name.is_empty() {
         out.push("name part must be non-empty".into());
     } else if name.len() > 63 {
-        out.push(format!("name part {}", max_length(63)));
+        out.push(format!("name part {}", most_bytes(63)));
     }
     if !qualified_form(name) {
         let form = form(QUALIFIED, QUALIFIED_PATTERN, &["MyName", "my.name", "123-abc"]);
@@ -116,7 +123,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 pub fn label_value(text: &str) -> Vec<String> {
     let mut out = Vec::new();
     if text.len() > 63 {
-        out.push(max_length(63));
+        out.push(most_bytes(63));
     }
     if !text.is_empty() && !qualified_form(text) {
         out.push(form(

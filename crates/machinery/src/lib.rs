@@ -12,6 +12,7 @@ mod decode;
 mod defaults;
 mod fields;
 mod form;
+mod ip;
 pub mod openapi;
 mod patch;
 pub mod protobuf;
@@ -27,7 +28,10 @@ pub use decode::{
 };
 pub use defaults::default;
 pub use form::write as write_form;
+pub use ip::legacy_ipv4;
 pub use patch::{json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
-pub use validation::{validate_create, validate_metadata, validate_metadata_update, validate_update};
+pub use validation::{
+    service_address_errors, validate_create, validate_metadata, validate_metadata_update, validate_update,
+};
 pub use warnings::warnings;

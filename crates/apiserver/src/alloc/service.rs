@@ -6,8 +6,8 @@ use crate::view::View;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use rand::RngExt;
-use serde_json::{Map, Value, json};
-use std::collections::HashSet;
+use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 /// What other Services have.
@@ -23,12 +23,14 @@ pub(super) fn allocate(
     old: Option<&Value>,
     dry_run: bool,
 ) -> Result<Reservation, Status> {
-    if let Some(old) = old {
-        carry_over(object, old);
+    if old.is_none() && !text(object, "clusterIP").is_empty() {
+        let first = json!([text(object, "clusterIP")]);
+        put_new(&mut object["spec"], "clusterIPs", first);
     }
     let kind = text(object, "type").to_string();
     let name = meta(object, "name").to_string();
-    let refuse = |error: FieldError| Status::invalid("Service", "", &name, vec![error]);
+    let refuse = |errors: Vec<FieldError>| Status::invalid("Service", "", &name, errors);
+    let refuse_one = |error: FieldError| refuse(vec![error]);
     if !object["spec"].is_object() {
         return Ok(Reservation::default());
     }
@@ -39,9 +41,9 @@ pub(super) fn allocate(
     taken.ports.extend(&pending.ports);
     let mut reservation = Reservation::in_pool(&alloc.pending);
     let outcome = (|| {
-        families(object, &kind).map_err(&refuse)?;
-        cluster_ip(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)?;
-        node_ports(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)
+        families(object, old, &kind).map_err(&refuse)?;
+        cluster_ip(alloc, object, old, dry_run, &mut taken, &mut reservation).map_err(&refuse_one)?;
+        node_ports(alloc, object, old, dry_run, &taken, &mut reservation)
     })();
     if outcome.is_ok() && !dry_run {
         pending.ips.extend(&reservation.ips);
@@ -61,93 +63,121 @@ fn text<'a>(object: &'a Value, field: &str) -> &'a str {
         .unwrap_or("")
 }
 
-/// There are addresses of one family only. Who asks for more is refused, but for Services without address and selector,
-/// whose endpoints may be anywhere.
-fn families(object: &Value, kind: &str) -> Result<(), FieldError> {
-    let spec = &object["spec"];
-    let headless = [&spec["clusterIP"], &spec["clusterIPs"][0]]
-        .iter()
-        .any(|ip| **ip == "None");
-    let selects = spec["selector"].as_object().is_some_and(|s| !s.is_empty());
-    if kind == "ExternalName" || headless && !selects {
+/// Says which families a Service has, as far as it does not itself. There are addresses of one family only: who asks for
+/// more is refused, but for Services without address and selector, whose endpoints may be anywhere
+/// (`initIPFamilyFields` in `pkg/registry/core/service/storage/alloc.go`).
+fn families(object: &mut Value, old: Option<&Value>, kind: &str) -> Result<(), Vec<FieldError>> {
+    if kind == "ExternalName" {
         return Ok(());
     }
-    let at = Path::new("spec");
-    if spec["ipFamilyPolicy"] == "RequireDualStack" {
-        let why = "this cluster is not configured for dual-stack services";
-        return Err(FieldError::invalid(
-            &at.child("ipFamilyPolicy"),
-            spec["ipFamilyPolicy"].clone(),
-            why,
-        ));
+    let (at, nothing) = (Path::new("spec"), Value::Null);
+    let before = old.map_or(&nothing, |old| &old["spec"]);
+    let spec = &mut object["spec"];
+    let unselective = text_of(spec, "clusterIP") == "None"
+        && spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
+    let policy = match &before["ipFamilyPolicy"] {
+        Value::Null if unselective => json!("RequireDualStack"),
+        Value::Null => json!("SingleStack"),
+        policy => policy.clone(),
+    };
+    put_new(spec, "ipFamilyPolicy", policy);
+    let errors = machinery::service_address_errors(object, old.unwrap_or(&nothing));
+    if !errors.is_empty() {
+        return Err(errors);
     }
-    for (i, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
-        if family != "IPv4" {
-            let at = at.child("ipFamilies").index(i);
-            return Err(FieldError::invalid(
-                &at,
-                family.clone(),
-                "not configured on this cluster",
+    let spec = &mut object["spec"];
+    let single = spec["ipFamilyPolicy"] == "SingleStack";
+    let mut errors = Vec::new();
+    let mut against_policy = |detail: &str| {
+        let place = at.child("ipFamilyPolicy");
+        errors.push(FieldError::invalid(
+            &place,
+            spec["ipFamilyPolicy"].clone(),
+            detail,
+        ));
+    };
+    for (field, plural, singular) in [
+        ("clusterIPs", "cluster IPs", "cluster IP"),
+        ("ipFamilies", "IP families", "IP family"),
+    ] {
+        let count = |holder: &Value| holder[field].as_array().map_or(0, Vec::len);
+        if !single && old.is_some() && count(before) == 2 && count(spec) == 1 {
+            against_policy(&format!(
+                "must be 'SingleStack' to release the secondary {singular}"
+            ));
+        }
+        if single && count(spec) == 2 && before[field] != spec[field] {
+            against_policy(&format!(
+                "must be 'RequireDualStack' or 'PreferDualStack' when multiple {plural} are specified"
             ));
         }
     }
+    if single {
+        // What has not changed is let go of by the policy alone.
+        for field in ["clusterIPs", "ipFamilies"] {
+            if let Some(list) = spec[field].as_array_mut() {
+                list.truncate(1);
+            }
+        }
+    }
+    let mut known: Vec<Value> = spec["ipFamilies"].as_array().cloned().unwrap_or_default();
+    let list: Vec<Value> = spec["clusterIPs"].as_array().cloned().unwrap_or_default();
+    for (i, ip) in list
+        .iter()
+        .filter_map(Value::as_str)
+        .enumerate()
+        .skip(known.len())
+    {
+        match ip {
+            "None" => break,
+            ip if ip.contains(':') => errors.push(FieldError::invalid(
+                &at.child("clusterIPs").index(i),
+                spec["clusterIPs"].clone(),
+                "IPv6 is not configured on this cluster",
+            )),
+            _ => known.push(json!("IPv4")),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    if unselective {
+        if known.is_empty() {
+            known.push(json!("IPv4"));
+        }
+        if known.len() < 2 && !single {
+            // Nobody knows the families of its endpoints: it has both.
+            let other = if known[0] == "IPv4" { "IPv6" } else { "IPv4" };
+            known.push(json!(other));
+        }
+        spec["ipFamilies"] = Value::Array(known);
+        return Ok(());
+    }
+    if spec["ipFamilyPolicy"] == "RequireDualStack" {
+        let why = "this cluster is not configured for dual-stack services";
+        let place = at.child("ipFamilyPolicy");
+        errors.push(FieldError::invalid(&place, spec["ipFamilyPolicy"].clone(), why));
+    }
+    for (i, family) in known.iter().enumerate().filter(|(_, family)| **family != "IPv4") {
+        let place = at.child("ipFamilies").index(i);
+        errors.push(FieldError::invalid(
+            &place,
+            family.clone(),
+            "not configured on this cluster",
+        ));
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    if known.is_empty() {
+        known.push(json!("IPv4"));
+    }
+    spec["ipFamilies"] = Value::Array(known);
     Ok(())
 }
 
-/// What a client that sends the Service without allocated values gets to keep.
-fn carry_over(object: &mut Value, old: &Value) {
-    let (kind, was) = (text(object, "type").to_string(), text(old, "type").to_string());
-    let needs_ip = |k: &str| k != "ExternalName";
-    if needs_ip(&kind) && needs_ip(&was) && text(object, "clusterIP").is_empty() {
-        for field in ["clusterIP", "clusterIPs"] {
-            if let Some(value) = old["spec"].get(field) {
-                object["spec"][field] = value.clone();
-            }
-        }
-    }
-    let needs_ports = |k: &str| k == "NodePort" || k == "LoadBalancer";
-    if needs_ports(&kind) && needs_ports(&was) {
-        let old_ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-        for port in object["spec"]["ports"].as_array_mut().into_iter().flatten() {
-            if port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0 {
-                let same = |o: &&Value| o["port"] == port["port"] && o["protocol"] == port["protocol"];
-                if let Some(known) = old_ports.iter().find(same).and_then(|o| o.get("nodePort")) {
-                    port["nodePort"] = known.clone();
-                }
-            }
-        }
-    }
-    if needs_ports(&was) && kind == "ClusterIP" {
-        // The type went away; so do the ports that came with it.
-        let old_ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-        for (port, before) in object["spec"]["ports"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-            .zip(old_ports)
-        {
-            if port.get("nodePort") == before.get("nodePort")
-                && let Some(fields) = port.as_object_mut()
-            {
-                fields.remove("nodePort");
-            }
-        }
-    }
-    if kind == "ExternalName"
-        && was != "ExternalName"
-        && object["spec"].get("clusterIP") == old["spec"].get("clusterIP")
-        && let Some(spec) = object["spec"].as_object_mut()
-    {
-        for field in [
-            "clusterIP",
-            "clusterIPs",
-            "ipFamilies",
-            "ipFamilyPolicy",
-            "internalTrafficPolicy",
-        ] {
-            spec.remove(field);
-        }
-    }
+fn text_of<'a>(spec: &'a Value, field: &str) -> &'a str {
+    spec[field].as_str().unwrap_or("")
 }
 
 fn taken(alloc: &Allocators, but: &Value) -> Taken {
@@ -188,48 +218,21 @@ fn port_number(value: Option<&Value>) -> Option<u16> {
         .filter(|p| *p > 0)
 }
 
+/// Gives a Service its address. One that has been given stays: whoever changes it is told so by validation.
 fn cluster_ip(
     alloc: &Allocators,
     object: &mut Value,
-    kind: &str,
+    old: Option<&Value>,
+    dry_run: bool,
     taken: &mut Taken,
     reservation: &mut Reservation,
 ) -> Result<(), FieldError> {
-    if kind == "ExternalName" {
+    let given = object["spec"]["clusterIPs"][0].as_str().unwrap_or("").to_string();
+    let settled = old.is_some_and(|old| text(old, "type") != "ExternalName");
+    if text(object, "type") == "ExternalName" || given == "None" || settled {
         return Ok(());
     }
-    let mut given = text(object, "clusterIP").to_string();
-    if given.is_empty()
-        && let Some(first) = object.pointer("/spec/clusterIPs/0").and_then(Value::as_str)
-    {
-        given = first.to_string();
-    }
-    let selector = object["spec"]
-        .get("selector")
-        .and_then(Value::as_object)
-        .is_some_and(|s| !s.is_empty());
     let spec = &mut object["spec"];
-    if given == "None" {
-        put_new(spec, "clusterIP", json!("None"));
-        put_new(spec, "clusterIPs", json!(["None"]));
-        // Without a selector nobody knows the families of its endpoints: upstream then says both.
-        let families = if selector {
-            json!(["IPv4"])
-        } else {
-            json!(["IPv4", "IPv6"])
-        };
-        put_new(spec, "ipFamilies", families);
-        put_new(
-            spec,
-            "ipFamilyPolicy",
-            json!(if selector {
-                "SingleStack"
-            } else {
-                "RequireDualStack"
-            }),
-        );
-        return Ok(());
-    }
     let at = Path::new("spec").child("clusterIPs");
     let ip = if given.is_empty() {
         let found = alloc.ranges().iter().find_map(|range| pick_ip(range, taken));
@@ -241,21 +244,22 @@ fn cluster_ip(
         })?
     } else {
         let fail = |why: String| {
-            FieldError::invalid(
-                &at,
-                json!([given]),
-                format!("failed to allocate IP {given}: {why}"),
-            )
+            let why = format!("failed to allocate IP {given}: {why}");
+            FieldError::invalid(&at, json!([given]), why)
         };
-        let Ok(ip) = given.parse::<Ipv4Addr>() else {
+        let Some(ip) = machinery::legacy_ipv4(&given) else {
             // Validation words this one.
             return Ok(());
         };
         if !alloc.ranges().iter().any(|range| range.contains(ip)) {
-            return Err(fail(format!(
-                "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
-                alloc.range
-            )));
+            // Upstream asks two of its allocators.
+            return Err(fail(match dry_run {
+                true => format!(
+                    "the provided IP ({ip}) is not in the valid range. The range of valid IPs is {}",
+                    alloc.range
+                ),
+                false => "the provided network does not match the current range".to_owned(),
+            }));
         }
         if taken.ips.contains(&ip) {
             return Err(fail("provided IP is already allocated".into()));
@@ -264,10 +268,10 @@ fn cluster_ip(
     };
     taken.ips.insert(ip);
     reservation.ips.push(ip);
-    put_new(spec, "clusterIP", json!(ip.to_string()));
-    put_new(spec, "clusterIPs", json!([ip.to_string()]));
-    put_new(spec, "ipFamilies", json!(["IPv4"]));
-    put_new(spec, "ipFamilyPolicy", json!("SingleStack"));
+    if given.is_empty() {
+        spec["clusterIP"] = json!(ip.to_string());
+        spec["clusterIPs"] = json!([ip.to_string()]);
+    }
     Ok(())
 }
 
@@ -297,122 +301,154 @@ fn pick_ip(range: &Range, taken: &Taken) -> Option<Ipv4Addr> {
     upper.chain(1..reserved).find_map(free)
 }
 
+/// Gives ports their node ports. Ports of one number (DNS over TCP and UDP) share theirs.
 fn node_ports(
     alloc: &Allocators,
     object: &mut Value,
-    kind: &str,
-    taken: &mut Taken,
-    reservation: &mut Reservation,
-) -> Result<(), FieldError> {
-    let spec = &mut object["spec"];
-    let wanted = match kind {
-        "NodePort" => true,
-        "LoadBalancer" => spec
-            .get("allocateLoadBalancerNodePorts")
-            .and_then(Value::as_bool)
-            .unwrap_or(true),
-        _ => false,
-    };
-    let (first, last) = alloc.ports;
-    let mut own: HashSet<(u16, String)> = HashSet::new();
-    // Ports that are asked for come first, so that none of them is handed out.
-    let mut list = spec["ports"]
-        .as_array_mut()
-        .map(std::mem::take)
-        .unwrap_or_default();
-    for (i, port) in list.iter().enumerate() {
-        let Some(number) = port_number(port.get("nodePort")) else {
-            continue;
-        };
-        if !matches!(kind, "NodePort" | "LoadBalancer") {
-            continue;
-        }
-        let at = Path::new("spec").child("ports").index(i).child("nodePort");
-        if !(first..=last).contains(&number) {
-            let why = format!(
-                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
-            );
-            return Err(FieldError::invalid(&at, json!(number), why));
-        }
-        if taken.ports.contains(&number) {
-            return Err(FieldError::invalid(
-                &at,
-                json!(number),
-                "provided port is already allocated",
-            ));
-        }
-        own.insert((number, protocol(port)));
-        reservation.ports.push(number);
-    }
-    if wanted {
-        for (i, port) in list.iter_mut().enumerate() {
-            if port_number(port.get("nodePort")).is_some() {
-                continue;
-            }
-            let at = Path::new("spec").child("ports").index(i).child("nodePort");
-            let fail = || FieldError::internal(&at, "failed to allocate a nodePort: range is full");
-            // One number may serve several protocols of the same port, but two ports of one protocol need two.
-            let number = pick_port(alloc, taken, &own).ok_or_else(fail)?;
-            own.insert((number, protocol(port)));
-            reservation.ports.push(number);
-            port["nodePort"] = json!(number);
-        }
-    }
-    spec["ports"] = Value::Array(list);
-    if spec["ports"].as_array().is_some_and(Vec::is_empty)
-        && let Some(fields) = spec.as_object_mut()
-    {
-        fields.remove("ports");
-    }
-    health_port(alloc, spec, kind, taken, &own, reservation)
-}
-
-fn protocol(port: &Value) -> String {
-    port.get("protocol")
-        .and_then(Value::as_str)
-        .unwrap_or("TCP")
-        .to_string()
-}
-
-fn health_port(
-    alloc: &Allocators,
-    spec: &mut Value,
-    kind: &str,
+    old: Option<&Value>,
+    dry_run: bool,
     taken: &Taken,
-    own: &HashSet<(u16, String)>,
     reservation: &mut Reservation,
-) -> Result<(), FieldError> {
-    let local = spec.get("externalTrafficPolicy").and_then(Value::as_str) == Some("Local");
-    let at = Path::new("spec").child("healthCheckNodePort");
-    let given = port_number(spec.get("healthCheckNodePort"));
-    if kind != "LoadBalancer" || !local {
+) -> Result<(), Status> {
+    let name = meta(object, "name").to_string();
+    let kind = text(object, "type").to_string();
+    let spec = &mut object["spec"];
+    let local = spec["externalTrafficPolicy"] == "Local";
+    let mut ports = Ports {
+        alloc,
+        taken,
+        dry_run,
+        reservation,
+    };
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        let wanted = kind == "NodePort" || spec["allocateLoadBalancerNodePorts"] != false;
+        let list = spec["ports"].as_array_mut();
+        let list = list.map_or(&mut [][..], |list| list.as_mut_slice());
+        let outcome = match old {
+            None => ports.of_new(list, wanted),
+            Some(old) => ports.of_changed(list, old, wanted),
+        };
+        outcome.map_err(|error| Status::invalid("Service", "", &name, vec![error]))?;
+    }
+    let checked = |spec: &Value| {
+        text_of(spec, "type") == "LoadBalancer" && text_of(spec, "externalTrafficPolicy") == "Local"
+    };
+    if kind != "LoadBalancer" || !local || old.is_some_and(|old| checked(&old["spec"])) {
         return Ok(());
     }
-    let number = match given {
-        Some(number) if taken.ports.contains(&number) => {
-            return Err(FieldError::invalid(
-                &at,
-                json!(number),
-                "provided port is already allocated",
-            ));
+    match spec["healthCheckNodePort"].as_i64() {
+        Some(0) | None => {
+            let why = "failed to allocate a HealthCheck NodePort 0: range is full";
+            let number = ports.next().ok_or_else(|| Status::internal(why))?;
+            spec["healthCheckNodePort"] = json!(number);
         }
-        Some(number) => number,
-        None => pick_port(alloc, taken, own).ok_or_else(|| {
-            FieldError::internal(&at, "failed to allocate a HealthCheck NodePort: range is full")
+        Some(number) => ports.take(number).map_err(|why| {
+            Status::internal(format!(
+                "failed to allocate requested HealthCheck NodePort {number}: {why}"
+            ))
         })?,
-    };
-    reservation.ports.push(number);
-    let fields: &mut Map<String, Value> = match spec.as_object_mut() {
-        Some(fields) => fields,
-        None => return Ok(()),
-    };
-    fields.insert("healthCheckNodePort".into(), json!(number));
+    }
     Ok(())
 }
 
-fn pick_port(alloc: &Allocators, taken: &Taken, own: &HashSet<(u16, String)>) -> Option<u16> {
+/// Node ports in the course of one write.
+struct Ports<'a> {
+    alloc: &'a Allocators,
+    taken: &'a Taken,
+    /// Nothing will be kept: upstream then does not ask whether a port is in the range.
+    dry_run: bool,
+    reservation: &'a mut Reservation,
+}
+
+impl Ports<'_> {
+    fn take(&mut self, number: i64) -> Result<(), String> {
+        let (first, last) = self.alloc.ports;
+        let port = u16::try_from(number).unwrap_or(0);
+        if !self.dry_run && !(first..=last).contains(&port) {
+            return Err(format!(
+                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+            ));
+        }
+        if self.taken.ports.contains(&port) || self.reservation.ports.contains(&port) {
+            return Err("provided port is already allocated".to_owned());
+        }
+        self.reservation.ports.push(port);
+        Ok(())
+    }
+
+    fn take_at(&mut self, index: usize, number: i64) -> Result<(), FieldError> {
+        self.take(number).map_err(|why| {
+            let at = Path::new("spec").child("ports").index(index).child("nodePort");
+            FieldError::invalid(&at, json!(number), why)
+        })
+    }
+
+    fn next(&mut self) -> Option<u16> {
+        let port = pick_port(self.alloc, self.taken, &self.reservation.ports)?;
+        self.reservation.ports.push(port);
+        Some(port)
+    }
+
+    fn next_at(&mut self, index: usize) -> Result<u16, FieldError> {
+        let at = Path::new("spec").child("ports").index(index).child("nodePort");
+        self.next()
+            .ok_or_else(|| FieldError::internal(&at, "failed to allocate a nodePort: range is full"))
+    }
+
+    fn of_new(&mut self, list: &mut [Value], wanted: bool) -> Result<(), FieldError> {
+        let mut shared: HashMap<i64, i64> = HashMap::new();
+        for i in 0..list.len() {
+            let (port, own) = (list[i]["port"].as_i64().unwrap_or(0), node_port(&list[i]));
+            if own == 0 && !wanted {
+                continue;
+            }
+            match shared.get(&port) {
+                None => {
+                    let mut asked = list.iter().filter(|other| other["port"] == port).map(node_port);
+                    let number = match asked.find(|number| *number != 0) {
+                        Some(number) => {
+                            self.take_at(i, number)?;
+                            number
+                        }
+                        None => self.next_at(i)?.into(),
+                    };
+                    list[i]["nodePort"] = json!(number);
+                    shared.insert(port, number);
+                }
+                Some(number) if own == 0 => list[i]["nodePort"] = json!(number),
+                Some(number) if own != *number => self.take_at(i, own)?,
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn of_changed(&mut self, list: &mut [Value], old: &Value, wanted: bool) -> Result<(), FieldError> {
+        let before = old["spec"]["ports"].as_array();
+        let before: Vec<i64> = before.into_iter().flatten().map(node_port).collect();
+        let mut taken = Vec::new();
+        for (i, port) in list.iter_mut().enumerate() {
+            match node_port(port) {
+                0 if wanted => port["nodePort"] = json!(self.next_at(i)?),
+                0 => {}
+                number if before.contains(&number) || taken.contains(&number) => {}
+                number => {
+                    self.take_at(i, number)?;
+                    taken.push(number);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn node_port(port: &Value) -> i64 {
+    port["nodePort"].as_i64().unwrap_or(0)
+}
+
+fn pick_port(alloc: &Allocators, taken: &Taken, own: &[u16]) -> Option<u16> {
     let (first, last) = alloc.ports;
-    let free = |p: &u16| !taken.ports.contains(p) && !own.iter().any(|(o, _)| o == p);
+    let free = |p: &u16| !taken.ports.contains(p) && !own.contains(p);
     let start = rand::rng().random_range(first..=last);
     (start..=last).chain(first..start).find(free)
 }

@@ -228,6 +228,7 @@ pub fn validate(
             path: path.clone(),
             bad_value: Some(value.clone()),
             detail: format!("supported values: {}", names.join(", ")),
+            shown: None,
         });
     }
     match value {

@@ -43,8 +43,13 @@ pub(super) fn replication_controller(obj: &mut Value) {
 pub(super) fn stateful_set(obj: &mut Value) {
     template(obj, "spec.template");
     or_set_empty(obj, "spec.podManagementPolicy", "OrderedReady");
-    or_set_empty(obj, "spec.updateStrategy.type", "RollingUpdate");
-    if obj.str_at("spec.updateStrategy.type") == "RollingUpdate" {
+    if obj.is_empty_at("spec.updateStrategy.type") {
+        set(obj, "spec.updateStrategy.type", "RollingUpdate");
+        or_set(obj, "spec.updateStrategy.rollingUpdate", json!({}));
+    }
+    if obj.str_at("spec.updateStrategy.type") == "RollingUpdate"
+        && obj.has("spec.updateStrategy.rollingUpdate")
+    {
         or_set(obj, "spec.updateStrategy.rollingUpdate.partition", 0);
     }
     or_set_empty(

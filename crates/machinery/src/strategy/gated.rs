@@ -11,7 +11,20 @@ pub(super) fn drop(kind: &KindInfo, obj: &mut Value, old: &Value) {
         ("", "Pod") => pod_spec(obj, old, "spec"),
         ("batch", "CronJob") => pod_spec(obj, old, "spec.jobTemplate.spec.template.spec"),
         ("", "PodTemplate") => pod_spec(obj, old, "template.spec"),
-        ("apps" | "batch", _) | ("", "ReplicationController") => pod_spec(obj, old, "spec.template.spec"),
+        ("apps" | "batch", _) | ("", "ReplicationController") => {
+            pod_spec(obj, old, "spec.template.spec");
+            // MaxUnavailableStatefulSet
+            let field = "spec.updateStrategy.rollingUpdate.maxUnavailable";
+            if kind.kind == "StatefulSet" && !old.has(field) {
+                unset(obj, field);
+            }
+        }
+        // NodeDeclaredFeatures
+        ("", "Node") => {
+            if !old.has("status.declaredFeatures") {
+                unset(obj, "status.declaredFeatures");
+            }
+        }
         // CoordinatedLeaderElection
         ("coordination.k8s.io", "Lease") => {
             for field in ["spec.strategy", "spec.preferredHolder"] {

@@ -68,7 +68,10 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
             add_finalizer(obj, "spec.finalizers", "kubernetes");
             set(obj, "status", json!({"phase": "Active"}));
         }
-        ("", "Service") => set(obj, "status", json!({"loadBalancer": {}})),
+        ("", "Service") => {
+            set(obj, "status", json!({"loadBalancer": {}}));
+            service::drop_inside_policy(obj);
+        }
         ("", "PersistentVolume" | "PersistentVolumeClaim") => {
             set(obj, "status", json!({"phase": "Pending"}));
             if kind.kind == "PersistentVolume" {
@@ -76,7 +79,7 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
                 let now = obj.at("metadata.creationTimestamp").clone();
                 set(obj, "status.lastPhaseTransitionTime", now);
             }
-            claim_sources(obj);
+            claim_sources(obj, None);
         }
         ("networking.k8s.io", "Ingress") => set(obj, "status", json!({"loadBalancer": {}})),
         ("batch", "Job") => job_selector(obj),
@@ -126,7 +129,18 @@ fn add_finalizer(obj: &mut Value, path: &str, name: &str) {
 }
 
 /// The two fields that name a claim's source of data follow each other within a namespace (KEP-1495).
-fn claim_sources(obj: &mut Value) {
+fn claim_sources(obj: &mut Value, before: Option<&Value>) {
+    let has_source = |claim: &Value| claim.has("spec.dataSource") || claim.has("spec.dataSourceRef");
+    let source = obj.at("spec.dataSource");
+    let named = (source.str_at("apiGroup"), source.str_at("kind"));
+    let copied = [
+        ("", "PersistentVolumeClaim"),
+        ("snapshot.storage.k8s.io", "VolumeSnapshot"),
+    ];
+    if !before.is_some_and(has_source) && !obj.has("spec.dataSourceRef") && !copied.contains(&named) {
+        // The older field has never said anything of other kinds.
+        unset(obj, "spec.dataSource");
+    }
     let (old, new) = (
         obj.at("spec.dataSource").clone(),
         obj.at("spec.dataSourceRef").clone(),
@@ -154,7 +168,8 @@ fn job_selector(obj: &mut Value) {
             ("controller-uid", &uid),
             ("job-name", &name),
         ] {
-            labels.insert(key.into(), value.clone());
+            // What its writer says stays, to be judged.
+            labels.entry(key).or_insert_with(|| value.clone());
         }
     }
     // A Job without labels of its own has those of its Pods.
@@ -256,6 +271,7 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
         ("", "Service") => {
             service::keep_allocated(new, old);
             service::drop_unneeded(new, old);
+            service::drop_inside_policy(new);
         }
         // Finalizers of a namespace are taken away by `finalize` alone.
         ("", "Namespace") => keep(new, old, "spec.finalizers"),
@@ -274,7 +290,7 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
             let grown = !same(new.at("spec.template"), old.at("spec.template"));
             template_generation(new, before + i64::from(grown));
         }
-        ("", "PersistentVolumeClaim") => claim_sources(new),
+        ("", "PersistentVolumeClaim") => claim_sources(new, Some(old)),
         _ => {}
     }
 }

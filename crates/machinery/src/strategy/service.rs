@@ -10,6 +10,7 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
         old.str_at("spec.type").to_string(),
         new.str_at("spec.type").to_string(),
     );
+    same_addresses(new, old);
     let inside = |t: &str| matches!(t, "ClusterIP" | "NodePort" | "LoadBalancer");
     let outside = |t: &str| matches!(t, "NodePort" | "LoadBalancer");
     if inside(&was) && inside(&is) {
@@ -52,6 +53,30 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
         && new.int_at("spec.healthCheckNodePort").unwrap_or(0) == 0
     {
         keep(new, old, "spec.healthCheckNodePort");
+    }
+}
+
+/// A client that knows one of the two address fields only means both (`normalizeClusterIPs`).
+fn same_addresses(new: &mut Value, old: &Value) {
+    let (is, was) = (new.str_at("spec.clusterIP"), old.str_at("spec.clusterIP"));
+    if is == was {
+        if new.is_empty_at("spec.clusterIPs") {
+            keep(new, old, "spec.clusterIPs");
+        }
+    } else if new.at("spec.clusterIPs") == old.at("spec.clusterIPs") {
+        if is.is_empty() {
+            unset(new, "spec.clusterIPs");
+        } else {
+            let list = serde_json::json!([is]);
+            set(new, "spec.clusterIPs", list);
+        }
+    }
+}
+
+/// The policy of traffic from inside says nothing of a name elsewhere (`defaultOnReadInternalTrafficPolicy`).
+pub(super) fn drop_inside_policy(service: &mut Value) {
+    if service.str_at("spec.type") == "ExternalName" {
+        unset(service, "spec.internalTrafficPolicy");
     }
 }
 

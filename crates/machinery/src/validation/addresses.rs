@@ -1,12 +1,11 @@
 //! Validation of the addresses of Services as objects: IPAddress and ServiceCIDR (KEP-1880). Source:
 //! `pkg/apis/networking/validation` of Kubernetes v1.35.
 
-use super::errors::Errors;
+use super::errors::{Errors, IMMUTABLE};
 use super::names;
 use crate::walk::At;
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
 use serde_json::Value;
-use std::net::IpAddr;
 
 /// Networks that a ServiceCIDR may hold: one of each family.
 const MAX_NETWORKS: usize = 2;
@@ -41,33 +40,37 @@ pub(super) fn range(spec: &Value, at: &Path, errors: &mut Errors) {
         return;
     }
     if networks.len() > MAX_NETWORKS {
-        errors.invalid(&at, spec.clone(), "may only hold up to 2 values");
+        let shown = format!("{{\"CIDRs\":{}}}", spec.at("cidrs"));
+        let error = FieldError::invalid(&at, spec.clone(), "may only hold up to 2 values");
+        errors.0.push(error.shown_as(shown));
         return;
     }
-    let sixes = networks.iter().filter(|network| network.contains(':')).count();
-    let well_formed = networks.iter().all(|network| names::cidr(network).is_empty());
-    if networks.len() == MAX_NETWORKS && !(well_formed && sixes == 1) {
+    for (i, network) in networks.iter().enumerate() {
+        errors.each(&at.index(i), network, crate::ip::strict_network(network));
+    }
+    let families: Vec<bool> = networks
+        .iter()
+        .filter_map(|network| Some(crate::ip::network(network)?.0.is_ipv4()))
+        .collect();
+    if families.len() == MAX_NETWORKS && families[0] == families[1] {
         let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
-        errors.invalid(&at, spec.clone(), why);
-        return;
-    }
-    for (i, network) in networks.into_iter().enumerate() {
-        let mut faults = names::cidr(network);
-        if faults.is_empty() && has_host_bits(network) {
-            faults.push("must not have bits set beyond the prefix length".into());
-        }
-        errors.each(&at.index(i), network, faults);
+        errors.invalid(&at, spec.at("cidrs").clone(), why);
     }
 }
 
-/// Whether a well-formed network has bits behind its prefix.
-fn has_host_bits(network: &str) -> bool {
-    let parsed = network
-        .split_once('/')
-        .and_then(|(ip, bits)| Some((ip.parse::<IpAddr>().ok()?, bits.parse::<u32>().ok()?)));
-    match parsed {
-        Some((IpAddr::V4(ip), bits)) => ip.to_bits().checked_shl(bits).is_some_and(|rest| rest != 0),
-        Some((IpAddr::V6(ip), bits)) => ip.to_bits().checked_shl(bits).is_some_and(|rest| rest != 0),
-        None => false,
+/// The network of a ServiceCIDR stays; another may come, of the other family.
+pub(super) fn range_update(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    let place = at.child("cidrs");
+    let (is, was) = (new.strings_at("cidrs"), old.strings_at("cidrs"));
+    if is.len() != was.len() && (was.len(), is.len()) != (1, MAX_NETWORKS) {
+        return errors.invalid(&place, new.at("cidrs").clone(), IMMUTABLE);
+    }
+    for (i, (is, was)) in is.iter().zip(&was).enumerate() {
+        if is != was {
+            errors.invalid(&place.index(i), *is, IMMUTABLE);
+        }
+    }
+    if is.len() > was.len() {
+        range(new, at, errors);
     }
 }

@@ -6,7 +6,7 @@ use super::{names, pod};
 use crate::walk::{At, same};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -39,7 +39,7 @@ pub(super) fn config_map(obj: &Value, errors: &mut Errors) {
                 decoded_length(bytes)
             };
             if field == "data" && obj.at("binaryData").get(key).is_some() {
-                let text = format!("duplicate of key present in binaryData: {key}");
+                let text = "duplicate of key present in binaryData";
                 errors.invalid(&Path::new("data").key(key), key.as_str(), text);
             }
         }
@@ -102,17 +102,47 @@ fn json_data(data: &Value, key: &str, at: &Path, errors: &mut Errors) {
         errors.required(&at.key(key), "");
         return;
     };
-    let parsed = STANDARD
-        .decode(text)
-        .ok()
-        .and_then(|b| serde_json::from_slice::<Value>(&b).ok());
-    if !parsed.is_some_and(|v| v.is_object()) {
-        errors.invalid(
-            &at.key(key),
-            "<secret contents redacted>",
-            "invalid character in JSON",
-        );
+    let bytes = STANDARD.decode(text).unwrap_or_default();
+    if let Some(fault) = not_an_object(&bytes) {
+        errors.invalid(&at.key(key), "<secret contents redacted>", fault);
     }
+}
+
+/// Why a text is no JSON object, as Go's `encoding/json` says it.
+fn not_an_object(text: &[u8]) -> Option<String> {
+    let error = match serde_json::from_slice::<Value>(text) {
+        Ok(Value::Object(_) | Value::Null) => return None,
+        Ok(other) => {
+            let kind = match other {
+                Value::Bool(_) => "bool",
+                Value::Number(_) => "number",
+                Value::String(_) => "string",
+                _ => "array",
+            };
+            let into = "Go value of type map[string]interface {}";
+            return Some(format!("json: cannot unmarshal {kind} into {into}"));
+        }
+        Err(error) if error.is_eof() => return Some("unexpected end of JSON input".to_owned()),
+        Err(error) => error,
+    };
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let line = lines.nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let at = char::from(*line.get(error.column().saturating_sub(1)).unwrap_or(&b'?'));
+    let words = error.to_string();
+    let place = [
+        ("trailing characters", "after top-level value"),
+        (
+            "key must be a string",
+            "looking for beginning of object key string",
+        ),
+        ("expected `:`", "after object key"),
+        ("expected `,` or `}`", "after object key:value pair"),
+        ("expected `,` or `]`", "after array element"),
+        ("control character", "in string literal"),
+    ];
+    let place = place.iter().find(|(ours, _)| words.contains(ours));
+    let place = place.map_or("looking for beginning of value", |(_, gos)| gos);
+    Some(format!("invalid character {at:?} {place}"))
 }
 
 /// Data that its owner has closed stays as it is; so does the closing.
@@ -162,21 +192,31 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
         let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
         errors.one_of_in_order(taint, "effect", &place, &effects);
         if !seen.insert((key, effect)) {
-            errors.duplicate_because(
-                &place,
-                taint.clone(),
-                "taints must be unique by key and effect pair",
+            let mut error = FieldError::duplicate(&place, taint.clone());
+            error.detail = "taints must be unique by key and effect pair".to_owned();
+            let time = taint.at("timeAdded");
+            let shown = format!(
+                "{{\"Key\":{key:?},\"Value\":{:?},\"Effect\":{effect:?},\"TimeAdded\":{time}}}",
+                taint.str_at("value")
             );
+            errors.0.push(error.shown_as(shown));
         }
     }
     let cidrs = obj.strings_at("spec.podCIDRs");
     for (i, cidr) in cidrs.iter().enumerate() {
-        errors.each(&at.child("podCIDRs").index(i), cidr, names::cidr(cidr));
+        errors.each(&at.child("podCIDRs").index(i), cidr, names::legacy_cidr(cidr));
     }
     let sixes = cidrs.iter().filter(|cidr| cidr.contains(':')).count();
     if sixes > 1 || cidrs.len() - sixes > 1 {
         let text = "may specify no more than one CIDR for each IP family";
         errors.invalid(&at.child("podCIDRs"), obj.at("spec.podCIDRs").clone(), text);
+    }
+    if let Some(swap) = obj
+        .int_at("status.nodeInfo.swap.capacity")
+        .filter(|bytes| *bytes <= 0)
+    {
+        let place = Path::new("metadata").child("nodeSwapStatus").child("capacity");
+        errors.invalid(&place, swap, super::errors::NOT_POSITIVE);
     }
     for field in ["capacity", "allocatable"] {
         for (name, value) in obj.entries_at(&format!("status.{field}")) {

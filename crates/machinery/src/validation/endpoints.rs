@@ -2,7 +2,7 @@
 
 use super::errors::Errors;
 use super::names;
-use super::network::{PROTOCOLS, public_ip};
+use super::service::{PROTOCOLS, public_ip};
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
@@ -48,7 +48,7 @@ pub(super) fn endpoints(obj: &Value, errors: &mut Errors) {
 
 fn endpoint_address(address: &Value, at: &Path, errors: &mut Errors) {
     let (ip, place) = (address.str_at("ip"), at.child("ip"));
-    let faults = names::ip(ip);
+    let faults = names::legacy_ip(ip);
     let bad = !faults.is_empty();
     errors.each(&place, ip, faults);
     let host = address.str_at("hostname");
@@ -132,7 +132,7 @@ fn addresses(endpoint: &Value, kind: &str, at: &Path, errors: &mut Errors) {
         let place = at.index(i);
         match kind {
             "IPv4" | "IPv6" => {
-                let faults = names::ip(address);
+                let faults = names::legacy_ip(address);
                 if !faults.is_empty() {
                     errors.each(&place, address, faults);
                     continue;

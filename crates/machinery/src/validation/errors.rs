@@ -29,16 +29,6 @@ impl Errors {
     pub(crate) fn duplicate(&mut self, at: &Path, value: impl Into<Value>) {
         self.0.push(FieldError::duplicate(at, value.into()));
     }
-    pub(crate) fn duplicate_because(
-        &mut self,
-        at: &Path,
-        value: impl Into<Value>,
-        detail: impl Into<String>,
-    ) {
-        let mut error = FieldError::duplicate(at, value.into());
-        error.detail = detail.into();
-        self.0.push(error);
-    }
     /// A malformed part of which nothing is shown.
     pub(crate) fn invalid_itself(&mut self, at: &Path, detail: impl Into<String>) {
         let mut error = FieldError::invalid(at, Value::Null, detail.into());

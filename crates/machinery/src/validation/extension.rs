@@ -29,6 +29,8 @@ pub(super) fn lease(spec: &Value, at: &Path, errors: &mut Errors) {
 pub(super) fn controller_revision(obj: &Value, errors: &mut Errors) {
     if !obj.has("data") {
         errors.required(&Path::new("data"), "data is mandatory");
+    } else if !obj.at("data").is_object() {
+        errors.required(&Path::new("data"), "data must be a valid JSON object");
     }
     errors.not_negative(obj, "revision", &Path::root());
 }

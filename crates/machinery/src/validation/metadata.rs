@@ -16,13 +16,15 @@ const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDelet
 /// The rule for a name of a kind.
 pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {
     match (kind.group, kind.kind) {
-        ("", "Namespace") | ("podvisor.io", "SupervisorNamespace") => names::dns_label,
+        ("", "Namespace") | ("podvisor.io", "SupervisorNamespace") | ("apps", "StatefulSet") => {
+            names::dns_label
+        }
         ("", "Service") => names::dns_1035_label,
         ("rbac.authorization.k8s.io", _)
         | ("podvisor.io", "User" | "Group")
         | ("apiregistration.k8s.io", "APIService")
         | ("", "Event") => names::path_segment,
-        ("networking.k8s.io", "IPAddress") => names::ip,
+        ("networking.k8s.io", "IPAddress") => crate::ip::strict_address,
         // Its name depends on its signer (`certificates::trust_bundle`).
         ("certificates.k8s.io", "ClusterTrustBundle") => |_| Vec::new(),
         _ => names::dns_subdomain,

@@ -5,6 +5,7 @@ mod addresses;
 mod admission;
 mod autoscaling;
 mod certificates;
+mod conditions;
 mod core;
 mod csi;
 mod devices;
@@ -13,6 +14,7 @@ mod errors;
 mod events;
 mod extension;
 mod flow;
+mod jobs;
 mod metadata;
 pub(crate) mod names;
 mod network;
@@ -21,9 +23,12 @@ mod policy;
 mod rbac;
 mod required;
 mod selectors;
+mod service;
 mod status;
 mod storage;
 mod workloads;
+
+pub use service::address_errors as service_address_errors;
 
 use crate::walk::At;
 use errors::Errors;
@@ -60,9 +65,16 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
         (Some("status"), ("resource.k8s.io", "ResourceClaim")) => {
             devices::claim_status(new, old, &mut errors)
         }
+        (Some("status"), ("", "PersistentVolumeClaim")) => storage::claim_status(new, &mut errors),
+        (Some("status"), ("", "Service")) => service::status(new, old, &mut errors),
         (Some("status"), _) => status::check(kind, new, old, &mut errors),
         (Some(_), _) => {}
         (None, ("", "Pod")) => pod::spec_update(new, old, &mut errors),
+        // Some kinds tell first what may not change.
+        (None, ("", "ConfigMap" | "Secret")) => {
+            specific_update(kind, new, old, &mut errors);
+            specific(kind, new, old, &mut errors);
+        }
         (None, _) => {
             if !specific(kind, new, old, &mut errors) {
                 required::check(kind, new, &mut errors);
@@ -115,7 +127,7 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("", "Node") => core::node(obj, errors),
         ("", "ResourceQuota") => policy::quota(spec, &spec_at, errors),
         ("", "LimitRange") => policy::limit_range(spec, &spec_at, errors),
-        ("", "Service") => network::service(obj, errors),
+        ("", "Service") => service::service(obj, old, errors),
         ("", "Endpoints") => endpoints::endpoints(obj, errors),
         ("", "ReplicationController") => workloads::replication_controller(spec, &spec_at, errors),
         ("", "PersistentVolume") => storage::volume(obj, errors),
@@ -125,13 +137,17 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("apps", "StatefulSet") => workloads::stateful_set(spec, old, &spec_at, errors),
         ("apps", "DaemonSet") => workloads::daemon_set(spec, &spec_at, errors),
         ("apps", "ControllerRevision") => extension::controller_revision(obj, errors),
-        ("batch", "Job") => workloads::job(obj, errors),
-        ("batch", "CronJob") => workloads::cron_job(obj, errors),
+        ("batch", "Job") => jobs::job(obj, errors),
+        ("batch", "CronJob") => jobs::cron_job(obj, errors),
         ("discovery.k8s.io", "EndpointSlice") => endpoints::slice(obj, old, errors),
-        ("networking.k8s.io", "NetworkPolicy") => network::network_policy(spec, &spec_at, errors),
+        ("networking.k8s.io", "NetworkPolicy") => {
+            network::network_policy(spec, old.at("spec"), &spec_at, errors)
+        }
         ("networking.k8s.io", "IPAddress") => addresses::address(spec, &spec_at, errors),
-        ("networking.k8s.io", "ServiceCIDR") => addresses::range(spec, &spec_at, errors),
-        ("networking.k8s.io", "Ingress") => network::ingress(obj, old.is_null(), errors),
+        ("networking.k8s.io", "ServiceCIDR") if old.is_null() => addresses::range(spec, &spec_at, errors),
+        ("networking.k8s.io", "ServiceCIDR") => {}
+        ("networking.k8s.io", "Ingress") => network::ingress(obj, old, errors),
+        ("networking.k8s.io", "IngressClass") => network::ingress_class(spec, old, &spec_at, errors),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => rbac::role(kind, obj, errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             rbac::binding(kind, obj, errors)
@@ -192,13 +208,12 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         }
         ("apps", "StatefulSet") => workloads::stateful_set_update(new_spec, old_spec, &at, errors),
         ("apps", "ControllerRevision") => errors.immutable_top(new, old, "data"),
-        ("batch", "Job") => workloads::job_update(new, old, errors),
+        ("batch", "Job") => jobs::job_update(new, old, errors),
         ("", "ConfigMap") => core::immutable_data(new, old, &["data", "binaryData"], errors),
         ("", "Secret") => {
             errors.immutable_top(new, old, "type");
             core::immutable_data(new, old, &["data"], errors);
         }
-        ("", "Service") => network::service_update(new_spec, old_spec, &at, errors),
         ("", "Node") => core::node_update(new, old, errors),
         ("events.k8s.io", "Event") => events::update(new, old, errors),
         ("", "PersistentVolume") => storage::volume_update(new, old, errors),
@@ -206,7 +221,7 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         ("", "ResourceQuota") => errors.immutable(new_spec, old_spec, "scopes", &at),
         ("discovery.k8s.io", "EndpointSlice") => errors.immutable_top(new, old, "addressType"),
         ("networking.k8s.io", "IPAddress") => errors.immutable(new_spec, old_spec, "parentRef", &at),
-        ("networking.k8s.io", "ServiceCIDR") => errors.immutable(new_spec, old_spec, "cidrs", &at),
+        ("networking.k8s.io", "ServiceCIDR") => addresses::range_update(new_spec, old_spec, &at, errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             rbac::binding_update(new, old, errors)
         }

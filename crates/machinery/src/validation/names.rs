@@ -159,6 +159,22 @@ pub(crate) fn cidr(text: &str) -> Vec<String> {
     }
 }
 
+/// An address in a field that is older than the strict rule (see [`crate::ip`]).
+pub(crate) fn legacy_ip(text: &str) -> Vec<String> {
+    match crate::ip::address(text) {
+        Some(_) => Vec::new(),
+        None => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()],
+    }
+}
+
+/// A network in such a field.
+pub(crate) fn legacy_cidr(text: &str) -> Vec<String> {
+    match crate::ip::network(text) {
+        Some(_) => Vec::new(),
+        None => vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".into()],
+    }
+}
+
 /// `25%` and the like.
 pub(crate) fn percent(text: &str) -> Vec<String> {
     let digits = text.strip_suffix('%').unwrap_or("");

@@ -1,288 +1,66 @@
-//! Validation of Services, NetworkPolicies and Ingresses. Sources: `pkg/apis/{core,networking}/validation` of Kubernetes
-//! v1.35.
+//! Validation of NetworkPolicies and Ingresses. Source: `pkg/apis/networking/validation` of Kubernetes v1.35.
 
 use super::errors::Errors;
 use super::{names, selectors};
-use crate::walk::{At, same};
+use crate::walk::At;
 use kinds::field::Path;
-use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use serde_json::Value;
 use std::net::IpAddr;
 
-pub(super) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+/// Bytes of the name of an Ingress controller.
+const MOST_CONTROLLER: usize = 250;
 
-pub(super) fn service(obj: &Value, errors: &mut Errors) {
-    let (spec, at) = (obj.at("spec"), Path::new("spec"));
-    let kind = spec.str_at("type");
-    let headless = spec.str_at("clusterIP") == "None";
-    if spec.is_empty_at("ports") && !headless && kind != "ExternalName" {
-        errors.required(&at.child("ports"), "");
+/// Checks an IngressClass, whose controller is for life.
+pub(super) fn ingress_class(spec: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    if !old.is_null() {
+        errors.immutable(spec, old.at("spec"), "controller", at);
     }
-    match kind {
-        "LoadBalancer" if headless => {
-            let text = "may not be set to 'None' for LoadBalancer services";
-            errors.invalid(&at.child("clusterIPs").index(0), "None", text);
-        }
-        "NodePort" if headless => {
-            let text = "may not be set to 'None' for NodePort services";
-            errors.invalid(&at.child("clusterIPs").index(0), "None", text);
-        }
-        "ExternalName" => external_name(spec, &at, errors),
-        _ => {}
+    let (place, controller) = (at.child("controller"), spec.str_at("controller"));
+    if controller.len() > MOST_CONTROLLER {
+        errors.too_long(&place, MOST_CONTROLLER);
     }
-    ports(spec, &at.child("ports"), errors);
-    super::metadata::labels(spec.at("selector"), &at.child("selector"), errors);
-    errors.one_of(spec, "sessionAffinity", &at, &["ClientIP", "None"]);
-    if let Some(seconds) = spec.int_at("sessionAffinityConfig.clientIP.timeoutSeconds")
-        && !(1..=86_400).contains(&seconds)
-    {
-        let place = at
-            .child("sessionAffinityConfig")
-            .child("clientIP")
-            .child("timeoutSeconds");
-        errors.invalid(
-            &place,
-            seconds,
-            // One second too few, as upstream tells it.
-            "must be greater than 0 and less than 86400",
-        );
-    }
-    addresses(spec, &at, errors);
-    errors.one_of(
-        spec,
-        "type",
-        &at,
-        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
-    );
-    traffic(spec, &at, errors);
-}
-
-fn external_name(spec: &Value, at: &Path, errors: &mut Errors) {
-    if !spec.is_empty_at("clusterIP") || !spec.is_empty_at("clusterIPs") {
-        errors.forbidden(
-            &at.child("clusterIPs"),
-            "may not be set for ExternalName services",
-        );
-    }
-    let name = spec.str_at("externalName");
-    if name.is_empty() {
-        errors.required(&at.child("externalName"), "");
-    } else {
-        let plain = name.strip_suffix('.').unwrap_or(name);
-        errors.each(&at.child("externalName"), name, names::dns_subdomain(plain));
-    }
-}
-
-fn ports(spec: &Value, at: &Path, errors: &mut Errors) {
-    let list = spec.list_at("ports");
-    let (mut seen_names, mut seen_ports, mut node_ports) =
-        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    for (i, port) in list.iter().enumerate() {
-        let place = at.index(i);
-        let name = port.str_at("name");
-        if list.len() > 1 && name.is_empty() {
-            errors.required(&place.child("name"), "");
-        } else if !name.is_empty() {
-            errors.each(&place.child("name"), name, names::dns_label(name));
-            if !seen_names.insert(name) {
-                errors.duplicate(&place.child("name"), name);
-            }
+    match controller.split_once('/') {
+        _ if controller.is_empty() => errors.required(&place, ""),
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            errors.each(&place, controller, names::dns_subdomain(domain));
         }
-        let number = port.int_at("port").unwrap_or(0);
-        for text in names::port_number(number) {
-            errors.invalid(&place.child("port"), number, text);
-        }
-        errors.one_of(port, "protocol", &place, &PROTOCOLS);
-        match port.at("targetPort") {
-            Value::String(name) => errors.each(&place.child("targetPort"), name, names::port_name(name)),
-            Value::Number(target) => {
-                let target = target.as_i64().unwrap_or(0);
-                for text in names::port_number(target) {
-                    errors.invalid(&place.child("targetPort"), target, text);
-                }
-            }
-            _ => {}
-        }
-        let protocol = port.str_at("protocol");
-        if !seen_ports.insert((protocol, number)) {
-            errors.duplicate(&place, json!({"protocol": protocol, "port": number}));
-        }
-        let node_port = port.int_at("nodePort").unwrap_or(0);
-        if node_port != 0 {
-            for text in names::port_number(node_port) {
-                errors.invalid(&place.child("nodePort"), node_port, text);
-            }
-            match spec.str_at("type") {
-                kind @ ("ClusterIP" | "ExternalName") => {
-                    let text = format!("may not be used when `type` is '{kind}'");
-                    errors.forbidden(&place.child("nodePort"), text);
-                }
-                _ if !node_ports.insert((protocol, node_port)) => {
-                    errors.duplicate(&place.child("nodePort"), node_port);
-                }
-                _ => {}
-            }
-        }
-        let app = port.str_at("appProtocol");
-        if !app.is_empty() {
-            errors.each(&place.child("appProtocol"), app, names::qualified_name(app));
+        _ => {
+            let text = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            errors.invalid(&place, controller, text);
         }
     }
-}
-
-fn addresses(spec: &Value, at: &Path, errors: &mut Errors) {
-    let primary = spec.str_at("clusterIP");
-    let list = spec.strings_at("clusterIPs");
-    if !list.is_empty() && list[0] != primary {
-        let text = "first value must match `clusterIP`";
-        errors.invalid(&at.child("clusterIPs"), spec.at("clusterIPs").clone(), text);
-    }
-    for (i, ip) in list.iter().enumerate() {
-        if *ip != "None" && !names::ip(ip).is_empty() {
-            let place = at.child("clusterIPs").index(i);
-            errors.invalid(
-                &place,
-                *ip,
-                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            );
-        }
-    }
-    if list.is_empty() && !primary.is_empty() && primary != "None" && !names::ip(primary).is_empty() {
-        let place = at.child("clusterIPs").index(0);
-        errors.invalid(
-            &place,
-            primary,
-            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-        );
-    }
-    for (i, ip) in spec.strings_at("externalIPs").into_iter().enumerate() {
-        let place = at.child("externalIPs").index(i);
-        errors.each(&place, ip, names::ip(ip));
-        public_ip(ip, &place, errors);
-    }
-    let ip = spec.str_at("loadBalancerIP");
-    if !ip.is_empty() && spec.str_at("type") == "LoadBalancer" {
-        errors.each(&at.child("loadBalancerIP"), ip, names::ip(ip));
-    }
-    if !spec.is_empty_at("loadBalancerSourceRanges") {
-        // The name as upstream writes it.
-        let place = at.child("LoadBalancerSourceRanges");
-        if spec.str_at("type") != "LoadBalancer" {
-            errors.forbidden(&place, "may only be used when `type` is 'LoadBalancer'");
-        }
-        for (i, range) in spec
-            .strings_at("loadBalancerSourceRanges")
-            .into_iter()
-            .enumerate()
-        {
-            errors.each(&place.index(i), range, names::cidr(range.trim()));
-        }
-    }
-    let class = spec.str_at("loadBalancerClass");
-    if spec.has("loadBalancerClass") {
-        let place = at.child("loadBalancerClass");
-        match spec.str_at("type") {
-            "LoadBalancer" => errors.each(&place, class, names::qualified_name(class)),
-            _ => errors.forbidden(&place, "may only be used when `type` is 'LoadBalancer'"),
-        }
-    }
-}
-
-/// An address that traffic from elsewhere may be sent to.
-pub(super) fn public_ip(text: &str, at: &Path, errors: &mut Errors) {
-    let Ok(ip) = text.parse::<std::net::IpAddr>() else {
+    if !spec.has("parameters") {
         return;
-    };
-    let local = match ip {
-        std::net::IpAddr::V4(ip) => ip.is_link_local(),
-        std::net::IpAddr::V6(ip) => (ip.segments()[0] & 0xffc0) == 0xfe80,
-    };
-    if ip.is_unspecified() {
-        errors.invalid(at, text, "may not be unspecified (0.0.0.0 or ::)");
     }
-    if ip.is_loopback() {
-        errors.invalid(
-            at,
-            text,
-            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        );
+    let (parameters, at) = (spec.at("parameters"), at.child("parameters"));
+    if parameters.has("apiGroup") {
+        let group = parameters.str_at("apiGroup");
+        errors.each(&at.child("apiGroup"), group, names::dns_subdomain(group));
     }
-    if local {
-        errors.invalid(
-            at,
-            text,
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
-        );
-    }
-    if ip.is_multicast() {
-        errors.invalid(
-            at,
-            text,
-            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
-        );
-    }
-}
-
-fn traffic(spec: &Value, at: &Path, errors: &mut Errors) {
-    let kind = spec.str_at("type");
-    let outside = matches!(kind, "NodePort" | "LoadBalancer")
-        || (kind == "ClusterIP" && !spec.is_empty_at("externalIPs"));
-    if spec.is_empty_at("externalTrafficPolicy") {
-        if outside {
-            errors.required(&at.child("externalTrafficPolicy"), "");
+    for field in ["kind", "name"] {
+        match parameters.str_at(field) {
+            "" => errors.required(&at.child(field), ""),
+            name => errors.each(&at.child(field), name, names::path_segment(name)),
         }
-    } else if !outside {
-        errors.invalid(
-            &at.child("externalTrafficPolicy"),
-            spec.str_at("externalTrafficPolicy"),
-            "may only be set for externally-accessible services",
-        );
-    } else {
-        errors.one_of(spec, "externalTrafficPolicy", at, &["Cluster", "Local"]);
     }
-    errors.one_of_if_set(spec, "internalTrafficPolicy", at, &["Cluster", "Local"]);
-    let near = ["PreferClose", "PreferSameZone", "PreferSameNode"];
-    if spec.has("trafficDistribution") {
-        errors.one_of_in_order(spec, "trafficDistribution", at, &near);
-    }
-    let families = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-    errors.one_of_if_set(spec, "ipFamilyPolicy", at, &families);
-    let port = spec.int_at("healthCheckNodePort").unwrap_or(0);
-    let checked = spec.str_at("type") == "LoadBalancer" && spec.str_at("externalTrafficPolicy") == "Local";
-    if port != 0 && !checked {
-        let text = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        errors.invalid(&at.child("healthCheckNodePort"), port, text);
-    }
-    if spec.has("allocateLoadBalancerNodePorts") && kind != "LoadBalancer" {
-        let text = "may only be used when `type` is 'LoadBalancer'";
-        errors.forbidden(&at.child("allocateLoadBalancerNodePorts"), text);
+    let (place, namespace) = (at.child("namespace"), parameters.str_at("namespace"));
+    match parameters.str_at("scope") {
+        "" => errors.required(&at.child("scope"), ""),
+        "Namespace" if !parameters.has("namespace") => {
+            errors.required(&place, "`parameters.scope` is set to 'Namespace'");
+        }
+        "Namespace" => errors.each(&place, namespace, names::dns_label(namespace)),
+        "Cluster" if parameters.has("namespace") => {
+            errors.forbidden(&place, "`parameters.scope` is set to 'Cluster'");
+        }
+        "Cluster" => {}
+        other => errors.not_supported(&at.child("scope"), other, &["Cluster", "Namespace"]),
     }
 }
 
-/// A Service's address is for life, unless its type gives it up.
-pub(super) fn service_update(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
-    let keeps = |spec: &Value| spec.str_at("type") != "ExternalName" && !spec.is_empty_at("clusterIP");
-    if keeps(old)
-        && new.str_at("type") != "ExternalName"
-        && new.str_at("clusterIP") != old.str_at("clusterIP")
-    {
-        errors.invalid(
-            &at.child("clusterIPs").index(0),
-            json!([new.str_at("clusterIP")]),
-            "may not change once set",
-        );
-    }
-    let both = new.str_at("type") == "LoadBalancer" && old.str_at("type") == "LoadBalancer";
-    if both && !same(new.at("loadBalancerClass"), old.at("loadBalancerClass")) {
-        errors.invalid(
-            &at.child("loadBalancerClass"),
-            new.at("loadBalancerClass").clone(),
-            "may not change once set",
-        );
-    }
-}
-
-pub(super) fn network_policy(spec: &Value, at: &Path, errors: &mut Errors) {
+/// Checks a NetworkPolicy's spec. Networks that `old` has are let be.
+pub(super) fn network_policy(spec: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    let known = networks(old);
     selectors::label_selector(spec.at("podSelector"), &at.child("podSelector"), errors);
     for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
         for (i, rule) in spec.list_at(rules).iter().enumerate() {
@@ -291,7 +69,7 @@ pub(super) fn network_policy(spec: &Value, at: &Path, errors: &mut Errors) {
                 policy_port(port, &place.child("ports").index(j), errors);
             }
             for (j, peer) in rule.list_at(peers).iter().enumerate() {
-                policy_peer(peer, &place.child(peers).index(j), errors);
+                policy_peer(peer, &known, &place.child(peers).index(j), errors);
             }
         }
     }
@@ -343,24 +121,32 @@ fn policy_port(port: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-/// A network's address and the length of its prefix.
-fn network(text: &str) -> Option<(IpAddr, u32)> {
-    let (ip, bits) = text.split_once('/')?;
-    let (ip, bits): (IpAddr, u32) = (ip.parse().ok()?, bits.parse().ok()?);
-    (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, bits))
-}
-
 /// Whether a network is a part of another, and not all of it.
-fn lies_within((part, longer): (IpAddr, u32), (whole, bits): (IpAddr, u32)) -> bool {
+fn lies_within((part, longer): (IpAddr, u8), (whole, bits): (IpAddr, u8)) -> bool {
     let shared = match (part, whole) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
         _ => return false,
     };
-    shared >= bits && longer > bits
+    shared >= u32::from(bits) && longer > bits
 }
 
-fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
+/// All networks that a policy names, as they are written.
+fn networks(spec: &Value) -> Vec<&str> {
+    let rules = [("ingress", "from"), ("egress", "to")];
+    let rules = rules
+        .iter()
+        .flat_map(|(rules, peers)| spec.list_at(rules).iter().flat_map(|rule| rule.list_at(peers)));
+    rules
+        .flat_map(|peer| {
+            let mut all = peer.strings_at("ipBlock.except");
+            all.push(peer.str_at("ipBlock.cidr"));
+            all
+        })
+        .collect()
+}
+
+fn policy_peer(peer: &Value, known: &[&str], at: &Path, errors: &mut Errors) {
     let mut count = 0;
     for field in ["podSelector", "namespaceSelector"] {
         if peer.has(field) {
@@ -377,12 +163,22 @@ fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
         if cidr.is_empty() {
             errors.required(&at.child("ipBlock").child("cidr"), "");
         } else {
-            errors.each(&at.child("ipBlock").child("cidr"), cidr, names::cidr(cidr));
+            let faults = if known.contains(&cidr) {
+                Vec::new()
+            } else {
+                names::legacy_cidr(cidr)
+            };
+            errors.each(&at.child("ipBlock").child("cidr"), cidr, faults);
         }
         for (i, except) in peer.strings_at("ipBlock.except").into_iter().enumerate() {
             let place = at.child("ipBlock").child("except").index(i);
-            errors.each(&place, except, names::cidr(except));
-            if let (Some(whole), Some(part)) = (network(cidr), network(except))
+            let faults = if known.contains(&except) {
+                Vec::new()
+            } else {
+                names::legacy_cidr(except)
+            };
+            errors.each(&place, except, faults);
+            if let (Some(whole), Some(part)) = (crate::ip::network(cidr), crate::ip::network(except))
                 && !lies_within(part, whole)
             {
                 errors.invalid(&place, except, "must be a strict subset of `cidr`");
@@ -398,12 +194,13 @@ fn policy_peer(peer: &Value, at: &Path, errors: &mut Errors) {
 const BAD_STEPS: [&str; 5] = ["//", "/./", "/../", "%2f", "%2F"];
 const BAD_ENDS: [&str; 2] = ["/..", "/."];
 
-/// Checks an Ingress; `new` if it is just made: only then the old annotation is looked at.
-pub(super) fn ingress(obj: &Value, new: bool, errors: &mut Errors) {
+/// Checks an Ingress; `old` is what an update replaces, else null: a new one's older annotation is looked at, and what an
+/// old one has of names of Secrets is let be.
+pub(super) fn ingress(obj: &Value, old: &Value, errors: &mut Errors) {
     const CLASS: &str = "kubernetes.io/ingress.class";
     let (spec, at) = (obj.at("spec"), &Path::new("spec"));
     let class = spec.str_at("ingressClassName");
-    if new
+    if old.is_null()
         && let Some(annotated) = obj.at("metadata.annotations").get(CLASS)
         && spec.has("ingressClassName")
         && annotated != class
@@ -422,6 +219,16 @@ pub(super) fn ingress(obj: &Value, new: bool, errors: &mut Errors) {
                 false => names::dns_subdomain(host),
             };
             errors.each(&place.index(j), host, bad);
+        }
+        let secret = tls.str_at("secretName");
+        let before = old.list_at("spec.tls").iter();
+        let lax = before.map(|tls| tls.str_at("secretName"));
+        let lax = lax
+            .into_iter()
+            .any(|name| !name.is_empty() && !names::dns_subdomain(name).is_empty());
+        if !secret.is_empty() && !lax {
+            let place = at.child("tls").index(i).child("secretName");
+            errors.each(&place, secret, names::dns_subdomain(secret));
         }
     }
     if spec.is_empty_at("rules") && !spec.has("defaultBackend") {

@@ -1,10 +1,11 @@
 //! Validation of quotas, limit ranges and disruption budgets.
 
 use super::errors::Errors;
-use super::pod::{container_resource, parse_quantity, quantity};
+use super::pod::{container_resource, is_exact, parse_quantity, quantity, resource_name};
 use super::{names, selectors, workloads};
 use crate::walk::At;
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
+use kinds::quantity::Quantity;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -153,29 +154,37 @@ pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
+const LIMITS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
+
 pub(super) fn limit_range(spec: &Value, at: &Path, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (i, limit) in spec.list_at("limits").iter().enumerate() {
         let place = at.child("limits").index(i);
-        let kind = limit.str_at("type");
-        if !["Container", "Pod", "PersistentVolumeClaim"].contains(&kind) && !kind.contains('/') {
-            let text = "must be a standard limit type or fully qualified";
-            errors.invalid(&place.child("type"), kind, text);
+        let (kind, type_at) = (limit.str_at("type"), place.child("type"));
+        let faults = names::qualified_name(kind);
+        if faults.is_empty()
+            && !["Container", "Pod", "PersistentVolumeClaim"].contains(&kind)
+            && !kind.contains('/')
+        {
+            errors.invalid(&type_at, kind, "must be a standard limit type or fully qualified");
         }
+        errors.each(&type_at, kind, faults);
         if !seen.insert(kind) {
-            errors.duplicate(&place.child("type"), kind);
+            errors.duplicate(&type_at, kind);
         }
-        for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-            for (name, value) in limit.entries_at(field) {
-                let at = place.child(field).key(name);
-                if kind == "Container" {
-                    container_resource(name, &at, errors);
+        let defaults = |field: &&str| field.starts_with("default");
+        for field in LIMITS {
+            if kind == "Pod" && defaults(&field) {
+                if !limit.is_empty_at(field) {
+                    errors.forbidden(&place.child(field), "may not be specified when `type` is 'Pod'");
                 }
-                quantity(value, &at, errors);
-                let below = parse_quantity(value).filter(|ratio| ratio.as_milli() < 1000);
-                if let (true, Some(ratio)) = (field == "maxLimitRequestRatio", below) {
-                    let text = format!("ratio {ratio} is less than 1");
-                    errors.invalid(&at, ratio.to_string(), text);
+                continue;
+            }
+            for (name, _) in limit.entries_at(field) {
+                let at = place.child(field).key(name);
+                match kind {
+                    "Pod" | "Container" => container_resource(name, &at, errors),
+                    _ => resource_name(name, &at, errors),
                 }
             }
         }
@@ -184,87 +193,107 @@ pub(super) fn limit_range(spec: &Value, at: &Path, errors: &mut Errors) {
             let text = "either minimum or maximum storage value is required, but neither was provided";
             errors.required(&place.child("limits"), text);
         }
-        if kind == "Pod" {
-            for field in ["default", "defaultRequest"] {
-                if !limit.is_empty_at(field) {
-                    errors.forbidden(&place.child(field), "may not be specified when `type` is 'Pod'");
-                }
-            }
+        let resources = LIMITS.iter().flat_map(|field| limit.entries_at(field));
+        let resources: BTreeSet<&String> = resources.map(|(name, _)| name).collect();
+        for resource in resources {
+            let of = |field: &str| match (kind, field) {
+                ("Pod", "default" | "defaultRequest") => None,
+                _ => limit.at(field).get(resource).and_then(parse_quantity),
+            };
+            in_order(resource, of, &place, errors);
         }
-        limits_in_order(limit, &place, errors);
     }
 }
 
-/// The minimum, the default request, the default and the maximum come in that order.
-fn limits_in_order(limit: &Value, at: &Path, errors: &mut Errors) {
-    let of = |field: &str, name: &str| limit.at(field).get(name).and_then(parse_quantity);
+/// The minimum, the default request, the default and the maximum of a resource come in that order.
+fn in_order(resource: &str, of: impl Fn(&str) -> Option<Quantity>, at: &Path, errors: &mut Errors) {
+    // Which of two is not to be greater, where that is told, and which of the two is shown.
     let pairs = [
-        ("min", "max", "min"),
-        ("defaultRequest", "max", "defaultRequest"),
-        ("default", "max", "default"),
-        ("min", "defaultRequest", "defaultRequest"),
-        ("min", "default", "default"),
-        ("defaultRequest", "default", "defaultRequest"),
+        ("min", "max", "min", "min"),
+        ("min", "defaultRequest", "defaultRequest", "defaultRequest"),
+        ("defaultRequest", "max", "defaultRequest", "defaultRequest"),
+        ("defaultRequest", "default", "defaultRequest", "defaultRequest"),
+        ("min", "default", "default", "min"),
+        ("default", "max", "default", "max"),
     ];
-    for (low, high, at_field) in pairs {
-        for (name, _) in limit.entries_at(low) {
-            if let (Some(a), Some(b)) = (of(low, name), of(high, name))
-                && a > b
-            {
-                let shown = |f: &str| {
-                    match f {
-                        "defaultRequest" => "default request",
-                        other => {
-                            if other == "default" {
-                                "default"
-                            } else {
-                                other
-                            }
-                        }
-                    }
-                    .to_string()
-                };
-                let (value, text) = if at_field == low {
-                    (
-                        &a,
-                        format!(
-                            "{} value {a} is greater than {} value {b}",
-                            shown(low),
-                            shown(high)
-                        ),
-                    )
-                } else {
-                    (
-                        &b,
-                        format!(
-                            "{} value {a} is greater than {} value {b}",
-                            shown(low),
-                            shown(high)
-                        ),
-                    )
-                };
-                errors.invalid(&at.child(at_field).key(name), value.to_string(), text);
-            }
+    for (low, high, place, shown) in pairs {
+        if let (Some(a), Some(b)) = (of(low), of(high))
+            && a > b
+        {
+            let name = |field: &'static str| match (field, low) {
+                ("defaultRequest", _) => "default request",
+                ("default", "defaultRequest") => "default limit",
+                (other, _) => other,
+            };
+            let text = format!("{} value {a} is greater than {} value {b}", name(low), name(high));
+            let shown = if shown == low { &a } else { &b };
+            errors.invalid(&at.child(place).key(resource), shown.to_string(), text);
+        }
+    }
+    ratio(resource, &of, at, errors);
+    if let (true, Some(limit), Some(request)) = (is_exact(resource), of("default"), of("defaultRequest"))
+        && limit != request
+    {
+        let text =
+            format!("default value {limit} must equal to defaultRequest value {request} in {resource}");
+        errors.invalid(
+            &at.child("defaultRequest").key(resource),
+            request.to_string(),
+            text,
+        );
+    }
+}
+
+/// How many times its request a limit may be: no less than once, no more than the bounds allow.
+fn ratio(resource: &str, of: &impl Fn(&str) -> Option<Quantity>, at: &Path, errors: &mut Errors) {
+    let Some(ratio) = of("maxLimitRequestRatio") else {
+        return;
+    };
+    let at = at.child("maxLimitRequestRatio").key(resource);
+    if ratio.as_milli() < 1000 {
+        errors.invalid(&at, ratio.to_string(), format!("ratio {ratio} is less than 1"));
+    }
+    if let (Some(min), Some(max)) = (of("min"), of("max")) {
+        // Only told and compared: what is lost of very large numbers does not matter.
+        #[expect(clippy::cast_precision_loss)]
+        let (most, ratio_value) = (
+            max.as_milli() as f64 / min.as_milli() as f64,
+            ratio.as_milli() as f64 / 1000.0,
+        );
+        if ratio_value > most {
+            let text = format!("ratio {ratio} is greater than max/min = {most:.6}");
+            errors.invalid(&at, ratio.to_string(), text);
         }
     }
 }
 
 pub(super) fn disruption_budget(spec: &Value, at: &Path, errors: &mut Errors) {
     if spec.has("minAvailable") && spec.has("maxUnavailable") {
-        errors.invalid(
-            at,
-            spec.clone(),
-            "minAvailable and maxUnavailable cannot be both set",
+        let shown = |field: &str| spec.at(field).to_string();
+        // The spec as upstream's own type prints it.
+        let text = format!(
+            "{{\"MinAvailable\":{},\"Selector\":{},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
+            shown("minAvailable"),
+            shown("selector"),
+            shown("maxUnavailable"),
+            shown("unhealthyPodEvictionPolicy")
         );
+        let detail = "minAvailable and maxUnavailable cannot be both set";
+        let error = FieldError::invalid(at, spec.clone(), detail);
+        errors.0.push(error.shown_as(text));
     }
     for field in ["minAvailable", "maxUnavailable"] {
         workloads::amount(spec, field, at, true, errors);
     }
     selectors::label_selector(spec.at("selector"), &at.child("selector"), errors);
-    errors.one_of_if_set(
-        spec,
-        "unhealthyPodEvictionPolicy",
-        at,
-        &["AlwaysAllow", "IfHealthyBudget"],
-    );
+    if spec.has("unhealthyPodEvictionPolicy") {
+        let (place, policy) = (
+            at.child("unhealthyPodEvictionPolicy"),
+            spec.str_at("unhealthyPodEvictionPolicy"),
+        );
+        let known = ["AlwaysAllow", "IfHealthyBudget"];
+        if !known.contains(&policy) {
+            errors.not_supported(&place, policy, &known);
+        }
+    }
 }

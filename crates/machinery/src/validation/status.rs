@@ -1,6 +1,7 @@
 //! Validation of what controllers report: counters of workloads, and the way of a Job to its end, which controllers of
 //! others (`managedBy`, KEP-4368) must go as our own does. Source: `pkg/apis/{apps,batch,policy}/validation` of v1.35.
 
+use super::conditions as shared;
 use super::errors::Errors;
 use crate::walk::{At, same};
 use kinds::KindInfo;
@@ -126,8 +127,28 @@ pub(super) fn check(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Erro
             );
         }
     }
-    if (kind.group, kind.kind) == ("batch", "Job") {
-        job(new, old, &at, errors);
+    match (kind.group, kind.kind) {
+        ("batch", "Job") => job(new, old, &at, errors),
+        ("policy", "PodDisruptionBudget") => {
+            shared::check(status.list_at("conditions"), &at.child("conditions"), errors);
+        }
+        ("", "Namespace") => namespace_phase(new, &at, errors),
+        _ => {}
+    }
+}
+
+/// The phase of a Namespace tells whether it is on its way out.
+fn namespace_phase(namespace: &Value, at: &Path, errors: &mut Errors) {
+    // The name as upstream writes it.
+    let (place, phase) = (at.child("Phase"), namespace.str_at("status.phase"));
+    if namespace.has("metadata.deletionTimestamp") {
+        if phase != "Terminating" {
+            let text = "may only be 'Terminating' if `deletionTimestamp` is not empty";
+            errors.invalid(&place, phase, text);
+        }
+    } else if phase != "Active" {
+        let text = "may only be 'Active' if `deletionTimestamp` is empty";
+        errors.invalid(&place, phase, text);
     }
 }
 
@@ -206,6 +227,7 @@ fn conditions(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
             path: at.child("conditions"),
             bad_value: None,
             detail: text,
+            shown: None,
         });
     };
     let changed = |condition: &str| is(new, condition) != is(old, condition);
@@ -346,7 +368,7 @@ fn indexes(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
 }
 
 /// The intervals of a text such as `1,3-5,7`, all below a limit.
-fn intervals(text: &str, limit: i64) -> Result<Vec<(i64, i64)>, String> {
+pub(super) fn intervals(text: &str, limit: i64) -> Result<Vec<(i64, i64)>, String> {
     let mut out: Vec<(i64, i64)> = Vec::new();
     let order = |a: i64, b: i64| format!("non-increasing order, previous: {a}, current: {b}");
     let index = |text: &str| match text.parse::<i64>() {

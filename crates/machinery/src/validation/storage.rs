@@ -1,10 +1,11 @@
 //! Validation of volumes, claims and storage classes. Sources: `pkg/apis/{core,storage}/validation` of Kubernetes v1.35.
 
 use super::errors::Errors;
-use super::pod::{parse_quantity, quantity, volume_modes, volume_sources};
+use super::pod::{parse_quantity, volume_sources};
 use super::{names, selectors};
 use crate::walk::{At, keep, same};
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
+use kinds::quantity::Quantity;
 use serde_json::Value;
 
 /// Fields of a PersistentVolume's spec that are no source.
@@ -22,17 +23,17 @@ const NOT_SOURCES: [&str; 9] = [
 
 pub(super) fn volume(obj: &Value, errors: &mut Errors) {
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
-    volume_modes(spec, &at, errors);
+    access_modes(spec, "", &at, errors);
     if spec.is_empty_at("capacity") {
         errors.required(&at.child("capacity"), "");
     }
-    if spec.at("capacity").get("storage").is_none() {
+    if spec.at("capacity").get("storage").is_none() || spec.entries_at("capacity").len() > 1 {
         errors.not_supported(&at.child("capacity"), spec.at("capacity").clone(), &["storage"]);
     }
     for (name, value) in spec.entries_at("capacity") {
         let place = at.child("capacity").key(name);
-        if let Some(amount) = quantity(value, &place, errors)
-            && amount.is_zero()
+        if let Some(amount) = basic(value, &place, errors)
+            && (amount.is_zero() || amount.is_negative())
         {
             errors.invalid(&place, value.clone(), super::errors::NOT_POSITIVE);
         }
@@ -49,10 +50,6 @@ pub(super) fn volume(obj: &Value, errors: &mut Errors) {
     } else if spec.has("nodeAffinity") && spec.list_at("nodeAffinity.required.nodeSelectorTerms").is_empty() {
         let text = "must have at least one node selector term";
         errors.required(&terms.child("nodeSelectorTerms"), text);
-    }
-    if spec.str_at("hostPath.path") == "/" && spec.str_at("persistentVolumeReclaimPolicy") == "Recycle" {
-        let text = "may not be 'recycle' for a hostPath mount of '/'";
-        errors.forbidden(&at.child("persistentVolumeReclaimPolicy"), text);
     }
     if spec.has("csi") && spec.at("csi").is_empty_at("volumeHandle") {
         errors.required(&at.child("csi").child("volumeHandle"), "");
@@ -73,7 +70,74 @@ pub(super) fn volume(obj: &Value, errors: &mut Errors) {
     if spec.has("local") && !spec.has("nodeAffinity") {
         errors.required(&at.child("nodeAffinity"), "Local volume requires node affinity");
     }
+    if spec.str_at("local.path").split('/').any(|step| step == "..") {
+        let place = at.child("local").child("path");
+        errors.invalid(&place, spec.str_at("local.path"), "must not contain '..'");
+    }
+    let recycled = spec.str_at("persistentVolumeReclaimPolicy") == "Recycle";
+    if recycled && spec.has("hostPath") && is_root(spec.str_at("hostPath.path")) {
+        let text = "may not be 'recycle' for a hostPath mount of '/'";
+        errors.forbidden(&at.child("persistentVolumeReclaimPolicy"), text);
+    }
     class_name(spec, &at, errors);
+    volume_mode(spec, &at, errors);
+    if spec.has("volumeAttributesClassName") {
+        let (place, class) = (
+            at.child("volumeAttributesClassName"),
+            spec.str_at("volumeAttributesClassName"),
+        );
+        if class.is_empty() {
+            errors.required(&place, "an empty string is disallowed");
+        } else {
+            errors.each(&place, class, names::dns_subdomain(class));
+        }
+        if !spec.has("csi") {
+            let text = "has to be specified when using volumeAttributesClassName";
+            errors.required(&at.child("csi"), text);
+        }
+    }
+}
+
+/// Whether an absolute path leads back to the root.
+fn is_root(path: &str) -> bool {
+    let depth = path.split('/').fold(0_usize, |depth, step| match step {
+        "" | "." => depth,
+        ".." => depth.saturating_sub(1),
+        _ => depth + 1,
+    });
+    path.starts_with('/') && depth == 0
+}
+
+fn access_modes(spec: &Value, missing: &str, at: &Path, errors: &mut Errors) {
+    let (place, modes) = (at.child("accessModes"), spec.strings_at("accessModes"));
+    if modes.is_empty() {
+        errors.required(&place, missing);
+    }
+    let valid = [
+        "ReadOnlyMany",
+        "ReadWriteMany",
+        "ReadWriteOnce",
+        "ReadWriteOncePod",
+    ];
+    for mode in modes.iter().filter(|mode| !valid.contains(mode)) {
+        errors.not_supported(&place, *mode, &valid);
+    }
+    let alone = |mode: &&&str| **mode == "ReadWriteOncePod";
+    let others = modes
+        .iter()
+        .filter(|mode| !alone(mode) && valid.contains(mode))
+        .count();
+    if others > 0 && modes.iter().any(|mode| alone(&mode)) {
+        errors.forbidden(&place, "may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+fn volume_mode(spec: &Value, at: &Path, errors: &mut Errors) {
+    let (place, mode) = (at.child("volumeMode"), spec.str_at("volumeMode"));
+    let valid = ["Block", "Filesystem"];
+    if spec.has("volumeMode") && !valid.contains(&mode) {
+        errors.not_supported(&place, mode, &valid);
+    }
 }
 
 fn class_name(spec: &Value, at: &Path, errors: &mut Errors) {
@@ -85,8 +149,14 @@ fn class_name(spec: &Value, at: &Path, errors: &mut Errors) {
 
 /// Checks the spec of a claim, wherever it stands.
 pub(super) fn claim_spec(spec: &Value, at: &Path, errors: &mut Errors) {
-    volume_modes(spec, at, errors);
+    // Modes are told after the selector, but for their lack.
+    if spec.is_empty_at("accessModes") {
+        errors.required(&at.child("accessModes"), "at least 1 access mode is required");
+    }
     selectors::label_selector(spec.at("selector"), &at.child("selector"), errors);
+    if !spec.is_empty_at("accessModes") {
+        access_modes(spec, "", at, errors);
+    }
     let place = at.child("resources").key("storage");
     match spec.at("resources.requests").get("storage") {
         None => errors.required(&place, ""),
@@ -99,27 +169,104 @@ pub(super) fn claim_spec(spec: &Value, at: &Path, errors: &mut Errors) {
         }
     }
     class_name(spec, at, errors);
+    volume_mode(spec, at, errors);
+    for field in ["dataSource", "dataSourceRef"] {
+        if spec.has(field) {
+            data_source(spec.at(field), &at.child(field), errors);
+        }
+    }
+    let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
+    if !source.is_null() && !reference.is_null() {
+        let parts = ["apiGroup", "kind", "name"];
+        let fault = if !reference.is_empty_at("namespace") {
+            Some("may not be specified when dataSourceRef.namespace is specified")
+        } else if parts
+            .iter()
+            .any(|part| !same(source.at(part), reference.at(part)))
+        {
+            Some("must match dataSourceRef")
+        } else {
+            None
+        };
+        if let Some(fault) = fault {
+            // What upstream shows here is a path, of which nothing is seen.
+            errors.invalid(at, serde_json::json!({}), fault);
+        }
+    }
     let class = spec.str_at("volumeAttributesClassName");
     if !class.is_empty() {
         let place = at.child("volumeAttributesClassName");
         errors.each(&place, class, names::dns_subdomain(class));
     }
-    for field in ["dataSource", "dataSourceRef"] {
-        let (source, place) = (spec.at(field), at.child(field));
-        if source.is_null() {
-            continue;
-        }
-        for part in ["kind", "name"] {
-            if source.is_empty_at(part) {
-                errors.required(&place.child(part), "");
-            }
-        }
-        let kind = source.str_at("kind");
-        if source.is_empty_at("apiGroup") && kind != "PersistentVolumeClaim" {
-            let text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
-            errors.invalid(&place, kind, text);
+}
+
+fn data_source(source: &Value, at: &Path, errors: &mut Errors) {
+    for part in ["name", "kind"] {
+        if source.is_empty_at(part) {
+            errors.required(&at.child(part), "");
         }
     }
+    let (kind, group) = (source.str_at("kind"), source.str_at("apiGroup"));
+    if group.is_empty() && kind != "PersistentVolumeClaim" {
+        let text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+        errors.invalid(at, kind, text);
+    }
+    if !group.is_empty() {
+        errors.each(&at.child("apiGroup"), group, names::dns_subdomain(group));
+    }
+}
+
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// Checks what is reported of a claim.
+pub(super) fn claim_status(new: &Value, errors: &mut Errors) {
+    if new.is_empty_at("spec.accessModes") {
+        errors.required(&Path::new("Spec").child("accessModes"), "");
+    }
+    let at = Path::new("status");
+    for (name, value) in new.entries_at("status.capacity") {
+        basic(value, &at.child("capacity").key(name), errors);
+    }
+    let known = |name: &str, at: &Path, errors: &mut Errors| {
+        let faults = names::qualified_name(name);
+        let own = !name.contains('/') || name.contains("kubernetes.io/");
+        let fine = faults.is_empty() && (name == "storage" || !own);
+        if faults.is_empty() && !fine {
+            errors.not_supported(at, name, &["storage"]);
+        }
+        errors.each(at, name, faults);
+        fine
+    };
+    let place = at.child("allocatedResourceStatuses");
+    let statuses = [
+        "ControllerResizeInProgress",
+        "ControllerResizeInfeasible",
+        "NodeResizeInProgress",
+        "NodeResizeInfeasible",
+        "NodeResizePending",
+    ];
+    for (name, status) in new.entries_at("status.allocatedResourceStatuses") {
+        known(name, &place, errors);
+        if !status.as_str().is_some_and(|status| statuses.contains(&status)) {
+            errors.not_supported(&place, name.as_str(), &statuses);
+        }
+    }
+    let place = at.child("allocatedResources");
+    for (name, value) in new.entries_at("status.allocatedResources") {
+        if known(name, &place, errors) {
+            basic(value, &place.key(name), errors);
+        }
+    }
+}
+
+/// Checks an amount of storage. Answers it.
+fn basic(value: &Value, at: &Path, errors: &mut Errors) -> Option<Quantity> {
+    let amount = parse_quantity(value)?;
+    if amount.is_negative() {
+        let shown = i64::try_from(amount.value()).unwrap_or(i64::MIN);
+        errors.invalid(at, shown, "must be a valid resource quantity");
+    }
+    Some(amount)
 }
 
 /// A claim may be bound once, and may grow.
@@ -130,8 +277,18 @@ pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
     if old_spec.is_empty_at("volumeName") {
         keep(&mut allowed, old_spec, "volumeName");
     }
-    if old_spec.is_empty_at("storageClassName") && !old_spec.has("storageClassName") {
+    let annotated = |claim: &Value| claim.at("metadata.annotations").get(BETA_CLASS).cloned();
+    let (is, was) = (annotated(new), annotated(old));
+    let named = new_spec.at("storageClassName");
+    // A class may move from the annotation to its field, and may be named where none was (KEP-3333).
+    if was.is_some() && !old_spec.has("storageClassName") && was.as_ref() == Some(named) && is == was
+        || was.is_none() && !old_spec.has("storageClassName") && is.is_none()
+    {
         keep(&mut allowed, old_spec, "storageClassName");
+    } else if is != was {
+        let place = Path::new("metadata").child("annotations").child(BETA_CLASS);
+        let shown = is.unwrap_or_else(|| "".into());
+        errors.invalid(&place, shown, super::errors::IMMUTABLE);
     }
     if old.str_at("status.phase") == "Bound" {
         keep(&mut allowed, old_spec, "volumeAttributesClassName");
@@ -184,7 +341,13 @@ pub(super) fn volume_update(new: &Value, old: &Value, errors: &mut Errors) {
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect()
     };
-    if sources(new.at("spec")) != sources(old.at("spec")) {
+    let mut now = new.at("spec").clone();
+    let secret = "csi.controllerExpandSecretRef";
+    if old.has("spec.csi") && !old.at("spec").has(secret) && now.has(secret) {
+        // Whoever makes volumes grow may be told how later.
+        crate::walk::unset(&mut now, secret);
+    }
+    if sources(&now) != sources(old.at("spec")) {
         let text = "spec.persistentvolumesource is immutable after creation";
         errors.forbidden(&at.child("persistentvolumesource"), text);
     }
@@ -192,9 +355,88 @@ pub(super) fn volume_update(new: &Value, old: &Value, errors: &mut Errors) {
         let value = new.at("spec.volumeMode").clone();
         errors.invalid(&Path::new("volumeMode"), value, super::errors::IMMUTABLE);
     }
-    if old.has("spec.nodeAffinity") {
-        errors.immutable(new.at("spec"), old.at("spec"), "nodeAffinity", &at);
+    let (is, was) = (new.at("spec.nodeAffinity"), old.at("spec.nodeAffinity"));
+    if !was.is_null() && !same_nodes(is, was) {
+        let detail = format!(
+            "{}, except for updating from beta label to GA",
+            super::errors::IMMUTABLE
+        );
+        let error = FieldError::invalid(&Path::new("nodeAffinity"), is.clone(), detail);
+        errors.0.push(error.shown_as(affinity_text(is)));
     }
+    let class = "volumeAttributesClassName";
+    if old.at("spec").has(class) && !new.at("spec").has(class) {
+        let text = "update from non-nil value to nil is forbidden";
+        errors.forbidden(&at.child(class), text);
+    }
+}
+
+/// Labels of nodes that had another name once.
+const RENAMED: [(&str, &str); 5] = [
+    (
+        "failure-domain.beta.kubernetes.io/zone",
+        "topology.kubernetes.io/zone",
+    ),
+    (
+        "failure-domain.beta.kubernetes.io/region",
+        "topology.kubernetes.io/region",
+    ),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    (
+        "beta.kubernetes.io/instance-type",
+        "node.kubernetes.io/instance-type",
+    ),
+];
+
+/// Whether two affinities name the same nodes: a label may get its later name.
+fn same_nodes(is: &Value, was: &Value) -> bool {
+    match (is, was) {
+        (Value::Object(is_map), Value::Object(was_map)) => {
+            let renamed = |(old, new): &(&str, &str)| was.str_at("key") == *old && is.str_at("key") == *new;
+            let fields: std::collections::BTreeSet<&String> = is_map.keys().chain(was_map.keys()).collect();
+            fields.into_iter().all(|field| {
+                let part = |map: &serde_json::Map<String, Value>| map.get(field).cloned().unwrap_or_default();
+                field == "key" && RENAMED.iter().any(renamed) || same_nodes(&part(is_map), &part(was_map))
+            })
+        }
+        (Value::Array(is), Value::Array(was)) => {
+            is.len() == was.len() && is.iter().zip(was).all(|(is, was)| same_nodes(is, was))
+        }
+        _ => same(is, was),
+    }
+}
+
+/// An affinity as upstream's own types print it.
+fn affinity_text(affinity: &Value) -> String {
+    if affinity.is_null() {
+        return "null".to_owned();
+    }
+    let expressions = |term: &Value, field: &str| {
+        let list = term.list_at(field);
+        let one = |e: &Value| {
+            format!(
+                "{{\"Key\":{},\"Operator\":{},\"Values\":{}}}",
+                e.at("key"),
+                e.at("operator"),
+                e.at("values")
+            )
+        };
+        match list.is_empty() {
+            true => "null".to_owned(),
+            false => format!("[{}]", list.iter().map(one).collect::<Vec<_>>().join(",")),
+        }
+    };
+    let term = |term: &Value| {
+        format!(
+            "{{\"MatchExpressions\":{},\"MatchFields\":{}}}",
+            expressions(term, "matchExpressions"),
+            expressions(term, "matchFields")
+        )
+    };
+    let terms = affinity.list_at("required.nodeSelectorTerms").iter();
+    let terms: Vec<String> = terms.map(term).collect();
+    format!("{{\"Required\":{{\"NodeSelectorTerms\":[{}]}}}}", terms.join(","))
 }
 
 pub(super) fn class(obj: &Value, errors: &mut Errors) {

@@ -1,16 +1,12 @@
-//! Validation of the kinds that make Pods. Sources: `pkg/apis/apps/validation` and `pkg/apis/batch/validation` of
-//! Kubernetes v1.35.
+//! Validation of the kinds that keep Pods running. Source: `pkg/apis/apps/validation` of Kubernetes v1.35.
 
 use super::errors::Errors;
-use super::{names, pod, selectors};
+use super::{names, pod, selectors, storage};
 use crate::walk::{At, keep, same};
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
-const MISMATCH: &str = "`selector` does not match template `labels`";
-/// Longest name of a CronJob: its Jobs append eleven characters.
-const MAX_CRON_NAME: usize = 52;
+pub(super) const MISMATCH: &str = "`selector` does not match template `labels`";
 
 /// Selector and template of a kind that keeps Pods running. `what` names the kind in messages.
 fn selector_and_template(spec: &Value, what: &str, at: &Path, errors: &mut Errors) {
@@ -141,7 +137,13 @@ pub(super) fn deployment(spec: &Value, at: &Path, errors: &mut Errors) {
                 }
             }
         }
-        other => errors.not_supported(&strategy, other, &["Recreate", "RollingUpdate"]),
+        other => {
+            let error = FieldError::not_supported(&strategy, other.into(), &["Recreate", "RollingUpdate"]);
+            let fields = ["maxUnavailable", "maxSurge"];
+            errors
+                .0
+                .push(error.shown_as(strategy_shown(spec.at("strategy"), &fields)));
+        }
     }
     for field in [
         "minReadySeconds",
@@ -166,7 +168,7 @@ pub(super) fn amount(holder: &Value, field: &str, at: &Path, capped: bool, error
             let bad = names::percent(text);
             let share: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
             if bad.is_empty() && capped && share > 100 {
-                errors.invalid(&place, text.as_str(), "must not exceed 100%");
+                errors.invalid(&place, text.as_str(), "must not be greater than 100%");
             }
             errors.each(&place, text, bad);
         }
@@ -176,7 +178,11 @@ pub(super) fn amount(holder: &Value, field: &str, at: &Path, capped: bool, error
 }
 
 fn is_zero(value: &Value) -> bool {
-    value.is_null() || value == &json!(0) || value.as_str().is_some_and(|s| s.trim_end_matches('%') == "0")
+    let share = |text: &str| {
+        let share = text.strip_suffix('%').and_then(|share| share.parse().ok());
+        share.unwrap_or(0_i64)
+    };
+    value.is_null() || value == &json!(0) || value.as_str().is_some_and(|text| share(text) == 0)
 }
 
 pub(super) fn daemon_set(spec: &Value, at: &Path, errors: &mut Errors) {
@@ -209,7 +215,14 @@ pub(super) fn daemon_set(spec: &Value, at: &Path, errors: &mut Errors) {
                 _ => {}
             }
         }
-        other => errors.not_supported(&place, other, &["OnDelete", "RollingUpdate"]),
+        other => {
+            let error =
+                FieldError::not_supported_in_order(&place, other.into(), &["RollingUpdate", "OnDelete"]);
+            let fields = ["maxUnavailable", "maxSurge"];
+            errors
+                .0
+                .push(error.shown_as(strategy_shown(spec.at("updateStrategy"), &fields)));
+        }
     }
     errors.not_negative(spec, "minReadySeconds", at);
     errors.not_negative(spec, "revisionHistoryLimit", at);
@@ -218,9 +231,6 @@ pub(super) fn daemon_set(spec: &Value, at: &Path, errors: &mut Errors) {
 /// Checks a StatefulSet; `old` is null for a new one, the name of whose Service is looked at.
 pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     let service = spec.str_at("serviceName");
-    if !service.is_empty() && old.is_null() {
-        errors.each(&at.child("serviceName"), service, names::dns_label(service));
-    }
     match spec.str_at("podManagementPolicy") {
         "" => errors.required(&at.child("podManagementPolicy"), ""),
         "OrderedReady" | "Parallel" => {}
@@ -236,12 +246,12 @@ pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Er
     match spec.str_at("updateStrategy.type") {
         "" => errors.required(&place, ""),
         "OnDelete" if spec.has("updateStrategy.rollingUpdate") => {
-            let value = spec.at("updateStrategy.rollingUpdate").clone();
-            errors.invalid(
-                &place.child("rollingUpdate"),
-                value,
-                "only allowed for updateStrategy 'RollingUpdate'",
-            );
+            let rolling = spec.at("updateStrategy.rollingUpdate");
+            let text = "only allowed for updateStrategy 'RollingUpdate'";
+            let error = FieldError::invalid(&place.child("rollingUpdate"), rolling.clone(), text);
+            errors
+                .0
+                .push(error.shown_as(shown(rolling, &["partition", "maxUnavailable"])));
         }
         "OnDelete" => {}
         "RollingUpdate" => {
@@ -255,7 +265,14 @@ pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Er
                 errors,
             );
         }
-        other => errors.invalid(&place, other, "must be 'RollingUpdate' or 'OnDelete'"),
+        other => {
+            let text = "must be 'RollingUpdate' or 'OnDelete'";
+            let error = FieldError::invalid(&place, other.into(), text);
+            let fields = ["partition", "maxUnavailable"];
+            errors
+                .0
+                .push(error.shown_as(strategy_shown(spec.at("updateStrategy"), &fields)));
+        }
     }
     for field in ["whenDeleted", "whenScaled"] {
         let policy = spec.at("persistentVolumeClaimRetentionPolicy");
@@ -264,14 +281,41 @@ pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Er
             errors.one_of_in_order(policy, field, &place, &["Retain", "Delete"]);
         }
     }
-    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
+    if old.is_null() {
+        for (i, template) in spec.list_at("volumeClaimTemplates").iter().enumerate() {
+            let place = at.child("volumeClaimTemplates").index(i).child("spec");
+            storage::claim_spec(template.at("spec"), &place, errors);
+        }
+    }
+    for field in ["replicas", "minReadySeconds"] {
         errors.not_negative(spec, field, at);
     }
     errors.not_negative(spec.at("ordinals"), "start", &at.child("ordinals"));
+    if !service.is_empty() && old.is_null() {
+        errors.each(&at.child("serviceName"), service, names::dns_label(service));
+    }
     selector_and_template(&with_claims(spec), "statefulset", at, errors);
 }
 
-/// The spec with the volumes that its Pods will have: containers may mount those of claim templates.
+/// Some fields of an object in the order and under the names of upstream's own type.
+fn shown(object: &Value, fields: &[&str]) -> String {
+    if object.is_null() {
+        return "null".to_owned();
+    }
+    let one = |field: &&str| {
+        let (first, rest) = field.split_at(1);
+        format!("\"{}{rest}\":{}", first.to_uppercase(), object.at(field))
+    };
+    format!("{{{}}}", fields.iter().map(one).collect::<Vec<_>>().join(","))
+}
+
+/// The same of a strategy, whose parts are those of its rolling update.
+fn strategy_shown(strategy: &Value, parts: &[&str]) -> String {
+    let rolling = shown(strategy.at("rollingUpdate"), parts);
+    format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", strategy.at("type"))
+}
+
+/// The spec as its Pods will have it: containers may mount the volumes of claim templates.
 fn with_claims(spec: &Value) -> Value {
     let mut spec = spec.clone();
     let mut volumes = spec.list_at("template.spec.volumes").to_vec();
@@ -284,6 +328,10 @@ fn with_claims(spec: &Value) -> Value {
     }
     if !volumes.is_empty() && spec.at("template.spec").is_object() {
         spec["template"]["spec"]["volumes"] = json!(volumes);
+    }
+    // Each Pod is told its own.
+    for field in ["hostname", "subdomain"] {
+        crate::walk::unset(&mut spec, &format!("template.spec.{field}"));
     }
     spec
 }
@@ -310,422 +358,4 @@ pub(super) fn stateful_set_update(new: &Value, old: &Value, at: &Path, errors: &
              'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
         );
     }
-}
-
-/// Checks a Job.
-pub(super) fn job(obj: &Value, errors: &mut Errors) {
-    let (spec, at) = (obj.at("spec"), &Path::new("spec"));
-    generated_selector(obj, errors);
-    job_spec(spec, at, errors);
-    let selector = spec.at("selector");
-    if selector.is_null() {
-        errors.required(&at.child("selector"), "");
-        return;
-    }
-    selectors::label_selector(selector, &at.child("selector"), errors);
-    let labels = spec.at("template.metadata.labels");
-    if !selectors::matches(selector, labels) {
-        let place = at.child("template").child("metadata").child("labels");
-        errors.invalid(&place, labels.clone(), MISMATCH);
-    }
-}
-
-/// A Job that does not select by hand has the labels of its own uid and name on its Pods, and a selector that means these.
-fn generated_selector(obj: &Value, errors: &mut Errors) {
-    let selector = obj.at("spec.selector");
-    if obj.bool_at("spec.manualSelector") || selector.is_null() {
-        return;
-    }
-    let labels = obj.at("spec.template.metadata.labels");
-    let place = Path::new("spec")
-        .child("template")
-        .child("metadata")
-        .child("labels");
-    let (uid, name) = (obj.str_at("metadata.uid"), obj.str_at("metadata.name"));
-    let expected = [
-        ("controller-uid", uid),
-        ("job-name", name),
-        ("batch.kubernetes.io/controller-uid", uid),
-        ("batch.kubernetes.io/job-name", name),
-    ];
-    for (key, value) in expected {
-        let text = format!("must be '{value}'");
-        match labels.get(key).and_then(Value::as_str) {
-            None => errors.required(&place.key(key), text),
-            Some(given) if given != value => errors.invalid(&place.key(key), labels.clone(), text),
-            _ => {}
-        }
-    }
-    if selectors::understood(selector) && !selectors::matches(selector, &json!(BTreeMap::from(expected))) {
-        errors.invalid(
-            &Path::new("spec").child("selector"),
-            selector.clone(),
-            "`selector` not auto-generated",
-        );
-    }
-}
-
-fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
-    let counts = [
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-        "backoffLimitPerIndex",
-        "maxFailedIndexes",
-    ];
-    for field in counts {
-        errors.not_negative(spec, field, at);
-    }
-    if !spec.is_empty_at("completionMode") {
-        errors.one_of_in_order(spec, "completionMode", at, &["NonIndexed", "Indexed"]);
-    }
-    let manager = spec.str_at("managedBy");
-    if spec.has("managedBy") {
-        let place = at.child("managedBy");
-        match manager.split_once('/') {
-            Some((domain, name)) if !domain.is_empty() && !name.is_empty() => {
-                errors.each(&place, manager, names::dns_subdomain(domain));
-            }
-            _ => {
-                let text = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-                errors.invalid(&place, manager, text);
-            }
-        }
-    }
-    if spec.str_at("completionMode") == "Indexed" {
-        if !spec.has("completions") {
-            errors.required(&at.child("completions"), "when completion mode is Indexed");
-        }
-        if let Some(parallelism) = spec.int_at("parallelism")
-            && parallelism > 100_000
-        {
-            let text = "must be less than or equal to 100000 when completion mode is Indexed";
-            errors.invalid(&at.child("parallelism"), parallelism, text);
-        }
-    } else {
-        let text = "requires indexed completion mode";
-        for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
-            if spec.has(field) {
-                errors.invalid(&at.child(field), spec.at(field).clone(), text);
-            }
-        }
-    }
-    if !spec.has("podFailurePolicy") {
-        let known = ["Failed", "TerminatingOrFailed"];
-        errors.one_of_if_set(spec, "podReplacementPolicy", at, &known);
-    }
-    let place = at.child("template");
-    pod::template(spec.at("template"), &place, errors);
-    let restarts = place.child("spec").child("restartPolicy");
-    match spec.str_at("template.spec.restartPolicy") {
-        "OnFailure" | "Never" => {}
-        "" | "Always" => errors.required(&restarts, "valid values: \"OnFailure\", \"Never\""),
-        other => errors.not_supported_in_order(&restarts, other, &["OnFailure", "Never"]),
-    }
-    if spec.has("podFailurePolicy") {
-        if spec.str_at("template.spec.restartPolicy") == "OnFailure" {
-            let text = "only \"Never\" is supported when podFailurePolicy is specified";
-            errors.invalid(&place.child("spec").child("restartPolicy"), "OnFailure", text);
-        }
-        let replacement = spec.str_at("podReplacementPolicy");
-        if !replacement.is_empty() && replacement != "Failed" {
-            errors.not_supported(&at.child("podReplacementPolicy"), replacement, &["Failed"]);
-        }
-        failure_policy(spec, &at.child("podFailurePolicy").child("rules"), errors);
-    }
-    if spec.has("maxFailedIndexes") && !spec.has("backoffLimitPerIndex") {
-        let text = "when maxFailedIndexes is specified";
-        errors.required(&at.child("backoffLimitPerIndex"), text);
-    }
-    if spec.has("successPolicy") {
-        success_policy(spec, &at.child("successPolicy"), errors);
-    }
-}
-
-/// When a Job has succeeded before all its indexes have (KEP-3998).
-fn success_policy(spec: &Value, at: &Path, errors: &mut Errors) {
-    let (policy, place) = (spec.at("successPolicy"), at.child("rules"));
-    if spec.str_at("completionMode") != "Indexed" {
-        errors.invalid(at, policy.clone(), "requires indexed completion mode");
-        return;
-    }
-    let rules = policy.list_at("rules");
-    if rules.is_empty() {
-        let text = "at least one rules must be specified when the successPolicy is specified";
-        errors.required(&place, text);
-    }
-    for (i, rule) in rules.iter().enumerate() {
-        let place = place.index(i);
-        if !rule.has("succeededCount") && !rule.has("succeededIndexes") {
-            let text = "at least one of succeededCount or succeededIndexes must be specified";
-            errors.required(&place, text);
-        }
-        let completions = spec.int_at("completions").unwrap_or(0);
-        if let Some(count) = rule.int_at("succeededCount")
-            && !(0..=completions).contains(&count)
-        {
-            let text = match count < 0 {
-                true => "must be greater than or equal to 0".to_string(),
-                false => format!(
-                    "must be less than or equal to {completions} (the number of specified completions)"
-                ),
-            };
-            errors.invalid(&place.child("succeededCount"), count, text);
-        }
-    }
-}
-
-/// What the failure of a Pod means for its Job (KEP-3329).
-fn failure_policy(spec: &Value, at: &Path, errors: &mut Errors) {
-    let containers = spec.list_at("template.spec.containers");
-    let known = containers
-        .iter()
-        .chain(spec.list_at("template.spec.initContainers"));
-    let known: Vec<&str> = known.map(|c| c.str_at("name")).collect();
-    for (i, rule) in spec.list_at("podFailurePolicy.rules").iter().enumerate() {
-        let place = at.index(i);
-        let actions = ["Count", "FailIndex", "FailJob", "Ignore"];
-        match rule.str_at("action") {
-            "" => errors.required(
-                &place.child("action"),
-                "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]",
-            ),
-            "FailIndex" if !spec.has("backoffLimitPerIndex") => {
-                let text = "requires the backoffLimitPerIndex to be set";
-                errors.invalid(&place.child("action"), "FailIndex", text);
-            }
-            _ => errors.one_of_if_set(rule, "action", &place, &actions),
-        }
-        let (codes, conditions) = (rule.at("onExitCodes"), rule.list_at("onPodConditions"));
-        if codes.is_null() == conditions.is_empty() {
-            let text = match codes.is_null() {
-                true => "specifying one of OnExitCodes and OnPodConditions is required",
-                false => "specifying both OnExitCodes and OnPodConditions is not supported",
-            };
-            errors.invalid_itself(&place, text);
-        }
-        for (j, condition) in conditions.iter().enumerate() {
-            let (kind, place) = (condition.str_at("type"), place.child("onPodConditions").index(j));
-            errors.each(&place.child("type"), kind, names::qualified_name(kind));
-            let status = condition.str_at("status");
-            let known = ["False", "True", "Unknown"];
-            match status {
-                "" => errors.required(&place.child("status"), ""),
-                status if !known.contains(&status) => {
-                    errors.not_supported(&place.child("status"), status, &known);
-                }
-                _ => {}
-            }
-        }
-        if codes.is_null() {
-            continue;
-        }
-        let place = place.child("onExitCodes");
-        match codes.str_at("operator") {
-            "" => errors.required(&place.child("operator"), "valid values: [\"In\" \"NotIn\"]"),
-            _ => errors.one_of_if_set(codes, "operator", &place, &["In", "NotIn"]),
-        }
-        let name = codes.str_at("containerName");
-        if !name.is_empty() && !known.contains(&name) {
-            let text = "must be one of the container or initContainer names in the pod template";
-            errors.invalid(&place.child("containerName"), name, text);
-        }
-        let values: Vec<i64> = codes.list_at("values").iter().filter_map(Value::as_i64).collect();
-        let place = place.child("values");
-        if values.is_empty() {
-            errors.invalid(
-                &place,
-                codes.at("values").clone(),
-                "at least one value is required",
-            );
-        }
-        if !values.is_sorted() {
-            errors.invalid(&place, codes.at("values").clone(), "must be ordered");
-        }
-        for (i, value) in values.iter().enumerate() {
-            if values[..i].contains(value) {
-                errors.duplicate(&place.index(i), *value);
-            }
-            if *value == 0 && codes.str_at("operator") == "In" {
-                errors.invalid(&place.index(i), 0, "must not be 0 for the In operator");
-            }
-        }
-    }
-}
-
-/// A Job's work does not change under it; while it is suspended and has not begun, where its Pods go may.
-pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
-    let at = Path::new("spec");
-    let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
-    let (completions, parallelism) = (new_spec.int_at("completions"), new_spec.int_at("parallelism"));
-    if new_spec.str_at("completionMode") != "Indexed" {
-        errors.immutable(new_spec, old_spec, "completions", &at);
-    } else if let Some(number) = completions
-        && old_spec.int_at("completions") != completions
-        && parallelism != completions
-    {
-        let text = "can only be modified in tandem with spec.parallelism";
-        errors.invalid(&at.child("completions"), number, text);
-    }
-    errors.immutable(new_spec, old_spec, "selector", &at);
-    let mut template = new_spec.at("template").clone();
-    if old_spec.bool_at("suspend") && !old.has("status.startTime") {
-        let before = old_spec.at("template");
-        for field in [
-            "metadata.labels",
-            "metadata.annotations",
-            "spec.nodeSelector",
-            "spec.affinity",
-            "spec.tolerations",
-            "spec.schedulingGates",
-        ] {
-            keep(&mut template, before, field);
-        }
-    }
-    if !same(&template, old_spec.at("template")) {
-        errors.invalid(
-            &at.child("template"),
-            new_spec.at("template").clone(),
-            super::errors::IMMUTABLE,
-        );
-    }
-    for field in [
-        "completionMode",
-        "podFailurePolicy",
-        "backoffLimitPerIndex",
-        "managedBy",
-        "successPolicy",
-    ] {
-        errors.immutable(new_spec, old_spec, field, &at);
-    }
-}
-
-pub(super) fn cron_job(obj: &Value, errors: &mut Errors) {
-    let name = obj.str_at("metadata.name");
-    if name.len() > MAX_CRON_NAME {
-        let text = format!("must be no more than {MAX_CRON_NAME} characters");
-        errors.invalid(&Path::new("metadata").child("name"), name, text);
-    }
-    let (spec, at) = (obj.at("spec"), Path::new("spec"));
-    let schedule = spec.str_at("schedule");
-    if schedule.is_empty() {
-        errors.required(&at.child("schedule"), "");
-    } else if let Err(text) = schedule_form(schedule) {
-        errors.invalid(&at.child("schedule"), schedule, text);
-    }
-    if schedule.contains("TZ") {
-        let text = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-        errors.invalid(&at.child("schedule"), schedule, text);
-    }
-    let zone = spec.at("timeZone");
-    match zone.as_str() {
-        Some("") => errors.invalid(
-            &at.child("timeZone"),
-            "",
-            "timeZone must be nil or non-empty string",
-        ),
-        Some(name) if name.eq_ignore_ascii_case("Local") => {
-            let text = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-            errors.invalid(&at.child("timeZone"), name, text);
-        }
-        Some(name) if jiff::tz::TimeZone::get(name).is_err() => {
-            errors.invalid(&at.child("timeZone"), name, format!("unknown time zone {name}"));
-        }
-        _ => {}
-    }
-    errors.one_of(spec, "concurrencyPolicy", &at, &["Allow", "Forbid", "Replace"]);
-    for field in [
-        "startingDeadlineSeconds",
-        "successfulJobsHistoryLimit",
-        "failedJobsHistoryLimit",
-    ] {
-        errors.not_negative(spec, field, &at);
-    }
-    let place = at.child("jobTemplate").child("spec");
-    job_spec(spec.at("jobTemplate.spec"), &place, errors);
-    if spec.has("jobTemplate.spec.selector") {
-        let selector = spec.at("jobTemplate.spec.selector").clone();
-        errors.invalid(
-            &place.child("selector"),
-            selector,
-            "`selector` will be auto-generated",
-        );
-    }
-    if spec.has("jobTemplate.spec.manualSelector") && spec.bool_at("jobTemplate.spec.manualSelector") {
-        errors.not_supported(&place.child("manualSelector"), true, &["nil", "false"]);
-    }
-}
-
-/// The form of a schedule: five fields of numbers, names, ranges, lists and steps; or `@daily` and the like.
-fn schedule_form(schedule: &str) -> Result<(), String> {
-    if let Some(word) = schedule.strip_prefix('@') {
-        let known = [
-            "yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly",
-        ];
-        let every = word.strip_prefix("every ").is_some_and(|d| !d.trim().is_empty());
-        return if known.contains(&word) || every {
-            Ok(())
-        } else {
-            Err(format!("unrecognized descriptor: {schedule}"))
-        };
-    }
-    let fields: Vec<&str> = schedule
-        .split_whitespace()
-        .filter(|f| !f.contains("TZ="))
-        .collect();
-    if fields.len() != 5 {
-        let found = format!("[{}]", fields.join(" "));
-        return Err(format!(
-            "expected exactly 5 fields, found {}: {found}",
-            fields.len()
-        ));
-    }
-    const LIMITS: [(i64, i64); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
-    const MONTHS: [&str; 12] = [
-        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-    ];
-    const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    for (i, (field, (low, high))) in fields.into_iter().zip(LIMITS).enumerate() {
-        let value = |text: &str| -> Result<i64, String> {
-            let lower = text.to_lowercase();
-            let named = match i {
-                3 => MONTHS.iter().position(|m| *m == lower).map(|p| p as i64 + 1),
-                4 => DAYS.iter().position(|d| *d == lower).map(|p| p as i64),
-                _ => None,
-            };
-            let number = named
-                .or_else(|| text.parse().ok())
-                .ok_or(format!("failed to parse int from {text}"))?;
-            match number {
-                n if n < low => Err(format!("beginning of range ({n}) below minimum ({low}): {field}")),
-                n if n > high => Err(format!("end of range ({n}) above maximum ({high}): {field}")),
-                n => Ok(n),
-            }
-        };
-        for part in field.split(',') {
-            let (range, step) = part.split_once('/').map_or((part, None), |(r, s)| (r, Some(s)));
-            if let Some(step) = step
-                && step.parse::<u32>().map_or(true, |s| s == 0)
-            {
-                return Err(format!("step of range should be a positive number: {part}"));
-            }
-            match range.split_once('-') {
-                _ if range == "*" || range == "?" => {}
-                Some((from, to)) => {
-                    let (from, to) = (value(from)?, value(to)?);
-                    if from > to {
-                        return Err(format!(
-                            "beginning of range ({from}) beyond end of range ({to}): {part}"
-                        ));
-                    }
-                }
-                None => {
-                    value(range)?;
-                }
-            }
-        }
-    }
-    Ok(())
 }

@@ -584,7 +584,7 @@ fn workloads() {
 
 #[test]
 fn services_and_data() {
-    let service = "{apiVersion: v1, kind: Service, metadata: {name: a, namespace: d}, spec: {clusterIP: 10.96.0.9, ports: [{port: 80}]}}";
+    let service = "{apiVersion: v1, kind: Service, metadata: {name: a, namespace: d}, spec: {clusterIP: 10.96.0.9, clusterIPs: [10.96.0.9], ports: [{port: 80}]}}";
     creates(
         service,
         &[
@@ -874,7 +874,7 @@ spec: {cidrs: [10.1.0.0/16]}
                 "/spec/cidrs",
                 json!(["10.1.0.0/16", "10.2.0.0/16"]),
                 &[
-                    "spec.cidrs: Invalid value: {\"cidrs\":[\"10.1.0.0/16\",\"10.2.0.0/16\"]}: may specify no more than \
+                    "spec.cidrs: Invalid value: [\"10.1.0.0/16\",\"10.2.0.0/16\"]: may specify no more than \
                      one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
                 ],
             ),
@@ -893,7 +893,7 @@ spec: {cidrs: [10.1.0.0/16]}
         &[(
             "/spec/cidrs/0",
             json!("10.2.0.0/16"),
-            &["spec.cidrs: Invalid value: [\"10.2.0.0/16\"]: field is immutable"],
+            &["spec.cidrs[0]: Invalid value: \"10.2.0.0/16\": field is immutable"],
         )],
     );
 }
@@ -906,14 +906,17 @@ fn policies_of_jobs_and_scopes_of_quotas() {
             (
                 "/spec/successPolicy",
                 json!({"rules": [{}]}),
-                &["spec.successPolicy: Invalid value: {\"rules\":[{}]}: requires indexed completion mode"],
+                &[
+                    "spec.successPolicy: Invalid value: {\"Rules\":[{\"SucceededIndexes\":null,\"SucceededCount\":null}]}: \
+                     requires indexed completion mode",
+                ],
             ),
             (
                 "/spec/maxFailedIndexes",
                 json!(1),
                 &[
-                    "spec.maxFailedIndexes: Invalid value: 1: requires indexed completion mode",
                     "spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified",
+                    "spec.maxFailedIndexes: Invalid value: 1: requires indexed completion mode",
                 ],
             ),
             (
@@ -922,14 +925,14 @@ fn policies_of_jobs_and_scopes_of_quotas() {
                     {"action": "FailIndex", "onPodConditions": [{"type": "x", "status": "True"}]},
                     {"action": "FailJob", "onExitCodes": {"operator": "In", "containerName": "z", "values": [3, 0]}}]}),
                 &[
-                    "spec.podReplacementPolicy: Unsupported value: \"TerminatingOrFailed\": supported values: \"Failed\"",
                     "spec.podFailurePolicy.rules[0].action: Invalid value: \"FailIndex\": requires the backoffLimitPerIndex \
                      to be set",
                     "spec.podFailurePolicy.rules[1].onExitCodes.containerName: Invalid value: \"z\": must be one of the \
                      container or initContainer names in the pod template",
-                    "spec.podFailurePolicy.rules[1].onExitCodes.values: Invalid value: [3,0]: must be ordered",
                     "spec.podFailurePolicy.rules[1].onExitCodes.values[1]: Invalid value: 0: must not be 0 for the In \
                      operator",
+                    "spec.podFailurePolicy.rules[1].onExitCodes.values: Invalid value: [3,0]: must be ordered",
+                    "spec.podReplacementPolicy: Unsupported value: \"TerminatingOrFailed\": supported values: \"Failed\"",
                 ],
             ),
         ],

@@ -19,11 +19,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 pub(super) use affinity::node_term;
-pub(crate) use resources::container_resource;
+pub(crate) use resources::{container_resource, is_exact};
 pub(super) use resources::{node_resource_name, parse as parse_quantity, quantity, resource_name};
 pub(crate) use update::quality;
 pub(super) use update::{ephemeral_containers, resize, spec_update};
-pub(super) use volume::{volume_modes, volume_sources};
+pub(super) use volume::volume_sources;
 
 /// The volumes of a Pod by which mounts are judged.
 pub(super) struct Volumes {

@@ -33,7 +33,7 @@ pub(crate) fn parse(value: &Value) -> Option<Quantity> {
 }
 
 /// A resource that cannot be overcommitted: huge pages and resources of a domain that is not Kubernetes' own.
-fn exact(name: &str) -> bool {
+pub(crate) fn is_exact(name: &str) -> bool {
     name.starts_with("hugepages-") || (name.contains('/') && !name.contains("kubernetes.io/"))
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn requirements(resources: &Value, at: &Path, errors: &mut Errors) {
             let place = at.child(field).key(name);
             container_resource(name, &place, errors);
             if let Some(amount) = quantity(value, &place, errors)
-                && exact(name)
+                && is_exact(name)
                 && amount.as_milli() % 1000 != 0
             {
                 errors.invalid(&place, value.clone(), "must be an integer");
@@ -107,7 +107,7 @@ fn compare(resources: &Value, at: &Path, errors: &mut Errors) {
     for (name, value) in resources.entries_at("requests") {
         let limit = resources.at("limits").get(name);
         match (parse(value), limit.and_then(parse)) {
-            (Some(request), Some(limit)) if exact(name) && request != limit => {
+            (Some(request), Some(limit)) if is_exact(name) && request != limit => {
                 let text = format!("must be equal to {name} limit of {limit}");
                 errors.invalid(&place, request.to_string(), text);
             }
@@ -115,7 +115,7 @@ fn compare(resources: &Value, at: &Path, errors: &mut Errors) {
                 let text = format!("must be less than or equal to {name} limit of {limit}");
                 errors.invalid(&place, request.to_string(), text);
             }
-            (Some(_), None) if exact(name) => {
+            (Some(_), None) if is_exact(name) => {
                 errors.required(
                     &at.child("limits"),
                     "Limit must be set for non overcommitable resources",

@@ -285,27 +285,3 @@ fn ephemeral(source: &Value, at: &Path, errors: &mut Errors) {
     );
     crate::validation::storage::claim_spec(template.at("spec"), &place.child("spec"), errors);
 }
-
-/// Checks a list of access modes.
-pub(crate) fn volume_modes(spec: &Value, at: &Path, errors: &mut Errors) {
-    let modes = spec.list_at("accessModes");
-    if modes.is_empty() {
-        errors.required(&at.child("accessModes"), "at least 1 access mode is required");
-    }
-    let valid = [
-        "ReadOnlyMany",
-        "ReadWriteMany",
-        "ReadWriteOnce",
-        "ReadWriteOncePod",
-    ];
-    for mode in modes.iter().filter_map(Value::as_str) {
-        if !valid.contains(&mode) {
-            errors.not_supported(&at.child("accessModes"), mode, &valid);
-        }
-    }
-    if modes.len() > 1 && modes.iter().any(|m| m == "ReadWriteOncePod") {
-        let text = "may not use ReadWriteOncePod with other access modes";
-        errors.forbidden(&at.child("accessModes"), text);
-    }
-    errors.one_of_if_set(spec, "volumeMode", at, &["Block", "Filesystem"]);
-}

@@ -1,0 +1,551 @@
+//! Validation of Jobs and CronJobs. Source: `pkg/apis/batch/validation` of Kubernetes v1.35.
+
+use super::errors::Errors;
+use super::workloads::MISMATCH;
+use super::{names, pod, selectors};
+use crate::walk::{At, keep, same};
+use kinds::field::{FieldError, Path};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Longest name of a CronJob: its Jobs append eleven characters.
+const MAX_CRON_NAME: usize = 52;
+/// Bytes of the name of a Job's manager.
+const MOST_MANAGER: usize = 63;
+/// Rules of a policy, and conditions of a rule.
+const MOST_RULES: usize = 20;
+/// Exit codes of a rule.
+const MOST_CODES: usize = 255;
+/// Bytes of a set of indexes.
+const MOST_INDEXES: usize = 64 * 1024;
+
+/// Checks a Job.
+pub(super) fn job(obj: &Value, errors: &mut Errors) {
+    let (spec, at) = (obj.at("spec"), &Path::new("spec"));
+    generated_selector(obj, errors);
+    job_spec(spec, at, errors);
+    let selector = spec.at("selector");
+    if selector.is_null() {
+        errors.required(&at.child("selector"), "");
+        return;
+    }
+    selectors::label_selector(selector, &at.child("selector"), errors);
+    let labels = spec.at("template.metadata.labels");
+    if !selectors::matches(selector, labels) {
+        let place = at.child("template").child("metadata").child("labels");
+        errors.invalid(&place, labels.clone(), MISMATCH);
+    }
+}
+
+/// A Job that does not select by hand has the labels of its own uid and name on its Pods, and a selector that means these.
+fn generated_selector(obj: &Value, errors: &mut Errors) {
+    let selector = obj.at("spec.selector");
+    if obj.bool_at("spec.manualSelector") || selector.is_null() {
+        return;
+    }
+    let labels = obj.at("spec.template.metadata.labels");
+    let place = Path::new("spec")
+        .child("template")
+        .child("metadata")
+        .child("labels");
+    let (uid, name) = (obj.str_at("metadata.uid"), obj.str_at("metadata.name"));
+    let expected = [
+        ("controller-uid", uid),
+        ("job-name", name),
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
+    ];
+    for (key, value) in expected {
+        let text = format!("must be '{value}'");
+        match labels.get(key).and_then(Value::as_str) {
+            None => errors.required(&place.key(key), text),
+            Some(given) if given != value => errors.invalid(&place.key(key), labels.clone(), text),
+            _ => {}
+        }
+    }
+    if selectors::understood(selector) && !selectors::matches(selector, &json!(BTreeMap::from(expected))) {
+        errors.invalid(
+            &Path::new("spec").child("selector"),
+            selector.clone(),
+            "`selector` not auto-generated",
+        );
+    }
+}
+
+fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
+    let counts = [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ];
+    for field in counts {
+        errors.not_negative(spec, field, at);
+    }
+    if spec.has("maxFailedIndexes") && !spec.has("backoffLimitPerIndex") {
+        let text = "when maxFailedIndexes is specified";
+        errors.required(&at.child("backoffLimitPerIndex"), text);
+    }
+    if spec.has("managedBy") {
+        managed_by(spec.str_at("managedBy"), &at.child("managedBy"), errors);
+    }
+    if !spec.is_empty_at("completionMode") {
+        errors.one_of_in_order(spec, "completionMode", at, &["NonIndexed", "Indexed"]);
+    }
+    if spec.str_at("completionMode") == "Indexed" {
+        indexed(spec, at, errors);
+    } else {
+        let text = "requires indexed completion mode";
+        for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            if spec.has(field) {
+                errors.invalid(&at.child(field), spec.at(field).clone(), text);
+            }
+        }
+    }
+    if spec.has("podFailurePolicy") {
+        failure_policy(spec, &at.child("podFailurePolicy").child("rules"), errors);
+    }
+    if spec.has("successPolicy") {
+        success_policy(spec, &at.child("successPolicy"), errors);
+    }
+    if spec.has("podReplacementPolicy") {
+        let (place, policy) = (
+            at.child("podReplacementPolicy"),
+            spec.str_at("podReplacementPolicy"),
+        );
+        let known = ["Failed", "TerminatingOrFailed"];
+        // Who tells failures apart waits for their end.
+        let known = if spec.has("podFailurePolicy") {
+            &known[..1]
+        } else {
+            &known
+        };
+        if !known.contains(&policy) {
+            errors.not_supported(&place, policy, known);
+        }
+    }
+    let place = at.child("template");
+    pod::template(spec.at("template"), &place, errors);
+    let restarts = place.child("spec").child("restartPolicy");
+    match spec.str_at("template.spec.restartPolicy") {
+        "OnFailure" if spec.has("podFailurePolicy") => {
+            let text = "only \"Never\" is supported when podFailurePolicy is specified";
+            errors.invalid(&restarts, "OnFailure", text);
+        }
+        "OnFailure" | "Never" => {}
+        "" | "Always" => errors.required(&restarts, "valid values: \"OnFailure\", \"Never\""),
+        other => errors.not_supported_in_order(&restarts, other, &["OnFailure", "Never"]),
+    }
+}
+
+fn managed_by(manager: &str, at: &Path, errors: &mut Errors) {
+    match manager.split_once('/') {
+        Some((domain, name)) if !domain.is_empty() && !name.is_empty() => {
+            errors.each(at, manager, names::dns_subdomain(domain));
+        }
+        _ => {
+            let text = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            errors.invalid(at, manager, text);
+        }
+    }
+    if manager.len() > MOST_MANAGER {
+        errors.too_long(at, MOST_MANAGER);
+    }
+}
+
+/// A Job whose Pods have numbers. With very many of them, what may run and fail at a time is less (KEP-3850).
+fn indexed(spec: &Value, at: &Path, errors: &mut Errors) {
+    const MANY: i64 = 100_000;
+    const MOST_OF_MANY: i64 = 10_000;
+    if !spec.has("completions") {
+        errors.required(&at.child("completions"), "when completion mode is Indexed");
+    }
+    let [completions, parallelism, failed] =
+        ["completions", "parallelism", "maxFailedIndexes"].map(|field| spec.int_at(field));
+    let (parallelism_at, failed_at) = (at.child("parallelism"), at.child("maxFailedIndexes"));
+    if let Some(number) = parallelism.filter(|number| *number > MANY) {
+        let text = format!("must be less than or equal to {MANY} when completion mode is Indexed");
+        errors.invalid(&parallelism_at, number, text);
+    }
+    if let (Some(failed), Some(completions)) = (failed, completions)
+        && failed > completions
+    {
+        errors.invalid(&failed_at, failed, "must be less than or equal to completions");
+    }
+    if let Some(number) = failed.filter(|number| *number > MANY) {
+        errors.invalid(
+            &failed_at,
+            number,
+            format!("must be less than or equal to {MANY}"),
+        );
+    }
+    if completions.is_none_or(|number| number <= MANY) || !spec.has("backoffLimitPerIndex") {
+        return;
+    }
+    if failed.is_none() {
+        let text = format!("must be specified when completions is above {MANY}");
+        errors.required(&failed_at, text);
+    }
+    for (number, place) in [(parallelism, parallelism_at), (failed, failed_at)] {
+        if let Some(number) = number.filter(|number| *number > MOST_OF_MANY) {
+            let text = format!(
+                "must be less than or equal to {MOST_OF_MANY} when completions are above {MANY} and used with backoff \
+                 limit per index"
+            );
+            errors.invalid(&place, number, text);
+        }
+    }
+}
+
+/// When a Job has succeeded before all its indexes have (KEP-3998).
+fn success_policy(spec: &Value, at: &Path, errors: &mut Errors) {
+    let (policy, place) = (spec.at("successPolicy"), at.child("rules"));
+    if spec.str_at("completionMode") != "Indexed" {
+        let error = FieldError::invalid(at, policy.clone(), "requires indexed completion mode");
+        errors.0.push(error.shown_as(policy_text(policy)));
+        return;
+    }
+    let rules = policy.list_at("rules");
+    if rules.is_empty() {
+        let text = "at least one rules must be specified when the successPolicy is specified";
+        errors.required(&place, text);
+    }
+    if rules.len() > MOST_RULES {
+        errors.too_many(&place, rules.len(), MOST_RULES);
+    }
+    let completions = spec.int_at("completions").unwrap_or(0);
+    for (i, rule) in rules.iter().enumerate() {
+        let place = place.index(i);
+        if !rule.has("succeededCount") && !rule.has("succeededIndexes") {
+            let text = "at least one of succeededCount or succeededIndexes must be specified";
+            errors.required(&place, text);
+        }
+        let mut among = None;
+        if let Some(text) = rule.at("succeededIndexes").as_str() {
+            let place = place.child("succeededIndexes");
+            if text.len() > MOST_INDEXES {
+                errors.too_long(&place, MOST_INDEXES);
+            }
+            let found = match super::status::intervals(text, completions) {
+                Ok(found) => found,
+                Err(why) => {
+                    errors.invalid(&place, text, format!("error parsing succeededIndexes: {why}"));
+                    Vec::new()
+                }
+            };
+            among = Some(found.iter().map(|(first, last)| last - first + 1).sum::<i64>());
+        }
+        let place = place.child("succeededCount");
+        errors.not_negative(rule, "succeededCount", &at.child("rules").index(i));
+        let Some(count) = rule.int_at("succeededCount") else {
+            continue;
+        };
+        let bounds = [
+            (Some(completions), "the number of specified completions"),
+            (
+                among,
+                "the number of indexes in the specified succeededIndexes field",
+            ),
+        ];
+        for (bound, what) in bounds {
+            if let Some(bound) = bound.filter(|bound| count > *bound) {
+                let text = format!("must be less than or equal to {bound} ({what})");
+                errors.invalid(&place, count, text);
+            }
+        }
+    }
+}
+
+/// A success policy as upstream's own types print it.
+fn policy_text(policy: &Value) -> String {
+    let rule = |rule: &Value| {
+        format!(
+            "{{\"SucceededIndexes\":{},\"SucceededCount\":{}}}",
+            rule.at("succeededIndexes"),
+            rule.at("succeededCount")
+        )
+    };
+    if policy.is_null() {
+        return "null".to_owned();
+    }
+    let rules: Vec<String> = policy.list_at("rules").iter().map(rule).collect();
+    format!("{{\"Rules\":[{}]}}", rules.join(","))
+}
+
+/// What the failure of a Pod means for its Job (KEP-3329).
+fn failure_policy(spec: &Value, at: &Path, errors: &mut Errors) {
+    let containers = spec.list_at("template.spec.containers").iter();
+    let known = containers.chain(spec.list_at("template.spec.initContainers"));
+    let known: Vec<&str> = known.map(|container| container.str_at("name")).collect();
+    let rules = spec.list_at("podFailurePolicy.rules");
+    if rules.len() > MOST_RULES {
+        errors.too_many(at, rules.len(), MOST_RULES);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let place = at.index(i);
+        let actions = ["Count", "FailIndex", "FailJob", "Ignore"];
+        match rule.str_at("action") {
+            "" => errors.required(
+                &place.child("action"),
+                "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]",
+            ),
+            "FailIndex" if !spec.has("backoffLimitPerIndex") => {
+                let text = "requires the backoffLimitPerIndex to be set";
+                errors.invalid(&place.child("action"), "FailIndex", text);
+            }
+            _ => errors.one_of_if_set(rule, "action", &place, &actions),
+        }
+        let (codes, conditions) = (rule.at("onExitCodes"), rule.list_at("onPodConditions"));
+        if !codes.is_null() {
+            exit_codes(codes, &known, &place.child("onExitCodes"), errors);
+        }
+        pod_conditions(conditions, &place.child("onPodConditions"), errors);
+        if codes.is_null() == conditions.is_empty() {
+            let text = match codes.is_null() {
+                true => "specifying one of OnExitCodes and OnPodConditions is required",
+                false => "specifying both OnExitCodes and OnPodConditions is not supported",
+            };
+            errors.invalid_itself(&place, text);
+        }
+    }
+}
+
+fn pod_conditions(conditions: &[Value], at: &Path, errors: &mut Errors) {
+    if conditions.len() > MOST_RULES {
+        errors.too_many(at, conditions.len(), MOST_RULES);
+    }
+    for (i, condition) in conditions.iter().enumerate() {
+        let (kind, place) = (condition.str_at("type"), at.index(i));
+        errors.each(&place.child("type"), kind, names::qualified_name(kind));
+        let known = ["False", "True", "Unknown"];
+        match condition.str_at("status") {
+            "" => errors.required(
+                &place.child("status"),
+                "valid values: [\"False\" \"True\" \"Unknown\"]",
+            ),
+            status if !known.contains(&status) => {
+                errors.not_supported(&place.child("status"), status, &known);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn exit_codes(codes: &Value, known: &[&str], at: &Path, errors: &mut Errors) {
+    match codes.str_at("operator") {
+        "" => errors.required(&at.child("operator"), "valid values: [\"In\" \"NotIn\"]"),
+        _ => errors.one_of_if_set(codes, "operator", at, &["In", "NotIn"]),
+    }
+    let name = codes.str_at("containerName");
+    if codes.has("containerName") && !known.contains(&name) {
+        let text = "must be one of the container or initContainer names in the pod template";
+        errors.invalid(&at.child("containerName"), name, text);
+    }
+    let values: Vec<i64> = codes.list_at("values").iter().filter_map(Value::as_i64).collect();
+    let place = at.child("values");
+    if values.is_empty() {
+        errors.invalid(&place, json!([]), "at least one value is required");
+    } else if values.len() > MOST_CODES {
+        errors.too_many(&place, values.len(), MOST_CODES);
+    }
+    for (i, value) in values.iter().enumerate() {
+        if *value == 0 && codes.str_at("operator") == "In" {
+            errors.invalid(&place.index(i), 0, "must not be 0 for the In operator");
+        }
+        if values[..i].contains(value) {
+            errors.duplicate(&place.index(i), *value);
+        }
+    }
+    if !values.is_sorted() {
+        errors.invalid(&place, codes.at("values").clone(), "must be ordered");
+    }
+}
+
+/// A Job's work does not change under it; while it is suspended and has not begun, where its Pods go may.
+pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let at = Path::new("spec");
+    let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
+    let (completions, parallelism) = (new_spec.int_at("completions"), new_spec.int_at("parallelism"));
+    if new_spec.str_at("completionMode") != "Indexed" {
+        errors.immutable(new_spec, old_spec, "completions", &at);
+    } else if let Some(number) = completions
+        && old_spec.int_at("completions") != completions
+        && parallelism != completions
+    {
+        let text = "can only be modified in tandem with spec.parallelism";
+        errors.invalid(&at.child("completions"), number, text);
+    }
+    errors.immutable(new_spec, old_spec, "selector", &at);
+    let mut template = new_spec.at("template").clone();
+    if old_spec.bool_at("suspend") && !old.has("status.startTime") {
+        let before = old_spec.at("template");
+        for field in [
+            "metadata.labels",
+            "metadata.annotations",
+            "spec.nodeSelector",
+            "spec.affinity",
+            "spec.tolerations",
+            "spec.schedulingGates",
+        ] {
+            keep(&mut template, before, field);
+        }
+    }
+    if !same(&template, old_spec.at("template")) {
+        errors.invalid(
+            &at.child("template"),
+            new_spec.at("template").clone(),
+            super::errors::IMMUTABLE,
+        );
+    }
+    for field in [
+        "completionMode",
+        "podFailurePolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+    ] {
+        errors.immutable(new_spec, old_spec, field, &at);
+    }
+    let (policy, before) = (new_spec.at("successPolicy"), old_spec.at("successPolicy"));
+    if !same(policy, before) {
+        let error = FieldError::invalid(
+            &at.child("successPolicy"),
+            policy.clone(),
+            super::errors::IMMUTABLE,
+        );
+        errors.0.push(error.shown_as(policy_text(policy)));
+    }
+}
+
+pub(super) fn cron_job(obj: &Value, errors: &mut Errors) {
+    let name = obj.str_at("metadata.name");
+    if name.len() > MAX_CRON_NAME {
+        let text = format!("must be no more than {MAX_CRON_NAME} characters");
+        errors.invalid(&Path::new("metadata").child("name"), name, text);
+    }
+    let (spec, at) = (obj.at("spec"), Path::new("spec"));
+    let schedule = spec.str_at("schedule");
+    if schedule.is_empty() {
+        errors.required(&at.child("schedule"), "");
+    } else if let Err(text) = schedule_form(schedule) {
+        errors.invalid(&at.child("schedule"), schedule, text);
+    }
+    if schedule.contains("TZ") {
+        let text = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        errors.invalid(&at.child("schedule"), schedule, text);
+    }
+    let zone = spec.at("timeZone");
+    match zone.as_str() {
+        Some("") => errors.invalid(
+            &at.child("timeZone"),
+            "",
+            "timeZone must be nil or non-empty string",
+        ),
+        Some(name) if name.eq_ignore_ascii_case("Local") => {
+            let text = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+            errors.invalid(&at.child("timeZone"), name, text);
+            if name != "Local" {
+                errors.invalid(&at.child("timeZone"), name, format!("unknown time zone {name}"));
+            }
+        }
+        Some(name) if jiff::tz::TimeZone::get(name).is_err() => {
+            errors.invalid(&at.child("timeZone"), name, format!("unknown time zone {name}"));
+        }
+        _ => {}
+    }
+    errors.one_of(spec, "concurrencyPolicy", &at, &["Allow", "Forbid", "Replace"]);
+    for field in [
+        "startingDeadlineSeconds",
+        "successfulJobsHistoryLimit",
+        "failedJobsHistoryLimit",
+    ] {
+        errors.not_negative(spec, field, &at);
+    }
+    let place = at.child("jobTemplate").child("spec");
+    job_spec(spec.at("jobTemplate.spec"), &place, errors);
+    if spec.has("jobTemplate.spec.selector") {
+        let selector = spec.at("jobTemplate.spec.selector").clone();
+        errors.invalid(
+            &place.child("selector"),
+            selector,
+            "`selector` will be auto-generated",
+        );
+    }
+    if spec.has("jobTemplate.spec.manualSelector") && spec.bool_at("jobTemplate.spec.manualSelector") {
+        errors.not_supported_in_order(&place.child("manualSelector"), true, &["nil", "false"]);
+    }
+}
+
+/// The form of a schedule: five fields of numbers, names, ranges, lists and steps; or `@daily` and the like.
+fn schedule_form(schedule: &str) -> Result<(), String> {
+    if let Some(word) = schedule.strip_prefix('@') {
+        let known = [
+            "yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly",
+        ];
+        let every = word.strip_prefix("every ").is_some_and(|d| !d.trim().is_empty());
+        return if known.contains(&word) || every {
+            Ok(())
+        } else {
+            Err(format!("unrecognized descriptor: {schedule}"))
+        };
+    }
+    let fields: Vec<&str> = schedule
+        .split_whitespace()
+        .filter(|f| !f.contains("TZ="))
+        .collect();
+    if fields.len() != 5 {
+        let found = format!("[{}]", fields.join(" "));
+        return Err(format!(
+            "expected exactly 5 fields, found {}: {found}",
+            fields.len()
+        ));
+    }
+    const LIMITS: [(i64, i64); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
+    const MONTHS: [&str; 12] = [
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    ];
+    const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+    for (i, (field, (low, high))) in fields.into_iter().zip(LIMITS).enumerate() {
+        let value = |text: &str| -> Result<i64, String> {
+            let lower = text.to_lowercase();
+            let named = match i {
+                3 => MONTHS.iter().position(|m| *m == lower).map(|p| p as i64 + 1),
+                4 => DAYS.iter().position(|d| *d == lower).map(|p| p as i64),
+                _ => None,
+            };
+            let number = named
+                .or_else(|| text.parse().ok())
+                .ok_or(format!("failed to parse int from {text}"))?;
+            match number {
+                n if n < low => Err(format!("beginning of range ({n}) below minimum ({low}): {field}")),
+                n if n > high => Err(format!("end of range ({n}) above maximum ({high}): {field}")),
+                n => Ok(n),
+            }
+        };
+        for part in field.split(',') {
+            let (range, step) = part.split_once('/').map_or((part, None), |(r, s)| (r, Some(s)));
+            if let Some(step) = step
+                && step.parse::<u32>().map_or(true, |s| s == 0)
+            {
+                return Err(format!("step of range should be a positive number: {part}"));
+            }
+            match range.split_once('-') {
+                _ if range == "*" || range == "?" => {}
+                Some((from, to)) => {
+                    let (from, to) = (value(from)?, value(to)?);
+                    if from > to {
+                        return Err(format!(
+                            "beginning of range ({from}) beyond end of range ({to}): {part}"
+                        ));
+                    }
+                }
+                None => {
+                    value(range)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
