@@ -78,6 +78,28 @@ async fn a_log_is_complete_when_its_container_is_told_to_run() {
     assert_eq!(text(&host, path).await, (200, "simulated: late\n".into()));
 }
 
+/// The guest may take its time over them, and the VM stays until then.
+#[tokio::test]
+async fn last_words_are_not_lost() {
+    let host = Host::start().await;
+    let whole = |words: &str| (200, format!("simulated: {words}\nsimulated: last words\n"));
+    host.create("ends", pod(&["slow", "exit=0"])).await;
+    host.create("deleted", pod(&["slow"])).await;
+    host.ready("deleted").await;
+    host.wait("ends", "restarted", |pod| common::restarts(pod) > 0)
+        .await;
+    let previous = "/containerLogs/default/ends/app?previous=true&follow=true";
+    let follow = "/containerLogs/default/deleted/app?follow=true";
+    let (followed, ()) = tokio::join!(text(&host, follow), async {
+        host.delete("deleted", None).await;
+    });
+    assert_eq!(followed, whole("slow"));
+    common::eventually("the last words of the run before", async || {
+        text(&host, previous).await == whole("slow exit=0")
+    })
+    .await;
+}
+
 /// The node's `/var/log`, with the links by which collectors know logs.
 #[tokio::test]
 async fn the_directory_of_logs() {
