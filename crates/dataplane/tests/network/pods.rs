@@ -501,6 +501,27 @@ fn a_port_of_the_host_is_a_containers() {
         }
         set(Vec::new()).await;
         assert!(outside.ask(OUR_SIDE, 80).is_err_and(refused));
+        // Who goes on sending datagrams reaches whoever has the port now, also when it was nobody's.
+        let datagrams = |to| HostPort {
+            at: None,
+            protocol: Protocol::Udp,
+            port: 5300,
+            to: (to, 9001),
+        };
+        let (server, heir) = (scene.two.udp(TWO, 9001), scene.one.udp(ONE, 9001));
+        let client = outside.udp(OUTSIDE, 0);
+        let mut buffer = [0; 64];
+        let _ = client.send_to(b"nobody", (OUR_SIDE, 5300));
+        for (to, socket) in [(TWO, &server), (ONE, &heir)] {
+            set(vec![datagrams(to)]).await;
+            // That nobody was there may be told only now.
+            while client.send_to(b"question", (OUR_SIDE, 5300)).is_err() {}
+            let (length, from) = socket.recv_from(&mut buffer).expect("a datagram");
+            assert_eq!((&buffer[..length], from.ip()), (&b"question"[..], OUTSIDE.into()));
+            socket.send_to(b"answer", from).expect("sent");
+            let (_, from) = client.recv_from(&mut buffer).expect("an answer");
+            assert_eq!(from, (OUR_SIDE, 5300).into());
+        }
         run("ip", &["link", "delete", "out0"]);
         scene.end(&before).await;
     });
