@@ -1,6 +1,6 @@
 //! What Pods can reach, what they cannot, and as whom they are seen.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -333,6 +333,27 @@ fn look_up(guest: &Guest, name: &[u8]) -> Ipv4Addr {
     assert_eq!(buffer[..2], question[..2]);
     let octets = <[u8; 4]>::try_from(&buffer[length - 4..length]).expect("four bytes");
     Ipv4Addr::from(octets)
+}
+
+#[test]
+fn a_pod_cannot_take_the_names_from_the_others() {
+    in_namespace(|| async {
+        let scene = Scene::new().await;
+        // As many connections as it gets, all of which say nothing.
+        let held: Vec<_> = (0..600)
+            .map_while(|_| scene.one.connect(DNS, 53, ANSWER).ok())
+            .collect();
+        assert!(held.len() > 250, "{} connections", held.len());
+        let name = b"\x03web\x04demo\x03svc\x07cluster\x05local\0";
+        assert_eq!(look_up(&scene.two, name), CLUSTER_IP);
+        let mut stream = scene.two.connect(DNS, 53, ANSWER).expect("connected");
+        let head = b"\x00\x2c\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00";
+        let question = [&head[..], name, b"\x00\x01\x00\x01"].concat();
+        stream.write_all(&question).expect("sent");
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).expect("an answer by TCP");
+        assert_eq!(answer[2..], [0x12, 0x34]);
+    });
 }
 
 #[test]
