@@ -272,6 +272,31 @@ async fn figures() {
     for part in ["rootfs", "logs"] {
         assert!(web["containers"][0][part]["usedBytes"].is_u64(), "{web}");
     }
+    // Clients of the kubelet read these without asking whether they are there.
+    for field in ["rssBytes", "pageFaults", "majorPageFaults"] {
+        for memory in [&summary["node"], web, &web["containers"][0]].map(|part| &part["memory"]) {
+            assert!(memory[field].is_u64(), "{field} in {memory}");
+        }
+    }
+    let (_, cadvisor) = text(&host, "/metrics/cadvisor").await;
+    for family in [
+        "memory_rss",
+        "memory_failures_total",
+        "cpu_cfs_throttled_seconds_total",
+    ] {
+        let start = format!("container_{family}{{container=\"app\",");
+        assert!(cadvisor.contains(&start), "{start} in {cadvisor}");
+    }
+    for kind in ["cpu", "io", "memory"] {
+        let here = std::path::Path::new("/proc/pressure").join(kind).exists();
+        assert_eq!(
+            summary["node"][kind]["psi"]["some"]["total"].is_u64(),
+            here,
+            "{kind}"
+        );
+        let series = format!("container_pressure_{kind}_waiting_seconds_total{{");
+        assert_eq!(cadvisor.contains(&series), here, "{kind}");
+    }
     let (_, counted) = text(&host, "/metrics").await;
     for line in [
         "kubelet_started_pods_total 1",
