@@ -36,6 +36,8 @@ pub struct Config {
     pub max_requests_per_user: usize,
     /// Watches that one user may hold open.
     pub max_watches_per_user: usize,
+    /// Connections at a time, which clients share.
+    pub max_connections: usize,
     /// A TLS handshake, and the head of a request, must arrive within this time.
     pub head_limit: Duration,
     /// A connection whose other end takes no byte of what it asked for is cut off after this time.
@@ -68,6 +70,7 @@ impl Config {
             admission: Vec::new(),
             max_requests_per_user: 400,
             max_watches_per_user: 5000,
+            max_connections: 16_384,
             head_limit: Duration::from_secs(20),
             stall_limit: Duration::from_secs(60),
             proxy_client: None,

@@ -1,6 +1,7 @@
 //! The listener: TCP, TLS with optional client certificates, HTTP/1.1 and HTTP/2, all bounded in time and number.
 
 use crate::connection::Connection;
+use crate::places::Places;
 use crate::server::ApiServer;
 use crate::stall::Stalling;
 use crate::stalled_stream::{Streams, watched};
@@ -12,16 +13,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections at a time.
-const CONNECTIONS: usize = 16_384;
 /// Streams of one HTTP/2 connection at a time (upstream's number).
 const STREAMS: u32 = 250;
 /// Bytes of request headers at most.
@@ -30,6 +28,8 @@ const HEADER_BYTES: u32 = 64 * 1024;
 const WINDOW: u32 = 1 << 20;
 /// Bytes of one answer that wait in the library for its client, who may leave them there until the connection ends.
 const SEND_BUFFER: usize = 256 << 10;
+/// Between two warnings that connections are refused.
+const REMINDER: Duration = Duration::from_secs(60);
 /// Time that connections get to finish when the server stops.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -58,8 +58,9 @@ impl ApiServer {
         tls: Option<TlsAcceptor>,
         stop: CancellationToken,
     ) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let places = Places::new(self.config.max_connections);
         let tasks = TaskTracker::new();
+        let mut told: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -74,8 +75,12 @@ impl ApiServer {
                     continue;
                 }
             };
-            let Ok(place) = places.clone().try_acquire_owned() else {
-                tracing::warn!(%peer, "too many connections; one was refused");
+            let Some(place) = places.take(peer.ip()) else {
+                // Whoever opens too many shall not fill the log as well.
+                if told.is_none_or(|told| told.elapsed() > REMINDER) {
+                    told = Some(Instant::now());
+                    tracing::warn!(%peer, "too many connections; one was refused");
+                }
                 continue;
             };
             let _ = stream.set_nodelay(true);

@@ -4,15 +4,16 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use crate::model::{Protocol, Service, ServiceAddress};
+use crate::model::{HostPort, Protocol, Service, ServiceAddress};
 
-/// Flows from anybody through one address of a Service to one endpoint.
+/// Flows from anybody through one address of a Service, or one port of the host, to one endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Flow {
     /// Where clients send to; `None` is any address, for node ports.
     address: Option<Ipv4Addr>,
     port: u16,
-    endpoint: (Ipv4Addr, u16),
+    /// `None`: to whoever it was.
+    endpoint: Option<(Ipv4Addr, u16)>,
 }
 
 impl Flow {
@@ -23,8 +24,10 @@ impl Flow {
             words.extend(["--orig-dst".to_owned(), address.to_string()]);
         }
         words.extend(["--orig-port-dst".to_owned(), self.port.to_string()]);
-        words.extend(["--reply-src".to_owned(), self.endpoint.0.to_string()]);
-        words.extend(["--reply-port-src".to_owned(), self.endpoint.1.to_string()]);
+        if let Some((ip, port)) = self.endpoint {
+            words.extend(["--reply-src".to_owned(), ip.to_string()]);
+            words.extend(["--reply-port-src".to_owned(), port.to_string()]);
+        }
         words
     }
 }
@@ -32,6 +35,24 @@ impl Flow {
 /// What was possible with the old Services and is not with the new ones.
 pub(crate) fn stale(old: &[Service], new: &[Service]) -> BTreeSet<Flow> {
     &flows(old) - &flows(new)
+}
+
+/// The same of ports of the host. Of one that is new, too, whatever there was: a client that sent to it when it was nobody's,
+/// and goes on, would be heard by nobody still.
+pub(crate) fn stale_ports(old: &[HostPort], new: &[HostPort]) -> BTreeSet<Flow> {
+    let flow = |port: &HostPort, endpoint| Flow {
+        address: port.at,
+        port: port.port,
+        endpoint,
+    };
+    let only = |these: &[HostPort], those: &[HostPort]| {
+        let datagrams = these.iter().filter(|port| port.protocol == Protocol::Udp);
+        let only = datagrams.filter(|port| !those.contains(port)).copied();
+        only.collect::<Vec<HostPort>>()
+    };
+    let (left, came) = (only(old, new), only(new, old));
+    let left = left.iter().map(|port| flow(port, Some(port.to)));
+    left.chain(came.iter().map(|port| flow(port, None))).collect()
 }
 
 fn flows(services: &[Service]) -> BTreeSet<Flow> {
@@ -49,7 +70,7 @@ fn flows(services: &[Service]) -> BTreeSet<Flow> {
                 flows.extend(targets.into_iter().map(|endpoint| Flow {
                     address,
                     port: port_number,
-                    endpoint,
+                    endpoint: Some(endpoint),
                 }));
             }
         }
@@ -115,5 +136,35 @@ mod tests {
         assert!(stale(&new, &old).is_empty());
         let streams = [service(Protocol::Tcp, &[one])];
         assert!(stale(&streams, &[]).is_empty());
+    }
+
+    #[test]
+    fn flows_of_ports_of_the_host_are_forgotten_when_their_pod_changes() {
+        let port = |protocol, at: Option<[u8; 4]>, pod| HostPort {
+            at: at.map(Ipv4Addr::from),
+            protocol,
+            port: 53,
+            to: ([10, 244, 0, pod].into(), 5353),
+        };
+        let at = Some([192, 0, 2, 7]);
+        let old = [port(Protocol::Udp, at, 2), port(Protocol::Tcp, at, 2)];
+        let new = [
+            port(Protocol::Udp, at, 3),
+            port(Protocol::Udp, None, 4),
+            port(Protocol::Tcp, at, 3),
+        ];
+        let words: Vec<String> = stale_ports(&old, &new)
+            .iter()
+            .map(|flow| flow.forget().join(" "))
+            .collect();
+        assert_eq!(
+            words,
+            [
+                "--delete --proto udp --orig-port-dst 53",
+                "--delete --proto udp --orig-dst 192.0.2.7 --orig-port-dst 53",
+                "--delete --proto udp --orig-dst 192.0.2.7 --orig-port-dst 53 --reply-src 10.244.0.2 --reply-port-src 5353",
+            ]
+        );
+        assert!(stale_ports(&new, &new).is_empty());
     }
 }

@@ -204,15 +204,7 @@ impl Dataplane {
         exec::ip_batch(&removed, true).await?;
         state.vips = vips;
         // After the rules: a datagram in between is given an endpoint that is there.
-        for flow in stale {
-            if let Err(error) = exec::conntrack(&flow.forget()).await {
-                // Flows end by themselves, only later; the rules are in force.
-                tracing::warn!(
-                    "UDP clients may keep to an endpoint that left for up to three minutes: {error}"
-                );
-                break;
-            }
-        }
+        forget(stale).await;
         Ok(())
     }
 
@@ -242,11 +234,14 @@ impl Dataplane {
     /// Replaces the ports of the host that are containers'. Before the first Services they are only noted.
     pub async fn set_host_ports(&self, ports: Vec<HostPort>) -> Result<(), ExecError> {
         let mut state = self.state.lock().await;
+        let stale = flows::stale_ports(&state.host_ports, &ports);
         state.host_ports = ports;
         if state.in_force.is_none() {
             return Ok(());
         }
-        self.apply(&mut state).await
+        self.apply(&mut state).await?;
+        forget(stale).await;
+        Ok(())
     }
 
     /// Stops DNS and forgets everything; Pods and their network go on.
@@ -320,6 +315,17 @@ impl Dataplane {
         let mut rules = Ruleset::of(&self.config, &pods, &state.services, &state.policies);
         rules.host_ports(&self.config, &state.host_ports);
         rules
+    }
+}
+
+/// Forgets flows to whom they can no longer lead.
+async fn forget(stale: BTreeSet<flows::Flow>) {
+    for flow in stale {
+        if let Err(error) = exec::conntrack(&flow.forget()).await {
+            // Flows end by themselves, only later; the rules are in force.
+            tracing::warn!("UDP clients may keep to an endpoint that left for up to three minutes: {error}");
+            break;
+        }
     }
 }
 

@@ -4,11 +4,15 @@
 //! may still arrive before what the next agent sends. So each session begins with a preamble: the host sends a magic
 //! and a nonce, the guest skips everything before the magic and echoes both, the host skips everything before its own
 //! echo. From then on both ends are in step and HTTP/2 begins.
+//!
+//! A guest that did not see the old host go (its VM stood still meanwhile) still has the old session, and takes the
+//! preamble for a frame: that ends the session, but the preamble is lost. So the host repeats it until the echo comes, and
+//! the guest skips those that come after the one it has answered.
 
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_stream::StreamExt;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
@@ -24,6 +28,8 @@ const PREAMBLE: usize = 16;
 struct Patience {
     /// How long the guest may take to answer the preamble once it is up.
     answer: Duration,
+    /// Between a preamble and the next, until one is answered.
+    repeat: Duration,
     /// How long the guest may say nothing before it is asked for a sign of life, and how long it may take to give it: a
     /// session with a guest that hangs ends by itself within the sum, and every call of it with an error.
     sign_after: Duration,
@@ -32,9 +38,14 @@ struct Patience {
 
 const PATIENCE: Patience = Patience {
     answer: Duration::from_secs(10),
+    repeat: Duration::from_millis(400),
     sign_after: Duration::from_secs(15),
     sign: Duration::from_secs(30),
 };
+/// After so many preambles without an answer, what an old session may wait for in the middle of a frame is given to it, once.
+const STUCK_AFTER: u32 = 3;
+/// The longest frame of a guest's session with its head. After it, zeros are a frame that ends every session.
+const FRAME: usize = (16 << 10) + 9;
 /// How much of an earlier session may lie in the pipe.
 const MAX_STALE_BYTES: usize = 16 << 20;
 /// Messages are small but for files of volumes (1 MiB each) and output.
@@ -67,12 +78,8 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     // Skipped byte by byte, but not read so: a guest that sends rubbish would cost the host a system call for each.
-    let mut stream = tokio::io::BufReader::new(stream);
-    let preamble = preamble(nonce);
-    stream.write_all(&preamble).await?;
-    stream.flush().await?;
-    let echo = tokio::time::timeout(patience.answer, skip_to(&mut stream, &preamble));
-    echo.await.map_err(|_| ConnectError::NoAnswer)??;
+    let greeted = tokio::time::timeout(patience.answer, greet(patience, BufReader::new(stream), nonce));
+    let stream = greeted.await.map_err(|_| ConnectError::NoAnswer)??;
     let mut once = Some(hyper_util::rt::TokioIo::new(stream));
     // The address is never looked at: there is one stream, and it is there.
     let connector = tower::service_fn(move |_: Uri| {
@@ -92,16 +99,49 @@ where
         .max_encoding_message_size(MAX_MESSAGE))
 }
 
+/// Says the preamble until it is answered.
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    patience: &Patience,
+    stream: S,
+    nonce: u64,
+) -> io::Result<S> {
+    let preamble = preamble(nonce);
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    {
+        let mut echo = std::pin::pin!(skip_to(&mut reader, &preamble));
+        for said in 0_u32.. {
+            if said == STUCK_AFTER {
+                writer.write_all(&[0; FRAME]).await?;
+            }
+            writer.write_all(&preamble).await?;
+            writer.flush().await?;
+            if let Ok(echo) = tokio::time::timeout(patience.repeat, &mut echo).await {
+                echo?;
+                break;
+            }
+        }
+    }
+    Ok(reader.unsplit(writer))
+}
+
 /// Serves one session as the guest: waits for a preamble, then for calls until the stream ends.
-pub async fn serve<S>(mut stream: S, guest: impl Guest) -> io::Result<()>
+pub async fn serve<S>(stream: S, guest: impl Guest) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    skip_to(&mut stream, &MAGIC).await?;
-    let mut nonce = [0; PREAMBLE - MAGIC.len()];
-    stream.read_exact(&mut nonce).await?;
-    stream.write_all(&preamble(u64::from_be_bytes(nonce))).await?;
-    stream.flush().await?;
+    let mut stream = BufReader::new(stream);
+    let mut answered = None;
+    // HTTP/2 begins with a letter.
+    while answered.is_none() || stream.fill_buf().await?.first() == Some(&MAGIC[0]) {
+        skip_to(&mut stream, &MAGIC).await?;
+        let mut nonce = [0; PREAMBLE - MAGIC.len()];
+        stream.read_exact(&mut nonce).await?;
+        // Of one that was repeated the host takes a single echo.
+        if answered.replace(nonce) != Some(nonce) {
+            stream.write_all(&preamble(u64::from_be_bytes(nonce))).await?;
+            stream.flush().await?;
+        }
+    }
     let service = GuestServer::new(guest)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
@@ -195,6 +235,11 @@ async fn skip_to<S: AsyncRead + Unpin>(stream: &mut S, pattern: &[u8]) -> io::Re
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::ReadBuf;
+
     use super::*;
     use crate::simulated::SimulatedGuest;
     use crate::v1::HelloRequest;
@@ -223,9 +268,67 @@ mod tests {
     /// Less patience than in earnest: a test does not wait for long.
     const LITTLE: Patience = Patience {
         answer: Duration::from_secs(2),
+        repeat: Duration::from_millis(50),
         sign_after: Duration::from_millis(200),
         sign: Duration::from_millis(300),
     };
+
+    /// A port: one stream, whatever sessions come and go.
+    #[derive(Clone)]
+    struct Port(std::sync::Arc<std::sync::Mutex<tokio::io::DuplexStream>>);
+
+    impl AsyncRead for Port {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut *self.0.lock().expect("not poisoned")).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Port {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut *self.0.lock().expect("not poisoned")).poll_write(context, bytes)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut *self.0.lock().expect("not poisoned")).poll_flush(context)
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The guest did not see the host of before go, whose last frame may be half there.
+    #[tokio::test]
+    async fn the_next_host_is_heard_over_the_session_of_the_last() {
+        let frame = [0, 0x30, 0, 0, 0, 0, 0, 0, 1, b'h', b'a', b'l', b'f'];
+        for (case, last) in [&frame[..0], &frame[..7], &frame[..]].into_iter().enumerate() {
+            let (mut host, inside) = tokio::io::duplex(1 << 16);
+            let port = Port(std::sync::Arc::new(std::sync::Mutex::new(inside)));
+            tokio::spawn(async move {
+                loop {
+                    // How a session ended that nobody listens to any more is not told.
+                    let _ = serve(port.clone(), SimulatedGuest::new()).await;
+                }
+            });
+            host.write_all(&preamble(1)).await.expect("written");
+            host.read_exact(&mut [0; PREAMBLE]).await.expect("echoed");
+            let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            host.write_all(&[&begin[..], last].concat())
+                .await
+                .expect("written");
+            let connected = connect_within(&LITTLE, host, 2).await;
+            let mut client = connected.unwrap_or_else(|error| panic!("case {case}: {error}"));
+            client.hello(HelloRequest {}).await.expect("answered");
+        }
+    }
 
     #[tokio::test]
     async fn a_session_with_a_guest_that_hangs_ends() {

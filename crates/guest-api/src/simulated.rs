@@ -3,7 +3,7 @@
 //! It keeps the contract (states, events, sequence numbers, exit codes), so that everything above it, the host agent
 //! first, is tested without any emulation. Two conventions let tests decide how a container ends: an argument
 //! `exit=N` ends it at once with that code, `oom` ends it as killed for memory. With `late` the log is written at once
-//! and told a while later.
+//! and told a while later; with `slow` there are last words, and a long while until they are told.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -25,6 +25,8 @@ const KILLED: i32 = 137;
 
 /// How late a log is that is told late.
 const LATE: Duration = Duration::from_millis(300);
+/// How long after its end the last words of a container come that is slow.
+const SLOW: Duration = Duration::from_millis(2500);
 
 type Output<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -119,6 +121,16 @@ impl SimulatedGuest {
             let _ = self.shared.events.send(Event {
                 container: Some(container.clone()),
             });
+        }
+    }
+
+    /// Waits until a container runs no more.
+    async fn ended(&self, id: &str) {
+        let mut events = self.shared.events.subscribe();
+        let over = |known: &(_, Container)| known.1.state() == crate::v1::State::Exited;
+        while !self.state().containers.get(id).is_none_or(over) {
+            // One that is behind looks again.
+            let _ = events.recv().await;
         }
     }
 
@@ -313,24 +325,39 @@ impl Guest for SimulatedGuest {
                 found.ok_or_else(|| Status::not_found(format!("no container {}", request.id)))?;
             created.args.join(" ")
         };
-        let record = LogRecord {
-            sequence: 0,
-            unix_time_ns: now_ns(),
-            stream: 1,
-            line: format!("simulated: {args}").into_bytes(),
-            partial: false,
-        };
-        let records = if request.from_sequence == 0 {
-            vec![record]
-        } else {
-            Vec::new()
-        };
         if args.contains("late") {
             tokio::time::sleep(LATE).await;
         }
-        // The stream stays open: more could come.
-        let stream = tokio_stream::once(Ok(LogBatch { records })).chain(tokio_stream::pending());
-        Ok(Response::new(Box::pin(stream)))
+        let (sender, receiver) = mpsc::channel(1);
+        let guest = self.clone();
+        tokio::spawn(async move {
+            let tell = async |sequence, line: String| {
+                let record = LogRecord {
+                    sequence,
+                    unix_time_ns: now_ns(),
+                    stream: 1,
+                    line: line.into_bytes(),
+                    partial: false,
+                };
+                let records = if request.from_sequence <= sequence {
+                    vec![record]
+                } else {
+                    Vec::new()
+                };
+                // The host may have gone.
+                let _ = sender.send(Ok(LogBatch { records })).await;
+            };
+            tell(0, format!("simulated: {args}")).await;
+            tokio::select! {
+                () = guest.ended(&request.id) => {}
+                () = sender.closed() => return,
+            }
+            if args.contains("slow") {
+                tokio::time::sleep(SLOW).await;
+                tell(1, "simulated: last words".to_owned()).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn exec(

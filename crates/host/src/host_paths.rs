@@ -7,6 +7,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
+use crate::datastore::attach::{DiskKind, VolumeDisk};
 use crate::volumes::VolumeError;
 
 /// What only guests see: logs are a share of their own.
@@ -22,14 +23,42 @@ pub fn check(pod: &Pod, node_files: &Path) -> Result<(), VolumeError> {
         let Some(source) = &volume.host_path else {
             continue;
         };
-        if let Err(problem) = one(source, node_files) {
-            return Err(VolumeError {
-                volume: volume.name.clone(),
-                reason: format!("hostPath type check failed: {} {problem}", source.path),
-            });
+        typed(&volume.name, source, node_files)?;
+    }
+    Ok(())
+}
+
+/// The same of the paths that claims stand for. A local volume must be there, whatever it is.
+///
+/// # Errors
+/// Something is not, or is something else.
+pub fn check_claimed(disks: &[VolumeDisk], node_files: &Path) -> Result<(), VolumeError> {
+    for disk in disks {
+        match disk.kind {
+            DiskKind::HostPath => {
+                let source = HostPathVolumeSource {
+                    path: disk.path.to_string_lossy().into_owned(),
+                    type_: Some(disk.path_type.clone()),
+                };
+                typed(&disk.volume, &source, node_files)?;
+            }
+            DiskKind::Local if kind(&disk.path, node_files).is_err() => {
+                return Err(VolumeError {
+                    volume: disk.handle.clone(),
+                    reason: format!("path \"{}\" does not exist", disk.path.display()),
+                });
+            }
+            _ => {}
         }
     }
     Ok(())
+}
+
+fn typed(volume: &str, source: &HostPathVolumeSource, node_files: &Path) -> Result<(), VolumeError> {
+    one(source, node_files).map_err(|problem| VolumeError {
+        volume: volume.to_owned(),
+        reason: format!("hostPath type check failed: {} {problem}", source.path),
+    })
 }
 
 fn one(source: &HostPathVolumeSource, node_files: &Path) -> Result<(), &'static str> {

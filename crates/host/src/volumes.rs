@@ -153,9 +153,10 @@ pub fn each<'a>(
 /// By which the guest finds the node's file system.
 pub const NODE_TAG: &str = "node";
 
-/// Whether a Pod mounts some of the node's file system: a directory of this host that Podvisor owns.
-pub fn uses_node(pod: &Pod) -> bool {
+/// Whether a Pod mounts some of the node's file system, by itself or by a claim: a directory of this host that Podvisor owns.
+pub fn uses_node(pod: &Pod, disks: &[VolumeDisk]) -> bool {
     volumes(pod).iter().any(|volume| volume.host_path.is_some())
+        || disks.iter().any(|disk| disk.kind.of_node())
 }
 
 /// `fsGroup`.
@@ -402,13 +403,18 @@ pub fn mounts(
             .find(|volume| volume.name == wanted.name)
             .ok_or_else(|| format!("volume \"{}\" not found", wanted.name))?;
         let disk = disks.iter().find(|disk| disk.volume == volume.name);
-        let node = volume.host_path.as_ref().map(|source| {
+        let node = |path: &str, kind: Option<&str>| {
             mount::Source::HostPath(v1::HostPath {
                 tag: NODE_TAG.to_owned(),
-                path: source.path.clone(),
-                r#type: source.type_.clone().unwrap_or_default(),
+                path: path.to_owned(),
+                r#type: kind.unwrap_or_default().to_owned(),
             })
-        });
+        };
+        let node = match (&volume.host_path, disk.filter(|disk| disk.kind.of_node())) {
+            (Some(source), _) => Some(node(&source.path, source.type_.as_deref())),
+            (None, Some(disk)) => Some(node(&disk.path.to_string_lossy(), Some(&disk.path_type))),
+            (None, None) => None,
+        };
         let of_node = node.is_some();
         let source = match (node, &volume.empty_dir, disk) {
             (Some(node), ..) => node,
@@ -438,8 +444,12 @@ pub fn mounts(
                 .unwrap_or_default(),
             sub_path,
             recursive_read_only: recursive && wanted.read_only == Some(true),
-            // The whole tree of a disk is given to the group when it is mounted; the node's files are nobody's Pod's.
-            group: group.filter(|_| disk.is_none() && !of_node),
+            // The whole tree of a disk is given to the group when it is mounted; the node's files are nobody's Pod's, but for
+            // local volumes.
+            group: group.filter(|_| match disk {
+                Some(disk) => disk.kind == DiskKind::Local && !disk.read_only,
+                None => !of_node,
+            }),
         });
     }
     for wanted in container.volume_devices.iter().flatten() {

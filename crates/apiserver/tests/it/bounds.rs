@@ -206,6 +206,23 @@ async fn slow_loris() {
     }
 }
 
+/// However many connections one address opens, there are places for the next.
+#[tokio::test]
+async fn connections_are_shared() {
+    let s = Server::with(Arc::new(MemoryStore::new()), |c| c.max_connections = 8).await;
+    let mut greedy = Vec::new();
+    for _ in 0..20 {
+        greedy.push(Raw::connect(s.address).await);
+    }
+    let other = tokio::net::TcpSocket::new_v4().unwrap();
+    other.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = Raw(other.connect(s.address).await.unwrap());
+    other
+        .send(b"GET /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await;
+    assert!(other.rest().await > 0, "it was refused");
+}
+
 /// Who asks for lists and does not read them loses the connection, and with it the places that it held.
 #[tokio::test]
 async fn slow_readers() {

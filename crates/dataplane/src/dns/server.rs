@@ -9,16 +9,18 @@ use arc_swap::ArcSwap;
 use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::places::Places;
 use super::zone::Zone;
 use crate::config::NetConfig;
 use crate::model::Service;
 
 const PORT: u16 = 53;
-/// Questions in the air at once; more are dropped, and the resolver asks again.
+/// Questions that others are asked at once; more are dropped, and the resolver asks again. Our own names cost no place.
 const MAX_IN_FLIGHT: usize = 512;
+/// TCP connections at once.
+const MAX_CONNECTIONS: usize = 512;
 /// How long an upstream resolver may think.
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a TCP client may say nothing.
@@ -35,7 +37,7 @@ struct Shared {
     zone: ArcSwap<Zone>,
     domain: String,
     upstream: Vec<Ipv4Addr>,
-    in_flight: Semaphore,
+    in_flight: Arc<Places>,
 }
 
 impl DnsServer {
@@ -48,7 +50,7 @@ impl DnsServer {
             zone: ArcSwap::from_pointee(Zone::of(&config.domain, &[])),
             domain: config.domain.clone(),
             upstream: config.upstream_dns.clone(),
-            in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            in_flight: Places::new(MAX_IN_FLIGHT),
         });
         tokio::spawn(
             stop.clone()
@@ -77,7 +79,7 @@ pub async fn answer_from(
         zone: ArcSwap::from_pointee(Zone::of(domain, services)),
         domain: domain.to_owned(),
         upstream: Vec::new(),
-        in_flight: Semaphore::new(1),
+        in_flight: Places::new(1),
     };
     shared.answer(question, datagram).await
 }
@@ -89,13 +91,22 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
             continue;
         };
-        let question = buffer[..length].to_vec();
+        let question = match shared.known(&buffer[..length], true) {
+            Some(Known::Answer(answer)) => {
+                let _ = socket.send_to(&answer, client).await;
+                continue;
+            }
+            Some(Known::Elsewhere(question)) => question,
+            None => continue,
+        };
+        let Some(place) = shared.in_flight.take(client.ip()) else {
+            continue;
+        };
+        let bytes = buffer[..length].to_vec();
         let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
         tokio::spawn(async move {
-            let Ok(_permit) = shared.in_flight.try_acquire() else {
-                return;
-            };
-            if let Some(answer) = shared.answer(&question, true).await {
+            let _place = place;
+            if let Some(answer) = shared.forward(&bytes, question, true).await {
                 let _ = socket.send_to(&answer, client).await;
             }
         });
@@ -103,15 +114,17 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
 }
 
 async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
+    let places = Places::new(MAX_CONNECTIONS);
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, client)) = listener.accept().await else {
+            continue;
+        };
+        let Some(place) = places.take(client.ip()) else {
             continue;
         };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let Ok(_permit) = shared.in_flight.try_acquire() else {
-                return;
-            };
+            let _place = place;
             // A client that breaks off has its answer or does not want it.
             let _ = serve_connection(&shared, stream).await;
         });
@@ -127,14 +140,29 @@ async fn serve_connection(shared: &Shared, mut stream: TcpStream) -> io::Result<
             return Ok(());
         };
         let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
-        stream.write_u16(length).await?;
-        stream.write_all(&answer).await?;
+        let answer = [&length.to_be_bytes()[..], &answer].concat();
+        tokio::time::timeout(IDLE_TIMEOUT, stream.write_all(&answer)).await??;
     }
+}
+
+/// What we can say to a question ourselves.
+enum Known {
+    /// All of it.
+    Answer(Vec<u8>),
+    /// That others are to be asked; the answer so far.
+    Elsewhere(Message),
 }
 
 impl Shared {
     /// The answer's bytes; `None` for what is not a question.
     async fn answer(&self, bytes: &[u8], datagram: bool) -> Option<Vec<u8>> {
+        match self.known(bytes, datagram)? {
+            Known::Answer(answer) => Some(answer),
+            Known::Elsewhere(reply) => self.forward(bytes, reply, datagram).await,
+        }
+    }
+
+    fn known(&self, bytes: &[u8], datagram: bool) -> Option<Known> {
         let question = Message::from_vec(bytes).ok()?;
         if question.metadata.message_type != MessageType::Query {
             return None;
@@ -145,15 +173,15 @@ impl Shared {
         reply.metadata.recursion_available = true;
         let [query] = question.queries.as_slice() else {
             reply.metadata.response_code = ResponseCode::FormErr;
-            return reply.to_vec().ok();
+            return reply.to_vec().ok().map(Known::Answer);
         };
         if question.metadata.op_code != OpCode::Query {
             reply.metadata.response_code = ResponseCode::NotImp;
-            return reply.to_vec().ok();
+            return reply.to_vec().ok().map(Known::Answer);
         }
         let answer = self.zone.load().answer(query.name(), query.query_type());
         let Some(answer) = answer else {
-            return self.forward(bytes, reply, datagram).await;
+            return Some(Known::Elsewhere(reply));
         };
         reply.metadata.authoritative = true;
         reply.metadata.response_code = answer.code;
@@ -166,9 +194,9 @@ impl Shared {
         let bytes = reply.to_vec().ok()?;
         if datagram && bytes.len() > usize::from(size.max(PLAIN_DATAGRAM)) {
             // The client asks again over TCP.
-            return reply.truncate().to_vec().ok();
+            return reply.truncate().to_vec().ok().map(Known::Answer);
         }
-        Some(bytes)
+        Some(Known::Answer(bytes))
     }
 
     /// Asks each upstream resolver in turn, over the transport that the client used.

@@ -1,6 +1,6 @@
 //! What Pods can reach, what they cannot, and as whom they are seen.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -336,6 +336,27 @@ fn look_up(guest: &Guest, name: &[u8]) -> Ipv4Addr {
 }
 
 #[test]
+fn a_pod_cannot_take_the_names_from_the_others() {
+    in_namespace(|| async {
+        let scene = Scene::new().await;
+        // As many connections as it gets, all of which say nothing.
+        let held: Vec<_> = (0..600)
+            .map_while(|_| scene.one.connect(DNS, 53, ANSWER).ok())
+            .collect();
+        assert!(held.len() > 250, "{} connections", held.len());
+        let name = b"\x03web\x04demo\x03svc\x07cluster\x05local\0";
+        assert_eq!(look_up(&scene.two, name), CLUSTER_IP);
+        let mut stream = scene.two.connect(DNS, 53, ANSWER).expect("connected");
+        let head = b"\x00\x2c\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00";
+        let question = [&head[..], name, b"\x00\x01\x00\x01"].concat();
+        stream.write_all(&question).expect("sent");
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).expect("an answer by TCP");
+        assert_eq!(answer[2..], [0x12, 0x34]);
+    });
+}
+
+#[test]
 fn a_pod_cannot_speak_for_another() {
     in_namespace(|| async {
         let before = traces();
@@ -501,6 +522,27 @@ fn a_port_of_the_host_is_a_containers() {
         }
         set(Vec::new()).await;
         assert!(outside.ask(OUR_SIDE, 80).is_err_and(refused));
+        // Who goes on sending datagrams reaches whoever has the port now, also when it was nobody's.
+        let datagrams = |to| HostPort {
+            at: None,
+            protocol: Protocol::Udp,
+            port: 5300,
+            to: (to, 9001),
+        };
+        let (server, heir) = (scene.two.udp(TWO, 9001), scene.one.udp(ONE, 9001));
+        let client = outside.udp(OUTSIDE, 0);
+        let mut buffer = [0; 64];
+        let _ = client.send_to(b"nobody", (OUR_SIDE, 5300));
+        for (to, socket) in [(TWO, &server), (ONE, &heir)] {
+            set(vec![datagrams(to)]).await;
+            // That nobody was there may be told only now.
+            while client.send_to(b"question", (OUR_SIDE, 5300)).is_err() {}
+            let (length, from) = socket.recv_from(&mut buffer).expect("a datagram");
+            assert_eq!((&buffer[..length], from.ip()), (&b"question"[..], OUTSIDE.into()));
+            socket.send_to(b"answer", from).expect("sent");
+            let (_, from) = client.recv_from(&mut buffer).expect("an answer");
+            assert_eq!(from, (OUR_SIDE, 5300).into());
+        }
         run("ip", &["link", "delete", "out0"]);
         scene.end(&before).await;
     });

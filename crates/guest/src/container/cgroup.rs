@@ -106,20 +106,31 @@ pub fn stats(id: &str, name: &str) -> ContainerStats {
             .and_then(|text| text.trim().parse().ok())
     };
     let usage: u64 = plain("memory.current").unwrap_or(0);
-    let inactive = number(&path.join("memory.stat"), "inactive_file");
+    let read = |file: &str| fs::read_to_string(path.join(file)).unwrap_or_default();
+    let (memory, cpu) = (read("memory.stat"), read("cpu.stat"));
     ContainerStats {
         id: id.to_owned(),
         name: name.to_owned(),
-        cpu_usage_ns: number(&path.join("cpu.stat"), "usage_usec") * 1000,
-        memory_working_set: usage.saturating_sub(inactive),
+        cpu_usage_ns: after(&cpu, "usage_usec") * 1000,
+        memory_working_set: usage.saturating_sub(after(&memory, "inactive_file")),
         memory_usage: usage,
         disk_used: 0,
+        memory_rss: after(&memory, "anon"),
+        memory_cache: after(&memory, "file"),
+        page_faults: after(&memory, "pgfault"),
+        major_page_faults: after(&memory, "pgmajfault"),
+        cpu_periods: after(&cpu, "nr_periods"),
+        cpu_throttled_periods: after(&cpu, "nr_throttled"),
+        cpu_throttled_ns: after(&cpu, "throttled_usec") * 1000,
     }
 }
 
-/// The number after a word at the start of a line.
+/// The number after a word at the start of a line of a file.
 fn number(file: &Path, word: &str) -> u64 {
-    let text = fs::read_to_string(file).unwrap_or_default();
+    after(&fs::read_to_string(file).unwrap_or_default(), word)
+}
+
+fn after(text: &str, word: &str) -> u64 {
     let value = text
         .lines()
         .find_map(|line| line.strip_prefix(word)?.strip_prefix(' '));

@@ -20,6 +20,17 @@ pub enum DiskKind {
     Shared,
     /// The content of an image, read-only (KEP-4639).
     Image,
+    /// A PersistentVolume of kind `hostPath`: a path of the node's file system.
+    HostPath,
+    /// The same of kind `local`: there already, and for the Pod's group.
+    Local,
+}
+
+impl DiskKind {
+    /// Whether it lies in the node's file system.
+    pub fn of_node(self) -> bool {
+        matches!(self, Self::HostPath | Self::Local)
+    }
 }
 
 /// A disk of a Pod VM that is a volume of the Pod.
@@ -28,9 +39,9 @@ pub enum DiskKind {
 pub struct VolumeDisk {
     /// Name of the Pod's volume.
     pub volume: String,
-    /// Name in the datastore, or the image's id.
+    /// Name in the datastore, the image's id, or the name of the PersistentVolume.
     pub handle: String,
-    /// The file.
+    /// The file; of one in the node's file system the path there.
     pub path: PathBuf,
     /// The Pod may only read it.
     pub read_only: bool,
@@ -39,6 +50,9 @@ pub struct VolumeDisk {
     /// Options of its mount (`mountOptions` of the PersistentVolume).
     #[serde(default)]
     pub mount_options: Vec<String>,
+    /// What a `hostPath` must be (`type`).
+    #[serde(default)]
+    pub path_type: String,
 }
 
 impl VolumeDisk {
@@ -51,6 +65,7 @@ impl VolumeDisk {
             read_only: true,
             kind: DiskKind::Image,
             mount_options: Vec::new(),
+            path_type: String::new(),
         }
     }
 
@@ -58,13 +73,13 @@ impl VolumeDisk {
     pub fn serial(&self) -> String {
         match self.kind {
             DiskKind::Image => crate::podvm::image_serial(&self.handle),
-            DiskKind::FileSystem | DiskKind::Block | DiskKind::Shared => serial(&self.handle),
+            _ => serial(&self.handle),
         }
     }
 
-    /// As the hypervisor takes it; a shared volume is no disk.
+    /// As the hypervisor takes it; a shared directory is no disk.
     pub fn disk(&self) -> Option<vmm::Disk> {
-        (self.kind != DiskKind::Shared).then(|| vmm::Disk {
+        (self.kind != DiskKind::Shared && !self.kind.of_node()).then(|| vmm::Disk {
             serial: self.serial(),
             path: self.path.clone(),
             read_only: self.read_only,
@@ -156,10 +171,13 @@ fn disk(
     read_only: bool,
 ) -> Result<VolumeDisk, String> {
     let name = persistent.metadata.name.as_deref().unwrap_or_default();
+    if let Some(disk) = of_node(volume, persistent, read_only) {
+        return disk;
+    }
     let source = persistent.spec.as_ref().and_then(|spec| spec.csi.as_ref());
     let Some(source) = source.filter(|source| source.driver == PROVISIONER) else {
         return Err(format!(
-            "PV \"{name}\" is not of this host's datastore: only volumes of driver {PROVISIONER} can be mounted"
+            "PV \"{name}\" is not of this host's datastore: only volumes of driver {PROVISIONER}, hostPath and local ones can be mounted"
         ));
     };
     let path = datastore
@@ -191,7 +209,37 @@ fn disk(
             .as_ref()
             .and_then(|spec| spec.mount_options.clone())
             .unwrap_or_default(),
+        path_type: String::new(),
     })
+}
+
+/// The place of a static volume in the node's file system, if it is one.
+fn of_node(
+    volume: &Volume,
+    persistent: &PersistentVolume,
+    read_only: bool,
+) -> Option<Result<VolumeDisk, String>> {
+    let spec = persistent.spec.as_ref()?;
+    let (kind, path, path_type) = match (&spec.host_path, &spec.local) {
+        (Some(source), _) => (DiskKind::HostPath, &source.path, source.type_.clone()),
+        (None, Some(source)) => (DiskKind::Local, &source.path, None),
+        (None, None) => return None,
+    };
+    let name = persistent.metadata.name.clone().unwrap_or_default();
+    if spec.volume_mode.as_deref() == Some("Block") {
+        return Some(Err(format!(
+            "PV \"{name}\" is a path of the node, which has no block devices to give to a VM"
+        )));
+    }
+    Some(Ok(VolumeDisk {
+        volume: volume.name.clone(),
+        handle: name,
+        path: PathBuf::from(path),
+        read_only,
+        kind,
+        mount_options: Vec::new(),
+        path_type: path_type.unwrap_or_default(),
+    }))
 }
 
 /// The API server's words.

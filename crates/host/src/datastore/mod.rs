@@ -218,7 +218,9 @@ impl Datastore {
     /// error names who has one.
     pub fn take(&self, uid: &str, pod: &str, disks: &[attach::VolumeDisk]) -> Result<(), (String, String)> {
         let mut users = self.users.lock();
-        for disk in disks {
+        // Paths of the node are anybody's at any time.
+        let disks = || disks.iter().filter(|disk| !disk.kind.of_node());
+        for disk in disks() {
             let others: Vec<User> = users
                 .get(&disk.handle)
                 .into_iter()
@@ -234,7 +236,7 @@ impl Datastore {
                 return Err((disk.handle.clone(), names(&others)));
             }
         }
-        for disk in disks {
+        for disk in disks() {
             let all = users.entry(disk.handle.clone()).or_default();
             all.retain(|user| user.uid != uid);
             all.push(User {
@@ -330,6 +332,7 @@ mod tests {
             read_only,
             kind: DiskKind::FileSystem,
             mount_options: Vec::new(),
+            path_type: String::new(),
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod history;
 pub mod probes;
 pub mod prometheus;
+pub mod stalls;
 pub mod starts;
 pub mod summary;
 
@@ -262,6 +263,12 @@ pub struct HostUsage {
     pub memory_total: u64,
     /// Memory that can be had without swapping.
     pub memory_available: u64,
+    /// Memory that belongs to no file.
+    pub memory_rss: u64,
+    /// Page faults since the machine's start.
+    pub page_faults: u64,
+    /// Those of them that had to wait for a disk.
+    pub major_page_faults: u64,
     /// Bytes of the file system with the data directory.
     pub disk_total: u64,
     /// Bytes of it that are free.
@@ -272,6 +279,8 @@ pub struct HostUsage {
     pub inodes_free: u64,
     /// When the machine started.
     pub boot: Timestamp,
+    /// For how long its tasks waited.
+    pub stalls: stalls::Stalls,
 }
 
 /// Measures the machine: the rate is that since the last call.
@@ -295,6 +304,13 @@ impl HostSampler {
             let line = text.lines().find(|line| line.starts_with(name))?;
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         };
+        let counters = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+        let counter = |name: &str| {
+            let value = counters
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            value.and_then(|value| value.parse().ok()).unwrap_or(0)
+        };
         let disk = rustix::fs::statvfs(data_dir).ok();
         let of = |value: fn(&rustix::fs::StatVfs) -> u64| disk.as_ref().map_or(0, value);
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
@@ -311,10 +327,14 @@ impl HostSampler {
             boot: Timestamp::now()
                 .checked_sub(uptime)
                 .unwrap_or(Timestamp::UNIX_EPOCH),
+            stalls: stalls::read(),
             cpu_ns,
             cpu_nano_cores,
             memory_total: field("MemTotal:").unwrap_or(0) * 1024,
             memory_available: field("MemAvailable:").unwrap_or(0) * 1024,
+            memory_rss: field("AnonPages:").unwrap_or(0) * 1024,
+            page_faults: counter("pgfault"),
+            major_page_faults: counter("pgmajfault"),
         }
     }
 }

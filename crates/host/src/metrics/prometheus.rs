@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use guest_api::v1::ContainerStats;
 
+use super::stalls;
 use super::starts::Starts;
 use super::summary::volume_of;
 use super::{HostUsage, Sample};
@@ -201,8 +202,73 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
         "container_memory_cache",
         "gauge",
         "Number of bytes of page cache memory.",
-        containers(all, more, |c| c.memory_usage.saturating_sub(c.memory_working_set)),
+        containers(all, more, |c| c.memory_cache),
     );
+    page.family(
+        "container_memory_rss",
+        "gauge",
+        "Size of RSS in bytes.",
+        containers(all, more, |c| c.memory_rss),
+    );
+    let faults = [
+        ("pgfault", (|c| c.page_faults) as fn(&ContainerStats) -> u64),
+        ("pgmajfault", |c| c.major_page_faults),
+    ];
+    let faults = faults.map(|(kind, value)| {
+        let more = move |view: &View, stats: &ContainerStats| {
+            format!(
+                "failure_type=\"{kind}\",scope=\"container\",{}",
+                more(view, stats)
+            )
+        };
+        containers(all, more, value)
+    });
+    page.family(
+        "container_memory_failures_total",
+        "counter",
+        "Cumulative count of memory allocation failures.",
+        faults.into_iter().flatten(),
+    );
+    page.family(
+        "container_cpu_cfs_periods_total",
+        "counter",
+        "Number of elapsed enforcement period intervals.",
+        containers(all, more, |c| c.cpu_periods),
+    );
+    page.family(
+        "container_cpu_cfs_throttled_periods_total",
+        "counter",
+        "Number of throttled period intervals.",
+        containers(all, more, |c| c.cpu_throttled_periods),
+    );
+    page.family(
+        "container_cpu_cfs_throttled_seconds_total",
+        "counter",
+        "Total time duration the container has been throttled.",
+        containers(all, more, |c| seconds(c.cpu_throttled_ns)),
+    );
+    for ((kind, word), stall) in stalls::KINDS.iter().zip(host.stalls) {
+        let Some(stall) = stall else {
+            continue;
+        };
+        let words = [
+            (
+                "stalled",
+                "no tasks in the container could make progress",
+                stall.full,
+            ),
+            ("waiting", "tasks in the container have waited", stall.some),
+        ];
+        for (name, what, share) in words {
+            let labels = "container=\"\",id=\"/\",image=\"\",name=\"\",namespace=\"\",pod=\"\"";
+            page.family(
+                &format!("container_pressure_{kind}_{name}_seconds_total"),
+                "counter",
+                &format!("Total time duration {what} due to {word} congestion."),
+                [format!("{{{labels}}} {}", seconds(share.total * 1000))],
+            );
+        }
+    }
     let network = |value: fn(&guest_api::v1::StatsReply) -> u64| {
         let lines = all.iter().filter_map(|(view, sample)| {
             let value = value(sample.guest.as_ref()?);

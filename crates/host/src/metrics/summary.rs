@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Volume;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::{HostUsage, Sample};
+use super::{HostUsage, Sample, stalls};
 use crate::datastore::attach::{self, VolumeDisk};
 use crate::logs::PodLogs;
 use crate::podvm::View;
@@ -30,7 +30,7 @@ pub fn summary(data_dir: &Path, node: &str, host: &HostUsage, pods: &[(View, Sam
         .iter()
         .map(|(view, sample)| pod(data_dir, view, sample, &disk))
         .collect();
-    json!({
+    let mut summary = json!({
         "node": {
             "nodeName": node,
             "startTime": Time(host.boot),
@@ -40,13 +40,23 @@ pub fn summary(data_dir: &Path, node: &str, host: &HostUsage, pods: &[(View, Sam
                 "availableBytes": host.memory_available,
                 "usageBytes": used,
                 "workingSetBytes": used,
+                "rssBytes": host.memory_rss,
+                "pageFaults": host.page_faults,
+                "majorPageFaults": host.major_page_faults,
             },
             "fs": disk,
             // Images lie in the data directory too.
             "runtime": {"imageFs": disk, "containerFs": disk},
         },
         "pods": pods,
-    })
+    });
+    for ((kind, _), stall) in stalls::KINDS.iter().zip(host.stalls) {
+        if let Some(stall) = stall {
+            summary["node"][kind]["time"] = json!(now);
+            summary["node"][kind]["psi"] = stall.to_json();
+        }
+    }
+    summary
 }
 
 fn started(record: &Record) -> Option<Time> {
@@ -89,6 +99,9 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
                     "time": time,
                     "usageBytes": stats.map_or(0, |c| c.memory_usage),
                     "workingSetBytes": stats.map_or(0, |c| c.memory_working_set),
+                    "rssBytes": stats.map_or(0, |c| c.memory_rss),
+                    "pageFaults": stats.map_or(0, |c| c.page_faults),
+                    "majorPageFaults": stats.map_or(0, |c| c.major_page_faults),
                 },
                 // The layer is on the VM's disk, the logs on the host's.
                 "rootfs": {
@@ -106,6 +119,9 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
             })
         })
         .collect();
+    let inside = |value: fn(&guest_api::v1::ContainerStats) -> u64| -> u64 {
+        guest.map_or(0, |reply| reply.containers.iter().map(value).sum())
+    };
     let mut volumes: Vec<Value> = view
         .machine
         .iter()
@@ -129,7 +145,14 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
         "startTime": view.pod.status.as_ref().and_then(|status| status.start_time.clone()),
         "containers": containers,
         "cpu": {"time": time, "usageNanoCores": sample.cpu_nano_cores, "usageCoreNanoSeconds": sample.cpu_ns},
-        "memory": {"time": time, "usageBytes": sample.memory_bytes, "workingSetBytes": sample.memory_bytes},
+        "memory": {
+            "time": time,
+            "usageBytes": sample.memory_bytes,
+            "workingSetBytes": sample.memory_bytes,
+            "rssBytes": sample.memory_bytes,
+            "pageFaults": inside(|c| c.page_faults),
+            "majorPageFaults": inside(|c| c.major_page_faults),
+        },
         "network": {
             "time": time,
             "name": "eth0",

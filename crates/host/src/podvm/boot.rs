@@ -238,7 +238,7 @@ impl Boot {
     /// that are not this Pod's alone.
     async fn shares(&self) -> Result<Vec<Share>, String> {
         let mut shares = Vec::new();
-        if volumes::uses_node(&self.pod) {
+        if volumes::uses_node(&self.pod, &self.prepared.disks) {
             let data_dir = &self.context.config.data_dir;
             let directory = data_dir.join(NODE_FILES);
             furnish(&directory, &self.context.config)

@@ -331,7 +331,7 @@ async fn complete_sources(context: &Context, pod: &Pod) -> (Sources, HeldTokens)
 
 /// Looks at what the Pod wants of the node's file system.
 fn host_paths(context: &Context, pod: &Pod) -> Result<(), volumes::VolumeError> {
-    if !volumes::uses_node(pod) {
+    if !volumes::uses_node(pod, &[]) {
         return Ok(());
     }
     let node = context.config.data_dir.join(NODE_FILES);
@@ -342,11 +342,19 @@ fn host_paths(context: &Context, pod: &Pod) -> Result<(), volumes::VolumeError> 
     crate::host_paths::check(pod, &node)
 }
 
+/// Looks at what claims stand for in the node's file system.
+fn claimed_paths(context: &Context, disks: Vec<VolumeDisk>) -> Result<Vec<VolumeDisk>, volumes::VolumeError> {
+    let node = context.config.data_dir.join(NODE_FILES);
+    crate::host_paths::check_claimed(&disks, &node)?;
+    Ok(disks)
+}
+
 /// The disks of all claims, as soon as they are bound.
 async fn complete_disks(context: &Context, pod: &Pod) -> Vec<VolumeDisk> {
     let mut pause = VOLUME_PAUSE.0;
     loop {
-        match attach::resolve(&context.deps.client, &context.datastore, pod).await {
+        let disks = attach::resolve(&context.deps.client, &context.datastore, pod).await;
+        match disks.and_then(|disks| claimed_paths(context, disks)) {
             Ok(disks) => return disks,
             Err(error) => context
                 .recorder

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use super::{Machine, View};
 use crate::logs::{PodLogs, Source, Writer};
 
-/// After a run's end, how long the stream may say nothing before it counts as complete.
-const QUIET: Duration = Duration::from_millis(200);
+/// After a run's end, how long the stream may say nothing before it is given up. The guest ends it after the last words; under
+/// load they may be long on their way.
+const SILENCE: Duration = Duration::from_secs(20);
 /// Before a broken stream is asked for again.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -86,12 +87,15 @@ impl Pump {
         loop {
             let over = async {
                 let _ = view.wait_for(|view| !view.runs(&self.run)).await;
-                tokio::time::sleep(QUIET).await;
+                tokio::time::sleep(SILENCE).await;
             };
             let message = tokio::select! {
                 biased;
                 message = stream.message() => message.map_err(|status| status.to_string())?,
-                () = over => return Ok(true),
+                () = over => {
+                    tracing::debug!(run = self.run, "the guest did not end a log");
+                    return Ok(true);
+                }
             };
             let Some(batch) = message else {
                 // The guest ends the stream when the run is over; otherwise the channel broke.

@@ -17,8 +17,9 @@ use crate::logs::PodLogs;
 const REAP: Duration = Duration::from_secs(5);
 /// How long a guest may take to answer on the way down.
 const CALL: Duration = Duration::from_secs(5);
-/// How long the end of a log may take.
-const LOGS: Duration = Duration::from_secs(2);
+/// How long a log may say nothing before the guest is asked whether it is still there, and how long the ends of all may take.
+const QUIET: Duration = Duration::from_secs(2);
+const LOGS: Duration = Duration::from_secs(30);
 /// How long the guest may take to write its volumes out.
 const FLUSH: Duration = Duration::from_secs(60);
 /// How long after the grace period a guest may take to show that it lives at all.
@@ -231,17 +232,16 @@ impl Stop {
                 }
                 alive
             };
-            let ended = async {
-                self.end_containers(machine).await;
-                self.complete_logs().await;
-            };
             let alive = tokio::select! {
-                () = ended => true,
+                () = self.end_containers(machine) => true,
                 alive = patience => {
                     tracing::warn!(uid, alive, "containers did not end in time: their VM is ended");
                     alive
                 }
             };
+            if alive {
+                let _ = tokio::time::timeout(LOGS, self.complete_logs(machine)).await;
+            }
             let shutdown = async {
                 let mut client = machine.guest.client().await.ok()?;
                 client.shutdown(ShutdownRequest {}).await.ok()
@@ -279,16 +279,22 @@ impl Stop {
         let _ = self.owner.send(Input::Job(Report::Stopped)).await;
     }
 
-    /// Last words take a moment from the guest to the file.
-    async fn complete_logs(&self) {
+    /// Last words take a moment from the guest to the file: they are waited for while there is a guest that has them.
+    async fn complete_logs(&self, machine: &Machine) {
         let records = Arc::clone(&self.view.borrow().records);
-        let waits = records.iter().filter(|record| record.begun).map(|record| {
+        let over = |record: &&Record| record.begun && !record.running();
+        let waits = records.iter().filter(over).map(|record| {
             let mut progress = self.logs.progress(&record.name, record.restarts());
             async move {
-                let _ = progress.wait_for(|progress| progress.ended).await;
+                while !progress.borrow_and_update().ended {
+                    let changed = tokio::time::timeout(QUIET, progress.changed()).await;
+                    if changed.is_err() && !answers(machine).await {
+                        return;
+                    }
+                }
             }
         });
-        let _ = tokio::time::timeout(LOGS, futures::future::join_all(waits)).await;
+        futures::future::join_all(waits).await;
     }
 
     /// Sidecars end after everything they served, the last started first; their `preStop` hooks run at once (KEP-753).

@@ -117,7 +117,12 @@ fn disks(context: &Context, machine: &Machine, uid: &str) -> Vec<Value> {
 
 /// Directories of the host that the VM sees.
 fn shares(context: &Context, view: &View) -> Value {
-    if !crate::volumes::uses_node(&view.pod) {
+    if !crate::volumes::uses_node(
+        &view.pod,
+        view.machine
+            .as_ref()
+            .map_or(&[], |machine| machine.disks.as_slice()),
+    ) {
         return json!([]);
     }
     let data_dir = &context.config.data_dir;

@@ -283,6 +283,60 @@ async fn several_pods_share_a_claim() {
     eventually("the end of the file", async || !file.exists()).await;
 }
 
+/// Volumes made by hand: a path of the node's file system, for as many Pods as want it.
+#[tokio::test]
+async fn paths_of_the_node_are_volumes_too() {
+    let storage = Storage::start().await;
+    let here = json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [
+        {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE, "elsewhere"]}]}]}});
+    let sources = [
+        (
+            "path",
+            json!({"hostPath": {"path": "/srv/path", "type": "DirectoryOrCreate"}}),
+        ),
+        (
+            "local",
+            json!({"local": {"path": "/srv/local"}, "nodeAffinity": here}),
+        ),
+    ];
+    for (name, mut spec) in sources {
+        spec["accessModes"] = json!(["ReadWriteOnce"]);
+        spec["capacity"] = json!({"storage": "20Mi"});
+        spec["storageClassName"] = json!("");
+        let volume = object(json!({"metadata": {"name": name}, "spec": spec}));
+        storage
+            .volumes
+            .create(&PostParams::default(), &volume)
+            .await
+            .unwrap();
+        storage
+            .claim(name, json!({"volumeName": name, "storageClassName": ""}))
+            .await;
+        storage.bound(name).await;
+        storage.pod(name, name).await;
+    }
+    storage.pod("second", "path").await;
+    let source = async |pod: &str| {
+        let pod = storage.host.ready(pod).await;
+        let request = storage.host.guest(&pod).request("c_0").unwrap();
+        let mount = request.mounts.into_iter().find(|mount| mount.destination == "/v");
+        match mount.unwrap().source.unwrap() {
+            guest_api::v1::mount::Source::HostPath(path) => (path.path, path.r#type),
+            other => panic!("{other:?}"),
+        }
+    };
+    let made = ("/srv/path".to_owned(), "DirectoryOrCreate".to_owned());
+    assert_eq!(source("path").await, made);
+    assert_eq!(source("second").await, made);
+    // A local volume is not made.
+    assert_eq!(
+        storage.said("local", "FailedMount").await,
+        "MountVolume.SetUp failed for volume \"local\" : path \"/srv/local\" does not exist"
+    );
+    std::fs::create_dir_all(storage.host.directory.path().join("data/node/srv/local")).unwrap();
+    assert_eq!(source("local").await, ("/srv/local".to_owned(), String::new()));
+}
+
 #[tokio::test]
 async fn snapshots_come_fill_claims_and_go() {
     let storage = Storage::start().await;

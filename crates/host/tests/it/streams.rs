@@ -78,6 +78,28 @@ async fn a_log_is_complete_when_its_container_is_told_to_run() {
     assert_eq!(text(&host, path).await, (200, "simulated: late\n".into()));
 }
 
+/// The guest may take its time over them, and the VM stays until then.
+#[tokio::test]
+async fn last_words_are_not_lost() {
+    let host = Host::start().await;
+    let whole = |words: &str| (200, format!("simulated: {words}\nsimulated: last words\n"));
+    host.create("ends", pod(&["slow", "exit=0"])).await;
+    host.create("deleted", pod(&["slow"])).await;
+    host.ready("deleted").await;
+    host.wait("ends", "restarted", |pod| common::restarts(pod) > 0)
+        .await;
+    let previous = "/containerLogs/default/ends/app?previous=true&follow=true";
+    let follow = "/containerLogs/default/deleted/app?follow=true";
+    let (followed, ()) = tokio::join!(text(&host, follow), async {
+        host.delete("deleted", None).await;
+    });
+    assert_eq!(followed, whole("slow"));
+    common::eventually("the last words of the run before", async || {
+        text(&host, previous).await == whole("slow exit=0")
+    })
+    .await;
+}
+
 /// The node's `/var/log`, with the links by which collectors know logs.
 #[tokio::test]
 async fn the_directory_of_logs() {
@@ -249,6 +271,31 @@ async fn figures() {
     assert_eq!(web["volume"][0]["usedBytes"], 7 << 20, "{web}");
     for part in ["rootfs", "logs"] {
         assert!(web["containers"][0][part]["usedBytes"].is_u64(), "{web}");
+    }
+    // Clients of the kubelet read these without asking whether they are there.
+    for field in ["rssBytes", "pageFaults", "majorPageFaults"] {
+        for memory in [&summary["node"], web, &web["containers"][0]].map(|part| &part["memory"]) {
+            assert!(memory[field].is_u64(), "{field} in {memory}");
+        }
+    }
+    let (_, cadvisor) = text(&host, "/metrics/cadvisor").await;
+    for family in [
+        "memory_rss",
+        "memory_failures_total",
+        "cpu_cfs_throttled_seconds_total",
+    ] {
+        let start = format!("container_{family}{{container=\"app\",");
+        assert!(cadvisor.contains(&start), "{start} in {cadvisor}");
+    }
+    for kind in ["cpu", "io", "memory"] {
+        let here = std::path::Path::new("/proc/pressure").join(kind).exists();
+        assert_eq!(
+            summary["node"][kind]["psi"]["some"]["total"].is_u64(),
+            here,
+            "{kind}"
+        );
+        let series = format!("container_pressure_{kind}_waiting_seconds_total{{");
+        assert_eq!(cadvisor.contains(&series), here, "{kind}");
     }
     let (_, counted) = text(&host, "/metrics").await;
     for line in [
