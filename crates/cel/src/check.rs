@@ -1,9 +1,10 @@
 //! Finding mistakes before anything is evaluated: names that are not there, fields that do not exist, operators whose
 //! sides cannot go together. What is not known for sure is let through; evaluation then decides.
 
-use crate::ast::{Comprehension, Expr, Finding, Kind, Walk};
+use crate::ast::{Comprehension, Expr, Finding, Kind, Through, Walk};
 use crate::library;
 use crate::types::Type;
+use crate::value::Value;
 use std::sync::Arc;
 
 /// The variables of an expression, with their types.
@@ -11,6 +12,7 @@ use std::sync::Arc;
 pub struct Env {
     variables: Vec<(String, Type)>,
     messages: bool,
+    bindings: bool,
 }
 
 /// The type of `Object{…}` in mutations.
@@ -37,6 +39,22 @@ impl Env {
     pub fn with_messages(mut self) -> Env {
         self.messages = true;
         self
+    }
+
+    /// Lets expressions name a part of themselves: `cel.bind(name, value, expression)`.
+    #[must_use]
+    pub fn with_bindings(mut self) -> Env {
+        self.bindings = true;
+        self
+    }
+
+    pub(crate) fn binds(&self) -> bool {
+        self.bindings
+    }
+
+    /// Whether there is a function: those for patches are known only where patches are made.
+    fn knows(&self, function: &str) -> bool {
+        library::is_function(function) && (self.messages || !function.starts_with("jsonpatch."))
     }
 
     fn message(&self, name: &str) -> Option<Type> {
@@ -71,10 +89,14 @@ pub(crate) fn check(mut root: Expr, env: &Env) -> Result<Checked, Vec<Finding>> 
         env,
         locals: Vec::new(),
         findings: Vec::new(),
+        late: Vec::new(),
         used: Vec::new(),
         mixed: false,
     };
     let ty = checker.expr(&mut root);
+    if checker.findings.is_empty() {
+        checker.findings.append(&mut checker.late);
+    }
     if !checker.findings.is_empty() {
         checker.findings.sort_by_key(|f| f.at);
         return Err(checker.findings);
@@ -90,6 +112,8 @@ struct Checker<'e> {
     env: &'e Env,
     locals: Vec<(String, Type)>,
     findings: Vec<Finding>,
+    /// Faults of literals, told only when everything else is right.
+    late: Vec<Finding>,
     used: Vec<String>,
     /// The arguments of `format` are the one list literal that may mix types.
     mixed: bool,
@@ -132,7 +156,7 @@ impl Checker<'_> {
                 self.uses(&dotted);
                 let tests = matches!(&expr.kind, Kind::Select { test: true, .. });
                 if tests {
-                    expr.kind = Kind::Literal(crate::value::Value::Bool(true));
+                    expr.kind = Kind::Literal(Value::Bool(true));
                     return Type::Bool;
                 }
                 expr.kind = Kind::Ident(dotted);
@@ -179,7 +203,8 @@ impl Checker<'_> {
             } => {
                 let of = self.expr(operand);
                 let by = self.expr(index);
-                let optional = *optional || matches!(of, Type::Optional(_));
+                let written = *optional;
+                let optional = written || matches!(of, Type::Optional(_));
                 let inner = match &of {
                     Type::Optional(inner) => (**inner).clone(),
                     other => other.clone(),
@@ -189,7 +214,9 @@ impl Checker<'_> {
                     Type::Map(of) if by.fits(&Type::String) => (**of).clone(),
                     Type::Dyn => Type::Dyn,
                     _ => {
-                        let what = format!("found no matching overload for '_[_]' applied to '({of}, {by})'");
+                        let function = if written { "_[?_]" } else { "_[_]" };
+                        let what =
+                            format!("found no matching overload for '{function}' applied to '({of}, {by})'");
                         self.fail(at, what)
                     }
                 };
@@ -203,37 +230,23 @@ impl Checker<'_> {
                 let mixed = std::mem::take(&mut self.mixed);
                 let mut of: Option<Type> = None;
                 for (item, optional) in items {
-                    let ty = self.expr(item);
-                    let ty = match ty {
-                        Type::Optional(inner) if *optional => (*inner).clone(),
-                        other => other,
-                    };
-                    match &of {
-                        None => of = Some(ty),
-                        Some(_) if mixed => of = Some(Type::Dyn),
-                        Some(before) if before.fits(&ty) => {}
-                        Some(before) => {
-                            let what = format!("expected type '{before}' but found '{ty}'");
-                            self.fail(item.at, what);
-                        }
+                    let ty = self.element(item, *optional);
+                    match (mixed, &of) {
+                        (true, Some(_)) => of = Some(Type::Dyn),
+                        _ => self.alike(&mut of, item.at, ty),
                     }
                 }
                 Type::list(of.unwrap_or(Type::Dyn))
             }
             Kind::Map(entries) => {
-                let mut of: Option<Type> = None;
+                let (mut by, mut of): (Option<Type>, Option<Type>) = (None, None);
                 let mut text_keys = true;
                 for (key, value, optional) in entries {
-                    text_keys &= matches!(self.expr(key), Type::String);
-                    let ty = match self.expr(value) {
-                        Type::Optional(inner) if *optional => (*inner).clone(),
-                        other => other,
-                    };
-                    of = match of {
-                        None => Some(ty),
-                        Some(before) if before == ty => Some(before),
-                        Some(_) => Some(Type::Dyn),
-                    };
+                    let ty = self.expr(key);
+                    text_keys &= matches!(ty, Type::String);
+                    self.alike(&mut by, key.at, ty);
+                    let ty = self.element(value, *optional);
+                    self.alike(&mut of, value.at, ty);
                 }
                 match text_keys {
                     true => Type::Map(Arc::new(of.unwrap_or(Type::Dyn))),
@@ -285,11 +298,65 @@ impl Checker<'_> {
                 let out = self.expr(body);
                 self.locals.pop();
                 match through {
-                    Some(crate::ast::Through::Map) => Type::Optional(Arc::new(out)),
+                    Some(Through::Map) => Type::Optional(Arc::new(out)),
+                    Some(Through::FlatMap) if !matches!(out, Type::Optional(_) | Type::Dyn) => {
+                        let what = format!(
+                            "found no matching overload for '_?_:_' applied to '(bool, {out}, optional_type(dyn))'"
+                        );
+                        self.fail(at, what)
+                    }
                     _ => out,
                 }
             }
             Kind::Comprehension(walk) => self.comprehension(at, walk),
+        }
+    }
+
+    /// The type of an element of a list or map; one behind a question mark is an optional value.
+    fn element(&mut self, item: &mut Expr, optional: bool) -> Type {
+        match self.expr(item) {
+            Type::Optional(inner) if optional => (*inner).clone(),
+            ty if optional && !ty.is_dyn() => {
+                let what = format!("expected type 'optional_type({ty})' but found '{ty}'");
+                self.fail(item.at, what)
+            }
+            ty => ty,
+        }
+    }
+
+    /// Elements of a literal are of one type.
+    fn alike(&mut self, of: &mut Option<Type>, at: usize, ty: Type) {
+        match of {
+            None => *of = Some(ty),
+            Some(before) if before.is_dyn() => *of = Some(ty),
+            Some(before) if before.fits(&ty) => {}
+            Some(before) => {
+                let what = format!("expected type '{before}' but found '{ty}'");
+                self.fail(at, what);
+            }
+        }
+    }
+
+    /// Times and spans that are written out must be well-formed.
+    fn literals(&mut self, function: &str, args: &[Expr]) {
+        let [
+            Expr {
+                at,
+                kind: Kind::Literal(value),
+            },
+        ] = args
+        else {
+            return;
+        };
+        let good = match (function, value) {
+            ("duration", Value::String(text)) => library::parse_duration(text).is_some(),
+            ("timestamp", Value::String(text)) => library::parse_time(text).is_some(),
+            ("duration", Value::Int(_)) => false,
+            _ => true,
+        };
+        if !good {
+            self.late
+                .push(Finding::new(*at, format!("invalid {function} argument")));
         }
     }
 
@@ -334,14 +401,23 @@ impl Checker<'_> {
                 self.locals.push((c.first.clone(), element));
             }
         }
-        if let Some(filter) = &mut c.filter {
-            let ty = self.expr(filter);
-            self.wants_bool(filter.at, &ty);
-        }
+        let filter = c.filter.as_mut().map(|filter| self.expr(filter));
         let body = self.expr(&mut c.body);
-        let predicate = matches!(c.walk, Walk::All | Walk::Exists | Walk::ExistsOne | Walk::Filter);
-        if predicate {
-            self.wants_bool(c.body.at.max(at), &body);
+        // These macros are conditional expressions underneath, and upstream tells of them in these terms.
+        let item = if matches!(range, Type::Map(_)) {
+            Type::String
+        } else {
+            second.clone()
+        };
+        match (c.walk, filter) {
+            (Walk::All | Walk::Exists, _) => self.wants_bool(c.body.at.max(at), &body),
+            (Walk::ExistsOne, _) => self.chooses(at, &body, &Type::Int),
+            (Walk::Filter, _) => self.chooses(at, &body, &Type::list(item)),
+            (Walk::TransformMap | Walk::TransformMapEntry, Some(filter)) => {
+                self.chooses(at, &filter, &Type::Map(Arc::new(body.clone())));
+            }
+            (_, Some(filter)) => self.chooses(at, &filter, &Type::list(body.clone())),
+            _ => {}
         }
         self.locals.pop();
         if c.second.is_some() {
@@ -358,6 +434,15 @@ impl Checker<'_> {
             Walk::TransformMap => Type::Map(Arc::new(body)),
             Walk::TransformMapEntry => Type::Dyn,
             Walk::SortBy => range,
+        }
+    }
+
+    /// Judges the condition of a macro between two values of one type.
+    fn chooses(&mut self, at: usize, condition: &Type, of: &Type) {
+        if !condition.fits(&Type::Bool) {
+            let what =
+                format!("found no matching overload for '_?_:_' applied to '({condition}, {of}, {of})'");
+            self.fail(at, what);
         }
     }
 
@@ -383,7 +468,7 @@ impl Checker<'_> {
             && let Kind::Ident(space) = &receiver.kind
             && self.local(space).is_none()
             && self.env.find(space).is_none()
-            && library::is_function(&format!("{space}.{function}"))
+            && self.env.knows(&format!("{space}.{function}"))
         {
             *function = format!("{space}.{function}");
             *target = None;
@@ -397,23 +482,32 @@ impl Checker<'_> {
             types.push(self.expr(arg));
         }
         self.mixed = false;
+        if matches!(function.as_str(), "_&&_" | "_||_") {
+            for (arg, ty) in args.iter().zip(&types) {
+                self.wants_bool(arg.at, ty);
+            }
+            return Type::Bool;
+        }
         let receives_host = target.is_some() && matches!(types.first(), Some(Type::Opaque(_) | Type::Dyn));
-        let known = library::is_function(function) || (receives_host && library::is_host_function(function));
+        let known = self.env.knows(function) || (receives_host && library::is_host_function(function));
         if !known {
             let what = format!("undeclared reference to '{function}' (in container '')");
             return self.fail(at, what);
         }
-        if matches!(function.as_str(), "matches" | "find" | "findAll")
-            && let Some(Kind::Literal(crate::value::Value::String(text))) = args.last_mut().map(|a| &a.kind)
-        {
+        let pattern = match (function.as_str(), args.as_slice()) {
+            ("matches" | "find" | "findAll", [pattern]) | ("matches", [_, pattern]) => Some(pattern),
+            ("findAll", [pattern, _]) => Some(pattern),
+            _ => None,
+        };
+        if let Some((Kind::Literal(Value::String(text)), place)) = pattern.map(|p| (&p.kind, p.at)) {
             match regex::Regex::new(text) {
-                Ok(compiled) => *regex = Some(compiled),
-                Err(_) => {
-                    let what = format!("invalid matches argument: error parsing regexp: {}", &**text);
-                    return self.fail(at, what);
+                Ok(compiled) if !repeats_too_often(text) => *regex = Some(compiled),
+                _ => {
+                    self.late.push(Finding::new(place, "invalid matches argument"));
                 }
             }
         }
+        self.literals(function, args);
         match library::result_type(function, target.is_some(), &types) {
             Ok(ty) => ty,
             Err(()) => {
@@ -435,8 +529,19 @@ impl Checker<'_> {
     }
 }
 
-fn literal(value: &crate::value::Value<'static>) -> Type {
-    use crate::value::Value;
+/// Upstream's patterns repeat nothing more often than this.
+const REPEATS: u32 = 1000;
+
+fn repeats_too_often(pattern: &str) -> bool {
+    pattern.split('{').skip(1).any(|after| {
+        let counts = after.split_once('}').map_or("", |(counts, _)| counts);
+        counts
+            .split(',')
+            .any(|count| count.parse::<u32>().is_ok_and(|n| n > REPEATS))
+    })
+}
+
+fn literal(value: &Value<'static>) -> Type {
     match value {
         Value::Null => Type::Null,
         Value::Bool(_) => Type::Bool,

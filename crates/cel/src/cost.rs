@@ -26,6 +26,8 @@ pub trait Sizes {
 
 /// The size of what only evaluation knows, such as a number as text.
 const UNKNOWN: u64 = 32;
+/// The longest pattern behind a named format.
+const NAMED_FORMAT: f64 = 128.0;
 /// What asking the authorizer costs.
 const AUTHORIZER: u64 = 350_000;
 
@@ -285,6 +287,7 @@ impl Estimator<'_> {
             "sets.contains" | "sets.intersects" | "sets.equivalent" => {
                 Known::new(add(size(0).saturating_mul(size(1)).saturating_add(1)))
             }
+            "validate" => Known::new(add(times(times(size(1), 0.1), NAMED_FORMAT * 0.25))),
             "check" => Known::new(add(AUTHORIZER)),
             "url" | "isURL" | "quantity" | "isQuantity" | "ip" | "isIP" | "cidr" | "isCIDR" | "semver"
             | "isSemver" => Known::new(add(times(size(0), 0.1).max(1))),

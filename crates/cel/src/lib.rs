@@ -40,7 +40,8 @@ pub struct Program {
 impl Program {
     /// Parses and checks a text.
     pub fn compile(text: &str, env: &Env) -> Result<Program, CompileError> {
-        let parsed = parser::parse(text).map_err(|found| CompileError(ast::render(text, &[found])))?;
+        let parsed =
+            parser::parse(text, env.binds()).map_err(|found| CompileError(ast::render(text, &[found])))?;
         let checked = check::check(parsed, env).map_err(|found| CompileError(ast::render(text, &found)))?;
         Ok(Program {
             root: checked.root,

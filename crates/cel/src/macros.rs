@@ -5,8 +5,8 @@ use crate::ast::{Comprehension, Expr, Finding, Kind, Through, Walk};
 /// A call without a target.
 pub(crate) fn global(at: usize, name_at: usize, name: String, mut args: Vec<Expr>) -> Result<Expr, Finding> {
     if name == "has" && args.len() == 1 {
+        let wrong = args.first().map_or(at, |arg| arg.at);
         let Some(Expr {
-            at: select_at,
             kind:
                 Kind::Select {
                     operand,
@@ -14,9 +14,10 @@ pub(crate) fn global(at: usize, name_at: usize, name: String, mut args: Vec<Expr
                     test: false,
                     optional: false,
                 },
+            ..
         }) = args.pop()
         else {
-            return Err(Finding::new(at, "invalid argument to has() macro"));
+            return Err(Finding::new(wrong, "invalid argument to has() macro"));
         };
         let kind = Kind::Select {
             operand,
@@ -24,7 +25,7 @@ pub(crate) fn global(at: usize, name_at: usize, name: String, mut args: Vec<Expr
             test: true,
             optional: false,
         };
-        return Ok(Expr::new(select_at, kind));
+        return Ok(Expr::new(at, kind));
     }
     let _ = name_at;
     let kind = Kind::Call {
@@ -43,8 +44,9 @@ pub(crate) fn member(
     target: Expr,
     name: String,
     args: Vec<Expr>,
+    binds: bool,
 ) -> Result<Expr, Finding> {
-    if name == "bind" && args.len() == 3 && matches!(&target.kind, Kind::Ident(ns) if ns == "cel") {
+    if binds && name == "bind" && args.len() == 3 && matches!(&target.kind, Kind::Ident(ns) if ns == "cel") {
         let mut args = args.into_iter();
         let variable = args
             .next()
@@ -99,14 +101,25 @@ fn comprehension(at: usize, walk: Walk, range: Expr, args: Vec<Expr>) -> Result<
     };
     let few = || Finding::new(at, "too few arguments");
     let mut args = args.into_iter();
-    let first = variable(&args.next().ok_or_else(few)?)?;
+    let first = args.next().ok_or_else(few)?;
+    let first = variable(&first).map_err(|error| match walk {
+        Walk::Map | Walk::Filter => Finding::new(error.at, "argument is not an identifier"),
+        _ => error,
+    })?;
     let second = match two {
-        true => Some(variable(&args.next().ok_or_else(few)?)?),
+        true => {
+            let second = args.next().ok_or_else(few)?;
+            let name = variable(&second)?;
+            if name == first {
+                return Err(Finding::new(
+                    second.at,
+                    format!("duplicate variable name: {first}"),
+                ));
+            }
+            Some(name)
+        }
         false => None,
     };
-    if second.as_ref() == Some(&first) {
-        return Err(Finding::new(at, format!("duplicate variable name: {first}")));
-    }
     let body = args.next_back().ok_or_else(few)?;
     let filter = args.next();
     Ok(Expr::new(

@@ -15,7 +15,7 @@ const RECURSION: &str = "expression recursion limit exceeded";
 const LENGTH: usize = 100_000;
 
 /// Parses a text.
-pub(crate) fn parse(text: &str) -> Result<Expr, Finding> {
+pub(crate) fn parse(text: &str, binds: bool) -> Result<Expr, Finding> {
     if text.len() > LENGTH {
         return Err(Finding::new(0, "expression code point size exceeds limit"));
     }
@@ -23,6 +23,7 @@ pub(crate) fn parse(text: &str) -> Result<Expr, Finding> {
         tokens: tokens(text)?,
         at: 0,
         depth: 0,
+        binds,
     };
     let expr = parser.expr()?;
     match parser.peek() {
@@ -35,6 +36,8 @@ struct Parser {
     tokens: Vec<(usize, Token)>,
     at: usize,
     depth: usize,
+    /// `cel.bind` is known.
+    binds: bool,
 }
 
 /// Operators of relations with their functions.
@@ -92,10 +95,23 @@ impl Parser {
         } else {
             format!("expecting '{wanted}'").replace("'<EOF>'", "<EOF>")
         };
-        Finding::new(
-            self.offset(),
-            format!("Syntax error: mismatched input '{got}' {wanted}"),
-        )
+        let closing = matches!(
+            wanted.as_str(),
+            "expecting ')'" | "expecting ']'" | "expecting '}'"
+        );
+        let last = matches!(self.tokens.get(self.at + 1), Some((_, Token::End)));
+        let what = match self.peek() {
+            Token::End if closing => {
+                let missing = wanted.trim_start_matches("expecting ");
+                format!("Syntax error: missing {missing} at '{got}'")
+            }
+            // One token too many.
+            _ if last && wanted == "expecting <EOF>" => {
+                format!("Syntax error: extraneous input '{got}' {wanted}")
+            }
+            _ => format!("Syntax error: mismatched input '{got}' {wanted}"),
+        };
+        Finding::new(self.offset(), what)
     }
 
     fn expr(&mut self) -> Result<Expr, Finding> {
@@ -250,7 +266,7 @@ impl Parser {
                     let open = self.offset();
                     self.at += 1;
                     let args = self.list(")")?;
-                    left = macros::member(open, name_at, left, name, args)?;
+                    left = macros::member(open, name_at, left, name, args, self.binds)?;
                 } else {
                     left = Expr::new(
                         at,
@@ -281,7 +297,7 @@ impl Parser {
                     return Err(self.unexpected("<EOF>"));
                 };
                 self.at += 1;
-                left = self.message(left.at, name)?;
+                left = self.message(at, name)?;
             } else {
                 return Ok(left);
             }
@@ -316,7 +332,8 @@ impl Parser {
                 self.expect(")")?;
                 return Ok(inner);
             }
-            Token::Symbol("[") => return self.list_literal(at),
+            Token::Symbol("[") => return self.list_literal(at, false),
+            Token::Symbol("[?") => return self.list_literal(at, true),
             Token::Symbol("{") => return self.map_literal(at),
             // A leading dot names the root scope, which is the only one.
             Token::Symbol(".") => return self.primary(),
@@ -348,10 +365,11 @@ impl Parser {
         Ok(Expr::new(at, Kind::Literal(value)))
     }
 
-    fn list_literal(&mut self, at: usize) -> Result<Expr, Finding> {
+    /// `asked`: the first element's question mark was taken with the bracket.
+    fn list_literal(&mut self, at: usize, mut asked: bool) -> Result<Expr, Finding> {
         let mut items = Vec::new();
-        while !self.take("]") {
-            let optional = self.take("?");
+        while asked || !self.take("]") {
+            let optional = std::mem::take(&mut asked) || self.take("?");
             items.push((self.expr()?, optional));
             if !self.take(",") {
                 self.expect("]")?;

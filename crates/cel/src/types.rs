@@ -106,7 +106,8 @@ impl Type {
             | (Type::Object(_) | Type::Timestamp | Type::Duration | Type::Optional(_), Type::Null) => true,
             (Type::List(a, _), Type::List(b, _)) | (Type::Map(a), Type::Map(b)) => a.fits(b),
             (Type::Optional(a), Type::Optional(b)) => a.fits(b),
-            (Type::Object(_), Type::Map(_)) | (Type::Map(_), Type::Object(_)) => true,
+            (Type::Object(a), Type::Object(b)) => a.name == b.name,
+            (Type::Opaque(a), Type::Opaque(b)) => a == b,
             (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b),
         }
     }
@@ -123,8 +124,8 @@ impl fmt::Display for Type {
             Type::Double => f.write_str("double"),
             Type::String => f.write_str("string"),
             Type::Bytes => f.write_str("bytes"),
-            Type::Timestamp => f.write_str("google.protobuf.Timestamp"),
-            Type::Duration => f.write_str("google.protobuf.Duration"),
+            Type::Timestamp => f.write_str("timestamp"),
+            Type::Duration => f.write_str("duration"),
             Type::List(of, _) => write!(f, "list({of})"),
             Type::Map(of) => write!(f, "map(string, {of})"),
             Type::Object(object) => f.write_str(&object.name),

@@ -21,7 +21,7 @@ fn environment() -> Env {
         ("attributes", map(map(Type::Dyn))),
         ("capacity", map(map(Type::Opaque("kubernetes.Quantity")))),
     ];
-    Env::new().with("device", device(&fields))
+    Env::new().with_bindings().with("device", device(&fields))
 }
 
 fn device(fields: &[(&str, Type)]) -> Type {

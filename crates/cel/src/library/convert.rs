@@ -42,7 +42,7 @@ pub(super) fn call<'a>(input: &Input<'_, 'a>) -> Answer<'a> {
             Ok(at) => Some(Ok(Value::Timestamp(at))),
             Err(_) => fail("timestamp overflow"),
         },
-        ("timestamp", [Value::String(text)]) => match time(text) {
+        ("timestamp", [Value::String(text)]) => match parse_time(text) {
             Some(at) => Some(Ok(Value::Timestamp(at))),
             None => fail(format!(
                 "parsing time {:?} as \"2006-01-02T15:04:05Z07:00\"",
@@ -201,6 +201,11 @@ fn seconds(nanos: i64) -> String {
         0 => format!("{sign}{whole}s"),
         part => format!("{sign}{whole}.{}s", format!("{part:09}").trim_end_matches('0')),
     }
+}
+
+/// A time as text. Unlike a value of a schema, what an expression reads is never a mere date.
+pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
+    time(text).filter(|_| text.len() > "2006-01-02".len())
 }
 
 /// Reads a span as Go writes it: `1h30m`, `-1.5s`, `100ms`; also `0`.

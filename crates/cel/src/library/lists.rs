@@ -143,7 +143,7 @@ fn flatten<'a>(list: &List<'a>, depth: i64) -> Vec<Value<'a>> {
 }
 
 /// The smallest or largest value; `None` of nothing.
-pub(super) fn extreme<'a>(items: impl Iterator<Item = Value<'a>>, wanted: Ordering) -> Option<Answer<'a>> {
+fn extreme<'a>(items: impl Iterator<Item = Value<'a>>, wanted: Ordering) -> Option<Answer<'a>> {
     let mut best: Option<Value<'a>> = None;
     for item in items {
         best = Some(match best {

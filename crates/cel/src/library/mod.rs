@@ -6,29 +6,29 @@
 //! | [`convert`] | `int`, `string`, `timestamp`, … and the parts of times |
 //! | [`strings`] | text: `split`, `format`, `matches`, `find`, … |
 //! | [`lists`] | `sum`, `isSorted`, `flatten`, … and `sets.*` |
-//! | [`math`] | `math.*`, `base64.*` |
+//! | [`patches`] | `jsonpatch.escapeKey` |
 //! | [`network`] | `url`, `ip`, `cidr` |
 //! | [`kubernetes`] | `quantity`, `format.*`, `semver` |
 //!
-//! To add a function: its name into [`FUNCTIONS`], its type into [`result_type`], its body into a file.
+//! To add a function: its name into [`FUNCTIONS`], its ways to be called into [`signatures`], its body into a file.
 
 mod convert;
 mod kubernetes;
 mod lists;
-mod math;
 mod network;
 mod operators;
+mod patches;
+mod signatures;
 mod strings;
 
-pub(crate) use convert::parse_duration;
+pub(crate) use convert::{parse_duration, parse_time};
 pub use kubernetes::Semver;
 pub(crate) use lists::sort;
 pub use network::Url;
 
 use crate::eval::{EvalError, Meter};
-use crate::types::{ListKind, Type};
+use crate::types::Type;
 use crate::value::Value;
-use std::sync::Arc;
 
 /// Types that have a name in expressions.
 pub(crate) const TYPES: [&str; 11] = [
@@ -55,9 +55,7 @@ const FUNCTIONS: &str = " _+_ _-_ _*_ _/_ _%_ -_ !_ _==_ _!=_ _<_ _<=_ _>_ _>=_ 
     find findAll \
     isSorted sum min max lists.range flatten distinct slice sort first last \
     sets.contains sets.equivalent sets.intersects \
-    math.greatest math.least math.ceil math.floor math.round math.trunc math.abs math.sign math.isNaN math.isInf \
-    math.isFinite math.bitAnd math.bitOr math.bitXor math.bitNot math.bitShiftLeft math.bitShiftRight math.sqrt \
-    base64.encode base64.decode jsonpatch.escapeKey \
+    jsonpatch.escapeKey \
     url isURL getScheme getHost getHostname getPort getEscapedPath getQuery \
     ip isIP ip.isCanonical family isUnspecified isLoopback isLinkLocalMulticast isLinkLocalUnicast isGlobalUnicast \
     cidr isCIDR containsIP containsCIDR masked prefixLength \
@@ -89,8 +87,10 @@ pub(crate) fn is_host_function(name: &str) -> bool {
 pub(crate) fn result_type(function: &str, member: bool, args: &[Type]) -> Result<Type, ()> {
     let fits = |ok: bool, ty: Type| if ok { Ok(ty) } else { Err(()) };
     let unknown = args.iter().any(Type::is_dyn);
+    if let Some(result) = signatures::result_type(function, member, args) {
+        return result;
+    }
     Ok(match (function, args) {
-        ("_&&_" | "_||_", [a, b]) => return fits(a.fits(&Type::Bool) && b.fits(&Type::Bool), Type::Bool),
         ("!_", [a]) => return fits(a.fits(&Type::Bool), Type::Bool),
         ("_?_:_", [c, a, b]) => {
             let ty = if a == b { a.clone() } else { Type::Dyn };
@@ -116,7 +116,7 @@ pub(crate) fn result_type(function: &str, member: bool, args: &[Type]) -> Result
         ("@in", [a, b]) => match b {
             Type::List(of, _) => return fits(a.fits(of), Type::Bool),
             Type::Map(_) => return fits(a.fits(&Type::String), Type::Bool),
-            Type::Dyn | Type::Object(_) => Type::Bool,
+            Type::Dyn => Type::Bool,
             _ => return Err(()),
         },
         ("_+_", [a, b]) => match (a, b) {
@@ -142,63 +142,7 @@ pub(crate) fn result_type(function: &str, member: bool, args: &[Type]) -> Result
             return fits(matches!(a, Type::Int | Type::Uint) && a == b, a.clone());
         }
         ("-_", [a]) if !unknown => return fits(matches!(a, Type::Int | Type::Double), a.clone()),
-        ("size", [a]) => {
-            let sized = matches!(
-                a,
-                Type::Dyn | Type::String | Type::Bytes | Type::List(..) | Type::Map(_) | Type::Object(_)
-            );
-            return fits(sized, Type::Int);
-        }
-        ("startsWith" | "endsWith" | "matches" | "contains", [a, b]) => {
-            return fits(a.fits(&Type::String) && b.fits(&Type::String), Type::Bool);
-        }
-        ("hasValue" | "isSorted" | "isURL" | "isIP" | "isCIDR" | "isQuantity" | "isSemver", _) => Type::Bool,
-        ("int" | "indexOf" | "lastIndexOf" | "getFullYear" | "getMonth" | "getDate" | "getDayOfMonth", _)
-        | (
-            "getDayOfWeek" | "getDayOfYear" | "getHours" | "getMinutes" | "getSeconds" | "getMilliseconds",
-            _,
-        )
-        | ("compareTo" | "asInteger" | "prefixLength" | "major" | "minor" | "patch", _) => Type::Int,
-        ("uint", _) => Type::Uint,
-        ("double" | "asApproximateFloat", _) => Type::Double,
-        (
-            "string" | "join" | "lowerAscii" | "upperAscii" | "replace" | "substring" | "trim" | "charAt",
-            _,
-        )
-        | (
-            "strings.quote"
-            | "find"
-            | "base64.encode"
-            | "jsonpatch.escapeKey"
-            | "getScheme"
-            | "getHost"
-            | "getHostname"
-            | "getPort",
-            _,
-        )
-        | ("getEscapedPath", _) => Type::String,
-        ("format", [Type::String | Type::Dyn, _]) if member => Type::String,
-        ("bytes" | "base64.decode", _) => Type::Bytes,
-        ("bool", _) => Type::Bool,
-        ("timestamp", _) => Type::Timestamp,
-        ("duration", _) => Type::Duration,
         ("type", _) => Type::Type,
-        ("split" | "findAll", _) => Type::List(Arc::new(Type::String), ListKind::Atomic),
-        ("sets.contains" | "sets.equivalent" | "sets.intersects", _) => Type::Bool,
-        ("containsIP" | "containsCIDR" | "isLessThan" | "isGreaterThan" | "ip.isCanonical", _) => Type::Bool,
-        ("optional.none", []) => Type::Optional(Arc::new(Type::Dyn)),
-        ("optional.of" | "optional.ofNonZeroValue", [a]) => Type::Optional(Arc::new(a.clone())),
-        ("value", [Type::Optional(of)]) => (**of).clone(),
-        ("or", [a @ Type::Optional(_), b]) => return fits(a.fits(b), a.clone()),
-        ("orValue", [Type::Optional(of), b]) => {
-            let ty = if of.is_dyn() { b.clone() } else { (**of).clone() };
-            return fits(of.fits(b), ty);
-        }
-        ("quantity", _) => Type::Opaque("kubernetes.Quantity"),
-        ("url", _) => Type::Opaque("kubernetes.URL"),
-        ("cidr", _) => Type::Opaque("net.CIDR"),
-        ("semver", _) => Type::Opaque("kubernetes.Semver"),
-        ("distinct" | "slice" | "sort", [a, ..]) => a.clone(),
         _ => Type::Dyn,
     })
 }
@@ -224,7 +168,7 @@ pub(crate) fn call<'a>(
         convert::call,
         strings::call,
         lists::call,
-        math::call,
+        patches::call,
         network::call,
         kubernetes::call,
     ];

@@ -7,6 +7,11 @@ use std::sync::Arc;
 /// The type of values of a schema; `None` when rules cannot see them. `resource`: the schema is that of a whole
 /// resource, whose `apiVersion`, `kind` and (of `metadata`) names are visible although it need not declare them.
 pub fn schema_type(schema: &Value, resource: bool) -> Option<Type> {
+    named(schema, resource, "selfType")
+}
+
+/// Objects are told apart by where they are, which their names say.
+fn named(schema: &Value, resource: bool, name: &str) -> Option<Type> {
     if schema["x-kubernetes-int-or-string"] == true {
         return Some(Type::Dyn);
     }
@@ -22,13 +27,14 @@ pub fn schema_type(schema: &Value, resource: bool) -> Option<Type> {
             _ => Type::String,
         },
         "array" => {
-            let items = schema_type(
+            let items = named(
                 &schema["items"],
                 schema["items"]["x-kubernetes-embedded-resource"] == true,
+                &format!("{name}.@idx"),
             )?;
             Type::List(Arc::new(items), list_kind(schema))
         }
-        "object" => return object_type(schema, resource),
+        "object" => return object_type(schema, resource, name),
         _ => return None,
     })
 }
@@ -47,12 +53,16 @@ fn list_kind(schema: &Value) -> ListKind {
     }
 }
 
-fn object_type(schema: &Value, resource: bool) -> Option<Type> {
+fn object_type(schema: &Value, resource: bool, own: &str) -> Option<Type> {
     if let Some(values) = schema.get("additionalProperties").filter(|a| a.is_object()) {
-        return Some(Type::Map(Arc::new(schema_type(values, false)?)));
+        return Some(Type::Map(Arc::new(named(
+            values,
+            false,
+            &format!("{own}.@elem"),
+        )?)));
     }
     let mut object = ObjectType {
-        name: "object".into(),
+        name: own.into(),
         ..ObjectType::default()
     };
     let mut put = |name: &str, ty: Type| {
@@ -63,7 +73,7 @@ fn object_type(schema: &Value, resource: bool) -> Option<Type> {
     };
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let embedded = property["x-kubernetes-embedded-resource"] == true;
-        if let Some(ty) = schema_type(property, embedded) {
+        if let Some(ty) = named(property, embedded, &format!("{own}.{name}")) {
             put(name, ty);
         }
     }
@@ -71,7 +81,7 @@ fn object_type(schema: &Value, resource: bool) -> Option<Type> {
         put("apiVersion", Type::String);
         put("kind", Type::String);
         let mut metadata = ObjectType {
-            name: "object".into(),
+            name: format!("{own}.metadata"),
             ..ObjectType::default()
         };
         for name in ["name", "generateName"] {
