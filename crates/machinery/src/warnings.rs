@@ -116,6 +116,9 @@ pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String
         ("", "PersistentVolumeClaim") => return of_claim(new),
         ("", "Secret") => return of_secret(new),
         ("", "Endpoints") => return of_endpoints(new),
+        ("discovery.k8s.io", "EndpointSlice") => return of_slice(new),
+        ("storage.k8s.io", "StorageClass") => return of_class(new),
+        ("storage.k8s.io", "CSIDriver") => return of_driver(new),
         ("networking.k8s.io", "Ingress") => return of_ingress(new, old),
         ("networking.k8s.io", "NetworkPolicy") => return of_policy(new),
         ("", "PodTemplate") => "template",
@@ -294,6 +297,47 @@ fn of_endpoints(endpoints: &Value) -> Vec<String> {
         }
     }
     out
+}
+
+fn of_slice(slice: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    if slice.str_at("addressType") == "FQDN" {
+        out.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+    }
+    for (i, endpoint) in slice.list_at("endpoints").iter().enumerate() {
+        for (j, address) in endpoint.strings_at("addresses").into_iter().enumerate() {
+            let place = Path::new("endpoints").index(i).child("addresses").index(j);
+            out.extend(ip::address_warning(&place, address));
+        }
+    }
+    out
+}
+
+fn of_class(class: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    for (i, term) in class.list_at("allowedTopologies").iter().enumerate() {
+        let place = Path::new("allowedTopologies")
+            .index(i)
+            .child("matchLabelExpressions");
+        for (j, expression) in term.list_at("matchLabelExpressions").iter().enumerate() {
+            if let Some(text) = node_label(expression.str_at("key")) {
+                out.push(format!("{}: {text}", place.index(j).child("key")));
+            }
+        }
+    }
+    out
+}
+
+fn of_driver(driver: &Value) -> Vec<String> {
+    let spec = driver.at("spec");
+    if spec.is_empty_at("tokenRequests") || spec.has("serviceAccountTokenInSecrets") {
+        return Vec::new();
+    }
+    vec![
+        "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging \
+         of tokens in volume attributes"
+            .to_owned(),
+    ]
 }
 
 fn of_policy(policy: &Value) -> Vec<String> {

@@ -5,7 +5,7 @@ use super::errors::{Errors, IMMUTABLE};
 use super::pod::quantity;
 use super::{names, selectors};
 use crate::walk::{At, same, unset};
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -48,10 +48,15 @@ pub(super) fn driver(obj: &Value, errors: &mut Errors) {
         errors.invalid(&at.child("expirationSeconds"), seconds, text);
     }
     for mode in spec.strings_at("volumeLifecycleModes") {
-        let known = ["Ephemeral", "Persistent"];
+        let known = ["Persistent", "Ephemeral"];
         if !known.contains(&mode) {
-            errors.not_supported(&at.child("volumeLifecycleModes"), mode, &known);
+            errors.not_supported_in_order(&at.child("volumeLifecycleModes"), mode, &known);
         }
+    }
+    if spec.has("serviceAccountTokenInSecrets") && spec.is_empty_at("tokenRequests") {
+        let text = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+        let value = spec.at("serviceAccountTokenInSecrets").clone();
+        errors.invalid(&at.child("serviceAccountTokenInSecrets"), value, text);
     }
     if let Some(period) = spec.int_at("nodeAllocatableUpdatePeriodSeconds")
         && period < 10
@@ -142,13 +147,30 @@ pub(super) fn attachment(spec: &Value, at: &Path, errors: &mut Errors) {
             );
             if name.is_empty() {
                 errors.required(&place, "must specify non empty persistentVolumeName");
-            } else {
-                errors.each(&place, name, names::dns_subdomain(name));
             }
+            errors.each(&place, name, names::dns_subdomain(name));
         }
     }
     let node = spec.str_at("nodeName");
     errors.each(&at.child("nodeName"), node, names::dns_subdomain(node));
+}
+
+/// Nothing of an attachment changes.
+pub(super) fn attachment_update(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    if same(new, old) {
+        return;
+    }
+    let mut error = FieldError::invalid(at, new.clone(), IMMUTABLE);
+    if !new.has("source.inlineVolumeSpec") {
+        // As upstream's own type prints it; a volume written out would be very long.
+        error = error.shown_as(format!(
+            "{{\"Attacher\":{},\"Source\":{{\"PersistentVolumeName\":{},\"InlineVolumeSpec\":null}},\"NodeName\":{}}}",
+            new.at("attacher"),
+            new.at("source.persistentVolumeName"),
+            new.at("nodeName")
+        ));
+    }
+    errors.0.push(error);
 }
 
 pub(super) fn attributes_class(obj: &Value, errors: &mut Errors) {

@@ -5,7 +5,7 @@ use super::errors::{Errors, IMMUTABLE};
 use super::pod::quantity;
 use super::{certificates, names};
 use crate::walk::At;
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -77,13 +77,35 @@ pub(super) fn runtime_class(obj: &Value, errors: &mut Errors) {
         _ => errors.each(&Path::new("handler"), handler, names::dns_label(handler)),
     }
     for (name, value) in obj.entries_at("overhead.podFixed") {
-        quantity(value, &Path::new("overhead").child("podFixed").key(name), errors);
+        // Upstream judges them as limits.
+        let place = Path::new("overhead").child("limits").key(name);
+        super::pod::container_resource(name, &place, errors);
+        quantity(value, &place, errors);
     }
-    super::pod::tolerations(
-        obj.at("scheduling.tolerations"),
-        &Path::new("scheduling").child("tolerations"),
-        errors,
-    );
+    let at = Path::new("scheduling");
+    let selector = obj.at("scheduling.nodeSelector");
+    super::metadata::labels(selector, &at.child("nodeSelector"), errors);
+    let place = at.child("tolerations");
+    super::pod::tolerations(obj.at("scheduling.tolerations"), &place, errors);
+    let list = obj.list_at("scheduling.tolerations");
+    let fields = ["key", "operator", "value", "effect"];
+    for (i, toleration) in list.iter().enumerate() {
+        let same = |other: &Value| {
+            fields
+                .iter()
+                .all(|field| other.str_at(field) == toleration.str_at(field))
+        };
+        if list[..i].iter().any(same) {
+            let [key, operator, value, effect] = fields.map(|field| toleration.str_at(field));
+            let shown = format!(
+                "{{\"Key\":{key:?},\"Operator\":{operator:?},\"Value\":{value:?},\"Effect\":{effect:?},\
+                 \"TolerationSeconds\":{}}}",
+                toleration.at("tolerationSeconds")
+            );
+            let error = FieldError::duplicate(&place.index(i), toleration.clone());
+            errors.0.push(error.shown_as(shown));
+        }
+    }
 }
 
 pub(super) fn api_service(obj: &Value, errors: &mut Errors) {

@@ -71,7 +71,12 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
         (Some(_), _) => {}
         (None, ("", "Pod")) => pod::spec_update(new, old, &mut errors),
         // Some kinds tell first what may not change.
-        (None, ("", "ConfigMap" | "Secret")) => {
+        (
+            None,
+            ("", "ConfigMap" | "Secret")
+            | ("storage.k8s.io", "VolumeAttributesClass")
+            | ("apps", "DaemonSet"),
+        ) => {
             specific_update(kind, new, old, &mut errors);
             specific(kind, new, old, &mut errors);
         }
@@ -239,9 +244,7 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
                 errors.immutable_top(new, old, field);
             }
         }
-        ("storage.k8s.io", "VolumeAttachment") if !crate::walk::same(new_spec, old_spec) => {
-            errors.invalid(&at, new_spec.clone(), errors::IMMUTABLE);
-        }
+        ("storage.k8s.io", "VolumeAttachment") => csi::attachment_update(new_spec, old_spec, &at, errors),
         ("storage.k8s.io", "VolumeAttributesClass") => {
             for (field, text) in [
                 ("driverName", "updates to driverName are forbidden."),

@@ -4,7 +4,7 @@ use super::errors::Errors;
 use super::{names, selectors};
 use crate::walk::{At, same};
 use kinds::KindInfo;
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
 use serde_json::Value;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -119,10 +119,10 @@ fn check_subject(subject: &Value, namespaced: bool, at: &Path, errors: &mut Erro
 /// What a binding grants is for life.
 pub(super) fn binding_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !same(new.at("roleRef"), old.at("roleRef")) {
-        errors.invalid(
-            &Path::new("roleRef"),
-            new.at("roleRef").clone(),
-            "cannot change roleRef",
-        );
+        let role = new.at("roleRef");
+        let [group, kind, name] = ["apiGroup", "kind", "name"].map(|field| role.str_at(field));
+        let shown = format!("{{\"APIGroup\":{group:?},\"Kind\":{kind:?},\"Name\":{name:?}}}");
+        let error = FieldError::invalid(&Path::new("roleRef"), role.clone(), "cannot change roleRef");
+        errors.0.push(error.shown_as(shown));
     }
 }

@@ -7,6 +7,7 @@ use crate::walk::{At, keep, same};
 use kinds::field::{FieldError, Path};
 use kinds::quantity::Quantity;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Fields of a PersistentVolume's spec that are no source.
 const NOT_SOURCES: [&str; 9] = [
@@ -394,7 +395,7 @@ fn same_nodes(is: &Value, was: &Value) -> bool {
     match (is, was) {
         (Value::Object(is_map), Value::Object(was_map)) => {
             let renamed = |(old, new): &(&str, &str)| was.str_at("key") == *old && is.str_at("key") == *new;
-            let fields: std::collections::BTreeSet<&String> = is_map.keys().chain(was_map.keys()).collect();
+            let fields: BTreeSet<&String> = is_map.keys().chain(was_map.keys()).collect();
             fields.into_iter().all(|field| {
                 let part = |map: &serde_json::Map<String, Value>| map.get(field).cloned().unwrap_or_default();
                 field == "key" && RENAMED.iter().any(renamed) || same_nodes(&part(is_map), &part(was_map))
@@ -450,21 +451,12 @@ pub(super) fn class(obj: &Value, errors: &mut Errors) {
             names::qualified_name(&provisioner.to_lowercase()),
         );
     }
-    if obj.at("parameters").get("").is_some() {
-        errors.invalid(&Path::new("parameters"), "", "field can not be empty.");
-    }
-    for (i, term) in obj.list_at("allowedTopologies").iter().enumerate() {
-        let place = Path::new("allowedTopologies")
-            .index(i)
-            .child("matchLabelExpressions");
-        for (j, expression) in term.list_at("matchLabelExpressions").iter().enumerate() {
-            let (key, place) = (expression.str_at("key"), place.index(j));
-            if expression.is_empty_at("values") {
-                errors.required(&place.child("values"), "");
-            }
-            errors.each(&place.child("key"), key, names::qualified_name(key));
-        }
-    }
+    parameters(obj.at("parameters"), errors);
+    topologies(
+        obj.list_at("allowedTopologies"),
+        &Path::new("allowedTopologies"),
+        errors,
+    );
     let at = Path::root();
     errors.one_of(obj, "reclaimPolicy", &at, &["Delete", "Retain"]);
     errors.one_of(
@@ -473,6 +465,59 @@ pub(super) fn class(obj: &Value, errors: &mut Errors) {
         &at,
         &["Immediate", "WaitForFirstConsumer"],
     );
+}
+
+/// Parameters of a class, and the bytes that they may have together.
+const MOST_PARAMETERS: usize = 512;
+const MOST_OF_PARAMETERS: usize = 256 * 1024;
+
+fn parameters(parameters: &Value, errors: &mut Errors) {
+    let (at, all) = (Path::new("parameters"), parameters.as_object());
+    if all.is_some_and(|all| all.len() > MOST_PARAMETERS) {
+        return errors.too_long(&at, MOST_PARAMETERS);
+    }
+    let mut size = 0;
+    for (name, value) in all.into_iter().flatten() {
+        if name.is_empty() {
+            errors.invalid(&at, "", "field can not be empty.");
+        }
+        size += name.len() + value.as_str().unwrap_or_default().len();
+    }
+    if size > MOST_OF_PARAMETERS {
+        errors.too_long(&at, MOST_OF_PARAMETERS);
+    }
+}
+
+/// Places that volumes of a class may be in: no two terms say the same, and no term says a thing twice.
+fn topologies(terms: &[Value], at: &Path, errors: &mut Errors) {
+    let mut known: Vec<BTreeMap<&str, BTreeSet<&str>>> = Vec::new();
+    for (i, term) in terms.iter().enumerate() {
+        let place = at.index(i).child("matchLabelExpressions");
+        let mut said = BTreeMap::new();
+        for (j, expression) in term.list_at("matchLabelExpressions").iter().enumerate() {
+            let (key, place) = (expression.str_at("key"), place.index(j));
+            let mut values = BTreeSet::new();
+            if expression.is_empty_at("values") {
+                errors.required(&place.child("values"), "");
+            }
+            for (k, value) in expression.strings_at("values").into_iter().enumerate() {
+                if !values.insert(value) {
+                    errors.duplicate(&place.child("values").index(k), value);
+                }
+            }
+            errors.each(&place.child("key"), key, names::qualified_name(key));
+            if said.insert(key, values).is_some() {
+                errors.duplicate(&place.child("key"), key);
+            }
+        }
+        // A term that says nothing is as many that say it, to upstream.
+        let nothing = if said.is_empty() { terms.len() } else { 0 };
+        let times = nothing + known.iter().filter(|other| **other == said).count();
+        for _ in 0..times {
+            errors.duplicate(&place, "");
+        }
+        known.push(said);
+    }
 }
 
 pub(super) fn class_update(new: &Value, old: &Value, errors: &mut Errors) {
