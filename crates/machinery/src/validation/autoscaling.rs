@@ -3,7 +3,7 @@
 
 use super::errors::{Errors, NOT_POSITIVE};
 use super::names;
-use super::pod::parse_quantity;
+use super::pod::{container_resource, parse_quantity};
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
@@ -16,6 +16,8 @@ const SOURCES: [(&str, &str); 5] = [
     ("Pods", "pods"),
     ("Resource", "resource"),
 ];
+/// Those fields in the order in which they are looked at; of several only the first is.
+const CHECKED: [&str; 5] = ["object", "external", "pods", "resource", "containerResource"];
 /// The longest period of a policy, and the longest window of stabilization, in seconds.
 const MAX_PERIOD: i64 = 1800;
 const MAX_WINDOW: i64 = 3600;
@@ -85,19 +87,19 @@ fn one_metric(metric: &Value, at: &Path, errors: &mut Errors) {
         errors.not_supported(&place, kind, &kinds);
         return;
     };
-    for (_, field) in SOURCES {
-        if !metric.has(field) {
-            continue;
-        }
-        if field != *wanted {
-            let text = "must populate the given metric source only";
-            errors.forbidden(&at.child(field), text);
-        }
-        source(field, metric.at(field), &at.child(field), errors);
+    let present: Vec<&str> = CHECKED.into_iter().filter(|field| metric.has(field)).collect();
+    if let Some(first) = present.first() {
+        source(first, metric.at(first), &at.child(first), errors);
     }
     if !metric.has(wanted) {
         let text = "must populate information for the given metric source";
         errors.required(&at.child(wanted), text);
+    }
+    if present.len() > 1 {
+        for field in present.iter().filter(|field| *field != wanted) {
+            let text = "must populate the given metric source only";
+            errors.forbidden(&at.child(field), text);
+        }
     }
 }
 
@@ -107,8 +109,8 @@ fn source(kind: &str, source: &Value, at: &Path, errors: &mut Errors) {
             if source.is_empty_at("name") {
                 errors.required(&at.child("name"), "must specify a resource name");
             }
-            if kind == "containerResource" && source.is_empty_at("container") {
-                errors.required(&at.child("container"), "must specify a container");
+            if kind == "containerResource" {
+                container_resource_of(source, at, errors);
             }
         }
         _ => {
@@ -161,6 +163,17 @@ fn source(kind: &str, source: &Value, at: &Path, errors: &mut Errors) {
             }
         }
         _ => {}
+    }
+}
+
+fn container_resource_of(source: &Value, at: &Path, errors: &mut Errors) {
+    let (name, container) = (source.str_at("name"), source.str_at("container"));
+    if !name.is_empty() {
+        container_resource(name, &at.child("name"), errors);
+    }
+    match container {
+        "" => errors.required(&at.child("container"), "must specify a container"),
+        name => errors.each(&at.child("container"), name, names::dns_label(name)),
     }
 }
 

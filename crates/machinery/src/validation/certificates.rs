@@ -86,15 +86,38 @@ fn bundle_name(name: &str, signer: &str) -> Vec<String> {
 
 /// Checks `DOMAIN/NAME`.
 pub(super) fn signer_name(at: &Path, signer: &str, errors: &mut Errors) {
-    match signer.split_once('/') {
-        _ if signer.is_empty() => errors.required(at, ""),
-        Some((domain, name)) if !name.contains('/') => {
-            errors.each(at, domain, names::dns_subdomain(domain));
-            errors.each(at, name, names::dns_subdomain(name));
-        }
-        _ => {
-            let text = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-            errors.invalid(at, signer, text);
+    /// Bytes of a domain, and of a name, whose path has room for a label and a domain.
+    const MOST_DOMAIN: usize = 253;
+    const MOST: usize = MOST_DOMAIN + 1 + MOST_DOMAIN + 1 + 63;
+    if signer.is_empty() {
+        return errors.required(at, "");
+    }
+    let parts: Vec<&str> = signer.split('/').collect();
+    let [domain, path] = parts.as_slice() else {
+        let text = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        return errors.invalid(at, signer, text);
+    };
+    if domain.len() > MOST_DOMAIN {
+        errors.too_long(at, MOST_DOMAIN);
+    }
+    each_label(domain, names::dns_label, at, errors);
+    if !domain.contains('.') {
+        let text = "should be a domain with at least two segments separated by dots";
+        errors.invalid(at, *domain, text);
+    }
+    each_label(path, names::dns_subdomain, at, errors);
+    if signer.len() > MOST {
+        errors.too_long(at, MOST);
+    }
+}
+
+/// Of labels that are no good, the first is told.
+fn each_label(text: &str, rule: fn(&str) -> Vec<String>, at: &Path, errors: &mut Errors) {
+    let judged = text.split('.').map(|label| (label, rule(label)));
+    let mut bad = judged.filter(|(_, faults)| !faults.is_empty());
+    if let Some((label, faults)) = bad.next() {
+        for fault in faults {
+            errors.invalid(at, text, format!("validating label {label:?}: {fault}"));
         }
     }
 }

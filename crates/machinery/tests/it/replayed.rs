@@ -3,7 +3,7 @@
 
 use crate::kind_of;
 use crate::validation::{creates, ready, updates};
-use machinery::{service_address_errors, warnings};
+use machinery::{prepare_update, service_address_errors, warnings};
 use serde_json::{Value, json};
 
 const SERVICE: &str = "{apiVersion: v1, kind: Service, metadata: {name: a, namespace: d}, spec: {clusterIP: 10.96.0.9, \
@@ -327,4 +327,15 @@ fn stateful_sets() {
         "spec: {updateStrategy: {type: RollingUpdate}, selector",
     );
     assert!(ready(&explicit)["spec"]["updateStrategy"]["rollingUpdate"].is_null());
+}
+
+#[test]
+fn who_asked_for_a_certificate_stays() {
+    let old = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "a"},
+        "spec": {"request": "eA==", "signerName": "a.io/b", "username": "alice"}});
+    let mut new = old.clone();
+    new["spec"]["username"] = json!("system:admin");
+    new["spec"]["request"] = json!("eQ==");
+    prepare_update(kind_of(&old), &mut new, &old, None);
+    assert_eq!(new, old);
 }
