@@ -50,6 +50,88 @@ pub(super) fn drop(kind: &KindInfo, obj: &mut Value, old: &Value) {
                 each_mut(obj, "endpoints", |endpoint| unset(endpoint, "deprecatedTopology"));
             }
         }
+        ("resource.k8s.io", _) => devices(kind, obj, old),
+        _ => {}
+    }
+}
+
+/// DRAPartitionableDevices, DRADeviceTaints, DRADeviceBindingConditions, DRAConsumableCapacity, DRAExtendedResource: fields
+/// of what stands where, by kind. A place is a path, in which `*` is every element of a list, or every entry of a map.
+fn devices(kind: &KindInfo, obj: &mut Value, old: &Value) {
+    const REQUESTS: [&str; 2] = ["tolerations", "capacity"];
+    const RESULTS: [&str; 5] = [
+        "bindingConditions",
+        "bindingFailureConditions",
+        "consumedCapacity",
+        "shareID",
+        "tolerations",
+    ];
+    let claim: &[(&str, &[&str])] = &[
+        ("spec.devices.requests.*.exactly", &REQUESTS),
+        ("spec.devices.requests.*.firstAvailable.*", &REQUESTS),
+        ("spec.devices.constraints.*", &["distinctAttribute"]),
+        ("status.allocation.devices.results.*", &RESULTS),
+        ("status.allocation", &["allocationTimestamp"]),
+        ("status.devices.*", &["shareID"]),
+    ];
+    let slice: &[(&str, &[&str])] = &[
+        ("spec", &["sharedCounters", "perDeviceNodeSelection"]),
+        (
+            "spec.devices.*",
+            &[
+                "consumesCounters",
+                "nodeName",
+                "nodeSelector",
+                "allNodes",
+                "taints",
+                "bindsToNode",
+                "bindingConditions",
+                "bindingFailureConditions",
+                "allowMultipleAllocations",
+            ],
+        ),
+        ("spec.devices.*.capacity.*", &["requestPolicy"]),
+    ];
+    let (below, fields) = match kind.kind {
+        "ResourceClaim" => ("", claim),
+        "ResourceClaimTemplate" => ("spec.", &claim[..3]),
+        "ResourceSlice" => ("", slice),
+        "DeviceClass" => ("", &[("spec", &["extendedResourceName"][..])][..]),
+        _ => return,
+    };
+    for (place, names) in fields {
+        let place = format!("{below}{place}");
+        let steps: Vec<&str> = place.split('.').collect();
+        let mut gone: Vec<&str> = names.to_vec();
+        let mut kept = old.clone();
+        at_places(&mut kept, &steps, &mut |holder| {
+            gone.retain(|name| !holder.has(name));
+        });
+        at_places(obj, &steps, &mut |holder| {
+            for name in &gone {
+                unset(holder, name);
+            }
+        });
+    }
+}
+
+/// Calls for every value at a place.
+fn at_places(value: &mut Value, steps: &[&str], call: &mut dyn FnMut(&mut Value)) {
+    let Some((first, rest)) = steps.split_first() else {
+        return call(value);
+    };
+    match value {
+        Value::Array(list) if *first == "*" => {
+            list.iter_mut().for_each(|one| at_places(one, rest, call));
+        }
+        Value::Object(map) if *first == "*" => {
+            map.values_mut().for_each(|one| at_places(one, rest, call));
+        }
+        Value::Object(map) => {
+            if let Some(below) = map.get_mut(*first) {
+                at_places(below, rest, call);
+            }
+        }
         _ => {}
     }
 }

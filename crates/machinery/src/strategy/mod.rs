@@ -190,7 +190,10 @@ pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option
             gated::drop(kind, new, old);
             prepare_main(kind, new, old);
         }
-        Some("status") => prepare_status(kind, new, old),
+        Some("status") => {
+            prepare_status(kind, new, old);
+            gated::drop(kind, new, old);
+        }
         Some("ephemeralcontainers") => {
             let list = new.at("spec.ephemeralContainers").clone();
             only(new, old, |out| put(out, "spec.ephemeralContainers", list));
