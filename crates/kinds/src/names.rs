@@ -6,6 +6,11 @@ pub const LABEL_FORM: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 
 /// What upstream says about a text that is too long.
 pub fn max_length(length: usize) -> String {
+    format!("must be no more than {length} characters")
+}
+
+/// What it says where a key or value of labels is.
+fn max_bytes(length: usize) -> String {
     format!("must be no more than {length} bytes")
 }
 
@@ -36,7 +41,9 @@ pub fn dns_label(text: &str) -> Vec<String> {
     if text.len() > 63 {
         out.push(max_length(63));
     }
-    if !label_form(text) {
+    if !label_form(text) && text.split('.').all(label_form) {
+        out.push("must not contain dots".into());
+    } else if !label_form(text) {
         out.push(form(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
              end with an alphanumeric character",
@@ -49,9 +56,13 @@ pub fn dns_label(text: &str) -> Vec<String> {
 
 /// An RFC 1123 subdomain: names of most objects.
 pub fn dns_subdomain(text: &str) -> Vec<String> {
+    subdomain(text, max_length)
+}
+
+fn subdomain(text: &str, too_long: fn(usize) -> String) -> Vec<String> {
     let mut out = Vec::new();
     if text.len() > 253 {
-        out.push(max_length(253));
+        out.push(too_long(253));
     }
     if text.is_empty() || !text.split('.').all(label_form) {
         out.push(form(
@@ -86,7 +97,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
                 out.push("prefix part must be non-empty".into());
             } else {
                 out.extend(
-                    dns_subdomain(prefix)
+                    subdomain(prefix, max_bytes)
                         .into_iter()
                         .map(|m| format!("prefix part {m}")),
                 );
@@ -103,7 +114,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
     if name.is_empty() {
         out.push("name part must be non-empty".into());
     } else if name.len() > 63 {
-        out.push(format!("name part {}", max_length(63)));
+        out.push(format!("name part {}", max_bytes(63)));
     }
     if !qualified_form(name) {
         let form = form(QUALIFIED, QUALIFIED_PATTERN, &["MyName", "my.name", "123-abc"]);
@@ -116,7 +127,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 pub fn label_value(text: &str) -> Vec<String> {
     let mut out = Vec::new();
     if text.len() > 63 {
-        out.push(max_length(63));
+        out.push(max_bytes(63));
     }
     if !text.is_empty() && !qualified_form(text) {
         out.push(form(

@@ -30,4 +30,4 @@ pub use form::write as write_form;
 pub use patch::{json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
 pub use validation::{validate_create, validate_metadata, validate_metadata_update, validate_update};
-pub use warnings::warnings;
+pub use warnings::{early_warnings, status_warnings, warnings};

@@ -146,6 +146,49 @@ pub(crate) fn ip(text: &str) -> Vec<String> {
     }
 }
 
+/// An address in a field that is older than the strict rule: IPv4 may have leading zeros, which are decimal.
+pub(crate) fn parse_legacy_ip(text: &str) -> Option<IpAddr> {
+    let plain = |part: &str| -> Option<String> {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        digits
+            .then(|| part.parse::<u8>().ok())
+            .flatten()
+            .map(|n| n.to_string())
+    };
+    if text.contains(':') {
+        return text.parse().ok();
+    }
+    let parts: Option<Vec<String>> = text.split('.').map(plain).collect();
+    parts?.join(".").parse().ok()
+}
+
+/// The complaint about an address in such a field.
+pub(crate) fn legacy_ip(text: &str) -> Vec<String> {
+    parse_legacy_ip(text).map_or_else(|| ip("x"), |_| Vec::new())
+}
+
+/// A domain in which names are looked for: a subdomain that may have underscores.
+pub(crate) fn search_domain(text: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if text.len() > 253 {
+        out.push(max_length(253));
+    }
+    let label = |label: &str| {
+        let rest = label.strip_prefix('_').unwrap_or(label);
+        let mut ends = rest.bytes().take(1).chain(rest.bytes().rev().take(1));
+        !rest.is_empty() && ends.all(lower) && rest.bytes().all(|b| lower(b) || b == b'-' || b == b'_')
+    };
+    if !text.split('.').all(label) {
+        out.push(form(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must \
+             start and end with an alphanumeric character",
+            "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
+            &["example.com"],
+        ));
+    }
+    out
+}
+
 /// A network in CIDR notation.
 pub(crate) fn cidr(text: &str) -> Vec<String> {
     let parsed = text.split_once('/').and_then(|(ip, bits)| {

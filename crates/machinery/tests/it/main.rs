@@ -10,6 +10,7 @@ mod pods;
 mod properties;
 mod protobuf;
 mod refusals;
+mod reported;
 mod resizes;
 mod status;
 mod strategic;

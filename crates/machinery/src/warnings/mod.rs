@@ -1,7 +1,12 @@
 //! What is allowed in a Pod and hardly meant: answered beside the object, as `Warning` headers. Source:
 //! `pkg/api/pod/warnings.go` of Kubernetes v1.35.
 
-use crate::walk::At;
+mod addresses;
+mod overlaps;
+
+use crate::strategy::pod as strategy;
+use crate::validation::names;
+use crate::walk::{At, same};
 use kinds::KindInfo;
 use kinds::field::Path;
 use kinds::quantity::Quantity;
@@ -103,7 +108,9 @@ pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String
     let template = match (kind.group, kind.kind) {
         ("", "Pod") => {
             return if old.is_none() {
-                of_pod(new, None)
+                let mut out = of_name(new.str_at("metadata.name"));
+                out.extend(of_pod(new, None));
+                out
             } else {
                 Vec::new()
             };
@@ -126,6 +133,18 @@ pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String
     let first = Path::new(steps.next().unwrap_or_default());
     let at = steps.fold(first, |at, step| at.child(step));
     of_pod(new.at(template), Some(&at))
+}
+
+fn of_name(name: &str) -> Vec<String> {
+    let wrong = names::dns_label(name);
+    if wrong.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
+         recommended: [{}]",
+        wrong.join(" ")
+    )]
 }
 
 fn of_service(service: &Value) -> Vec<String> {
@@ -159,6 +178,31 @@ fn of_ingress(ingress: &Value, old: Option<&Value>) -> Vec<String> {
     Vec::new()
 }
 
+/// Warnings about a Pod as it was sent: of annotations that are fields since, before they are written into those.
+pub fn early_warnings(kind: &KindInfo, new: &Value) -> Vec<String> {
+    if (kind.group, kind.kind) != ("", "Pod") || new.str_at("spec.os.name") == "windows" {
+        return Vec::new();
+    }
+    let all = all_containers(new.at("spec"), &Path::new("spec"));
+    all.into_iter()
+        .filter_map(|(c, _)| app_armor(c, new, &Path::new("metadata")))
+        .collect()
+}
+
+fn app_armor(container: &Value, pod: &Value, metadata: &Path) -> Option<String> {
+    let name = format!("{}{}", strategy::APP_ARMOR, container.str_at("name"));
+    let annotation = pod.at("metadata.annotations").get(&name)?.as_str()?;
+    let whole = pod.at("spec.securityContext.appArmorProfile");
+    let meant = strategy::app_armor(annotation);
+    if container.has("securityContext.appArmorProfile") || meant.is_some_and(|meant| same(&meant, whole)) {
+        return None;
+    }
+    let place = metadata.child("annotations").key(&name);
+    Some(format!(
+        "{place}: deprecated since v1.30; use the \"appArmorProfile\" field instead"
+    ))
+}
+
 /// `above` is where the template stands; a Pod stands nowhere.
 fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
     let below = |name: &str| above.map_or_else(|| Path::new(name), |at| at.child(name));
@@ -179,22 +223,7 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
             }
         }
     }
-    for volume in spec.list_at("volumes") {
-        if volume.has("projected") && volume.list_at("projected.sources").is_empty() {
-            out.push(format!(
-                "volume {:?} (Projected) has no sources provided",
-                volume.str_at("name")
-            ));
-        }
-        let empty = |source: &Value| source.as_object().is_some_and(|s| s.values().all(Value::is_null));
-        let sources = volume.list_at("projected.sources");
-        if !sources.is_empty() && sources.iter().any(empty) {
-            out.push(format!(
-                "volume {:?} (Projected) has no sources provided",
-                volume.str_at("name")
-            ));
-        }
-    }
+    out.extend(overlaps::of(spec.list_at("volumes")));
     repeated(spec, &at, &mut out);
     fractions(spec.at("overhead"), &at.child("overhead"), &mut out);
     let profile = "securityContext.seccompProfile";
@@ -206,6 +235,9 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
         let name = format!("{CONTAINER_SECCOMP}{}", container.str_at("name"));
         if !container.has(profile) && annotations.get(&name).is_some() {
             out.push(format!("{}: {seccomp}", annotation(&name)));
+        }
+        if above.is_some() {
+            out.extend(app_armor(container, pod, &below("metadata")));
         }
         for field in ["limits", "requests"] {
             let of = container.at("resources").at(field);
@@ -224,6 +256,29 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
         ));
     }
     selectors(spec, &at, &mut out);
+    let place = at.child("dnsConfig").child("nameservers");
+    for (i, server) in spec.strings_at("dnsConfig.nameservers").into_iter().enumerate() {
+        out.extend(addresses::of(&place.index(i), server));
+    }
+    for (i, alias) in spec.list_at("hostAliases").iter().enumerate() {
+        let place = at.child("hostAliases").index(i).child("ip");
+        out.extend(addresses::of(&place, alias.str_at("ip")));
+    }
+    out
+}
+
+/// Warnings about what is reported of an object.
+pub fn status_warnings(kind: &KindInfo, new: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    if (kind.group, kind.kind) != ("", "Pod") {
+        return out;
+    }
+    for list in ["podIPs", "hostIPs"] {
+        for (i, address) in new.at("status").list_at(list).iter().enumerate() {
+            let place = Path::new("status").child(list).index(i).child("ip");
+            out.extend(addresses::of(&place, address.str_at("ip")));
+        }
+    }
     out
 }
 
@@ -251,6 +306,25 @@ fn node_labels(spec: &Value, at: &Path, out: &mut Vec<String>) {
             out.push(format!("{}: {text}", at.child("nodeSelector").key(name)));
         }
     }
+    let (place, affinity) = (
+        at.child("affinity").child("nodeAffinity"),
+        spec.at("affinity.nodeAffinity"),
+    );
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    for (i, term) in affinity
+        .at(required)
+        .list_at("nodeSelectorTerms")
+        .iter()
+        .enumerate()
+    {
+        let place = place.child(required).child("nodeSelectorTerms").index(i);
+        node_term(term, false, &place, out);
+    }
+    let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+    for (i, term) in affinity.list_at(preferred).iter().enumerate() {
+        let place = place.child(preferred).index(i).child("preference");
+        node_term(term.at("preference"), true, &place, out);
+    }
     for (i, constraint) in spec.list_at("topologySpreadConstraints").iter().enumerate() {
         let place = at.child("topologySpreadConstraints").index(i);
         let key = constraint.str_at("topologyKey");
@@ -259,6 +333,30 @@ fn node_labels(spec: &Value, at: &Path, out: &mut Vec<String>) {
         }
         if !constraint.has("labelSelector") {
             out.push(no_selector(&place.child("labelSelector")));
+        }
+    }
+}
+
+/// Old labels in a term about Nodes, and values that can be no label's where nothing refuses them.
+fn node_term(term: &Value, values: bool, at: &Path, out: &mut Vec<String>) {
+    for (i, expression) in term.list_at("matchExpressions").iter().enumerate() {
+        let (place, key) = (at.child("matchExpressions").index(i), expression.str_at("key"));
+        if let Some(text) = node_label(key) {
+            out.push(format!("{}: {key} is {text}", place.child("key")));
+        }
+        for (j, value) in expression
+            .strings_at("values")
+            .into_iter()
+            .enumerate()
+            .filter(|_| values)
+        {
+            let place = place.child("values").index(j);
+            let wrong = names::label_value(value);
+            out.extend(
+                wrong
+                    .into_iter()
+                    .map(|text| format!("{place}: {value} is invalid, {text}")),
+            );
         }
     }
 }
