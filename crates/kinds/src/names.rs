@@ -9,8 +9,8 @@ pub fn max_length(length: usize) -> String {
     format!("must be no more than {length} characters")
 }
 
-/// The same in the rules of labels, which upstream words apart from the others.
-fn most_bytes(length: usize) -> String {
+/// What it says where a key or value of labels is.
+fn max_bytes(length: usize) -> String {
     format!("must be no more than {length} bytes")
 }
 
@@ -41,8 +41,8 @@ pub fn dns_label(text: &str) -> Vec<String> {
     if text.len() > 63 {
         out.push(max_length(63));
     }
-    if text.contains('.') && text.split('.').all(label_form) {
-        out.push("must not contain dots".to_owned());
+    if !label_form(text) && text.split('.').all(label_form) {
+        out.push("must not contain dots".into());
     } else if !label_form(text) {
         out.push(form(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
@@ -56,9 +56,13 @@ pub fn dns_label(text: &str) -> Vec<String> {
 
 /// An RFC 1123 subdomain: names of most objects.
 pub fn dns_subdomain(text: &str) -> Vec<String> {
+    subdomain(text, max_length)
+}
+
+fn subdomain(text: &str, too_long: fn(usize) -> String) -> Vec<String> {
     let mut out = Vec::new();
     if text.len() > 253 {
-        out.push(max_length(253));
+        out.push(too_long(253));
     }
     if text.is_empty() || !text.split('.').all(label_form) {
         out.push(form(
@@ -93,7 +97,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
                 out.push("prefix part must be non-empty".into());
             } else {
                 out.extend(
-                    dns_subdomain(prefix)
+                    subdomain(prefix, max_bytes)
                         .into_iter()
                         .map(|m| format!("prefix part {m}")),
                 );
@@ -110,7 +114,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
     if name.is_empty() {
         out.push("name part must be non-empty".into());
     } else if name.len() > 63 {
-        out.push(format!("name part {}", most_bytes(63)));
+        out.push(format!("name part {}", max_bytes(63)));
     }
     if !qualified_form(name) {
         let form = form(QUALIFIED, QUALIFIED_PATTERN, &["MyName", "my.name", "123-abc"]);
@@ -123,7 +127,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
 pub fn label_value(text: &str) -> Vec<String> {
     let mut out = Vec::new();
     if text.len() > 63 {
-        out.push(most_bytes(63));
+        out.push(max_bytes(63));
     }
     if !text.is_empty() && !qualified_form(text) {
         out.push(form(

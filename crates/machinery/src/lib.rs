@@ -34,4 +34,4 @@ pub use strategy::{pod_quality_of_service, prepare_create, prepare_update, stamp
 pub use validation::{
     service_address_errors, validate_create, validate_metadata, validate_metadata_update, validate_update,
 };
-pub use warnings::warnings;
+pub use warnings::{early_warnings, status_warnings, warnings};

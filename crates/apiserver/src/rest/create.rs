@@ -295,7 +295,10 @@ async fn attempt_new(
     set_meta(&mut object, "creationTimestamp", now());
     match &served.custom {
         Some(custom) => custom.prepare_create(&mut object),
-        None => machinery::prepare_create(served.kind, &mut object),
+        None => {
+            warnings.extend(machinery::early_warnings(served.kind, &object));
+            machinery::prepare_create(served.kind, &mut object);
+        }
     }
     for field in [
         "resourceVersion",

@@ -182,8 +182,10 @@ async fn attempt(
         }
         None => {
             let mut errors = machinery::validate_update(served.kind, &new, &old, sub);
-            if sub.is_none() {
-                warnings.extend(machinery::warnings(served.kind, &new, Some(&old)));
+            match sub {
+                None => warnings.extend(machinery::warnings(served.kind, &new, Some(&old))),
+                Some("status") => warnings.extend(machinery::status_warnings(served.kind, &new)),
+                Some(_) => {}
             }
             if sub.is_none() && new["spec"] != old["spec"] {
                 errors.extend(create::check_expressions(served, &new));

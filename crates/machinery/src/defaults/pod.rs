@@ -2,9 +2,11 @@
 //! that a template does not get (service links, host ports, requests from limits), so that templates do not change when
 //! the defaults of Pods do.
 
+use crate::validation::pod::together;
 use crate::walk::{At, each_mut, fields_mut, get_mut, or_set, or_set_empty, set};
 use kinds::quantity::Quantity;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// The fields that hold containers.
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -37,7 +39,7 @@ pub(super) fn pod(obj: &mut Value) {
             }
         });
     }
-    pod_level_requests(spec);
+    pod_level(spec);
     or_set(spec, "enableServiceLinks", true);
 }
 
@@ -240,34 +242,50 @@ fn requests_from_limits(container: &mut Value) {
     }
 }
 
-/// Requests of the whole Pod (KEP-2837): the containers' sum where they ask for the resource, else the Pod's limit.
-fn pod_level_requests(spec: &mut Value) {
-    let limits: Vec<(String, Value)> = spec
-        .entries_at("resources.limits")
-        .into_iter()
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect();
-    if limits.is_empty() && spec.is_empty_at("resources.requests") {
+/// What the whole Pod asks for (KEP-2837), where it says a part: huge pages within what its containers may have, and of the
+/// rest what they ask for, or else all that it may have.
+fn pod_level(spec: &mut Value) {
+    let has = |spec: &Value, kind: &str, name: &str| spec.at("resources").at(kind).get(name).is_some();
+    if ["limits", "requests"]
+        .iter()
+        .all(|kind| spec.at("resources").is_empty_at(kind))
+    {
         return;
     }
-    let supported = |name: &str| name == "cpu" || name == "memory" || name.starts_with("hugepages-");
-    let mut wanted: Vec<(String, Value)> = Vec::new();
-    for (name, limit) in limits {
-        if !supported(&name) || spec.at("resources.requests").get(&name).is_some() {
-            continue;
+    for name in resource_names(spec, "limits") {
+        let told = has(spec, "requests", &name) || has(spec, "limits", &name);
+        if name.starts_with("hugepages-") && !told {
+            give(spec, "limits", &name, together(spec, "limits", &name));
         }
-        let asked: Vec<Quantity> = spec
-            .list_at("containers")
-            .iter()
-            .filter_map(|c| Quantity::from_json(c.at("resources.requests").get(&name)?).ok())
-            .collect();
-        let sum = asked.into_iter().reduce(|a, b| a.add(&b));
-        wanted.push((name, sum.map_or(limit, |sum| sum.to_string().into())));
     }
-    if wanted.is_empty() {
+    if spec.is_empty_at("resources.limits") {
         return;
     }
-    if let Some(requests) = fields_mut(spec, "resources.requests") {
-        requests.extend(wanted);
+    for name in resource_names(spec, "requests") {
+        if ["cpu", "memory"].contains(&name.as_str()) && !has(spec, "requests", &name) {
+            give(spec, "requests", &name, together(spec, "requests", &name));
+        }
+    }
+    let limits = spec.at("resources.limits").clone();
+    for (name, limit) in limits.as_object().into_iter().flatten() {
+        let supported = name == "cpu" || name == "memory" || name.starts_with("hugepages-");
+        if supported && !has(spec, "requests", name) {
+            give(spec, "requests", name, Quantity::from_json(limit).ok());
+        }
+    }
+}
+
+/// Resources that the containers speak of.
+fn resource_names(spec: &Value, kind: &str) -> BTreeSet<String> {
+    let lists = ["containers", "initContainers"]
+        .into_iter()
+        .flat_map(|list| spec.list_at(list));
+    let maps = lists.filter_map(|c| c.at("resources").at(kind).as_object());
+    maps.flat_map(|map| map.keys().cloned()).collect()
+}
+
+fn give(spec: &mut Value, kind: &str, name: &str, amount: Option<Quantity>) {
+    if let (Some(amount), Some(map)) = (amount, fields_mut(spec, &format!("resources.{kind}"))) {
+        map.insert(name.to_owned(), amount.to_string().into());
     }
 }

@@ -138,13 +138,36 @@ fn at_places(value: &mut Value, steps: &[&str], call: &mut dyn FnMut(&mut Value)
 
 const LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
-/// ContainerStopSignals
 fn pod_spec(obj: &mut Value, old: &Value, at: &str) {
+    stop_signals(obj, old.at(at), at);
+    // GenericWorkload
+    let workload = format!("{at}.workloadRef");
+    if !old.has(&workload) {
+        unset(obj, &workload);
+    }
+    // ClusterTrustBundleProjection, PodCertificateRequest
+    for kind in ["clusterTrustBundle", "podCertificate"] {
+        let mut before = old
+            .at(at)
+            .list_at("volumes")
+            .iter()
+            .flat_map(|v| v.list_at("projected.sources"));
+        if before.any(|source| source.has(kind)) {
+            continue;
+        }
+        each_mut(obj, &format!("{at}.volumes"), |volume| {
+            each_mut(volume, "projected.sources", |source| unset(source, kind));
+        });
+    }
+}
+
+/// ContainerStopSignals
+fn stop_signals(obj: &mut Value, old: &Value, at: &str) {
     let has = |spec: &Value| {
         let mut all = LISTS.iter().flat_map(|list| spec.list_at(list));
         all.any(|container| container.has("lifecycle.stopSignal"))
     };
-    if !has(obj.at(at)) || has(old.at(at)) {
+    if !has(obj.at(at)) || has(old) {
         return;
     }
     for list in LISTS {
@@ -152,6 +175,40 @@ fn pod_spec(obj: &mut Value, old: &Value, at: &str) {
             unset(container, "lifecycle.stopSignal");
             if container.is_empty_at("lifecycle") {
                 unset(container, "lifecycle");
+            }
+        });
+    }
+}
+
+/// Drops what only a feature reports that is off: InPlacePodLevelResourcesVerticalScaling, DRAExtendedResource,
+/// ResourceHealthStatus, ImageVolumeWithDigest.
+pub(super) fn drop_pod_status(pod: &mut Value, old: &Value) {
+    let whole = ["status.resources", "status.allocatedResources"];
+    if !whole.iter().any(|field| old.has(field)) {
+        whole.iter().for_each(|field| unset(pod, field));
+    }
+    if !old.has("status.extendedResourceClaimStatus") {
+        unset(pod, "status.extendedResourceClaimStatus");
+    }
+    let lists = LISTS.map(|list| format!("status.{}Statuses", list.trim_end_matches('s')));
+    let statuses = |list: &String| old.list_at(list).iter();
+    let health = "allocatedResourcesStatus";
+    let healthy = lists
+        .iter()
+        .flat_map(statuses)
+        .any(|status| !status.is_empty_at(health));
+    let mut mounts = lists
+        .iter()
+        .flat_map(statuses)
+        .flat_map(|status| status.list_at("volumeMounts"));
+    let digests = mounts.any(|mount| mount.has("volumeStatus"));
+    for list in lists {
+        each_mut(pod, &list, |status| {
+            if !healthy {
+                unset(status, health);
+            }
+            if !digests {
+                each_mut(status, "volumeMounts", |mount| unset(mount, "volumeStatus"));
             }
         });
     }

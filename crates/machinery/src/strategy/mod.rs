@@ -2,10 +2,11 @@
 //! value, and when `metadata.generation` counts on. Source: `pkg/registry/*/strategy.go` of Kubernetes v1.35.
 
 mod gated;
+pub(crate) mod pod;
 mod service;
 
 use crate::defaults::name_label;
-use crate::validation::pod;
+use crate::validation::pod as checks;
 use crate::walk::{At, fields_mut, keep, same, set, unset};
 use kinds::KindInfo;
 use serde_json::{Value, json};
@@ -54,14 +55,20 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
     }
     match (kind.group, kind.kind) {
         ("", "Pod") => {
-            let quality = pod::quality(obj.at("spec"));
+            // Who says it is believed.
+            let quality = match obj.str_at("status.qosClass") {
+                "" => checks::quality(obj.at("spec")).to_owned(),
+                said => said.to_owned(),
+            };
             set(obj, "status", json!({"phase": "Pending", "qosClass": quality}));
             // A held Pod says so from the first moment on (KEP-3521).
             if !obj.list_at("spec.schedulingGates").is_empty() {
                 let held = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
-                    "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
+                    "message": "Scheduling is blocked due to non-empty scheduling gates",
+                    "lastTransitionTime": obj.at("metadata.creationTimestamp")}]);
                 set(obj, "status.conditions", held);
             }
+            pod::create(obj);
         }
         ("", "Namespace") => {
             name_label(obj);
@@ -197,6 +204,7 @@ pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option
         Some("ephemeralcontainers") => {
             let list = new.at("spec.ephemeralContainers").clone();
             only(new, old, |out| put(out, "spec.ephemeralContainers", list));
+            gated::drop(kind, new, old);
         }
         Some("resize") => {
             let wanted = new.clone();
@@ -245,7 +253,7 @@ fn only(new: &mut Value, old: &Value, change: impl FnOnce(&mut Value)) {
 }
 
 fn resized(out: &mut Value, wanted: &Value) {
-    put(out, "spec.resources", wanted.at("spec.resources").clone());
+    // What is asked for the Pod as a whole is of InPlacePodLevelResourcesVerticalScaling, which is off.
     for list in ["containers", "initContainers"] {
         let at = format!("spec.{list}");
         let asked = wanted.list_at(&at);
@@ -279,7 +287,6 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
         // Finalizers of a namespace are taken away by `finalize` alone.
         ("", "Namespace") => keep(new, old, "spec.finalizers"),
         ("", "Pod") => {
-            keep(new, old, "spec.ephemeralContainers");
             // What admission once set is not asked for again.
             for field in ["spec.priority", "spec.preemptionPolicy"] {
                 if !new.has(field) {
@@ -319,6 +326,10 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
             put(out, "metadata.labels", labels);
         }
     });
+    if (kind.group, kind.kind) == ("", "Pod") {
+        pod::status(new, old);
+        gated::drop_pod_status(new, old);
+    }
 }
 
 /// Gives the conditions of a request for a certificate their times, where who wrote them left them out. `now` is the time
@@ -369,5 +380,5 @@ fn changed(kind: &KindInfo, new: &Value, old: &Value) -> bool {
 
 /// The quality-of-service class of a Pod's spec, as its status shows it.
 pub fn pod_quality_of_service(spec: &Value) -> &'static str {
-    pod::quality(spec)
+    checks::quality(spec)
 }

@@ -1,7 +1,7 @@
-//! Validation of Namespaces, ConfigMaps, Secrets, ServiceAccounts, Nodes and of a Pod's status. Source:
+//! Validation of Namespaces, ConfigMaps, Secrets, ServiceAccounts and Nodes. Source:
 //! `pkg/apis/core/validation` of Kubernetes v1.35.
 
-use super::errors::{Errors, IMMUTABLE};
+use super::errors::Errors;
 use super::{names, pod};
 use crate::walk::{At, same};
 use base64::Engine;
@@ -245,38 +245,5 @@ pub(super) fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !old.is_empty_at("spec.providerID") && new.str_at("spec.providerID") != old.str_at("spec.providerID") {
         let text = "node updates may not change providerID except from \"\" to valid";
         errors.forbidden(&at.child("providerID"), text);
-    }
-}
-
-/// Checks a change of a Pod's status.
-pub(super) fn pod_status(new: &Value, old: &Value, errors: &mut Errors) {
-    let at = Path::new("status");
-    let (was, is) = (old.str_at("spec.nodeName"), new.str_at("spec.nodeName"));
-    if was != is {
-        errors.forbidden(&at.child("nodeName"), "may not be changed directly");
-    }
-    let nominated = new.str_at("status.nominatedNodeName");
-    if !nominated.is_empty() {
-        errors.each(
-            &at.child("nominatedNodeName"),
-            nominated,
-            names::dns_subdomain(nominated),
-        );
-    }
-    for (i, ip) in new.list_at("status.podIPs").iter().enumerate() {
-        let text = ip.str_at("ip");
-        errors.each(&at.child("podIPs").index(i), text, names::ip(text));
-    }
-    if old.has("status.qosClass") && new.at("status.qosClass") != old.at("status.qosClass") {
-        errors.invalid(
-            &at.child("qosClass"),
-            new.at("status.qosClass").clone(),
-            IMMUTABLE,
-        );
-    }
-    for (i, condition) in new.list_at("status.conditions").iter().enumerate() {
-        if condition.is_empty_at("type") {
-            errors.required(&at.child("conditions").index(i).child("type"), "");
-        }
     }
 }

@@ -35,6 +35,15 @@ impl Errors {
         error.bad_value = None;
         self.0.push(error);
     }
+    /// A malformed part that is shown in a form of its own.
+    pub(crate) fn invalid_shown(&mut self, at: &Path, shown: &str, detail: &str) {
+        let error = FieldError::invalid(at, Value::Null, detail);
+        self.0.push(error.shown_as(shown.to_owned()));
+    }
+    /// What we could not find out.
+    pub(crate) fn internal(&mut self, at: &Path, detail: impl Into<String>) {
+        self.0.push(FieldError::internal(at, detail.into()));
+    }
     pub(crate) fn not_found(&mut self, at: &Path, value: impl Into<Value>) {
         self.0.push(FieldError::not_found(at, value.into()));
     }

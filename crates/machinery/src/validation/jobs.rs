@@ -2,7 +2,7 @@
 
 use super::errors::Errors;
 use super::workloads::MISMATCH;
-use super::{names, pod, selectors};
+use super::{internal, names, pod, selectors};
 use crate::walk::{At, keep, same};
 use kinds::field::{FieldError, Path};
 use serde_json::{Value, json};
@@ -394,11 +394,8 @@ pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if !same(&template, old_spec.at("template")) {
-        errors.invalid(
-            &at.child("template"),
-            new_spec.at("template").clone(),
-            super::errors::IMMUTABLE,
-        );
+        let shown = internal::template_line(new_spec.at("template"));
+        errors.invalid_shown(&at.child("template"), &shown, super::errors::IMMUTABLE);
     }
     for field in [
         "completionMode",

@@ -9,11 +9,13 @@ mod conditions;
 mod core;
 mod csi;
 mod devices;
+mod difference;
 mod endpoints;
 mod errors;
 mod events;
 mod extension;
 mod flow;
+mod internal;
 mod jobs;
 mod metadata;
 pub(crate) mod names;
@@ -61,7 +63,7 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
     match (sub, (kind.group, kind.kind)) {
         (Some("ephemeralcontainers"), _) => pod::ephemeral_containers(new, old, &mut errors),
         (Some("resize"), _) => pod::resize(new, old, &mut errors),
-        (Some("status"), ("", "Pod")) => core::pod_status(new, old, &mut errors),
+        (Some("status"), ("", "Pod")) => pod::status_update(new, old, &mut errors),
         (Some("status"), ("resource.k8s.io", "ResourceClaim")) => {
             devices::claim_status(new, old, &mut errors)
         }

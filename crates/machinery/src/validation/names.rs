@@ -138,12 +138,26 @@ pub(crate) fn header_name(text: &str) -> Vec<String> {
     )]
 }
 
-/// An IPv4 or IPv6 address.
-pub(crate) fn ip(text: &str) -> Vec<String> {
-    match text.parse::<IpAddr>() {
-        Ok(_) => Vec::new(),
-        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()],
+/// A domain in which names are looked for: a subdomain that may have underscores.
+pub(crate) fn search_domain(text: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    if text.len() > 253 {
+        out.push(max_length(253));
     }
+    let label = |label: &str| {
+        let rest = label.strip_prefix('_').unwrap_or(label);
+        let mut ends = rest.bytes().take(1).chain(rest.bytes().rev().take(1));
+        !rest.is_empty() && ends.all(lower) && rest.bytes().all(|b| lower(b) || b == b'-' || b == b'_')
+    };
+    if !text.split('.').all(label) {
+        out.push(form(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must \
+             start and end with an alphanumeric character",
+            "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
+            &["example.com"],
+        ));
+    }
+    out
 }
 
 /// A network in CIDR notation.

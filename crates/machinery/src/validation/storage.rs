@@ -2,7 +2,7 @@
 
 use super::errors::Errors;
 use super::pod::{parse_quantity, volume_sources};
-use super::{names, selectors};
+use super::{difference, internal, names, selectors};
 use crate::walk::{At, keep, same};
 use kinds::field::{FieldError, Path};
 use kinds::quantity::Quantity;
@@ -298,10 +298,10 @@ pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if !same(&allowed, old_spec) {
-        errors.forbidden(
-            &at,
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims",
-        );
+        let lines = |spec: &Value| internal::lines("PersistentVolumeClaimSpec", spec);
+        let changed = difference::unified(&lines(old_spec), &lines(&allowed));
+        let text = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        errors.forbidden(&at, format!("{text}\n{changed}"));
     }
     // A claim whose growth failed may ask for less again, down to what it has (KEP-1790).
     let size = |amounts: &Value| {

@@ -11,6 +11,7 @@ mod properties;
 mod protobuf;
 mod refusals;
 mod replayed;
+mod reported;
 mod resizes;
 mod status;
 mod strategic;

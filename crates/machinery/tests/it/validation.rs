@@ -260,7 +260,7 @@ fn pods() {
                     "terminationGracePeriodSeconds": 30,
                     "containers": [{"name": "c", "image": "i", "imagePullPolicy": "Always",
                         "terminationMessagePolicy": "File", "securityContext": {"procMount": "Unmasked"}}]}),
-                &["spec.hostPID: Forbidden: when `hostUsers` is false"],
+                &["spec.HostPID: Forbidden: when `hostUsers` is false"],
             ),
             (
                 "/spec/hostnameOverride",
@@ -282,12 +282,18 @@ fn pods() {
             (
                 "/spec/volumes/0/hostPath",
                 json!({"path": "/x"}),
-                &["spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"],
+                &[
+                    "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+                    "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+                ],
             ),
             (
                 "/spec/volumes/0",
                 json!({"name": "v", "secret": {}}),
-                &["spec.volumes[0].secret.secretName: Required value"],
+                &[
+                    "spec.volumes[0].secret.secretName: Required value",
+                    "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+                ],
             ),
             (
                 "/spec/tolerations",
@@ -729,7 +735,7 @@ fn access_and_the_rest() {
             "/roleRef/name",
             json!("s"),
             &[
-                "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"Role\",\"name\":\"s\"}: cannot change roleRef",
+                "roleRef: Invalid value: {\"APIGroup\":\"rbac.authorization.k8s.io\",\"Kind\":\"Role\",\"Name\":\"s\"}: cannot change roleRef",
             ],
         )],
     );

@@ -1,7 +1,6 @@
 //! Validation of containers: main, init, sidecar and ephemeral ones.
 
-use super::Volumes;
-use super::{env, probe, resources, security};
+use super::{Of, Volumes, env, probe, resources, security};
 use crate::validation::errors::Errors;
 use crate::validation::names;
 use crate::walk::At;
@@ -10,48 +9,92 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Checks all containers of a Pod's spec.
-pub(super) fn containers(spec: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
+pub(super) fn containers(spec: &Value, of: Of, volumes: &Volumes, at: &Path, errors: &mut Errors) {
     let main = spec.list_at("containers");
     if main.is_empty() {
         errors.required(&at.child("containers"), "");
     }
-    let host_network = spec.bool_at("hostNetwork");
     let grace = spec.int_at("terminationGracePeriodSeconds");
+    let pod = Whole {
+        spec,
+        of,
+        volumes,
+        claims: spec
+            .list_at("resourceClaims")
+            .iter()
+            .map(|claim| claim.str_at("name"))
+            .collect(),
+    };
     let mut names = BTreeSet::new();
     for (i, c) in main.iter().enumerate() {
         let place = at.child("containers").index(i);
-        common(c, volumes, host_network, &place, errors);
-        unique_name(c, &mut names, &place, errors);
+        common(c, &pod, &place, errors);
+        if !names.insert(c.str_at("name")) {
+            errors.duplicate(&place.child("name"), c.str_at("name"));
+        }
         lifecycle_and_probes(c, grace, &place, errors);
-        resize_policy(c, spec.str_at("restartPolicy"), &place, errors);
-        claims(spec, c, &place, errors);
         restarts(c, &place, errors);
-        env::files(c, volumes, &place, errors);
     }
     host_ports(main, &at.child("containers"), errors);
-    for (i, c) in spec.list_at("initContainers").iter().enumerate() {
+    init_containers(&pod, names, grace, at, errors);
+    ephemeral_containers(&pod, at, errors);
+}
+
+/// What containers are parts of.
+struct Whole<'a> {
+    spec: &'a Value,
+    of: Of<'a>,
+    volumes: &'a Volumes<'a>,
+    claims: Vec<&'a str>,
+}
+
+fn init_containers<'a>(
+    pod: &Whole<'a>,
+    mut names: BTreeSet<&'a str>,
+    grace: Option<i64>,
+    at: &Path,
+    errors: &mut Errors,
+) {
+    const RESTARTS: &str = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+    let restarted = |c: &Value| {
+        let mut policies = c.list_at("resizePolicy").iter();
+        c.str_at("restartPolicy") != "Always"
+            && policies.any(|p| p.str_at("restartPolicy") == "RestartContainer")
+    };
+    let kept = pod.of.old.list_at("initContainers").iter().any(restarted);
+    for (i, c) in pod.spec.list_at("initContainers").iter().enumerate() {
         let place = at.child("initContainers").index(i);
-        common(c, volumes, host_network, &place, errors);
-        unique_name(c, &mut names, &place, errors);
-        resize_policy(c, spec.str_at("restartPolicy"), &place, errors);
-        claims(spec, c, &place, errors);
-        restarts(c, &place, errors);
-        env::files(c, volumes, &place, errors);
-        if c.str_at("restartPolicy") == "Always" {
+        let sidecar = c.str_at("restartPolicy") == "Always";
+        common(c, pod, &place, errors);
+        if !sidecar {
+            restarts(c, &place, errors);
+        } else if !c.is_empty_at("restartPolicyRules") {
+            let text = "restartPolicyRules are not allowed for init containers with restart policy Always";
+            errors.forbidden(&place.child("restartPolicyRules"), text);
+        }
+        let name = c.str_at("name");
+        if names.contains(name) {
+            errors.duplicate(&place.child("name"), name);
+        } else if !name.is_empty() {
+            names.insert(name);
+        }
+        // One runs after the other, so that each has the host's ports for itself.
+        host_ports(std::slice::from_ref(c), &at.child("initContainers"), errors);
+        if sidecar {
             lifecycle_and_probes(c, grace, &place, errors);
-            continue;
         }
         for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
-            if c.has(field) {
+            if !sidecar && c.has(field) {
                 let text = "may not be set for init containers without restartPolicy=Always";
                 errors.forbidden(&place.child(field), text);
             }
         }
-    }
-    for (i, c) in spec.list_at("ephemeralContainers").iter().enumerate() {
-        let place = at.child("ephemeralContainers").index(i);
-        ephemeral(c, main, spec.list_at("initContainers"), volumes, &place, errors);
-        unique_name(c, &mut names, &place, errors);
+        for (j, policy) in c.list_at("resizePolicy").iter().enumerate() {
+            if !sidecar && !kept && policy.str_at("restartPolicy") == "RestartContainer" {
+                let place = place.child("resizePolicy").index(j).child("restartPolicy");
+                errors.invalid(&place, "RestartContainer", RESTARTS);
+            }
+        }
     }
 }
 
@@ -60,9 +103,11 @@ pub(super) fn containers(spec: &Value, volumes: &Volumes, at: &Path, errors: &mu
 fn restarts(c: &Value, at: &Path, errors: &mut Errors) {
     const MAX_RULES: usize = 20;
     const MAX_VALUES: usize = 255;
-    errors.one_of_if_set(c, "restartPolicy", at, &["Always", "Never", "OnFailure"]);
-    let rules = c.list_at("restartPolicyRules");
-    if !rules.is_empty() && c.is_empty_at("restartPolicy") {
+    let (rules, policy) = (c.list_at("restartPolicyRules"), c.str_at("restartPolicy"));
+    let valid = ["Always", "Never", "OnFailure"];
+    if c.has("restartPolicy") && !valid.contains(&policy) {
+        errors.not_supported(&at.child("restartPolicy"), policy, &valid);
+    } else if !rules.is_empty() && !c.has("restartPolicy") {
         let text = "must specify restartPolicy when restart rules are used";
         errors.required(&at.child("restartPolicy"), text);
     }
@@ -71,60 +116,65 @@ fn restarts(c: &Value, at: &Path, errors: &mut Errors) {
     }
     for (i, rule) in rules.iter().enumerate() {
         let place = at.child("restartPolicyRules").index(i);
-        errors.one_of(rule, "action", &place, &["Restart"]);
+        known(rule, "action", &["Restart"], &place, errors);
         if !rule.has("exitCodes") {
             errors.required(&place.child("exitCodes"), "must be specified");
             continue;
         }
         let (codes, place) = (rule.at("exitCodes"), place.child("exitCodes"));
-        errors.one_of(codes, "operator", &place, &["In", "NotIn"]);
+        known(codes, "operator", &["In", "NotIn"], &place, errors);
         let values = codes.list_at("values");
-        if values.is_empty() {
-            errors.required(&place.child("values"), "must specify at least one value");
-        } else if values.len() > MAX_VALUES {
+        if values.len() > MAX_VALUES {
             errors.too_many(&place.child("values"), values.len(), MAX_VALUES);
-        }
-        for (j, value) in values.iter().enumerate() {
-            if values[..j].contains(value) {
-                errors.duplicate(&place.child("values").index(j), value.clone());
-            }
         }
     }
 }
 
+/// A text that is one of some, of which the empty text is none.
+fn known(holder: &Value, field: &str, valid: &[&str], at: &Path, errors: &mut Errors) {
+    let value = holder.str_at(field);
+    if !valid.contains(&value) {
+        errors.not_supported(&at.child(field), value, valid);
+    }
+}
+
 /// What any container must hold to.
-fn common(c: &Value, volumes: &Volumes, host_network: bool, at: &Path, errors: &mut Errors) {
+fn common(c: &Value, pod: &Whole, at: &Path, errors: &mut Errors) {
     let name = c.str_at("name");
     if name.is_empty() {
         errors.required(&at.child("name"), "");
     } else {
         errors.each(&at.child("name"), name, names::dns_label(name));
     }
-    let image = c.str_at("image");
-    if image.is_empty() {
+    if c.is_empty_at("image") {
         errors.required(&at.child("image"), "");
-    } else if image.trim() != image {
-        errors.invalid(
-            &at.child("image"),
-            image,
-            "must not have leading or trailing whitespace",
-        );
     }
     let policies = ["File", "FallbackToLogsOnError"];
     errors.one_of_in_order(c, "terminationMessagePolicy", at, &policies);
-    ports(c, host_network, &at.child("ports"), errors);
+    ports(c, &at.child("ports"), errors);
     env::variables(c.at("env"), &at.child("env"), errors);
     env::sources(c.at("envFrom"), &at.child("envFrom"), errors);
-    mounts(c, volumes, at, errors);
+    mounts(c, pod.volumes, at, errors);
+    block_devices(c, pod.volumes, at, errors);
     errors.one_of(c, "imagePullPolicy", at, &["Always", "IfNotPresent", "Never"]);
-    resources::requirements(c.at("resources"), &at.child("resources"), errors);
-    security::container(c.at("securityContext"), &at.child("securityContext"), errors);
+    let place = at.child("resources");
+    resources::requirements(c.at("resources"), &pod.claims, pod.of, &place, errors);
+    resize_policy(c, pod.spec.str_at("restartPolicy"), at, errors);
+    let own_users = pod.spec.at("hostUsers") == &Value::Bool(false);
+    security::container(
+        c.at("securityContext"),
+        own_users,
+        &at.child("securityContext"),
+        errors,
+    );
 }
 
-fn unique_name<'a>(c: &'a Value, seen: &mut BTreeSet<&'a str>, at: &Path, errors: &mut Errors) {
-    let name = c.str_at("name");
-    if !name.is_empty() && !seen.insert(name) {
-        errors.duplicate(&at.child("name"), name);
+/// Spaces around an image are let pass in templates only.
+pub(super) fn trimmed_image(c: &Value, at: &Path, errors: &mut Errors) {
+    let image = c.str_at("image");
+    if image.trim() != image {
+        let text = "must not have leading or trailing whitespace";
+        errors.invalid(&at.child("image"), image, text);
     }
 }
 
@@ -157,28 +207,6 @@ fn resize_policy(c: &Value, pod_restarts: &str, at: &Path, errors: &mut Errors) 
     }
 }
 
-/// Claims that a container names must be claims of its Pod.
-fn claims(spec: &Value, c: &Value, at: &Path, errors: &mut Errors) {
-    let mut known: Vec<&str> = spec
-        .list_at("resourceClaims")
-        .iter()
-        .map(|claim| claim.str_at("name"))
-        .collect();
-    known.sort_unstable();
-    for (i, claim) in c.list_at("resources.claims").iter().enumerate() {
-        let name = claim.str_at("name");
-        if !name.is_empty() && !known.contains(&name) {
-            let mut text = "must be one of the names in pod.spec.resourceClaims".to_owned();
-            match known.is_empty() {
-                true => text.push_str(" which is empty"),
-                false => text.push_str(&format!(": {}", known.join(", "))),
-            }
-            let place = at.child("resources").child("claims").index(i);
-            errors.not_found_because(&place, name, text);
-        }
-    }
-}
-
 fn lifecycle_and_probes(c: &Value, grace: Option<i64>, at: &Path, errors: &mut Errors) {
     probe::lifecycle(c.at("lifecycle"), grace, &at.child("lifecycle"), errors);
     for (field, once) in [
@@ -191,35 +219,54 @@ fn lifecycle_and_probes(c: &Value, grace: Option<i64>, at: &Path, errors: &mut E
 }
 
 /// What an ephemeral container may not say, since it has no guarantees.
-fn ephemeral(c: &Value, main: &[Value], init: &[Value], volumes: &Volumes, at: &Path, errors: &mut Errors) {
-    common(c, volumes, false, at, errors);
-    let target = c.str_at("targetContainerName");
-    if !target.is_empty() && !main.iter().chain(init).any(|m| m.str_at("name") == target) {
-        errors.not_found(&at.child("targetContainerName"), target);
-    }
-    for field in [
-        "ports",
-        "resources",
-        "lifecycle",
-        "livenessProbe",
-        "readinessProbe",
-        "startupProbe",
-    ] {
-        if !c.is_empty_at(field) {
-            errors.forbidden(&at.child(field), "cannot be set for an Ephemeral Container");
+fn ephemeral_containers(pod: &Whole, at: &Path, errors: &mut Errors) {
+    const NOT_HERE: &str = "cannot be set for an Ephemeral Container";
+    let lists = ["containers", "initContainers"];
+    let others = lists.iter().flat_map(|list| pod.spec.list_at(list));
+    let others: BTreeSet<&str> = others.map(|c| c.str_at("name")).collect();
+    let mut names = others.clone();
+    for (i, c) in pod.spec.list_at("ephemeralContainers").iter().enumerate() {
+        let place = at.child("ephemeralContainers").index(i);
+        common(c, pod, &place, errors);
+        trimmed_image(c, &place, errors);
+        if !names.insert(c.str_at("name")) {
+            errors.duplicate(&place.child("name"), c.str_at("name"));
         }
-    }
-    for (i, mount) in c.list_at("volumeMounts").iter().enumerate() {
-        for field in ["subPath", "subPathExpr"] {
-            if !mount.is_empty_at(field) {
-                let text = "cannot be set for an Ephemeral Container";
-                errors.forbidden(&at.child("volumeMounts").index(i).child(field), text);
+        let target = c.str_at("targetContainerName");
+        if !target.is_empty() && !others.contains(target) {
+            errors.not_found(&place.child("targetContainerName"), target);
+        }
+        for field in [
+            "ports",
+            "resources",
+            "resizePolicy",
+            "restartPolicy",
+            "restartPolicyRules",
+            "livenessProbe",
+            "readinessProbe",
+            "startupProbe",
+            "lifecycle",
+        ] {
+            // A probe that says nothing is a probe.
+            let set = match field {
+                "ports" | "resources" => !c.is_empty_at(field),
+                _ => c.has(field),
+            };
+            if set {
+                errors.forbidden(&place.child(field), NOT_HERE);
+            }
+        }
+        for (j, mount) in c.list_at("volumeMounts").iter().enumerate() {
+            for field in ["subPath", "subPathExpr"] {
+                if !mount.is_empty_at(field) {
+                    errors.forbidden(&place.child("volumeMounts").index(j).child(field), NOT_HERE);
+                }
             }
         }
     }
 }
 
-fn ports(c: &Value, host_network: bool, at: &Path, errors: &mut Errors) {
+fn ports(c: &Value, at: &Path, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (i, port) in c.list_at("ports").iter().enumerate() {
         let place = at.index(i);
@@ -245,11 +292,25 @@ fn ports(c: &Value, host_network: bool, at: &Path, errors: &mut Errors) {
                 errors.invalid(&place.child("hostPort"), host, text);
             }
         }
-        if host_network && host != 0 && host != number {
-            let text = "must match `hostPort` when `hostNetwork` is true";
-            errors.invalid(&place.child("containerPort"), number, text);
-        }
         errors.one_of(port, "protocol", &place, &["SCTP", "TCP", "UDP"]);
+    }
+}
+
+/// Without a network of its own, a container's port is the host's.
+pub(super) fn ports_of_the_host(spec: &Value, of: Of, at: &Path, errors: &mut Errors) {
+    if !spec.bool_at("hostNetwork") {
+        return;
+    }
+    for (i, c) in spec.list_at("containers").iter().enumerate() {
+        for (j, port) in c.list_at("ports").iter().enumerate() {
+            let number = |field: &str| port.int_at(field).unwrap_or(0);
+            let (host, own) = (number("hostPort"), number("containerPort"));
+            if (of.is_pod() || host != 0) && host != own {
+                let place = at.child("containers").index(i).child("ports").index(j);
+                let text = "must match `containerPort` when `hostNetwork` is true";
+                errors.invalid(&place.child("hostPort"), host, text);
+            }
+        }
     }
 }
 
@@ -272,100 +333,130 @@ fn host_ports(containers: &[Value], at: &Path, errors: &mut Errors) {
 
 fn mounts(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
     let mut paths = BTreeSet::new();
-    let devices: BTreeSet<&str> = c
-        .list_at("volumeDevices")
-        .iter()
-        .map(|d| d.str_at("devicePath"))
-        .collect();
+    let devices = c.list_at("volumeDevices");
+    // Upstream names some fields without the item that they are of.
+    let whole = at.child("volumeMounts");
     for (i, mount) in c.list_at("volumeMounts").iter().enumerate() {
-        let place = at.child("volumeMounts").index(i);
+        let place = whole.index(i);
         let (name, path) = (mount.str_at("name"), mount.str_at("mountPath"));
         if name.is_empty() {
             errors.required(&place.child("name"), "");
-        } else if !volumes.names.contains(name) {
+        }
+        if !volumes.contains_key(name) {
             errors.not_found(&place.child("name"), name);
         }
         if path.is_empty() {
             errors.required(&place.child("mountPath"), "");
-        } else if !paths.insert(path) {
+        }
+        if !paths.insert(path) {
             errors.invalid(&place.child("mountPath"), path, "must be unique");
-        } else if devices.contains(path) {
+        }
+        if devices.iter().any(|d| d.str_at("name") == name) {
             errors.invalid(
-                &place.child("mountPath"),
-                path,
+                &place.child("name"),
+                name,
                 "must not already exist in volumeDevices",
             );
         }
-        // Upstream names these fields without the item that they are of.
-        let whole = at.child("volumeMounts");
+        if devices.iter().any(|d| d.str_at("devicePath") == path) {
+            let text = "must not already exist as a path in volumeDevices";
+            errors.invalid(&place.child("mountPath"), path, text);
+        }
         descending_path(mount, "subPath", &whole, errors);
-        descending_path(mount, "subPathExpr", &whole, errors);
         if !mount.is_empty_at("subPath") && !mount.is_empty_at("subPathExpr") {
             let text = "subPathExpr and subPath are mutually exclusive";
             errors.invalid(&place.child("subPathExpr"), mount.str_at("subPathExpr"), text);
         }
-        let modes = ["Bidirectional", "HostToContainer", "None"];
-        errors.one_of_if_set(mount, "mountPropagation", &whole, &modes);
+        descending_path(mount, "subPathExpr", &whole, errors);
+        if mount.has("mountPropagation") {
+            let modes = ["Bidirectional", "HostToContainer", "None"];
+            known(mount, "mountPropagation", &modes, &whole, errors);
+        }
         if mount.str_at("mountPropagation") == "Bidirectional" && !c.bool_at("securityContext.privileged") {
             let text = "Bidirectional mount propagation is available only to privileged containers";
             errors.forbidden(&whole.child("mountPropagation"), text);
         }
-        errors.one_of_if_set(
-            mount,
-            "recursiveReadOnly",
-            &whole,
-            &["Disabled", "Enabled", "IfPossible"],
-        );
-        if matches!(mount.str_at("recursiveReadOnly"), "Enabled" | "IfPossible") {
-            let place = whole.child("recursiveReadOnly");
-            if !mount.bool_at("readOnly") {
-                errors.forbidden(&place, "may only be specified when readOnly is true");
-            }
-            if !matches!(mount.str_at("mountPropagation"), "" | "None") {
-                let text = "may only be specified when mountPropagation is None or not specified";
-                errors.forbidden(&place, text);
-            }
-        }
+        read_only(mount, &whole, errors);
     }
-    block_devices(c, volumes, &paths, at, errors);
 }
 
-fn block_devices(c: &Value, volumes: &Volumes, mounted: &BTreeSet<&str>, at: &Path, errors: &mut Errors) {
+fn read_only(mount: &Value, at: &Path, errors: &mut Errors) {
+    if !mount.has("recursiveReadOnly") {
+        return;
+    }
+    let modes = ["Disabled", "Enabled", "IfPossible"];
+    known(mount, "recursiveReadOnly", &modes, at, errors);
+    if matches!(mount.str_at("recursiveReadOnly"), "Enabled" | "IfPossible") {
+        let place = at.child("recursiveReadOnly");
+        if !mount.bool_at("readOnly") {
+            errors.forbidden(&place, "may only be specified when readOnly is true");
+        }
+        if mount.has("mountPropagation") && mount.str_at("mountPropagation") != "None" {
+            let text = "may only be specified when mountPropagation is None or not specified";
+            errors.forbidden(&place, text);
+        }
+    }
+}
+
+fn block_devices(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
+    let mounts = c.list_at("volumeMounts");
     for (i, device) in c.list_at("volumeDevices").iter().enumerate() {
         let place = at.child("volumeDevices").index(i);
+        let (name_at, path_at) = (place.child("name"), place.child("devicePath"));
         let (name, path) = (device.str_at("name"), device.str_at("devicePath"));
         if name.is_empty() {
-            errors.required(&place.child("name"), "");
-        } else if !volumes.names.contains(name) {
-            errors.not_found(&place.child("name"), name);
-        } else if !volumes.claims.contains(name) {
-            let text = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
-            errors.invalid(&place.child("name"), name, text);
-        } else if !names.insert(name) {
-            errors.invalid(&place.child("name"), name, "must be unique");
+            errors.required(&name_at, "");
+        }
+        if names.contains(name) {
+            errors.invalid(&name_at, name, "must be unique");
+        }
+        match volumes.get(name) {
+            Some(volume) if volume.has("persistentVolumeClaim") || volume.has("ephemeral") => {}
+            Some(_) => {
+                let text =
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                errors.invalid(&name_at, name, text);
+            }
+            None => errors.not_found(&name_at, name),
         }
         if path.is_empty() {
-            errors.required(&place.child("devicePath"), "");
-        } else if !paths.insert(path) {
-            errors.invalid(&place.child("devicePath"), path, "must be unique");
-        } else if mounted.contains(path) {
-            errors.invalid(
-                &place.child("devicePath"),
-                path,
-                "must not already exist in volumeMounts",
-            );
+            errors.required(&path_at, "");
+        }
+        if paths.contains(path) {
+            errors.invalid(&path_at, path, "must be unique");
+        }
+        if path.split('/').any(|step| step == "..") {
+            errors.invalid(&path_at, path, "can not contain backsteps ('..')");
+        } else {
+            paths.insert(path);
+        }
+        if mounts.iter().any(|m| m.str_at("name") == name) {
+            errors.invalid(&name_at, name, "must not already exist in volumeMounts");
+        }
+        if mounts.iter().any(|m| m.str_at("mountPath") == path) {
+            errors.invalid(&path_at, path, "must not already exist as a path in volumeMounts");
+        }
+        if !name.is_empty() {
+            names.insert(name);
         }
     }
 }
 
 /// A path that stays below where it starts.
 pub(super) fn descending_path(holder: &Value, field: &str, at: &Path, errors: &mut Errors) {
-    let path = holder.str_at(field);
+    descending(holder.str_at(field), &at.child(field), errors);
+}
+
+pub(super) fn descending(path: &str, at: &Path, errors: &mut Errors) {
     if path.starts_with('/') {
-        errors.invalid(&at.child(field), path, "must be a relative path");
+        errors.invalid(at, path, "must be a relative path");
     }
+    no_backsteps(path, at, errors);
+}
+
+pub(super) fn no_backsteps(path: &str, at: &Path, errors: &mut Errors) {
     if path.split('/').any(|step| step == "..") {
-        errors.invalid(&at.child(field), path, "must not contain '..'");
+        errors.invalid(at, path, "must not contain '..'");
     }
 }

@@ -1,6 +1,6 @@
 //! Validation of environment variables and of references to fields, resources and keys.
 
-use super::Volumes;
+use super::{all_containers, container::no_backsteps};
 use crate::validation::errors::Errors;
 use crate::validation::names;
 use crate::walk::At;
@@ -64,18 +64,6 @@ fn value_from(variable: &Value, at: &Path, errors: &mut Errors) {
     if source.is_null() {
         return;
     }
-    match SOURCES.iter().filter(|s| source.has(s)).count() {
-        0 => errors.invalid(
-            at,
-            "",
-            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
-        ),
-        _ if !variable.is_empty_at("value") => {
-            errors.invalid(at, "", "may not be specified when `value` is not empty");
-        }
-        1 => {}
-        _ => errors.invalid(at, "", "may not have more than one field specified at a time"),
-    }
     if source.has("fieldRef") {
         field_ref(source.at("fieldRef"), &ENV_FIELDS, &at.child("fieldRef"), errors);
     }
@@ -93,29 +81,57 @@ fn value_from(variable: &Value, at: &Path, errors: &mut Errors) {
         }
     }
     if source.has("fileKeyRef") {
-        for field in ["key", "path", "volumeName"] {
-            if source.at("fileKeyRef").is_empty_at(field) {
-                errors.required(&at.child("fileKeyRef").child(field), "");
-            }
+        file_ref(source.at("fileKeyRef"), &at.child("fileKeyRef"), errors);
+    }
+    match SOURCES.iter().filter(|s| source.has(s)).count() {
+        0 => errors.invalid(
+            at,
+            "",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        ),
+        _ if !variable.is_empty_at("value") => {
+            errors.invalid(at, "", "may not be specified when `value` is not empty");
         }
+        1 => {}
+        _ => errors.invalid(at, "", "may not have more than one field specified at a time"),
+    }
+}
+
+fn file_ref(reference: &Value, at: &Path, errors: &mut Errors) {
+    let (key, volume) = (reference.str_at("key"), reference.str_at("volumeName"));
+    match key {
+        "" => errors.required(&at.child("key"), ""),
+        key => errors.each(&at.child("key"), key, names::env_name(key)),
+    }
+    match volume {
+        "" => errors.required(&at.child("volumeName"), ""),
+        volume => errors.each(&at.child("volumeName"), volume, names::dns_label(volume)),
+    }
+    match reference.str_at("path") {
+        "" => errors.required(&at.child("path"), ""),
+        path => no_backsteps(path, &at.child("path"), errors),
     }
 }
 
 /// Files of variables are read from empty directories only.
-pub(super) fn files(c: &Value, volumes: &Volumes, at: &Path, errors: &mut Errors) {
-    for (i, variable) in c.list_at("env").iter().enumerate() {
-        let name = variable.at("valueFrom").at("fileKeyRef").str_at("volumeName");
-        let place = || {
-            let place = at.child("env").index(i).child("valueFrom");
-            place.child("fileKeyRef").child("volumeName")
-        };
-        if name.is_empty() {
-            continue;
-        }
-        if !volumes.names.contains(name) {
-            errors.not_found(&place(), name);
-        } else if !volumes.empty_dirs.contains(name) {
-            errors.invalid(&place(), name, "referenced volume must be of type emptyDir");
+pub(super) fn files(spec: &Value, at: &Path, errors: &mut Errors) {
+    for (container, place) in all_containers(spec, at) {
+        for (i, variable) in container.list_at("env").iter().enumerate() {
+            let reference = variable.at("valueFrom").at("fileKeyRef");
+            if reference.is_null() {
+                continue;
+            }
+            let name = reference.str_at("volumeName");
+            let place = place.child("env").index(i).child("valueFrom").child("fileKeyRef");
+            let mut volumes = spec.list_at("volumes").iter().rev();
+            match volumes.find(|volume| volume.str_at("name") == name) {
+                None => errors.not_found(&place.child("volumeName"), name),
+                Some(volume) if !volume.has("emptyDir") => {
+                    let text = "referenced volume must be of type emptyDir";
+                    errors.invalid(&place.child("volumeName"), name, text);
+                }
+                Some(_) => {}
+            }
         }
     }
 }
@@ -150,11 +166,14 @@ pub(super) fn field_ref(reference: &Value, valid: &[&str], at: &Path, errors: &m
         return;
     }
     // `metadata.labels['key']` names one entry.
-    if let Some((map, rest)) = path.split_once("['") {
-        let key = rest.strip_suffix("']").unwrap_or("");
+    let entry = path.strip_suffix("']").and_then(|path| path.split_once("['"));
+    if let Some((map, key)) = entry.filter(|(map, _)| !map.is_empty()) {
         match map {
             "metadata.labels" => errors.each(at, key, names::qualified_name(key)),
-            "metadata.annotations" => errors.each(at, key, names::qualified_name(&key.to_lowercase())),
+            "metadata.annotations" => {
+                let key = key.to_lowercase();
+                errors.each(at, &key, names::qualified_name(&key));
+            }
             _ => errors.invalid(
                 &place,
                 path,
@@ -163,11 +182,21 @@ pub(super) fn field_ref(reference: &Value, valid: &[&str], at: &Path, errors: &m
         }
         return;
     }
-    if valid.contains(&path) {
+    // The name that the field once had.
+    let known = if path == "spec.host" {
+        "spec.nodeName"
+    } else {
+        path
+    };
+    if valid.contains(&known) {
         return;
     }
-    if ENV_FIELDS.contains(&path) || VOLUME_FIELDS.contains(&path) {
-        errors.not_supported(&place, path, valid);
+    let other = ["spec.restartPolicy", "spec.schedulerName", "status.phase"];
+    if [&ENV_FIELDS[..], &VOLUME_FIELDS, &other]
+        .iter()
+        .any(|fields| fields.contains(&known))
+    {
+        errors.not_supported(&place, known, valid);
     } else {
         errors.invalid(
             &place,
@@ -179,15 +208,14 @@ pub(super) fn field_ref(reference: &Value, valid: &[&str], at: &Path, errors: &m
 
 /// Checks a reference to a container's resource.
 pub(super) fn resource_ref(reference: &Value, volume: bool, at: &Path, errors: &mut Errors) {
-    if volume && reference.is_empty_at("containerName") {
-        errors.required(&at.child("containerName"), "");
-        return;
-    }
     match reference.str_at("resource") {
+        _ if volume && reference.is_empty_at("containerName") => {
+            errors.required(&at.child("containerName"), "");
+        }
         "" => errors.required(&at.child("resource"), ""),
         name if RESOURCES.contains(&name) => {}
         name if name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-") => {}
-        name => return errors.not_supported(&at.child("resource"), name, &RESOURCES),
+        name => errors.not_supported(&at.child("resource"), name, &RESOURCES),
     }
     divisor(reference, at, errors);
 }
@@ -215,10 +243,11 @@ fn divisor(reference: &Value, at: &Path, errors: &mut Errors) {
             BYTES.contains(&divisor.as_str()),
             "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the local ephemeral storage",
         ),
-        _ => (
+        Some(name) if name.starts_with("hugepages-") => (
             BYTES.contains(&divisor.as_str()),
             "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the hugepages",
         ),
+        _ => return,
     };
     if !known {
         let text = format!("only divisor's values {what} resource");

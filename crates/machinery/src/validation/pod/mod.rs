@@ -3,47 +3,80 @@
 //! belongs to the Pod as a whole.
 
 mod affinity;
+mod annotations;
 mod container;
 mod env;
 mod probe;
+mod resize;
 mod resources;
 mod security;
+mod sources;
+mod status;
 mod update;
 mod volume;
+mod windows;
 
 use super::errors::Errors;
 use super::{metadata, names};
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) use affinity::node_term;
-pub(crate) use resources::{container_resource, is_exact};
+pub(crate) use resize::quality;
+pub(super) use resize::resize;
+pub(crate) use resources::{container_resource, is_exact, together};
 pub(super) use resources::{node_resource_name, parse as parse_quantity, quantity, resource_name};
-pub(crate) use update::quality;
-pub(super) use update::{ephemeral_containers, resize, spec_update};
+pub(super) use status::status_update;
+pub(super) use update::{ephemeral_containers, spec_update};
 pub(super) use volume::volume_sources;
 
-/// The volumes of a Pod by which mounts are judged.
-pub(super) struct Volumes {
-    names: BTreeSet<String>,
-    claims: BTreeSet<String>,
-    empty_dirs: BTreeSet<String>,
+/// The good volumes of a Pod, by which mounts are judged.
+pub(super) type Volumes<'a> = BTreeMap<&'a str, &'a Value>;
+
+/// What a spec is the spec of.
+#[derive(Clone, Copy)]
+pub(super) struct Of<'a> {
+    /// The metadata of the Pod; null for a template.
+    pub(super) meta: &'a Value,
+    /// The spec that it replaces; null for a new one. What it did wrong already it may do on.
+    pub(super) old: &'a Value,
+}
+
+impl Of<'_> {
+    /// Whether this is a Pod itself.
+    fn is_pod(&self) -> bool {
+        !self.meta.is_null()
+    }
+}
+
+const NOTHING: &Value = &Value::Null;
+/// Containers in the order in which upstream visits them.
+const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// All containers of a spec, with their places.
+fn all_containers<'p>(spec: &'p Value, at: &Path) -> impl Iterator<Item = (&'p Value, Path)> {
+    let at = at.clone();
+    LISTS.into_iter().flat_map(move |list| {
+        let at = at.child(list);
+        let containers = spec.list_at(list).iter().enumerate();
+        containers.map(move |(i, container)| (container, at.index(i)))
+    })
 }
 
 /// Checks a new Pod.
 pub(super) fn create(obj: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
-    let spec = obj.at("spec");
-    spec_checks(spec, &at, errors);
-    // Templates may leave it to whoever makes Pods of them.
-    for (i, volume) in spec.list_at("volumes").iter().enumerate() {
-        if volume.has("image") && volume.is_empty_at("image.reference") {
-            let place = at.child("volumes").index(i).child("image");
-            errors.required(&place.child("reference"), "");
-        }
-    }
+    let (spec, annotations) = (obj.at("spec"), obj.at("metadata.annotations"));
+    let place = Path::new("metadata").child("annotations");
+    annotations::check(annotations, NOTHING, spec, &place, errors);
+    let of = Of {
+        meta: obj.at("metadata"),
+        old: NOTHING,
+    };
+    spec_checks(spec, of, &at, errors);
+    pod_alone(spec, &at, errors);
     if !spec.is_empty_at("ephemeralContainers") {
         errors.forbidden(&at.child("ephemeralContainers"), "cannot be set on create");
     }
@@ -53,18 +86,42 @@ pub(super) fn create(obj: &Value, errors: &mut Errors) {
             "cannot be set until all schedulingGates have been cleared",
         );
     }
+    annotations::profiles(annotations, spec, &at, errors);
+}
+
+/// What templates may leave to whoever makes Pods of them.
+fn pod_alone(spec: &Value, at: &Path, errors: &mut Errors) {
+    for (i, volume) in spec.list_at("volumes").iter().enumerate() {
+        let place = at.child("volumes").index(i).child("projected").child("sources");
+        for (j, source) in volume.list_at("projected.sources").iter().enumerate() {
+            if source.has("serviceAccountToken") && spec.is_empty_at("serviceAccountName") {
+                errors.forbidden(
+                    &place.index(j).child("serviceAccountToken"),
+                    "must not be specified when serviceAccountName is not set",
+                );
+            }
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        for (i, c) in spec.list_at(list).iter().enumerate() {
+            container::trimmed_image(c, &at.child(list).index(i), errors);
+        }
+    }
 }
 
 /// Checks a Pod template: labels, annotations and the spec.
 pub(super) fn template(template: &Value, at: &Path, errors: &mut Errors) {
+    let (spec, annotations) = (template.at("spec"), template.at("metadata.annotations"));
     metadata::labels(template.at("metadata.labels"), &at.child("labels"), errors);
-    metadata::annotations(
-        template.at("metadata.annotations"),
-        &at.child("annotations"),
-        errors,
-    );
-    spec_checks(template.at("spec"), &at.child("spec"), errors);
-    if !template.is_empty_at("spec.ephemeralContainers") {
+    metadata::annotations(annotations, &at.child("annotations"), errors);
+    annotations::check(annotations, NOTHING, spec, &at.child("annotations"), errors);
+    let of = Of {
+        meta: NOTHING,
+        old: NOTHING,
+    };
+    spec_checks(spec, of, &at.child("spec"), errors);
+    annotations::profiles(annotations, spec, &at.child("spec"), errors);
+    if !spec.is_empty_at("ephemeralContainers") {
         errors.forbidden(
             &at.child("spec").child("ephemeralContainers"),
             "ephemeral containers not allowed in pod template",
@@ -73,64 +130,64 @@ pub(super) fn template(template: &Value, at: &Path, errors: &mut Errors) {
 }
 
 /// Checks a Pod's spec.
-pub(super) fn spec_checks(spec: &Value, at: &Path, errors: &mut Errors) {
-    let volumes = volume::volumes(spec.at("volumes"), &at.child("volumes"), errors);
-    container::containers(spec, &volumes, at, errors);
-    match spec.str_at("restartPolicy") {
-        "" => errors.required(&at.child("restartPolicy"), ""),
-        "Always" | "OnFailure" | "Never" => {}
-        other => {
-            let valid = ["Always", "OnFailure", "Never"];
-            errors.not_supported_in_order(&at.child("restartPolicy"), other, &valid);
-        }
+fn spec_checks(spec: &Value, of: Of, at: &Path, errors: &mut Errors) {
+    if !spec.has("terminationGracePeriodSeconds") {
+        errors.required(&at.child("terminationGracePeriodSeconds"), "");
     }
-    dns(spec, at, errors);
+    let volumes = sources::volumes(spec.list_at("volumes"), of, &at.child("volumes"), errors);
+    resource_claims(spec, of, &at.child("resourceClaims"), errors);
+    container::containers(spec, of, &volumes, at, errors);
+    resources::pod_level(spec, of, at, errors);
+    container::ports_of_the_host(spec, of, at, errors);
+    let valid = ["Always", "OnFailure", "Never"];
+    errors.one_of_in_order(spec, "restartPolicy", at, &valid);
+    let valid = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+    errors.one_of_in_order(spec, "dnsPolicy", at, &valid);
     metadata::labels(spec.at("nodeSelector"), &at.child("nodeSelector"), errors);
-    security::pod(spec, at, errors);
-    security::users(spec, at, errors);
-    resource_claims(spec, &at.child("resourceClaims"), errors);
-    affinity::affinity(spec.at("affinity"), &at.child("affinity"), errors);
+    security::pod(spec, of, at, errors);
+    affinity::affinity(spec.at("affinity"), of, &at.child("affinity"), errors);
+    dns(spec, at, errors);
     readiness_gates(spec, at, errors);
-    affinity::spread(
-        spec.at("topologySpreadConstraints"),
-        &at.child("topologySpreadConstraints"),
-        errors,
-    );
     scheduling_gates(spec, at, errors);
-    resources::pod_level(spec, at, errors);
-    for (field, rule) in [
-        ("schedulerName", names::dns_subdomain as fn(&str) -> Vec<String>),
-        ("serviceAccountName", names::dns_subdomain),
-        ("nodeName", names::dns_subdomain),
-        ("priorityClassName", names::dns_subdomain),
-        ("runtimeClassName", names::dns_subdomain),
-        ("hostname", names::dns_label),
-        ("subdomain", names::dns_label),
-    ] {
-        let value = spec.str_at(field);
-        if !value.is_empty() {
-            errors.each(&at.child(field), value, rule(value));
-        }
-    }
+    let place = at.child("topologySpreadConstraints");
+    affinity::spread(spec.at("topologySpreadConstraints"), of, &place, errors);
+    windows::host_processes(spec, at, errors);
+    security::users(spec, of, at, errors);
+    hostname_override(spec, at, errors);
+    name(spec, "serviceAccountName", names::dns_subdomain, at, errors);
+    name(spec, "nodeName", names::dns_subdomain, at, errors);
     if let Some(seconds) = spec.int_at("activeDeadlineSeconds")
         && !(1..=i64::from(i32::MAX)).contains(&seconds)
     {
-        errors.invalid(
-            &at.child("activeDeadlineSeconds"),
-            seconds,
-            names::range(1, i64::from(i32::MAX)),
-        );
+        let text = names::range(1, i64::from(i32::MAX));
+        errors.invalid(&at.child("activeDeadlineSeconds"), seconds, text);
     }
+    name(spec, "hostname", names::dns_label, at, errors);
+    name(spec, "subdomain", names::dns_label, at, errors);
     tolerations(spec.at("tolerations"), &at.child("tolerations"), errors);
     host_aliases(spec, at, errors);
-    errors.one_of_if_set(spec, "preemptionPolicy", at, &["Never", "PreemptLowerPriority"]);
-    for (name, value) in spec.entries_at("overhead") {
-        let place = at.child("overhead").key(name);
-        resource_name(name, &place, errors);
-        quantity(value, &place, errors);
+    name(spec, "priorityClassName", names::dns_subdomain, at, errors);
+    if spec.has("runtimeClassName") {
+        let class = spec.str_at("runtimeClassName");
+        errors.each(&at.child("runtimeClassName"), class, names::dns_subdomain(class));
     }
-    operating_system(spec, at, errors);
-    hostname_override(spec, at, errors);
+    if spec.has("preemptionPolicy") {
+        let valid = ["PreemptLowerPriority", "Never"];
+        errors.one_of_in_order(spec, "preemptionPolicy", at, &valid);
+    }
+    if spec.has("overhead") {
+        let limits = serde_json::json!({"limits": spec.at("overhead")});
+        resources::requirements(&limits, &[], of, &at.child("overhead"), errors);
+    }
+    windows::operating_system(spec, at, errors);
+    env::files(spec, at, errors);
+}
+
+fn name(spec: &Value, field: &str, rule: fn(&str) -> Vec<String>, at: &Path, errors: &mut Errors) {
+    let value = spec.str_at(field);
+    if !value.is_empty() {
+        errors.each(&at.child(field), value, rule(value));
+    }
 }
 
 fn hostname_override(spec: &Value, at: &Path, errors: &mut Errors) {
@@ -151,29 +208,22 @@ fn hostname_override(spec: &Value, at: &Path, errors: &mut Errors) {
 }
 
 fn dns(spec: &Value, at: &Path, errors: &mut Errors) {
-    match spec.str_at("dnsPolicy") {
-        "" => errors.required(&at.child("dnsPolicy"), ""),
-        "ClusterFirstWithHostNet" | "ClusterFirst" | "Default" | "None" => {}
-        other => {
-            let valid = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-            errors.not_supported_in_order(&at.child("dnsPolicy"), other, &valid);
-        }
-    }
+    const MAX_SERVERS: usize = 3;
+    const MAX_SEARCHES: usize = 32;
+    const MAX_CHARACTERS: usize = 2048;
     let config = spec.at("dnsConfig");
     let place = at.child("dnsConfig");
     let servers = config.strings_at("nameservers");
     if spec.str_at("dnsPolicy") == "None" {
         if config.is_null() {
-            errors.required(&place, "must provide `dnsConfig` when `dnsPolicy` is None");
+            return errors.required(&place, "must provide `dnsConfig` when `dnsPolicy` is None");
         } else if servers.is_empty() {
-            errors.required(
-                &place.child("nameservers"),
-                "must provide at least one DNS nameserver when `dnsPolicy` is None",
-            );
+            let text = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            return errors.required(&place.child("nameservers"), text);
         }
     }
-    if servers.len() > 3 {
-        let text = "must not have more than 3 nameservers";
+    if servers.len() > MAX_SERVERS {
+        let text = format!("must not have more than {MAX_SERVERS} nameservers");
         errors.invalid(
             &place.child("nameservers"),
             config.at("nameservers").clone(),
@@ -181,23 +231,35 @@ fn dns(spec: &Value, at: &Path, errors: &mut Errors) {
         );
     }
     for (i, server) in servers.iter().enumerate() {
-        errors.each(&place.child("nameservers").index(i), server, names::ip(server));
+        errors.each(
+            &place.child("nameservers").index(i),
+            server,
+            names::legacy_ip(server),
+        );
     }
     let searches = config.strings_at("searches");
-    if searches.len() > 32 {
-        let text = format!("must not have more than 32 search paths, got {}", searches.len());
-        errors.invalid(&place.child("searches"), config.at("searches").clone(), text);
+    let shown = config.at("searches");
+    if searches.len() > MAX_SEARCHES {
+        let text = format!("must not have more than {MAX_SEARCHES} search paths");
+        errors.invalid(&place.child("searches"), shown.clone(), text);
     }
-    for (i, search) in searches.iter().enumerate() {
-        // A trailing dot, underscores and a lone dot are what resolvers accept too.
-        let plain = search.strip_suffix('.').unwrap_or(search).replace('_', "a");
-        if !plain.is_empty() {
-            errors.each(
-                &place.child("searches").index(i),
-                search,
-                names::dns_subdomain(&plain),
-            );
-        }
+    if searches.join(" ").len() > MAX_CHARACTERS {
+        let text = format!(
+            "must not have more than {MAX_CHARACTERS} characters (including spaces) in the search list"
+        );
+        errors.invalid(&place.child("searches"), shown.clone(), text);
+    }
+    for (i, search) in searches
+        .into_iter()
+        .enumerate()
+        .filter(|(_, search)| *search != ".")
+    {
+        let search = search.strip_suffix('.').unwrap_or(search);
+        errors.each(
+            &place.child("searches").index(i),
+            search,
+            names::search_domain(search),
+        );
     }
     for (i, option) in config.list_at("options").iter().enumerate() {
         if option.is_empty_at("name") {
@@ -207,9 +269,16 @@ fn dns(spec: &Value, at: &Path, errors: &mut Errors) {
 }
 
 /// Claims of devices: each has a name, and is there already or made from a template.
-fn resource_claims(spec: &Value, at: &Path, errors: &mut Errors) {
+fn resource_claims(spec: &Value, of: Of, at: &Path, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
     for (i, claim) in spec.list_at("resourceClaims").iter().enumerate() {
+        if of.meta.at("annotations").get(annotations::MIRROR).is_some() {
+            errors.forbidden(
+                &Path::root().key(""),
+                "static pods do not support resource claims",
+            );
+            continue;
+        }
         let (name, place) = (claim.str_at("name"), at.index(i));
         if name.is_empty() {
             errors.required(&place.child("name"), "");
@@ -285,7 +354,12 @@ pub(super) fn tolerations(list: &Value, at: &Path, errors: &mut Errors) {
         }
         let value = toleration.str_at("value");
         match operator {
-            "" | "Equal" => errors.each(&place.child("operator"), value, names::label_value(value)),
+            "" | "Equal" => {
+                let wrong = names::label_value(value);
+                if !wrong.is_empty() {
+                    errors.invalid(&place.child("operator"), value, wrong.join(";"));
+                }
+            }
             "Exists" if !value.is_empty() => {
                 errors.invalid(
                     &place.child("operator"),
@@ -294,6 +368,11 @@ pub(super) fn tolerations(list: &Value, at: &Path, errors: &mut Errors) {
                 );
             }
             "Exists" => {}
+            // Comparisons are of a feature that v1.35 has switched off, and of which it tells all the same.
+            "Lt" | "Gt" => {
+                let valid = ["Equal", "Exists", "Lt", "Gt"];
+                errors.not_supported_in_order(&place.child("operator"), operator, &valid);
+            }
             other => errors.not_supported(&place.child("operator"), other, &["Equal", "Exists"]),
         }
         if !toleration.is_empty_at("effect") {
@@ -307,7 +386,7 @@ fn host_aliases(spec: &Value, at: &Path, errors: &mut Errors) {
     for (i, alias) in spec.list_at("hostAliases").iter().enumerate() {
         let place = at.child("hostAliases").index(i);
         let ip = alias.str_at("ip");
-        errors.each(&place.child("ip"), ip, names::ip(ip));
+        errors.each(&place.child("ip"), ip, names::legacy_ip(ip));
         for (j, name) in alias.strings_at("hostnames").into_iter().enumerate() {
             errors.each(
                 &place.child("hostnames").index(j),
@@ -315,16 +394,5 @@ fn host_aliases(spec: &Value, at: &Path, errors: &mut Errors) {
                 names::dns_subdomain(name),
             );
         }
-    }
-}
-
-fn operating_system(spec: &Value, at: &Path, errors: &mut Errors) {
-    if !spec.has("os") {
-        return;
-    }
-    match spec.str_at("os.name") {
-        "" => errors.required(&at.child("os").child("name"), "cannot be empty"),
-        "linux" | "windows" => {}
-        other => errors.not_supported(&at.child("os"), other, &["linux", "windows"]),
     }
 }

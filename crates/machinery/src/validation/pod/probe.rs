@@ -21,24 +21,17 @@ pub(super) fn probe(probe: &Value, at: &Path, once: bool, errors: &mut Errors) {
     ] {
         errors.not_negative(probe, field, at);
     }
-    if let Some(seconds) = probe.int_at("terminationGracePeriodSeconds")
-        && !once
-    {
-        let text = "must not be set for readinessProbes";
-        errors.invalid(&at.child("terminationGracePeriodSeconds"), seconds, text);
-    } else if let Some(seconds) = probe.int_at("terminationGracePeriodSeconds")
-        && seconds <= 0
-    {
-        errors.invalid(
-            &at.child("terminationGracePeriodSeconds"),
-            seconds,
-            "must be greater than 0",
-        );
+    if let Some(seconds) = probe.int_at("terminationGracePeriodSeconds") {
+        let place = at.child("terminationGracePeriodSeconds");
+        if seconds <= 0 {
+            errors.invalid(&place, seconds, "must be greater than 0");
+        }
+        if !once {
+            errors.invalid(&place, seconds, "must not be set for readinessProbes");
+        }
     }
-    if let Some(threshold) = probe.int_at("successThreshold")
-        && once
-        && threshold != 1
-    {
+    let threshold = probe.int_at("successThreshold").unwrap_or(0);
+    if once && threshold != 1 {
         errors.invalid(&at.child("successThreshold"), threshold, "must be 1");
     }
 }
@@ -101,7 +94,10 @@ fn http_get(action: &Value, at: &Path, errors: &mut Errors) {
         errors.required(&at.child("path"), "");
     }
     port(action, at, errors);
-    errors.one_of(action, "scheme", at, &["HTTP", "HTTPS"]);
+    let schemes = ["HTTP", "HTTPS"];
+    if !schemes.contains(&action.str_at("scheme")) {
+        errors.not_supported(&at.child("scheme"), action.str_at("scheme"), &schemes);
+    }
     for header in action.list_at("httpHeaders") {
         let name = header.str_at("name");
         errors.each(&at.child("httpHeaders"), name, names::header_name(name));

@@ -1,10 +1,11 @@
 //! Validation of security contexts. Since privilege ends at the Pod's VM, nothing is refused here that upstream allows.
 
+use super::{Of, all_containers, windows};
 use crate::validation::errors::Errors;
-use crate::validation::names;
+use crate::validation::{internal, names};
 use crate::walk::At;
 use kinds::field::Path;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Highest user and group id.
 const MAX_ID: i64 = 2_147_483_647;
@@ -18,10 +19,10 @@ fn id(holder: &Value, field: &str, at: &Path, errors: &mut Errors) {
 }
 
 /// Checks what a Pod says for all its containers.
-pub(super) fn pod(spec: &Value, at: &Path, errors: &mut Errors) {
+pub(super) fn pod(spec: &Value, of: Of, at: &Path, errors: &mut Errors) {
     let context = spec.at("securityContext");
     let place = at.child("securityContext");
-    for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+    for field in ["fsGroup", "runAsUser", "runAsGroup"] {
         id(context, field, &place, errors);
     }
     for (i, group) in context.list_at("supplementalGroups").iter().enumerate() {
@@ -35,24 +36,77 @@ pub(super) fn pod(spec: &Value, at: &Path, errors: &mut Errors) {
             );
         }
     }
-    errors.one_of_if_set(
-        context,
-        "fsGroupChangePolicy",
-        &place,
-        &["Always", "OnRootMismatch"],
-    );
-    errors.one_of_if_set(context, "supplementalGroupsPolicy", &place, &["Merge", "Strict"]);
     if spec.bool_at("shareProcessNamespace") && spec.bool_at("hostPID") {
         let text = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.invalid(&place.child("shareProcessNamespace"), true, text);
     }
-    sysctls(context, &place, errors);
-    profiles(context, &place, errors);
+    sysctls(spec, of, &place, errors);
+    policy(
+        context,
+        "fsGroupChangePolicy",
+        &["Always", "OnRootMismatch"],
+        &place,
+        errors,
+    );
+    seccomp(context, &place, errors);
+    windows::options(
+        context.at("windowsOptions"),
+        &place.child("windowsOptions"),
+        errors,
+    );
+    app_armor(context, &place, errors);
+    policy(
+        context,
+        "supplementalGroupsPolicy",
+        &["Merge", "Strict"],
+        &place,
+        errors,
+    );
+    // Another is of a feature that v1.35 has switched off.
+    let change = "seLinuxChangePolicy";
+    if context.str_at(change) != of.old.at("securityContext").str_at(change)
+        || context.str_at(change).is_empty()
+    {
+        policy(context, change, &["Recursive"], &place, errors);
+    }
 }
 
-fn sysctls(context: &Value, at: &Path, errors: &mut Errors) {
+/// A text that, when there, is one of some.
+fn policy(context: &Value, field: &str, valid: &[&str], at: &Path, errors: &mut Errors) {
+    let value = context.str_at(field);
+    if context.has(field) && !valid.contains(&value) {
+        errors.not_supported(&at.child(field), value, valid);
+    }
+}
+
+/// Why a Pod that shares its host's namespaces may not set something of the kernel.
+fn of_the_host(spec: &Value, name: &str) -> Option<&'static str> {
+    const IPC: [&str; 4] = ["kernel.sem", "kernel.shm", "kernel.msg", "fs.mqueue."];
+    // A name with a slash first has slashes for dots, and dots for slashes.
+    let name: String = match name.find(['.', '/']) {
+        Some(i) if name[i..].starts_with('/') => {
+            let swap = |c| if c == '.' { '/' } else { '.' };
+            name.chars()
+                .map(|c| if c == '.' || c == '/' { swap(c) } else { c })
+                .collect()
+        }
+        _ => name.to_owned(),
+    };
+    let ipc = name == IPC[0] || IPC[1..].iter().any(|prefix| name.starts_with(prefix));
+    if spec.bool_at("hostNetwork") && name.starts_with("net.") {
+        Some("may not be specified when 'hostNetwork' is true")
+    } else if spec.bool_at("hostIPC") && ipc {
+        Some("may not be specified when 'hostIPC' is true")
+    } else {
+        None
+    }
+}
+
+fn sysctls(spec: &Value, of: Of, at: &Path, errors: &mut Errors) {
+    let mut before = of.old.list_at("securityContext.sysctls").iter();
+    let kept = before.any(|sysctl| of_the_host(of.old, sysctl.str_at("name")).is_some());
     let mut seen = std::collections::BTreeSet::new();
-    for (i, sysctl) in context.list_at("sysctls").iter().enumerate() {
+    for (i, sysctl) in spec.list_at("securityContext.sysctls").iter().enumerate() {
         let (name, place) = (sysctl.str_at("name"), at.child("sysctls").index(i).child("name"));
         let solid = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let step = |s: &str| {
@@ -70,99 +124,133 @@ fn sysctls(context: &Value, at: &Path, errors: &mut Errors) {
                 "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*\
                  [a-z0-9]([-_a-z0-9]*[a-z0-9])?$",
             );
-        } else if !seen.insert(name) {
+        } else if seen.contains(name) {
             errors.duplicate(&place, name);
         }
+        seen.insert(name);
+        if let Some(text) = of_the_host(spec, name)
+            && !kept
+        {
+            errors.invalid(&place, name, text);
+        }
     }
 }
 
-/// Checks what users of their own (`hostUsers: false`, KEP-127) go with, and what goes with them alone.
-pub(super) fn users(spec: &Value, at: &Path, errors: &mut Errors) {
-    let own = spec.at("hostUsers") == &Value::Bool(false);
-    if own {
-        for field in ["hostNetwork", "hostPID", "hostIPC"] {
-            if spec.bool_at(field) {
-                errors.forbidden(&at.child(field), "when `hostUsers` is false");
-            }
-        }
+/// Checks what users of their own (`hostUsers: false`, KEP-127) go with.
+pub(super) fn users(spec: &Value, of: Of, at: &Path, errors: &mut Errors) {
+    const WHY: &str = "when `hostUsers` is false";
+    let own = |spec: &Value| spec.at("hostUsers") == &Value::Bool(false);
+    if !own(spec) {
         return;
     }
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for (i, container) in spec.list_at(list).iter().enumerate() {
-            if container.str_at("securityContext.procMount") == "Unmasked" {
-                let place = at
-                    .child(list)
-                    .index(i)
-                    .child("securityContext")
-                    .child("procMount");
-                errors.invalid(&place, "Unmasked", "`hostUsers` must be false to use `Unmasked`");
-            }
+    for (field, shown) in [
+        ("hostNetwork", "hostNetwork"),
+        ("hostPID", "HostPID"),
+        ("hostIPC", "HostIPC"),
+    ] {
+        if spec.bool_at(field) {
+            errors.forbidden(&at.child(shown), WHY);
         }
+    }
+    let devices = |(container, _): &(&Value, Path)| !container.is_empty_at("volumeDevices");
+    if own(of.old) && all_containers(of.old, at).any(|container| devices(&container)) {
+        return;
+    }
+    for (_, place) in all_containers(spec, at).filter(devices) {
+        errors.forbidden(&place.child("volumeDevices"), WHY);
     }
 }
 
-/// Checks a container's own context.
-pub(super) fn container(context: &Value, at: &Path, errors: &mut Errors) {
+/// Checks a container's own context; `own_users` says whether its Pod has users of its own.
+pub(super) fn container(context: &Value, own_users: bool, at: &Path, errors: &mut Errors) {
     if context.is_null() {
         return;
     }
     id(context, "runAsUser", at, errors);
     id(context, "runAsGroup", at, errors);
-    errors.one_of_if_set(context, "procMount", at, &["Default", "Unmasked"]);
-    if context.at("allowPrivilegeEscalation") == &Value::Bool(false) {
-        if context.bool_at("privileged") {
-            let text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-            errors.invalid(at, context.clone(), text);
+    if context.has("procMount") {
+        let (place, valid) = (at.child("procMount"), ["Default", "Unmasked"]);
+        let value = context.str_at("procMount");
+        if !valid.contains(&value) {
+            errors.not_supported(&place, value, &valid);
         }
-        for capability in context.strings_at("capabilities.add") {
-            if capability.trim_start_matches("CAP_") == "SYS_ADMIN" {
-                let text =
-                    "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-                errors.invalid(at, context.clone(), text);
-            }
+        if value == "Unmasked" && !own_users {
+            errors.invalid(&place, value, "`hostUsers` must be false to use `Unmasked`");
         }
     }
-    profiles(context, at, errors);
+    seccomp(context, at, errors);
+    if context.at("allowPrivilegeEscalation") == &Value::Bool(false) {
+        let shown = || internal::line("SecurityContext", context);
+        if context.bool_at("privileged") {
+            let text = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+            errors.invalid_shown(at, &shown(), text);
+        }
+        for _ in context
+            .strings_at("capabilities.add")
+            .iter()
+            .filter(|c| **c == "CAP_SYS_ADMIN")
+        {
+            let text = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+            errors.invalid_shown(at, &shown(), text);
+        }
+    }
+    windows::options(context.at("windowsOptions"), &at.child("windowsOptions"), errors);
+    app_armor(context, at, errors);
 }
 
-/// Checks the seccomp and AppArmor profiles of a context.
-fn profiles(context: &Value, at: &Path, errors: &mut Errors) {
-    for field in ["seccompProfile", "appArmorProfile"] {
-        let profile = context.at(field);
-        if profile.is_null() {
-            continue;
+const PROFILES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+
+/// The type of a profile, which must be there. Answers whether it is one on the host.
+fn profile_type(profile: &Value, what: &str, at: &Path, errors: &mut Errors) -> bool {
+    let (place, kind) = (at.child("type"), profile.str_at("type"));
+    if kind.is_empty() {
+        errors.required(&place, format!("type is required when {what} is set"));
+    } else if !PROFILES.contains(&kind) {
+        errors.not_supported(&place, kind, &PROFILES);
+    }
+    kind == "Localhost"
+}
+
+fn seccomp(context: &Value, at: &Path, errors: &mut Errors) {
+    let (profile, at) = (context.at("seccompProfile"), at.child("seccompProfile"));
+    if profile.is_null() {
+        return;
+    }
+    let place = at.child("localhostProfile");
+    match (
+        profile_type(profile, "seccompProfile", &at, errors),
+        profile.has("localhostProfile"),
+    ) {
+        (true, false) => errors.required(&place, "must be set when seccomp type is Localhost"),
+        (true, true) => super::container::descending(profile.str_at("localhostProfile"), &place, errors),
+        (false, true) => {
+            let text = "can only be set when seccomp type is Localhost";
+            errors.invalid_shown(&place, &internal::line("SeccompProfile", profile), text);
         }
-        let place = at.child(field);
-        errors.one_of(
-            profile,
-            "type",
-            &place,
-            &["Localhost", "RuntimeDefault", "Unconfined"],
-        );
-        match (
-            profile.str_at("type") == "Localhost",
-            profile.is_empty_at("localhostProfile"),
-        ) {
-            (true, true) => errors.required(
-                &place.child("localhostProfile"),
-                match field {
-                    "seccompProfile" => "must be set when seccomp type is Localhost",
-                    _ => "must be set when AppArmor type is Localhost",
-                },
-            ),
-            (true, false) => super::container::descending_path(profile, "localhostProfile", &place, errors),
-            (false, false) => errors.invalid(
-                &place.child("localhostProfile"),
-                match field {
-                    "seccompProfile" => json!({"Type": profile.at("type"), "LocalhostProfile": profile.at("localhostProfile")}),
-                    _ => profile.at("localhostProfile").clone(),
-                },
-                match field {
-                    "seccompProfile" => "can only be set when seccomp type is Localhost",
-                    _ => "can only be set when AppArmor type is Localhost",
-                },
-            ),
-            (false, true) => {}
+        (false, false) => {}
+    }
+}
+
+fn app_armor(context: &Value, at: &Path, errors: &mut Errors) {
+    const MAX_PATH: usize = 4095;
+    const NEEDED: &str = "must be set when AppArmor type is Localhost";
+    let (profile, at) = (context.at("appArmorProfile"), at.child("appArmorProfile"));
+    if profile.is_null() {
+        return;
+    }
+    let (place, name) = (at.child("localhostProfile"), profile.str_at("localhostProfile"));
+    if !profile_type(profile, "appArmorProfile", &at, errors) {
+        if profile.has("localhostProfile") && PROFILES.contains(&profile.str_at("type")) {
+            errors.invalid(&place, name, "can only be set when AppArmor type is Localhost");
         }
+        return;
+    }
+    if name.trim() != name {
+        errors.invalid(&place, name, "must not be padded with whitespace");
+    } else if name.is_empty() {
+        errors.required(&place, NEEDED);
+    }
+    if name.len() > MAX_PATH {
+        errors.too_long(&place, MAX_PATH);
     }
 }

@@ -1,10 +1,13 @@
 //! What is allowed in a Pod and hardly meant: answered beside the object, as `Warning` headers. Source:
 //! `pkg/api/pod/warnings.go` of Kubernetes v1.35.
 
+mod objects;
+mod overlaps;
+
 use crate::ip;
-use crate::walk::At;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::strategy::pod as strategy;
+use crate::validation::names;
+use crate::walk::{At, same};
 use kinds::KindInfo;
 use kinds::field::Path;
 use kinds::quantity::Quantity;
@@ -106,21 +109,23 @@ pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String
     let template = match (kind.group, kind.kind) {
         ("", "Pod") => {
             return if old.is_none() {
-                of_pod(new, None)
+                let mut out = of_name(new.str_at("metadata.name"));
+                out.extend(of_pod(new, None));
+                out
             } else {
                 Vec::new()
             };
         }
-        ("", "Service") => return of_service(new),
-        ("", "PersistentVolume") => return of_volume(new),
-        ("", "PersistentVolumeClaim") => return of_claim(new),
-        ("", "Secret") => return of_secret(new),
-        ("", "Endpoints") => return of_endpoints(new),
-        ("discovery.k8s.io", "EndpointSlice") => return of_slice(new),
-        ("storage.k8s.io", "StorageClass") => return of_class(new),
-        ("storage.k8s.io", "CSIDriver") => return of_driver(new),
-        ("networking.k8s.io", "Ingress") => return of_ingress(new, old),
-        ("networking.k8s.io", "NetworkPolicy") => return of_policy(new),
+        ("", "Service") => return objects::service(new),
+        ("", "PersistentVolume") => return objects::volume(new),
+        ("", "PersistentVolumeClaim") => return objects::claim(new),
+        ("", "Secret") => return objects::secret(new),
+        ("", "Endpoints") => return objects::endpoints(new),
+        ("discovery.k8s.io", "EndpointSlice") => return objects::slice(new),
+        ("storage.k8s.io", "StorageClass") => return objects::class(new),
+        ("storage.k8s.io", "CSIDriver") => return objects::driver(new),
+        ("networking.k8s.io", "Ingress") => return objects::ingress(new, old),
+        ("networking.k8s.io", "NetworkPolicy") => return objects::policy(new),
         ("", "PodTemplate") => "template",
         ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet")
         | ("batch", "Job")
@@ -138,237 +143,41 @@ pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String
     of_pod(new.at(template), Some(&at))
 }
 
-fn of_service(service: &Value) -> Vec<String> {
-    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
-    let (spec, at) = (service.at("spec"), Path::new("spec"));
-    let (kind, headless) = (spec.str_at("type"), spec.str_at("clusterIP") == "None");
-    let mut out = Vec::new();
-    if service.at("metadata.annotations").get(HINTS).is_some() {
-        out.push(format!(
-            "annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"
-        ));
+fn of_name(name: &str) -> Vec<String> {
+    let wrong = names::dns_label(name);
+    if wrong.is_empty() {
+        return Vec::new();
     }
-    let mut addresses = |field: &str| {
-        let list = spec.strings_at(field).into_iter().enumerate();
-        out.extend(list.filter_map(|(i, ip)| ip::address_warning(&at.child(field).index(i), ip)));
-    };
-    if kind != "ExternalName" && !headless {
-        addresses("clusterIPs");
-    }
-    addresses("externalIPs");
-    if kind == "ClusterIP" && headless {
-        let ignored = |field: &str| format!("spec.{field} is ignored for headless services");
-        if !spec.str_at("loadBalancerIP").is_empty() {
-            out.push(ignored("loadBalancerIP"));
-        }
-        if !spec.is_empty_at("externalIPs") {
-            out.push(ignored("externalIPs"));
-        }
-        if spec.str_at("sessionAffinity") != "None" {
-            out.push(ignored("SessionAffinity"));
-        }
-    }
-    out.extend(ip::address_warning(
-        &at.child("loadBalancerIP"),
-        spec.str_at("loadBalancerIP"),
-    ));
-    let ranges = at.child("loadBalancerSourceRanges");
-    let list = spec
-        .strings_at("loadBalancerSourceRanges")
-        .into_iter()
-        .enumerate();
-    out.extend(list.flat_map(|(i, range)| ip::network_warnings(&ranges.index(i), range)));
-    if kind == "ExternalName" && !spec.is_empty_at("externalIPs") {
-        out.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".into());
-    }
-    if kind != "ExternalName" && !spec.str_at("externalName").is_empty() {
-        out.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".into());
-    }
-    if spec.str_at("trafficDistribution") == "PreferClose" {
-        out.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".into());
-    }
-    out
+    vec![format!(
+        "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
+         recommended: [{}]",
+        wrong.join(" ")
+    )]
 }
 
-fn of_volume(volume: &Value) -> Vec<String> {
-    let (spec, at) = (volume.at("spec"), Path::new("spec"));
-    let mut out = storage_annotations(volume);
-    if spec.str_at("persistentVolumeReclaimPolicy") == "Recycle" {
-        let text = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic \
-                    provisioning.";
-        out.push(format!("{}: {text}", at.child("persistentVolumeReclaimPolicy")));
+/// Warnings about a Pod as it was sent: of annotations that are fields since, before they are written into those.
+pub fn early_warnings(kind: &KindInfo, new: &Value) -> Vec<String> {
+    if (kind.group, kind.kind) != ("", "Pod") || new.str_at("spec.os.name") == "windows" {
+        return Vec::new();
     }
-    let terms = at
-        .child("nodeAffinity")
-        .child("required")
-        .child("nodeSelectorTerms");
-    for (i, term) in spec
-        .list_at("nodeAffinity.required.nodeSelectorTerms")
-        .iter()
-        .enumerate()
-    {
-        let place = terms.index(i).child("matchExpressions");
-        for (j, expression) in term.list_at("matchExpressions").iter().enumerate() {
-            let key = expression.str_at("key");
-            if let Some(text) = node_label(key) {
-                out.push(format!("{}: {key} is {text}", place.index(j).child("key")));
-            }
-        }
-    }
-    // The others of them are told of in Pods alone.
-    let told = |field: &str| field != "flocker" && field != "quobyte";
-    for (field, shown, text) in VOLUMES {
-        if told(field) && spec.has(field) {
-            out.push(format!("{}: {text}", at.child(shown)));
-        }
-    }
-    out
-}
-
-/// Annotations of volumes and claims that have become fields.
-fn storage_annotations(object: &Value) -> Vec<String> {
-    let known = [
-        (
-            "volume.beta.kubernetes.io/storage-class",
-            "deprecated since v1.8; use \"storageClassName\" attribute instead",
-        ),
-        (
-            "volume.beta.kubernetes.io/mount-options",
-            "deprecated since v1.31; use \"mountOptions\" attribute instead",
-        ),
-    ];
-    let at = Path::new("metadata").child("annotations");
-    let annotations = object.at("metadata.annotations");
-    let there = known.iter().filter(|(key, _)| annotations.get(*key).is_some());
-    there
-        .map(|(key, text)| format!("{}: {text}", at.key(key)))
+    let all = all_containers(new.at("spec"), &Path::new("spec"));
+    all.into_iter()
+        .filter_map(|(c, _)| app_armor(c, new, &Path::new("metadata")))
         .collect()
 }
 
-fn of_claim(claim: &Value) -> Vec<String> {
-    let mut out = storage_annotations(claim);
-    out.truncate(1);
-    let at = Path::new("spec").child("resources");
-    for field in ["requests", "limits"] {
-        let value = claim.at("spec.resources").at(field).at("storage");
-        let amount = kinds::quantity::Quantity::from_json(value).ok();
-        if let Some(amount) = amount.filter(|amount| amount.as_milli() % 1000 != 0) {
-            let place = at.child(field).key("storage");
-            let shown = amount.to_string();
-            out.push(format!(
-                "{place}: fractional byte value {shown:?} is invalid, must be an integer"
-            ));
-        }
+fn app_armor(container: &Value, pod: &Value, metadata: &Path) -> Option<String> {
+    let name = format!("{}{}", strategy::APP_ARMOR, container.str_at("name"));
+    let annotation = pod.at("metadata.annotations").get(&name)?.as_str()?;
+    let whole = pod.at("spec.securityContext.appArmorProfile");
+    let meant = strategy::app_armor(annotation);
+    if container.has("securityContext.appArmorProfile") || meant.is_some_and(|meant| same(&meant, whole)) {
+        return None;
     }
-    out
-}
-
-/// A certificate and its key that are not what they should be are stored all the same.
-fn of_secret(secret: &Value) -> Vec<String> {
-    if secret.str_at("type") != "kubernetes.io/tls" {
-        return Vec::new();
-    }
-    let part = |key: &str| {
-        let text = secret
-            .at("data")
-            .get(key)
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        STANDARD.decode(text).unwrap_or_default()
-    };
-    let begins = |bytes: &[u8]| bytes.windows(11).any(|piece| piece == b"-----BEGIN ");
-    let (certificate, key) = (part("tls.crt"), part("tls.key"));
-    let what = match (begins(&certificate), begins(&key)) {
-        (false, _) => "certificate",
-        (true, false) => "key",
-        (true, true) => return Vec::new(),
-    };
-    vec![format!("tls: failed to find any PEM data in {what} input")]
-}
-
-fn of_endpoints(endpoints: &Value) -> Vec<String> {
-    let mut out = Vec::new();
-    for (i, subset) in endpoints.list_at("subsets").iter().enumerate() {
-        for field in ["addresses", "notReadyAddresses"] {
-            for (j, address) in subset.list_at(field).iter().enumerate() {
-                let place = Path::new("subsets").index(i).child(field).index(j).child("ip");
-                out.extend(ip::address_warning(&place, address.str_at("ip")));
-            }
-        }
-    }
-    out
-}
-
-fn of_slice(slice: &Value) -> Vec<String> {
-    let mut out = Vec::new();
-    if slice.str_at("addressType") == "FQDN" {
-        out.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
-    }
-    for (i, endpoint) in slice.list_at("endpoints").iter().enumerate() {
-        for (j, address) in endpoint.strings_at("addresses").into_iter().enumerate() {
-            let place = Path::new("endpoints").index(i).child("addresses").index(j);
-            out.extend(ip::address_warning(&place, address));
-        }
-    }
-    out
-}
-
-fn of_class(class: &Value) -> Vec<String> {
-    let mut out = Vec::new();
-    for (i, term) in class.list_at("allowedTopologies").iter().enumerate() {
-        let place = Path::new("allowedTopologies")
-            .index(i)
-            .child("matchLabelExpressions");
-        for (j, expression) in term.list_at("matchLabelExpressions").iter().enumerate() {
-            if let Some(text) = node_label(expression.str_at("key")) {
-                out.push(format!("{}: {text}", place.index(j).child("key")));
-            }
-        }
-    }
-    out
-}
-
-fn of_driver(driver: &Value) -> Vec<String> {
-    let spec = driver.at("spec");
-    if spec.is_empty_at("tokenRequests") || spec.has("serviceAccountTokenInSecrets") {
-        return Vec::new();
-    }
-    vec![
-        "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging \
-         of tokens in volume attributes"
-            .to_owned(),
-    ]
-}
-
-fn of_policy(policy: &Value) -> Vec<String> {
-    let mut out = Vec::new();
-    for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
-        for (i, rule) in policy.at("spec").list_at(rules).iter().enumerate() {
-            let place = Path::new("spec").child(rules).index(i).child(peers);
-            for (j, peer) in rule.list_at(peers).iter().enumerate() {
-                let place = place.index(j).child("ipBlock");
-                out.extend(ip::network_warnings(
-                    &place.child("cidr"),
-                    peer.str_at("ipBlock.cidr"),
-                ));
-                for (k, except) in peer.strings_at("ipBlock.except").into_iter().enumerate() {
-                    out.extend(ip::network_warnings(&place.child("except").index(k), except));
-                }
-            }
-        }
-    }
-    out
-}
-
-fn of_ingress(ingress: &Value, old: Option<&Value>) -> Vec<String> {
-    const CLASS: &str = "kubernetes.io/ingress.class";
-    let has = |object: &Value| object.at("metadata.annotations").get(CLASS).is_some();
-    if has(ingress) && old.is_none() && !ingress.has("spec.ingressClassName") {
-        return vec![format!(
-            "annotation {CLASS:?} is deprecated, please use 'spec.ingressClassName' instead"
-        )];
-    }
-    Vec::new()
+    let place = metadata.child("annotations").key(&name);
+    Some(format!(
+        "{place}: deprecated since v1.30; use the \"appArmorProfile\" field instead"
+    ))
 }
 
 /// `above` is where the template stands; a Pod stands nowhere.
@@ -391,22 +200,7 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
             }
         }
     }
-    for volume in spec.list_at("volumes") {
-        if volume.has("projected") && volume.list_at("projected.sources").is_empty() {
-            out.push(format!(
-                "volume {:?} (Projected) has no sources provided",
-                volume.str_at("name")
-            ));
-        }
-        let empty = |source: &Value| source.as_object().is_some_and(|s| s.values().all(Value::is_null));
-        let sources = volume.list_at("projected.sources");
-        if !sources.is_empty() && sources.iter().any(empty) {
-            out.push(format!(
-                "volume {:?} (Projected) has no sources provided",
-                volume.str_at("name")
-            ));
-        }
-    }
+    out.extend(overlaps::of(spec.list_at("volumes")));
     repeated(spec, &at, &mut out);
     fractions(spec.at("overhead"), &at.child("overhead"), &mut out);
     let profile = "securityContext.seccompProfile";
@@ -418,6 +212,9 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
         let name = format!("{CONTAINER_SECCOMP}{}", container.str_at("name"));
         if !container.has(profile) && annotations.get(&name).is_some() {
             out.push(format!("{}: {seccomp}", annotation(&name)));
+        }
+        if above.is_some() {
+            out.extend(app_armor(container, pod, &below("metadata")));
         }
         for field in ["limits", "requests"] {
             let of = container.at("resources").at(field);
@@ -436,6 +233,29 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
         ));
     }
     selectors(spec, &at, &mut out);
+    let place = at.child("dnsConfig").child("nameservers");
+    for (i, server) in spec.strings_at("dnsConfig.nameservers").into_iter().enumerate() {
+        out.extend(ip::address_warning(&place.index(i), server));
+    }
+    for (i, alias) in spec.list_at("hostAliases").iter().enumerate() {
+        let place = at.child("hostAliases").index(i).child("ip");
+        out.extend(ip::address_warning(&place, alias.str_at("ip")));
+    }
+    out
+}
+
+/// Warnings about what is reported of an object.
+pub fn status_warnings(kind: &KindInfo, new: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    if (kind.group, kind.kind) != ("", "Pod") {
+        return out;
+    }
+    for list in ["podIPs", "hostIPs"] {
+        for (i, address) in new.at("status").list_at(list).iter().enumerate() {
+            let place = Path::new("status").child(list).index(i).child("ip");
+            out.extend(ip::address_warning(&place, address.str_at("ip")));
+        }
+    }
     out
 }
 
@@ -463,6 +283,25 @@ fn node_labels(spec: &Value, at: &Path, out: &mut Vec<String>) {
             out.push(format!("{}: {text}", at.child("nodeSelector").key(name)));
         }
     }
+    let (place, affinity) = (
+        at.child("affinity").child("nodeAffinity"),
+        spec.at("affinity.nodeAffinity"),
+    );
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    for (i, term) in affinity
+        .at(required)
+        .list_at("nodeSelectorTerms")
+        .iter()
+        .enumerate()
+    {
+        let place = place.child(required).child("nodeSelectorTerms").index(i);
+        node_term(term, false, &place, out);
+    }
+    let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+    for (i, term) in affinity.list_at(preferred).iter().enumerate() {
+        let place = place.child(preferred).index(i).child("preference");
+        node_term(term.at("preference"), true, &place, out);
+    }
     for (i, constraint) in spec.list_at("topologySpreadConstraints").iter().enumerate() {
         let place = at.child("topologySpreadConstraints").index(i);
         let key = constraint.str_at("topologyKey");
@@ -471,6 +310,30 @@ fn node_labels(spec: &Value, at: &Path, out: &mut Vec<String>) {
         }
         if !constraint.has("labelSelector") {
             out.push(no_selector(&place.child("labelSelector")));
+        }
+    }
+}
+
+/// Old labels in a term about Nodes, and values that can be no label's where nothing refuses them.
+fn node_term(term: &Value, values: bool, at: &Path, out: &mut Vec<String>) {
+    for (i, expression) in term.list_at("matchExpressions").iter().enumerate() {
+        let (place, key) = (at.child("matchExpressions").index(i), expression.str_at("key"));
+        if let Some(text) = node_label(key) {
+            out.push(format!("{}: {key} is {text}", place.child("key")));
+        }
+        for (j, value) in expression
+            .strings_at("values")
+            .into_iter()
+            .enumerate()
+            .filter(|_| values)
+        {
+            let place = place.child("values").index(j);
+            let wrong = names::label_value(value);
+            out.extend(
+                wrong
+                    .into_iter()
+                    .map(|text| format!("{place}: {value} is invalid, {text}")),
+            );
         }
     }
 }
