@@ -111,6 +111,14 @@ pub(crate) fn strict_network(text: &str) -> Vec<String> {
     }
 }
 
+/// What is wrong with an address of an interface, which has the length of its network's prefix behind it.
+pub(crate) fn strict_interface(text: &str) -> Vec<String> {
+    match network(text) {
+        None => vec!["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".into()],
+        Some((ip, bits)) => canonical(text, format!("{ip}/{bits}")),
+    }
+}
+
 fn canonical(text: &str, wanted: String) -> Vec<String> {
     match text == wanted {
         true => Vec::new(),

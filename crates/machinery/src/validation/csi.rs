@@ -3,7 +3,7 @@
 
 use super::errors::{Errors, IMMUTABLE};
 use super::pod::quantity;
-use super::{names, selectors};
+use super::{internal, names, selectors};
 use crate::walk::{At, same, unset};
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
@@ -117,7 +117,8 @@ pub(super) fn node_update(new: &Value, old: &Value, at: &Path, errors: &mut Erro
         if let Some(after) = after.find(|d| d.str_at("name") == before.str_at("name"))
             && !same(&bare(after), &bare(before))
         {
-            errors.invalid(&at.child("drivers"), after.clone(), IMMUTABLE);
+            let shown = internal::line("CSINodeDriver", after);
+            errors.invalid_shown(&at.child("drivers"), &shown, IMMUTABLE);
         }
     }
 }

@@ -4,11 +4,11 @@
 //! Expressions are compiled elsewhere, where there is a compiler.
 
 use super::errors::{Errors, IMMUTABLE};
-use super::names;
 use super::pod::node_term;
 use super::pod::quantity;
+use super::{conditions, names};
 use crate::walk::{At, same};
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -332,30 +332,68 @@ fn node_selector(holder: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
+/// Conditions and addresses that are reported of a device, and the bytes of names.
+const MOST_CONDITIONS: usize = 8;
+const MOST_ADDRESSES: usize = 16;
+const MOST_INTERFACE: usize = 256;
+const MOST_HARDWARE: usize = 128;
+
 /// What drivers report of the devices of a claim (KEP-4817).
 fn devices_of(status: &Value, at: &Path, errors: &mut Errors) {
-    let key = |d: &Value| ["driver", "pool", "device"].map(|f| d.str_at(f)).join("/");
-    let given: Vec<String> = status
-        .list_at("allocation.devices.results")
-        .iter()
-        .map(key)
-        .collect();
-    let devices = listed(status, "devices", usize::MAX, at, errors);
-    for (device, at) in &devices {
+    let key = |d: &Value| ["driver", "pool", "device"].map(|field| d.str_at(field).to_owned());
+    let results = status.list_at("allocation.devices.results").iter();
+    let given: Vec<[String; 3]> = results.map(key).collect();
+    let mut seen = Vec::new();
+    for (device, at) in listed(status, "devices", usize::MAX, at, errors) {
         driver(device.str_at("driver"), &at.child("driver"), errors);
         pool_name(device.str_at("pool"), &at.child("pool"), errors);
         let name = device.str_at("device");
         errors.each(&at.child("device"), name, names::dns_label(name));
         let id = key(device);
+        let [of, pool, name] = &id;
+        let shown = format!("{{\"Driver\":{of:?},\"Pool\":{pool:?},\"Device\":{name:?},\"ShareID\":\"\"}}");
         if !given.contains(&id) {
-            let why = "must be an allocated device in the claim";
-            errors.invalid(at, id, why);
+            errors.invalid_shown(&at, &shown, "must be an allocated device in the claim");
         }
-        if device.list_at("conditions").len() > 8 {
-            errors.too_many(&at.child("conditions"), device.list_at("conditions").len(), 8);
+        let conditions = device.list_at("conditions");
+        if conditions.len() > MOST_CONDITIONS {
+            errors.too_many(&at.child("conditions"), conditions.len(), MOST_CONDITIONS);
+        }
+        conditions::check(conditions, &at.child("conditions"), errors);
+        let (data, place) = (device.at("data"), at.child("data"));
+        if data.to_string().len() > MOST_PARAMETERS {
+            errors.too_long(&place, MOST_PARAMETERS);
+        } else if !data.is_null() && !data.is_object() {
+            errors.invalid(&place, "<value omitted>", "must be a valid JSON object");
+        }
+        network(device.at("networkData"), &at.child("networkData"), errors);
+        if seen.contains(&id) {
+            let error = FieldError::duplicate(&at, Value::Null);
+            errors.0.push(error.shown_as(shown));
+        }
+        seen.push(id);
+    }
+}
+
+fn network(data: &Value, at: &Path, errors: &mut Errors) {
+    for (field, most) in [
+        ("interfaceName", MOST_INTERFACE),
+        ("hardwareAddress", MOST_HARDWARE),
+    ] {
+        if data.str_at(field).len() > most {
+            errors.too_long(&at.child(field), most);
         }
     }
-    unique(&devices, |d| key(d).into(), errors);
+    let (addresses, place) = (data.strings_at("ips"), at.child("ips"));
+    if addresses.len() > MOST_ADDRESSES {
+        errors.too_many(&place, addresses.len(), MOST_ADDRESSES);
+    }
+    for (i, address) in addresses.iter().enumerate() {
+        errors.each(&place.index(i), address, crate::ip::strict_interface(address));
+        if addresses[..i].contains(address) {
+            errors.duplicate(&place.index(i), *address);
+        }
+    }
 }
 
 /// A DeviceClass.
@@ -423,7 +461,8 @@ pub(super) fn slice(spec: &Value, at: &Path, errors: &mut Errors) {
         ),
         None => {}
     }
-    const ONE: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required";
+    const ONE: &str =
+        "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
     match set.len() {
         0 => errors.required(at, ONE),
         1 => {}

@@ -235,7 +235,8 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         ("resource.k8s.io", "ResourceClaim" | "ResourceClaimTemplate")
             if !crate::walk::same(new_spec, old_spec) =>
         {
-            errors.invalid(&at, new_spec.clone(), errors::IMMUTABLE);
+            let shown = internal::line(&format!("{}Spec", kind.kind), new_spec);
+            errors.invalid_shown(&at, &shown, errors::IMMUTABLE);
         }
         ("resource.k8s.io", "ResourceSlice") => devices::slice_update(new_spec, old_spec, &at, errors),
         ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, errors),
