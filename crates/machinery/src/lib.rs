@@ -23,11 +23,13 @@ mod warnings;
 
 pub use decode::{
     Duplicate, FieldValidation, Mismatch, Source, applied_faults, decode_check, decode_faults,
-    metadata_faults, parse_json_checked, parse_yaml_checked, strict_text,
+    definition_faults, metadata_faults, parse_json_checked, parse_yaml_checked, strict_text,
 };
 pub use defaults::default;
 pub use form::write as write_form;
 pub use patch::{json_patch, merge_patch, strategic_merge_patch};
-pub use strategy::{pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
-pub use validation::{validate_create, validate_metadata, validate_metadata_update, validate_update};
+pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
+pub use validation::{
+    qualified_name, validate_create, validate_metadata, validate_metadata_update, validate_update,
+};
 pub use warnings::warnings;

@@ -11,6 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use kinds::field::Path;
 use serde_json::Value;
 
+/// Letters of a signer's domain.
+const MAX_DOMAIN: usize = 253;
 /// Stands for a bundle in messages: it is long.
 const OMITTED: &str = "<value omitted>";
 
@@ -89,8 +91,25 @@ pub(super) fn signer_name(at: &Path, signer: &str, errors: &mut Errors) {
     match signer.split_once('/') {
         _ if signer.is_empty() => errors.required(at, ""),
         Some((domain, name)) if !name.contains('/') => {
-            errors.each(at, domain, names::dns_subdomain(domain));
-            errors.each(at, name, names::dns_subdomain(name));
+            if domain.len() > MAX_DOMAIN {
+                errors.too_long(at, MAX_DOMAIN);
+            }
+            if !domain.contains('.') {
+                let text = "should be a domain with at least two segments separated by dots";
+                errors.invalid(at, domain, text);
+            }
+            for (whole, check) in [
+                (domain, names::dns_label as fn(&str) -> Vec<String>),
+                (name, names::dns_subdomain),
+            ] {
+                for label in whole.split('.') {
+                    let wrong = check(label);
+                    if !wrong.is_empty() {
+                        let text = format!("validating label {label:?}: {}", wrong.join(", "));
+                        errors.invalid(at, whole, text);
+                    }
+                }
+            }
         }
         _ => {
             let text = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
@@ -141,14 +160,14 @@ fn fault(block: &Block) -> Option<String> {
 }
 
 /// A block of PEM.
-struct Block {
-    kind: String,
-    headers: bool,
-    content: Vec<u8>,
+pub(super) struct Block {
+    pub(super) kind: String,
+    pub(super) headers: bool,
+    pub(super) content: Vec<u8>,
 }
 
 /// The blocks in a text; what lies around them, and what is no whole block, is passed over (Go: `pem.Decode`).
-fn blocks(text: &str) -> Vec<Block> {
+pub(super) fn blocks(text: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
