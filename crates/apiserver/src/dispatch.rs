@@ -279,6 +279,9 @@ impl ApiServer {
         if !is_lasting(attributes) {
             timeout(&ctx.query)?;
         }
+        if !is_in_its_place(&ctx) && ctx.served.custom.is_none() {
+            return Err(Status::no_resource());
+        }
         if !is_in_its_place(&ctx) {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }

@@ -39,6 +39,26 @@ const HOOKS: [&str; 24] = [
 /// A check: its name, and why it fails.
 type Check = (String, Result<(), String>);
 
+/// The names of an endpoint's checks, in upstream's order.
+pub fn names(endpoint: &str) -> Vec<String> {
+    let ready = endpoint == "readyz";
+    let mut names = vec!["ping".to_string(), "log".into(), "etcd".into()];
+    if ready {
+        names.extend(["etcd-readiness".into(), "informer-sync".into()]);
+    }
+    for hook in HOOKS {
+        names.push(format!("poststarthook/{hook}"));
+        if hook == "kube-apiserver-autoregistration" {
+            names.push("autoregister-completion".into());
+        }
+    }
+    names.push("poststarthook/apiservice-openapiv3-controller".into());
+    if ready {
+        names.push("shutdown".into());
+    }
+    names
+}
+
 /// Answers a health path, e.g. `/readyz` or `/readyz/etcd`.
 pub async fn answer(server: &Arc<ApiServer>, path: &str, query: &str) -> Response {
     let mut parts = path.trim_matches('/').splitn(2, '/');
@@ -98,39 +118,25 @@ pub async fn answer(server: &Arc<ApiServer>, path: &str, query: &str) -> Respons
     }
 }
 
-/// All checks of an endpoint, in upstream's order.
+/// All checks of an endpoint.
 async fn checks(server: &Arc<ApiServer>, endpoint: &str) -> Vec<Check> {
-    let ready = endpoint == "readyz";
     let store = server.store.health().await.map_err(|e| e.to_string());
-    let mut checks: Vec<Check> = vec![("ping".into(), Ok(())), ("log".into(), Ok(()))];
-    checks.push(("etcd".into(), store.clone()));
-    if ready {
-        checks.push(("etcd-readiness".into(), store));
-        let behind = match server.store.current().await {
-            Ok(current) => server
-                .caches
-                .wait_for(current.0)
-                .await
-                .map_err(|at| format!("applied up to {at}")),
-            Err(e) => Err(e.to_string()),
+    let mut checks = Vec::new();
+    for name in names(endpoint) {
+        let result = match name.as_str() {
+            "etcd" | "etcd-readiness" => store.clone(),
+            "informer-sync" => match server.store.current().await {
+                Ok(current) => server
+                    .caches
+                    .wait_for(current.0)
+                    .await
+                    .map_err(|at| format!("applied up to {at}")),
+                Err(e) => Err(e.to_string()),
+            },
+            "shutdown" if server.stop.is_cancelled() => Err("process is shutting down".into()),
+            _ => Ok(()),
         };
-        checks.push(("informer-sync".into(), behind));
-    }
-    for hook in HOOKS {
-        checks.push((format!("poststarthook/{hook}"), Ok(())));
-        if hook == "kube-apiserver-autoregistration" {
-            checks.push(("autoregister-completion".into(), Ok(())));
-        }
-    }
-    checks.push(("poststarthook/apiservice-openapiv3-controller".into(), Ok(())));
-    if ready {
-        let stopping = server.stop.is_cancelled();
-        let state = if stopping {
-            Err("process is shutting down".into())
-        } else {
-            Ok(())
-        };
-        checks.push(("shutdown".into(), state));
+        checks.push((name, result));
     }
     checks
 }

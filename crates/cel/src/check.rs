@@ -233,7 +233,7 @@ impl Checker<'_> {
                     let ty = self.element(item, *optional);
                     match (mixed, &of) {
                         (true, Some(_)) => of = Some(Type::Dyn),
-                        _ => self.alike(&mut of, item.at, ty),
+                        _ => self.alike(&mut of, item, ty),
                     }
                 }
                 Type::list(of.unwrap_or(Type::Dyn))
@@ -244,9 +244,9 @@ impl Checker<'_> {
                 for (key, value, optional) in entries {
                     let ty = self.expr(key);
                     text_keys &= matches!(ty, Type::String);
-                    self.alike(&mut by, key.at, ty);
+                    self.alike(&mut by, key, ty);
                     let ty = self.element(value, *optional);
-                    self.alike(&mut of, value.at, ty);
+                    self.alike(&mut of, value, ty);
                 }
                 match text_keys {
                     true => Type::Map(Arc::new(of.unwrap_or(Type::Dyn))),
@@ -325,11 +325,17 @@ impl Checker<'_> {
     }
 
     /// Elements of a literal are of one type.
-    fn alike(&mut self, of: &mut Option<Type>, at: usize, ty: Type) {
+    fn alike(&mut self, of: &mut Option<Type>, item: &Expr, ty: Type) {
+        let at = item.at;
+        // Nothing is nothing of any type.
+        if matches!(&item.kind, Kind::Call { function, .. } if function == "optional.none") {
+            return;
+        }
         match of {
             None => *of = Some(ty),
-            Some(before) if before.is_dyn() => *of = Some(ty),
-            Some(before) if before.fits(&ty) => {}
+            Some(before) if before.is_dyn() == ty.is_dyn() && before.fits(&ty) => {}
+            // What is wrong already has no type.
+            Some(_) if !self.findings.is_empty() => {}
             Some(before) => {
                 let what = format!("expected type '{before}' but found '{ty}'");
                 self.fail(at, what);

@@ -88,6 +88,16 @@ impl Type {
         Type::List(Arc::new(of), ListKind::Atomic)
     }
 
+    /// The name of the type as a result of an expression.
+    pub fn formal(&self) -> String {
+        match self {
+            Type::Null => "null_type".into(),
+            Type::Timestamp => "google.protobuf.Timestamp".into(),
+            Type::Duration => "google.protobuf.Duration".into(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether nothing is known before evaluation.
     pub fn is_dyn(&self) -> bool {
         matches!(self, Type::Dyn)

@@ -165,6 +165,11 @@ impl FieldError {
         Self::new(ErrorType::Invalid, path, Some(value), detail)
     }
 
+    /// The value is malformed; `shown` stands for it as it is.
+    pub fn invalid_shown(path: &Path, shown: &str, detail: &str) -> Self {
+        Self::new(ErrorType::Invalid, path, None, format!("{shown}: {detail}"))
+    }
+
     /// The value has the wrong JSON type.
     pub fn type_invalid(path: &Path, value: Value, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::TypeInvalid, path, Some(value), detail)
@@ -257,9 +262,49 @@ impl fmt::Display for FieldError {
 /// Strings in quotes, everything else as JSON.
 fn show(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{text:?}"),
-        other => other.to_string(),
+        Value::String(text) => quote(text),
+        other => json_text(other),
     }
+}
+
+/// JSON as Go's encoder writes it, which hides the letters of markup.
+pub fn json_text(value: &Value) -> String {
+    let mut out = String::new();
+    for c in value.to_string().chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                // Writing into a string cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A text in quotes, as Go's `%q` writes it.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        // Writing into a string cannot fail.
+        let _ = match c {
+            '\u{7}' => out.write_str("\\a"),
+            '\u{8}' => out.write_str("\\b"),
+            '\u{c}' => out.write_str("\\f"),
+            '\u{b}' => out.write_str("\\v"),
+            '\n' => out.write_str("\\n"),
+            '\r' => out.write_str("\\r"),
+            '\t' => out.write_str("\\t"),
+            '"' => out.write_str("\\\""),
+            '\\' => out.write_str("\\\\"),
+            c if c < ' ' || c == '\u{7f}' => write!(out, "\\x{:02x}", u32::from(c)),
+            c if c.is_control() || (c.is_whitespace() && c != ' ') => write!(out, "\\u{:04x}", u32::from(c)),
+            c => out.write_char(c),
+        };
+    }
+    out.push('"');
+    out
 }
 
 #[cfg(test)]
@@ -287,6 +332,14 @@ mod tests {
             (
                 FieldError::invalid(&path, json!(-1), "no"),
                 "spec.containers[0].name: Invalid value: -1: no",
+            ),
+            (
+                FieldError::invalid(&path, json!("a\u{7}\u{1}\"<é"), "no"),
+                "spec.containers[0].name: Invalid value: \"a\\a\\x01\\\"<é\": no",
+            ),
+            (
+                FieldError::invalid(&path, json!({"a": "<&"}), "no"),
+                "spec.containers[0].name: Invalid value: {\"a\":\"\\u003c\\u0026\"}: no",
             ),
             (
                 FieldError::duplicate(&path, json!("x")),

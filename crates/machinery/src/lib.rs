@@ -24,14 +24,15 @@ mod warnings;
 
 pub use decode::{
     Duplicate, FieldValidation, Mismatch, Source, applied_faults, decode_check, decode_faults,
-    metadata_faults, parse_json_checked, parse_yaml_checked, strict_text,
+    definition_faults, metadata_faults, parse_json_checked, parse_yaml_checked, strict_text,
 };
 pub use defaults::default;
 pub use form::write as write_form;
 pub use ip::legacy_ipv4;
 pub use patch::{json_patch, merge_patch, strategic_merge_patch};
-pub use strategy::{pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
+pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
 pub use validation::{
-    service_address_errors, validate_create, validate_metadata, validate_metadata_update, validate_update,
+    qualified_name, service_address_errors, validate_create, validate_metadata, validate_metadata_update,
+    validate_update,
 };
 pub use warnings::{early_warnings, status_warnings, warnings};

@@ -3,6 +3,7 @@
 mod authorizer;
 mod check;
 mod scope;
+mod types;
 
 pub use authorizer::authorizer;
 pub use check::check;
@@ -34,6 +35,13 @@ impl Expression {
         }
     }
 
+    /// The type of its value.
+    pub fn ty(&self) -> Type {
+        self.program
+            .as_ref()
+            .map_or(Type::Dyn, |p| p.result_type().clone())
+    }
+
     /// Evaluates, and takes the cost off `budget`. The error is worded as upstream does.
     pub fn eval<'a>(&'a self, scope: &dyn cel::Variables<'a>, budget: &mut u64) -> Result<Value<'a>, String> {
         let program = self
@@ -60,12 +68,12 @@ impl Expression {
 }
 
 /// The variables of every admission expression.
-pub fn environment(params: bool, authorizer: bool, variables: &[String]) -> Env {
+pub fn environment(params: bool, authorizer: bool, variables: &[(String, Type)]) -> Env {
     let mut env = Env::new()
         .with("object", Type::Dyn)
         .with("oldObject", Type::Dyn)
-        .with("request", Type::Dyn)
-        .with("namespaceObject", Type::Dyn);
+        .with("request", types::request())
+        .with("namespaceObject", types::namespace());
     if params {
         env = env.with("params", Type::Dyn);
     }
@@ -77,15 +85,21 @@ pub fn environment(params: bool, authorizer: bool, variables: &[String]) -> Env 
                 Type::Opaque("kubernetes.authorization.ResourceCheck"),
             );
     }
-    for name in variables {
-        env = env.with(format!("variables.{name}"), Type::Dyn);
+    for (name, ty) in variables {
+        env = env.with(format!("variables.{name}"), ty.clone());
     }
     env
 }
 
 /// The variables of mutations, which may make objects and patches.
-pub fn mutating(params: bool, variables: &[String]) -> Env {
-    environment(params, true, variables).with_messages()
+pub fn mutating(params: bool, variables: &[(String, Type)]) -> Env {
+    composed(params, true, variables).with_messages()
+}
+
+/// The variables of expressions that see composed ones.
+pub fn composed(params: bool, authorizer: bool, variables: &[(String, Type)]) -> Env {
+    // What is not among the variables is a field that they have not.
+    environment(params, authorizer, variables).with("variables", types::variables())
 }
 
 /// Conditions that must all hold before a webhook or policy is asked.

@@ -75,6 +75,23 @@ pub fn token_request(
     let account = view
         .get(&core("serviceaccounts"), Some(namespace), name)
         .ok_or_else(|| Status::not_found("serviceaccounts", "", name))?;
+    let given = meta(object, "name");
+    if !given.is_empty() && given != name {
+        let why = "must match the service account name if specified";
+        let at = Path::new("metadata").child("name");
+        let error = FieldError::invalid(&at, given.into(), why);
+        return Err(Status::invalid(
+            "TokenRequest",
+            "authentication.k8s.io",
+            name,
+            vec![error],
+        ));
+    }
+    let given = meta(object, "namespace");
+    if !given.is_empty() && given != namespace {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(why));
+    }
     let (asked, has) = (meta(object, "uid"), meta(&account, "uid"));
     if !asked.is_empty() && asked != has {
         return Err(Status::conflict(
@@ -138,22 +155,26 @@ fn bind(binding: &mut Binding, bound: &Value, view: &dyn View) -> Result<(), Sta
     let text = |key: &str| bound[key].as_str().unwrap_or_default();
     let (kind, version, name, uid) = (text("kind"), text("apiVersion"), text("name"), text("uid"));
     let (resource, namespace) = match (version, kind) {
-        ("v1", "Pod") => ("pods", Some(binding.namespace.as_str())),
-        ("v1", "Secret") => ("secrets", Some(binding.namespace.as_str())),
-        ("v1", "Node") => ("nodes", None),
+        ("v1" | "", "Pod") => ("pods", Some(binding.namespace.as_str())),
+        ("v1" | "", "Secret") => ("secrets", Some(binding.namespace.as_str())),
+        ("v1" | "", "Node") => ("nodes", None),
         _ => {
+            let group = if version.contains('/') { "" } else { "/" };
             return Err(Status::bad_request(format!(
-                "cannot bind token to object of type {version}, Kind={kind}"
+                "cannot bind token to object of type {group}{version}, Kind={kind}"
             )));
         }
     };
+    if name.is_empty() {
+        return Err(Status::bad_request("Name parameter required."));
+    }
     let object = view
         .get(&GroupResource::new("", resource), namespace, name)
         .ok_or_else(|| Status::not_found(resource, "", name))?;
     let found = reference(&object);
     if !uid.is_empty() && uid != found.uid {
         return Err(Status::conflict(
-            resource,
+            kind,
             "",
             name,
             format!(

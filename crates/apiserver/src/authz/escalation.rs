@@ -65,7 +65,7 @@ impl Escalation {
                 },
             ];
             if !uncovered(&self.rbac.rules_of(request.user, ""), &everything).is_empty() {
-                let why = "must have cluster-admin privileges to use an aggregationRule";
+                let why = "must have cluster-admin privileges to use the aggregationRule";
                 return Err(Status::forbidden(&a.resource, GROUP, name, why));
             }
         }
@@ -94,7 +94,8 @@ impl Escalation {
         let rules = self
             .rbac
             .role_rules(kind, namespace, role)
-            .ok_or_else(|| Status::not_found(resource, GROUP, role))?;
+            // Upstream names the resource of the request, and the role.
+            .ok_or_else(|| Status::not_found(&a.resource, GROUP, role))?;
         self.covered(request, name, &rules)
     }
 

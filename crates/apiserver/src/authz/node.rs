@@ -102,7 +102,7 @@ impl NodeAuthorizer {
             return Decision::Allow(String::new());
         }
         refused(format!(
-            "no relationship found between node {node:?} and this object"
+            "no relationship found between node '{node}' and this object"
         ))
     }
 
@@ -126,7 +126,7 @@ impl NodeAuthorizer {
         match used {
             true => Decision::Allow(String::new()),
             false => Decision::NoOpinion(format!(
-                "no relationship found between node {node:?} and this object"
+                "no relationship found between node '{node}' and this object"
             )),
         }
     }
@@ -144,7 +144,7 @@ impl NodeAuthorizer {
                 match pod.is_none_or(|p| p["spec"]["nodeName"] == node) {
                     true => Some(Decision::Allow(String::new())),
                     false => Some(Decision::NoOpinion(format!(
-                        "no relationship found between node {node:?} and this object"
+                        "no relationship found between node '{node}' and this object"
                     ))),
                 }
             }
@@ -156,10 +156,10 @@ impl NodeAuthorizer {
         let own = a.name == node || (a.verb == "create" && a.subresource.is_empty());
         match a.verb.as_str() {
             "get" | "list" | "watch" if !own => Some(Decision::NoOpinion(format!(
-                "node {node:?} cannot read {}, only its own Node object",
+                "node '{node}' cannot read {}, only its own Node object",
                 match a.name.as_str() {
                     "" => "all nodes".to_string(),
-                    other => format!("{other:?}"),
+                    other => format!("'{other}'"),
                 }
             ))),
             _ => None,

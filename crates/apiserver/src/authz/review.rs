@@ -2,10 +2,12 @@
 //!
 //! Each takes the decoded object and fills in its `status`; nothing is stored.
 
+mod checks;
+
 use crate::authorize::{Authorizer, Decision};
 use crate::request::Attributes;
 use crate::user::User;
-use kinds::field::{FieldError, Path};
+use kinds::field::FieldError;
 use kinds::status::Status;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -19,17 +21,16 @@ pub async fn self_subject_access_review(
     user: &User,
     authorizer: &dyn Authorizer,
 ) -> Result<(), Status> {
-    let attributes = attributes("SelfSubjectAccessReview", object)?;
-    object["status"] = answer(authorizer.authorize(user, &attributes).await);
+    refuse(checks::spec(&object["spec"], false))?;
+    object["status"] = answer(authorizer.authorize(user, &attributes(object)).await);
     Ok(())
 }
 
 /// `POST …/subjectaccessreviews`: may they?
 pub async fn subject_access_review(object: &mut Value, authorizer: &dyn Authorizer) -> Result<(), Status> {
-    let kind = "SubjectAccessReview";
-    let attributes = attributes(kind, object)?;
-    let user = subject(kind, object)?;
-    object["status"] = answer(authorizer.authorize(&user, &attributes).await);
+    refuse(checks::spec(&object["spec"], true))?;
+    let user = subject(object);
+    object["status"] = answer(authorizer.authorize(&user, &attributes(object)).await);
     Ok(())
 }
 
@@ -39,26 +40,20 @@ pub async fn local_subject_access_review(
     namespace: &str,
     authorizer: &dyn Authorizer,
 ) -> Result<(), Status> {
-    let kind = "LocalSubjectAccessReview";
-    let attributes = attributes(kind, object)?;
-    let at = Path::new("spec").child("resourceAttributes");
-    if !attributes.is_resource {
-        let at = Path::new("spec").child("nonResourceAttributes");
-        let shown = object["spec"]["nonResourceAttributes"].clone();
-        let error = FieldError::invalid(&at, shown, "disallowed on this kind of request");
-        return Err(Status::invalid(kind, GROUP, "", vec![error]));
-    }
-    if attributes.namespace != namespace {
-        let error = FieldError::invalid(
-            &at.child("namespace"),
-            json!(attributes.namespace),
-            "must match metadata.namespace",
-        );
-        return Err(Status::invalid(kind, GROUP, "", vec![error]));
-    }
-    let user = subject(kind, object)?;
-    object["status"] = answer(authorizer.authorize(&user, &attributes).await);
+    let mut errors = checks::spec(&object["spec"], true);
+    errors.extend(checks::local(&object["spec"], namespace));
+    refuse(errors)?;
+    let user = subject(object);
+    object["status"] = answer(authorizer.authorize(&user, &attributes(object)).await);
     Ok(())
+}
+
+/// Upstream names no kind in these refusals.
+fn refuse(errors: Vec<FieldError>) -> Result<(), Status> {
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid("", GROUP, "", errors)),
+    }
 }
 
 /// `POST …/selfsubjectrulesreviews`: what may I do in a namespace?
@@ -102,6 +97,8 @@ pub async fn self_subject_rules_review(
         status["evaluationError"] = rules.evaluation_error.into();
     }
     object["status"] = status;
+    // Upstream answers with the rules alone.
+    object["spec"] = json!({});
     Ok(())
 }
 
@@ -117,48 +114,28 @@ fn answer(decision: Decision) -> Value {
 }
 
 /// What is asked about.
-fn attributes(kind: &str, object: &Value) -> Result<Attributes, Status> {
+fn attributes(object: &Value) -> Attributes {
     let spec = &object["spec"];
-    let at = Path::new("spec");
-    let resource = spec.get("resourceAttributes").filter(|v| !v.is_null());
-    let path = spec.get("nonResourceAttributes").filter(|v| !v.is_null());
-    match (resource, path) {
-        (Some(r), None) => {
-            let text = |key: &str| r[key].as_str().unwrap_or_default().to_string();
-            Ok(Attributes {
-                verb: text("verb"),
-                group: text("group"),
-                version: text("version"),
-                resource: text("resource"),
-                subresource: text("subresource"),
-                namespace: text("namespace"),
-                name: text("name"),
-                is_resource: true,
-                field_selector: field_selector(r),
-                ..Attributes::default()
-            })
-        }
-        (None, Some(p)) => Ok(Attributes {
-            verb: p["verb"].as_str().unwrap_or_default().to_string(),
-            path: p["path"].as_str().unwrap_or_default().to_string(),
+    if let Some(r) = spec.get("resourceAttributes").filter(|v| !v.is_null()) {
+        let text = |key: &str| r[key].as_str().unwrap_or_default().to_string();
+        return Attributes {
+            verb: text("verb"),
+            group: text("group"),
+            version: text("version"),
+            resource: text("resource"),
+            subresource: text("subresource"),
+            namespace: text("namespace"),
+            name: text("name"),
+            is_resource: true,
+            field_selector: field_selector(r),
             ..Attributes::default()
-        }),
-        (None, None) => {
-            let error = FieldError::invalid(
-                &at.child("resourceAttributes"),
-                Value::Null,
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            );
-            Err(Status::invalid(kind, GROUP, "", vec![error]))
-        }
-        (Some(_), Some(p)) => {
-            let error = FieldError::invalid(
-                &at.child("nonResourceAttributes"),
-                p.clone(),
-                "cannot be specified in combination with resourceAttributes",
-            );
-            Err(Status::invalid(kind, GROUP, "", vec![error]))
-        }
+        };
+    }
+    let p = &spec["nonResourceAttributes"];
+    Attributes {
+        verb: p["verb"].as_str().unwrap_or_default().to_string(),
+        path: p["path"].as_str().unwrap_or_default().to_string(),
+        ..Attributes::default()
     }
 }
 
@@ -179,30 +156,22 @@ fn field_selector(resource: &Value) -> String {
     terms.join(",")
 }
 
-fn subject(kind: &str, object: &Value) -> Result<User, Status> {
+fn subject(object: &Value) -> User {
     let spec = &object["spec"];
     let name = spec["user"].as_str().unwrap_or_default().to_string();
     let groups = strings(&spec["groups"]);
-    if name.is_empty() && groups.is_empty() {
-        let error = FieldError::invalid(
-            &Path::new("spec").child("user"),
-            json!(""),
-            "at least one of user or group must be specified",
-        );
-        return Err(Status::invalid(kind, GROUP, "", vec![error]));
-    }
     let extra: BTreeMap<String, Vec<String>> = spec["extra"]
         .as_object()
         .into_iter()
         .flatten()
         .map(|(key, values)| (key.to_lowercase(), strings(values)))
         .collect();
-    Ok(User {
+    User {
         name,
         uid: spec["uid"].as_str().unwrap_or_default().to_string(),
         groups,
         extra,
-    })
+    }
 }
 
 fn strings(list: &Value) -> Vec<String> {

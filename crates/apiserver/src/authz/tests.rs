@@ -313,7 +313,7 @@ async fn nobody_hands_out_more_than_they_have() {
         (
             "rolebindings",
             bind("ClusterRole/none"),
-            "clusterroles.rbac.authorization.k8s.io \"none\" not found",
+            "rolebindings.rbac.authorization.k8s.io \"none\" not found",
         ),
     ];
     let kind = kinds::builtin().iter().find(|k| k.plural == "roles").unwrap();
@@ -363,7 +363,41 @@ async fn reviews() {
     let elsewhere = review::local_subject_access_review(&mut object, "other", &authorization)
         .await
         .unwrap_err();
-    assert_eq!(elsewhere.code, 422);
+    assert_eq!(
+        elsewhere.message,
+        ".authorization.k8s.io \"\" is invalid: spec.resourceAttributes.namespace: Invalid value: \"demo\": must match \
+         metadata.namespace"
+    );
+    for (spec, words) in [
+        (
+            json!({"user": "u", "resourceAttributes": {"fieldSelector": {}}}),
+            "spec.resourceAttributes.fieldSelector.requirements: Required value: when spec.resourceAttributes.fieldSelector is \
+             specified, requirements or rawSelector is required",
+        ),
+        (
+            json!({"user": "u", "resourceAttributes": {"labelSelector": {"requirements": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}}),
+            "spec.resourceAttributes.labelSelector.requirements[0].values: Forbidden: may not be specified when `operator` is \
+             'Exists' or 'DoesNotExist'",
+        ),
+        (
+            json!({"user": "u", "resourceAttributes": {}, "nonResourceAttributes": {"path": "/x", "verb": "get"}}),
+            "spec.nonResourceAttributes: Invalid value: {\"Path\":\"/x\",\"Verb\":\"get\"}: cannot be specified in combination \
+             with resourceAttributes",
+        ),
+        (
+            json!({}),
+            "[spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be \
+             specified, spec.user: Invalid value: \"\": at least one of user or group must be specified]",
+        ),
+    ] {
+        let refused = review::subject_access_review(&mut json!({ "spec": spec }), &authorization)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused.message,
+            format!(".authorization.k8s.io \"\" is invalid: {words}")
+        );
+    }
 
     let empty = review::self_subject_access_review(&mut json!({ "spec": {} }), &bob, &authorization).await;
     assert!(

@@ -4,7 +4,7 @@
 //! Values beside the structure (`anyOf` and the like) are looked at by [`super::junctors`]. Places are named as upstream's internal form has them: what all versions share stands at the spec.
 
 use super::{junctors, lists, schema};
-use kinds::field::{FieldError, Path};
+use kinds::field::{ErrorType, FieldError, Path};
 use serde_json::Value;
 
 /// Types that a schema may have.
@@ -268,6 +268,10 @@ fn selectable(version: &Value, list_at: &Path, errors: &mut Vec<FieldError>) {
                  are allowed."
                     .into(),
             )),
+            None if steps.contains('[') => {
+                errors.push(invalid("is an invalid path: array notation is not allowed".into()));
+                continue;
+            }
             None => {
                 errors.push(invalid("is an invalid path: does not refer to a valid field".into()));
                 continue;
@@ -442,7 +446,19 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
     }
     if let Some(value) = schema.get("default").filter(|d| !d.is_null()) {
         let patterns = schema::patterns(schema);
-        schema::validate(value, None, schema, &at.child("default"), &patterns, errors);
+        let place = at.child("default");
+        let mut faults = Vec::new();
+        schema::validate(value, None, schema, &place, &patterns, &mut faults);
+        for mut fault in faults {
+            // Upstream's check of defaults knows neither how elements of a list differ nor where the default stands.
+            if fault.ty == ErrorType::Duplicate {
+                continue;
+            }
+            if let Some(rest) = fault.detail.strip_prefix(place.as_str()) {
+                fault.detail = rest.strip_prefix('.').unwrap_or(rest).to_owned();
+            }
+            errors.push(fault);
+        }
     }
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let place = at.child("properties").key(name);
@@ -468,7 +484,10 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
     lists::check(schema, kind, at, errors);
     extended(schema, kind, at, errors);
     junctors::check(schema, at, errors);
-    junctors::complete(schema, at, errors);
+    // So it is upstream: what stands beside the structure further below is not looked for in it.
+    if wanted.is_none() {
+        junctors::complete(schema, at, errors);
+    }
 }
 
 /// Fields that are objects of their own, and those that are numbers or texts.

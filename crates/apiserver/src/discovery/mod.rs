@@ -131,20 +131,60 @@ fn respond(document: &Document, headers: &HeaderMap) -> Response {
     response
 }
 
-/// The paths of `/`.
-const PATHS: [&str; 11] = [
+/// The paths of `/` beside those of groups and of health.
+const PATHS: [&str; 10] = [
     "/.well-known/openid-configuration",
     "/api",
     "/apis",
-    "/healthz",
-    "/livez",
+    "/apis/",
     "/metrics",
     "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
-    "/readyz",
+    "/openid/v1/jwks",
     "/version",
 ];
+
+/// All paths, as `/` lists them.
+fn paths(server: &ApiServer) -> Vec<String> {
+    let (registry, remotes) = (server.registry.load_full(), server.remotes.load());
+    let mut all: Vec<String> = PATHS.iter().map(ToString::to_string).collect();
+    for (group, versions) in plain::grouped(&registry, &remotes) {
+        let at = if group.is_empty() {
+            "/api".to_string()
+        } else {
+            format!("/apis/{group}")
+        };
+        all.extend(versions.iter().map(|version| format!("{at}/{version}")));
+        all.push(at);
+    }
+    for endpoint in ["healthz", "livez", "readyz"] {
+        all.push(format!("/{endpoint}"));
+        all.extend(
+            health::names(endpoint)
+                .iter()
+                .map(|name| format!("/{endpoint}/{name}")),
+        );
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// JSON for people, as upstream's own pages have it.
+fn page(value: &Value) -> Response {
+    // A JSON value always encodes.
+    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    body::answer(StatusCode::OK, body::JSON, text)
+}
+
+/// Whether a path takes GET alone. The others do not look at the method.
+fn only_read(parts: &[&str]) -> bool {
+    matches!(
+        parts,
+        ["version"] | ["api"] | ["api", _] | ["apis", _, _] | ["openid", ..] | [".well-known", ..]
+    )
+}
 
 /// Answers a request that is not about a resource.
 pub async fn route(
@@ -156,19 +196,27 @@ pub async fn route(
     let trimmed = path.trim_end_matches('/');
     let parts: Vec<&str> = trimmed.trim_start_matches('/').split('/').collect();
     let not_found = || Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
-    if !matches!(head.method, Method::GET | Method::HEAD) {
+    if only_read(&parts) && head.method != Method::GET {
+        return Err(Status::method_not_allowed());
+    }
+    if matches!(parts.as_slice(), ["metrics"] | ["podvisor", ..])
+        && !matches!(head.method, Method::GET | Method::HEAD)
+    {
         return Ok(body::text(
             StatusCode::METHOD_NOT_ALLOWED,
             "405 method not allowed\n",
         ));
     }
+    if path.ends_with('/') && matches!(parts[0], "healthz" | "livez" | "readyz" | "metrics" | "openapi") {
+        return not_found();
+    }
     match parts.as_slice() {
-        [""] => Ok(body::json(StatusCode::OK, &json!({"paths": PATHS}))),
+        [""] | ["index.html"] => Ok(page(&json!({"paths": paths(server)}))),
         ["healthz" | "livez" | "readyz", ..] => {
             Ok(health::answer(server, trimmed, head.uri.query().unwrap_or("")).await)
         }
         ["podvisor", "backup"] => Ok(backup(server)),
-        ["version"] => Ok(body::json(StatusCode::OK, &version())),
+        ["version"] => Ok(page(&version())),
         ["metrics"] => {
             let mut text = server.metrics.render(&server.caches);
             if let Some(more) = &server.extra_metrics {
@@ -247,7 +295,11 @@ async fn versions(
 ) -> Result<Response, Status> {
     let registry = server.registry.load_full();
     if !registry.has_version(group, version) {
-        return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        // A group that is built in knows its versions.
+        return match kinds::builtin().iter().any(|kind| kind.group == group) {
+            true => Err(Status::no_resource()),
+            false => Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
+        };
     }
     let (group, version) = (group.to_string(), version.to_string());
     let name = format!("resources {group}/{version}");

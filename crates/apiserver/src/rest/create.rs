@@ -48,7 +48,8 @@ pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
 /// Decodes the body of a create or an update.
 pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
     let unrecognized = |mut status: Status| {
-        if status.code == 400 && status.message.starts_with("couldn't get version/kind; ") {
+        let of_text = ["couldn't get version/kind; ", "yaml: "];
+        if status.code == 400 && of_text.iter().any(|start| status.message.starts_with(start)) {
             let kind = ctx.served.kind.kind;
             let (message, shown) = (&status.message, summary(bytes));
             status.message =
@@ -138,11 +139,11 @@ fn check_kind(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
         && served.custom.is_none()
         && !is_of_group(served, &api_version)
     {
+        let shown = if kind.is_empty() { served.kind.kind } else { &kind };
         return Err(Status::bad_request(format!(
-            "{shown} in version {version:?} cannot be handled as a {}: no kind \"{shown}\" is registered for version \
-             {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            "{shown} in version {version:?} cannot be handled as a {}: {}",
             served.kind.kind,
-            shown = if kind.is_empty() { served.kind.kind } else { &kind },
+            other_kind(served, &api_version, shown),
             version = api_version.rsplit('/').next().unwrap_or_default(),
         )));
     } else if api_version != served.api_version() {
@@ -164,20 +165,25 @@ fn check_kind(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
         return Err(Status::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {}: {}",
             served.kind.kind,
-            match kinds::find_kind(served.kind.group, version, &kind) {
-                Some(other) => format!(
-                    "converting ({version}.{kind}) to ({}.{}): unknown conversion",
-                    internal_package(other.group),
-                    served.kind.kind
-                ),
-                None => format!(
-                    "no kind {kind:?} is registered for version {:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
-                    served.api_version()
-                ),
-            }
+            other_kind(served, &served.api_version(), &kind)
         )));
     }
     Ok(())
+}
+
+/// What upstream says of an object of another kind than that of the URL.
+pub(super) fn other_kind(served: &Served, api_version: &str, kind: &str) -> String {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    match kinds::find_kind(group, version, kind) {
+        Some(_) => format!(
+            "converting ({version}.{kind}) to ({}.{}): unknown conversion",
+            internal_package(served.kind.group),
+            served.kind.kind
+        ),
+        None => format!(
+            "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        ),
+    }
 }
 
 /// Whether a version is one of the group, served or not.
@@ -203,7 +209,7 @@ pub fn strictness(mode: FieldValidation) -> machinery::FieldValidation {
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Array(_) => "array",
         Value::String(_) => "string",

@@ -39,18 +39,27 @@ pub async fn options(ctx: &Ctx, body: Body) -> Result<DeleteOptions, Status> {
     } else {
         Some(input::decode(&ctx.headers, &bytes)?.value)
     };
-    if let Some(value) = &given {
-        let kind = value
-            .get("kind")
-            .and_then(Value::as_str)
-            .unwrap_or("DeleteOptions");
-        if kind != "DeleteOptions" {
-            return Err(Status::bad_request(format!(
-                "decoded object cannot be converted to DeleteOptions: it is a {kind}"
-            )));
-        }
+    let Some(mut value) = given else {
+        return DeleteOptions::parse(&ctx.query, None);
+    };
+    if !value.is_object() && !value.is_null() {
+        return Err(Status::bad_request(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ \
+             APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+            super::create::type_name(&value)
+        )));
     }
-    DeleteOptions::parse(&ctx.query, given.as_ref())
+    let kind = value.get("kind").and_then(Value::as_str).unwrap_or("");
+    if !matches!(kind, "" | "DeleteOptions") {
+        let version = value.get("apiVersion").and_then(Value::as_str).unwrap_or("v1");
+        return Err(Status::bad_request(format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \
+             \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+        )));
+    }
+    machinery::definition_faults("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", &mut value)
+        .map_err(|why| Status::bad_request(why.json))?;
+    DeleteOptions::parse(&ctx.query, Some(&value))
 }
 
 /// Answers a DELETE of one object.
@@ -167,18 +176,20 @@ fn preconditions(
         && uid != meta(old, "uid")
     {
         let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted \
+             and then recreated",
             meta(old, "uid")
         );
-        return Err(Status::conflict(kind.plural, kind.group, name, &why));
+        return Err(Status::conflict(kind.kind, kind.group, name, &why));
     }
     if let Some(wanted) = &options.resource_version
         && *wanted != revision.to_string()
     {
         let why = format!(
-            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {revision}"
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({revision}). \
+             The object might have been modified"
         );
-        return Err(Status::conflict(kind.plural, kind.group, name, &why));
+        return Err(Status::conflict(kind.kind, kind.group, name, &why));
     }
     Ok(())
 }

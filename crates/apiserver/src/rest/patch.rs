@@ -10,6 +10,8 @@ use kinds::status::Status;
 
 /// Operations that one JSON patch may have.
 const MAX_OPERATIONS: usize = 10_000;
+/// What stands before the faults of a patch that is no JSON.
+const DECODING: &str = "error decoding patch: ";
 
 /// Answers a PATCH to an object or to its subresource `sub`.
 pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response, Status> {
@@ -29,14 +31,25 @@ pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response,
 
 /// Decodes a patch.
 pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Result<Transform, Status> {
+    if media == "application/apply-patch+cbor" && ctx.served.custom.is_none() {
+        return Err(Status::unsupported_media_type("415: Unsupported Media Type"));
+    }
     if options.force.is_some() && media != "application/apply-patch+yaml" {
         let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
         return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", vec![error]));
     }
     let judged = options.validation != FieldValidation::Ignore;
     // What stands twice in a patch is told before what the patched object has too much.
-    let json = || -> Result<Patch, Status> {
-        let (value, duplicates) = machinery::parse_json_checked(bytes)?;
+    let json = |before: &str| -> Result<Patch, Status> {
+        let (value, duplicates) = machinery::parse_json_checked(bytes).map_err(|mut status| {
+            if let Some(fault) = status
+                .message
+                .strip_prefix("couldn't get version/kind; json parse error: ")
+            {
+                status.message = format!("{before}{fault}");
+            }
+            status
+        })?;
         let faults = duplicates.iter().map(machinery::Duplicate::fault);
         Ok(Patch {
             value,
@@ -46,7 +59,7 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
     };
     match media {
         "application/json-patch+json" => {
-            let mut patch = json()?;
+            let mut patch = json(DECODING)?;
             let count = patch.value.as_array().map_or(0, Vec::len);
             if count > MAX_OPERATIONS {
                 return Err(Status::request_entity_too_large(format!(
@@ -59,9 +72,9 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
             }
             Ok(Transform::Json(patch))
         }
-        "application/merge-patch+json" => Ok(Transform::Merge(json()?)),
+        "application/merge-patch+json" => Ok(Transform::Merge(json(DECODING)?)),
         "application/strategic-merge-patch+json" if ctx.served.custom.is_none() => {
-            Ok(Transform::Strategic(json()?))
+            Ok(Transform::Strategic(json("")?))
         }
         "application/apply-patch+yaml" => apply(ctx, bytes, options),
         // Upstream's router refuses what no patch of a built-in kind can be.
@@ -95,6 +108,12 @@ fn operation_faults(patch: &mut Patch) {
 /// `namespace` is that of the body, `each` a fault with its path.
 fn untyped(ctx: &Ctx, namespace: &str, each: &[String]) -> Status {
     let (kind, place) = (ctx.served.kind, [namespace, ctx.name()].join("/"));
+    let version = ctx.served.api_version();
+    let version = if version.contains('/') {
+        version.to_string()
+    } else {
+        format!("/{version}")
+    };
     let told = match each {
         [one] => one.clone(),
         many => format!("errors:\n  {}", many.join("\n  ")),
@@ -103,8 +122,7 @@ fn untyped(ctx: &Ctx, namespace: &str, each: &[String]) -> Status {
     status.reason = "".into();
     status.details = None;
     status.message = format!(
-        "failed to create typed patch object ({place}; {}, Kind={}): {told}",
-        ctx.served.api_version(),
+        "failed to create typed patch object ({place}; {version}, Kind={}): {told}",
         kind.kind
     );
     status
@@ -115,15 +133,23 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
         return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", vec![error]));
     }
-    let (mut applied, duplicates) = machinery::parse_yaml_checked(bytes)?;
-    if !applied.is_object() {
-        return Err(Status::bad_request("error decoding YAML: the body is no object"));
+    let (mut applied, duplicates) = machinery::parse_yaml_checked(bytes).map_err(|mut status| {
+        status.message = format!(
+            "error decoding YAML: error converting YAML to JSON: {}",
+            status.message
+        );
+        status
+    })?;
+    if applied.is_null() {
+        // To Go, nothing is an object without fields.
+        applied = serde_json::json!({});
     }
-    let name = meta(&applied, "name").to_string();
-    if name.is_empty() {
-        set_meta(&mut applied, "name", ctx.name());
-    } else if name != ctx.name() {
-        return Err(super::transform::name_mismatch(&name, ctx.name()));
+    if !applied.is_object() {
+        return Err(Status::bad_request(format!(
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of \
+             type map[string]interface {{}}",
+            super::create::type_name(&applied)
+        )));
     }
     let namespace = meta(&applied, "namespace").to_string();
     let text = |field: &str| applied[field].as_str().unwrap_or_default().to_string();
@@ -133,6 +159,12 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         return Err(Status::bad_request(format!(
             "invalid object type: {group}{api_version}, Kind={kind}"
         )));
+    }
+    let name = meta(&applied, "name").to_string();
+    if name.is_empty() && (applied["metadata"].is_object() || applied["metadata"].is_null()) {
+        set_meta(&mut applied, "name", ctx.name());
+    } else if !name.is_empty() && name != ctx.name() {
+        return Err(super::transform::name_mismatch(&name, ctx.name()));
     }
     let faults = machinery::apply::type_faults(ctx.served.typed(), &applied);
     if !faults.is_empty() {

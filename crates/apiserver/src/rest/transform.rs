@@ -5,7 +5,7 @@
 use super::create;
 use super::{Ctx, meta, now};
 use crate::wire::options::FieldValidation;
-use kinds::field::{FieldError, Path};
+use kinds::field::{FieldError, Path, json_text};
 use kinds::status::Status;
 use serde_json::Value;
 
@@ -123,6 +123,31 @@ impl Transform {
         }
     }
 
+    /// What is patched keeps its kind: what is left out of it, or empty, is that of before.
+    fn same_kind(&self, ctx: &Ctx, new: &mut Value, current: &Value) -> Result<(), String> {
+        for field in ["kind", "apiVersion"] {
+            let wrong = match &new[field] {
+                Value::String(text) if !text.is_empty() => continue,
+                Value::String(_) | Value::Null => None,
+                other => Some(create::type_name(other)),
+            };
+            match wrong {
+                None => new[field] = current[field].clone(),
+                Some(found) => {
+                    return Err(format!(
+                        "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field \
+                         .{field} of type string"
+                    ));
+                }
+            }
+        }
+        if new["kind"] == current["kind"] && new["apiVersion"] == current["apiVersion"] {
+            return Ok(());
+        }
+        let text = |field: &str| new[field].as_str().unwrap_or("");
+        Err(create::other_kind(&ctx.served, text("apiVersion"), text("kind")))
+    }
+
     /// A patch must leave an object of the same kind, name and place.
     fn finish(
         &self,
@@ -134,12 +159,12 @@ impl Transform {
         if !new.is_object() {
             return Err(Status::bad_request("the patch does not leave an object"));
         }
-        for field in ["apiVersion", "kind"] {
-            if new.get(field) != current.get(field) {
-                return Err(Status::bad_request(format!(
-                    "the {field} of an object cannot be patched"
-                )));
-            }
+        let refuse = |shown: String, why: String| {
+            let error = FieldError::invalid(&Path::new("patch"), shown.into(), why);
+            Status::invalid("", "", "", vec![error])
+        };
+        if let Err(why) = self.same_kind(ctx, &mut new, current) {
+            return Err(refuse(json_text(&new), why));
         }
         let (patch, strategic) = match self {
             Transform::Json(patch) | Transform::Merge(patch) => (Some(patch), false),
@@ -154,10 +179,6 @@ impl Transform {
                 custom.decode_faults(&mut new, &[])
             }
             None => machinery::decode_faults(ctx.served.kind, &mut new, &[]),
-        };
-        let refuse = |shown: String, why: String| {
-            let error = FieldError::invalid(&Path::new("patch"), shown.into(), why);
-            Status::invalid("", "", "", vec![error])
         };
         let mut warnings = patch.map(|p| p.faults.clone()).unwrap_or_default();
         let own = warnings.len();
@@ -183,6 +204,11 @@ impl Transform {
             }
             _ => {}
         }
+        if meta(&new, "namespace") != meta(current, "namespace") && !meta(&new, "namespace").is_empty() {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
         if meta(&new, "name") != meta(current, "name") {
             return Err(name_mismatch(meta(&new, "name"), meta(current, "name")));
         }
@@ -193,6 +219,11 @@ impl Transform {
 
 /// The 400 for a body whose name is not that of the URL.
 pub fn name_mismatch(in_object: &str, in_url: &str) -> Status {
+    if in_object.is_empty() {
+        return Status::bad_request(format!(
+            "the name of the object ({in_url} based on URL) was undeterminable: name must be provided"
+        ));
+    }
     Status::bad_request(format!(
         "the name of the object ({in_object}) does not match the name on the URL ({in_url})"
     ))

@@ -165,6 +165,9 @@ async fn attempt(
         Some(custom) => custom.prepare_update(&mut new, &old, sub),
         None => machinery::prepare_update(served.kind, &mut new, &old, sub),
     }
+    if sub == Some("status") {
+        machinery::keep_verdicts(served.kind, &mut new, &old);
+    }
     if matches!(sub, Some("approval" | "status")) {
         machinery::stamp_conditions(served.kind, &mut new, &old, &now());
     }

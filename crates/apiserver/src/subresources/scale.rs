@@ -155,7 +155,7 @@ fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value) -> Result<Value, Status> {
                 _ => patched,
             })
         }
-        other => Err(input::unsupported(other)),
+        _ => Err(input::unsupported()),
     }
 }
 

@@ -298,7 +298,7 @@ impl DeleteOptions {
                         "gracePeriodSeconds" => o.grace_period = number(&value)?,
                         "propagationPolicy" => propagation = value,
                         "orphanDependents" if !value.is_empty() => orphan = Some(query_true(&value)),
-                        "dryRun" if !value.is_empty() => dry_run.push(value),
+                        "dryRun" => dry_run.push(value),
                         _ => {}
                     }
                 }
@@ -307,7 +307,7 @@ impl DeleteOptions {
         if !propagation.is_empty() {
             o.propagation = Propagation::parse(&propagation);
             if o.propagation.is_none() {
-                errors.push(FieldError::not_supported(
+                errors.push(FieldError::not_supported_in_order(
                     &Path::new("propagationPolicy"),
                     json!(propagation),
                     &["Foreground", "Background", "Orphan", "nil"],

@@ -66,7 +66,7 @@ async fn what_is_not_structural_is_refused() {
         (
             object(json!({"x": {"type": "string", "default": 5}})),
             format!(
-                "{schema}.properties[x].default: Invalid value: \"integer\": {schema}.properties[x].default in body must \
+                "{schema}.properties[x].default: Invalid value: \"integer\":  in body must \
                  be of type string: \"integer\""
             ),
         ),
@@ -168,13 +168,10 @@ async fn what_is_not_structural_is_refused() {
             format!("{schema}.properties[x].not.description: Forbidden: must be empty to be structural"),
         ),
         (
-            object(
-                json!({"x": {"type": "object", "properties": {"a": {"type": "string"}},
-                "allOf": [{"properties": {"b": {"minLength": 1}}}]}}),
-            ),
+            json!({"type": "object", "properties": {"a": {"type": "string"}},
+                "allOf": [{"properties": {"b": {"minLength": 1}}}]}),
             format!(
-                "{schema}.properties[x].properties[b]: Required value: because it is defined in \
-                 {schema}.properties[x].allOf[0].properties[b]"
+                "{schema}.properties[b]: Required value: because it is defined in {schema}.allOf[0].properties[b]"
             ),
         ),
         (
@@ -218,6 +215,8 @@ async fn what_is_not_structural_is_refused() {
                 "ports": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["p", "q"],
                     "items": {"type": "object", "required": ["p"], "properties": {"p": {"type": "integer"},
                         "q": {"type": "string", "default": "TCP"}}}},
+                "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}, "default": ["a", "a"]},
+                "loose": {"type": "object", "anyOf": [{"properties": {"odd": {"minLength": 1}}}]},
                 "one": {"type": "object", "oneOf": [{"required": ["a"]}], "properties": {"a": {"type": "string", "default": "a"}}},
             }))),
         )

@@ -182,7 +182,7 @@ async fn allocations_fit_their_claim() {
         ),
         (
             json!({"devices": [{"driver": "a.b", "pool": "p", "device": "d"}]}),
-            "status.devices[0]: Invalid value: \"a.b/p/d\": must be an allocated device in the claim",
+            "status.devices[0]: Invalid value: {\"Driver\":\"a.b\",\"Pool\":\"p\",\"Device\":\"d\",\"ShareID\":\"\"}: must be an allocated device in the claim",
         ),
         (
             json!({"allocation": {"devices": {"results": [result]}}, "reservedFor": [user]}),
@@ -224,14 +224,13 @@ async fn classes_and_slices() {
             json!({"metadata": {"name": "d"}, "spec": whole}),
         )
     };
-    const ONE: &str = "exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required";
+    const ONE: &str =
+        "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
     for ((resource, body), wanted) in [
         (class(json!({"selectors": [{"cel": {"expression": "device.driver == 'x'"}}], "extendedResourceName": "example.com/gpu"})), String::new()),
         (
-            class(json!({"config": [{}], "extendedResourceName": "gpu"})),
-            "[spec.config[0].opaque: Required value, spec.extendedResourceName: Invalid value: \"gpu\": must be a valid extended \
-             resource name]"
-                .into(),
+            class(json!({"config": [{}], "extendedResourceName": "belongs to a feature that is off"})),
+            "spec.config[0].opaque: Required value".into(),
         ),
         (slice(json!({"devices": [{"name": "d", "attributes": {"m": {"version": "1.2.3-a+b"}, "a.b/x": {"bool": true}}}]})), String::new()),
         (slice(json!({"nodeName": null})), format!("spec: Required value: {ONE}")),

@@ -120,15 +120,24 @@ async fn policies_that_wish_it_see_what_later_ones_changed() {
 async fn what_is_no_mutation_is_refused_when_it_is_written() {
     let s = Server::guarded().await;
     let cases = [
-        (json!([configuration("{'a': 1}")]), "must evaluate to Object"),
-        (json!([patch("[1]")]), "must evaluate to list(JSONPatch)"),
+        (
+            json!([configuration("{'a': 1}")]),
+            "must evaluate to Object but got map(string, int)",
+        ),
+        (
+            json!([patch("[1]")]),
+            "must evaluate to list(JSONPatch) but got list(int)",
+        ),
         (json!([patch("[JSONPatch{op: 1}]")]), "compilation failed"),
         (
             json!([configuration("Thing{a: 1}")]),
             "undeclared reference to 'Thing'",
         ),
         (json!([{"patchType": "Other"}]), "Unsupported value: \"Other\""),
-        (json!([]), "spec.mutations: Required value"),
+        (
+            json!([]),
+            "spec.mutations: Required value: mutations must contain at least one item",
+        ),
     ];
     for (mutations, words) in cases {
         let (code, refused) = bound(&s, "p", json!({"mutations": mutations})).await;

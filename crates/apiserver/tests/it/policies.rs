@@ -156,7 +156,7 @@ async fn policies_with_mistakes() {
         ),
         (
             json!({"validations": [{"expression": "1"}]}),
-            "spec.validations[0].expression: Invalid value: \"1\": must evaluate to bool",
+            "spec.validations[0].expression: Invalid value: \"1\": must evaluate to bool but got int",
         ),
         (
             json!({"validations": [{"expression": "params.x"}]}),
@@ -164,11 +164,47 @@ async fn policies_with_mistakes() {
         ),
         (
             json!({"variables": [{"name": "a", "expression": "variables.b"}], "validations": [{"expression": "true"}]}),
-            "undeclared reference to 'variables'",
+            "1:10: undefined field 'b'",
+        ),
+        (
+            json!({"validations": [{"expression": "object.spec.on"}]}),
+            "must evaluate to bool but got dyn",
+        ),
+        (
+            json!({"validations": [{"expression": "request.userInfo.username == 1"}]}),
+            "found no matching overload for '_==_' applied to '(string, int)'",
+        ),
+        (
+            json!({"validations": [{"expression": "namespaceObject.spec.x == 1"}]}),
+            "undefined field 'x'",
+        ),
+        (
+            json!({"validations": [{"expression": "authorizer.group('x').check('get').allowed()"}]}),
+            "found no matching overload for 'check' applied to 'kubernetes.authorization.GroupCheck.(string)'",
+        ),
+        (
+            json!({"variables": [{"name": "a", "expression": "'x'"}], "validations": [{"expression": "variables.a > 1"}]}),
+            "found no matching overload for '_>_' applied to '(string, int)'",
+        ),
+        (
+            json!({"matchConditions": [{"name": "a"}], "validations": [{"expression": "true"}]}),
+            "spec.matchConditions[0].expression: Required value",
+        ),
+        (
+            json!({"auditAnnotations": [{"key": "a", "valueExpression": "1"}]}),
+            "must evaluate to one of [string null_type] but got int",
+        ),
+        (
+            json!({"auditAnnotations": [{"key": "a b", "valueExpression": "'x'"}]}),
+            "spec.auditAnnotations[0].key: Invalid value: \"p/a b\": name part must consist of",
+        ),
+        (
+            json!({"auditAnnotations": [{"key": "a", "valueExpression": "'x'"}, {"key": "a", "valueExpression": "'x'"}]}),
+            "spec.auditAnnotations[1].key: Duplicate value: \"a\"",
         ),
         (
             json!({}),
-            "spec.validations: Required value: validations or auditAnnotations must be set",
+            "spec.validations: Required value: validations or auditAnnotations must contain at least one item",
         ),
     ];
     for (spec, words) in cases {

@@ -195,8 +195,21 @@ async fn definitions_with_mistakes() {
         ),
         (
             json!({"rule": "self.a"}),
+            format!(
+                "{at}rule: Invalid value: {{\"Rule\":\"self.a\",\"Message\":\"\",\"MessageExpression\":\"\",\"Reason\":null,\
+                 \"FieldPath\":\"\",\"OptionalOldSelf\":null}}: "
+            ),
+            "cel expression must evaluate to a bool",
+        ),
+        (
+            json!({"rule": "dyn(self.a == 1)"}),
             format!("{at}rule: Invalid value: "),
             "cel expression must evaluate to a bool",
+        ),
+        (
+            json!({"rule": "a\nb"}),
+            format!("{at}message: Required value"),
+            "message must be specified if rule contains line breaks",
         ),
         (
             json!({"rule": ""}),

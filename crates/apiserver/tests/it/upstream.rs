@@ -351,3 +351,52 @@ async fn empty_values_are_no_change() {
     let (code, put) = s.json("PUT", &format!("{DEPLOYMENTS}/e"), &deployment).await;
     assert_eq!((code, &put["metadata"]["generation"]), (200, &json!(1)), "{put}");
 }
+
+#[tokio::test]
+async fn every_path_of_the_root_is_there() {
+    let s = Server::start().await;
+    let (_, root) = s.json("GET", "/", &Value::Null).await;
+    let paths: Vec<&str> = root["paths"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p.as_str().unwrap())
+        .collect();
+    for path in [
+        "/api/v1",
+        "/apis/apps",
+        "/apis/apps/v1",
+        "/livez/etcd",
+        "/readyz/shutdown",
+        "/version",
+    ] {
+        assert!(paths.contains(&path), "{path} is not in {paths:?}");
+    }
+    // A server of the tests signs no tokens.
+    for path in paths.iter().filter(|path| !path.contains("openid")) {
+        let (code, text) = s.text(path, &[]).await;
+        assert_eq!(code, 200, "{path}: {text}");
+    }
+    let (no_method, no_resource) = (
+        "the server does not allow this method on the requested resource",
+        "the server could not find the requested resource",
+    );
+    for (method, path, code, words) in [
+        ("POST", "/version", 405, no_method),
+        ("PUT", "/apis/apps/v1", 405, no_method),
+        ("GET", "/apis/apps/v9", 404, no_resource),
+        ("GET", "/apis/apps/v1/deployments/x", 404, no_resource),
+    ] {
+        let (got, answer) = s.json(method, path, &Value::Null).await;
+        assert_eq!(
+            (got, answer["message"].as_str()),
+            (code, Some(words)),
+            "{method} {path}"
+        );
+    }
+    assert_eq!(
+        s.json("POST", "/apis/apps", &Value::Null).await.1["kind"],
+        "APIGroup"
+    );
+    assert_eq!(s.text("/livez/", &[]).await.0, 404);
+}

@@ -167,7 +167,7 @@ async fn refusals() {
             format!("{MAPS}/a"),
             json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "x"}}),
             409,
-            "Precondition failed: UID in precondition: x, UID in object meta: ",
+            "the UID in the precondition (x) does not match the UID in record (",
         ),
         (
             "GET",

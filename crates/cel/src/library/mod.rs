@@ -120,7 +120,10 @@ pub(crate) fn result_type(function: &str, member: bool, args: &[Type]) -> Result
             _ => return Err(()),
         },
         ("_+_", [a, b]) => match (a, b) {
-            (Type::Dyn, _) | (_, Type::Dyn) => Type::Dyn,
+            (Type::Dyn, ty) | (ty, Type::Dyn) => match ty {
+                Type::Int | Type::Uint | Type::Double | Type::String | Type::Bytes => ty.clone(),
+                _ => Type::Dyn,
+            },
             (Type::Timestamp, Type::Duration) | (Type::Duration, Type::Timestamp) => Type::Timestamp,
             (Type::List(x, kind), Type::List(y, _)) => {
                 return fits(x.fits(y), Type::List(x.clone(), kind.clone()));
@@ -131,6 +134,7 @@ pub(crate) fn result_type(function: &str, member: bool, args: &[Type]) -> Result
             _ => return Err(()),
         },
         ("_-_", [a, b]) => match (a, b) {
+            (Type::Dyn, ty) | (ty, Type::Dyn) if ty.is_number() => ty.clone(),
             (Type::Dyn, _) | (_, Type::Dyn) => Type::Dyn,
             (Type::Timestamp, Type::Timestamp) => Type::Duration,
             (Type::Timestamp, Type::Duration) => Type::Timestamp,
@@ -138,6 +142,7 @@ pub(crate) fn result_type(function: &str, member: bool, args: &[Type]) -> Result
             _ => return Err(()),
         },
         ("_*_" | "_/_", [a, b]) if !unknown => return fits(a.is_number() && a == b, a.clone()),
+        ("_*_" | "_/_" | "_%_", [Type::Dyn, ty] | [ty, Type::Dyn]) if ty.is_number() => ty.clone(),
         ("_%_", [a, b]) if !unknown => {
             return fits(matches!(a, Type::Int | Type::Uint) && a == b, a.clone());
         }

@@ -189,6 +189,51 @@ const DECLARED: &[(&str, &str)] = &[
     ("format.byte", "() kubernetes.NamedFormat"),
     ("format.date", "() kubernetes.NamedFormat"),
     (
+        "path",
+        "kubernetes.authorization.Authorizer.(string) kubernetes.authorization.PathCheck",
+    ),
+    (
+        "group",
+        "kubernetes.authorization.Authorizer.(string) kubernetes.authorization.GroupCheck",
+    ),
+    (
+        "serviceAccount",
+        "kubernetes.authorization.Authorizer.(string, string) kubernetes.authorization.Authorizer",
+    ),
+    (
+        "resource",
+        "kubernetes.authorization.GroupCheck.(string) kubernetes.authorization.ResourceCheck",
+    ),
+    (
+        "subresource",
+        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
+    ),
+    (
+        "namespace",
+        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
+    ),
+    (
+        "name",
+        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
+    ),
+    (
+        "fieldSelector",
+        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
+    ),
+    (
+        "labelSelector",
+        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
+    ),
+    (
+        "check",
+        "kubernetes.authorization.PathCheck.(string) kubernetes.authorization.Decision; \
+         kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.Decision",
+    ),
+    ("allowed", "kubernetes.authorization.Decision.() bool"),
+    ("errored", "kubernetes.authorization.Decision.() bool"),
+    ("reason", "kubernetes.authorization.Decision.() string"),
+    ("error", "kubernetes.authorization.Decision.() string"),
+    (
         "validate",
         "kubernetes.NamedFormat.(string) optional(list(string))",
     ),
@@ -206,6 +251,21 @@ const ORDERED: [&str; 8] = [
     "bytes",
 ];
 const ADDED: [&str; 4] = ["int", "uint", "double", "duration"];
+
+/// Types of libraries.
+const OPAQUE: [&str; 11] = [
+    "net.IP",
+    "net.CIDR",
+    "kubernetes.URL",
+    "kubernetes.Quantity",
+    "kubernetes.Semver",
+    "kubernetes.NamedFormat",
+    "kubernetes.authorization.Authorizer",
+    "kubernetes.authorization.PathCheck",
+    "kubernetes.authorization.GroupCheck",
+    "kubernetes.authorization.ResourceCheck",
+    "kubernetes.authorization.Decision",
+];
 
 /// A type with a part that the arguments decide.
 #[derive(Debug)]
@@ -277,20 +337,21 @@ fn shape(text: &str) -> Shape {
         "bytes" => Type::Bytes,
         "timestamp" => Type::Timestamp,
         "duration" => Type::Duration,
-        "net.IP" => Type::Opaque("net.IP"),
-        "net.CIDR" => Type::Opaque("net.CIDR"),
-        "kubernetes.URL" => Type::Opaque("kubernetes.URL"),
-        "kubernetes.Quantity" => Type::Opaque("kubernetes.Quantity"),
-        "kubernetes.Semver" => Type::Opaque("kubernetes.Semver"),
-        "kubernetes.NamedFormat" => Type::Opaque("kubernetes.NamedFormat"),
-        _ => Type::Dyn,
+        other => OPAQUE
+            .iter()
+            .find(|name| **name == other)
+            .map_or(Type::Dyn, |name| Type::Opaque(name)),
     })
 }
 
 impl Shape {
-    /// Whether a type fits; learns what `A` is.
+    /// Whether a type fits; learns what `A` is. What is known only when evaluated makes `A` unknown.
     fn takes(&self, ty: &Type, any: &mut Option<Type>) -> bool {
         match (self, ty) {
+            (Shape::Any, Type::Dyn) => {
+                *any = Some(Type::Dyn);
+                true
+            }
             (_, Type::Dyn) => true,
             (Shape::Is(own), ty) => own.fits(ty),
             (Shape::List(of), Type::List(inner, _)) => of.takes(inner, any),

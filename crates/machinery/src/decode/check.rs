@@ -99,6 +99,19 @@ pub fn applied_faults(kind: &KindInfo, obj: &mut Value) -> Result<Vec<String>, M
     Ok(checker.told(&[]))
 }
 
+/// Prunes what is unknown in an object of a definition that is no kind.
+///
+/// # Errors
+/// The first value of a wrong type.
+pub fn definition_faults(definition: &str, obj: &mut Value) -> Result<Vec<String>, Mismatch> {
+    let table = schema::builtin();
+    let mut checker = Checker::new(table, &[]);
+    if let (Some(found), Value::Object(fields)) = (table.definition(definition), &mut *obj) {
+        checker.fields(definition, found, fields, None)?;
+    }
+    Ok(checker.told(&[]))
+}
+
 /// Prunes what is unknown in the metadata of an object whose kind is not built in.
 ///
 /// # Errors

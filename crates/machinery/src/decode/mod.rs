@@ -3,12 +3,14 @@
 //! is left out (`omit`). Faults are told in the order of the body (`order`).
 
 mod check;
+mod fault;
 mod omit;
 mod order;
 mod parse;
 
 pub use check::{
-    FieldValidation, Mismatch, applied_faults, decode_check, decode_faults, metadata_faults, strict_text,
+    FieldValidation, Mismatch, applied_faults, decode_check, decode_faults, definition_faults,
+    metadata_faults, strict_text,
 };
 pub use order::Source;
 pub use parse::{Duplicate, parse_json_checked, parse_yaml_checked};

@@ -2,6 +2,7 @@
 //! (the last one wins, as in upstream's decoder). Depth, nodes and aliases are bounded: a YAML bomb (CVE-2019-11253) or
 //! a tower of brackets is refused before it costs memory.
 
+use super::fault::{json_fault, yaml_fault};
 use kinds::status::Status;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
@@ -60,7 +61,9 @@ impl From<&str> for Duplicate {
 pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
     let mut duplicates = Vec::new();
     let bad = |e: serde_json::Error| {
-        Status::bad_request(format!("couldn't get version/kind; json parse error: {e}"))
+        // What is well-formed all the same is too deep or has a number that is none.
+        let why = json_fault(bytes).unwrap_or_else(|| e.to_string());
+        Status::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
     };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let root = Node {
@@ -96,7 +99,7 @@ pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Statu
 }
 
 fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
-    let bad = |e: &dyn fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
+    let bad = |e: &dyn fmt::Display| Status::bad_request(yaml_fault(&e.to_string()));
     let text = std::str::from_utf8(bytes).map_err(|_| bad(&"the body is not UTF-8"))?;
     let mut options = Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;

@@ -22,19 +22,17 @@ pub fn json_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
         return Ok(doc.clone());
     }
     let Value::Array(list) = patch else {
-        let found = match patch {
-            Value::Object(_) => "object",
-            Value::String(_) => "string",
-            Value::Bool(_) => "bool",
-            _ => "number",
-        };
+        let found = go_name(patch);
         return Err(Status::bad_request(format!(
             "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
         )));
     };
+    for operation in list {
+        typed(operation)?;
+    }
     let operations: Vec<PatchOperation> = list
         .iter()
-        .map(|operation| serde_json::from_value(operation.clone()))
+        .map(|operation| serde_json::from_value(as_understood(operation)))
         .collect::<Result<_, _>>()
         .map_err(|_| refused())?;
     let mut out = doc.clone();
@@ -49,9 +47,106 @@ pub fn json_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
                 )));
             }
         }
+        if lenient(&mut out, operation) {
+            continue;
+        }
         json_patch::patch(&mut out, std::slice::from_ref(operation)).map_err(|_| refused())?;
     }
     Ok(out)
+}
+
+/// Refuses what is no operation by its JSON types.
+fn typed(operation: &Value) -> Result<(), Status> {
+    let wrong = |found: &Value, into: &str| {
+        let found = go_name(found);
+        Status::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {found} into Go {into}"
+        ))
+    };
+    match operation {
+        Value::Null => Ok(()),
+        Value::Object(fields) => {
+            for name in ["op", "path", "from"] {
+                if let Some(value) = fields.get(name)
+                    && !value.is_string()
+                    && !value.is_null()
+                {
+                    return Err(wrong(
+                        value,
+                        &format!("struct field jsonPatchOp.{name} of type string"),
+                    ));
+                }
+            }
+            Ok(())
+        }
+        other => Err(wrong(other, "value of type handlers.jsonPatchOp")),
+    }
+}
+
+/// An operation as upstream's library reads it: a tilde that escapes nothing is a tilde, and no value is null.
+fn as_understood(operation: &Value) -> Value {
+    let mut operation = operation.clone();
+    let wants_value = matches!(operation["op"].as_str(), Some("add" | "replace" | "test"));
+    if let Some(fields) = operation.as_object_mut() {
+        if wants_value {
+            fields.entry("value").or_insert(Value::Null);
+        }
+        for name in ["path", "from"] {
+            if let Some(Value::String(path)) = fields.get_mut(name) {
+                let mut parts = path.split('~');
+                let mut out = parts.next().unwrap_or("").to_owned();
+                for part in parts {
+                    out.push_str(if part.starts_with(['0', '1']) { "~" } else { "~0" });
+                    out.push_str(part);
+                }
+                *path = out;
+            }
+        }
+    }
+    operation
+}
+
+/// Does what upstream's library does although the RFC forbids it: a field that is not there can be replaced, copied (as
+/// null) and found to be null. Whether that was all of the operation.
+fn lenient(doc: &mut Value, operation: &PatchOperation) -> bool {
+    fn free<'d>(doc: &'d mut Value, path: &str) -> Option<(&'d mut serde_json::Map<String, Value>, String)> {
+        let (above, name) = path.rsplit_once('/')?;
+        let name = name.replace("~1", "/").replace("~0", "~");
+        let fields = doc.pointer_mut(above)?.as_object_mut()?;
+        (!fields.contains_key(&name)).then_some((fields, name))
+    }
+    match operation {
+        PatchOperation::Replace(replace) => match free(doc, replace.path.as_str()) {
+            Some((fields, name)) => {
+                fields.insert(name, replace.value.clone());
+                true
+            }
+            None => false,
+        },
+        PatchOperation::Test(test) => test.value.is_null() && free(doc, test.path.as_str()).is_some(),
+        PatchOperation::Copy(copy) if free(doc, copy.from.as_str()).is_some() => {
+            match free(doc, copy.path.as_str()) {
+                Some((fields, name)) => {
+                    fields.insert(name, Value::Null);
+                    true
+                }
+                None => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+/// The name of a value's type in Go's messages.
+fn go_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
 }
 
 /// A rough length of a value's JSON text.
@@ -76,10 +171,14 @@ fn refused() -> Status {
 /// # Errors
 /// 400 for a patch that is no object.
 pub fn merge_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
+    if patch.is_null() {
+        return Err(Status::bad_request("Invalid JSON Patch"));
+    }
     if !patch.is_object() {
-        return Err(Status::bad_request(
-            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
-        ));
+        return Err(Status::bad_request(format!(
+            "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            go_name(patch)
+        )));
     }
     let mut out = doc.clone();
     json_patch::merge(&mut out, patch);
@@ -103,6 +202,36 @@ mod tests {
             done.unwrap(),
             json!({"spec": {"replicas": 3, "list": ["a", "b"]}})
         );
+        // What the RFC forbids and upstream's library does.
+        for (patch, wanted) in [
+            (
+                json!([{"op": "replace", "path": "/new", "value": 1}]),
+                json!({"new": 1}),
+            ),
+            (json!([{"op": "add", "path": "/new"}]), json!({"new": null})),
+            (
+                json!([{"op": "copy", "from": "/none", "path": "/new"}]),
+                json!({"new": null}),
+            ),
+            (
+                json!([{"op": "test", "path": "/none", "value": null}, {"op": "add", "path": "/a~2b", "value": 1}]),
+                json!({"a~2b": 1}),
+            ),
+        ] {
+            assert_eq!(json_patch(&json!({}), &patch).unwrap(), wanted, "{patch}");
+        }
+        for (patch, words) in [
+            (
+                json!([1]),
+                "error decoding patch: json: cannot unmarshal number into Go value of type handlers.jsonPatchOp",
+            ),
+            (
+                json!([{"op": 1}]),
+                "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string",
+            ),
+        ] {
+            assert_eq!(json_patch(&json!({}), &patch).unwrap_err().message, words);
+        }
         for (patch, code) in [
             (json!({"op": "add"}), 400),
             (json!([{"op": "no", "path": "/a"}]), 422),

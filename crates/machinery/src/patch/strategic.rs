@@ -25,10 +25,19 @@ type Fields = Map<String, Value>;
 /// # Errors
 /// 400 for a malformed patch: unknown directives, elements without their merge key, an order that is not the patch's.
 pub fn strategic_merge_patch(schema: &str, doc: &Value, patch: &Value) -> Result<Value, Status> {
-    let (Some(doc), Some(patch)) = (doc.as_object(), patch.as_object()) else {
-        return Err(Status::bad_request(
-            "error decoding patch: json: the patch is no object",
-        ));
+    // To Go, null is the empty map.
+    let nothing = Fields::new();
+    let patch = if patch.is_null() {
+        Some(&nothing)
+    } else {
+        patch.as_object()
+    }
+    .ok_or(patch);
+    let (Some(doc), Ok(patch)) = (doc.as_object(), patch) else {
+        let found = patch.err().map_or("null", super::go_name);
+        return Err(Status::bad_request(format!(
+            "json: cannot unmarshal {found} into Go value of type map[string]interface {{}}"
+        )));
     };
     let merger = Merger {
         table: schema::builtin(),

@@ -26,7 +26,7 @@ const MAX_DEPTH: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProtobufError {
     /// The bytes do not begin as they must.
-    #[error("provided data does not appear to be a protobuf message, expected prefix {PREFIX:?}")]
+    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     NoPrefix,
     /// No message is known for the object.
     #[error("no kind \"{kind}\" is registered for version \"{api_version}\" in the protobuf scheme")]

@@ -332,6 +332,33 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
     }
 }
 
+/// Verdicts on a request for a certificate that were there stay as they were, whatever is sent of them with its status.
+pub fn keep_verdicts(kind: &KindInfo, new: &mut Value, old: &Value) {
+    if (kind.group, kind.kind) != ("certificates.k8s.io", "CertificateSigningRequest") {
+        return;
+    }
+    for ty in ["Approved", "Denied"] {
+        let of = |c: &&Value| c.str_at("type") == ty;
+        let before: Vec<Value> = old
+            .list_at("status.conditions")
+            .iter()
+            .filter(of)
+            .cloned()
+            .collect();
+        if before.len() != new.list_at("status.conditions").iter().filter(of).count() {
+            continue;
+        }
+        let mut before = before.into_iter();
+        crate::walk::each_mut(new, "status.conditions", |condition| {
+            if condition.str_at("type") == ty
+                && let Some(own) = before.next()
+            {
+                *condition = own;
+            }
+        });
+    }
+}
+
 /// Gives the conditions of a request for a certificate their times, where who wrote them left them out. `now` is the time
 /// of the write in RFC 3339.
 pub fn stamp_conditions(kind: &KindInfo, new: &mut Value, old: &Value, now: &str) {

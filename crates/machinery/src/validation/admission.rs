@@ -115,9 +115,10 @@ fn url(url: &str, at: &Path, errors: &mut Errors) {
 }
 
 fn service(service: &Value, at: &Path, errors: &mut Errors) {
+    // Upstream gives both the same name.
     for field in ["name", "namespace"] {
         if service.is_empty_at(field) {
-            errors.required(&at.child(field), "");
+            errors.required(&at.child("name"), "");
         }
     }
     let port = service.int_at("port").unwrap_or(443);
@@ -176,7 +177,7 @@ fn rule(rule: &Value, at: &Path, errors: &mut Errors) {
         }
     }
     resources(rule, &at.child("resources"), errors);
-    errors.one_of_if_set(rule, "scope", at, &["*", "Cluster", "Namespaced"]);
+    errors.one_of_given(rule, "scope", at, &["*", "Cluster", "Namespaced"]);
 }
 
 fn resources(rule: &Value, at: &Path, errors: &mut Errors) {
@@ -288,7 +289,7 @@ pub(super) fn policy(spec: &Value, at: &Path, errors: &mut Errors) {
             errors.invalid(&place.child("message"), message, text);
         }
         let reasons = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
-        errors.one_of_if_set(validation, "reason", &place, &reasons);
+        errors.one_of_given(validation, "reason", &place, &reasons);
     }
 }
 

@@ -105,6 +105,15 @@ impl Errors {
         }
     }
 
+    /// An enumerated string that may be absent, but not empty.
+    pub(crate) fn one_of_given(&mut self, holder: &Value, field: &str, at: &Path, valid: &[&str]) {
+        if let Some(value) = holder.at(field).as_str()
+            && !valid.contains(&value)
+        {
+            self.not_supported(&at.child(field), value, valid);
+        }
+    }
+
     /// An integer that, when there, is not below zero.
     pub(crate) fn not_negative(&mut self, holder: &Value, field: &str, at: &Path) {
         if let Some(value) = holder.int_at(field)

@@ -245,14 +245,13 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
     }
     if group.is_empty() {
         errors.required(&at.child("group"), "");
-    } else if group.split('.').count() < 2 {
-        errors.invalid(
-            &at.child("group"),
-            group,
-            "should be a domain with at least one dot",
-        );
     } else {
-        errors.each(&at.child("group"), group, names::dns_subdomain(group));
+        let wrong = names::dns_subdomain(group);
+        if wrong.is_empty() && !group.contains('.') {
+            let text = "should be a domain with at least one dot";
+            errors.invalid(&at.child("group"), group, text);
+        }
+        errors.each(&at.child("group"), group, wrong);
     }
     errors.one_of(spec, "scope", &at, &["Cluster", "Namespaced"]);
     let names_at = at.child("names");

@@ -26,6 +26,7 @@ mod rbac;
 mod required;
 mod selectors;
 mod service;
+mod signing;
 mod status;
 mod storage;
 mod workloads;
@@ -37,6 +38,11 @@ use errors::Errors;
 use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
+
+/// What is wrong with a name that may have a domain before a slash, such as the key of an annotation.
+pub fn qualified_name(name: &str) -> Vec<String> {
+    names::qualified_name(name)
+}
 
 /// Checks a new object, defaults filled in. No errors means that it may be stored.
 pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
@@ -66,6 +72,9 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
         (Some("status"), ("", "Pod")) => pod::status_update(new, old, &mut errors),
         (Some("status"), ("resource.k8s.io", "ResourceClaim")) => {
             devices::claim_status(new, old, &mut errors)
+        }
+        (Some("status" | "approval"), ("certificates.k8s.io", "CertificateSigningRequest")) => {
+            signing::update(new, old, sub == Some("approval"), &mut errors);
         }
         (Some("status"), ("", "PersistentVolumeClaim")) => storage::claim_status(new, &mut errors),
         (Some("status"), ("", "Service")) => service::status(new, old, &mut errors),

@@ -189,3 +189,83 @@ fn decisions_have_times() {
             {"type": "Failed", "status": "True", "lastUpdateTime": then, "lastTransitionTime": now}])
     );
 }
+
+/// What may be said of a request for a certificate, and by which way.
+#[test]
+fn verdicts_of_certificate_requests() {
+    let kind = kinds::builtin()
+        .iter()
+        .find(|k| k.kind == "CertificateSigningRequest")
+        .expect("the kind");
+    let object = |status: &Value| json!({"metadata": {"name": "c", "resourceVersion": "1", "uid": "u"}, "status": status});
+    let verdicts = |list: &[(&str, &str)]| {
+        let list: Vec<Value> = list
+            .iter()
+            .map(|(ty, is)| json!({"type": ty, "status": is}))
+            .collect();
+        json!({"conditions": list})
+    };
+    let none = json!({});
+    let approved = verdicts(&[("Approved", "True")]);
+    // Each: the way, before, after, what is wrong with it.
+    let cases: [(&str, &Value, Value, &[&str]); 9] = [
+        ("approval", &none, approved.clone(), &[]),
+        (
+            "approval",
+            &none,
+            verdicts(&[("Approved", "False")]),
+            &["status.conditions[0].status: Unsupported value: \"False\": supported values: \"True\""],
+        ),
+        (
+            "approval",
+            &none,
+            verdicts(&[("", "True")]),
+            &["status.conditions[0].type: Required value"],
+        ),
+        (
+            "approval",
+            &none,
+            verdicts(&[("Approved", "True"), ("Denied", "True")]),
+            &[
+                "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
+            ],
+        ),
+        (
+            "approval",
+            &none,
+            verdicts(&[("Odd", "True"), ("Odd", "True")]),
+            &["status.conditions[1].type: Duplicate value: \"Odd\""],
+        ),
+        (
+            "approval",
+            &approved,
+            none.clone(),
+            &["status.conditions: Forbidden: updates may not remove a condition of type \"Approved\""],
+        ),
+        (
+            "status",
+            &none,
+            approved.clone(),
+            &["status.conditions: Forbidden: updates may not add a condition of type \"Approved\""],
+        ),
+        (
+            "status",
+            &none,
+            json!({"certificate": "eA=="}),
+            &[
+                "status.certificate: Invalid value: \"<certificate data>\": must contain at least one CERTIFICATE PEM block",
+            ],
+        ),
+        (
+            "status",
+            &json!({"certificate": "eA=="}),
+            none.clone(),
+            &["status.certificate: Forbidden: updates may not modify existing certificate content"],
+        ),
+    ];
+    for (way, before, after, wrong) in cases {
+        let errors = machinery::validate_update(kind, &object(&after), &object(before), Some(way));
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors, wrong, "{way}: {before} -> {after}");
+    }
+}

@@ -1,9 +1,14 @@
 //! Expressions when a webhook configuration or a policy is written: what does not compile is refused.
 
-use super::{environment, mutating};
+use super::{composed, environment, mutating};
 use cel::{Env, Program, Type};
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
+
+/// Annotations of one policy.
+const MAX_ANNOTATIONS: usize = 20;
+/// Bytes of the expression of one.
+const MAX_ANNOTATION: usize = 5 * 1024;
 
 /// Checks the expressions of an object of `admissionregistration.k8s.io`.
 pub fn check(kind: &str, object: &Value) -> Vec<FieldError> {
@@ -16,7 +21,10 @@ pub fn check(kind: &str, object: &Value) -> Vec<FieldError> {
                 conditions(hook, &env, &at, &mut errors);
             }
         }
-        "ValidatingAdmissionPolicy" => policy(&object["spec"], &mut errors),
+        "ValidatingAdmissionPolicy" => {
+            let name = object["metadata"]["name"].as_str().unwrap_or("");
+            policy(name, &object["spec"], &mut errors);
+        }
         "MutatingAdmissionPolicy" => mutations(&object["spec"], &mut errors),
         _ => {}
     }
@@ -42,18 +50,18 @@ fn conditions(of: &Value, env: &Env, at: &Path, errors: &mut Vec<FieldError>) {
             ));
         }
         names.push(name);
-        one(condition, "expression", env, &[Type::Bool], true, &at, errors);
+        one(condition, "expression", env, &[Type::Bool], "", &at, errors);
     }
 }
 
-/// Checks the variables of a policy; answers their names.
+/// Checks the variables of a policy; answers their names and types.
 fn variables(
     spec: &Value,
-    env_of: impl Fn(&[String]) -> Env,
+    env_of: impl Fn(&[(String, Type)]) -> Env,
     at: &Path,
     errors: &mut Vec<FieldError>,
-) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
+) -> Vec<(String, Type)> {
+    let mut names: Vec<(String, Type)> = Vec::new();
     for (i, variable) in list(spec, "variables").enumerate() {
         let (at, name) = (
             at.child("variables").index(i),
@@ -61,12 +69,19 @@ fn variables(
         );
         if name.is_empty() {
             errors.push(FieldError::required(&at.child("name"), "name is not specified"));
-        } else if names.iter().any(|n| n == name) {
-            errors.push(FieldError::duplicate(&at.child("name"), variable["name"].clone()));
         }
+        // A second one of the same name hides the first.
         let env = env_of(&names);
-        one(variable, "expression", &env, &[], true, &at, errors);
-        names.push(name.to_string());
+        let ty = one(
+            variable,
+            "expression",
+            &env,
+            &[],
+            "expression is not specified",
+            &at,
+            errors,
+        );
+        names.push((name.to_string(), ty));
     }
     names
 }
@@ -76,9 +91,10 @@ fn mutations(spec: &Value, errors: &mut Vec<FieldError>) {
     let params = spec["paramKind"].is_object();
     let names = variables(spec, |names| mutating(params, names), &at, errors);
     let env = mutating(params, &names);
-    conditions(spec, &env, &at, errors);
+    conditions(spec, &environment(params, true, &[]), &at, errors);
     if list(spec, "mutations").next().is_none() {
-        errors.push(FieldError::required(&at.child("mutations"), ""));
+        let why = "mutations must contain at least one item";
+        errors.push(FieldError::required(&at.child("mutations"), why));
     }
     for (i, mutation) in list(spec, "mutations").enumerate() {
         let at = at.child("mutations").index(i);
@@ -123,7 +139,7 @@ fn mutations(spec: &Value, errors: &mut Vec<FieldError>) {
             "expression",
             &env,
             &[wanted],
-            true,
+            "expression is not specified",
             &at.child(field),
             errors,
         );
@@ -139,79 +155,120 @@ fn mutations(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn policy(spec: &Value, errors: &mut Vec<FieldError>) {
+fn policy(policy_name: &str, spec: &Value, errors: &mut Vec<FieldError>) {
     let at = Path::new("spec");
     let params = spec["paramKind"].is_object();
-    let names = variables(spec, |names| environment(params, true, names), &at, errors);
-    let env = environment(params, true, &names);
-    let without = environment(params, false, &names);
-    conditions(spec, &env, &at, errors);
+    let names = variables(spec, |names| composed(params, true, names), &at, errors);
+    let env = composed(params, true, &names);
+    let without = composed(params, false, &names);
+    conditions(spec, &environment(params, true, &[]), &at, errors);
     if list(spec, "validations").next().is_none() && list(spec, "auditAnnotations").next().is_none() {
-        let why = "validations or auditAnnotations must be set";
+        let why = "validations or auditAnnotations must contain at least one item";
         errors.push(FieldError::required(&at.child("validations"), why));
+        errors.push(FieldError::required(&at.child("auditAnnotations"), why));
     }
     for (i, validation) in list(spec, "validations").enumerate() {
         let at = at.child("validations").index(i);
-        one(validation, "expression", &env, &[Type::Bool], true, &at, errors);
+        one(
+            validation,
+            "expression",
+            &env,
+            &[Type::Bool],
+            "expression is not specified",
+            &at,
+            errors,
+        );
         one(
             validation,
             "messageExpression",
             &without,
             &[Type::String],
-            false,
+            OPTIONAL,
             &at,
             errors,
         );
     }
+    annotations(spec, policy_name, &env, &at.child("auditAnnotations"), errors);
+}
+
+fn annotations(spec: &Value, policy_name: &str, env: &Env, at: &Path, errors: &mut Vec<FieldError>) {
+    let mut keys: Vec<&str> = Vec::new();
+    if list(spec, "auditAnnotations").count() > MAX_ANNOTATIONS {
+        let why = format!("must not have more than {MAX_ANNOTATIONS} auditAnnotations");
+        errors.push(FieldError::invalid(at, spec["auditAnnotations"].clone(), why));
+    }
     for (i, annotation) in list(spec, "auditAnnotations").enumerate() {
-        let at = at.child("auditAnnotations").index(i);
-        one(
-            annotation,
-            "valueExpression",
-            &env,
-            &[Type::String, Type::Null],
-            true,
-            &at,
-            errors,
-        );
+        let at = at.index(i);
+        let key = annotation["key"].as_str().unwrap_or("");
+        let place = at.child("key");
+        if policy_name.is_empty() {
+            let why = "requires metadata.name be non-empty";
+            errors.push(FieldError::invalid(&place, key.into(), why));
+        } else {
+            let whole = format!("{policy_name}/{key}");
+            for why in machinery::qualified_name(&whole) {
+                errors.push(FieldError::invalid(&place, whole.clone().into(), why));
+            }
+        }
+        let long = annotation["valueExpression"]
+            .as_str()
+            .is_some_and(|text| text.trim().len() > MAX_ANNOTATION);
+        if long {
+            let why = format!("must not exceed {MAX_ANNOTATION} bytes in length");
+            errors.push(FieldError::required(&at.child("valueExpression"), why));
+        } else {
+            let wanted = [Type::String, Type::Null];
+            let missing = "valueExpression is not specified";
+            one(annotation, "valueExpression", env, &wanted, missing, &at, errors);
+        }
+        if keys.contains(&key) {
+            errors.push(FieldError::duplicate(&place, key.into()));
+        }
+        keys.push(key);
     }
 }
 
+/// An expression need not be there.
+const OPTIONAL: &str = "-";
+
+/// Checks one expression; answers its type. `missing`: the words when it is not there.
 fn one(
     of: &Value,
     field: &str,
     env: &Env,
     wanted: &[Type],
-    required: bool,
+    missing: &str,
     at: &Path,
     errors: &mut Vec<FieldError>,
-) {
+) -> Type {
     let at = at.child(field);
     let text = of.get(field).and_then(Value::as_str).unwrap_or("");
     if text.trim().is_empty() {
-        if required {
-            errors.push(FieldError::required(&at, format!("{field} is not specified")));
+        if missing != OPTIONAL {
+            errors.push(FieldError::required(&at, missing));
         }
-        return;
+        return Type::Dyn;
     }
     match Program::compile(text, env) {
         Err(error) => {
             let why = format!("compilation failed: {error}");
             errors.push(FieldError::invalid(&at, of[field].clone(), why));
+            Type::Dyn
         }
         Ok(program) => {
             let ty = program.result_type();
-            if ty.is_dyn() || wanted.is_empty() || wanted.contains(ty) {
-                return;
+            if !wanted.is_empty() && !wanted.contains(ty) {
+                let got = ty.formal();
+                let why = match wanted {
+                    [only] => format!("must evaluate to {only} but got {got}"),
+                    many => {
+                        let names: Vec<String> = many.iter().map(Type::formal).collect();
+                        format!("must evaluate to one of [{}] but got {got}", names.join(" "))
+                    }
+                };
+                errors.push(FieldError::invalid(&at, of[field].clone(), why));
             }
-            let why = match wanted {
-                [only] => format!("must evaluate to {only}"),
-                many => {
-                    let names: Vec<String> = many.iter().map(ToString::to_string).collect();
-                    format!("must evaluate to one of the types: [{}]", names.join(" "))
-                }
-            };
-            errors.push(FieldError::invalid(&at, of[field].clone(), why));
+            ty.clone()
         }
     }
 }

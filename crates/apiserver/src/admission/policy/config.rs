@@ -1,7 +1,7 @@
 //! Policies and their bindings as they are used: read and compiled once for every state of their resources.
 
 use super::bound::Bound;
-use crate::admission::expressions::{Conditions, Expression, environment};
+use crate::admission::expressions::{Conditions, Expression, composed, environment};
 use crate::admission::matching::Matcher;
 use crate::view::View;
 use serde_json::Value;
@@ -77,16 +77,17 @@ impl Policy {
     fn new(policy: &Value, bindings: Vec<Binding>) -> Policy {
         let spec = &policy["spec"];
         let params = spec["paramKind"].is_object();
-        let mut names: Vec<String> = Vec::new();
+        let mut names: Vec<(String, cel::Type)> = Vec::new();
         let mut variables = Vec::new();
         for variable in list(spec, "variables") {
             let name = text(variable, "name");
-            let env = environment(params, true, &names);
-            variables.push((name.clone(), Expression::new(&text(variable, "expression"), &env)));
-            names.push(name);
+            let env = composed(params, true, &names);
+            let expression = Expression::new(&text(variable, "expression"), &env);
+            names.push((name.clone(), expression.ty()));
+            variables.push((name, expression));
         }
-        let env = environment(params, true, &names);
-        let without = environment(params, false, &names);
+        let env = composed(params, true, &names);
+        let without = composed(params, false, &names);
         let validations = list(spec, "validations").map(|v| Validation {
             expression: Expression::new(&text(v, "expression"), &env),
             message_expression: match text(v, "messageExpression") {
@@ -99,7 +100,7 @@ impl Policy {
         Policy {
             name: text(&policy["metadata"], "name"),
             matcher: Matcher::new(&spec["matchConstraints"], "resourceRules"),
-            conditions: Conditions::new(&spec["matchConditions"], &env),
+            conditions: Conditions::new(&spec["matchConditions"], &environment(params, true, &[])),
             fail: spec["failurePolicy"] != "Ignore",
             validations: validations.collect(),
             annotations: list(spec, "auditAnnotations")

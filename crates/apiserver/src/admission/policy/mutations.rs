@@ -7,7 +7,7 @@
 use super::bound::Bound;
 use super::config::{Binding, list, text};
 use super::params;
-use crate::admission::expressions::{Conditions, Expression, POLICY_BUDGET, Scope, mutating};
+use crate::admission::expressions::{Conditions, Expression, POLICY_BUDGET, Scope, environment, mutating};
 use crate::admission::matching::{self, Matched, Matcher};
 use crate::admission::{forbidden, hooks};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
@@ -42,13 +42,14 @@ impl Policy {
     fn new(policy: &Value, bindings: Vec<Binding>) -> Policy {
         let spec = &policy["spec"];
         let params = spec["paramKind"].is_object();
-        let mut names: Vec<String> = Vec::new();
+        let mut names: Vec<(String, cel::Type)> = Vec::new();
         let mut variables = Vec::new();
         for variable in list(spec, "variables") {
             let name = text(variable, "name");
             let env = mutating(params, &names);
-            variables.push((name.clone(), Expression::new(&text(variable, "expression"), &env)));
-            names.push(name);
+            let expression = Expression::new(&text(variable, "expression"), &env);
+            names.push((name.clone(), expression.ty()));
+            variables.push((name, expression));
         }
         let env = mutating(params, &names);
         let mutations = list(spec, "mutations").map(|mutation| {
@@ -66,7 +67,7 @@ impl Policy {
         Policy {
             name: text(&policy["metadata"], "name"),
             matcher: Matcher::new(&spec["matchConstraints"], "resourceRules"),
-            conditions: Conditions::new(&spec["matchConditions"], &env),
+            conditions: Conditions::new(&spec["matchConditions"], &environment(params, true, &[])),
             fail: spec["failurePolicy"] != "Ignore",
             again: spec["reinvocationPolicy"] == "IfNeeded",
             mutations: mutations.collect(),

@@ -141,28 +141,23 @@ fn named(spec: &Value, registry: &Registry) -> Vec<Arc<Served>> {
 
 /// The variables of a policy about objects of a type.
 fn environment(spec: &Value, ty: &Type, params: Option<&Type>) -> Env {
-    let mut names = Vec::new();
     let mut types: Vec<(String, Type)> = Vec::new();
-    let with = |names: &[String], types: &[(String, Type)]| {
-        let mut env = crate::admission::expressions::environment(params.is_some(), true, names)
+    let with = |types: &[(String, Type)]| {
+        let mut env = crate::admission::expressions::composed(params.is_some(), true, types)
             .with("object", ty.clone())
             .with("oldObject", ty.clone());
         if let Some(params) = params {
             env = env.with("params", params.clone());
         }
-        for (name, ty) in types {
-            env = env.with(format!("variables.{name}"), ty.clone());
-        }
         env
     };
     for variable in list(spec, "variables") {
-        let env = with(&names, &types);
+        let env = with(&types);
         let compiled = Program::compile(&text(variable, "expression"), &env);
         let ty = compiled.map_or(Type::Dyn, |p| p.result_type().clone());
-        names.push(text(variable, "name"));
         types.push((text(variable, "name"), ty));
     }
-    with(&names, &types)
+    with(&types)
 }
 
 /// The type of a kind's objects.

@@ -3,8 +3,8 @@
 use super::sizes::{Often, SchemaSizes};
 use super::{environment, schema_type, text};
 use cel::{Program, Type};
-use kinds::field::{FieldError, Path};
-use serde_json::Value;
+use kinds::field::{FieldError, Path, json_text};
+use serde_json::{Value, json};
 
 /// Reasons that a rule may give.
 const REASONS: [&str; 4] = [
@@ -203,7 +203,19 @@ fn one(
         let each = program.most_cost(&SchemaSizes(schema));
         each.saturating_mul(here.often.times(schema))
     };
+    // Upstream prints the rule as it has it inside.
+    let shown = format!(
+        "{{\"Rule\":{},\"Message\":{},\"MessageExpression\":{},\"Reason\":{},\"FieldPath\":{},\"OptionalOldSelf\":{}}}",
+        json_text(&json!(rule["rule"].as_str().unwrap_or(""))),
+        json_text(&json!(rule["message"].as_str().unwrap_or(""))),
+        json_text(&json!(rule["messageExpression"].as_str().unwrap_or(""))),
+        json_text(&rule["reason"]),
+        json_text(&json!(rule["fieldPath"].as_str().unwrap_or(""))),
+        rule["optionalOldSelf"],
+    );
+    let wrong = |field: &str, why: &str| FieldError::invalid_shown(&at.child(field), &shown, why);
     let (expression, message) = (text(rule, "rule"), text(rule, "message"));
+    let before = errors.len();
     let invalid = |field: &str, value: Value, why: String| FieldError::invalid(&at.child(field), value, why);
     let path = text(rule, "fieldPath");
     if !path.is_empty() && !leads_somewhere(schema, &path) {
@@ -236,19 +248,16 @@ fn one(
             &REASONS,
         ));
     }
+    // What is not well-formed is not compiled.
+    if errors.len() > before {
+        return;
+    }
+    let expression = rule["rule"].as_str().unwrap_or("");
     let env = environment(ty.unwrap_or(&Type::Dyn), rule["optionalOldSelf"] == true);
-    match Program::compile(&expression, &env) {
-        Err(error) => errors.push(invalid(
-            "rule",
-            rule.clone(),
-            format!("compilation failed: {error}"),
-        )),
-        Ok(program) if !matches!(program.result_type(), Type::Bool | Type::Dyn) => {
-            errors.push(invalid(
-                "rule",
-                rule.clone(),
-                "cel expression must evaluate to a bool".into(),
-            ));
+    match Program::compile(expression, &env) {
+        Err(error) => errors.push(wrong("rule", &format!("compilation failed: {error}"))),
+        Ok(program) if *program.result_type() != Type::Bool => {
+            errors.push(wrong("rule", "cel expression must evaluate to a bool"));
         }
         Ok(program) => {
             costs.add("estimated rule cost", cost_of(&program), at.child("rule"), errors);
@@ -268,18 +277,18 @@ fn one(
             }
         }
     }
-    let expression = text(rule, "messageExpression");
+    let expression = rule["messageExpression"].as_str().unwrap_or("");
     if expression.is_empty() {
         return;
     }
-    match Program::compile(&expression, &env) {
+    match Program::compile(expression, &env) {
         Err(error) => {
             let why = format!("messageExpression compilation failed: {error}");
-            errors.push(invalid("messageExpression", rule.clone(), why));
+            errors.push(wrong("messageExpression", &why));
         }
-        Ok(program) if !matches!(program.result_type(), Type::String | Type::Dyn) => {
+        Ok(program) if *program.result_type() != Type::String => {
             let why = "messageExpression must evaluate to a string";
-            errors.push(invalid("messageExpression", rule.clone(), why.into()));
+            errors.push(wrong("messageExpression", why));
         }
         Ok(program) => {
             let (what, place) = ("estimated messageExpression cost", at.child("messageExpression"));
