@@ -116,6 +116,10 @@ fn keys(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
                     let kind = Value::from(text(items, "type"));
                     errors.push(FieldError::invalid(&place.child("type"), kind, why));
                 }
+                if property["nullable"] == true {
+                    let why = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+                    errors.push(FieldError::forbidden(&place.child("nullable"), why));
+                }
                 let required = strings(items, "required").any(|name| name == key);
                 if !required && property.get("default").is_none() {
                     let why = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";

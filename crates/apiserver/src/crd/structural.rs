@@ -154,7 +154,11 @@ fn conversion(conversion: &Value, at: &Path, errors: &mut Vec<FieldError>) {
             let known = |v: &Value| v == "v1" || v == "v1beta1";
             if list(hook, "conversionReviewVersions").next().is_none() {
                 errors.push(FieldError::required(&at, ""));
-            } else if !list(hook, "conversionReviewVersions").any(known) {
+            }
+            review_versions(hook, &at, errors);
+            if list(hook, "conversionReviewVersions").next().is_some()
+                && !list(hook, "conversionReviewVersions").any(known)
+            {
                 let why = "must include at least one of v1, v1beta1";
                 errors.push(FieldError::invalid(
                     &at,
@@ -170,6 +174,23 @@ fn conversion(conversion: &Value, at: &Path, errors: &mut Vec<FieldError>) {
                 Value::from(other),
                 &["None", "Webhook"],
             ));
+        }
+    }
+}
+
+/// Versions of reviews that a converter understands: names, each said once.
+fn review_versions(hook: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    let versions: Vec<&str> = list(hook, "conversionReviewVersions")
+        .filter_map(Value::as_str)
+        .collect();
+    for (i, version) in versions.iter().enumerate() {
+        let faults = if versions[..i].contains(version) {
+            vec!["duplicate version".to_owned()]
+        } else {
+            machinery::dns_1035_label(version)
+        };
+        for fault in faults {
+            errors.push(FieldError::invalid(&at.index(i), Value::from(*version), fault));
         }
     }
 }
@@ -240,6 +261,10 @@ fn scale(scale: &Value, at: &Path, errors: &mut Vec<FieldError>) {
 /// Selectable fields are simple paths to scalars of the schema.
 fn selectable(version: &Value, list_at: &Path, errors: &mut Vec<FieldError>) {
     let mut seen: Vec<&str> = Vec::new();
+    if list(version, "selectableFields").next().is_some() && !version["schema"].is_object() {
+        let why = "may only be set when validations.schema is included";
+        return errors.push(FieldError::invalid(list_at, Value::from(""), why));
+    }
     for (i, field) in list(version, "selectableFields").enumerate() {
         let path = text(field, "jsonPath");
         let at = list_at.index(i).child("jsonPath");
@@ -288,11 +313,17 @@ fn selectable(version: &Value, list_at: &Path, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Formats of texts that nobody checks, in the order of a definition: each gets a warning.
+/// Formats that nobody checks, in the order of a definition: each gets a warning.
 pub fn unrecognized_formats(crd: &Value) -> Vec<String> {
     fn collect(schema: &Value, found: &mut Vec<String>) {
         let format = text(schema, "format");
-        if text(schema, "type") == "string" && !format.is_empty() && !super::formats::known(format) {
+        let known = match text(schema, "type") {
+            "" | "string" => super::formats::known(format),
+            "integer" => ["int32", "int64"].contains(&format),
+            "number" => ["float", "double"].contains(&format),
+            _ => false,
+        };
+        if !format.is_empty() && !known {
             found.push(format.to_owned());
         }
         for (name, value) in schema.as_object().into_iter().flatten() {
@@ -360,6 +391,7 @@ fn root(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
     }
     walk(&below, at, None, errors);
+    resources(schema, at, true, errors);
 }
 
 /// Whether a schema of metadata says nothing but how names are made.
@@ -487,6 +519,51 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
     // So it is upstream: what stands beside the structure further below is not looked for in it.
     if wanted.is_none() {
         junctors::complete(schema, at, errors);
+    }
+}
+
+/// What the parts that every object has must not say, where the schema describes one: the definition's own at its root,
+/// others where it embeds them.
+fn resources(schema: &Value, at: &Path, root: bool, errors: &mut Vec<FieldError>) {
+    let embedded = schema["x-kubernetes-embedded-resource"] == true;
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let place = at.child("properties").key(name);
+        let own = (root || embedded) && ["apiVersion", "kind", "metadata"].contains(&name.as_str());
+        match own {
+            true => inside(property, &place, root && name == "metadata", false, errors),
+            false => resources(property, &place, false, errors),
+        }
+    }
+    for below in ["items", "additionalProperties"]
+        .into_iter()
+        .filter(|below| schema[*below].is_object())
+    {
+        resources(&schema[below], &at.child(below), false, errors);
+    }
+}
+
+/// Below a part that every object has. `top`: of the object itself; `keyed`: in a map of its metadata.
+fn inside(schema: &Value, at: &Path, top: bool, keyed: bool, errors: &mut Vec<FieldError>) {
+    const EMBEDDED: &str = "x-kubernetes-embedded-resource";
+    if schema[EMBEDDED] == true {
+        let why = "must not be used inside of resource meta";
+        errors.push(FieldError::forbidden(&at.child(EMBEDDED), why));
+    }
+    let why = match (top, keyed) {
+        (true, _) => Some("must not be set in top-level metadata"),
+        (false, true) => Some("must not be set inside additionalProperties applying to object metadata"),
+        (false, false) => None,
+    };
+    if let (false, Some(why)) = (schema["default"].is_null(), why) {
+        errors.push(FieldError::forbidden(&at.child("default"), why));
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        inside(property, &at.child("properties").key(name), top, keyed, errors);
+    }
+    for (below, keyed) in [("items", keyed), ("additionalProperties", true)] {
+        if schema[below].is_object() {
+            inside(&schema[below], &at.child(below), top, keyed, errors);
+        }
     }
 }
 

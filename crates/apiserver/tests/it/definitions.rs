@@ -57,6 +57,26 @@ async fn what_is_not_structural_is_refused() {
             format!("{schema}.properties[x].items: Required value: must be specified"),
         ),
         (
+            object(
+                json!({"x": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {
+                "metadata": object(json!({"labels": {"type": "object", "additionalProperties": {"type": "string",
+                    "default": "a"}}}))}}}),
+            ),
+            format!(
+                "{schema}.properties[x].properties[metadata].properties[labels].additionalProperties.default: Forbidden: \
+                 must not be set inside additionalProperties applying to object metadata"
+            ),
+        ),
+        (
+            keyed(
+                json!({"type": "object", "required": ["k"], "properties": {"k": {"type": "string", "nullable": true}}}),
+            ),
+            format!(
+                "{schema}.properties[x].items.properties[k].nullable: Forbidden: this property is in \
+                 x-kubernetes-list-map-keys, so it cannot be nullable"
+            ),
+        ),
+        (
             object(json!({"x": {"type": "text"}})),
             format!(
                 "{schema}.properties[x].type: Unsupported value: \"text\": supported values: \"array\", \"boolean\", \
@@ -247,6 +267,12 @@ async fn parts_around_the_schema_are_checked() {
             "spec.selectableFields[0].jsonPath: Invalid value: \".spec.nope\": is an invalid path: does not refer to a \
              valid field"
                 .to_string(),
+        ),
+        (
+            "/spec/conversion",
+            json!({"strategy": "Webhook", "webhook": {"clientConfig": {"url": "https://a.example.com"},
+                "conversionReviewVersions": ["v1", "v1"]}}),
+            "spec.conversion.conversionReviewVersions[1]: Invalid value: \"v1\": duplicate version".to_string(),
         ),
         (
             "/spec/conversion",

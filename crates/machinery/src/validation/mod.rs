@@ -44,6 +44,11 @@ pub fn qualified_name(name: &str) -> Vec<String> {
     names::qualified_name(name)
 }
 
+/// What is wrong with a label of the older rule (RFC 1035), such as the name of a version.
+pub fn dns_1035_label(name: &str) -> Vec<String> {
+    names::dns_1035_label(name)
+}
+
 /// Checks a new object, defaults filled in. No errors means that it may be stored.
 pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();
