@@ -48,6 +48,24 @@ spec:
   resources: {requests: {storage: 32Mi}}
 ---
 apiVersion: v1
+kind: PersistentVolume
+metadata: {name: kept}
+spec:
+  accessModes: [ReadWriteOnce]
+  capacity: {storage: 32Mi}
+  storageClassName: ""
+  hostPath: {path: /srv/kept, type: DirectoryOrCreate}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: kept}
+spec:
+  accessModes: [ReadWriteOnce]
+  storageClassName: ""
+  volumeName: kept
+  resources: {requests: {storage: 32Mi}}
+---
+apiVersion: v1
 kind: Pod
 metadata: {name: kinds}
 spec:
@@ -59,8 +77,10 @@ spec:
     command: [sh, -c, 'sleep 1000000']
     resources: {limits: {cpu: 500m, memory: 64Mi}}
     volumeDevices: [{name: raw, devicePath: /dev/raw-disk}]
-    volumeMounts: [{name: own, mountPath: /own}]
+    volumeMounts: [{name: own, mountPath: /own}, {name: kept, mountPath: /kept, subPath: below}]
   volumes:
+  - name: kept
+    persistentVolumeClaim: {claimName: kept}
   - name: raw
     persistentVolumeClaim: {claimName: raw}
   - name: own
@@ -180,6 +200,9 @@ fn claims_keep_what_was_written() -> Result<()> {
     let disk = "test -b /dev/raw-disk && echo block > /dev/raw-disk && head -c 5 /dev/raw-disk";
     says(&lab, "kinds", disk, "block")?;
     says(&lab, "kinds", "echo x > /own/x && cat /own/x", "x")?;
+    says(&lab, "kinds", "echo kept > /kept/word && cat /kept/word", "kept")?;
+    let kept = lab.data_dir().join("host/node/srv/kept/below/word");
+    ensure!(fs::read_to_string(kept)? == "kept\n");
     lab.kubectl(&["delete", "pod/kinds", "--timeout=120s"])?;
     lab.kubectl(&["delete", "pvc/raw", "--timeout=120s"])?;
     wait_for("the end of both volumes", LIMIT, || {

@@ -305,7 +305,8 @@ impl Agent {
             .all()
             .iter()
             .map(PodVm::view)
-            .filter(|view| view.machine.is_some() || !ended(&view.pod))
+            // As the scheduler counts, though a VM may take a moment to go: who is let in takes longer to come up.
+            .filter(|view| !view.over && (view.machine.is_some() || !ended(&view.pod)))
             .map(|view| view.pod)
             .collect();
         let thresholds = &self.context.config.pressure;

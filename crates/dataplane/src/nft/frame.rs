@@ -111,6 +111,7 @@ fn base_chains(config: &NetConfig) -> String {
 \t\tip daddr . meta l4proto . th dport vmap @services
 \t\tip daddr != 127.0.0.0/8 fib daddr type local meta l4proto . th dport vmap @nodeports
 \t\tip daddr 127.0.0.0/8 return
+\t\tip daddr . meta l4proto . th dport @host_ports return
 \t\tmeta l4proto {{ tcp, udp, sctp }} fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @container_ports_at
 \t\tmeta l4proto {{ tcp, udp, sctp }} fib daddr type local dnat ip to meta l4proto . th dport map @container_ports
 \t}}

@@ -323,6 +323,13 @@ fn pods_reach_of_the_host_what_is_meant_for_them() {
 
 /// Asks cluster DNS from inside; the address at the end of the only answer.
 fn look_up(guest: &Guest, name: &[u8]) -> Ipv4Addr {
+    let answer = ask_dns(guest, name);
+    let octets = <[u8; 4]>::try_from(&answer[answer.len() - 4..]).expect("four bytes");
+    Ipv4Addr::from(octets)
+}
+
+/// The answer of cluster DNS to a question from inside.
+fn ask_dns(guest: &Guest, name: &[u8]) -> Vec<u8> {
     let socket = guest.udp(Ipv4Addr::UNSPECIFIED, 0);
     let head = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00";
     let question = [&head[..], name, b"\x00\x01\x00\x01"].concat();
@@ -331,8 +338,7 @@ fn look_up(guest: &Guest, name: &[u8]) -> Ipv4Addr {
     let (length, from) = socket.recv_from(&mut buffer).expect("an answer");
     assert_eq!(from.ip(), DNS);
     assert_eq!(buffer[..2], question[..2]);
-    let octets = <[u8; 4]>::try_from(&buffer[length - 4..length]).expect("four bytes");
-    Ipv4Addr::from(octets)
+    buffer[..length].to_vec()
 }
 
 #[test]
@@ -520,6 +526,20 @@ fn a_port_of_the_host_is_a_containers() {
         for number in [6443, 10250] {
             assert!(outside.ask(OUR_SIDE, number).is_err_and(refused), "{number}");
         }
+        // The cluster's names least of all: whoever answers for them leads everybody astray.
+        let names = [Protocol::Udp, Protocol::Tcp].map(|protocol| HostPort {
+            protocol,
+            ..port(None, 53)
+        });
+        let at = HostPort {
+            at: Some(DNS),
+            protocol: Protocol::Udp,
+            ..port(None, 53)
+        };
+        set([&names[..], &[at]].concat()).await;
+        let name = b"\x0akubernetes\x07default\x03svc\x07cluster\x05local\0";
+        // The last four bits of the flags: there is no such name.
+        assert_eq!(ask_dns(&scene.one, name)[3] & 0xf, 3);
         set(Vec::new()).await;
         assert!(outside.ask(OUR_SIDE, 80).is_err_and(refused));
         // Who goes on sending datagrams reaches whoever has the port now, also when it was nobody's.

@@ -180,6 +180,8 @@ pub struct View {
     pub size: VmSize,
     /// Number of its VM: 1 for the first.
     pub number: u64,
+    /// Nothing of it runs any more, or will: its VM may be on its way down.
+    pub over: bool,
 }
 
 impl View {

@@ -141,6 +141,7 @@ pub(super) fn spawn(
         machine: None,
         size,
         number: file.map_or(0, |file| u64::from(file.boots)),
+        over: false,
     });
     let (publish, wanted) = watch::channel(Wanted::default());
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
@@ -712,15 +713,7 @@ impl Owner {
 
     /// Shows the state: to others in this process, to the API, to the next agent.
     fn show(&mut self) {
-        let records = Arc::new(self.records.clone());
-        self.view.send_replace(View {
-            pod: Arc::clone(&self.pod),
-            stage: self.stage,
-            records,
-            machine: self.machine.clone(),
-            size: self.size,
-            number: self.number,
-        });
+        self.show_here();
         self.write_file();
         self.note_request();
         let over = self.why == Some(Why::Deleted) && self.stage == Stage::Finished;
@@ -738,6 +731,24 @@ impl Owner {
         }
     }
 
+    /// Shows it in this process, where what comes from the API must find it as the API was told.
+    fn show_here(&self) {
+        self.view.send_replace(View {
+            pod: Arc::clone(&self.pod),
+            stage: self.stage,
+            records: Arc::new(self.records.clone()),
+            machine: self.machine.clone(),
+            size: self.size,
+            number: self.number,
+            over: self.is_finished() || self.stage == Stage::Gone,
+        });
+    }
+
+    /// Whether its phase is its last.
+    fn is_finished(&self) -> bool {
+        self.stage == Stage::Finished || self.why == Some(Why::Finished) && self.settled()
+    }
+
     /// Others may have what an ended Pod had.
     fn note_request(&self) {
         let Some(uid) = &self.pod.metadata.uid else { return };
@@ -751,6 +762,7 @@ impl Owner {
     }
 
     fn publish_last(&mut self, now: Timestamp) {
+        self.show_here();
         let status = (!self.frozen).then(|| self.compute_status(now));
         self.publish.send_modify(|wanted| {
             wanted.status = status.or(wanted.status.take());
@@ -797,7 +809,7 @@ impl Owner {
                 .verdict
                 .as_ref()
                 .map(|(reason, message)| (reason.as_str(), message.as_str())),
-            finished: self.stage == Stage::Finished || self.why == Some(Why::Finished) && self.settled(),
+            finished: self.is_finished(),
             start_time: self.start_time,
         };
         status::of(&view, &before, now)

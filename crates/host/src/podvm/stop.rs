@@ -282,7 +282,8 @@ impl Stop {
     /// Last words take a moment from the guest to the file: they are waited for while there is a guest that has them.
     async fn complete_logs(&self, machine: &Machine) {
         let records = Arc::clone(&self.view.borrow().records);
-        let over = |record: &&Record| record.begun && !record.running();
+        // Of a run whose start was under way there is no log.
+        let over = |record: &&Record| matches!(record.state, State::Exited(_));
         let waits = records.iter().filter(over).map(|record| {
             let mut progress = self.logs.progress(&record.name, record.restarts());
             async move {

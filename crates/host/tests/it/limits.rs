@@ -254,3 +254,30 @@ async fn pods_that_come_past_the_scheduler_must_fit() {
     host.create("tolerant", tolerant).await;
     host.ready("tolerant").await;
 }
+
+/// What a Pod had is free as soon as the API says that it has ended or is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_next_finds_room() {
+    let host = Host::start().await;
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(host.admin.clone());
+    let mut allocatable = None;
+    eventually("what the node has", async || {
+        let status = nodes.get(NODE).await.unwrap().status;
+        allocatable = status.and_then(|status| status.allocatable);
+        allocatable.is_some()
+    })
+    .await;
+    let cpu = &allocatable.unwrap()["cpu"];
+    let spec = |args: &[&str]| {
+        json!({"restartPolicy": "Never", "containers": [
+            {"name": "c", "image": "x", "args": args, "resources": {"requests": {"cpu": cpu}}}]})
+    };
+    for number in 0..10 {
+        let (ends, stays) = (format!("ends-{number}"), format!("stays-{number}"));
+        host.create(&ends, spec(&["exit=0"])).await;
+        host.phase(&ends, "Succeeded").await;
+        host.create(&stays, spec(&["serve"])).await;
+        host.phase(&stays, "Running").await;
+        host.delete(&stays, None).await;
+    }
+}
