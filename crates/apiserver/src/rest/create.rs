@@ -296,7 +296,8 @@ async fn attempt_new(
     match &served.custom {
         Some(custom) => custom.prepare_create(&mut object),
         None => {
-            warnings.extend(machinery::early_warnings(served.kind, &object));
+            let early = machinery::early_warnings(served.kind, &object);
+            early.into_iter().for_each(|warning| ctx.notes.warn(warning));
             machinery::prepare_create(served.kind, &mut object);
         }
     }

@@ -111,7 +111,7 @@ fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
         }
         for field in ["kind", "name", "uid"] {
             if owner.is_empty_at(field) {
-                errors.invalid(&at.child(field), "", format!("{field} must not be empty"));
+                errors.invalid(&at.child(field), "", "must not be empty");
             }
         }
         if (group, owner.str_at("kind")) == ("", "Event") {
