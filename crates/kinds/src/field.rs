@@ -227,7 +227,12 @@ impl FieldError {
             ErrorType::Required | ErrorType::Forbidden | ErrorType::TooLong | ErrorType::Internal
         );
         if let (true, Some(value)) = (shows_value, &self.bad_value) {
-            text = format!("{text}: {}", show(value));
+            // Names of a kind of their own are no plain strings to upstream.
+            let shown = match self.ty {
+                ErrorType::NotSupported => json(value),
+                _ => show(value),
+            };
+            text = format!("{text}: {shown}");
         }
         if self.detail.is_empty() {
             text
@@ -246,9 +251,53 @@ impl fmt::Display for FieldError {
 /// Strings in quotes, everything else as JSON.
 fn show(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{text:?}"),
-        other => other.to_string(),
+        Value::String(text) => quoted(text),
+        other => json(other),
     }
+}
+
+/// A text as Go's `%q` prints it.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0c' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\x0b' => out.push_str("\\v"),
+            ' '..='~' => out.push(c),
+            // Writing into a string cannot fail.
+            '\0'..='\x7f' => drop(write!(out, "\\x{:02x}", u32::from(c))),
+            _ if is_printed(c) => out.push(c),
+            '\u{80}'..='\u{ffff}' => drop(write!(out, "\\u{:04x}", u32::from(c))),
+            _ => drop(write!(out, "\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Whether a character is shown as it is. What joins with the character before it does so here too.
+fn is_printed(c: char) -> bool {
+    let after: String = ['a', c].iter().collect();
+    after.escape_debug().eq(after.chars())
+}
+
+/// A value as Go writes JSON, which spares HTML.
+fn json(value: &Value) -> String {
+    let mut out = String::new();
+    for c in value.to_string().chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => drop(write!(out, "\\u{:04x}", u32::from(c))),
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -276,6 +325,14 @@ mod tests {
             (
                 FieldError::invalid(&path, json!(-1), "no"),
                 "spec.containers[0].name: Invalid value: -1: no",
+            ),
+            (
+                FieldError::invalid(&labels, json!("a\u{a0}<b\u{301}\u{7}"), "is bad"),
+                "metadata.labels[app]: Invalid value: \"a\\u00a0<b\u{301}\\a\": is bad",
+            ),
+            (
+                FieldError::not_supported(&path, json!("<x>"), &[]),
+                "spec.containers[0].name: Unsupported value: \"\\u003cx\\u003e\"",
             ),
             (
                 FieldError::duplicate(&path, json!("x")),

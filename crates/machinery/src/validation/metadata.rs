@@ -1,11 +1,11 @@
 //! Validation of `metadata`, which every kind has: the name by the rule of its kind, labels, annotations, owners,
 //! finalizers, and what an update must leave alone. Source: `apimachinery/pkg/api/validation/objectmeta.go`.
 
-use super::errors::{Errors, IMMUTABLE, quoted};
+use super::errors::{Errors, IMMUTABLE};
 use super::names;
 use crate::walk::{At, same};
 use kinds::KindInfo;
-use kinds::field::Path;
+use kinds::field::{Path, quoted};
 use serde_json::Value;
 
 /// Bytes that all annotations of an object may have together.
