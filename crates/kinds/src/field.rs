@@ -241,7 +241,13 @@ impl FieldError {
             self.ty,
             ErrorType::Required | ErrorType::Forbidden | ErrorType::TooLong | ErrorType::Internal
         );
-        let value = self.shown.clone().or_else(|| self.bad_value.as_ref().map(show));
+        let value = self.shown.clone().or_else(|| {
+            // Names of a kind of their own are no plain strings to upstream.
+            self.bad_value.as_ref().map(|value| match self.ty {
+                ErrorType::NotSupported => json_text(value),
+                _ => show(value),
+            })
+        });
         if let (true, Some(value)) = (shows_value, value) {
             text = format!("{text}: {value}");
         }
@@ -262,9 +268,41 @@ impl fmt::Display for FieldError {
 /// Strings in quotes, everything else as JSON.
 fn show(value: &Value) -> String {
     match value {
-        Value::String(text) => quote(text),
+        Value::String(text) => quoted(text),
         other => json_text(other),
     }
+}
+
+/// A text as Go's `%q` prints it.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0c' => out.push_str("\\f"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\x0b' => out.push_str("\\v"),
+            ' '..='~' => out.push(c),
+            // Writing into a string cannot fail.
+            '\0'..='\x7f' => drop(write!(out, "\\x{:02x}", u32::from(c))),
+            _ if is_printed(c) => out.push(c),
+            '\u{80}'..='\u{ffff}' => drop(write!(out, "\\u{:04x}", u32::from(c))),
+            _ => drop(write!(out, "\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Whether a character is shown as it is. What joins with the character before it does so here too.
+fn is_printed(c: char) -> bool {
+    let after: String = ['a', c].iter().collect();
+    after.escape_debug().eq(after.chars())
 }
 
 /// JSON as Go's encoder writes it, which hides the letters of markup.
@@ -272,38 +310,10 @@ pub fn json_text(value: &Value) -> String {
     let mut out = String::new();
     for c in value.to_string().chars() {
         match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                // Writing into a string cannot fail.
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => drop(write!(out, "\\u{:04x}", u32::from(c))),
+            _ => out.push(c),
         }
     }
-    out
-}
-
-/// A text in quotes, as Go's `%q` writes it.
-pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        // Writing into a string cannot fail.
-        let _ = match c {
-            '\u{7}' => out.write_str("\\a"),
-            '\u{8}' => out.write_str("\\b"),
-            '\u{c}' => out.write_str("\\f"),
-            '\u{b}' => out.write_str("\\v"),
-            '\n' => out.write_str("\\n"),
-            '\r' => out.write_str("\\r"),
-            '\t' => out.write_str("\\t"),
-            '"' => out.write_str("\\\""),
-            '\\' => out.write_str("\\\\"),
-            c if c < ' ' || c == '\u{7f}' => write!(out, "\\x{:02x}", u32::from(c)),
-            c if c.is_control() || (c.is_whitespace() && c != ' ') => write!(out, "\\u{:04x}", u32::from(c)),
-            c => out.write_char(c),
-        };
-    }
-    out.push('"');
     out
 }
 
@@ -340,6 +350,14 @@ mod tests {
             (
                 FieldError::invalid(&path, json!({"a": "<&"}), "no"),
                 "spec.containers[0].name: Invalid value: {\"a\":\"\\u003c\\u0026\"}: no",
+            ),
+            (
+                FieldError::invalid(&labels, json!("a\u{a0}<b\u{301}\u{7}"), "is bad"),
+                "metadata.labels[app]: Invalid value: \"a\\u00a0<b\u{301}\\a\": is bad",
+            ),
+            (
+                FieldError::not_supported(&path, json!("<x>"), &[]),
+                "spec.containers[0].name: Unsupported value: \"\\u003cx\\u003e\"",
             ),
             (
                 FieldError::duplicate(&path, json!("x")),

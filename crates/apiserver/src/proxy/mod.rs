@@ -6,6 +6,7 @@ mod agent;
 mod exchange;
 mod frames;
 mod links;
+mod log_options;
 mod pods;
 mod target;
 

@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 /// Options of `log` that the agent reads.
-const LOG_OPTIONS: [&str; 8] = [
+const LOG_OPTIONS: [&str; 7] = [
     "follow",
     "previous",
     "sinceSeconds",
@@ -22,7 +22,6 @@ const LOG_OPTIONS: [&str; 8] = [
     "timestamps",
     "tailLines",
     "limitBytes",
-    "stream",
 ];
 
 /// Percent-encodes a query value.
@@ -104,6 +103,7 @@ fn node(pod: &Value) -> &str {
 
 /// Answers `log`.
 pub async fn log(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
+    super::log_options::check(&ctx.query, ctx.name())?;
     ctx.server.fresh().await?;
     let pod = pod(ctx)?;
     let mut asked = String::new();

@@ -302,7 +302,8 @@ async fn attempt_new(
     match &served.custom {
         Some(custom) => custom.prepare_create(&mut object),
         None => {
-            warnings.extend(machinery::early_warnings(served.kind, &object));
+            let early = machinery::early_warnings(served.kind, &object);
+            early.into_iter().for_each(|warning| ctx.notes.warn(warning));
             machinery::prepare_create(served.kind, &mut object);
         }
     }
@@ -323,8 +324,12 @@ async fn attempt_new(
         None => {
             let mut errors = machinery::validate_create(served.kind, &object);
             errors.extend(check_expressions(served, &object));
-            warnings.extend(definition_warnings(served, &object, None));
-            warnings.extend(machinery::warnings(served.kind, &object, None));
+            // Also where admission refuses the object afterwards.
+            if errors.is_empty() {
+                let told = definition_warnings(served, &object, None).into_iter();
+                let told = told.chain(machinery::warnings(served.kind, &object, None));
+                told.for_each(|warning| ctx.notes.warn(warning));
+            }
             errors
         }
     };

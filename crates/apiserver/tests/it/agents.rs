@@ -162,6 +162,22 @@ async fn logs_and_node_proxy() {
         ),
         (format!("{pod}none/log"), 404, "pods \\\"pnone\\\" not found"),
         (
+            format!("{pod}none/log?tailLines=-1&limitBytes=0"),
+            422,
+            "PodLogOptions \\\"pnone\\\" is invalid: [tailLines: Invalid value: -1: must be greater than or equal to 0, \
+             limitBytes: Invalid value: 0: must be greater than 0]",
+        ),
+        (
+            format!("{pod}/log?sinceSeconds=0&sinceTime=2026-01-02T03:04:05Z&stream=All"),
+            422,
+            "[[]: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified, stream: Forbidden: may not be specified]",
+        ),
+        (
+            format!("{pod}/log?tailLines=x"),
+            400,
+            "strconv.ParseInt: parsing \\\"x\\\": invalid syntax",
+        ),
+        (
             "/api/v1/nodes/n/proxy/stats/summary?a=b".into(),
             200,
             "GET /stats/summary?a=b",

@@ -22,7 +22,7 @@ fn shown(c: u8) -> String {
         b'\'' => r"'\''".into(),
         b'"' => "'\"'".into(),
         c => {
-            let quoted = kinds::field::quote(&char::from(c).to_string());
+            let quoted = kinds::field::quoted(&char::from(c).to_string());
             format!("'{}'", quoted.trim_matches('"'))
         }
     }

@@ -172,6 +172,9 @@ fn stop_signals(obj: &mut Value, old: &Value, at: &str) {
     }
     for list in LISTS {
         each_mut(obj, &format!("{at}.{list}"), |container| {
+            if !container.has("lifecycle.stopSignal") {
+                return;
+            }
             unset(container, "lifecycle.stopSignal");
             if container.is_empty_at("lifecycle") {
                 unset(container, "lifecycle");

@@ -146,8 +146,3 @@ impl Errors {
         }
     }
 }
-
-/// A string as Go's `%q` prints it.
-pub(crate) fn quoted(text: &str) -> String {
-    format!("{text:?}")
-}

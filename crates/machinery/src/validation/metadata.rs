@@ -1,11 +1,11 @@
 //! Validation of `metadata`, which every kind has: the name by the rule of its kind, labels, annotations, owners,
 //! finalizers, and what an update must leave alone. Source: `apimachinery/pkg/api/validation/objectmeta.go`.
 
-use super::errors::{Errors, IMMUTABLE, quoted};
+use super::errors::{Errors, IMMUTABLE};
 use super::names;
 use crate::walk::{At, same};
 use kinds::KindInfo;
-use kinds::field::Path;
+use kinds::field::{Path, quoted};
 use serde_json::Value;
 
 /// Bytes that all annotations of an object may have together.
@@ -113,7 +113,7 @@ fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
         }
         for field in ["kind", "name", "uid"] {
             if owner.is_empty_at(field) {
-                errors.invalid(&at.child(field), "", format!("{field} must not be empty"));
+                errors.invalid(&at.child(field), "", "must not be empty");
             }
         }
         if (group, owner.str_at("kind")) == ("", "Event") {

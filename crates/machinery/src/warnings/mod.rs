@@ -14,8 +14,8 @@ use kinds::quantity::Quantity;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Labels of Nodes that have other names now.
-const NODE_LABELS: [(&str, &str); 6] = [
+/// Labels of Nodes that have other names now, or none.
+const NODE_LABELS: [(&str, &str); 8] = [
     (
         "beta.kubernetes.io/arch",
         "deprecated since v1.14; use \"kubernetes.io/arch\" instead",
@@ -33,12 +33,17 @@ const NODE_LABELS: [(&str, &str); 6] = [
         "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead",
     ),
     (
-        "failure-domain.kubernetes.io/region",
-        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
+        "beta.kubernetes.io/instance-type",
+        "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead",
+    ),
+    ("app.kubernetes.io/created-by", "deprecated since v1.9"),
+    (
+        "scheduler.alpha.kubernetes.io/preferAvoidPods",
+        "deprecated since v1.22; use Taints and Tolerations instead",
     ),
     (
-        "failure-domain.kubernetes.io/zone",
-        "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead",
+        "node-role.kubernetes.io/master",
+        "use \"node-role.kubernetes.io/control-plane\" instead",
     ),
 ];
 /// Annotations that do nothing any more.

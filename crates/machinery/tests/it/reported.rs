@@ -12,14 +12,10 @@ const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: d}
 /// The status that a report leaves, and what is wrong with it.
 fn report(spec: Value, old: Value, new: Value) -> (Value, Vec<String>) {
     let mut before = ready(POD);
-    before["spec"]
-        .as_object_mut()
-        .unwrap()
-        .extend(spec.as_object().unwrap().clone());
-    before["status"]
-        .as_object_mut()
-        .unwrap()
-        .extend(old.as_object().unwrap().clone());
+    for (part, more) in [("spec", spec), ("status", old)] {
+        let fields = before[part].as_object_mut().expect("an object");
+        fields.extend(more.as_object().expect("an object").clone());
+    }
     let mut after = before.clone();
     after["status"] = new;
     let kind = kind_of(&before);
@@ -284,5 +280,27 @@ fn forms() {
     assert_eq!(
         spec["resources"],
         json!({"limits": {"cpu": "2", "hugepages-2Mi": "4Mi"}, "requests": {"cpu": "1", "hugepages-2Mi": "4Mi"}})
+    );
+}
+
+/// Warnings that are about the Pod as a whole.
+#[test]
+fn hardly_meant() {
+    let pod = ready(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p.q, namespace: d}, spec: {containers: [{name: c, image: i}], nodeSelector: \
+         {beta.kubernetes.io/instance-type: x}, hostAliases: [{ip: 010.0.0.1}], volumes: [{name: v, projected: {sources: \
+         [{configMap: {name: m, items: [{key: k, path: a/b}]}}, {serviceAccountToken: {path: a}}]}}]}}",
+    );
+    assert_eq!(
+        machinery::warnings(kind_of(&pod), &pod, None),
+        [
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
+             recommended: [must not contain dots]",
+            "spec.nodeSelector[beta.kubernetes.io/instance-type]: deprecated since v1.17; use \
+             \"node.kubernetes.io/instance-type\" instead",
+            "volume \"v\" (Projected): overlapping paths: \"a\" (ServiceAccountToken) with \"a/b\" (ConfigMap \"m\")",
+            "spec.hostAliases[0].ip: non-standard IP address \"010.0.0.1\" will be considered invalid in a future Kubernetes \
+             release: use \"10.0.0.1\"",
+        ]
     );
 }

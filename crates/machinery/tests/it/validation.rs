@@ -343,7 +343,7 @@ fn pods() {
             (
                 "/metadata/ownerReferences",
                 json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": ""}]),
-                &["metadata.ownerReferences.uid: Invalid value: \"\": uid must not be empty"],
+                &["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"],
             ),
         ],
     );

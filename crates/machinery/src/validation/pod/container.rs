@@ -8,6 +8,8 @@ use kinds::field::Path;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
+const NO_POLICY: &str = "must specify restartPolicy when restart rules are used";
+
 /// Checks all containers of a Pod's spec.
 pub(super) fn containers(spec: &Value, of: Of, volumes: &Volumes, at: &Path, errors: &mut Errors) {
     let main = spec.list_at("containers");
@@ -66,7 +68,11 @@ fn init_containers<'a>(
         let place = at.child("initContainers").index(i);
         let sidecar = c.str_at("restartPolicy") == "Always";
         common(c, pod, &place, errors);
-        if !sidecar {
+        if !c.has("restartPolicy") {
+            if !c.is_empty_at("restartPolicyRules") {
+                errors.required(&place.child("restartPolicy"), NO_POLICY);
+            }
+        } else if !sidecar {
             restarts(c, &place, errors);
         } else if !c.is_empty_at("restartPolicyRules") {
             let text = "restartPolicyRules are not allowed for init containers with restart policy Always";
@@ -108,8 +114,7 @@ fn restarts(c: &Value, at: &Path, errors: &mut Errors) {
     if c.has("restartPolicy") && !valid.contains(&policy) {
         errors.not_supported(&at.child("restartPolicy"), policy, &valid);
     } else if !rules.is_empty() && !c.has("restartPolicy") {
-        let text = "must specify restartPolicy when restart rules are used";
-        errors.required(&at.child("restartPolicy"), text);
+        errors.required(&at.child("restartPolicy"), NO_POLICY);
     }
     if rules.len() > MAX_RULES {
         errors.too_many(&at.child("restartPolicyRules"), rules.len(), MAX_RULES);

@@ -147,34 +147,37 @@ fn other_containers(new_spec: &Value, old_spec: &Value, at: &Path, errors: &mut 
     found
 }
 
-/// The quality-of-service class of a Pod.
+/// The quality-of-service class of a Pod: by what it says as a whole, else by what its containers say. Nothing is asked for
+/// by an amount of zero.
 pub(crate) fn quality(spec: &Value) -> &'static str {
-    let all = || {
-        spec.list_at("containers")
-            .iter()
-            .chain(spec.list_at("initContainers"))
+    let whole = spec.at("resources");
+    let lists = ["containers", "initContainers"]
+        .into_iter()
+        .flat_map(|list| spec.list_at(list));
+    let holders: Vec<&Value> = match whole {
+        Value::Null => lists.map(|container| container.at("resources")).collect(),
+        whole => vec![whole],
     };
-    let pod = spec.at("resources");
-    let counts = |r: &Value, k: &str| {
-        r.entries_at(k).iter().any(|(n, v)| {
-            (*n == "cpu" || *n == "memory")
-                && resources::parse(v).is_some_and(|q| !q.is_zero() && !q.is_negative())
-        })
+    let amount = |holder: &Value, kind: &str, name: &str| {
+        let amount = holder.at(kind).get(name).and_then(resources::parse);
+        amount.filter(|amount| !amount.is_zero() && !amount.is_negative())
     };
-    let any = |r: &Value| counts(r, "requests") || counts(r, "limits");
-    let exact = |r: &Value| {
-        ["cpu", "memory"].iter().all(|n| {
-            let limit = r.at("limits").get(n).and_then(resources::parse);
-            let request = r.at("requests").get(n).and_then(resources::parse);
-            limit.is_some() && (request.is_none() || request == limit)
-        })
+    let sum = |kind: &str, name: &str| {
+        let all = holders.iter().filter_map(|holder| amount(holder, kind, name));
+        all.reduce(|a, b| a.add(&b))
     };
-    if any(pod) {
-        return if exact(pod) { "Guaranteed" } else { "Burstable" };
+    let names = ["cpu", "memory"];
+    let [requests, limits] = AMOUNTS.map(|kind| names.map(|name| sum(kind, name)));
+    if requests.iter().chain(&limits).all(Option::is_none) {
+        return "BestEffort";
     }
-    match all().any(|c| any(c.at("resources"))) {
-        false => "BestEffort",
-        true if all().all(|c| exact(c.at("resources"))) => "Guaranteed",
-        true => "Burstable",
+    let limited = |holder: &&Value| {
+        let whole_without = !whole.is_null() && holder.is_empty_at("limits");
+        whole_without || names.iter().all(|name| amount(holder, "limits", name).is_some())
+    };
+    if holders.iter().all(limited) && requests == limits {
+        "Guaranteed"
+    } else {
+        "Burstable"
     }
 }

@@ -151,7 +151,7 @@ fn only_added(now: &Value, was: &Value) -> bool {
         let (now, was) = (now.list_at(list), was.list_at(list));
         now.len() >= was.len() && was.iter().zip(now).all(|(a, b)| same(a, b))
     };
-    (!empty(was) || empty(now)) && lists.iter().all(|list| begins(list))
+    (!empty(was) || empty(now)) && lists.iter().all(begins)
 }
 
 /// A deadline may be set and shortened. False: there is nothing more to say about this update.
