@@ -76,7 +76,7 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
                 let now = obj.at("metadata.creationTimestamp").clone();
                 set(obj, "status.lastPhaseTransitionTime", now);
             }
-            claim_sources(obj);
+            claim_sources(obj, true);
         }
         ("networking.k8s.io", "Ingress") => set(obj, "status", json!({"loadBalancer": {}})),
         ("batch", "Job") => job_selector(obj),
@@ -126,12 +126,25 @@ fn add_finalizer(obj: &mut Value, path: &str, name: &str) {
 }
 
 /// The two fields that name a claim's source of data follow each other within a namespace (KEP-1495).
-fn claim_sources(obj: &mut Value) {
+fn claim_sources(obj: &mut Value, creating: bool) {
     let (old, new) = (
         obj.at("spec.dataSource").clone(),
         obj.at("spec.dataSourceRef").clone(),
     );
-    if !old.is_null() && new.is_null() {
+    let known = [
+        ("", "PersistentVolumeClaim"),
+        ("snapshot.storage.k8s.io", "VolumeSnapshot"),
+    ];
+    if creating
+        && !old.is_null()
+        && new.is_null()
+        && !known.contains(&(old.str_at("apiGroup"), old.str_at("kind")))
+    {
+        // What nothing can be made of is forgotten.
+        if let Some(spec) = fields_mut(obj, "spec") {
+            spec.remove("dataSource");
+        }
+    } else if !old.is_null() && new.is_null() {
         set(obj, "spec.dataSourceRef", old);
     } else if old.is_null() && !new.is_null() && new.is_empty_at("namespace") {
         set(obj, "spec.dataSource", new);
@@ -274,7 +287,7 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
             let grown = !same(new.at("spec.template"), old.at("spec.template"));
             template_generation(new, before + i64::from(grown));
         }
-        ("", "PersistentVolumeClaim") => claim_sources(new),
+        ("", "PersistentVolumeClaim") => claim_sources(new, false),
         _ => {}
     }
 }

@@ -29,6 +29,11 @@ impl Errors {
     pub(crate) fn duplicate(&mut self, at: &Path, value: impl Into<Value>) {
         self.0.push(FieldError::duplicate(at, value.into()));
     }
+    /// A malformed part for which a text stands as it is.
+    pub(crate) fn invalid_shown(&mut self, at: &Path, shown: &str, detail: &str) {
+        self.0.push(FieldError::invalid_shown(at, shown, detail));
+    }
+
     pub(crate) fn duplicate_because(
         &mut self,
         at: &Path,

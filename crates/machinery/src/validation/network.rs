@@ -47,6 +47,17 @@ pub(super) fn service(obj: &Value, errors: &mut Errors) {
             "must be greater than 0 and less than 86400",
         );
     }
+    let mut families = BTreeSet::new();
+    for (i, family) in spec.strings_at("ipFamilies").into_iter().enumerate() {
+        let place = at.child("ipFamilies").index(i);
+        let known = ["IPv4", "IPv6"];
+        if !known.contains(&family) {
+            errors.not_supported_in_order(&place, family, &known);
+        }
+        if !families.insert(family) {
+            errors.duplicate(&place, family);
+        }
+    }
     addresses(spec, &at, errors);
     errors.one_of(
         spec,
@@ -133,6 +144,16 @@ fn ports(spec: &Value, at: &Path, errors: &mut Errors) {
 fn addresses(spec: &Value, at: &Path, errors: &mut Errors) {
     let primary = spec.str_at("clusterIP");
     let list = spec.strings_at("clusterIPs");
+    if list.len() > 1 && list.contains(&"None") {
+        let text = "'None' must be the first and only value";
+        errors.invalid(&at.child("clusterIPs"), spec.at("clusterIPs").clone(), text);
+    } else if list.len() > 1 {
+        let sixes = list.iter().filter(|ip| ip.contains(':')).count();
+        if sixes > 1 || list.len() - sixes > 1 {
+            let text = "may specify no more than one IP for each IP family";
+            errors.invalid(&at.child("clusterIPs"), spec.at("clusterIPs").clone(), text);
+        }
+    }
     if !list.is_empty() && list[0] != primary {
         let text = "first value must match `clusterIP`";
         errors.invalid(&at.child("clusterIPs"), spec.at("clusterIPs").clone(), text);

@@ -346,7 +346,7 @@ fn indexes(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
 }
 
 /// The intervals of a text such as `1,3-5,7`, all below a limit.
-fn intervals(text: &str, limit: i64) -> Result<Vec<(i64, i64)>, String> {
+pub(super) fn intervals(text: &str, limit: i64) -> Result<Vec<(i64, i64)>, String> {
     let mut out: Vec<(i64, i64)> = Vec::new();
     let order = |a: i64, b: i64| format!("non-increasing order, previous: {a}, current: {b}");
     let index = |text: &str| match text.parse::<i64>() {

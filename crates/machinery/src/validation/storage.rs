@@ -114,6 +114,15 @@ pub(super) fn claim_spec(spec: &Value, at: &Path, errors: &mut Errors) {
                 errors.required(&place.child(part), "");
             }
         }
+        let group = source.str_at("apiGroup");
+        errors.each(
+            &place.child("apiGroup"),
+            group,
+            match group {
+                "" => Vec::new(),
+                group => names::dns_subdomain(group),
+            },
+        );
         let kind = source.str_at("kind");
         if source.is_empty_at("apiGroup") && kind != "PersistentVolumeClaim" {
             let text = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";

@@ -236,10 +236,9 @@ pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Er
     match spec.str_at("updateStrategy.type") {
         "" => errors.required(&place, ""),
         "OnDelete" if spec.has("updateStrategy.rollingUpdate") => {
-            let value = spec.at("updateStrategy.rollingUpdate").clone();
-            errors.invalid(
+            errors.invalid_shown(
                 &place.child("rollingUpdate"),
-                value,
+                &shown_rolling(spec),
                 "only allowed for updateStrategy 'RollingUpdate'",
             );
         }
@@ -255,7 +254,17 @@ pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Er
                 errors,
             );
         }
-        other => errors.invalid(&place, other, "must be 'RollingUpdate' or 'OnDelete'"),
+        other => {
+            let rolling = match spec.has("updateStrategy.rollingUpdate") {
+                true => shown_rolling(spec),
+                false => "null".into(),
+            };
+            let shown = format!(
+                "{{\"Type\":{},\"RollingUpdate\":{rolling}}}",
+                kinds::field::json_text(&other.into())
+            );
+            errors.invalid_shown(&place, &shown, "must be 'RollingUpdate' or 'OnDelete'");
+        }
     }
     for field in ["whenDeleted", "whenScaled"] {
         let policy = spec.at("persistentVolumeClaimRetentionPolicy");
@@ -264,11 +273,28 @@ pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Er
             errors.one_of_in_order(policy, field, &place, &["Retain", "Delete"]);
         }
     }
-    for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
+    for field in ["replicas", "minReadySeconds"] {
         errors.not_negative(spec, field, at);
     }
     errors.not_negative(spec.at("ordinals"), "start", &at.child("ordinals"));
+    // What was stored before is left alone: claims cannot be changed.
+    if old.is_null() {
+        for (i, template) in spec.list_at("volumeClaimTemplates").iter().enumerate() {
+            let place = at.child("volumeClaimTemplates").index(i).child("spec");
+            super::storage::claim_spec(template.at("spec"), &place, errors);
+        }
+    }
     selector_and_template(&with_claims(spec), "statefulset", at, errors);
+}
+
+/// The parameters of rolling updates, as upstream has them inside.
+fn shown_rolling(spec: &Value) -> String {
+    let rolling = spec.at("updateStrategy.rollingUpdate");
+    format!(
+        "{{\"Partition\":{},\"MaxUnavailable\":{}}}",
+        rolling.at("partition"),
+        rolling.at("maxUnavailable")
+    )
 }
 
 /// The spec with the volumes that its Pods will have: containers may mount those of claim templates.
@@ -444,6 +470,9 @@ fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
+/// Rules of one success policy.
+const MAX_SUCCESS_RULES: usize = 20;
+
 /// When a Job has succeeded before all its indexes have (KEP-3998).
 fn success_policy(spec: &Value, at: &Path, errors: &mut Errors) {
     let (policy, place) = (spec.at("successPolicy"), at.child("rules"));
@@ -456,6 +485,9 @@ fn success_policy(spec: &Value, at: &Path, errors: &mut Errors) {
         let text = "at least one rules must be specified when the successPolicy is specified";
         errors.required(&place, text);
     }
+    if rules.len() > MAX_SUCCESS_RULES {
+        errors.too_many(&place, rules.len(), MAX_SUCCESS_RULES);
+    }
     for (i, rule) in rules.iter().enumerate() {
         let place = place.index(i);
         if !rule.has("succeededCount") && !rule.has("succeededIndexes") {
@@ -463,6 +495,25 @@ fn success_policy(spec: &Value, at: &Path, errors: &mut Errors) {
             errors.required(&place, text);
         }
         let completions = spec.int_at("completions").unwrap_or(0);
+        let mut named = None;
+        if let Some(text) = rule.at("succeededIndexes").as_str() {
+            match super::status::intervals(text, completions) {
+                Ok(found) => named = Some(found.iter().map(|(first, last)| last - first + 1).sum::<i64>()),
+                Err(why) => {
+                    let why = format!("error parsing succeededIndexes: {why}");
+                    errors.invalid(&place.child("succeededIndexes"), text, why);
+                }
+            }
+        }
+        if let (Some(count), Some(named)) = (rule.int_at("succeededCount"), named)
+            && count > named
+            && count <= completions
+        {
+            let text = format!(
+                "must be less than or equal to {named} (the number of indexes in the specified succeededIndexes field)"
+            );
+            errors.invalid(&place.child("succeededCount"), count, text);
+        }
         if let Some(count) = rule.int_at("succeededCount")
             && !(0..=completions).contains(&count)
         {

@@ -10,6 +10,7 @@ mod resources;
 mod security;
 mod update;
 mod volume;
+mod windows;
 
 use super::errors::Errors;
 use super::{metadata, names};
@@ -323,7 +324,7 @@ fn operating_system(spec: &Value, at: &Path, errors: &mut Errors) {
         return;
     }
     match spec.str_at("os.name") {
-        "" => errors.required(&at.child("os").child("name"), "cannot be empty"),
+        "" => errors.required(&at.child("os").child("name"), ""),
         "linux" | "windows" => {}
         other => errors.not_supported(&at.child("os"), other, &["linux", "windows"]),
     }

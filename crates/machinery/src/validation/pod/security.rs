@@ -21,6 +21,7 @@ fn id(holder: &Value, field: &str, at: &Path, errors: &mut Errors) {
 pub(super) fn pod(spec: &Value, at: &Path, errors: &mut Errors) {
     let context = spec.at("securityContext");
     let place = at.child("securityContext");
+    super::windows::options(context, &place, errors);
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
         id(context, field, &place, errors);
     }
@@ -103,6 +104,7 @@ pub(super) fn users(spec: &Value, at: &Path, errors: &mut Errors) {
 
 /// Checks a container's own context.
 pub(super) fn container(context: &Value, at: &Path, errors: &mut Errors) {
+    super::windows::options(context, at, errors);
     if context.is_null() {
         return;
     }
