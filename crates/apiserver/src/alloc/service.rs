@@ -40,8 +40,11 @@ pub(super) fn allocate(
     let mut reservation = Reservation::in_pool(&alloc.pending);
     let outcome = (|| {
         families(object, &kind).map_err(&refuse)?;
-        cluster_ip(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)?;
-        node_ports(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)
+        // An address that is there already cannot be changed, which validation tells.
+        if !old.is_some_and(|old| changes_address(object, old)) {
+            cluster_ip(alloc, object, &kind, &mut taken, &mut reservation).map_err(&refuse)?;
+        }
+        node_ports(alloc, object, &kind, dry_run, &mut taken, &mut reservation).map_err(&refuse)
     })();
     if outcome.is_ok() && !dry_run {
         pending.ips.extend(&reservation.ips);
@@ -81,8 +84,19 @@ fn families(object: &Value, kind: &str) -> Result<(), FieldError> {
             why,
         ));
     }
-    for (i, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
-        if family != "IPv4" {
+    let asked = spec["ipFamilies"].as_array().map_or(&[][..], Vec::as_slice);
+    if asked.len() == 2 && asked[0] != asked[1] && spec["ipFamilyPolicy"] != "PreferDualStack" {
+        let why = "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified";
+        let policy = spec["ipFamilyPolicy"].as_str().unwrap_or("SingleStack");
+        return Err(FieldError::invalid(
+            &at.child("ipFamilyPolicy"),
+            json!(policy),
+            why,
+        ));
+    }
+    for (i, family) in asked.iter().enumerate() {
+        // What is no family, or there twice, is told by validation.
+        if family == "IPv6" && asked.len() < 3 {
             let at = at.child("ipFamilies").index(i);
             return Err(FieldError::invalid(
                 &at,
@@ -104,6 +118,14 @@ fn carry_over(object: &mut Value, old: &Value) {
                 object["spec"][field] = value.clone();
             }
         }
+    }
+    // Who knows one address alone means the list, too.
+    let (is, had) = (&object["spec"], &old["spec"]);
+    if is["clusterIP"] != had["clusterIP"]
+        && is["clusterIPs"] == had["clusterIPs"]
+        && is["clusterIP"].is_string()
+    {
+        object["spec"]["clusterIPs"] = json!([is["clusterIP"]]);
     }
     let needs_ports = |k: &str| k == "NodePort" || k == "LoadBalancer";
     if needs_ports(&kind) && needs_ports(&was) {
@@ -148,6 +170,13 @@ fn carry_over(object: &mut Value, old: &Value) {
             spec.remove(field);
         }
     }
+}
+
+/// Whether a Service that has an address asks for another.
+fn changes_address(object: &Value, old: &Value) -> bool {
+    let (was, is) = (text(old, "clusterIP"), text(object, "clusterIP"));
+    let has = |service: &Value| text(service, "type") != "ExternalName";
+    has(old) && has(object) && !was.is_empty() && !is.is_empty() && was != is
 }
 
 fn taken(alloc: &Allocators, but: &Value) -> Taken {
@@ -247,6 +276,10 @@ fn cluster_ip(
                 format!("failed to allocate IP {given}: {why}"),
             )
         };
+        if given.parse::<std::net::Ipv6Addr>().is_ok() {
+            let why = "IPv6 is not configured on this cluster";
+            return Err(FieldError::invalid(&at.index(0), json!([given]), why));
+        }
         let Ok(ip) = given.parse::<Ipv4Addr>() else {
             // Validation words this one.
             return Ok(());
@@ -301,6 +334,7 @@ fn node_ports(
     alloc: &Allocators,
     object: &mut Value,
     kind: &str,
+    dry_run: bool,
     taken: &mut Taken,
     reservation: &mut Reservation,
 ) -> Result<(), FieldError> {
@@ -328,7 +362,8 @@ fn node_ports(
             continue;
         }
         let at = Path::new("spec").child("ports").index(i).child("nodePort");
-        if !(first..=last).contains(&number) {
+        // Upstream asks its range only where it takes something out of it.
+        if !dry_run && !(first..=last).contains(&number) {
             let why = format!(
                 "provided port is not in the valid range. The range of valid ports is {first}-{last}"
             );

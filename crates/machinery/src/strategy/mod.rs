@@ -273,7 +273,6 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
         // Finalizers of a namespace are taken away by `finalize` alone.
         ("", "Namespace") => keep(new, old, "spec.finalizers"),
         ("", "Pod") => {
-            keep(new, old, "spec.ephemeralContainers");
             // What admission once set is not asked for again.
             for field in ["spec.priority", "spec.preemptionPolicy"] {
                 if !new.has(field) {

@@ -158,7 +158,10 @@ pub(super) fn limit_range(spec: &Value, at: &Path, errors: &mut Errors) {
     for (i, limit) in spec.list_at("limits").iter().enumerate() {
         let place = at.child("limits").index(i);
         let kind = limit.str_at("type");
-        if !["Container", "Pod", "PersistentVolumeClaim"].contains(&kind) && !kind.contains('/') {
+        let wrong = super::names::qualified_name(kind);
+        if !wrong.is_empty() {
+            errors.each(&place.child("type"), kind, wrong);
+        } else if !["Container", "Pod", "PersistentVolumeClaim"].contains(&kind) && !kind.contains('/') {
             let text = "must be a standard limit type or fully qualified";
             errors.invalid(&place.child("type"), kind, text);
         }
