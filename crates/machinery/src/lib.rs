@@ -29,7 +29,5 @@ pub use defaults::default;
 pub use form::write as write_form;
 pub use patch::{go_text, json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
-pub use validation::{
-    qualified_name, validate_create, validate_metadata, validate_metadata_update, validate_update,
-};
+pub use validation::{validate_create, validate_metadata, validate_metadata_update, validate_update};
 pub use warnings::warnings;

@@ -32,11 +32,6 @@ use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use serde_json::Value;
 
-/// What is wrong with a name that may have a domain before a slash, such as the key of an annotation.
-pub fn qualified_name(name: &str) -> Vec<String> {
-    names::qualified_name(name)
-}
-
 /// Checks a new object, defaults filled in. No errors means that it may be stored.
 pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
     let mut errors = Errors::default();

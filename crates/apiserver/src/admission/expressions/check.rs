@@ -214,7 +214,7 @@ fn annotations(spec: &Value, policy_name: &str, env: &Env, at: &Path, errors: &m
             errors.push(FieldError::invalid(&place, key.into(), why));
         } else {
             let whole = format!("{policy_name}/{key}");
-            for why in machinery::qualified_name(&whole) {
+            for why in kinds::names::qualified_name(&whole) {
                 errors.push(FieldError::invalid(&place, whole.clone().into(), why));
             }
         }
