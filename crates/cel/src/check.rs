@@ -358,6 +358,7 @@ impl Checker<'_> {
             ("duration", Value::String(text)) => library::parse_duration(text).is_some(),
             ("timestamp", Value::String(text)) => library::parse_time(text).is_some(),
             ("duration", Value::Int(_)) => false,
+            ("timestamp", Value::Int(seconds)) => TIMES.contains(seconds),
             _ => true,
         };
         if !good {
@@ -534,6 +535,9 @@ impl Checker<'_> {
         }
     }
 }
+
+/// Seconds of times from the year 1 to the year 9999.
+const TIMES: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 /// Upstream's patterns repeat nothing more often than this.
 const REPEATS: u32 = 1000;

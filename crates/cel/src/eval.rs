@@ -388,7 +388,19 @@ impl<'m, 'a> Machine<'m, 'a> {
                 .into_iter()
                 .filter_map(|k| Some((k.value(), map.get(&k)?)))
                 .collect(),
-            _ => return Err(EvalError::no_overload()),
+            other => {
+                let go = match other {
+                    Value::String(_) => "String",
+                    Value::Int(_) => "Int",
+                    Value::Uint(_) => "Uint",
+                    Value::Double(_) => "Double",
+                    Value::Bool(_) => "Bool",
+                    _ => return Err(EvalError::no_overload()),
+                };
+                return Err(EvalError::new(format!(
+                    "got 'types.{go}', expected iterable type"
+                )));
+            }
         };
         let is_map = matches!(range, Value::Map(_));
         // Locals borrow each other, so the element's names live here while its body runs.

@@ -286,11 +286,42 @@ fn errors() {
         ("any.gone == 1", "error: no such key: gone"),
         ("any.tags[5]", "error: index out of bounds: 5"),
         ("1 / 0", "error: division by zero"),
+        (
+            "int(self.name) == 1",
+            "error: type conversion error from 'string' to 'int'",
+        ),
+        (
+            "timestamp(self.name) == self.since",
+            "error: type conversion error from 'string' to 'google.protobuf.Timestamp'",
+        ),
+        (
+            "any.name.all(x, true)",
+            "error: got 'types.String', expected iterable type",
+        ),
+        ("any.name.join()", "error: no such overload: join(string)"),
+        ("'a'.indexOf('a', 9)", "-1"),
+        (
+            "[1, 2].slice(1, 0)",
+            "error: cannot slice(1, 0), start index must be less than or equal to end index",
+        ),
+        (
+            "'%d'.format(any.tags)",
+            "error: error during formatting: decimal clause can only be used on integers, was given string",
+        ),
+        (
+            "cidr('x') == cidr('1.1.1.1/1')",
+            "error: network address parse error during conversion from string: network address parse error during conversion \
+             from string: netip.ParsePrefix(\"x\"): no '/'",
+        ),
+        (
+            "semver('1.0') == semver('1.0.0')",
+            "error: No Major.Minor.Patch elements found",
+        ),
         ("9223372036854775807 + 1", "error: integer overflow"),
         ("any.port + 1", "error: no such overload"),
         (
             "duration('1h' + '33333333333333333333333333333333333333333m')",
-            "error: time: invalid duration \"1h33333333333333333333333333333333333333333m\"",
+            "error: type conversion error from 'string' to 'google.protobuf.Duration'",
         ),
         (
             "self.since.getHours('2147483647:00')",

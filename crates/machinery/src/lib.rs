@@ -29,7 +29,7 @@ pub use decode::{
 pub use defaults::default;
 pub use form::write as write_form;
 pub use ip::legacy_ipv4;
-pub use patch::{json_patch, merge_patch, strategic_merge_patch};
+pub use patch::{go_text, json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
 pub use validation::{
     dns_1035_label, qualified_name, service_address_errors, validate_create, validate_metadata,

@@ -9,7 +9,7 @@ pub use authorizer::authorizer;
 pub use check::check;
 pub use scope::{Inputs, Scope, namespace_object};
 
-use cel::{Env, EvalError, Program, Type, Value};
+use cel::{Env, Program, Type, Value};
 
 /// What all match conditions of one webhook or policy may cost.
 pub const CONDITIONS_BUDGET: u64 = 2_500_000;
@@ -56,14 +56,9 @@ impl Expression {
             );
         }
         *budget -= outcome.cost;
-        outcome.value.map_err(|e| match e {
-            EvalError::TooCostly => format!(
-                "validation failed due to running out of cost budget, no further validation rules will be run: \
-                 expression '{}'",
-                self.text
-            ),
-            e => format!("expression '{}' resulted in error: {e}", self.text),
-        })
+        outcome
+            .value
+            .map_err(|e| format!("expression '{}' resulted in error: {e}", self.text))
     }
 }
 

@@ -286,7 +286,7 @@ impl Judge<'_> {
                         path => at.child(path),
                     };
                     let message = self.message(rule, &variables);
-                    let error = refusal(rule, node, &at, message);
+                    let error = refusal(rule, value, &at, message);
                     if !rule.uses_old && unchanged {
                         self.warnings.push(error.to_string());
                     } else {
@@ -331,12 +331,16 @@ impl Judge<'_> {
     }
 }
 
-fn refusal(rule: &Rule, node: &Node, at: &Path, message: String) -> FieldError {
-    let value = Json::from(node.json_type.as_str());
-    match rule.reason.as_str() {
+/// What a rule that does not hold says: scalars are shown, objects and lists are not.
+fn refusal(rule: &Rule, value: &Json, at: &Path, message: String) -> FieldError {
+    let mut error = match rule.reason.as_str() {
         "FieldValueForbidden" => FieldError::forbidden(at, message),
         "FieldValueRequired" => FieldError::required(at, message),
-        "FieldValueDuplicate" => FieldError::duplicate(at, value),
-        _ => FieldError::invalid(at, value, message),
+        "FieldValueDuplicate" => FieldError::duplicate(at, value.clone()),
+        _ => FieldError::invalid(at, value.clone(), message),
+    };
+    if value.is_object() || value.is_array() {
+        error.bad_value = None;
     }
+    error
 }

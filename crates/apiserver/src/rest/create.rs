@@ -58,8 +58,18 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
         status
     };
     let input = input::decode(&ctx.headers, bytes).map_err(unrecognized)?;
-    if input.value.is_object() {
-        return Ok(input);
+    if let Value::Object(fields) = &input.value {
+        let odd = ["kind", "apiVersion"].into_iter().find_map(|name| {
+            let value = fields.get(name).filter(|v| !v.is_string() && !v.is_null())?;
+            Some((name, type_name(value)))
+        });
+        return match odd {
+            None => Ok(input),
+            Some((name, found)) => Err(unrecognized(Status::bad_request(format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{name} of \
+                 type string"
+            )))),
+        };
     }
     Err(unrecognized(Status::bad_request(format!(
         "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ \

@@ -78,6 +78,10 @@ pub async fn delete(ctx: &Ctx, body: Body) -> Result<Response, Status> {
             };
             render::value_answer(ctx, StatusCode::OK, &status, plain)
         }
+        // Who wants the dependents gone is told that it takes a while.
+        Deleted::Pending(bytes) if options.cascades => {
+            render::object(ctx, StatusCode::ACCEPTED, bytes, wanted, "").await
+        }
         Deleted::Gone(bytes) | Deleted::Pending(bytes) => {
             render::object(ctx, StatusCode::OK, bytes, wanted, "").await
         }

@@ -184,7 +184,9 @@ impl Transform {
         let own = warnings.len();
         match (faults, patch) {
             (Ok(found), _) => warnings.extend(found),
-            (Err(why), Some(patch)) if strategic => return Err(refuse(go_text(&patch.value), why.restore)),
+            (Err(why), Some(patch)) if strategic => {
+                return Err(refuse(machinery::go_text(&patch.value), why.restore));
+            }
             (Err(why), Some(_)) => return Err(refuse(new.to_string(), why.json)),
             (Err(why), None) => return Err(Status::bad_request(why.json)),
         }
@@ -192,7 +194,7 @@ impl Transform {
             (FieldValidation::Ignore, _) => warnings.clear(),
             (FieldValidation::Strict, Some(patch)) if !warnings.is_empty() => {
                 let shown = match strategic {
-                    true => go_text(&patch.value),
+                    true => machinery::go_text(&patch.value),
                     // Where only the patch is wrong, upstream shows it instead of what came of it.
                     false if warnings.len() == own => {
                         patch.text.clone().unwrap_or_else(|| patch.value.to_string())
@@ -238,26 +240,4 @@ pub(crate) fn of_the_kind(mut patched: Value, current: &Value) -> Value {
         }
     }
     patched
-}
-
-/// A value as Go prints it (`%v`): upstream shows strategic merge patches so.
-fn go_text(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".into(),
-        Value::String(text) => text.clone(),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(go_text).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(fields) => {
-            let mut entries: Vec<(&String, &Value)> = fields.iter().collect();
-            entries.sort_by_key(|(name, _)| *name);
-            let entries: Vec<String> = entries
-                .iter()
-                .map(|(n, v)| format!("{n}:{}", go_text(v)))
-                .collect();
-            format!("map[{}]", entries.join(" "))
-        }
-    }
 }

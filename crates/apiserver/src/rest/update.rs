@@ -11,6 +11,7 @@ use crate::wire::options::WriteOptions;
 use crate::wire::{Body, Response, body};
 use bytes::Bytes;
 use http::StatusCode;
+use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use serde_json::{Value, json};
 
@@ -145,6 +146,7 @@ async fn attempt(
     let old = render::decode(&ctx.server, served, present).await?;
     let (mut new, mut warnings) = transform.apply(ctx, &old, sub, options.validation)?;
     let named = check_version(ctx, transform, &new, &old, revision)?;
+    keeps_its_end(ctx, &new, &old)?;
     restore_metadata(&mut new, &old);
     if !transform.is_apply() {
         let (typed, manager) = (served.typed(), ctx.field_manager(&options.field_manager));
@@ -325,6 +327,27 @@ fn check_version(
 }
 
 /// What no client may change by an update.
+/// Whether and when an object ends is no matter of an update.
+fn keeps_its_end(ctx: &Ctx, new: &Value, old: &Value) -> Result<(), Status> {
+    let of = |object: &Value, field: &str| object.pointer(&format!("/metadata/{field}")).cloned();
+    let mut errors = Vec::new();
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if let Some(value) = of(new, field).filter(|v| !v.is_null() && Some(v) != of(old, field).as_ref()) {
+            let at = Path::new("metadata").child(field);
+            errors.push(FieldError::invalid(&at, value, "field is immutable"));
+        }
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(
+            ctx.served.kind.kind,
+            ctx.served.kind.group,
+            ctx.name(),
+            errors,
+        )),
+    }
+}
+
 fn restore_metadata(new: &mut Value, old: &Value) {
     for field in [
         "uid",

@@ -270,6 +270,8 @@ pub struct DeleteOptions {
     pub propagation: Option<Propagation>,
     /// `dryRun`.
     pub dry_run: bool,
+    /// `orphanDependents` is false.
+    pub cascades: bool,
 }
 
 impl DeleteOptions {
@@ -327,6 +329,7 @@ impl DeleteOptions {
                 Propagation::Background
             });
         }
+        o.cascades = orphan == Some(false);
         for value in dry_run {
             if value == "All" {
                 o.dry_run = true;

@@ -167,6 +167,10 @@ async fn policies_with_mistakes() {
             "1:10: undefined field 'b'",
         ),
         (
+            json!({"validations": [{"expression": "variables.a"}]}),
+            "undeclared reference to 'variables'",
+        ),
+        (
             json!({"validations": [{"expression": "object.spec.on"}]}),
             "must evaluate to bool but got dyn",
         ),

@@ -311,6 +311,19 @@ async fn services_of_families_that_are_not_there() {
             json!({"ipFamilies": ["IPv6"]}),
             "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
         ),
+        (
+            json!({"ipFamilies": ["IPv4", "IPv6"]}),
+            "spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or 'PreferDualStack' when multiple IP \
+             families are specified",
+        ),
+        (
+            json!({"ipFamilies": ["IPv4", "IPv4"]}),
+            "spec.ipFamilies[1]: Duplicate value: \"IPv4\"",
+        ),
+        (
+            json!({"clusterIP": "fd00::1"}),
+            "spec.clusterIPs[0]: Invalid value: [\"fd00::1\"]: IPv6 is not configured on this cluster",
+        ),
         (json!({"ipFamilyPolicy": "PreferDualStack"}), ""),
         (json!({"clusterIP": "None"}), ""),
     ];
@@ -325,6 +338,13 @@ async fn services_of_families_that_are_not_there() {
             why => assert_eq!(answer["message"], format!("Service \"s{i}\" is invalid: {why}")),
         }
     }
+    // A port is asked of its range only where it is taken out of it.
+    let far = json!({"metadata": {"name": "far"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}});
+    assert_eq!(
+        s.json("POST", &format!("{services}?dryRun=All"), &far).await.0,
+        201
+    );
+    assert_eq!(s.json("POST", services, &far).await.0, 422);
 }
 
 /// Empty lists and maps, which Go's encoder leaves out, are no change when they come again.

@@ -33,7 +33,7 @@ pub(super) fn call<'a>(input: &Input<'_, 'a>) -> Answer<'a> {
         ("bool", [Value::String(text)]) => match &**text {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(Ok(Value::Bool(true))),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(Ok(Value::Bool(false))),
-            other => fail(format!("strconv.ParseBool: parsing {other:?}: invalid syntax")),
+            _ => no_conversion("bool"),
         },
         ("timestamp", [a @ Value::Timestamp(_)]) | ("duration", [a @ Value::Duration(_)]) => {
             Some(Ok(a.clone()))
@@ -44,14 +44,11 @@ pub(super) fn call<'a>(input: &Input<'_, 'a>) -> Answer<'a> {
         },
         ("timestamp", [Value::String(text)]) => match parse_time(text) {
             Some(at) => Some(Ok(Value::Timestamp(at))),
-            None => fail(format!(
-                "parsing time {:?} as \"2006-01-02T15:04:05Z07:00\"",
-                &**text
-            )),
+            None => no_conversion("google.protobuf.Timestamp"),
         },
         ("duration", [Value::String(text)]) => match parse_duration(text) {
             Some(nanos) => Some(Ok(Value::Duration(nanos))),
-            None => fail(format!("time: invalid duration {:?}", &**text)),
+            None => no_conversion("google.protobuf.Duration"),
         },
         (_, [Value::Timestamp(at)]) => part(function, *at, TimeZone::UTC),
         (_, [Value::Timestamp(at), Value::String(zone)]) => match zone_of(zone) {
@@ -88,12 +85,17 @@ fn int<'a>(a: &Value<'a>) -> Answer<'a> {
         Value::Double(_) => fail(OVERFLOW),
         Value::String(text) => match text.parse() {
             Ok(n) => Some(Ok(Value::Int(n))),
-            Err(_) => fail(format!("strconv.ParseInt: parsing {:?}: invalid syntax", &**text)),
+            Err(_) => no_conversion("int"),
         },
         Value::Timestamp(at) => Some(Ok(Value::Int(at.as_second()))),
         Value::Duration(nanos) => Some(Ok(Value::Int(*nanos))),
         _ => None,
     }
+}
+
+/// The refusal of a text that is none of a type.
+fn no_conversion<'a>(to: &str) -> Answer<'a> {
+    fail(format!("type conversion error from 'string' to '{to}'"))
 }
 
 fn uint<'a>(a: &Value<'a>) -> Answer<'a> {
@@ -109,10 +111,7 @@ fn uint<'a>(a: &Value<'a>) -> Answer<'a> {
         Value::Double(_) => fail(OVERFLOW),
         Value::String(text) => match text.parse() {
             Ok(n) => Some(Ok(Value::Uint(n))),
-            Err(_) => fail(format!(
-                "strconv.ParseUint: parsing {:?}: invalid syntax",
-                &**text
-            )),
+            Err(_) => no_conversion("uint"),
         },
         _ => None,
     }
@@ -125,10 +124,7 @@ fn double<'a>(a: &Value<'a>) -> Answer<'a> {
         Value::Uint(n) => Some(Ok(Value::Double(*n as f64))),
         Value::String(text) => match text.parse() {
             Ok(n) => Some(Ok(Value::Double(n))),
-            Err(_) => fail(format!(
-                "strconv.ParseFloat: parsing {:?}: invalid syntax",
-                &**text
-            )),
+            Err(_) => no_conversion("double"),
         },
         _ => None,
     }

@@ -174,6 +174,7 @@ pub(super) fn call<'a>(input: &Input<'_, 'a>) -> Answer<'a> {
 fn version<'a>(text: &str, normalize: bool) -> Answer<'a> {
     match Semver::parse(text, normalize) {
         Some(version) => Some(Ok(Value::Semver(Arc::new(version)))),
+        None if text.split('.').count() < 3 => fail("No Major.Minor.Patch elements found"),
         None => fail(format!("invalid semver {text:?}")),
     }
 }

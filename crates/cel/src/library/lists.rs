@@ -103,14 +103,21 @@ pub(super) fn call<'a>(input: &Input<'_, 'a>) -> Answer<'a> {
             Some(sort(&mut items, |v| v).map(|()| Value::list(items)))
         }
         ("slice", [Value::Int(from), Value::Int(to)]) => {
-            if *from < 0 || *to < 0 || from > to || *to > length as i64 {
-                return fail(format!("cannot slice({from}, {to}), list is length {length}"));
+            let why = match () {
+                () if *from < 0 || *to < 0 => "negative indexes not supported".to_string(),
+                () if from > to => "start index must be less than or equal to end index".into(),
+                () if *to > length as i64 => format!("list is length {length}"),
+                () => String::new(),
+            };
+            if !why.is_empty() {
+                return fail(format!("cannot slice({from}, {to}), {why}"));
             }
             let part = list.iter().skip(*from as usize).take((to - from) as usize);
             Some(Ok(Value::list(part.collect())))
         }
         ("flatten", []) => Some(Ok(Value::list(flatten(list, 1)))),
         ("flatten", [Value::Int(depth)]) if *depth >= 0 => Some(Ok(Value::list(flatten(list, *depth)))),
+        ("flatten", [Value::Int(_)]) => fail("level must be non-negative"),
         ("first", []) => Some(Ok(list.get(0).map_or(Value::Optional(None), Value::some))),
         ("last", []) => {
             let last = list.len().checked_sub(1).and_then(|at| list.get(at));
@@ -169,6 +176,6 @@ pub(crate) fn sort<'a, T>(items: &mut [T], key: impl Fn(&T) -> &Value<'a>) -> Re
     });
     match comparable {
         true => Ok(()),
-        false => Err(EvalError::new("list elements must be comparable")),
+        false => Err(EvalError::new("list elements must have the same type")),
     }
 }

@@ -188,7 +188,15 @@ pub(crate) fn call<'a>(
             return outcome;
         }
     }
-    Err(EvalError::no_overload())
+    // Operators are not named.
+    if function.contains('_') || function.starts_with('@') {
+        return Err(EvalError::no_overload());
+    }
+    let types: Vec<&str> = args.iter().map(Value::type_name).collect();
+    Err(match function {
+        "size" => EvalError::new("no such overload: size"),
+        _ => EvalError::new(format!("no such overload: {function}({})", types.join(", "))),
+    })
 }
 
 /// A call as a family of functions sees it.

@@ -41,6 +41,7 @@ impl Url {
                 (scheme.to_lowercase(), host.to_string(), rest[at..].to_string())
             }
             None if head.starts_with('/') => (String::new(), String::new(), head.to_string()),
+            None if head.starts_with(':') => return Err(bad("missing protocol scheme")),
             None => return Err(bad("invalid URI for request")),
         };
         let (_, port) = split_host(&host);
@@ -98,8 +99,15 @@ fn decoded(text: &str) -> String {
 }
 
 fn address(text: &str) -> Result<IpAddr, String> {
+    if let Some((ip, _)) = text.split_once('%')
+        && ip.parse::<IpAddr>().is_ok()
+    {
+        return Err(format!("IP address {text:?} with zone value is not allowed"));
+    }
     let ip: IpAddr = text.parse().map_err(|_| {
-        format!("IP Address {text:?} parse error during conversion from string: unable to parse IP")
+        format!(
+            "IP Address {text:?} parse error during conversion from string: ParseAddr({text:?}): unable to parse IP"
+        )
     })?;
     match ip {
         IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
@@ -110,17 +118,22 @@ fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 fn network(text: &str) -> Result<(IpAddr, u8), String> {
-    let bad =
-        || format!("network address parse error during conversion from string: netip.ParsePrefix({text:?})");
-    let (ip, bits) = text.split_once('/').ok_or_else(bad)?;
-    let ip = address(ip).map_err(|_| bad())?;
+    // Upstream says the beginning twice.
+    const BEGINNING: &str = "network address parse error during conversion from string";
+    let bad = |why: &str| format!("{BEGINNING}: {BEGINNING}: netip.ParsePrefix({text:?}): {why}");
+    let (ip, bits) = text.split_once('/').ok_or_else(|| bad("no '/'"))?;
+    let ip = address(ip).map_err(|_| bad(&format!("ParseAddr({ip:?}): unable to parse IP")))?;
     let digits = !bits.is_empty()
         && bits.chars().all(|c| c.is_ascii_digit())
         && (bits == "0" || !bits.starts_with('0'));
-    let bits: u8 = bits.parse().map_err(|_| bad())?;
+    let bits: u8 = match bits.parse() {
+        Ok(bits) => bits,
+        Err(_) if digits => return Err(bad("prefix length out of range")),
+        Err(_) => return Err(bad(&format!("bad bits after slash: {bits:?}"))),
+    };
     match digits && bits <= width(ip) {
         true => Ok((ip, bits)),
-        false => Err(bad()),
+        false => Err(bad("prefix length out of range")),
     }
 }
 
@@ -217,7 +230,7 @@ pub(super) fn call<'a>(input: &Input<'_, 'a>) -> Answer<'a> {
         ("containsIP", [Value::Cidr(net, bits), Value::Ip(ip)]) => bool(holds((*net, *bits), *ip)),
         ("containsIP", [Value::Cidr(net, bits), Value::String(text)]) => match address(text) {
             Ok(ip) => bool(holds((*net, *bits), ip)),
-            Err(why) => fail(why),
+            Err(_) => Some(Err(crate::eval::EvalError::no_overload())),
         },
         ("containsCIDR", [Value::Cidr(net, bits), Value::Cidr(ip, inner)]) => {
             bool(holds((*net, *bits), *ip) && inner >= bits)

@@ -136,6 +136,7 @@ fn position<'a>(text: &str, part: &str, from: &[Value<'_>], last: bool) -> Answe
     let part: Vec<char> = part.chars().collect();
     let from = match from {
         [] => None,
+        [Value::Int(n)] if !last && *n >= chars.len() as i64 => return Some(Ok(Value::Int(-1))),
         [Value::Int(n)] if *n < 0 || *n > chars.len() as i64 => {
             return fail(format!("index out of range: {n}"));
         }
@@ -247,7 +248,15 @@ fn formatted(pattern: &str, args: &[Value<'_>]) -> Result<String, EvalError> {
             .ok_or_else(|| EvalError::new(format!("index {index} out of range")))?;
         let wrong = || {
             EvalError::new(format!(
-                "error during formatting: {verb} clause cannot be used on values of type {}",
+                "error during formatting: {}, was given {}",
+                match verb {
+                    'd' => "decimal clause can only be used on integers",
+                    'f' => "fixed-point clause can only be used on doubles",
+                    'e' => "scientific clause can only be used on doubles",
+                    'o' => "octal clause can only be used on integers",
+                    'b' => "only integers and bools can be formatted as binary",
+                    _ => "only integers, byte buffers, and strings can be formatted as hex",
+                },
                 arg.type_name()
             ))
         };

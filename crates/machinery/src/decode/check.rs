@@ -6,7 +6,7 @@
 use super::order::{Fault, Source, Step, in_order_of};
 use super::{Duplicate, omit};
 use kinds::KindInfo;
-use kinds::quantity::Quantity;
+use kinds::quantity::{ParseQuantityError, Quantity};
 use kinds::schema::{self, Definition, SchemaTable, Type};
 use kinds::status::Status;
 use serde_json::{Map, Value};
@@ -152,6 +152,8 @@ struct Place<'p> {
 
 enum At<'p> {
     Field(&'p str),
+    /// A key of a map, which Go's decoder does not tell.
+    Entry(&'p str),
     Index(usize),
 }
 
@@ -159,10 +161,19 @@ impl Place<'_> {
     fn steps(&self) -> Vec<Step> {
         let mut steps = self.above.map(Place::steps).unwrap_or_default();
         steps.push(match self.step {
-            At::Field(name) => Step::Key(name.to_owned()),
+            At::Field(name) | At::Entry(name) => Step::Key(name.to_owned()),
             At::Index(index) => Step::Index(index),
         });
         steps
+    }
+
+    /// The names of fields on the way here.
+    fn names(&self) -> Vec<&str> {
+        let mut names = self.above.map(Place::names).unwrap_or_default();
+        if let At::Field(name) = self.step {
+            names.push(name);
+        }
+        names
     }
 }
 
@@ -295,7 +306,7 @@ impl<'t> Checker<'t> {
                     }
                     let place = Place {
                         above: Some(at),
-                        step: At::Field(key),
+                        step: At::Entry(key),
                     };
                     self.duplicate(&place);
                     self.value(owner, items, value, &place)?;
@@ -345,20 +356,55 @@ impl<'t> Checker<'t> {
     }
 }
 
+/// Numbers that have 64 bits in Go.
+const LONG: [&str; 26] = [
+    "activeDeadlineSeconds",
+    "count",
+    "deletionGracePeriodSeconds",
+    "expirationSeconds",
+    "fsGroup",
+    "generation",
+    "gracePeriodSeconds",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "nodeAllocatableUpdatePeriodSeconds",
+    "observedGeneration",
+    "remainingItemCount",
+    "revision",
+    "runAsGroup",
+    "runAsUser",
+    "seconds",
+    "sizeBytes",
+    "startingDeadlineSeconds",
+    "supplementalGroups",
+    "templateGeneration",
+    "terminationGracePeriodSeconds",
+    "tolerationSeconds",
+];
+
 fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
-    let steps = at.steps();
-    let names: Vec<&str> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::Key(name) => Some(name.as_str()),
-            Step::Index(_) => None,
-        })
-        .collect();
+    let names = at.names();
+    if matches!(ty, Type::Quantity) {
+        return ParseQuantityError.to_string().into();
+    }
+    let leaf = names.last().copied().unwrap_or("");
+    let go = match ty {
+        // Times are read from texts by a decoder of their own.
+        Type::String(format) if format == "date-time" => "string".into(),
+        Type::Integer if LONG.contains(&leaf) => "int64".into(),
+        Type::String(_) if leaf == "uid" => "types.UID".into(),
+        Type::Map(of) if matches!(**of, Type::Quantity) => "v1.ResourceList".into(),
+        ty => go_type(ty),
+    };
     let json = format!(
         "json: cannot unmarshal {found} into Go struct field {}.{} of type {}",
         short_name(owner),
         names.join("."),
-        go_type(ty)
+        go
     );
     Mismatch {
         restore: restore_text(ty, found).unwrap_or_else(|| json.clone()),

@@ -77,7 +77,12 @@ fn typed(operation: &Value) -> Result<(), Status> {
                     ));
                 }
             }
-            Ok(())
+            // The root itself can be neither replaced nor looked at.
+            let nowhere = |name: &str| fields.get(name).and_then(Value::as_str) == Some("");
+            match nowhere("path") || nowhere("from") {
+                true => Err(refused()),
+                false => Ok(()),
+            }
         }
         other => Err(wrong(other, "value of type handlers.jsonPatchOp")),
     }
@@ -146,6 +151,28 @@ fn go_name(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
+    }
+}
+
+/// A value as Go prints it (`%v`).
+pub fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(go_text).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(fields) => {
+            let mut entries: Vec<(&String, &Value)> = fields.iter().collect();
+            entries.sort_by_key(|(name, _)| *name);
+            let entries: Vec<String> = entries
+                .iter()
+                .map(|(n, v)| format!("{n}:{}", go_text(v)))
+                .collect();
+            format!("map[{}]", entries.join(" "))
+        }
     }
 }
 
@@ -235,6 +262,7 @@ mod tests {
         for (patch, code) in [
             (json!({"op": "add"}), 400),
             (json!([{"op": "no", "path": "/a"}]), 422),
+            (json!([{"op": "replace", "path": "", "value": {}}]), 422),
             (json!([{"op": "remove", "path": "/nothing"}]), 422),
             (json!([{"op": "test", "path": "/spec/replicas", "value": 2}]), 422),
         ] {

@@ -75,7 +75,7 @@ impl Merger {
             Some(other) => {
                 return Err(format!(
                     "unknown patch type: {other} in map: {}",
-                    Value::Object(patch.clone())
+                    super::go_text(&Value::Object(patch.clone()))
                 ));
             }
         }
@@ -289,8 +289,8 @@ fn check_order(
         if at.is_none() || at < last {
             return Err(format!(
                 "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
-                Value::Array(new.to_vec()),
-                Value::Array(order.to_vec())
+                super::go_text(&Value::Array(new.to_vec())),
+                super::go_text(&Value::Array(order.to_vec()))
             ));
         }
         last = at;

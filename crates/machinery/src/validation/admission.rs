@@ -115,10 +115,10 @@ fn url(url: &str, at: &Path, errors: &mut Errors) {
 }
 
 fn service(service: &Value, at: &Path, errors: &mut Errors) {
-    // Upstream gives both the same name.
-    for field in ["name", "namespace"] {
+    // Upstream has them the wrong way round.
+    for (field, told) in [("namespace", "name"), ("name", "namespace")] {
         if service.is_empty_at(field) {
-            errors.required(&at.child("name"), "");
+            errors.required(&at.child(told), "");
         }
     }
     let port = service.int_at("port").unwrap_or(443);

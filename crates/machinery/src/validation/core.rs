@@ -206,6 +206,10 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
     for (i, cidr) in cidrs.iter().enumerate() {
         errors.each(&at.child("podCIDRs").index(i), cidr, names::legacy_cidr(cidr));
     }
+    if cidrs.is_empty() && !obj.is_empty_at("spec.podCIDR") {
+        let cidr = obj.str_at("spec.podCIDR");
+        errors.each(&at.child("podCIDRs").index(0), cidr, names::cidr(cidr));
+    }
     let sixes = cidrs.iter().filter(|cidr| cidr.contains(':')).count();
     if sixes > 1 || cidrs.len() - sixes > 1 {
         let text = "may specify no more than one CIDR for each IP family";

@@ -305,3 +305,127 @@ fn labels_of_a_slice_count_as_its_content() {
         assert_eq!(new["metadata"]["generation"], generation, "{field}");
     }
 }
+
+/// Faults that were found beside a real server: one change of a good manifest each, and what is wrong with it.
+#[test]
+fn small_faults() {
+    const SET: &str = "
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: s, namespace: default}
+spec:
+  serviceName: x
+  selector: {matchLabels: {a: b}}
+  template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}
+  volumeClaimTemplates: [{metadata: {name: v}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]
+";
+    let claim = "spec.volumeClaimTemplates[0].spec";
+    creates(
+        SET,
+        &[
+            (
+                "/spec/volumeClaimTemplates/0/spec/accessModes",
+                json!([]),
+                &[&format!(
+                    "{claim}.accessModes: Required value: at least 1 access mode is required"
+                )],
+            ),
+            (
+                "/spec/volumeClaimTemplates/0/spec/volumeMode",
+                json!("x"),
+                &[&format!(
+                    "{claim}.volumeMode: Unsupported value: \"x\": supported values: \"Block\", \"Filesystem\""
+                )],
+            ),
+            (
+                "/spec/updateStrategy",
+                json!({"type": "x"}),
+                &[
+                    "spec.updateStrategy: Invalid value: {\"Type\":\"x\",\"RollingUpdate\":null}: must be 'RollingUpdate' or 'OnDelete'",
+                ],
+            ),
+            ("/spec/revisionHistoryLimit", json!(-1), &[]),
+        ],
+    );
+    const JOB: &str = "
+apiVersion: batch/v1
+kind: Job
+metadata: {name: j, namespace: default, uid: u}
+spec:
+  completions: 3
+  completionMode: Indexed
+  template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}
+";
+    let rule = "spec.successPolicy.rules[0]";
+    creates(
+        JOB,
+        &[
+            (
+                "/spec/successPolicy",
+                json!({"rules": [{"succeededIndexes": "0-9"}]}),
+                &[&format!(
+                    "{rule}.succeededIndexes: Invalid value: \"0-9\": error parsing succeededIndexes: too large index: \"9\""
+                )],
+            ),
+            (
+                "/spec/successPolicy",
+                json!({"rules": [{"succeededIndexes": "0,2", "succeededCount": 3}]}),
+                &[&format!(
+                    "{rule}.succeededCount: Invalid value: 3: must be less than or equal to 2 (the number of indexes in the specified succeededIndexes field)"
+                )],
+            ),
+        ],
+    );
+    creates(
+        "{apiVersion: v1, kind: Service, metadata: {name: s, namespace: default}, spec: {ports: [{port: 80}]}}",
+        &[
+            (
+                "/spec/ipFamilies",
+                json!(["IPv4", "IPv4"]),
+                &["spec.ipFamilies[1]: Duplicate value: \"IPv4\""],
+            ),
+            (
+                "/spec/ipFamilies",
+                json!(["x"]),
+                &["spec.ipFamilies[0]: Unsupported value: \"x\": supported values: \"IPv4\", \"IPv6\""],
+            ),
+        ],
+    );
+    let user = "spec.securityContext.windowsOptions.runAsUserName";
+    creates(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: default}, spec: {containers: [{name: c, image: i}]}}",
+        &[
+            (
+                "/spec/securityContext",
+                json!({"windowsOptions": {"runAsUserName": ""}}),
+                &[&format!(
+                    "{user}: Invalid value: \"\": runAsUserName cannot be an empty string"
+                )],
+            ),
+            (
+                "/spec/securityContext",
+                json!({"windowsOptions": {"runAsUserName": "a\\b\\c"}}),
+                &[&format!(
+                    "{user}: Invalid value: \"a\\\\b\\\\c\": runAsUserName cannot contain more than one backslash"
+                )],
+            ),
+            (
+                "/spec/securityContext",
+                json!({"windowsOptions": {"gmsaCredentialSpec": ""}}),
+                &[
+                    "spec.securityContext.windowsOptions.gmsaCredentialSpec: Invalid value: \"\": gmsaCredentialSpec cannot be an empty string",
+                ],
+            ),
+        ],
+    );
+    creates(
+        "{apiVersion: v1, kind: Node, metadata: {name: nn}}",
+        &[(
+            "/spec",
+            json!({"podCIDR": "x"}),
+            &[
+                "spec.podCIDRs[0]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ],
+        )],
+    );
+}

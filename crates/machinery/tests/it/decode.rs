@@ -191,7 +191,7 @@ fn wrong_types_in_the_words_of_go() {
         (
             "/metadata/labels",
             json!({"a": 1}),
-            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels.a of type string",
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
         ),
         (
             "/spec/template/spec/containers/0/resources/limits/cpu",

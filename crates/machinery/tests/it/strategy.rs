@@ -153,4 +153,7 @@ fn subresources_of_pods_change_their_part_alone() {
     };
     assert_eq!(result("ephemeralcontainers"), (json!("i"), true, true));
     assert_eq!(result("resize"), (json!("i"), false, false));
+    // By the Pod itself they cannot be changed at all, which is told instead of undone.
+    prepare_update(kind, &mut new, &old, None);
+    assert!(new["spec"].get("ephemeralContainers").is_some());
 }

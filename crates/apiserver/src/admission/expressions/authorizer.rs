@@ -9,6 +9,7 @@ use crate::server::ApiServer;
 use crate::user::User;
 use cel::{Host, Value};
 use futures::FutureExt;
+use kinds::names;
 use std::fmt;
 use std::sync::Arc;
 
@@ -73,6 +74,23 @@ impl Asking {
         Value::Host(Arc::new(next))
     }
 
+    /// What nobody can be asked about.
+    fn refused(&self, function: &str, texts: &[&str]) -> Option<&'static str> {
+        Some(match (&self.step, function, texts) {
+            (Step::Authorizer, "path", [""]) => "path must not be empty",
+            (Step::Group, "resource", [""]) => "resource must not be empty",
+            (Step::Authorizer, "serviceAccount", [_, name]) if !names::dns_subdomain(name).is_empty() => {
+                "Invalid service account name"
+            }
+            (Step::Authorizer, "serviceAccount", [namespace, _])
+                if !names::dns_label(namespace).is_empty() =>
+            {
+                "Invalid service account namespace"
+            }
+            _ => return None,
+        })
+    }
+
     fn check(&self, verb: &str) -> Result<Value<'static>, String> {
         let mut attributes = self.attributes.clone();
         attributes.verb = verb.to_string();
@@ -98,6 +116,9 @@ impl Host for Asking {
         let texts: Option<Vec<String>> = args.iter().map(|a| a.as_str().map(String::from)).collect();
         let texts = texts?;
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        if let Some(wrong) = self.refused(function, &texts) {
+            return Some(Err(wrong.into()));
+        }
         Some(Ok(match (&self.step, function, texts.as_slice()) {
             (Step::Authorizer, "path", [path]) => {
                 self.next(Step::Path, |n| n.attributes.path = (*path).to_string())

@@ -159,8 +159,8 @@ fn policy(policy_name: &str, spec: &Value, errors: &mut Vec<FieldError>) {
     let at = Path::new("spec");
     let params = spec["paramKind"].is_object();
     let names = variables(spec, |names| composed(params, true, names), &at, errors);
-    let env = composed(params, true, &names);
-    let without = composed(params, false, &names);
+    let env = seen(params, true, &names);
+    let without = seen(params, false, &names);
     conditions(spec, &environment(params, true, &[]), &at, errors);
     if list(spec, "validations").next().is_none() && list(spec, "auditAnnotations").next().is_none() {
         let why = "validations or auditAnnotations must contain at least one item";
@@ -191,6 +191,14 @@ fn policy(policy_name: &str, spec: &Value, errors: &mut Vec<FieldError>) {
     annotations(spec, policy_name, &env, &at.child("auditAnnotations"), errors);
 }
 
+/// What expressions see beside the object: without variables, not even that there might be some.
+fn seen(params: bool, authorizer: bool, names: &[(String, Type)]) -> Env {
+    match names.is_empty() {
+        true => environment(params, authorizer, names),
+        false => composed(params, authorizer, names),
+    }
+}
+
 fn annotations(spec: &Value, policy_name: &str, env: &Env, at: &Path, errors: &mut Vec<FieldError>) {
     let mut keys: Vec<&str> = Vec::new();
     if list(spec, "auditAnnotations").count() > MAX_ANNOTATIONS {
@@ -206,7 +214,7 @@ fn annotations(spec: &Value, policy_name: &str, env: &Env, at: &Path, errors: &m
             errors.push(FieldError::invalid(&place, key.into(), why));
         } else {
             let whole = format!("{policy_name}/{key}");
-            for why in machinery::qualified_name(&whole) {
+            for why in kinds::names::qualified_name(&whole) {
                 errors.push(FieldError::invalid(&place, whole.clone().into(), why));
             }
         }

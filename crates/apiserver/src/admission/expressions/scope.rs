@@ -65,6 +65,9 @@ impl<'a> Scope<'a> {
         let mut budget = self.budget.get().min(CALL_LIMIT);
         let before = budget;
         let value = expression.eval(self, &mut budget).map_err(|why| {
+            // Upstream tells the fault alone.
+            let said = format!("expression '{}' resulted in error: ", expression.text);
+            let why = why.strip_prefix(&said).unwrap_or(&why);
             EvalError::Failed(format!("composited variable {name:?} fails to evaluate: {why}"))
         });
         self.budget.set(self.budget.get().saturating_sub(before - budget));

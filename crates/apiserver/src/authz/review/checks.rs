@@ -115,7 +115,7 @@ fn one(requirement: &Value, is_label: bool, at: &Path, errors: &mut Vec<FieldErr
         _ => {}
     }
     if is_label {
-        for why in machinery::qualified_name(key) {
+        for why in kinds::names::qualified_name(key) {
             errors.push(FieldError::invalid(&at.child("key"), json!(key), why));
         }
     }
