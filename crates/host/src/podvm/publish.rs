@@ -124,6 +124,12 @@ fn patch(status: &PodStatus) -> Result<Value, kube::Error> {
             fields.entry(field).or_insert(Value::Null);
         }
     }
+    // A merge keeps addresses that are not named, and there is one of each family.
+    for field in ["podIPs", "hostIPs"] {
+        if let Some(addresses) = value[field].as_array_mut() {
+            addresses.push(json!({"$patch": "replace"}));
+        }
+    }
     // A merge keeps conditions that are not named: those of a resize end with it.
     if let Some(conditions) = value["conditions"].as_array_mut() {
         // And it keeps the words of a condition that has none any more.

@@ -145,16 +145,11 @@ fn pod_spec(obj: &mut Value, old: &Value, at: &str) {
     if !old.has(&workload) {
         unset(obj, &workload);
     }
-    // ClusterTrustBundleProjection, PodCertificateRequest
-    for kind in ["clusterTrustBundle", "podCertificate"] {
-        let mut before = old
-            .at(at)
-            .list_at("volumes")
-            .iter()
-            .flat_map(|v| v.list_at("projected.sources"));
-        if before.any(|source| source.has(kind)) {
-            continue;
-        }
+    // PodCertificateRequest
+    let kind = "podCertificate";
+    let volumes = old.at(at).list_at("volumes").iter();
+    let mut before = volumes.flat_map(|v| v.list_at("projected.sources"));
+    if !before.any(|source| source.has(kind)) {
         each_mut(obj, &format!("{at}.volumes"), |volume| {
             each_mut(volume, "projected.sources", |source| unset(source, kind));
         });

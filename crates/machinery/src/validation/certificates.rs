@@ -1,10 +1,10 @@
-//! Validation of trust bundles: names that begin with their signer, and nothing
+//! Validation of trust bundles, and of what projects them into a Pod: names that begin with their signer, and nothing
 //! but certificates of authorities inside. Source: `pkg/apis/certificates/validation`.
 
 use std::collections::BTreeMap;
 
 use super::errors::{Errors, IMMUTABLE};
-use super::names;
+use super::{internal, names, selectors};
 use crate::walk::At;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +30,43 @@ pub(super) fn trust_bundle_update(new: &Value, old: &Value, errors: &mut Errors)
     let (now, before) = (new.str_at("spec.signerName"), old.str_at("spec.signerName"));
     if now != before {
         errors.invalid(&Path::new("spec").child("signerName"), now, IMMUTABLE);
+    }
+}
+
+/// A source of a projected volume: one bundle by its name, or all of a signer that a selector finds.
+pub(super) fn projection(source: &Value, at: &Path, errors: &mut Errors) {
+    let name_at = at.child("name");
+    match (source.has("name"), source.has("signerName")) {
+        (true, true) => {
+            let shown = internal::line("ClusterTrustBundleProjection", source);
+            errors.invalid_shown(at, &shown, "only one of name and signerName may be used");
+        }
+        (true, false) => {
+            let name = source.str_at("name");
+            if name.is_empty() {
+                errors.required(&name_at, "must be a valid object name");
+            }
+            let signer = name.rsplit_once(':').map(|(signer, _)| signer.replace(':', "/"));
+            for message in bundle_name(name, &signer.unwrap_or_default()) {
+                let message = format!("not a valid clustertrustbundlename: {message}");
+                errors.invalid(&name_at, name, message);
+            }
+            if source.has("labelSelector") {
+                let (place, selector) = (at.child("labelSelector"), source.at("labelSelector"));
+                let message = "labelSelector must be unset if name is specified";
+                errors.invalid(&place, selector.clone(), message);
+            }
+        }
+        (false, true) => {
+            let (place, signer) = (at.child("signerName"), source.str_at("signerName"));
+            if signer.is_empty() {
+                errors.required(&place, "must be a valid signer name");
+            }
+            signer_name(&place, signer, errors);
+            let place = at.child("labelSelector");
+            selectors::label_selector(source.at("labelSelector"), &place, errors);
+        }
+        (false, false) => errors.required(at, "either name or signerName must be specified"),
     }
 }
 

@@ -61,6 +61,11 @@ fn projection(source: &Value) -> Vec<Item> {
     } else if source.has("serviceAccountToken") {
         let path = source.str_at("serviceAccountToken.path").to_owned();
         vec![(path, "ServiceAccountToken".to_owned())]
+    } else if source.has("clusterTrustBundle") {
+        let bundle = source.at("clusterTrustBundle");
+        let field = if bundle.has("name") { "name" } else { "signerName" };
+        let what = format!("ClusterTrustBundle {:?}", bundle.str_at(field));
+        vec![(bundle.str_at("path").to_owned(), what)]
     } else {
         Vec::new()
     }

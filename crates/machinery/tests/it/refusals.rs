@@ -590,3 +590,51 @@ fn trust_bundles() {
     let immutable = "spec.signerName: Invalid value: \"a.io/t\": field is immutable".to_owned();
     assert!(errors.contains(&immutable), "{errors:?}");
 }
+
+#[test]
+fn projected_trust_bundles() {
+    let pod = |source: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p, namespace: d}}, spec: {{containers: [{{name: c, image: x}}], \
+             volumes: [{{name: v, projected: {{sources: [{{clusterTrustBundle: {source}}}]}}}}]}}}}"
+        )
+    };
+    const AT: &str = "/spec/volumes/0/projected/sources/0/clusterTrustBundle";
+    const PLACE: &str = "spec.volumes[0].projected.sources[0].clusterTrustBundle";
+    let cases = [
+        (
+            "{signerName: a.io/s, labelSelector: {}, path: ca.pem}",
+            "signerName",
+            Value::Null,
+            ": Required value: either name or signerName must be specified",
+        ),
+        (
+            "{signerName: a.io/s, path: ca.pem}",
+            "signerName",
+            json!("odd"),
+            ".signerName: Invalid value: \"odd\": must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        ),
+        (
+            "{name: 'a.io:s:roots', path: ca.pem}",
+            "name",
+            json!("a.io:s:Roots"),
+            ".name: Invalid value: \"a.io:s:Roots\": not a valid clustertrustbundlename: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        ),
+        (
+            "{name: roots, path: ca.pem}",
+            "path",
+            Value::Null,
+            ".path: Required value",
+        ),
+        (
+            "{name: roots, path: ca.pem}",
+            "labelSelector",
+            json!({}),
+            ".labelSelector: Invalid value: {}: labelSelector must be unset if name is specified",
+        ),
+    ];
+    for (source, field, value, expected) in cases {
+        let errors = refusals(&pod(source), &format!("{AT}/{field}"), value);
+        assert_eq!(errors, [format!("{PLACE}{expected}")], "{source}");
+    }
+}

@@ -266,7 +266,7 @@ fn forms() {
     let pod = ready(
         "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: d, labels: {app: x}}, spec: {containers: [{name: c, image: i, \
          resources: {limits: {hugepages-2Mi: 4Mi, cpu: 1}}}], resources: {limits: {cpu: 2}}, workloadRef: {name: w}, \
-         volumes: [{name: v, projected: {sources: [{clusterTrustBundle: {name: r, path: p}}]}}], \
+         volumes: [{name: v, projected: {sources: [{podCertificate: {signerName: a/b, keyType: ED25519}}]}}], \
          topologySpreadConstraints: [{maxSkew: 1, topologyKey: k, whenUnsatisfiable: DoNotSchedule, labelSelector: {}, \
          matchLabelKeys: [app]}]}}",
     );

@@ -3,6 +3,7 @@
 use super::env::{VOLUME_FIELDS, field_ref, resource_ref};
 use super::sources::{item, local_path};
 use super::{Of, container::no_backsteps};
+use crate::validation::certificates;
 use crate::validation::errors::Errors;
 use crate::walk::At;
 use kinds::field::Path;
@@ -153,7 +154,13 @@ fn projected(source: &Value, of: Of, at: &Path, errors: &mut Errors) {
     for (i, one) in source.list_at("sources").iter().enumerate() {
         let place = at.child("sources").index(i);
         let mut count = 0;
-        for kind in ["secret", "configMap", "downwardAPI", "serviceAccountToken"] {
+        for kind in [
+            "secret",
+            "configMap",
+            "downwardAPI",
+            "serviceAccountToken",
+            "clusterTrustBundle",
+        ] {
             let (source, place) = (one.at(kind), place.child(kind));
             if source.is_null() {
                 continue;
@@ -161,6 +168,17 @@ fn projected(source: &Value, of: Of, at: &Path, errors: &mut Errors) {
             count += 1;
             match kind {
                 "serviceAccountToken" => token(source, of, at, &place, errors),
+                "clusterTrustBundle" => {
+                    let path = source.str_at("path");
+                    certificates::projection(source, &place, errors);
+                    if path.is_empty() {
+                        errors.required(&place.child("path"), "");
+                    }
+                    local_path(path, &place.child("path"), errors);
+                    if !paths.insert(path) {
+                        errors.invalid(at, path, "conflicting duplicate paths");
+                    }
+                }
                 "downwardAPI" => {}
                 _ if source.is_empty_at("name") => errors.required(&place.child("name"), ""),
                 _ => {}
