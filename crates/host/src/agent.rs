@@ -259,16 +259,16 @@ impl Agent {
         let Some(uid) = pod.metadata.uid.clone() else {
             return;
         };
-        let known = self
-            .pods
-            .0
-            .lock()
-            .get(&uid)
-            .filter(|known| !known.ended())
-            .cloned();
+        let known = self.pods.0.lock().get(&uid).cloned();
         let pod = Arc::new(pod);
         if let Some(known) = known {
-            return known.update(pod).await;
+            if !known.ended() {
+                return known.update(pod).await;
+            }
+            if pod.metadata.deletion_grace_period_seconds == Some(0) {
+                // The mark with which its object goes: nothing is to begin again for it.
+                return;
+            }
         }
         let left = self.left.lock().remove(&uid);
         let origin = match left {
