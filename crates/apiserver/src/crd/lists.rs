@@ -38,9 +38,9 @@ pub(super) fn check(schema: &Value, kind: &str, at: &Path, errors: &mut Vec<Fiel
     } else if list == "set" {
         whole_items(items, &at.child("items"), errors);
     }
-    if !list.is_empty() && !["atomic", "map", "set"].contains(&list) {
-        let known = ["atomic", "map", "set"];
-        errors.push(FieldError::not_supported(
+    let known = ["atomic", "set", "map"];
+    if !list.is_empty() && !known.contains(&list) {
+        errors.push(FieldError::not_supported_in_order(
             &at.child(LIST),
             Value::from(list),
             &known,

@@ -232,7 +232,9 @@ impl CustomVersion {
             Some(rules) => rules.validate(new, Some(old), &mut errors),
             None => Vec::new(),
         };
-        warnings.extend(self.finalizer_warnings(new, Some(old)));
+        if errors.is_empty() {
+            warnings.extend(self.finalizer_warnings(new, Some(old)));
+        }
         (errors, warnings)
     }
 

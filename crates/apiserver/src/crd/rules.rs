@@ -159,7 +159,11 @@ impl Node {
         let blocks = |e: &FieldError| {
             matches!(
                 e.ty,
-                ErrorType::Required | ErrorType::TooLong | ErrorType::TooMany | ErrorType::TypeInvalid
+                ErrorType::NotSupported
+                    | ErrorType::Required
+                    | ErrorType::TooLong
+                    | ErrorType::TooMany
+                    | ErrorType::TypeInvalid
             )
         };
         if errors.iter().any(blocks) {

@@ -48,7 +48,11 @@ pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
 /// Decodes the body of a create or an update.
 pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
     let unrecognized = |mut status: Status| {
-        let of_text = ["couldn't get version/kind; ", "yaml: "];
+        let of_text = [
+            "couldn't get version/kind; ",
+            "yaml: ",
+            "Object 'Kind' is missing",
+        ];
         if status.code == 400 && of_text.iter().any(|start| status.message.starts_with(start)) {
             let kind = ctx.served.kind.kind;
             let (message, shown) = (&status.message, summary(bytes));
@@ -63,7 +67,18 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
             let value = fields.get(name).filter(|v| !v.is_string() && !v.is_null())?;
             Some((name, type_name(value)))
         });
+        let kind = fields.get("kind").and_then(Value::as_str).unwrap_or("");
         return match odd {
+            // Built-in kinds are known by the URL.
+            None if kind.is_empty() && ctx.served.custom.is_some() => {
+                let body = match input.json.is_empty() {
+                    true => input.value.to_string(),
+                    false => String::from_utf8_lossy(&input.json).into_owned(),
+                };
+                Err(unrecognized(Status::bad_request(format!(
+                    "Object 'Kind' is missing in '{body}'"
+                ))))
+            }
             None => Ok(input),
             Some((name, found)) => Err(unrecognized(Status::bad_request(format!(
                 "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{name} of \

@@ -182,7 +182,12 @@ async fn attempt(
     let errors = match &served.custom {
         Some(custom) => {
             let (errors, told) = custom.validate_update(&new, &old);
-            warnings.extend(told);
+            if errors.is_empty() {
+                warnings.extend(told);
+            } else {
+                // What may stay as it was is told with the refusal too.
+                told.into_iter().for_each(|warning| ctx.notes.warn(warning));
+            }
             errors
         }
         None => {

@@ -484,12 +484,12 @@ async fn texts_are_of_their_format() {
     s.until(list, |code, _| code == 200).await;
     for (format, taken, refused) in FORMATS {
         for text in taken {
-            let object = json!({"metadata": {"generateName": "a-"}, "spec": {format: text}});
+            let object = json!({"kind": "A", "metadata": {"generateName": "a-"}, "spec": {format: text}});
             let (code, said) = s.json("POST", &format!("{list}?dryRun=All"), &object).await;
             assert_eq!(code, 201, "{format} takes {text:?}: {said}");
         }
         for text in refused {
-            let object = json!({"metadata": {"name": "a"}, "spec": {format: text}});
+            let object = json!({"kind": "A", "metadata": {"name": "a"}, "spec": {format: text}});
             let (code, said) = s.json("POST", &format!("{list}?dryRun=All"), &object).await;
             assert_eq!(code, 422, "{format} takes no {text:?}: {said}");
             let wanted = format!(
@@ -559,7 +559,7 @@ async fn schemas_that_are_joined_tell_what_failed() {
             "kind: Invalid value: \"B\": must be A".to_owned(),
         ),
     ] {
-        let mut object = json!({"metadata": {"name": "a"}});
+        let mut object = json!({"kind": "A", "metadata": {"name": "a"}});
         for (field, value) in body.as_object().unwrap() {
             object[field] = value.clone();
         }
@@ -568,7 +568,7 @@ async fn schemas_that_are_joined_tell_what_failed() {
         let wanted = format!("{kind}.formats.example.com \"a\" is invalid: {wanted}");
         assert_eq!((code, said["message"].as_str().unwrap()), (422, wanted.as_str()));
     }
-    let named = json!({"metadata": {"name": "a", "finalizers": ["a.b", "c", "d.e/f"]}, "spec": {"a": "1"}});
+    let named = json!({"kind": "A", "metadata": {"name": "a", "finalizers": ["a.b", "c", "d.e/f"]}, "spec": {"a": "1"}});
     let (code, warnings, said) = s.warned("POST", list, &named).await;
     assert_eq!((code, warnings.len()), (201, 2), "{said}");
     assert!(
@@ -579,7 +579,7 @@ async fn schemas_that_are_joined_tell_what_failed() {
         .json(
             "PUT",
             &format!("{list}/a"),
-            &json!({"metadata": {"name": "a"}, "spec": {"a": "1"}}),
+            &json!({"kind": "A", "metadata": {"name": "a"}, "spec": {"a": "1"}}),
         )
         .await;
     assert_eq!(code, 422);

@@ -318,3 +318,30 @@ async fn asking_whether_a_field_is_there_is_cheap() {
         .await;
     assert_eq!(code, 201, "{said}");
 }
+
+#[tokio::test]
+async fn bodies_that_are_no_object_of_the_kind() {
+    let s = Server::start().await;
+    define(&s, json!({"type": "object"})).await;
+    let cases = [
+        (
+            json!({"spec": {}}),
+            "the object provided is unrecognized (must be of type Thing): Object 'Kind' is missing in '{\"spec\":{}}' \
+             ({\"spec\":{}})",
+        ),
+        (
+            json!({"apiVersion": "e.example.com/v1", "kind": "Thing", "metadata": 1}),
+            "Thing in version \"v1\" cannot be handled as a Thing: json: cannot unmarshal number into Go value of type \
+             v1.ObjectMeta",
+        ),
+        (
+            json!({"apiVersion": "e.example.com/v1", "kind": "Thing", "metadata": {"name": "a", "labels": 1}}),
+            "Thing in version \"v1\" cannot be handled as a Thing: json: cannot unmarshal number into Go struct field \
+             ObjectMeta.labels of type map[string]string",
+        ),
+    ];
+    for (body, words) in cases {
+        let (code, refused) = s.json("POST", THINGS, &body).await;
+        assert_eq!((code, refused["message"].as_str()), (400, Some(words)), "{body}");
+    }
+}

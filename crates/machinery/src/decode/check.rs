@@ -120,13 +120,22 @@ pub fn metadata_faults(obj: &mut Value) -> Result<Vec<String>, Mismatch> {
     const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
     let table = schema::builtin();
     let mut checker = Checker::new(table, &[]);
-    if let (Some(definition), Some(Value::Object(fields))) = (table.definition(META), obj.get_mut("metadata"))
-    {
-        let place = Place {
-            above: None,
-            step: At::Field("metadata"),
-        };
-        checker.fields(META, definition, fields, Some(&place))?;
+    let (Some(definition), Some(value)) = (table.definition(META), obj.get_mut("metadata")) else {
+        return Ok(Vec::new());
+    };
+    // Upstream decodes the metadata by themselves.
+    let place = Place {
+        above: None,
+        step: At::Entry("metadata"),
+    };
+    let found = type_of(value);
+    match value {
+        Value::Object(fields) => checker.fields(META, definition, fields, Some(&place))?,
+        Value::Null => {}
+        _ => {
+            let text = format!("json: cannot unmarshal {found} into Go value of type v1.ObjectMeta");
+            return Err(text.into());
+        }
     }
     Ok(checker.told(&[]))
 }
@@ -341,17 +350,7 @@ impl<'t> Checker<'t> {
             }
             // An empty text where an object or list of a Go type with its own decoder is awaited is no mistake there,
             // but built-in kinds have no such field.
-            (_, value) => {
-                let found = match value {
-                    Value::Null => "null",
-                    Value::Bool(_) => "bool",
-                    Value::Number(_) => "number",
-                    Value::String(_) => "string",
-                    Value::Array(_) => "array",
-                    Value::Object(_) => "object",
-                };
-                Err(mismatch(owner, ty, found, at))
-            }
+            (_, value) => Err(mismatch(owner, ty, type_of(value), at)),
         }
     }
 }
@@ -385,6 +384,18 @@ const LONG: [&str; 26] = [
     "terminationGracePeriodSeconds",
     "tolerationSeconds",
 ];
+
+/// What Go's decoder of JSON calls a value.
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
 
 fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
     let names = at.names();
