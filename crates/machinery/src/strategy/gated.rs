@@ -20,11 +20,7 @@ pub(super) fn drop(kind: &KindInfo, obj: &mut Value, old: &Value) {
             }
         }
         // NodeDeclaredFeatures
-        ("", "Node") => {
-            if !old.has("status.declaredFeatures") {
-                unset(obj, "status.declaredFeatures");
-            }
-        }
+        ("", "Node") if !old.has("status.declaredFeatures") => unset(obj, "status.declaredFeatures"),
         // CoordinatedLeaderElection
         ("coordination.k8s.io", "Lease") => {
             for field in ["spec.strategy", "spec.preferredHolder"] {

@@ -21,7 +21,7 @@ pub(super) fn update(new: &Value, old: &Value, approves: bool, errors: &mut Erro
     let text = new.str_at("status.certificate");
     let (now, was) = (new.at("status.certificate"), old.at("status.certificate"));
     let changed =
-        !same(now, was) && !(new.is_empty_at("status.certificate") && old.is_empty_at("status.certificate"));
+        !same(now, was) && (!new.is_empty_at("status.certificate") || !old.is_empty_at("status.certificate"));
     if !text.is_empty() && changed {
         certificate(text, &at.child("certificate"), errors);
     }

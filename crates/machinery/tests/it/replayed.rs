@@ -295,7 +295,7 @@ fn what_is_stored_and_warned_of() {
     ];
     for (object, expected) in cases {
         let kind = kind_of(&object);
-        assert_eq!(warnings(&kind, &object, None), [expected], "{object}");
+        assert_eq!(warnings(kind, &object, None), [expected], "{object}");
     }
 }
 
