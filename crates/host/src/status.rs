@@ -215,6 +215,12 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
 
 fn state(view: &View<'_>, record: &Record) -> ContainerState {
     let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
+    if let Some(exit) = repeated(view.pod, record) {
+        return ContainerState {
+            terminated: Some(terminated(uid, exit)),
+            ..ContainerState::default()
+        };
+    }
     match &record.state {
         // While the next run is on its way, the one before is still what there is to see.
         State::Starting { reason, .. } if reason.is_empty() && record.last.is_some() => ContainerState {
@@ -232,13 +238,22 @@ fn state(view: &View<'_>, record: &Record) -> ContainerState {
             ..ContainerState::default()
         },
         State::Exited(exit) => ContainerState {
-            terminated: Some(terminated(
-                view.pod.metadata.uid.as_deref().unwrap_or_default(),
-                exit,
-            )),
+            terminated: Some(terminated(uid, exit)),
             ..ContainerState::default()
         },
     }
+}
+
+/// The good end of an init container that runs once more because its VM was lost. Unless the Pod restarts all it has,
+/// an API server lets no container leave its end (`ValidateInitContainerStateTransition`): the end stays until the
+/// next one.
+fn repeated<'a>(pod: &Pod, record: &'a Record) -> Option<&'a Exit> {
+    let again = record.role == Role::Init && !matches!(record.state, State::Exited(_));
+    let exit = record.last.as_ref().filter(|exit| again && exit.code == 0)?;
+    let container = container_of(pod, &record.name)?;
+    let pods = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+    let policy = container.restart_policy.as_deref().or(pods).unwrap_or("Always");
+    (policy != "Always").then_some(exit)
 }
 
 fn waiting(view: &View<'_>, record: &Record, reason: &str, message: &str) -> ContainerState {
@@ -581,6 +596,39 @@ mod tests {
         records[1].state = State::Exited(exit(137));
         assert!(summary(&records, true, None).starts_with("Failed\n"));
         assert!(summary(&records, false, Some(("DeadlineExceeded", "…"))).starts_with("Failed\n"));
+    }
+
+    /// What is shown of an init container that ended with a code and runs again, by the Pod's policy.
+    #[test]
+    fn init_containers_that_run_again() {
+        let cases = [
+            ("Always", 0, "running"),
+            ("OnFailure", 0, "terminated"),
+            ("OnFailure", 1, "running"),
+            ("Never", 0, "terminated"),
+        ];
+        for (policy, code, shown) in cases {
+            let mut pod = pod();
+            pod.spec.as_mut().expect("a spec").restart_policy = Some(policy.to_owned());
+            let mut records = records(&pod);
+            run(&mut records[0]);
+            records[0].last = Some(exit(code));
+            let view = View {
+                pod: &pod,
+                records: &records,
+                allocated: None,
+                vm_ready: true,
+                ip: None,
+                host_ip: Ipv4Addr::LOCALHOST.into(),
+                verdict: None,
+                finished: false,
+                start_time: at(0),
+            };
+            let status = of(&view, &PodStatus::default(), at(5));
+            let state = serde_json::to_value(&status.init_container_statuses.expect("one")[0].state);
+            let state = state.expect("JSON");
+            assert!(state.get(shown).is_some(), "{policy} {code}: {state}");
+        }
     }
 
     #[test]

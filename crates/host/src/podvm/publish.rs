@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::Status;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -87,13 +88,18 @@ async fn bring(
         {
             Ok(_) => *sent = Some(status.clone()),
             // Gone, or another Pod of the same name: this status has no object any more.
-            Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409 | 422) => {
+            Err(kube::Error::Api(error)) if has_no_object(&error) => {
                 tracing::debug!(
                     code = error.code,
                     message = error.message,
                     name,
                     "the status has no object"
                 );
+                *sent = Some(status.clone());
+            }
+            // Sent once more it would be refused once more; the next one may be accepted.
+            Err(kube::Error::Api(error)) if error.code == 422 => {
+                tracing::warn!(message = error.message, name, "the API server refuses the status");
                 *sent = Some(status.clone());
             }
             Err(error) => return Err(error),
@@ -115,6 +121,13 @@ async fn bring(
         }
     }
     Ok(())
+}
+
+/// Whether an answer says that the Pod of this uid is not there.
+fn has_no_object(error: &Status) -> bool {
+    let causes = || error.details.iter().flat_map(|details| &details.causes);
+    let other_uid = || causes().any(|cause| cause.field == "metadata.uid");
+    matches!(error.code, 404 | 409) || (error.code == 422 && other_uid())
 }
 
 fn patch(status: &PodStatus) -> Result<Value, kube::Error> {

@@ -112,11 +112,6 @@ fn transitions(now: &[Value], was: &[Value], spec: &Value, containers: &str, at:
         if now.iter().any(|after| again(&after)) {
             let list = spec.list_at(containers).iter();
             let mut of_name = list.filter(|c| c.str_at("name") == name);
-            // A VM that was lost is made anew, and its init containers run there once more.
-            let repeated = containers == "initContainers" && ended.int_at("exitCode") == Some(0);
-            if repeated {
-                continue;
-            }
             let may = containers != "ephemeralContainers"
                 && of_name
                     .next()
