@@ -58,18 +58,10 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         return Err(Status::not_found("pods", "", &name));
     };
     let edit = |pod: &Value| assigned(pod, &binding, &name, &target);
-    let mut warnings = Vec::new();
     let dry_run = options.dry_run;
     let mut object = binding.clone();
     let passed = ctx
-        .validate(
-            Operation::Create,
-            &mut object,
-            None,
-            &options_value,
-            dry_run,
-            &mut warnings,
-        )
+        .validate(Operation::Create, &mut object, None, &options_value, dry_run)
         .await?;
     let outcome = match dry_run {
         true => Ok(()),

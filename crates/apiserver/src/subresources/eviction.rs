@@ -107,17 +107,11 @@ async fn mark(ctx: &Ctx, delete: &mut DeleteOptions) -> Result<(), Status> {
 async fn admitted(ctx: &Ctx, eviction: &mut Value, options: &WriteOptions) -> Result<(), Status> {
     let value = options.to_value("CreateOptions");
     let dry_run = options.dry_run;
-    for warning in ctx
-        .admit(Operation::Create, eviction, None, &value, dry_run)
-        .await?
-    {
-        ctx.notes.warn(warning);
-    }
-    let mut warnings = Vec::new();
-    let passed = ctx
-        .validate(Operation::Create, eviction, None, &value, dry_run, &mut warnings)
+    ctx.admit(Operation::Create, eviction, None, &value, dry_run)
         .await?;
-    warnings.into_iter().for_each(|w| ctx.notes.warn(w));
+    let passed = ctx
+        .validate(Operation::Create, eviction, None, &value, dry_run)
+        .await?;
     ctx.settle(passed, Operation::Create, eviction, None, &value, dry_run, true)
         .await;
     Ok(())

@@ -96,30 +96,21 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let bytes = input::read(request).await?;
     let decoded = input::decode(&ctx.headers, &bytes)?;
     let options = crate::wire::options::WriteOptions::parse(&ctx.query, "UpdateOptions")?;
-    let (mut value, mut warnings) = rest::create::check_input(ctx, decoded, options.validation)?;
+    let mut value = rest::create::check_input(ctx, decoded, options.validation)?;
+    let (typed, manager) = (ctx.served.typed(), ctx.field_manager(&options.field_manager));
+    machinery::apply::update_managers(typed, None, &mut value, &manager, "Update", None, &rest::now());
     let options_value = options.to_value("CreateOptions");
-    warnings.extend(
-        ctx.admit(
-            Operation::Create,
-            &mut value,
-            None,
-            &options_value,
-            options.dry_run,
-        )
-        .await?,
-    );
-    let dry_run = options.dry_run;
-    ctx.validate(
+    ctx.admit(
         Operation::Create,
         &mut value,
         None,
         &options_value,
-        dry_run,
-        &mut warnings,
+        options.dry_run,
     )
     .await?;
+    let dry_run = options.dry_run;
+    ctx.validate(Operation::Create, &mut value, None, &options_value, dry_run)
+        .await?;
     let answer = crate::access::review(ctx, value).await?;
-    let mut response = rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)?;
-    body::warn(&mut response, &warnings);
-    Ok(response)
+    rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)
 }

@@ -1,18 +1,43 @@
 //! `scale`: the number of replicas of anything that has one, as an `autoscaling/v1` Scale.
 
-use crate::rest::transform::{Transform, of_the_kind};
+use crate::registry::Served;
+use crate::rest::transform::Transform;
 use crate::rest::update::{MODIFIED, change, conflict};
-use crate::rest::{Ctx, meta, render};
+use crate::rest::{Ctx, create, meta, patch, render};
 use crate::wire::options::WriteOptions;
 use crate::wire::{Body, Response, input};
 use http::StatusCode;
+use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use kinds::selector::LabelSelector;
 use kinds::status::Status;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const APPLY: &str = "application/apply-patch+yaml";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
+
+/// What the body is, whatever is scaled.
+static SCALE: KindInfo = scale(true);
+static CLUSTER_SCALE: KindInfo = scale(false);
+
+const fn scale(namespaced: bool) -> KindInfo {
+    KindInfo {
+        group: "autoscaling",
+        version: "v1",
+        kind: "Scale",
+        list_kind: "",
+        plural: "scales",
+        singular: "scale",
+        short_names: &[],
+        categories: &[],
+        namespaced,
+        verbs: &[],
+        subresources: &[],
+        schema: "io.k8s.api.autoscaling.v1.Scale",
+        has_status: false,
+    }
+}
 
 /// JSON pointers of the parts of a Scale within its object.
 pub(crate) struct Paths {
@@ -36,11 +61,19 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     if ctx.attributes.verb == "get" {
         return render::value_answer(ctx, StatusCode::OK, &scale_of(&current, &paths), wanted);
     }
-    let options = WriteOptions::parse(&ctx.query, "UpdateOptions")?;
+    let options_kind = match ctx.attributes.verb.as_str() {
+        "update" => "UpdateOptions",
+        _ => "PatchOptions",
+    };
+    let options = WriteOptions::parse(&ctx.query, options_kind)?;
     let bytes = input::read(request).await?;
     let scale = match ctx.attributes.verb.as_str() {
-        "update" => input::decode(&ctx.headers, &bytes)?.value,
-        _ => patched(ctx, &bytes, &scale_of(&current, &paths))?,
+        "update" => {
+            let on_scale = on_scale(ctx);
+            let input = create::read_input(&on_scale, &bytes)?;
+            create::check_input(&on_scale, input, options.validation)?
+        }
+        _ => patched(ctx, &bytes, &scale_of(&current, &paths), &options)?,
     };
     check(ctx, &scale)?;
     let replicas = scale
@@ -71,7 +104,7 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         true => applied(ctx, &options, &paths, replicas)?,
         false => Transform::Edit(Box::new(edit)),
     };
-    let changed = change(ctx, &transform, Some("scale"), &options, "UpdateOptions").await;
+    let changed = change(ctx, &transform, Some("scale"), &options, options_kind).await;
     // Owners are named as those of a Scale.
     let changed = changed.map_err(|mut status| {
         let (own, scale) = (
@@ -109,10 +142,6 @@ fn applied(ctx: &Ctx, options: &WriteOptions, paths: &Paths, replicas: i64) -> R
 }
 
 fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
-    let kind = scale.get("kind").and_then(Value::as_str).unwrap_or("Scale");
-    if kind != "Scale" {
-        return Err(Status::bad_request(format!("expected a Scale, got a {kind}")));
-    }
     let name = meta(scale, "name");
     if !name.is_empty() && name != ctx.name() {
         return Err(crate::rest::transform::name_mismatch(name, ctx.name()));
@@ -130,33 +159,48 @@ fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
     Err(Status::invalid("Scale", "autoscaling", ctx.name(), vec![error]))
 }
 
-fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value) -> Result<Value, Status> {
-    let media = input::media_type(&ctx.headers);
-    match media.as_str() {
-        APPLY => {
-            let (mut applied, _) = machinery::parse_yaml_checked(bytes)?;
-            if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.remove("resourceVersion");
-            }
-            machinery::merge_patch(scale, &applied)
-        }
-        "application/json-patch+json" => {
-            machinery::json_patch(scale, &machinery::parse_json_checked(bytes)?.0)
-        }
-        "application/merge-patch+json" | STRATEGIC => {
-            let patch = machinery::parse_json_checked(bytes)?.0;
-            let wanted = meta(&patch, "resourceVersion");
-            if !wanted.is_empty() && wanted != meta(scale, "resourceVersion") {
-                return Err(conflict(ctx, MODIFIED));
-            }
-            let patched = machinery::merge_patch(scale, &patch)?;
-            Ok(match media.as_str() {
-                STRATEGIC => of_the_kind(patched, scale),
-                _ => patched,
-            })
-        }
-        _ => Err(input::unsupported()),
+/// The request as one on a Scale, whose body it has.
+fn on_scale(ctx: &Ctx) -> Ctx {
+    let kind = match ctx.served.kind.namespaced {
+        true => &SCALE,
+        false => &CLUSTER_SCALE,
+    };
+    Ctx {
+        server: ctx.server.clone(),
+        user: ctx.user.clone(),
+        attributes: ctx.attributes.clone(),
+        query: ctx.query.clone(),
+        headers: ctx.headers.clone(),
+        served: Arc::new(Served {
+            kind,
+            stored: kind,
+            cache: ctx.served.cache.clone(),
+            traits: ctx.served.traits,
+            custom: None,
+        }),
+        notes: ctx.notes.clone(),
     }
+}
+
+fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value, options: &WriteOptions) -> Result<Value, Status> {
+    let media = input::media_type(&ctx.headers);
+    if ctx.served.custom.is_some() && media == STRATEGIC {
+        return Err(input::unsupported());
+    }
+    let on_scale = on_scale(ctx);
+    let transform = patch::read(&on_scale, &media, bytes, options)?;
+    if let Transform::Apply { mut applied, .. } = transform {
+        if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+        }
+        return machinery::merge_patch(scale, &applied);
+    }
+    let patched = transform.apply(&on_scale, scale, None, options.validation)?;
+    let wanted = meta(&patched, "resourceVersion");
+    if !wanted.is_empty() && wanted != meta(scale, "resourceVersion") {
+        return Err(conflict(ctx, MODIFIED));
+    }
+    Ok(patched)
 }
 
 /// The paths of a resource.
@@ -210,7 +254,10 @@ pub(crate) fn scale_of(object: &Value, paths: &Paths) -> Value {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": number(&paths.spec_replicas)},
+        "spec": match number(&paths.spec_replicas) {
+            0 => json!({}),
+            n => json!({"replicas": n}),
+        },
         "status": status,
     })
 }
