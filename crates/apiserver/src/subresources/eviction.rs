@@ -1,5 +1,6 @@
 //! `pods/eviction`: a deletion that asks the Pod's disruption budget first.
 
+use super::bodies;
 use crate::admit::Operation;
 use crate::rest::{self, Ctx, meta, now};
 use crate::view::{GroupResource, View};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let bytes = input::read(request).await?;
-    let mut eviction = input::decode(&ctx.headers, &bytes)?.value;
+    let mut eviction = bodies::read(ctx, &bodies::EVICTION, &bytes, options.validation)?;
     let name = meta(&eviction, "name");
     if !name.is_empty() && name != ctx.name() {
         return Err(Status::bad_request(

@@ -1,9 +1,9 @@
 //! `scale`: the number of replicas of anything that has one, as an `autoscaling/v1` Scale.
 
-use crate::registry::Served;
+use super::bodies;
 use crate::rest::transform::Transform;
 use crate::rest::update::{MODIFIED, change, conflict};
-use crate::rest::{Ctx, create, meta, patch, render};
+use crate::rest::{Ctx, meta, patch, render};
 use crate::wire::options::WriteOptions;
 use crate::wire::{Body, Response, input};
 use http::StatusCode;
@@ -12,32 +12,9 @@ use kinds::field::{FieldError, Path};
 use kinds::selector::LabelSelector;
 use kinds::status::Status;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 const APPLY: &str = "application/apply-patch+yaml";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
-
-/// What the body is, whatever is scaled.
-static SCALE: KindInfo = scale(true);
-static CLUSTER_SCALE: KindInfo = scale(false);
-
-const fn scale(namespaced: bool) -> KindInfo {
-    KindInfo {
-        group: "autoscaling",
-        version: "v1",
-        kind: "Scale",
-        list_kind: "",
-        plural: "scales",
-        singular: "scale",
-        short_names: &[],
-        categories: &[],
-        namespaced,
-        verbs: &[],
-        subresources: &[],
-        schema: "io.k8s.api.autoscaling.v1.Scale",
-        has_status: false,
-    }
-}
 
 /// JSON pointers of the parts of a Scale within its object.
 pub(crate) struct Paths {
@@ -68,11 +45,7 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let options = WriteOptions::parse(&ctx.query, options_kind)?;
     let bytes = input::read(request).await?;
     let scale = match ctx.attributes.verb.as_str() {
-        "update" => {
-            let on_scale = on_scale(ctx);
-            let input = create::read_input(&on_scale, &bytes)?;
-            create::check_input(&on_scale, input, options.validation)?
-        }
+        "update" => bodies::read(ctx, kind_of(ctx), &bytes, options.validation)?,
         _ => patched(ctx, &bytes, &scale_of(&current, &paths), &options)?,
     };
     check(ctx, &scale)?;
@@ -159,26 +132,11 @@ fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
     Err(Status::invalid("Scale", "autoscaling", ctx.name(), vec![error]))
 }
 
-/// The request as one on a Scale, whose body it has.
-fn on_scale(ctx: &Ctx) -> Ctx {
-    let kind = match ctx.served.kind.namespaced {
-        true => &SCALE,
-        false => &CLUSTER_SCALE,
-    };
-    Ctx {
-        server: ctx.server.clone(),
-        user: ctx.user.clone(),
-        attributes: ctx.attributes.clone(),
-        query: ctx.query.clone(),
-        headers: ctx.headers.clone(),
-        served: Arc::new(Served {
-            kind,
-            stored: kind,
-            cache: ctx.served.cache.clone(),
-            traits: ctx.served.traits,
-            custom: None,
-        }),
-        notes: ctx.notes.clone(),
+/// The kind of the body, whatever is scaled.
+fn kind_of(ctx: &Ctx) -> &'static KindInfo {
+    match ctx.served.kind.namespaced {
+        true => &bodies::SCALE,
+        false => &bodies::CLUSTER_SCALE,
     }
 }
 
@@ -187,7 +145,7 @@ fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value, options: &WriteOptions) -> Re
     if ctx.served.custom.is_some() && media == STRATEGIC {
         return Err(input::unsupported());
     }
-    let on_scale = on_scale(ctx);
+    let on_scale = bodies::about(ctx, kind_of(ctx));
     let transform = patch::read(&on_scale, &media, bytes, options)?;
     if let Transform::Apply { mut applied, .. } = transform {
         if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {

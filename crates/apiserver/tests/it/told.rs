@@ -266,3 +266,76 @@ async fn what_is_gone_is_told_by_its_group() {
         );
     }
 }
+
+#[tokio::test]
+async fn bodies_of_other_kinds_are_judged_before_anything_is_looked_up() {
+    let s = Server::start().await;
+    let (pod, account) = (
+        "/api/v1/namespaces/default/pods/none",
+        "/api/v1/namespaces/default/serviceaccounts/none",
+    );
+    let missing = "pods \"none\" not found";
+    for (path, body, code, warning, message) in [
+        (
+            format!("{pod}/eviction"),
+            json!({"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": "none"}, "foo": 1}),
+            404,
+            "\"unknown field \"foo\"\"",
+            missing,
+        ),
+        (
+            format!("{pod}/eviction"),
+            json!({"apiVersion": "policy/v1", "kind": "Foo"}),
+            400,
+            "",
+            "Foo in version \"v1\" cannot be handled as a Eviction: no kind \"Foo\" is registered for version \"policy/v1\" in scheme \
+             \"pkg/api/legacyscheme/scheme.go:30\"",
+        ),
+        (
+            format!("{pod}/eviction"),
+            json!({"apiVersion": "policy/v1", "kind": "Eviction", "deleteOptions": "x"}),
+            400,
+            "",
+            "Eviction in version \"v1\" cannot be handled as a Eviction: json: cannot unmarshal string into Go struct field \
+             Eviction.deleteOptions of type v1.DeleteOptions",
+        ),
+        (
+            format!("{pod}/binding"),
+            json!({"apiVersion": "v1", "kind": "Binding", "target": {"name": "n", "foo": 1}}),
+            404,
+            "\"unknown field \"target.foo\"\"",
+            missing,
+        ),
+        (
+            format!("{pod}/binding"),
+            json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "other"}, "target": {"name": "n"}}),
+            400,
+            "",
+            "name in URL does not match name in Binding object",
+        ),
+        (
+            format!("{pod}/binding"),
+            json!({"apiVersion": "v1", "kind": "Binding", "target": {"kind": "Pod", "name": "n"}}),
+            500,
+            "",
+            "target.kind: Unsupported value: \"Pod\": supported values: \"Node\", \"<empty>\"",
+        ),
+        (
+            format!("{account}/token"),
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": "x"}}),
+            400,
+            "",
+            "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: json: cannot unmarshal string into Go struct \
+             field TokenRequestSpec.spec.expirationSeconds of type int64",
+        ),
+    ] {
+        let path = format!("{path}?fieldValidation=Warn");
+        let answered = told(&s, "POST", &path, JSON, &body.to_string()).await;
+        let said = answered.2["message"].as_str().unwrap_or_default();
+        assert_eq!(
+            (answered.0, answered.1.concat().as_str(), said),
+            (code, warning, message),
+            "{body}"
+        );
+    }
+}
