@@ -313,3 +313,50 @@ async fn an_orphan_of_the_same_template_is_taken_in() {
     let names: Vec<&str> = sets.iter().map(|set| meta(set, "name")).collect();
     assert_eq!(names, ["orphan"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn autoscalers_keep_their_bounds_and_say_what_is_missing() {
+    const AUTOSCALERS: &str = "horizontalpodautoscalers.autoscaling";
+    let plane = Plane::start(&["host-1"]).await;
+    plane.create(DEPLOYMENTS, deployment("web", 3, "one")).await;
+    let autoscaler = |name: &str, target: &str, max: i64| {
+        json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}, "maxReplicas": max}})
+    };
+    plane.create(AUTOSCALERS, autoscaler("bounded", "web", 2)).await;
+    plane.create(AUTOSCALERS, autoscaler("lost", "nobody", 2)).await;
+    let told = |name: &'static str, kind: &'static str| {
+        move |w: &controllers::world::World| {
+            let found = w.get(AUTOSCALERS, "default", name)?;
+            let condition = condition(&found, kind)?;
+            let words = format!("{} {}", text(condition, "/reason"), text(condition, "/message"));
+            Some((words, found))
+        }
+    };
+    let (words, found) = plane
+        .until("a bounded count", told("bounded", "AbleToScale"))
+        .await;
+    assert_eq!(
+        words,
+        "SucceededRescale the HPA controller was able to update the target scale to 2"
+    );
+    assert_eq!(int(&found, "/status/desiredReplicas", 0), 2);
+    let scaled = plane.world.get(DEPLOYMENTS, "default", "web").unwrap();
+    assert_eq!(int(&scaled, "/spec/replicas", 0), 2);
+    let (words, _) = plane.until("a lost target", told("lost", "AbleToScale")).await;
+    assert_eq!(
+        words,
+        "FailedGetScale the HPA controller was unable to get the target's current scale: \
+         deployments.apps \"nobody\" not found"
+    );
+    // Nobody measures these Pods.
+    let lonely = json!({"spec": {"maxReplicas": 3}});
+    plane.world.patch(AUTOSCALERS, &found, "", &lonely).await.unwrap();
+    let (words, _) = plane.until("no figures", told("bounded", "ScalingActive")).await;
+    assert_eq!(
+        words,
+        "FailedGetResourceMetric the HPA was unable to compute the replica count: failed to get cpu utilization: \
+         unable to get metrics for resource cpu: no metrics returned from resource metrics API"
+    );
+}
