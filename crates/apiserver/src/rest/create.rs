@@ -287,13 +287,7 @@ async fn attempt_new(
     applied_by: Option<&str>,
 ) -> Result<bytes::Bytes, Status> {
     let served = &ctx.served;
-    if !meta(&object, "resourceVersion").is_empty() && applied_by.is_none() {
-        let mut status = Status::internal("");
-        status.message = "resourceVersion should not be set on objects to be created".into();
-        status.reason = "".into();
-        status.details = None;
-        return Err(status);
-    }
+    let versioned = !meta(&object, "resourceVersion").is_empty() && applied_by.is_none();
     default(ctx, &mut object);
     // Before admission, as upstream: who sends an object does not own what the server fills in.
     if applied_by.is_none() {
@@ -369,7 +363,10 @@ async fn attempt_new(
     let passed = ctx
         .validate(Operation::Create, &mut object, None, &options_value, dry_run)
         .await?;
-    let outcome = store(ctx, &object, dry_run).await;
+    let outcome = match versioned && !dry_run {
+        true => Err(versioned_already()),
+        false => store(ctx, &object, dry_run).await,
+    };
     let stored = outcome.is_ok();
     ctx.settle(
         passed,
@@ -384,6 +381,15 @@ async fn attempt_new(
     let bytes = outcome?;
     reservation.keep();
     Ok(bytes)
+}
+
+/// Upstream's store says this, last of all, and only when it is asked to write.
+fn versioned_already() -> Status {
+    let mut status = Status::internal("");
+    status.message = "resourceVersion should not be set on objects to be created".into();
+    status.reason = "".into();
+    status.details = None;
+    status
 }
 
 /// Checks the expressions inside objects that have some: definitions, webhooks, policies.
