@@ -9,7 +9,9 @@ mod plain;
 pub use descriptions::{Descriptions, meaning};
 pub use plain::priority;
 
+use crate::aggregation::Remotes;
 use crate::health;
+use crate::registry::Registry;
 use crate::server::ApiServer;
 use crate::wire::{Response, body, compress};
 use bytes::Bytes;
@@ -90,30 +92,48 @@ pub fn hash(bytes: &[u8]) -> String {
 /// Documents by name, for one state of the registry.
 #[derive(Default)]
 pub struct Documents {
-    made: Mutex<HashMap<String, Document>>,
+    made: Mutex<Made>,
+}
+
+#[derive(Default)]
+struct Made {
+    /// How often all were forgotten.
+    state: u64,
+    by_name: HashMap<String, Document>,
 }
 
 impl Documents {
-    /// Forgets all documents: the set of resources has changed.
+    /// Forgets all documents: the set of resources has changed, and is in place.
     pub fn clear(&self) {
-        self.made.lock().clear();
+        let mut made = self.made.lock();
+        made.state += 1;
+        made.by_name.clear();
     }
+}
 
-    /// The document of a name, made off the async threads when it is not there.
-    async fn get(
-        &self,
-        name: &str,
-        make: impl FnOnce() -> Result<Document, Status> + Send + 'static,
-    ) -> Result<Document, Status> {
-        if let Some(found) = self.made.lock().get(name) {
+/// The document of a name, made off the async threads when it is not there.
+async fn document(
+    server: &Arc<ApiServer>,
+    name: &str,
+    make: impl FnOnce(&Registry, &Remotes) -> Document + Send + 'static,
+) -> Result<Document, Status> {
+    let state = {
+        let made = server.documents.made.lock();
+        if let Some(found) = made.by_name.get(name) {
             return Ok(found.clone());
         }
-        let made = tokio::task::spawn_blocking(make)
-            .await
-            .map_err(|e| Status::internal(e.to_string()))??;
-        self.made.lock().insert(name.to_string(), made.clone());
-        Ok(made)
+        made.state
+    };
+    // Read after the state: what is older than it is not kept.
+    let (registry, remotes) = (server.registry.load_full(), server.remotes.load_full());
+    let document = tokio::task::spawn_blocking(move || make(&registry, &remotes))
+        .await
+        .map_err(|e| Status::internal(e.to_string()))?;
+    let mut made = server.documents.made.lock();
+    if made.state == state {
+        made.by_name.insert(name.to_string(), document.clone());
     }
+    Ok(document)
 }
 
 /// Answers a document, or 304 to a client that has it.
@@ -276,23 +296,24 @@ fn backup(server: &ApiServer) -> Response {
 }
 
 async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Document, Status> {
-    let (registry, remotes) = (server.registry.load_full(), server.remotes.load_full());
     let (core, advertise) = (which == "api", server.config.advertise);
     match aggregated::wanted(accept) {
         Some(version) => {
             let name = format!("{which} {version}");
-            let make = move || Ok(aggregated::document(&registry, &remotes, core, version));
-            server.documents.get(&name, make).await
+            document(server, &name, move |registry, remotes| {
+                aggregated::document(registry, remotes, core, version)
+            })
+            .await
         }
         None => {
-            let make = move || {
-                Ok(Document::listed(&if core {
+            document(server, which, move |registry, remotes| {
+                Document::listed(&if core {
                     plain::api_versions(advertise)
                 } else {
-                    plain::groups(&registry, &remotes)
-                }))
-            };
-            server.documents.get(which, make).await
+                    plain::groups(registry, remotes)
+                })
+            })
+            .await
         }
     }
 }
@@ -303,8 +324,7 @@ async fn versions(
     group: &str,
     version: &str,
 ) -> Result<Response, Status> {
-    let registry = server.registry.load_full();
-    if !registry.has_version(group, version) {
+    if !server.registry.load().has_version(group, version) {
         // A group that is built in knows its versions.
         return match kinds::builtin().iter().any(|kind| kind.group == group) {
             true => Err(Status::no_resource()),
@@ -313,9 +333,10 @@ async fn versions(
     }
     let (group, version) = (group.to_string(), version.to_string());
     let name = format!("resources {group}/{version}");
-    let make = move || Ok(Document::listed(&plain::resources(&registry, &group, &version)));
-    let document = server.documents.get(&name, make).await?;
-    Ok(respond(&document, headers))
+    let listed = document(server, &name, move |registry, _| {
+        Document::listed(&plain::resources(registry, &group, &version))
+    });
+    Ok(respond(&listed.await?, headers))
 }
 
 fn version() -> Value {
