@@ -167,6 +167,7 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
             cache: cache.clone(),
             traits: traits::custom(),
             custom: Some(Arc::new(CustomVersion::new(
+                crd,
                 version,
                 kind.kind,
                 conversion.clone(),

@@ -10,11 +10,13 @@ pub mod conversion;
 pub mod formats;
 mod junctors;
 mod lists;
+mod numbers;
 pub mod openapi;
 pub mod rules;
 pub mod schema;
 pub mod structural;
 
+use crate::discovery::priority;
 use crate::rest::set_meta;
 use crate::wire::options::FieldValidation;
 use columns::Column;
@@ -47,6 +49,8 @@ pub struct CustomVersion {
     /// Kind and plural, for messages.
     kind: String,
     conversion: Arc<Conversion>,
+    /// What everybody is told who uses the version.
+    deprecation: Option<String>,
     /// Somewhere in the schema is a default.
     defaults: bool,
     /// Objects may be stored in other versions than the one that is stored now.
@@ -55,7 +59,13 @@ pub struct CustomVersion {
 
 impl CustomVersion {
     /// Reads a version of a definition.
-    pub fn new(version: &Value, kind: &str, conversion: Arc<Conversion>, mixed: bool) -> CustomVersion {
+    pub fn new(
+        crd: &Value,
+        version: &Value,
+        kind: &str,
+        conversion: Arc<Conversion>,
+        mixed: bool,
+    ) -> CustomVersion {
         let schema = version
             .pointer("/schema/openAPIV3Schema")
             .cloned()
@@ -69,6 +79,7 @@ impl CustomVersion {
             )
         });
         CustomVersion {
+            deprecation: deprecation(&crd["spec"], version),
             defaults: schema::has_defaults(&schema),
             types: kinds::schema::custom(&schema),
             patterns: schema::patterns(&schema),
@@ -92,6 +103,11 @@ impl CustomVersion {
     /// How objects get from one version to another.
     pub fn conversion(&self) -> &Conversion {
         &self.conversion
+    }
+
+    /// What everybody is told who uses the version, when it is deprecated.
+    pub fn deprecation(&self) -> Option<&str> {
+        self.deprecation.as_deref()
     }
 
     /// Whether objects may lack what they are shown with.
@@ -442,4 +458,33 @@ pub fn kind_info(crd: &Value, version: &Value) -> &'static KindInfo {
 
 fn leak(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
+}
+
+/// The warning of a deprecated version: its author's, or one that names the best version after it.
+fn deprecation(spec: &Value, version: &Value) -> Option<String> {
+    if version["deprecated"] != true {
+        return None;
+    }
+    if let Some(own) = version["deprecationWarning"].as_str() {
+        return Some(own.to_owned());
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, kind) = (text(&spec["group"]), text(&spec["names"]["kind"]));
+    let named = |version: &Value| {
+        let name = text(&version["name"]);
+        (priority(&name), name)
+    };
+    let mine = named(version);
+    let better = spec["versions"].as_array().into_iter().flatten();
+    let better = better.filter(|other| other["served"] == true && other["deprecated"] != true);
+    // Of what is no version of Kubernetes' form, the first by name comes first.
+    let best = better
+        .map(named)
+        .filter(|(rank, name)| *rank > mine.0 || (*rank == mine.0 && *name < mine.1))
+        .max_by(|a, b| a.0.cmp(&b.0).then_with(|| b.1.cmp(&a.1)));
+    let told = format!("{group}/{} {kind} is deprecated", mine.1);
+    Some(match best {
+        Some((_, name)) => format!("{told}; use {group}/{name} {kind}"),
+        None => told,
+    })
 }

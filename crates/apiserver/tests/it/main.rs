@@ -26,6 +26,7 @@ mod raw;
 mod replays;
 mod rules;
 mod speed;
+mod told;
 mod upstream;
 mod verbs;
 mod webhooks;
