@@ -129,7 +129,7 @@ async fn serve_udp(shared: Arc<Resolver>, socket: Arc<UdpSocket>) {
         let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
         tokio::spawn(async move {
             let _place = place;
-            if let Some(answer) = shared.ask_elsewhere(&bytes, so_far, true).await {
+            if let Some(answer) = shared.ask_elsewhere(&bytes, *so_far, true).await {
                 let _ = socket.send_to(&answer, client).await;
             }
         });
@@ -173,7 +173,7 @@ enum Known {
     /// All of it.
     Answer(Vec<u8>),
     /// That others are to be asked; the answer so far.
-    Elsewhere(SoFar),
+    Elsewhere(Box<SoFar>),
 }
 
 /// An answer that others are to complete.
@@ -190,7 +190,7 @@ impl Resolver {
     async fn answer(&self, bytes: &[u8], datagram: bool) -> Option<Vec<u8>> {
         match self.known(bytes, datagram)? {
             Known::Answer(answer) => Some(answer),
-            Known::Elsewhere(so_far) => self.ask_elsewhere(bytes, so_far, datagram).await,
+            Known::Elsewhere(so_far) => self.ask_elsewhere(bytes, *so_far, datagram).await,
         }
     }
 
@@ -220,7 +220,7 @@ impl Resolver {
         let kind = query.query_type();
         let Some(mut answer) = zone.answer(query.name(), kind) else {
             let alias = None;
-            return Some(Known::Elsewhere(SoFar { reply, room, alias }));
+            return Some(Known::Elsewhere(Box::new(SoFar { reply, room, alias })));
         };
         reply.metadata.authoritative = true;
         for _ in 0..MAX_ALIASES {
@@ -230,7 +230,7 @@ impl Resolver {
             let Some(more) = zone.answer(&target, kind) else {
                 reply.add_answers(answer.records);
                 let alias = Some((target, kind));
-                return Some(Known::Elsewhere(SoFar { reply, room, alias }));
+                return Some(Known::Elsewhere(Box::new(SoFar { reply, room, alias })));
             };
             answer.code = more.code;
             answer.records.extend(more.records);
