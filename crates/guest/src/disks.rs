@@ -90,7 +90,7 @@ fn is_live(device: &Path) -> bool {
     let error = fs::File::open(device)
         .err()
         .and_then(|error| error.raw_os_error());
-    !matches!(error, Some(nix::libc::ENOENT | nix::libc::ENXIO))
+    !matches!(error, Some(libc::ENOENT | libc::ENXIO))
 }
 
 /// Mounts an image once and returns its root.
