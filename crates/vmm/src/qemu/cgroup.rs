@@ -77,6 +77,11 @@ fn quota(millis: u64) -> u64 {
     (millis + OVERHEAD_MILLIS) * PERIOD / 1000
 }
 
+/// What a request counts as, in thousandths of a CPU.
+fn counted(request: u64) -> u64 {
+    request.max(MIN_REQUEST_MILLIS)
+}
+
 impl Cgroup {
     pub fn named(name: &str) -> Self {
         Self {
@@ -109,7 +114,7 @@ impl Cgroup {
     /// Sets how much CPU time the group gets; nothing requested counts as a whole CPU, nothing limited is unlimited.
     pub fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()> {
         let quota = limit.map(quota);
-        let request = request.map(|millis| millis.max(MIN_REQUEST_MILLIS));
+        let request = request.map(counted);
         if is_v2() {
             let path = Path::new(ROOT).join(&self.name);
             let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
@@ -221,6 +226,13 @@ fn write(directory: &Path, file: &str, value: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_vm_is_held_back_for_good() {
+        for (millis, expected) in [(0, 100), (2, 100), (100, 100), (500, 500)] {
+            assert_eq!(counted(millis), expected, "{millis}m");
+        }
+    }
 
     #[test]
     fn a_vm_has_time_for_itself() {
