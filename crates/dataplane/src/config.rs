@@ -68,6 +68,9 @@ pub struct NetConfig {
     pub own_tcp_ports: Vec<u16>,
     /// Resolvers for all other names.
     pub upstream_dns: Vec<Ipv4Addr>,
+    /// The command line of a process that calls [`crate::answer_names`], which then answers cluster DNS and outlives this one;
+    /// empty: this process answers.
+    pub dns_program: Vec<String>,
     /// The user that QEMU runs as: owner of the taps.
     pub tap_owner: u32,
     /// Connections and datagram exchanges that one Pod may have under way ([`crate::FLOWS_PER_POD`]).

@@ -10,7 +10,7 @@
 //! - `link`: addresses, routes and taps as `ip` commands; `tap` opens the device (`sys` has the ioctls);
 //! - `flows`: datagram flows to endpoints that left, which `conntrack` must forget;
 //! - `health`: tells load balancers outside how many endpoints are here;
-//! - `dns`: answers for `cluster.local` from the same snapshot, forwards the rest;
+//! - `dns`: answers for `cluster.local` from the same snapshot, forwards the rest, in a process that outlives the agent;
 //! - [`Dataplane`]: holds what is in force and applies differences, one at a time.
 //!
 //! Invariants: policy is in force before a Pod's first packet (the tap is brought up after its rules); the ruleset
@@ -32,7 +32,7 @@ mod sys;
 mod tap;
 
 pub use config::{Ipv4Net, NetConfig, ParseNetError};
-pub use dns::answer_from as dns_answer;
+pub use dns::{answer_from as dns_answer, answer_names};
 pub use exec::ExecError;
 pub use plane::{AttachError, Dataplane, StartError, Tap};
 pub use tap::tap_name;

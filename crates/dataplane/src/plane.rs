@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::NetConfig;
-use crate::dns::DnsServer;
+use crate::dns::{self, Names};
 use crate::exec::{self, ExecError};
 use crate::health::{Health, HealthPorts};
 use crate::model::{Endpoint, HostPort, PodNic, Service};
@@ -100,7 +100,7 @@ pub struct Dataplane {
     state: Mutex<State>,
     /// Whether the table in force is ours and no longer an earlier agent's.
     taken_over: watch::Sender<bool>,
-    dns: DnsServer,
+    names: Names,
     stop: CancellationToken,
 }
 
@@ -115,7 +115,7 @@ impl Dataplane {
     pub async fn start(config: NetConfig, running: Vec<PodNic>) -> Result<Arc<Self>, StartError> {
         prepare_host(&config).await?;
         let stop = CancellationToken::new();
-        let dns = DnsServer::start(&config, stop.clone())
+        let names = Names::start(&config, stop.clone())
             .await
             .map_err(|source| StartError::Dns {
                 address: config.cluster_dns,
@@ -129,7 +129,7 @@ impl Dataplane {
             }),
             config,
             taken_over: watch::Sender::new(false),
-            dns,
+            names,
             stop,
         });
         if !exec::nft_table_exists().await? {
@@ -179,7 +179,7 @@ impl Dataplane {
     /// Replaces all Services: rules, VIPs and names follow.
     pub async fn set_services(&self, services: Vec<Service>) -> Result<(), ExecError> {
         let mut state = self.state.lock().await;
-        self.dns.set_services(&services);
+        self.names.set_services(&services).await;
         let vips: BTreeSet<Ipv4Addr> = services.iter().flat_map(|service| service.vips.clone()).collect();
         let added: String = vips
             .difference(&state.vips)
@@ -251,7 +251,11 @@ impl Dataplane {
 
     /// Removes everything of ours from this network namespace, whoever made it. Goes on after an error.
     pub async fn remove(config: &NetConfig) -> Vec<String> {
-        let mut failed = Vec::new();
+        let mut failed = match dns::earlier(&config.state_dir) {
+            Ok(files) => dns::end_all(files),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => vec![format!("{}: {error}", config.state_dir.display())],
+        };
         let mut note = |result: Result<(), ExecError>| {
             if let Err(error) = result {
                 failed.push(error.to_string());

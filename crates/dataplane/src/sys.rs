@@ -1,4 +1,4 @@
-//! The two ioctls of a tap device and the raw frames of announcements: the only unsafe code of this crate.
+//! The two ioctls of a tap device, the raw frames of announcements and the change of user: the only unsafe code of this crate.
 
 use std::ffi::CStr;
 use std::io;
@@ -62,6 +62,16 @@ pub(crate) fn send_frame(link: i32, frame: &[u8]) -> io::Result<()> {
         0.. => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Makes the whole process a user's, of no other group than its own; with root its capabilities go.
+pub(crate) fn become_user(user: u32) -> io::Result<()> {
+    // SAFETY: an empty list is read nowhere.
+    check(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    // SAFETY: the call takes numbers only.
+    check(unsafe { libc::setresgid(user, user, user) })?;
+    // SAFETY: the call takes numbers only.
+    check(unsafe { libc::setresuid(user, user, user) })
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -21,6 +21,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::heir::Heir;
 use crate::machines::{Machine, machines};
 use crate::netns::Netns;
 use crate::process::Process;
@@ -76,6 +77,7 @@ pub struct Lab {
     podvisor: PathBuf,
     options: LabOptions,
     removed: bool,
+    heir: Option<Heir>,
     directory: TempDir,
 }
 
@@ -101,8 +103,10 @@ impl Lab {
             podvisor,
             options,
             removed: false,
+            heir: None,
             directory,
         };
+        lab.heir = Some(Heir::start(&lab)?);
         lab.link_programs()?;
         if !lab.options.no_registry {
             lab.start_registry()?;
@@ -159,6 +163,20 @@ impl Lab {
         self.supervisor.as_ref().map(Process::id)
     }
 
+    /// The process that answers cluster DNS.
+    pub fn dns_process(&self) -> Result<i32> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.run_dir().join("network"))? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let number = name.strip_prefix("dns-").map(str::parse::<i32>).transpose()?;
+            found.extend(number);
+        }
+        match found.as_slice() {
+            [one] => Ok(*one),
+            other => bail!("cluster DNS is answered by {other:?}"),
+        }
+    }
+
     /// The end of the Supervisor's log.
     pub fn log_tail(&self) -> String {
         self.supervisor
@@ -184,10 +202,17 @@ impl Lab {
             command.env("PATH", joined);
         }
         command.env("KUBECONFIG", self.kubeconfig());
-        command.env("PODVISOR_DATA_DIR", self.data_dir());
-        command.env("PODVISOR_RUN_DIR", self.run_dir());
-        command.env("PODVISOR_CGROUP_PARENT", self.cgroup_parent());
+        command.envs(self.places());
         command
+    }
+
+    /// Where this Lab's `podvisor` has its things, as it takes them from the environment.
+    pub fn places(&self) -> [(&'static str, PathBuf); 3] {
+        [
+            ("PODVISOR_DATA_DIR", self.data_dir()),
+            ("PODVISOR_RUN_DIR", self.run_dir()),
+            ("PODVISOR_CGROUP_PARENT", self.cgroup_parent().into()),
+        ]
     }
 
     /// Runs a program inside the Lab and returns its standard output; fails with both outputs otherwise.
@@ -475,7 +500,8 @@ impl Lab {
             registry.stop(Signal::SIGTERM, STOP_LIMIT)?;
         }
         // A published port's thread shares the namespace until the process ends.
-        self.netns.remove()
+        self.netns.remove()?;
+        self.heir.take().map_or(Ok(()), Heir::dismiss)
     }
 }
 

@@ -10,12 +10,14 @@
 //! - [`clients`]: kubectl, Helm and client libraries of others, pinned;
 //! - [`lab`]: the Lab itself; [`pods`]: what tests ask of Pods in it; [`guestbook`]: the main scenario, step by step;
 //! - [`faulty`]: a registry that misbehaves;
+//! - [`heir`]: removes the Lab of a process that was killed;
 //! - [`traces`]: what Podvisor has left on the machine, to compare before and after;
 //! - [`wait`]: the one level-triggered wait.
 
 pub mod clients;
 pub mod faulty;
 pub mod guestbook;
+pub mod heir;
 pub mod lab;
 pub mod machines;
 pub mod netns;

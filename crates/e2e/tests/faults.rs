@@ -221,7 +221,8 @@ fn states(name: &str) -> String {
   - name: main
     image: busybox
     securityContext: {capabilities: {add: [SYS_TIME]}}
-    command: [sh, -c, 'cp -r /config /www; i=0; (while sleep 1; do echo tick $((i=i+1)); done) & exec httpd -f -p 80 -h /www']
+    command: [sh, -c, 'cp -r /config /www; mkdir /www/cgi-bin; echo -e \"#!/bin/sh\\necho; nslookup kubernetes.default.svc.cluster.local\" >
+      /www/cgi-bin/name; chmod +x /www/cgi-bin/name; i=0; (while sleep 1; do echo tick $((i=i+1)); done) & exec httpd -f -p 80 -h /www']
     readinessProbe: {httpGet: {port: 80, path: /text}, periodSeconds: 1}
     livenessProbe: {exec: {command: ['true']}, periodSeconds: 1}
     resources: {requests: {cpu: 10m}, limits: {cpu: '1', memory: 64Mi}}
@@ -377,13 +378,13 @@ impl Scene {
 
     fn page(&self) -> Result<String> {
         let pod = self.lab.pod("serves")?;
-        self.page_at(pod["status"]["podIP"].as_str().context("an address")?)
+        self.page_at(pod["status"]["podIP"].as_str().context("an address")?, "text")
     }
 
-    fn page_at(&self, ip: &str) -> Result<String> {
+    fn page_at(&self, ip: &str, page: &str) -> Result<String> {
         self.lab.run(
             "curl",
-            &["-sSf", "--max-time", "10", &format!("http://{ip}/text")],
+            &["-sSf", "--max-time", "10", &format!("http://{ip}/{page}")],
         )
     }
 
@@ -402,10 +403,28 @@ impl Scene {
         let end = Instant::now() + away;
         let mut answers = 0;
         while Instant::now() < end || answers < 3 {
-            ensure!(self.page_at(&ip)? == "first");
+            ensure!(self.page_at(&ip, "text")? == "first");
+            self.names_are_answered(&ip)?;
             answers += 1;
         }
-        self.lab.start_supervisor()
+        let earlier = self.lab.dns_process()?;
+        self.lab.start_supervisor()?;
+        // The new agent has somebody of its own answer, and again when that one fails.
+        let present = self.lab.dns_process()?;
+        ensure!(present != earlier, "process {earlier} answers still");
+        self.names_are_answered(&ip)?;
+        signal(present, Signal::SIGKILL)?;
+        wait_for("another process that answers", LIMIT, || {
+            ensure!(self.lab.dns_process()? != present, "it has ended");
+            self.names_are_answered(&ip)
+        })
+    }
+
+    /// The Pod that serves looks up a name of the cluster.
+    fn names_are_answered(&self, ip: &str) -> Result<()> {
+        let said = self.page_at(ip, "cgi-bin/name")?;
+        ensure!(said.contains("10.96.0.1\n"), "{said}");
+        Ok(())
     }
 
     fn everything_goes_on(&mut self) -> Result<()> {
@@ -473,6 +492,7 @@ impl Scene {
         for machine in self.lab.machines()? {
             signal(machine.pid, Signal::SIGKILL)?;
         }
+        signal(self.lab.dns_process()?, Signal::SIGKILL)?;
         wait_for("the end of all VMs", LIMIT, || {
             let left = self.lab.machines()?;
             ensure!(left.is_empty(), "{left:?}");
@@ -488,7 +508,7 @@ impl Scene {
         self.lab
             .run("ip", &["address", "add", "127.0.0.1/8", "dev", "lo"])?;
         for cgroup in traces.cgroups.iter().rev() {
-            fs::remove_dir(cgroup)?;
+            wait_for("an empty cgroup", LIMIT, || Ok(fs::remove_dir(cgroup)?))?;
         }
         fs::remove_dir_all(self.lab.run_dir())?;
         self.lab.start_supervisor()

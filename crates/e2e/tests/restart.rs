@@ -1,7 +1,10 @@
-//! A Supervisor that is killed again and again keeps every write that it has answered.
+//! A Supervisor that is killed again and again keeps every write that it has answered; a Lab whose test is killed is removed.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -85,6 +88,51 @@ fn fifty_kills_under_load_lose_no_answered_write() -> Result<()> {
     ensure!(uids(&lab)? == pods, "other Pods run than before the kills");
     println!("{} writes answered through {KILLS} kills", answered.len());
     lab.stop()
+}
+
+/// Holds a Lab until it is killed.
+#[test]
+#[ignore = "the other half of the next"]
+fn held() -> Result<()> {
+    let lab = Lab::start(LabOptions {
+        simulated_hosts: Some(1),
+        no_registry: true,
+        ..LabOptions::default()
+    })?;
+    println!(
+        "\nheld: {} {}",
+        lab.netns().path().display(),
+        lab.directory().display()
+    );
+    std::io::stdin().read_line(&mut String::new())?;
+    lab.stop()
+}
+
+#[test]
+fn a_lab_ends_with_its_test() -> Result<()> {
+    let mut test = Command::new(std::env::current_exe()?)
+        .args(["--exact", "held", "--ignored", "--nocapture"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let said = BufReader::new(test.stdout.take().context("a pipe")?).lines();
+    let held = said
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("held: ").map(str::to_owned));
+    test.kill()?;
+    test.wait()?;
+    let held = held.context("no Lab is held")?;
+    let places = held.split(' ').map(Path::new).collect::<Vec<_>>();
+    let directory = places[1].display().to_string();
+    wait_for("the end of the Lab", LIMIT, || {
+        ensure!(places.iter().all(|place| !place.exists()), "{held} is there");
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            ensure!(!line.contains(&directory), "{line} runs");
+        }
+        Ok(())
+    })
 }
 
 /// What the writers share.

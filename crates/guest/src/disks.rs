@@ -78,11 +78,19 @@ fn look_for(serial: &str) -> Option<PathBuf> {
             .get(4..)
             .map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
         let device = Path::new("/dev").join(entry.file_name());
-        if found.as_deref() == Some(serial) && device.exists() {
+        if found.as_deref() == Some(serial) && is_live(&device) {
             return Some(device);
         }
     }
     None
+}
+
+/// Whether a disk has come all the way: it has its name a moment before it can be opened.
+fn is_live(device: &Path) -> bool {
+    let error = fs::File::open(device)
+        .err()
+        .and_then(|error| error.raw_os_error());
+    !matches!(error, Some(libc::ENOENT | libc::ENXIO))
 }
 
 /// Mounts an image once and returns its root.

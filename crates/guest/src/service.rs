@@ -548,6 +548,7 @@ impl Guest for Agent {
             rx_bytes,
             tx_bytes,
             scratch_used: scratch_used(),
+            pressures: cgroup::pressures(std::path::Path::new("/proc/pressure"), ""),
             volumes: disks::volume_stats(),
             scratch_total: scratch.as_ref().map_or(0, |stat| stat.f_blocks * stat.f_frsize),
             scratch_free: scratch.as_ref().map_or(0, |stat| stat.f_bavail * stat.f_frsize),

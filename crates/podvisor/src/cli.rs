@@ -56,6 +56,9 @@ enum Command {
   podvisor restore /var/backups/podvisor-2026-01-31 --data-dir /var/lib/podvisor
   podvisor restore ./copy --data-dir ./new-lab")]
     Restore(commands::backup::RestoreArguments),
+    /// Answer cluster DNS by what the host agent says on standard input; `podvisor up` starts this.
+    #[command(hide = true)]
+    Dns(commands::dns::Arguments),
     /// Sign in and write a kubectl context for each of your namespaces.
     Login(commands::login::Arguments),
     /// Remove what `login` wrote.
@@ -127,6 +130,7 @@ pub fn run() -> Result<()> {
     match Arguments::parse_from(arguments).command {
         Command::Up(arguments) => commands::up::run(&arguments),
         Command::Down(places) => commands::down::run(&places),
+        Command::Dns(arguments) => commands::dns::run(&arguments),
         Command::Status(places) => commands::status::run(&places),
         Command::Backup(arguments) => commands::backup::run(&arguments),
         Command::Restore(arguments) => commands::backup::restore(&arguments),

@@ -1,19 +1,23 @@
 //! Listening on the cluster DNS address: UDP and TCP, our names from the zone, other names forwarded.
+//!
+//! A name of ours that stands for another (`ExternalName`) is answered with what the other leads to: resolvers of programs
+//! follow no alias themselves.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RData, RecordType};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio_util::sync::CancellationToken;
 
 use super::places::Places;
 use super::zone::Zone;
-use crate::config::NetConfig;
 use crate::model::Service;
 
 const PORT: u16 = 53;
@@ -28,43 +32,67 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a client without EDNS can take in one datagram (RFC 1035).
 const PLAIN_DATAGRAM: u16 = 512;
 
-/// The running server; it stops with its token.
-pub(crate) struct DnsServer {
-    shared: Arc<Shared>,
-}
+/// Connections that wait to be taken.
+const BACKLOG: i32 = 128;
+/// Aliases of aliases that are followed.
+const MAX_ALIASES: usize = 8;
 
-struct Shared {
+/// Who answers, by a snapshot of the names.
+pub(super) struct Resolver {
     zone: ArcSwap<Zone>,
-    domain: String,
     upstream: Vec<Ipv4Addr>,
     in_flight: Arc<Places>,
 }
 
-impl DnsServer {
-    /// Binds both sockets and serves until `stop`.
-    pub async fn start(config: &NetConfig, stop: CancellationToken) -> io::Result<Self> {
-        let address = SocketAddr::new(IpAddr::V4(config.cluster_dns), PORT);
-        let udp = Arc::new(UdpSocket::bind(address).await?);
-        let tcp = TcpListener::bind(address).await?;
-        let shared = Arc::new(Shared {
-            zone: ArcSwap::from_pointee(Zone::of(&config.domain, &[])),
-            domain: config.domain.clone(),
-            upstream: config.upstream_dns.clone(),
+impl Resolver {
+    pub fn new(zone: Arc<Zone>, upstream: Vec<Ipv4Addr>) -> Arc<Self> {
+        Arc::new(Self {
+            zone: ArcSwap::new(zone),
+            upstream,
             in_flight: Places::new(MAX_IN_FLIGHT),
-        });
-        tokio::spawn(
-            stop.clone()
-                .run_until_cancelled_owned(serve_udp(Arc::clone(&shared), udp)),
-        );
-        tokio::spawn(stop.run_until_cancelled_owned(serve_tcp(Arc::clone(&shared), tcp)));
-        Ok(Self { shared })
+        })
     }
 
     /// Replaces the names.
-    pub fn set_services(&self, services: &[Service]) {
-        self.shared
-            .zone
-            .store(Arc::new(Zone::of(&self.shared.domain, services)));
+    pub fn set(&self, zone: Arc<Zone>) {
+        self.zone.store(zone);
+    }
+
+    /// Answers on both sockets, for ever.
+    pub async fn serve(self: &Arc<Self>, sockets: Sockets) {
+        tokio::join!(
+            serve_udp(Arc::clone(self), Arc::new(sockets.udp)),
+            serve_tcp(Arc::clone(self), sockets.tcp)
+        );
+    }
+}
+
+/// Both sockets. What comes before anybody reads is kept by the kernel.
+pub(super) struct Sockets {
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+impl Sockets {
+    /// Listens. With `beside`, others who say the same may listen there too, and the kernel gives each some of the questions.
+    pub fn bind(address: Ipv4Addr, beside: bool) -> io::Result<Self> {
+        let address = SocketAddr::new(IpAddr::V4(address), PORT);
+        let open = |kind| -> io::Result<OwnedFd> {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let socket = rustix::net::socket_with(AddressFamily::INET, kind, flags, None)?;
+            if kind == SocketType::STREAM {
+                // Connections of an earlier server that are still closing do not keep the port.
+                sockopt::set_socket_reuseaddr(&socket, true)?;
+            }
+            sockopt::set_socket_reuseport(&socket, beside)?;
+            rustix::net::bind(&socket, &address)?;
+            Ok(socket)
+        };
+        let udp = UdpSocket::from_std(open(SocketType::DGRAM)?.into())?;
+        let tcp = open(SocketType::STREAM)?;
+        rustix::net::listen(&tcp, BACKLOG)?;
+        let tcp = TcpListener::from_std(tcp.into())?;
+        Ok(Self { udp, tcp })
     }
 }
 
@@ -75,28 +103,23 @@ pub async fn answer_from(
     question: &[u8],
     datagram: bool,
 ) -> Option<Vec<u8>> {
-    let shared = Shared {
-        zone: ArcSwap::from_pointee(Zone::of(domain, services)),
-        domain: domain.to_owned(),
-        upstream: Vec::new(),
-        in_flight: Places::new(1),
-    };
-    shared.answer(question, datagram).await
+    let resolver = Resolver::new(Arc::new(Zone::of(domain, services)), Vec::new());
+    resolver.answer(question, datagram).await
 }
 
-async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
+async fn serve_udp(shared: Arc<Resolver>, socket: Arc<UdpSocket>) {
     let mut buffer = vec![0; 4096];
     loop {
         // An error here is about an earlier datagram (ICMP); there is nothing to be done about it.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
             continue;
         };
-        let question = match shared.known(&buffer[..length], true) {
+        let so_far = match shared.known(&buffer[..length], true) {
             Some(Known::Answer(answer)) => {
                 let _ = socket.send_to(&answer, client).await;
                 continue;
             }
-            Some(Known::Elsewhere(question)) => question,
+            Some(Known::Elsewhere(so_far)) => so_far,
             None => continue,
         };
         let Some(place) = shared.in_flight.take(client.ip()) else {
@@ -106,14 +129,14 @@ async fn serve_udp(shared: Arc<Shared>, socket: Arc<UdpSocket>) {
         let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
         tokio::spawn(async move {
             let _place = place;
-            if let Some(answer) = shared.forward(&bytes, question, true).await {
+            if let Some(answer) = shared.ask_elsewhere(&bytes, *so_far, true).await {
                 let _ = socket.send_to(&answer, client).await;
             }
         });
     }
 }
 
-async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
+async fn serve_tcp(shared: Arc<Resolver>, listener: TcpListener) {
     let places = Places::new(MAX_CONNECTIONS);
     loop {
         let Ok((stream, client)) = listener.accept().await else {
@@ -131,7 +154,7 @@ async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
     }
 }
 
-async fn serve_connection(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
+async fn serve_connection(shared: &Resolver, mut stream: TcpStream) -> io::Result<()> {
     loop {
         let length = tokio::time::timeout(IDLE_TIMEOUT, stream.read_u16()).await??;
         let mut question = vec![0; usize::from(length)];
@@ -150,15 +173,24 @@ enum Known {
     /// All of it.
     Answer(Vec<u8>),
     /// That others are to be asked; the answer so far.
-    Elsewhere(Message),
+    Elsewhere(Box<SoFar>),
 }
 
-impl Shared {
+/// An answer that others are to complete.
+struct SoFar {
+    reply: Message,
+    /// Bytes that a datagram to the client may have.
+    room: u16,
+    /// What our name stands for, and what is asked of it; without, the client's own question is handed on.
+    alias: Option<(Name, RecordType)>,
+}
+
+impl Resolver {
     /// The answer's bytes; `None` for what is not a question.
     async fn answer(&self, bytes: &[u8], datagram: bool) -> Option<Vec<u8>> {
         match self.known(bytes, datagram)? {
             Known::Answer(answer) => Some(answer),
-            Known::Elsewhere(reply) => self.forward(bytes, reply, datagram).await,
+            Known::Elsewhere(so_far) => self.ask_elsewhere(bytes, *so_far, datagram).await,
         }
     }
 
@@ -179,28 +211,74 @@ impl Shared {
             reply.metadata.response_code = ResponseCode::NotImp;
             return reply.to_vec().ok().map(Known::Answer);
         }
-        let answer = self.zone.load().answer(query.name(), query.query_type());
-        let Some(answer) = answer else {
-            return Some(Known::Elsewhere(reply));
+        let room = question
+            .edns
+            .as_ref()
+            .map_or(PLAIN_DATAGRAM, |_| question.max_payload())
+            .max(PLAIN_DATAGRAM);
+        let zone = self.zone.load();
+        let kind = query.query_type();
+        let Some(mut answer) = zone.answer(query.name(), kind) else {
+            let alias = None;
+            return Some(Known::Elsewhere(Box::new(SoFar { reply, room, alias })));
         };
         reply.metadata.authoritative = true;
+        for _ in 0..MAX_ALIASES {
+            let Some(target) = alias(&answer.records, kind) else {
+                break;
+            };
+            let Some(more) = zone.answer(&target, kind) else {
+                reply.add_answers(answer.records);
+                let alias = Some((target, kind));
+                return Some(Known::Elsewhere(Box::new(SoFar { reply, room, alias })));
+            };
+            answer.code = more.code;
+            answer.records.extend(more.records);
+            answer.soa = more.soa;
+        }
         reply.metadata.response_code = answer.code;
         reply.add_answers(answer.records);
         reply.add_authorities(answer.soa);
-        let size = question
-            .edns
-            .as_ref()
-            .map_or(PLAIN_DATAGRAM, |_| question.max_payload());
-        let bytes = reply.to_vec().ok()?;
-        if datagram && bytes.len() > usize::from(size.max(PLAIN_DATAGRAM)) {
-            // The client asks again over TCP.
-            return reply.truncate().to_vec().ok().map(Known::Answer);
+        encode(&reply, room, datagram).map(Known::Answer)
+    }
+
+    async fn ask_elsewhere(&self, question: &[u8], so_far: SoFar, datagram: bool) -> Option<Vec<u8>> {
+        let SoFar {
+            mut reply,
+            room,
+            alias,
+        } = so_far;
+        let answered = match alias {
+            None => match self.forward(question, datagram).await {
+                Some(answer) => return Some(answer),
+                None => false,
+            },
+            Some((name, kind)) => {
+                let mut question = Message::query();
+                question.metadata.recursion_desired = true;
+                question.add_query(Query::query(name, kind));
+                let answer = self.forward(&question.to_vec().ok()?, datagram).await;
+                let answer = answer.and_then(|bytes| Message::from_vec(&bytes).ok());
+                if let Some(answer) = &answer {
+                    reply.metadata.truncation = answer.metadata.truncation;
+                    reply.add_answers(answer.answers.iter().cloned());
+                }
+                // The alias itself is there, wherever it leads.
+                answer.is_some() || self.upstream.is_empty()
+            }
+        };
+        if !answered {
+            // Without any resolver the name does not exist for us; with silent ones it is a failure to ask again.
+            reply.metadata.response_code = match self.upstream.is_empty() {
+                true => ResponseCode::NXDomain,
+                false => ResponseCode::ServFail,
+            };
         }
-        Some(Known::Answer(bytes))
+        encode(&reply, room, datagram)
     }
 
     /// Asks each upstream resolver in turn, over the transport that the client used.
-    async fn forward(&self, question: &[u8], mut reply: Message, datagram: bool) -> Option<Vec<u8>> {
+    async fn forward(&self, question: &[u8], datagram: bool) -> Option<Vec<u8>> {
         for upstream in &self.upstream {
             let address = SocketAddr::new(IpAddr::V4(*upstream), PORT);
             let ask = async {
@@ -214,14 +292,25 @@ impl Shared {
                 return Some(answer);
             }
         }
-        // Without any resolver the name does not exist for us; with silent ones it is a failure to ask again.
-        reply.metadata.response_code = if self.upstream.is_empty() {
-            ResponseCode::NXDomain
-        } else {
-            ResponseCode::ServFail
-        };
-        reply.to_vec().ok()
+        None
     }
+}
+
+/// What the last of these records stands for, if the question is about that and not about the alias.
+fn alias(records: &[hickory_proto::rr::Record], kind: RecordType) -> Option<Name> {
+    match &records.last()?.data {
+        RData::CNAME(target) if kind != RecordType::CNAME => Some(target.0.clone()),
+        _ => None,
+    }
+}
+
+fn encode(reply: &Message, room: u16, datagram: bool) -> Option<Vec<u8>> {
+    let bytes = reply.to_vec().ok()?;
+    if datagram && bytes.len() > usize::from(room) {
+        // The client asks again over TCP.
+        return reply.truncate().to_vec().ok();
+    }
+    Some(bytes)
 }
 
 async fn ask_udp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {

@@ -14,6 +14,7 @@ use std::net::Ipv4Addr;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, CNAME, PTR, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Service, ServiceAddress};
 
@@ -32,7 +33,7 @@ pub(crate) struct Answer {
 }
 
 /// The records of one name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Node {
     addresses: BTreeSet<Ipv4Addr>,
     services: Vec<(u16, String)>,
@@ -40,7 +41,7 @@ struct Node {
 }
 
 /// A snapshot of all names, keyed in lower case without the final dot.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Zone {
     domain: String,
     nodes: BTreeMap<String, Node>,

@@ -15,6 +15,7 @@ pub(crate) fn config() -> NetConfig {
         open_tcp_ports: vec![6443],
         own_tcp_ports: vec![10250],
         upstream_dns: Vec::new(),
+        dns_program: Vec::new(),
         tap_owner: 0,
         flows_per_pod: crate::FLOWS_PER_POD,
         state_dir: std::env::temp_dir(),

@@ -83,6 +83,117 @@ fn answers_come_whole_or_say_that_they_do_not() {
     });
 }
 
+/// A Service that stands for a name elsewhere.
+fn outside() -> dataplane::model::Service {
+    let mut outside = service(std::iter::empty());
+    outside.name = "outside".to_owned();
+    outside.address = ServiceAddress::External("example.org".to_owned());
+    outside.vips.clear();
+    outside
+}
+
+#[test]
+fn nobody_is_told_no_before_the_names_are_known() {
+    in_namespace(|| async {
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let plane = Dataplane::start(config(&state), Vec::new())
+            .await
+            .expect("started");
+        let (asked, early) = (
+            question("web.demo.svc.cluster.local."),
+            UdpSocket::bind((NODE_IP, 0)),
+        );
+        let early = early.await.expect("bound");
+        let bytes = asked.to_vec().expect("encoded");
+        early.send_to(&bytes, SERVER).await.expect("sent");
+        let web = service(std::iter::empty());
+        plane.set_services(vec![web]).await.expect("applied");
+        let mut buffer = [0; 4096];
+        let length = early.recv(&mut buffer).await.expect("answered");
+        let answer = Message::from_vec(&buffer[..length]).expect("decoded");
+        assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+        plane.shutdown();
+        assert_eq!(Dataplane::remove(&config(&state)).await, Vec::<String>::new());
+    });
+}
+
+/// A resolver that knows one address, and counts nothing else as a question.
+async fn knows(address: &'static str, name: &'static str) {
+    let socket = UdpSocket::bind((address, 53)).await.expect("bound");
+    tokio::spawn(async move {
+        let mut buffer = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+            let mut message = Message::from_vec(&buffer[..length]).expect("decoded");
+            message.metadata.message_type = MessageType::Response;
+            let asked = message.queries[0].name().clone();
+            if asked.to_ascii() == name {
+                let data = hickory_proto::rr::RData::A(Ipv4Addr::new(203, 0, 113, 9).into());
+                message.add_answer(hickory_proto::rr::Record::from_rdata(asked, 60, data));
+            } else {
+                message.metadata.response_code = ResponseCode::NXDomain;
+            }
+            let bytes = message.to_vec().expect("encoded");
+            socket.send_to(&bytes, client).await.expect("sent");
+        }
+    });
+}
+
+/// Resolvers of programs take an alias with an address, and do not go on from one without.
+#[test]
+fn an_alias_comes_with_what_it_stands_for() {
+    in_namespace(|| async {
+        knows("127.0.0.53", "example.org.").await;
+        let state = tempfile::tempdir().expect("a temporary directory");
+        let settings = dataplane::NetConfig {
+            upstream_dns: vec![Ipv4Addr::new(127, 0, 0, 53)],
+            ..config(&state)
+        };
+        let plane = Dataplane::start(settings, Vec::new()).await.expect("started");
+        let alias = |name: &str, target: &str| {
+            let mut alias = outside();
+            alias.name = name.to_owned();
+            alias.address = ServiceAddress::External(target.to_owned());
+            alias
+        };
+        let services = vec![
+            service(std::iter::empty()),
+            outside(),
+            alias("inside", "web.demo.svc.cluster.local"),
+            alias("twice", "outside.demo.svc.cluster.local"),
+            alias("round", "round.demo.svc.cluster.local"),
+            alias("nowhere", "nowhere.test"),
+        ];
+        plane.set_services(services).await.expect("applied");
+        let cases = [
+            ("outside", "example.org. 203.0.113.9"),
+            ("inside", "web.demo.svc.cluster.local. 10.96.7.7"),
+            (
+                "twice",
+                "outside.demo.svc.cluster.local. example.org. 203.0.113.9",
+            ),
+            ("nowhere", "nowhere.test."),
+        ];
+        for (name, expected) in cases {
+            let answer = ask_udp(&question(&format!("{name}.demo.svc.cluster.local."))).await;
+            assert_eq!(answer.metadata.response_code, ResponseCode::NoError, "{name}");
+            let data: Vec<String> = answer
+                .answers
+                .iter()
+                .map(|record| record.data.to_string())
+                .collect();
+            assert_eq!(data.join(" "), expected, "{name}");
+        }
+        let round = ask_udp(&question("round.demo.svc.cluster.local.")).await;
+        assert_eq!(
+            round.metadata.response_code,
+            ResponseCode::NoError,
+            "a circle has an end"
+        );
+        plane.shutdown();
+        assert_eq!(Dataplane::remove(&config(&state)).await, Vec::<String>::new());
+    });
+}
+
 #[test]
 fn other_names_are_asked_elsewhere() {
     in_namespace(|| async {
@@ -122,6 +233,7 @@ fn other_names_are_asked_elsewhere() {
                     Err(error) => panic!("{error}"),
                 }
             };
+            plane.set_services(vec![outside()]).await.expect("applied");
             let answer = ask_udp(&question("example.org.")).await;
             assert_eq!(answer.metadata.response_code, expected, "{what}");
             let ours = ask_udp(&question("nope.demo.svc.cluster.local.")).await;

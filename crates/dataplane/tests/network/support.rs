@@ -73,6 +73,7 @@ pub fn config(state: &tempfile::TempDir) -> NetConfig {
         open_tcp_ports: vec![6443],
         own_tcp_ports: vec![10250],
         upstream_dns: Vec::new(),
+        dns_program: Vec::new(),
         tap_owner: 0,
         flows_per_pod: 500,
         state_dir: state.path().to_path_buf(),

@@ -122,7 +122,14 @@ pub fn stats(id: &str, name: &str) -> ContainerStats {
         cpu_periods: after(&cpu, "nr_periods"),
         cpu_throttled_periods: after(&cpu, "nr_throttled"),
         cpu_throttled_ns: after(&cpu, "throttled_usec") * 1000,
+        pressures: pressures(&path, ".pressure"),
     }
+}
+
+/// For how long tasks waited for CPUs, disks and memory, in the kernel's words.
+pub fn pressures(directory: &Path, ending: &str) -> Vec<String> {
+    let read = |kind| fs::read_to_string(directory.join(format!("{kind}{ending}"))).unwrap_or_default();
+    ["cpu", "io", "memory"].map(read).into()
 }
 
 /// The number after a word at the start of a line of a file.

@@ -69,12 +69,22 @@ fn containers<T: std::fmt::Display>(
     more: impl Fn(&View, &ContainerStats) -> String,
     value: impl Fn(&ContainerStats) -> T,
 ) -> Vec<String> {
+    containers_with(all, more, |stats| Some(value(stats)))
+}
+
+/// Likewise, for each that has the figure.
+fn containers_with<T: std::fmt::Display>(
+    all: &[(View, Sample)],
+    more: impl Fn(&View, &ContainerStats) -> String,
+    value: impl Fn(&ContainerStats) -> Option<T>,
+) -> Vec<String> {
     let lines = all.iter().flat_map(|(view, sample)| {
         let stats = sample.guest.iter().flat_map(|reply| &reply.containers);
-        stats.map(|stats| {
+        stats.filter_map(|stats| {
+            let value = value(stats)?;
             let (name, labels) = (&stats.name, pod_labels(view));
             let more = more(view, stats);
-            format!("{{container=\"{name}\",{more}{labels}}} {}", value(stats))
+            Some(format!("{{container=\"{name}\",{more}{labels}}} {value}"))
         })
     });
     lines.collect()
@@ -247,25 +257,25 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
         "Total time duration the container has been throttled.",
         containers(all, more, |c| seconds(c.cpu_throttled_ns)),
     );
-    for ((kind, word), stall) in stalls::KINDS.iter().zip(host.stalls) {
-        let Some(stall) = stall else {
-            continue;
-        };
+    for (at, (kind, word)) in stalls::KINDS.into_iter().enumerate() {
         let words = [
-            (
-                "stalled",
-                "no tasks in the container could make progress",
-                stall.full,
-            ),
-            ("waiting", "tasks in the container have waited", stall.some),
+            ("stalled", "no tasks in the container could make progress"),
+            ("waiting", "tasks in the container have waited"),
         ];
-        for (name, what, share) in words {
+        for (name, what) in words {
+            let total = |stall: stalls::Stall| match name {
+                "stalled" => seconds(stall.full.total.saturating_mul(1000)),
+                _ => seconds(stall.some.total.saturating_mul(1000)),
+            };
             let labels = "container=\"\",id=\"/\",image=\"\",name=\"\",namespace=\"\",pod=\"\"";
+            let of_host = host.stalls[at].map(|stall| format!("{{{labels}}} {}", total(stall)));
+            let told = |c: &ContainerStats| stalls::of_guest(&c.pressures)[at];
+            let of_containers = containers_with(all, more, |c| told(c).map(total));
             page.family(
                 &format!("container_pressure_{kind}_{name}_seconds_total"),
                 "counter",
                 &format!("Total time duration {what} due to {word} congestion."),
-                [format!("{{{labels}}} {}", seconds(share.total * 1000))],
+                of_host.into_iter().chain(of_containers),
             );
         }
     }

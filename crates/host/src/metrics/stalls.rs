@@ -1,5 +1,5 @@
-//! For how long tasks of the host waited for what they need: the kernel's pressure stall information, where it has that
-//! (kubelet: `KubeletPSI`). Guests' kernels are made without: it costs them time at every switch.
+//! For how long tasks waited for what they need: the kernel's pressure stall information, of the host where its kernel has
+//! that, and of containers and whole VMs (kubelet: `KubeletPSI`).
 
 use serde_json::{Value, json};
 
@@ -32,6 +32,21 @@ pub fn read() -> Stalls {
     KINDS.map(|(file, _)| parse(&std::fs::read_to_string(format!("/proc/pressure/{file}")).ok()?))
 }
 
+/// What a guest says, a text for each of [`KINDS`]; nothing of an older guest.
+pub fn of_guest(texts: &[String]) -> Stalls {
+    std::array::from_fn(|at| parse(texts.get(at)?))
+}
+
+/// Adds them to figures as `/stats/summary` has them.
+pub fn add_to(figures: &mut Value, stalls: Stalls, time: &Value) {
+    for ((kind, _), stall) in KINDS.iter().zip(stalls) {
+        if let Some(stall) = stall {
+            figures[kind]["time"] = time.clone();
+            figures[kind]["psi"] = stall.to_json();
+        }
+    }
+}
+
 fn parse(text: &str) -> Option<Stall> {
     let share = |word: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(word))?;
@@ -50,8 +65,7 @@ fn parse(text: &str) -> Option<Stall> {
 }
 
 impl Stall {
-    /// As `/stats/summary` has it.
-    pub fn to_json(self) -> Value {
+    fn to_json(self) -> Value {
         let share = |share: Share| {
             let [ten, sixty, three_hundred] = share.averages;
             json!({"total": share.total, "avg10": ten, "avg60": sixty, "avg300": three_hundred})
@@ -76,5 +90,9 @@ mod tests {
         let half = parse(text.lines().next().expect("a line")).expect("understood");
         assert_eq!((half.some, half.full), (stall.some, Share::default()));
         assert_eq!(parse(""), None);
+        let mut figures = json!({"cpu": {"usageNanoCores": 1}});
+        add_to(&mut figures, of_guest(&[text.to_owned()]), &json!("now"));
+        let expected = json!({"cpu": {"usageNanoCores": 1, "time": "now", "psi": stall.to_json()}});
+        assert_eq!(figures, expected);
     }
 }

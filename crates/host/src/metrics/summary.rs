@@ -50,12 +50,7 @@ pub fn summary(data_dir: &Path, node: &str, host: &HostUsage, pods: &[(View, Sam
         },
         "pods": pods,
     });
-    for ((kind, _), stall) in stalls::KINDS.iter().zip(host.stalls) {
-        if let Some(stall) = stall {
-            summary["node"][kind]["time"] = json!(now);
-            summary["node"][kind]["psi"] = stall.to_json();
-        }
-    }
+    stalls::add_to(&mut summary["node"], host.stalls, &json!(now));
     summary
 }
 
@@ -87,7 +82,7 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
         .map(|record| {
             let run = record.run_id();
             let stats = guest.and_then(|reply| reply.containers.iter().find(|c| c.id == run));
-            json!({
+            let mut container = json!({
                 "name": record.name,
                 "startTime": started(record),
                 "cpu": {
@@ -116,7 +111,10 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
                     "availableBytes": host_disk["availableBytes"],
                     "usedBytes": logs.bytes(&record.name),
                 },
-            })
+            });
+            let pressures = stats.map_or(&[][..], |c| &c.pressures);
+            stalls::add_to(&mut container, stalls::of_guest(pressures), &json!(time));
+            container
         })
         .collect();
     let inside = |value: fn(&guest_api::v1::ContainerStats) -> u64| -> u64 {
@@ -140,7 +138,7 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
             "usedBytes": used,
         })
     }));
-    json!({
+    let mut pod = json!({
         "podRef": {"name": metadata.name, "namespace": metadata.namespace, "uid": metadata.uid},
         "startTime": view.pod.status.as_ref().and_then(|status| status.start_time.clone()),
         "containers": containers,
@@ -166,7 +164,10 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
             "capacityBytes": scratch.0,
             "availableBytes": scratch.1,
         },
-    })
+    });
+    let pressures = guest.map_or(&[][..], |reply| &reply.pressures);
+    stalls::add_to(&mut pod, stalls::of_guest(pressures), &json!(time));
+    pod
 }
 
 /// The claim of a volume and what the guest says of its disk.

@@ -80,10 +80,10 @@ fn attacks() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A simulated hypervisor whose guests of the name `hostile` say other words when they are told to.
+/// A simulated hypervisor whose guests named `hostile-N` say other words, the Nth, when they are told to.
 struct Driver {
     honest: Arc<SimulatedDriver>,
-    words: watch::Receiver<Words>,
+    words: Vec<watch::Receiver<Words>>,
 }
 
 #[async_trait]
@@ -97,14 +97,14 @@ impl Hypervisor for Driver {
     }
 
     async fn boot(&self, spec: VmSpec) -> Result<Arc<dyn Vm>, BootError> {
-        let hostile = spec.label == "default/hostile";
+        let number = spec.label.strip_prefix("default/hostile-").map(str::to_owned);
         let vm = self.honest.boot(spec).await?;
-        Ok(match hostile {
-            true => Arc::new(Hostile {
+        Ok(match number {
+            Some(number) => Arc::new(Hostile {
                 vm,
-                words: self.words.clone(),
+                words: self.words[number.parse::<usize>().unwrap()].clone(),
             }),
-            false => vm,
+            None => vm,
         })
     }
 
@@ -218,32 +218,45 @@ fn resident() -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rubbish_on_a_channel_harms_its_own_guest_only() {
-    let (tell, words) = watch::channel(None);
+    let attacks = attacks();
+    // Each has a guest of its own, so that all are waited for at once.
+    let (tell, words): (Vec<_>, Vec<_>) = attacks.iter().map(|_| watch::channel(None)).unzip();
     let host = Host::start_on(|honest| Arc::new(Driver { honest, words })).await;
     let spec = || json!({"terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "x"}]});
-    for name in ["hostile", "calm"] {
-        host.create(name, spec()).await;
+    host.create("calm", spec()).await;
+    for number in 0..attacks.len() {
+        host.create(&format!("hostile-{number}"), spec()).await;
     }
-    let hostile = host.ready("hostile").await;
     host.ready("calm").await;
-    let (guest, before) = (host.guest(&hostile), resident());
-    for (name, bytes) in attacks() {
-        tell.send_replace(Some(bytes.into()));
+    let mut guests = Vec::new();
+    for number in 0..attacks.len() {
+        guests.push(host.guest(&host.ready(&format!("hostile-{number}")).await));
+    }
+    let before = resident();
+    for ((guest, tell), (name, bytes)) in guests.iter().zip(&tell).zip(&attacks) {
+        tell.send_replace(Some(bytes.as_slice().into()));
         tokio::time::sleep(ATTACK).await;
         let grown = resident().saturating_sub(before);
         println!("{name}: {} MiB more", grown >> 20);
         assert!(grown < GROWTH, "{name}: the agent has grown by {grown} bytes");
         guest.set_clock_error_ns(-HOUR_NS);
         tell.send_replace(None);
+    }
+    let sessions = guests.iter().zip(&attacks).map(|(guest, (name, _))| async move {
         // Another session, in which the agent puts the clock right at once. Its own doubt is less than a second.
         let right = async || guest.clock_error_ns().abs() < 1_000_000_000;
         session(name, right).await;
-    }
+    });
+    futures::future::join_all(sessions).await;
     // Under fire another Pod starts, and the hostile one is removed.
-    tell.send_replace(Some(attacks().remove(0).1.into()));
+    tell[0].send_replace(Some(attacks[0].1.as_slice().into()));
     host.create("late", spec()).await;
     host.ready("late").await;
-    host.delete("hostile", Some(0)).await;
+    host.delete("hostile-0", Some(0)).await;
     assert_eq!(common::restarts(&host.ready("calm").await), 0);
-    eventually("the end of the hostile guest", async || host.driver.count() == 2).await;
+    let left = attacks.len() + 1;
+    eventually("the end of the hostile guest", async || {
+        host.driver.count() == left
+    })
+    .await;
 }

@@ -288,14 +288,20 @@ async fn figures() {
         assert!(cadvisor.contains(&start), "{start} in {cadvisor}");
     }
     for kind in ["cpu", "io", "memory"] {
+        let total = |part: &Value| part[kind]["psi"]["some"]["total"].as_u64();
         let here = std::path::Path::new("/proc/pressure").join(kind).exists();
+        assert_eq!(total(&summary["node"]).is_some(), here, "{kind}");
         assert_eq!(
-            summary["node"][kind]["psi"]["some"]["total"].is_u64(),
-            here,
-            "{kind}"
+            (total(web), total(&web["containers"][0])),
+            (Some(4711), Some(4711)),
+            "{web}"
         );
-        let series = format!("container_pressure_{kind}_waiting_seconds_total{{");
-        assert_eq!(cadvisor.contains(&series), here, "{kind}");
+        let series = format!("container_pressure_{kind}_waiting_seconds_total{{container=\"");
+        assert_eq!(cadvisor.contains(&format!("{series}\",")), here, "{kind}");
+        assert!(
+            cadvisor.contains(&format!("{series}app\",")),
+            "{series} in {cadvisor}"
+        );
     }
     let (_, counted) = text(&host, "/metrics").await;
     for line in [

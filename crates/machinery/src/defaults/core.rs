@@ -47,6 +47,13 @@ pub(super) fn service(obj: &mut Value) {
         or_set(spec, "allocateLoadBalancerNodePorts", true);
     }
     or_set(obj, "status.loadBalancer", json!({}));
+    if kind == "LoadBalancer" {
+        each_mut(obj, "status.loadBalancer.ingress", |point| {
+            if !point.str_at("ip").is_empty() {
+                or_set(point, "ipMode", "VIP");
+            }
+        });
+    }
 }
 
 pub(super) fn endpoints(obj: &mut Value) {

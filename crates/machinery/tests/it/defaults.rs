@@ -176,6 +176,15 @@ fn services() {
             ("/status/loadBalancer", json!({})),
         ],
     );
+    // Who reports an address says nothing of how packets come with it.
+    check(
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: LoadBalancer, ports: [{port: 80}]}, \
+          status: {loadBalancer: {ingress: [{ip: 203.0.113.1}, {hostname: a.example}, {ip: 203.0.113.2, ipMode: Proxy}]}}}",
+        &[(
+            "/status/loadBalancer/ingress",
+            json!([{"ip": "203.0.113.1", "ipMode": "VIP"}, {"hostname": "a.example"}, {"ip": "203.0.113.2", "ipMode": "Proxy"}]),
+        )],
+    );
 }
 
 #[test]

@@ -66,6 +66,9 @@ async fn remove(config: &Config) -> Result<Vec<String>> {
     // Simulated hosts have no network, and need no privilege to go.
     if config.run_dir.join("network").exists() {
         problems.extend(Dataplane::remove(&hosts::network_config(config)?).await);
+        if let Err(error) = vmm::qemu::remove_cgroup(&hosts::dns_cgroup(config)).await {
+            problems.push(error.to_string());
+        }
     }
     match fs::remove_dir_all(&config.run_dir) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

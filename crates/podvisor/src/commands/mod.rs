@@ -1,6 +1,7 @@
 //! One module per subcommand. All but `up`, `down` and `doctor` are thin clients of the API.
 
 pub mod backup;
+pub mod dns;
 pub mod doctor;
 pub mod down;
 pub mod host;

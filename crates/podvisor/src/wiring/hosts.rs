@@ -112,10 +112,18 @@ pub fn network_config(config: &Config) -> Result<NetConfig> {
         open_tcp_ports: vec![config.api_address().port()],
         own_tcp_ports: vec![host::PORT],
         upstream_dns: resolvers(Path::new("/etc/resolv.conf")),
+        dns_program: ["/proc/self/exe", "dns", "--cgroup", &dns_cgroup(config)]
+            .map(str::to_owned)
+            .to_vec(),
         tap_owner: TAP_OWNER,
         flows_per_pod: dataplane::FLOWS_PER_POD,
         state_dir: config.run_dir.join("network"),
     })
+}
+
+/// The group of the process that answers cluster DNS: beside those of VMs, and not the agent's, which a service manager may empty.
+pub fn dns_cgroup(config: &Config) -> String {
+    format!("{}/dns", config.cgroup_parent)
 }
 
 /// The driver of this machine's VMs.

@@ -19,6 +19,9 @@ const OVERHEAD_BYTES: u64 = 192 << 20;
 /// What a VM needs for itself beside its containers' CPU time, in thousandths of a CPU: its kernel, its agent, QEMU. The
 /// guest holds containers to their own limits; a limit of 10m for a whole VM would not let it start.
 const OVERHEAD_MILLIS: u64 = 250;
+/// The least that a VM's request counts as, beside those of others, in thousandths of a CPU. By a request of 2m alone a VM would
+/// be given nothing for minutes on a busy host, and who cannot answer at all is taken for hung.
+const MIN_REQUEST_MILLIS: u64 = 100;
 /// The kernel needs a moment after the last process to let a group go.
 const REMOVE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -28,6 +31,32 @@ pub(super) struct Limits {
     pub memory_mib: u64,
     pub cpu_request_millis: Option<u64>,
     pub cpu_limit_millis: Option<u64>,
+}
+
+/// Makes this process a member of a group with that much memory.
+///
+/// # Errors
+/// The group cannot be made, or does not take it.
+pub fn enter_cgroup(name: &str, memory_mib: u64) -> io::Result<()> {
+    let group = Cgroup::named(name);
+    group.create(&Limits {
+        // What a VM has beside is this process's, too.
+        memory_mib: memory_mib.saturating_sub(OVERHEAD_BYTES >> 20),
+        cpu_request_millis: None,
+        cpu_limit_millis: None,
+    })?;
+    for file in group.member_files() {
+        fs::write(&file, std::process::id().to_string())?;
+    }
+    Ok(())
+}
+
+/// Removes the group of a process that has ended.
+///
+/// # Errors
+/// Somebody is in it still.
+pub async fn remove_cgroup(name: &str) -> io::Result<()> {
+    Cgroup::named(name).remove().await
 }
 
 /// The cgroup of a path such as `podvisor/abc`.
@@ -46,6 +75,11 @@ fn is_v2() -> bool {
 /// Microseconds of each period for a VM whose containers are limited to that many thousandths of a CPU.
 fn quota(millis: u64) -> u64 {
     (millis + OVERHEAD_MILLIS) * PERIOD / 1000
+}
+
+/// What a request counts as, in thousandths of a CPU.
+fn counted(request: u64) -> u64 {
+    request.max(MIN_REQUEST_MILLIS)
 }
 
 impl Cgroup {
@@ -80,15 +114,16 @@ impl Cgroup {
     /// Sets how much CPU time the group gets; nothing requested counts as a whole CPU, nothing limited is unlimited.
     pub fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()> {
         let quota = limit.map(quota);
+        let request = request.map(counted);
         if is_v2() {
             let path = Path::new(ROOT).join(&self.name);
             let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
             write(&path, "cpu.max", &format!("{quota} {PERIOD}"))?;
-            let weight = request.map_or(100, |millis| (millis / 10).clamp(1, 10_000));
+            let weight = request.map_or(100, |millis| (millis / 10).min(10_000));
             return write(&path, "cpu.weight", &weight.to_string());
         }
         for hierarchy in self.hierarchies() {
-            let shares = request.map_or(1024, |millis| (millis * 1024 / 1000).max(2));
+            let shares = request.map_or(1024, |millis| millis * 1024 / 1000);
             write_if_there(&hierarchy, "cpu.shares", &shares.to_string())?;
             write_if_there(&hierarchy, "cpu.cfs_period_us", &PERIOD.to_string())?;
             let quota = quota.map_or_else(|| "-1".to_owned(), |quota| quota.to_string());
@@ -191,6 +226,13 @@ fn write(directory: &Path, file: &str, value: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_vm_is_held_back_for_good() {
+        for (millis, expected) in [(0, 100), (2, 100), (100, 100), (500, 500)] {
+            assert_eq!(counted(millis), expected, "{millis}m");
+        }
+    }
 
     #[test]
     fn a_vm_has_time_for_itself() {

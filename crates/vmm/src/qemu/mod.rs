@@ -29,6 +29,7 @@ use async_trait::async_trait;
 
 use crate::vm::{AccelInfo, AdoptError, BootError, Hypervisor, Vm, VmSpec};
 use bundle::Bundle;
+pub use cgroup::{enter_cgroup, remove_cgroup};
 use users::Users;
 
 /// The first user id of a range that no distribution gives to an account or a container.
