@@ -80,29 +80,52 @@ pub fn hash(bytes: &[u8]) -> String {
 /// Documents by name, for one state of the registry.
 #[derive(Default)]
 pub struct Documents {
-    made: Mutex<HashMap<String, Document>>,
+    made: Mutex<Made>,
 }
+
+/// What was made since the set of resources changed last.
+#[derive(Default)]
+struct Made {
+    since: Since,
+    documents: HashMap<String, Document>,
+}
+
+/// A state of the set of resources: noted before the registry is read, so that a document of an older state, whose
+/// making a change overtakes, is answered once and not kept.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Since(u64);
 
 impl Documents {
     /// Forgets all documents: the set of resources has changed.
     pub fn clear(&self) {
-        self.made.lock().clear();
+        let mut made = self.made.lock();
+        made.since.0 += 1;
+        made.documents.clear();
+    }
+
+    /// The present state; read it before the registry.
+    pub fn since(&self) -> Since {
+        self.made.lock().since
     }
 
     /// The document of a name, made off the async threads when it is not there.
     async fn get(
         &self,
         name: &str,
+        since: Since,
         make: impl FnOnce() -> Result<Document, Status> + Send + 'static,
     ) -> Result<Document, Status> {
-        if let Some(found) = self.made.lock().get(name) {
+        if let Some(found) = self.made.lock().documents.get(name) {
             return Ok(found.clone());
         }
-        let made = tokio::task::spawn_blocking(make)
+        let document = tokio::task::spawn_blocking(make)
             .await
             .map_err(|e| Status::internal(e.to_string()))??;
-        self.made.lock().insert(name.to_string(), made.clone());
-        Ok(made)
+        let mut made = self.made.lock();
+        if made.since == since {
+            made.documents.insert(name.to_string(), document.clone());
+        }
+        Ok(document)
     }
 }
 
@@ -266,13 +289,14 @@ fn backup(server: &ApiServer) -> Response {
 }
 
 async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Document, Status> {
+    let since = server.documents.since();
     let (registry, remotes) = (server.registry.load_full(), server.remotes.load_full());
     let (core, advertise) = (which == "api", server.config.advertise);
     match aggregated::wanted(accept) {
         Some(version) => {
             let name = format!("{which} {version}");
             let make = move || Ok(aggregated::document(&registry, &remotes, core, version));
-            server.documents.get(&name, make).await
+            server.documents.get(&name, since, make).await
         }
         None => {
             let make = move || {
@@ -282,7 +306,7 @@ async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Docu
                     plain::groups(&registry, &remotes)
                 }))
             };
-            server.documents.get(which, make).await
+            server.documents.get(which, since, make).await
         }
     }
 }
@@ -293,6 +317,7 @@ async fn versions(
     group: &str,
     version: &str,
 ) -> Result<Response, Status> {
+    let since = server.documents.since();
     let registry = server.registry.load_full();
     if !registry.has_version(group, version) {
         // A group that is built in knows its versions.
@@ -304,7 +329,7 @@ async fn versions(
     let (group, version) = (group.to_string(), version.to_string());
     let name = format!("resources {group}/{version}");
     let make = move || Ok(Document::json(&plain::resources(&registry, &group, &version)));
-    let document = server.documents.get(&name, make).await?;
+    let document = server.documents.get(&name, since, make).await?;
     Ok(respond(&document, headers))
 }
 
@@ -331,5 +356,25 @@ fn arch() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_document_that_a_change_overtakes_is_not_kept() {
+        let documents = Documents::default();
+        let of = |text: &'static str| move || Ok(Document::json(&json!(text)));
+        let before = documents.since();
+        documents.clear();
+        documents.get("a", before, of("old")).await.unwrap();
+        let after = documents.since();
+        let kept = documents.get("a", after, of("new")).await.unwrap();
+        assert_eq!(kept.bytes, Bytes::from_static(b"\"new\""));
+        let kept = documents.get("a", after, of("newer")).await.unwrap();
+        assert_eq!(kept.bytes, Bytes::from_static(b"\"new\""));
     }
 }

@@ -15,6 +15,7 @@ const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+pro
 
 /// Answers a path below `/openapi`.
 pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str]) -> Result<Response, Status> {
+    let since = server.documents.since();
     let registry = server.registry.load_full();
     let remotes = server.remotes.load_full();
     let document = match path {
@@ -25,18 +26,20 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
                     machinery::openapi::v2_protobuf(&v2(&registry, &remotes)),
                 ))
             };
-            server.documents.get("openapi v2 protobuf", make).await?
+            server.documents.get("openapi v2 protobuf", since, make).await?
         }
         ["v2"] => {
             server
                 .documents
-                .get("openapi v2", move || Ok(Document::json(&v2(&registry, &remotes))))
+                .get("openapi v2", since, move || {
+                    Ok(Document::json(&v2(&registry, &remotes)))
+                })
                 .await?
         }
         ["v3"] => {
             server
                 .documents
-                .get("openapi v3", move || {
+                .get("openapi v3", since, move || {
                     Ok(Document::json(&index(&registry, &remotes)))
                 })
                 .await?
@@ -58,7 +61,7 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
             };
             let name = format!("openapi v3 {group_version}");
             let make = move || Ok(Document::json(&v3(&registry, &group_version)));
-            server.documents.get(&name, make).await?
+            server.documents.get(&name, since, make).await?
         }
         _ => return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
     };

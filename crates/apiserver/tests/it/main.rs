@@ -20,6 +20,7 @@ mod hook;
 mod kubectl;
 mod local;
 mod mutations;
+mod names;
 mod policies;
 #[path = "../common/raw.rs"]
 mod raw;
