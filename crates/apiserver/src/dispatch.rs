@@ -290,6 +290,10 @@ impl ApiServer {
             let words = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
             ctx.notes.warn(words);
         }
+        let custom = ctx.served.custom.as_ref();
+        if let Some(warning) = custom.and_then(|version| version.warning()) {
+            ctx.notes.warn(warning);
+        }
         if attributes.name.is_empty() && matches!(attributes.verb.as_str(), "update" | "patch") {
             return Err(Status::method_not_allowed());
         }

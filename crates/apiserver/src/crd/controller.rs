@@ -169,12 +169,9 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
             stored,
             cache: cache.clone(),
             traits: traits::custom(),
-            custom: Some(Arc::new(CustomVersion::new(
-                version,
-                kind.kind,
-                conversion.clone(),
-                mixed,
-            ))),
+            custom: Some(Arc::new(
+                CustomVersion::new(version, kind.kind, conversion.clone(), mixed).warning_of(version, crd),
+            )),
         }));
     }
     served

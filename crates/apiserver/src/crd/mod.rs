@@ -33,6 +33,31 @@ pub use controller::start;
 /// Finalizer that holds a definition until its objects are gone.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
+/// What users of a deprecated version are told: its own words, or which version to take instead.
+fn deprecation(version: &Value, crd: &Value) -> Option<String> {
+    if version["deprecated"] != true {
+        return None;
+    }
+    if let Some(own) = version["deprecationWarning"].as_str() {
+        return Some(own.to_string());
+    }
+    let text = |value: &Value| value.as_str().unwrap_or("").to_string();
+    let (group, kind) = (text(&crd["spec"]["group"]), text(&crd["spec"]["names"]["kind"]));
+    let name = text(&version["name"]);
+    let priority = crate::discovery::priority;
+    let others = crd["spec"]["versions"].as_array().into_iter().flatten();
+    let newest = others
+        .filter(|v| v["served"] == true && v["deprecated"] != true)
+        .map(|v| text(&v["name"]))
+        .filter(|other| priority(other) > priority(&name))
+        .max_by_key(|other| priority(other));
+    let instead = newest.map(|newest| format!("; use {group}/{newest} {kind}"));
+    Some(format!(
+        "{group}/{name} {kind} is deprecated{}",
+        instead.unwrap_or_default()
+    ))
+}
+
 /// One served version of a custom resource.
 pub struct CustomVersion {
     /// The structural schema, an empty object when the version preserves everything.
@@ -45,6 +70,8 @@ pub struct CustomVersion {
     selectable: Vec<String>,
     status: bool,
     scale: Option<(String, String, Option<String>)>,
+    /// What is said of a deprecated version.
+    warning: Option<String>,
     /// Kind and plural, for messages.
     kind: String,
     conversion: Arc<Conversion>,
@@ -79,10 +106,22 @@ impl CustomVersion {
             status: version.pointer("/subresources/status").is_some(),
             scale,
             schema,
+            warning: None,
             kind: kind.to_string(),
             conversion,
             mixed,
         }
+    }
+
+    /// The version with what its users are warned of, when its definition calls it deprecated.
+    pub fn warning_of(mut self, version: &Value, crd: &Value) -> CustomVersion {
+        self.warning = deprecation(version, crd);
+        self
+    }
+
+    /// What users of this version are warned of.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// The fields that selectors may name.

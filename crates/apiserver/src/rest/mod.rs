@@ -7,6 +7,7 @@ pub mod deletecollection;
 pub mod frames;
 pub mod get;
 pub mod list;
+mod owners;
 pub mod patch;
 pub mod render;
 pub mod transform;
@@ -114,9 +115,20 @@ impl Ctx {
         dry_run: bool,
     ) -> Result<Vec<String>, Status> {
         let started = Instant::now();
+        // A patch is the client's difference, not its object: what it leads to is looked at once.
+        if self.attributes.verb != "patch" {
+            self.warn_of_owners(owners::deduplicate(object), "");
+        }
         let outcome = self.mutated(operation, object, old, options, dry_run).await;
+        self.warn_of_owners(owners::deduplicate(object), " after mutating admission happens");
         self.stepped("admit", operation, started, outcome.is_err());
         outcome
+    }
+
+    fn warn_of_owners(&self, duplicates: Vec<String>, when: &str) {
+        if !duplicates.is_empty() {
+            self.notes.warn(owners::warning(&duplicates, when));
+        }
     }
 
     /// Counts the time that a step of admission took.

@@ -18,6 +18,7 @@ mod devices;
 #[path = "../common/hook.rs"]
 mod hook;
 mod kubectl;
+mod leftovers;
 mod local;
 mod mutations;
 mod names;
