@@ -96,6 +96,11 @@ impl Notes {
         }
     }
 
+    /// Adds several.
+    pub fn warn_all(&self, warnings: impl IntoIterator<Item = String>) {
+        warnings.into_iter().for_each(|warning| self.warn(warning));
+    }
+
     /// Adds an annotation. The first of a key stays.
     pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
         self.annotations.lock().entry(key.into()).or_insert(value.into());

@@ -135,7 +135,7 @@ fn options() -> WriteOptions {
     }
 }
 
-async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(), StartError> {
+pub(crate) async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(), StartError> {
     let what = format!(
         "{} {}",
         object["kind"].as_str().unwrap_or(""),

@@ -250,9 +250,8 @@ impl ApiServer {
         let registry = self.registry.load_full();
         let served = registry.find(&attributes.group, &attributes.version, &attributes.resource);
         let Some(served) = served else {
-            let (group, version) = (attributes.group.as_str(), attributes.version.as_str());
-            let known = |kind: &kinds::KindInfo| kind.group == group && kind.version == version;
-            // What is in none of the APIs that are built in is no resource, but just a path.
+            let known = |kind: &kinds::KindInfo| kind.group == attributes.group;
+            // What is in none of the groups that are built in is no resource, but just a path.
             return match kinds::builtin().iter().any(known) {
                 true => Err(Status::no_resource()),
                 false => Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
@@ -290,8 +289,7 @@ impl ApiServer {
             let words = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
             ctx.notes.warn(words);
         }
-        let custom = ctx.served.custom.as_ref();
-        if let Some(warning) = custom.and_then(|version| version.warning()) {
+        if let Some(warning) = ctx.served.custom.as_ref().and_then(|custom| custom.deprecation()) {
             ctx.notes.warn(warning);
         }
         if attributes.name.is_empty() && matches!(attributes.verb.as_str(), "update" | "patch") {

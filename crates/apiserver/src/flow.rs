@@ -19,6 +19,20 @@ const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-priorityl
 
 /// Tells of every schema whether the level that it names is there.
 pub async fn settle(server: &Arc<ApiServer>) {
+    for object in mandatory() {
+        let plural = match object["kind"].as_str() {
+            Some("FlowSchema") => "flowschemas",
+            _ => "prioritylevelconfigurations",
+        };
+        let there = server
+            .caches
+            .get(&GroupResource::new(GROUP, plural), None, meta(&object, "name"));
+        if there.is_none()
+            && let Err(error) = crate::bootstrap::ensure(server, object).await
+        {
+            tracing::warn!(%error, "a flow of requests that must be there could not be made again");
+        }
+    }
     let schemas = GroupResource::new(GROUP, "flowschemas");
     let Some(served) = server.resource_of(&schemas) else {
         return;
@@ -270,8 +284,7 @@ impl Paths {
 /// Name, shares, percent that may be lent, and queues (number, hand size, length); rejects without queues.
 type Level = (&'static str, u32, u32, Option<(u32, u32, u32)>);
 
-const LEVELS: [Level; 7] = [
-    ("catch-all", 5, 0, None),
+const LEVELS: [Level; 6] = [
     ("system", 30, 33, Some((64, 6, 50))),
     ("node-high", 40, 25, Some((64, 6, 50))),
     ("leader-election", 10, 0, Some((16, 4, 50))),
@@ -280,14 +293,27 @@ const LEVELS: [Level; 7] = [
     ("global-default", 20, 50, Some((128, 6, 50))),
 ];
 
+/// The levels and schemas that nobody can change, and that come back when they are deleted.
+fn mandatory() -> Vec<Value> {
+    let kinds = ["PriorityLevelConfiguration", "FlowSchema"].into_iter();
+    let all = kinds.flat_map(|kind| machinery::MANDATORY_FLOWS.map(|name| (kind, name)));
+    let object = |(kind, name)| {
+        let spec = machinery::mandatory_spec(kind, name)?;
+        Some(
+            json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": kind,
+            "metadata": {"name": name, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}}, "spec": spec}),
+        )
+    };
+    all.filter_map(object).collect()
+}
+
 /// The levels and schemas that upstream makes when they are missing.
 pub fn bootstrap_objects() -> Vec<Value> {
     let level = |name: &str, spec: Value| {
         json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration",
             "metadata": {"name": name, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}}, "spec": spec})
     };
-    let exempt = json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}});
-    let mut objects = vec![level("exempt", exempt)];
+    let mut objects = mandatory();
     objects.extend(LEVELS.iter().map(|(name, shares, lendable, queues)| {
         let response = match queues {
             None => json!({"type": "Reject"}),
@@ -348,13 +374,6 @@ fn schemas() -> Vec<Value> {
         ),
     ];
     vec![
-        schema(
-            "exempt",
-            1,
-            "exempt",
-            "",
-            vec![everything(vec![group("system:masters")])],
-        ),
         schema(
             "probes",
             2,
@@ -433,13 +452,6 @@ fn schemas() -> Vec<Value> {
             "global-default",
             9900,
             "global-default",
-            "ByUser",
-            vec![everything(all_users())],
-        ),
-        schema(
-            "catch-all",
-            10000,
-            "catch-all",
             "ByUser",
             vec![everything(all_users())],
         ),

@@ -2,9 +2,9 @@
 //! sides cannot go together. What is not known for sure is let through; evaluation then decides.
 
 use crate::ast::{Comprehension, Expr, Finding, Kind, Through, Walk};
-use crate::library;
 use crate::types::Type;
 use crate::value::Value;
+use crate::{format, library};
 use std::sync::Arc;
 
 /// The variables of an expression, with their types.
@@ -92,6 +92,7 @@ pub(crate) fn check(mut root: Expr, env: &Env) -> Result<Checked, Vec<Finding>> 
         late: Vec::new(),
         used: Vec::new(),
         mixed: false,
+        given: Vec::new(),
     };
     let ty = checker.expr(&mut root);
     if checker.findings.is_empty() {
@@ -117,6 +118,8 @@ struct Checker<'e> {
     used: Vec<String>,
     /// The arguments of `format` are the one list literal that may mix types.
     mixed: bool,
+    /// Their types, of the one that was looked at last.
+    given: Vec<Type>,
 }
 
 impl Checker<'_> {
@@ -228,13 +231,19 @@ impl Checker<'_> {
             Kind::Call { .. } => self.call(expr),
             Kind::List(items) => {
                 let mixed = std::mem::take(&mut self.mixed);
-                let mut of: Option<Type> = None;
+                let (mut of, mut given): (Option<Type>, Vec<Type>) = (None, Vec::new());
                 for (item, optional) in items {
                     let ty = self.element(item, *optional);
+                    if mixed {
+                        given.push(ty.clone());
+                    }
                     match (mixed, &of) {
                         (true, Some(_)) => of = Some(Type::Dyn),
                         _ => self.alike(&mut of, item, ty),
                     }
+                }
+                if mixed {
+                    self.given = given;
                 }
                 Type::list(of.unwrap_or(Type::Dyn))
             }
@@ -515,6 +524,15 @@ impl Checker<'_> {
             }
         }
         self.literals(function, args);
+        if let Some(Kind::Literal(Value::String(pattern))) = target.as_ref().map(|target| &target.kind)
+            && let ("format", [argument]) = (function.as_str(), args.as_slice())
+            && let Kind::List(items) = &argument.kind
+            && let Some(fault) = format::fault(pattern, &self.given)
+        {
+            let item = fault.argument.and_then(|i| items.get(i));
+            let place = item.map_or(at, |(item, _)| item.at);
+            self.late.push(Finding::new(place, fault.what));
+        }
         match library::result_type(function, target.is_some(), &types) {
             Ok(ty) => ty,
             Err(()) => {

@@ -11,6 +11,7 @@ mod ast;
 mod check;
 mod cost;
 mod eval;
+mod format;
 mod lexer;
 mod library;
 mod macros;

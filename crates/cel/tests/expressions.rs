@@ -193,7 +193,34 @@ fn values() {
 }
 
 /// Mistakes that are found before anything is evaluated.
-const MISTAKES: [(&str, u32, &str); 24] = [
+const MISTAKES: [(&str, u32, &str); 31] = [
+    (
+        "'%d'.format(['a'])",
+        14,
+        "error during formatting: decimal clause can only be used on integers, was given string",
+    ),
+    (
+        "'%s %x'.format([1, 1.5])",
+        20,
+        "error during formatting: only integers, byte buffers, and strings can be formatted as hex, was given double",
+    ),
+    (
+        "'%z'.format([1])",
+        12,
+        "could not parse formatting clause: unrecognized formatting clause \"z\"",
+    ),
+    ("'%'.format([])", 11, "unexpected end of string"),
+    ("'%d %d'.format([1])", 15, "index 1 out of range"),
+    (
+        "'%d%%'.format([1, 2])",
+        14,
+        "too many arguments supplied to string.format (expected 1, got 2)",
+    ),
+    (
+        "'%e'.format([1])",
+        14,
+        "error during formatting: scientific clause can only be used on doubles, was given int",
+    ),
     ("duration('x') == self.wait", 10, "invalid duration argument"),
     (
         "timestamp('2020-01-01') == self.since",

@@ -3,14 +3,17 @@
 //! [`plan`] decides from the Deployment and its ReplicaSets; the executor carries out one step, and the changes that
 //! step makes bring it back. Numbers, annotations, reasons and messages are upstream's.
 
+mod progress;
+
 use crate::manager::Reconciler;
 use crate::obj::{
     annotation, condition, controlled_by, controller_of, deleting, digest, int, int_or_percent, items, meta,
-    now, owner_ref, set_condition, since, text,
+    now, owner_ref, set_condition, text,
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use kinds::selector::LabelSelector;
+use progress::Found;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +22,9 @@ const DEPLOYMENTS: &str = "deployments.apps";
 const SETS: &str = "replicasets.apps";
 const HASH: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";
+const HISTORY: &str = "deployment.kubernetes.io/revision-history";
+/// As much as is kept of it, in bytes.
+const MOST_HISTORY: usize = 2000;
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
 const SOURCE: &str = "deployment-controller";
@@ -235,6 +241,32 @@ fn revision(set: &Value) -> i64 {
     annotation(set, REVISION).parse().unwrap_or(0)
 }
 
+/// The annotations of a Deployment that its newest ReplicaSet has, too.
+fn inherited(d: &Value) -> serde_json::Map<String, Value> {
+    let all = d["metadata"]["annotations"].as_object().cloned();
+    let mut annotations = all.unwrap_or_default();
+    annotations.retain(|k, _| {
+        let own = k.starts_with("deployment.kubernetes.io/") || k == "deprecated.deployment.rollback.to";
+        k != "kubectl.kubernetes.io/last-applied-configuration" && !own
+    });
+    annotations
+}
+
+/// The history of a ReplicaSet's revisions when it gets another one.
+fn history(set: &Value) -> Option<String> {
+    let last = annotation(set, REVISION);
+    if last.is_empty() {
+        return None;
+    }
+    let mut past: Vec<&str> = annotation(set, HISTORY).split(',').collect();
+    past.retain(|revision| !revision.is_empty());
+    past.push(last);
+    while past.len() > 1 && past.iter().map(|r| r.len() + 1).sum::<usize>() > MOST_HISTORY + 1 {
+        past.remove(0);
+    }
+    Some(past.join(","))
+}
+
 /// A ReplicaSet for the Deployment's template.
 fn new_set(d: &Value, count: i64, revision: i64) -> Value {
     let collisions = int(d, "/status/collisionCount", 0);
@@ -243,13 +275,7 @@ fn new_set(d: &Value, count: i64, revision: i64) -> Value {
     template["metadata"]["labels"][HASH] = json!(hash);
     let mut selector = d["spec"]["selector"].clone();
     selector["matchLabels"][HASH] = json!(hash);
-    let mut annotations = d["metadata"]["annotations"]
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
-    annotations.retain(|k, _| {
-        k != "kubectl.kubernetes.io/last-applied-configuration" && !k.starts_with("deployment.kubernetes.io/")
-    });
+    let mut annotations = inherited(d);
     let (surge, _) = surge_and_unavailable(d);
     annotations.insert(REVISION.into(), json!(revision.to_string()));
     annotations.insert(DESIRED.into(), json!(replicas(d).to_string()));
@@ -268,7 +294,7 @@ fn new_set(d: &Value, count: i64, revision: i64) -> Value {
 }
 
 /// The Deployment's status from its ReplicaSets; with the time after which progress is overdue.
-fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Option<Duration>) {
+fn status(d: &Value, sets: &[Arc<Value>], created: bool, failure: Option<&str>) -> (Value, Option<Duration>) {
     let sum = |at: &str| sets.iter().map(|s| int(s, at, 0)).sum::<i64>();
     let new = newest(d, sets);
     let wanted = replicas(d);
@@ -277,7 +303,6 @@ fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Opti
     let (_, unavailable) = surge_and_unavailable(d);
     let mut status = d["status"].as_object().cloned().unwrap_or_default();
     let mut conditions = items(d, "/status/conditions").to_vec();
-    let name = meta(d, "name");
     match available >= wanted - unavailable {
         true => set_condition(
             &mut conditions,
@@ -296,58 +321,19 @@ fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Opti
             Some("lastUpdateTime"),
         ),
     }
-    let set_name = new.map_or(name, |n| meta(n, "name"));
-    let complete = updated == wanted && all == wanted && available >= wanted && new.is_some();
-    let before = |f: &str| int(d, f, 0);
-    let moved = updated > before("/status/updatedReplicas")
-        || available > before("/status/availableReplicas")
-        || all - updated < before("/status/replicas") - before("/status/updatedReplicas");
-    let deadline = int(d, "/spec/progressDeadlineSeconds", 600);
-    let mut wake = None;
-    let mut put = |status: &str, reason: &str, message: String| {
-        set_condition(
-            &mut conditions,
-            "Progressing",
-            status,
-            reason,
-            &message,
-            Some("lastUpdateTime"),
-        );
+    let counted = |field: &str| progress::counted(d, field);
+    let ready = sum("/status/readyReplicas");
+    let found = Found {
+        new: new.map(|n| meta(n, "name")),
+        created,
+        alone: all == updated,
+        complete: updated == wanted && all == wanted && available >= wanted && new.is_some(),
+        moved: updated > counted("updatedReplicas")
+            || ready > counted("readyReplicas")
+            || available > counted("availableReplicas")
+            || all - updated < counted("replicas") - counted("updatedReplicas"),
     };
-    let had = condition(d, "Progressing");
-    let reason = had.map_or("", |c| text(c, "/reason"));
-    if d["spec"]["paused"] == true {
-        put("Unknown", "DeploymentPaused", "Deployment is paused".into());
-    } else if complete {
-        put(
-            "True",
-            "NewReplicaSetAvailable",
-            format!("ReplicaSet \"{set_name}\" has successfully progressed."),
-        );
-    } else if had.is_none() || reason == "DeploymentPaused" {
-        put(
-            "True",
-            "NewReplicaSetCreated",
-            format!("Created new replica set \"{set_name}\""),
-        );
-    } else if moved || (reason == "NewReplicaSetAvailable" && updated < wanted) {
-        put(
-            "True",
-            "ReplicaSetUpdated",
-            format!("ReplicaSet \"{set_name}\" is progressing."),
-        );
-    } else if reason != "NewReplicaSetAvailable" && reason != "ProgressDeadlineExceeded" {
-        let passed = since(had.map_or("", |c| text(c, "/lastUpdateTime"))).as_secs();
-        if passed >= deadline {
-            put(
-                "False",
-                "ProgressDeadlineExceeded",
-                format!("ReplicaSet \"{set_name}\" has timed out progressing."),
-            );
-        } else {
-            wake = Some(Duration::from_secs((deadline - passed).max(1) as u64));
-        }
-    }
+    let wake = progress::follow(d, &found, &mut conditions);
     let failed = failure.map(str::to_string).or_else(|| {
         sets.iter()
             .filter_map(|s| condition(s, "ReplicaFailure"))
@@ -371,7 +357,7 @@ fn status(d: &Value, sets: &[Arc<Value>], failure: Option<&str>) -> (Value, Opti
     };
     number("replicas", all);
     number("updatedReplicas", updated);
-    number("readyReplicas", sum("/status/readyReplicas"));
+    number("readyReplicas", ready);
     number("availableReplicas", available);
     number(
         "unavailableReplicas",
@@ -423,7 +409,7 @@ impl Deployments {
             .any(|s| meta(s, "name") != new_name && int(s, "/status/replicas", 0) > 0);
         let plan = plan(d, &sets, pods_of_old);
         let latest = sets.iter().map(|s| revision(s)).max().unwrap_or(0);
-        let mut failure = None;
+        let (mut created, mut failure) = (false, None);
         if let Some(count) = plan.create {
             let set = new_set(d, count, latest + 1);
             match world.create(SETS, &set).await {
@@ -431,6 +417,7 @@ impl Deployments {
                     let message = format!("Scaled up replica set {} from 0 to {count}", meta(&set, "name"));
                     world.event(SOURCE, d, false, "ScalingReplicaSet", &message).await;
                     sets.push(Arc::new(made));
+                    created = true;
                 }
                 Err(e) if e.code() == 409 => self.collision(world, d, &set).await?,
                 Err(e) => failure = Some(e.message()),
@@ -459,7 +446,7 @@ impl Deployments {
             world.delete(SETS, set, "Background").await?;
         }
         self.revise(world, d, &sets, latest).await?;
-        let (status, wake) = status(d, &sets, failure.as_deref());
+        let (status, wake) = status(d, &sets, created, failure.as_deref());
         settled(world.update_status(DEPLOYMENTS, d, &status).await)?;
         Ok(wake)
     }
@@ -475,7 +462,8 @@ impl Deployments {
         Ok(())
     }
 
-    /// A ReplicaSet that became the newest again (a rollback) gets the highest revision; the Deployment shows it.
+    /// A ReplicaSet that became the newest again (a rollback) gets the highest revision; the Deployment shows it. What the
+    /// Deployment says beside its template, the ReplicaSet says after it.
     async fn revise(
         &self,
         world: &World,
@@ -492,12 +480,27 @@ impl Deployments {
             .map(|s| revision(s))
             .max();
         let mut number = revision(new);
-        if others.is_some_and(|o| o >= number) || number == 0 {
+        let renumbered = others.is_some_and(|o| o >= number) || number == 0;
+        if renumbered {
             number = latest + 1;
-            // Scaling may just have changed it; the cache has the newest.
-            if let Some(set) = world.get(SETS, meta(d, "namespace"), meta(new, "name")) {
-                let mut next = (*set).clone();
+        }
+        // Scaling may just have changed it; the cache has the newest.
+        if let Some(set) = world.get(SETS, meta(d, "namespace"), meta(new, "name")) {
+            let mut next = (*set).clone();
+            for (key, value) in inherited(d) {
+                next["metadata"]["annotations"][key] = value;
+            }
+            if renumbered {
+                if let Some(history) = history(&set) {
+                    next["metadata"]["annotations"][HISTORY] = json!(history);
+                }
                 next["metadata"]["annotations"][REVISION] = json!(number.to_string());
+            }
+            let wait = int(d, "/spec/minReadySeconds", 0);
+            if int(&next, "/spec/minReadySeconds", 0) != wait {
+                next["spec"]["minReadySeconds"] = json!(wait);
+            }
+            if next != *set {
                 settled(world.update(SETS, &set, &next).await)?;
             }
         }

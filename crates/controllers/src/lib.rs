@@ -5,6 +5,7 @@
 //! everything of their kind and correct what differs.
 
 mod aggregation;
+mod autoscale;
 mod certificates;
 mod claim;
 mod cronjob;

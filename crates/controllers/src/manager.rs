@@ -3,9 +3,9 @@
 use crate::workqueue::WorkQueues;
 use crate::world::{self, World, WorldError};
 use crate::{
-    aggregation, certificates, cronjob, daemonset, deployment, disruption, endpoints, flow, gc, job,
-    loadbalancer, mirror, namespace, node, node_ttl, podgc, quota, replicaset, serviceaccount, statefulset,
-    storage, supervisor, token_secrets, trust,
+    aggregation, autoscale, certificates, cronjob, daemonset, deployment, disruption, endpoints, flow, gc,
+    job, loadbalancer, mirror, namespace, node, node_ttl, podgc, quota, replicaset, serviceaccount,
+    statefulset, storage, supervisor, token_secrets, trust,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -112,6 +112,7 @@ impl Manager {
             Arc::new(supervisor::SupervisorNamespaces),
             Arc::new(quota::Quotas::default()),
             Arc::new(aggregation::ClusterRoles),
+            Arc::new(autoscale::Autoscalers::default()),
             Arc::new(podgc::Leftovers::default()),
             Arc::new(storage::Classes::default()),
             Arc::new(storage::EphemeralClaims::default()),

@@ -51,12 +51,16 @@ pub(crate) async fn current(
         let hash = digest(&format!("{}{collision}", data["spec"]["template"]), 10);
         let mut labels = owner["spec"]["template"]["metadata"]["labels"].clone();
         labels[HASH] = json!(hash);
-        let new = json!({
+        let mut new = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
             "metadata": {"name": format!("{}-{hash}", meta(owner, "name")), "namespace": meta(owner, "namespace"),
                 "labels": labels, "ownerReferences": [owner_ref(owner)]},
             "data": data, "revision": next,
         });
+        // Among them is why the template was changed, which `kubectl rollout history` shows.
+        if let Some(annotations) = owner.pointer("/metadata/annotations") {
+            new["metadata"]["annotations"] = annotations.clone();
+        }
         match world.create(REVISIONS, &new).await {
             Ok(made) => {
                 let made = Arc::new(made);

@@ -220,7 +220,10 @@ impl FieldError {
             ErrorType::TooMany,
             path,
             Some(Value::from(actual)),
-            format!("must have at most {max} items"),
+            match max {
+                1 => "must have at most 1 item".to_owned(),
+                _ => format!("must have at most {max} items"),
+            },
         )
     }
 

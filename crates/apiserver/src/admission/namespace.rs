@@ -12,26 +12,12 @@ use std::time::Duration;
 const IMMORTAL: [&str; 3] = ["default", "kube-public", "kube-system"];
 /// Other objects of the system that cannot be deleted: group, resource, names, and what they are called then. Upstream's
 /// registries refuse them, whoever asks.
-const SYSTEM: [(&str, &str, &[&str], &str); 3] = [
-    (
-        "scheduling.k8s.io",
-        "priorityclasses",
-        &["system-node-critical", "system-cluster-critical"],
-        "priority class",
-    ),
-    (
-        "flowcontrol.apiserver.k8s.io",
-        "flowschemas",
-        &["exempt", "catch-all"],
-        "flow schema",
-    ),
-    (
-        "flowcontrol.apiserver.k8s.io",
-        "prioritylevelconfigurations",
-        &["exempt", "catch-all"],
-        "priority level configuration",
-    ),
-];
+const SYSTEM: [(&str, &str, &[&str], &str); 1] = [(
+    "scheduling.k8s.io",
+    "priorityclasses",
+    &["system-node-critical", "system-cluster-critical"],
+    "priority class",
+)];
 /// How long a namespace made a moment ago may take to show in the view.
 const PATIENCE: [Duration; 5] = [Duration::from_millis(10); 5];
 

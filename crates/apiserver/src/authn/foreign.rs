@@ -174,7 +174,7 @@ fn family(algorithm: Algorithm) -> AlgorithmFamily {
 
 /// The `iss` of a token, before anything is verified: chooses the verifier.
 pub fn unverified_issuer(token: &str) -> Result<String, TokenError> {
-    let malformed = || TokenError::new("not a JWT");
+    let malformed = || TokenError::new("invalid bearer token");
     if token.len() > MAX_TOKEN {
         return Err(malformed());
     }

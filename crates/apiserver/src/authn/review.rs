@@ -37,7 +37,8 @@ pub fn user_info(user: &User) -> Value {
 
 /// `POST …/selfsubjectreviews`
 pub fn self_subject_review(object: &mut Value, user: &User) {
-    crate::rest::set_meta(object, "creationTimestamp", crate::rest::now());
+    // Made anew, whatever was sent.
+    object["metadata"] = json!({"creationTimestamp": crate::rest::now()});
     object["status"] = json!({ "userInfo": user_info(user) });
 }
 
@@ -140,6 +141,7 @@ pub fn token_request(
         .map_err(|e| Status::internal(e.to_string()))?;
     object["metadata"]["name"] = name.into();
     object["metadata"]["namespace"] = namespace.into();
+    object["metadata"]["uid"] = has.into();
     object["metadata"]["creationTimestamp"] = json!(second(now));
     object["spec"]["audiences"] = json!(audiences);
     object["spec"]["expirationSeconds"] = seconds.into();

@@ -134,8 +134,8 @@ fn service_account_tokens_live_as_long_as_what_they_are_bound_to() {
             "is invalid for the target audiences",
         ),
         (stranger, "InvalidSignature"),
-        ("a.b".into(), "not a JWT"),
-        ("garbage".into(), "not a JWT"),
+        ("a.b".into(), "invalid bearer token"),
+        ("garbage".into(), "invalid bearer token"),
     ];
     for (token, want) in cases {
         let error = f.authentication.token(&token, &[]).unwrap_err().to_string();

@@ -21,14 +21,18 @@ pub async fn self_subject_access_review(
     user: &User,
     authorizer: &dyn Authorizer,
 ) -> Result<(), Status> {
-    refuse(checks::spec(&object["spec"], false))?;
+    let mut errors = checks::spec(&object["spec"], false);
+    errors.extend(checks::metadata(&object["metadata"], &[]));
+    refuse(errors)?;
     object["status"] = answer(authorizer.authorize(user, &attributes(object)).await);
     Ok(())
 }
 
 /// `POST …/subjectaccessreviews`: may they?
 pub async fn subject_access_review(object: &mut Value, authorizer: &dyn Authorizer) -> Result<(), Status> {
-    refuse(checks::spec(&object["spec"], true))?;
+    let mut errors = checks::spec(&object["spec"], true);
+    errors.extend(checks::metadata(&object["metadata"], &[]));
+    refuse(errors)?;
     let user = subject(object);
     object["status"] = answer(authorizer.authorize(&user, &attributes(object)).await);
     Ok(())
@@ -41,6 +45,7 @@ pub async fn local_subject_access_review(
     authorizer: &dyn Authorizer,
 ) -> Result<(), Status> {
     let mut errors = checks::spec(&object["spec"], true);
+    errors.extend(checks::metadata(&object["metadata"], &["namespace"]));
     errors.extend(checks::local(&object["spec"], namespace));
     refuse(errors)?;
     let user = subject(object);

@@ -169,9 +169,13 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
             stored,
             cache: cache.clone(),
             traits: traits::custom(),
-            custom: Some(Arc::new(
-                CustomVersion::new(version, kind.kind, conversion.clone(), mixed).warning_of(version, crd),
-            )),
+            custom: Some(Arc::new(CustomVersion::new(
+                crd,
+                version,
+                kind.kind,
+                conversion.clone(),
+                mixed,
+            ))),
         }));
     }
     served

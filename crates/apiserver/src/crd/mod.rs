@@ -11,11 +11,13 @@ pub mod formats;
 mod junctors;
 mod lists;
 mod names;
+mod numbers;
 pub mod openapi;
 pub mod rules;
 pub mod schema;
 pub mod structural;
 
+use crate::discovery::priority;
 use crate::rest::set_meta;
 use crate::wire::options::FieldValidation;
 use columns::Column;
@@ -33,31 +35,6 @@ pub use controller::start;
 /// Finalizer that holds a definition until its objects are gone.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
-/// What users of a deprecated version are told: its own words, or which version to take instead.
-fn deprecation(version: &Value, crd: &Value) -> Option<String> {
-    if version["deprecated"] != true {
-        return None;
-    }
-    if let Some(own) = version["deprecationWarning"].as_str() {
-        return Some(own.to_string());
-    }
-    let text = |value: &Value| value.as_str().unwrap_or("").to_string();
-    let (group, kind) = (text(&crd["spec"]["group"]), text(&crd["spec"]["names"]["kind"]));
-    let name = text(&version["name"]);
-    let priority = crate::discovery::priority;
-    let others = crd["spec"]["versions"].as_array().into_iter().flatten();
-    let newest = others
-        .filter(|v| v["served"] == true && v["deprecated"] != true)
-        .map(|v| text(&v["name"]))
-        .filter(|other| priority(other) > priority(&name))
-        .max_by_key(|other| priority(other));
-    let instead = newest.map(|newest| format!("; use {group}/{newest} {kind}"));
-    Some(format!(
-        "{group}/{name} {kind} is deprecated{}",
-        instead.unwrap_or_default()
-    ))
-}
-
 /// One served version of a custom resource.
 pub struct CustomVersion {
     /// The structural schema, an empty object when the version preserves everything.
@@ -70,11 +47,11 @@ pub struct CustomVersion {
     selectable: Vec<String>,
     status: bool,
     scale: Option<(String, String, Option<String>)>,
-    /// What is said of a deprecated version.
-    warning: Option<String>,
     /// Kind and plural, for messages.
     kind: String,
     conversion: Arc<Conversion>,
+    /// What everybody is told who uses the version.
+    deprecation: Option<String>,
     /// Somewhere in the schema is a default.
     defaults: bool,
     /// Objects may be stored in other versions than the one that is stored now.
@@ -83,7 +60,13 @@ pub struct CustomVersion {
 
 impl CustomVersion {
     /// Reads a version of a definition.
-    pub fn new(version: &Value, kind: &str, conversion: Arc<Conversion>, mixed: bool) -> CustomVersion {
+    pub fn new(
+        crd: &Value,
+        version: &Value,
+        kind: &str,
+        conversion: Arc<Conversion>,
+        mixed: bool,
+    ) -> CustomVersion {
         let schema = version
             .pointer("/schema/openAPIV3Schema")
             .cloned()
@@ -97,6 +80,7 @@ impl CustomVersion {
             )
         });
         CustomVersion {
+            deprecation: deprecation(&crd["spec"], version),
             defaults: schema::has_defaults(&schema),
             types: kinds::schema::custom(&schema),
             patterns: schema::patterns(&schema),
@@ -106,22 +90,10 @@ impl CustomVersion {
             status: version.pointer("/subresources/status").is_some(),
             scale,
             schema,
-            warning: None,
             kind: kind.to_string(),
             conversion,
             mixed,
         }
-    }
-
-    /// The version with what its users are warned of, when its definition calls it deprecated.
-    pub fn warning_of(mut self, version: &Value, crd: &Value) -> CustomVersion {
-        self.warning = deprecation(version, crd);
-        self
-    }
-
-    /// What users of this version are warned of.
-    pub fn warning(&self) -> Option<&str> {
-        self.warning.as_deref()
     }
 
     /// The fields that selectors may name.
@@ -132,6 +104,11 @@ impl CustomVersion {
     /// How objects get from one version to another.
     pub fn conversion(&self) -> &Conversion {
         &self.conversion
+    }
+
+    /// What everybody is told who uses the version, when it is deprecated.
+    pub fn deprecation(&self) -> Option<&str> {
+        self.deprecation.as_deref()
     }
 
     /// Whether objects may lack what they are shown with.
@@ -482,4 +459,33 @@ pub fn kind_info(crd: &Value, version: &Value) -> &'static KindInfo {
 
 fn leak(text: String) -> &'static str {
     Box::leak(text.into_boxed_str())
+}
+
+/// The warning of a deprecated version: its author's, or one that names the best version after it.
+fn deprecation(spec: &Value, version: &Value) -> Option<String> {
+    if version["deprecated"] != true {
+        return None;
+    }
+    if let Some(own) = version["deprecationWarning"].as_str() {
+        return Some(own.to_owned());
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, kind) = (text(&spec["group"]), text(&spec["names"]["kind"]));
+    let named = |version: &Value| {
+        let name = text(&version["name"]);
+        (priority(&name), name)
+    };
+    let mine = named(version);
+    let better = spec["versions"].as_array().into_iter().flatten();
+    let better = better.filter(|other| other["served"] == true && other["deprecated"] != true);
+    // Of what is no version of Kubernetes' form, the first by name comes first.
+    let best = better
+        .map(named)
+        .filter(|(rank, name)| *rank > mine.0 || (*rank == mine.0 && *name < mine.1))
+        .max_by(|a, b| a.0.cmp(&b.0).then_with(|| b.1.cmp(&a.1)));
+    let told = format!("{group}/{} {kind} is deprecated", mine.1);
+    Some(match best {
+        Some((_, name)) => format!("{told}; use {group}/{name} {kind}"),
+        None => told,
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! The functions walk value and schema together. Messages are those of upstream's go-openapi based validation.
 
-use super::formats;
+use super::{formats, numbers};
 use kinds::field::{ErrorType, FieldError, Path};
 use regex::Regex;
 use serde_json::{Map, Value, json};
@@ -203,22 +203,31 @@ pub fn validate(
         }
         return;
     }
+    // A value of a wrong type is judged by all else that its own type has, as upstream does.
     if !type_fits(value, schema) {
-        let wanted = if flag(schema, "x-kubernetes-int-or-string") {
-            "integer,string"
-        } else {
-            schema.get("type").and_then(Value::as_str).unwrap_or("")
+        let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
+        let has_form = !matches!(value, Value::String(_) | Value::Array(_)) && !format.is_empty();
+        let (wanted, got) = match schema.get("type").and_then(Value::as_str) {
+            _ if flag(schema, "x-kubernetes-int-or-string") => ("integer,string", type_of(value)),
+            _ if has_form => (format, numbers::format_of(value)),
+            wanted => (wanted.unwrap_or(""), type_of(value)),
         };
         // Upstream shows the type that it found where the value would stand.
         errors.push(FieldError::type_invalid(
             path,
-            Value::from(type_of(value)),
-            type_message(path, wanted, type_of(value)),
+            Value::from(got),
+            type_message(path, wanted, got),
         ));
-        return;
+    }
+    combined(value, schema, path, patterns, errors);
+    match value {
+        Value::String(text) => string(text, schema, path, patterns, errors),
+        Value::Number(_) => numbers::check(value, schema, path, errors),
+        Value::Array(items) => array(items, old, schema, path, patterns, errors),
+        _ => {}
     }
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
-        && !allowed.contains(value)
+        && !allowed.iter().any(|allowed| numbers::same(value, allowed))
     {
         let shown = |a: &Value| format!("{:?}", a.as_str().map_or_else(|| a.to_string(), String::from));
         let names: Vec<String> = allowed.iter().map(shown).collect();
@@ -231,14 +240,9 @@ pub fn validate(
             shown: None,
         });
     }
-    match value {
-        Value::String(text) => string(text, schema, path, patterns, errors),
-        Value::Number(_) => number(value, schema, path, errors),
-        Value::Array(items) => array(items, old, schema, path, patterns, errors),
-        Value::Object(fields) => object(fields, old, schema, path, patterns, errors),
-        _ => {}
+    if let Value::Object(fields) = value {
+        object(fields, old, schema, path, patterns, errors);
     }
-    combined(value, schema, path, patterns, errors);
 }
 
 fn type_message(path: &Path, wanted: &str, got: &str) -> String {
@@ -249,7 +253,8 @@ fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(n) if n.is_f64() => "number",
+        // A whole number that has no room in 64 bits is one with a fraction to Go.
+        Value::Number(n) if n.as_i64().is_none() => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",
@@ -265,7 +270,7 @@ fn type_fits(value: &Value, schema: &Value) -> bool {
         return true;
     };
     let got = type_of(value);
-    let whole = || value.as_f64().is_some_and(|f| f.fract() == 0.0);
+    let whole = || value.as_f64().is_some_and(numbers::is_whole);
     got == wanted
         || (wanted == "number" && got == "integer")
         || (wanted == "integer" && got == "number" && whole())
@@ -277,48 +282,23 @@ fn limit(schema: &Value, name: &str) -> Option<u64> {
 
 fn string(text: &str, schema: &Value, path: &Path, patterns: &Patterns, errors: &mut Vec<FieldError>) {
     let length = text.chars().count() as u64;
+    let invalid = |why: String| FieldError::invalid(path, json!(text), why);
+    // Of these, the first that is wrong is told.
     if let Some(max) = limit(schema, "maxLength").filter(|m| length > *m) {
         errors.push(FieldError::too_long(path, max as usize));
-    }
-    let mut invalid = |why: String| errors.push(FieldError::invalid(path, json!(text), why));
-    if let Some(min) = limit(schema, "minLength").filter(|m| length < *m) {
-        invalid(format!("{path} in body should be at least {min} chars long"));
-    }
-    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+    } else if let Some(min) = limit(schema, "minLength").filter(|m| length < *m) {
+        errors.push(invalid(format!(
+            "{path} in body should be at least {min} chars long"
+        )));
+    } else if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
         && patterns.get(pattern).is_some_and(|r| !r.is_match(text))
     {
-        invalid(format!("{path} in body should match '{pattern}'"));
+        errors.push(invalid(format!("{path} in body should match '{pattern}'")));
     }
     let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
     if !format.is_empty() && !formats::fits(format, text, patterns) {
         let why = format!("{path} in body must be of type {format}: {text:?}");
         errors.push(FieldError::type_invalid(path, json!(text), why));
-    }
-}
-
-fn number(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldError>) {
-    let Some(n) = value.as_f64() else { return };
-    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
-    let mut invalid = |why: String| errors.push(FieldError::invalid(path, value.clone(), why));
-    if let Some(max) = bound("maximum") {
-        if flag(schema, "exclusiveMaximum") && n >= max {
-            invalid(format!("{path} in body should be less than {max}"));
-        } else if n > max {
-            invalid(format!("{path} in body should be less than or equal to {max}"));
-        }
-    }
-    if let Some(min) = bound("minimum") {
-        if flag(schema, "exclusiveMinimum") && n <= min {
-            invalid(format!("{path} in body should be greater than {min}"));
-        } else if n < min {
-            invalid(format!("{path} in body should be greater than or equal to {min}"));
-        }
-    }
-    if let Some(of) = bound("multipleOf")
-        && of != 0.0
-        && (n / of).fract() != 0.0
-    {
-        invalid(format!("{path} in body should be a multiple of {of}"));
     }
 }
 

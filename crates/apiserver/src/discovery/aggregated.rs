@@ -56,7 +56,10 @@ pub fn document(registry: &Registry, remotes: &Remotes, core: bool, version: &'s
         "items": items,
     });
     let media = if version == "v2" { V2 } else { V2_BETA };
-    Document::new(media, serde_json::to_vec(&value).unwrap_or_default())
+    Document::new(
+        media,
+        serde_json::to_vec(&super::Ordered(&value)).unwrap_or_default(),
+    )
 }
 
 fn version_value(registry: &Registry, group: &str, version: &str) -> Value {

@@ -3,6 +3,7 @@
 mod aggregated;
 mod descriptions;
 mod openapi;
+mod ordered;
 mod plain;
 
 pub use descriptions::{Descriptions, meaning};
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Method, StatusCode};
 use kinds::status::Status;
+use ordered::Ordered;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -63,6 +65,14 @@ impl Document {
 
     fn json(value: &Value) -> Document {
         Document::new(body::JSON, serde_json::to_vec(value).unwrap_or_default())
+    }
+
+    /// A list of what is served, in upstream's order of fields: scripts look for parts of the text.
+    fn listed(value: &Value) -> Document {
+        Document::new(
+            body::JSON,
+            serde_json::to_vec(&Ordered(value)).unwrap_or_default(),
+        )
     }
 }
 
@@ -268,7 +278,7 @@ pub async fn route(
         ["apis", group] => {
             let registry = server.registry.load_full();
             match plain::group(&registry, &server.remotes.load(), group) {
-                Some(value) => Ok(respond(&Document::json(&value), headers)),
+                Some(value) => Ok(respond(&Document::listed(&value), headers)),
                 None => not_found(),
             }
         }
@@ -300,7 +310,7 @@ async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Docu
         }
         None => {
             let make = move || {
-                Ok(Document::json(&if core {
+                Ok(Document::listed(&if core {
                     plain::api_versions(advertise)
                 } else {
                     plain::groups(&registry, &remotes)
@@ -328,7 +338,7 @@ async fn versions(
     }
     let (group, version) = (group.to_string(), version.to_string());
     let name = format!("resources {group}/{version}");
-    let make = move || Ok(Document::json(&plain::resources(&registry, &group, &version)));
+    let make = move || Ok(Document::listed(&plain::resources(&registry, &group, &version)));
     let document = server.documents.get(&name, since, make).await?;
     Ok(respond(&document, headers))
 }

@@ -224,16 +224,8 @@ async fn connected(ctx: &Ctx, options: &mut Value, query: &str) -> Result<(), St
     }
     ctx.admit(Operation::Connect, options, None, &Value::Null, false)
         .await?;
-    let mut warnings = Vec::new();
     let passed = ctx
-        .validate(
-            Operation::Connect,
-            options,
-            None,
-            &Value::Null,
-            false,
-            &mut warnings,
-        )
+        .validate(Operation::Connect, options, None, &Value::Null, false)
         .await?;
     ctx.settle(
         passed,

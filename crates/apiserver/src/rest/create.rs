@@ -8,7 +8,7 @@ use crate::admit::Operation;
 use crate::registry::Served;
 use crate::wire::input::{self, Input};
 use crate::wire::options::{FieldValidation, WriteOptions};
-use crate::wire::{Body, Response, body};
+use crate::wire::{Body, Response};
 use http::StatusCode;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
@@ -23,26 +23,15 @@ const MAX_BASE: usize = 58;
 /// Attempts to find a free generated name.
 const NAME_ATTEMPTS: usize = 8;
 
-/// How an object came to be written.
-pub struct Made {
-    /// The stored bytes with their revision, in the storage version.
-    pub bytes: bytes::Bytes,
-    /// Warnings for the client.
-    pub warnings: Vec<String>,
-}
-
 /// Answers a POST to a collection.
 pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let wanted = ctx.wanted(true)?;
     let bytes = input::read(body).await?;
     let input = read_input(ctx, &bytes)?;
-    let (object, warnings) = check_input(ctx, input, options.validation)?;
-    let mut made = store_new(ctx, object, &options, "CreateOptions", None).await?;
-    made.warnings.splice(0..0, warnings);
-    let mut response = render::object(ctx, StatusCode::CREATED, made.bytes, wanted, "").await?;
-    body::warn(&mut response, &made.warnings);
-    Ok(response)
+    let object = check_input(ctx, input, options.validation)?;
+    let made = store_new(ctx, object, &options, "CreateOptions", None).await?;
+    render::object(ctx, StatusCode::CREATED, made, wanted, "").await
 }
 
 /// Decodes the body of a create or an update.
@@ -107,8 +96,9 @@ fn summary(bytes: &[u8]) -> String {
     }
 }
 
-/// Checks a decoded body against URL and schema. Answers the object in its served version, and warnings.
-pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Value, Vec<String>), Status> {
+/// Checks a decoded body against URL and schema. Answers the object in its served version. What is odd
+/// in it is told however the request ends.
+pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<Value, Status> {
     let Input {
         mut value,
         duplicates,
@@ -130,8 +120,9 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<(Va
             machinery::decode_check(served.kind, &mut value, source, strictness(mode))?
         }
     };
+    ctx.notes.warn_all(warnings);
     check_namespace(ctx, &mut value)?;
-    Ok((value, warnings))
+    Ok(value)
 }
 
 /// Checks a configuration that is applied, whose nulls and empty lists stay. Answers what is unknown in it.
@@ -274,7 +265,7 @@ pub async fn store_new(
     options: &WriteOptions,
     options_kind: &str,
     applied_by: Option<&str>,
-) -> Result<Made, Status> {
+) -> Result<bytes::Bytes, Status> {
     let generated = meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
     if generated {
         for _ in 1..NAME_ATTEMPTS {
@@ -294,15 +285,9 @@ async fn attempt_new(
     options: &WriteOptions,
     options_kind: &str,
     applied_by: Option<&str>,
-) -> Result<Made, Status> {
+) -> Result<bytes::Bytes, Status> {
     let served = &ctx.served;
-    if !meta(&object, "resourceVersion").is_empty() && applied_by.is_none() {
-        let mut status = Status::internal("");
-        status.message = "resourceVersion should not be set on objects to be created".into();
-        status.reason = "".into();
-        status.details = None;
-        return Err(status);
-    }
+    let versioned = !meta(&object, "resourceVersion").is_empty() && applied_by.is_none();
     default(ctx, &mut object);
     // Before admission, as upstream: who sends an object does not own what the server fills in.
     if applied_by.is_none() {
@@ -311,15 +296,14 @@ async fn attempt_new(
         machinery::apply::update_managers(typed, None, &mut object, &manager, "Update", None, &now());
     }
     let options_value = options.to_value(options_kind);
-    let mut warnings = ctx
-        .admit(
-            Operation::Create,
-            &mut object,
-            None,
-            &options_value,
-            options.dry_run,
-        )
-        .await?;
+    ctx.admit(
+        Operation::Create,
+        &mut object,
+        None,
+        &options_value,
+        options.dry_run,
+    )
+    .await?;
     give_name(&mut object);
     // Before the strategy: a Job selects its Pods by its uid.
     set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
@@ -327,8 +311,8 @@ async fn attempt_new(
     match &served.custom {
         Some(custom) => custom.prepare_create(&mut object),
         None => {
-            let early = machinery::early_warnings(served.kind, &object);
-            early.into_iter().for_each(|warning| ctx.notes.warn(warning));
+            ctx.notes
+                .warn_all(machinery::early_warnings(served.kind, &object));
             machinery::prepare_create(served.kind, &mut object);
         }
     }
@@ -343,17 +327,20 @@ async fn attempt_new(
     let reservation = ctx.server.alloc.on_create(served, &mut object, options.dry_run)?;
     let errors = match &served.custom {
         Some(custom) => {
-            warnings.extend(custom.finalizer_warnings(&object, None));
-            custom.validate_create(&object)
+            let errors = custom.validate_create(&object);
+            if errors.is_empty() {
+                ctx.notes.warn_all(custom.finalizer_warnings(&object, None));
+            }
+            errors
         }
         None => {
             let mut errors = machinery::validate_create(served.kind, &object);
             errors.extend(check_expressions(served, &object));
             // Also where admission refuses the object afterwards.
             if errors.is_empty() {
-                let told = definition_warnings(served, &object, None).into_iter();
-                let told = told.chain(machinery::warnings(served.kind, &object, None));
-                told.for_each(|warning| ctx.notes.warn(warning));
+                ctx.notes.warn_all(definition_warnings(served, &object, None));
+                ctx.notes
+                    .warn_all(machinery::warnings(served.kind, &object, None));
             }
             errors
         }
@@ -374,16 +361,12 @@ async fn attempt_new(
     }
     let dry_run = options.dry_run;
     let passed = ctx
-        .validate(
-            Operation::Create,
-            &mut object,
-            None,
-            &options_value,
-            dry_run,
-            &mut warnings,
-        )
+        .validate(Operation::Create, &mut object, None, &options_value, dry_run)
         .await?;
-    let outcome = store(ctx, &object, dry_run).await;
+    let outcome = match versioned && !dry_run {
+        true => Err(versioned_already()),
+        false => store(ctx, &object, dry_run).await,
+    };
     let stored = outcome.is_ok();
     ctx.settle(
         passed,
@@ -397,7 +380,16 @@ async fn attempt_new(
     .await;
     let bytes = outcome?;
     reservation.keep();
-    Ok(Made { bytes, warnings })
+    Ok(bytes)
+}
+
+/// Upstream's store says this, last of all, and only when it is asked to write.
+fn versioned_already() -> Status {
+    let mut status = Status::internal("");
+    status.message = "resourceVersion should not be set on objects to be created".into();
+    status.reason = "".into();
+    status.details = None;
+    status
 }
 
 /// Checks the expressions inside objects that have some: definitions, webhooks, policies.

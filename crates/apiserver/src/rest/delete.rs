@@ -144,16 +144,8 @@ async fn admit(ctx: &Ctx, old: &Value, options: &DeleteOptions) -> Result<(), St
     let value = options.to_value();
     ctx.admit(Operation::Delete, &mut none, Some(old), &value, options.dry_run)
         .await?;
-    let mut warnings = Vec::new();
     let passed = ctx
-        .validate(
-            Operation::Delete,
-            &mut none,
-            Some(old),
-            &value,
-            options.dry_run,
-            &mut warnings,
-        )
+        .validate(Operation::Delete, &mut none, Some(old), &value, options.dry_run)
         .await?;
     ctx.settle(
         passed,

@@ -105,7 +105,7 @@ impl Ctx {
             .collect()
     }
 
-    /// Runs the mutating steps of admission on an object.
+    /// Runs the mutating steps of admission on an object. What they warn of is told however the request ends.
     pub async fn admit(
         &self,
         operation: Operation,
@@ -113,7 +113,7 @@ impl Ctx {
         old: Option<&Value>,
         options: &Value,
         dry_run: bool,
-    ) -> Result<Vec<String>, Status> {
+    ) -> Result<(), Status> {
         let started = Instant::now();
         // A patch is the client's difference, not its object: what it leads to is looked at once.
         if self.attributes.verb != "patch" {
@@ -150,8 +150,7 @@ impl Ctx {
         old: Option<&Value>,
         options: &Value,
         dry_run: bool,
-    ) -> Result<Vec<String>, Status> {
-        let mut warnings = Vec::new();
+    ) -> Result<(), Status> {
         let mut request = AdmissionRequest {
             user: &self.user,
             attributes: &self.attributes,
@@ -165,20 +164,18 @@ impl Ctx {
             round: Round::default(),
         };
         for plugin in self.server.admission() {
-            warnings.extend(plugin.admit(&mut request, &*self.server.caches).await?);
+            self.notes
+                .warn_all(plugin.admit(&mut request, &*self.server.caches).await?);
         }
         if std::mem::take(&mut request.round.wanted) {
             // A webhook has changed the object: our own steps look again, and who wishes it is asked again.
             request.round.again = true;
             for plugin in self.server.admission() {
-                for warning in plugin.admit(&mut request, &*self.server.caches).await? {
-                    if !warnings.contains(&warning) {
-                        warnings.push(warning);
-                    }
-                }
+                self.notes
+                    .warn_all(plugin.admit(&mut request, &*self.server.caches).await?);
             }
         }
-        Ok(warnings)
+        Ok(())
     }
 
     /// Runs the validating steps of admission. Answers how many steps have seen the object: they are to be told how
@@ -190,7 +187,6 @@ impl Ctx {
         old: Option<&Value>,
         options: &Value,
         dry_run: bool,
-        warnings: &mut Vec<String>,
     ) -> Result<usize, Status> {
         let started = Instant::now();
         let mut passed = 0;
@@ -209,7 +205,7 @@ impl Ctx {
         for plugin in self.server.admission() {
             passed += 1;
             match plugin.validate(&request, &*self.server.caches).await {
-                Ok(more) => warnings.extend(more),
+                Ok(more) => self.notes.warn_all(more),
                 Err(status) => {
                     for plugin in self.server.admission().iter().take(passed) {
                         plugin.settle(&request, false).await;

@@ -77,23 +77,24 @@ impl Transform {
         }
     }
 
-    /// The next state. The warnings are those of field validation.
+    /// The next state. What field validation warns of is told however the request ends.
     pub fn apply(
         &self,
         ctx: &Ctx,
         current: &Value,
         sub: Option<&str>,
         mode: FieldValidation,
-    ) -> Result<(Value, Vec<String>), Status> {
+    ) -> Result<Value, Status> {
         match self {
-            Transform::Replace(object) => Ok((object.clone(), Vec::new())),
-            Transform::Edit(edit) => Ok((edit(current)?, Vec::new())),
+            Transform::Replace(object) => Ok(object.clone()),
+            Transform::Edit(edit) => edit(current),
             Transform::Apply {
                 applied,
                 manager,
                 force,
                 warnings,
             } => {
+                ctx.notes.warn_all(warnings.iter().cloned());
                 let new = machinery::apply::apply(
                     ctx.served.typed(),
                     Some(current),
@@ -103,8 +104,7 @@ impl Transform {
                     sub,
                     &now(),
                 )?;
-                let (new, _) = self.finish(ctx, new, current, FieldValidation::Ignore)?;
-                Ok((new, warnings.clone()))
+                self.finish(ctx, new, current, FieldValidation::Ignore)
             }
             Transform::Json(patch) | Transform::Merge(patch) | Transform::Strategic(patch) => {
                 self.finish(ctx, self.patched(ctx, current, patch)?, current, mode)
@@ -155,7 +155,7 @@ impl Transform {
         mut new: Value,
         current: &Value,
         mode: FieldValidation,
-    ) -> Result<(Value, Vec<String>), Status> {
+    ) -> Result<Value, Status> {
         if !new.is_object() {
             return Err(Status::bad_request("the patch does not leave an object"));
         }
@@ -206,6 +206,7 @@ impl Transform {
             }
             _ => {}
         }
+        ctx.notes.warn_all(warnings);
         if meta(&new, "namespace") != meta(current, "namespace") && !meta(&new, "namespace").is_empty() {
             return Err(Status::bad_request(
                 "the namespace of the provided object does not match the namespace sent on the request",
@@ -215,7 +216,7 @@ impl Transform {
             return Err(name_mismatch(meta(&new, "name"), meta(current, "name")));
         }
         create::default(ctx, &mut new);
-        Ok((new, warnings))
+        Ok(new)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::admit::Operation;
 use crate::cache::object;
 use crate::wire::input;
 use crate::wire::options::WriteOptions;
-use crate::wire::{Body, Response, body};
+use crate::wire::{Body, Response};
 use bytes::Bytes;
 use http::StatusCode;
 use kinds::field::{FieldError, Path};
@@ -28,8 +28,6 @@ pub struct Changed {
     pub bytes: Bytes,
     /// Whether the object is new.
     pub created: bool,
-    /// Warnings for the client.
-    pub warnings: Vec<String>,
 }
 
 /// Answers a PUT to an object or to its subresource `sub`.
@@ -38,15 +36,14 @@ pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response
     let wanted = ctx.wanted(true)?;
     let bytes = input::read(body).await?;
     let input = create::read_input(ctx, &bytes)?;
-    let (mut object, warnings) = create::check_input(ctx, input, options.validation)?;
+    let mut object = create::check_input(ctx, input, options.validation)?;
     match meta(&object, "name") {
         "" if ctx.served.traits.create_on_update => set_meta(&mut object, "name", ctx.name()),
         name if name == ctx.name() => {}
         name => return Err(name_mismatch(name, ctx.name())),
     }
     create::default(ctx, &mut object);
-    let mut changed = change(ctx, &Transform::Replace(object), sub, &options, "UpdateOptions").await?;
-    changed.warnings.splice(0..0, warnings);
+    let changed = change(ctx, &Transform::Replace(object), sub, &options, "UpdateOptions").await?;
     respond(ctx, changed, wanted).await
 }
 
@@ -61,9 +58,7 @@ pub async fn respond(
     } else {
         StatusCode::OK
     };
-    let mut response = render::object(ctx, code, changed.bytes, wanted, "").await?;
-    body::warn(&mut response, &changed.warnings);
-    Ok(response)
+    render::object(ctx, code, changed.bytes, wanted, "").await
 }
 
 /// Changes a stored object.
@@ -127,9 +122,8 @@ async fn create_instead(
     let applied_by = transform.is_apply().then_some(options.field_manager.as_str());
     let made = store_new(ctx, object, options, options_kind, applied_by).await?;
     Ok(Changed {
-        bytes: made.bytes,
+        bytes: made,
         created: true,
-        warnings: made.warnings,
     })
 }
 
@@ -144,7 +138,7 @@ async fn attempt(
 ) -> Result<Changed, Refused> {
     let served = &ctx.served;
     let old = render::decode(&ctx.server, served, present).await?;
-    let (mut new, mut warnings) = transform.apply(ctx, &old, sub, options.validation)?;
+    let mut new = transform.apply(ctx, &old, sub, options.validation)?;
     let named = check_version(ctx, transform, &new, &old, revision)?;
     keeps_its_end(ctx, &new, &old)?;
     restore_metadata(&mut new, &old);
@@ -153,16 +147,14 @@ async fn attempt(
         machinery::apply::update_managers(typed, Some(&old), &mut new, &manager, "Update", sub, &now());
     }
     let options_value = options.to_value(options_kind);
-    warnings.extend(
-        ctx.admit(
-            Operation::Update,
-            &mut new,
-            Some(&old),
-            &options_value,
-            options.dry_run,
-        )
-        .await?,
-    );
+    ctx.admit(
+        Operation::Update,
+        &mut new,
+        Some(&old),
+        &options_value,
+        options.dry_run,
+    )
+    .await?;
     match &served.custom {
         Some(custom) => custom.prepare_update(&mut new, &old, sub),
         None => machinery::prepare_update(served.kind, &mut new, &old, sub),
@@ -182,24 +174,26 @@ async fn attempt(
     let errors = match &served.custom {
         Some(custom) => {
             let (errors, told) = custom.validate_update(&new, &old);
-            if errors.is_empty() {
-                warnings.extend(told);
-            } else {
-                // What may stay as it was is told with the refusal too.
-                told.into_iter().for_each(|warning| ctx.notes.warn(warning));
-            }
+            // What may stay as it was is told with a refusal too.
+            ctx.notes.warn_all(told);
             errors
         }
         None => {
             let mut errors = machinery::validate_update(served.kind, &new, &old, sub);
-            match sub {
-                None => warnings.extend(machinery::warnings(served.kind, &new, Some(&old))),
-                Some("status") => warnings.extend(machinery::status_warnings(served.kind, &new)),
-                Some(_) => {}
-            }
-            if sub.is_none() && new["spec"] != old["spec"] {
+            let other_spec = sub.is_none() && new["spec"] != old["spec"];
+            if other_spec {
                 errors.extend(create::check_expressions(served, &new));
-                warnings.extend(create::definition_warnings(served, &new, Some(&old)));
+            }
+            if errors.is_empty() {
+                ctx.notes.warn_all(match sub {
+                    None => machinery::warnings(served.kind, &new, Some(&old)),
+                    Some("status") => machinery::status_warnings(served.kind, &new),
+                    Some(_) => Vec::new(),
+                });
+                if other_spec {
+                    ctx.notes
+                        .warn_all(create::definition_warnings(served, &new, Some(&old)));
+                }
             }
             errors
         }
@@ -209,14 +203,7 @@ async fn attempt(
     }
     let dry_run = options.dry_run;
     let passed = ctx
-        .validate(
-            Operation::Update,
-            &mut new,
-            Some(&old),
-            &options_value,
-            dry_run,
-            &mut warnings,
-        )
+        .validate(Operation::Update, &mut new, Some(&old), &options_value, dry_run)
         .await?;
     let outcome = store(ctx, &new, dry_run, present, revision).await;
     let stored = outcome.is_ok();
@@ -236,7 +223,6 @@ async fn attempt(
             Ok(Changed {
                 bytes,
                 created: false,
-                warnings,
             })
         }
         // Who named a revision has lost; who did not goes on from what won.

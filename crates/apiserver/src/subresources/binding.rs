@@ -1,5 +1,6 @@
 //! `pods/binding`: the scheduler gives a Pod its node. Happens once; who comes second is told who was first.
 
+use super::bodies;
 use crate::admit::Operation;
 use crate::rest::{self, Ctx, meta, now};
 use crate::view::GroupResource;
@@ -14,10 +15,15 @@ use serde_json::{Value, json};
 pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let bytes = input::read(request).await?;
-    let mut binding = input::decode(&ctx.headers, &bytes)?.value;
-    let name = match ctx.name() {
-        "" => meta(&binding, "name").to_string(),
-        name => name.to_string(),
+    let mut binding = bodies::read(ctx, &bodies::BINDING, &bytes, options.validation)?;
+    let name = match (ctx.name(), meta(&binding, "name")) {
+        ("", name) => name.to_string(),
+        (name, given) if !given.is_empty() && given != name => {
+            return Err(Status::bad_request(
+                "name in URL does not match name in Binding object",
+            ));
+        }
+        (name, _) => name.to_string(),
     };
     let target = binding
         .pointer("/target/name")
@@ -32,17 +38,24 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let at = Path::new("target");
     let mut errors = Vec::new();
     if !target_kind.is_empty() && target_kind != "Node" {
-        errors.push(FieldError::not_supported(
-            &at.child("kind"),
-            json!(target_kind),
-            &["Node", "<empty>"],
-        ));
+        let mut error = FieldError::not_supported(&at.child("kind"), json!(target_kind), &[]);
+        error.detail = "supported values: \"Node\", \"<empty>\"".into();
+        errors.push(error);
     }
     if target.is_empty() {
         errors.push(FieldError::required(&at.child("name"), ""));
     }
     if !errors.is_empty() {
-        return Err(Status::invalid("Binding", "", &name, errors));
+        // Upstream gives these no more than their words.
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let mut status = Status::internal("");
+        status.reason = "".into();
+        status.details = None;
+        status.message = match told.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        return Err(status);
     }
     let options_value = options.to_value("CreateOptions");
     ctx.admit(
@@ -58,18 +71,10 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         return Err(Status::not_found("pods", "", &name));
     };
     let edit = |pod: &Value| assigned(pod, &binding, &name, &target);
-    let mut warnings = Vec::new();
     let dry_run = options.dry_run;
     let mut object = binding.clone();
     let passed = ctx
-        .validate(
-            Operation::Create,
-            &mut object,
-            None,
-            &options_value,
-            dry_run,
-            &mut warnings,
-        )
+        .validate(Operation::Create, &mut object, None, &options_value, dry_run)
         .await?;
     let outcome = match dry_run {
         true => Ok(()),

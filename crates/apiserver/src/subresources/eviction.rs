@@ -1,5 +1,6 @@
 //! `pods/eviction`: a deletion that asks the Pod's disruption budget first.
 
+use super::bodies;
 use crate::admit::Operation;
 use crate::rest::{self, Ctx, meta, now};
 use crate::view::{GroupResource, View};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let bytes = input::read(request).await?;
-    let mut eviction = input::decode(&ctx.headers, &bytes)?.value;
+    let mut eviction = bodies::read(ctx, &bodies::EVICTION, &bytes, options.validation)?;
     let name = meta(&eviction, "name");
     if !name.is_empty() && name != ctx.name() {
         return Err(Status::bad_request(
@@ -107,17 +108,11 @@ async fn mark(ctx: &Ctx, delete: &mut DeleteOptions) -> Result<(), Status> {
 async fn admitted(ctx: &Ctx, eviction: &mut Value, options: &WriteOptions) -> Result<(), Status> {
     let value = options.to_value("CreateOptions");
     let dry_run = options.dry_run;
-    for warning in ctx
-        .admit(Operation::Create, eviction, None, &value, dry_run)
-        .await?
-    {
-        ctx.notes.warn(warning);
-    }
-    let mut warnings = Vec::new();
-    let passed = ctx
-        .validate(Operation::Create, eviction, None, &value, dry_run, &mut warnings)
+    ctx.admit(Operation::Create, eviction, None, &value, dry_run)
         .await?;
-    warnings.into_iter().for_each(|w| ctx.notes.warn(w));
+    let passed = ctx
+        .validate(Operation::Create, eviction, None, &value, dry_run)
+        .await?;
     ctx.settle(passed, Operation::Create, eviction, None, &value, dry_run, true)
         .await;
     Ok(())

@@ -1,17 +1,17 @@
 //! What hangs below an object's name, and the kinds that are only ever created and never stored.
 
 mod binding;
+mod bodies;
 mod eviction;
 pub(crate) mod scale;
 
 use crate::admit::Operation;
 use crate::dispatch::Incoming;
 use crate::rest::{self, Ctx};
-use crate::wire::{Body, Response, body, input};
+use crate::wire::{Body, Response, input};
 use http::StatusCode;
 use kinds::KindInfo;
 use kinds::status::Status;
-use serde_json::Value;
 
 /// Answers a request on a subresource.
 pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
@@ -37,43 +37,16 @@ pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status>
         ("eviction", "create") => eviction::evict(ctx, incoming.body).await,
         ("token", "create") => {
             let bytes = input::read(incoming.body).await?;
-            let mut request = input::decode(&ctx.headers, &bytes)?.value;
-            let warnings = check_token_request(&mut request)?;
+            let options = crate::wire::options::WriteOptions::parse(&ctx.query, "CreateOptions")?;
+            let request = bodies::read(ctx, &bodies::TOKEN_REQUEST, &bytes, options.validation)?;
             let answer = crate::access::token_request(ctx, request).await?;
-            let mut response =
-                rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)?;
-            body::warn(&mut response, &warnings);
-            Ok(response)
+            rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)
         }
         (_, "get") => rest::get::get(ctx).await,
         (_, "update") => rest::update::update(ctx, incoming.body, Some(name)).await,
         (_, "patch") => rest::patch::patch(ctx, incoming.body, Some(name)).await,
         _ => Err(Status::method_not_allowed()),
     }
-}
-
-/// Checks that a body is a TokenRequest; answers what is unknown in it.
-fn check_token_request(request: &mut Value) -> Result<Vec<String>, Status> {
-    const KIND: (&str, &str) = ("authentication.k8s.io/v1", "TokenRequest");
-    let refused = |kind: &str, version: &str, why: String| {
-        let short = version.rsplit('/').next().unwrap_or_default();
-        Status::bad_request(format!(
-            "{kind} in version {short:?} cannot be handled as a TokenRequest: {why}"
-        ))
-    };
-    let text = |field: &str, default: &'static str| match request[field].as_str().unwrap_or("") {
-        "" => default.to_string(),
-        given => given.to_string(),
-    };
-    let (version, kind) = (text("apiVersion", KIND.0), text("kind", KIND.1));
-    if (version.as_str(), kind.as_str()) != KIND {
-        let why = format!(
-            "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-        );
-        return Err(refused(&kind, &version, why));
-    }
-    machinery::definition_faults("io.k8s.api.authentication.v1.TokenRequest", request)
-        .map_err(|why| refused(&kind, &version, why.json))
 }
 
 /// Kinds that answer a question and are not stored: reviews, and the old `bindings` resource.
@@ -96,30 +69,21 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let bytes = input::read(request).await?;
     let decoded = input::decode(&ctx.headers, &bytes)?;
     let options = crate::wire::options::WriteOptions::parse(&ctx.query, "UpdateOptions")?;
-    let (mut value, mut warnings) = rest::create::check_input(ctx, decoded, options.validation)?;
+    let mut value = rest::create::check_input(ctx, decoded, options.validation)?;
+    let (typed, manager) = (ctx.served.typed(), ctx.field_manager(&options.field_manager));
+    machinery::apply::update_managers(typed, None, &mut value, &manager, "Update", None, &rest::now());
     let options_value = options.to_value("CreateOptions");
-    warnings.extend(
-        ctx.admit(
-            Operation::Create,
-            &mut value,
-            None,
-            &options_value,
-            options.dry_run,
-        )
-        .await?,
-    );
-    let dry_run = options.dry_run;
-    ctx.validate(
+    ctx.admit(
         Operation::Create,
         &mut value,
         None,
         &options_value,
-        dry_run,
-        &mut warnings,
+        options.dry_run,
     )
     .await?;
+    let dry_run = options.dry_run;
+    ctx.validate(Operation::Create, &mut value, None, &options_value, dry_run)
+        .await?;
     let answer = crate::access::review(ctx, value).await?;
-    let mut response = rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)?;
-    body::warn(&mut response, &warnings);
-    Ok(response)
+    rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)
 }

@@ -1,11 +1,13 @@
 //! `scale`: the number of replicas of anything that has one, as an `autoscaling/v1` Scale.
 
-use crate::rest::transform::{Transform, of_the_kind};
+use super::bodies;
+use crate::rest::transform::Transform;
 use crate::rest::update::{MODIFIED, change, conflict};
-use crate::rest::{Ctx, meta, render};
+use crate::rest::{Ctx, meta, patch, render};
 use crate::wire::options::WriteOptions;
 use crate::wire::{Body, Response, input};
 use http::StatusCode;
+use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use kinds::selector::LabelSelector;
 use kinds::status::Status;
@@ -36,11 +38,15 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     if ctx.attributes.verb == "get" {
         return render::value_answer(ctx, StatusCode::OK, &scale_of(&current, &paths), wanted);
     }
-    let options = WriteOptions::parse(&ctx.query, "UpdateOptions")?;
+    let options_kind = match ctx.attributes.verb.as_str() {
+        "update" => "UpdateOptions",
+        _ => "PatchOptions",
+    };
+    let options = WriteOptions::parse(&ctx.query, options_kind)?;
     let bytes = input::read(request).await?;
     let scale = match ctx.attributes.verb.as_str() {
-        "update" => input::decode(&ctx.headers, &bytes)?.value,
-        _ => patched(ctx, &bytes, &scale_of(&current, &paths))?,
+        "update" => bodies::read(ctx, kind_of(ctx), &bytes, options.validation)?,
+        _ => patched(ctx, &bytes, &scale_of(&current, &paths), &options)?,
     };
     check(ctx, &scale)?;
     let replicas = scale
@@ -71,7 +77,7 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         true => applied(ctx, &options, &paths, replicas)?,
         false => Transform::Edit(Box::new(edit)),
     };
-    let changed = change(ctx, &transform, Some("scale"), &options, "UpdateOptions").await;
+    let changed = change(ctx, &transform, Some("scale"), &options, options_kind).await;
     // Owners are named as those of a Scale.
     let changed = changed.map_err(|mut status| {
         let (own, scale) = (
@@ -109,10 +115,6 @@ fn applied(ctx: &Ctx, options: &WriteOptions, paths: &Paths, replicas: i64) -> R
 }
 
 fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
-    let kind = scale.get("kind").and_then(Value::as_str).unwrap_or("Scale");
-    if kind != "Scale" {
-        return Err(Status::bad_request(format!("expected a Scale, got a {kind}")));
-    }
     let name = meta(scale, "name");
     if !name.is_empty() && name != ctx.name() {
         return Err(crate::rest::transform::name_mismatch(name, ctx.name()));
@@ -130,33 +132,33 @@ fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
     Err(Status::invalid("Scale", "autoscaling", ctx.name(), vec![error]))
 }
 
-fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value) -> Result<Value, Status> {
-    let media = input::media_type(&ctx.headers);
-    match media.as_str() {
-        APPLY => {
-            let (mut applied, _) = machinery::parse_yaml_checked(bytes)?;
-            if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.remove("resourceVersion");
-            }
-            machinery::merge_patch(scale, &applied)
-        }
-        "application/json-patch+json" => {
-            machinery::json_patch(scale, &machinery::parse_json_checked(bytes)?.0)
-        }
-        "application/merge-patch+json" | STRATEGIC => {
-            let patch = machinery::parse_json_checked(bytes)?.0;
-            let wanted = meta(&patch, "resourceVersion");
-            if !wanted.is_empty() && wanted != meta(scale, "resourceVersion") {
-                return Err(conflict(ctx, MODIFIED));
-            }
-            let patched = machinery::merge_patch(scale, &patch)?;
-            Ok(match media.as_str() {
-                STRATEGIC => of_the_kind(patched, scale),
-                _ => patched,
-            })
-        }
-        _ => Err(input::unsupported()),
+/// The kind of the body, whatever is scaled.
+fn kind_of(ctx: &Ctx) -> &'static KindInfo {
+    match ctx.served.kind.namespaced {
+        true => &bodies::SCALE,
+        false => &bodies::CLUSTER_SCALE,
     }
+}
+
+fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value, options: &WriteOptions) -> Result<Value, Status> {
+    let media = input::media_type(&ctx.headers);
+    if ctx.served.custom.is_some() && media == STRATEGIC {
+        return Err(input::unsupported());
+    }
+    let on_scale = bodies::about(ctx, kind_of(ctx));
+    let transform = patch::read(&on_scale, &media, bytes, options)?;
+    if let Transform::Apply { mut applied, .. } = transform {
+        if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+        }
+        return machinery::merge_patch(scale, &applied);
+    }
+    let patched = transform.apply(&on_scale, scale, None, options.validation)?;
+    let wanted = meta(&patched, "resourceVersion");
+    if !wanted.is_empty() && wanted != meta(scale, "resourceVersion") {
+        return Err(conflict(ctx, MODIFIED));
+    }
+    Ok(patched)
 }
 
 /// The paths of a resource.
@@ -210,7 +212,10 @@ pub(crate) fn scale_of(object: &Value, paths: &Paths) -> Value {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": number(&paths.spec_replicas)},
+        "spec": match number(&paths.spec_replicas) {
+            0 => json!({}),
+            n => json!({"replicas": n}),
+        },
         "status": status,
     })
 }

@@ -168,6 +168,15 @@ async fn refusals() {
             500,
             "resourceVersion should not be set on objects to be created",
         ),
+        // What is wrong with it comes first.
+        (
+            "POST",
+            MAPS,
+            json,
+            json!({"metadata": {"name": "a", "resourceVersion": "5"}, "data": {"a/b": "c"}}),
+            422,
+            "ConfigMap \"a\" is invalid: data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+        ),
         (
             "POST",
             MAPS,

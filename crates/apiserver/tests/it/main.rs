@@ -28,6 +28,7 @@ mod raw;
 mod replays;
 mod rules;
 mod speed;
+mod told;
 mod upstream;
 mod verbs;
 mod webhooks;

@@ -150,25 +150,57 @@ async fn what_is_deleted_is_answered_or_told() {
         let (code, said) = s.json("DELETE", &format!("{list}/x"), &json!({})).await;
         assert_eq!((code, &said["kind"]), (200, &json!(kind)));
     }
-    for (path, what) in [
+    let path = "/apis/scheduling.k8s.io/v1/priorityclasses/system-node-critical";
+    let (code, said) = s.json("DELETE", path, &json!({})).await;
+    assert_eq!(code, 403, "{said}");
+    let why = "is forbidden: this is a system priority class and cannot be deleted";
+    assert!(said["message"].as_str().unwrap().ends_with(why), "{said}");
+
+    // What every request needs comes back, and is only ever as it was.
+    for (kind, name, change, shown) in [
         (
-            "scheduling.k8s.io/v1/priorityclasses/system-node-critical",
-            "priority class",
+            "flowschemas",
+            "catch-all",
+            json!({"spec": {"matchingPrecedence": 5}}),
+            "{\"PriorityLevelConfiguration\":{\"Name\":\"catch-all\"},\"MatchingPrecedence\":5,\
+             \"DistinguisherMethod\":{\"Type\":\"ByUser\"},\"Rules\":[{\"Subjects\":[{\"Kind\":\"Group\",\"User\":null,\
+             \"Group\":{\"Name\":\"system:unauthenticated\"},\"ServiceAccount\":null},{\"Kind\":\"Group\",\"User\":null,\
+             \"Group\":{\"Name\":\"system:authenticated\"},\"ServiceAccount\":null}],\"ResourceRules\":[{\"Verbs\":[\"*\"],\
+             \"APIGroups\":[\"*\"],\"Resources\":[\"*\"],\"ClusterScope\":true,\"Namespaces\":[\"*\"]}],\
+             \"NonResourceRules\":[{\"Verbs\":[\"*\"],\"NonResourceURLs\":[\"*\"]}]}]}: spec of 'catch-all' must equal the \
+             fixed value",
         ),
         (
-            "flowcontrol.apiserver.k8s.io/v1/flowschemas/catch-all",
-            "flow schema",
-        ),
-        (
-            "flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations/exempt",
-            "priority level configuration",
+            "prioritylevelconfigurations",
+            "catch-all",
+            json!({"spec": {"limited": {"nominalConcurrencyShares": 7}}}),
+            "{\"Type\":\"Limited\",\"Limited\":{\"NominalConcurrencyShares\":7,\"LimitResponse\":{\"Type\":\"Reject\",\
+             \"Queuing\":null},\"LendablePercent\":0,\"BorrowingLimitPercent\":null},\"Exempt\":null}: spec of 'catch-all' \
+             must equal the fixed value",
         ),
     ] {
-        let (code, said) = s.json("DELETE", &format!("/apis/{path}"), &json!({})).await;
-        assert_eq!(code, 403, "{said}");
-        let why = format!("is forbidden: this is a system {what} and cannot be deleted");
-        assert!(said["message"].as_str().unwrap().ends_with(&why), "{said}");
+        let path = format!("/apis/flowcontrol.apiserver.k8s.io/v1/{kind}/{name}");
+        let (code, said) = s.json("PATCH", &path, &change).await;
+        assert_eq!(code, 422, "{said}");
+        let message = said["message"].as_str().unwrap();
+        assert!(
+            message.ends_with(&format!("is invalid: spec: Invalid value: {shown}")),
+            "{message}"
+        );
+        let (code, said) = s
+            .json("PATCH", &path, &json!({"metadata": {"labels": {"a": "b"}}}))
+            .await;
+        assert_eq!(code, 200, "{said}");
+        let before = said["metadata"]["uid"].clone();
+        let (code, said) = s.json("DELETE", &path, &json!({})).await;
+        assert_eq!(code, 200, "{said}");
+        s.until(&path, |code, now| code == 200 && now["metadata"]["uid"] != before)
+            .await;
     }
+    let lent = json!({"spec": {"exempt": {"lendablePercent": 3}}});
+    let path = "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations/exempt";
+    let (code, said) = s.json("PATCH", path, &lent).await;
+    assert_eq!(code, 200, "{said}");
 }
 
 #[tokio::test]

@@ -179,9 +179,15 @@ impl CronJobs {
             }
         };
         let now = Timestamp::now();
-        let wait = schedule
-            .next(now)
-            .map(|t| t.duration_since(now).unsigned_abs() + Duration::from_millis(50));
+        let Some(next) = schedule.next(now) else {
+            let message = format!(
+                "invalid schedule: {} : time difference between two schedules is less than 1 second",
+                text(cron, "/spec/schedule")
+            );
+            world.event(SOURCE, cron, true, "InvalidSchedule", &message).await;
+            return Ok(None);
+        };
+        let wait = Some(next.duration_since(now).unsigned_abs() + Duration::from_millis(50));
         let deadline = cron["spec"]["startingDeadlineSeconds"].as_i64();
         let begin = |t: &str| t.parse::<Timestamp>().ok();
         let Some(mut after) =

@@ -95,7 +95,8 @@ impl Resource {
         }
     }
 
-    fn path(&self, namespace: &str, name: &str, sub: &str) -> String {
+    /// Where an object, or one of its subresources, is served.
+    pub(crate) fn path(&self, namespace: &str, name: &str, sub: &str) -> String {
         let mut path = match self.group.is_empty() {
             true => format!("/api/{}", self.version),
             false => format!("/apis/{}/{}", self.group, self.version),
@@ -272,6 +273,18 @@ impl World {
             .header("accept", "application/json")
             .body(bytes)?;
         Ok(self.client.request(request).await?)
+    }
+
+    /// Reads what is served at a path: discovery, a subresource, somebody else's API.
+    pub(crate) async fn read(&self, path: &str) -> Result<Value, WorldError> {
+        let path = path.to_owned();
+        self.send("GET", path, "application/json", &Value::Null).await
+    }
+
+    /// Puts an object to a path that was read.
+    pub(crate) async fn write(&self, path: &str, object: &Value) -> Result<Value, WorldError> {
+        self.send("PUT", path.to_owned(), "application/json", object)
+            .await
     }
 
     /// The object as the API server has it now, past the cache.

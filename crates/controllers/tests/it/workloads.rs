@@ -53,12 +53,34 @@ async fn a_deployment_rolls_out_scales_and_goes() {
         "the old set stays for a rollback"
     );
 
+    // A rollback gives the old set the highest number and keeps its earlier ones; what the Deployment says, its set says.
+    let back = json!({"metadata": {"annotations": {"kubernetes.io/change-cause": "back"}},
+        "spec": {"minReadySeconds": 1, "template": template("web", "one")}});
+    plane.world.patch(DEPLOYMENTS, &made, "", &back).await.unwrap();
+    let set = plane
+        .until("the rollback", |w| {
+            let sets = w.list("replicasets.apps", "default");
+            sets.into_iter()
+                .find(|s| s["metadata"]["annotations"]["deployment.kubernetes.io/revision"] == "3")
+        })
+        .await;
+    let annotations = &set["metadata"]["annotations"];
+    assert_eq!(
+        (
+            &annotations["deployment.kubernetes.io/revision-history"],
+            &annotations["kubernetes.io/change-cause"],
+            &set["spec"]["minReadySeconds"],
+        ),
+        (&json!("1"), &json!("back"), &json!(1))
+    );
+    plane.until("third roll-out", ready(3, "one")).await;
+
     plane
         .world
         .patch(DEPLOYMENTS, &made, "", &json!({"spec": {"replicas": 1}}))
         .await
         .unwrap();
-    plane.until("scaled", ready(1, "two")).await;
+    plane.until("scaled", ready(1, "one")).await;
 
     plane
         .world
@@ -139,7 +161,8 @@ async fn jobs_count_every_end_once() {
 async fn stateful_and_daemon_sets_roll_out() {
     let plane = Plane::start(&["host-1", "host-2"]).await;
     let set = |kind: &str, name: &str, more: Value| {
-        let mut set = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default"},
+        let mut set = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default",
+                "annotations": {"kubernetes.io/change-cause": name}},
             "spec": {"selector": {"matchLabels": {"app": name}}, "template": template(name, "one")}});
         for (key, value) in more.as_object().into_iter().flatten() {
             set["spec"][key] = value.clone();
@@ -189,6 +212,16 @@ async fn stateful_and_daemon_sets_roll_out() {
     nodes.sort_unstable();
     assert_eq!(nodes, ["host-1", "host-2"]);
 
+    // Revisions say what their owner said.
+    let mut causes: Vec<String> = plane
+        .world
+        .list("controllerrevisions.apps", "default")
+        .iter()
+        .map(|r| text(r, "/metadata/annotations/kubernetes.io~1change-cause").to_owned())
+        .collect();
+    causes.sort_unstable();
+    assert_eq!(causes, ["db", "every"]);
+
     let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "two"}]}}}});
     plane
         .world
@@ -206,6 +239,24 @@ async fn stateful_and_daemon_sets_roll_out() {
     plane
         .until("new every", settled("daemonsets.apps", "every", "two", of_every))
         .await;
+}
+
+#[tokio::test]
+async fn a_day_that_never_comes_is_told() {
+    let plane = Plane::start(&[]).await;
+    let cron = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "never", "namespace": "default"},
+        "spec": {"schedule": "59 23 31 2 *", "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "main", "image": "ok"}]}}}}}});
+    plane.create("cronjobs.batch", cron).await;
+    let message = plane
+        .until("the event", |w| {
+            let events = w.list("events", "default");
+            let found = events.iter().find(|e| text(e, "/reason") == "InvalidSchedule")?;
+            Some(text(found, "/message").to_owned())
+        })
+        .await;
+    let why = "time difference between two schedules is less than 1 second";
+    assert_eq!(message, format!("invalid schedule: 59 23 31 2 * : {why}"));
 }
 
 #[tokio::test]
@@ -261,4 +312,51 @@ async fn an_orphan_of_the_same_template_is_taken_in() {
     let sets = plane.world.list("replicasets.apps", "default");
     let names: Vec<&str> = sets.iter().map(|set| meta(set, "name")).collect();
     assert_eq!(names, ["orphan"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn autoscalers_keep_their_bounds_and_say_what_is_missing() {
+    const AUTOSCALERS: &str = "horizontalpodautoscalers.autoscaling";
+    let plane = Plane::start(&["host-1"]).await;
+    plane.create(DEPLOYMENTS, deployment("web", 3, "one")).await;
+    let autoscaler = |name: &str, target: &str, max: i64| {
+        json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}, "maxReplicas": max}})
+    };
+    plane.create(AUTOSCALERS, autoscaler("bounded", "web", 2)).await;
+    plane.create(AUTOSCALERS, autoscaler("lost", "nobody", 2)).await;
+    let told = |name: &'static str, kind: &'static str| {
+        move |w: &controllers::world::World| {
+            let found = w.get(AUTOSCALERS, "default", name)?;
+            let condition = condition(&found, kind)?;
+            let words = format!("{} {}", text(condition, "/reason"), text(condition, "/message"));
+            Some((words, found))
+        }
+    };
+    let (words, found) = plane
+        .until("a bounded count", told("bounded", "AbleToScale"))
+        .await;
+    assert_eq!(
+        words,
+        "SucceededRescale the HPA controller was able to update the target scale to 2"
+    );
+    assert_eq!(int(&found, "/status/desiredReplicas", 0), 2);
+    let scaled = plane.world.get(DEPLOYMENTS, "default", "web").unwrap();
+    assert_eq!(int(&scaled, "/spec/replicas", 0), 2);
+    let (words, _) = plane.until("a lost target", told("lost", "AbleToScale")).await;
+    assert_eq!(
+        words,
+        "FailedGetScale the HPA controller was unable to get the target's current scale: \
+         deployments.apps \"nobody\" not found"
+    );
+    // Nobody measures these Pods.
+    let lonely = json!({"spec": {"maxReplicas": 3}});
+    plane.world.patch(AUTOSCALERS, &found, "", &lonely).await.unwrap();
+    let (words, _) = plane.until("no figures", told("bounded", "ScalingActive")).await;
+    assert_eq!(
+        words,
+        "FailedGetResourceMetric the HPA was unable to compute the replica count: failed to get cpu utilization: \
+         unable to get metrics for resource cpu: no metrics returned from resource metrics API"
+    );
 }

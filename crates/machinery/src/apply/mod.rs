@@ -3,6 +3,7 @@
 //! owns. Writes of every other form take the fields that they change (`update_managers`).
 //! Source: sigs.k8s.io/structured-merge-diff, `merge`, and `apimachinery/pkg/util/managedfields`.
 
+mod client_side;
 mod managers;
 
 pub use crate::fields::Typed;
@@ -93,7 +94,8 @@ fn is_unowned(kind: &KindInfo, path: &[&str], subresource: Option<&str>) -> bool
 }
 
 /// Applies a configuration: answers the live object as it shall become (to be defaulted, validated and stored), with its
-/// managed fields. An apply that changes nothing answers the live object itself, times included.
+/// managed fields. An apply that changes nothing answers the live object itself, times included. What `kubectl` applied before
+/// without the server's help (`client_side`) is no conflict, and its note of it is kept up to date.
 ///
 /// `now` is the time of the write in RFC 3339.
 ///
@@ -159,19 +161,35 @@ pub fn apply<'k>(
         .filter(|(_, fields)| !fields.is_empty())
         .collect();
     if !force && !conflicts.is_empty() {
-        return Err(conflict(&conflicts));
+        let own = match manager {
+            client_side::MANAGER => client_side::fields(&walker, kind, &old),
+            _ => Set::default(),
+        };
+        let refused: Vec<(Manager, Set)> = conflicts
+            .iter()
+            .map(|(other, fields)| (other.clone(), fields.difference(&own)))
+            .filter(|(_, fields)| !fields.is_empty())
+            .collect();
+        if !refused.is_empty() {
+            return Err(conflict(&refused));
+        }
     }
     for (other, fields) in &conflicts {
         managers.subtract(other, fields);
     }
     managers.subtract_from_others(&me, &change.removed);
     match live {
-        Some(live) if change.is_same() && last == wanted && !unwatched => return Ok(live.clone()),
+        Some(live) if change.is_same() && last == wanted && !unwatched => {
+            let mut same = live.clone();
+            client_side::note(&mut same, manager, applied);
+            return Ok(same);
+        }
         // Who only comes to own what is there already has no time yet.
         Some(_) if change.is_same() => {}
         _ => managers.touch(&me, now),
     }
     let mut out = new;
+    client_side::note(&mut out, manager, applied);
     set(&mut out, "metadata.managedFields", managers.encode());
     Ok(out)
 }

@@ -30,6 +30,11 @@ pub(super) fn leaves_out(owner: &str) -> bool {
     upstream(owner).is_some()
 }
 
+/// Whether an empty list is something else than none: it is refused where none is given a default.
+pub(super) fn empty_is_told(owner: &str, field: &str) -> bool {
+    upstream(owner) == Some("HPAScalingRules") && field == "policies"
+}
+
 /// The short name of one of upstream's types.
 fn upstream(owner: &str) -> Option<&str> {
     owner.starts_with("io.k8s.").then(|| owner.rsplit('.').next())?

@@ -82,11 +82,12 @@ pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Statu
 /// # Errors
 /// 400 for bytes that are no YAML or exceed the bounds on depth, nodes and aliases.
 pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
-    // JSON is YAML; its parser is the faster one and knows no aliases.
+    // JSON is YAML; its parser is the faster one and knows no aliases, but neither on which line a key stands again.
     if bytes.trim_ascii_start().starts_with(b"{")
-        && let Ok(parsed) = parse_json_checked(bytes)
+        && let Ok((value, duplicates)) = parse_json_checked(bytes)
+        && duplicates.is_empty()
     {
-        return Ok(parsed);
+        return Ok((value, duplicates));
     }
     // The YAML parser takes some ten kilobytes of stack a level in a build without optimisation, and the depth that we
     // allow does not fit into the stack of a worker thread. YAML is rare: clients send JSON.

@@ -1,7 +1,7 @@
 //! Validation of flow control: flow schemas and priority levels. Source: `pkg/apis/flowcontrol/validation` of v1.35.
 
 use super::errors::Errors;
-use super::names;
+use super::{mandatory, names};
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
@@ -53,6 +53,7 @@ pub(super) fn schema(obj: &Value, errors: &mut Errors) {
     for (i, one) in spec.list_at("rules").iter().enumerate() {
         rule(one, &at.child("rules").index(i), errors);
     }
+    mandatory::check("FlowSchema", obj, errors);
     conditions(obj, errors);
 }
 
@@ -207,6 +208,7 @@ pub(super) fn level(obj: &Value, errors: &mut Errors) {
         }
         _ => errors.not_supported(&at.child("type"), ty, &["Exempt", "Limited"]),
     }
+    mandatory::check("PriorityLevelConfiguration", obj, errors);
     conditions(obj, errors);
 }
 

@@ -212,7 +212,7 @@ fn text(name: &str, spaced: bool, out: &mut String) {
 }
 
 /// Go writes what HTML knows by its number.
-fn escaped(json: &str) -> String {
+pub(crate) fn escaped(json: &str) -> String {
     json.replace('<', "\\u003c")
         .replace('>', "\\u003e")
         .replace('&', "\\u0026")

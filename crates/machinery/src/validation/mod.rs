@@ -16,7 +16,9 @@ mod events;
 mod extension;
 mod flow;
 mod internal;
+pub(crate) use internal::escaped;
 mod jobs;
+mod mandatory;
 mod metadata;
 pub(crate) mod names;
 mod network;
@@ -31,6 +33,7 @@ mod status;
 mod storage;
 mod workloads;
 
+pub use mandatory::{NAMES as MANDATORY_FLOWS, mandatory_spec};
 pub use service::address_errors as service_address_errors;
 
 use crate::walk::At;

@@ -349,7 +349,9 @@ pub(super) fn volume_update(new: &Value, old: &Value, errors: &mut Errors) {
         crate::walk::unset(&mut now, secret);
     }
     if sources(&now) != sources(old.at("spec")) {
-        let text = "spec.persistentvolumesource is immutable after creation";
+        let lines = |spec: &Value| internal::lines("PersistentVolumeSource", spec);
+        let changed = difference::unified(&lines(old.at("spec")), &lines(&now));
+        let text = format!("spec.persistentvolumesource is immutable after creation\n{changed}");
         errors.forbidden(&at.child("persistentvolumesource"), text);
     }
     if !same(new.at("spec.volumeMode"), old.at("spec.volumeMode")) {

@@ -127,6 +127,59 @@ fn conflicts_are_worded_as_upstream_words_them() {
 }
 
 #[test]
+fn kubectl_goes_on_from_what_it_applied_by_itself() {
+    const NOTE: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let by_itself = |noted: &str| {
+        let mut live = deployment(WEB);
+        live["metadata"]["annotations"] = json!({NOTE: noted});
+        let kind = kind_of(&live);
+        let manager = "kubectl-client-side-apply";
+        update_managers(kind, None, &mut live, manager, "Update", None, T1);
+        live
+    };
+    let live = by_itself(&deployment(WEB).to_string());
+    let other = deployment("{replicas: 3, paused: true, strategy: {type: <&>}}");
+    // Whoever takes another name has conflicts, and so has kubectl with what is not as it was applied.
+    assert_eq!(
+        apply_as(Some(&live), &other, "me", false, T2).unwrap_err().code,
+        409
+    );
+    let mut scaled = live.clone();
+    scaled["spec"]["replicas"] = json!(7);
+    assert_eq!(
+        apply_as(Some(&scaled), &other, "kubectl", false, T2)
+            .unwrap_err()
+            .code,
+        409
+    );
+    for not_noted in [
+        "",
+        "{",
+        "{\"apiVersion\":\"apps/v1beta1\",\"spec\":{\"replicas\":2}}",
+    ] {
+        let live = by_itself(not_noted);
+        assert_eq!(
+            apply_as(Some(&live), &other, "kubectl", false, T2)
+                .unwrap_err()
+                .code,
+            409
+        );
+    }
+    let new = apply_as(Some(&live), &other, "kubectl", false, T2).unwrap();
+    assert_eq!(new["spec"]["replicas"], json!(3));
+    assert_eq!(
+        new["metadata"]["annotations"][NOTE],
+        json!(
+            "{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"web\",\"namespace\":\"d\"},\
+             \"spec\":{\"paused\":true,\"replicas\":3,\"strategy\":{\"type\":\"\\u003c\\u0026\\u003e\"}}}\n"
+        )
+    );
+    // Where there is no such annotation, none is made.
+    let made = apply_as(None, &other, "kubectl", false, T1).unwrap();
+    assert_eq!(made["metadata"]["annotations"], Value::Null);
+}
+
+#[test]
 fn what_is_not_asked_for_any_more_goes_unless_someone_else_owns_it() {
     let both = "{replicas: 2, paused: true, template: {metadata: {labels: {app: web, tier: x}}, spec: {containers: [{name: c, image: i}, {name: d, image: j}]}}}";
     let mut live = apply_as(None, &deployment(both), "alice", false, T1).unwrap();

@@ -174,6 +174,17 @@ fn wrong_types_in_the_words_of_go() {
             "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
         ),
         (
+            "/spec/replicas",
+            json!(99999999999_i64),
+            "json: cannot unmarshal number 99999999999 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "/spec/strategy",
+            json!({"rollingUpdate": {"maxSurge": 99999999999_i64}}),
+            "json: cannot unmarshal number 99999999999 into Go struct field \
+             RollingUpdateDeployment.spec.strategy.rollingUpdate.maxSurge of type int32",
+        ),
+        (
             "/spec/template/spec/containers",
             json!("x"),
             "json: cannot unmarshal string into Go struct field PodSpec.spec.template.spec.containers of type []v1.Container",

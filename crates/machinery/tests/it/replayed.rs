@@ -129,6 +129,16 @@ fn volumes_and_claims() {
         &[
             (key, json!("kubernetes.io/os"), &[]),
             (
+                "/spec/csi/volumeHandle",
+                json!("i<"),
+                &[
+                    "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation\n\
+                     @@ -22,7 +22,7 @@\n  \"StorageOS\": null,\n  \"CSI\": {\n   \"Driver\": \"d.io\",\n\
+                     -  \"VolumeHandle\": \"h\",\n+  \"VolumeHandle\": \"i\\u003c\",\n   \"ReadOnly\": false,\n   \"FSType\": \"\",\n\
+                     \x20  \"VolumeAttributes\": null,\n",
+                ],
+            ),
+            (
                 key,
                 json!("x"),
                 &[

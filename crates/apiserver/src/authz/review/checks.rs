@@ -46,6 +46,21 @@ pub(super) fn spec(spec: &Value, others: bool) -> Vec<FieldError> {
     errors
 }
 
+/// A review is called nothing and says nothing of itself; who made it is noted all the same.
+pub(super) fn metadata(metadata: &Value, allowed: &[&str]) -> Option<FieldError> {
+    let says = |(field, value): (&String, &Value)| {
+        let nothing = match value {
+            Value::String(text) => text.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            other => other.is_null(),
+        };
+        !nothing && field != "managedFields" && !allowed.contains(&field.as_str())
+    };
+    let odd = metadata.as_object()?.iter().any(says);
+    odd.then(|| FieldError::invalid(&Path::new("metadata"), metadata.clone(), "must be empty"))
+}
+
 /// Checks what only a review in a namespace must hold to.
 pub(super) fn local(spec: &Value, namespace: &str) -> Vec<FieldError> {
     let at = Path::new("spec");
