@@ -126,11 +126,20 @@ async fn mutation_and_reinvocation() {
     // A patch of an existing object shows both states.
     let _ = hook.paths();
     let (code, _) = s
-        .json("PATCH", &format!("{MAPS}/a"), &json!({"data": {"z": "1"}}))
+        .json(
+            "PATCH",
+            &format!("{MAPS}/a?fieldValidation=Strict&fieldManager=m"),
+            &json!({"data": {"z": "1"}}),
+        )
         .await;
     assert_eq!(code, 200);
     let asked = hook.asked.lock()[0].clone();
     assert_eq!(asked.1["request"]["operation"], "UPDATE");
+    assert_eq!(
+        asked.1["request"]["options"],
+        json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": "m",
+            "fieldValidation": "Strict"})
+    );
     assert_eq!(asked.1["request"]["oldObject"]["data"]["second"], "x");
 }
 
