@@ -123,3 +123,77 @@ async fn users_of_a_deprecated_version_are_told() {
         assert_eq!((code, warnings), (200, told), "{version}");
     }
 }
+
+/// Who owns what of an object, by the names of managers.
+fn owners(object: &Value) -> Vec<(String, String)> {
+    let entries = object["metadata"]["managedFields"].as_array().cloned();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    let owner = |entry: &Value| (text(&entry["manager"]), text(&entry["fieldsV1"]));
+    entries.unwrap_or_default().iter().map(owner).collect()
+}
+
+async fn sent(s: &Server, method: &str, path: &str, media: &str, body: &Value) -> Value {
+    let answer = s
+        .send(method, path, &[("content-type", media)], body.to_string())
+        .await;
+    assert!(
+        answer.status().is_success(),
+        "{method} {path}: {}",
+        answer.status()
+    );
+    s.get(path.split(['?']).next().unwrap().trim_end_matches("/status"))
+        .await
+        .1
+}
+
+#[tokio::test]
+async fn a_client_edits_who_owns_what() {
+    const APPLY: &str = "application/apply-patch+yaml";
+    let s = Server::start().await;
+    let at = format!("{MAPS}/a");
+    let map = |more: Value| {
+        let mut map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        map["metadata"]["labels"] = more;
+        map
+    };
+    let nothing = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}});
+    let b = format!("{MAPS}/b?fieldManager=one");
+    for _ in 0..2 {
+        assert!(owners(&sent(&s, "PATCH", &b, APPLY, &nothing).await).is_empty());
+    }
+
+    let one = format!("{at}?fieldManager=one");
+    sent(&s, "PATCH", &one, APPLY, &map(json!({"x": "1"}))).await;
+    let two = format!("{at}?fieldManager=two");
+    let mut now = sent(&s, "PATCH", &two, APPLY, &map(json!({"y": "1"}))).await;
+    for entry in now["metadata"]["managedFields"].as_array_mut().unwrap() {
+        entry["manager"] = json!("both");
+    }
+    let mut now = sent(&s, "PUT", &at, "application/json", &now).await;
+    let last = "{\"f:metadata\":{\"f:labels\":{\"f:y\":{}}}}".to_string();
+    assert_eq!(owners(&now), [("both".to_string(), last)]);
+
+    now["metadata"]["managedFields"] = json!([]);
+    assert!(owners(&sent(&s, "PUT", &at, "application/json", &now).await).is_empty());
+    let patch = json!({"metadata": {"labels": {"x": "2"}}});
+    let now = sent(&s, "PATCH", &at, "application/merge-patch+json", &patch).await;
+    assert!(owners(&now).is_empty(), "{now}");
+
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
+        "spec": {"hard": {"pods": "1"}}});
+    let quota = sent(
+        &s,
+        "PATCH",
+        &format!("{quotas}/q?fieldManager=one"),
+        APPLY,
+        &quota,
+    )
+    .await;
+    let patch = json!({"metadata": {"managedFields": [{"manager": "me", "operation": "Update", "apiVersion": "v1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}}}]}, "status": {"hard": {"pods": "1"}}});
+    let status = format!("{quotas}/q/status?fieldManager=two");
+    let now = sent(&s, "PATCH", &status, "application/merge-patch+json", &patch).await;
+    assert_eq!(owners(&now)[..1], owners(&quota), "{now}");
+    assert_eq!(owners(&now)[1].0, "two");
+}
