@@ -125,6 +125,7 @@ pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Op
         headers: HeaderMap::new(),
         served,
         notes: Arc::default(),
+        deadline: std::time::Instant::now() + crate::rest::LONGEST,
     })
 }
 

@@ -25,7 +25,7 @@ use http::header::HeaderMap;
 use kinds::status::Status;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Everything about one resource request that its handler needs, but the body.
 pub struct Ctx {
@@ -43,7 +43,12 @@ pub struct Ctx {
     pub served: Arc<Served>,
     /// What the way of the request has to say beside its answer.
     pub notes: Arc<Notes>,
+    /// Until then whoever is asked about the request may take his time.
+    pub deadline: Instant,
 }
+
+/// The longest that a request may be thought about.
+pub const LONGEST: Duration = Duration::from_secs(34);
 
 impl Ctx {
     /// Namespace of the request, empty for cluster-scoped resources.

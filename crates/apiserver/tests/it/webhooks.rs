@@ -351,3 +351,34 @@ async fn reviews_are_admitted() {
     );
     assert_eq!(hook.paths(), ["/asked"]);
 }
+
+#[tokio::test]
+async fn webhooks_share_the_time_of_the_request() {
+    let s = Server::guarded().await;
+    let hook = Hook::start(|_, review| answer(review, json!({"allowed": true}))).await;
+    let ignored = json!({"timeoutSeconds": 20, "failurePolicy": "Ignore"});
+    let hooks = json!([on_maps("a.example.com", hook.url("/a"), ignored)]);
+    install(
+        &s,
+        MUTATING,
+        &configuration("MutatingWebhookConfiguration", "m", hooks),
+    )
+    .await;
+    // What the client gives, and what the webhook is told.
+    for (name, given, told) in [
+        ("a", "30s", "20s"),
+        ("b", "4s", "4s"),
+        ("c", "1m30s", "20s"),
+        ("d", "0", "20s"),
+    ] {
+        hook.asked.lock().clear();
+        let path = format!("{MAPS}?timeout={given}");
+        let (code, said) = s.json("POST", &path, &map(name, json!({}))).await;
+        assert_eq!(code, 201, "{said}");
+        assert_eq!(hook.asked.lock()[0].0, format!("/a?timeout={told}"), "{given}");
+    }
+    let path = format!("{MAPS}?timeout=1ns");
+    let (code, said) = s.json("POST", &path, &map("e", json!({}))).await;
+    let why = "Timeout: request did not complete within requested timeout";
+    assert_eq!((code, &said["message"]), (504, &json!(why)));
+}
