@@ -9,7 +9,9 @@ mod plain;
 pub use descriptions::{Descriptions, meaning};
 pub use plain::priority;
 
+use crate::aggregation::Remotes;
 use crate::health;
+use crate::registry::Registry;
 use crate::server::ApiServer;
 use crate::wire::{Response, body, compress};
 use bytes::Bytes;
@@ -93,50 +95,45 @@ pub struct Documents {
     made: Mutex<Made>,
 }
 
-/// What was made since the set of resources changed last.
 #[derive(Default)]
 struct Made {
-    since: Since,
-    documents: HashMap<String, Document>,
+    /// How often all were forgotten.
+    state: u64,
+    by_name: HashMap<String, Document>,
 }
 
-/// A state of the set of resources: noted before the registry is read, so that a document of an older state, whose
-/// making a change overtakes, is answered once and not kept.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Since(u64);
-
 impl Documents {
-    /// Forgets all documents: the set of resources has changed.
+    /// Forgets all documents: the set of resources has changed, and is in place.
     pub fn clear(&self) {
         let mut made = self.made.lock();
-        made.since.0 += 1;
-        made.documents.clear();
+        made.state += 1;
+        made.by_name.clear();
     }
+}
 
-    /// The present state; read it before the registry.
-    pub fn since(&self) -> Since {
-        self.made.lock().since
-    }
-
-    /// The document of a name, made off the async threads when it is not there.
-    async fn get(
-        &self,
-        name: &str,
-        since: Since,
-        make: impl FnOnce() -> Result<Document, Status> + Send + 'static,
-    ) -> Result<Document, Status> {
-        if let Some(found) = self.made.lock().documents.get(name) {
+/// The document of a name, made off the async threads when it is not there.
+async fn document(
+    server: &Arc<ApiServer>,
+    name: &str,
+    make: impl FnOnce(&Registry, &Remotes) -> Document + Send + 'static,
+) -> Result<Document, Status> {
+    let state = {
+        let made = server.documents.made.lock();
+        if let Some(found) = made.by_name.get(name) {
             return Ok(found.clone());
         }
-        let document = tokio::task::spawn_blocking(make)
-            .await
-            .map_err(|e| Status::internal(e.to_string()))??;
-        let mut made = self.made.lock();
-        if made.since == since {
-            made.documents.insert(name.to_string(), document.clone());
-        }
-        Ok(document)
+        made.state
+    };
+    // Read after the state: what is older than it is not kept.
+    let (registry, remotes) = (server.registry.load_full(), server.remotes.load_full());
+    let document = tokio::task::spawn_blocking(move || make(&registry, &remotes))
+        .await
+        .map_err(|e| Status::internal(e.to_string()))?;
+    let mut made = server.documents.made.lock();
+    if made.state == state {
+        made.by_name.insert(name.to_string(), document.clone());
     }
+    Ok(document)
 }
 
 /// Answers a document, or 304 to a client that has it.
@@ -299,24 +296,24 @@ fn backup(server: &ApiServer) -> Response {
 }
 
 async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Document, Status> {
-    let since = server.documents.since();
-    let (registry, remotes) = (server.registry.load_full(), server.remotes.load_full());
     let (core, advertise) = (which == "api", server.config.advertise);
     match aggregated::wanted(accept) {
         Some(version) => {
             let name = format!("{which} {version}");
-            let make = move || Ok(aggregated::document(&registry, &remotes, core, version));
-            server.documents.get(&name, since, make).await
+            document(server, &name, move |registry, remotes| {
+                aggregated::document(registry, remotes, core, version)
+            })
+            .await
         }
         None => {
-            let make = move || {
-                Ok(Document::listed(&if core {
+            document(server, which, move |registry, remotes| {
+                Document::listed(&if core {
                     plain::api_versions(advertise)
                 } else {
-                    plain::groups(&registry, &remotes)
-                }))
-            };
-            server.documents.get(which, since, make).await
+                    plain::groups(registry, remotes)
+                })
+            })
+            .await
         }
     }
 }
@@ -327,9 +324,7 @@ async fn versions(
     group: &str,
     version: &str,
 ) -> Result<Response, Status> {
-    let since = server.documents.since();
-    let registry = server.registry.load_full();
-    if !registry.has_version(group, version) {
+    if !server.registry.load().has_version(group, version) {
         // A group that is built in knows its versions.
         return match kinds::builtin().iter().any(|kind| kind.group == group) {
             true => Err(Status::no_resource()),
@@ -338,9 +333,10 @@ async fn versions(
     }
     let (group, version) = (group.to_string(), version.to_string());
     let name = format!("resources {group}/{version}");
-    let make = move || Ok(Document::listed(&plain::resources(&registry, &group, &version)));
-    let document = server.documents.get(&name, since, make).await?;
-    Ok(respond(&document, headers))
+    let listed = document(server, &name, move |registry, _| {
+        Document::listed(&plain::resources(registry, &group, &version))
+    });
+    Ok(respond(&listed.await?, headers))
 }
 
 fn version() -> Value {
@@ -366,25 +362,5 @@ fn arch() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_document_that_a_change_overtakes_is_not_kept() {
-        let documents = Documents::default();
-        let of = |text: &'static str| move || Ok(Document::json(&json!(text)));
-        let before = documents.since();
-        documents.clear();
-        documents.get("a", before, of("old")).await.unwrap();
-        let after = documents.since();
-        let kept = documents.get("a", after, of("new")).await.unwrap();
-        assert_eq!(kept.bytes, Bytes::from_static(b"\"new\""));
-        let kept = documents.get("a", after, of("newer")).await.unwrap();
-        assert_eq!(kept.bytes, Bytes::from_static(b"\"new\""));
     }
 }

@@ -1,7 +1,7 @@
 //! `/openapi/v2` (JSON and protobuf) and `/openapi/v3` (an index, one document per group and version).
 
 use super::descriptions::Descriptions;
-use super::{Document, respond};
+use super::{Document, document, respond};
 use crate::aggregation::{self, Remotes};
 use crate::registry::Registry;
 use crate::server::ApiServer;
@@ -15,40 +15,34 @@ const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+pro
 
 /// Answers a path below `/openapi`.
 pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str]) -> Result<Response, Status> {
-    let since = server.documents.since();
-    let registry = server.registry.load_full();
-    let remotes = server.remotes.load_full();
-    let document = match path {
+    let found = match path {
         ["v2"] if wants_protobuf(headers) => {
-            let make = move || {
-                Ok(Document::new(
+            let make = |registry: &Registry, remotes: &Remotes| {
+                Document::new(
                     V2_PROTOBUF,
-                    machinery::openapi::v2_protobuf(&v2(&registry, &remotes)),
-                ))
+                    machinery::openapi::v2_protobuf(&v2(registry, remotes)),
+                )
             };
-            server.documents.get("openapi v2 protobuf", since, make).await?
+            document(server, "openapi v2 protobuf", make).await?
         }
         ["v2"] => {
-            server
-                .documents
-                .get("openapi v2", since, move || {
-                    Ok(Document::json(&v2(&registry, &remotes)))
-                })
-                .await?
+            document(server, "openapi v2", |registry, remotes| {
+                Document::json(&v2(registry, remotes))
+            })
+            .await?
         }
         ["v3"] => {
-            server
-                .documents
-                .get("openapi v3", since, move || {
-                    Ok(Document::json(&index(&registry, &remotes)))
-                })
-                .await?
+            document(server, "openapi v3", |registry, remotes| {
+                Document::json(&index(registry, remotes))
+            })
+            .await?
         }
         ["v3", rest @ ..] => {
             let Some((group, version)) = group_version(rest) else {
                 return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
             };
-            if !registry.has_version(group, version) {
+            if !server.registry.load().has_version(group, version) {
+                let remotes = server.remotes.load_full();
                 if let Some(answer) = aggregation::v3(server, &remotes, group, version).await {
                     return Ok(answer);
                 }
@@ -60,12 +54,14 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
                 format!("{group}/{version}")
             };
             let name = format!("openapi v3 {group_version}");
-            let make = move || Ok(Document::json(&v3(&registry, &group_version)));
-            server.documents.get(&name, since, make).await?
+            document(server, &name, move |registry, _| {
+                Document::json(&v3(registry, &group_version))
+            })
+            .await?
         }
         _ => return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
     };
-    Ok(respond(&document, headers))
+    Ok(respond(&found, headers))
 }
 
 fn wants_protobuf(headers: &HeaderMap) -> bool {

@@ -7,6 +7,7 @@ use super::common;
 
 use common::Server;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
@@ -632,4 +633,29 @@ async fn versions_with_objects_in_them_stay() {
     crd["spec"]["versions"].as_array_mut().unwrap().remove(0);
     let (code, said) = s.json("PUT", &path, &crd).await;
     assert_eq!(code, 200, "{said}");
+}
+
+/// Whoever asks for discovery all the time meets every state of a definition on its way, and none of them may stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn discovery_is_never_behind() {
+    let s = Arc::new(Server::start().await);
+    for round in 0..40 {
+        let group = format!("r{round}.example.com");
+        let mut made = definition(object(json!({})));
+        made["metadata"]["name"] = json!(format!("foos.{group}"));
+        made["spec"]["group"] = json!(group);
+        let asking = (0..3).map(|_| {
+            let (s, path) = (s.clone(), format!("/apis/{group}/v1"));
+            tokio::spawn(async move {
+                let listed = |found: &Value| found["resources"][0]["name"] == "foos";
+                s.until(&path, |code, found| code == 200 && listed(found)).await
+            })
+        });
+        let asking: Vec<_> = asking.collect();
+        let (code, said) = s.json("POST", CRDS, &made).await;
+        assert_eq!(code, 201, "{said}");
+        for answer in asking {
+            answer.await.unwrap();
+        }
+    }
 }

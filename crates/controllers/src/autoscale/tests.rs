@@ -52,7 +52,8 @@ const TENTH: Tolerance = Tolerance { down: 0.1, up: 0.1 };
 /// Words of Pods, their milli-CPUs (-1: none is known), the goal in percent of one CPU, and the count (`x`: an error).
 #[test]
 fn counts_by_use() {
-    let cases: &[(&str, &[i64], i64, Result<i64, &str>)] = &[
+    type Case = (&'static str, &'static [i64], i64, Result<i64, &'static str>);
+    let cases: &[Case] = &[
         ("ok ok ok", &[300, 500, 700], 30, Ok(5)),
         ("ok ok ok", &[100, 150, 200], 50, Ok(1)),
         // Within a tenth of the goal nothing happens.
