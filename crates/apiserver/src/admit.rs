@@ -55,7 +55,7 @@ pub struct AdmissionRequest<'a> {
     pub old: Option<&'a Value>,
     /// Nothing will be written: steps must leave no trace elsewhere (quota accounting).
     pub dry_run: bool,
-    /// CreateOptions, UpdateOptions, PatchOptions or DeleteOptions of the request; `Null` when none were sent.
+    /// CreateOptions, UpdateOptions or DeleteOptions of the request; `Null` when none were sent.
     pub options: &'a Value,
     /// The whole request, for steps that ask others about it; without it they keep still.
     pub ctx: Option<&'a Ctx>,

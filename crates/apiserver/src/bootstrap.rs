@@ -125,6 +125,7 @@ pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Op
         headers: HeaderMap::new(),
         served,
         notes: Arc::default(),
+        deadline: std::time::Instant::now() + crate::rest::LONGEST,
     })
 }
 
@@ -152,7 +153,7 @@ pub(crate) async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(),
         });
     };
     match ctx.served.cache.get(ctx.namespace(), ctx.name()) {
-        None => match create::store_new(&ctx, object, &options(), "CreateOptions", None).await {
+        None => match create::store_new(&ctx, object, &options(), None).await {
             Ok(_) => Ok(()),
             Err(status) if status.is_already_exists() => Ok(()),
             Err(status) => Err(failed(status)),

@@ -262,6 +262,12 @@ impl ApiServer {
         if head && served.custom.is_none() && attributes.subresource != "proxy" {
             return Err(Status::method_not_allowed());
         }
+        let wished = match is_lasting(attributes) {
+            true => Ok(None),
+            false => timeout(incoming.query()),
+        };
+        let longest = wished.as_ref().ok().copied().flatten();
+        let deadline = Instant::now() + longest.map_or(rest::LONGEST, |wished| wished.min(rest::LONGEST));
         let ctx = Ctx {
             server: self.clone(),
             query: incoming.query().to_string(),
@@ -274,10 +280,9 @@ impl ApiServer {
             user,
             served,
             notes,
+            deadline,
         };
-        if !is_lasting(attributes) {
-            timeout(&ctx.query)?;
-        }
+        wished?;
         if !is_in_its_place(&ctx) && ctx.served.custom.is_none() {
             return Err(Status::no_resource());
         }
@@ -482,11 +487,11 @@ fn segments(a: &Attributes) -> Result<(), Status> {
     Ok(())
 }
 
-/// Refuses a `timeout` that is no span of time, as Go writes them.
-fn timeout(query: &str) -> Result<(), Status> {
+/// Reads `timeout`, and refuses one that is no span of time as Go writes them. None is as good as one of nothing.
+fn timeout(query: &str) -> Result<Option<Duration>, Status> {
     let given = crate::request::query_pairs(query).find(|(name, _)| name == "timeout");
     let Some((_, text)) = given.filter(|(_, text)| !text.is_empty()) else {
-        return Ok(());
+        return Ok(None);
     };
     let refuse = |why: String| {
         let told = format!("invalid timeout specified in the request URL - time: {why} duration {text:?}");
@@ -494,8 +499,9 @@ fn timeout(query: &str) -> Result<(), Status> {
     };
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(&text);
     if rest == "0" {
-        return Ok(());
+        return Ok(None);
     }
+    let mut seconds = 0.0;
     if rest.is_empty() {
         return refuse("invalid".into());
     }
@@ -505,23 +511,33 @@ fn timeout(query: &str) -> Result<(), Status> {
                 .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.')
                 .len();
         let (number, after) = rest.split_at(digits);
-        if number.parse::<f64>().is_err() {
+        let Ok(number) = number.parse::<f64>() else {
             return refuse("invalid".into());
-        }
-        let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"]
-            .iter()
-            .find(|u| after.starts_with(**u))
-        else {
+        };
+        let Some((unit, length)) = UNITS.iter().find(|(unit, _)| after.starts_with(unit)) else {
             return refuse(if after.is_empty() {
                 "missing unit in".into()
             } else {
                 "unknown unit in".into()
             });
         };
+        seconds += number * length;
         rest = &after[unit.len()..];
     }
-    Ok(())
+    let positive = !text.starts_with('-') && seconds > 0.0;
+    Ok(positive.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
 }
+
+/// Units of spans of time, in seconds.
+const UNITS: [(&str, f64); 7] = [
+    ("ns", 1e-9),
+    ("us", 1e-6),
+    ("µs", 1e-6),
+    ("ms", 1e-3),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3600.0),
+];
 
 /// Requests that may last: watches, streams and what is passed on.
 fn is_lasting(attributes: &Attributes) -> bool {

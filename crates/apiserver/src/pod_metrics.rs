@@ -181,6 +181,7 @@ fn watch(ctx: &Ctx, options: &ListOptions) -> Result<Response, Status> {
             headers: ctx.headers.clone(),
             served: ctx.served.clone(),
             notes: ctx.notes.clone(),
+            deadline: ctx.deadline,
         };
         let history = ctx.query.split('&').any(|pair| pair == "history=1");
         let (queue, selector) = (queue.clone(), selector.clone());

@@ -48,6 +48,8 @@ fn write_fields(table: &SchemaTable, definition: &Definition, fields: &mut Map<S
             Zero::LeftOut => is_zero(value),
             // What may be anything may be null.
             Zero::Absent if value.is_null() => !matches!(field.ty, Type::Any),
+            // Who sends an empty list of owners forgets them, which is seen to when the object is written.
+            Zero::Absent if name == "managedFields" => false,
             Zero::Absent => definition.upstream && is_no_item(&field.ty, value),
             _ => false,
         };

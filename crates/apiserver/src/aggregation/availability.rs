@@ -301,7 +301,7 @@ async fn register(server: &Arc<ApiServer>, served: &Served) -> Result<(), Status
         let Some(ctx) = crate::bootstrap::context(server, &object, "create") else {
             continue;
         };
-        match create::store_new(&ctx, object, &WriteOptions::default(), "CreateOptions", None).await {
+        match create::store_new(&ctx, object, &WriteOptions::default(), None).await {
             Ok(_) => {}
             Err(status) if status.is_already_exists() => {}
             // The others do not wait for one that cannot be had.

@@ -70,7 +70,7 @@ async fn make(server: &Arc<ApiServer>, ip: &str, of: Value) {
         field_manager: "kube-apiserver".into(),
         ..WriteOptions::default()
     };
-    let made = create::store_new(&ctx, object, &options, "CreateOptions", None).await;
+    let made = create::store_new(&ctx, object, &options, None).await;
     tell(made.err(), ip);
 }
 

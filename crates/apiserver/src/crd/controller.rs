@@ -5,8 +5,10 @@
 //! versions, so other kinds notice nothing.
 
 use super::conversion::Conversion;
+use super::names::{Decision, Used, decide};
+use super::structural::{Approval, approval_of};
 use super::{CLEANUP, CustomVersion, kind_info};
-use crate::registry::{Served, traits};
+use crate::registry::{Registry, Served, traits};
 use crate::rest::{finalizers, meta, now, set_meta};
 use crate::server::ApiServer;
 use crate::view::{GroupResource, View};
@@ -108,7 +110,8 @@ fn register(server: &Arc<ApiServer>, known: &mut Known) {
     }
     for crd in &crds {
         let (name, spec) = (meta(crd, "name").to_string(), basis(crd));
-        if known.get(&name).is_some_and(|(s, _)| *s == spec) || !names_accepted(server, crd, known) {
+        if known.get(&name).is_some_and(|(s, _)| *s == spec) || !names_accepted(&registry, &crds, crd, known)
+        {
             continue;
         }
         let text = |p: &str| spec.pointer(p).and_then(Value::as_str).unwrap_or("");
@@ -178,38 +181,30 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
     served
 }
 
-/// Whether no other definition and no built-in kind has the names already.
-fn names_accepted(server: &Arc<ApiServer>, crd: &Value, known: &Known) -> bool {
-    conflict(server, crd, known).is_none()
-}
-
-fn conflict(server: &Arc<ApiServer>, crd: &Value, known: &Known) -> Option<String> {
-    let text = |p: &str| crd.pointer(p).and_then(Value::as_str).unwrap_or("");
-    let (group, plural, kind) = (
-        text("/spec/group"),
-        text("/spec/names/plural"),
-        text("/spec/names/kind"),
-    );
-    for served in server.registry.load().all() {
-        let own = served.custom.is_some()
-            && known
-                .get(meta(crd, "name"))
-                .is_some_and(|(_, l)| l.iter().any(|s| Arc::ptr_eq(s, served)));
-        if own || served.kind.group != group {
-            continue;
-        }
-        // A definition that is being registered anew still stands under its old versions.
-        if served.custom.is_some() && served.kind.plural == plural {
-            continue;
-        }
-        if served.kind.plural == plural {
-            return Some(format!("{plural:?} is already in use"));
-        }
-        if served.kind.kind == kind {
-            return Some(format!("{kind:?} is already in use"));
+/// The names of a definition's group that others have, built-in kinds among them.
+fn used(registry: &Registry, crds: &[Arc<Value>], crd: &Value) -> Used {
+    let (mut used, group) = (Used::default(), &crd["spec"]["group"]);
+    for other in crds {
+        if other["spec"]["group"] == *group && meta(other, "name") != meta(crd, "name") {
+            used.add(&other["status"]["acceptedNames"]);
         }
     }
-    None
+    let built_in = registry.all().iter().filter(|s| s.custom.is_none());
+    for served in built_in.filter(|s| *group == s.kind.group) {
+        used.resources.insert(served.kind.plural.to_string());
+        used.kinds.insert(served.kind.kind.to_string());
+    }
+    used
+}
+
+/// Whether nobody has the names already: by what was granted, and by what is registered but has not been granted yet.
+fn names_accepted(registry: &Registry, crds: &[Arc<Value>], crd: &Value, known: &Known) -> bool {
+    let (spec, name) = (&crd["spec"], meta(crd, "name"));
+    let mut others = known.iter().filter(|(other, _)| *other != name);
+    let taken = others.any(|(_, (other, _))| {
+        other["group"] == spec["group"] && other["names"]["kind"] == spec["names"]["kind"]
+    });
+    !taken && decide(crd, &used(registry, crds, crd)).refused.is_none()
 }
 
 /// Marks a definition that is deleted: it stays until its objects are gone.
@@ -241,10 +236,11 @@ async fn settle(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
         }
         return Ok(());
     }
-    let refused = conflict(server, crd, &Known::new());
+    let others = server.caches.list(&resource(), None);
+    let used = used(&server.registry.load(), &others, crd);
     server
         .edit(&served, "", name, |crd| {
-            let mut next = settled(crd, refused.as_deref());
+            let mut next = settled(crd, decide(crd, &used));
             if next != *crd {
                 let (typed, status) = (served.typed(), Some("status"));
                 machinery::apply::update_managers(
@@ -263,7 +259,7 @@ async fn settle(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
         .map(|_| ())
 }
 
-fn settled(crd: &Value, refused: Option<&str>) -> Value {
+fn settled(crd: &Value, names: Decision) -> Value {
     let mut next = crd.clone();
     if !meta(crd, "deletionTimestamp").is_empty() {
         return next;
@@ -271,16 +267,19 @@ fn settled(crd: &Value, refused: Option<&str>) -> Value {
     if !next["status"].is_object() {
         next["status"] = json!({});
     }
-    match refused {
-        Some(why) => {
-            condition(&mut next, "NamesAccepted", "False", "PluralConflict", why);
-            condition(
-                &mut next,
-                "Established",
-                "False",
-                "NotAccepted",
-                "not all names are accepted",
-            );
+    match names.refused {
+        Some((reason, why)) => {
+            condition(&mut next, "NamesAccepted", "False", reason, &why);
+            // What was established stays so, under the names that it has.
+            if !established(crd) {
+                condition(
+                    &mut next,
+                    "Established",
+                    "False",
+                    "NotAccepted",
+                    "not all names are accepted",
+                );
+            }
         }
         None => {
             condition(
@@ -297,8 +296,18 @@ fn settled(crd: &Value, refused: Option<&str>) -> Value {
                 "InitialNamesAccepted",
                 "the initial names have been accepted",
             );
-            next["status"]["acceptedNames"] = next["spec"]["names"].clone();
         }
+    }
+    next["status"]["acceptedNames"] = names.accepted;
+    if let Some((approval, why)) = approval_of(crd) {
+        let (status, reason) = match approval {
+            Approval::Missing => ("False", "MissingAnnotation"),
+            Approval::Invalid => ("False", "InvalidAnnotation"),
+            Approval::Bypassed => ("False", "UnapprovedAnnotation"),
+            Approval::Approved => ("True", "ApprovedAnnotation"),
+        };
+        let kind = "KubernetesAPIApprovalPolicyConformant";
+        condition(&mut next, kind, status, reason, &why);
     }
     let versions = crd.pointer("/spec/versions").and_then(Value::as_array);
     let storage = versions
@@ -319,20 +328,25 @@ fn settled(crd: &Value, refused: Option<&str>) -> Value {
     next
 }
 
+/// Sets a condition in its place. The time is that of the last change of its status.
 fn condition(crd: &mut Value, kind: &str, status: &str, reason: &str, message: &str) {
     let mut list = crd["status"]["conditions"]
         .as_array()
         .cloned()
         .unwrap_or_default();
-    let same = list
-        .iter()
-        .any(|c| c["type"] == kind && c["status"] == status && c["reason"] == reason);
-    if !same {
-        list.retain(|c| c["type"] != kind);
-        list.push(
+    match list.iter_mut().find(|c| c["type"] == kind) {
+        Some(old) => {
+            if old["status"] != status {
+                old["lastTransitionTime"] = json!(now());
+            }
+            old["status"] = status.into();
+            old["reason"] = reason.into();
+            old["message"] = message.into();
+        }
+        None => list.push(
             json!({"type": kind, "status": status, "reason": reason, "message": message,
             "lastTransitionTime": now()}),
-        );
+        ),
     }
     crd["status"]["conditions"] = json!(list);
 }

@@ -10,6 +10,7 @@ pub mod conversion;
 pub mod formats;
 mod junctors;
 mod lists;
+mod names;
 mod numbers;
 pub mod openapi;
 pub mod rules;

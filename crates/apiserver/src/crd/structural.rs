@@ -77,24 +77,53 @@ fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value.get(field).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn approval(crd: &Value, errors: &mut Vec<FieldError>) {
+/// What the annotation of a group of the Kubernetes project says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Approval {
+    /// It is not there.
+    Missing,
+    /// It is neither an address nor a reason.
+    Invalid,
+    /// The group says why it does without.
+    Bypassed,
+    /// It says where the group was approved.
+    Approved,
+}
+
+/// The approval of a definition, in words; of groups that need none, nothing.
+pub fn approval_of(crd: &Value) -> Option<(Approval, String)> {
     let group = text(&crd["spec"], "group");
     let owned = |suffix: &str| group == suffix || group.ends_with(&format!(".{suffix}"));
     if !owned("k8s.io") && !owned("kubernetes.io") {
-        return;
+        return None;
     }
-    let at = Path::new("metadata").child("annotations").key(APPROVED);
     let given = text(&crd["metadata"]["annotations"], APPROVED);
     let see = "see https://github.com/kubernetes/enhancements/pull/1111";
-    if given.is_empty() {
+    Some(if given.is_empty() {
         let why = format!("protected groups must have approval annotation {APPROVED:?}, {see}");
-        errors.push(FieldError::required(&at, why));
-    } else if !given.starts_with("unapproved") && !given.contains("://") {
+        (Approval::Missing, why)
+    } else if given.starts_with("unapproved") {
+        (Approval::Bypassed, format!("not approved: {given:?}"))
+    } else if given.contains("://") {
+        (Approval::Approved, format!("approved in {given}"))
+    } else {
         let why = format!(
             "protected groups must have approval annotation {APPROVED:?} with either a URL or a reason starting with \
              \"unapproved\", {see}"
         );
-        errors.push(FieldError::invalid(&at, Value::from(given), why));
+        (Approval::Invalid, why)
+    })
+}
+
+fn approval(crd: &Value, errors: &mut Vec<FieldError>) {
+    let at = Path::new("metadata").child("annotations").key(APPROVED);
+    match approval_of(crd) {
+        Some((Approval::Missing, why)) => errors.push(FieldError::required(&at, why)),
+        Some((Approval::Invalid, why)) => {
+            let given = text(&crd["metadata"]["annotations"], APPROVED);
+            errors.push(FieldError::invalid(&at, Value::from(given), why));
+        }
+        _ => {}
     }
 }
 

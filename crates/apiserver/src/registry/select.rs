@@ -83,7 +83,9 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
             let source = source(ctx, &known, &term.field)?;
             match (source, term.equals) {
                 // No object is nameless: an empty value selects nothing.
-                (Source::Name, true) if !term.value.is_empty() => filter.name = term.value.clone(),
+                (Source::Name, true) if !term.value.is_empty() && filter.name.is_empty() => {
+                    filter.name = term.value.clone();
+                }
                 (Source::Namespace, true)
                     if !term.value.is_empty()
                         && filter.namespace.is_empty()

@@ -30,7 +30,7 @@ pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let bytes = input::read(body).await?;
     let input = read_input(ctx, &bytes)?;
     let object = check_input(ctx, input, options.validation)?;
-    let made = store_new(ctx, object, &options, "CreateOptions", None).await?;
+    let made = store_new(ctx, object, &options, None).await?;
     render::object(ctx, StatusCode::CREATED, made, wanted, "").await
 }
 
@@ -263,27 +263,25 @@ pub async fn store_new(
     ctx: &Ctx,
     object: Value,
     options: &WriteOptions,
-    options_kind: &str,
     applied_by: Option<&str>,
 ) -> Result<bytes::Bytes, Status> {
     let generated = meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
     if generated {
         for _ in 1..NAME_ATTEMPTS {
-            match attempt_new(ctx, object.clone(), options, options_kind, applied_by).await {
+            match attempt_new(ctx, object.clone(), options, applied_by).await {
                 // A generated name that is taken: take another.
                 Err(status) if status.is_already_exists() => {}
                 other => return other,
             }
         }
     }
-    attempt_new(ctx, object, options, options_kind, applied_by).await
+    attempt_new(ctx, object, options, applied_by).await
 }
 
 async fn attempt_new(
     ctx: &Ctx,
     mut object: Value,
     options: &WriteOptions,
-    options_kind: &str,
     applied_by: Option<&str>,
 ) -> Result<bytes::Bytes, Status> {
     let served = &ctx.served;
@@ -295,7 +293,7 @@ async fn attempt_new(
         let typed = served.typed();
         machinery::apply::update_managers(typed, None, &mut object, &manager, "Update", None, &now());
     }
-    let options_value = options.to_value(options_kind);
+    let options_value = options.to_value("CreateOptions");
     ctx.admit(
         Operation::Create,
         &mut object,

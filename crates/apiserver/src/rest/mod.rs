@@ -7,6 +7,7 @@ pub mod deletecollection;
 pub mod frames;
 pub mod get;
 pub mod list;
+mod owners;
 pub mod patch;
 pub mod render;
 pub mod transform;
@@ -24,7 +25,7 @@ use http::header::HeaderMap;
 use kinds::status::Status;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Everything about one resource request that its handler needs, but the body.
 pub struct Ctx {
@@ -42,7 +43,12 @@ pub struct Ctx {
     pub served: Arc<Served>,
     /// What the way of the request has to say beside its answer.
     pub notes: Arc<Notes>,
+    /// Until then whoever is asked about the request may take his time.
+    pub deadline: Instant,
 }
+
+/// The longest that a request may be thought about.
+pub const LONGEST: Duration = Duration::from_secs(34);
 
 impl Ctx {
     /// Namespace of the request, empty for cluster-scoped resources.
@@ -114,9 +120,20 @@ impl Ctx {
         dry_run: bool,
     ) -> Result<(), Status> {
         let started = Instant::now();
+        // A patch is the client's difference, not its object: what it leads to is looked at once.
+        if self.attributes.verb != "patch" {
+            self.warn_of_owners(owners::deduplicate(object), "");
+        }
         let outcome = self.mutated(operation, object, old, options, dry_run).await;
+        self.warn_of_owners(owners::deduplicate(object), " after mutating admission happens");
         self.stepped("admit", operation, started, outcome.is_err());
         outcome
+    }
+
+    fn warn_of_owners(&self, duplicates: Vec<String>, when: &str) {
+        if !duplicates.is_empty() {
+            self.notes.warn(owners::warning(&duplicates, when));
+        }
     }
 
     /// Counts the time that a step of admission took.

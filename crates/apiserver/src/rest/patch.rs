@@ -25,7 +25,7 @@ pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response,
         // Unknown fields were judged on what was applied, not on what comes out.
         options.validation = FieldValidation::Ignore;
     }
-    let changed = update::change(ctx, &transform, sub, &options, "PatchOptions").await?;
+    let changed = update::change(ctx, &transform, sub, &options).await?;
     update::respond(ctx, changed, wanted).await
 }
 

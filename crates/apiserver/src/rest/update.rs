@@ -43,7 +43,7 @@ pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response
         name => return Err(name_mismatch(name, ctx.name())),
     }
     create::default(ctx, &mut object);
-    let changed = change(ctx, &Transform::Replace(object), sub, &options, "UpdateOptions").await?;
+    let changed = change(ctx, &Transform::Replace(object), sub, &options).await?;
     respond(ctx, changed, wanted).await
 }
 
@@ -67,7 +67,6 @@ pub async fn change(
     transform: &Transform,
     sub: Option<&str>,
     options: &WriteOptions,
-    options_kind: &str,
 ) -> Result<Changed, Status> {
     ctx.server.fresh().await?;
     let mut present = ctx
@@ -80,9 +79,9 @@ pub async fn change(
             if !transform.creates(ctx, sub) {
                 return Err(ctx.not_found());
             }
-            return create_instead(ctx, transform, options, options_kind).await;
+            return create_instead(ctx, transform, options).await;
         };
-        match attempt(ctx, transform, sub, options, options_kind, &bytes, revision).await {
+        match attempt(ctx, transform, sub, options, &bytes, revision).await {
             Ok(changed) => return Ok(changed),
             Err(Refused::Status(status)) => return Err(status),
             Err(Refused::Raced(record)) => {
@@ -98,12 +97,7 @@ pub fn conflict(ctx: &Ctx, why: &str) -> Status {
     Status::conflict(ctx.served.kind.plural, ctx.served.kind.group, ctx.name(), why)
 }
 
-async fn create_instead(
-    ctx: &Ctx,
-    transform: &Transform,
-    options: &WriteOptions,
-    options_kind: &str,
-) -> Result<Changed, Status> {
+async fn create_instead(ctx: &Ctx, transform: &Transform, options: &WriteOptions) -> Result<Changed, Status> {
     let mut object = transform.new_object(ctx)?;
     if !meta(&object, "uid").is_empty() {
         let why = format!(
@@ -120,7 +114,7 @@ async fn create_instead(
         set_meta(&mut object, "name", ctx.name());
     }
     let applied_by = transform.is_apply().then_some(options.field_manager.as_str());
-    let made = store_new(ctx, object, options, options_kind, applied_by).await?;
+    let made = store_new(ctx, object, options, applied_by).await?;
     Ok(Changed {
         bytes: made,
         created: true,
@@ -132,7 +126,6 @@ async fn attempt(
     transform: &Transform,
     sub: Option<&str>,
     options: &WriteOptions,
-    options_kind: &str,
     present: &Bytes,
     revision: u64,
 ) -> Result<Changed, Refused> {
@@ -146,7 +139,7 @@ async fn attempt(
         let (typed, manager) = (served.typed(), ctx.field_manager(&options.field_manager));
         machinery::apply::update_managers(typed, Some(&old), &mut new, &manager, "Update", sub, &now());
     }
-    let options_value = options.to_value(options_kind);
+    let options_value = options.to_value("UpdateOptions");
     ctx.admit(
         Operation::Update,
         &mut new,

@@ -56,6 +56,7 @@ pub(super) fn about(ctx: &Ctx, kind: &'static KindInfo) -> Ctx {
             custom: None,
         }),
         notes: ctx.notes.clone(),
+        deadline: ctx.deadline,
     }
 }
 

@@ -77,7 +77,7 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         true => applied(ctx, &options, &paths, replicas)?,
         false => Transform::Edit(Box::new(edit)),
     };
-    let changed = change(ctx, &transform, Some("scale"), &options, options_kind).await;
+    let changed = change(ctx, &transform, Some("scale"), &options).await;
     // Owners are named as those of a Scale.
     let changed = changed.map_err(|mut status| {
         let (own, scale) = (

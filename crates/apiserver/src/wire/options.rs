@@ -169,6 +169,8 @@ pub struct WriteOptions {
     pub field_manager: String,
     /// `fieldValidation`.
     pub validation: FieldValidation,
+    /// The same, as sent.
+    pub asked_validation: String,
     /// `force`, for apply.
     pub force: Option<bool>,
 }
@@ -179,6 +181,9 @@ impl WriteOptions {
         let mut o = WriteOptions::default();
         let mut errors = Vec::new();
         for (key, value) in query_pairs(query) {
+            if key == "fieldValidation" {
+                o.asked_validation.clone_from(&value);
+            }
             match key.as_str() {
                 "dryRun" if value == "All" => o.dry_run = true,
                 "dryRun" if value.is_empty() => {}
@@ -217,7 +222,8 @@ impl WriteOptions {
         Ok(o)
     }
 
-    /// The options as an object of the given kind, for admission.
+    /// The options as an object of the given kind, for admission: those of a patch are told as those of the update, or of
+    /// the creation, that it comes to.
     pub fn to_value(&self, kind: &str) -> Value {
         let mut v = Map::new();
         v.insert("kind".into(), json!(kind));
@@ -228,8 +234,8 @@ impl WriteOptions {
         if !self.field_manager.is_empty() {
             v.insert("fieldManager".into(), json!(self.field_manager));
         }
-        if let Some(force) = self.force {
-            v.insert("force".into(), json!(force));
+        if !self.asked_validation.is_empty() {
+            v.insert("fieldValidation".into(), json!(self.asked_validation));
         }
         Value::Object(v)
     }

@@ -18,8 +18,10 @@ mod devices;
 #[path = "../common/hook.rs"]
 mod hook;
 mod kubectl;
+mod leftovers;
 mod local;
 mod mutations;
+mod names;
 mod policies;
 #[path = "../common/raw.rs"]
 mod raw;

@@ -126,11 +126,20 @@ async fn mutation_and_reinvocation() {
     // A patch of an existing object shows both states.
     let _ = hook.paths();
     let (code, _) = s
-        .json("PATCH", &format!("{MAPS}/a"), &json!({"data": {"z": "1"}}))
+        .json(
+            "PATCH",
+            &format!("{MAPS}/a?fieldValidation=Strict&fieldManager=m"),
+            &json!({"data": {"z": "1"}}),
+        )
         .await;
     assert_eq!(code, 200);
     let asked = hook.asked.lock()[0].clone();
     assert_eq!(asked.1["request"]["operation"], "UPDATE");
+    assert_eq!(
+        asked.1["request"]["options"],
+        json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1", "fieldManager": "m",
+            "fieldValidation": "Strict"})
+    );
     assert_eq!(asked.1["request"]["oldObject"]["data"]["second"], "x");
 }
 
@@ -341,4 +350,35 @@ async fn reviews_are_admitted() {
         )
     );
     assert_eq!(hook.paths(), ["/asked"]);
+}
+
+#[tokio::test]
+async fn webhooks_share_the_time_of_the_request() {
+    let s = Server::guarded().await;
+    let hook = Hook::start(|_, review| answer(review, json!({"allowed": true}))).await;
+    let ignored = json!({"timeoutSeconds": 20, "failurePolicy": "Ignore"});
+    let hooks = json!([on_maps("a.example.com", hook.url("/a"), ignored)]);
+    install(
+        &s,
+        MUTATING,
+        &configuration("MutatingWebhookConfiguration", "m", hooks),
+    )
+    .await;
+    // What the client gives, and what the webhook is told.
+    for (name, given, told) in [
+        ("a", "30s", "20s"),
+        ("b", "4s", "4s"),
+        ("c", "1m30s", "20s"),
+        ("d", "0", "20s"),
+    ] {
+        hook.asked.lock().clear();
+        let path = format!("{MAPS}?timeout={given}");
+        let (code, said) = s.json("POST", &path, &map(name, json!({}))).await;
+        assert_eq!(code, 201, "{said}");
+        assert_eq!(hook.asked.lock()[0].0, format!("/a?timeout={told}"), "{given}");
+    }
+    let path = format!("{MAPS}?timeout=1ns");
+    let (code, said) = s.json("POST", &path, &map("e", json!({}))).await;
+    let why = "Timeout: request did not complete within requested timeout";
+    assert_eq!((code, &said["message"]), (504, &json!(why)));
 }

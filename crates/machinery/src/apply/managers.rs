@@ -153,7 +153,11 @@ impl Managers {
             subresource,
         );
         match self.0.iter_mut().find(|e| e.manager == manager) {
-            Some(known) => drop(known.fields.set_mut().absorb(fields.set().into_owned())),
+            // A client that names two entries alike means the last.
+            Some(known) => {
+                known.time = entry.str_at("time").into();
+                known.fields = fields;
+            }
             None => self.0.push(Entry {
                 manager,
                 api_version: api_version.into(),
@@ -281,8 +285,7 @@ impl Managers {
 
     /// Writes them: appliers first, then by time and name.
     pub(super) fn encode(mut self) -> Value {
-        self.0
-            .retain(|e| !e.fields.is_empty() || e.manager.operation == "Apply");
+        self.0.retain(|e| !e.fields.is_empty());
         self.0.sort_by(|a, b| {
             let order = |e: &Entry| {
                 (

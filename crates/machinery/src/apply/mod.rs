@@ -296,6 +296,8 @@ pub fn update_managers<'k>(
         .and_then(|metadata| metadata.as_object_mut()?.remove("managedFields"))
         .unwrap_or_default();
     let mut managers = match &list {
+        // By way of a subresource nobody edits it.
+        _ if subresource.is_some() => Managers::written(old.list_at("metadata.managedFields").to_vec()),
         // A client may edit the list itself; an empty one resets it, and one that cannot be read does not count.
         Value::Array(entries) if entries.iter().all(|e| e.as_object().is_some_and(Map::is_empty)) => {
             Managers::default()

@@ -30,9 +30,13 @@ pub(super) fn leaves_out(owner: &str) -> bool {
     upstream(owner).is_some()
 }
 
-/// Whether an empty list is something else than none: it is refused where none is given a default.
+/// Whether an empty list is something else than none: it is refused where none is given a default, or it forgets who owns
+/// what.
 pub(super) fn empty_is_told(owner: &str, field: &str) -> bool {
-    upstream(owner) == Some("HPAScalingRules") && field == "policies"
+    matches!(
+        (upstream(owner), field),
+        (Some("HPAScalingRules"), "policies") | (Some("ObjectMeta"), "managedFields")
+    )
 }
 
 /// The short name of one of upstream's types.

@@ -132,8 +132,14 @@ async fn ask(
     asked["object"] = objects.0.clone();
     asked["oldObject"] = objects.1.clone();
     let review = review::wrap(asked, version);
-    let seconds = hook.timeout.as_secs();
+    // All webhooks share the time that the request has.
     let started = std::time::Instant::now();
+    let left = ctx.deadline.saturating_duration_since(started);
+    if left.is_zero() {
+        return Err(too_late());
+    }
+    let limit = hook.timeout.min(left);
+    let seconds = limit.as_secs_f64().ceil();
     let answered = ctx
         .server
         .outbound
@@ -142,7 +148,7 @@ async fn ask(
             &hook.target,
             &format!("timeout={seconds}s"),
             review.to_string().into(),
-            hook.timeout,
+            limit,
         )
         .await;
     let operation = format!("{:?}", request.operation).to_uppercase();
@@ -157,8 +163,19 @@ async fn ask(
         labels,
         started.elapsed(),
     );
+    if answered.is_err() && std::time::Instant::now() >= ctx.deadline {
+        return Err(too_late());
+    }
     let (code, bytes) = answered.map_err(|why| Failure::Calling(format!("failed to call webhook: {why}")))?;
     review::read(hook, code, &bytes, version, &uid)
+}
+
+/// The 504 for a request whose time is over.
+fn too_late() -> Failure {
+    Failure::Refused(Status::timeout(
+        "request did not complete within requested timeout",
+        0,
+    ))
 }
 
 /// The 500 for a webhook that could not be asked and must be.

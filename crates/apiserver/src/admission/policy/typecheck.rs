@@ -67,7 +67,7 @@ async fn write(ctx: &Ctx, generation: i64, typed: Value) -> Result<(), kinds::st
         ..Default::default()
     };
     let edit = crate::rest::transform::Transform::Edit(Box::new(edit));
-    update::change(ctx, &edit, Some("status"), &options, "UpdateOptions").await?;
+    update::change(ctx, &edit, Some("status"), &options).await?;
     Ok(())
 }
 

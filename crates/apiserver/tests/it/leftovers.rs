@@ -1,0 +1,199 @@
+//! What upstream keeps doing for clients of long ago, or of tomorrow: owners named twice, `export`, deprecated versions,
+//! selectors that contradict themselves.
+
+#![allow(clippy::unwrap_used)]
+
+use super::common;
+
+use common::Server;
+use serde_json::{Value, json};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const TWICE: &str = "API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please \
+    fix your requests; duplicate UID(s) observed: u";
+
+#[tokio::test]
+async fn an_owner_is_named_once() {
+    let s = Server::start().await;
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"});
+    let mut other = owner.clone();
+    other["controller"] = json!(true);
+    let map = json!({"metadata": {"name": "a", "ownerReferences": [owner, other, owner]}});
+    let (code, warnings, made) = s.warned("POST", MAPS, &map).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["metadata"]["ownerReferences"], json!([owner, other]));
+    let said = ".metadata.ownerReferences contains duplicate entries";
+    assert_eq!(warnings, [format!("299 - \"{said}; {TWICE}\"")]);
+
+    let patch = json!([{"op": "add", "path": "/metadata/ownerReferences/-", "value": owner}]);
+    let headers = [("content-type", "application/json-patch+json")];
+    let answer = s
+        .send("PATCH", &format!("{MAPS}/a"), &headers, patch.to_string())
+        .await;
+    let warning = answer.headers()["warning"].to_str().unwrap();
+    let said = format!("{said} after mutating admission happens; {TWICE}");
+    assert_eq!(warning, format!("299 - \"{said}\""));
+    let (_, now) = s.get(&format!("{MAPS}/a")).await;
+    assert_eq!(now["metadata"]["ownerReferences"], json!([owner, other]));
+}
+
+#[tokio::test]
+async fn nothing_is_exported() {
+    let s = Server::start().await;
+    let why = "the export parameter, deprecated since v1.14, is no longer supported";
+    for (query, code) in [
+        ("export=true", 400),
+        ("export", 400),
+        ("export=false", 200),
+        ("export=0", 200),
+    ] {
+        let (answered, said) = s.get(&format!("/api/v1/namespaces/default?{query}")).await;
+        assert_eq!(answered, code, "{query}: {said}");
+        assert!(code == 200 || said["message"] == why, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn no_object_has_two_names() {
+    let s = Server::start().await;
+    for name in ["a", "b"] {
+        s.json("POST", MAPS, &json!({"metadata": {"name": name}})).await;
+    }
+    for (selector, found) in [
+        ("metadata.name=a", 1),
+        ("metadata.name=a,metadata.name=a", 1),
+        ("metadata.name=a,metadata.name=b", 0),
+    ] {
+        for list in [MAPS, "/api/v1/configmaps"] {
+            let (_, said) = s.get(&format!("{list}?fieldSelector={selector}")).await;
+            assert_eq!(
+                said["items"].as_array().unwrap().len(),
+                found,
+                "{list} {selector}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn users_of_a_deprecated_version_are_told() {
+    let s = Server::start().await;
+    let version = |name: &str, more: Value| {
+        let mut version = json!({"name": name, "served": true, "storage": name == "v1beta2",
+            "schema": {"openAPIV3Schema": {"type": "object"}}});
+        for (key, value) in more.as_object().unwrap() {
+            version[key] = value.clone();
+        }
+        version
+    };
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "deps.x.example.com"},
+        "spec": {"group": "x.example.com", "scope": "Cluster", "names": {"plural": "deps", "kind": "Dep"}, "versions": [
+            version("v1alpha1", json!({"deprecated": true})),
+            version("v1alpha2", json!({"deprecated": true, "deprecationWarning": "take another"})),
+            version("v1beta3", json!({})),
+            version("v1beta2", json!({})),
+            version("v1beta4", json!({"deprecated": true})),
+            version("v1", json!({"served": false})),
+        ]},
+    });
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let (code, said) = s.json("POST", crds, &crd).await;
+    assert_eq!(code, 201, "{said}");
+    let mut watch = s.watch(&format!("{crds}?watch=1&timeoutSeconds=5")).await;
+    while let Some(event) = watch.next().await {
+        let conditions = event["object"]["status"]["conditions"].to_string();
+        if conditions.contains("InitialNamesAccepted") {
+            break;
+        }
+    }
+    for (version, told) in [
+        (
+            "v1alpha1",
+            vec!["x.example.com/v1alpha1 Dep is deprecated; use x.example.com/v1beta3 Dep"],
+        ),
+        ("v1alpha2", vec!["take another"]),
+        ("v1beta4", vec!["x.example.com/v1beta4 Dep is deprecated"]),
+        ("v1beta2", vec![]),
+    ] {
+        let path = format!("/apis/x.example.com/{version}/deps");
+        let (code, warnings, _) = s.warned("GET", &path, &json!({})).await;
+        let told: Vec<String> = told.iter().map(|told| format!("299 - \"{told}\"")).collect();
+        assert_eq!((code, warnings), (200, told), "{version}");
+    }
+}
+
+/// Who owns what of an object, by the names of managers.
+fn owners(object: &Value) -> Vec<(String, String)> {
+    let entries = object["metadata"]["managedFields"].as_array().cloned();
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    let owner = |entry: &Value| (text(&entry["manager"]), text(&entry["fieldsV1"]));
+    entries.unwrap_or_default().iter().map(owner).collect()
+}
+
+async fn sent(s: &Server, method: &str, path: &str, media: &str, body: &Value) -> Value {
+    let answer = s
+        .send(method, path, &[("content-type", media)], body.to_string())
+        .await;
+    assert!(
+        answer.status().is_success(),
+        "{method} {path}: {}",
+        answer.status()
+    );
+    s.get(path.split(['?']).next().unwrap().trim_end_matches("/status"))
+        .await
+        .1
+}
+
+#[tokio::test]
+async fn a_client_edits_who_owns_what() {
+    const APPLY: &str = "application/apply-patch+yaml";
+    let s = Server::start().await;
+    let at = format!("{MAPS}/a");
+    let map = |more: Value| {
+        let mut map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        map["metadata"]["labels"] = more;
+        map
+    };
+    let nothing = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}});
+    let b = format!("{MAPS}/b?fieldManager=one");
+    for _ in 0..2 {
+        assert!(owners(&sent(&s, "PATCH", &b, APPLY, &nothing).await).is_empty());
+    }
+
+    let one = format!("{at}?fieldManager=one");
+    sent(&s, "PATCH", &one, APPLY, &map(json!({"x": "1"}))).await;
+    let two = format!("{at}?fieldManager=two");
+    let mut now = sent(&s, "PATCH", &two, APPLY, &map(json!({"y": "1"}))).await;
+    for entry in now["metadata"]["managedFields"].as_array_mut().unwrap() {
+        entry["manager"] = json!("both");
+    }
+    let mut now = sent(&s, "PUT", &at, "application/json", &now).await;
+    let last = "{\"f:metadata\":{\"f:labels\":{\"f:y\":{}}}}".to_string();
+    assert_eq!(owners(&now), [("both".to_string(), last)]);
+
+    now["metadata"]["managedFields"] = json!([]);
+    assert!(owners(&sent(&s, "PUT", &at, "application/json", &now).await).is_empty());
+    let patch = json!({"metadata": {"labels": {"x": "2"}}});
+    let now = sent(&s, "PATCH", &at, "application/merge-patch+json", &patch).await;
+    assert!(owners(&now).is_empty(), "{now}");
+
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
+        "spec": {"hard": {"pods": "1"}}});
+    let quota = sent(
+        &s,
+        "PATCH",
+        &format!("{quotas}/q?fieldManager=one"),
+        APPLY,
+        &quota,
+    )
+    .await;
+    let patch = json!({"metadata": {"managedFields": [{"manager": "me", "operation": "Update", "apiVersion": "v1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}}}]}, "status": {"hard": {"pods": "1"}}});
+    let status = format!("{quotas}/q/status?fieldManager=two");
+    let now = sent(&s, "PATCH", &status, "application/merge-patch+json", &patch).await;
+    assert_eq!(owners(&now)[..1], owners(&quota), "{now}");
+    assert_eq!(owners(&now)[1].0, "two");
+}
