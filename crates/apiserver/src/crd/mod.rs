@@ -5,7 +5,7 @@
 
 pub mod columns;
 pub mod controller;
-pub use controller::terminating;
+pub use controller::{is_terminating, terminating};
 pub mod conversion;
 pub mod formats;
 mod junctors;
@@ -54,6 +54,8 @@ pub struct CustomVersion {
     deprecation: Option<String>,
     /// Somewhere in the schema is a default.
     defaults: bool,
+    /// Schemas with defaults of the other versions, by their apiVersion: what was stored in one of them is shown with its.
+    others: Vec<(String, Value)>,
     /// Objects may be stored in other versions than the one that is stored now.
     mixed: bool,
 }
@@ -82,6 +84,7 @@ impl CustomVersion {
         CustomVersion {
             deprecation: deprecation(&crd["spec"], version),
             defaults: schema::has_defaults(&schema),
+            others: others(crd, version),
             types: kinds::schema::custom(&schema),
             patterns: schema::patterns(&schema),
             rules: rules::Node::new(&schema, true),
@@ -121,11 +124,26 @@ impl CustomVersion {
         self.mixed
     }
 
-    /// Prunes and defaults what came from another version.
-    pub fn complete(&self, object: &mut Value) {
+    /// Prunes what came from another version.
+    pub fn adopt(&self, object: &mut Value) {
         schema::prune(object, &self.schema, true, "", &mut Vec::new());
         self.drop_nulls(object);
+    }
+
+    /// Completes what is stored in this version: prunes it, and fills in defaults that it was stored without.
+    pub fn complete(&self, object: &mut Value) {
+        self.adopt(object);
         self.default(object);
+    }
+
+    /// Fills in the defaults of the version, another one, that an object is stored in.
+    pub fn complete_other(&self, object: &mut Value) {
+        let found = self.others.iter().find(|(of, _)| object["apiVersion"] == *of);
+        if let Some((_, schema)) = found {
+            schema::prune(object, schema, true, "", &mut Vec::new());
+            schema::drop_nulls(object, schema);
+            schema::default(object, schema);
+        }
     }
 
     /// Drops nulls that the schema does not allow, from all but applied configurations, whose nulls are their owner's.
@@ -334,6 +352,20 @@ impl CustomVersion {
     pub fn kind(&self) -> &str {
         &self.kind
     }
+}
+
+/// The schemas with defaults of all versions but one, by their apiVersion.
+fn others(crd: &Value, own: &Value) -> Vec<(String, Value)> {
+    let group = crd["spec"]["group"].as_str().unwrap_or("");
+    let versions = crd["spec"]["versions"].as_array().into_iter().flatten();
+    let others = versions.filter(|version| version["name"] != own["name"]);
+    others
+        .filter_map(|version| {
+            let schema = version.pointer("/schema/openAPIV3Schema")?;
+            let name = version["name"].as_str()?;
+            schema::has_defaults(schema).then(|| (format!("{group}/{name}"), schema.clone()))
+        })
+        .collect()
 }
 
 /// Paths of the selectable fields of a version of a definition, without the leading dot.
