@@ -54,6 +54,8 @@ pub struct CustomVersion {
     deprecation: Option<String>,
     /// Somewhere in the schema is a default.
     defaults: bool,
+    /// Somewhere in the schema is a resource within the object.
+    embeds: bool,
     /// Schemas with defaults of the other versions, by their apiVersion: what was stored in one of them is shown with its.
     others: Vec<(String, Value)>,
     /// Objects may be stored in other versions than the one that is stored now.
@@ -84,6 +86,7 @@ impl CustomVersion {
         CustomVersion {
             deprecation: deprecation(&crd["spec"], version),
             defaults: schema::has_defaults(&schema),
+            embeds: schema::embeds(&schema),
             others: others(crd, version),
             types: kinds::schema::custom(&schema),
             patterns: schema::patterns(&schema),
@@ -201,6 +204,11 @@ impl CustomVersion {
         dropped.sort();
         let mut found: Vec<String> = duplicates.iter().map(Duplicate::fault).collect();
         found.extend(machinery::metadata_faults(value)?);
+        if self.embeds
+            && let Some(odd) = schema::mistyped(value, &self.schema, &Path::root())
+        {
+            return Err(odd.to_string().into());
+        }
         found.extend(dropped.iter().map(|d| format!("unknown field {d:?}")));
         Ok(found)
     }
