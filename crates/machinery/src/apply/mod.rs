@@ -190,7 +190,11 @@ pub fn apply<'k>(
     }
     let mut out = new;
     client_side::note(&mut out, manager, applied);
-    set(&mut out, "metadata.managedFields", managers.encode());
+    // None is no empty list: that would be a wish to forget all.
+    match managers.encode() {
+        Value::Array(entries) if entries.is_empty() => unset(&mut out, "metadata.managedFields"),
+        entries => set(&mut out, "metadata.managedFields", entries),
+    }
     Ok(out)
 }
 
@@ -329,8 +333,9 @@ pub fn update_managers<'k>(
         managers.give(&me, &kind.api_version(), taken);
         managers.touch(&me, now);
     }
-    if !managers.is_empty() {
-        set(new, "metadata.managedFields", managers.encode());
+    match managers.encode() {
+        Value::Array(entries) if entries.is_empty() => {}
+        entries => set(new, "metadata.managedFields", entries),
     }
 }
 
