@@ -16,6 +16,7 @@ pub mod openapi;
 pub mod rules;
 pub mod schema;
 pub mod structural;
+mod unique;
 
 use crate::discovery::priority;
 use crate::rest::set_meta;
@@ -312,6 +313,14 @@ impl CustomVersion {
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         schema::validate(object, old, &self.schema, &Path::root(), &self.patterns, errors);
         self.check_scale(object, errors);
+        // Where anything stood twice before, say since the keys of a list are others now, it may everywhere.
+        let mut before = Vec::new();
+        if let Some(old) = old {
+            unique::check(old, &self.schema, &Path::root(), &mut before);
+        }
+        if before.is_empty() {
+            unique::check(object, &self.schema, &Path::root(), errors);
+        }
     }
 
     /// Counts and the selector of a scale are what autoscalers read: they must be of the right kind.

@@ -383,14 +383,11 @@ fn array(
         .get("x-kubernetes-list-map-keys")
         .and_then(Value::as_array)
         .filter(|_| list_type == "map");
-    if matches!(list_type, "set" | "map") || flag(schema, "uniqueItems") {
-        let mut seen: Vec<Value> = Vec::new();
+    if flag(schema, "uniqueItems") {
         for (i, item) in items.iter().enumerate() {
-            let id = identity(item, keys);
-            if seen.contains(&id) {
-                errors.push(FieldError::duplicate(&path.index(i), item_shown(item, keys)));
+            if items[..i].contains(item) {
+                errors.push(FieldError::duplicate(&path.index(i), item.clone()));
             }
-            seen.push(id);
         }
     }
     let Some(item_schema) = schema.get("items") else {
@@ -406,16 +403,6 @@ fn array(
         };
         validate(item, before, item_schema, &path.index(i), patterns, errors);
     }
-}
-
-fn item_shown(item: &Value, keys: Option<&Vec<Value>>) -> Value {
-    let Some(keys) = keys else { return item.clone() };
-    let fields: Map<String, Value> = keys
-        .iter()
-        .filter_map(Value::as_str)
-        .filter_map(|k| Some((k.to_string(), item.get(k)?.clone())))
-        .collect();
-    Value::Object(fields)
 }
 
 fn object(

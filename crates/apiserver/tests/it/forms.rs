@@ -145,6 +145,49 @@ async fn nothing_is_made_of_a_definition_that_goes() {
 }
 
 #[tokio::test]
+async fn lists_whose_keys_changed_are_forgiven() {
+    let s = Server::start().await;
+    let list = |keys: Value| {
+        json!({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys, "items":
+            {"type": "object", "required": ["a", "b"], "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}})
+    };
+    let set = json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "integer"}});
+    let mut crd = definition();
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+        json!({"type": "object", "properties": {"list": list(json!(["a", "b"])), "set": set}});
+    let (code, said) = s.json("POST", CRDS, &crd).await;
+    assert_eq!(code, 201, "{said}");
+    let of = |list: &[[i64; 2]], set: &[i64]| {
+        let mut foo = foo("f");
+        let list: Vec<Value> = list.iter().map(|[a, b]| json!({"a": a, "b": b})).collect();
+        (foo["list"], foo["set"]) = (json!(list), json!(set));
+        foo
+    };
+    let (code, said) = s
+        .json("POST", FOOS, &of(&[[1, 1], [1, 2], [1, 1], [1, 1]], &[7, 7]))
+        .await;
+    let told = "Foo.f.example.com \"f\" is invalid: [list[2]: Duplicate value: {\"a\":1,\"b\":1}, set[1]: Duplicate value: 7]";
+    assert_eq!((code, &said["message"]), (422, &json!(told)));
+    let (code, said) = s.json("POST", FOOS, &of(&[[1, 1], [1, 2]], &[7])).await;
+    assert_eq!(code, 201, "{said}");
+    let mut worse = of(&[[1, 1], [1, 2], [1, 1]], &[7, 7]);
+    worse["metadata"] = said["metadata"].clone();
+    let one = format!("{FOOS}/f");
+    assert_eq!(s.json("PUT", &one, &worse).await.0, 422);
+    let keys = "/spec/versions/0/schema/openAPIV3Schema/properties/list/x-kubernetes-list-map-keys";
+    let fewer = json!([{"op": "replace", "path": keys, "value": ["a"]}]);
+    let json_patch = [("content-type", "application/json-patch+json")];
+    let patched = s.send("PATCH", CRD, &json_patch, fewer.to_string()).await;
+    assert_eq!(patched.status(), 200);
+    // The new schema may take a moment.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(5);
+    while s.json("PUT", &one, &worse).await.0 != 200 {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn certificates_that_nobody_can_read_establish_nothing() {
     let s = Server::start().await;
     let mut crd = definition();
