@@ -207,6 +207,18 @@ async fn certificates_that_nobody_can_read_establish_nothing() {
 }
 
 #[tokio::test]
+async fn new_objects_have_no_version() {
+    let s = start().await;
+    for (given, code) in [("7", 500), ("0", 201), ("odd", 201)] {
+        let mut foo = foo(&format!("f-{given}"));
+        foo["metadata"]["resourceVersion"] = json!(given);
+        let (got, said) = s.json("POST", FOOS, &foo).await;
+        assert_eq!(got, code, "{given}: {said}");
+        assert_ne!(said["metadata"]["resourceVersion"], given);
+    }
+}
+
+#[tokio::test]
 async fn what_is_only_made_has_no_paths() {
     let s = Server::start().await;
     let bindings = "/api/v1/namespaces/default/bindings";
