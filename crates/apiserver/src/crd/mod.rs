@@ -123,7 +123,7 @@ impl CustomVersion {
 
     /// Prunes and defaults what came from another version.
     pub fn complete(&self, object: &mut Value) {
-        schema::prune(object, &self.schema, true, "", &mut Vec::new());
+        schema::prune(object, &self.schema, true, "", &mut Vec::new(), &mut Vec::new());
         self.drop_nulls(object);
         self.default(object);
     }
@@ -172,18 +172,25 @@ impl CustomVersion {
         }
     }
 
-    /// Prunes unknown fields and tells of them: first what stands twice, then what is unknown, by its path.
+    /// Prunes unknown fields and tells of them: first what stands twice, then what is unknown, by its path; metadata of
+    /// resources within the object last.
     pub fn decode_faults(
         &self,
         value: &mut Value,
         duplicates: &[Duplicate],
     ) -> Result<Vec<String>, Mismatch> {
-        let mut dropped = Vec::new();
-        schema::prune(value, &self.schema, true, "", &mut dropped);
+        let (mut dropped, mut embedded) = (Vec::new(), Vec::new());
+        schema::prune(value, &self.schema, true, "", &mut dropped, &mut embedded);
         dropped.sort();
+        embedded.sort();
         let mut found: Vec<String> = duplicates.iter().map(Duplicate::fault).collect();
         found.extend(machinery::metadata_faults(value)?);
-        found.extend(dropped.iter().map(|d| format!("unknown field {d:?}")));
+        found.extend(
+            dropped
+                .iter()
+                .chain(&embedded)
+                .map(|d| format!("unknown field {d:?}")),
+        );
         Ok(found)
     }
 

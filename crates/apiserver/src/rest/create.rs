@@ -6,6 +6,7 @@
 use super::{Ctx, meta, now, render, set_meta, unset_meta};
 use crate::admit::Operation;
 use crate::registry::Served;
+use crate::request::Attributes;
 use crate::wire::input::{self, Input};
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response};
@@ -285,7 +286,9 @@ async fn attempt_new(
     applied_by: Option<&str>,
 ) -> Result<bytes::Bytes, Status> {
     let served = &ctx.served;
-    let versioned = !meta(&object, "resourceVersion").is_empty() && applied_by.is_none();
+    // What is no number is no version: upstream's store does not see it.
+    let version = meta(&object, "resourceVersion").parse::<u64>();
+    let versioned = version.is_ok_and(|version| version != 0) && applied_by.is_none();
     default(ctx, &mut object);
     // Before admission, as upstream: who sends an object does not own what the server fills in.
     if applied_by.is_none() {
@@ -358,6 +361,14 @@ async fn attempt_new(
         ));
     }
     let dry_run = options.dry_run;
+    // Who may change an object may not for that make one.
+    if ctx.attributes.verb != "create" {
+        let making = Attributes {
+            verb: "create".into(),
+            ..Attributes::clone(&ctx.attributes)
+        };
+        ctx.server.authorized(&ctx.user, &making).await?;
+    }
     let passed = ctx
         .validate(Operation::Create, &mut object, None, &options_value, dry_run)
         .await?;

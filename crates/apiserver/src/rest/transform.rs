@@ -71,8 +71,11 @@ impl Transform {
                 applied,
                 manager,
                 force,
-                ..
-            } => machinery::apply::apply(ctx.served.typed(), None, applied, manager, *force, None, &now()),
+                warnings,
+            } => {
+                ctx.notes.warn_all(warnings.iter().cloned());
+                machinery::apply::apply(ctx.served.typed(), None, applied, manager, *force, None, &now())
+            }
             _ => Err(ctx.not_found()),
         }
     }
