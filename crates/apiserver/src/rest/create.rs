@@ -145,9 +145,18 @@ pub fn check_applied(ctx: &Ctx, value: &mut Value) -> Result<Vec<String>, Status
     Ok(unknown)
 }
 
+/// `/v1` is `v1` of no group.
+pub(super) fn without_empty_group(value: &mut Value) {
+    let version = value.get("apiVersion").and_then(Value::as_str);
+    if let Some(version) = version.and_then(|version| version.strip_prefix('/')) {
+        value["apiVersion"] = version.to_owned().into();
+    }
+}
+
 /// A body without kind or version takes those of the URL; others are refused.
 fn check_kind(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
     let served = &ctx.served;
+    without_empty_group(value);
     let text = |f: &str| value.get(f).and_then(Value::as_str).unwrap_or("").to_string();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     if api_version.is_empty() {

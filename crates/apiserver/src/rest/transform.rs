@@ -144,6 +144,7 @@ impl Transform {
                 }
             }
         }
+        create::without_empty_group(new);
         if new["kind"] == current["kind"] && new["apiVersion"] == current["apiVersion"] {
             return Ok(());
         }

@@ -133,7 +133,10 @@ async fn attempt(
     let old = render::decode(&ctx.server, served, present).await?;
     let mut new = transform.apply(ctx, &old, sub, options.validation)?;
     let named = check_version(ctx, transform, &new, &old, revision)?;
-    keeps_its_end(ctx, &new, &old)?;
+    // By way of its status, when a Pod ends is not looked at.
+    if !(sub == Some("status") && served.kind.kind == "Pod" && served.custom.is_none()) {
+        keeps_its_end(ctx, &new, &old)?;
+    }
     restore_metadata(&mut new, &old);
     if !transform.is_apply() {
         let (typed, manager) = (served.typed(), ctx.field_manager(&options.field_manager));
@@ -310,7 +313,6 @@ fn check_version(
     Ok(true)
 }
 
-/// What no client may change by an update.
 /// Whether and when an object ends is no matter of an update.
 fn keeps_its_end(ctx: &Ctx, new: &Value, old: &Value) -> Result<(), Status> {
     let of = |object: &Value, field: &str| object.pointer(&format!("/metadata/{field}")).cloned();
@@ -332,6 +334,7 @@ fn keeps_its_end(ctx: &Ctx, new: &Value, old: &Value) -> Result<(), Status> {
     }
 }
 
+/// What no client may change by an update.
 fn restore_metadata(new: &mut Value, old: &Value) {
     for field in [
         "uid",

@@ -82,3 +82,39 @@ async fn only_a_number_is_a_version_of_a_new_object() {
         assert_eq!(got, code, "{version}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn a_version_of_an_empty_group_is_one_of_none() {
+    let s = Server::start().await;
+    let body = |name: &str| json!({"apiVersion": "/v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    let there = format!("{MAPS}/a");
+    for (method, path, code) in [("POST", MAPS, 201), ("PUT", &there, 200)] {
+        let (got, answer) = s.json(method, path, &body("a")).await;
+        assert_eq!((got, &answer["apiVersion"]), (code, &json!("v1")), "{answer}");
+    }
+    let (code, _, answer) = apply(&s, "b", "", &body("b").to_string()).await;
+    assert_eq!((code, &answer["apiVersion"]), (201, &json!("v1")), "{answer}");
+    let media = [("content-type", "application/merge-patch+json")];
+    let answer = s.send("PATCH", &there, &media, body("a").to_string()).await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn the_status_of_a_pod_does_not_say_when_it_ends() {
+    let s = Server::start().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let (code, made) = s.json("POST", pods, &pod).await;
+    assert_eq!(code, 201, "{made}");
+    let body = json!({"metadata": {"deletionTimestamp": "2020-01-01T00:00:00Z"}}).to_string();
+    let media = [("content-type", "application/merge-patch+json")];
+    for (path, code) in [("p", 422), ("p/status", 200)] {
+        let answer = s
+            .send("PATCH", &format!("{pods}/{path}"), &media, body.clone())
+            .await;
+        assert_eq!(answer.status(), code, "{path}");
+    }
+    let (_, after) = s.get(&format!("{pods}/p")).await;
+    assert_eq!(after["metadata"]["deletionTimestamp"], Value::Null);
+}
