@@ -248,10 +248,19 @@ impl CustomVersion {
         errors
     }
 
-    /// Checks a changed object; what was wrong before and did not change is forgiven, with a warning.
-    pub fn validate_update(&self, new: &Value, old: &Value) -> (Vec<FieldError>, Vec<String>) {
+    /// Checks a changed object; what was wrong before and did not change is forgiven, with a warning. By way of the status
+    /// only that is held against the schema.
+    pub fn validate_update(
+        &self,
+        new: &Value,
+        old: &Value,
+        sub: Option<&str>,
+    ) -> (Vec<FieldError>, Vec<String>) {
         let mut errors = machinery::validate_metadata_update(new, old);
-        self.check(new, Some(old), &mut errors);
+        match sub {
+            Some("status") => self.check_status(new, old, &mut errors),
+            _ => self.check(new, Some(old), &mut errors),
+        }
         let mut warnings = match &self.rules {
             Some(rules) => rules.validate(new, Some(old), &mut errors),
             None => Vec::new(),
@@ -292,6 +301,22 @@ impl CustomVersion {
 
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         schema::validate(object, old, &self.schema, &Path::root(), &self.patterns, errors);
+        self.check_scale(object, errors);
+    }
+
+    fn check_status(&self, object: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        let schema = self.schema.pointer("/properties/status");
+        if let (Some(status), Some(schema)) = (object.get("status"), schema) {
+            let (at, mut found) = (Path::new("status"), Vec::new());
+            schema::validate(status, old.get("status"), schema, &at, &self.patterns, &mut found);
+            // The status is the whole body here, which the words of a fault begin at.
+            for error in &mut found {
+                if let Some(below) = error.detail.strip_prefix("status.") {
+                    error.detail = below.to_owned();
+                }
+            }
+            errors.append(&mut found);
+        }
         self.check_scale(object, errors);
     }
 

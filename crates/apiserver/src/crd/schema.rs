@@ -360,10 +360,9 @@ fn array(
     };
     let old_items = old.and_then(Value::as_array);
     for (i, item) in items.iter().enumerate() {
-        // Items of keyed lists are matched by key, others by place only where the list did not change its length.
+        // Items of keyed lists are matched by key; what stood where another list's item stands says nothing of it.
         let before = match (old_items, keys) {
             (Some(list), Some(_)) => list.iter().find(|o| identity(o, keys) == identity(item, keys)),
-            (Some(list), None) if list.len() == items.len() => list.get(i),
             _ => None,
         };
         validate(item, before, item_schema, &path.index(i), patterns, errors);

@@ -3,7 +3,7 @@
 //! Order, as upstream: decode, check against the URL, default, mutating admission, strategy and metadata, validation,
 //! validating admission, allocation, store.
 
-use super::{Ctx, meta, now, render, set_meta, unset_meta};
+use super::{Ctx, meta, now, render, set_meta, unset_meta, write};
 use crate::admit::Operation;
 use crate::registry::Served;
 use crate::request::Attributes;
@@ -381,10 +381,14 @@ async fn attempt_new(
     let passed = ctx
         .validate(Operation::Create, &mut object, None, &options_value, dry_run)
         .await?;
-    let outcome = match versioned && !dry_run {
+    let mut outcome = match versioned && !dry_run {
         true => Err(versioned_already()),
         false => store(ctx, &object, dry_run).await,
     };
+    if applied_by.is_none() && outcome.as_ref().is_err_and(write::is_too_large) {
+        unset_meta(&mut object, "managedFields");
+        outcome = store(ctx, &object, dry_run).await;
+    }
     let stored = outcome.is_ok();
     ctx.settle(
         passed,

@@ -3,7 +3,7 @@
 use super::create::{self, store_new, to_stored};
 use super::transform::{Transform, name_mismatch};
 use super::write::Refused;
-use super::{Ctx, finalizers, meta, now, render, set_meta, unset_meta};
+use super::{Ctx, finalizers, meta, now, render, set_meta, unset_meta, write};
 use crate::admit::Operation;
 use crate::cache::object;
 use crate::wire::input;
@@ -169,7 +169,7 @@ async fn attempt(
         .on_update(served, &mut new, &old, options.dry_run)?;
     let errors = match &served.custom {
         Some(custom) => {
-            let (errors, told) = custom.validate_update(&new, &old);
+            let (errors, told) = custom.validate_update(&new, &old, sub);
             // What may stay as it was is told with a refusal too.
             ctx.notes.warn_all(told);
             errors
@@ -201,7 +201,14 @@ async fn attempt(
     let passed = ctx
         .validate(Operation::Update, &mut new, Some(&old), &options_value, dry_run)
         .await?;
-    let outcome = store(ctx, &new, dry_run, present, revision).await;
+    let mut outcome = store(ctx, &new, dry_run, present, revision).await;
+    if !transform.is_apply()
+        && let Err(Refused::Status(status)) = &outcome
+        && write::is_too_large(status)
+    {
+        unset_meta(&mut new, "managedFields");
+        outcome = store(ctx, &new, dry_run, present, revision).await;
+    }
     let stored = outcome.is_ok();
     ctx.settle(
         passed,

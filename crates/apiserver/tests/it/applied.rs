@@ -118,3 +118,29 @@ async fn the_status_of_a_pod_does_not_say_when_it_ends() {
     let (_, after) = s.get(&format!("{pods}/p")).await;
     assert_eq!(after["metadata"]["deletionTimestamp"], Value::Null);
 }
+
+#[tokio::test]
+async fn large_objects_are_kept_without_their_owners() {
+    let s = Server::start().await;
+    let key =
+        |i: u32| format!("a-key-that-is-so-long-that-a-set-of-such-fields-is-as-large-as-the-fields-{i:04}");
+    let data: serde_json::Map<String, Value> = (0..9999).map(|i| (key(i), json!("A"))).collect();
+    let map = |name: &str, data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+    let data = Value::Object(data);
+    for name in ["made", "changed"] {
+        let (code, mut answer) = match name {
+            "made" => s.json("POST", MAPS, &map(name, data.clone())).await,
+            _ => {
+                assert_eq!(s.json("POST", MAPS, &map(name, json!({"k": "v"}))).await.0, 201);
+                s.json("PUT", &format!("{MAPS}/{name}"), &map(name, data.clone()))
+                    .await
+            }
+        };
+        answer["data"].take();
+        assert!(matches!(code, 200 | 201), "{answer}");
+        assert_eq!(answer["metadata"]["managedFields"], Value::Null);
+        // Who owns fields must be noted for an apply, and cannot be.
+        let body = map(name, json!({})).to_string();
+        assert_eq!(apply(&s, name, "", &body).await.0, 413);
+    }
+}
