@@ -127,7 +127,9 @@ pub fn apply<'k>(
             unset(&mut config, &place);
         }
     }
-    for path in reset(kind, subresource).iter().filter(|path| path.len() == 1) {
+    // A new object has nothing that could be kept.
+    let kept = reset(kind, subresource).iter();
+    for path in kept.filter(|path| path.len() == 1 && live.is_some()) {
         // Name and version of the body stay, which the write needs.
         match path[0] {
             "metadata" => KEPT_BACK.iter().for_each(|field| unset(&mut config, field)),

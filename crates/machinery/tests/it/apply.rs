@@ -556,3 +556,20 @@ fn a_list_that_nobody_can_read_does_not_count() {
         assert_eq!(new, live, "{fault}");
     }
 }
+
+#[test]
+fn a_new_object_is_made_of_what_later_cannot_be_changed() {
+    let config = yaml(
+        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: c, labels: {a: b}}, \
+         spec: {signerName: s}}",
+    );
+    let made = apply_as(None, &config, "me", false, T1).unwrap();
+    assert_eq!(made["spec"], config["spec"]);
+    let labels = json!({"f:metadata": {"f:labels": {"f:a": {}}}});
+    assert_eq!(fields(&made, "me"), labels);
+    // Of what is there, it says nothing.
+    let mut other = config.clone();
+    other["spec"]["signerName"] = "t".into();
+    let after = apply_as(Some(&made), &other, "you", false, T2).unwrap();
+    assert_eq!(after["spec"], config["spec"]);
+}
