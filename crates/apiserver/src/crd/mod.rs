@@ -130,7 +130,7 @@ impl CustomVersion {
 
     /// Prunes what came from another version.
     pub fn adopt(&self, object: &mut Value) {
-        schema::prune(object, &self.schema, true, "", &mut Vec::new());
+        schema::prune(object, &self.schema, true, "", &mut Vec::new(), &mut Vec::new());
         self.drop_nulls(object);
     }
 
@@ -144,7 +144,7 @@ impl CustomVersion {
     pub fn complete_other(&self, object: &mut Value) {
         let found = self.others.iter().find(|(of, _)| object["apiVersion"] == *of);
         if let Some((_, schema)) = found {
-            schema::prune(object, schema, true, "", &mut Vec::new());
+            schema::prune(object, schema, true, "", &mut Vec::new(), &mut Vec::new());
             schema::drop_nulls(object, schema);
             schema::default(object, schema);
         }
@@ -194,15 +194,17 @@ impl CustomVersion {
         }
     }
 
-    /// Prunes unknown fields and tells of them: first what stands twice, then what is unknown, by its path.
+    /// Prunes unknown fields and tells of them: first what stands twice, then what is unknown, by its path; metadata of
+    /// resources within the object last.
     pub fn decode_faults(
         &self,
         value: &mut Value,
         duplicates: &[Duplicate],
     ) -> Result<Vec<String>, Mismatch> {
-        let mut dropped = Vec::new();
-        schema::prune(value, &self.schema, true, "", &mut dropped);
+        let (mut dropped, mut embedded) = (Vec::new(), Vec::new());
+        schema::prune(value, &self.schema, true, "", &mut dropped, &mut embedded);
         dropped.sort();
+        embedded.sort();
         let mut found: Vec<String> = duplicates.iter().map(Duplicate::fault).collect();
         found.extend(machinery::metadata_faults(value)?);
         if self.embeds
@@ -210,7 +212,12 @@ impl CustomVersion {
         {
             return Err(odd.to_string().into());
         }
-        found.extend(dropped.iter().map(|d| format!("unknown field {d:?}")));
+        found.extend(
+            dropped
+                .iter()
+                .chain(&embedded)
+                .map(|d| format!("unknown field {d:?}")),
+        );
         Ok(found)
     }
 
@@ -268,10 +275,19 @@ impl CustomVersion {
         errors
     }
 
-    /// Checks a changed object; what was wrong before and did not change is forgiven, with a warning.
-    pub fn validate_update(&self, new: &Value, old: &Value) -> (Vec<FieldError>, Vec<String>) {
+    /// Checks a changed object; what was wrong before and did not change is forgiven, with a warning. By way of the status
+    /// only that is held against the schema.
+    pub fn validate_update(
+        &self,
+        new: &Value,
+        old: &Value,
+        sub: Option<&str>,
+    ) -> (Vec<FieldError>, Vec<String>) {
         let mut errors = machinery::validate_metadata_update(new, old);
-        self.check(new, Some(old), &mut errors);
+        match sub {
+            Some("status") => self.check_status(new, old, &mut errors),
+            _ => self.check(new, Some(old), &mut errors),
+        }
         let mut warnings = match &self.rules {
             Some(rules) => rules.validate(new, Some(old), &mut errors),
             None => Vec::new(),
@@ -321,6 +337,22 @@ impl CustomVersion {
         if before.is_empty() {
             unique::check(object, &self.schema, &Path::root(), errors);
         }
+    }
+
+    fn check_status(&self, object: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        let schema = self.schema.pointer("/properties/status");
+        if let (Some(status), Some(schema)) = (object.get("status"), schema) {
+            let (at, mut found) = (Path::new("status"), Vec::new());
+            schema::validate(status, old.get("status"), schema, &at, &self.patterns, &mut found);
+            // The status is the whole body here, which the words of a fault begin at.
+            for error in &mut found {
+                if let Some(below) = error.detail.strip_prefix("status.") {
+                    error.detail = below.to_owned();
+                }
+            }
+            errors.append(&mut found);
+        }
+        self.check_scale(object, errors);
     }
 
     /// Counts and the selector of a scale are what autoscalers read: they must be of the right kind.

@@ -18,6 +18,15 @@ fn customs(registry: &Registry) -> impl Iterator<Item = &Arc<Served>> {
     registry.all().iter().filter(|s| s.custom.is_some())
 }
 
+/// What tells clients by which fields they may select.
+const SELECTABLE: &str = "x-kubernetes-selectable-fields";
+
+fn selectable(served: &Served) -> Option<Value> {
+    let fields = served.custom.as_ref()?.selectable();
+    let each = fields.iter().map(|field| json!({"fieldPath": field}));
+    (!fields.is_empty()).then(|| each.collect())
+}
+
 fn definition(served: &Served, metadata_ref: &str) -> Value {
     let mut schema = served
         .custom
@@ -34,6 +43,9 @@ fn definition(served: &Served, metadata_ref: &str) -> Value {
     schema["x-kubernetes-group-version-kind"] = json!([{
         "group": served.kind.group, "version": served.kind.version, "kind": served.kind.kind,
     }]);
+    if let Some(fields) = selectable(served) {
+        schema[SELECTABLE] = fields;
+    }
     schema
 }
 
@@ -50,6 +62,9 @@ pub fn add_to_v2(registry: &Registry, document: &mut Value, descriptions: &Descr
             let group_kind = schema["x-kubernetes-group-version-kind"].take();
             document["definitions"][served.kind.schema] =
                 json!({"type": "object", "x-kubernetes-group-version-kind": group_kind});
+            if let Some(fields) = selectable(served) {
+                document["definitions"][served.kind.schema][SELECTABLE] = fields;
+            }
             continue;
         }
         strip_for_v2(&mut schema);

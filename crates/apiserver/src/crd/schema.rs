@@ -48,19 +48,26 @@ fn allows_more(schema: &Value) -> Option<&Value> {
 }
 
 /// Drops fields the schema does not know; answers their paths. `root` keeps `apiVersion`, `kind`, `metadata`; in a resource
-/// within the object, metadata are those of any object.
-pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped: &mut Vec<String>) {
+/// within the object, metadata are those of any object; what is dropped of them goes to `embedded`.
+pub fn prune(
+    value: &mut Value,
+    schema: &Value,
+    root: bool,
+    path: &str,
+    dropped: &mut Vec<String>,
+    embedded: &mut Vec<String>,
+) {
     if !root && flag(schema, "x-kubernetes-embedded-resource") {
-        embedded_metadata(value, path, dropped);
+        embedded_metadata(value, path, embedded);
     }
     match value {
         Value::Object(fields) => {
             let properties = schema.get("properties").and_then(Value::as_object);
             let keep = flag(schema, "x-kubernetes-preserve-unknown-fields");
-            let embedded = root || flag(schema, "x-kubernetes-embedded-resource");
+            let resource = root || flag(schema, "x-kubernetes-embedded-resource");
             let names: Vec<String> = fields.keys().cloned().collect();
             for name in names {
-                if embedded && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+                if resource && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
                     continue;
                 }
                 let here = if path.is_empty() {
@@ -72,7 +79,7 @@ pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped:
                     .and_then(|p| p.get(&name))
                     .or_else(|| allows_more(schema));
                 match (known, fields.get_mut(&name)) {
-                    (Some(schema), Some(value)) => prune(value, schema, false, &here, dropped),
+                    (Some(schema), Some(value)) => prune(value, schema, false, &here, dropped, embedded),
                     (None, _) if keep => {}
                     _ => {
                         fields.remove(&name);
@@ -84,7 +91,7 @@ pub fn prune(value: &mut Value, schema: &Value, root: bool, path: &str, dropped:
         Value::Array(items) => {
             if let Some(schema) = schema.get("items") {
                 for (i, item) in items.iter_mut().enumerate() {
-                    prune(item, schema, false, &format!("{path}[{i}]"), dropped);
+                    prune(item, schema, false, &format!("{path}[{i}]"), dropped, embedded);
                 }
             }
         }
@@ -395,10 +402,9 @@ fn array(
     };
     let old_items = old.and_then(Value::as_array);
     for (i, item) in items.iter().enumerate() {
-        // Items of keyed lists are matched by key, others by place only where the list did not change its length.
+        // Items of keyed lists are matched by key; what stood where another list's item stands says nothing of it.
         let before = match (old_items, keys) {
             (Some(list), Some(_)) => list.iter().find(|o| identity(o, keys) == identity(item, keys)),
-            (Some(list), None) if list.len() == items.len() => list.get(i),
             _ => None,
         };
         validate(item, before, item_schema, &path.index(i), patterns, errors);

@@ -3,9 +3,10 @@
 //! Order, as upstream: decode, check against the URL, default, mutating admission, strategy and metadata, validation,
 //! validating admission, allocation, store.
 
-use super::{Ctx, meta, now, render, set_meta, unset_meta};
+use super::{Ctx, meta, now, render, set_meta, unset_meta, write};
 use crate::admit::Operation;
 use crate::registry::Served;
+use crate::request::Attributes;
 use crate::wire::input::{self, Input};
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response};
@@ -144,9 +145,18 @@ pub fn check_applied(ctx: &Ctx, value: &mut Value) -> Result<Vec<String>, Status
     Ok(unknown)
 }
 
+/// `/v1` is `v1` of no group.
+pub(super) fn without_empty_group(value: &mut Value) {
+    let version = value.get("apiVersion").and_then(Value::as_str);
+    if let Some(version) = version.and_then(|version| version.strip_prefix('/')) {
+        value["apiVersion"] = version.to_owned().into();
+    }
+}
+
 /// A body without kind or version takes those of the URL; others are refused.
 fn check_kind(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
     let served = &ctx.served;
+    without_empty_group(value);
     let text = |f: &str| value.get(f).and_then(Value::as_str).unwrap_or("").to_string();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     if api_version.is_empty() {
@@ -360,13 +370,25 @@ async fn attempt_new(
         ));
     }
     let dry_run = options.dry_run;
+    // Who may change an object may not for that make one.
+    if ctx.attributes.verb != "create" {
+        let making = Attributes {
+            verb: "create".into(),
+            ..Attributes::clone(&ctx.attributes)
+        };
+        ctx.server.authorized(&ctx.user, &making).await?;
+    }
     let passed = ctx
         .validate(Operation::Create, &mut object, None, &options_value, dry_run)
         .await?;
-    let outcome = match versioned && !dry_run {
+    let mut outcome = match versioned && !dry_run {
         true => Err(versioned_already()),
         false => store(ctx, &object, dry_run).await,
     };
+    if applied_by.is_none() && outcome.as_ref().is_err_and(write::is_too_large) {
+        unset_meta(&mut object, "managedFields");
+        outcome = store(ctx, &object, dry_run).await;
+    }
     let stored = outcome.is_ok();
     ctx.settle(
         passed,

@@ -127,7 +127,19 @@ impl Ctx {
         if self.attributes.verb != "patch" {
             self.warn_of_owners(owners::deduplicate(object), "");
         }
+        let before = object.pointer("/metadata/managedFields").cloned();
         let outcome = self.mutated(operation, object, old, options, dry_run).await;
+        let broken = object.pointer("/metadata/managedFields");
+        if let Some(fault) = broken.and_then(machinery::apply::list_fault) {
+            self.notes.warn(format!(
+                ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated \
+                 mutating admission controller; please fix your requests: {fault}"
+            ));
+            match before {
+                Some(before) => set_meta(object, "managedFields", before),
+                None => unset_meta(object, "managedFields"),
+            }
+        }
         self.warn_of_owners(owners::deduplicate(object), " after mutating admission happens");
         self.stepped("admit", operation, started, outcome.is_err());
         outcome

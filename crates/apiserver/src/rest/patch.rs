@@ -151,6 +151,7 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
             super::create::type_name(&applied)
         )));
     }
+    super::create::without_empty_group(&mut applied);
     let namespace = meta(&applied, "namespace").to_string();
     let text = |field: &str| applied[field].as_str().unwrap_or_default().to_string();
     let (api_version, kind) = (text("apiVersion"), text("kind"));

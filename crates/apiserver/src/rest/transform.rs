@@ -71,8 +71,11 @@ impl Transform {
                 applied,
                 manager,
                 force,
-                ..
-            } => machinery::apply::apply(ctx.served.typed(), None, applied, manager, *force, None, &now()),
+                warnings,
+            } => {
+                ctx.notes.warn_all(warnings.iter().cloned());
+                machinery::apply::apply(ctx.served.typed(), None, applied, manager, *force, None, &now())
+            }
             _ => Err(ctx.not_found()),
         }
     }
@@ -141,6 +144,7 @@ impl Transform {
                 }
             }
         }
+        create::without_empty_group(new);
         if new["kind"] == current["kind"] && new["apiVersion"] == current["apiVersion"] {
             return Ok(());
         }

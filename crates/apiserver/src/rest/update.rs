@@ -3,7 +3,7 @@
 use super::create::{self, store_new, to_stored};
 use super::transform::{Transform, name_mismatch};
 use super::write::Refused;
-use super::{Ctx, finalizers, meta, now, render, set_meta, unset_meta};
+use super::{Ctx, finalizers, meta, now, render, set_meta, unset_meta, write};
 use crate::admit::Operation;
 use crate::cache::object;
 use crate::wire::input;
@@ -133,7 +133,10 @@ async fn attempt(
     let old = render::decode(&ctx.server, served, present).await?;
     let mut new = transform.apply(ctx, &old, sub, options.validation)?;
     let named = check_version(ctx, transform, &new, &old, revision)?;
-    keeps_its_end(ctx, &new, &old)?;
+    // By way of its status, when a Pod ends is not looked at.
+    if !(sub == Some("status") && served.kind.kind == "Pod" && served.custom.is_none()) {
+        keeps_its_end(ctx, &new, &old)?;
+    }
     restore_metadata(&mut new, &old);
     if !transform.is_apply() {
         let (typed, manager) = (served.typed(), ctx.field_manager(&options.field_manager));
@@ -166,7 +169,7 @@ async fn attempt(
         .on_update(served, &mut new, &old, options.dry_run)?;
     let errors = match &served.custom {
         Some(custom) => {
-            let (errors, told) = custom.validate_update(&new, &old);
+            let (errors, told) = custom.validate_update(&new, &old, sub);
             // What may stay as it was is told with a refusal too.
             ctx.notes.warn_all(told);
             errors
@@ -198,7 +201,14 @@ async fn attempt(
     let passed = ctx
         .validate(Operation::Update, &mut new, Some(&old), &options_value, dry_run)
         .await?;
-    let outcome = store(ctx, &new, dry_run, present, revision).await;
+    let mut outcome = store(ctx, &new, dry_run, present, revision).await;
+    if !transform.is_apply()
+        && let Err(Refused::Status(status)) = &outcome
+        && write::is_too_large(status)
+    {
+        unset_meta(&mut new, "managedFields");
+        outcome = store(ctx, &new, dry_run, present, revision).await;
+    }
     let stored = outcome.is_ok();
     ctx.settle(
         passed,
@@ -310,7 +320,6 @@ fn check_version(
     Ok(true)
 }
 
-/// What no client may change by an update.
 /// Whether and when an object ends is no matter of an update.
 fn keeps_its_end(ctx: &Ctx, new: &Value, old: &Value) -> Result<(), Status> {
     let of = |object: &Value, field: &str| object.pointer(&format!("/metadata/{field}")).cloned();
@@ -332,6 +341,7 @@ fn keeps_its_end(ctx: &Ctx, new: &Value, old: &Value) -> Result<(), Status> {
     }
 }
 
+/// What no client may change by an update.
 fn restore_metadata(new: &mut Value, old: &Value) {
     for field in [
         "uid",

@@ -148,6 +148,12 @@ fn bounded(bytes: Bytes) -> Result<Bytes, Status> {
     Ok(bytes)
 }
 
+/// Whether an object was too large to be written. It is better written without who owns its fields than not at all, unless
+/// that is what the write is about.
+pub fn is_too_large(status: &Status) -> bool {
+    status.code == 413
+}
+
 fn refused(e: StoreError) -> Refused {
     match e {
         StoreError::Conflict(record) => Refused::Raced(Some(record)),

@@ -145,6 +145,15 @@ async fn a_custom_life() {
         assert_eq!(s.get(&status).await.1["status"], json!({}), "{media}");
     }
 
+    // What is wrong with a status is told as of a body of its own.
+    let (code, refused) = s
+        .json("PATCH", &status, &json!({"status": {"replicas": "2"}}))
+        .await;
+    let words =
+        "status.replicas: Invalid value: \"string\": replicas in body must be of type integer: \"string\"";
+    assert_eq!(code, 422);
+    assert!(refused["message"].as_str().unwrap().contains(words), "{refused}");
+
     let (_, status) = s
         .json(
             "PATCH",
@@ -259,7 +268,12 @@ async fn documents_of_custom_kinds_can_be_used() {
         schemas[name]["properties"]["labels"].is_object(),
         "{metadata} leads nowhere"
     );
+    let selectable = json!([{"fieldPath": "spec.image"}]);
+    let name = "com.example.stable.v1.CronTab";
+    let extension = "x-kubernetes-selectable-fields";
+    assert_eq!(schemas[name][extension], selectable);
     let (_, v2) = s.get("/openapi/v2").await;
+    assert_eq!(v2["definitions"][name][extension], selectable);
     assert_eq!(v2["paths"][path]["patch"]["consumes"], json!(wanted));
     let built_in = "/apis/apps/v1/namespaces/{namespace}/deployments/{name}";
     assert_eq!(

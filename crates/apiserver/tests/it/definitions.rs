@@ -684,3 +684,36 @@ async fn discovery_is_never_behind() {
         }
     }
 }
+
+#[tokio::test]
+async fn items_of_lists_without_keys_are_not_what_stood_there() {
+    let s = Server::start().await;
+    let text = json!({"type": "string"});
+    let item = object(json!({"a": text, "b": text}));
+    let list = |item: &Value| object(json!({"values": {"type": "array", "items": item}}));
+    let (code, said) = s.json("POST", CRDS, &definition(list(&item))).await;
+    assert_eq!(code, 201, "{said}");
+    let foos = "/apis/x.example.com/v1/namespaces/default/foos";
+    s.until(foos, |code, _| code == 200).await;
+    let foo = json!({"apiVersion": "x.example.com/v1", "kind": "Foo", "metadata": {"name": "f"}, "values": [{"a": "x"}]});
+    let (code, said) = s.json("POST", foos, &foo).await;
+    assert_eq!(code, 201, "{said}");
+    let place = "/spec/versions/0/schema/openAPIV3Schema/properties/values/items/properties/a/minLength";
+    let tighter = json!([{"op": "add", "path": place, "value": 3}]).to_string();
+    let media = [("content-type", "application/json-patch+json")];
+    let path = format!("{CRDS}/foos.x.example.com");
+    assert_eq!(s.send("PATCH", &path, &media, tighter).await.status(), 200);
+    let change = |body: Value| {
+        let (s, path) = (&s, format!("{foos}/f"));
+        async move { s.json("PATCH", &path, &body).await.0 }
+    };
+    let mut new = foo.clone();
+    new["metadata"]["name"] = json!("g");
+    while s.json("POST", &format!("{foos}?dryRun=All"), &new).await.0 != 422 {}
+    for (body, code) in [
+        (json!({"metadata": {"labels": {"l": "m"}}}), 200),
+        (json!({"values": [{"a": "x", "b": "y"}]}), 422),
+    ] {
+        assert_eq!(change(body.clone()).await, code, "{body}");
+    }
+}

@@ -7,6 +7,7 @@ mod access;
 mod agents;
 mod aggregation;
 mod answers;
+mod applied;
 mod audit;
 mod bounds;
 #[path = "../common/mod.rs"]

@@ -275,6 +275,12 @@ async fn health_has_the_checks_that_monitoring_knows() {
     let cases = [
         ("/livez/poststarthook/rbac/bootstrap-roles", 200, "ok"),
         ("/healthz/log?verbose", 200, "ok"),
+        ("/livez/loopback-serving-certificate", 200, "ok"),
+        (
+            "/readyz/loopback-serving-certificate",
+            404,
+            "404 page not found\n",
+        ),
         ("/readyz/etcd-readiness", 200, "ok"),
         ("/livez/etcd-readiness", 404, "404 page not found\n"),
         ("/readyz/none", 404, "404 page not found\n"),

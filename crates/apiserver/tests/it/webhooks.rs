@@ -382,3 +382,28 @@ async fn webhooks_share_the_time_of_the_request() {
     let why = "Timeout: request did not complete within requested timeout";
     assert_eq!((code, &said["message"]), (504, &json!(why)));
 }
+
+#[tokio::test]
+async fn a_webhook_cannot_break_the_list_of_owners() {
+    let s = Server::guarded().await;
+    let hook = Hook::start(|_, review| {
+        let place = "/metadata/managedFields/0/operation";
+        patched(
+            review,
+            json!([{"op": "replace", "path": place, "value": "Other"}]),
+        )
+    })
+    .await;
+    let hooks = json!([on_maps("breaks.example.com", hook.url("/"), json!({}))]);
+    let broken = configuration("MutatingWebhookConfiguration", "m", hooks);
+    install(&s, MUTATING, &broken).await;
+    let (code, warnings, made) = s.warned("POST", MAPS, &map("a", json!({"k": "v"}))).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["metadata"]["managedFields"][0]["operation"], "Update");
+    let told = warnings.concat();
+    assert!(
+        told.contains("was in an invalid state after admission")
+            && told.contains("must be `Apply` or `Update`"),
+        "{told}"
+    );
+}

@@ -141,6 +141,8 @@ pub struct Field {
     pub patch_merge_key: String,
     /// `x-kubernetes-map-type: atomic`: owned as a whole by one applier.
     pub atomic: bool,
+    /// `x-kubernetes-map-type: granular`: owned by its parts here, whatever its type says of itself.
+    pub granular: bool,
     /// What is written of its zero value.
     pub zero: Zero,
 }
@@ -308,6 +310,7 @@ fn custom_field(ty: Type, schema: &Value) -> Field {
         patch_strategy: String::new(),
         patch_merge_key: String::new(),
         atomic: schema["x-kubernetes-map-type"] == "atomic",
+        granular: schema["x-kubernetes-map-type"] == "granular",
         zero: Zero::Absent,
     }
 }
@@ -343,6 +346,7 @@ fn parse_field(value: &Value, names: &Names) -> Field {
         patch_strategy: text("x-kubernetes-patch-strategy"),
         patch_merge_key: text("x-kubernetes-patch-merge-key"),
         atomic: value["x-kubernetes-map-type"] == "atomic",
+        granular: value["x-kubernetes-map-type"] == "granular",
         zero: Zero::Absent,
     }
 }

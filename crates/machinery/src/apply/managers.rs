@@ -233,7 +233,6 @@ impl Managers {
         {
             entry.time = now.into();
         }
-        self.fold_old_writers();
     }
 
     pub(super) fn subtract(&mut self, manager: &Manager, gone: &Set) {
@@ -256,30 +255,39 @@ impl Managers {
         self.0.retain(|e| !e.fields.is_empty() || e.manager == *me);
     }
 
-    fn fold_old_writers(&mut self) {
-        let writers = |e: &&Entry| e.manager.operation == "Update" && e.manager.name != ANCIENT;
-        while self.0.iter().filter(writers).count() > MAX_WRITERS {
-            let oldest = self
-                .0
-                .iter()
-                .filter(writers)
-                .min_by_key(|e| e.time.clone())
-                .map(|e| e.manager.clone());
-            let Some(at) = oldest.and_then(|m| self.0.iter().position(|e| e.manager == m)) else {
+    /// Folds writers beyond those that are kept apart, the oldest of a version first, into one of that version.
+    pub(super) fn fold_old_writers(&mut self) {
+        let writers = self.0.iter().filter(|e| e.manager.operation == "Update");
+        let mut oldest: Vec<(String, String, Manager)> = writers
+            .map(|e| (e.time.clone(), e.manager.name.clone(), e.manager.clone()))
+            .collect();
+        let mut count = oldest.len();
+        oldest.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        let mut first: Vec<Manager> = Vec::new();
+        for (time, _, manager) in oldest {
+            if count <= MAX_WRITERS {
                 return;
-            };
-            let entry = self.0.remove(at);
-            let ancient = Manager::writer(ANCIENT, "Update", &entry.api_version, None);
-            match self.0.iter_mut().find(|e| e.manager == ancient) {
-                Some(known) => {
-                    known.fields.absorb(entry.fields.set().into_owned());
-                    known.time = known.time.clone().max(entry.time);
-                }
-                None => self.0.push(Entry {
-                    manager: ancient,
-                    ..entry
-                }),
             }
+            // The first of a version stays as it is until there is another to go with it.
+            let Some(with) = first.iter_mut().find(|f| f.api_version == manager.api_version) else {
+                first.push(manager);
+                continue;
+            };
+            let ancient = Manager::writer(ANCIENT, "Update", &manager.api_version, None);
+            let at =
+                |entries: &[Entry], manager: &Manager| entries.iter().position(|e| e.manager == *manager);
+            let Some(folded) = at(&self.0, &manager) else {
+                continue;
+            };
+            let folded = self.0.remove(folded);
+            if let Some(into) = at(&self.0, &ancient).or_else(|| at(&self.0, with)) {
+                let entry = &mut self.0[into];
+                entry.fields.absorb(folded.fields.set().into_owned());
+                entry.manager = ancient.clone();
+                entry.time = time;
+                *with = ancient;
+            }
+            count -= 1;
         }
     }
 

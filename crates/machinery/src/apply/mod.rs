@@ -114,7 +114,22 @@ pub fn apply<'k>(
     let (walker, kind) = (Walker::new(typed), typed.kind);
     let mut config = applied.clone();
     unset(&mut config, "metadata.managedFields");
-    for path in reset(kind, subresource).iter().filter(|path| path.len() == 1) {
+    // A null is no wish to change what the server sets.
+    for name in [
+        "creationTimestamp",
+        "generation",
+        "resourceVersion",
+        "selfLink",
+        "uid",
+    ] {
+        let place = format!("metadata.{name}");
+        if config.at(&place).is_null() {
+            unset(&mut config, &place);
+        }
+    }
+    // A new object has nothing that could be kept.
+    let kept = reset(kind, subresource).iter();
+    for path in kept.filter(|path| path.len() == 1 && live.is_some()) {
         // Name and version of the body stay, which the write needs.
         match path[0] {
             "metadata" => KEPT_BACK.iter().for_each(|field| unset(&mut config, field)),
@@ -302,7 +317,7 @@ pub fn update_managers<'k>(
     let mut managers = match &list {
         // By way of a subresource nobody edits it.
         _ if subresource.is_some() => Managers::written(old.list_at("metadata.managedFields").to_vec()),
-        // A client may edit the list itself; an empty one resets it, and one that cannot be read does not count.
+        // A client may edit the list itself; an empty one resets it.
         Value::Array(entries) if entries.iter().all(|e| e.as_object().is_some_and(Map::is_empty)) => {
             Managers::default()
         }
@@ -310,7 +325,10 @@ pub fn update_managers<'k>(
             Value::Array(entries) => Managers::written(entries),
             _ => Managers::default(),
         },
-        Value::Null => Managers::written(old.list_at("metadata.managedFields").to_vec()),
+        // One that says nothing, or that nobody can read, does not count.
+        _ if list.is_null() || list_fault(&list).is_some() => {
+            Managers::written(old.list_at("metadata.managedFields").to_vec())
+        }
         _ => Managers::of_list(&list),
     };
     // What nobody has been noted for is not watched before somebody applies.
@@ -333,9 +351,41 @@ pub fn update_managers<'k>(
         managers.give(&me, &kind.api_version(), taken);
         managers.touch(&me, now);
     }
+    managers.fold_old_writers();
     match managers.encode() {
         Value::Array(entries) if entries.is_empty() => {}
         entries => set(new, "metadata.managedFields", entries),
+    }
+}
+
+/// What is wrong with a list of managed fields as a whole: nobody could read it.
+pub fn list_fault(list: &Value) -> Option<String> {
+    let at = |index: usize, field: &str| format!("metadata.managedFields[{index}].{field}");
+    let entries = list.as_array()?;
+    let mut errors = Vec::new();
+    for (i, entry) in entries.iter().enumerate() {
+        let (operation, form) = (entry.str_at("operation"), entry.str_at("fieldsType"));
+        if !matches!(operation, "Apply" | "Update") {
+            let place = at(i, "operation");
+            errors.push(format!(
+                "{place}: Invalid value: {operation:?}: must be `Apply` or `Update`"
+            ));
+        }
+        if !matches!(form, "" | "FieldsV1") {
+            let place = at(i, "fieldsType");
+            errors.push(format!("{place}: Invalid value: {form:?}: must be `FieldsV1`"));
+        }
+    }
+    match errors.as_slice() {
+        [] => entries.iter().enumerate().find_map(|(i, entry)| {
+            if entry.str_at("apiVersion").is_empty() {
+                return Some("apiVersion must not be empty".to_owned());
+            }
+            let unnamed = entry.str_at("fieldsType").is_empty();
+            unnamed.then(|| format!("missing fieldsType in managed fields entry {i}"))
+        }),
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The field set of a new object. Whoever makes an object owns all of it but what an object of its kind has from the first
 //! moment on (zeros that Go's encoder writes): `fieldsV1` is written at once, as the comparison with that would give it.
 
-use super::walk::{Shape, Walker, field_element, is_leaf, key};
+use super::walk::{Shape, Walker, field_element, is_leaf, keyed};
 use serde_json::{Map, Value};
 
 impl Walker<'_> {
@@ -46,13 +46,13 @@ impl Walker<'_> {
         match (shape, value) {
             (Shape::Keyed(list), Value::Array(items)) => {
                 let shape = self.shape(Some(&list.items), false);
-                for item in items {
-                    let element = key(list, item);
-                    let fields = self.fields_of(shape, item, None);
-                    match out.get_mut(&element) {
-                        Some(same) => unite(same, fields),
-                        None => drop(out.insert(element, fields)),
-                    }
+                for (element, alike) in keyed(list, items) {
+                    let fields = match alike.as_slice() {
+                        [item] => self.fields_of(shape, item, None),
+                        // Items that share a key are owned together, as a whole.
+                        _ => Value::Object(Map::new()),
+                    };
+                    out.insert(element, fields);
                 }
             }
             (Shape::Set, Value::Array(items)) => {
@@ -73,19 +73,6 @@ impl Walker<'_> {
             _ => {}
         }
         Value::Object(out)
-    }
-}
-
-/// Items of one key own together what each owns.
-fn unite(one: &mut Value, other: Value) {
-    let (Value::Object(one), Value::Object(other)) = (one, other) else {
-        return;
-    };
-    for (element, below) in other {
-        match one.get_mut(&element) {
-            Some(same) => unite(same, below),
-            None => drop(one.insert(element, below)),
-        }
     }
 }
 

@@ -87,6 +87,7 @@ impl<'t> Walker<'t> {
                 patch_strategy: String::new(),
                 patch_merge_key: String::new(),
                 atomic: false,
+                granular: false,
                 zero: schema::Zero::Absent,
             };
             fields.insert("metadata".to_string(), meta);
@@ -124,7 +125,11 @@ impl<'t> Walker<'t> {
     pub(super) fn field<'a>(&'a self, shape: Shape<'a>, name: &str) -> (Shape<'a>, bool) {
         match shape {
             Shape::Struct(definition) => match definition.fields.get(name) {
-                Some(field) => (self.shape(Some(&field.ty), field.atomic), true),
+                Some(field) => {
+                    let whole = self.shape(Some(&field.ty), field.atomic);
+                    let parts = self.table.object(&field.ty).filter(|_| field.granular);
+                    (parts.map_or(whole, Shape::Struct), true)
+                }
                 None => (Shape::Map(None), false),
             },
             Shape::Map(values) => (self.shape(values, false), false),
@@ -172,9 +177,10 @@ impl<'t> Walker<'t> {
                 items.iter().for_each(|item| out.insert(format!("v:{item}")))
             }
             (Shape::Keyed(list), Value::Array(items)) => {
-                for item in items {
-                    let element = key(list, item);
+                for (element, alike) in keyed(list, items) {
                     out.insert(element.as_str());
+                    // Items that share a key are owned together, as a whole.
+                    let [item] = alike.as_slice() else { continue };
                     out.attach(element, self.set_at(self.shape(Some(&list.items), false), item));
                 }
             }
@@ -250,16 +256,13 @@ impl<'t> Walker<'t> {
         let mut below = Comparison::default();
         match shape {
             Shape::Keyed(list) => {
-                let (old, new) = (keyed(list, old), keyed(list, new));
-                let items = self.shape(Some(&list.items), false);
-                for (key, before) in &old {
-                    let after = new.iter().find(|n| n.0 == *key).map(|n| n.1);
-                    self.compare_one(key.clone(), items, Some(*before), after, &mut below);
+                let (old, mut new) = (keyed(list, items(old)), keyed(list, items(new)));
+                for (key, before) in old {
+                    let after = new.remove(&key).unwrap_or_default();
+                    self.compare_items(list, key, &before, &after, &mut below);
                 }
                 for (key, after) in new {
-                    if !old.iter().any(|o| o.0 == key) {
-                        self.compare_one(key, items, None, Some(after), &mut below);
-                    }
+                    self.compare_items(list, key, &[], &after, &mut below);
                 }
             }
             Shape::Set => {
@@ -280,6 +283,27 @@ impl<'t> Walker<'t> {
             out.removed.insert(element.as_str());
         }
         out.attach(element, below);
+    }
+
+    /// Compares the items of one key. More than one are one field, whose parts nobody owns.
+    fn compare_items(&self, list: &List, key: String, old: &[&Value], new: &[&Value], out: &mut Comparison) {
+        let shape = self.shape(Some(&list.items), false);
+        let mut single = |old: Option<&&Value>, new: Option<&&Value>| {
+            self.compare_one(key.clone(), shape, old.copied(), new.copied(), out);
+        };
+        match (old, new) {
+            ([] | [_], [] | [_]) => single(old.first(), new.first()),
+            ([_, _, ..], [_, _, ..]) if old == new => {}
+            ([_, _, ..], [_, _, ..]) => out.modified.insert(key),
+            ([_, _, ..], _) => {
+                single(None, new.first());
+                out.removed.insert(key);
+            }
+            (_, _) => {
+                single(old.first(), None);
+                out.added.insert(key);
+            }
+        }
     }
 
     /// The live object with everything that the applied one says.
@@ -422,8 +446,13 @@ fn items(list: Option<&Value>) -> &[Value] {
     list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn keyed<'v>(list: &List, value: Option<&'v Value>) -> Vec<(String, &'v Value)> {
-    items(value).iter().map(|item| (key(list, item), item)).collect()
+/// Items of a keyed list by their keys.
+pub(super) fn keyed<'v>(list: &List, items: &'v [Value]) -> BTreeMap<String, Vec<&'v Value>> {
+    let mut out: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for item in items {
+        out.entry(key(list, item)).or_default().push(item);
+    }
+    out
 }
 
 /// The path element of an item of a keyed list. A key that is left out has its default.

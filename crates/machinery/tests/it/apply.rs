@@ -2,7 +2,7 @@
 
 use crate::{kind_of, yaml};
 use kinds::status::Status;
-use machinery::apply::{apply, update_managers};
+use machinery::apply::{apply, list_fault, update_managers};
 use serde_json::{Value, json};
 
 const T1: &str = "2026-01-01T00:00:00Z";
@@ -404,14 +404,14 @@ fn writers_beyond_ten_are_folded() {
         );
         live = new;
     }
-    assert_eq!(live["metadata"]["managedFields"].as_array().unwrap().len(), 11);
+    assert_eq!(live["metadata"]["managedFields"].as_array().unwrap().len(), 10);
     assert_eq!(
         fields(&live, "ancient-changes")["f:data"]
             .as_object()
             .unwrap()
             .len(),
-        6,
-        "five entries and the map itself"
+        7,
+        "six entries and the map itself"
     );
 }
 
@@ -454,4 +454,122 @@ fn custom_kinds_merge_as_their_schema_says() {
         refused.message,
         "Apply failed with 2 conflicts: conflicts with \"one\":\n- .spec.whole\n- .spec.ports[name=\"http\",protocol=\"SCTP\"].port"
     );
+}
+
+#[test]
+fn items_of_one_key_are_owned_as_a_whole() {
+    let spec = |env: &str| {
+        let mut live = deployment(&format!(
+            "{{replicas: 2, template: {{spec: {{containers: [{{name: c, env: [{env}]}}]}}}}}}"
+        ));
+        live["metadata"]["managedFields"] = Value::Null;
+        live
+    };
+    let twice = "{name: A, value: a}, {name: P, value: b}, {name: P, value: c}";
+    let env = |object: &Value, manager: &str| {
+        let containers = &fields(object, manager)["f:spec"]["f:template"]["f:spec"]["f:containers"];
+        containers["k:{\"name\":\"c\"}"]["f:env"].clone()
+    };
+    let (a, p) = ("k:{\"name\":\"A\"}", "k:{\"name\":\"P\"}");
+    let mut made = spec(twice);
+    update_managers(kind_of(&made), None, &mut made, "maker", "Update", None, T1);
+    let whole = json!({".": {}, "f:name": {}, "f:value": {}});
+    assert_eq!(env(&made, "maker"), json!({".": {}, a: whole, p: {}}));
+    // Who changes one of them takes both; who leaves one over takes its parts.
+    for (to, left) in [
+        (
+            "{name: A, value: a}, {name: P, value: b}, {name: P, value: d}",
+            json!({p: {}}),
+        ),
+        ("{name: A, value: a}, {name: P, value: b}", json!({p: whole})),
+    ] {
+        let mut changed = spec(to);
+        update_managers(
+            kind_of(&made),
+            Some(&made),
+            &mut changed,
+            "other",
+            "Update",
+            None,
+            T2,
+        );
+        assert_eq!(env(&changed, "other"), left, "{to}");
+        assert_eq!(env(&changed, "maker"), json!({".": {}, a: whole}), "{to}");
+    }
+}
+
+#[test]
+fn what_is_owned_by_its_parts_here_is_so_whatever_its_type_says() {
+    let volume = |claim: &str| {
+        yaml(&format!(
+            "{{apiVersion: v1, kind: PersistentVolume, metadata: {{name: v}}, spec: {{claimRef: {claim}}}}}"
+        ))
+    };
+    let mut live = volume("{name: c, namespace: d, uid: u}");
+    // As a version noted it that took it as a whole.
+    live["metadata"]["managedFields"] = json!([{"manager": "kcm", "operation": "Update", "apiVersion": "v1",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:claimRef": {}}}, "time": T1}]);
+    let after = apply_as(Some(&live), &volume("{name: c, namespace: d}"), "me", false, T2).unwrap();
+    assert_eq!(after["spec"], live["spec"]);
+    let mine = json!({"f:spec": {"f:claimRef": {"f:name": {}, "f:namespace": {}}}});
+    assert_eq!(fields(&after, "me"), mine);
+}
+
+#[test]
+fn nulls_in_what_the_server_sets_change_nothing() {
+    let config = yaml(
+        "{apiVersion: v1, kind: ConfigMap, data: {k: v}, \
+         metadata: {name: a, namespace: d, creationTimestamp: null, resourceVersion: null}}",
+    );
+    let mut live = apply_as(None, &config, "me", false, T1).unwrap();
+    live["metadata"]["creationTimestamp"] = T1.into();
+    live["metadata"]["resourceVersion"] = "7".into();
+    assert_eq!(apply_as(Some(&live), &config, "me", false, T2).unwrap(), live);
+}
+
+#[test]
+fn a_list_that_nobody_can_read_does_not_count() {
+    let live = apply_as(None, &deployment(WEB), "alice", false, T1).unwrap();
+    let good = live["metadata"]["managedFields"][0].clone();
+    for (field, value, fault) in [
+        (
+            "operation",
+            "Other",
+            "metadata.managedFields[1].operation: Invalid value: \"Other\": must be `Apply` or `Update`",
+        ),
+        (
+            "fieldsType",
+            "FieldsV2",
+            "metadata.managedFields[1].fieldsType: Invalid value: \"FieldsV2\": must be `FieldsV1`",
+        ),
+        ("fieldsType", "", "missing fieldsType in managed fields entry 1"),
+        ("apiVersion", "", "apiVersion must not be empty"),
+    ] {
+        let mut bad = good.clone();
+        bad["manager"] = "bob".into();
+        bad[field] = value.into();
+        let mut new = live.clone();
+        new["metadata"]["managedFields"] = json!([good, bad]);
+        let list = &new["metadata"]["managedFields"];
+        assert_eq!(list_fault(list).as_deref(), Some(fault));
+        update_managers(kind_of(&live), Some(&live), &mut new, "x", "Update", None, T2);
+        assert_eq!(new, live, "{fault}");
+    }
+}
+
+#[test]
+fn a_new_object_is_made_of_what_later_cannot_be_changed() {
+    let config = yaml(
+        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: c, labels: {a: b}}, \
+         spec: {signerName: s}}",
+    );
+    let made = apply_as(None, &config, "me", false, T1).unwrap();
+    assert_eq!(made["spec"], config["spec"]);
+    let labels = json!({"f:metadata": {"f:labels": {"f:a": {}}}});
+    assert_eq!(fields(&made, "me"), labels);
+    // Of what is there, it says nothing.
+    let mut other = config.clone();
+    other["spec"]["signerName"] = "t".into();
+    let after = apply_as(Some(&made), &other, "you", false, T2).unwrap();
+    assert_eq!(after["spec"], config["spec"]);
 }
