@@ -12,6 +12,7 @@ use crate::request::Attributes;
 use crate::rest::{self, Ctx};
 use crate::server::ApiServer;
 use crate::user::User;
+use crate::wire::negotiate::{Offer, negotiate};
 use crate::wire::{Body, Response, body};
 use crate::{discovery, subresources};
 use futures::FutureExt;
@@ -73,6 +74,18 @@ impl ApiServer {
         if !lists_paths && self.is_foreign(incoming.head.uri.path()) {
             return self.foreign(incoming).await;
         }
+        // What a refusal is written in; who asks for nothing gets JSON.
+        let accepts = incoming.head.headers.get_all(http::header::ACCEPT).iter();
+        let accepts: http::HeaderMap = accepts.map(|v| (http::header::ACCEPT, v.clone())).collect();
+        let uri = incoming.head.uri.clone();
+        let refusal = |status: &Status| {
+            let offer = Offer {
+                shapes: false,
+                protobuf: crate::wire::protobuf::OFFERED,
+            };
+            let wanted = negotiate(&accepts, uri.query().unwrap_or_default(), offer);
+            body::refusal_as(status, wanted.unwrap_or_default())
+        };
         let attributes = Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
         let attributes = Arc::new(attributes);
         let without_body = incoming.head.method == Method::HEAD;
@@ -100,7 +113,7 @@ impl ApiServer {
         };
         let mut response = match outcome {
             Ok(Ok(response)) => response,
-            Ok(Err(status)) => body::refusal(&status),
+            Ok(Err(status)) => refusal(&status),
             Err(_) => {
                 tracing::error!(path = attributes.path, "the handler of a request panicked");
                 body::refusal(&Status::internal(
@@ -297,6 +310,15 @@ impl ApiServer {
         if let Some(warning) = ctx.served.custom.as_ref().and_then(|custom| custom.deprecation()) {
             ctx.notes.warn(warning);
         }
+        // What is only ever made has no paths of its objects: reviews, bindings.
+        let read = matches!(attributes.verb.as_str(), "list" | "watch" | "deletecollection");
+        if ctx.served.kind.verbs == ["create"]
+            && !attributes.name.is_empty()
+            && attributes.subresource.is_empty()
+            && !read
+        {
+            return Err(Status::no_resource());
+        }
         if attributes.name.is_empty() && matches!(attributes.verb.as_str(), "update" | "patch") {
             return Err(Status::method_not_allowed());
         }
@@ -429,12 +451,12 @@ async fn finish(mut trail: Trail, response: Response, lasting: bool, notes: &Not
             // A complete body has no way to fail.
             Err(_) => bytes::Bytes::new(),
         };
-        if let Ok(value) = serde_json::from_slice::<serde_json::Value>(&bytes) {
+        if let Ok(input) = crate::wire::input::decode(&head.headers, &bytes) {
             if code >= 400 {
-                failure = Some(value.clone());
+                failure = Some(input.value.clone());
             }
             if trail.wants_response() {
-                trail.response(value);
+                trail.response(input.value);
             }
         }
         answer = body::full(bytes);

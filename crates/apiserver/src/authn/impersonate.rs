@@ -48,9 +48,7 @@ pub async fn impersonate(
         if groups.is_empty() && uid.is_empty() && extra.is_empty() {
             return Ok(user);
         }
-        return Err(Status::internal(
-            "impersonating a group, uid or extra value needs Impersonate-User as well",
-        ));
+        return Err(nameless(&groups, &extra, &uid));
     }
 
     let mut questions = Vec::new();
@@ -97,6 +95,26 @@ pub async fn impersonate(
         groups,
         extra,
     })
+}
+
+/// Refuses to act as somebody without a name, in upstream's words: what was asked for as Go prints it.
+fn nameless(groups: &[String], extra: &BTreeMap<String, Vec<String>>, uid: &str) -> Status {
+    const VERSION: &str = "authentication.k8s.io/v1";
+    let groups = groups.iter().map(|group| format!("{{Group  {group}    }}"));
+    let extra = extra.iter().flat_map(|(key, values)| {
+        let asked = values
+            .iter()
+            .map(move |v| format!("{{UserExtra  {v}  {VERSION}  {key}}}"));
+        asked.collect::<Vec<_>>()
+    });
+    let uid = (!uid.is_empty()).then(|| format!("{{UID  {uid}  {VERSION}  }}"));
+    let asked: Vec<String> = groups.chain(extra).chain(uid).collect();
+    let mut status = Status::bad_request(format!(
+        "requested [{}] without impersonating a user",
+        asked.join(" ")
+    ));
+    status.details = None;
+    status
 }
 
 fn question(group: &str, resource: &str, subresource: &str, namespace: &str, name: &str) -> Attributes {

@@ -457,7 +457,17 @@ async fn impersonation() {
             &[("impersonate-user", "bob"), ("impersonate-uid", "7")],
             Err("uids.authentication.k8s.io \"7\" is forbidden"),
         ),
-        (&[("impersonate-group", "ops")], Err("needs Impersonate-User")),
+        (
+            &[
+                ("impersonate-group", "ops"),
+                ("impersonate-extra-foo", "bar"),
+                ("impersonate-uid", "7"),
+            ],
+            Err(
+                "requested [{Group  ops    } {UserExtra  bar  authentication.k8s.io/v1  foo} \
+                 {UID  7  authentication.k8s.io/v1  }] without impersonating a user",
+            ),
+        ),
     ];
     for (headers, want) in cases {
         let mut map = http::HeaderMap::new();

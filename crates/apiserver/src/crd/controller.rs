@@ -28,6 +28,13 @@ fn basis(crd: &Value) -> Value {
     basis
 }
 
+/// The spec in a basis: that is what a definition says itself.
+fn unversioned(basis: &Value) -> Value {
+    let mut spec = basis.clone();
+    spec["storedVersions"] = Value::Null;
+    spec
+}
+
 fn resource() -> GroupResource {
     GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions")
 }
@@ -95,6 +102,7 @@ fn register(server: &Arc<ApiServer>, known: &mut Known) {
     let crds = server.caches.list(&resource(), None);
     let mut registry = (**server.registry.load()).clone();
     let mut changed = false;
+    let mut outdated = Vec::new();
     let gone: Vec<String> = known
         .keys()
         .filter(|n| !crds.iter().any(|c| meta(c, "name") == **n))
@@ -123,6 +131,10 @@ fn register(server: &Arc<ApiServer>, known: &mut Known) {
                 false => registry.add_unlisted(served.clone()),
             }
         }
+        let is_changed = |before: &Value| unversioned(before) != unversioned(&spec);
+        if known.get(&name).is_some_and(|(before, _)| is_changed(before)) {
+            outdated.extend(served.first().cloned());
+        }
         known.insert(name, (spec, served));
         changed = true;
     }
@@ -130,6 +142,8 @@ fn register(server: &Arc<ApiServer>, known: &mut Known) {
         server.registry.store(Arc::new(registry));
         server.documents.clear();
     }
+    // Who watches by a definition that has changed begins anew, by what it is now.
+    outdated.iter().for_each(|served| served.cache.end_watches());
 }
 
 /// The served versions of a definition.
@@ -223,6 +237,12 @@ pub fn terminating(crd: &mut Value) {
     );
 }
 
+/// Whether the definition of a kind is going.
+pub fn is_terminating(view: &dyn View, kind: &kinds::KindInfo) -> bool {
+    let crd = view.get(&resource(), None, &format!("{}.{}", kind.plural, kind.group));
+    crd.is_some_and(|crd| !meta(&crd, "deletionTimestamp").is_empty())
+}
+
 /// Writes conditions and stored versions; empties a deleted definition.
 async fn settle(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
     let Some(served) = server.resource_of(&resource()) else {
@@ -289,13 +309,19 @@ fn settled(crd: &Value, names: Decision) -> Value {
                 "NoConflicts",
                 "no conflicts found",
             );
-            condition(
-                &mut next,
-                "Established",
-                "True",
-                "InitialNamesAccepted",
-                "the initial names have been accepted",
-            );
+            let (status, reason, why) = match established(crd) || machinery::has_usable_bundle(crd) {
+                true => (
+                    "True",
+                    "InitialNamesAccepted",
+                    "the initial names have been accepted",
+                ),
+                false => (
+                    "False",
+                    "InvalidCABundle",
+                    "The conversion webhook CABundle is invalid",
+                ),
+            };
+            condition(&mut next, "Established", status, reason, why);
         }
     }
     next["status"]["acceptedNames"] = names.accepted;

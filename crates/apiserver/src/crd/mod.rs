@@ -5,7 +5,7 @@
 
 pub mod columns;
 pub mod controller;
-pub use controller::terminating;
+pub use controller::{is_terminating, terminating};
 pub mod conversion;
 pub mod formats;
 mod junctors;
@@ -16,6 +16,7 @@ pub mod openapi;
 pub mod rules;
 pub mod schema;
 pub mod structural;
+mod unique;
 
 use crate::discovery::priority;
 use crate::rest::set_meta;
@@ -54,6 +55,10 @@ pub struct CustomVersion {
     deprecation: Option<String>,
     /// Somewhere in the schema is a default.
     defaults: bool,
+    /// Somewhere in the schema is a resource within the object.
+    embeds: bool,
+    /// Schemas with defaults of the other versions, by their apiVersion: what was stored in one of them is shown with its.
+    others: Vec<(String, Value)>,
     /// Objects may be stored in other versions than the one that is stored now.
     mixed: bool,
 }
@@ -82,6 +87,8 @@ impl CustomVersion {
         CustomVersion {
             deprecation: deprecation(&crd["spec"], version),
             defaults: schema::has_defaults(&schema),
+            embeds: schema::embeds(&schema),
+            others: others(crd, version),
             types: kinds::schema::custom(&schema),
             patterns: schema::patterns(&schema),
             rules: rules::Node::new(&schema, true),
@@ -121,11 +128,26 @@ impl CustomVersion {
         self.mixed
     }
 
-    /// Prunes and defaults what came from another version.
-    pub fn complete(&self, object: &mut Value) {
+    /// Prunes what came from another version.
+    pub fn adopt(&self, object: &mut Value) {
         schema::prune(object, &self.schema, true, "", &mut Vec::new(), &mut Vec::new());
         self.drop_nulls(object);
+    }
+
+    /// Completes what is stored in this version: prunes it, and fills in defaults that it was stored without.
+    pub fn complete(&self, object: &mut Value) {
+        self.adopt(object);
         self.default(object);
+    }
+
+    /// Fills in the defaults of the version, another one, that an object is stored in.
+    pub fn complete_other(&self, object: &mut Value) {
+        let found = self.others.iter().find(|(of, _)| object["apiVersion"] == *of);
+        if let Some((_, schema)) = found {
+            schema::prune(object, schema, true, "", &mut Vec::new(), &mut Vec::new());
+            schema::drop_nulls(object, schema);
+            schema::default(object, schema);
+        }
     }
 
     /// Drops nulls that the schema does not allow, from all but applied configurations, whose nulls are their owner's.
@@ -185,6 +207,11 @@ impl CustomVersion {
         embedded.sort();
         let mut found: Vec<String> = duplicates.iter().map(Duplicate::fault).collect();
         found.extend(machinery::metadata_faults(value)?);
+        if self.embeds
+            && let Some(odd) = schema::mistyped(value, &self.schema, &Path::root())
+        {
+            return Err(odd.to_string().into());
+        }
         found.extend(
             dropped
                 .iter()
@@ -302,6 +329,18 @@ impl CustomVersion {
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         schema::validate(object, old, &self.schema, &Path::root(), &self.patterns, errors);
         self.check_scale(object, errors);
+        self.check_unique(object, old, errors);
+    }
+
+    fn check_unique(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        // Where anything stood twice before, say since the keys of a list are others now, it may everywhere.
+        let mut before = Vec::new();
+        if let Some(old) = old {
+            unique::check(old, &self.schema, &Path::root(), &mut before);
+        }
+        if before.is_empty() {
+            unique::check(object, &self.schema, &Path::root(), errors);
+        }
     }
 
     fn check_status(&self, object: &Value, old: &Value, errors: &mut Vec<FieldError>) {
@@ -318,6 +357,7 @@ impl CustomVersion {
             errors.append(&mut found);
         }
         self.check_scale(object, errors);
+        self.check_unique(object, Some(old), errors);
     }
 
     /// Counts and the selector of a scale are what autoscalers read: they must be of the right kind.
@@ -366,6 +406,20 @@ impl CustomVersion {
     pub fn kind(&self) -> &str {
         &self.kind
     }
+}
+
+/// The schemas with defaults of all versions but one, by their apiVersion.
+fn others(crd: &Value, own: &Value) -> Vec<(String, Value)> {
+    let group = crd["spec"]["group"].as_str().unwrap_or("");
+    let versions = crd["spec"]["versions"].as_array().into_iter().flatten();
+    let others = versions.filter(|version| version["name"] != own["name"]);
+    others
+        .filter_map(|version| {
+            let schema = version.pointer("/schema/openAPIV3Schema")?;
+            let name = version["name"].as_str()?;
+            schema::has_defaults(schema).then(|| (format!("{group}/{name}"), schema.clone()))
+        })
+        .collect()
 }
 
 /// Paths of the selectable fields of a version of a definition, without the leading dot.

@@ -127,6 +127,51 @@ pub fn drop_nulls(value: &mut Value, schema: &Value) {
     }
 }
 
+/// Whether a schema has resources within the object.
+pub fn embeds(schema: &Value) -> bool {
+    match schema {
+        Value::Object(fields) => {
+            flag(schema, "x-kubernetes-embedded-resource") || fields.values().any(embeds)
+        }
+        Value::Array(items) => items.iter().any(embeds),
+        _ => false,
+    }
+}
+
+/// What of a resource within the object has the wrong type to be read at all.
+pub fn mistyped(value: &Value, schema: &Value, path: &Path) -> Option<FieldError> {
+    match value {
+        Value::Object(fields) => {
+            if flag(schema, "x-kubernetes-embedded-resource") {
+                for name in ["apiVersion", "kind"] {
+                    if let Some(odd) = fields.get(name).filter(|found| !found.is_string()) {
+                        let why = "must be a string";
+                        return Some(FieldError::invalid(&path.child(name), odd.clone(), why));
+                    }
+                }
+                let metadata = fields.get("metadata").unwrap_or(&Value::Null);
+                if let Err(why) = machinery::metadata_faults(&mut json!({"metadata": metadata})) {
+                    let at = path.child("metadata");
+                    return Some(FieldError::invalid(&at, metadata.clone(), why.json));
+                }
+            }
+            let properties = schema.get("properties").and_then(Value::as_object);
+            fields
+                .iter()
+                .find_map(|(name, value)| match properties.and_then(|p| p.get(name)) {
+                    Some(schema) => mistyped(value, schema, &path.child(name)),
+                    None => mistyped(value, allows_more(schema)?, &path.key(name)),
+                })
+        }
+        Value::Array(items) => {
+            let schema = schema.get("items")?;
+            let mut items = items.iter().enumerate();
+            items.find_map(|(i, item)| mistyped(item, schema, &path.index(i)))
+        }
+        _ => None,
+    }
+}
+
 fn embedded_metadata(value: &mut Value, path: &str, dropped: &mut Vec<String>) {
     // What has a wrong type stays, for validation to tell.
     let found = machinery::metadata_faults(value).unwrap_or_default();
@@ -345,14 +390,11 @@ fn array(
         .get("x-kubernetes-list-map-keys")
         .and_then(Value::as_array)
         .filter(|_| list_type == "map");
-    if matches!(list_type, "set" | "map") || flag(schema, "uniqueItems") {
-        let mut seen: Vec<Value> = Vec::new();
+    if flag(schema, "uniqueItems") {
         for (i, item) in items.iter().enumerate() {
-            let id = identity(item, keys);
-            if seen.contains(&id) {
-                errors.push(FieldError::duplicate(&path.index(i), item_shown(item, keys)));
+            if items[..i].contains(item) {
+                errors.push(FieldError::duplicate(&path.index(i), item.clone()));
             }
-            seen.push(id);
         }
     }
     let Some(item_schema) = schema.get("items") else {
@@ -367,16 +409,6 @@ fn array(
         };
         validate(item, before, item_schema, &path.index(i), patterns, errors);
     }
-}
-
-fn item_shown(item: &Value, keys: Option<&Vec<Value>>) -> Value {
-    let Some(keys) = keys else { return item.clone() };
-    let fields: Map<String, Value> = keys
-        .iter()
-        .filter_map(Value::as_str)
-        .filter_map(|k| Some((k.to_string(), item.get(k)?.clone())))
-        .collect();
-    Value::Object(fields)
 }
 
 fn object(

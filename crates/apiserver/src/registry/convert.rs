@@ -81,12 +81,21 @@ impl ApiServer {
                 .map(|object| convert(object, from, to))
                 .collect(),
             Some(custom) => {
-                let mut converted = custom.conversion().convert(self, objects, to).await?;
-                if to.version == served.kind.version {
-                    // What the version does not know goes, what it has defaults for comes.
-                    for object in &mut converted {
-                        custom.complete(object);
+                let is_read = to.version == served.kind.version;
+                let mut objects = objects;
+                if is_read {
+                    // Defaults are those of the version that is stored. In a mixed list some are of this one already.
+                    for object in &mut objects {
+                        match is_of(object, &api_version(to)) {
+                            true => custom.complete(object),
+                            false => custom.complete_other(object),
+                        }
                     }
+                }
+                let mut converted = custom.conversion().convert(self, objects, to).await?;
+                if is_read {
+                    // What the version does not know goes.
+                    converted.iter_mut().for_each(|object| custom.adopt(object));
                 }
                 Ok(converted)
             }

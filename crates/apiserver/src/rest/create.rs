@@ -295,9 +295,9 @@ async fn attempt_new(
     applied_by: Option<&str>,
 ) -> Result<bytes::Bytes, Status> {
     let served = &ctx.served;
-    // What is no number is no version: upstream's store does not see it.
+    // What is no number is no version; upstream's store does not mind it.
     let version = meta(&object, "resourceVersion").parse::<u64>();
-    let versioned = version.is_ok_and(|version| version != 0) && applied_by.is_none();
+    let versioned = version.is_ok_and(|v| v != 0) && applied_by.is_none();
     default(ctx, &mut object);
     // Before admission, as upstream: who sends an object does not own what the server fills in.
     if applied_by.is_none() {

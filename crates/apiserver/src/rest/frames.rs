@@ -143,7 +143,7 @@ impl Frames {
                         &meaning,
                     ),
                 };
-                table["apiVersion"] = json!(format!("meta.k8s.io/{version}"));
+                render::of_version(&mut table, version);
                 if let Some(revision) = value.pointer("/metadata/resourceVersion") {
                     table["metadata"]["resourceVersion"] = revision.clone();
                 }

@@ -65,7 +65,7 @@ impl Ctx {
         &self.attributes.name
     }
 
-    /// Negotiates the answer's form; built-in kinds also come as protobuf.
+    /// Negotiates the answer's form; built-in kinds also come as protobuf, the metadata of any kind do.
     pub fn wanted(&self, shapes: bool) -> Result<Wanted, Status> {
         let protobuf = crate::wire::protobuf::OFFERED
             && self.served.custom.is_none()
@@ -119,6 +119,9 @@ impl Ctx {
         options: &Value,
         dry_run: bool,
     ) -> Result<(), Status> {
+        if operation == Operation::Create {
+            self.still_defined(object)?;
+        }
         let started = Instant::now();
         // A patch is the client's difference, not its object: what it leads to is looked at once.
         if self.attributes.verb != "patch" {
@@ -140,6 +143,20 @@ impl Ctx {
         self.warn_of_owners(owners::deduplicate(object), " after mutating admission happens");
         self.stepped("admit", operation, started, outcome.is_err());
         outcome
+    }
+
+    /// Refuses a new object of a definition that is going.
+    fn still_defined(&self, object: &Value) -> Result<(), Status> {
+        let kind = self.served.kind;
+        if self.served.custom.is_none() || !crate::crd::is_terminating(&*self.server.caches, kind) {
+            return Ok(());
+        }
+        let name = match meta(object, "name") {
+            "" => self.name(),
+            name => name,
+        };
+        let why = "create not allowed while custom resource definition is terminating";
+        Err(Status::forbidden(kind.plural, kind.group, name, why))
     }
 
     fn warn_of_owners(&self, duplicates: Vec<String>, when: &str) {

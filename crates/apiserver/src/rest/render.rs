@@ -113,15 +113,26 @@ pub fn table(served: &Served, objects: &[Value], version: &str, include: &str) -
             machinery::tables::table(served.kind, objects.iter(), now, include, &meaning)
         }
     };
-    if version != "v1" {
-        table["apiVersion"] = json!(format!("meta.k8s.io/{version}"));
-    }
+    of_version(&mut table, version);
     if let [only] = objects
         && let Some(revision) = only.pointer("/metadata/resourceVersion")
     {
         table["metadata"]["resourceVersion"] = revision.clone();
     }
     Ok(table)
+}
+
+/// Tells the version that was asked for, in a Table and in the metadata of its rows.
+pub fn of_version(table: &mut Value, version: &str) {
+    if version == "v1" {
+        return;
+    }
+    let told = json!(format!("meta.k8s.io/{version}"));
+    let rows = table["rows"].as_array_mut().into_iter().flatten();
+    for row in rows.filter(|row| row["object"]["kind"] == "PartialObjectMetadata") {
+        row["object"]["apiVersion"] = told.clone();
+    }
+    table["apiVersion"] = told;
 }
 
 /// Reads `includeObject`.

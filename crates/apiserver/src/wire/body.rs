@@ -1,5 +1,6 @@
 //! Bodies of requests and answers, whatever transport they come over.
 
+use super::negotiate::Wanted;
 use bytes::Bytes;
 use futures::Stream;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
@@ -98,14 +99,22 @@ pub fn text(code: StatusCode, text: impl Into<String>) -> Response {
     answer(code, "text/plain; charset=utf-8", text.into())
 }
 
-/// A refusal, as Kubernetes words it.
+/// A refusal, as Kubernetes words it, in JSON.
 pub fn refusal(status: &Status) -> Response {
+    refusal_as(status, Wanted::default())
+}
+
+/// A refusal in an encoding that the client understands.
+pub fn refusal_as(status: &Status, wanted: Wanted) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let body = status.to_json();
     let retry = body
         .pointer("/details/retryAfterSeconds")
         .and_then(serde_json::Value::as_u64);
-    let mut response = json(code, &body);
+    let mut response = match crate::rest::render::encode(&body, wanted) {
+        Ok((media, bytes)) => answer(code, media, bytes),
+        Err(_) => json(code, &body),
+    };
     if let Some(seconds) = retry
         && seconds > 0
     {

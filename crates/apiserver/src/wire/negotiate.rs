@@ -70,7 +70,7 @@ impl Default for Wanted {
 pub struct Offer {
     /// Tables and partial metadata.
     pub shapes: bool,
-    /// Protobuf.
+    /// Protobuf of the objects themselves; their metadata have it always.
     pub protobuf: bool,
 }
 
@@ -141,7 +141,7 @@ impl<'a> Clause<'a> {
         let encoding = match self.media {
             "application/json" | "*/*" | "application/*" => Encoding::Json,
             "application/yaml" => Encoding::Yaml,
-            "application/vnd.kubernetes.protobuf" if offer.protobuf => Encoding::Protobuf,
+            "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
             _ => return None,
         };
         let version = match self.param("v") {
@@ -158,6 +158,9 @@ impl<'a> Clause<'a> {
             }
             Some(_) => return None,
         };
+        if encoding == Encoding::Protobuf && !offer.protobuf && !matches!(shape, Shape::Partial(_)) {
+            return None;
+        }
         Some(Wanted {
             encoding,
             shape,

@@ -328,6 +328,31 @@ async fn later_defaults_reach_what_is_stored() {
     assert_eq!(code, 422, "{said}");
     let wanted = "Foo.x.example.com \"f\" is invalid: pod.apiVersion: Required value: must not be empty";
     assert_eq!(said["message"], wanted);
+    // What has the wrong type is no resource at all.
+    for (pod, fault) in [
+        (
+            json!({"apiVersion": 1, "kind": "Pod"}),
+            "apiVersion: Invalid value: 1: must be a string",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": null}),
+            "kind: Invalid value: null: must be a string",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": 42}}),
+            "metadata: Invalid value: {\"name\":\"x\",\"namespace\":42}: json: cannot unmarshal number into Go struct field \
+             ObjectMeta.namespace of type string",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": 7}),
+            "metadata: Invalid value: 7: json: cannot unmarshal number into Go value of type v1.ObjectMeta",
+        ),
+    ] {
+        odd["pod"] = pod;
+        let (code, said) = s.json("POST", foos, &odd).await;
+        let wanted = format!("Foo in version \"v1\" cannot be handled as a Foo: pod.{fault}");
+        assert_eq!((code, &said["message"]), (400, &json!(wanted)));
+    }
     // Metadata within the object are those of any object.
     odd["pod"] =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "odd": "x"}});

@@ -16,6 +16,7 @@ mod conversion;
 mod custom;
 mod definitions;
 mod devices;
+mod forms;
 #[path = "../common/hook.rs"]
 mod hook;
 mod kubectl;

@@ -413,6 +413,11 @@ async fn shapes() {
         (at(&value, "/kind"), at(&value, "/rows/0/cells/0")),
         (&json!("Table"), &json!("a"))
     );
+    let old = "application/json;as=Table;v=v1beta1;g=meta.k8s.io";
+    let (_, text) = s.text(MAPS, &[("accept", old)]).await;
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let told = [at(&value, "/apiVersion"), at(&value, "/rows/0/object/apiVersion")];
+    assert_eq!(told, ["meta.k8s.io/v1beta1"; 2]);
     let partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
     let (_, text) = s.text(MAPS, &[("accept", partial)]).await;
     let value: Value = serde_json::from_str(&text).unwrap();

@@ -317,18 +317,23 @@ pub(super) fn custom_resource_update(new: &Value, old: &Value, errors: &mut Erro
             errors.invalid(&at, version, why);
         }
     }
-    let bundle = |crd: &Value| {
-        crd.str_at("spec.conversion.webhook.clientConfig.caBundle")
-            .to_owned()
-    };
-    let usable = |bundle: &str| bundle.is_empty() || holds_certificate(bundle);
     let established = |c: &Value| c.str_at("type") == "Established" && c.str_at("status") == "True";
-    let (now, before) = (bundle(new), bundle(old));
-    if old.list_at("status.conditions").iter().any(established) && usable(&before) && !usable(&now) {
+    let is_established = old.list_at("status.conditions").iter().any(established);
+    if is_established && has_usable_bundle(old) && !has_usable_bundle(new) {
+        let now = bundle(new);
         let at = Path::new("spec").child("conversion").child("webhookClientConfig");
         let why = "unable to load root certificates: unable to parse bytes as PEM block";
         errors.invalid(&at.child("caBundle"), now, why);
     }
+}
+
+fn bundle(crd: &Value) -> &str {
+    crd.str_at("spec.conversion.webhook.clientConfig.caBundle")
+}
+
+/// Whether the certificates that a definition's conversion webhook is trusted by can be read. None are, too.
+pub fn has_usable_bundle(crd: &Value) -> bool {
+    bundle(crd).is_empty() || holds_certificate(bundle(crd))
 }
 
 /// Whether base64 text holds a certificate in PEM.

@@ -14,6 +14,7 @@ mod endpoints;
 mod errors;
 mod events;
 mod extension;
+pub use extension::has_usable_bundle;
 mod flow;
 mod internal;
 pub(crate) use internal::escaped;
