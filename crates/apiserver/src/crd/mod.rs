@@ -329,6 +329,10 @@ impl CustomVersion {
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         schema::validate(object, old, &self.schema, &Path::root(), &self.patterns, errors);
         self.check_scale(object, errors);
+        self.check_unique(object, old, errors);
+    }
+
+    fn check_unique(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         // Where anything stood twice before, say since the keys of a list are others now, it may everywhere.
         let mut before = Vec::new();
         if let Some(old) = old {
@@ -353,6 +357,7 @@ impl CustomVersion {
             errors.append(&mut found);
         }
         self.check_scale(object, errors);
+        self.check_unique(object, Some(old), errors);
     }
 
     /// Counts and the selector of a scale are what autoscalers read: they must be of the right kind.
