@@ -480,7 +480,9 @@ fn request_id(head: &http::request::Parts) -> HeaderValue {
 fn is_in_its_place(ctx: &Ctx) -> bool {
     let a = &ctx.attributes;
     if ctx.served.kind.namespaced {
-        return a.name.is_empty() || !a.namespace.is_empty() || matches!(a.verb.as_str(), "list" | "watch");
+        // Custom ones have no path across namespaces but to be looked at.
+        let listed = a.name.is_empty() && ctx.served.custom.is_none();
+        return listed || !a.namespace.is_empty() || matches!(a.verb.as_str(), "list" | "watch");
     }
     let is_namespace = a.group.is_empty() && a.resource == "namespaces";
     a.namespace.is_empty() || (is_namespace && a.namespace == a.name)

@@ -717,3 +717,23 @@ async fn items_of_lists_without_keys_are_not_what_stood_there() {
         assert_eq!(change(body.clone()).await, code, "{body}");
     }
 }
+
+#[tokio::test]
+async fn namespaced_objects_have_no_place_outside() {
+    let s = Server::start().await;
+    let (code, said) = s.json("POST", CRDS, &definition(object(json!({})))).await;
+    assert_eq!(code, 201, "{said}");
+    let all = "/apis/x.example.com/v1/foos";
+    s.until(all, |code, _| code == 200).await;
+    let foo = json!({"apiVersion": "x.example.com/v1", "kind": "Foo", "metadata": {"name": "a"}});
+    for (method, path) in [
+        ("POST", all.to_owned()),
+        ("POST", format!("{all}/a/status")),
+        ("PUT", format!("{all}/a")),
+        ("DELETE", format!("{all}/a")),
+        ("DELETE", all.to_owned()),
+    ] {
+        let (code, said) = s.json(method, &path, &foo).await;
+        assert_eq!(code, 404, "{method} {path}: {said}");
+    }
+}
