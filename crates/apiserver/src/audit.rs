@@ -56,7 +56,22 @@ pub struct Trail {
     level: Level,
     omitted: Vec<String>,
     managed_fields: bool,
+    panicked: bool,
     event: Map<String, Value>,
+}
+
+/// Writes the last event of a request whose answer takes its time, once that answer is over.
+pub struct Closing(Trail);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.event.insert("stage".into(), json!("ResponseComplete"));
+        let now = json!(at(Timestamp::now()));
+        self.0.event.insert("stageTimestamp".into(), now);
+        if let Some(line) = self.0.line(&self.0.event) {
+            self.0.audit.log.write_later(line);
+        }
+    }
 }
 
 fn at(time: Timestamp) -> String {
@@ -127,6 +142,7 @@ impl Audit {
             level: rule.level,
             omitted: rule.omitted,
             managed_fields: rule.managed_fields,
+            panicked: false,
             event,
         };
         trail.write(&trail.event).await;
@@ -214,14 +230,19 @@ impl Trail {
         body
     }
 
-    /// Ends the trail. `lasting`: the answer has only begun.
+    /// The handler of the request failed.
+    pub fn panicked(&mut self) {
+        self.panicked = true;
+    }
+
+    /// Ends the trail. `lasting`: the answer has only begun, and what is handed back must live as long as it.
     pub async fn finish(
         mut self,
         code: u16,
         failure: Option<&Value>,
         lasting: bool,
-        mut notes: BTreeMap<String, String>,
-    ) {
+        notes: BTreeMap<String, String>,
+    ) -> Option<Closing> {
         let mut status = json!({"metadata": {}, "code": code});
         if let Some(failure) = failure {
             for field in ["status", "message", "reason", "details"] {
@@ -230,29 +251,34 @@ impl Trail {
                 }
             }
         }
-        let decision = if code == 403 { "forbid" } else { "allow" };
-        notes
-            .entry("authorization.k8s.io/decision".into())
-            .or_insert_with(|| decision.into());
-        let stage = if lasting {
-            "ResponseStarted"
-        } else {
-            "ResponseComplete"
+        // An answer that is a refusal is complete at once.
+        let lasting = lasting && code < 400;
+        let stage = match (self.panicked, lasting) {
+            (true, _) => "Panic",
+            (_, true) => "ResponseStarted",
+            _ => "ResponseComplete",
         };
         self.event.insert("stage".into(), json!(stage));
         self.event.insert("responseStatus".into(), status);
         self.event
             .insert("stageTimestamp".into(), json!(at(Timestamp::now())));
-        self.event.insert("annotations".into(), json!(notes));
+        if !notes.is_empty() {
+            self.event.insert("annotations".into(), json!(notes));
+        }
         self.write(&self.event).await;
+        (lasting && !self.panicked).then(|| Closing(self))
     }
 
     async fn write(&self, event: &Map<String, Value>) {
-        let stage = event.get("stage").and_then(Value::as_str).unwrap_or("");
-        if self.omitted.iter().any(|omitted| omitted == stage) {
-            return;
+        if let Some(line) = self.line(event) {
+            self.audit.log.write(line).await;
         }
-        let line = serde_json::to_string(event).unwrap_or_default();
-        self.audit.log.write(line).await;
+    }
+
+    /// An event as a line; none when the policy leaves its stage out.
+    fn line(&self, event: &Map<String, Value>) -> Option<String> {
+        let stage = event.get("stage").and_then(Value::as_str).unwrap_or("");
+        let omitted = self.omitted.iter().any(|omitted| omitted == stage);
+        (!omitted).then(|| serde_json::to_string(event).unwrap_or_default())
     }
 }

@@ -1,5 +1,6 @@
 //! What every cluster has from its first moment: system namespaces, default roles, priority classes, and the Service
-//! by which Pods find this server. Made when missing at every start, through the same path as any other write.
+//! by which Pods find this server. Made when missing at every start, through the same path as any other write; what the
+//! cluster cannot do without is made again when somebody deletes it.
 
 use crate::admission;
 use crate::aggregation::ProxyClient;
@@ -7,7 +8,7 @@ use crate::alloc::Range;
 use crate::authn::legacy;
 use crate::authz::{bootstrap as defaults, rbac};
 use crate::request::Attributes;
-use crate::rest::{Ctx, create, meta};
+use crate::rest::{Ctx, create, delete, meta};
 use crate::server::{ApiServer, StartError};
 use crate::user::User;
 use crate::wire::options::WriteOptions;
@@ -16,6 +17,7 @@ use kinds::status::Status;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
 
@@ -23,30 +25,81 @@ const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", 
 pub(crate) async fn run(server: &Arc<ApiServer>, range: Range) -> Result<(), StartError> {
     let namespaces =
         NAMESPACES.map(|name| json!({"apiVersion":"v1","kind":"Namespace","metadata":{"name":name}}));
-    together(server, namespaces.map(|namespace| (namespace, NOTHING))).await?;
+    together(server, namespaces.clone().map(|namespace| (namespace, NOTHING))).await?;
     let mut wanted: Vec<_> = defaults::objects()
         .into_iter()
         .chain(admission::bootstrap_objects())
-        .chain(crate::flow::bootstrap_objects())
         .map(|object| (object, NOTHING))
         .collect();
+    wanted.push((legacy::tracking_since(), NOTHING));
+    let lasting = lasting(server, range);
+    wanted.extend(lasting.clone());
+    together(server, wanted).await?;
+    tokio::spawn(keep(server.clone(), namespaces, lasting));
+    Ok(())
+}
+
+/// An object, and those of its fields that are brought up to date where it exists.
+type Wanted = (Value, &'static [&'static str]);
+
+/// Fields whose present values are not touched.
+const NOTHING: &[&str] = &[];
+/// What must be there is looked at when anything changes, this long after it, and at least this often.
+const PAUSE: Duration = Duration::from_millis(200);
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// What must be there as long as the server runs, beside namespaces.
+fn lasting(server: &ApiServer, range: Range) -> Vec<Wanted> {
+    let flows = crate::flow::bootstrap_objects().into_iter();
+    let mut wanted: Vec<Wanted> = flows.map(|object| (object, NOTHING)).collect();
     if let Some(proxy) = &server.config.proxy_client {
         let map = authentication_map(proxy, &server.config.client_ca_der);
         wanted.push((map, &["data"]));
     }
-    wanted.push((legacy::tracking_since(), NOTHING));
     wanted.extend(kubernetes_service(server, range));
-    together(server, wanted).await
+    wanted
 }
 
-/// Fields whose present values are not touched.
-const NOTHING: &[&str] = &[];
+/// Makes again what somebody deleted, until the server stops.
+async fn keep(server: Arc<ApiServer>, namespaces: [Value; 4], lasting: Vec<Wanted>) {
+    let namespaces = namespaces.map(|namespace| (namespace, NOTHING));
+    let mut changes = server.caches.subscribe();
+    loop {
+        tokio::select! {
+            () = server.stop.cancelled() => return,
+            () = tokio::time::sleep(PERIOD) => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
+        tokio::time::sleep(PAUSE).await;
+        changes.mark_unchanged();
+        // Namespaces first, and the others in the next round when it was theirs that lacked.
+        for wanted in [&namespaces[..], &lasting[..]] {
+            let lacking = wanted.iter().filter(|wanted| lacks(&server, wanted));
+            let lacking: Vec<Wanted> = lacking.cloned().collect();
+            if let Err(error) = together(&server, lacking).await {
+                tracing::warn!(%error, "what every cluster has could not be made again; it is tried again");
+            }
+        }
+    }
+}
+
+/// Whether an object is missing, or says other things than it should.
+fn lacks(server: &Arc<ApiServer>, (object, fields): &Wanted) -> bool {
+    let present = context(server, object, "get").map(|ctx| ctx.served.cache.get(ctx.namespace(), ctx.name()));
+    match present {
+        Some(Some(present)) => {
+            let present = present.value();
+            fields.iter().any(|field| present[*field] != object[*field])
+        }
+        _ => true,
+    }
+}
 
 /// Makes what is missing of some objects, and brings the named fields of each up to date. All at the same time: writes
 /// that wait together share a commit, so that a new cluster costs a few of them and not a hundred.
 async fn together(
     server: &Arc<ApiServer>,
-    wanted: impl IntoIterator<Item = (Value, &'static [&'static str])>,
+    wanted: impl IntoIterator<Item = Wanted>,
 ) -> Result<(), StartError> {
     let mut writes = tokio::task::JoinSet::new();
     for (object, fields) in wanted {
@@ -164,7 +217,17 @@ pub(crate) async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(),
 
 /// Default roles and bindings get what was added to them since; nothing else of an object that exists is touched.
 async fn reconcile(ctx: &Ctx, present: &Value, wanted: &Value) -> Result<(), Status> {
-    if ctx.served.kind.group != rbac::GROUP || defaults::reconcile(present, wanted).is_none() {
+    if ctx.served.kind.group != rbac::GROUP {
+        return Ok(());
+    }
+    if defaults::leads_elsewhere(present, wanted) {
+        // Where a binding leads cannot be changed in place.
+        delete::remove(ctx, ctx.namespace(), ctx.name(), &Default::default()).await?;
+        return create::store_new(ctx, wanted.clone(), &options(), None)
+            .await
+            .map(drop);
+    }
+    if defaults::reconcile(present, wanted).is_none() {
         return Ok(());
     }
     let edit = |present: &Value| Ok(defaults::reconcile(present, wanted).unwrap_or_else(|| present.clone()));
@@ -175,7 +238,7 @@ async fn reconcile(ctx: &Ctx, present: &Value, wanted: &Value) -> Result<(), Sta
 }
 
 /// Service `default/kubernetes` at the first address of the range, and its endpoints: this server.
-fn kubernetes_service(server: &Arc<ApiServer>, range: Range) -> Vec<(Value, &'static [&'static str])> {
+fn kubernetes_service(server: &ApiServer, range: Range) -> Vec<Wanted> {
     let (ip, port) = server.config.advertise;
     let address = range.nth(1).to_string();
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});

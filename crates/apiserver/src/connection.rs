@@ -1,5 +1,6 @@
 //! What is known of a connection before its first request, and the question "who is this?".
 
+use crate::admit::Notes;
 use crate::user::User;
 use async_trait::async_trait;
 use kinds::status::Status;
@@ -24,10 +25,11 @@ pub struct Connection {
 #[async_trait]
 pub trait Authenticator: Send + Sync {
     /// The user of a request, impersonation applied by the caller afterwards; anonymous when there are no
-    /// credentials. `Err` is a 401 for credentials that are wrong.
+    /// credentials. `Err` is a 401 for credentials that are wrong. What the audit log should know goes to `notes`.
     async fn authenticate(
         &self,
         head: &http::request::Parts,
         connection: &Connection,
+        notes: &Notes,
     ) -> Result<User, Status>;
 }

@@ -116,6 +116,9 @@ impl ApiServer {
             Ok(Err(status)) => refusal(&status),
             Err(_) => {
                 tracing::error!(path = attributes.path, "the handler of a request panicked");
+                if let Some(trail) = answered.trail.as_mut() {
+                    trail.panicked();
+                }
                 body::refusal(&Status::internal(
                     "an error on the server has prevented the request from succeeding",
                 ))
@@ -177,7 +180,11 @@ impl ApiServer {
             Some(user) => user.clone(),
             None => {
                 let authenticator = &self.access.authenticator;
-                match authenticator.authenticate(&incoming.head, connection).await {
+                let notes = &answered.notes;
+                match authenticator
+                    .authenticate(&incoming.head, connection, notes)
+                    .await
+                {
                     Ok(user) => user,
                     Err(status) => {
                         // Attempts are kept, too, as nobody's.
@@ -213,7 +220,18 @@ impl ApiServer {
         if connection.local_user.is_none() {
             answered.flow = self.flows.of(&*self.caches, &user, attributes);
         }
-        self.authorized(&user, attributes).await?;
+        let decision = self.access.authorizer.authorize(&user, attributes).await;
+        let (word, why) = match &decision {
+            Decision::Allow(why) => ("allow", why),
+            Decision::Deny(why) | Decision::NoOpinion(why) => ("forbid", why),
+        };
+        if answered.trail.is_some() {
+            answered.notes.annotate("authorization.k8s.io/decision", word);
+            answered
+                .notes
+                .annotate("authorization.k8s.io/reason", why.as_str());
+        }
+        allowed(&user, attributes, decision)?;
         let mut body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
         if let Some(trail) = answered.trail.as_mut().filter(|t| t.wants_request())
             && attributes.is_resource
@@ -221,8 +239,8 @@ impl ApiServer {
             && !is_lasting(attributes)
         {
             let bytes = crate::wire::input::read(body).await?;
-            if let Ok(input) = crate::wire::input::decode(&incoming.head.headers, &bytes) {
-                trail.request(input.value);
+            if let Some(value) = crate::wire::input::told(&incoming.head.headers, &bytes) {
+                trail.request(value);
             }
             body = body::full(bytes);
         }
@@ -246,10 +264,8 @@ impl ApiServer {
 
     /// Refuses what the authorizer does not allow, worded as upstream.
     pub async fn authorized(&self, user: &User, attributes: &Attributes) -> Result<(), Status> {
-        match self.access.authorizer.authorize(user, attributes).await {
-            Decision::Allow(_) => Ok(()),
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(user, attributes, &reason)),
-        }
+        let decision = self.access.authorizer.authorize(user, attributes).await;
+        allowed(user, attributes, decision)
     }
 
     /// Answers a request on a resource.
@@ -425,6 +441,14 @@ impl ApiServer {
     }
 }
 
+/// What a decision means for a request.
+fn allowed(user: &User, attributes: &Attributes, decision: Decision) -> Result<(), Status> {
+    match decision {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(user, attributes, &reason)),
+    }
+}
+
 /// What is known of a request once it is answered, for the logs.
 struct Answered {
     id: String,
@@ -461,10 +485,14 @@ async fn finish(mut trail: Trail, response: Response, lasting: bool, notes: &Not
         }
         answer = body::full(bytes);
     }
-    trail
+    let closing = trail
         .finish(code, failure.as_ref(), lasting, notes.annotations())
         .await;
-    http::Response::from_parts(head, answer)
+    let response = http::Response::from_parts(head, answer);
+    match closing {
+        Some(closing) => body::hold(response, closing),
+        None => response,
+    }
 }
 
 fn request_id(head: &http::request::Parts) -> HeaderValue {

@@ -229,6 +229,16 @@ impl Metrics {
         for (labels, series) in requests.iter().filter(|(_, s)| s.latency.count > 0) {
             series.latency.render(&mut out, latency, labels);
         }
+        // The time that webhooks took is not subtracted, as upstream does: rules that look for the name find it.
+        let (sli, help) = (
+            "apiserver_request_sli_duration_seconds",
+            "Response latency distribution in seconds for each verb, group, version, resource, subresource, scope and component.",
+        );
+        head(&mut out, sli, "histogram", help);
+        for (labels, series) in requests.iter().filter(|(_, s)| s.latency.count > 0) {
+            let labels = labels.replace("dry_run=\"\",", "");
+            series.latency.render(&mut out, sli, &labels);
+        }
         drop(requests);
         for ((name, help), series) in HISTOGRAMS.iter().zip(&self.histograms) {
             head(&mut out, name, "histogram", help);

@@ -1,4 +1,4 @@
-//! Events do not live forever: what happened more than an hour ago is removed, as upstream's event TTL does.
+//! Events do not live forever: what was last written more than an hour ago is removed, as upstream's event TTL does.
 
 use crate::rest::meta;
 use crate::rest::write::Refused;
@@ -32,7 +32,7 @@ pub async fn sweep(server: &ApiServer, now: Timestamp) {
         return;
     };
     for object in events.cache.current("") {
-        let old = happened(&object.value()).is_some_and(|at| now.duration_since(at) > LIFE);
+        let old = written(&object.value()).is_some_and(|at| now.duration_since(at) > LIFE);
         if !old {
             continue;
         }
@@ -47,21 +47,12 @@ pub async fn sweep(server: &ApiServer, now: Timestamp) {
     }
 }
 
-/// The last time an event happened.
-fn happened(event: &Value) -> Option<Timestamp> {
-    let text = |p: &str| {
-        event
-            .pointer(p)
-            .and_then(Value::as_str)
-            .and_then(|t| t.parse::<Timestamp>().ok())
-    };
-    let times = [
-        text("/lastTimestamp"),
-        text("/eventTime"),
-        text("/series/lastObservedTime"),
-        meta(event, "creationTimestamp").parse().ok(),
-    ];
-    times.into_iter().flatten().max()
+/// When an event was last written, whatever it says of its own time.
+fn written(event: &Value) -> Option<Timestamp> {
+    let managers = event.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let times = managers.into_iter().flatten().filter_map(|m| m["time"].as_str());
+    let times = times.chain([meta(event, "creationTimestamp")]);
+    times.filter_map(|time| time.parse().ok()).max()
 }
 
 #[cfg(test)]
@@ -70,10 +61,12 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_last_time_counts() {
-        let event = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
-            "lastTimestamp": "2026-01-01T01:00:00Z", "eventTime": null});
-        assert_eq!(happened(&event), "2026-01-01T01:00:00Z".parse().ok());
-        assert_eq!(happened(&json!({})), None);
+    fn the_last_write_counts() {
+        let mut event = json!({"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
+            "lastTimestamp": "2030-01-01T01:00:00Z"});
+        assert_eq!(written(&event), "2026-01-01T00:00:00Z".parse().ok());
+        event["metadata"]["managedFields"] = json!([{"time": "2026-01-01T00:30:00Z"}]);
+        assert_eq!(written(&event), "2026-01-01T00:30:00Z".parse().ok());
+        assert_eq!(written(&json!({})), None);
     }
 }

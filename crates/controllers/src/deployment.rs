@@ -116,7 +116,8 @@ pub(crate) fn plan(d: &Value, sets: &[Arc<Value>], pods_of_old: bool) -> Plan {
         .iter()
         .any(|s| replicas(s) > 0 && annotation(s, DESIRED).parse().is_ok_and(|n: i64| n != wanted));
     if paused || scaled {
-        scale_all(&mut plan, new, &old, wanted, wanted + surge);
+        let rolling = text(d, "/spec/strategy/type") != "Recreate";
+        scale_all(&mut plan, new, &old, wanted, rolling.then_some(wanted + surge));
         return plan;
     }
     if text(d, "/spec/strategy/type") == "Recreate" {
@@ -167,27 +168,44 @@ pub(crate) fn plan(d: &Value, sets: &[Arc<Value>], pods_of_old: bool) -> Plan {
     plan
 }
 
-/// The wish itself changed (or nothing may roll): shares the difference among the ReplicaSets that have Pods.
-fn scale_all(plan: &mut Plan, new: Option<&Arc<Value>>, old: &[&Arc<Value>], wanted: i64, most: i64) {
+/// The wish itself changed (or nothing may roll): shares the difference among the ReplicaSets that have Pods, up to `most`
+/// of them while they roll.
+fn scale_all(plan: &mut Plan, new: Option<&Arc<Value>>, old: &[&Arc<Value>], wanted: i64, most: Option<i64>) {
     let mut live: Vec<&Arc<Value>> = old.iter().copied().filter(|s| replicas(s) > 0).collect();
     if let Some(n) = new
         && (replicas(n) > 0 || live.is_empty())
     {
         live.push(n);
     }
+    if live.is_empty() {
+        live.extend(old.last());
+    }
     if let [only] = live[..] {
         plan.scale.push((meta(only, "name").into(), wanted));
         return;
     }
+    let saturated = |set: &Value| {
+        replicas(set) == wanted
+            && annotation(set, DESIRED) == wanted.to_string()
+            && int(set, "/status/availableReplicas", 0) == wanted
+    };
+    if new.is_some_and(|new| saturated(new)) {
+        let fewer = old.iter().filter(|set| replicas(set) > 0);
+        plan.scale
+            .extend(fewer.map(|set| (meta(set, "name").to_string(), 0)));
+        return;
+    }
+    let Some(most) = most else {
+        return;
+    };
     let total: i64 = live.iter().map(|s| replicas(s)).sum();
     let goal = if wanted > 0 { most } else { 0 };
     let mut left = goal - total;
-    // The largest first, and the newest among equals, as they bear the largest share.
-    live.sort_by_key(|s| {
-        (
-            -replicas(s),
-            std::cmp::Reverse(meta(s, "creationTimestamp").to_string()),
-        )
+    // The largest first, as they bear the largest share; among equals the newest grow and the oldest shrink.
+    live.sort_by(|a, b| {
+        let by_age = meta(a, "creationTimestamp").cmp(meta(b, "creationTimestamp"));
+        let by_age = if left > 0 { by_age.reverse() } else { by_age };
+        replicas(b).cmp(&replicas(a)).then(by_age)
     });
     let mut next: Vec<i64> = live.iter().map(|s| replicas(s)).collect();
     for (at, set) in live.iter().enumerate() {
@@ -361,7 +379,7 @@ fn status(d: &Value, sets: &[Arc<Value>], created: bool, failure: Option<&str>) 
     number("availableReplicas", available);
     number(
         "unavailableReplicas",
-        (sets.iter().map(|s| replicas(s)).sum::<i64>().max(wanted) - available).max(0),
+        (sets.iter().map(|s| replicas(s)).sum::<i64>() - available).max(0),
     );
     // Unknown while a set that was looked at does not tell (KEP-3973).
     let silent = |s: &Value| {
@@ -414,8 +432,11 @@ impl Deployments {
             let set = new_set(d, count, latest + 1);
             match world.create(SETS, &set).await {
                 Ok(made) => {
-                    let message = format!("Scaled up replica set {} from 0 to {count}", meta(&set, "name"));
-                    world.event(SOURCE, d, false, "ScalingReplicaSet", &message).await;
+                    if count > 0 {
+                        let name = meta(&set, "name");
+                        let message = format!("Scaled up replica set {name} from 0 to {count}");
+                        world.event(SOURCE, d, false, "ScalingReplicaSet", &message).await;
+                    }
                     sets.push(Arc::new(made));
                     created = true;
                 }

@@ -4,13 +4,13 @@
 use crate::claim::Sweep;
 use crate::manager::Reconciler;
 use crate::obj::{
-    active, controller_of, deleting, int, int_or_percent, items, meta, ready, set_condition, since, text,
+    controller_of, deleting, go_selector, int, int_or_percent, items, meta, ready, set_condition, since, text,
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use kinds::selector::LabelSelector;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const SETS: &str = "replicasets.apps";
 const SOURCE: &str = "controllermanager";
 /// An eviction that was allowed but did not happen within this time is forgotten, seconds, as upstream.
 const EVICTION: i64 = 120;
+/// Controllers of kinds that are not watched here are asked again after this time.
+const AGAIN: Duration = Duration::from_secs(15);
 
 /// The controller of budgets.
 pub(crate) struct Budgets;
@@ -31,35 +33,33 @@ pub(crate) struct Numbers {
     pub(crate) desired: i64,
 }
 
-/// How many Pods there should be and how many must be healthy. `scales` has, for each controller of these Pods, how
-/// many it wants; shares need it.
-pub(crate) fn numbers(budget: &Value, pods: usize, scales: &BTreeMap<String, i64>) -> Numbers {
+/// How many Pods there should be and how many must be healthy. `wished` is how many the controllers of these Pods want
+/// together; a budget whose numbers do not hang on that asks for none.
+pub(crate) fn numbers(budget: &Value, pods: usize, wished: i64) -> Numbers {
     let (least, most) = (&budget["spec"]["minAvailable"], &budget["spec"]["maxUnavailable"]);
-    if !most.is_null() {
-        let expected = scales.values().sum();
-        return Numbers {
-            expected,
-            desired: (expected - int_or_percent(most, expected, true)).max(0),
-        };
-    }
-    if least.is_string() {
-        let expected = scales.values().sum();
-        return Numbers {
-            expected,
-            desired: int_or_percent(least, expected, true),
-        };
-    }
-    Numbers {
-        expected: pods as i64,
-        desired: int_or_percent(least, pods as i64, true),
-    }
+    let (expected, desired) = if !most.is_null() {
+        let unavailable = int_or_percent(most, wished, true);
+        (wished, (wished - unavailable).max(0))
+    } else if least.is_string() {
+        (wished, int_or_percent(least, wished, true))
+    } else if least.is_null() {
+        (0, 0)
+    } else {
+        (pods as i64, int_or_percent(least, 0, true))
+    };
+    Numbers { expected, desired }
 }
 
-/// The number of Pods that the controller of a Pod wants, under that controller's uid. A ReplicaSet speaks for its
-/// Deployment.
-fn scale(world: &World, pod: &Value) -> Option<(String, i64)> {
-    let owner = controller_of(pod)?;
-    let namespace = meta(pod, "namespace");
+/// Whether a budget's numbers hang on what the controllers of its Pods want.
+fn asks_for_scales(budget: &Value) -> bool {
+    !budget["spec"]["maxUnavailable"].is_null() || budget["spec"]["minAvailable"].is_string()
+}
+
+/// A controller that wants Pods: its uid, and how many.
+type Wish = (String, i64);
+
+/// What a controller wants that this process knows. A ReplicaSet speaks for its Deployment.
+fn known(world: &World, namespace: &str, owner: &Value) -> Option<Wish> {
     let find = |owner: &Value| {
         let key = match text(owner, "/kind") {
             "ReplicaSet" => SETS,
@@ -69,13 +69,70 @@ fn scale(world: &World, pod: &Value) -> Option<(String, i64)> {
             _ => return None,
         };
         let found = world.get(key, namespace, text(owner, "/name"))?;
-        (meta(&found, "uid") == text(owner, "/uid")).then_some(found)
+        let group = text(&found, "/apiVersion")
+            .split_once('/')
+            .map(|(group, _)| group);
+        let named = text(owner, "/apiVersion").split_once('/').map(|(group, _)| group);
+        (group == named && meta(&found, "uid") == text(owner, "/uid")).then_some(found)
     };
     let mut found = find(owner)?;
-    if let Some(above) = controller_of(&found).and_then(find) {
+    if let Some(above) = controller_of(&found)
+        .filter(|above| above["kind"] == "Deployment")
+        .and_then(find)
+    {
         found = above;
     }
     Some((meta(&found, "uid").to_string(), int(&found, "/spec/replicas", 1)))
+}
+
+/// What any other controller wants, as its `scale` says.
+async fn told(world: &World, namespace: &str, owner: &Value) -> Result<Option<Wish>, String> {
+    let resource = crate::scale::resource(world, text(owner, "/apiVersion"), text(owner, "/kind")).await?;
+    let path = resource.path(namespace, text(owner, "/name"), "scale");
+    let scale = match world.read(&path).await {
+        Ok(scale) => scale,
+        Err(e) if e.code() == 404 => {
+            // Either the object is not there, or its kind has no scale at all.
+            let list = world.read(&resource.place()).await.map_err(|e| e.message())?;
+            let wanted = format!("{}/scale", resource.plural);
+            return match items(&list, "/resources").iter().any(|r| r["name"] == wanted) {
+                true => Ok(None),
+                false => Err(format!(
+                    "{}, Resource={} does not implement the scale subresource",
+                    resource.api_version(),
+                    resource.plural
+                )),
+            };
+        }
+        Err(e) => return Err(e.message()),
+    };
+    let same = meta(&scale, "uid") == text(owner, "/uid");
+    Ok(same.then(|| (meta(&scale, "uid").to_owned(), int(&scale, "/spec/replicas", 0))))
+}
+
+/// How many Pods the controllers of some Pods want together, and whether some Pods have none.
+async fn wished(world: &World, pods: &[Arc<Value>]) -> Result<(i64, bool), String> {
+    let mut wishes: BTreeMap<String, i64> = BTreeMap::new();
+    let mut asked = HashSet::new();
+    let mut unmanaged = false;
+    for pod in pods {
+        let Some(owner) = controller_of(pod) else {
+            unmanaged = true;
+            continue;
+        };
+        if !asked.insert(text(owner, "/uid")) {
+            continue;
+        }
+        let namespace = meta(pod, "namespace");
+        let wish = match known(world, namespace, owner) {
+            Some(wish) => Some(wish),
+            None => told(world, namespace, owner).await?,
+        };
+        let (uid, count) =
+            wish.ok_or_else(|| format!("found no controllers for pod {:?}", meta(pod, "name")))?;
+        wishes.insert(uid, count);
+    }
+    Ok((wishes.values().sum(), unmanaged))
 }
 
 /// The status of a budget.
@@ -93,7 +150,7 @@ pub(crate) fn status(budget: &Value, pods: &[Arc<Value>], numbers: &Numbers) -> 
     }
     let healthy = pods
         .iter()
-        .filter(|p| active(p) && ready(p) && !disrupted.contains_key(meta(p, "name")))
+        .filter(|p| !deleting(p) && ready(p) && !disrupted.contains_key(meta(p, "name")))
         .count() as i64;
     // A budget that guards nothing allows nothing.
     let allowed = if numbers.expected <= 0 {
@@ -102,6 +159,7 @@ pub(crate) fn status(budget: &Value, pods: &[Arc<Value>], numbers: &Numbers) -> 
         (healthy - numbers.desired).max(0)
     };
     let mut status = budget["status"].as_object().cloned().unwrap_or_default();
+    let generation = budget["metadata"]["generation"].clone();
     for (field, n) in [
         ("currentHealthy", healthy),
         ("desiredHealthy", numbers.desired),
@@ -114,22 +172,46 @@ pub(crate) fn status(budget: &Value, pods: &[Arc<Value>], numbers: &Numbers) -> 
         true => drop(status.remove("disruptedPods")),
         false => drop(status.insert("disruptedPods".into(), Value::Object(disrupted))),
     }
-    let mut conditions = items(budget, "/status/conditions").to_vec();
     let (state, reason) = if allowed > 0 {
         ("True", "SufficientPods")
     } else {
         ("False", "InsufficientPods")
     };
-    set_condition(&mut conditions, "DisruptionAllowed", state, reason, "", None);
-    for condition in conditions.iter_mut().filter(|c| c["type"] == "DisruptionAllowed") {
-        condition["observedGeneration"] = budget["metadata"]["generation"].clone();
-    }
-    status.insert("conditions".into(), json!(conditions));
     status.insert(
-        "observedGeneration".into(),
-        budget["metadata"]["generation"].clone(),
+        "conditions".into(),
+        conditions(budget, state, reason, "", &generation),
     );
+    status.insert("observedGeneration".into(), generation);
     Value::Object(status)
+}
+
+/// The status of a budget whose numbers nobody knows: nothing may be evicted.
+fn unknown(budget: &Value, why: &str) -> Value {
+    let mut status = budget["status"].as_object().cloned().unwrap_or_default();
+    status.insert("disruptionsAllowed".into(), json!(0));
+    for field in ["currentHealthy", "desiredHealthy", "expectedPods"] {
+        status.entry(field).or_insert(json!(0));
+    }
+    let generation = budget["status"]["observedGeneration"].clone();
+    let conditions = conditions(budget, "False", "SyncFailed", why, &generation);
+    status.insert("conditions".into(), conditions);
+    Value::Object(status)
+}
+
+fn conditions(budget: &Value, state: &str, reason: &str, why: &str, generation: &Value) -> Value {
+    let mut conditions = items(budget, "/status/conditions").to_vec();
+    set_condition(&mut conditions, "DisruptionAllowed", state, reason, why, None);
+    for condition in conditions.iter_mut().filter(|c| c["type"] == "DisruptionAllowed") {
+        match generation.is_null() {
+            true => drop(
+                condition
+                    .as_object_mut()
+                    .and_then(|c| c.remove("observedGeneration")),
+            ),
+            false => condition["observedGeneration"] = generation.clone(),
+        }
+    }
+    json!(conditions)
 }
 
 impl Budgets {
@@ -137,17 +219,42 @@ impl Budgets {
         let Ok(selector) = LabelSelector::from_json(&budget["spec"]["selector"]) else {
             return Ok(None);
         };
-        let mut pods = world.select(PODS, meta(budget, "namespace"), |pod| {
+        let pods = world.select(PODS, meta(budget, "namespace"), |pod| {
             !budget["spec"]["selector"].is_null() && selector.matches_with(|key| pod.label(key))
         });
-        pods.retain(|p| active(p));
-        let scales: BTreeMap<String, i64> = pods.iter().filter_map(|p| scale(world, p)).collect();
         if pods.is_empty() && budget["status"].is_null() {
             world
                 .event(SOURCE, budget, false, "NoPods", "No matching pods found")
                 .await;
         }
-        let next = status(budget, &pods, &numbers(budget, pods.len(), &scales));
+        let wished = match asks_for_scales(budget) {
+            true => wished(world, &pods).await,
+            false => Ok((0, false)),
+        };
+        let (wished, unmanaged) = match wished {
+            Ok(found) => found,
+            Err(why) => {
+                let next = unknown(budget, &why);
+                if crate::world::difference(&budget["status"], &next).is_some() {
+                    let message = format!("Failed to calculate the number of expected pods: {why}");
+                    world
+                        .event(SOURCE, budget, true, "CalculateExpectedPodCountFailed", &message)
+                        .await;
+                }
+                settled(world.update_status(BUDGETS, budget, &next).await)?;
+                return Ok(Some(AGAIN));
+            }
+        };
+        let next = status(budget, &pods, &numbers(budget, pods.len(), wished));
+        if unmanaged && crate::world::difference(&budget["status"], &next).is_some() {
+            let selector = go_selector(&budget["spec"]["selector"]);
+            let message = format!(
+                "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, \
+                 the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account \
+                 for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
+            );
+            world.event(SOURCE, budget, true, "UnmanagedPods", &message).await;
+        }
         settled(world.update_status(BUDGETS, budget, &next).await)?;
         let waits = next["disruptedPods"].is_object();
         Ok(waits.then(|| Duration::from_secs(EVICTION.unsigned_abs())))

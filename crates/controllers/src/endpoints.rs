@@ -24,6 +24,7 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+const CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const PER_SLICE: usize = 100;
 const PER_ENDPOINTS: usize = 1000;
 
@@ -220,6 +221,15 @@ pub(crate) fn subsets(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
     groups.into_values().map(subset).collect()
 }
 
+/// Says of an Endpoints object that it does not name all that are there, or takes that back.
+fn note_capacity(endpoints: &mut Value, over: bool) {
+    if over {
+        endpoints["metadata"]["annotations"][CAPACITY] = json!("truncated");
+    } else if let Some(notes) = endpoints["metadata"]["annotations"].as_object_mut() {
+        notes.remove(CAPACITY);
+    }
+}
+
 impl EndpointsOfServices {
     async fn one(&self, world: &World, service: &Value) -> Result<(), WorldError> {
         let namespace = meta(service, "namespace");
@@ -235,16 +245,19 @@ impl EndpointsOfServices {
         });
         self.slices(world, service, &pods).await?;
         let subsets = subsets(service, &pods);
+        let over_capacity = behind(service, &pods).len() > PER_ENDPOINTS;
         let name = meta(service, "name");
         let mut labels = labels(service);
         labels["endpoints.kubernetes.io/managed-by"] = json!("endpoint-controller");
         match world.get(ENDPOINTS, namespace, name) {
             None => {
-                let object = json!({
+                let mut object = json!({
                     "apiVersion": "v1", "kind": "Endpoints",
                     "metadata": {"name": name, "namespace": namespace, "labels": labels},
                     "subsets": subsets,
                 });
+                note_capacity(&mut object, over_capacity);
+                object["metadata"]["annotations"][TRIGGER] = json!(crate::obj::now());
                 settled(world.create(ENDPOINTS, &object).await)?;
             }
             Some(have) => {
@@ -253,6 +266,10 @@ impl EndpointsOfServices {
                 match subsets.is_empty() {
                     true => drop(next.as_object_mut().and_then(|o| o.remove("subsets"))),
                     false => next["subsets"] = json!(subsets),
+                }
+                note_capacity(&mut next, over_capacity);
+                if next != *have {
+                    next["metadata"]["annotations"][TRIGGER] = json!(crate::obj::now());
                 }
                 settled(world.update(ENDPOINTS, &have, &next).await)?;
             }

@@ -8,6 +8,7 @@ use crate::obj::{deleting, items, meta, text};
 use crate::world::{Resource, World, WorldError, settled};
 use async_trait::async_trait;
 use cache::{Object, Uid};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,9 +17,25 @@ use std::time::Duration;
 const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+const SOURCE: &str = "garbage-collector-controller";
 
 /// The collector.
-pub(crate) struct Collector;
+#[derive(Default)]
+pub(crate) struct Collector {
+    /// Who names an owner in another namespace, which is said once.
+    misplaced: Mutex<Misplaced>,
+}
+
+/// The uids of an object and of an owner.
+type Misplaced = HashSet<(Uid, Uid)>;
+
+/// What one sweep has found out.
+#[derive(Default)]
+struct Round {
+    /// The API server's answers about owners, by uid.
+    asked: HashMap<String, bool>,
+    misplaced: Misplaced,
+}
 
 /// The objects that have owners or are going, with the keys of their resources, and who owns whom among them. All
 /// others, most of a large cluster, are none of the collector's business.
@@ -48,12 +65,16 @@ impl Graph {
     }
 }
 
-/// The resource key of a reference, if its kind is watched.
-fn kind_of(resources: &[Resource], reference: &Value) -> Option<String> {
+/// The resource of a reference, if its kind is watched.
+fn kind_of<'a>(resources: &'a [Resource], reference: &Value) -> Option<&'a Resource> {
     let (api_version, kind) = (text(reference, "/apiVersion"), text(reference, "/kind"));
     let group = api_version.split_once('/').map_or("", |(g, _)| g);
-    let found = resources.iter().find(|r| r.group == group && r.kind == kind);
-    found.map(Resource::key)
+    resources.iter().find(|r| r.group == group && r.kind == kind)
+}
+
+/// Owners are in the namespace of what they own, or in none.
+fn within_reach(owner: &Object, namespace: &str) -> bool {
+    owner.namespace().is_empty() || owner.namespace() == namespace
 }
 
 impl Collector {
@@ -162,11 +183,12 @@ impl Collector {
                     if circle {
                         self.unblock(world, key, dependent).await?;
                     }
-                    settled(
-                        world
-                            .delete(key, dependent, if blocks { "Foreground" } else { "Background" })
-                            .await,
-                    )?;
+                    // What owns nothing itself has nothing to wait for.
+                    let policy = match blocks && !own.is_empty() {
+                        true => "Foreground",
+                        false => "Background",
+                    };
+                    settled(world.delete(key, dependent, policy).await)?;
                 }
             }
             if !blocked {
@@ -176,25 +198,59 @@ impl Collector {
         Ok(())
     }
 
-    /// An object with owners: deleted when none of them is left. `asked` remembers the answers about owners.
+    /// Says of an object that it names an owner who lives in another namespace.
+    async fn misplaced(&self, world: &World, object: &Value, owner: &Value, round: &mut Round) {
+        let pair = (Uid::of(meta(object, "uid")), Uid::of(text(owner, "/uid")));
+        round.misplaced.insert(pair);
+        if self.misplaced.lock().contains(&pair) {
+            return;
+        }
+        let namespace = meta(object, "namespace");
+        let why = format!(
+            "ownerRef [{}/{}, namespace: {namespace}, name: {}, uid: {}] does not exist in namespace {namespace:?}",
+            text(owner, "/apiVersion"),
+            text(owner, "/kind"),
+            text(owner, "/name"),
+            text(owner, "/uid"),
+        );
+        world
+            .event(SOURCE, object, true, "OwnerRefInvalidNamespace", &why)
+            .await;
+    }
+
+    /// An object with owners: deleted when none of them is left.
     async fn owned(
         &self,
         world: &World,
         resources: &[Resource],
         (key, object): (&str, &Value),
-        asked: &mut HashMap<String, bool>,
+        round: &mut Round,
     ) -> Result<(), WorldError> {
         let mut gone = HashSet::new();
         let mut solid = false;
         for owner in items(object, "/metadata/ownerReferences") {
             let uid = text(owner, "/uid");
+            let namespaced = kind_of(resources, owner).is_some_and(|kind| kind.namespaced);
             let there = match world.by_uid(Uid::of(uid)) {
-                Some(found) => found.namespace().is_empty() || found.namespace() == meta(object, "namespace"),
-                None => match (asked.get(uid), kind_of(resources, owner)) {
+                found if meta(object, "namespace").is_empty() && namespaced => {
+                    if found.is_some() {
+                        self.misplaced(world, object, owner, round).await;
+                    }
+                    // Such a reference is nonsense, whether the owner lives or not: nothing is deleted for it.
+                    return Ok(());
+                }
+                Some(found) => {
+                    let near = within_reach(&found, meta(object, "namespace"));
+                    if !near {
+                        self.misplaced(world, object, owner, round).await;
+                    }
+                    near
+                }
+                None => match (round.asked.get(uid), kind_of(resources, owner)) {
                     (Some(there), _) => *there,
                     (None, Some(kind)) => {
-                        let there = exists(world, &kind, meta(object, "namespace"), owner).await?;
-                        asked.insert(uid.to_string(), there);
+                        let there = exists(world, &kind.key(), meta(object, "namespace"), owner).await?;
+                        round.asked.insert(uid.to_string(), there);
                         there
                     }
                     // A kind that is not served now: nobody can say that the owner is gone.
@@ -263,7 +319,7 @@ impl Reconciler for Collector {
         self.watch_custom(world);
         let resources = world.resources();
         let graph = Graph::of(world);
-        let mut asked = HashMap::new();
+        let mut round = Round::default();
         // Owners that are where they should be, by uid and the namespace that they are good for: most are asked for
         // again and again.
         let mut sound: HashMap<(Uid, &str), bool> = HashMap::new();
@@ -277,20 +333,21 @@ impl Reconciler for Collector {
                 }
             } else if links.owners.iter().all(|owner| {
                 *sound.entry((*owner, object.namespace())).or_insert_with(|| {
-                    world.by_uid(*owner).is_some_and(|found| {
-                        found.namespace().is_empty() || found.namespace() == object.namespace()
-                    })
+                    world
+                        .by_uid(*owner)
+                        .is_some_and(|found| within_reach(&found, object.namespace()))
                 })
             }) {
                 Ok(())
             } else {
-                self.owned(world, &resources, (key, &world.value(object)), &mut asked)
+                self.owned(world, &resources, (key, &world.value(object)), &mut round)
                     .await
             };
             if let Err(error) = result {
                 failed = Some(error);
             }
         }
+        *self.misplaced.lock() = round.misplaced;
         // Kinds that do not wake the collector are looked at by its timer.
         failed.map_or(Ok(Some(Duration::from_secs(3))), Err)
     }

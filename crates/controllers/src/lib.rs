@@ -27,6 +27,7 @@ mod podgc;
 mod quota;
 mod replicaset;
 mod revision;
+mod scale;
 mod serviceaccount;
 mod statefulset;
 pub mod storage;
@@ -35,6 +36,7 @@ mod supervisor;
 mod tests;
 mod token_secrets;
 mod trust;
+mod victims;
 mod workqueue;
 pub mod world;
 

@@ -104,7 +104,7 @@ impl Manager {
             Arc::new(serviceaccount::Accounts(config.clone())),
             Arc::new(token_secrets::TokenSecrets::new(config.clone())),
             Arc::new(trust::Anchors(config.clone())),
-            Arc::new(gc::Collector),
+            Arc::new(gc::Collector::default()),
             Arc::new(node::Addresses(config.clone())),
             Arc::new(node::Lifecycle::default()),
             Arc::new(node_ttl::Ttl::default()),

@@ -15,6 +15,11 @@ const SLICES: &str = "endpointslices.discovery.k8s.io";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// Annotations that speak of the Endpoints themselves.
+const NOT_MIRRORED: [&str; 2] = [
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "endpoints.kubernetes.io/last-change-trigger-time",
+];
 /// Addresses of one subset that are mirrored.
 const MOST: usize = 1000;
 
@@ -56,7 +61,7 @@ fn slices(endpoints: &Value) -> Vec<Value> {
         .as_object()
         .cloned()
         .unwrap_or_default();
-    annotations.retain(|key, _| key != "kubectl.kubernetes.io/last-applied-configuration");
+    annotations.retain(|key, _| !NOT_MIRRORED.contains(&key.as_str()));
     let mut wanted = Vec::new();
     for subset in items(endpoints, "/subsets") {
         let mut families: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
@@ -85,6 +90,12 @@ fn slices(endpoints: &Value) -> Vec<Value> {
     wanted
 }
 
+/// The annotations of an object.
+fn notes(object: &Value) -> Option<&serde_json::Map<String, Value>> {
+    let map = object["metadata"]["annotations"].as_object();
+    map.filter(|map| !map.is_empty())
+}
+
 impl Mirror {
     async fn one(&self, world: &World, endpoints: &Value) -> Result<(), WorldError> {
         let mut have: Vec<Arc<Value>> = world
@@ -105,6 +116,7 @@ impl Mirror {
                     .iter()
                     .all(|f| s[*f] == wanted[*f])
                     && s["metadata"]["labels"] == wanted["metadata"]["labels"]
+                    && notes(s) == notes(&wanted)
                     && controlled_by(s, meta(endpoints, "uid"))
             };
             match have.iter().position(same) {
@@ -124,7 +136,7 @@ impl Mirror {
             for field in ["endpoints", "ports"] {
                 next[field] = wanted[field].clone();
             }
-            for field in ["labels", "ownerReferences"] {
+            for field in ["labels", "annotations", "ownerReferences"] {
                 next["metadata"][field] = wanted["metadata"][field].clone();
             }
             settled(world.update(SLICES, &old, &next).await)?;

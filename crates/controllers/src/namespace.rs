@@ -1,8 +1,8 @@
 //! Namespaces that are being deleted: removes everything in them, then lets them go.
 
 use crate::manager::Reconciler;
-use crate::obj::{deleting, items, meta, set_condition};
-use crate::world::{World, WorldError, settled};
+use crate::obj::{condition, deleting, items, meta, set_condition, text};
+use crate::world::{Resource, World, WorldError, settled};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -10,11 +10,54 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const NAMESPACES: &str = "namespaces";
+const API_SERVICES: &str = "apiservices.apiregistration.k8s.io";
 /// Pods take a while to stop; their namespace is looked at again after this time.
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// The controller of deletions.
 pub(crate) struct Namespaces;
+
+/// The resources in namespaces that other servers have, and what keeps us from knowing them all.
+async fn aggregated(world: &World) -> (Vec<Resource>, Vec<String>) {
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    for service in world.all(API_SERVICES) {
+        if !service["spec"]["service"].is_object() {
+            continue;
+        }
+        let (group, version) = (text(&service, "/spec/group"), text(&service, "/spec/version"));
+        let place = format!("{group}/{version}");
+        let available = condition(&service, "Available").is_some_and(|c| c["status"] == "True");
+        let list = match available {
+            true => world
+                .read(&format!("/apis/{place}"))
+                .await
+                .map_err(|e| e.message()),
+            false => Err(format!("stale GroupVersion discovery: {place}")),
+        };
+        let list = match list {
+            Ok(list) => list,
+            Err(why) => {
+                failures.push(format!("{place}: {why}"));
+                continue;
+            }
+        };
+        for resource in items(&list, "/resources") {
+            let can = |verb: &str| items(resource, "/verbs").iter().any(|v| v == verb);
+            let name = text(resource, "/name");
+            if resource["namespaced"] == true && !name.contains('/') && can("list") && can("deletecollection")
+            {
+                found.push(Resource {
+                    group: group.into(),
+                    version: version.into(),
+                    kind: text(resource, "/kind").into(),
+                    plural: name.into(),
+                    namespaced: true,
+                });
+            }
+        }
+    }
+    (found, failures)
+}
 
 impl Namespaces {
     /// Empties a namespace; true once nothing is left.
@@ -27,6 +70,8 @@ impl Namespaces {
         if let Some(events) = crate::world::builtin("events") {
             resources.push(events);
         }
+        let (others, undiscovered) = aggregated(world).await;
+        resources.extend(others);
         // Pods first: nothing else of the namespace goes while one of them runs (KEP-5080).
         resources.sort_by_key(|r| (r.key() != "pods", r.plural == "events", r.key()));
         for resource in resources {
@@ -36,9 +81,11 @@ impl Namespaces {
             match world.empty(&resource, name).await {
                 Ok(left) if left.is_empty() => {}
                 Ok(left) => {
+                    // Upstream prints `plural.group`, and core has an empty group.
                     remaining.push(format!(
-                        "{}. has {} resource instances",
-                        resource.key(),
+                        "{}.{} has {} resource instances",
+                        resource.plural,
+                        resource.group,
                         left.len()
                     ));
                     for finalizer in left.iter().flat_map(|o| items(o, "/metadata/finalizers")) {
@@ -62,12 +109,24 @@ impl Namespaces {
                 None,
             );
         };
-        put(
-            "NamespaceDeletionDiscoveryFailure",
-            false,
-            "ResourcesDiscovered",
-            "All resources successfully discovered",
-        );
+        match undiscovered.is_empty() {
+            true => put(
+                "NamespaceDeletionDiscoveryFailure",
+                false,
+                "ResourcesDiscovered",
+                "All resources successfully discovered",
+            ),
+            false => put(
+                "NamespaceDeletionDiscoveryFailure",
+                true,
+                "DiscoveryFailed",
+                &format!(
+                    "Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: {}",
+                    undiscovered.len(),
+                    undiscovered.join(", ")
+                ),
+            ),
+        }
         put(
             "NamespaceDeletionGroupVersionParsingFailure",
             false,
@@ -128,7 +187,8 @@ impl Namespaces {
                 );
             }
         }
-        if !remaining.is_empty() || !failures.is_empty() {
+        // What nobody could look at may still be there.
+        if !remaining.is_empty() || !failures.is_empty() || !undiscovered.is_empty() {
             let mut status = namespace["status"].clone();
             status["conditions"] = json!(conditions);
             settled(world.update_status(NAMESPACES, namespace, &status).await)?;

@@ -132,6 +132,30 @@ pub fn available(pod: &Value, min_ready: i64) -> bool {
     })
 }
 
+/// A label selector as upstream's words have it: the way Go prints the type.
+pub(crate) fn go_selector(selector: &Value) -> String {
+    if selector.is_null() {
+        return "nil".into();
+    }
+    let labels = selector["matchLabels"].as_object().into_iter().flatten();
+    let labels: String = labels
+        .map(|(key, value)| format!("{key}: {},", value.as_str().unwrap_or_default()))
+        .collect();
+    let expressions = items(selector, "/matchExpressions").iter().map(|one| {
+        let values = items(one, "/values").iter().filter_map(Value::as_str);
+        let values: Vec<&str> = values.collect();
+        let (key, operator) = (text(one, "/key"), text(one, "/operator"));
+        format!(
+            "LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{}],}},",
+            values.join(" ")
+        )
+    });
+    let expressions: String = expressions.collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
+}
+
 /// `length` characters that stand for `input`, usable in names.
 pub fn digest(input: &str, length: usize) -> String {
     let hash = Sha256::digest(input.as_bytes());

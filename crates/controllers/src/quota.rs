@@ -1,7 +1,7 @@
 //! ResourceQuota status: recounts what a namespace uses, as admission only adds.
 
 use crate::manager::Reconciler;
-use crate::obj::{deleting, finished, int, items, meta, text};
+use crate::obj::{deleting, finished, int, items, meta, since, text};
 use crate::world::{World, WorldError, difference, settled};
 use async_trait::async_trait;
 use cache::Uid;
@@ -192,10 +192,16 @@ fn of_devices(claim: &Value) -> Amounts {
     used
 }
 
+/// The time that a Pod had to stop is over twice: its host may be gone, and it holds no quota any more.
+fn past_grace(pod: &Value) -> bool {
+    let grace = int(pod, "/metadata/deletionGracePeriodSeconds", 0);
+    deleting(pod) && since(meta(pod, "deletionTimestamp")).as_secs() >= grace
+}
+
 /// What a Pod adds to a quota.
 fn of_pod(quota: &Value, pod: &Value) -> Amounts {
     let mut used = Amounts::new();
-    if finished(pod) || !in_scope(quota, pod) {
+    if finished(pod) || past_grace(pod) || !in_scope(quota, pod) {
         return used;
     }
     add(&mut used, "pods", &Quantity::from_units(1));
@@ -217,7 +223,8 @@ fn used(world: &World, quota: &Value, counted: &mut Counted) -> Amounts {
     for pod in world.entries(PODS, namespace, |_| true) {
         let known = counted
             .remove(&pod.links().uid)
-            .filter(|(revision, _)| *revision == pod.revision());
+            // Of one that is going, time alone changes what it counts.
+            .filter(|(revision, _)| *revision == pod.revision() && !pod.links().deleting);
         let (_, amounts) = known.unwrap_or_else(|| (0, of_pod(quota, &world.value(&pod))));
         for (name, amount) in &amounts {
             add(&mut used, name, amount);

@@ -3,12 +3,17 @@
 use crate::claim::{Sweep, claim, create_pods, remove_pod};
 use crate::manager::Reconciler;
 use crate::obj::{
-    active, available, deleting, finished, int, items, meta, owner_ref, ready, set_condition, text,
+    active, available, controlled_by, controller_of, deleting, finished, int, items, meta, owner_ref, ready,
+    set_condition, text,
 };
+use crate::victims::{Ages, per_node, victims};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Uid;
+use jiff::Timestamp;
 use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,30 +56,6 @@ pub(crate) fn pod_from(owner: &Value, template: &Value) -> Value {
         }
     }
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
-}
-
-/// Who goes first when there are too many: unscheduled, then pending, then not ready, then the youngest.
-pub(crate) fn victims(pods: &[Arc<Value>], count: usize) -> Vec<Arc<Value>> {
-    let rank = |pod: &Value| {
-        let cost: i64 = crate::obj::annotation(pod, "controller.kubernetes.io/pod-deletion-cost")
-            .parse()
-            .unwrap_or(0);
-        let phase = match text(pod, "/status/phase") {
-            "Running" => 2,
-            "Unknown" => 1,
-            _ => 0,
-        };
-        (!text(pod, "/spec/nodeName").is_empty(), phase, ready(pod), cost)
-    };
-    let mut sorted = pods.to_vec();
-    sorted.sort_by(|a, b| {
-        rank(a)
-            .cmp(&rank(b))
-            .then_with(|| meta(b, "creationTimestamp").cmp(meta(a, "creationTimestamp")))
-            .then_with(|| meta(a, "name").cmp(meta(b, "name")))
-    });
-    sorted.truncate(count);
-    sorted
 }
 
 /// The status of a ReplicaSet with these Pods.
@@ -131,7 +112,9 @@ impl ReplicaSets {
                 let made = create_pods(world, self.source, set, &new, &mut pods).await;
                 failure = made.err().map(|why| ("FailedCreate", why));
             } else if pods.len() > wanted {
-                for pod in victims(&pods, (pods.len() - wanted).min(BURST)) {
+                let company = per_node(self.related(world, set, &pods).iter().map(|pod| &**pod));
+                let ages = Ages::Rough(Timestamp::now());
+                for pod in victims(&pods, (pods.len() - wanted).min(BURST), &company, ages) {
                     if let Err(why) = remove_pod(world, self.source, set, &pod).await {
                         failure = Some(("FailedDelete", why));
                         break;
@@ -149,6 +132,23 @@ impl ReplicaSets {
             (_, true) => Some(Duration::from_secs(1)),
             _ => None,
         })
+    }
+
+    /// The Pods of this set and of those that have the same owner, such as the sets of one Deployment.
+    fn related(&self, world: &World, set: &Value, own: &[Arc<Value>]) -> Vec<Arc<Value>> {
+        let Some(owner) = controller_of(set) else {
+            return own.to_vec();
+        };
+        let sisters = world.list(self.key, meta(set, "namespace")).into_iter();
+        let sisters: HashSet<Uid> = sisters
+            .filter(|sister| controlled_by(sister, text(owner, "/uid")))
+            .map(|sister| Uid::of(meta(&sister, "uid")))
+            .collect();
+        let mut pods = world.select("pods", meta(set, "namespace"), |pod| {
+            pod.links().owners.iter().any(|owner| sisters.contains(owner))
+        });
+        pods.retain(|pod| active(pod));
+        pods
     }
 
     /// A ReplicationController's selector is a plain map of labels.

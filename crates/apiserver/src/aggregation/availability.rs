@@ -278,6 +278,11 @@ pub fn priority(group: &str) -> i64 {
     }
 }
 
+/// Groups that we answer unless somebody brings a server of their own: the APIService is theirs to make.
+fn is_left_to_others(group: &str) -> bool {
+    crate::registry::VIRTUAL_GROUPS.contains(&group)
+}
+
 /// An APIService for every version of our own; those of versions that are gone go.
 async fn register(server: &Arc<ApiServer>, served: &Served) -> Result<(), Status> {
     let registry = server.registry.load_full();
@@ -288,7 +293,10 @@ async fn register(server: &Arc<ApiServer>, served: &Served) -> Result<(), Status
     }
     for (version, group, custom) in &wanted {
         let name = format!("{version}.{group}");
-        if *group == "apiregistration.k8s.io" || served.cache.get("", &name).is_some() {
+        if *group == "apiregistration.k8s.io"
+            || is_left_to_others(group)
+            || served.cache.get("", &name).is_some()
+        {
             continue;
         }
         let managed = if *custom { "true" } else { "onstart" };
@@ -316,7 +324,8 @@ async fn register(server: &Arc<ApiServer>, served: &Served) -> Result<(), Status
         let served_here = wanted
             .iter()
             .any(|(v, g, _)| *v == text("version") && *g == text("group"));
-        if !managed || served_here {
+        let left = is_left_to_others(text("group")) && !service["spec"]["service"].is_object();
+        if !left && (!managed || served_here) {
             continue;
         }
         let Some(ctx) = crate::bootstrap::context(server, &service, "delete") else {

@@ -449,6 +449,20 @@ fn node_port(port: &Value) -> i64 {
 fn pick_port(alloc: &Allocators, taken: &Taken, own: &[u16]) -> Option<u16> {
     let (first, last) = alloc.ports;
     let free = |p: &u16| !taken.ports.contains(p) && !own.contains(p);
-    let start = rand::rng().random_range(first..=last);
-    (start..=last).chain(first..start).find(free)
+    // The low ones are left for those who ask for a number, as long as there are others (KEP-3668).
+    let dynamic = first + reserved(last - first);
+    let start = rand::rng().random_range(dynamic..=last);
+    (start..=last).chain((first..start).rev()).find(free)
+}
+
+/// How many ports of a range are left for those who name one; `span` is the distance from its first to its last.
+fn reserved(span: u16) -> u16 {
+    let size = u32::from(span) + 1;
+    let share = (size / 32).clamp(16, 128);
+    // A range that is little larger has none to leave.
+    if size <= 16 {
+        0
+    } else {
+        u16::try_from(share).unwrap_or(0)
+    }
 }

@@ -32,6 +32,20 @@ impl Log {
             tracing::error!("the audit log has ended; an event was lost");
         }
     }
+
+    /// Hands a line over from where nobody can wait; when the writer is behind, a task waits.
+    pub(super) fn write_later(&self, line: String) {
+        let Err(mpsc::error::TrySendError::Full(line)) = self.lines.try_send(line) else {
+            return;
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                let lines = self.lines.clone();
+                runtime.spawn(async move { lines.send(line).await.ok() });
+            }
+            Err(_) => tracing::error!("the audit log is behind at the end; an event was lost"),
+        }
+    }
 }
 
 struct Writer {

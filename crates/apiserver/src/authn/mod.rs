@@ -20,6 +20,7 @@ pub mod legacy;
 pub mod review;
 pub mod service_account;
 
+use crate::admit::Notes;
 use crate::config::Config;
 use crate::connection::{Authenticator, Connection};
 use crate::user::{GROUP_AUTHENTICATED, User};
@@ -71,6 +72,8 @@ pub struct TokenUser {
     pub user: User,
     /// The audiences asked for that the token has.
     pub audiences: Vec<String>,
+    /// Seconds since it should have been renewed.
+    pub late: Option<i64>,
 }
 
 /// All authenticators of one API server.
@@ -122,6 +125,7 @@ impl Authentication {
             return Ok(TokenUser {
                 user,
                 audiences: for_server(wanted, &own[0])?,
+                late: None,
             });
         }
         let issuer = foreign::unverified_issuer(token)?;
@@ -137,7 +141,12 @@ impl Authentication {
                 // No room: the next use is written down.
                 self.used.try_send(used).ok();
             }
-            return Ok(TokenUser { user, audiences });
+            let late = None;
+            return Ok(TokenUser {
+                user,
+                audiences,
+                late,
+            });
         }
         // Several entries may share an issuer, with different audiences or keys.
         let mut last = TokenError::new(format!("unknown issuer {issuer:?}"));
@@ -147,6 +156,7 @@ impl Authentication {
                     return Ok(TokenUser {
                         user,
                         audiences: for_server(wanted, &own[0])?,
+                        late: None,
                     });
                 }
                 Err(e) => last = e,
@@ -172,6 +182,7 @@ impl Authenticator for Authentication {
         &self,
         head: &http::request::Parts,
         connection: &Connection,
+        notes: &Notes,
     ) -> Result<User, Status> {
         if let Some(user) = &connection.local_user {
             return Ok(user.clone());
@@ -188,10 +199,18 @@ impl Authenticator for Authentication {
         let Some(token) = bearer(head) else {
             return Ok(User::anonymous());
         };
-        self.token(&token, &[]).map(|t| t.user).map_err(|error| {
+        let found = self.token(&token, &[]).map_err(|error| {
             tracing::debug!(%error, "a bearer token was refused");
             Status::unauthorized()
-        })
+        })?;
+        if let Some(late) = found.late {
+            let words = format!(
+                "subject: {}, seconds after warning threshold: {late}",
+                found.user.name
+            );
+            notes.annotate("authentication.k8s.io/stale-token", words);
+        }
+        Ok(found.user)
     }
 }
 

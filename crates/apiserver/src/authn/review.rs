@@ -16,6 +16,11 @@ use serde_json::{Map, Value, json};
 const DEFAULT_SECONDS: i64 = 3600;
 /// The shortest life, in seconds.
 const MIN_SECONDS: i64 = 600;
+/// What hosts ask for on behalf of Pods, in seconds. Programs that read such a token once and keep it must not fail: it is
+/// good for a year, and its use after this time is noted (KEP-1205).
+const POD_SECONDS: i64 = 3607;
+/// How long such a token is good, in seconds.
+const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 /// The longest life, in seconds.
 const MAX_SECONDS: i64 = 1 << 32;
 
@@ -131,10 +136,17 @@ pub fn token_request(
         pod: None,
         secret: None,
         serviceaccount: reference(&account),
+        warnafter: None,
     };
     bind(&mut binding, &spec["boundObjectRef"], view)?;
 
-    let life = SignedDuration::from_secs(seconds);
+    let told = SignedDuration::from_secs(seconds);
+    let mut life = told;
+    let own = [authentication.service_accounts().issuer()];
+    if binding.pod.is_some() && seconds == POD_SECONDS && audiences == own {
+        binding.warnafter = Some((now + told).as_second());
+        life = SignedDuration::from_secs(EXTENDED_SECONDS);
+    }
     let token = authentication
         .service_accounts()
         .issue(binding, &audiences, life, now)
@@ -145,7 +157,7 @@ pub fn token_request(
     object["metadata"]["creationTimestamp"] = json!(second(now));
     object["spec"]["audiences"] = json!(audiences);
     object["spec"]["expirationSeconds"] = seconds.into();
-    object["status"] = json!({ "token": token, "expirationTimestamp": second(now + life) });
+    object["status"] = json!({ "token": token, "expirationTimestamp": second(now + told) });
     Ok(())
 }
 

@@ -49,6 +49,9 @@ pub struct Binding {
     pub secret: Option<Reference>,
     /// The service account.
     pub serviceaccount: Reference,
+    /// When the token should have been renewed, though it is good for longer; seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warnafter: Option<i64>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -210,9 +213,11 @@ impl Tokens {
             // Only a token bound to the node itself dies with it; a Pod's token follows the Pod.
             alive(view, "nodes", None, node, now)?;
         }
+        let late = bound.warnafter.map(|renewal| now.as_second() - renewal);
         Ok(TokenUser {
             user: user(bound, Some(&claims.jti)),
             audiences: matching,
+            late: late.filter(|late| *late > 0),
         })
     }
 }

@@ -82,6 +82,7 @@ fn binding(pod: Option<&str>) -> Binding {
         pod: pod.map(|uid| reference("web", uid)),
         secret: None,
         serviceaccount: reference("default", "s1"),
+        warnafter: None,
     }
 }
 
@@ -299,7 +300,8 @@ async fn requests() {
             request = request.header(*name, value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        let got = f.authentication.authenticate(&head, &Connection::default()).await;
+        let (connection, notes) = (Connection::default(), Notes::default());
+        let got = f.authentication.authenticate(&head, &connection, &notes).await;
         let got = got.as_ref().map(|u| u.name.as_str()).map_err(|s| s.code);
         assert_eq!(got, want, "{header:?}");
     }
@@ -369,6 +371,26 @@ fn token_requests() {
     let user = f.authentication.token(token, &[]).unwrap().user;
     assert_eq!(user.extra["authentication.kubernetes.io/node-uid"], ["n-uid"]);
     assert_eq!(made["spec"]["audiences"], json!([ISSUER]));
+
+    // What hosts ask for: good for longer than is said, and noted when it is used late.
+    let mounted = ask(json!({ "expirationSeconds": 3607, "boundObjectRef": bound })).unwrap();
+    let told: Timestamp = mounted["status"]["expirationTimestamp"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert_eq!(told.as_second(), now.as_second() + 3607);
+    let mounted = mounted["status"]["token"].as_str().unwrap();
+    let late = |token: &str, hours: i64| {
+        let accounts = f.authentication.service_accounts();
+        let later = now + hours.hours();
+        let found = accounts.verify(token, &[ISSUER.into()], f.view.as_ref(), later);
+        found.map(|user| user.late).map_err(|error| error.to_string())
+    };
+    assert_eq!(late(mounted, 1), Ok(None));
+    assert_eq!(late(mounted, 2), Ok(Some(2 * 3600 - 3607)));
+    assert!(late(mounted, 366 * 24).is_err());
+    assert!(late(token, 1).is_err(), "others end when they are said to");
 
     let mut other = json!({ "metadata": { "uid": "s0" }, "spec": {} });
     let (authentication, view) = (&f.authentication, f.view.as_ref());

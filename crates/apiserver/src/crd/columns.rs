@@ -1,5 +1,6 @@
-//! Printer columns of custom resources: the simple JSONPath of CRDs, and the cells it yields.
+//! Printer columns of custom resources, and the cells that they yield.
 
+use super::jsonpath::JsonPath;
 use jiff::Timestamp;
 use machinery::tables::IncludeObject;
 use serde_json::{Value, json};
@@ -9,16 +10,7 @@ use serde_json::{Value, json};
 pub struct Column {
     definition: Value,
     kind: String,
-    path: Vec<Step>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Step {
-    Field(String),
-    Index(i64),
-    All,
-    /// `[?(@.FIELD=="VALUE")]`
-    Where(Vec<String>, String),
+    path: JsonPath,
 }
 
 /// What the first column, and the age where no column is named, say of themselves: the texts of the object's metadata.
@@ -39,7 +31,7 @@ fn described(field: &str) -> &'static str {
     }
 }
 
-/// Columns of one version of a CRD; without any, the age.
+/// Columns of one version of a CRD; without any, the age. One whose path cannot be read ends them.
 pub fn columns(version: &Value) -> Vec<Column> {
     let listed = version.get("additionalPrinterColumns").and_then(Value::as_array);
     let age = json!([{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
@@ -50,7 +42,7 @@ pub fn columns(version: &Value) -> Vec<Column> {
         .or_else(|| age.as_array().cloned())
         .unwrap_or_default();
     list.iter()
-        .map(|c| {
+        .map_while(|c| {
             let text = |f: &str| c.get(f).and_then(Value::as_str).unwrap_or("").to_string();
             let path = text("jsonPath");
             let mut description = text("description");
@@ -58,12 +50,12 @@ pub fn columns(version: &Value) -> Vec<Column> {
                 description = format!("Custom resource definition column (in JSONPath format): {path}");
             }
             let priority = c.get("priority").and_then(Value::as_i64).unwrap_or(0);
-            Column {
+            Some(Column {
                 definition: json!({"name": text("name"), "type": text("type"), "format": text("format"),
                     "description": description, "priority": priority}),
                 kind: text("type"),
-                path: parse(&path),
-            }
+                path: JsonPath::parse(&path).ok()?,
+            })
         })
         .collect()
 }
@@ -93,137 +85,36 @@ pub fn table(columns: &[Column], objects: &[Value], include: IncludeObject) -> V
 }
 
 fn cell(column: &Column, object: &Value) -> Value {
-    let found = find(object, &column.path);
-    let Some(first) = found.first().filter(|v| !v.is_null()) else {
+    let found = column.path.find(object).unwrap_or_default();
+    let Some(first) = found.first() else {
         return Value::Null;
     };
     match column.kind.as_str() {
-        "integer" => first.as_i64().map_or(Value::Null, |n| json!(n)),
+        "string" => json!(text(first)),
+        "integer" => {
+            let whole = first.as_f64().map(|n| n as i64);
+            first.as_i64().or(whole).map_or(Value::Null, |n| json!(n))
+        }
         "number" => first.as_f64().map_or(Value::Null, |n| json!(n)),
         "boolean" => first.as_bool().map_or(Value::Null, |b| json!(b)),
-        "date" => match first.as_str().and_then(|t| t.parse::<Timestamp>().ok()) {
-            Some(at) => json!(machinery::tables::age(at, Timestamp::now())),
-            None => json!("<unknown>"),
+        "date" => match first.as_str() {
+            None => Value::Null,
+            Some("" | "null") => json!("<unknown>"),
+            Some(stamp) => match stamp.parse::<Timestamp>() {
+                Ok(at) => json!(machinery::tables::age(at, Timestamp::now())),
+                Err(_) => json!("<invalid>"),
+            },
         },
-        _ => {
-            let texts = found.iter().map(|v| text(v));
-            json!(texts.collect::<Vec<_>>().join(","))
-        }
+        _ => Value::Null,
     }
 }
 
-/// A value as a cell shows it.
+/// A value as a cell of text shows it.
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), String::from)
-}
-
-/// Reads `.spec.list[0].field`, `.status.conditions[?(@.type=="Ready")].status`, `.a['b.c']`.
-fn parse(path: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut rest = path.trim().trim_start_matches('{').trim_end_matches('}');
-    while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix('[') {
-            let Some(end) = after.find(']') else { break };
-            let inner = &after[..end];
-            rest = &after[end + 1..];
-            steps.push(match inner {
-                "*" => Step::All,
-                _ if inner.starts_with("?(") => condition(inner),
-                _ if inner.starts_with(['\'', '"']) => {
-                    Step::Field(inner.trim_matches(['\'', '"']).to_string())
-                }
-                _ => inner
-                    .parse()
-                    .map_or_else(|_| Step::Field(inner.to_string()), Step::Index),
-            });
-            continue;
-        }
-        rest = rest.strip_prefix('.').unwrap_or(rest);
-        let mut end = 0;
-        let mut escaped = false;
-        for (i, c) in rest.char_indices() {
-            if !escaped && (c == '.' || c == '[') {
-                break;
-            }
-            escaped = c == '\\' && !escaped;
-            end = i + c.len_utf8();
-        }
-        if end == 0 {
-            break;
-        }
-        let name = rest[..end].replace('\\', "");
-        steps.push(if name == "*" { Step::All } else { Step::Field(name) });
-        rest = &rest[end..];
-    }
-    steps
-}
-
-fn condition(inner: &str) -> Step {
-    let inner = inner.trim_start_matches("?(").trim_end_matches(')');
-    let (left, right) = inner.split_once("==").unwrap_or((inner, ""));
-    let field = left
-        .trim()
-        .trim_start_matches("@.")
-        .split('.')
-        .map(String::from)
-        .collect();
-    Step::Where(field, right.trim().trim_matches(['\'', '"']).to_string())
-}
-
-fn find<'a>(object: &'a Value, path: &[Step]) -> Vec<&'a Value> {
-    let mut found = vec![object];
-    for step in path {
-        found = found
-            .into_iter()
-            .flat_map(|value| -> Vec<&Value> {
-                match step {
-                    Step::Field(name) => value.get(name).into_iter().collect(),
-                    Step::Index(i) => {
-                        let list = value.as_array();
-                        let at = list.and_then(|l| {
-                            let at = if *i < 0 { l.len() as i64 + i } else { *i };
-                            l.get(usize::try_from(at).ok()?)
-                        });
-                        at.into_iter().collect()
-                    }
-                    Step::All => match value {
-                        Value::Array(l) => l.iter().collect(),
-                        Value::Object(m) => m.values().collect(),
-                        _ => Vec::new(),
-                    },
-                    Step::Where(field, wanted) => {
-                        let list = value.as_array().into_iter().flatten();
-                        list.filter(|item| {
-                            let has = field.iter().try_fold(*item, |v, f| v.get(f));
-                            has.is_some_and(|v| text(v) == *wanted)
-                        })
-                        .collect()
-                    }
-                }
-            })
-            .collect();
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths() {
-        let object = json!({"spec": {"list": [1, 2], "a.b": "x"},
-            "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-        let cases = [
-            (".spec.list[1]", json!(2)),
-            (".spec.list[-1]", json!(2)),
-            (".spec.a\\.b", json!("x")),
-            (".spec['a.b']", json!("x")),
-            (".status.conditions[?(@.type==\"Ready\")].status", json!("True")),
-        ];
-        for (path, want) in cases {
-            assert_eq!(find(&object, &parse(path)), [&want], "{path}");
-        }
-        assert!(find(&object, &parse(".spec.none.x")).is_empty());
+    match value {
+        Value::Null => "<no value>".into(),
+        Value::String(text) => text.clone(),
+        Value::Number(_) | Value::Bool(_) => value.to_string(),
+        other => other.to_string(),
     }
 }

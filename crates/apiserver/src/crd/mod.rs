@@ -8,6 +8,7 @@ pub mod controller;
 pub use controller::{is_terminating, terminating};
 pub mod conversion;
 pub mod formats;
+mod jsonpath;
 mod junctors;
 mod lists;
 mod names;
@@ -328,6 +329,9 @@ impl CustomVersion {
 
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         schema::validate(object, old, &self.schema, &Path::root(), &self.patterns, errors);
+        if self.embeds {
+            schema::validate_resources(object, &self.schema, &Path::root(), errors);
+        }
         self.check_scale(object, errors);
         self.check_unique(object, old, errors);
     }

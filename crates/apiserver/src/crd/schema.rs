@@ -172,6 +172,33 @@ pub fn mistyped(value: &Value, schema: &Value, path: &Path) -> Option<FieldError
     }
 }
 
+/// Checks every resource within the object, whether it changed or not.
+pub fn validate_resources(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+    match value {
+        Value::Object(fields) => {
+            if flag(schema, "x-kubernetes-embedded-resource") {
+                errors.append(&mut machinery::validate_embedded(value, path));
+            }
+            let properties = schema.get("properties").and_then(Value::as_object);
+            for (name, value) in fields {
+                if let Some(schema) = properties.and_then(|p| p.get(name)) {
+                    validate_resources(value, schema, &path.child(name), errors);
+                } else if let Some(schema) = allows_more(schema) {
+                    validate_resources(value, schema, &path.key(name), errors);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = schema.get("items") {
+                for (i, item) in items.iter().enumerate() {
+                    validate_resources(item, schema, &path.index(i), errors);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 fn embedded_metadata(value: &mut Value, path: &str, dropped: &mut Vec<String>) {
     // What has a wrong type stays, for validation to tell.
     let found = machinery::metadata_faults(value).unwrap_or_default();
@@ -419,14 +446,6 @@ fn object(
     patterns: &Patterns,
     errors: &mut Vec<FieldError>,
 ) {
-    if flag(schema, "x-kubernetes-embedded-resource") {
-        for name in ["apiVersion", "kind"]
-            .into_iter()
-            .filter(|name| !fields.contains_key(*name))
-        {
-            errors.push(FieldError::required(&path.child(name), "must not be empty"));
-        }
-    }
     for name in schema
         .get("required")
         .and_then(Value::as_array)

@@ -96,7 +96,7 @@ pub struct Registry {
 }
 
 /// Resources that are answered without being stored.
-const VIRTUAL_GROUPS: [&str; 1] = ["metrics.k8s.io"];
+pub(crate) const VIRTUAL_GROUPS: [&str; 1] = ["metrics.k8s.io"];
 
 impl Registry {
     /// The built-in kinds.

@@ -88,6 +88,19 @@ fn is_well_formed(headers: &HeaderMap) -> bool {
         .all(|parameter| parameter.trim().is_empty() || parameter.contains('='))
 }
 
+/// A body for the audit log, patches as they are; none where it cannot be read.
+pub fn told(headers: &HeaderMap, bytes: &Bytes) -> Option<Value> {
+    let patch = media_type(headers).contains("patch");
+    match decode(headers, bytes) {
+        Ok(input) => Some(input.value),
+        Err(_) if patch => match machinery::parse_json_checked(bytes) {
+            Ok((value, _)) => Some(value),
+            Err(_) => machinery::parse_yaml_checked(bytes).ok().map(|(value, _)| value),
+        },
+        Err(_) => None,
+    }
+}
+
 /// Decodes a body by its content type.
 pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Input, Status> {
     if !is_well_formed(headers) {

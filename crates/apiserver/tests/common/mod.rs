@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code)]
 
+use apiserver::admit::Notes;
 use apiserver::authorize::{Authorizer, Decision, Rules};
 use apiserver::config::Config;
 use apiserver::connection::{Authenticator, Connection};
@@ -25,11 +26,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Everybody is an administrator.
-struct Open;
+pub struct Open;
 
 #[async_trait]
 impl Authenticator for Open {
-    async fn authenticate(&self, head: &http::request::Parts, _: &Connection) -> Result<User, Status> {
+    async fn authenticate(
+        &self,
+        head: &http::request::Parts,
+        _: &Connection,
+        _: &Notes,
+    ) -> Result<User, Status> {
         let name = head
             .headers
             .get("x-user")

@@ -105,6 +105,67 @@ async fn events() {
 }
 
 #[tokio::test]
+async fn patches_streams_and_decisions() {
+    const POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Request
+  resources: [{group: '', resources: [configmaps]}]
+- level: None
+";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.log");
+    let config = AuditConfig {
+        policy: POLICY.into(),
+        path: path.clone(),
+        max_bytes: 1 << 20,
+        max_files: 2,
+    };
+    let s = Server::guarded_by(Arc::new(common::Open), |c| c.audit = Some(config)).await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    s.json("POST", maps, &map).await;
+    let headers = [("content-type", "application/merge-patch+json")];
+    let patch = json!({"data": {"k": "v"}});
+    s.send("PATCH", &format!("{maps}/a"), &headers, patch.to_string())
+        .await;
+    let headers = [("content-type", "application/apply-patch+yaml")];
+    let applied = "apiVersion: v1\nkind: ConfigMap\ndata: {k: w}\n";
+    let forced = format!("{maps}/a?fieldManager=me&force=true");
+    s.send("PATCH", &forced, &headers, applied).await;
+    // What admission refuses was allowed by the authorizer.
+    let gone = map.clone();
+    let (code, _) = s.json("POST", "/api/v1/namespaces/none/configmaps", &gone).await;
+    assert_eq!(code, 404);
+    drop(s.watch(&format!("{maps}?watch=true")).await);
+    let found = lines(&path, 6).await;
+    let told: Vec<(&str, &str, &Value)> = found
+        .iter()
+        .map(|e| {
+            let text = |f: &str| e[f].as_str().unwrap();
+            (text("verb"), text("stage"), &e["requestObject"])
+        })
+        .collect();
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "w"}});
+    assert_eq!(
+        told[1..],
+        [
+            ("patch", "ResponseComplete", &patch),
+            ("patch", "ResponseComplete", &applied),
+            ("create", "ResponseComplete", &gone),
+            ("watch", "ResponseStarted", &Value::Null),
+            ("watch", "ResponseComplete", &Value::Null),
+        ]
+    );
+    for event in &found {
+        let notes = json!({"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": ""});
+        assert_eq!(event["annotations"], notes);
+    }
+}
+
+#[tokio::test]
 async fn files_are_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("audit.log");

@@ -353,6 +353,38 @@ async fn later_defaults_reach_what_is_stored() {
         let wanted = format!("Foo in version \"v1\" cannot be handled as a Foo: pod.{fault}");
         assert_eq!((code, &said["message"]), (400, &json!(wanted)));
     }
+    // What has the right type is checked as that of any resource.
+    for (pod, fault) in [
+        (
+            json!({"apiVersion": "", "kind": "Pod"}),
+            "apiVersion: Invalid value: \"\": must not be empty",
+        ),
+        (
+            json!({"apiVersion": "a/b/c", "kind": "Pod"}),
+            "apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "%"}),
+            "kind: Invalid value: \"%\": may have mixed case, but should otherwise match: a DNS-1035 label must consist of \
+             lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric \
+             character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": ".."}}),
+            "metadata.name: Invalid value: \"..\": may not be '..'",
+        ),
+        (
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": "-"}}}),
+            "metadata.labels: Invalid value: \"-\": a valid label must be an empty string or consist of alphanumeric \
+             characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or \
+             'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+        ),
+    ] {
+        odd["pod"] = pod;
+        let (code, said) = s.json("POST", foos, &odd).await;
+        let wanted = format!("Foo.x.example.com \"f\" is invalid: pod.{fault}");
+        assert_eq!((code, &said["message"]), (422, &json!(wanted)));
+    }
     // Metadata within the object are those of any object.
     odd["pod"] =
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "odd": "x"}});

@@ -198,3 +198,22 @@ async fn a_client_edits_who_owns_what() {
     assert_eq!(owners(&now)[..1], owners(&quota), "{now}");
     assert_eq!(owners(&now)[1].0, "two");
 }
+
+#[tokio::test]
+async fn what_a_cluster_needs_comes_back() {
+    let s = Server::start().await;
+    for path in [
+        "/api/v1/namespaces/default/services/kubernetes",
+        "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/service-accounts",
+    ] {
+        let (_, before) = s.get(path).await;
+        let (code, said) = s.json("DELETE", path, &json!({})).await;
+        assert_eq!(code, 200, "{said}");
+        let spec = before["spec"].clone();
+        let uid = before["metadata"]["uid"].clone();
+        let again = s
+            .until(path, |code, now| code == 200 && now["metadata"]["uid"] != uid)
+            .await;
+        assert_eq!(again["spec"], spec, "{path}");
+    }
+}

@@ -339,3 +339,48 @@ async fn bodies_of_other_kinds_are_judged_before_anything_is_looked_up() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_stricter_namespace_names_the_pods_that_it_would_not_let_in() {
+    let s = Server::guarded().await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    s.json("POST", "/api/v1/namespaces/default/serviceaccounts", &account)
+        .await;
+    for (name, owner) in [("a", "u"), ("b", "u"), ("c", "v"), ("d", "w")] {
+        let container = match name {
+            "d" => json!({"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": 80}]}),
+            "c" => json!({"name": "c", "image": "i"}),
+            _ => json!({"name": "c", "image": "i", "securityContext": {"privileged": true}}),
+        };
+        let owner =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": owner, "controller": true});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "ownerReferences": [owner]},
+            "spec": {"containers": [container]}});
+        let (code, said) = s.json("POST", pods, &pod).await;
+        assert_eq!(code, 201, "{said}");
+    }
+    let namespace = "/api/v1/namespaces/default";
+    let violated = "existing pods in namespace \"default\" violate the new PodSecurity enforce level";
+    let cases = [
+        (
+            "baseline",
+            vec![
+                format!("{violated} \"baseline:latest\""),
+                "a (and 1 other pod): privileged".into(),
+                "d: hostPort".into(),
+            ],
+        ),
+        ("privileged", vec![]),
+    ];
+    for (level, wanted) in cases {
+        let patch = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": level}}});
+        let headers = [("content-type", "application/merge-patch+json")];
+        let answer = s.send("PATCH", namespace, &headers, patch.to_string()).await;
+        assert_eq!(answer.status(), 200);
+        let said = answer.headers().get_all("warning").iter();
+        let said: Vec<&str> = said.map(|w| w.to_str().unwrap()).collect();
+        let quoted = |text: &String| format!("299 - {:?}", text);
+        assert_eq!(said, wanted.iter().map(quoted).collect::<Vec<_>>(), "{level}");
+    }
+}

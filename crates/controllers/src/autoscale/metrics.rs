@@ -2,7 +2,6 @@
 //! and `external.metrics.k8s.io` (of adapters, such as those of Prometheus and KEDA, behind an APIService).
 
 use super::replicas::{Figure, Figures};
-use super::target;
 use crate::obj::{items, meta, text};
 use crate::world::World;
 use jiff::{SignedDuration, Timestamp};
@@ -102,7 +101,7 @@ pub(super) async fn of_object(
     let path = match (kind, api.contains('/')) {
         ("Namespace", false) => format!("namespaces/{namespace}/metrics/{}", text(metric, "/name")),
         _ => {
-            let resource = target::resource(world, api, kind).await?;
+            let resource = crate::scale::resource(world, api, kind).await?;
             let group = match resource.group.is_empty() {
                 true => String::new(),
                 false => format!(".{}", resource.group),

@@ -2,7 +2,7 @@
 
 use super::metrics;
 use super::replicas::{Goal, Outcome, Tolerance, by_pods, by_share, by_value, requests};
-use crate::obj::{items, text};
+use crate::obj::{go_selector, text};
 use crate::world::World;
 use jiff::Timestamp;
 use kinds::quantity::Quantity;
@@ -229,7 +229,7 @@ async fn external(at: &Situation<'_>, source: &Value) -> Proposed {
             let of = at.namespace;
             format!(
                 "unable to get external metric {of}/{name}/{}: {e}",
-                go_selector(metric)
+                go_selector(&metric["selector"])
             )
         })
     };
@@ -265,32 +265,7 @@ fn external_name(metric: &Value) -> String {
     format!(
         "external metric {}({})",
         text(metric, "/name"),
-        go_selector(metric)
-    )
-}
-
-/// A metric's selector as upstream's words have it: the way Go prints the type.
-fn go_selector(metric: &Value) -> String {
-    let selector = &metric["selector"];
-    if selector.is_null() {
-        return "nil".into();
-    }
-    let labels = selector["matchLabels"].as_object().into_iter().flatten();
-    let labels: String = labels
-        .map(|(key, value)| format!("{key}: {},", value.as_str().unwrap_or_default()))
-        .collect();
-    let expressions = items(selector, "/matchExpressions").iter().map(|one| {
-        let values = items(one, "/values").iter().filter_map(Value::as_str);
-        let values: Vec<&str> = values.collect();
-        let (key, operator) = (text(one, "/key"), text(one, "/operator"));
-        format!(
-            "LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{}],}},",
-            values.join(" ")
-        )
-    });
-    let expressions: String = expressions.collect();
-    format!(
-        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+        go_selector(&metric["selector"])
     )
 }
 

@@ -90,11 +90,14 @@ async fn release(world: &World, pod: &Value) -> Result<(), WorldError> {
 
 impl Jobs {
     async fn one(&self, world: &World, job: &Value) -> Result<Option<Duration>, WorldError> {
-        if deleting(job) || !matches!(text(job, "/spec/managedBy"), "" | "kubernetes.io/job-controller") {
+        if deleting(job) {
             return Ok(None);
         }
         if let Some(end) = ended(job) {
             return self.after_the_end(world, job, end).await;
+        }
+        if !ours(job) {
+            return Ok(None);
         }
         let Ok(selector) = LabelSelector::from_json(&job["spec"]["selector"]) else {
             return Ok(None);
@@ -159,7 +162,7 @@ impl Jobs {
         if left > 0 {
             return Ok(Some(Duration::from_secs(left.unsigned_abs())));
         }
-        settled(world.delete(JOBS, job, "Background").await)?;
+        settled(world.delete(JOBS, job, "Foreground").await)?;
         Ok(None)
     }
 
@@ -175,7 +178,7 @@ impl Jobs {
                     let job = world.get(JOBS, meta(&pod, "namespace"), text(owner, "/name"))?;
                     (meta(&job, "uid") == text(owner, "/uid")).then_some(job)
                 });
-            if job.is_none_or(|job| deleting(&job) || ended(&job).is_some()) {
+            if job.is_none_or(|job| ours(&job) && (deleting(&job) || ended(&job).is_some())) {
                 release(world, &pod).await?;
             }
         }
@@ -199,6 +202,11 @@ impl Reconciler for Jobs {
         sweep.note(self.release_orphans(world).await.map(|()| None));
         sweep.outcome()
     }
+}
+
+/// The Job does not name another controller (KEP-4368).
+fn ours(job: &Value) -> bool {
+    matches!(text(job, "/spec/managedBy"), "" | "kubernetes.io/job-controller")
 }
 
 /// A condition as Jobs carry it.

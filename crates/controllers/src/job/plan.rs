@@ -3,10 +3,10 @@
 use super::count::{Count, End, end_of, end_time, index_of};
 use super::{TRACKING, job_condition};
 use crate::obj::{condition, deleting, finished, int, items, meta, ready, text};
-use crate::replicaset::victims;
+use crate::victims::{Ages, victims};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -328,7 +328,12 @@ fn staff(
     };
     let wanted = usize::try_from(left.max(0)).unwrap_or(0);
     if held > wanted {
-        plan.delete.extend(victims(&busy, (held - wanted).min(BURST)));
+        plan.delete.extend(victims(
+            &busy,
+            (held - wanted).min(BURST),
+            &HashMap::new(),
+            Ages::Exact,
+        ));
     } else if held < wanted {
         match pause(job, pods, now) {
             Some(pause) => plan.wake = Some(plan.wake.map_or(pause, |w| w.min(pause))),

@@ -95,12 +95,17 @@ impl Resource {
         }
     }
 
-    /// Where an object, or one of its subresources, is served.
-    pub(crate) fn path(&self, namespace: &str, name: &str, sub: &str) -> String {
-        let mut path = match self.group.is_empty() {
+    /// Where its group and version are served.
+    pub(crate) fn place(&self) -> String {
+        match self.group.is_empty() {
             true => format!("/api/{}", self.version),
             false => format!("/apis/{}/{}", self.group, self.version),
-        };
+        }
+    }
+
+    /// Where an object, or one of its subresources, is served.
+    pub(crate) fn path(&self, namespace: &str, name: &str, sub: &str) -> String {
+        let mut path = self.place();
         if self.namespaced && !namespace.is_empty() {
             path += &format!("/namespaces/{namespace}");
         }

@@ -278,6 +278,56 @@ async fn owners_take_what_they_own_along_or_leave_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_in_another_place_is_no_reason_to_delete() {
+    let plane = Plane::start(&["host-1"]).await;
+    usable(&plane, "default").await;
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}});
+    let owner = plane.create("configmaps", map("owner")).await;
+    let reference =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": meta(&owner, "uid")});
+    // Nonsense, but nothing that would be deleted for it: what lies in no namespace cannot belong to what does.
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "wide", "ownerReferences": [reference]}, "rules": []});
+    let role = plane.create("clusterroles.rbac.authorization.k8s.io", role).await;
+    let said = plane
+        .until("a warning", |w| {
+            let events = w.all("events");
+            events
+                .into_iter()
+                .find(|e| e["reason"] == "OwnerRefInvalidNamespace")
+        })
+        .await;
+    let uid = meta(&owner, "uid");
+    let wanted = format!(
+        "ownerRef [v1/ConfigMap, namespace: , name: owner, uid: {uid}] does not exist in namespace \"\""
+    );
+    assert_eq!(
+        (&said["message"], &said["involvedObject"]["uid"]),
+        (&json!(wanted), &role["metadata"]["uid"])
+    );
+    // The same without the owner, while a true dependent goes.
+    let mut dependent = map("dependent");
+    dependent["metadata"]["ownerReferences"] = json!([reference]);
+    plane.create("configmaps", dependent).await;
+    plane
+        .world
+        .delete("configmaps", &owner, "Background")
+        .await
+        .unwrap();
+    let gone = |w: &World| {
+        w.get("configmaps", "default", "dependent")
+            .is_none()
+            .then_some(())
+    };
+    plane.until("the dependent gone", gone).await;
+    let role = plane
+        .world
+        .live("clusterroles.rbac.authorization.k8s.io", "", "wide")
+        .await;
+    assert!(role.unwrap().is_some_and(|role| !deleting(&role)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_supervisor_namespace_is_kept_as_wished() {
     let plane = Plane::start(&["host-1"]).await;
     let own = json!({"apiVersion": "podvisor.io/v1alpha1", "kind": "SupervisorNamespace", "metadata": {"name": "demo"},

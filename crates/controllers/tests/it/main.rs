@@ -1,5 +1,6 @@
 //! Tests of the public face of `controllers`: each module is one area. They are one program, linked once.
 
+mod budgets;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;

@@ -10,6 +10,7 @@ mod core;
 mod csi;
 mod devices;
 mod difference;
+mod embedded;
 mod endpoints;
 mod errors;
 mod events;
@@ -34,6 +35,7 @@ mod status;
 mod storage;
 mod workloads;
 
+pub use embedded::check as validate_embedded;
 pub use mandatory::{NAMES as MANDATORY_FLOWS, mandatory_spec};
 pub use service::address_errors as service_address_errors;
 

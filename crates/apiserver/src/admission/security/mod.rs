@@ -4,6 +4,7 @@
 //! a namespace is `privileged`: a Pod is a VM, and privilege ends there. The checks themselves are in [`checks`].
 
 mod checks;
+mod existing;
 
 use super::{forbidden, is_on};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
@@ -89,7 +90,7 @@ impl AdmissionPlugin for PodSecurity {
         }
         if is_on(request, "", "namespaces") {
             check_labels(request)?;
-            return Ok(Vec::new());
+            return Ok(existing::warnings(request, view));
         }
         let a = request.attributes;
         let is_pod = a.group.is_empty() && a.resource == "pods";

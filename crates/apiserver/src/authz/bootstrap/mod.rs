@@ -73,7 +73,6 @@ pub fn reconcile(existing: &Value, wanted: &Value) -> Option<Value> {
         append(&mut merged["rules"], rules.collect());
         return Some(merged);
     }
-    // A binding to another role cannot be changed in place; it is the administrator's.
     if existing["roleRef"] != wanted["roleRef"] {
         return None;
     }
@@ -94,6 +93,13 @@ pub fn reconcile(existing: &Value, wanted: &Value) -> Option<Value> {
     }
     append(&mut merged["subjects"], lacking);
     Some(merged)
+}
+
+/// Whether an existing binding is one of the defaults, but to another role: it has to be made anew.
+pub fn leads_elsewhere(existing: &Value, wanted: &Value) -> bool {
+    wanted.get("roleRef").is_some()
+        && existing["roleRef"] != wanted["roleRef"]
+        && existing["metadata"]["annotations"][AUTOUPDATE] != "false"
 }
 
 fn missing_entries(object: &mut Value, wanted: &Value, map: &str) -> bool {
