@@ -15,5 +15,6 @@
 pub mod hosts;
 pub mod lock;
 pub mod sign_on;
+mod start_code;
 pub mod supervisor;
 pub mod trust;

@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::sign_on;
 use super::trust::Trust;
+use super::{sign_on, start_code};
 use crate::config::{Config, StoreAddress};
 
 /// Each host gets a block of this size out of the Pod addresses.
@@ -97,6 +97,9 @@ impl Supervisor {
         let stop = supervisor.stop.clone();
         supervisor.tasks.spawn(sign_on.keep_trying(client, first, stop));
         supervisor.run_controllers(config, queues)?;
+        supervisor
+            .tasks
+            .spawn(start_code::when_over(supervisor.stop.clone()));
         Ok(supervisor)
     }
 
