@@ -32,12 +32,12 @@ pub(super) fn system_priority_classes() -> Vec<Value> {
         class(
             "system-node-critical",
             2_000_001_000,
-            "Pods a host cannot do without",
+            "Used for system critical pods that must not be moved from their current node.",
         ),
         class(
             "system-cluster-critical",
             2_000_000_000,
-            "Pods the cluster cannot do without",
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),
     ]
 }
