@@ -16,23 +16,35 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-async fn start() -> Arc<ApiServer> {
+pub async fn start() -> Arc<ApiServer> {
     let mut config = Config::new("cp", Arc::new(MemoryStore::new()));
     config.service_account_key_pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
     ApiServer::start(config).await.unwrap()
 }
 
-fn admin() -> User {
+pub fn admin() -> User {
     User::new("admin", &["system:masters"])
 }
 
 /// A request in this process; answers code and body.
-async fn call(api: &Arc<ApiServer>, user: User, line: &str, body: Value) -> (u16, Value) {
+pub async fn call(api: &Arc<ApiServer>, user: User, line: &str, body: Value) -> (u16, Value) {
+    call_for(api, user, line, body, "application/json").await
+}
+
+/// The same for an answer in another form.
+pub async fn call_for(
+    api: &Arc<ApiServer>,
+    user: User,
+    line: &str,
+    body: Value,
+    accept: &str,
+) -> (u16, Value) {
     let (method, path) = line.split_once(' ').unwrap();
     let request = http::Request::builder()
         .method(method)
         .uri(path)
         .header("content-type", "application/json")
+        .header("accept", accept)
         .body(Full::new(Bytes::from(if body.is_null() {
             String::new()
         } else {

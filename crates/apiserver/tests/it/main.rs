@@ -13,6 +13,7 @@ mod bounds;
 #[path = "../common/mod.rs"]
 mod common;
 mod conversion;
+mod coverage;
 mod custom;
 mod definitions;
 mod devices;
