@@ -189,7 +189,7 @@ fn options() -> WriteOptions {
     }
 }
 
-pub(crate) async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(), StartError> {
+async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(), StartError> {
     let what = format!(
         "{} {}",
         object["kind"].as_str().unwrap_or(""),

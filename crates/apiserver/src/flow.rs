@@ -19,20 +19,6 @@ const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-priorityl
 
 /// Tells of every schema whether the level that it names is there.
 pub async fn settle(server: &Arc<ApiServer>) {
-    for object in mandatory() {
-        let plural = match object["kind"].as_str() {
-            Some("FlowSchema") => "flowschemas",
-            _ => "prioritylevelconfigurations",
-        };
-        let there = server
-            .caches
-            .get(&GroupResource::new(GROUP, plural), None, meta(&object, "name"));
-        if there.is_none()
-            && let Err(error) = crate::bootstrap::ensure(server, object).await
-        {
-            tracing::warn!(%error, "a flow of requests that must be there could not be made again");
-        }
-    }
     let schemas = GroupResource::new(GROUP, "flowschemas");
     let Some(served) = server.resource_of(&schemas) else {
         return;

@@ -13,7 +13,6 @@ mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoints;
-mod flow;
 mod gc;
 mod job;
 mod loadbalancer;

@@ -3,9 +3,9 @@
 use crate::workqueue::WorkQueues;
 use crate::world::{self, World, WorldError};
 use crate::{
-    aggregation, autoscale, certificates, cronjob, daemonset, deployment, disruption, endpoints, flow, gc,
-    job, loadbalancer, mirror, namespace, node, node_ttl, podgc, quota, replicaset, serviceaccount,
-    statefulset, storage, supervisor, token_secrets, trust,
+    aggregation, autoscale, certificates, cronjob, daemonset, deployment, disruption, endpoints, gc, job,
+    loadbalancer, mirror, namespace, node, node_ttl, podgc, quota, replicaset, serviceaccount, statefulset,
+    storage, supervisor, token_secrets, trust,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -96,7 +96,6 @@ impl Manager {
             Arc::new(disruption::Budgets),
             Arc::new(endpoints::EndpointsOfServices),
             Arc::new(mirror::Mirror),
-            Arc::new(flow::FlowSchemas),
             Arc::new(certificates::Approver),
             Arc::new(certificates::Certificates(config.clone())),
             Arc::new(certificates::Cleaner),

@@ -34,6 +34,11 @@ fn scale(list: &[(&str, i64)]) -> Plan {
     }
 }
 
+fn paused(mut deployment: Value) -> Value {
+    deployment["spec"]["paused"] = json!(true);
+    deployment
+}
+
 /// What it shows, the Deployment, its sets, whether old Pods are left, and the plan.
 type Case = (&'static str, Value, Vec<Arc<Value>>, bool, Plan);
 
@@ -96,6 +101,34 @@ fn rollouts() {
             vec![set("a", "1", 3, 3, 3)],
             false,
             scale(&[("a", 0)]),
+        ),
+        (
+            "a share each, of equals the newest first",
+            deployment(6, "2", rolling()),
+            vec![set("a", "1", 2, 2, 4), set("b", "2", 2, 2, 4)],
+            false,
+            scale(&[("b", 5), ("a", 3)]),
+        ),
+        (
+            "fewer, of equals the oldest first",
+            deployment(2, "2", rolling()),
+            vec![set("a", "1", 2, 2, 4), set("b", "2", 2, 2, 4)],
+            false,
+            scale(&[("a", 1), ("b", 2)]),
+        ),
+        (
+            "the new one is enough already",
+            deployment(3, "2", rolling()),
+            vec![set("a", "1", 1, 1, 5), set("b", "2", 3, 3, 3)],
+            false,
+            scale(&[("a", 0)]),
+        ),
+        (
+            "none is left: the latest grows, though it is paused",
+            paused(deployment(2, "3", rolling())),
+            vec![set("a", "1", 0, 0, 2), set("b", "2", 0, 0, 2)],
+            false,
+            scale(&[("b", 2)]),
         ),
         (
             "recreate: down",
