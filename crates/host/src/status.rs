@@ -236,6 +236,9 @@ fn state(view: &View<'_>, record: &Record) -> ContainerState {
         };
     }
     match &record.state {
+        // An API server lets nobody leave a good end under `OnFailure`: of one that another run follows it is not told.
+        State::Exited(_) if record.again && !view.finished => waiting(view, record, "", ""),
+        State::Starting { reason, .. } if reason.is_empty() && record.again => waiting(view, record, "", ""),
         // While the next run is on its way, the one before is still what there is to see.
         State::Starting { reason, .. } if reason.is_empty() && record.last.is_some() => ContainerState {
             terminated: record.last.as_ref().map(|exit| terminated(uid, exit)),

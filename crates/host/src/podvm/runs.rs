@@ -68,7 +68,6 @@ impl Owner {
         record.runs += 1;
         record.begun = true;
         record.retry_at = None;
-        record.again = false;
         record.state = State::Starting { reason, message };
         let run = record.run_id();
         let target = target_of(&self.pod, &container.name).map(|target| {
@@ -119,6 +118,7 @@ impl Owner {
         match result {
             Ok(()) => self.began(index, now, true),
             Err(("RunContainerError", message)) => {
+                record.again = false;
                 record.state = State::Exited(Exit {
                     code: NOT_STARTED,
                     signal: None,
@@ -155,6 +155,7 @@ impl Owner {
         let container = container_of(&self.pod, &record.name);
         let hook = container.is_some_and(|c| c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()));
         record.hooking = fresh && hook;
+        record.again = false;
         self.enable(index);
         self.attend(index);
     }

@@ -429,13 +429,9 @@ async fn the_node_is_complete() {
     let memory = ((8_u64 << 30) - (8_u64 << 30) / 20) / 1024;
     for (name, all, left) in [
         ("cpu", "4".to_owned(), "3900m".to_owned()),
-        ("memory", format!("{}Ki", 8 << 20), format!("{memory}Ki")),
+        ("memory", "8Gi".to_owned(), format!("{memory}Ki")),
         ("pods", "50".to_owned(), "50".to_owned()),
-        (
-            "ephemeral-storage",
-            format!("{}Ki", 100 << 20),
-            format!("{}Ki", (100 << 20) / 10 * 9),
-        ),
+        ("ephemeral-storage", "100Gi".to_owned(), "90Gi".to_owned()),
         ("hugepages-2Mi", "0".to_owned(), "0".to_owned()),
     ] {
         assert_eq!((&capacity[name].0, &allocatable[name].0), (&all, &left), "{name}");
