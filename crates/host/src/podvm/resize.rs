@@ -211,8 +211,10 @@ impl Owner {
         let again = wish.retry_at.is_some();
         let next = with(&self.pod, &wish.resources);
         let size = next.spec.as_ref().map(VmSize::of).unwrap_or(self.size);
-        let (asked, allocatable) = (Asked::of(&next), crate::node::allocatable(&self.context));
-        if let Some(problem) = infeasible(&size, asked, &self.size, &allocatable) {
+        let asked = Asked::of(&next);
+        // What VMs cost beside may be less another time: for that a wish waits.
+        let most = self.context.config.capacity.allocatable();
+        if let Some(problem) = infeasible(&size, asked, &self.size, &most) {
             self.say_resize(
                 Kind::Warning,
                 "ResizeInfeasible",
@@ -225,7 +227,7 @@ impl Owner {
             }
             return;
         }
-        if let Some(problem) = self.deferred(asked, &allocatable) {
+        if let Some(problem) = self.deferred(asked, &crate::node::allocatable(&self.context)) {
             if wish.condition.1 != "Deferred" {
                 self.say_resize(Kind::Warning, "ResizeDeferred", "Deferred", &wish, Some(&problem));
             }

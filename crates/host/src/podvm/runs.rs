@@ -429,6 +429,11 @@ impl Owner {
                     self.enable(index);
                 }
                 self.attend(index);
+                // Whoever was ending it for another run is no more, too.
+                if self.records[index].again && self.stage == Stage::Running {
+                    let message = format!("Container {} will be restarted", self.records[index].name);
+                    self.kill_run(index, None, message, true);
+                }
             }
             (_, Some(container)) if container.state() == v1::State::Exited => {
                 if !attended && !self.logs.progress(&record.name, record.restarts()).borrow().ended {

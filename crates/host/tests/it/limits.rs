@@ -152,7 +152,7 @@ async fn resources_change_in_place() {
 /// A container that begins anew for its new limits is not squeezed into them before.
 #[tokio::test]
 async fn who_restarts_for_a_resize_is_not_squeezed() {
-    let host = Host::start().await;
+    let mut host = Host::start().await;
     let resources = |memory: &str| {
         let list = json!({"cpu": "500m", "memory": memory});
         json!({"limits": list, "requests": list})
@@ -172,6 +172,26 @@ async fn who_restarts_for_a_resize_is_not_squeezed() {
     let limits = host.guest(&pod).request("c_1").unwrap().resources.unwrap();
     assert_eq!(limits.memory_limit, 64 << 20);
     assert_eq!(condition(&pod, "PodResizeInProgress"), "");
+    // An agent that dies meanwhile leaves nobody with the limits of before.
+    let spec = json!({"terminationGracePeriodSeconds": 2, "containers": [
+        {"name": "c", "image": "x", "args": ["stubborn"], "resources": resources("128Mi"),
+            "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}]});
+    host.create("slow", spec).await;
+    host.ready("slow").await;
+    resize(&host, "slow", resources("64Mi")).await;
+    eventually("the event", async || {
+        let killing = "Killing: Container c resize requires restart";
+        host.events("slow").await.iter().any(|event| event == killing)
+    })
+    .await;
+    host.restart_agent().await;
+    let pod = host
+        .wait("slow", "restarted", |pod| {
+            restarts(pod) == 1 && state(pod, "c") == "running"
+        })
+        .await;
+    let limits = host.guest(&pod).request("c_1").unwrap().resources.unwrap();
+    assert_eq!(limits.memory_limit, 64 << 20);
 }
 
 /// What a volume says of a Pod's resources follows a resize.
