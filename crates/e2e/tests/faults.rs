@@ -227,8 +227,8 @@ fn states(name: &str) -> String {
     securityContext: {capabilities: {add: [SYS_TIME]}}
     command: [sh, -c, 'cp -r /config /www; mkdir /www/cgi-bin; echo -e \"#!/bin/sh\\necho; nslookup kubernetes.default.svc.cluster.local\" >
       /www/cgi-bin/name; chmod +x /www/cgi-bin/name; i=0; (while sleep 1; do echo tick $((i=i+1)); done) & exec httpd -f -p 80 -h /www']
-    readinessProbe: {httpGet: {port: 80, path: /text}, periodSeconds: 1}
-    livenessProbe: {exec: {command: ['true']}, periodSeconds: 1}
+    readinessProbe: {httpGet: {port: 80, path: /text}, periodSeconds: 1, timeoutSeconds: 10}
+    livenessProbe: {exec: {command: ['true']}, periodSeconds: 1, timeoutSeconds: 10}
     resources: {requests: {cpu: 10m}, limits: {cpu: '1', memory: 64Mi}}
     volumeMounts: [{name: config, mountPath: /config}]
   volumes: [{name: config, configMap: {name: config}}]"
