@@ -126,6 +126,10 @@ impl Scene {
         let machine = machine.context("its VM")?;
         let quota = machine.limit("cpu.max", "cpu.cfs_quota_us")?;
         ensure!(quota.split(' ').next() == Some("75000"), "a period has {quota}");
+        // What it asks for is its weight beside others: 100m of 1000, or of 1024.
+        let weight = machine.limit("cpu.weight", "cpu.shares")?;
+        let expected = if quota.contains(' ') { "10" } else { "102" };
+        ensure!(weight == expected, "its weight is {weight}");
         let memory: u64 = machine.limit("memory.max", "memory.limit_in_bytes")?.parse()?;
         let guest = machine.memory_mib().context("a VM has memory")? << 20;
         ensure!(

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::{Lab, LabOptions, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -93,6 +93,26 @@ spec:
     volumeMounts: [{name: files, mountPath: /programs, subPath: usr/lacks}]
   volumes:
   - {name: files, image: {reference: "test/etcd:3", pullPolicy: IfNotPresent}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: hooked}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 6
+  containers:
+  - name: server
+    image: busybox:1.35
+    command: ["sh", "-c", "mkdir /www; exec httpd -f -p 8080 -h /www"]
+    lifecycle: {postStart: {exec: {command: ["sh", "-c", "until nc -w 3 127.0.0.1 8080 < /dev/null; do sleep 1; done"]}}}
+    resources: {requests: {cpu: 10m}, limits: {cpu: "1", memory: 32Mi}}
+  - name: main
+    image: busybox:1.35
+    command: ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
+    resources: {requests: {cpu: 10m}, limits: {cpu: "1", memory: 32Mi}}
+    lifecycle:
+      postStart: {httpGet: {port: 8080, path: /nowhere}}
+      preStop: {exec: {command: ["sh", "-c", "echo drained > /proc/1/fd/1"]}}
 "#;
 
 #[test]
@@ -136,6 +156,7 @@ fn environment_volumes_ends_and_logs() -> Result<()> {
     );
 
     probes_and_images(&lab)?;
+    hooks_and_grace(&lab)?;
 
     // Another Pod of the image pulls nothing, and nothing is unpacked again: the files are the very same.
     let disks = image_files(&lab)?;
@@ -184,6 +205,47 @@ fn probes_and_images(lab: &Lab) -> Result<()> {
     })?;
     let listed = lab.kubectl(&["exec", "healthy", "-c", "other", "--", "ls", "/programs/etcd"])?;
     ensure!(listed == "/programs/etcd\n", "the image has {listed}");
+    Ok(())
+}
+
+/// A hook that is answered with 404 has been heard; one before the end may take of the grace period; who does not heed its
+/// signal is killed when that is over, and until then the Pod is what it was.
+fn hooks_and_grace(lab: &Lab) -> Result<()> {
+    lab.wait_ready("hooked")?;
+    lab.kubectl(&[
+        "patch",
+        "pod",
+        "hooked",
+        "-p",
+        r#"{"spec": {"activeDeadlineSeconds": 1}}"#,
+    ])?;
+    lab.wait_event("hooked", "Killing: Stopping container main")?;
+    let pod = lab.pod("hooked")?;
+    ensure!(pod["status"]["phase"] == "Running", "{}", pod["status"]);
+    ensure!(pod["status"]["reason"].is_null(), "{}", pod["status"]);
+    phase(lab, "hooked", "Failed")?;
+    // By the host's clock: that of a guest which hardly gets any time may be late.
+    let seconds = |time: &str| {
+        lab.run("date", &["-d", time, "+%s"])?
+            .trim()
+            .parse::<i64>()
+            .context("a time")
+    };
+    let over = seconds("now")?;
+    let pod = lab.pod("hooked")?;
+    ensure!(pod["status"]["reason"] == "DeadlineExceeded", "{}", pod["status"]);
+    let main = e2e::pods::container(&pod, "main");
+    let end = &main["state"]["terminated"];
+    ensure!(end["exitCode"] == 137 && main["restartCount"] == 0, "{main}");
+    let logs = lab.kubectl(&["logs", "hooked", "-c", "main"])?;
+    ensure!(logs == "drained\n", "it said {logs:?}");
+    let selector = "involvedObject.name=hooked,reason=Killing";
+    let path = "jsonpath={.items[0].firstTimestamp}";
+    let killing = lab.kubectl(&["get", "events", "--field-selector", selector, "-o", path])?;
+    let took = over - seconds(&killing)?;
+    ensure!((6..=16).contains(&took), "killed after {took} seconds");
+    let events = lab.kubectl(&["events", "--for", "pod/hooked"])?;
+    ensure!(!events.contains("Hook failed"), "events: {events}");
     Ok(())
 }
 

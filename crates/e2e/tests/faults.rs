@@ -159,6 +159,10 @@ fn ends_are_told_apart() -> Result<()> {
     lab.stop()
 }
 
+fn has_failed(pod: &Value, reason: &str) -> bool {
+    pod["status"]["phase"] == "Failed" && pod["status"]["reason"] == reason
+}
+
 /// As somebody does who makes room by hand.
 fn remove_images(lab: &Lab) -> Result<()> {
     for file in fs::read_dir(lab.data_dir().join("host/images/disks"))? {
@@ -223,8 +227,8 @@ fn states(name: &str) -> String {
     securityContext: {capabilities: {add: [SYS_TIME]}}
     command: [sh, -c, 'cp -r /config /www; mkdir /www/cgi-bin; echo -e \"#!/bin/sh\\necho; nslookup kubernetes.default.svc.cluster.local\" >
       /www/cgi-bin/name; chmod +x /www/cgi-bin/name; i=0; (while sleep 1; do echo tick $((i=i+1)); done) & exec httpd -f -p 80 -h /www']
-    readinessProbe: {httpGet: {port: 80, path: /text}, periodSeconds: 1}
-    livenessProbe: {exec: {command: ['true']}, periodSeconds: 1}
+    readinessProbe: {httpGet: {port: 80, path: /text}, periodSeconds: 1, timeoutSeconds: 10}
+    livenessProbe: {exec: {command: ['true']}, periodSeconds: 1, timeoutSeconds: 10}
     resources: {requests: {cpu: 10m}, limits: {cpu: '1', memory: 64Mi}}
     volumeMounts: [{name: config, mountPath: /config}]
   volumes: [{name: config, configMap: {name: config}}]"
@@ -257,6 +261,23 @@ fn states(name: &str) -> String {
     command: [sh, -c, 'trap \"\" TERM; while [ ! -e /go ]; do sleep 1; done; echo farewell']
     resources: {requests: {cpu: 10m}, limits: {cpu: '1', memory: 64Mi}}"
         }
+        "late" => {
+            "terminationGracePeriodSeconds: 30
+  containers:
+  - name: main
+    image: busybox
+    command: [sh, -c, 'trap \"\" TERM; sleep 1000000']
+    resources: {requests: {cpu: 10m}, limits: {cpu: '1', memory: 64Mi}}"
+        }
+        "evicted" => {
+            "containers:
+  - name: main
+    image: busybox
+    command: [sleep, '1000000']
+    resources: {requests: {cpu: 10m}, limits: {cpu: '1', memory: 64Mi}}
+    volumeMounts: [{name: cache, mountPath: /cache}]
+  volumes: [{name: cache, emptyDir: {sizeLimit: 1Mi}}]"
+        }
         "pulls" => {
             "containers:
   - {name: main, image: 'faulty.test/library/busybox:1.35', command: [sleep, '1000000'], resources: {requests: {cpu: 10m}, limits: {cpu: '1', memory: 64Mi}}}"
@@ -266,10 +287,9 @@ fn states(name: &str) -> String {
   - {name: main, image: busybox, command: [sleep, '1000000'], resources: {requests: {cpu: 10m}, limits: {cpu: '1', memory: 64Mi}}}"
         }
     };
-    let grace = if name == "ending" {
-        ""
-    } else {
-        "terminationGracePeriodSeconds: 1\n  "
+    let grace = match name {
+        "ending" | "late" => "",
+        _ => "terminationGracePeriodSeconds: 1\n  ",
     };
     format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  {grace}{spec}\n")
 }
@@ -346,11 +366,11 @@ impl Scene {
             Ok(())
         })?;
         lab.kubectl(&["create", "configmap", "config", "--from-literal=text=first"])?;
-        for pod in ["serves", "done", "starts", "ending", "goes"] {
+        for pod in ["serves", "done", "starts", "ending", "goes", "late", "evicted"] {
             self.make(pod)?;
         }
         lab.wait_pod("done", "succeeded", |pod| pod["status"]["phase"] == "Succeeded")?;
-        for pod in ["serves", "ending", "goes"] {
+        for pod in ["serves", "ending", "goes", "late", "evicted"] {
             lab.wait_ready(pod)?;
         }
         lab.wait_pod("starts", "in its init container", |pod| {
@@ -369,6 +389,16 @@ impl Scene {
         self.holds.hold("ip")?;
         lab.kubectl(&["delete", "pod", "goes", "ending", "--wait=false"])?;
         self.holds.wait("ip")?;
+        // Ended by the host's own verdict: one within its grace period, one whose VM is about to go.
+        let past = r#"{"spec": {"activeDeadlineSeconds": 1}}"#;
+        lab.kubectl(&["patch", "pod", "late", "-p", past])?;
+        lab.script(
+            "evicted",
+            "dd if=/dev/zero of=/cache/big bs=1M count=2 2> /dev/null",
+        )?;
+        lab.wait_pod("evicted", "evicted", |pod| has_failed(pod, "Evicted"))?;
+        lab.wait_event("late", "DeadlineExceeded: ")?;
+        ensure!(lab.pod("late")?["status"]["phase"] == "Running");
         lab.wait_event("ending", "Killing: Stopping container main")
     }
 
@@ -473,6 +503,15 @@ impl Scene {
         self.is_gone("ending")?;
         // Removing.
         self.is_gone("goes")?;
+        // Ended by a verdict: that holds, and the grace period ends when it would have ended.
+        for (name, reason) in [("late", "DeadlineExceeded"), ("evicted", "Evicted")] {
+            let pod = lab.wait_pod(name, "failed", |pod| has_failed(pod, reason))?;
+            ensure!(container(&pod, "main")["restartCount"] == 0, "{pod}");
+            wait_for("the end of its VM", LIMIT, || {
+                ensure!(lab.vm_process(&pod).is_err(), "{name} has one still");
+                Ok(())
+            })?;
+        }
         // Pulling, making disks, booting: begun anew, and no container was there to be restarted.
         for name in ["pulls", "disks", "boots"] {
             let pod = lab.wait_ready(name)?;
@@ -486,8 +525,16 @@ impl Scene {
     /// Everything ends at once, and what does not outlast the machine's end is gone: processes, the run directory,
     /// devices, rules, routes, addresses, cgroups.
     fn lose_power(&mut self) -> Result<()> {
-        self.lab
-            .kubectl(&["delete", "pod", "pulls", "disks", "boots", "--timeout=60s"])?;
+        self.lab.kubectl(&[
+            "delete",
+            "pod",
+            "pulls",
+            "disks",
+            "boots",
+            "late",
+            "evicted",
+            "--timeout=60s",
+        ])?;
         self.lab.kill_supervisor()?;
         for machine in self.lab.machines()? {
             signal(machine.pid, Signal::SIGKILL)?;

@@ -234,13 +234,16 @@ fn figures(lab: &Lab, node: &str) -> Result<()> {
         ensure!(left + overhead <= capacity - own, "{left} of {capacity} bytes");
         Ok(())
     })?;
-    let past: Value = serde_json::from_str(&raw("/podmetrics?history=1")?)?;
-    let mut all = past.as_array().into_iter().flatten();
-    let served = all
-        .find(|pod| pod["metadata"]["name"] == "served")
-        .context("its figures")?;
-    ensure!(!served["vm"]["history"].is_null(), "{served}");
-    Ok(())
+    // It is in the past as soon as somebody has looked at it without being asked.
+    wait_for("its history", LIMIT, || {
+        let past: Value = serde_json::from_str(&raw("/podmetrics?history=1")?)?;
+        let mut all = past.as_array().into_iter().flatten();
+        let served = all
+            .find(|pod| pod["metadata"]["name"] == "served")
+            .context("its figures")?;
+        ensure!(!served["vm"]["history"].is_null(), "{served}");
+        Ok(())
+    })
 }
 
 /// What is on its way to be ready, and takes its time to go.

@@ -2,15 +2,15 @@
 //!
 //! It keeps the contract (states, events, sequence numbers, exit codes), so that everything above it, the host agent
 //! first, is tested without any emulation. Two conventions let tests decide how a container ends: an argument
-//! `exit=N` ends it at once with that code, `oom` ends it as killed for memory. With `late` the log is written at once
-//! and told a while later; with `slow` there are last words, and a long while until they are told.
+//! `exit=N` ends it at once with that code, `oom` ends it as killed for memory. `stubborn` ones heed SIGKILL alone. With `late`
+//! the log is written at once and told a while later; with `slow` there are last words, and a long while until they are told.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
@@ -40,6 +40,8 @@ struct Shared {
     boot_id: String,
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
+    /// It answers neither probes nor whoever connects, nor whether it is there.
+    absent: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -52,6 +54,14 @@ struct State {
     empty_dirs: BTreeMap<String, u64>,
     /// What every probe fails with.
     sick: Option<String>,
+    /// The probes that it was asked for.
+    probes: Vec<ProbeRequest>,
+    /// Ports that somebody connected to.
+    dialled: Vec<u32>,
+    /// What whoever connects is told.
+    answer: Option<Vec<u8>>,
+    /// Why no container's resources can be changed.
+    unyielding: Option<String>,
 }
 
 impl Default for SimulatedGuest {
@@ -70,6 +80,7 @@ impl SimulatedGuest {
                 boot_id,
                 state: Mutex::default(),
                 events,
+                absent: watch::Sender::new(false),
             }),
         }
     }
@@ -97,6 +108,38 @@ impl SimulatedGuest {
     /// Lets every probe fail with these words, or succeed again, for tests.
     pub fn set_sick(&self, words: Option<&str>) {
         self.state().sick = words.map(str::to_owned);
+    }
+
+    /// The probes that it was asked for so far, for tests.
+    pub fn probes(&self) -> Vec<ProbeRequest> {
+        self.state().probes.clone()
+    }
+
+    /// The ports that were connected to so far, for tests.
+    pub fn dialled(&self) -> Vec<u32> {
+        self.state().dialled.clone()
+    }
+
+    /// Tells these bytes to everybody who connects, and no echo, for tests.
+    pub fn set_answer(&self, bytes: &[u8]) {
+        self.state().answer = Some(bytes.to_vec());
+    }
+
+    /// Leaves questions unanswered for as long as this is set, though its session stands, for tests.
+    pub fn set_absent(&self, absent: bool) {
+        self.shared.absent.send_replace(absent);
+    }
+
+    /// Lets no container's resources be changed, with these words, for tests.
+    pub fn set_unyielding(&self, words: &str) {
+        self.state().unyielding = Some(words.to_owned());
+    }
+
+    /// Waits while it is absent.
+    async fn present(&self) {
+        let mut absent = self.shared.absent.subscribe();
+        // The sender lives as long as this does.
+        let _ = absent.wait_for(|absent| !absent).await;
     }
 
     /// The request of a container, for tests.
@@ -139,6 +182,12 @@ impl SimulatedGuest {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn is_stubborn(&self, id: &str) -> bool {
+        let state = self.state();
+        let found = state.containers.get(id);
+        found.is_some_and(|(request, _)| request.args.iter().any(|argument| argument == "stubborn"))
+    }
+
     fn id_of(&self, name_or_id: &str) -> Result<String, Status> {
         let state = self.state();
         let found = state.containers.iter().find(|(id, (_, container))| {
@@ -171,6 +220,7 @@ impl Guest for SimulatedGuest {
     type DialStream = Output<DialData>;
 
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        self.present().await;
         Ok(Response::new(HelloReply {
             boot_id: self.shared.boot_id.clone(),
             kernel: "simulated".to_owned(),
@@ -270,7 +320,11 @@ impl Guest for SimulatedGuest {
         request: Request<UpdateContainerRequest>,
     ) -> Result<Response<UpdateContainerReply>, Status> {
         let request = request.into_inner();
-        match self.state().containers.get_mut(&request.id) {
+        let mut state = self.state();
+        if let Some(words) = &state.unyielding {
+            return Err(Status::failed_precondition(words.clone()));
+        }
+        match state.containers.get_mut(&request.id) {
             Some((known, _)) => known.resources = request.resources,
             None => return Err(Status::not_found(format!("no container {}", request.id))),
         }
@@ -284,6 +338,7 @@ impl Guest for SimulatedGuest {
         let request = request.into_inner();
         let code = match request.signal.as_str() {
             "SIGKILL" | "9" => KILLED,
+            _ if self.is_stubborn(&request.id) => return Ok(Response::new(KillContainerReply {})),
             // A well-behaved process.
             _ => 0,
         };
@@ -420,8 +475,23 @@ impl Guest for SimulatedGuest {
         &self,
         request: Request<Streaming<DialData>>,
     ) -> Result<Response<Self::DialStream>, Status> {
+        let mut input = request.into_inner();
+        let first = input.message().await?.unwrap_or_default();
+        self.state().dialled.push(first.port);
+        self.present().await;
+        let answer = self.state().answer.clone();
+        if let Some(data) = answer {
+            let answer = DialData {
+                data,
+                ..DialData::default()
+            };
+            // It is told when it was asked.
+            let asked = input.map(move |message| message.map(|_| answer.clone())).take(1);
+            return Ok(Response::new(Box::pin(asked)));
+        }
         // An echo server on every port.
-        let stream = request.into_inner().map(|message| {
+        let first = tokio_stream::once(Ok(first));
+        let stream = first.chain(input).map(|message| {
             message.map(|message| DialData {
                 port: 0,
                 host: String::new(),
@@ -450,7 +520,9 @@ impl Guest for SimulatedGuest {
         }))
     }
 
-    async fn probe(&self, _: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
+    async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
+        self.state().probes.push(request.into_inner());
+        self.present().await;
         let sick = self.state().sick.clone();
         Ok(Response::new(ProbeReply {
             success: sick.is_none(),

@@ -3,9 +3,11 @@
 //! node itself and so come past the scheduler, a host without room, with other labels, with taints, or whose ports others
 //! have (kubelet: `pkg/kubelet/sysctl/allowlist.go`, `pkg/kubelet/apparmor.go`, `pkg/kubelet/lifecycle/predicate.go`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, ContainerPort, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kinds::{placement, sysctls};
 use serde_json::Value;
 
@@ -44,8 +46,24 @@ pub fn refusal(pod: &Pod, unsafe_sysctls: &[String]) -> Option<(String, String)>
     None
 }
 
-/// Reason and message of a Pod for which there is no room beside the others.
-pub fn no_room(pod: &Pod, others: &[Arc<Pod>], allocatable: &Capacity) -> Option<(String, String)> {
+/// Extended resources (`example.com/dongle`) that a Node has, and how many of each. Others are nobody's to count here, as
+/// with the kubelet, which leaves them to the scheduler (`removeMissingExtendedResources`).
+pub fn extended(node: &Value) -> BTreeMap<String, u64> {
+    let all = node["status"]["allocatable"].as_object();
+    let amounts = all.into_iter().flatten().filter(|(name, _)| name.contains('/'));
+    let count = |text: &str| size::whole(&Quantity(text.to_owned()));
+    amounts
+        .filter_map(|(name, amount)| Some((name.clone(), count(amount.as_str()?)?)))
+        .collect()
+}
+
+/// Reason and message of a Pod for which there is no room beside the others; `extended` are further resources of the host.
+pub fn no_room(
+    pod: &Pod,
+    others: &[Arc<Pod>],
+    allocatable: &Capacity,
+    extended: &BTreeMap<String, u64>,
+) -> Option<(String, String)> {
     let refuse = |resource: &str, requested: u64, used: u64, capacity: u64| {
         let message = format!(
             "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
@@ -57,11 +75,15 @@ pub fn no_room(pod: &Pod, others: &[Arc<Pod>], allocatable: &Capacity) -> Option
         return refuse("pods", 1, count, allocatable.pods.into());
     }
     // Bytes are counted in whole ones, processors in thousandths.
-    for (resource, unit, capacity) in [
+    let ordinary = [
         ("cpu", 1, allocatable.cpu_millis),
         ("memory", 1000, allocatable.memory_bytes),
         ("ephemeral-storage", 1000, allocatable.ephemeral_bytes),
-    ] {
+    ];
+    let extended = extended
+        .iter()
+        .map(|(name, amount)| (name.as_str(), 1000, *amount));
+    for (resource, unit, capacity) in ordinary.into_iter().chain(extended) {
         let asks = |pod: &Pod| {
             let asked = pod.spec.as_ref().map(|spec| size::requested(spec, resource));
             asked.unwrap_or(0).div_ceil(unit)
@@ -227,7 +249,10 @@ mod tests {
                 "overhead": {"memory": "1Mi"}});
             Arc::new(serde_json::from_value(json!({"spec": spec})).expect("a Pod"))
         };
-        let there = [pod(json!({"cpu": "600m", "memory": "511Mi"}))];
+        let there = [pod(
+            json!({"cpu": "600m", "memory": "511Mi", "example.com/dongle": "1"}),
+        )];
+        let dongles = extended(&json!({"status": {"allocatable": {"cpu": "1", "example.com/dongle": "2"}}}));
         let words = |resource: &str, numbers: [u64; 3]| {
             let [requested, used, capacity] = numbers;
             format!(
@@ -251,13 +276,19 @@ mod tests {
                 json!({"ephemeral-storage": "11Gi"}),
                 Some(words("ephemeral-storage", [11 * gib, 0, 10 * gib])),
             ),
+            (json!({"example.com/dongle": "1"}), None),
+            (
+                json!({"example.com/dongle": "2"}),
+                Some(words("example.com/dongle", [2, 1, 2])),
+            ),
+            (json!({"example.com/nowhere": "5"}), None),
         ] {
-            let found = no_room(&pod(requests.clone()), &there, &allocatable);
+            let found = no_room(&pod(requests.clone()), &there, &allocatable, &dongles);
             let found = found.map(|(reason, message)| format!("{reason}: {message}"));
             assert_eq!(found, expected, "{requests}");
         }
         let three = [there[0].clone(), pod(json!({})), pod(json!({}))];
-        let found = no_room(&pod(json!({})), &three, &allocatable).map(|(reason, _)| reason);
+        let found = no_room(&pod(json!({})), &three, &allocatable, &dongles).map(|(reason, _)| reason);
         assert_eq!(found.as_deref(), Some("OutOfpods"));
     }
 

@@ -131,6 +131,7 @@ impl Agent {
             pressure: crate::pressure::Pressure::default(),
             clock: crate::clock::Clock::default(),
             requests: podvm::resize::Requests::default(),
+            sights: crate::image_gc::Sights::default(),
             overhead_bytes: std::sync::atomic::AtomicU64::new(0),
             node: parking_lot::RwLock::default(),
             cancel,
@@ -310,10 +311,13 @@ impl Agent {
             .map(|view| view.pod)
             .collect();
         let thresholds = &self.context.config.pressure;
-        let allocatable = self.context.config.capacity.allocatable();
+        // As the Node says it, since so the scheduler counts.
+        let allocatable = node::allocatable(&self.context);
+        let node = self.context.node.read().clone();
+        let extended = node.map(|node| admit::extended(&node)).unwrap_or_default();
         let refusal = admit::refusal(pod, &self.context.config.unsafe_sysctls)
             .or_else(|| self.context.pressure.refusal(thresholds, pod))
-            .or_else(|| admit::no_room(pod, &others, &allocatable));
+            .or_else(|| admit::no_room(pod, &others, &allocatable, &extended));
         if refusal.is_some() {
             return refusal;
         }

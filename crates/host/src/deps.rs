@@ -40,8 +40,8 @@ pub trait ImageSource: Send + Sync {
     fn get(&self, reference: &str) -> Option<Arc<Image>>;
     /// Every image with the references that name it.
     fn list(&self) -> Vec<(Arc<Image>, Vec<String>)>;
-    /// Removes what is not named by id; returns the bytes freed.
-    fn remove_unused(&self, used: &HashSet<String>) -> std::io::Result<u64>;
+    /// Removes the images with these ids; returns the bytes freed.
+    fn remove(&self, ids: &HashSet<String>) -> std::io::Result<u64>;
     /// Bytes of the file system with the images, and how many of them are free.
     fn space(&self) -> std::io::Result<(u64, u64)>;
     /// Takes the images of an archive; references and ids, or why not.
@@ -68,8 +68,8 @@ impl ImageSource for ImageStore {
         Self::list(self)
     }
 
-    fn remove_unused(&self, used: &HashSet<String>) -> std::io::Result<u64> {
-        Self::remove_unused(self, used)
+    fn remove(&self, ids: &HashSet<String>) -> std::io::Result<u64> {
+        Self::remove(self, ids)
     }
 
     fn space(&self) -> std::io::Result<(u64, u64)> {
@@ -125,7 +125,7 @@ impl ImageSource for NoImages {
         Vec::new()
     }
 
-    fn remove_unused(&self, _used: &HashSet<String>) -> std::io::Result<u64> {
+    fn remove(&self, _ids: &HashSet<String>) -> std::io::Result<u64> {
         Ok(0)
     }
 

@@ -60,6 +60,7 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
             let known = json!({
                 "metadata": {"name": node.metadata.name, "labels": node.metadata.labels},
                 "spec": {"taints": node.spec.as_ref().and_then(|spec| spec.taints.as_ref())},
+                "status": {"allocatable": node.status.as_ref().and_then(|status| status.allocatable.as_ref())},
             });
             *context.node.write() = Some(Arc::new(known));
             let now = Timestamp::now();
@@ -298,7 +299,7 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
 
 /// What is left for the requests of Pods: without what VMs cost beyond what their containers use, as it is measured, so
 /// that the scheduler counts it too.
-fn allocatable(context: &Context) -> Capacity {
+pub(crate) fn allocatable(context: &Context) -> Capacity {
     let mut left = context.config.capacity.allocatable();
     let overhead = context.overhead_bytes.load(std::sync::atomic::Ordering::Relaxed);
     left.memory_bytes = left

@@ -13,6 +13,9 @@ use kinds::quantity::Quantity;
 use parking_lot::Mutex;
 
 use crate::agent::Pods;
+use crate::deps::ImageSource;
+use crate::events::{self, Kind};
+use crate::image_gc;
 use crate::podvm::{Context, PodVm, Stage, View};
 use crate::size;
 
@@ -53,6 +56,7 @@ impl Default for Thresholds {
 enum Signal {
     Memory,
     Disk,
+    Images,
     Inodes,
 }
 
@@ -61,7 +65,7 @@ impl Signal {
     fn resource(self) -> &'static str {
         match self {
             Self::Memory => "memory",
-            Self::Disk => "ephemeral-storage",
+            Self::Disk | Self::Images => "ephemeral-storage",
             Self::Inodes => "inodes",
         }
     }
@@ -86,7 +90,7 @@ impl Pressure {
         for low in low {
             match low.signal {
                 Signal::Memory => seen.0 = Some(now),
-                Signal::Disk | Signal::Inodes => seen.1 = Some(now),
+                Signal::Disk | Signal::Images | Signal::Inodes => seen.1 = Some(now),
             }
         }
     }
@@ -143,17 +147,20 @@ pub(crate) fn total(pod: &Pod, resource: &str) -> u64 {
 #[derive(Debug, Clone, Copy)]
 struct Figures {
     disk: (u64, u64),
+    /// The file system of the images, which may be another one (`imagefs.available`).
+    images: (u64, u64),
     inodes: (u64, u64),
     memory_available: u64,
 }
 
-fn measure(data_dir: &Path) -> Option<Figures> {
+fn measure(data_dir: &Path, images: &dyn ImageSource) -> Option<Figures> {
     let stat = rustix::fs::statvfs(data_dir).ok()?;
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(Figures {
         disk: (stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize),
+        images: images.space().ok()?,
         inodes: (stat.f_files, stat.f_ffree),
         memory_available: kib * 1024,
     })
@@ -161,17 +168,19 @@ fn measure(data_dir: &Path) -> Option<Figures> {
 
 fn low(figures: &Figures, thresholds: &Thresholds) -> Vec<Low> {
     let share = |total: u64, percent: u8| total / 100 * u64::from(percent);
+    let disk = |signal, (total, available): (u64, u64)| Low {
+        signal,
+        threshold: share(total, thresholds.disk_percent).min(thresholds.disk_bytes),
+        available,
+    };
     let all = [
         Low {
             signal: Signal::Memory,
             threshold: thresholds.memory_bytes,
             available: figures.memory_available,
         },
-        Low {
-            signal: Signal::Disk,
-            threshold: share(figures.disk.0, thresholds.disk_percent).min(thresholds.disk_bytes),
-            available: figures.disk.1,
-        },
+        disk(Signal::Disk, figures.disk),
+        disk(Signal::Images, figures.images),
         Low {
             signal: Signal::Inodes,
             threshold: share(figures.inodes.0, thresholds.inodes_percent),
@@ -245,12 +254,27 @@ pub(crate) async fn run(context: Arc<Context>, pods: Pods) {
     context.cancel.run_until_cancelled(work).await;
 }
 
-async fn sweep(context: &Context, pods: &Pods) {
-    let Some(figures) = measure(&context.config.data_dir) else {
-        return;
-    };
-    let low = low(&figures, &context.config.pressure);
+/// What is low now.
+fn look(context: &Context) -> Vec<Low> {
+    let figures = measure(&context.config.data_dir, &*context.deps.images);
+    let low = figures.map_or(Vec::new(), |figures| low(&figures, &context.config.pressure));
     context.pressure.note(&low);
+    low
+}
+
+async fn sweep(context: &Context, pods: &Pods) {
+    let mut low = look(context);
+    let Some(first) = low.first() else { return };
+    let node = events::node(&context.config.node_name);
+    let words = format!("Attempting to reclaim {}", first.signal.resource());
+    context
+        .recorder
+        .record(node, Kind::Warning, "EvictionThresholdMet", words);
+    // What nobody uses goes before what somebody does (kubelet: `reclaimNodeLevelResources`).
+    if first.signal != Signal::Memory {
+        image_gc::reclaim(context, pods);
+        low = look(context);
+    }
     let Some(first) = low.first() else { return };
     let mut candidates = Vec::new();
     let mut owners = Vec::new();
@@ -296,11 +320,19 @@ mod tests {
         let thresholds = Thresholds::default();
         let figures = Figures {
             disk: (1000, 99),
+            images: (1000, 101),
             inodes: (1000, 50),
             memory_available: 100 << 20,
         };
         let found: Vec<Signal> = low(&figures, &thresholds).iter().map(|low| low.signal).collect();
         assert_eq!(found, [Signal::Disk]);
+        let images = Figures {
+            disk: (1000, 100),
+            images: (1000, 99),
+            ..figures
+        };
+        let found: Vec<Signal> = low(&images, &thresholds).iter().map(|low| low.signal).collect();
+        assert_eq!(found, [Signal::Images]);
     }
 
     #[test]

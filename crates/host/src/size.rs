@@ -118,6 +118,12 @@ pub fn requested(spec: &PodSpec, name: &str) -> u64 {
     containers.saturating_add(overhead.and_then(milli).unwrap_or(0))
 }
 
+/// What the containers of a Pod may take of a resource together, in whole units; none if nobody is limited. Those without a
+/// limit count nothing (`k8s.io/component-helpers/resource.PodLimits`).
+pub fn limited(spec: &PodSpec, name: &str) -> Option<u64> {
+    total(spec, false, |resources| limit(resources, name)).map(|milli| milli.div_ceil(1000))
+}
+
 impl VmSize {
     /// The size for a Pod.
     pub fn of(spec: &PodSpec) -> Self {

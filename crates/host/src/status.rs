@@ -31,7 +31,7 @@ pub struct View<'a> {
     pub ip: Option<Ipv4Addr>,
     /// The host's address.
     pub host_ip: IpAddr,
-    /// Why the Pod failed as a whole (`DeadlineExceeded`, `Evicted`, …) and the words to it.
+    /// Why the Pod fails as a whole (`DeadlineExceeded`, `Evicted`, …) and the words to it: told when it has ended.
     pub verdict: Option<(&'a str, &'a str)>,
     /// Nothing will run any more.
     pub finished: bool,
@@ -41,7 +41,7 @@ pub struct View<'a> {
 
 /// The status to write. `before` is the last known one: it keeps transition times and what others own.
 pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
-    let phase = phase(view);
+    let phase = phase(view, before);
     let generation = view.pod.metadata.generation;
     let statuses = |wanted: fn(Role) -> bool| -> Vec<ContainerStatus> {
         let mut list: Vec<ContainerStatus> = view
@@ -62,11 +62,18 @@ pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
         list.iter_mut().for_each(|status| cut(status, share));
         (!list.is_empty()).then_some(list)
     };
-    let conditions = conditions(view, phase, before, generation, now);
+    let verdict = view.verdict.filter(|_| view.finished);
+    // Whoever is beyond its deadline gets no more traffic, though its containers have their grace period still; who is
+    // evicted is ready as long as its probes say so (kubelet: `generateAPIPodStatus`, `mergePodStatus`).
+    let serves = match view.verdict {
+        Some((DEADLINE_EXCEEDED, _)) => "Failed",
+        _ => phase,
+    };
+    let conditions = conditions(view, serves, before, generation, now);
     PodStatus {
         phase: Some(phase.to_owned()),
-        reason: view.verdict.map(|(reason, _)| reason.to_owned()),
-        message: view.verdict.map(|(_, message)| message.to_owned()),
+        reason: verdict.map(|(reason, _)| reason.to_owned()),
+        message: verdict.map(|(_, message)| message.to_owned()),
         conditions: Some(conditions),
         host_ip: Some(view.host_ip.to_string()),
         host_ips: Some(vec![HostIP {
@@ -104,9 +111,16 @@ fn cut(status: &mut ContainerStatus, bytes: usize) {
     }
 }
 
-fn phase(view: &View<'_>) -> &'static str {
-    if view.verdict.is_some() {
-        return "Failed";
+/// The reason of a Pod that was active for longer than its spec allows.
+pub const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
+
+fn phase(view: &View<'_>, before: &PodStatus) -> &'static str {
+    // As long as something of it runs, a Pod that will have failed is what it was.
+    match (view.verdict, view.finished, before.phase.as_deref()) {
+        (Some(_), true, _) => return "Failed",
+        (Some(_), false, Some("Pending")) => return "Pending",
+        (Some(_), false, Some("Running")) => return "Running",
+        _ => {}
     }
     let mut main = view.records.iter().filter(|record| record.role == Role::Main);
     if view.finished {
@@ -222,6 +236,9 @@ fn state(view: &View<'_>, record: &Record) -> ContainerState {
         };
     }
     match &record.state {
+        // An API server lets nobody leave a good end under `OnFailure`: of one that another run follows it is not told.
+        State::Exited(_) if record.again && !view.finished => waiting(view, record, "", ""),
+        State::Starting { reason, .. } if reason.is_empty() && record.again => waiting(view, record, "", ""),
         // While the next run is on its way, the one before is still what there is to see.
         State::Starting { reason, .. } if reason.is_empty() && record.last.is_some() => ContainerState {
             terminated: record.last.as_ref().map(|exit| terminated(uid, exit)),
@@ -595,7 +612,41 @@ mod tests {
         ");
         records[1].state = State::Exited(exit(137));
         assert!(summary(&records, true, None).starts_with("Failed\n"));
-        assert!(summary(&records, false, Some(("DeadlineExceeded", "…"))).starts_with("Failed\n"));
+    }
+
+    /// A Pod that is to fail stays what it is until nothing of it runs.
+    #[test]
+    fn failing_takes_until_the_end() {
+        let mut records = records(&pod());
+        records[0].runs = 1;
+        records[0].state = State::Exited(exit(0));
+        run(&mut records[1]);
+        run(&mut records[2]);
+        let first_lines = |finished, verdict| {
+            let text = summary(&records, finished, Some((verdict, "words")));
+            text.lines().take(5).collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!(first_lines(false, "DeadlineExceeded"), @r"
+        Running
+        PodReadyToStartContainers=True
+        Initialized=True
+        Ready=False PodFailed
+        ContainersReady=False PodFailed
+        ");
+        insta::assert_snapshot!(first_lines(false, "Evicted"), @r"
+        Running
+        PodReadyToStartContainers=True
+        Initialized=True
+        Ready=True
+        ContainersReady=True
+        ");
+        insta::assert_snapshot!(first_lines(true, "Evicted"), @r"
+        Failed
+        PodReadyToStartContainers=True
+        Initialized=True
+        Ready=False PodFailed
+        ContainersReady=False PodFailed
+        ");
     }
 
     /// What is shown of an init container that ended with a code and runs again, by the Pod's policy.

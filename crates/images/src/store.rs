@@ -300,16 +300,14 @@ impl ImageStore {
         known.filter(|image| image.disk.exists())
     }
 
-    /// Removes images that are neither named in `used` (by id) nor referenced by anything running.
-    /// Returns the bytes that were freed.
-    pub fn remove_unused(&self, used: &HashSet<String>) -> std::io::Result<u64> {
+    /// Removes the images with these ids, and no other: one may just have come. Returns the bytes that were freed.
+    pub fn remove(&self, ids: &HashSet<String>) -> std::io::Result<u64> {
         let mut freed = 0;
         let removed: Vec<Arc<Image>> = {
             let mut index = self.index.lock();
             let Index { references, images } = &mut *index;
-            let unused: Vec<String> = images.keys().filter(|id| !used.contains(*id)).cloned().collect();
-            references.retain(|_, id| used.contains(id));
-            let removed = unused.iter().filter_map(|id| images.remove(id)).collect();
+            references.retain(|_, id| !ids.contains(id));
+            let removed = ids.iter().filter_map(|id| images.remove(id)).collect();
             self.write_index(&index)?;
             removed
         };

@@ -225,12 +225,14 @@ async fn an_image_becomes_a_disk_once() {
         .expect("checked");
     assert!(!result.pulled);
     assert_eq!(again.list().len(), 1);
-    assert!(
-        again
-            .remove_unused(&std::collections::HashSet::new())
-            .expect("removed")
-            > 0
-    );
+    // Removed is what is named, and nothing else.
+    let removed = |id: &str| {
+        let ids = std::collections::HashSet::from([id.to_owned()]);
+        again.remove(&ids).expect("removed")
+    };
+    assert_eq!(removed("another"), 0);
+    assert_eq!(again.list().len(), 1);
+    assert!(removed(&image.id) > 0);
     assert!(again.get("app:1").is_none() && !image.disk.exists());
 }
 

@@ -3,7 +3,8 @@
 //! guest agent needs no cryptography then.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use guest_api::http::{Answer, MAX_REDIRECTS, Redirect, redirect};
 use guest_api::v1::{DialData, ExecStart, Grpc, Header, HttpGet, ProbeRequest, probe_request};
@@ -17,11 +18,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::Machine;
+use super::{Machine, stop};
 use crate::guest::Guest;
 
 /// How long beyond its own limit an action may take until the guest counts as not answering.
 const MARGIN: Duration = Duration::from_secs(10);
+/// By how much this host may notice the end of a time late and still judge others by it.
+const LATE: Duration = Duration::from_millis(500);
 /// Bytes of a connection that may be on the way.
 const WINDOW: usize = 64 << 10;
 /// Messages of a connection on the way to the guest.
@@ -109,11 +112,7 @@ impl Job {
             headers: headers.collect(),
             host: host.clone(),
         };
-        let https = action
-            .scheme
-            .as_deref()
-            .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
-        let action = match https {
+        let action = match is_https(action) {
             true => Action::Https(get),
             false => Action::Guest(probe_request::Action::Http(get)),
         };
@@ -140,13 +139,14 @@ impl Job {
 
     /// Does it, within the limit.
     pub async fn run(self, machine: &Machine, limit: Duration) -> Verdict {
-        let host = match resolve(&self.host).await {
+        // A resolver of the host that does not answer is no fault of the Pod's.
+        let host = match tokio::time::timeout(limit, resolve(&self.host)).await.ok()? {
             Ok(host) => host,
             Err(problem) => return Some((false, problem)),
         };
         let action = match self.action {
             Action::Guest(action) => action,
-            Action::Https(get) => return Some(https(&machine.guest, &host, machine, get, limit).await),
+            Action::Https(get) => return https(machine, &host, get, limit).await,
         };
         let request = ProbeRequest {
             action: Some(action),
@@ -154,19 +154,16 @@ impl Job {
             host,
         };
         let mut client = machine.guest.client().await.ok()?;
-        // The guest keeps the action's own limit; this one is for a guest that does not answer.
-        match tokio::time::timeout(limit + MARGIN, client.probe(request)).await {
-            Ok(Ok(reply)) => {
-                let reply = reply.into_inner();
-                Some((reply.success, reply.output))
-            }
-            Ok(Err(_)) => None,
-            Err(_) => Some((false, "the guest does not answer".to_owned())),
-        }
+        // The guest keeps the action's own limit; this one is for a guest that does not answer, which is a matter of the
+        // session and not of the container.
+        let answer = tokio::time::timeout(limit + MARGIN, client.probe(request)).await;
+        let reply = answer.ok()?.ok()?.into_inner();
+        Some((reply.success, reply.output))
     }
 }
 
-/// Runs a lifecycle hook to its end.
+/// Runs a lifecycle hook to its end. Of an HTTP server any answer will do (kubelet: `runHTTPHandler`). Returns the server that
+/// was to speak TLS and does not, if that was found out.
 ///
 /// # Errors
 /// The hook failed: its words.
@@ -176,32 +173,63 @@ pub async fn hook(
     run: &str,
     hook: &LifecycleHandler,
     limit: Duration,
-) -> Result<(), String> {
+) -> Result<Option<String>, String> {
     if let Some(sleep) = &hook.sleep {
         let seconds = u64::try_from(sleep.seconds).unwrap_or(0);
         tokio::time::sleep(Duration::from_secs(seconds).min(limit)).await;
-        return Ok(());
+        return Ok(None);
     }
     let Some(job) = Job::of_hook(container, run, hook)? else {
         return Err(format!("invalid handler: {hook:?}"));
     };
-    let plain = match &job.action {
-        Action::Https(get) => Some(Job {
-            action: Action::Guest(probe_request::Action::Http(get.clone())),
-            host: job.host.clone(),
-        }),
-        Action::Guest(_) => None,
+    let mut get = match job.action {
+        Action::Https(get) | Action::Guest(probe_request::Action::Http(get)) => get,
+        Action::Guest(_) => {
+            return match job.run(machine, limit).await {
+                Some((true, _)) => Ok(None),
+                Some((false, words)) => Err(words),
+                None => Err(AWAY.to_owned()),
+            };
+        }
     };
-    let verdict = match (job.run(machine, limit).await, plain) {
-        // A server that speaks no TLS is asked in the clear, as it was before hooks knew TLS (`lifecycle/handlers.go`).
-        (Some((false, words)), Some(plain)) if words.contains(NO_TLS) => plain.run(machine, limit).await,
-        (verdict, _) => verdict,
-    };
-    match verdict {
-        Some((true, _)) => Ok(()),
-        Some((false, words)) => Err(words),
-        None => Err("the guest agent cannot be reached".to_owned()),
+    let agent = |header: &Header| header.name.eq_ignore_ascii_case("user-agent");
+    if !get.headers.iter().any(agent) {
+        get.headers.push(Header {
+            name: "User-Agent".to_owned(),
+            value: HOOK_AGENT.to_owned(),
+        });
     }
+    let tls = hook.http_get.as_ref().is_some_and(is_https);
+    let ask = async {
+        let host = resolve(&job.host).await.map_err(Problem::Said)?;
+        let mut visit = Visit::new(machine, &host, get);
+        match visit.go(tls).await {
+            // A server that speaks no TLS is asked in the clear, as it was before hooks knew TLS, but is told no secret.
+            Err(Problem::Said(words)) if words == NO_TLS => {
+                let secret = |header: &Header| header.name.eq_ignore_ascii_case("authorization");
+                visit.get.headers.retain(|header| !secret(header));
+                visit.go(false).await?;
+                Ok(Some(format!("{}:{}", visit.name, visit.get.port)))
+            }
+            answer => answer.map(|_| None),
+        }
+    };
+    match tokio::time::timeout(limit, ask).await {
+        Ok(Ok(fallen_back)) => Ok(fallen_back),
+        Ok(Err(Problem::Said(words))) => Err(words),
+        Ok(Err(Problem::Away)) => Err(AWAY.to_owned()),
+        Err(_) => Err("context deadline exceeded".to_owned()),
+    }
+}
+
+/// What is said of a server that does not speak TLS (kubelet: `LifecycleHTTPFallback`).
+pub fn fallback_words(server: &str) -> String {
+    format!("request to HTTPS lifecycle hook {server} got HTTP response, retry with HTTP succeeded")
+}
+
+fn is_https(action: &HTTPGetAction) -> bool {
+    let scheme = action.scheme.as_deref();
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
 /// The number of a port that may be given by name.
@@ -241,50 +269,95 @@ async fn resolve(host: &str) -> Result<String, String> {
     Ok(first.ip().to_string())
 }
 
+/// As whom hooks ask.
+const HOOK_AGENT: &str = "kube-lifecycle/1.35";
+/// How a guest's words begin that could not connect.
+const DIAL: &str = "dial ";
 /// What Go says to an answer in the clear.
 const NO_TLS: &str = "http: server gave HTTP response to HTTPS client";
 
-async fn https(
-    guest: &Guest,
-    host: &str,
-    machine: &Machine,
-    mut get: HttpGet,
-    limit: Duration,
-) -> (bool, String) {
-    let name = match get.host.as_str() {
-        "" => machine.ip.to_string(),
-        name => name.to_owned(),
-    };
-    get.host.clone_from(&name);
-    let url = format!("https://{name}:{}{}", get.port, get.path);
-    let ask = async {
+/// Why there is no answer.
+#[derive(Debug)]
+enum Problem {
+    /// The guest could not be asked: nobody is to blame in the Pod.
+    Away,
+    /// The server, or the way to it.
+    Said(String),
+}
+
+const AWAY: &str = "the guest agent cannot be reached";
+
+/// A request that is spoken here, over connections that the guest opens.
+struct Visit<'a> {
+    machine: &'a Machine,
+    host: &'a str,
+    name: String,
+    get: HttpGet,
+}
+
+impl<'a> Visit<'a> {
+    fn new(machine: &'a Machine, host: &'a str, mut get: HttpGet) -> Self {
+        let name = match get.host.as_str() {
+            "" => machine.ip.to_string(),
+            name => name.to_owned(),
+        };
+        get.host.clone_from(&name);
+        Self {
+            machine,
+            host,
+            name,
+            get,
+        }
+    }
+
+    /// Asks, and goes where it is sent on the same host.
+    async fn go(&mut self, tls: bool) -> Result<Answer, Problem> {
+        let scheme = if tls { "https" } else { "http" };
         for _ in 0..MAX_REDIRECTS {
-            let answer = once(guest, host, &name, &get).await?;
-            match redirect(&answer, "https", &name, get.port) {
-                Some(Redirect::Here(port, path)) => (get.port, get.path) = (port, path),
+            let answer = self.once(tls).await?;
+            match redirect(&answer, scheme, &self.name, self.get.port) {
+                Some(Redirect::Here(port, path)) => (self.get.port, self.get.path) = (port, path),
                 Some(Redirect::Elsewhere) | None => return Ok(answer),
             }
         }
-        Err("stopped after 10 redirects".to_owned())
-    };
-    match tokio::time::timeout(limit, ask).await {
-        Ok(Ok(answer)) if (200..400).contains(&answer.code) => (true, answer.warning()),
-        Ok(Ok(answer)) => (
-            false,
-            format!("HTTP probe failed with statuscode: {}", answer.code),
-        ),
-        Ok(Err(problem)) => (false, format!("Get {url:?}: {problem}")),
-        Err(_) => (
-            false,
-            format!(
-                "Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-            ),
-        ),
+        Err(Problem::Said("stopped after 10 redirects".to_owned()))
+    }
+
+    async fn once(&self, tls: bool) -> Result<Answer, Problem> {
+        let (stream, broken) = connect(&self.machine.guest, self.host, self.get.port).await?;
+        let answer = match tls {
+            true => exchange(stream, &self.name, &self.get).await,
+            false => guest_api::http::get(stream, &self.name, &self.get)
+                .await
+                .map_err(|error| error.to_string()),
+        };
+        answer.map_err(|words| match broken.load(Ordering::Relaxed) {
+            true => Problem::Away,
+            false => Problem::Said(words),
+        })
     }
 }
 
-async fn once(guest: &Guest, host: &str, name: &str, get: &HttpGet) -> Result<Answer, String> {
-    exchange(connect(guest, host, get.port).await?, name, get).await
+/// A probe over TLS. The time is kept here, so that it must be told who took it: a server that is silent has failed, a host
+/// that was busy or a guest that does not answer says nothing of it.
+async fn https(machine: &Machine, host: &str, get: HttpGet, limit: Duration) -> Verdict {
+    let mut visit = Visit::new(machine, host, get);
+    let url = format!("https://{}:{}{}", visit.name, visit.get.port, visit.get.path);
+    let begun = Instant::now();
+    match tokio::time::timeout(limit, visit.go(true)).await {
+        Ok(Ok(answer)) if (200..400).contains(&answer.code) => Some((true, answer.warning())),
+        Ok(Ok(answer)) => {
+            let words = format!("HTTP probe failed with statuscode: {}", answer.code);
+            Some((false, words))
+        }
+        Ok(Err(Problem::Said(problem))) => Some((false, format!("Get {url:?}: {problem}"))),
+        Ok(Err(Problem::Away)) => None,
+        Err(_) => {
+            let late = begun.elapsed() > limit + LATE;
+            let words = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+            (!late && stop::answers(machine).await).then(|| (false, format!("Get {url:?}: {words}")))
+        }
+    }
 }
 
 /// TLS on a stream, and one request in it.
@@ -362,8 +435,9 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// A TCP connection that the guest opens inside the Pod; it ends when the stream is dropped.
-async fn connect(guest: &Guest, host: &str, port: u32) -> Result<DuplexStream, String> {
+/// A TCP connection that the guest opens inside the Pod; it ends when the stream is dropped. The flag tells whether it was the
+/// session that broke it.
+async fn connect(guest: &Guest, host: &str, port: u32) -> Result<(DuplexStream, Arc<AtomicBool>), Problem> {
     let (near, far) = tokio::io::duplex(WINDOW);
     let (input, messages) = mpsc::channel(QUEUE);
     let first = DialData {
@@ -377,13 +451,18 @@ async fn connect(guest: &Guest, host: &str, port: u32) -> Result<DuplexStream, S
     };
     // The queue is empty: there is room.
     let _ = input.try_send(first);
-    let mut client = guest.client().await.map_err(|error| error.to_string())?;
-    let mut output = client
-        .dial(ReceiverStream::new(messages))
-        .await
-        .map_err(|status| status.message().to_owned())?
+    let mut client = guest.client().await.map_err(|_| Problem::Away)?;
+    let answer = client.dial(ReceiverStream::new(messages)).await;
+    let mut output = answer
+        .map_err(|status| match status.message().starts_with(DIAL) {
+            true => Problem::Said(status.message().to_owned()),
+            // The words of the transport: no guest has answered.
+            false => Problem::Away,
+        })?
         .into_inner();
     let (mut read, mut write) = tokio::io::split(far);
+    let broken = Arc::new(AtomicBool::new(false));
+    let breaks = Arc::clone(&broken);
     tokio::spawn(async move {
         let mut buffer = vec![0; CHUNK];
         loop {
@@ -399,14 +478,23 @@ async fn connect(guest: &Guest, host: &str, port: u32) -> Result<DuplexStream, S
         }
     });
     tokio::spawn(async move {
-        while let Ok(Some(message)) = output.message().await {
-            if write.write_all(&message.data).await.is_err() || message.end {
-                break;
+        loop {
+            match output.message().await {
+                Ok(Some(message)) => {
+                    if write.write_all(&message.data).await.is_err() || message.end {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    breaks.store(true, Ordering::Relaxed);
+                    break;
+                }
             }
         }
         let _ = write.shutdown().await;
     });
-    Ok(near)
+    Ok((near, broken))
 }
 
 #[cfg(test)]

@@ -111,6 +111,7 @@ impl Boot {
             resources: super::resize::of(&self.pod),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
             timings: Vec::new(),
+            verdict: None,
         };
         // Before anything else exists: whoever finds the directory knows what else to look for.
         file.write(&run_dir)

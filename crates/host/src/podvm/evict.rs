@@ -79,9 +79,8 @@ pub fn verdict(pod: &Pod, usage: &Usage) -> Option<String> {
         }
     }
     let total: u64 = usage.containers.values().sum::<u64>().saturating_add(on_disk);
-    let limits: Vec<u64> = containers(pod).filter_map(|c| Some(limit(c)?.0)).collect();
-    let most: u64 = limits.iter().sum();
-    if !limits.is_empty() && total > most && limits.len() == containers(pod).count() {
+    // As soon as one container has a limit, their sum is the Pod's (kubelet: `podEphemeralStorageLimitEviction`).
+    if let Some(most) = size::limited(spec, "ephemeral-storage").filter(|most| total > *most) {
         let most = kinds::quantity::Quantity::from_bytes(i128::from(most));
         return Some(format!(
             "Pod ephemeral local storage usage exceeds the total limit of containers {most}. "
@@ -119,7 +118,10 @@ pub(super) async fn run(
                 continue;
             };
             if let Some(message) = verdict(&pod, &usage) {
-                let _ = owner.send(Input::Job(Report::Evicted(message))).await;
+                // What it did itself is no disruption.
+                let disrupted = false;
+                let report = Report::Evicted { message, disrupted };
+                let _ = owner.send(Input::Job(report)).await;
                 return;
             }
         }
@@ -213,12 +215,19 @@ mod tests {
             &[("a", 20), ("b", 10), ("volume free", 11)],
             Some("Pod ephemeral local storage usage exceeds the total limit of containers 40Mi. "),
         );
-        // One container without a limit: the Pod as a whole has none.
+        // One container without a limit: what all have together must still be within the other's.
         check(
             json!([c("a", "20Mi"), c("b", "")]),
-            cache,
-            &[("a", 10), ("b", 900)],
+            cache.clone(),
+            &[("a", 10), ("b", 10)],
             None,
         );
+        check(
+            json!([c("a", "20Mi"), c("b", "")]),
+            cache.clone(),
+            &[("a", 10), ("b", 900)],
+            Some("Pod ephemeral local storage usage exceeds the total limit of containers 20Mi. "),
+        );
+        check(json!([c("a", ""), c("b", "")]), cache, &[("b", 900)], None);
     }
 }

@@ -72,6 +72,11 @@ impl Launch {
             .and_then(|l| l.post_start.as_ref());
         if let (true, Some(hook)) = (started, hook) {
             let done = actions::hook(&self.machine, &self.container, &self.run, hook, HOOK).await;
+            if let Ok(Some(server)) = &done {
+                let words = actions::fallback_words(server);
+                let recorder = &self.context.recorder;
+                recorder.pod(&self.pod, Kind::Warning, "LifecycleHTTPFallback", words);
+            }
             if let Err(problem) = &done {
                 // What a server answered may be secret: it is not told to everybody.
                 tracing::debug!(container = self.container.name, problem, "postStart");

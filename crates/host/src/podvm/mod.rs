@@ -20,6 +20,7 @@
 
 mod actions;
 mod boot;
+mod end;
 pub mod evict;
 pub mod handler;
 mod launch;
@@ -82,9 +83,11 @@ pub struct Context {
     pub probes: crate::metrics::probes::ProbeCounts,
     /// How many starts there were.
     pub starts: crate::metrics::starts::Starts,
+    /// What is known of the use of images.
+    pub sights: crate::image_gc::Sights,
     /// What the Pods have asked for.
     pub requests: resize::Requests,
-    /// Name, labels and taints of the Node as it was last seen.
+    /// Name, labels, taints and allocatable resources of the Node as it was last seen.
     pub node: parking_lot::RwLock<Option<Arc<serde_json::Value>>>,
     /// Measured memory of all VMs beyond what their containers use, in bytes.
     pub overhead_bytes: std::sync::atomic::AtomicU64,
@@ -257,8 +260,8 @@ pub(crate) enum Report {
     VmEnded(u64, vmm::ExitReason),
     /// These resources are in force now, or why not.
     Resized(resize::Resources, Result<(), String>),
-    /// The Pod has used more local storage than it may.
-    Evicted(String),
+    /// The Pod has used more local storage than it may, or (`disrupted`) its host needs what it has.
+    Evicted { message: String, disrupted: bool },
     /// The VM of an earlier agent, if it still lives.
     Adopted(Option<Box<boot::Arrived>>),
     /// Everything is taken down.
@@ -312,7 +315,9 @@ impl PodVm {
 
     /// Ends the Pod for the host's sake, with these words.
     pub(crate) async fn evict(&self, message: String) {
-        let _ = self.inputs.send(Input::Job(Report::Evicted(message))).await;
+        let disrupted = true;
+        let report = Report::Evicted { message, disrupted };
+        let _ = self.inputs.send(Input::Job(report)).await;
     }
 
     /// The present state.

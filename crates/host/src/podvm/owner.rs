@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::boot::{self, Arrived, Boot};
+use super::end::{self, Verdict};
 use super::plan::{self, Action};
 use super::prepare::{self, Prepared};
 use super::publish::{self, Wanted};
 use super::record::{PodFile, Record, Role, State, records};
-use super::resize::{self, Wish};
+use super::resize::{self, Asked, Wish};
 use super::seed::{renew, seed};
 use super::stop::{self, Stop};
 use super::{Context, Input, Machine, Origin, Report, Stage, View};
-use crate::backoff::{self, Backoff, Verdict};
+use crate::backoff::{self, Backoff};
 use crate::events::Kind;
 use crate::logs::PodLogs;
 use crate::size::VmSize;
@@ -30,8 +30,6 @@ use crate::status;
 
 /// The grace period of Pods that name none (`DefaultTerminationGracePeriodSeconds`).
 const GRACE: i64 = 30;
-/// That of Pods that are evicted for their use of local storage (`immediateEvictionGracePeriodSeconds`).
-const EVICTION_GRACE: i64 = 1;
 
 /// Why a Pod is taken down; later ones outrank earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,8 +97,8 @@ pub(super) struct Owner {
     why: Option<Why>,
     stopping: bool,
     deadline: watch::Sender<Instant>,
-    /// Reason and words of a Pod that failed as a whole.
-    verdict: Option<(String, String)>,
+    /// Why the Pod ends as a whole, once it does.
+    verdict: Option<Verdict>,
     /// The status is another agent's or an earlier life's: it is not to be written.
     frozen: bool,
     publish: watch::Sender<Wanted>,
@@ -241,12 +239,13 @@ impl Owner {
                 self.context
                     .recorder
                     .pod(&self.pod, Kind::Warning, reason.clone(), message.clone());
-                self.verdict = Some((reason, message));
+                self.verdict = Some(Verdict::new(reason, message, 0));
                 self.stage = Stage::Finished;
             }
             Origin::Adopted(file) => {
                 self.stage = Stage::Booting;
                 self.booting = true;
+                let verdict = file.verdict.clone();
                 // The VM has what an earlier agent gave it; what the object asks for beyond that is a wish.
                 if !file.resources.is_empty() {
                     let wanted = Arc::clone(&self.pod);
@@ -270,6 +269,15 @@ impl Owner {
                         .send(Input::Job(Report::Adopted(machine.map(Box::new))))
                         .await;
                 });
+                if ended {
+                    // The agent before this one told its end and did not come to take its VM down.
+                    self.frozen = true;
+                    self.stop(Why::Finished, 0);
+                } else if let Some(verdict) = verdict {
+                    let left = verdict.left(self.grace());
+                    self.verdict = Some(verdict);
+                    self.stop(Why::Finished, left);
+                }
             }
         }
         self.heed_deletion();
@@ -404,7 +412,7 @@ impl Owner {
             }
             Report::VmEnded(..) => {}
             Report::Resized(resources, result) => self.resized(resources, result),
-            Report::Evicted(message) => self.evict(message),
+            Report::Evicted { message, disrupted } => self.evict(message, disrupted),
             Report::Stopped => self.stopped(),
             Report::Published => self.stage = Stage::Gone,
         }
@@ -462,11 +470,8 @@ impl Owner {
     fn is_over(&self) -> bool {
         let main = || self.records.iter().filter(|record| record.role == Role::Main);
         let ended = |record: &Record| match &record.state {
-            State::Exited(exit) => {
-                super::record::container_of(&self.pod, &record.name).is_some_and(|container| {
-                    !plan::should_restart(&self.pod, &container, record.role, exit.code)
-                })
-            }
+            State::Exited(exit) => super::record::container_of(&self.pod, &record.name)
+                .is_some_and(|container| !plan::goes_on(&self.pod, &container, record, exit.code)),
             _ => false,
         };
         main().next().is_some() && main().all(ended)
@@ -505,7 +510,7 @@ impl Owner {
         }
         let goes_on = self.records.iter().any(|record| match &record.state {
             State::Exited(exit) => super::record::container_of(&self.pod, &record.name)
-                .is_some_and(|container| plan::should_restart(&self.pod, &container, record.role, exit.code)),
+                .is_some_and(|container| plan::goes_on(&self.pod, &container, record, exit.code)),
             _ => true,
         });
         if goes_on {
@@ -522,8 +527,8 @@ impl Owner {
     /// The next VM is made at once after a first failure, later after a growing pause.
     fn delay_boot(&mut self, now: Timestamp) {
         self.boot_after = match self.boot_backoff.check(now, now) {
-            Verdict::Wait(until, _) => Some(until),
-            Verdict::Go => None,
+            backoff::Verdict::Wait(until, _) => Some(until),
+            backoff::Verdict::Go => None,
         };
         self.boot_backoff.next(now, now);
     }
@@ -679,36 +684,32 @@ impl Owner {
             return self.wake_at(until);
         }
         let message = "Pod was active on the node longer than the specified deadline";
+        let reason = status::DEADLINE_EXCEEDED;
         self.context
             .recorder
-            .pod(&self.pod, Kind::Normal, "DeadlineExceeded", message);
-        self.verdict = Some(("DeadlineExceeded".to_owned(), message.to_owned()));
-        self.stop(Why::Finished, self.grace());
+            .pod(&self.pod, Kind::Normal, reason, message);
+        let grace = self.grace();
+        self.condemn(Verdict::new(reason.to_owned(), message.to_owned(), grace), grace);
     }
 
-    /// Ends a Pod that took too much local storage (kubelet: `evictPod`).
-    fn evict(&mut self, message: String) {
-        if self.why.is_some() {
+    /// Ends the Pod as a whole. It is written down first, for the next agent: what has begun to end must not go on.
+    fn condemn(&mut self, verdict: Verdict, grace: i64) {
+        self.verdict = Some(verdict);
+        self.save();
+        self.stop(Why::Finished, grace);
+    }
+
+    /// Ends a Pod that took too much local storage, or more than others of what its host lacks (kubelet: `evictPod`).
+    fn evict(&mut self, message: String, disrupted: bool) {
+        if self.why.is_some() || self.stage != Stage::Running {
             return;
         }
         self.context
             .recorder
             .pod(&self.pod, Kind::Warning, "Evicted", message.clone());
-        let condition = PodCondition {
-            type_: "DisruptionTarget".to_owned(),
-            status: "True".to_owned(),
-            reason: Some("TerminationByKubelet".to_owned()),
-            message: Some(message.clone()),
-            last_transition_time: Some(Time(Timestamp::now())),
-            observed_generation: self.pod.metadata.generation,
-            ..PodCondition::default()
-        };
-        self.status
-            .conditions
-            .get_or_insert_with(Vec::new)
-            .push(condition);
-        self.verdict = Some(("Evicted".to_owned(), message));
-        self.stop(Why::Finished, EVICTION_GRACE);
+        let mut verdict = Verdict::new("Evicted".to_owned(), message, end::EVICTION_GRACE);
+        verdict.disrupted = disrupted;
+        self.condemn(verdict, end::EVICTION_GRACE);
     }
 
     /// Shows the state: to others in this process, to the API, to the next agent.
@@ -746,19 +747,19 @@ impl Owner {
 
     /// Whether its phase is its last.
     fn is_finished(&self) -> bool {
-        self.stage == Stage::Finished || self.why == Some(Why::Finished) && self.settled()
+        self.frozen || self.stage == Stage::Finished || self.why == Some(Why::Finished) && self.settled()
     }
 
     /// Others may have what an ended Pod had.
     fn note_request(&self) {
         let Some(uid) = &self.pod.metadata.uid else { return };
-        let millis = match self.stage {
-            Stage::Finished | Stage::Gone => 0,
+        let asked = match self.stage {
+            Stage::Finished | Stage::Gone => Asked::default(),
             // A resize that is under way has taken its part already.
             _ if self.allocated().is_some() => return,
-            _ => self.size.cpu_request_millis.unwrap_or(0),
+            _ => Asked::of(&self.pod),
         };
-        self.context.requests.note(uid, millis);
+        self.context.requests.note(uid, asked);
     }
 
     fn publish_last(&mut self, now: Timestamp) {
@@ -774,6 +775,7 @@ impl Owner {
     fn compute_status(&self, now: Timestamp) -> PodStatus {
         // Conditions that others own are in the object, times of ours in the last status.
         let mut before = self.status.clone();
+        let disruption = end::disruption(&before);
         let theirs = self
             .pod
             .status
@@ -796,6 +798,13 @@ impl Owner {
                 None => ours.push(condition),
             }
         }
+        // Only with the last phase: nobody is to be told twice (kubelet: `mergePodStatus`).
+        let verdict = self.verdict.as_ref().filter(|verdict| verdict.disrupted);
+        if let Some(verdict) = verdict.filter(|_| self.is_finished()) {
+            ours.retain(|known| known.type_ != end::DISRUPTION_TARGET);
+            let generation = self.pod.metadata.generation;
+            ours.push(disruption.unwrap_or_else(|| verdict.condition(generation, now)));
+        }
         let view = status::View {
             pod: &self.pod,
             records: &self.records,
@@ -808,25 +817,28 @@ impl Owner {
             verdict: self
                 .verdict
                 .as_ref()
-                .map(|(reason, message)| (reason.as_str(), message.as_str())),
+                .map(|verdict| (verdict.reason.as_str(), verdict.message.as_str())),
             finished: self.is_finished(),
             start_time: self.start_time,
         };
         status::of(&view, &before, now)
     }
 
-    /// Nothing runs any more.
+    /// Nothing runs any more, and no start is under way.
     fn settled(&self) -> bool {
-        !self.records.iter().any(Record::running)
+        self.launching.is_empty() && !self.records.iter().any(Record::running)
     }
 
     fn write_file(&mut self) {
+        if self.written.as_ref() != Some(&self.records) && self.stage == Stage::Running {
+            self.save();
+        }
+    }
+
+    fn save(&mut self) {
         let (Some(machine), Some(uid)) = (&self.machine, &self.pod.metadata.uid) else {
             return;
         };
-        if self.written.as_ref() == Some(&self.records) || self.stage != Stage::Running {
-            return;
-        }
         let file = PodFile {
             uid: uid.clone(),
             namespace: self.pod.metadata.namespace.clone().unwrap_or_default(),
@@ -839,6 +851,7 @@ impl Owner {
             resources: super::resize::of(&self.pod),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
             timings: (*machine.timings).clone(),
+            verdict: self.verdict.clone(),
         };
         match file.write(&self.context.run_dir(uid)) {
             Ok(()) => self.written = Some(self.records.clone()),

@@ -71,6 +71,11 @@ pub fn should_restart(pod: &Pod, container: &Container, role: Role, code: i32) -
     }
 }
 
+/// Whether a container that ended so goes on in another run: by its policy, or because it was ended for that.
+pub fn goes_on(pod: &Pod, container: &Container, record: &Record, code: i32) -> bool {
+    record.again || should_restart(pod, container, record.role, code)
+}
+
 /// Whether all init containers have done their part, so that the ordinary ones may start.
 pub fn initialized(records: &[Record]) -> bool {
     // Once an ordinary container has run, initialisation is over for this VM.
@@ -110,7 +115,7 @@ pub fn plan(pod: &Pod, records: &[Record], now: Timestamp) -> Vec<Action> {
             }
             State::Waiting { .. } => start(record, index, now, &mut actions),
             State::Exited(exit) => {
-                if should_restart(pod, &container, record.role, exit.code) {
+                if goes_on(pod, &container, record, exit.code) {
                     restart(record, index, exit.finished_at, now, &mut actions);
                 } else if record.role == Role::Init && exit.code != 0 {
                     return vec![Action::Finish { succeeded: false }];
@@ -153,7 +158,7 @@ fn finished(pod: &Pod, records: &[Record]) -> Option<bool> {
             return None;
         };
         let container = container_of(pod, &record.name)?;
-        if record.changed(&container) || should_restart(pod, &container, record.role, exit.code) {
+        if record.changed(&container) || goes_on(pod, &container, record, exit.code) {
             return None;
         }
         succeeded &= exit.code == 0;

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
 
+use super::end::Verdict;
 use super::resize::Resources;
 use crate::backoff::Backoff;
 use crate::datastore::attach::VolumeDisk;
@@ -128,6 +129,9 @@ pub struct Record {
     pub image: Option<String>,
     /// Not before this moment, after something about its configuration was missing.
     pub retry_at: Option<Timestamp>,
+    /// Its run is being ended for another one to begin, however it ends.
+    #[serde(default)]
+    pub again: bool,
 }
 
 impl Record {
@@ -148,6 +152,7 @@ impl Record {
             hooking: false,
             image: None,
             retry_at: None,
+            again: false,
         }
     }
 
@@ -273,6 +278,9 @@ pub struct PodFile {
     /// How long its start took.
     #[serde(default)]
     pub timings: Vec<Timing>,
+    /// Why the Pod ends as a whole, once it does: nothing of it is to go on.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
 }
 
 /// One step of a start.
@@ -365,6 +373,7 @@ mod tests {
             resources: Resources::new(),
             boots: 1,
             timings: Vec::new(),
+            verdict: None,
         };
         file.write(&directory).expect("written");
         assert_eq!(PodFile::read(&directory).expect("read").records, [record]);

@@ -1,4 +1,4 @@
-//! Live volumes: when a ConfigMap, a Secret, a trust bundle, the Pod's metadata or a token's age asks for it, the files are written
+//! Live volumes: when a ConfigMap, a Secret, a trust bundle, the Pod's metadata or resources or a token's age asks for it, the files are written
 //! again, and the guest swaps them in at once.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::resize::{self, Resources};
 use super::tokens::HeldTokens;
 use super::{Context, Machine, View, prepare};
 use crate::events::Kind;
@@ -70,18 +71,18 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
     };
     let mut again = stale.then(Instant::now);
     let mut steps = context.clock.steps();
-    let mut metadata = (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+    let mut shown = Shown::of(&pod);
     loop {
         let due = [written.tokens.due(), again].into_iter().flatten().min();
-        let relabelled = async {
+        let shows_other = async {
             loop {
                 if view.changed().await.is_err() {
                     return std::future::pending::<()>().await;
                 }
                 let pod = Arc::clone(&view.borrow_and_update().pod);
-                let now = (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
-                if now != metadata {
-                    metadata = now;
+                let now = Shown::of(&pod);
+                if now != shown {
+                    shown = now;
                     return;
                 }
             }
@@ -92,7 +93,7 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
             () = any_change(&mut secrets) => {}
             () = other_bundles(&mut bundles) => {}
             Ok(()) = steps.changed(), if !references.tokens.is_empty() => written.tokens.distrust(Instant::now()),
-            () = relabelled => {}
+            () = shows_other => {}
         }
         tokio::time::sleep(GATHER).await;
         let pod = Arc::clone(&view.borrow().pod);
@@ -100,6 +101,24 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
         let facts = context.facts(Some(machine.ip), size);
         let all = update(context, machine, &pod, &references, &facts, &mut written).await;
         again = (!all).then(|| Instant::now() + PAUSE);
+    }
+}
+
+/// What `downwardAPI` volumes show of a Pod that can change while it runs.
+#[derive(PartialEq)]
+struct Shown {
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    resources: Resources,
+}
+
+impl Shown {
+    fn of(pod: &Pod) -> Self {
+        Self {
+            labels: pod.metadata.labels.clone(),
+            annotations: pod.metadata.annotations.clone(),
+            resources: resize::of(pod),
+        }
     }
 }
 

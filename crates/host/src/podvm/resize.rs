@@ -19,8 +19,9 @@ use tokio::sync::watch;
 use super::owner::Owner;
 use super::record::{Role, State};
 use super::{Input, Machine, Report, Stage, launch};
+use crate::config::Capacity;
 use crate::events::Kind;
-use crate::size::VmSize;
+use crate::size::{self, VmSize};
 
 /// How long the guest may take for one container.
 const CALL: Duration = Duration::from_secs(30);
@@ -95,8 +96,41 @@ pub fn with(pod: &Pod, resources: &Resources) -> Pod {
     pod
 }
 
+/// What a Pod asks its host for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Asked {
+    cpu_millis: u64,
+    memory_bytes: u64,
+}
+
+impl Asked {
+    /// The requests of a Pod, with its overhead.
+    pub fn of(pod: &Pod) -> Self {
+        let asked = |name| pod.spec.as_ref().map_or(0, |spec| size::requested(spec, name));
+        Self {
+            cpu_millis: asked("cpu"),
+            memory_bytes: asked("memory").div_ceil(1000),
+        }
+    }
+
+    /// Each resource by name, of this and of what a host can give.
+    fn each(self, capacity: &Capacity) -> [(&'static str, u64, u64); 2] {
+        [
+            ("cpu", self.cpu_millis, capacity.cpu_millis),
+            ("memory", self.memory_bytes, capacity.memory_bytes),
+        ]
+    }
+
+    fn amount(self, resource: &str) -> u64 {
+        match resource {
+            "cpu" => self.cpu_millis,
+            _ => self.memory_bytes,
+        }
+    }
+}
+
 /// Why a VM of this size can never serve the wish.
-fn infeasible(wanted: &VmSize, vm: &VmSize, allocatable_millis: u64) -> Option<String> {
+fn infeasible(wanted: &VmSize, asked: Asked, vm: &VmSize, allocatable: &Capacity) -> Option<String> {
     if wanted.vcpus > vm.vcpus {
         return Some(format!(
             "the Pod's VM has {} vCPUs for its life, {} are wanted: delete the Pod to get a larger VM",
@@ -109,12 +143,11 @@ fn infeasible(wanted: &VmSize, vm: &VmSize, allocatable_millis: u64) -> Option<S
             vm.memory_mib, wanted.needed_mib
         ));
     }
-    let requested = wanted.cpu_request_millis.unwrap_or(0);
-    (requested > allocatable_millis).then(|| {
-        format!(
-            "Node didn't have enough capacity: cpu, requested: {requested}, capacity: {allocatable_millis}"
-        )
-    })
+    let beyond = |(_, requested, capacity): &(&str, u64, u64)| requested > capacity;
+    let (resource, requested, capacity) = asked.each(allocatable).into_iter().find(beyond)?;
+    Some(format!(
+        "Node didn't have enough capacity: {resource}, requested: {requested}, capacity: {capacity}"
+    ))
 }
 
 /// Whether the change of a container's resources asks for its restart (`resizePolicy`).
@@ -178,8 +211,10 @@ impl Owner {
         let again = wish.retry_at.is_some();
         let next = with(&self.pod, &wish.resources);
         let size = next.spec.as_ref().map(VmSize::of).unwrap_or(self.size);
-        let allocatable = self.context.config.capacity.allocatable().cpu_millis;
-        if let Some(problem) = infeasible(&size, &self.size, allocatable) {
+        let asked = Asked::of(&next);
+        // What VMs cost beside may be less another time: for that a wish waits.
+        let most = self.context.config.capacity.allocatable();
+        if let Some(problem) = infeasible(&size, asked, &self.size, &most) {
             self.say_resize(
                 Kind::Warning,
                 "ResizeInfeasible",
@@ -192,7 +227,7 @@ impl Owner {
             }
             return;
         }
-        if let Some(problem) = self.deferred(&size, allocatable) {
+        if let Some(problem) = self.deferred(asked, &crate::node::allocatable(&self.context)) {
             if wish.condition.1 != "Deferred" {
                 self.say_resize(Kind::Warning, "ResizeDeferred", "Deferred", &wish, Some(&problem));
             }
@@ -210,8 +245,15 @@ impl Owner {
                 wish.condition = ("PodResizeInProgress", "", String::new());
             }
         }
+        // Who begins anew for it has the new limits from then on: what it uses now may well be more.
+        let before = of(&self.pod);
+        let lasts = |name: &str| match (before.get(name), wish.resources.get(name)) {
+            (Some(before), Some(after)) => !super::record::container_of(&next, name)
+                .is_some_and(|container| restarts(&container, before, after)),
+            _ => true,
+        };
         let runs = self.records.iter().filter_map(|record| match &record.state {
-            State::Running { id, .. } if record.role != Role::Ephemeral => {
+            State::Running { id, .. } if record.role != Role::Ephemeral && lasts(&record.name) => {
                 Some((record.name.clone(), id.clone()))
             }
             _ => None,
@@ -269,19 +311,16 @@ impl Owner {
             let container = super::record::container_of(&self.pod, &name);
             let again = container.is_some_and(|container| restarts(&container, before, after));
             if again && self.records[index].running() {
-                self.kill_run(index, None, format!("Container {name} resize requires restart"));
+                let message = format!("Container {name} resize requires restart");
+                self.kill_run(index, None, message, true);
             }
         }
     }
 
     /// Takes what the host gives to this Pod; none while others have it (kubelet: `canAdmitPod`).
-    fn deferred(&self, wanted: &VmSize, capacity: u64) -> Option<String> {
-        let requested = wanted.cpu_request_millis.unwrap_or(0);
+    fn deferred(&self, asked: Asked, allocatable: &Capacity) -> Option<String> {
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-        let used = self.context.requests.take(uid, requested, capacity).err()?;
-        Some(format!(
-            "Node didn't have enough resource: cpu, requested: {requested}, used: {used}, capacity: {capacity}"
-        ))
+        self.context.requests.take(uid, asked, allocatable).err()
     }
 
     /// Tries a wish again whose time has come; else the time when that will be.
@@ -341,22 +380,24 @@ impl Owner {
     }
 }
 
-/// CPU requests of the Pods of a host, in thousandths: what a resize may not go beyond.
+/// Requests of the Pods of a host: what a resize may not go beyond.
 #[derive(Debug, Default)]
 pub struct Requests {
-    all: Mutex<HashMap<String, u64>>,
+    all: Mutex<HashMap<String, Asked>>,
     freed: watch::Sender<()>,
 }
 
 impl Requests {
     /// Notes what a Pod has; nothing once it has ended.
-    pub(super) fn note(&self, uid: &str, millis: u64) {
+    pub(super) fn note(&self, uid: &str, asked: Asked) {
         let mut all = self.all.lock();
-        let before = match millis {
-            0 => all.remove(uid),
-            _ => all.insert(uid.to_owned(), millis),
+        let before = match asked == Asked::default() {
+            true => all.remove(uid),
+            false => all.insert(uid.to_owned(), asked),
         };
-        if before > Some(millis) {
+        let less =
+            |before: Asked| asked.cpu_millis < before.cpu_millis || asked.memory_bytes < before.memory_bytes;
+        if before.is_some_and(less) {
             self.freed.send_replace(());
         }
     }
@@ -366,15 +407,24 @@ impl Requests {
         self.freed.subscribe()
     }
 
-    /// Gives a Pod this much, if all together have room; else what the others have.
-    fn take(&self, uid: &str, millis: u64, capacity: u64) -> Result<(), u64> {
+    /// Gives a Pod this much, if all together have room; else the words of what is lacking.
+    fn take(&self, uid: &str, asked: Asked, capacity: &Capacity) -> Result<(), String> {
         let mut all = self.all.lock();
-        let own = all.get(uid).copied().unwrap_or(0);
-        let others = all.values().sum::<u64>().saturating_sub(own);
-        if millis > own && others.saturating_add(millis) > capacity {
-            return Err(others);
+        let own = all.get(uid).copied().unwrap_or_default();
+        for (resource, requested, capacity) in asked.each(capacity) {
+            let (own, sum) = (
+                own.amount(resource),
+                all.values().map(|asked| asked.amount(resource)),
+            );
+            let used = sum.sum::<u64>().saturating_sub(own);
+            if requested > own && used.saturating_add(requested) > capacity {
+                return Err(format!(
+                    "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: \
+                     {capacity}"
+                ));
+            }
         }
-        all.insert(uid.to_owned(), millis);
+        all.insert(uid.to_owned(), asked);
         Ok(())
     }
 }
@@ -424,28 +474,48 @@ impl Resize {
 mod tests {
     use super::*;
 
+    const ROOM: Capacity = Capacity {
+        cpu_millis: 1900,
+        memory_bytes: 4096,
+        pods: 10,
+        ephemeral_bytes: 0,
+    };
+
+    fn asking((cpu_millis, memory_bytes): (u64, u64)) -> Asked {
+        Asked {
+            cpu_millis,
+            memory_bytes,
+        }
+    }
+
     #[test]
     fn what_a_vm_can_become() {
-        let size = |vcpus, memory_mib, request| VmSize {
+        let size = |vcpus, memory_mib| VmSize {
             vcpus,
             memory_mib,
             needed_mib: memory_mib,
-            cpu_request_millis: Some(request),
+            cpu_request_millis: None,
             cpu_limit_millis: None,
             ephemeral_bytes: None,
         };
-        let vm = size(2, 512, 100);
+        let vm = size(2, 512);
         let cases = [
-            (size(2, 512, 1900), ""),
-            (size(3, 512, 100), "the Pod's VM has 2 vCPUs for its life"),
-            (size(1, 600, 100), "the Pod's VM has 512 MiB of memory"),
+            (size(2, 512), (1900, 4096), ""),
+            (size(3, 512), (100, 1), "the Pod's VM has 2 vCPUs for its life"),
+            (size(1, 600), (100, 1), "the Pod's VM has 512 MiB of memory"),
             (
-                size(2, 100, 1901),
+                size(2, 100),
+                (1901, 1),
                 "Node didn't have enough capacity: cpu, requested: 1901, capacity: 1900",
             ),
+            (
+                size(2, 100),
+                (1900, 4097),
+                "Node didn't have enough capacity: memory, requested: 4097, capacity: 4096",
+            ),
         ];
-        for (wanted, expected) in cases {
-            let said = infeasible(&wanted, &vm, 1900).unwrap_or_default();
+        for (wanted, asked, expected) in cases {
+            let said = infeasible(&wanted, asking(asked), &vm, &ROOM).unwrap_or_default();
             assert!(
                 said.starts_with(expected) && said.is_empty() == expected.is_empty(),
                 "{said}"
@@ -456,15 +526,22 @@ mod tests {
     #[test]
     fn a_host_gives_what_it_has() {
         let requests = Requests::default();
-        requests.note("a", 1000);
-        requests.note("b", 500);
-        assert_eq!(requests.take("a", 1500, 1900), Err(500));
-        assert_eq!(requests.take("a", 1400, 1900), Ok(()));
-        assert_eq!(requests.take("b", 501, 1900), Err(1400));
+        let take = |uid, asked| requests.take(uid, asking(asked), &ROOM);
+        requests.note("a", asking((1000, 1024)));
+        requests.note("b", asking((500, 1024)));
+        let lacking = |resource, [requested, used, capacity]: [u64; 3]| {
+            Err(format!(
+                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+            ))
+        };
+        assert_eq!(take("a", (1500, 1024)), lacking("cpu", [1500, 500, 1900]));
+        assert_eq!(take("a", (1000, 3073)), lacking("memory", [3073, 1024, 4096]));
+        assert_eq!(take("a", (1400, 3072)), Ok(()));
+        assert_eq!(take("b", (501, 1024)), lacking("cpu", [501, 1400, 1900]));
         // Less is always had.
-        assert_eq!(requests.take("b", 400, 1000), Ok(()));
-        requests.note("a", 0);
-        assert_eq!(requests.take("b", 1900, 1900), Ok(()));
+        assert_eq!(take("b", (400, 1000)), Ok(()));
+        requests.note("a", Asked::default());
+        assert_eq!(take("b", (1900, 4096)), Ok(()));
     }
 
     #[test]

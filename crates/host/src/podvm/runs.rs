@@ -100,7 +100,7 @@ impl Owner {
             };
             if record.running() && changed(record) && self.replacing.insert(record.run_id()) {
                 let message = format!("Container {} definition changed, will be restarted", record.name);
-                self.kill_run(index, None, message);
+                self.kill_run(index, None, message, true);
             }
         }
     }
@@ -118,6 +118,7 @@ impl Owner {
         match result {
             Ok(()) => self.began(index, now, true),
             Err(("RunContainerError", message)) => {
+                record.again = false;
                 record.state = State::Exited(Exit {
                     code: NOT_STARTED,
                     signal: None,
@@ -154,6 +155,7 @@ impl Owner {
         let container = container_of(&self.pod, &record.name);
         let hook = container.is_some_and(|c| c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()));
         record.hooking = fresh && hook;
+        record.again = false;
         self.enable(index);
         self.attend(index);
     }
@@ -179,7 +181,7 @@ impl Owner {
         if success {
             self.watch(index);
         } else {
-            self.kill_run(index, None, "FailedPostStartHook".to_owned());
+            self.kill_run(index, None, "FailedPostStartHook".to_owned(), false);
         }
     }
 
@@ -310,12 +312,26 @@ impl Owner {
         } else {
             "liveness"
         };
-        let message = format!("Container {} failed {what} probe, will be restarted", record.name);
-        self.kill_run(index, Some(grace), message);
+        // Whoever is unhealthy begins anew unless it never does, though it ends well when it is told to end; its rules
+        // speak of ends of its own (kubelet: `computePodActions`, `computeInitContainerActions`).
+        let policy = container.restart_policy.as_deref();
+        let policy = policy.or(spec.and_then(|spec| spec.restart_policy.as_deref()));
+        let (who, again) = match record.role {
+            Role::Sidecar => ("Init container", true),
+            _ => ("Container", policy != Some("Never")),
+        };
+        let mut message = format!("{who} {} failed {what} probe", record.name);
+        if again && record.role == Role::Main {
+            message += ", will be restarted";
+        }
+        self.kill_run(index, Some(grace), message, again);
     }
 
-    /// Ends the run of a container that goes on in another; `grace` in seconds, the Pod's own by default.
-    pub(super) fn kill_run(&mut self, index: usize, grace: Option<i64>, message: String) {
+    /// Ends the run of a container; `grace` in seconds, the Pod's own by default. `again`: another one begins however this
+    /// one ends, else the container's policy decides.
+    pub(super) fn kill_run(&mut self, index: usize, grace: Option<i64>, message: String, again: bool) {
+        let record = &mut self.records[index];
+        record.again |= again;
         let record = &self.records[index];
         let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name))
         else {
@@ -413,6 +429,11 @@ impl Owner {
                     self.enable(index);
                 }
                 self.attend(index);
+                // Whoever was ending it for another run is no more, too.
+                if self.records[index].again && self.stage == Stage::Running {
+                    let message = format!("Container {} will be restarted", self.records[index].name);
+                    self.kill_run(index, None, message, true);
+                }
             }
             (_, Some(container)) if container.state() == v1::State::Exited => {
                 if !attended && !self.logs.progress(&record.name, record.restarts()).borrow().ended {

@@ -124,9 +124,14 @@ impl Killer {
         let mut view = self.view.clone();
         let result = tokio::select! {
             result = actions::hook(&self.machine, &self.container, &self.run, &hook, left) => result,
-            _ = view.wait_for(|view| !view.runs(&self.run)) => Ok(()),
-            () = passed(self.deadline.clone(), None) => Ok(()),
+            _ = view.wait_for(|view| !view.runs(&self.run)) => Ok(None),
+            () = passed(self.deadline.clone(), None) => Ok(None),
         };
+        if let Ok(Some(server)) = &result {
+            let words = actions::fallback_words(server);
+            let recorder = &self.context.recorder;
+            recorder.pod(&self.pod, Kind::Warning, "LifecycleHTTPFallback", words);
+        }
         if let Err(problem) = result {
             self.context.recorder.container(
                 &self.pod,
@@ -179,7 +184,7 @@ async fn signal_run(machine: &Machine, run: &str, signal: &str, all: bool) -> bo
 }
 
 /// Whether the guest gives a sign of life.
-async fn answers(machine: &Machine) -> bool {
+pub(super) async fn answers(machine: &Machine) -> bool {
     let call = async {
         let mut client = machine.guest.client().await.ok()?;
         client.hello(HelloRequest {}).await.ok()

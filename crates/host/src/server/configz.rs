@@ -91,6 +91,7 @@ fn pressure(config: &HostConfig) -> Value {
         "evictionHard": {
             "memory.available": format!("{}Mi", pressure.memory_bytes >> 20),
             "nodefs.available": disk(config),
+            "imagefs.available": disk(config),
             "nodefs.inodesFree": format!("{}%", pressure.inodes_percent),
         },
         "evictionPressureTransitionPeriod": text(pressure.calm),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use apiserver::ApiServer;
 use apiserver::config::Config;
 use apiserver::user::User;
-use host::{Agent, Capacity, HostConfig, HostDeps, NoImages, NoNetwork};
+use host::{Agent, Capacity, HostConfig, HostDeps, ImageGc, ImageSource, NoImages, NoNetwork, PodNetwork};
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, ServiceAccount};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -32,7 +32,28 @@ pub struct Host {
     pub driver: Arc<SimulatedDriver>,
     pub agent: Arc<Agent>,
     pub directory: tempfile::TempDir,
+    setup: Setup,
     stop: CancellationToken,
+}
+
+/// What a host is made of, and from where on it is short of something.
+#[derive(Clone)]
+pub struct Setup {
+    pub pressure: host::pressure::Thresholds,
+    pub image_gc: ImageGc,
+    pub images: Arc<dyn ImageSource>,
+    pub network: Arc<dyn PodNetwork>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            pressure: host::pressure::Thresholds::default(),
+            image_gc: ImageGc::default(),
+            images: Arc::new(NoImages),
+            network: Arc::new(NoNetwork),
+        }
+    }
 }
 
 impl Drop for Host {
@@ -49,16 +70,25 @@ impl Host {
 
     /// A host that is under pressure from there on.
     pub async fn start_with(pressure: host::pressure::Thresholds) -> Self {
-        Self::start_as(pressure, |driver| driver).await
+        Self::set_up(Setup {
+            pressure,
+            ..Setup::default()
+        })
+        .await
+    }
+
+    /// A host that is made of other parts.
+    pub async fn set_up(setup: Setup) -> Self {
+        Self::start_as(setup, |driver| driver).await
     }
 
     /// A host on another hypervisor, made of the simulated one.
     pub async fn start_on(hypervisor: impl FnOnce(Arc<SimulatedDriver>) -> Arc<dyn Hypervisor>) -> Self {
-        Self::start_as(host::pressure::Thresholds::default(), hypervisor).await
+        Self::start_as(Setup::default(), hypervisor).await
     }
 
     async fn start_as(
-        pressure: host::pressure::Thresholds,
+        setup: Setup,
         hypervisor: impl FnOnce(Arc<SimulatedDriver>) -> Arc<dyn Hypervisor>,
     ) -> Self {
         let mut config = Config::new("cp", Arc::new(MemoryStore::new()));
@@ -81,13 +111,14 @@ impl Host {
         maps.create(&PostParams::default(), &object(root)).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let driver = Arc::new(SimulatedDriver::new());
-        let (agent, stop) = Self::agent(&api, hypervisor(driver.clone()), &directory, pressure).await;
+        let (agent, stop) = Self::agent(&api, hypervisor(driver.clone()), &directory, &setup).await;
         let host = Self {
             api,
             admin,
             driver,
             agent,
             directory,
+            setup,
             stop,
         };
         let nodes: Api<Node> = Api::all(host.admin.clone());
@@ -108,7 +139,7 @@ impl Host {
         api: &Arc<ApiServer>,
         hypervisor: Arc<dyn Hypervisor>,
         directory: &tempfile::TempDir,
-        pressure: host::pressure::Thresholds,
+        setup: &Setup,
     ) -> (Arc<Agent>, CancellationToken) {
         let user = User::new(format!("system:node:{NODE}"), &["system:nodes"]);
         let client = kube::Client::new(api.local_service(user), "default");
@@ -120,7 +151,8 @@ impl Host {
         );
         config.listen = "127.0.0.1:0".parse().unwrap();
         config.eviction_pause = Some(Duration::from_millis(50));
-        config.pressure = pressure;
+        config.pressure = setup.pressure;
+        config.image_gc = setup.image_gc;
         config.silence = Duration::from_millis(500);
         config.capacity = Capacity {
             cpu_millis: 4000,
@@ -131,8 +163,8 @@ impl Host {
         let deps = HostDeps {
             client,
             hypervisor,
-            images: Arc::new(NoImages),
-            network: Arc::new(NoNetwork),
+            images: setup.images.clone(),
+            network: setup.network.clone(),
         };
         let agent = Agent::start(config, deps).await.unwrap();
         let stop = CancellationToken::new();
@@ -143,14 +175,18 @@ impl Host {
 
     /// Ends the agent as a crash would, and starts another one.
     pub async fn restart_agent(&mut self) {
+        self.stop_agent().await;
+        self.start_agent().await;
+    }
+
+    /// Ends the agent as a crash would.
+    pub async fn stop_agent(&self) {
         self.agent.shutdown(false).await;
-        let (agent, stop) = Self::agent(
-            &self.api,
-            self.driver.clone(),
-            &self.directory,
-            host::pressure::Thresholds::default(),
-        )
-        .await;
+    }
+
+    /// Starts another one, on the same machine.
+    pub async fn start_agent(&mut self) {
+        let (agent, stop) = Self::agent(&self.api, self.driver.clone(), &self.directory, &self.setup).await;
         self.agent = agent;
         self.stop = stop;
     }

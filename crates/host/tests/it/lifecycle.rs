@@ -424,9 +424,96 @@ async fn the_node_is_complete() {
     .await;
     let node = nodes.get("h1").await.unwrap();
     let status = node.status.unwrap();
-    assert_eq!(status.capacity.unwrap()["cpu"].0, "4");
-    assert_eq!(status.allocatable.unwrap()["cpu"].0, "3900m");
-    assert_eq!(status.node_info.unwrap().operating_system, "linux");
+    let (capacity, allocatable) = (status.capacity.unwrap(), status.allocatable.unwrap());
+    // A twentieth of the memory is the host's own.
+    let memory = ((8_u64 << 30) - (8_u64 << 30) / 20) / 1024;
+    for (name, all, left) in [
+        ("cpu", "4".to_owned(), "3900m".to_owned()),
+        ("memory", "8Gi".to_owned(), format!("{memory}Ki")),
+        ("pods", "50".to_owned(), "50".to_owned()),
+        ("ephemeral-storage", "100Gi".to_owned(), "90Gi".to_owned()),
+        ("hugepages-2Mi", "0".to_owned(), "0".to_owned()),
+    ] {
+        assert_eq!((&capacity[name].0, &allocatable[name].0), (&all, &left), "{name}");
+    }
+    let addresses = status
+        .addresses
+        .unwrap()
+        .into_iter()
+        .map(|one| (one.type_, one.address));
+    let expected = [("InternalIP", "127.0.0.1"), ("Hostname", "h1")];
+    let expected = expected.map(|(kind, address)| (kind.to_owned(), address.to_owned()));
+    assert_eq!(addresses.collect::<Vec<_>>(), expected);
+    let conditions = status.conditions.unwrap();
+    for (kind, truth, reason, message) in [
+        (
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        (
+            "DiskPressure",
+            "False",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        (
+            "PIDPressure",
+            "False",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
+        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+        (
+            "HardwareVirtualization",
+            "False",
+            "simulated",
+            "this host is simulated: nothing runs",
+        ),
+    ] {
+        let found = conditions
+            .iter()
+            .find(|condition| condition.type_ == kind)
+            .unwrap();
+        assert_eq!(found.status, truth, "{kind}");
+        assert_eq!(
+            (found.reason.as_deref(), found.message.as_deref()),
+            (Some(reason), Some(message))
+        );
+        assert!(
+            found.last_heartbeat_time.is_some() && found.last_transition_time.is_some(),
+            "{kind}"
+        );
+    }
+    assert_eq!(conditions.len(), 5);
+    let info = status.node_info.unwrap();
+    assert_eq!(info.operating_system, "linux");
+    assert!(
+        ["amd64", "arm64"].contains(&info.architecture.as_str()),
+        "{}",
+        info.architecture
+    );
+    assert!(
+        info.kubelet_version.starts_with("v1.35.0+podvisor-"),
+        "{}",
+        info.kubelet_version
+    );
+    assert!(info.container_runtime_version.starts_with("podvisor://"));
+    let file = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(info.boot_id, file("/proc/sys/kernel/random/boot_id"));
+    assert_eq!(info.kernel_version, file("/proc/sys/kernel/osrelease"));
+    assert_eq!(
+        (info.machine_id.clone(), info.system_uuid),
+        (file("/etc/machine-id"), info.machine_id)
+    );
+    assert!(!info.os_image.is_empty());
+    assert_eq!(status.images.unwrap_or_default(), []);
     let port = status.daemon_endpoints.unwrap().kubelet_endpoint.unwrap().port;
     assert_eq!(u16::try_from(port).unwrap(), host.agent.address().port());
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> =

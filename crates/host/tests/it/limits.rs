@@ -26,7 +26,8 @@ async fn a_full_empty_dir_ends_its_pod() {
     let words = "Usage of EmptyDir volume \"cache\" exceeds the limit \"10Mi\". ";
     assert_eq!(status.reason.as_deref(), Some("Evicted"));
     assert_eq!(status.message.as_deref(), Some(words));
-    assert_eq!(condition(&pod, "DisruptionTarget"), "True");
+    // It is its own fault: nobody disrupted it.
+    assert_eq!(condition(&pod, "DisruptionTarget"), "");
     assert!(host.events("full").await.contains(&format!("Evicted: {words}")));
 }
 
@@ -146,6 +147,123 @@ async fn resources_change_in_place() {
         })
         .await;
     assert_eq!(restarts(&pod), 1);
+}
+
+/// A container that begins anew for its new limits is not squeezed into them before.
+#[tokio::test]
+async fn who_restarts_for_a_resize_is_not_squeezed() {
+    let mut host = Host::start().await;
+    let resources = |memory: &str| {
+        let list = json!({"cpu": "500m", "memory": memory});
+        json!({"limits": list, "requests": list})
+    };
+    let spec = json!({"terminationGracePeriodSeconds": 0, "containers": [
+        {"name": "c", "image": "x", "resources": resources("128Mi"),
+            "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}]});
+    host.create("shrinks", spec).await;
+    let pod = host.ready("shrinks").await;
+    host.guest(&pod).set_unyielding("it uses more than that");
+    resize(&host, "shrinks", resources("64Mi")).await;
+    let pod = host
+        .wait("shrinks", "restarted", |pod| {
+            restarts(pod) == 1 && state(pod, "c") == "running"
+        })
+        .await;
+    let limits = host.guest(&pod).request("c_1").unwrap().resources.unwrap();
+    assert_eq!(limits.memory_limit, 64 << 20);
+    assert_eq!(condition(&pod, "PodResizeInProgress"), "");
+    // An agent that dies meanwhile leaves nobody with the limits of before.
+    let spec = json!({"terminationGracePeriodSeconds": 2, "containers": [
+        {"name": "c", "image": "x", "args": ["stubborn"], "resources": resources("128Mi"),
+            "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}]});
+    host.create("slow", spec).await;
+    host.ready("slow").await;
+    resize(&host, "slow", resources("64Mi")).await;
+    eventually("the event", async || {
+        let killing = "Killing: Container c resize requires restart";
+        host.events("slow").await.iter().any(|event| event == killing)
+    })
+    .await;
+    host.restart_agent().await;
+    let pod = host
+        .wait("slow", "restarted", |pod| {
+            restarts(pod) == 1 && state(pod, "c") == "running"
+        })
+        .await;
+    let limits = host.guest(&pod).request("c_1").unwrap().resources.unwrap();
+    assert_eq!(limits.memory_limit, 64 << 20);
+}
+
+/// What a volume says of a Pod's resources follows a resize.
+#[tokio::test]
+async fn volumes_tell_the_resources_in_force() {
+    let host = Host::start().await;
+    let resources = |cpu: &str| {
+        let list = json!({"cpu": cpu, "memory": "64Mi"});
+        json!({"limits": list, "requests": list})
+    };
+    let field = json!({"containerName": "c", "resource": "limits.cpu", "divisor": "1m"});
+    let spec = json!({"terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "c", "image": "x", "resources": resources("500m"),
+            "volumeMounts": [{"name": "info", "mountPath": "/info"}]}],
+        "volumes": [{"name": "info", "downwardAPI": {"items": [{"path": "cpu", "resourceFieldRef": field}]}}]});
+    host.create("tells", spec).await;
+    let pod = host.ready("tells").await;
+    let guest = host.guest(&pod);
+    let told = || guest.volume("info").unwrap()[0].data.clone();
+    assert_eq!(told(), b"500");
+    resize(&host, "tells", resources("800m")).await;
+    eventually("the new limit", async || told() == b"800").await;
+    assert_eq!(restarts(&host.pods().get("tells").await.unwrap()), 0);
+}
+
+/// Gives the container `c` of a Pod other resources.
+async fn resize(host: &Host, pod: &str, resources: serde_json::Value) {
+    let patch = json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
+    let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+    let pods = host.pods();
+    pods.patch_subresource("resize", pod, &params, &patch)
+        .await
+        .unwrap();
+}
+
+/// Memory is as scarce as time.
+#[tokio::test]
+async fn a_resize_waits_for_memory() {
+    let host = Host::start().await;
+    let spec = |request: &str| {
+        json!({"terminationGracePeriodSeconds": 0, "containers": [
+            {"name": "c", "image": "x", "resources": {"requests": {"memory": request}}}]})
+    };
+    host.create("wants", spec("1Gi")).await;
+    host.create("has", spec("6700Mi")).await;
+    host.ready("wants").await;
+    host.ready("has").await;
+    let pending = |pod: &Pod| {
+        let conditions = pod.status.clone().unwrap().conditions.unwrap();
+        let found = conditions.into_iter().find(|c| c.type_ == "PodResizePending");
+        found.map(|c| (c.reason.unwrap_or_default(), c.message.unwrap_or_default()))
+    };
+    resize(&host, "wants", json!({"requests": {"memory": "1200Mi"}})).await;
+    let pod = host.wait("wants", "put off", |pod| pending(pod).is_some()).await;
+    let capacity = (8_u64 << 30) - (8_u64 << 30) / 20;
+    let words = format!(
+        "Node didn't have enough resource: memory, requested: {}, used: {}, capacity: {capacity}",
+        1200 << 20,
+        6700_u64 << 20
+    );
+    assert_eq!(pending(&pod), Some(("Deferred".to_owned(), words)));
+    host.delete("has", Some(0)).await;
+    let in_force = |pod: &Pod| {
+        let status = pod.status.clone().unwrap().container_statuses.unwrap().remove(0);
+        status
+            .resources
+            .and_then(|all| all.requests?.get("memory").map(|memory| memory.0.clone()))
+    };
+    host.wait("wants", "resized", |pod| {
+        in_force(pod).as_deref() == Some("1200Mi")
+    })
+    .await;
 }
 
 #[tokio::test]

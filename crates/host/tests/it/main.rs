@@ -3,7 +3,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod datastore;
+mod endings;
+mod hooks;
 mod hostile;
 mod lifecycle;
 mod limits;
+mod room;
 mod streams;

@@ -1,0 +1,128 @@
+//! Probes and lifecycle hooks: what counts as a failure and what does not, on a simulated host.
+
+#![allow(clippy::unwrap_used)]
+
+use super::common;
+
+use common::{Host, eventually, restarts, state};
+use guest_api::v1::probe_request::Action;
+use serde_json::{Value, json};
+
+fn with(lifecycle: Value) -> Value {
+    json!({"containers": [{"name": "app", "image": "example.test/app:1", "args": ["serve"],
+        "lifecycle": lifecycle}]})
+}
+
+/// A guest that cannot be asked says nothing of its containers: nothing counts until it answers again.
+#[tokio::test]
+async fn nobody_fails_a_probe_that_nobody_could_ask() {
+    let host = Host::start().await;
+    let probe = |action: Value| {
+        // Time enough to be absent before the first one.
+        let mut probe =
+            json!({"periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": 3});
+        probe
+            .as_object_mut()
+            .unwrap()
+            .extend(action.as_object().unwrap().clone());
+        probe
+    };
+    let secret = probe(json!({"httpGet": {"port": 443, "scheme": "HTTPS"}}));
+    let plain = probe(json!({"tcpSocket": {"port": 80}}));
+    let app = json!({"name": "app", "image": "example.test/app:1", "args": ["serve"],
+        "livenessProbe": secret, "readinessProbe": plain});
+    host.create("web", json!({"containers": [app]})).await;
+    let pod = host
+        .wait("web", "running", |pod| state(pod, "app") == "running")
+        .await;
+    let guest = host.guest(&pod);
+    guest.set_absent(true);
+    // One attempt to connect is given up before the next one begins.
+    eventually("three attempts", async || guest.dialled().len() >= 3).await;
+    let events = host.events("web").await;
+    assert!(
+        !events.iter().any(|event| event.starts_with("Unhealthy")),
+        "{events:#?}"
+    );
+    assert_eq!(restarts(&host.pods().get("web").await.unwrap()), 0);
+    // From here on the server itself is what is silent: it takes what it is told for an answer, and that is no TLS.
+    guest.set_answer(b"HTTP/1.1 200 OK\r\n\r\n");
+    guest.set_absent(false);
+    eventually("a failure", async || {
+        let words = "Killing: Container app failed liveness probe, will be restarted";
+        host.events("web").await.iter().any(|event| event == words)
+    })
+    .await;
+}
+
+/// Whatever a server answers to a hook, it was told.
+#[tokio::test]
+async fn any_answer_will_do_for_a_hook() {
+    let host = Host::start().await;
+    let get = |scheme: &str| json!({"httpGet": {"port": 8080, "path": "/hook", "scheme": scheme}});
+    let mut spec = with(json!({"postStart": get("HTTP"), "preStop": get("HTTPS")}));
+    spec["initContainers"] = json!([{"name": "first", "image": "example.test/app:1", "args": ["serve"]}]);
+    host.create("asks", spec).await;
+    let first = host.wait("asks", "in its first container", |pod| {
+        state(pod, "first") == "running"
+    });
+    let guest = host.guest(&first.await);
+    guest.set_answer(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
+    guest.end("first_0", 0, false);
+    let ip = host.ready("asks").await.status.unwrap().pod_ip.unwrap();
+    host.delete("asks", None).await;
+    assert_eq!(guest.dialled().last(), Some(&8080));
+    let fallback = format!(
+        "LifecycleHTTPFallback: request to HTTPS lifecycle hook {ip}:8080 got HTTP response, retry with HTTP succeeded"
+    );
+    eventually("the event", async || {
+        host.events("asks").await.contains(&fallback)
+    })
+    .await;
+    let events = host.events("asks").await;
+    assert!(
+        !events.iter().any(|event| event.contains("Hook failed")),
+        "{events:#?}"
+    );
+}
+
+/// A command and a connection before a container is told to end; and one that fails after the start.
+#[tokio::test]
+async fn hooks_come_before_the_signal() {
+    let host = Host::start().await;
+    let exec = json!({"exec": {"command": ["drain", "--now"]}});
+    let tcp = json!({"tcpSocket": {"port": 9}});
+    for (name, hook) in [("exec", &exec), ("tcp", &tcp)] {
+        host.create(name, with(json!({"preStop": hook}))).await;
+        let guest = host.guest(&host.ready(name).await);
+        guest.set_sick((name == "tcp").then_some("dial tcp4 10.244.0.9:9: connect: connection refused"));
+        host.delete(name, None).await;
+        let asked = guest.probes().into_iter().map(|probe| probe.action.unwrap());
+        let asked: Vec<Action> = asked.collect();
+        match (name, &asked[..]) {
+            ("exec", [Action::Exec(start)]) => {
+                assert_eq!(start.container, "app_0");
+                assert_eq!(start.command, ["drain", "--now"]);
+            }
+            ("tcp", [Action::TcpPort(9)]) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let failed = "FailedPreStopHook: PreStopHook failed".to_owned();
+    eventually("the event", async || host.events("tcp").await.contains(&failed)).await;
+    assert!(!host.events("exec").await.contains(&failed));
+    // An echo is no HTTP: the hook fails, and its container with it.
+    let get = json!({"httpGet": {"port": 8080}});
+    let mut spec = with(json!({"postStart": get}));
+    spec["restartPolicy"] = json!("Never");
+    host.create("garbled", spec).await;
+    let pod = host.phase("garbled", "Succeeded").await;
+    assert_eq!(state(&pod, "app"), "Completed 0");
+    for event in [
+        "FailedPostStartHook: PostStartHook failed",
+        "Killing: FailedPostStartHook",
+    ] {
+        let event = event.to_owned();
+        eventually(&event, async || host.events("garbled").await.contains(&event)).await;
+    }
+}
