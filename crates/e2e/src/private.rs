@@ -2,6 +2,7 @@
 //! manifests of OCI and of Docker.
 
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -74,8 +75,15 @@ impl PrivateRegistry {
     }
 
     /// Makes an image of the Lab's own `busybox` with files on top, and one for another processor that cannot run here,
-    /// which comes first; brings both under one name.
-    pub fn publish(&self, lab: &Lab, name: &str, form: Form, files: &[(&str, &str)]) -> Result<()> {
+    /// which comes first; brings both under one name. `noise`: so many random bytes in a file `noise`, none for 0.
+    pub fn publish(
+        &self,
+        lab: &Lab,
+        name: &str,
+        form: Form,
+        files: &[(&str, &str)],
+        noise: u64,
+    ) -> Result<()> {
         let layout = self.directory.join(name.replace(['/', ':'], "-"));
         let place = |layout: &Path| format!("oci:{}", layout.display());
         let from = format!("docker://{REGISTRY}/library/busybox:latest");
@@ -90,13 +98,13 @@ impl PrivateRegistry {
         let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json"))?)?;
         let mut manifest = read(&index["manifests"][0]["digest"])?;
         let mut config = read(&manifest["config"]["digest"])?;
-        let more = layer(&layout, files)?;
+        let more = layer(&layout, files, noise)?;
         push(&mut manifest["layers"], more.clone());
         push(&mut config["rootfs"]["diff_ids"], more["digest"].clone());
         config["history"] = Value::Null;
         let own = image(&layout, "amd64", &mut config, &mut manifest)?;
         // Nothing of it could be started.
-        let useless = layer(&layout, &[("bin/sh", "for another processor\n")])?;
+        let useless = layer(&layout, &[("bin/sh", "for another processor\n")], 0)?;
         config["rootfs"]["diff_ids"] = json!([useless["digest"]]);
         manifest["layers"] = json!([useless]);
         let other = image(&layout, "arm64", &mut config, &mut manifest)?;
@@ -160,32 +168,40 @@ fn blob(layout: &Path, digest: &str) -> PathBuf {
 fn put(layout: &Path, bytes: &[u8]) -> Result<Value> {
     let draft = layout.join("draft");
     fs::write(&draft, bytes)?;
-    let sum = Command::new("sha256sum").arg(&draft).output()?.stdout;
+    take(layout, &draft)
+}
+
+/// Likewise, of a file that goes there.
+fn take(layout: &Path, draft: &Path) -> Result<Value> {
+    let sum = Command::new("sha256sum").arg(draft).output()?.stdout;
     let sum = String::from_utf8_lossy(&sum);
     let sum = sum.split(' ').next().context("a sum")?;
     let digest = format!("sha256:{sum}");
+    let size = fs::metadata(draft)?.len();
     fs::rename(draft, blob(layout, &digest))?;
-    Ok(json!({"digest": digest, "size": bytes.len()}))
+    Ok(json!({"digest": digest, "size": size}))
 }
 
-/// A layer with some files of root.
-fn layer(layout: &Path, files: &[(&str, &str)]) -> Result<Value> {
-    let tree = tempfile::tempdir()?;
+/// A layer with some files of root, and one of random bytes.
+fn layer(layout: &Path, files: &[(&str, &str)], noise: u64) -> Result<Value> {
+    let tree = tempfile::tempdir_in(layout)?;
     for (path, text) in files {
         let path = tree.path().join(path);
         fs::create_dir_all(path.parent().context("a directory")?)?;
         fs::write(path, text)?;
     }
-    let names = files.iter().map(|(path, _)| *path);
+    let mut names: Vec<&str> = files.iter().map(|(path, _)| *path).collect();
+    if noise > 0 {
+        let mut source = fs::File::open("/dev/urandom")?.take(noise);
+        io::copy(&mut source, &mut fs::File::create(tree.path().join("noise"))?)?;
+        names.push("noise");
+    }
+    let draft = layout.join("draft");
     let packed = Command::new("tar")
-        .args([
-            "-C",
-            &tree.path().display().to_string(),
-            "--owner=0",
-            "--group=0",
-            "-cf",
-            "-",
-        ])
+        .args(["--owner=0", "--group=0", "-C"])
+        .arg(tree.path())
+        .arg("-cf")
+        .arg(&draft)
         .args(names)
         .output()?;
     ensure!(
@@ -193,7 +209,7 @@ fn layer(layout: &Path, files: &[(&str, &str)]) -> Result<Value> {
         "tar: {}",
         String::from_utf8_lossy(&packed.stderr)
     );
-    let mut layer = put(layout, &packed.stdout)?;
+    let mut layer = take(layout, &draft)?;
     layer["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar");
     Ok(layer)
 }

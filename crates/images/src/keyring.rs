@@ -227,7 +227,7 @@ mod tests {
             ("*.*.example.com", "a.b.example.com/a:1", true),
             ("*.example.com:5000", "reg.example.com:5000/a:1", true),
             ("*.example.com:*", "reg.example.com:5000/a:1", false),
-            ("r?g.example.com", "reg.example.com/a:1", true),
+            ("r?g.example.com", "reg.example.com/a:1", false),
             ("reg[0-9].example.com", "reg7.example.com/a:1", true),
             ("reg[^0-9].example.com", "reg7.example.com/a:1", false),
             ("reg[0-9.example.com", "reg7.example.com/a:1", false),
