@@ -1,7 +1,7 @@
 //! The kept end of a container's output: lines with times and sequence numbers, for whoever reads the log.
 //!
-//! While the host reads, a full buffer holds the container's pipe back; while nobody reads, the oldest lines go to files on
-//! the writable disk, as many as the host would keep, and are read from there when it is back.
+//! While nobody reads, the oldest lines go to files on the writable disk, as many as the host would keep, and are read from
+//! there when it is back. Only when it has come to their end does a full buffer hold the container's pipe back.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ impl Output {
             let room = self.shrunk.notified();
             {
                 let mut state = lock(&self.state);
-                if state.bytes < KEPT || state.readers == 0 {
+                if state.bytes < KEPT || state.spills() {
                     state.take(stream, bytes);
                     break;
                 }
@@ -185,8 +185,8 @@ impl State {
             partial,
         });
         self.next += 1;
-        if self.readers == 0 {
-            // Nobody may be there for long; whoever comes back may ask once more for what he has taken.
+        if self.spills() {
+            // Also what was taken: whoever comes back may ask for it once more.
             if self.bytes > KEPT {
                 self.spill();
             }
@@ -200,6 +200,12 @@ impl State {
         {
             self.pop();
         }
+    }
+
+    /// Whether lines go to disk and nobody waits: nobody reads, or who reads has not come to the end of what is there.
+    fn spills(&self) -> bool {
+        let behind = |spill: &Spill| spill.has_room() && spill.end().is_some_and(|end| end > self.taken);
+        self.readers == 0 || self.spill.as_ref().is_some_and(behind)
     }
 
     fn pop(&mut self) -> Option<LogRecord> {
@@ -321,9 +327,15 @@ mod tests {
         for number in 0..count {
             output.write(1, format!("{}\n", line(number)).as_bytes()).await;
         }
+        output.reader(true);
+        // Who is back has much to read first; nobody waits for that.
+        let more = 2 * KEPT / 1000;
+        for number in count..count + more {
+            output.write(1, format!("{}\n", line(number)).as_bytes()).await;
+        }
+        let count = count + more;
         let held = lock(&output.state).bytes;
         assert!(held <= KEPT, "{held} bytes in memory");
-        output.reader(true);
         output.end();
         let (mut next, mut read) = (0, 0);
         while let Some(batch) = output.read(next).await {

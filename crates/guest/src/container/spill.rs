@@ -52,6 +52,11 @@ impl Spill {
         self.segments.back().map(|last| last.end)
     }
 
+    /// Whether the oldest stays when more comes.
+    pub fn has_room(&self) -> bool {
+        self.segments.len() < MAX_FILES
+    }
+
     /// Takes records that follow those that are here. What there is no room for makes the oldest go.
     pub fn push(&mut self, records: &[LogRecord]) {
         let Some((first, last)) = records.first().zip(records.last()) else {
