@@ -323,9 +323,11 @@ impl Scene {
             .iter()
             .find(|machine| machine.pid == pid)
             .context("its VM")?;
-        let members = machine.limit("cgroup.procs", "cgroup.procs")?;
+        let parent = self.lab.cgroup_parent();
+        let members = machine.members(parent.trim_matches('/'))?;
         let mut serving = 0;
-        for server in members.lines().filter(|member| *member != pid.to_string()) {
+        for server in members.iter().filter(|member| **member != pid) {
+            let server = &server.to_string();
             let status = fs::read_to_string(format!("/proc/{server}/status"))?;
             let mask = |name: &str| -> Result<u64> {
                 let line = status
@@ -360,7 +362,7 @@ impl Scene {
             );
         }
         // The node's files, its logs, and the claim.
-        ensure!(serving == 3, "{serving} servers: {members}");
+        ensure!(serving == 3, "{serving} servers: {members:?}");
         Ok(())
     }
 
