@@ -763,7 +763,7 @@ spec:
     command:
     - sh
     - -c
-    - now() { cut -d' ' -f1 /proc/uptime | tr -d .; }
+    - now() { cut -d' ' -f1 /proc/uptime | tr -d .; };
       until [ -e /node/go ]; do sleep 0.2; done; since=$(now);
       awk 'BEGIN { for (i = 1; i <= 200000; i++) printf "%0100d\n", i }';
       echo $(($(now) - since)) > /node/draft; mv /node/draft /node/done; exec sleep 1000000
