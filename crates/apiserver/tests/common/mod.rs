@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// Everybody is an administrator.
-struct Open;
+pub struct Open;
 
 #[async_trait]
 impl Authenticator for Open {

@@ -126,7 +126,7 @@ async fn pod_security_is_told() {
         max_bytes: 1 << 20,
         max_files: 2,
     };
-    let s = Server::with(Arc::new(MemoryStore::new()), |c| c.audit = Some(config)).await;
+    let s = Server::guarded_by(Arc::new(common::Open), |c| c.audit = Some(config)).await;
     let label = |mode: &str| format!("pod-security.kubernetes.io/{mode}");
     let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
     let json = [("content-type", "application/json")];
