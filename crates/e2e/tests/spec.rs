@@ -276,7 +276,7 @@ fn figures(lab: &Lab, node: &str) -> Result<()> {
     let size = told("podvisor_vm_memory_size_bytes")?;
     let sum = told("podvisor_vm_memory_resident_bytes")? + told("podvisor_vm_memory_ballooned_bytes")?;
     ensure!(
-        sum >= size && told("podvisor_vm_network_receive_bytes_total")? > 0,
+        sum >= size && told("podvisor_vm_disk_read_bytes_total")? > 0,
         "{text}"
     );
     Ok(())

@@ -189,11 +189,12 @@ fn check_labels(request: &AdmissionRequest<'_>) -> Result<(), Status> {
             errors.push(FieldError::invalid(&at.key(&name), json!(level), detail));
         }
         let name = format!("{LABEL}{mode}-version");
-        if let Some(version) = labels[&name].as_str().filter(|_| changed(&name)) {
-            if version != "latest" && minor(version).is_none() {
-                let detail = "must be \"latest\" or \"v1.x\"";
-                errors.push(FieldError::invalid(&at.key(&name), json!(version), detail));
-            }
+        if let Some(version) = labels[&name].as_str().filter(|_| changed(&name))
+            && version != "latest"
+            && minor(version).is_none()
+        {
+            let detail = "must be \"latest\" or \"v1.x\"";
+            errors.push(FieldError::invalid(&at.key(&name), json!(version), detail));
         }
     }
     if errors.is_empty() {
