@@ -256,14 +256,18 @@ fn figures(lab: &Lab, node: &str) -> Result<()> {
         ensure!(left + overhead <= capacity - own, "{left} of {capacity} bytes");
         Ok(())
     })?;
-    let past: Value = serde_json::from_str(&raw("/podmetrics?history=1")?)?;
-    let mut all = past.as_array().into_iter().flatten();
-    let served = all
-        .find(|pod| pod["metadata"]["name"] == "served")
-        .context("its figures")?;
-    let columns = served["vm"]["history"]["columns"].as_array();
-    let columns = columns.with_context(|| served.to_string())?;
-    ensure!(columns.contains(&"memoryBallooned".into()), "{served}");
+    // The first points come by themselves, a quarter of a minute apart.
+    wait_for("its history", LIMIT, || {
+        let past: Value = serde_json::from_str(&raw("/podmetrics?history=1")?)?;
+        let mut all = past.as_array().into_iter().flatten();
+        let served = all
+            .find(|pod| pod["metadata"]["name"] == "served")
+            .context("its figures")?;
+        let columns = served["vm"]["history"]["columns"].as_array();
+        let columns = columns.with_context(|| served.to_string())?;
+        ensure!(columns.contains(&"memoryBallooned".into()), "{served}");
+        Ok(())
+    })?;
     // A guest that has just booted has not taken all that it may.
     let told = |name: &str| -> Result<u64> {
         let lines = text
