@@ -410,7 +410,8 @@ impl Scene {
         let earlier = self.lab.dns_process()?;
         self.lab.start_supervisor()?;
         // The new agent has somebody of its own answer, and again when that one fails.
-        let present = self.lab.dns_process()?;
+        // For a moment both are there.
+        let present = wait_for("one process for cluster DNS", LIMIT, || self.lab.dns_process())?;
         ensure!(present != earlier, "process {earlier} answers still");
         self.names_are_answered(&ip)?;
         signal(present, Signal::SIGKILL)?;
