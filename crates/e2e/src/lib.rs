@@ -9,7 +9,7 @@
 //! - [`publish`]: a loopback port of the machine that leads into the namespace;
 //! - [`clients`]: kubectl, Helm and client libraries of others, pinned;
 //! - [`lab`]: the Lab itself; [`pods`]: what tests ask of Pods in it; [`guestbook`]: the main scenario, step by step;
-//! - [`faulty`]: a registry that misbehaves;
+//! - [`faulty`]: a registry that misbehaves; [`private`]: one with a password;
 //! - [`heir`]: removes the Lab of a process that was killed;
 //! - [`traces`]: what Podvisor has left on the machine, to compare before and after;
 //! - [`wait`]: the one level-triggered wait.
@@ -23,6 +23,7 @@ pub mod machines;
 pub mod netns;
 pub mod paths;
 pub mod pods;
+pub mod private;
 pub mod process;
 pub mod publish;
 pub mod traces;
@@ -32,5 +33,6 @@ pub use faulty::{Fault, FaultyRegistry};
 pub use guestbook::Guestbook;
 pub use lab::{Lab, LabOptions};
 pub use machines::{Machine, machines};
+pub use private::{Form, PrivateRegistry};
 pub use traces::Traces;
 pub use wait::wait_for;

@@ -45,6 +45,22 @@ impl Machine {
         Ok(fs::read_to_string(file)?.trim().to_owned())
     }
 
+    /// Everybody in the cgroup that it has for itself on the host, itself among them.
+    pub fn members(&self, parent: &str) -> Result<Vec<i32>> {
+        let root = Path::new("/sys/fs/cgroup");
+        let mut own = self.cgroups.iter().filter_map(|(controllers, path)| {
+            let path = path.strip_prefix("/").unwrap_or(path);
+            let first = controllers.split(',').next().unwrap_or_default();
+            let places = [root.join(path), root.join(first).join(path)];
+            let mut places = places.into_iter().map(|place| place.join("cgroup.procs"));
+            path.starts_with(parent)
+                .then(|| places.find(|file| file.exists()))?
+        });
+        let file = own.next().with_context(|| format!("no cgroup below {parent}"))?;
+        let text = fs::read_to_string(file)?;
+        Ok(text.lines().map(str::parse).collect::<Result<_, _>>()?)
+    }
+
     /// The CPU seconds that the process has used so far.
     pub fn cpu_seconds(&self) -> Result<f64> {
         cpu_seconds(self.pid)

@@ -13,6 +13,21 @@ use serde_json::Value;
 
 const PODS: &str = r#"
 apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: shared}
+spec:
+  accessModes: [ReadWriteMany]
+  resources: {requests: {storage: 64Mi}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: raw}
+spec:
+  accessModes: [ReadWriteOnce]
+  volumeMode: Block
+  resources: {requests: {storage: 32Mi}}
+---
+apiVersion: v1
 kind: Pod
 metadata: {name: hostile}
 spec:
@@ -23,8 +38,16 @@ spec:
     command: [sh, -c, 'while [ ! -e /flood ]; do sleep 1; done; yes "a line of no use to anybody"']
     securityContext: {privileged: true}
     resources: {requests: {cpu: 100m}, limits: {cpu: '1', memory: 96Mi}}
-    volumeMounts: [{name: node, mountPath: /node}]
-  volumes: [{name: node, hostPath: {path: /}}]
+    volumeMounts: [{name: node, mountPath: /node}, {name: shared, mountPath: /shared}]
+  - name: plain
+    image: busybox
+    command: [sleep, '1000000']
+    resources: {requests: {cpu: 10m}, limits: {memory: 32Mi}}
+    volumeDevices: [{name: raw, devicePath: /dev/raw}]
+  volumes:
+  - {name: node, hostPath: {path: /}}
+  - {name: shared, persistentVolumeClaim: {claimName: shared}}
+  - {name: raw, persistentVolumeClaim: {claimName: raw}}
 ---
 apiVersion: v1
 kind: Pod
@@ -98,14 +121,18 @@ fn a_hostile_pod_harms_only_itself() -> Result<()> {
     };
     scene.processes_are_confined()?;
     scene.no_more_time_or_memory_than_agreed()?;
+    scene.servers_are_confined()?;
     scene.only_its_own_disks()?;
-    scene.only_the_nodes_files()?;
+    scene.only_the_devices_of_its_container()?;
+    scene.only_files_of_a_share("/node")?;
+    scene.only_files_of_a_share("/shared")?;
     scene.no_private_port()?;
     scene.no_other_link_local_address()?;
     scene.no_foreign_name()?;
     scene.floods_stay_at_home()?;
     scene.loopback_is_not_routed()?;
     scene.its_token_dies_with_it()?;
+    scene.lab.kubectl(&["delete", "pvc", "--all", "--timeout=60s"])?;
     scene.lab.leaves_nothing(&before)?;
     scene.lab.stop()
 }
@@ -233,7 +260,7 @@ impl Scene {
         let mut serials: Vec<&str> = serials.split_whitespace().collect();
         serials.sort_unstable();
         ensure!(
-            serials.len() == 2 && serials[0].starts_with('i') && serials[1] == "scratch",
+            serials.len() == 3 && serials[0].starts_with('i') && serials.contains(&"scratch"),
             "its disks: {serials:?}"
         );
         let directory = self.lab.data_dir().join("host/images/disks");
@@ -258,15 +285,101 @@ impl Scene {
         Ok(())
     }
 
-    /// `hostPath: /` is a directory of ours; no path and no link leads out of it.
-    fn only_the_nodes_files(&self) -> Result<()> {
+    /// A container without privileges may make a node of any disk of its VM, as it may elsewhere, and open none but its own:
+    /// not the disk with the layers of its neighbours, not their claims.
+    fn only_the_devices_of_its_container(&self) -> Result<()> {
+        let opened = self.lab.kubectl(&[
+            "exec",
+            "hostile",
+            "-c",
+            "plain",
+            "--",
+            "sh",
+            "-c",
+            "for disk in /sys/block/sd*; do
+                name=${disk##*/}; mknod /tmp/$name b $(tr : ' ' < $disk/dev) && echo made
+                dd if=/tmp/$name of=/dev/null bs=512 count=1 2>/tmp/why && echo read $(cat $disk/size)
+                grep -o 'Operation not permitted' /tmp/why
+             done
+             echo mine > /dev/raw && head -c 4 /dev/raw",
+        ])?;
+        let mut lines: Vec<&str> = opened.lines().collect();
+        lines.sort_unstable();
+        let refused = "Operation not permitted";
+        // The claim is the only one of 32 MiB.
+        let expected = [refused, refused, "made", "made", "made", "mine", "read 65536"];
+        ensure!(lines == expected, "{opened}");
+        let all = self.attack(
+            "for disk in /sys/block/sd*; do head -c 1 /dev/${disk##*/} > /dev/null && echo read; done",
+        )?;
+        ensure!(all == "read\nread\nread", "with privileges: {all}");
+        Ok(())
+    }
+
+    /// The directories that a Pod shares with others are served by processes that may give files their owners, and see
+    /// nothing else of the host.
+    fn servers_are_confined(&self) -> Result<()> {
+        // chown, dac_override, fowner, fsetid, setgid, setuid, mknod, setfcap
+        const NEEDED: u64 = 0x8800_00db;
+        let pid = self.lab.vm_process(&self.hostile)?;
+        let machines = self.lab.machines()?;
+        let machine = machines
+            .iter()
+            .find(|machine| machine.pid == pid)
+            .context("its VM")?;
+        let parent = self.lab.cgroup_parent();
+        let members = machine.members(parent.trim_matches('/'))?;
+        let mut serving = 0;
+        for server in members.iter().filter(|member| **member != pid) {
+            let server = &server.to_string();
+            let status = fs::read_to_string(format!("/proc/{server}/status"))?;
+            let mask = |name: &str| -> Result<u64> {
+                let line = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+                Ok(u64::from_str_radix(line.context(name.to_owned())?, 16)?)
+            };
+            ensure!(
+                mask("CapInh")? == 0 && mask("CapAmb")? == 0 && mask("NoNewPrivs")? == 1,
+                "{status}"
+            );
+            if mask("CapPrm")? == 0 && mask("CapBnd")? == 0 {
+                continue;
+            }
+            serving += 1;
+            ensure!(
+                (mask("CapPrm")? | mask("CapBnd")?) & !NEEDED == 0 && mask("Seccomp")? == 2,
+                "{status}"
+            );
+            let namespace = |pid: &str, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}"));
+            for name in ["mnt", "pid", "net", "ipc", "uts"] {
+                ensure!(
+                    namespace(server, name)? != namespace("self", name)?,
+                    "{name} is the host's"
+                );
+            }
+            let mounts = fs::read_to_string(format!("/proc/{server}/mountinfo"))?;
+            let options = mounts.split(' ').nth(5).unwrap_or_default();
+            ensure!(
+                mounts.lines().count() == 1 && options.contains("nodev") && options.contains("nosuid"),
+                "{mounts}"
+            );
+        }
+        // The node's files, its logs, and the claim.
+        ensure!(serving == 3, "{serving} servers: {members:?}");
+        Ok(())
+    }
+
+    /// What is shared with others is a directory of ours; no path and no link leads out of it.
+    fn only_files_of_a_share(&self, share: &str) -> Result<()> {
         let secret = self.lab.directory().join("admin-password");
         let (path, text) = (secret.display(), self.lab.admin_password()?);
         let seen = self.attack(&format!(
-            "cd /node; ln -s {path} link; ln -s ../../admin-password up; ln -s /proc/1/root root
-             cat {path} /node{path} ../../admin-password link up root{path} root/etc/shadow
-             chroot /node cat /../../admin-password {path}
-             rm -f link up root"
+            "cd {share}; ln -s {path} link; ln -s ../../admin-password up; ln -s ../../../admin-password more; ln -s /proc/1/root root
+             cat {path} {share}{path} ../../admin-password link up more root{path} root/etc/shadow
+             cat {share}/.. {share}/../../../admin-password
+             chroot {share} cat /../../admin-password {path}
+             rm -f link up more root"
         ))?;
         ensure!(!seen.contains(&text), "it has read a file of the host:\n{seen}");
         Ok(())

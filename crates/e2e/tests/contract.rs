@@ -60,7 +60,7 @@ spec:
   - name: printer
     image: busybox:1.35
     stdin: true
-    command: ["sh", "-c", "while read count; do echo begin $count; seq 1 $count; echo done; done"]
+    command: ["sh", "-c", "now() { cut -d' ' -f1 /proc/uptime | tr -d .; }; while read count; do since=$(now); echo begin $count; seq 1 $count; echo done in $(($(now) - since)); done"]
   - name: builder
     image: busybox:1.35
     securityContext: {privileged: true}
@@ -108,7 +108,8 @@ fn debug_terminals_hooks_names_and_mounts() -> Result<()> {
     streams::all(&lab, "kubectl-1.32", 2 << 20)?;
     streams::left_alone(&lab)?;
     streams::channels(&lab)?;
-    streams::lines(&lab, 20_000, LIMIT)?;
+    streams::lines(&lab, 200_000, LIMIT)?;
+    streams::attached(&lab, 200_000)?;
     another_image(&lab)?;
     debug(&mut lab)?;
     inspect(&lab)?;
@@ -152,6 +153,7 @@ fn a_hundred_megabytes_through_each_stream_and_a_million_lines() -> Result<()> {
     streams::left_alone(&lab)?;
     streams::channels(&lab)?;
     streams::lines(&lab, 1_000_000, Duration::from_secs(600))?;
+    streams::attached(&lab, 5_000_000)?;
     lab.kubectl(&["delete", "pod", "desk", "--now", "--timeout=60s"])?;
     lab.stop()
 }

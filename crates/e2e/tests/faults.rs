@@ -440,7 +440,8 @@ impl Scene {
         let earlier = self.lab.dns_process()?;
         self.lab.start_supervisor()?;
         // The new agent has somebody of its own answer, and again when that one fails.
-        let present = self.lab.dns_process()?;
+        // For a moment both are there.
+        let present = wait_for("one process for cluster DNS", LIMIT, || self.lab.dns_process())?;
         ensure!(present != earlier, "process {earlier} answers still");
         self.names_are_answered(&ip)?;
         signal(present, Signal::SIGKILL)?;
@@ -794,5 +795,78 @@ fn a_hung_guest_is_replaced() -> Result<()> {
     hang.kill()?;
     hang.wait()?;
     lab.leaves_nothing(&before)?;
+    lab.stop()
+}
+
+/// Says much once it finds a file, and leaves another that tells for how long.
+const TALKER: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: talker}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox
+    command:
+    - sh
+    - -c
+    - now() { cut -d' ' -f1 /proc/uptime | tr -d .; };
+      until [ -e /node/go ]; do sleep 0.2; done; since=$(now);
+      awk 'BEGIN { for (i = 1; i <= 200000; i++) printf "%0100d\n", i }';
+      echo $(($(now) - since)) > /node/draft; mv /node/draft /node/done; exec sleep 1000000
+    resources: {requests: {cpu: 100m}, limits: {cpu: '1', memory: 64Mi}}
+    volumeMounts: [{name: node, mountPath: /node}]
+  volumes: [{name: node, hostPath: {path: /srv/talk, type: DirectoryOrCreate}}]
+"#;
+/// Lines that it says: twenty megabytes, of which the guest holds no fifth in memory.
+const SAID: u64 = 200_000;
+
+#[test]
+fn no_line_is_lost_while_the_agent_is_away() -> Result<()> {
+    let mut lab = Lab::start(LabOptions::default())?;
+    lab.apply(TALKER)?;
+    let pod = lab.wait_ready("talker")?;
+    let uid = pod["metadata"]["uid"].as_str().context("a uid")?;
+    let place = lab.data_dir().join("host/node/srv/talk");
+    lab.kill_supervisor()?;
+    fs::write(place.join("go"), "")?;
+    // It is done though nobody reads: nothing holds it back.
+    let took = wait_for("the end of its words", LIMIT, || {
+        Ok(fs::read_to_string(place.join("done"))?)
+    })?;
+    println!("{SAID} lines in {} hundredths of a second", took.trim());
+    lab.start_supervisor()?;
+
+    let directory = lab
+        .data_dir()
+        .join(format!("host/logs/pods/default_talker_{uid}/main"));
+    wait_for("all of its words", LIMIT, || {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&directory)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // `0.log` is the newest; before it come those that are named by what they hold.
+            let order = name.rsplit('.').next().and_then(|number| number.parse().ok());
+            files.push((order.unwrap_or(u64::MAX), entry.path()));
+        }
+        files.sort();
+        let mut expected = 1_u64..;
+        for (_, file) in files {
+            for line in fs::read_to_string(file)?.lines() {
+                let number = line.rsplit(' ').next().unwrap_or_default();
+                ensure!(
+                    number.parse::<u64>().ok() == expected.next(),
+                    "out of order: {line}"
+                );
+            }
+        }
+        ensure!(
+            expected.start == SAID + 1,
+            "{} of {SAID} lines",
+            expected.start - 1
+        );
+        Ok(())
+    })?;
+    lab.kubectl(&["delete", "pod", "talker", "--timeout=60s"])?;
     lab.stop()
 }

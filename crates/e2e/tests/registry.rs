@@ -3,12 +3,17 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use e2e::machines::resident_kib;
 use e2e::pods::{LIMIT, container};
-use e2e::{Fault, FaultyRegistry, Lab, LabOptions, wait_for};
-use serde_json::Value;
+use e2e::{Fault, FaultyRegistry, Form, Lab, LabOptions, PrivateRegistry, private, wait_for};
+use serde_json::{Value, json};
 
 const PROXY: u16 = 5001;
+const PRIVATE: u16 = 5002;
+/// Bytes of a large image, and how much an agent may grow over it.
+const LARGE: u64 = 1 << 30;
+const GROWTH_KIB: u64 = 100 << 10;
 /// Less than a third of the layer of `busybox`.
 const CUT: u64 = 256 << 10;
 
@@ -111,5 +116,138 @@ fn pulls_survive_their_registry() -> Result<()> {
     registry.set(Fault::Slow(Duration::from_millis(5)));
     lab.wait_ready("dead")?;
     lab.leaves_nothing(&before)?;
+    lab.stop()
+}
+
+/// A pull secret with these entries: registry and password.
+fn pull_secret(name: &str, entries: &[(&str, &str)]) -> String {
+    let entry = |(registry, password): &(&str, &str)| {
+        let entry = json!({"username": private::USER, "password": password});
+        ((*registry).to_owned(), entry)
+    };
+    let auths: serde_json::Map<String, Value> = entries.iter().map(entry).collect();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
+        "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": json!({"auths": auths}).to_string()}});
+    secret.to_string()
+}
+
+/// Two containers of one image, by the manifests of OCI and of Docker, with some pull secrets.
+fn private_pod(name: &str, policy: &str, secrets: &[&str]) -> String {
+    let container = |name: &str| {
+        json!({"name": name, "image": format!("private.test/team/app:{name}"),
+        "command": ["sleep", "1000000"], "resources": {"limits": {"memory": "48Mi"}}})
+    };
+    let secrets: Vec<Value> = secrets.iter().map(|name| json!({"name": name})).collect();
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+        "terminationGracePeriodSeconds": 1, "imagePullSecrets": secrets,
+        "securityContext": {"supplementalGroups": [4000], "supplementalGroupsPolicy": policy},
+        "containers": [container("oci"), container("docker")]}});
+    pod.to_string()
+}
+
+fn with_private_registry() -> Result<Lab> {
+    Lab::start(LabOptions {
+        registry_mirror_of: Some("docker.io".to_owned()),
+        arguments: vec![
+            "--registry-mirror".to_owned(),
+            format!("private.test=http://127.0.0.1:{PRIVATE}"),
+        ],
+        ..LabOptions::default()
+    })
+}
+
+/// An image of a gigabyte is pulled and started, and its agent grows by less than a tenth of that.
+#[test]
+#[ignore = "takes minutes and four gigabytes of disk; the pull alone has a short form in the crate `images`"]
+fn a_gigabyte_is_pulled_and_started_by_a_small_agent() -> Result<()> {
+    let lab = with_private_registry()?;
+    let registry = PrivateRegistry::start(&lab, PRIVATE)?;
+    registry.publish(&lab, "team/app:oci", Form::Oci, &[], LARGE)?;
+    lab.apply(&pull_secret("right", &[("private.test", private::PASSWORD)]))?;
+    let agent = i32::try_from(lab.supervisor_id().context("an agent")?)?;
+    let before = resident_kib(agent)?;
+    let mut pod: Value = serde_json::from_str(&private_pod("large", "Merge", &["right"]))?;
+    if let Some(containers) = pod["spec"]["containers"].as_array_mut() {
+        containers.truncate(1);
+    }
+    lab.apply(&pod.to_string())?;
+    let mut most = before;
+    wait_for("the Pod of a large image", LIMIT * 4, || {
+        most = most.max(resident_kib(agent)?);
+        let pod = lab.pod("large")?;
+        ensure!(container(&pod, "oci")["ready"] == true, "{}", pod["status"]);
+        Ok(())
+    })?;
+    let size = lab.script("large", "stat -c %s /noise")?;
+    ensure!(size == LARGE.to_string(), "{size}");
+    println!("agent: {before} KiB before, {most} KiB at most");
+    ensure!(
+        most < before + GROWTH_KIB,
+        "the agent grew from {before} to {most} KiB"
+    );
+    lab.kubectl(&["delete", "pod", "--all", "--timeout=60s"])?;
+    registry.stop()?;
+    lab.stop()
+}
+
+/// Secrets are for the registry that they name and all that fit are tried; of an image for several processors the one for
+/// this host's is taken, however its manifests are written.
+#[test]
+fn a_private_registry_serves_whoever_may() -> Result<()> {
+    let lab = with_private_registry()?;
+    let registry = PrivateRegistry::start(&lab, PRIVATE)?;
+    let groups = [("etc/group", "root:x:0:\nwheel:x:10:root\n")];
+    registry.publish(&lab, "team/app:oci", Form::Oci, &groups, 0)?;
+    registry.publish(&lab, "team/app:docker", Form::Docker, &groups, 0)?;
+    let kinds = ["oci", "docker"].map(|tag| registry.media_type(&lab, &format!("team/app:{tag}")));
+    let [oci, docker] = kinds;
+    ensure!(oci? == "application/vnd.oci.image.index.v1+json");
+    ensure!(docker? == "application/vnd.docker.distribution.manifest.list.v2+json");
+
+    let right = private::PASSWORD;
+    for secret in [
+        pull_secret(
+            "elsewhere",
+            &[
+                ("private.tes", right),
+                ("private.test:5000", right),
+                ("private.test/teams", right),
+            ],
+        ),
+        pull_secret(
+            "wrong",
+            &[
+                ("private.test/team/app", "guess"),
+                ("https://private.test/v1/", "guess"),
+            ],
+        ),
+        pull_secret("right", &[("*.test", right)]),
+    ] {
+        lab.apply(&secret)?;
+    }
+    // Credentials of other registries, or none, open nothing; what is missing is told.
+    for (name, secrets) in [("without", vec!["missing"]), ("stranger", vec!["elsewhere"])] {
+        lab.apply(&private_pod(name, "Merge", &secrets))?;
+        lab.wait_event(name, "pull access denied")?;
+    }
+    let words = "FailedToRetrieveImagePullSecret: Unable to retrieve some image pull secrets (missing); attempting to pull \
+                 the image may not succeed.";
+    lab.wait_event("without", words)?;
+    lab.kubectl(&["delete", "pod", "--all", "--timeout=60s"])?;
+
+    lab.apply(&private_pod("first", "Strict", &["elsewhere", "wrong", "right"]))?;
+    lab.wait_ready("first")?;
+    lab.apply(&private_pod("second", "Merge", &["right"]))?;
+    lab.wait_ready("second")?;
+    for (pod, expected) in [("first", "0 4000"), ("second", "0 10 4000")] {
+        for container in ["oci", "docker"] {
+            let script = "id -G | tr ' ' '\\n' | sort -n | tr '\\n' ' '";
+            let groups = lab.kubectl(&["exec", pod, "-c", container, "--", "sh", "-c", script])?;
+            ensure!(groups.trim() == expected, "{pod} {container}: {groups}");
+        }
+    }
+    lab.kubectl(&["delete", "pod", "--all", "--timeout=60s"])?;
+    registry.stop()?;
     lab.stop()
 }

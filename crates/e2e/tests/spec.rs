@@ -184,6 +184,25 @@ fn figures(lab: &Lab, node: &str) -> Result<()> {
         Ok(())
     });
     figures.with_context(|| raw("/podmetrics").unwrap_or_default() + &lab.log_tail())?;
+    wait_for("figures of the node", LIMIT, || {
+        let top = lab.kubectl(&["top", "node", "--no-headers"])?;
+        let fields: Vec<&str> = top.split_whitespace().collect();
+        let name = node.trim_start_matches("node/");
+        let percents = |at: usize| {
+            fields
+                .get(at)
+                .and_then(|field| field.strip_suffix('%')?.parse::<u32>().ok())
+        };
+        ensure!(
+            fields.len() == 5 && fields[0] == name && fields[1].ends_with('m') && fields[3].ends_with("Mi"),
+            "{top}"
+        );
+        ensure!(
+            percents(2).is_some() && percents(4).is_some_and(|percent| percent > 0),
+            "{top}"
+        );
+        Ok(())
+    })?;
     let names = [
         (
             "/metrics/cadvisor",
@@ -200,6 +219,9 @@ fn figures(lab: &Lab, node: &str) -> Result<()> {
         ("/metrics/cadvisor", "container_fs_usage_bytes{"),
         ("/metrics/resource", "pod_cpu_usage_seconds_total{"),
         ("/metrics", "podvisor_vm_cpu_ready_seconds_total{"),
+        ("/metrics", "podvisor_vm_memory_ballooned_bytes{"),
+        ("/metrics", "podvisor_vm_network_receive_bytes_total{"),
+        ("/metrics", "podvisor_vm_disk_written_bytes_total{"),
     ];
     for (page, name) in names {
         let text = raw(page)?;
@@ -234,16 +256,34 @@ fn figures(lab: &Lab, node: &str) -> Result<()> {
         ensure!(left + overhead <= capacity - own, "{left} of {capacity} bytes");
         Ok(())
     })?;
-    // It is in the past as soon as somebody has looked at it without being asked.
+    // The first points come by themselves, a quarter of a minute apart.
     wait_for("its history", LIMIT, || {
         let past: Value = serde_json::from_str(&raw("/podmetrics?history=1")?)?;
         let mut all = past.as_array().into_iter().flatten();
         let served = all
             .find(|pod| pod["metadata"]["name"] == "served")
             .context("its figures")?;
-        ensure!(!served["vm"]["history"].is_null(), "{served}");
+        let columns = served["vm"]["history"]["columns"].as_array();
+        let columns = columns.with_context(|| served.to_string())?;
+        ensure!(columns.contains(&"memoryBallooned".into()), "{served}");
         Ok(())
-    })
+    })?;
+    // A guest that has just booted has not taken all that it may.
+    let told = |name: &str| -> Result<u64> {
+        let lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{'));
+        let mut lines = lines.filter(|line| line.contains("pod=\"served\""));
+        let line = lines.next().with_context(|| name.to_owned())?;
+        Ok(line.rsplit(' ').next().unwrap_or_default().parse()?)
+    };
+    let size = told("podvisor_vm_memory_size_bytes")?;
+    let sum = told("podvisor_vm_memory_resident_bytes")? + told("podvisor_vm_memory_ballooned_bytes")?;
+    ensure!(
+        sum >= size && told("podvisor_vm_disk_read_bytes_total")? > 0,
+        "{text}"
+    );
+    Ok(())
 }
 
 /// What is on its way to be ready, and takes its time to go.

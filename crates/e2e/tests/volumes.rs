@@ -9,6 +9,9 @@ use anyhow::{Context, Result, ensure};
 use e2e::{Lab, LabOptions, wait_for};
 use serde_json::Value;
 
+#[path = "volumes/modes.rs"]
+mod modes;
+
 /// A VM boots in seconds, on busy cores in many.
 const LIMIT: Duration = Duration::from_secs(180);
 

@@ -31,6 +31,8 @@ pub fn prepare() -> io::Result<()> {
     // Containers get memory and CPU limits of their own.
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpu +memory +pids")?;
     mount_at("tmpfs", "/dev/shm", "tmpfs", nodev, "mode=1777")?;
+    // As distributions have it: programs for the kernel are root's.
+    fs::write("/proc/sys/kernel/unprivileged_bpf_disabled", "2")?;
     // Later mounts of containers must not come back to us, nor ours go to them unasked.
     mount(
         None::<&str>,

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::container::process::{self, Processes, Program, Started};
 use crate::container::streams::{Drain, Pipe, Streams};
-use crate::container::{Container, cgroup, image_users, now_ns, pause, rootfs};
+use crate::container::{Container, cgroup, devices, image_users, now_ns, pause, rootfs};
 use crate::reaper::{Ended, Reaper};
 use crate::sync::lock;
 use crate::{boot, disks, files, identity, probe, sys, volumes};
@@ -382,11 +382,15 @@ impl Guest for Agent {
         }
         rootfs::prepare(&request).await.map_err(failed)?;
         // What cannot be mounted is said before anything runs; the next attempt begins anew.
-        if let Err(error) = rootfs::sources(&request).await {
+        let ready = rootfs::sources(&request).await.and_then(|sources| {
+            cgroup::create(&request.id, &request.resources.unwrap_or_default())?;
+            devices::confine(&cgroup::path(&request.id), &request, &sources)
+        });
+        if let Err(error) = ready {
+            cgroup::remove(&request.id);
             let _ = rootfs::remove(&request.id);
             return Err(failed(error));
         }
-        cgroup::create(&request.id, &request.resources.unwrap_or_default()).map_err(failed)?;
         lock(&self.shared.containers).insert(request.id.clone(), Arc::new(Container::new(request)));
         Ok(Response::new(CreateContainerReply {}))
     }

@@ -275,6 +275,67 @@ pub fn filter_calls(program: &[u8]) -> io::Result<()> {
     check(result as libc::c_int)
 }
 
+/// Lets a program decide which devices may be used by whoever is in a cgroup. `program`: eight bytes an instruction.
+pub fn filter_devices(cgroup: BorrowedFd<'_>, program: &[u8]) -> io::Result<()> {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    /// Commands, and kinds of program and place, of `bpf`: `linux/bpf.h`.
+    const LOAD: libc::c_int = 5;
+    const ATTACH: libc::c_int = 8;
+    const DEVICES: u32 = 15;
+    const AT_DEVICES: u32 = 6;
+    /// Programs of groups below are asked as well (`BPF_F_ALLOW_MULTI`).
+    const BESIDE_OTHERS: u32 = 2;
+    /// The beginning of `union bpf_attr` for loading.
+    #[repr(C)]
+    struct Program {
+        kind: u32,
+        count: u32,
+        instructions: *const u8,
+        license: *const libc::c_char,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        version: u32,
+        flags: u32,
+    }
+    /// And for attaching.
+    #[repr(C)]
+    struct Place {
+        target: u32,
+        program: u32,
+        kind: u32,
+        flags: u32,
+    }
+    let loaded = Program {
+        kind: DEVICES,
+        count: u32::try_from(program.len() / 8).map_err(io::Error::other)?,
+        instructions: program.as_ptr(),
+        license: c"Apache-2.0".as_ptr(),
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        version: 0,
+        flags: 0,
+    };
+    let number = |fd: libc::c_int| u32::try_from(fd).map_err(io::Error::other);
+    // SAFETY: the kernel reads a structure of the size that is said, and as many instructions, and a text that ends with a
+    // zero byte; all of them outlive the call. The descriptor that it returns belongs to nobody else.
+    let program = unsafe {
+        let fd = libc::syscall(libc::SYS_bpf, LOAD, &raw const loaded, size_of::<Program>());
+        check(fd as libc::c_int)?;
+        OwnedFd::from_raw_fd(fd as libc::c_int)
+    };
+    let place = Place {
+        target: number(cgroup.as_raw_fd())?,
+        program: number(program.as_raw_fd())?,
+        kind: AT_DEVICES,
+        flags: BESIDE_OTHERS,
+    };
+    // SAFETY: both descriptors are open, and the kernel reads a structure of the size that is said.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, ATTACH, &raw const place, size_of::<Place>()) };
+    check(result as libc::c_int)
+}
+
 /// Adds fresh entropy and counts it.
 pub fn add_entropy(seed: &[u8]) -> io::Result<()> {
     use std::os::fd::AsFd;

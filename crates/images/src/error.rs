@@ -64,6 +64,9 @@ pub enum PullError {
         /// What was wrong with it.
         reason: String,
     },
+    /// None of several credentials served.
+    #[error("[{0}]")]
+    Several(String),
     /// The disk could not be made: full, or `mkfs.erofs` is missing.
     #[error("failed to pull and unpack image \"{image}\": {reason}")]
     Disk {
@@ -75,6 +78,21 @@ pub enum PullError {
 }
 
 impl PullError {
+    /// Several failures as one, as upstream's aggregates tell them: each once.
+    #[must_use]
+    pub fn several(mut failures: Vec<Self>) -> Self {
+        let mut texts: Vec<String> = Vec::new();
+        for text in failures.iter().map(Self::to_string) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        match (texts.len(), failures.pop()) {
+            (1, Some(only)) => only,
+            _ => Self::Several(texts.join(", ")),
+        }
+    }
+
     /// What was wrong, without the words about where.
     pub(crate) fn reason(&self) -> String {
         match self {

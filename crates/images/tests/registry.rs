@@ -96,10 +96,16 @@ impl Registry {
 
     /// Brings an OCI layout here.
     fn copy(&self, layout: &Path, name: &str) {
+        self.copy_as(layout, name, &[]);
+    }
+
+    /// Likewise, with more words to skopeo.
+    fn copy_as(&self, layout: &Path, name: &str, more: &[&str]) {
         let status = Command::new("skopeo")
             .args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"])
             // Asked for by few.
             .args(["--dest-creds", "user:s3cret"])
+            .args(more)
             .arg(format!("oci:{}", layout.display()))
             .arg(format!("docker://127.0.0.1:{}/{name}", self.port))
             .status()
@@ -148,6 +154,19 @@ fn put_layer(layout: &Path, tar: &[u8]) -> Value {
 
 /// What makes layers that are there an image.
 fn write_manifest(layout: &Path, architecture: &str, layers: &[Value], diff_ids: &[String]) {
+    let manifest = put_manifest(layout, architecture, layers, diff_ids);
+    write_index(layout, &manifest);
+}
+
+/// The layout begins with this.
+fn write_index(layout: &Path, first: &Value) {
+    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
+    let index = json!({"schemaVersion": 2, "manifests": [first]});
+    fs::write(layout.join("index.json"), index.to_string()).expect("written");
+}
+
+/// A manifest and its configuration; the manifest's descriptor.
+fn put_manifest(layout: &Path, architecture: &str, layers: &[Value], diff_ids: &[String]) -> Value {
     let config = json!({
         "architecture": architecture, "os": "linux",
         "config": {"Env": ["GREETING=hello"], "Cmd": ["/bin/app"], "User": "7"},
@@ -160,19 +179,20 @@ fn write_manifest(layout: &Path, architecture: &str, layers: &[Value], diff_ids:
         "layers": layers,
     });
     let (manifest, size) = put(layout, manifest.to_string().as_bytes());
-    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
-    let index = json!({"schemaVersion": 2, "manifests": [
-        {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": manifest, "size": size}]});
-    fs::write(layout.join("index.json"), index.to_string()).expect("written");
+    json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": manifest, "size": size})
 }
 
 fn layer() -> Vec<u8> {
+    layer_that_says("hello")
+}
+
+fn layer_that_says(word: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
-    header.set_size(5);
+    header.set_size(word.len() as u64);
     header.set_mode(0o755);
     builder
-        .append_data(&mut header, "bin/app", "hello".as_bytes())
+        .append_data(&mut header, "bin/app", word.as_bytes())
         .expect("appended");
     builder.into_inner().expect("finished")
 }
@@ -234,6 +254,69 @@ async fn an_image_becomes_a_disk_once() {
     assert_eq!(again.list().len(), 1);
     assert!(removed(&image.id) > 0);
     assert!(again.get("app:1").is_none() && !image.disk.exists());
+}
+
+/// Of an image for several processors the one for this host is taken, wherever it stands, and however registries write it
+/// down: OCI's index, Docker's list, and single manifests of both.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_manifest_is_understood() {
+    let registry = Registry::start();
+    let layout = registry.directory.path().join("several");
+    let one = |platform: &str| {
+        let tar = layer_that_says(&format!("this is {platform}"));
+        let mut entry = put_manifest(&layout, platform, &[put_layer(&layout, &tar)], &[digest(&tar)]);
+        entry["platform"] = json!({"os": "linux", "architecture": platform});
+        entry
+    };
+    let index = "application/vnd.oci.image.index.v1+json";
+    let list = json!({"schemaVersion": 2, "mediaType": index, "manifests": [one("arm64"), one("amd64")]});
+    let (list, size) = put(&layout, list.to_string().as_bytes());
+    write_index(
+        &layout,
+        &json!({"mediaType": index, "digest": list, "size": size}),
+    );
+    let docker = ["--format", "v2s2"];
+    registry.copy_as(&layout, "library/several:oci", &["--all"]);
+    registry.copy_as(
+        &layout,
+        "library/several:docker",
+        &["--all", docker[0], docker[1]],
+    );
+    let single = registry.directory.path().join("single");
+    write_layout(&single, "amd64", &layer_that_says("this is amd64"), None);
+    registry.copy_as(&single, "library/several:single", &docker);
+
+    let expected = [
+        ("oci", index),
+        (
+            "docker",
+            "application/vnd.docker.distribution.manifest.list.v2+json",
+        ),
+        ("single", "application/vnd.docker.distribution.manifest.v2+json"),
+    ];
+    for (tag, kind) in expected {
+        let place = format!("docker://127.0.0.1:{}/library/several:{tag}", registry.port);
+        let raw = Command::new("skopeo")
+            .args(["inspect", "--raw", "--tls-verify=false", &place])
+            .output()
+            .expect("skopeo")
+            .stdout;
+        let manifest: Value = serde_json::from_slice(&raw).expect("a manifest");
+        assert_eq!(manifest["mediaType"], kind, "{tag}");
+        let store = registry.store(tag);
+        let name = format!("several:{tag}");
+        let pulled = store.ensure(&name, PullPolicy::Always, None, &quiet).await;
+        let image = pulled.expect(tag).image;
+        // The image is known by what its name stands for.
+        let known = format!("docker.io/library/several@{}", digest(&raw));
+        assert_eq!(
+            (image.repo_digest.as_str(), image.config.user.as_str()),
+            (known.as_str(), "7")
+        );
+        let disk = fs::read(&image.disk).expect("a disk");
+        let says = |word: &[u8]| disk.windows(word.len()).any(|found| found == word);
+        assert!(says(b"this is amd64") && !says(b"this is arm64"), "{tag}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,6 +27,17 @@ rules:
   resources: [{group: '', resources: [configmaps]}]
 ";
 
+const WORKLOADS: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  verbs: [create]
+  resources: [{group: '', resources: [pods]}, {group: apps}]
+- level: None
+";
+
 /// Waits until the log has so many lines.
 async fn lines(path: &Path, count: usize) -> Vec<Value> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
@@ -102,6 +113,85 @@ async fn events() {
         (&json!("Metadata"), &json!(404))
     );
     assert!(get.get("responseObject").is_none());
+}
+
+/// What the standards of a namespace say of a Pod or a workload is written down, whether it was refused or not.
+#[tokio::test]
+async fn pod_security_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.log");
+    let config = AuditConfig {
+        policy: WORKLOADS.into(),
+        path: path.clone(),
+        max_bytes: 1 << 20,
+        max_files: 2,
+    };
+    let s = Server::guarded_by(Arc::new(common::Open), |c| c.audit = Some(config)).await;
+    let label = |mode: &str| format!("pod-security.kubernetes.io/{mode}");
+    let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let json = [("content-type", "application/json")];
+    for (name, labels) in [
+        ("open", json!({})),
+        (
+            "watched",
+            json!({label("audit"): "baseline", label("audit-version"): "v1.30"}),
+        ),
+        (
+            "strict",
+            json!({label("enforce"): "baseline", label("audit"): "baseline"}),
+        ),
+    ] {
+        let made = s.send(
+            "POST",
+            "/api/v1/namespaces",
+            &json,
+            namespace(name, labels).to_string(),
+        );
+        assert_eq!(made.await.status().as_u16(), 201);
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+        let place = format!("/api/v1/namespaces/{name}/serviceaccounts");
+        let _ = s.send("POST", &place, &json, account.to_string()).await;
+        let spec = json!({"hostPID": true, "containers": [{"name": "c", "image": "i"}]});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": spec});
+        let _ = s
+            .send(
+                "POST",
+                &format!("/api/v1/namespaces/{name}/pods"),
+                &json,
+                pod.to_string(),
+            )
+            .await;
+        let labels = json!({"app": "d"});
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+            "spec": {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": spec}}});
+        let place = format!("/apis/apps/v1/namespaces/{name}/deployments");
+        let _ = s.send("POST", &place, &json, deployment.to_string()).await;
+    }
+    let words = |version: &str| {
+        json!(format!(
+            "would violate PodSecurity \"baseline:{version}\": host namespaces (hostPID=true)"
+        ))
+    };
+    // Namespace, resource, answer, policy enforced, what is told.
+    let expected = [
+        ("open", "pods", 201, json!("privileged:latest"), Value::Null),
+        ("open", "deployments", 201, Value::Null, Value::Null),
+        ("watched", "pods", 201, json!("privileged:latest"), words("v1.30")),
+        ("watched", "deployments", 201, Value::Null, words("v1.30")),
+        ("strict", "pods", 403, json!("baseline:latest"), words("latest")),
+        ("strict", "deployments", 201, Value::Null, words("latest")),
+    ];
+    let found = lines(&path, expected.len()).await;
+    for (event, (namespace, resource, code, enforced, told)) in found.iter().zip(expected) {
+        let at = &event["objectRef"];
+        assert_eq!(
+            (&at["namespace"], &at["resource"]),
+            (&json!(namespace), &json!(resource))
+        );
+        assert_eq!(event["responseStatus"]["code"], code, "{event}");
+        assert_eq!(event["annotations"][label("enforce-policy")], enforced, "{event}");
+        assert_eq!(event["annotations"][label("audit-violations")], told, "{event}");
+    }
 }
 
 #[tokio::test]

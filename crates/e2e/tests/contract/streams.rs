@@ -59,6 +59,17 @@ pub fn all(lab: &Lab, kubectl: &str, bytes: usize) -> Result<()> {
     ensure!(self::sum(lab, &copy)? == sum, "cp brought something else");
     clock.done("cp");
 
+    let back = ["cp", &copy.display().to_string(), "desk:/back", "-c", "main"];
+    let copied = command(&back)?.output()?;
+    ensure!(
+        copied.status.success(),
+        "cp into the Pod: {}",
+        String::from_utf8_lossy(&copied.stderr)
+    );
+    let told = lab.kubectl(&["exec", "desk", "-c", "main", "--", "md5sum", "/back"])?;
+    ensure!(told.starts_with(&sum), "cp took something else: {told}");
+    clock.done("cp, in");
+
     // `stdinOnce`: the end of the first client's input is the end of the container's.
     let runs = || lab.kubectl(&["logs", "desk", "-c", "sink"]);
     let mut attached = command(&["attach", "-i", "desk", "-c", "sink"])?
@@ -132,7 +143,7 @@ pub fn left_alone(lab: &Lab) -> Result<()> {
         let told = lab.kubectl(&look)?;
         ensure!(told.starts_with(&sum), "{told}");
         let printed = lab.kubectl(&["logs", "desk", "-c", "printer"])?;
-        ensure!(printed.contains("begin 1\n1\ndone\n"), "{printed}");
+        ensure!(printed.contains("begin 1\n1\ndone in "), "{printed}");
         Ok(())
     })
 }
@@ -202,23 +213,56 @@ impl Forwarding {
     }
 }
 
-/// So many lines of a container, followed: each comes once and in order, and the container is done in this time.
-pub fn lines(lab: &Lab, count: usize, limit: Duration) -> Result<()> {
+/// How many lines a minute a container writes without being held back.
+const LINES_A_MINUTE: u64 = 1_000_000;
+
+/// So many lines of a container, followed: each comes once and in order, the follower has them in this time, and the container
+/// itself was done as fast as it is promised that it may write.
+pub fn lines(lab: &Lab, count: u64, limit: Duration) -> Result<()> {
     let mut follower = lab
         .command("timeout")
         .args([PATIENCE, "kubectl", "logs", "-f", "desk", "-c", "printer"])
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut trigger = lab
-        .command("kubectl")
-        .args(["attach", "-i", "desk", "-c", "printer"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()?;
     let output = follower.stdout.take().context("no output")?;
-    let input = trigger.stdin.as_mut().context("no input")?;
-    writeln!(input, "{count}")?;
+    let mut trigger = printing(lab, count, Stdio::null())?;
     let since = Instant::now();
+    let written = counted(output, count)?;
+    let took = since.elapsed();
+    eprintln!("{count} lines: written in {written:.1?}, read after {took:.1?}");
+    ensure!(took < limit, "{count} lines took {took:?}");
+    let promised = Duration::from_secs(count * 60 / LINES_A_MINUTE);
+    ensure!(
+        written < promised,
+        "the container took {written:?} for {count} lines"
+    );
+    end(&mut follower)?;
+    end(&mut trigger)
+}
+
+/// So many lines to a client that is attached.
+pub fn attached(lab: &Lab, count: u64) -> Result<()> {
+    let mut client = printing(lab, count, Stdio::piped())?;
+    let output = client.stdout.take().context("no output")?;
+    let written = counted(output, count)?;
+    eprintln!("{count} lines, attached: written in {written:.1?}");
+    end(&mut client)
+}
+
+/// A client that has told the printer to print so many lines.
+fn printing(lab: &Lab, count: u64, output: Stdio) -> Result<Child> {
+    let mut client = lab
+        .command("timeout")
+        .args([PATIENCE, "kubectl", "attach", "-i", "desk", "-c", "printer"])
+        .stdin(Stdio::piped())
+        .stdout(output)
+        .spawn()?;
+    writeln!(client.stdin.as_mut().context("no input")?, "{count}")?;
+    Ok(client)
+}
+
+/// Reads what the printer prints; how long it says that it took.
+fn counted(output: ChildStdout, count: u64) -> Result<Duration> {
     let mut seen = 0;
     let mut begun = false;
     for line in BufReader::new(output).lines() {
@@ -227,18 +271,14 @@ pub fn lines(lab: &Lab, count: usize, limit: Duration) -> Result<()> {
             begun = line == format!("begin {count}");
             continue;
         }
-        if line == "done" {
-            break;
+        if let Some(hundredths) = line.strip_prefix("done in ") {
+            ensure!(seen == count, "{seen} of {count} lines came");
+            return Ok(Duration::from_millis(hundredths.parse::<u64>()? * 10));
         }
         seen += 1;
         ensure!(line == seen.to_string(), "line {seen} is `{line}`");
     }
-    ensure!(seen == count, "{seen} of {count} lines came");
-    let took = since.elapsed();
-    eprintln!("{count} lines: {took:.1?}");
-    ensure!(took < limit, "{count} lines took {took:?}");
-    end(&mut follower)?;
-    end(&mut trigger)
+    Err(anyhow!("the output ended after {seen} of {count} lines"))
 }
 
 /// Commands that say nothing for so long, all at once; then each still hears and answers.

@@ -7,11 +7,13 @@
 //! own, and so are process ids unless the Pod shares them.
 
 pub mod cgroup;
+pub mod devices;
 pub mod image_users;
 pub mod output;
 pub mod pause;
 pub mod process;
 pub mod rootfs;
+mod spill;
 pub mod streams;
 mod terminal;
 
@@ -47,7 +49,7 @@ impl Container {
         Self {
             request,
             status: Mutex::new(status),
-            output: Arc::new(Output::default()),
+            output: Arc::new(Output::new(output::directory())),
             streams: Mutex::new(None),
         }
     }

@@ -1,14 +1,18 @@
 //! The kept end of a container's output: lines with times and sequence numbers, for whoever reads the log.
 //!
-//! While the host reads, a full buffer holds the container's pipe back; while nobody reads, the oldest lines go.
+//! While nobody reads, the oldest lines go to files on the writable disk, as many as the host would keep, and are read from
+//! there when it is back. Only when it has come to their end does a full buffer hold the container's pipe back.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use guest_api::v1::LogRecord;
 use tokio::sync::Notify;
 
 use super::now_ns;
+use super::spill::Spill;
+use crate::disks::SCRATCH;
 use crate::sync::lock;
 
 /// Bytes kept.
@@ -18,8 +22,15 @@ const MAX_LINE: usize = 16 << 10;
 /// Bytes of one batch to the host.
 const BATCH: usize = 256 << 10;
 
+/// Where lines go for which memory is too dear; nowhere in a VM whose writable layers are in memory themselves.
+pub fn directory() -> Option<PathBuf> {
+    let own = |path: &Path| Some(rustix::fs::stat(path).ok()?.st_dev);
+    let scratch = Path::new(SCRATCH);
+    let on_disk = own(scratch)? != own(scratch.parent()?)?;
+    on_disk.then(|| scratch.join("logs"))
+}
+
 /// The log of one container.
-#[derive(Default)]
 pub struct Output {
     state: Mutex<State>,
     /// Wakes readers after a new record or the end.
@@ -36,19 +47,34 @@ struct State {
     /// What the reader with the most has taken.
     taken: u64,
     readers: usize,
+    /// Older lines that nobody has taken, if there is a place for them.
+    spill: Option<Spill>,
     /// Unfinished lines of stdout and stderr.
     pending: [Vec<u8>; 2],
     ended: bool,
 }
 
 impl Output {
+    /// An empty log that may use files in this directory.
+    pub fn new(directory: Option<PathBuf>) -> Self {
+        let state = State {
+            spill: directory.map(Spill::new),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+            grown: Notify::new(),
+            shrunk: Notify::new(),
+        }
+    }
+
     /// Takes bytes of a stream (1 stdout, 2 stderr), waiting while readers are behind.
     pub async fn write(&self, stream: u32, bytes: &[u8]) {
         loop {
             let room = self.shrunk.notified();
             {
                 let mut state = lock(&self.state);
-                if state.bytes < KEPT || state.readers == 0 {
+                if state.bytes < KEPT || state.spills() {
                     state.take(stream, bytes);
                     break;
                 }
@@ -159,20 +185,52 @@ impl State {
             partial,
         });
         self.next += 1;
-        // What readers have taken goes first; without readers the oldest goes.
+        if self.spills() {
+            // Also what was taken: whoever comes back may ask for it once more.
+            if self.bytes > KEPT {
+                self.spill();
+            }
+            return;
+        }
         while self.bytes > KEPT
             && self
                 .records
                 .front()
-                .is_some_and(|oldest| self.readers == 0 || oldest.sequence < self.taken)
+                .is_some_and(|oldest| oldest.sequence < self.taken)
         {
-            if let Some(oldest) = self.records.pop_front() {
-                self.bytes -= oldest.line.len() + size_of::<LogRecord>();
-            }
+            self.pop();
+        }
+    }
+
+    /// Whether lines go to disk and nobody waits: nobody reads, or who reads has not come to the end of what is there.
+    fn spills(&self) -> bool {
+        let behind = |spill: &Spill| spill.has_room() && spill.end().is_some_and(|end| end > self.taken);
+        self.readers == 0 || self.spill.as_ref().is_some_and(behind)
+    }
+
+    fn pop(&mut self) -> Option<LogRecord> {
+        let oldest = self.records.pop_front()?;
+        self.bytes -= oldest.line.len() + size_of::<LogRecord>();
+        Some(oldest)
+    }
+
+    /// Moves the oldest lines out of memory, many at once.
+    fn spill(&mut self) {
+        let mut moved = Vec::new();
+        while self.bytes > KEPT - BATCH {
+            moved.extend(self.pop());
+        }
+        if let Some(spill) = &mut self.spill {
+            spill.push(&moved);
         }
     }
 
     fn batch(&mut self, from: u64) -> Vec<LogRecord> {
+        let spilled = self.spill.as_mut().map(|spill| spill.read(from, BATCH));
+        if let Some(batch) = spilled.filter(|batch| !batch.is_empty()) {
+            self.handed_out(from, &batch);
+            return batch;
+        }
         let mut batch = Vec::new();
         let mut bytes = 0;
         let skip = self
@@ -192,11 +250,18 @@ impl State {
         }
         // The host has these as soon as they are on the way: records it has taken make room.
         while self.bytes > KEPT / 2 && self.records.front().is_some_and(|oldest| oldest.sequence < from) {
-            if let Some(oldest) = self.records.pop_front() {
-                self.bytes -= oldest.line.len() + size_of::<LogRecord>();
-            }
+            self.pop();
         }
+        self.handed_out(from, &batch);
         batch
+    }
+
+    /// Lets files go whose lines the host has had for long.
+    fn handed_out(&mut self, from: u64, batch: &[LogRecord]) {
+        let bytes = batch.iter().map(|record| record.line.len()).sum();
+        if let Some(spill) = &mut self.spill {
+            spill.passed(from, bytes, KEPT / 2);
+        }
     }
 }
 
@@ -214,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_are_whole_and_numbered() {
-        let output = Output::default();
+        let output = Output::new(None);
         output.write(1, b"one\ntw").await;
         output.write(1, b"o\n\nrest").await;
         output.end();
@@ -236,8 +301,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn long_lines_are_cut_and_old_ones_dropped_when_nobody_reads() {
-        let output = Output::default();
+    async fn long_lines_are_cut_and_old_ones_dropped_when_there_is_no_place_for_them() {
+        let output = Output::new(None);
         output.write(1, &vec![b'x'; MAX_LINE + 10]).await;
         output.write(1, b"\n").await;
         let read = output.read(0).await.expect("records");
@@ -251,5 +316,38 @@ mod tests {
             output.write(2, &[&[b'y'; 999][..], b"\n"].concat()).await;
         }
         assert!(output.read(0).await.expect("records")[0].sequence > 2);
+    }
+
+    #[tokio::test]
+    async fn no_line_is_lost_while_nobody_reads() {
+        let directory = std::env::temp_dir().join(format!("podvisor-output-{}", std::process::id()));
+        let output = Output::new(Some(directory.clone()));
+        let count = 8 * KEPT / 1000;
+        let line = |number: usize| format!("{number:08} {}", "z".repeat(990));
+        for number in 0..count {
+            output.write(1, format!("{}\n", line(number)).as_bytes()).await;
+        }
+        output.reader(true);
+        // Who is back has much to read first; nobody waits for that.
+        let more = 2 * KEPT / 1000;
+        for number in count..count + more {
+            output.write(1, format!("{}\n", line(number)).as_bytes()).await;
+        }
+        let count = count + more;
+        let held = lock(&output.state).bytes;
+        assert!(held <= KEPT, "{held} bytes in memory");
+        output.end();
+        let (mut next, mut read) = (0, 0);
+        while let Some(batch) = output.read(next).await {
+            for record in &batch {
+                assert_eq!(record.sequence, next);
+                assert_eq!(record.line, line(read).as_bytes());
+                (next, read) = (next + 1, read + 1);
+            }
+        }
+        assert_eq!(read, count);
+        // The host has all of it: the files have gone.
+        assert_eq!(lock(&output.state).spill.as_ref().and_then(Spill::end), None);
+        std::fs::remove_dir(&directory).expect("empty");
     }
 }

@@ -28,14 +28,21 @@ const DEVICES: [(&str, u64, u64); 6] = [
     ("urandom", 1, 9),
     ("tty", 5, 0),
 ];
-/// Not to be seen in a container that is not privileged.
-const MASKED: [&str; 6] = [
+/// Not to be seen in a container that is not privileged: what the kubelet asks of runtimes. (It names the throttling of
+/// CPUs for their heat as well, which this kernel does not know.)
+const MASKED: [&str; 12] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
-    "/proc/timer_list",
-    "/proc/sched_debug",
-    "/sys/firmware",
     "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
 ];
 /// Not to be changed there.
 const READ_ONLY: [&str; 5] = [

@@ -6,14 +6,16 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::Sample;
+use crate::size::VmSize;
 
 /// Seconds between two points.
 pub const STEP: u64 = 15;
 /// Points in an hour.
 const KEPT: usize = (3600 / STEP) as usize;
 /// What a point consists of, in this order: seconds since 1970; billionths of a core and bytes of the containers and of
-/// the VM; waiting for a processor in billionths of a core; bytes of memory that the guest really uses; bytes a second.
-const COLUMNS: [&str; 11] = [
+/// the VM; waiting for a processor in billionths of a core; bytes of memory that the guest really uses; bytes a second; bytes
+/// of the VM's memory that the host has for others.
+const COLUMNS: [&str; 12] = [
     "time",
     "cpu",
     "memory",
@@ -25,6 +27,7 @@ const COLUMNS: [&str; 11] = [
     "networkSent",
     "diskRead",
     "diskWritten",
+    "memoryBallooned",
 ];
 
 /// Points and the counters of the last of them.
@@ -44,7 +47,7 @@ struct Counters {
 
 impl Ring {
     /// Adds a point; of a guest that does not answer there is none.
-    pub fn push(&mut self, sample: &Sample) {
+    pub fn push(&mut self, size: &VmSize, sample: &Sample) {
         let Some(guest) = &sample.guest else {
             return;
         };
@@ -79,6 +82,7 @@ impl Ring {
                 rate(now.bytes[1], before.bytes[1]),
                 rate(now.bytes[2], before.bytes[2]),
                 rate(now.bytes[3], before.bytes[3]),
+                sample.ballooned_bytes(size),
             ]);
         }
         self.last = Some(now);
@@ -99,8 +103,16 @@ mod tests {
     #[test]
     fn an_hour_is_kept() {
         let mut ring = Ring::default();
+        let size = VmSize {
+            vcpus: 1,
+            memory_mib: 1,
+            needed_mib: 1,
+            cpu_request_millis: None,
+            cpu_limit_millis: None,
+            ephemeral_bytes: None,
+        };
         for number in 0..300_u64 {
-            ring.push(&Sample {
+            let sample = Sample {
                 time: Timestamp::from_second(1_000_000 + i64::try_from(number).expect("small") * 15)
                     .expect("a time"),
                 at: std::time::Instant::now(),
@@ -116,13 +128,14 @@ mod tests {
                     ..StatsReply::default()
                 }),
                 containers: std::collections::HashMap::new(),
-            });
+            };
+            ring.push(&size, &sample);
         }
         let json = ring.to_json();
         assert_eq!(json["points"].as_array().map(Vec::len), Some(240));
         assert_eq!(
             json["points"][239],
-            json!([1_004_485, 0, 0, 500_000_000, 5, 0, 7, 10, 0, 0, 0])
+            json!([1_004_485, 0, 0, 500_000_000, 5, 0, 7, 10, 0, 0, 0, (1 << 20) - 5])
         );
     }
 }

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::podvm::{PodVm, View};
+use crate::size::VmSize;
 
 /// How long a guest may take to answer: a chart waits for nobody.
 const CALL: Duration = Duration::from_millis(800);
@@ -58,6 +59,12 @@ impl Sample {
         let inside: u64 = guest.containers.iter().map(|c| c.memory_usage).sum();
         Some(self.memory_bytes.saturating_sub(inside))
     }
+
+    /// Memory of the VM that the host has for others: what its guest has never taken, or has given back by the balloon (free
+    /// page reporting).
+    pub fn ballooned_bytes(&self, size: &VmSize) -> u64 {
+        (size.memory_mib << 20).saturating_sub(self.memory_bytes)
+    }
 }
 
 /// The last samples of all Pods, by uid.
@@ -75,7 +82,7 @@ impl Sampler {
         let mut histories = self.histories.lock();
         for (view, sample) in &samples {
             if let Some(uid) = &view.pod.metadata.uid {
-                histories.entry(uid.clone()).or_default().push(sample);
+                histories.entry(uid.clone()).or_default().push(&view.size, sample);
             }
         }
         let known = |uid: &String| {
@@ -248,6 +255,7 @@ pub fn pod_metrics(view: &View, sample: &Sample) -> Value {
             "diskReadBytes": guest.map(|g| g.disk_read_bytes),
             "diskWrittenBytes": guest.map(|g| g.disk_written_bytes),
             "cpuReadyNanoseconds": sample.cpu_ready_ns,
+            "memoryBallooned": format!("{}Ki", sample.ballooned_bytes(&view.size) / 1024),
         },
     })
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use guest_api::v1::ContainerStats;
+use guest_api::v1::{ContainerStats, StatsReply};
 
 use super::stalls;
 use super::starts::Starts;
@@ -279,7 +279,7 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
             );
         }
     }
-    let network = |value: fn(&guest_api::v1::StatsReply) -> u64| {
+    let network = |value: fn(&StatsReply) -> u64| {
         let lines = all.iter().filter_map(|(view, sample)| {
             let value = value(sample.guest.as_ref()?);
             Some(format!("{{interface=\"eth0\",{}}} {value}", pod_labels(view)))
@@ -298,9 +298,7 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
         "Cumulative count of bytes transmitted",
         network(|g| g.tx_bytes),
     );
-    let guest = |value: fn(&guest_api::v1::StatsReply) -> u64| {
-        pods(all, move |_, sample| sample.guest.as_ref().map(value))
-    };
+    let guest = |value: fn(&StatsReply) -> u64| pods(all, move |_, sample| sample.guest.as_ref().map(value));
     page.family(
         "container_fs_usage_bytes",
         "gauge",
@@ -428,5 +426,26 @@ pub fn agent(node: &str, starts: &Starts, all: &[(View, Sample)]) -> String {
         "Memory that the VM costs the host beyond what its containers use.",
         pods(all, |_, sample| sample.overhead_bytes()),
     );
+    page.family(
+        "podvisor_vm_memory_ballooned_bytes",
+        "gauge",
+        "Memory of the VM that the host has for others: never taken, or given back by the balloon.",
+        pods(all, |view, sample| Some(sample.ballooned_bytes(&view.size))),
+    );
+    type Counter = fn(&StatsReply) -> u64;
+    let counters: [(&str, &str, Counter); 4] = [
+        ("network_receive", "received from the network", |g| g.rx_bytes),
+        ("network_transmit", "sent to the network", |g| g.tx_bytes),
+        ("disk_read", "read from all disks", |g| g.disk_read_bytes),
+        ("disk_written", "written to all disks", |g| g.disk_written_bytes),
+    ];
+    for (name, what, value) in counters {
+        page.family(
+            &format!("podvisor_vm_{name}_bytes_total"),
+            "counter",
+            &format!("Bytes that the VM has {what} since its start."),
+            pods(all, |_, sample| sample.guest.as_ref().map(value)),
+        );
+    }
     page.0
 }

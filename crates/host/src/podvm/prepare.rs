@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use images::{Credentials, Image, PullError, PullPolicy, PullProgress};
+use images::{Credentials, Image, Keyring, PullError, PullPolicy, PullProgress, Pulled};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret, ServiceAccount};
 use kube::Api;
@@ -176,15 +176,18 @@ async fn pull(
     if policy == PullPolicy::Always || (policy == PullPolicy::IfNotPresent && !here) {
         event(Kind::Normal, "Pulling", format!("Pulling image \"{reference}\""));
     }
-    let credentials = credentials(context, pod, reference).await;
+    let failed = |text: String| {
+        event(
+            Kind::Warning,
+            "Failed",
+            format!("Failed to pull image \"{reference}\": {text}"),
+        );
+        ("ErrImagePull", text)
+    };
+    let secrets = pull_secrets(context, pod).await;
+    let credentials = credentials(&secrets, reference).map_err(failed)?;
     let started = std::time::Instant::now();
-    let progress = |progress: PullProgress| tracing::debug!(reference, ?progress, "pulling");
-    let result = context
-        .deps
-        .images
-        .ensure(reference, policy, credentials, &progress)
-        .await;
-    match result {
+    match ensure(context, reference, policy, credentials).await {
         Ok(pulled) => {
             let message = if policy == PullPolicy::Never || (!pulled.pulled && policy != PullPolicy::Always) {
                 format!("Container image \"{reference}\" already present on machine")
@@ -209,15 +212,34 @@ async fn pull(
             event(Kind::Warning, "ErrImageNeverPull", error.to_string());
             Err(("ErrImageNeverPull", error.to_string()))
         }
-        Err(error) => {
-            event(
-                Kind::Warning,
-                "Failed",
-                format!("Failed to pull image \"{reference}\": {error}"),
-            );
-            Err(("ErrImagePull", error.to_string()))
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// Tries all credentials until one serves; without any, none.
+async fn ensure(
+    context: &Context,
+    reference: &str,
+    policy: PullPolicy,
+    credentials: Vec<Credentials>,
+) -> Result<Pulled, PullError> {
+    let progress = |progress: PullProgress| tracing::debug!(reference, ?progress, "pulling");
+    let attempt = |credentials| {
+        let images = &context.deps.images;
+        images.ensure(reference, policy, credentials, &progress)
+    };
+    if credentials.is_empty() {
+        return attempt(None).await;
+    }
+    let mut failures = Vec::new();
+    for one in credentials {
+        match attempt(Some(one)).await {
+            // No registry was asked.
+            result @ (Ok(_) | Err(PullError::Reference(_) | PullError::NeverPull(_))) => return result,
+            Err(error) => failures.push(error),
         }
     }
+    Err(PullError::several(failures))
 }
 
 /// A duration as Go prints it, to milliseconds: `1.234s`, `87ms`, `2m3.5s`.
@@ -236,10 +258,11 @@ fn go_duration(duration: Duration) -> String {
     format!("{}m{}s", millis / 60_000, seconds(millis % 60_000))
 }
 
-/// Credentials out of the Pod's and its service account's pull secrets.
-async fn credentials(context: &Context, pod: &Pod, reference: &str) -> Option<Credentials> {
-    let spec = pod.spec.as_ref()?;
-    let namespace = pod.metadata.namespace.as_deref()?;
+/// The Pod's and its service account's pull secrets. What is missing is told, and the pull is tried without.
+async fn pull_secrets(context: &Context, pod: &Pod) -> Vec<Arc<Secret>> {
+    let (Some(spec), Some(namespace)) = (pod.spec.as_ref(), pod.metadata.namespace.as_deref()) else {
+        return Vec::new();
+    };
     let mut names: Vec<String> = spec
         .image_pull_secrets
         .iter()
@@ -255,58 +278,49 @@ async fn credentials(context: &Context, pod: &Pod, reference: &str) -> Option<Cr
             names.extend(account.image_pull_secrets.into_iter().flatten().map(|r| r.name));
         }
     }
-    for name in names.iter().filter(|name| !name.is_empty()) {
-        let secret = settled(&mut context.objects.secret(namespace, name)).await;
-        if let Some(found) = secret.and_then(|secret| from_secret(&secret, reference)) {
-            return Some(found);
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for name in names.into_iter().filter(|name| !name.is_empty()) {
+        match settled(&mut context.objects.secret(namespace, &name)).await {
+            Some(secret) => found.push(secret),
+            None => missing.push(name),
         }
     }
-    None
+    if !missing.is_empty() {
+        let message = format!(
+            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+            missing.join(", ")
+        );
+        let reason = "FailedToRetrieveImagePullSecret";
+        context.recorder.pod(pod, Kind::Warning, reason, message);
+    }
+    found
 }
 
-/// The entry of a docker configuration that fits an image's registry.
-fn from_secret(secret: &Secret, reference: &str) -> Option<Credentials> {
-    use base64::Engine as _;
-    let data = secret.data.as_ref()?;
-    let config: serde_json::Value = match data.get(".dockerconfigjson") {
-        Some(bytes) => serde_json::from_slice::<serde_json::Value>(&bytes.0)
-            .ok()?
-            .get("auths")?
-            .clone(),
-        None => serde_json::from_slice(&data.get(".dockercfg")?.0).ok()?,
-    };
-    let repository = reference.parse::<images::ImageReference>().ok()?.repository();
-    let (_, entry) = config.as_object()?.iter().find(|(key, _)| {
-        let host = key.trim_start_matches("https://").trim_start_matches("http://");
-        let host = host
-            .trim_end_matches("/v1/")
-            .trim_end_matches("/v2/")
-            .trim_end_matches('/');
-        let host = if host == "index.docker.io" {
-            "docker.io"
-        } else {
-            host
+/// What pull secrets have for an image, in the order in which it is tried.
+fn credentials(secrets: &[Arc<Secret>], reference: &str) -> Result<Vec<Credentials>, String> {
+    let mut keyring = Keyring::default();
+    for secret in secrets {
+        let field = |kind: &str, name: &str| {
+            let data = secret.data.as_ref()?.get(name)?;
+            (secret.type_.as_deref() == Some(kind) && !data.0.is_empty()).then_some(data.0.as_slice())
         };
-        repository.starts_with(host)
-    })?;
-    let text = |key: &str| {
-        entry[key]
-            .as_str()
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    };
-    if let (Some(username), Some(password)) = (text("username"), text("password")) {
-        return Some(Credentials { username, password });
+        let read = |bytes: &[u8]| {
+            serde_json::from_slice::<serde_json::Value>(bytes).map_err(|error| error.to_string())
+        };
+        let entries = match field("kubernetes.io/dockerconfigjson", ".dockerconfigjson") {
+            Some(bytes) => read(bytes)?["auths"].take(),
+            None => match field("kubernetes.io/dockercfg", ".dockercfg") {
+                Some(bytes) => read(bytes)?,
+                None => continue,
+            },
+        };
+        keyring.add(&entries).map_err(|error| error.to_string())?;
     }
-    let auth = base64::engine::general_purpose::STANDARD
-        .decode(text("auth")?)
-        .ok()?;
-    let auth = String::from_utf8(auth).ok()?;
-    let (username, password) = auth.split_once(':')?;
-    Some(Credentials {
-        username: username.to_owned(),
-        password: password.to_owned(),
-    })
+    // A reference that is none is told by the pull.
+    Ok(reference
+        .parse()
+        .map(|image| keyring.of(&image))
+        .unwrap_or_default())
 }
 
 /// What all volumes need, as soon as it exists.
@@ -404,6 +418,7 @@ async fn objects(context: &Context, pod: &Pod, config_maps: &[String], secrets: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::ByteString;
 
     #[test]
     fn durations_as_go_prints_them() {
@@ -414,13 +429,38 @@ mod tests {
     }
 
     #[test]
-    fn pull_secrets() {
-        let secret: Secret = serde_json::from_value(serde_json::json!({"data": {".dockerconfigjson":
-            base64::Engine::encode(&base64::engine::general_purpose::STANDARD,
-                r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#)}}))
-        .expect("a Secret");
-        let found = from_secret(&secret, "redis:7").expect("found");
-        assert_eq!((found.username.as_str(), found.password.as_str()), ("u", "p"));
-        assert!(from_secret(&secret, "quay.io/x/y:1").is_none());
+    fn secrets_are_read_by_their_type() {
+        let config = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#;
+        let old = r#"{"quay.io":{"auth":"dTpw"}}"#;
+        let secret = |kind: &str, key: &str, text: &str| {
+            Arc::new(Secret {
+                type_: Some(kind.to_owned()),
+                data: Some([(key.to_owned(), ByteString(text.into()))].into()),
+                ..Secret::default()
+            })
+        };
+        let (new_kind, old_kind) = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg");
+        let cases = [
+            (secret(new_kind, ".dockerconfigjson", config), "redis:7", Ok(1)),
+            (
+                secret(new_kind, ".dockerconfigjson", config),
+                "quay.io/x/y:1",
+                Ok(0),
+            ),
+            (secret(old_kind, ".dockercfg", old), "quay.io/x/y:1", Ok(1)),
+            (secret("Opaque", ".dockerconfigjson", config), "redis:7", Ok(0)),
+            (secret(old_kind, ".dockerconfigjson", config), "redis:7", Ok(0)),
+            (secret(new_kind, ".dockerconfigjson", "{}"), "redis:7", Ok(0)),
+            (secret(new_kind, ".dockerconfigjson", config), "No Image", Ok(0)),
+            (
+                secret(old_kind, ".dockercfg", r#"{"quay.io":{"auth":"dQ=="}}"#),
+                "redis:7",
+                Err("unable to parse auth field, must be formatted as base64(username:password)".to_owned()),
+            ),
+        ];
+        for (secret, image, expected) in cases {
+            let found = credentials(&[Arc::clone(&secret)], image).map(|found| found.len());
+            assert_eq!(found, expected, "{image}: {secret:?}");
+        }
     }
 }

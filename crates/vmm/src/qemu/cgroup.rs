@@ -140,6 +140,26 @@ impl Cgroup {
             .collect()
     }
 
+    /// Kills whoever is in it. A number that somebody else has by now is not touched.
+    pub fn kill_members(&self) {
+        use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+        for file in self.member_files() {
+            let members = || fs::read_to_string(&file).unwrap_or_default();
+            for line in members().lines() {
+                let Some(pid) = line.parse().ok().and_then(Pid::from_raw) else {
+                    continue;
+                };
+                let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+                    continue;
+                };
+                if members().lines().any(|other| other == line) {
+                    // Gone in this very moment is as good.
+                    let _ = pidfd_send_signal(process, Signal::KILL);
+                }
+            }
+        }
+    }
+
     /// CPU time in nanoseconds.
     pub fn cpu_usage_ns(&self) -> u64 {
         if is_v2() {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sched::CloneFlags;
@@ -30,17 +30,23 @@ pub(super) struct Process {
     handle: AsyncFd<OwnedFd>,
 }
 
-/// Starts QEMU (or a server of its) in its cgroup, in a session of its own, with its output in a file. It cannot write
-/// to the directory `read_only`, whatever it may do elsewhere.
+/// A directory that a process is to serve.
+#[derive(Debug, Clone)]
+pub(super) struct Served {
+    pub directory: PathBuf,
+    /// Nobody writes to it by this process, whatever it may do elsewhere.
+    pub read_only: bool,
+}
+
+/// Starts QEMU (or a server of its) in its cgroup, in a session of its own, with its output in a file.
 pub(super) fn start(
     program: &str,
     arguments: &[String],
     log: &Path,
     cgroup: &Cgroup,
     tap: Option<&OwnedFd>,
-    read_only: Option<&Path>,
+    served: Option<Served>,
 ) -> io::Result<Process> {
-    let read_only = read_only.map(Path::to_path_buf);
     let log = File::create(log)?;
     let members = cgroup.member_files();
     let tap = tap.map(AsRawFd::as_raw_fd);
@@ -57,8 +63,8 @@ pub(super) fn start(
             for file in &members {
                 fs::write(file, "0")?;
             }
-            if let Some(directory) = &read_only {
-                protect(directory)?;
+            if let Some(served) = &served {
+                protect(served)?;
             }
             nix::unistd::setsid()?;
             nix::sys::prctl::set_no_new_privs()?;
@@ -93,15 +99,21 @@ fn inherit(fd: i32) -> io::Result<()> {
     Ok(rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?)
 }
 
-/// Shows this process a directory for reading only, in mounts of its own.
-fn protect(directory: &Path) -> io::Result<()> {
+/// Gives this process mounts of its own, in which nothing in the directory that it serves is a device, a program, or a way to
+/// other rights, whatever a guest makes there.
+fn protect(served: &Served) -> io::Result<()> {
     use nix::mount::{MsFlags, mount};
     nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
-    let none = None::<&str>;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(none, "/", none, private, none)?;
-    mount(Some(directory), directory, none, MsFlags::MS_BIND, none)?;
-    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    let (none, directory) = (None::<&str>, &served.directory);
+    // What the host takes away goes here too; nothing goes back.
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
+    let with_others = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(directory), directory, none, with_others, none)?;
+    let mut flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    flags |= MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    if served.read_only {
+        flags |= MsFlags::MS_RDONLY;
+    }
     mount(none, directory, none, flags, none)?;
     Ok(())
 }

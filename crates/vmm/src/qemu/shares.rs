@@ -1,7 +1,12 @@
 //! Directories of the host in a VM: one `virtiofsd` for each, which serves that directory and sees nothing else.
 //!
-//! It joins the VM's cgroup and ends when QEMU hangs up, so that a killed QEMU leaves none; one that QEMU never came to
-//! is killed by its number. Only VMs with shares have shared memory and modern virtio-mmio, which vhost-user needs.
+//! A guest speaks to it directly, so that it is confined as QEMU is, as far as its work allows: it must be root to give files
+//! their owners, and keeps eight capabilities for that. It has a process, mount and network namespace of its own, in which
+//! there is nothing but the directory, without devices, and a filter of system calls. A second process of the program, which
+//! can do nothing, waits for it outside.
+//!
+//! They join the VM's cgroup and end when QEMU hangs up, so that a killed QEMU leaves none; those that QEMU never came to
+//! are killed. Only VMs with shares have shared memory and modern virtio-mmio, which vhost-user needs.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -12,7 +17,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
-use super::process::{self, Process};
+use super::process::{self, Process, Served};
 use crate::vm::{Share, VmSpec};
 
 /// Where distributions put the program: QEMU's own, and its successor.
@@ -50,7 +55,7 @@ pub(super) async fn start(spec: &VmSpec, cgroup: &Cgroup) -> Result<Vec<Server>,
         match one(spec, cgroup, number, share) {
             Ok(server) => servers.push(server),
             Err(error) => {
-                end(&servers).await;
+                end(&servers, cgroup).await;
                 return Err(format!("sharing {}: {error}", share.directory.display()));
             }
         }
@@ -70,21 +75,28 @@ fn one(spec: &VmSpec, cgroup: &Cgroup, number: usize, share: &Share) -> Result<S
         format!("--fd={}", listener.as_raw_fd()),
         format!("--thread-pool-size={THREADS}"),
         "-o".to_owned(),
-        // The directory becomes the root of the server: no link in it leads out.
-        format!("source={},sandbox=chroot,xattr,flock", share.directory.display()),
+        // The directory is all that there is in its mount namespace: no link in it leads out.
+        format!(
+            "source={},sandbox=namespace,xattr,flock",
+            share.directory.display()
+        ),
     ];
     let log = spec.run_dir.join(format!("share{number}.log"));
-    let read_only = share.read_only.then_some(share.directory.as_path());
+    let served = Served {
+        directory: share.directory.clone(),
+        read_only: share.read_only,
+    };
     let process =
-        process::start(program, &arguments, &log, cgroup, Some(&listener), read_only).map_err(text)?;
+        process::start(program, &arguments, &log, cgroup, Some(&listener), Some(served)).map_err(text)?;
     Ok(Server {
         pid: process.pid,
         started: process.started,
     })
 }
 
-/// Kills what is left of servers and waits for their end; they have served nobody since their VM ended.
-pub(super) async fn end(servers: &[Server]) -> Vec<String> {
+/// Kills what is left of servers and waits for their end; they have served nobody since their VM ended. Whoever is still in
+/// the VM's cgroup then is one of theirs, and has left it when the cgroup can be removed.
+pub(super) async fn end(servers: &[Server], cgroup: &Cgroup) -> Vec<String> {
     let left: Vec<Process> = servers
         .iter()
         .filter(|server| process::start_time(server.pid).ok() == Some(server.started))
@@ -101,6 +113,9 @@ pub(super) async fn end(servers: &[Server]) -> Vec<String> {
         if tokio::time::timeout(END_LIMIT, process.wait()).await.is_err() {
             problems.push(format!("process {} does not end", process.pid));
         }
+    }
+    if !servers.is_empty() {
+        cgroup.kill_members();
     }
     problems
 }

@@ -80,7 +80,7 @@ pub(super) async fn boot(
         let process = match process::start(arguments::PROGRAM, &arguments, &log, &cgroup, tap, None) {
             Ok(process) => process,
             Err(error) => {
-                shares::end(&shares).await;
+                shares::end(&shares, &cgroup).await;
                 return Err(io(arguments::PROGRAM)(error));
             }
         };
@@ -247,7 +247,7 @@ impl Vm for QemuVm {
                 problems.push(format!("process {} does not end", self.process.pid));
             }
         }
-        problems.extend(shares::end(&self.shares).await);
+        problems.extend(shares::end(&self.shares, &self.cgroup).await);
         if let Err(error) = self.cgroup.remove().await {
             problems.push(error.to_string());
         }

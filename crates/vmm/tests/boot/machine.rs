@@ -127,23 +127,33 @@ impl Machine {
     /// A VM that is configured.
     pub async fn boot(name: &str) -> (Self, GuestClient) {
         let parent = format!("podvisor-test-{name}-{}", std::process::id());
-        Self::boot_on(Arc::new(driver(&parent)), &parent, name).await
+        Self::boot_on(Arc::new(driver(&parent)), &parent, name, |_| {}).await
+    }
+
+    /// One that differs from the others.
+    pub async fn boot_with(name: &str, change: impl FnOnce(&mut VmSpec)) -> (Self, GuestClient) {
+        let parent = format!("podvisor-test-{name}-{}", std::process::id());
+        Self::boot_on(Arc::new(driver(&parent)), &parent, name, change).await
     }
 
     /// Another VM of the same driver.
     pub async fn second(&self, name: &str) -> (Self, GuestClient) {
-        Self::boot_on(Arc::clone(&self.hypervisor), &self.parent, name).await
+        Self::boot_on(Arc::clone(&self.hypervisor), &self.parent, name, |_| {}).await
     }
 
-    async fn boot_on(hypervisor: Arc<QemuDriver>, parent: &str, name: &str) -> (Self, GuestClient) {
+    async fn boot_on(
+        hypervisor: Arc<QemuDriver>,
+        parent: &str,
+        name: &str,
+        change: impl FnOnce(&mut VmSpec),
+    ) -> (Self, GuestClient) {
         let scratch = tempfile::tempdir().expect("a directory");
         let run_dir = scratch.path().join("vm");
         fs::create_dir(&run_dir).expect("made");
         let disk = image(scratch.path());
-        let vm = hypervisor
-            .boot(spec(name, &run_dir, &disk))
-            .await
-            .expect("booted");
+        let mut wanted = spec(name, &run_dir, &disk);
+        change(&mut wanted);
+        let vm = hypervisor.boot(wanted).await.expect("booted");
         // Before anything else can fail: the drop of it ends the VM.
         let machine = Self {
             scratch,
@@ -171,6 +181,25 @@ impl Machine {
             .args([name, &self.pid().to_string()])
             .status();
         assert!(sent.expect("kill").success());
+    }
+
+    /// Everybody in its cgroup.
+    pub fn members(&self) -> std::collections::BTreeSet<u32> {
+        let mut found = std::collections::BTreeSet::new();
+        let own = Path::new(&self.parent).join(self.vm.id().as_str());
+        let root = Path::new("/sys/fs/cgroup");
+        let mut groups = vec![root.join(&own)];
+        groups.extend(
+            fs::read_dir(root)
+                .expect("there")
+                .flatten()
+                .map(|entry| entry.path().join(&own)),
+        );
+        for group in groups {
+            let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().map(|line| line.parse::<u32>().expect("a number")));
+        }
+        found
     }
 
     /// How the VM ended.

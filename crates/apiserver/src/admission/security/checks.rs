@@ -1,11 +1,10 @@
 //! The checks of the Pod Security Standards, each naming what violates it in upstream's words.
 //!
-//! The newest version of every check is used whatever version a label asks for: versions only ever loosened in details
-//! that the VM boundary makes moot.
+//! A label may ask for the standards of an earlier Kubernetes; the checks are then those of that version, which knew some of
+//! them not yet, and others in another form.
 
 use super::Level;
 use crate::admission::pod::items;
-use kinds::sysctls;
 use serde_json::Value;
 
 /// Capabilities that `baseline` lets a container add.
@@ -38,59 +37,82 @@ const PLAIN_VOLUMES: [&str; 9] = [
     "secret",
 ];
 
-/// A Pod under examination.
+/// Sysctls that a Pod may set, each with the minor version that began to allow it.
+const SYSCTLS: [(&str, u32); 12] = [
+    ("kernel.shm_rmid_forced", 0),
+    ("net.ipv4.ip_local_port_range", 0),
+    ("net.ipv4.ip_local_reserved_ports", 27),
+    ("net.ipv4.ip_unprivileged_port_start", 0),
+    ("net.ipv4.ping_group_range", 0),
+    ("net.ipv4.tcp_fin_timeout", 29),
+    ("net.ipv4.tcp_keepalive_intvl", 29),
+    ("net.ipv4.tcp_keepalive_probes", 29),
+    ("net.ipv4.tcp_keepalive_time", 29),
+    ("net.ipv4.tcp_rmem", 32),
+    ("net.ipv4.tcp_syncookies", 0),
+    ("net.ipv4.tcp_wmem", 32),
+];
+/// SELinux types that a Pod may have, likewise.
+const SELINUX_TYPES: [(&str, u32); 4] = [
+    ("container_t", 0),
+    ("container_init_t", 0),
+    ("container_kvm_t", 0),
+    ("container_engine_t", 31),
+];
+
+/// A Pod under examination, by the rules of a minor version.
 struct Pod<'a> {
     spec: &'a Value,
     metadata: &'a Value,
+    minor: u32,
 }
 
 type Check = fn(&Pod<'_>) -> Option<String>;
 
+/// A check, since which minor version there is one, and since which `restricted` has another in its place.
+struct Rule(Check, u32, Option<u32>);
+
 /// In the order upstream reports them: by id within a level.
-const BASELINE: &[Check] = &[
-    app_armor,
-    capabilities_baseline,
-    host_namespaces,
-    host_path_volumes,
-    host_ports,
-    host_probes,
-    privileged,
-    proc_mount_baseline,
-    selinux,
-    seccomp_baseline,
-    sysctls,
-    host_process,
+const BASELINE: [Rule; 12] = [
+    Rule(app_armor, 0, None),
+    Rule(capabilities_baseline, 0, Some(22)),
+    Rule(host_namespaces, 0, None),
+    Rule(host_path_volumes, 0, Some(0)),
+    Rule(host_ports, 0, None),
+    Rule(host_probes, 34, None),
+    Rule(privileged, 0, None),
+    Rule(proc_mount_baseline, 0, Some(35)),
+    Rule(selinux, 0, None),
+    Rule(seccomp_baseline, 0, Some(19)),
+    Rule(sysctls, 0, None),
+    Rule(host_process, 0, None),
 ];
-/// Those of `baseline` that `restricted` does not replace by a stricter one.
-const RESTRICTED_BASE: &[Check] = &[
-    app_armor,
-    host_namespaces,
-    host_ports,
-    host_probes,
-    privileged,
-    selinux,
-    sysctls,
-    host_process,
-];
-const RESTRICTED: &[Check] = &[
-    privilege_escalation,
-    capabilities_restricted,
-    proc_mount,
-    volume_types,
-    run_as_non_root,
-    run_as_user,
-    seccomp_restricted,
+/// What `restricted` checks besides.
+const RESTRICTED: [Rule; 7] = [
+    Rule(privilege_escalation, 8, None),
+    Rule(capabilities_restricted, 22, None),
+    Rule(proc_mount, 35, None),
+    Rule(volume_types, 0, None),
+    Rule(run_as_non_root, 0, None),
+    Rule(run_as_user, 23, None),
+    Rule(seccomp_restricted, 19, None),
 ];
 
-/// What of a Pod violates a level: `reason (detail)` each.
-pub(super) fn violations(level: Level, spec: &Value, metadata: &Value) -> Vec<String> {
-    let checks: Vec<&Check> = match level {
-        Level::Privileged => Vec::new(),
-        Level::Baseline => BASELINE.iter().collect(),
-        Level::Restricted => RESTRICTED_BASE.iter().chain(RESTRICTED).collect(),
+/// What of a Pod violates a level as a minor version of Kubernetes knew it: `reason (detail)` each.
+pub(super) fn violations(level: Level, minor: u32, spec: &Value, metadata: &Value) -> Vec<String> {
+    let strict = level == Level::Restricted;
+    let base = BASELINE.iter().filter(|_| level != Level::Privileged);
+    let base = base.filter(|rule| !(strict && rule.2.is_some_and(|since| since <= minor)));
+    let more = RESTRICTED.iter().filter(|_| strict);
+    let pod = Pod {
+        spec,
+        metadata,
+        minor,
     };
-    let pod = Pod { spec, metadata };
-    checks.into_iter().filter_map(|check| check(&pod)).collect()
+    base.chain(more)
+        .filter(|rule| rule.1 <= minor)
+        .filter_map(|rule| rule.0(&pod))
+        .collect()
 }
 
 impl<'a> Pod<'a> {
@@ -108,6 +130,16 @@ impl<'a> Pod<'a> {
 
     fn context(&self) -> &'a Value {
         &self.spec["securityContext"]
+    }
+
+    /// Whether what only Linux knows need not be said (since 1.25).
+    fn is_windows(&self) -> bool {
+        self.minor >= 25 && self.spec["os"]["name"] == "windows"
+    }
+
+    /// Whether root of the Pod is nobody outside it (KEP-127): since 1.35 some checks then let it be root.
+    fn has_own_users(&self) -> bool {
+        self.minor >= 35 && self.spec["hostUsers"] == false
     }
 }
 
@@ -277,6 +309,9 @@ fn capabilities_baseline(pod: &Pod<'_>) -> Option<String> {
 }
 
 fn capabilities_restricted(pod: &Pod<'_>) -> Option<String> {
+    if pod.is_windows() {
+        return None;
+    }
     let keeps = |c: &Value| !items(&c["securityContext"]["capabilities"], "drop").any(|cap| cap == "ALL");
     let missing = pod.named(keeps);
     let mut parts = Vec::new();
@@ -290,13 +325,8 @@ fn capabilities_restricted(pod: &Pod<'_>) -> Option<String> {
     (!parts.is_empty()).then(|| format!("unrestricted capabilities ({})", parts.join("; ")))
 }
 
-/// Whether root of the Pod is nobody outside it (KEP-127): since 1.35 some checks then let it be root.
-fn user_namespace(pod: &Pod<'_>) -> bool {
-    pod.spec["hostUsers"] == false
-}
-
 fn proc_mount_baseline(pod: &Pod<'_>) -> Option<String> {
-    if user_namespace(pod) {
+    if pod.has_own_users() {
         return None;
     }
     proc_mount(pod)
@@ -321,16 +351,14 @@ fn proc_mount(pod: &Pod<'_>) -> Option<String> {
 }
 
 fn selinux(pod: &Pod<'_>) -> Option<String> {
-    const TYPES: [&str; 4] = [
-        "container_t",
-        "container_init_t",
-        "container_kvm_t",
-        "container_engine_t",
-    ];
+    let allowed = |wanted: &str| {
+        let mut types = SELINUX_TYPES.iter();
+        types.any(|(name, since)| *name == wanted && *since <= pod.minor)
+    };
     let is_bad = |context: &Value| {
         let options = &context["seLinuxOptions"];
         let text = |key: &str| options[key].as_str().filter(|s| !s.is_empty());
-        text("type").is_some_and(|t| !TYPES.contains(&t)) || text("user").is_some() || text("role").is_some()
+        text("type").is_some_and(|t| !allowed(t)) || text("user").is_some() || text("role").is_some()
     };
     let mut parts = Vec::new();
     if is_bad(pod.context()) {
@@ -378,12 +406,36 @@ fn bad_seccomp(pod: &Pod<'_>) -> Vec<String> {
     parts
 }
 
+/// Before 1.19 profiles were annotations.
+fn seccomp_annotations(pod: &Pod<'_>) -> Option<String> {
+    const OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+    const OF_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+    let fine = |profile: &str| {
+        ["runtime/default", "docker/default", ""].contains(&profile) || profile.starts_with("localhost/")
+    };
+    let annotations = pod.metadata["annotations"].as_object().into_iter().flatten();
+    let bad = annotations.filter_map(|(key, value)| {
+        let profile = value.as_str().unwrap_or_default();
+        let ours = key == OF_POD || key.starts_with(OF_CONTAINER);
+        (ours && !fine(profile)).then(|| format!("{key}={profile:?}"))
+    });
+    let bad = sorted(bad.collect());
+    let s = if bad.len() == 1 { "" } else { "s" };
+    (!bad.is_empty()).then(|| format!("seccompProfile (forbidden annotation{s} {})", bad.join(", ")))
+}
+
 fn seccomp_baseline(pod: &Pod<'_>) -> Option<String> {
+    if pod.minor < 19 {
+        return seccomp_annotations(pod);
+    }
     let parts = bad_seccomp(pod);
     (!parts.is_empty()).then(|| format!("seccompProfile ({})", parts.join("; ")))
 }
 
 fn seccomp_restricted(pod: &Pod<'_>) -> Option<String> {
+    if pod.is_windows() {
+        return None;
+    }
     let mut parts = bad_seccomp(pod);
     if parts.is_empty() && seccomp_type(pod.context()).is_none() {
         let missing = pod.named(|c| seccomp_type(&c["securityContext"]).is_none());
@@ -399,10 +451,11 @@ fn seccomp_restricted(pod: &Pod<'_>) -> Option<String> {
 
 fn sysctls(pod: &Pod<'_>) -> Option<String> {
     let names = items(pod.context(), "sysctls").map(name);
-    let bad: Vec<String> = names
-        .filter(|n| !sysctls::SAFE.contains(n))
-        .map(str::to_string)
-        .collect();
+    let allowed = |wanted: &str| {
+        let mut all = SYSCTLS.iter();
+        all.any(|(name, since)| *name == wanted && *since <= pod.minor)
+    };
+    let bad: Vec<String> = names.filter(|n| !allowed(n)).map(str::to_string).collect();
     let bad = sorted(bad);
     (!bad.is_empty()).then(|| format!("forbidden sysctls ({})", bad.join(", ")))
 }
@@ -435,6 +488,9 @@ fn volume_types(pod: &Pod<'_>) -> Option<String> {
 }
 
 fn privilege_escalation(pod: &Pod<'_>) -> Option<String> {
+    if pod.is_windows() {
+        return None;
+    }
     let bad = pod.named(|c| c["securityContext"]["allowPrivilegeEscalation"] != false);
     (!bad.is_empty()).then(|| {
         format!(
@@ -445,7 +501,7 @@ fn privilege_escalation(pod: &Pod<'_>) -> Option<String> {
 }
 
 fn run_as_non_root(pod: &Pod<'_>) -> Option<String> {
-    if user_namespace(pod) {
+    if pod.has_own_users() {
         return None;
     }
     let whole = pod.context()["runAsNonRoot"].as_bool();
@@ -475,7 +531,7 @@ fn run_as_non_root(pod: &Pod<'_>) -> Option<String> {
 }
 
 fn run_as_user(pod: &Pod<'_>) -> Option<String> {
-    if user_namespace(pod) {
+    if pod.has_own_users() {
         return None;
     }
     let mut setters = Vec::new();
@@ -487,4 +543,113 @@ fn run_as_user(pod: &Pod<'_>) -> Option<String> {
         setters.push(plural("container", &bad));
     }
     (!setters.is_empty()).then(|| format!("runAsUser=0 ({} must not set runAsUser=0)", setters.join(" and ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_version_has_its_checks() {
+        let container = |more: Value| {
+            json!({"containers": [more.as_object().map(|fields| {
+                let mut all = fields.clone();
+                all.insert("name".into(), json!("c"));
+                Value::Object(all)
+            })]})
+        };
+        let sysctl = |name: &str| json!({"securityContext": {"sysctls": [{"name": name}]}});
+        let hardened = |more: Value| {
+            let mut context = json!({"allowPrivilegeEscalation": false, "runAsNonRoot": true,
+                "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"}});
+            for (key, value) in more.as_object().into_iter().flatten() {
+                context[key] = value.clone();
+            }
+            container(json!({"securityContext": context}))
+        };
+        let (base, strict) = (Level::Baseline, Level::Restricted);
+        let probe = json!({"livenessProbe": {"tcpSocket": {"port": 1, "host": "h"}}});
+        let selinux = json!({"securityContext": {"seLinuxOptions": {"type": "container_engine_t"}}});
+        let mut windows = container(json!({}));
+        windows["os"] = json!({"name": "windows"});
+        windows["securityContext"] = json!({"runAsNonRoot": true});
+        let mut mapped = hardened(json!({"runAsNonRoot": false}));
+        mapped["hostUsers"] = json!(false);
+        // A level, a Pod, the version before its answer changes, and the words of the answers before and after.
+        let cases = [
+            (base, container(probe), 33, "", "probe or lifecycle host"),
+            (
+                base,
+                sysctl("net.ipv4.ip_local_reserved_ports"),
+                26,
+                "forbidden sysctls",
+                "",
+            ),
+            (
+                base,
+                sysctl("net.ipv4.tcp_fin_timeout"),
+                28,
+                "forbidden sysctls",
+                "",
+            ),
+            (base, sysctl("net.ipv4.tcp_rmem"), 31, "forbidden sysctls", ""),
+            (base, selinux, 30, "seLinuxOptions", ""),
+            (
+                strict,
+                hardened(json!({"allowPrivilegeEscalation": true})),
+                7,
+                "",
+                "allowPrivilegeEscalation",
+            ),
+            (
+                strict,
+                hardened(json!({"seccompProfile": null})),
+                18,
+                "",
+                "seccompProfile",
+            ),
+            (
+                strict,
+                hardened(json!({"capabilities": {"drop": []}})),
+                21,
+                "",
+                "unrestricted capabilities",
+            ),
+            (
+                strict,
+                hardened(json!({"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}})),
+                21,
+                "non-default capabilities",
+                "unrestricted capabilities",
+            ),
+            (
+                strict,
+                hardened(json!({"capabilities": {"drop": ["ALL"], "add": ["CHOWN"]}})),
+                21,
+                "",
+                "unrestricted capabilities",
+            ),
+            (strict, hardened(json!({"runAsUser": 0})), 22, "", "runAsUser=0"),
+            (strict, windows, 24, "allowPrivilegeEscalation", ""),
+            (strict, mapped, 34, "runAsNonRoot != true", ""),
+        ];
+        for (level, spec, last, before, after) in cases {
+            for (minor, expected) in [(last, before), (last + 1, after)] {
+                let found = violations(level, minor, &spec, &Value::Null);
+                let fits = match expected {
+                    "" => found.is_empty(),
+                    words => found.first().is_some_and(|first| first.starts_with(words)),
+                };
+                assert!(fits, "v1.{minor}, not {expected:?}: {found:?} of {spec}");
+            }
+        }
+        let metadata = json!({"annotations": {"seccomp.security.alpha.kubernetes.io/pod": "unconfined"}});
+        let spec = container(json!({}));
+        assert_eq!(
+            violations(base, 18, &spec, &metadata),
+            ["seccompProfile (forbidden annotation seccomp.security.alpha.kubernetes.io/pod=\"unconfined\")"]
+        );
+        assert!(violations(base, 19, &spec, &metadata).is_empty());
+    }
 }

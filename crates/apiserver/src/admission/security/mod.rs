@@ -1,7 +1,8 @@
 //! PodSecurity: the Pod Security Standards of a namespace's labels (KEP-2579).
 //!
-//! `pod-security.kubernetes.io/enforce` refuses Pods, `/warn` answers with warnings, for workloads too. Without labels
-//! a namespace is `privileged`: a Pod is a VM, and privilege ends there. The checks themselves are in [`checks`].
+//! `pod-security.kubernetes.io/enforce` refuses Pods, `/warn` answers with warnings and `/audit` writes annotations into the
+//! audit log, both for workloads too. Without labels a namespace is `privileged`: a Pod is a VM, and privilege ends there. The
+//! checks themselves are in [`checks`].
 
 mod checks;
 mod existing;
@@ -65,8 +66,34 @@ fn template<'a>(group: &str, resource: &str, object: &'a Value) -> Option<(&'a V
     Some((pod.get("spec")?, &pod["metadata"]))
 }
 
+/// What a mode asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Policy {
+    level: Level,
+    version: String,
+}
+
+impl std::fmt::Display for Policy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}:{}", self.level.as_str(), self.version)
+    }
+}
+
+impl Policy {
+    /// What of a Pod violates it. A version that is not known yet is the newest.
+    fn violations(&self, spec: &Value, metadata: &Value) -> Vec<String> {
+        let minor = minor(&self.version).unwrap_or(u32::MAX);
+        checks::violations(self.level, minor, spec, metadata)
+    }
+}
+
+/// The number in `v1.NUMBER`.
+fn minor(version: &str) -> Option<u32> {
+    version.strip_prefix("v1.")?.parse().ok()
+}
+
 /// Level and version of a mode. An unknown level is the strictest, so a typing error opens nothing.
-fn policy(namespace: &Value, mode: &str) -> (Level, String) {
+fn policy(namespace: &Value, mode: &str) -> Policy {
     let labels = &namespace["metadata"]["labels"];
     let level = match labels[format!("{LABEL}{mode}")].as_str() {
         None => Level::Privileged,
@@ -75,7 +102,10 @@ fn policy(namespace: &Value, mode: &str) -> (Level, String) {
     let version = labels[format!("{LABEL}{mode}-version")]
         .as_str()
         .unwrap_or("latest");
-    (level, version.to_string())
+    Policy {
+        level,
+        version: version.to_string(),
+    }
 }
 
 #[async_trait]
@@ -112,28 +142,35 @@ impl AdmissionPlugin for PodSecurity {
         let Some(namespace) = view.get(&GroupResource::new("", "namespaces"), None, &a.namespace) else {
             return Ok(Vec::new());
         };
+        // As upstream's keys, without its exemptions, of which there are none.
+        let note = |key: &str, value: String| {
+            if let Some(ctx) = request.ctx {
+                ctx.notes.annotate(format!("{LABEL}{key}"), value);
+            }
+        };
+        let mut refused = None;
         if is_pod {
-            let (level, version) = policy(&namespace, "enforce");
-            let problems = checks::violations(level, spec, metadata);
+            let wanted = policy(&namespace, "enforce");
+            note("enforce-policy", wanted.to_string());
+            let problems = wanted.violations(spec, metadata);
             if !problems.is_empty() {
-                let level = level.as_str();
-                let why = format!(
-                    "violates PodSecurity \"{level}:{version}\": {}",
-                    problems.join(", ")
-                );
-                return Err(forbidden(request, why));
+                let why = format!("violates PodSecurity \"{wanted}\": {}", problems.join(", "));
+                refused = Some(forbidden(request, why));
             }
         }
-        let (level, version) = policy(&namespace, "warn");
-        let problems = checks::violations(level, spec, metadata);
-        if problems.is_empty() {
-            return Ok(Vec::new());
+        let would = |mode: &str| {
+            let wanted = policy(&namespace, mode);
+            let problems = wanted.violations(spec, metadata);
+            let words = || format!("would violate PodSecurity \"{wanted}\": {}", problems.join(", "));
+            (!problems.is_empty()).then(words)
+        };
+        if let Some(words) = would("audit") {
+            note("audit-violations", words);
         }
-        let level = level.as_str();
-        Ok(vec![format!(
-            "would violate PodSecurity \"{level}:{version}\": {}",
-            problems.join(", ")
-        )])
+        match refused {
+            Some(status) => Err(status),
+            None => Ok(would("warn").into_iter().collect()),
+        }
     }
 }
 
@@ -153,12 +190,12 @@ fn check_labels(request: &AdmissionRequest<'_>) -> Result<(), Status> {
             errors.push(FieldError::invalid(&at.key(&name), json!(level), detail));
         }
         let name = format!("{LABEL}{mode}-version");
-        if let Some(version) = labels[&name].as_str().filter(|_| changed(&name)) {
-            let minor = version.strip_prefix("v1.").and_then(|m| m.parse::<u16>().ok());
-            if version != "latest" && minor.is_none() {
-                let detail = "must be \"latest\" or \"v1.x\"";
-                errors.push(FieldError::invalid(&at.key(&name), json!(version), detail));
-            }
+        if let Some(version) = labels[&name].as_str().filter(|_| changed(&name))
+            && version != "latest"
+            && minor(version).is_none()
+        {
+            let detail = "must be \"latest\" or \"v1.x\"";
+            errors.push(FieldError::invalid(&at.key(&name), json!(version), detail));
         }
     }
     if errors.is_empty() {
