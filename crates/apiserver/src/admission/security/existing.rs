@@ -1,7 +1,7 @@
 //! Warnings for who makes a namespace stricter: the Pods in it that would not be let in any more (KEP-2579). They go on, but
 //! their successors will be refused; `kubectl label --dry-run=server` asks just for this.
 
-use super::{Level, checks, policy};
+use super::{Level, policy};
 use crate::admission::pod::items;
 use crate::admit::{AdmissionRequest, Operation};
 use crate::rest::meta;
@@ -19,8 +19,8 @@ pub(super) fn warnings(request: &AdmissionRequest<'_>, view: &dyn View) -> Vec<S
         return Vec::new();
     };
     let (was, is) = (policy(old, "enforce"), policy(request.object, "enforce"));
-    let (level, version) = &is;
-    if was == is || *level == Level::Privileged || (was.1 == *version && *level < was.0) {
+    let looser = was.version == is.version && is.level < was.level;
+    if was == is || is.level == Level::Privileged || looser {
         return Vec::new();
     }
     let namespace = meta(request.object, "name");
@@ -34,7 +34,7 @@ pub(super) fn warnings(request: &AdmissionRequest<'_>, view: &dyn View) -> Vec<S
     }
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for pod in pods.iter().take(MOST) {
-        let problems = checks::violations(*level, &pod["spec"], &pod["metadata"]);
+        let problems = is.violations(&pod["spec"], &pod["metadata"]);
         if problems.is_empty() {
             continue;
         }
@@ -48,8 +48,7 @@ pub(super) fn warnings(request: &AdmissionRequest<'_>, view: &dyn View) -> Vec<S
     }
     if !found.is_empty() {
         said.push(format!(
-            "existing pods in namespace {namespace:?} violate the new PodSecurity enforce level \"{}:{version}\"",
-            level.as_str()
+            "existing pods in namespace {namespace:?} violate the new PodSecurity enforce level \"{is}\""
         ));
     }
     let mut of_pods: Vec<String> = found
