@@ -54,6 +54,9 @@ impl AdmissionPlugin for NodeRestriction {
             ("", "pods", "") => pods(request, node, view),
             ("", "pods", "status") => pod_status(request, node),
             ("", "pods", "eviction") => eviction(request, node, view),
+            ("", "pods", other) => Some(format!(
+                "unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"
+            )),
             ("", "nodes", _) => own_node(request, node),
             ("", "serviceaccounts", "token") => token(request, node, view),
             ("", "persistentvolumes", _) => volume(request, node, view),
@@ -62,6 +65,8 @@ impl AdmissionPlugin for NodeRestriction {
             ("snapshot.storage.k8s.io", "volumesnapshotcontents", _) => snapshot(request, node),
             ("coordination.k8s.io", "leases", _) => lease(request, node),
             ("storage.k8s.io", "csinodes", _) => named_as_node(request, node, "CSINode"),
+            ("resource.k8s.io", "resourceslices", _) => slice(request, node),
+            ("certificates.k8s.io", "certificatesigningrequests", _) => certificate(request, node),
             _ => None,
         };
         match problem {
@@ -94,11 +99,8 @@ fn pods(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<S
                     "node {node:?} can only create pods with spec.nodeName set to itself"
                 ));
             }
-            let owned = pod["metadata"]["ownerReferences"].as_array();
-            if owned.is_some_and(|o| o.iter().any(|r| r["kind"] != "Node" || r["name"] != node)) {
-                return Some(format!(
-                    "node {node:?} can only create pods with an owner reference set to itself"
-                ));
+            if let Some(why) = owner(pod, node, view) {
+                return Some(why);
             }
             references(pod).map(|what| format!("node {node:?} can not create pods that reference {what}"))
         }
@@ -115,6 +117,47 @@ fn pods(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<S
     }
 }
 
+/// A mirror Pod has its node for an owner, and nobody else: it goes with it.
+fn owner(pod: &Value, node: &str, view: &dyn View) -> Option<String> {
+    let owners: Vec<&Value> = items(&pod["metadata"], "ownerReferences").collect();
+    let owner = match owners.as_slice() {
+        [] => {
+            return Some(format!(
+                "node {node:?} can only create pods with an owner reference set to itself"
+            ));
+        }
+        [one] => one,
+        _ => {
+            return Some(format!(
+                "node {node:?} can only create pods with a single owner reference set to itself"
+            ));
+        }
+    };
+    if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
+        return Some(format!(
+            "node {node:?} can only create pods with an owner reference set to itself"
+        ));
+    }
+    if owner["controller"] != true {
+        return Some(format!(
+            "node {node:?} can only create pods with a controller owner reference set to itself"
+        ));
+    }
+    if owner["blockOwnerDeletion"] == true {
+        return Some(format!(
+            "node {node:?} must not set blockOwnerDeletion on an owner reference"
+        ));
+    }
+    let Some(found) = view.get(&GroupResource::new("", "nodes"), None, node) else {
+        return Some(format!(
+            "error looking up node {node} to verify uid: node {node:?} not found"
+        ));
+    };
+    let uid = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let (given, known) = (uid(&owner["uid"]), uid(&found["metadata"]["uid"]));
+    (given != known).then(|| format!("node {node} UID mismatch: expected {given} got {known}"))
+}
+
 fn pod_status(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
     if request.operation != Operation::Update {
         return Some(format!("unexpected operation {:?}", request.operation.as_str()));
@@ -126,8 +169,56 @@ fn pod_status(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
         ));
     }
     let labels = |o: &Value| o["metadata"].get("labels").filter(|l| !l.is_null()).cloned();
-    (labels(old) != labels(request.object))
-        .then(|| format!("node {node:?} cannot update labels through pod status"))
+    if labels(old) != labels(request.object) {
+        return Some(format!("node {node:?} cannot update labels through pod status"));
+    }
+    // They tell which claims on devices the node may read.
+    let claims = |o: &Value, field: &str| {
+        let told = o["status"].get(field).cloned().unwrap_or_default();
+        Some(told).filter(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty()))
+    };
+    for (field, words) in [
+        ("resourceClaimStatuses", "resource claim statues"),
+        ("extendedResourceClaimStatus", "extended resource claim status"),
+    ] {
+        if claims(old, field) != claims(request.object, field) {
+            return Some(format!("node {node:?} cannot update {words}"));
+        }
+    }
+    None
+}
+
+/// Devices that a driver on the node announces are the node's own.
+fn slice(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    let (object, verb) = match request.operation {
+        Operation::Create => (Some(&*request.object), "create"),
+        Operation::Delete => (request.old, "delete"),
+        _ => return None,
+    };
+    let own = object.is_some_and(|slice| slice["spec"]["nodeName"] == node);
+    (!own).then(|| format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"))
+}
+
+/// A host asks for certificates under its own name alone.
+fn certificate(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    let spec = &request.object["spec"];
+    let signer = spec["signerName"].as_str().unwrap_or_default();
+    if request.operation != Operation::Create
+        || !request.attributes.subresource.is_empty()
+        || !matches!(
+            signer,
+            "kubernetes.io/kubelet-serving" | "kubernetes.io/kube-apiserver-client-kubelet"
+        )
+    {
+        return None;
+    }
+    match super::certificates::common_name(spec["request"].as_str().unwrap_or_default()) {
+        None => Some("unable to parse csr: PEM block type must be CERTIFICATE REQUEST".into()),
+        Some(name) if name != format!("{}{node}", node::PREFIX) => {
+            Some(format!("can only create a node CSR with CN=system:node:{node}"))
+        }
+        Some(_) => None,
+    }
 }
 
 fn eviction(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<String> {
