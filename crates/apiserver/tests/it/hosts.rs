@@ -91,6 +91,11 @@ fn slice(name: &str, node: &str) -> Value {
 /// Two nodes; a Pod on the second with a claim on devices, a template for another, and a volume with a Secret.
 async fn cluster() -> (Arc<ApiServer>, Value) {
     let api = start(|_| {}).await;
+    let driver = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": { "name": "d" },
+        "spec": { "tokenRequests": [{ "audience": "vault" }] },
+    });
+    make(&api, "/apis/storage.k8s.io/v1/csidrivers", driver).await;
     make(&api, "/api/v1/namespaces", core("Namespace", "ns")).await;
     let accounts = "/api/v1/namespaces/ns/serviceaccounts";
     make(&api, accounts, core("ServiceAccount", "default")).await;
@@ -305,6 +310,118 @@ async fn a_host_asks_for_its_own_certificate() {
             assert!(message.ends_with(why), "{message}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_host_asks_for_tokens_of_its_pods() {
+    let (api, _) = cluster().await;
+    let (_, pod) = call(&api, admin(), "GET /api/v1/namespaces/ns/pods/web", Value::Null).await;
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    // The account is one that a Pod of the first host uses as well: the authorizer lets both ask.
+    let mut other = core("Pod", "other");
+    other["spec"] = json!({ "nodeName": "node1", "containers": [{ "name": "c", "image": "busybox" }] });
+    make(&api, "/api/v1/namespaces/ns/pods", other).await;
+    let bound =
+        |name: &str, uid: &str| json!({ "apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid });
+    let path = "POST /api/v1/namespaces/ns/serviceaccounts/default/token";
+    let forbidden = |why: &str| format!("serviceaccounts \"default\" is forbidden: {why}");
+    for (host_name, reference, wanted, why) in [
+        (
+            "node2",
+            Value::Null,
+            403,
+            forbidden("node requested token not bound to a pod"),
+        ),
+        (
+            "node2",
+            bound("web", ""),
+            403,
+            forbidden("node requested token with a pod binding without a uid"),
+        ),
+        ("node2", bound("none", uid), 404, "pod \"none\" not found".into()),
+        (
+            "node2",
+            bound("web", "random-uid"),
+            403,
+            forbidden(
+                "the UID in the bound object reference (random-uid) does not match the UID in record. The object might have \
+                 been deleted and then recreated",
+            ),
+        ),
+        (
+            "node1",
+            bound("web", uid),
+            403,
+            forbidden("node requested token bound to a pod scheduled on a different node"),
+        ),
+        ("node2", bound("web", uid), 201, String::new()),
+    ] {
+        let mut request =
+            json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
+        if !reference.is_null() {
+            request["spec"]["boundObjectRef"] = reference.clone();
+        }
+        let (code, answer) = call(&api, host(host_name), path, request).await;
+        let told = answer["message"].as_str().unwrap_or_default();
+        assert_eq!((code, told), (wanted, why.as_str()), "{host_name} {reference}");
+    }
+}
+
+#[tokio::test]
+async fn a_host_asks_for_audiences_of_its_pods() {
+    let (api, _) = cluster().await;
+    let (_, pod) = call(&api, admin(), "GET /api/v1/namespaces/ns/pods/web", Value::Null).await;
+    let bound = json!({ "apiVersion": "v1", "kind": "Pod", "name": "web", "uid": pod["metadata"]["uid"] });
+    let ask = async |audiences: Value| {
+        let path = "POST /api/v1/namespaces/ns/serviceaccounts/default/token";
+        let request = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": { "boundObjectRef": bound, "audiences": audiences },
+        });
+        let (code, answer) = call(&api, host("node2"), path, request).await;
+        let told = answer["message"].as_str().unwrap_or_default();
+        (
+            code,
+            told.trim_start_matches("serviceaccounts \"default\" is forbidden: ")
+                .to_owned(),
+        )
+    };
+    let refused = "audience \"bank\" not found in pod spec volume, system:node:node2 is not authorized to request tokens for \
+                   this audience";
+    for (audiences, wanted, why) in [
+        // Of the token that every Pod has, and of the driver of its volume.
+        (json!([]), 201, ""),
+        (json!(["vault"]), 201, ""),
+        (json!(["bank"]), 403, refused),
+        (
+            json!(["vault", "bank"]),
+            403,
+            "node may only request 0 or 1 audiences",
+        ),
+    ] {
+        assert_eq!(
+            ask(audiences.clone()).await,
+            (wanted, why.to_owned()),
+            "{audiences}"
+        );
+    }
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "audience" },
+        "rules": [{ "apiGroups": [""], "resources": ["bank"], "verbs": ["request-serviceaccounts-token-audience"] }],
+    });
+    make(&api, &format!("{rbac}/clusterroles"), role).await;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": "audience" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "audience" },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes" }],
+    });
+    make(&api, &format!("{rbac}/clusterrolebindings"), binding).await;
+    assert_eq!(ask(json!(["bank"])).await, (201, String::new()));
+    let gone = "DELETE /apis/storage.k8s.io/v1/csidrivers/d";
+    assert_eq!(call(&api, admin(), gone, Value::Null).await.0, 200);
+    let why = "error validating audience \"vault\": csidriver.storage.k8s.io \"d\" not found";
+    assert_eq!(ask(json!(["vault"])).await, (403, why.to_owned()));
 }
 
 #[tokio::test]
