@@ -346,8 +346,10 @@ async fn shapes_of_answers() {
         ),
     ] {
         let (code, text) = s.text(&format!("{all}?{query}"), &[("accept", accept)]).await;
-        let status: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let told = status["message"].as_str().unwrap();
+        // Told in YAML to who asks for YAML, where long lines may be folded.
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let folded = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = status["message"].as_str().unwrap_or(&folded);
         assert!(
             code == wanted && told.contains(why),
             "{query} {accept}: {code} {told}"
