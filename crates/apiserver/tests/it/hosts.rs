@@ -36,7 +36,7 @@ fn admin() -> User {
 
 fn host(name: &str) -> User {
     User::new(
-        &format!("system:node:{name}"),
+        format!("system:node:{name}"),
         &["system:nodes", "system:authenticated"],
     )
 }
