@@ -54,9 +54,8 @@ fn tokens(ctx: &Ctx) -> Result<&Authentication, Status> {
     found.ok_or_else(|| Status::service_unavailable("this server issues and reviews no tokens"))
 }
 
-/// Answers `serviceaccounts/token`.
-pub async fn token_request(ctx: &Ctx, mut request: Value) -> Result<Value, Status> {
-    ctx.server.fresh().await?;
+/// Issues what `serviceaccounts/token` asks for.
+pub fn token_request(ctx: &Ctx, mut request: Value) -> Result<Value, Status> {
     let caches = &*ctx.server.caches;
     let authentication = tokens(ctx)?;
     who::token_request(
@@ -67,8 +66,6 @@ pub async fn token_request(ctx: &Ctx, mut request: Value) -> Result<Value, Statu
         caches,
         Timestamp::now(),
     )?;
-    request["apiVersion"] = "authentication.k8s.io/v1".into();
-    request["kind"] = "TokenRequest".into();
     Ok(request)
 }
 

@@ -64,7 +64,7 @@ impl ApiServer {
         let (mut head, body) = request.into_parts();
         let upgrade = head.extensions.remove::<OnUpgrade>();
         let id = request_id(&head);
-        let incoming = Incoming { head, body, upgrade };
+        let mut incoming = Incoming { head, body, upgrade };
         // Programs ask `/` for the paths there are, browsers for the console.
         let page = incoming.head.headers.get_all(http::header::ACCEPT);
         let page = page
@@ -72,7 +72,10 @@ impl ApiServer {
             .any(|v| v.as_bytes().windows(9).any(|w| w == b"text/html"));
         let lists_paths = incoming.head.uri.path() == "/" && !page;
         if !lists_paths && self.is_foreign(incoming.head.uri.path()) {
-            return self.foreign(incoming).await;
+            match self.foreign(incoming).await {
+                Ok(response) => return response,
+                Err(unknown) => incoming = unknown,
+            }
         }
         // What a refusal is written in; who asks for nothing gets JSON.
         let accepts = incoming.head.headers.get_all(http::header::ACCEPT).iter();
@@ -417,25 +420,31 @@ impl ApiServer {
         self.extra.is_some() && !own
     }
 
-    async fn foreign(&self, incoming: Incoming) -> Response {
+    /// Answers what belongs to those routes. A path that they do not know either comes back, without its body: who
+    /// asks for it learns who he is and what he may first, as for every other path.
+    async fn foreign(&self, incoming: Incoming) -> Result<Response, Incoming> {
         use tower::ServiceExt;
         let Some(router) = self.extra.clone() else {
-            return body::text(StatusCode::NOT_FOUND, "404 page not found\n");
+            return Err(incoming);
         };
+        let unknown = incoming.head.clone();
         let mut head = incoming.head;
         if let Some(upgrade) = incoming.upgrade {
             head.extensions.insert(upgrade);
         }
         let request = http::Request::from_parts(head, axum::body::Body::new(incoming.body));
         match router.oneshot(request).await {
-            // Nobody knows the path: told as everywhere.
             Ok(response)
                 if response.status() == StatusCode::NOT_FOUND
                     && !response.headers().contains_key(http::header::CONTENT_TYPE) =>
             {
-                body::text(StatusCode::NOT_FOUND, "404 page not found\n")
+                Err(Incoming {
+                    head: unknown,
+                    body: body::full(bytes::Bytes::new()),
+                    upgrade: None,
+                })
             }
-            Ok(response) => response.map(body::adopt),
+            Ok(response) => Ok(response.map(body::adopt)),
             Err(never) => match never {},
         }
     }

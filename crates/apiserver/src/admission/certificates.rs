@@ -17,6 +17,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
 /// The API group of certificate requests.
 const GROUP: &str = "certificates.k8s.io";
@@ -155,16 +156,26 @@ impl AdmissionPlugin for Certificates {
 
 /// The organizations of a request (base64 of PEM); nothing of one that cannot be read: validation refuses it.
 fn organizations(request: &str) -> Vec<String> {
-    let Ok(pem) = STANDARD.decode(request) else {
-        return Vec::new();
+    let read = |subject: &X509Name<'_>| {
+        let found = subject.iter_organization().filter_map(|o| o.as_str().ok());
+        found.map(str::to_string).collect()
     };
-    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(&pem) else {
-        return Vec::new();
-    };
-    let Ok((_, csr)) = X509CertificationRequest::from_der(&pem.contents) else {
-        return Vec::new();
-    };
-    let subject = &csr.certification_request_info.subject;
-    let found = subject.iter_organization().filter_map(|o| o.as_str().ok());
-    found.map(str::to_string).collect()
+    subject(request, read).unwrap_or_default()
+}
+
+/// The common name of a request (base64 of PEM), empty when it has none; `None` of one that cannot be read.
+pub(super) fn common_name(request: &str) -> Option<String> {
+    subject(request, |subject| {
+        let last = subject.iter_common_name().last();
+        last.and_then(|name| name.as_str().ok())
+            .unwrap_or_default()
+            .to_string()
+    })
+}
+
+fn subject<T>(request: &str, read: impl FnOnce(&X509Name<'_>) -> T) -> Option<T> {
+    let pem = STANDARD.decode(request).ok()?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
+    let (_, csr) = X509CertificationRequest::from_der(&pem.contents).ok()?;
+    Some(read(&csr.certification_request_info.subject))
 }

@@ -5,6 +5,7 @@ use super::forbidden;
 use super::pod::items;
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
 use crate::authz::node;
+use crate::request::Attributes;
 use crate::view::{GroupResource, View};
 use async_trait::async_trait;
 use kinds::status::Status;
@@ -49,11 +50,17 @@ impl AdmissionPlugin for NodeRestriction {
             }
             return Ok(Vec::new());
         };
+        if let Some(missing) = missing(request, node, view) {
+            return Err(missing);
+        }
         let a = request.attributes;
         let problem = match (a.group.as_str(), a.resource.as_str(), a.subresource.as_str()) {
             ("", "pods", "") => pods(request, node, view),
             ("", "pods", "status") => pod_status(request, node),
             ("", "pods", "eviction") => eviction(request, node, view),
+            ("", "pods", other) => Some(format!(
+                "unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"
+            )),
             ("", "nodes", _) => own_node(request, node),
             ("", "serviceaccounts", "token") => token(request, node, view),
             ("", "persistentvolumes", _) => volume(request, node, view),
@@ -62,13 +69,56 @@ impl AdmissionPlugin for NodeRestriction {
             ("snapshot.storage.k8s.io", "volumesnapshotcontents", _) => snapshot(request, node),
             ("coordination.k8s.io", "leases", _) => lease(request, node),
             ("storage.k8s.io", "csinodes", _) => named_as_node(request, node, "CSINode"),
+            ("resource.k8s.io", "resourceslices", _) => slice(request, node),
+            ("certificates.k8s.io", "certificatesigningrequests", _) => certificate(request, node),
             _ => None,
+        };
+        let asks_for_token = (a.group.as_str(), a.resource.as_str(), a.subresource.as_str())
+            == ("", "serviceaccounts", "token");
+        let problem = match problem {
+            None if asks_for_token => foreign_audience(request, view).await,
+            other => other,
         };
         match problem {
             Some(why) => Err(forbidden(request, why)),
             None => Ok(Vec::new()),
         }
     }
+}
+
+/// What a request is judged by may not be there, which is told as of every other object.
+fn missing(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<Status> {
+    if request.operation != Operation::Create {
+        return None;
+    }
+    let a = request.attributes;
+    let (resource, namespace, name) = match (a.group.as_str(), a.resource.as_str(), a.subresource.as_str()) {
+        ("", "serviceaccounts", "token") => {
+            let bound = bound_pod(request.object)?;
+            ("pods", Some(a.namespace.as_str()), bound["name"].as_str()?)
+        }
+        ("", "pods", "") if is_owned_by(request.object, node) => ("nodes", None, node),
+        _ => return None,
+    };
+    let kind = GroupResource::new("", resource);
+    match view.get(&kind, namespace, name) {
+        Some(_) => None,
+        // Upstream's listers know kinds by one of them.
+        None => Some(Status::not_found(resource.trim_end_matches('s'), "", name)),
+    }
+}
+
+/// The Pod that a token is asked for, with its uid.
+fn bound_pod(request: &Value) -> Option<&Value> {
+    let bound = &request["spec"]["boundObjectRef"];
+    let uid = bound["uid"].as_str().unwrap_or_default();
+    (bound["kind"] == "Pod" && bound["apiVersion"] == "v1" && !uid.is_empty()).then_some(bound)
+}
+
+/// Whether a mirror Pod has its node for its only owner.
+fn is_owned_by(pod: &Value, node: &str) -> bool {
+    let mirror = pod["metadata"]["annotations"].get("kubernetes.io/config.mirror");
+    mirror.is_some() && pod["spec"]["nodeName"] == node && owner_fault(pod, node).is_none()
 }
 
 fn pod_of(request: &AdmissionRequest<'_>, view: &dyn View) -> Option<String> {
@@ -94,11 +144,8 @@ fn pods(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<S
                     "node {node:?} can only create pods with spec.nodeName set to itself"
                 ));
             }
-            let owned = pod["metadata"]["ownerReferences"].as_array();
-            if owned.is_some_and(|o| o.iter().any(|r| r["kind"] != "Node" || r["name"] != node)) {
-                return Some(format!(
-                    "node {node:?} can only create pods with an owner reference set to itself"
-                ));
+            if let Some(why) = owner(pod, node, view) {
+                return Some(why);
             }
             references(pod).map(|what| format!("node {node:?} can not create pods that reference {what}"))
         }
@@ -115,6 +162,51 @@ fn pods(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<S
     }
 }
 
+/// A mirror Pod has its node for an owner, and nobody else: it goes with it.
+fn owner(pod: &Value, node: &str, view: &dyn View) -> Option<String> {
+    if let Some(fault) = owner_fault(pod, node) {
+        return Some(fault);
+    }
+    let found = view.get(&GroupResource::new("", "nodes"), None, node)?;
+    let uid = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let given = uid(&pod["metadata"]["ownerReferences"][0]["uid"]);
+    let known = uid(&found["metadata"]["uid"]);
+    (given != known).then(|| format!("node {node} UID mismatch: expected {given} got {known}"))
+}
+
+fn owner_fault(pod: &Value, node: &str) -> Option<String> {
+    let owners: Vec<&Value> = items(&pod["metadata"], "ownerReferences").collect();
+    let owner = match owners.as_slice() {
+        [] => {
+            return Some(format!(
+                "node {node:?} can only create pods with an owner reference set to itself"
+            ));
+        }
+        [one] => one,
+        _ => {
+            return Some(format!(
+                "node {node:?} can only create pods with a single owner reference set to itself"
+            ));
+        }
+    };
+    if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
+        return Some(format!(
+            "node {node:?} can only create pods with an owner reference set to itself"
+        ));
+    }
+    if owner["controller"] != true {
+        return Some(format!(
+            "node {node:?} can only create pods with a controller owner reference set to itself"
+        ));
+    }
+    if owner["blockOwnerDeletion"] == true {
+        return Some(format!(
+            "node {node:?} must not set blockOwnerDeletion on an owner reference"
+        ));
+    }
+    None
+}
+
 fn pod_status(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
     if request.operation != Operation::Update {
         return Some(format!("unexpected operation {:?}", request.operation.as_str()));
@@ -126,8 +218,56 @@ fn pod_status(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
         ));
     }
     let labels = |o: &Value| o["metadata"].get("labels").filter(|l| !l.is_null()).cloned();
-    (labels(old) != labels(request.object))
-        .then(|| format!("node {node:?} cannot update labels through pod status"))
+    if labels(old) != labels(request.object) {
+        return Some(format!("node {node:?} cannot update labels through pod status"));
+    }
+    // They tell which claims on devices the node may read.
+    let claims = |o: &Value, field: &str| {
+        let told = o["status"].get(field).cloned().unwrap_or_default();
+        Some(told).filter(|v| !v.is_null() && v.as_array().is_none_or(|list| !list.is_empty()))
+    };
+    for (field, words) in [
+        ("resourceClaimStatuses", "resource claim statues"),
+        ("extendedResourceClaimStatus", "extended resource claim status"),
+    ] {
+        if claims(old, field) != claims(request.object, field) {
+            return Some(format!("node {node:?} cannot update {words}"));
+        }
+    }
+    None
+}
+
+/// Devices that a driver on the node announces are the node's own.
+fn slice(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    let (object, verb) = match request.operation {
+        Operation::Create => (Some(&*request.object), "create"),
+        Operation::Delete => (request.old, "delete"),
+        _ => return None,
+    };
+    let own = object.is_some_and(|slice| slice["spec"]["nodeName"] == node);
+    (!own).then(|| format!("can only {verb} ResourceSlice with the same NodeName as the requesting node"))
+}
+
+/// A host asks for certificates under its own name alone.
+fn certificate(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
+    let spec = &request.object["spec"];
+    let signer = spec["signerName"].as_str().unwrap_or_default();
+    if request.operation != Operation::Create
+        || !request.attributes.subresource.is_empty()
+        || !matches!(
+            signer,
+            "kubernetes.io/kubelet-serving" | "kubernetes.io/kube-apiserver-client-kubelet"
+        )
+    {
+        return None;
+    }
+    match super::certificates::common_name(spec["request"].as_str().unwrap_or_default()) {
+        None => Some("unable to parse csr: PEM block type must be CERTIFICATE REQUEST".into()),
+        Some(name) if name != format!("{}{node}", node::PREFIX) => {
+            Some(format!("can only create a node CSR with CN=system:node:{node}"))
+        }
+        Some(_) => None,
+    }
 }
 
 fn eviction(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<String> {
@@ -263,6 +403,7 @@ fn token(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<
         name,
     );
     match pod {
+        // It is gone since it was looked for.
         None => Some(format!("pod {name:?} not found")),
         Some(pod) if pod["metadata"]["uid"] != bound["uid"] => Some(format!(
             "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
@@ -271,58 +412,100 @@ fn token(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<
         Some(pod) if pod["spec"]["nodeName"] != node => {
             Some("node requested token bound to a pod scheduled on a different node".into())
         }
-        Some(pod) => foreign_audience(request, &pod, view),
+        Some(_) => None,
     }
 }
 
-/// A host asks for tokens with the audiences that its Pod has volumes for, and no others (KEP-4935).
-fn foreign_audience(request: &AdmissionRequest<'_>, pod: &Value, view: &dyn View) -> Option<String> {
-    let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
-    let audiences = list(&request.object["spec"]["audiences"]);
-    if audiences.len() > 1 {
+/// A host asks for tokens with the audiences that its Pod has volumes for (KEP-4935), and others that it was given a
+/// right on.
+async fn foreign_audience(request: &AdmissionRequest<'_>, view: &dyn View) -> Option<String> {
+    let asked: Vec<&Value> = items(&request.object["spec"], "audiences").collect();
+    if asked.len() > 1 {
         return Some("node may only request 0 or 1 audiences".into());
     }
-    let wanted = audiences.first().and_then(Value::as_str).unwrap_or_default();
-    let of = |v: &Value| v["audience"].as_str().unwrap_or_default() == wanted;
-    let driver_of_claim = |claim: &str| {
-        let namespace = Some(request.attributes.namespace.as_str());
-        let claim = view.get(
-            &GroupResource::new("", "persistentvolumeclaims"),
-            namespace,
-            claim,
-        )?;
-        let volume = claim["spec"]["volumeName"].as_str()?;
-        let volume = view.get(&GroupResource::new("", "persistentvolumes"), None, volume)?;
-        volume["spec"]["csi"]["driver"].as_str().map(str::to_owned)
+    let audience = asked.first().and_then(|a| a.as_str()).unwrap_or_default();
+    let a = request.attributes;
+    let pod = bound_pod(request.object)?["name"].as_str()?;
+    let pod = view.get(&GroupResource::new("", "pods"), Some(&a.namespace), pod)?;
+    match has_audience(&pod, &a.namespace, audience, view) {
+        Ok(true) => return None,
+        Ok(false) => {}
+        Err(why) => return Some(format!("error validating audience {audience:?}: {why}")),
+    }
+    let question = Attributes {
+        verb: "request-serviceaccounts-token-audience".into(),
+        version: "v1".into(),
+        resource: audience.into(),
+        namespace: a.namespace.clone(),
+        name: a.name.clone(),
+        is_resource: true,
+        ..Attributes::default()
     };
-    let names_it = |volume: &Value| {
-        let projected = list(&volume["projected"]["sources"])
-            .iter()
-            .any(|s| s.get("serviceAccountToken").is_some_and(of));
-        let driver = match (
-            volume["csi"]["driver"].as_str(),
-            volume["persistentVolumeClaim"]["claimName"].as_str(),
-        ) {
-            (Some(driver), _) => Some(driver.to_owned()),
-            (None, Some(claim)) => driver_of_claim(claim),
-            (None, None) if volume.get("ephemeral").is_some() => {
-                let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-                let claim = format!("{}-{}", text(&pod["metadata"]["name"]), text(&volume["name"]));
-                driver_of_claim(&claim)
-            }
-            _ => None,
-        };
-        let driver = driver
-            .and_then(|name| view.get(&GroupResource::new("storage.k8s.io", "csidrivers"), None, &name));
-        projected || driver.is_some_and(|d| list(&d["spec"]["tokenRequests"]).iter().any(of))
-    };
-    if list(&pod["spec"]["volumes"]).iter().any(names_it) {
+    if let Some(ctx) = request.ctx
+        && let authorizer = &ctx.server.access.authorizer
+        && authorizer.authorize(request.user, &question).await.is_allowed()
+    {
         return None;
     }
     Some(format!(
-        "audience {wanted:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",
+        "audience {audience:?} not found in pod spec volume, {} is not authorized to request tokens for this audience",
         request.user.name
     ))
+}
+
+/// Whether a volume of the Pod wants tokens with the audience: by itself, or by the CSI driver that is behind it.
+fn has_audience(pod: &Value, namespace: &str, audience: &str, view: &dyn View) -> Result<bool, String> {
+    let of = |v: &Value| v["audience"].as_str().unwrap_or_default() == audience;
+    let mut faults = Vec::new();
+    for volume in items(&pod["spec"], "volumes") {
+        let mut sources = items(&volume["projected"], "sources");
+        if sources.any(|s| s.get("serviceAccountToken").is_some_and(of)) {
+            return Ok(true);
+        }
+        let found = driver_behind(pod, volume, namespace, view).and_then(|name| {
+            let Some(name) = name else {
+                return Ok(false);
+            };
+            let kind = GroupResource::new("storage.k8s.io", "csidrivers");
+            let driver = view.get(&kind, None, &name);
+            let driver = driver.ok_or_else(|| format!("csidriver.storage.k8s.io {name:?} not found"))?;
+            Ok(items(&driver["spec"], "tokenRequests").any(of))
+        });
+        match found {
+            Ok(true) => return Ok(true),
+            Ok(false) => {}
+            Err(fault) => faults.push(fault),
+        }
+    }
+    match faults.as_slice() {
+        [] => Ok(false),
+        [one] => Err(one.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    }
+}
+
+/// The CSI driver of a volume of a Pod, which may stand in the volume of its claim.
+fn driver_behind(
+    pod: &Value,
+    volume: &Value,
+    namespace: &str,
+    view: &dyn View,
+) -> Result<Option<String>, String> {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let claim = if volume["ephemeral"]["volumeClaimTemplate"].is_object() {
+        format!("{}-{}", text(&pod["metadata"]["name"]), text(&volume["name"]))
+    } else if let Some(claim) = volume["persistentVolumeClaim"]["claimName"].as_str() {
+        claim.to_owned()
+    } else {
+        return Ok(volume["csi"]["driver"].as_str().map(str::to_owned));
+    };
+    let core = |resource| GroupResource::new("", resource);
+    let found = view.get(&core("persistentvolumeclaims"), Some(namespace), &claim);
+    let found = found.ok_or_else(|| format!("persistentvolumeclaim {claim:?} not found"))?;
+    let name = text(&found["spec"]["volumeName"]);
+    let volume = view.get(&core("persistentvolumes"), None, &name);
+    let volume = volume.ok_or_else(|| format!("persistentvolume {name:?} not found"))?;
+    Ok(volume["spec"]["csi"]["driver"].as_str().map(str::to_owned))
 }
 
 /// The driver of volumes in the hosts' own directories.

@@ -206,9 +206,16 @@ fn bind(binding: &mut Binding, bound: &Value, view: &dyn View) -> Result<(), Sta
                 )));
             }
             binding.pod = Some(found);
-            if let Some(node) = object["spec"]["nodeName"].as_str() {
-                let node = view.get(&GroupResource::new("", "nodes"), None, node);
-                binding.node = node.map(|n| reference(&n));
+            if let Some(name) = object["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
+                let node = view.get(&GroupResource::new("", "nodes"), None, name);
+                // Of a node that is not there yet, or no more, the name is told all the same.
+                binding.node = Some(node.map_or_else(
+                    || Reference {
+                        name: name.to_owned(),
+                        uid: String::new(),
+                    },
+                    |node| reference(&node),
+                ));
             }
         }
         "Secret" => binding.secret = Some(found),

@@ -28,8 +28,8 @@ const DELETION_LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 pub struct Reference {
     /// Its name.
     pub name: String,
-    /// Its uid; empty in no token of ours.
-    #[serde(default)]
+    /// Its uid; empty only of a node that was not there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
 }
 
@@ -252,7 +252,9 @@ fn user(bound: &Binding, id: Option<&str>) -> User {
     }
     if let Some(node) = &bound.node {
         put("authentication.kubernetes.io/node-name", &node.name);
-        put("authentication.kubernetes.io/node-uid", &node.uid);
+        if !node.uid.is_empty() {
+            put("authentication.kubernetes.io/node-uid", &node.uid);
+        }
     }
     authenticated(User {
         name: user_name(&bound.namespace, &bound.serviceaccount.name),

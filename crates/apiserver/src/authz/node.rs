@@ -50,6 +50,7 @@ impl NodeAuthorizer {
             return Decision::NoOpinion(String::new());
         }
         let special = match (a.group.as_str(), a.resource.as_str()) {
+            ("", "secrets") if self.volume_secret(node, a) => Some(Decision::Allow(String::new())),
             ("", "secrets") => Some(self.read_used(node, a, &["get", "list", "watch"], uses_secret)),
             ("", "configmaps") => Some(self.read_used(node, a, &["get", "list", "watch"], uses_config_map)),
             ("", "persistentvolumeclaims") if a.subresource.is_empty() => {
@@ -67,6 +68,14 @@ impl NodeAuthorizer {
             ("", "nodes") => self.nodes(node, a),
             ("coordination.k8s.io", "leases") => Some(lease(node, a)),
             ("storage.k8s.io", "csinodes") => Some(own_only(node, a)),
+            ("storage.k8s.io", "volumeattachments") => Some(self.own_object(node, a, &["get"])),
+            ("resource.k8s.io", "resourceclaims") if a.subresource.is_empty() => {
+                Some(self.read_used(node, a, &["get"], uses_device_claim))
+            }
+            ("resource.k8s.io", "resourceclaims") => {
+                Some(Decision::NoOpinion("cannot get subresource".into()))
+            }
+            ("resource.k8s.io", "resourceslices") => Some(self.slice(node, a)),
             _ => None,
         };
         if let Some(decision) = special {
@@ -104,6 +113,80 @@ impl NodeAuthorizer {
         refused(format!(
             "no relationship found between node '{node}' and this object"
         ))
+    }
+
+    /// Whether a Secret is one that a volume names for hosts, and a Pod of the node has the volume's claim.
+    fn volume_secret(&self, node: &str, a: &Attributes) -> bool {
+        if !matches!(a.verb.as_str(), "get" | "list" | "watch")
+            || !a.subresource.is_empty()
+            || a.name.is_empty()
+            || a.namespace.is_empty()
+        {
+            return false;
+        }
+        self.view.pods_on(node, None).iter().any(|pod| {
+            let namespace = pod["metadata"]["namespace"].as_str();
+            claims(pod).iter().any(|claim| {
+                let kind = |resource| GroupResource::new("", resource);
+                let found = self.view.get(&kind("persistentvolumeclaims"), namespace, claim);
+                let volume = found.and_then(|c| {
+                    let volume = c["spec"]["volumeName"].as_str()?;
+                    self.view.get(&kind("persistentvolumes"), None, volume)
+                });
+                // Both must know each other: a claim alone may name any volume.
+                volume.is_some_and(|v| {
+                    let bound = &v["spec"]["claimRef"];
+                    bound["namespace"].as_str() == namespace
+                        && bound["name"] == **claim
+                        && volume_names_secret(&v, &a.namespace, &a.name)
+                })
+            })
+        })
+    }
+
+    /// Requests on one object whose `spec.nodeName` says that it is the node's.
+    fn own_object(&self, node: &str, a: &Attributes, verbs: &[&str]) -> Decision {
+        let refused = |why: &str| Decision::NoOpinion(why.into());
+        if !verbs.contains(&a.verb.as_str()) {
+            return refused("can only get individual resources of this type");
+        }
+        if !a.subresource.is_empty() {
+            return refused("cannot get subresource");
+        }
+        if a.name.is_empty() {
+            return refused("No Object name found");
+        }
+        let kind = GroupResource::new(&a.group, &a.resource);
+        match self.view.get(&kind, None, &a.name) {
+            Some(object) if object["spec"]["nodeName"] == node => Decision::Allow(String::new()),
+            _ => Decision::NoOpinion(format!(
+                "no relationship found between node '{node}' and this object"
+            )),
+        }
+    }
+
+    /// Devices that a driver on the node announces. What is made is looked at by NodeRestriction.
+    fn slice(&self, node: &str, a: &Attributes) -> Decision {
+        if !a.subresource.is_empty() {
+            return Decision::NoOpinion("cannot authorize ResourceSlice subresources".into());
+        }
+        match a.verb.as_str() {
+            "create" => Decision::Allow(String::new()),
+            "get" | "update" | "patch" | "delete" => {
+                self.own_object(node, a, &["get", "update", "patch", "delete"])
+            }
+            "watch" | "list" | "deletecollection" if selects(&a.field_selector, "spec.nodeName", node) => {
+                Decision::Allow(String::new())
+            }
+            "watch" | "list" | "deletecollection" => Decision::NoOpinion(
+                "can only list/watch/deletecollection resourceslices with nodeName field selector".into(),
+            ),
+            _ => Decision::NoOpinion(
+                "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, \
+                 delete, deletecollection"
+                    .into(),
+            ),
+        }
     }
 
     fn persistent_volume(&self, node: &str, a: &Attributes) -> Decision {
@@ -253,14 +336,55 @@ fn uses_config_map(pod: &Value, name: &str) -> bool {
         })
 }
 
-fn uses_claim(pod: &Value, name: &str) -> bool {
+/// The claims of a Pod, by name; those of ephemeral volumes, too.
+fn claims(pod: &Value) -> Vec<String> {
     let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default();
-    volumes(pod).any(|v| {
-        v["persistentVolumeClaim"]["claimName"] == name
-            || (v.get("ephemeral").is_some()
-                && v["name"]
-                    .as_str()
-                    .is_some_and(|volume| format!("{pod_name}-{volume}") == name))
+    let named = |v: &Value| {
+        if let Some(claim) = v["persistentVolumeClaim"]["claimName"].as_str() {
+            return Some(claim.to_string());
+        }
+        v.get("ephemeral")?;
+        v["name"].as_str().map(|volume| format!("{pod_name}-{volume}"))
+    };
+    volumes(pod).filter_map(named).collect()
+}
+
+fn uses_claim(pod: &Value, name: &str) -> bool {
+    claims(pod).iter().any(|claim| claim == name)
+}
+
+/// Whether a volume names a Secret of a namespace that hosts need. Those of a CSI driver's controller are none of theirs.
+fn volume_names_secret(volume: &Value, namespace: &str, name: &str) -> bool {
+    let spec = &volume["spec"];
+    let own = spec["claimRef"]["namespace"].as_str().unwrap_or_default();
+    let within = |given: &Value| given.as_str().filter(|n| !n.is_empty()).unwrap_or(own) == namespace;
+    let of_driver = ["cephfs", "flexVolume", "iscsi", "rbd", "scaleIO", "storageos"]
+        .iter()
+        .map(|driver| &spec[*driver]["secretRef"]);
+    let of_csi = [
+        "nodePublishSecretRef",
+        "nodeStageSecretRef",
+        "nodeExpandSecretRef",
+    ]
+    .iter()
+    .map(|field| &spec["csi"][*field]);
+    let file = &spec["azureFile"];
+    (file["secretName"] == name && within(&file["secretNamespace"]))
+        || of_driver
+            .chain(of_csi)
+            .any(|r| r["name"] == name && within(&r["namespace"]))
+}
+
+/// Claims on devices: those that the Pod names, and those that were made for it, which its status tells.
+fn uses_device_claim(pod: &Value, name: &str) -> bool {
+    let list = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    let made = list(&pod["status"]["resourceClaimStatuses"]);
+    list(&pod["spec"]["resourceClaims"]).iter().any(|claim| {
+        claim["resourceClaimName"] == name
+            || (claim["resourceClaimTemplateName"].is_string()
+                && made
+                    .iter()
+                    .any(|m| m["name"] == claim["name"] && m["resourceClaimName"] == name))
     })
 }
 

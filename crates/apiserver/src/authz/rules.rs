@@ -64,12 +64,19 @@ impl Rule {
             && (self.resource_names.is_empty() || self.resource_names.contains(&a.name))
     }
 
+    /// A review may name both in one word, `pods/log`, which counts as much.
     fn allows_resource(&self, resource: &str, subresource: &str) -> bool {
-        self.resources.iter().any(|r| match r.split_once('/') {
-            _ if r == ALL => true,
-            Some((ALL, sub)) => !subresource.is_empty() && sub == subresource,
-            Some((main, sub)) => main == resource && sub == subresource,
-            None => subresource.is_empty() && r == resource,
+        self.resources.iter().any(|r| {
+            if r == ALL {
+                return true;
+            }
+            if subresource.is_empty() {
+                return r == resource;
+            }
+            let of = |main: &str| {
+                r.strip_prefix(main).and_then(|rest| rest.strip_prefix('/')) == Some(subresource)
+            };
+            of(ALL) || of(resource)
         })
     }
 

@@ -330,8 +330,8 @@ impl Slice {
     }
 }
 
-fn passes(item: &Cow<'_, Value>, node: &Node) -> Result<bool, Misfit> {
-    let side = |nodes: &[Node]| all(vec![item.clone()], nodes);
+fn passes(item: &Value, node: &Node) -> Result<bool, Misfit> {
+    let side = |nodes: &[Node]| all(vec![Cow::Borrowed(item)], nodes);
     let (left, operator, right) = match node {
         Node::Exists(nodes) => return Ok(side(nodes).is_ok_and(|found| !found.is_empty())),
         Node::Filter(left, operator, right) => (side(left)?, operator.as_str(), side(right)?),

@@ -77,6 +77,16 @@ pub async fn list(ctx: &Ctx) -> Result<Response, Status> {
 /// Reads the page that the options ask for, and the revision it is the state of.
 pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), Status> {
     let filter = select::filter(ctx, options)?;
+    // Of a token that is none nothing else is told.
+    let token = match options.continue_token.as_str() {
+        "" => None,
+        text => Some(Token::decode(text)?),
+    };
+    if token.is_some() && !matches!(options.resource_version.as_str(), "" | "0") {
+        return Err(Status::bad_request(
+            "specifying resource version is not allowed when using continue",
+        ));
+    }
     let asked = options.revision()?;
     let mut query = ListQuery {
         filter,
@@ -85,13 +95,7 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
     };
     let caches = &ctx.server.caches;
     let revision;
-    if !options.continue_token.is_empty() {
-        if asked.is_some_and(|rv| rv != 0) {
-            return Err(Status::bad_request(
-                "specifying resource version is not allowed when using continue",
-            ));
-        }
-        let token = Token::decode(&options.continue_token)?;
+    if let Some(token) = &token {
         if !query.filter.namespace.is_empty()
             && !token.start.starts_with(&format!("{}/", query.filter.namespace))
         {

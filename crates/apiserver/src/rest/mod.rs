@@ -67,10 +67,19 @@ impl Ctx {
 
     /// Negotiates the answer's form; built-in kinds also come as protobuf, the metadata of any kind do.
     pub fn wanted(&self, shapes: bool) -> Result<Wanted, Status> {
+        negotiate::negotiate(&self.headers, &self.query, self.offer(shapes))
+    }
+
+    /// What the events of a watch are sent in.
+    pub fn wanted_stream(&self) -> Result<Wanted, Status> {
+        negotiate::negotiate_stream(&self.headers, &self.query, self.offer(true))
+    }
+
+    fn offer(&self, shapes: bool) -> Offer {
         let protobuf = crate::wire::protobuf::OFFERED
             && self.served.custom.is_none()
             && machinery::protobuf::has(self.served.kind);
-        negotiate::negotiate(&self.headers, &self.query, Offer { shapes, protobuf })
+        Offer { shapes, protobuf }
     }
 
     /// The 404 for the object of the request.

@@ -8,6 +8,7 @@ use crate::wire::negotiate::{Encoding, Shape, Wanted};
 use crate::wire::{Response, body, compress};
 use bytes::Bytes;
 use http::StatusCode;
+use kinds::KindInfo;
 use kinds::status::Status;
 use machinery::tables::IncludeObject;
 use serde_json::{Value, json};
@@ -45,6 +46,29 @@ pub fn value_answer(ctx: &Ctx, code: StatusCode, value: &Value, wanted: Wanted) 
     let (media, bytes) = encode(value, wanted)?;
     let length = bytes.len();
     Ok(sized(ctx, body::answer(code, media, bytes), length))
+}
+
+/// Answers what stands for the object and has shapes as one: its Scale.
+pub fn stand_in(
+    ctx: &Ctx,
+    code: StatusCode,
+    kind: &KindInfo,
+    value: &Value,
+    wanted: Wanted,
+) -> Result<Response, Status> {
+    let shaped = match wanted.shape {
+        Shape::Object => return value_answer(ctx, code, value, wanted),
+        Shape::Table(version) => {
+            let include = crate::request::query_pairs(&ctx.query).find(|(key, _)| key == "includeObject");
+            let include = include_object(include.as_ref().map_or("", |(_, value)| value))?;
+            let now = jiff::Timestamp::now();
+            let objects = std::slice::from_ref(value);
+            let table = machinery::tables::table(kind, objects.iter(), now, include, &meaning);
+            finished(table, objects, version)
+        }
+        Shape::Partial(version) => partial(value, version),
+    };
+    value_answer(ctx, code, &shaped, wanted)
 }
 
 /// Compresses what is large.
@@ -106,20 +130,25 @@ pub async fn decode_all(
 /// A Table of objects.
 pub fn table(served: &Served, objects: &[Value], version: &str, include: &str) -> Result<Value, Status> {
     let include = include_object(include)?;
-    let mut table = match &served.custom {
+    let table = match &served.custom {
         Some(custom) => custom.table(objects, include),
         None => {
             let now = jiff::Timestamp::now();
             machinery::tables::table(served.kind, objects.iter(), now, include, &meaning)
         }
     };
+    Ok(finished(table, objects, version))
+}
+
+/// A Table of the version that was asked for. That of one object has the object's revision.
+fn finished(mut table: Value, objects: &[Value], version: &str) -> Value {
     of_version(&mut table, version);
     if let [only] = objects
         && let Some(revision) = only.pointer("/metadata/resourceVersion")
     {
         table["metadata"]["resourceVersion"] = revision.clone();
     }
-    Ok(table)
+    table
 }
 
 /// Tells the version that was asked for, in a Table and in the metadata of its rows.
@@ -142,7 +171,8 @@ pub fn include_object(text: &str) -> Result<IncludeObject, Status> {
         "None" => Ok(IncludeObject::None),
         "Object" => Ok(IncludeObject::Object),
         other => Err(Status::bad_request(format!(
-            "unrecognized includeObject value: {other:?}"
+            "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', \
+             'Object', 'None', or empty"
         ))),
     }
 }

@@ -45,7 +45,7 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
         // The legacy form `/watch/…/NAME`.
         options.field_selector = format!("metadata.name={}", ctx.name());
     }
-    let wanted = ctx.wanted(true)?;
+    let wanted = ctx.wanted_stream()?;
     let filter = select::filter(ctx, &options)?;
     let asked = options.revision()?;
     let caches = ctx.server.caches.clone();

@@ -4,6 +4,7 @@ mod binding;
 mod bodies;
 mod eviction;
 pub(crate) mod scale;
+mod token;
 
 use crate::admit::Operation;
 use crate::dispatch::Incoming;
@@ -35,13 +36,7 @@ pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status>
         ("scale", _) => scale::answer(ctx, incoming.body).await,
         ("binding", "create") => binding::bind(ctx, incoming.body).await,
         ("eviction", "create") => eviction::evict(ctx, incoming.body).await,
-        ("token", "create") => {
-            let bytes = input::read(incoming.body).await?;
-            let options = crate::wire::options::WriteOptions::parse(&ctx.query, "CreateOptions")?;
-            let request = bodies::read(ctx, &bodies::TOKEN_REQUEST, &bytes, options.validation)?;
-            let answer = crate::access::token_request(ctx, request).await?;
-            rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)
-        }
+        ("token", "create") => token::issue(ctx, incoming.body).await,
         (_, "get") => rest::get::get(ctx).await,
         (_, "update") => rest::update::update(ctx, incoming.body, Some(name)).await,
         (_, "patch") => rest::patch::patch(ctx, incoming.body, Some(name)).await,

@@ -26,7 +26,7 @@ pub(crate) struct Paths {
 
 /// Answers a request on `scale`.
 pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
-    let wanted = ctx.wanted(false)?;
+    let wanted = ctx.wanted(true)?;
     let paths = paths(ctx);
     ctx.server.fresh().await?;
     let found = ctx
@@ -36,7 +36,8 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         .ok_or_else(|| ctx.not_found())?;
     let current = render::decode(&ctx.server, &ctx.served, found.bytes()).await?;
     if ctx.attributes.verb == "get" {
-        return render::value_answer(ctx, StatusCode::OK, &scale_of(&current, &paths), wanted);
+        let scale = scale_of(&current, &paths);
+        return render::stand_in(ctx, StatusCode::OK, kind_of(ctx), &scale, wanted);
     }
     let options_kind = match ctx.attributes.verb.as_str() {
         "update" => "UpdateOptions",
@@ -91,7 +92,8 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         status
     })?;
     let now = render::decode(&ctx.server, &ctx.served, &changed.bytes).await?;
-    render::value_answer(ctx, StatusCode::OK, &scale_of(&now, &paths), wanted)
+    let scale = scale_of(&now, &paths);
+    render::stand_in(ctx, StatusCode::OK, kind_of(ctx), &scale, wanted)
 }
 
 /// An applied Scale is an applied object that has nothing but its replicas.

@@ -76,6 +76,8 @@ pub struct Offer {
 
 const ALL_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
+const STREAM_TYPES: &str = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+
 /// Picks the first clause of `Accept` that can be served, best quality first. No `Accept` means JSON.
 pub fn negotiate(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wanted, Status> {
     let accept: Vec<&str> = headers
@@ -105,6 +107,16 @@ pub fn negotiate(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wante
     Err(Status::not_acceptable(format!(
         "only the following media types are accepted: {ALL_TYPES}"
     )))
+}
+
+/// Picks what a watch is answered in: there is no stream of YAML.
+pub fn negotiate_stream(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wanted, Status> {
+    let picked = negotiate(headers, query, offer).ok();
+    picked.filter(|w| w.encoding != Encoding::Yaml).ok_or_else(|| {
+        Status::not_acceptable(format!(
+            "only the following media types are accepted: {STREAM_TYPES}"
+        ))
+    })
 }
 
 struct Clause<'a> {
@@ -150,7 +162,10 @@ impl<'a> Clause<'a> {
             _ => "",
         };
         let meta = self.param("g") == Some("meta.k8s.io") && !version.is_empty();
+        // A group or version of what is not named is none that there is.
+        let half = self.param("g").is_some() || self.param("v").is_some();
         let shape = match self.param("as") {
+            None if half => return None,
             None => Shape::Object,
             Some("Table") if offer.shapes && meta && encoding != Encoding::Protobuf => Shape::Table(version),
             Some("PartialObjectMetadata" | "PartialObjectMetadataList") if offer.shapes && meta => {
@@ -194,6 +209,11 @@ mod tests {
                 Some((Encoding::Json, Shape::Object)),
             ),
             ("application/cbor", None),
+            ("application/json;g=meta.k8s.io;v=v1", None),
+            (
+                "application/json;v=v1, application/yaml",
+                Some((Encoding::Yaml, Shape::Object)),
+            ),
             ("application/json;as=Nothing;v=v1;g=meta.k8s.io", None),
         ];
         for (accept, want) in cases {

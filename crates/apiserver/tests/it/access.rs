@@ -132,6 +132,31 @@ async fn roles_confine_and_pods_get_tokens() {
     assert_eq!(classes["value"], 2_000_001_000);
 }
 
+/// Tools ask for a subresource by one word, as it stands in roles.
+#[tokio::test]
+async fn a_review_may_name_a_subresource_in_one_word() {
+    let api = start().await;
+    tenant(&api).await;
+    for (resource, subresource, wanted) in [
+        ("deployments/scale", "", true),
+        ("deployments", "scale", true),
+        ("deployments/none", "", false),
+        ("deployments", "none", false),
+    ] {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": { "user": "alice", "resourceAttributes": {
+                "verb": "update", "group": "apps", "resource": resource, "subresource": subresource, "namespace": "demo" } },
+        });
+        let path = "POST /apis/authorization.k8s.io/v1/subjectaccessreviews";
+        let (_, answer) = call(&api, admin(), path, review).await;
+        assert_eq!(
+            answer["status"]["allowed"], wanted,
+            "{resource} {subresource}: {answer}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn tokens_open_the_door_they_are_for() {
     let api = start().await;

@@ -5,6 +5,7 @@
 use super::common;
 
 use common::Server;
+use serde_json::json;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -277,4 +278,81 @@ spec: {size: 1, parts: [{a: x}, {a: w}]}
     assert_eq!(spec, r#"{"parts":[{"a":"w"}],"size":2}"#);
     let explained = kubectl.ok("explain foo.spec.parts", "").await;
     assert!(explained.contains("a\t<string>"), "{explained}");
+}
+
+/// `kubectl get deployments/web --subresource=scale`, `kubectl get --watch -o yaml` and pages, as upstream answers them.
+#[tokio::test]
+async fn shapes_of_answers() {
+    let s = Server::start().await;
+    let web = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web" },
+        "spec": {
+            "replicas": 3, "selector": { "matchLabels": { "a": "b" } },
+            "template": {
+                "metadata": { "labels": { "a": "b" } },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] },
+            },
+        },
+    });
+    let all = "/apis/apps/v1/namespaces/default/deployments";
+    let (code, made) = s.json("POST", all, &web).await;
+    assert_eq!(code, 201, "{made}");
+    let scale = format!("{all}/web/scale");
+    let accept = "application/json;as=Table;g=meta.k8s.io;v=v1";
+    let (code, text) = s.text(&scale, &[("accept", accept)]).await;
+    let table: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, &table["kind"]), (200, &json!("Table")), "{text}");
+    let columns = table["columnDefinitions"].as_array().unwrap().iter();
+    let names: Vec<_> = columns.clone().map(|c| c["name"].clone()).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    assert!(columns.clone().all(|c| c["description"] != ""), "{text}");
+    assert_eq!(
+        table["rows"][0]["cells"].as_array().unwrap()[..3],
+        [json!("web"), json!(3), json!(0)]
+    );
+    assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "web");
+
+    let types = "only the following media types are accepted: application/json, application/yaml, \
+                 application/vnd.kubernetes.protobuf";
+    let streams = "only the following media types are accepted: application/json;stream=watch, \
+                   application/vnd.kubernetes.protobuf;stream=watch";
+    let include = "Unable to convert to Table as requested: includeObject: Invalid value: \"all\": must be 'Metadata', \
+                   'Object', 'None', or empty";
+    let key = "continue key is not valid";
+    for (query, accept, wanted, why) in [
+        ("watch=1", "application/yaml", 406, streams),
+        (
+            "watch=1",
+            "application/yaml;as=Table;g=meta.k8s.io;v=v1",
+            406,
+            streams,
+        ),
+        ("watch=1", "application/json;g=meta.k8s.io;v=v1", 406, streams),
+        ("", "application/json;g=meta.k8s.io;v=v1", 406, types),
+        ("includeObject=all", accept, 400, include),
+        ("watch=1&includeObject=all", accept, 400, include),
+        ("continue=nonsense", "application/json", 400, key),
+        (
+            "continue=nonsense&resourceVersion=7",
+            "application/json",
+            400,
+            key,
+        ),
+        (
+            "continue=nonsense&resourceVersion=nonsense",
+            "application/json",
+            400,
+            key,
+        ),
+    ] {
+        let (code, text) = s.text(&format!("{all}?{query}"), &[("accept", accept)]).await;
+        // Told in YAML to who asks for YAML, where long lines may be folded.
+        let status: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let folded = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = status["message"].as_str().unwrap_or(&folded);
+        assert!(
+            code == wanted && told.contains(why),
+            "{query} {accept}: {code} {told}"
+        );
+    }
 }

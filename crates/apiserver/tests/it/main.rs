@@ -20,6 +20,7 @@ mod devices;
 mod forms;
 #[path = "../common/hook.rs"]
 mod hook;
+mod hosts;
 mod kubectl;
 mod leftovers;
 mod local;

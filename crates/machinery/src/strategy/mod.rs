@@ -89,6 +89,7 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
             claim_sources(obj, None);
         }
         ("networking.k8s.io", "Ingress") => set(obj, "status", json!({"loadBalancer": {}})),
+        ("", "ServiceAccount") => bare_secrets(obj),
         ("batch", "Job") => job_selector(obj),
         ("apps", "DaemonSet") => {
             set(obj, "status", json!({}));
@@ -116,6 +117,16 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
         _ => {}
     }
     crate::form::write(kind, obj);
+}
+
+/// An account knows its Secrets by name alone.
+fn bare_secrets(account: &mut Value) {
+    let Some(secrets) = account.get_mut("secrets").and_then(Value::as_array_mut) else {
+        return;
+    };
+    for secret in secrets.iter_mut().filter_map(Value::as_object_mut) {
+        secret.retain(|field, _| field == "name");
+    }
 }
 
 /// The annotation by which clients of old versions know which template a DaemonSet has.
@@ -301,6 +312,7 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
             template_generation(new, before + i64::from(grown));
         }
         ("", "PersistentVolumeClaim") => claim_sources(new, Some(old)),
+        ("", "ServiceAccount") => bare_secrets(new),
         // What is asked for, and by whom, is for life.
         ("certificates.k8s.io", "CertificateSigningRequest") => keep(new, old, "spec"),
         _ => {}

@@ -3,6 +3,7 @@
 
 use crate::walk::{At, each_mut, keep, set, unset};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Copies allocated values from the stored Service where the new one leaves them open.
 pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
@@ -12,7 +13,6 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
     );
     same_addresses(new, old);
     let inside = |t: &str| matches!(t, "ClusterIP" | "NodePort" | "LoadBalancer");
-    let outside = |t: &str| matches!(t, "NodePort" | "LoadBalancer");
     if inside(&was) && inside(&is) {
         for field in [
             "spec.clusterIP",
@@ -25,35 +25,48 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
             }
         }
     }
-    if outside(&was) && outside(&is) {
-        let given: Vec<i64> = new
-            .list_at("spec.ports")
-            .iter()
-            .filter_map(|p| p.int_at("nodePort"))
-            .filter(|p| *p != 0)
-            .collect();
+    if is_given_ports(old) && is_given_ports(new) {
+        let shared = &node_ports(old) & &node_ports(new);
         each_mut(new, "spec.ports", |port| {
             if port.int_at("nodePort").unwrap_or(0) != 0 {
                 return;
             }
-            let same = old
-                .list_at("spec.ports")
-                .iter()
-                .find(|o| o.at("port") == port.at("port") && o.str_at("protocol") == port.str_at("protocol"));
+            // A port is known by its name, whatever else of it changes.
+            let mut named = old.list_at("spec.ports").iter().rev();
+            let same = named.find(|o| o.str_at("name") == port.str_at("name"));
             if let Some(number) = same.and_then(|o| o.int_at("nodePort"))
                 && number != 0
-                && !given.contains(&number)
+                && !shared.contains(&number)
             {
                 set(port, "nodePort", number);
             }
         });
     }
-    if was == "LoadBalancer"
-        && is == "LoadBalancer"
-        && new.int_at("spec.healthCheckNodePort").unwrap_or(0) == 0
-    {
+    if is_checked(old) && is_checked(new) && new.int_at("spec.healthCheckNodePort").unwrap_or(0) == 0 {
         keep(new, old, "spec.healthCheckNodePort");
     }
+}
+
+/// Whether a Service gets node ports that it does not ask for.
+fn is_given_ports(service: &Value) -> bool {
+    match service.str_at("spec.type") {
+        "NodePort" => true,
+        "LoadBalancer" => service.at("spec.allocateLoadBalancerNodePorts") != &Value::Bool(false),
+        _ => false,
+    }
+}
+
+/// Whether load balancers ask the nodes of a Service which of them have its Pods.
+fn is_checked(service: &Value) -> bool {
+    service.str_at("spec.type") == "LoadBalancer" && service.str_at("spec.externalTrafficPolicy") == "Local"
+}
+
+fn node_ports(service: &Value) -> BTreeSet<i64> {
+    let ports = service.list_at("spec.ports").iter();
+    ports
+        .filter_map(|p| p.int_at("nodePort"))
+        .filter(|number| *number != 0)
+        .collect()
 }
 
 /// A client that knows one of the two address fields only means both (`normalizeClusterIPs`).
@@ -87,17 +100,12 @@ type Rule<'a> = (&'a dyn Fn(&Value) -> bool, &'a [&'a str]);
 /// Source: `dropTypeDependentFields` in `pkg/registry/core/service/strategy.go`.
 pub(super) fn drop_unneeded(new: &mut Value, old: &Value) {
     let has_address = |s: &Value| s.str_at("spec.type") != "ExternalName";
-    let has_node_ports = |s: &Value| match s.str_at("spec.type") {
-        "NodePort" => true,
-        "LoadBalancer" => s.at("spec.allocateLoadBalancerNodePorts") != &Value::Bool(false),
-        _ => false,
-    };
+    let has_node_ports = |s: &Value| matches!(s.str_at("spec.type"), "NodePort" | "LoadBalancer");
     let is_balanced = |s: &Value| s.str_at("spec.type") == "LoadBalancer";
     let is_outside = |s: &Value| {
         matches!(s.str_at("spec.type"), "NodePort" | "LoadBalancer")
             || (s.str_at("spec.type") == "ClusterIP" && !s.list_at("spec.externalIPs").is_empty())
     };
-    let is_checked = |s: &Value| is_balanced(s) && s.str_at("spec.externalTrafficPolicy") == "Local";
     let drops: [Rule<'_>; 4] = [
         (
             &has_address,
@@ -125,11 +133,11 @@ pub(super) fn drop_unneeded(new: &mut Value, old: &Value) {
             }
         }
     }
-    let ports = |s: &Value| -> Vec<i64> {
-        let ports = s.list_at("spec.ports").iter();
-        ports.map(|p| p.int_at("nodePort").unwrap_or(0)).collect()
-    };
-    if has_node_ports(old) && !has_node_ports(new) && ports(old) == ports(new) {
+    if has_node_ports(old) && !has_node_ports(new) && node_ports(old).is_superset(&node_ports(new)) {
         each_mut(new, "spec.ports", |port| unset(port, "nodePort"));
+    }
+    // What balanced it is on its way out; nobody need know of that.
+    if !is_balanced(new) {
+        set(new, "status.loadBalancer", serde_json::json!({}));
     }
 }

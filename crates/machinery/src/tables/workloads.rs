@@ -135,6 +135,17 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             },
             cells: autoscaler,
         },
+        ("autoscaling", "Scale") => Printer {
+            columns: const { &[column("Name"), DESIRED, AVAILABLE, AGE] },
+            cells: |object, now| {
+                vec![
+                    text::name(object),
+                    json!(text::int(object, "/spec/replicas")),
+                    json!(text::int(object, "/status/replicas")),
+                    text::created(object, now),
+                ]
+            },
+        },
         ("policy", "PodDisruptionBudget") => Printer {
             columns: const {
                 &[

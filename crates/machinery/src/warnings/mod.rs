@@ -125,6 +125,7 @@ pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String
         ("", "PersistentVolume") => return objects::volume(new),
         ("", "PersistentVolumeClaim") => return objects::claim(new),
         ("", "Secret") => return objects::secret(new),
+        ("", "ServiceAccount") => return objects::account(new, old),
         ("", "Endpoints") => return objects::endpoints(new),
         ("discovery.k8s.io", "EndpointSlice") => return objects::slice(new),
         ("storage.k8s.io", "StorageClass") => return objects::class(new),

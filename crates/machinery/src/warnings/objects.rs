@@ -240,3 +240,15 @@ pub(super) fn ingress(ingress: &Value, old: Option<&Value>) -> Vec<String> {
     }
     Vec::new()
 }
+
+/// A service account that begins to be confined to its Secrets.
+pub(super) fn account(account: &Value, old: Option<&Value>) -> Vec<String> {
+    const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+    let has = |object: &Value| object.at("metadata.annotations").get(ENFORCE).is_some();
+    if has(account) && !old.is_some_and(has) {
+        return vec![format!(
+            "metadata.annotations[{ENFORCE}]: deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets"
+        )];
+    }
+    Vec::new()
+}

@@ -302,11 +302,27 @@ fn what_is_stored_and_warned_of() {
             "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" \
              attribute instead",
         ),
+        (
+            json!({"apiVersion": "v1", "kind": "ServiceAccount",
+                "metadata": {"name": "a", "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}}}),
+            "metadata.annotations[kubernetes.io/enforce-mountable-secrets]: deprecated in v1.32+; prefer separate namespaces to \
+             isolate access to mounted secrets",
+        ),
     ];
     for (object, expected) in cases {
         let kind = kind_of(&object);
         assert_eq!(warnings(kind, &object, None), [expected], "{object}");
     }
+}
+
+#[test]
+fn an_account_is_warned_of_its_secrets_once() {
+    let plain = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"}});
+    let mut confined = plain.clone();
+    confined["metadata"]["annotations"] = json!({"kubernetes.io/enforce-mountable-secrets": "true"});
+    let kind = kind_of(&plain);
+    assert_eq!(warnings(kind, &confined, Some(&plain)).len(), 1);
+    assert!(warnings(kind, &confined, Some(&confined)).is_empty());
 }
 
 #[test]

@@ -15,6 +15,18 @@ fn created(manifest: &str) -> Value {
 }
 
 #[test]
+fn an_account_knows_its_secrets_by_name() {
+    let made = created(
+        "{apiVersion: v1, kind: ServiceAccount, metadata: {name: a}, secrets: [{kind: Secret, namespace: b, name: c, uid: d}]}",
+    );
+    assert_eq!(made["secrets"], json!([{"name": "c"}]));
+    let mut changed = made.clone();
+    changed["secrets"] = json!([{"name": "e", "resourceVersion": "7"}]);
+    prepare_update(kind_of(&made), &mut changed, &made, None);
+    assert_eq!(changed["secrets"], json!([{"name": "e"}]));
+}
+
+#[test]
 fn new_objects_begin_at_the_beginning() {
     let deployment = created(DEPLOYMENT);
     assert_eq!(
@@ -129,6 +141,69 @@ fn services_lose_what_their_new_type_does_not_need() {
         let has = |field: &&str| new["spec"].get(*field).is_some();
         assert!(!gone.iter().any(&has) && left.iter().all(has), "{kind}: {new}");
         assert_eq!(new["spec"]["ports"][0].get("nodePort"), None, "{kind}");
+    }
+}
+
+#[test]
+fn node_ports_follow_the_names_of_ports() {
+    let service =
+        |spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": spec});
+    let old = service(
+        json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": true, "ports": [
+        {"name": "a", "port": 80, "nodePort": 30001}, {"name": "b", "port": 81, "nodePort": 30002}]}),
+    );
+    let ports = |a: Value, b: Value| json!([a, b]);
+    for (spec, wanted) in [
+        // Another port of the same name is the same port.
+        (
+            json!({"type": "LoadBalancer", "ports": ports(json!({"name": "a", "port": 8080}), json!({"name": "b", "port": 81}))}),
+            [30001, 30002],
+        ),
+        // A number that another port has taken is not given twice.
+        (
+            json!({"type": "NodePort", "ports": ports(json!({"name": "a", "port": 80}),
+                json!({"name": "b", "port": 81, "nodePort": 30001}))}),
+            [0, 30001],
+        ),
+        // What is no longer given is kept by who has it, and not given back to who lets it go.
+        (
+            json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports(
+                json!({"name": "a", "port": 80, "nodePort": 30001}), json!({"name": "b", "port": 81, "nodePort": 30002}))}),
+            [30001, 30002],
+        ),
+        (
+            json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports(
+                json!({"name": "a", "port": 80}), json!({"name": "b", "port": 81, "nodePort": 30002}))}),
+            [0, 30002],
+        ),
+        // One port less is no new port.
+        (
+            json!({"type": "ClusterIP", "ports": ports(
+                json!({"name": "a", "port": 80, "nodePort": 30001}), json!({"name": "c", "port": 82}))}),
+            [0, 0],
+        ),
+    ] {
+        let mut new = service(spec.clone());
+        prepare_update(kind_of(&old), &mut new, &old, None);
+        let port = |n: usize| new["spec"]["ports"][n]["nodePort"].as_i64().unwrap_or(0);
+        assert_eq!([port(0), port(1)], wanted, "{spec}");
+    }
+}
+
+#[test]
+fn a_service_that_is_no_longer_balanced_shows_no_address() {
+    let mut old = created(
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: LoadBalancer, ports: [{port: 80}]}}",
+    );
+    old["status"] = json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}});
+    for (kind, wanted) in [
+        ("LoadBalancer", &old["status"]),
+        ("ClusterIP", &json!({"loadBalancer": {}})),
+    ] {
+        let mut new = old.clone();
+        new["spec"]["type"] = kind.into();
+        prepare_update(kind_of(&old), &mut new, &old, None);
+        assert_eq!(new["status"], *wanted, "{kind}");
     }
 }
 

@@ -179,9 +179,14 @@ async fn cve_2025_4563_mirror_pods_refer_to_nothing() {
     let s = Guarded::start().await;
     team(&s, json!({})).await;
     let agent = node(&s).await;
+    let (_, own) = s.ask(&agent, "GET /api/v1/nodes/n", &Value::Null).await;
+    let own: Value = serde_json::from_str(&own).unwrap();
+    let owner = json!([{
+        "apiVersion": "v1", "kind": "Node", "name": "n", "uid": own["metadata"]["uid"], "controller": true }]);
     let mirror = |name: &str, more: Value| {
         let mut pod = pod(name, more);
         pod["spec"]["nodeName"] = json!("n");
+        pod["metadata"]["ownerReferences"] = owner.clone();
         pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
         pod
     };
