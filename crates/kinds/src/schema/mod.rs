@@ -5,6 +5,7 @@
 //! `zeros.txt` says what Go's encoder writes of a field that has its zero value, from the tags of the types in `k8s.io/api`,
 //! which no schema tells: the value, or `-` where a text, number or flag is left out. Fields that it does not name (pointers
 //! and lists that are `omitempty`) are left out when they are absent, and written whenever they are there.
+//! `enums.txt` says which values a field may have, which upstream's schema leaves out, but not its servers.
 //! Upstream's schema has no defaults; the few that list keys need stand in [`KEY_DEFAULTS`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,6 +17,9 @@ use serde_json::Value;
 pub const UPSTREAM: &str = include_str!("upstream.json");
 /// Our own definitions, as JSON text.
 pub const OURS: &str = include_str!("podvisor.json");
+/// The fields of text that have a closed set of values: a line for each definition, below it a line for each field (`[]`
+/// and `{}`: of its items) with the values, in order. For documents only; what is accepted is validation's to say.
+pub const ENUMS: &str = include_str!("enums.txt");
 const ZEROS: &str = include_str!("zeros.txt");
 
 /// Defaults of fields that are keys of lists of built-in kinds: (field, value). Both kinds of ports default their protocol;

@@ -76,8 +76,9 @@ impl Definitions {
             let Some(definition) = self.get(&name) else {
                 continue;
             };
-            let written =
+            let mut written =
                 special(&name, dialect).unwrap_or_else(|| translate(definition, dialect, &mut open, false));
+            super::enums::add(&name, &mut written);
             closed.insert(name, written);
         }
         closed.into_iter().collect()

@@ -5,6 +5,7 @@
 //! parameters a kind has, and how its lists merge. Everything is built on demand: keep the result, not the parts.
 
 mod definitions;
+mod enums;
 mod gnostic;
 mod operations;
 mod render;

@@ -105,6 +105,11 @@ fn merge_keys_are_kept() {
         &document["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+    let container = &document["components"]["schemas"]["io.k8s.api.core.v1.Container"]["properties"];
+    assert_eq!(
+        container["imagePullPolicy"]["enum"],
+        json!(["Always", "IfNotPresent", "Never"])
+    );
     let props = &v3_group_version(&all(), "apiextensions.k8s.io/v1")["components"]["schemas"]["io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"]
         ["properties"];
     assert_eq!(
