@@ -7,8 +7,10 @@
 //!
 //! `tests/short.rs` runs each target for a moment; `cargo xtask fuzz --seconds 600` for as long as you like.
 
+mod credentials;
 mod foreign;
 pub mod mutate;
+mod objects;
 pub mod targets;
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! The targets: one function a parser, and what its result promises.
 
-use crate::foreign;
+use crate::{credentials, foreign, objects};
 use apiserver::request::Attributes;
 use apiserver::wire::options::{DeleteOptions, ListOptions, WriteOptions};
 use host::streams::spdy::Session;
@@ -172,6 +172,53 @@ const HTTP: &[&str] = &[
     "upgrade",
 ];
 
+const TOKEN: &[&str] = &[
+    ".",
+    "{\"alg\":\"none\"}",
+    "\"alg\":\"ES256\"",
+    "\"kid\":",
+    "\"iss\":\"https://podvisor.example\"",
+    "\"exp\":-1",
+    "\"aud\":[]",
+    "\"kubernetes.io\":{",
+    "system:serviceaccount:",
+    "\n---\n",
+];
+const DEFINITION: &[&str] = &[
+    "\"x-kubernetes-preserve-unknown-fields\":true",
+    "\"x-kubernetes-validations\":[{\"rule\":\"self.all(x, x > 0)\"}]",
+    "\"x-kubernetes-list-type\":\"map\"",
+    "\"x-kubernetes-int-or-string\":true",
+    "\"x-kubernetes-embedded-resource\":true",
+    "\"pattern\":\"(a+)+$\"",
+    "\"pattern\":\"[\"",
+    "\"format\":\"date-time\"",
+    "\"default\":",
+    "\"nullable\":true",
+    "\"enum\":[null]",
+    "\"allOf\":[{\"not\":{}}]",
+    "\"jsonPath\":\".spec.items[?(@.a=='b')].c[1:-1:2]\"",
+    "..[*]",
+    "\"additionalProperties\":",
+    "\"maxLength\":9223372036854775807",
+    "null",
+    "{",
+    "]",
+];
+const FIELDS: &[&str] = &[
+    "\"f:spec\":{",
+    "\"k:{\\\"name\\\":\\\"main\\\"}\":{",
+    "\"v:1\":{}",
+    "\"i:0\":{}",
+    "\".\":{}",
+    "\"operation\":\"Apply\"",
+    "\"fieldsType\":\"FieldsV1\"",
+    "\"subresource\":\"status\"",
+    "\"time\":null",
+    "\n---\n",
+    "}",
+];
+
 /// All of them.
 pub const ALL: &[Target] = &[
     Target {
@@ -289,6 +336,42 @@ pub const ALL: &[Target] = &[
         name: "proxied",
         run: foreign::proxied,
         words: HTTP,
+    },
+    Target {
+        name: "token",
+        run: credentials::token,
+        words: TOKEN,
+    },
+    Target {
+        name: "client-certificate",
+        run: credentials::client_certificate,
+        words: &["\x06\x03\x55\x04\x03", "\x06\x03\x55\x04\x0a", "\x0c\x00", "\x30\x7f"],
+    },
+    Target {
+        name: "certificate-request",
+        run: credentials::certificate_request,
+        words: &[
+            "-----BEGIN CERTIFICATE REQUEST-----\n",
+            "-----END CERTIFICATE REQUEST-----\n",
+            "\x30\x7f",
+            "\x06\x03\x55\x1d\x11",
+            "A: b\n",
+        ],
+    },
+    Target {
+        name: "definition",
+        run: objects::definition,
+        words: DEFINITION,
+    },
+    Target {
+        name: "managed-fields",
+        run: objects::managed_fields,
+        words: FIELDS,
+    },
+    Target {
+        name: "schedule",
+        run: objects::schedule,
+        words: &["*", "/", "-", ",", "?", "@every ", "@daily", "jan", "SUN", "CRON_TZ=", "59", " "],
     },
 ];
 
