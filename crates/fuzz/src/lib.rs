@@ -2,10 +2,10 @@
 //!
 //! A target ([`targets`]) must neither panic nor hang, and what it accepts must keep the promise it checks (a fixed
 //! point, a bound). Inputs are mutations ([`mutate`]) of the samples in `corpus/TARGET/`; an input that fails is
-//! written to `corpus/TARGET/failed-…` and stays there as a sample of its own once it is mended. It is not guided by
-//! coverage: samples take its place.
+//! written to `corpus/TARGET/failed-…` and stays there as a sample of its own once it is mended.
 //!
-//! `tests/short.rs` runs each target for a moment; `cargo xtask fuzz --seconds 600` for as long as you like.
+//! `tests/short.rs` runs each target for a moment; `cargo xtask fuzz --seconds 600` for as long as you like; and with
+//! `--guided` libFuzzer drives the same targets along their coverage (`guided.rs`).
 
 mod credentials;
 mod foreign;

@@ -94,11 +94,7 @@ pub(crate) fn managed_fields(bytes: &[u8]) {
         && let Ok(merged) = apply::apply(kind, Some(&new), &applied, "other", true, None, NOW)
     {
         let again = apply::apply(kind, Some(&merged), &applied, "other", false, None, NOW);
-        assert_eq!(
-            again.ok(),
-            Some(merged),
-            "an apply once more is not nothing"
-        );
+        assert_eq!(again.ok(), Some(merged), "an apply once more is not nothing");
     }
 }
 

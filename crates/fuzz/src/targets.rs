@@ -345,7 +345,12 @@ pub const ALL: &[Target] = &[
     Target {
         name: "client-certificate",
         run: credentials::client_certificate,
-        words: &["\x06\x03\x55\x04\x03", "\x06\x03\x55\x04\x0a", "\x0c\x00", "\x30\x7f"],
+        words: &[
+            "\x06\x03\x55\x04\x03",
+            "\x06\x03\x55\x04\x0a",
+            "\x0c\x00",
+            "\x30\x7f",
+        ],
     },
     Target {
         name: "certificate-request",
@@ -371,7 +376,9 @@ pub const ALL: &[Target] = &[
     Target {
         name: "schedule",
         run: objects::schedule,
-        words: &["*", "/", "-", ",", "?", "@every ", "@daily", "jan", "SUN", "CRON_TZ=", "59", " "],
+        words: &[
+            "*", "/", "-", ",", "?", "@every ", "@daily", "jan", "SUN", "CRON_TZ=", "59", " ",
+        ],
     },
 ];
 
