@@ -3,7 +3,7 @@
 
 use super::{REQUESTS, is, issued};
 use crate::manager::Reconciler;
-use crate::obj::{items, meta, since, text};
+use crate::obj::{items, meta, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use base64::Engine;
@@ -23,10 +23,16 @@ const WAITING: SignedDuration = SignedDuration::from_hours(24);
 /// The controller.
 pub(crate) struct Cleaner;
 
+/// Whether more than `limit` has passed between a time and `now`; never of what is no time.
+fn longer(at: &str, limit: SignedDuration, now: Timestamp) -> bool {
+    at.parse::<Timestamp>()
+        .is_ok_and(|at| now.duration_since(at) > limit)
+}
+
 /// Whether a request is over at `now`.
 fn over(request: &Value, now: Timestamp) -> bool {
     let conditions = items(request, "/status/conditions");
-    if conditions.is_empty() && since(meta(request, "creationTimestamp")) > WAITING {
+    if conditions.is_empty() && longer(meta(request, "creationTimestamp"), WAITING, now) {
         return true;
     }
     let issued = issued(request);
@@ -36,8 +42,7 @@ fn over(request: &Value, now: Timestamp) -> bool {
             ("Approved", false) => WAITING,
             _ => return false,
         };
-        let at = text(c, "/lastUpdateTime");
-        !at.is_empty() && since(at) > limit
+        longer(text(c, "/lastUpdateTime"), limit, now)
     });
     aged || (is(request, "Approved") && ended(request, now))
 }
@@ -68,5 +73,60 @@ impl Reconciler for Cleaner {
             }
         }
         Ok(Some(EVERY))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use serde_json::json;
+
+    fn request(minutes: i64, condition: &str, certificate: Option<&str>) -> Value {
+        let at = Timestamp::UNIX_EPOCH + SignedDuration::from_mins(-minutes);
+        let mut request = json!({"metadata": {"creationTimestamp": at.to_string()}, "status": {}});
+        if !condition.is_empty() {
+            let condition = json!({"type": condition, "status": "True", "lastUpdateTime": at.to_string()});
+            request["status"]["conditions"] = json!([condition]);
+        }
+        if let Some(pem) = certificate {
+            request["status"]["certificate"] = STANDARD.encode(pem).into();
+        }
+        request
+    }
+
+    /// A certificate that ends in that year.
+    fn certificate(year: i32) -> String {
+        let mut params = rcgen::CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(1960, 1, 1);
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        params.self_signed(&key).unwrap().pem()
+    }
+
+    #[test]
+    fn requests_are_kept_as_long_as_somebody_may_wait_for_them() {
+        let (good, ended) = (certificate(1980), certificate(1965));
+        let (hour, day) = (60, 24 * 60);
+        let cases = [
+            ("waits", request(day - 1, "", None), false),
+            ("waited too long", request(day + 1, "", None), true),
+            ("just denied", request(hour - 1, "Denied", None), false),
+            ("denied", request(hour + 1, "Denied", None), true),
+            ("failed", request(hour + 1, "Failed", None), true),
+            ("approved, not signed", request(hour + 1, "Approved", None), false),
+            ("approved, never signed", request(day + 1, "Approved", None), true),
+            ("just signed", request(hour - 1, "Approved", Some(&good)), false),
+            ("signed", request(hour + 1, "Approved", Some(&good)), true),
+            (
+                "its certificate has ended",
+                request(1, "Approved", Some(&ended)),
+                true,
+            ),
+        ];
+        for (what, request, wanted) in cases {
+            assert_eq!(over(&request, Timestamp::UNIX_EPOCH), wanted, "{what}");
+        }
     }
 }

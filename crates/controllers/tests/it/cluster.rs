@@ -438,3 +438,58 @@ async fn hosts_get_addresses_and_lose_taints() {
     };
     plane.until("taints", tainted).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_gather_the_rules_of_others() {
+    const ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
+    let plane = Plane::start(&[]).await;
+    let rule = |resource: &str| json!({"apiGroups": [""], "resources": [resource], "verbs": ["get"]});
+    let role = |name: &str, label: &str, rules: Vec<Value>| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": name, "labels": {"gather": label}}, "rules": rules})
+    };
+    let both = rule("secrets");
+    plane
+        .create(ROLES, role("part-b", "yes", vec![rule("pods"), both.clone()]))
+        .await;
+    let first = plane
+        .create(ROLES, role("part-a", "also", vec![both.clone()]))
+        .await;
+    plane
+        .create(ROLES, role("apart", "no", vec![rule("nodes")]))
+        .await;
+    let mut whole = role("whole", "yes", vec![rule("services")]);
+    whole["aggregationRule"] = json!({"clusterRoleSelectors": [
+        {"matchLabels": {"gather": "yes"}}, {"matchExpressions": [{"key": "gather", "operator": "In", "values": ["also"]}]}]});
+    let whole = plane.create(ROLES, whole).await;
+    let has = |wanted: Vec<Value>| {
+        move |w: &World| {
+            let role = w.get(ROLES, "", "whole")?;
+            (role["rules"] == json!(wanted)).then_some(role)
+        }
+    };
+    // Selector by selector, role by role in order of names, each rule once, and nothing that it had of its own.
+    plane
+        .until("the rules of both", has(vec![rule("pods"), both.clone()]))
+        .await;
+
+    // Whoever writes other rules into it is overruled; a role that goes takes its rules along.
+    let written = json!({"rules": [rule("nodes")]});
+    plane.world.patch(ROLES, &whole, "", &written).await.unwrap();
+    plane
+        .until("its rules again", has(vec![rule("pods"), both.clone()]))
+        .await;
+    plane
+        .create(ROLES, role("part-c", "yes", vec![rule("events")]))
+        .await;
+    plane
+        .until("a third", has(vec![rule("pods"), both.clone(), rule("events")]))
+        .await;
+    let part = plane.world.get(ROLES, "", "part-b").unwrap();
+    plane.world.delete_now(ROLES, &part).await.unwrap();
+    plane
+        .until("one less", has(vec![rule("events"), both.clone()]))
+        .await;
+    plane.world.delete_now(ROLES, &first).await.unwrap();
+    plane.until("one alone", has(vec![rule("events")])).await;
+}

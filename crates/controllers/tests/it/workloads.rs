@@ -315,6 +315,94 @@ async fn an_orphan_of_the_same_template_is_taken_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replication_controller_keeps_its_number() {
+    const CONTROLLERS: &str = "replicationcontrollers";
+    let plane = Plane::start(&["host-1"]).await;
+    // A Pod of the same labels is there already: it counts as one of them.
+    let mut stray = json!({"apiVersion": "v1", "kind": "Pod"});
+    let template = template("web", "one");
+    stray["spec"] = template["spec"].clone();
+    stray["metadata"] = json!({"name": "stray", "namespace": "default", "labels": {"app": "web"}});
+    plane.create("pods", stray).await;
+    // Without a selector, its template's labels are it.
+    let wish = json!({"apiVersion": "v1", "kind": "ReplicationController",
+        "metadata": {"name": "web", "namespace": "default"}, "spec": {"replicas": 3, "template": template}});
+    let made = plane.create(CONTROLLERS, wish).await;
+    let owned = |w: &controllers::world::World| {
+        let mut pods = w.list("pods", "default");
+        pods.retain(|p| p["metadata"]["ownerReferences"][0]["uid"] == made["metadata"]["uid"]);
+        pods
+    };
+    let told = |wanted: i64| {
+        move |w: &controllers::world::World| {
+            let now = w.get(CONTROLLERS, "default", "web")?;
+            let fields = [
+                "replicas",
+                "fullyLabeledReplicas",
+                "readyReplicas",
+                "availableReplicas",
+            ];
+            let counted = fields
+                .iter()
+                .all(|f| int(&now, &format!("/status/{f}"), 0) == wanted);
+            let seen = now["status"]["observedGeneration"] == now["metadata"]["generation"];
+            (counted && seen && owned(w).len() as i64 == wanted).then_some(now)
+        }
+    };
+    plane.until("three Pods", told(3)).await;
+    let stray = plane.world.get("pods", "default", "stray").unwrap();
+    assert_eq!(
+        text(&stray, "/metadata/ownerReferences/0/kind"),
+        "ReplicationController"
+    );
+
+    // Who takes a Pod's label away takes the Pod out; another one comes.
+    let elsewhere = json!({"metadata": {"labels": {"app": "other"}}});
+    plane.world.patch("pods", &stray, "", &elsewhere).await.unwrap();
+    plane
+        .until("its release", |w: &controllers::world::World| {
+            let stray = w.get("pods", "default", "stray")?;
+            stray["metadata"]["ownerReferences"].is_null().then_some(())
+        })
+        .await;
+    plane.until("another Pod", told(3)).await;
+
+    plane
+        .world
+        .patch(CONTROLLERS, &made, "", &json!({"spec": {"replicas": 1}}))
+        .await
+        .unwrap();
+    plane.until("one Pod", told(1)).await;
+
+    // What the API server refuses is a condition, until it no longer does.
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "few", "namespace": "default"},
+        "spec": {"hard": {"pods": "2"}}});
+    let quota = plane.create("resourcequotas", quota).await;
+    let patch = json!({"spec": {"replicas": 2}});
+    plane
+        .until("the quota counted", |w: &controllers::world::World| {
+            let quota = w.get("resourcequotas", "default", "few")?;
+            (quota["status"]["used"]["pods"] == "2").then_some(())
+        })
+        .await;
+    plane.world.patch(CONTROLLERS, &made, "", &patch).await.unwrap();
+    let refused = plane
+        .until("the refusal", |w: &controllers::world::World| {
+            let now = w.get(CONTROLLERS, "default", "web")?;
+            condition(&now, "ReplicaFailure").cloned()
+        })
+        .await;
+    assert_eq!(refused["reason"], "FailedCreate");
+    assert!(
+        text(&refused, "/message").contains("exceeded quota: few"),
+        "{refused}"
+    );
+    plane.world.delete_now("resourcequotas", &quota).await.unwrap();
+    let restored = plane.until("two Pods", told(2)).await;
+    assert!(condition(&restored, "ReplicaFailure").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn autoscalers_keep_their_bounds_and_say_what_is_missing() {
     const AUTOSCALERS: &str = "horizontalpodautoscalers.autoscaling";
     let plane = Plane::start(&["host-1"]).await;
