@@ -70,6 +70,8 @@ pub struct Round {
     pub again: bool,
     /// A second time is wanted.
     pub wanted: bool,
+    /// Who owned which fields before the first webhook or policy changed the object.
+    pub managed: Option<Value>,
     /// What the last webhook left.
     pub last: Option<Value>,
     /// What the last mutating policy left.

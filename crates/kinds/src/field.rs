@@ -3,15 +3,22 @@
 use std::fmt::{self, Write};
 
 use serde_json::Value;
+use smallvec::SmallVec;
+
+/// Nearly all paths are no longer than this, in bytes.
+const USUAL: usize = 80;
 
 /// The path of a field inside an object, such as `spec.containers[0].name` or `metadata.labels[app]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Path(String);
+///
+/// Paths are made for every field that is looked at, long before anything is known to be wrong: usual ones take no
+/// allocation. The bytes are always those of whole texts.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Path(SmallVec<[u8; USUAL]>);
 
 impl Path {
     /// A path that begins with a field.
     pub fn new(name: &str) -> Self {
-        Self(name.to_owned())
+        Self(SmallVec::from_slice(name.as_bytes()))
     }
 
     /// The empty path.
@@ -23,7 +30,7 @@ impl Path {
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
         if self.0.is_empty() {
-            Self(name.to_owned())
+            Self::new(name)
         } else {
             self.with([".", name, ""])
         }
@@ -32,10 +39,10 @@ impl Path {
     /// An element of a list.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        let mut text = String::with_capacity(self.0.len() + 5);
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{}[{index}]", self.0);
-        Self(text)
+        match index {
+            0..10 => self.with(["[", &"0123456789"[index..=index], "]"]),
+            _ => self.with(["[", &index.to_string(), "]"]),
+        }
     }
 
     /// An entry of a map.
@@ -44,24 +51,30 @@ impl Path {
         self.with(["[", key, "]"])
     }
 
-    /// Paths are made for every field that is looked at, long before anything is known to be wrong: one allocation each.
     fn with(&self, parts: [&str; 3]) -> Self {
-        let length = parts.iter().map(|part| part.len()).sum::<usize>();
-        let mut text = String::with_capacity(self.0.len() + length);
-        text.push_str(&self.0);
-        parts.iter().for_each(|part| text.push_str(part));
+        let mut text = SmallVec::from_slice(&self.0);
+        for part in parts {
+            text.extend_from_slice(part.as_bytes());
+        }
         Self(text)
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        // It is made of texts.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Path").field(&self.as_str()).finish()
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if self.0.is_empty() { "<nil>" } else { &self.0 })
+        formatter.write_str(if self.0.is_empty() { "<nil>" } else { self.as_str() })
     }
 }
 

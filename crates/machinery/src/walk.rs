@@ -56,16 +56,28 @@ pub(crate) trait At {
     }
 }
 
+/// The first step of a dotted path, and the rest. Steps are short and this is asked some hundred times an object, which is
+/// where a loop over bytes is faster than what the library has for texts of any length.
+fn first_step(path: &str) -> (&str, Option<&str>) {
+    match path.bytes().position(|byte| byte == b'.') {
+        Some(dot) => (&path[..dot], Some(&path[dot + 1..])),
+        None => (path, None),
+    }
+}
+
 impl At for Value {
     fn at(&self, path: &str) -> &Value {
-        let mut here = self;
-        for step in path.split('.') {
-            match here.as_object().and_then(|m| m.get(step)) {
-                Some(next) => here = next,
-                None => return &NULL,
-            }
+        let (mut here, mut left) = (self, path);
+        loop {
+            let (step, rest) = first_step(left);
+            let Some(next) = here.as_object().and_then(|fields| fields.get(step)) else {
+                return &NULL;
+            };
+            let Some(rest) = rest else {
+                return next;
+            };
+            (here, left) = (next, rest);
         }
-        here
     }
 }
 

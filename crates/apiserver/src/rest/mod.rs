@@ -136,22 +136,42 @@ impl Ctx {
         if self.attributes.verb != "patch" {
             self.warn_of_owners(owners::deduplicate(object), "");
         }
-        let before = object.pointer("/metadata/managedFields").cloned();
-        let outcome = self.mutated(operation, object, old, options, dry_run).await;
-        let broken = object.pointer("/metadata/managedFields");
-        if let Some(fault) = broken.and_then(machinery::apply::list_fault) {
-            self.notes.warn(format!(
-                ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated \
-                 mutating admission controller; please fix your requests: {fault}"
-            ));
-            match before {
-                Some(before) => set_meta(object, "managedFields", before),
-                None => unset_meta(object, "managedFields"),
-            }
+        let mut request = AdmissionRequest {
+            user: &self.user,
+            attributes: &self.attributes,
+            operation,
+            kind: self.served.kind,
+            object: &mut *object,
+            old,
+            dry_run,
+            options,
+            ctx: Some(self),
+            round: Round::default(),
+        };
+        let outcome = self.mutated(&mut request).await;
+        let managed = request.round.managed;
+        if let Some(before) = managed {
+            self.keep_managed(object, before);
         }
         self.warn_of_owners(owners::deduplicate(object), " after mutating admission happens");
         self.stepped("admit", operation, started, outcome.is_err());
         outcome
+    }
+
+    /// Undoes what a webhook or policy did to the managed fields, when it left something that is none.
+    fn keep_managed(&self, object: &mut Value, before: Value) {
+        let after = object.pointer("/metadata/managedFields");
+        let Some(fault) = after.and_then(machinery::apply::list_fault) else {
+            return;
+        };
+        self.notes.warn(format!(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated \
+             mutating admission controller; please fix your requests: {fault}"
+        ));
+        match before {
+            Value::Null => unset_meta(object, "managedFields"),
+            before => set_meta(object, "managedFields", before),
+        }
     }
 
     /// Refuses a new object of a definition that is going.
@@ -186,36 +206,18 @@ impl Ctx {
         );
     }
 
-    async fn mutated(
-        &self,
-        operation: Operation,
-        object: &mut Value,
-        old: Option<&Value>,
-        options: &Value,
-        dry_run: bool,
-    ) -> Result<(), Status> {
-        let mut request = AdmissionRequest {
-            user: &self.user,
-            attributes: &self.attributes,
-            operation,
-            kind: self.served.kind,
-            object,
-            old,
-            dry_run,
-            options,
-            ctx: Some(self),
-            round: Round::default(),
-        };
+    /// The mutating half, a second time where somebody wishes it.
+    async fn mutated(&self, request: &mut AdmissionRequest<'_>) -> Result<(), Status> {
         for plugin in self.server.admission() {
             self.notes
-                .warn_all(plugin.admit(&mut request, &*self.server.caches).await?);
+                .warn_all(plugin.admit(request, &*self.server.caches).await?);
         }
         if std::mem::take(&mut request.round.wanted) {
             // A webhook has changed the object: our own steps look again, and who wishes it is asked again.
             request.round.again = true;
             for plugin in self.server.admission() {
                 self.notes
-                    .warn_all(plugin.admit(&mut request, &*self.server.caches).await?);
+                    .warn_all(plugin.admit(request, &*self.server.caches).await?);
             }
         }
         Ok(())

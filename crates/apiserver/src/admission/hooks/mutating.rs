@@ -191,6 +191,10 @@ pub(super) async fn take_back(
         checked.map_err(|s| Failure::Refused(Status::internal(s.message)))?;
         create::default(ctx, &mut patched);
     }
-    *request.object = patched;
+    let before = std::mem::replace(request.object, patched);
+    request
+        .round
+        .managed
+        .get_or_insert_with(|| before["metadata"]["managedFields"].clone());
     Ok(())
 }
