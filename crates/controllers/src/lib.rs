@@ -12,6 +12,7 @@ mod cronjob;
 mod daemonset;
 mod deployment;
 mod disruption;
+mod disruption_target;
 mod endpoints;
 mod gc;
 mod job;

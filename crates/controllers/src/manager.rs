@@ -3,9 +3,9 @@
 use crate::workqueue::WorkQueues;
 use crate::world::{self, World, WorldError};
 use crate::{
-    aggregation, autoscale, certificates, cronjob, daemonset, deployment, disruption, endpoints, gc, job,
-    loadbalancer, mirror, namespace, node, node_ttl, podgc, quota, replicaset, serviceaccount, statefulset,
-    storage, supervisor, token_secrets, trust,
+    aggregation, autoscale, certificates, cronjob, daemonset, deployment, disruption, disruption_target,
+    endpoints, gc, job, loadbalancer, mirror, namespace, node, node_ttl, podgc, quota, replicaset,
+    serviceaccount, statefulset, storage, supervisor, token_secrets, trust,
 };
 use async_trait::async_trait;
 use futures::future::BoxFuture;
@@ -94,6 +94,7 @@ impl Manager {
             Arc::new(statefulset::StatefulSets),
             Arc::new(cronjob::CronJobs),
             Arc::new(disruption::Budgets),
+            Arc::new(disruption_target::StaleAnnouncements::default()),
             Arc::new(endpoints::EndpointsOfServices),
             Arc::new(mirror::Mirror),
             Arc::new(certificates::Approver),

@@ -178,3 +178,42 @@ async fn owners_of_any_kind_count_by_their_scale() {
         format!("Failed to calculate the number of expected pods: {told}")
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_announcement_that_nothing_follows_is_taken_back() {
+    let plane = Plane::start(&["host-1"]).await;
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod"});
+    pod["spec"] = template("web", "one")["spec"].clone();
+    for name in ["evicted", "host-knows"] {
+        pod["metadata"] = json!({"name": name, "namespace": "default"});
+        plane.create("pods", pod.clone()).await;
+    }
+    let running = |name: &'static str| {
+        move |w: &World| {
+            let pod = w.get("pods", "default", name)?;
+            (text(&pod, "/status/phase") == "Running").then_some(pod)
+        }
+    };
+    for (name, reason) in [
+        ("host-knows", "TerminationByKubelet"),
+        ("evicted", "EvictionByEvictionAPI"),
+    ] {
+        let pod = plane.until("a running Pod", running(name)).await;
+        let mut status = pod["status"].clone();
+        let announced = json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "soon",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        status["conditions"].as_array_mut().unwrap().push(announced);
+        plane.world.update_status("pods", &pod, &status).await.unwrap();
+    }
+    let taken_back = plane
+        .until("it taken back", |w: &World| {
+            let pod = w.get("pods", "default", "evicted")?;
+            let told = condition(&pod, "DisruptionTarget")?;
+            (told["status"] == "False").then(|| told.clone())
+        })
+        .await;
+    assert_eq!(taken_back["reason"], "EvictionByEvictionAPI");
+    assert_ne!(taken_back["lastTransitionTime"], "2026-01-01T00:00:00Z");
+    let other = plane.world.get("pods", "default", "host-knows").unwrap();
+    assert_eq!(condition(&other, "DisruptionTarget").unwrap()["status"], "True");
+}
