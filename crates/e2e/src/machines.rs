@@ -24,11 +24,15 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The memory that the VM was given (`-m`), in MiB.
+    /// The memory that the VM was started with, in MiB: what it may grow to (`-m`), without what its kernel leaves out.
     pub fn memory_mib(&self) -> Option<u64> {
         let mut words = self.command_line.split(' ');
         words.find(|word| *word == "-m")?;
-        words.next()?.trim_end_matches('M').parse().ok()
+        let all: u64 = words.next()?.trim_end_matches('M').parse().ok()?;
+        let left_out = words.find_map(|word| word.strip_prefix("memmap="));
+        let sizes = left_out.into_iter().flat_map(|ranges| ranges.split(','));
+        let sizes = sizes.filter_map(|range| range.split_once("M%")?.0.parse::<u64>().ok());
+        Some(all - sizes.sum::<u64>())
     }
 
     /// A file of its cgroup on the host: the name in the v2 tree, or the one in a v1 hierarchy.

@@ -247,6 +247,25 @@ fn a_private_registry_serves_whoever_may() -> Result<()> {
             ensure!(groups.trim() == expected, "{pod} {container}: {groups}");
         }
     }
+    // That the images are here now opens them to nobody: whoever has no Secret for them is refused by the registry, or at
+    // once where it is not to be asked; and whoever has one needs no registry.
+    lab.apply(&private_pod("thief", "Merge", &[]))?;
+    lab.wait_event("thief", "pull access denied")?;
+    let never = |name: &str, secrets: &[&str]| -> Result<()> {
+        let mut pod: Value = serde_json::from_str(&private_pod(name, "Merge", secrets))?;
+        for container in pod["spec"]["containers"].as_array_mut().into_iter().flatten() {
+            container["imagePullPolicy"] = json!("Never");
+        }
+        lab.apply(&pod.to_string())?;
+        Ok(())
+    };
+    never("patient", &["wrong"])?;
+    let words = "ErrImageNeverPull: Container image \"private.test/team/app:oci\" is not present with pull policy of Never";
+    lab.wait_event("patient", words)?;
+    never("third", &["right"])?;
+    lab.wait_ready("third")?;
+    let words = "Pulled: Container image \"private.test/team/app:oci\" already present on machine and can be accessed by the pod";
+    lab.wait_event("third", words)?;
     lab.kubectl(&["delete", "pod", "--all", "--timeout=60s"])?;
     registry.stop()?;
     lab.stop()

@@ -22,6 +22,8 @@ use crate::v1::*;
 const EVENTS_KEPT: usize = 256;
 /// Exit code of a process ended by SIGKILL, and of one that memory ran out for.
 const KILLED: i32 = 137;
+/// Memory comes in blocks of this, as in a kernel.
+const BLOCK_MIB: u64 = 128;
 
 /// How late a log is that is told late.
 const LATE: Duration = Duration::from_millis(300);
@@ -38,6 +40,8 @@ pub struct SimulatedGuest {
 
 struct Shared {
     boot_id: String,
+    /// The most that its VM has.
+    most: Extent,
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
     /// It answers neither probes nor whoever connects, nor whether it is there.
@@ -47,6 +51,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     configured: bool,
+    /// What is in use of its VM.
+    extent: Extent,
     /// How far the clock is ahead of the host's.
     clock_error_ns: i64,
     containers: BTreeMap<String, (CreateContainerRequest, Container)>,
@@ -60,7 +66,7 @@ struct State {
     dialled: Vec<u32>,
     /// What whoever connects is told.
     answer: Option<Vec<u8>>,
-    /// Why no container's resources can be changed.
+    /// Why no resources can be changed.
     unyielding: Option<String>,
 }
 
@@ -73,16 +79,35 @@ impl Default for SimulatedGuest {
 impl SimulatedGuest {
     /// A guest that has just booted.
     pub fn new() -> Self {
+        let small = Extent {
+            vcpus: 1,
+            memory_mib: 64,
+        };
+        Self::sized(small, small)
+    }
+
+    /// A guest that has just booted with so much of a VM in which there is so much.
+    pub fn sized(extent: Extent, most: Extent) -> Self {
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let boot_id = format!("simulated-{:x}", now_ns());
+        let state = State {
+            extent,
+            ..State::default()
+        };
         Self {
             shared: Arc::new(Shared {
                 boot_id,
-                state: Mutex::default(),
+                most,
+                state: Mutex::new(state),
                 events,
                 absent: watch::Sender::new(false),
             }),
         }
+    }
+
+    /// What it uses of its VM, for tests.
+    pub fn extent(&self) -> Extent {
+        self.state().extent
     }
 
     /// Files of a volume as last written, for tests.
@@ -130,9 +155,14 @@ impl SimulatedGuest {
         self.shared.absent.send_replace(absent);
     }
 
-    /// Lets no container's resources be changed, with these words, for tests.
+    /// Lets neither a container's resources nor its own be changed, with these words, for tests.
     pub fn set_unyielding(&self, words: &str) {
         self.state().unyielding = Some(words.to_owned());
+    }
+
+    /// Lets resources be changed again, for tests.
+    pub fn set_yielding(&self) {
+        self.state().unyielding = None;
     }
 
     /// Waits while it is absent.
@@ -221,12 +251,14 @@ impl Guest for SimulatedGuest {
 
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         self.present().await;
+        let state = self.state();
         Ok(Response::new(HelloReply {
             boot_id: self.shared.boot_id.clone(),
             kernel: "simulated".to_owned(),
             agent: env!("CARGO_PKG_VERSION").to_owned(),
-            configured: self.state().configured,
+            configured: state.configured,
             ready_after_us: 0,
+            extent: Some(state.extent),
         }))
     }
 
@@ -313,6 +345,28 @@ impl Guest for SimulatedGuest {
             }
         }
         Ok(Response::new(StartContainerReply { pid: 1 }))
+    }
+
+    async fn grow(&self, request: Request<GrowRequest>) -> Result<Response<GrowReply>, Status> {
+        let wanted = request.into_inner().wanted.unwrap_or_default();
+        let most = self.shared.most;
+        let mut state = self.state();
+        if let Some(words) = &state.unyielding {
+            return Err(Status::failed_precondition(words.clone()));
+        }
+        if wanted.vcpus > most.vcpus || wanted.memory_mib > most.memory_mib {
+            return Err(Status::out_of_range(format!(
+                "the VM has {} processors and {} MiB of memory",
+                most.vcpus, most.memory_mib
+            )));
+        }
+        let missing = wanted.memory_mib.saturating_sub(state.extent.memory_mib);
+        state.extent = Extent {
+            vcpus: wanted.vcpus.max(state.extent.vcpus),
+            memory_mib: state.extent.memory_mib + missing.next_multiple_of(BLOCK_MIB),
+        };
+        let extent = Some(state.extent);
+        Ok(Response::new(GrowReply { extent }))
     }
 
     async fn update_container(

@@ -6,6 +6,7 @@
 //! service   the calls of `guest_api`, one session after another
 //! identity  names, addresses, clock, entropy: set at run time, never baked into the boot
 //! disks     block devices by serial number
+//! grow      processors and memory that the VM did not start with
 //! shares    directories of the host (hostPath)
 //! volumes   files of configMaps and secrets, swapped in atomically
 //! container root file systems, processes, cgroups, output
@@ -21,6 +22,7 @@ mod boot;
 mod container;
 mod disks;
 mod files;
+mod grow;
 mod identity;
 mod port;
 mod probe;

@@ -24,7 +24,7 @@ use crate::container::streams::{Drain, Pipe, Streams};
 use crate::container::{Container, cgroup, devices, image_users, now_ns, pause, rootfs};
 use crate::reaper::{Ended, Reaper};
 use crate::sync::lock;
-use crate::{boot, disks, files, identity, probe, sys, volumes};
+use crate::{boot, disks, files, grow, identity, probe, sys, volumes};
 
 mod exec;
 
@@ -291,6 +291,7 @@ impl Guest for Agent {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             configured: lock(&self.shared.configuration).is_some(),
             ready_after_us: self.shared.ready_after_us,
+            extent: Some(grow::in_use().map_err(failed)?),
         }))
     }
 
@@ -419,6 +420,12 @@ impl Guest for Agent {
             cgroup::update(&request.id, &request.resources.unwrap_or_default()).map_err(failed)?;
         }
         Ok(Response::new(UpdateContainerReply {}))
+    }
+
+    async fn grow(&self, request: Request<GrowRequest>) -> Result<Response<GrowReply>, Status> {
+        let wanted = request.into_inner().wanted.unwrap_or_default();
+        let extent = grow::to(&wanted).await.map_err(failed)?;
+        Ok(Response::new(GrowReply { extent: Some(extent) }))
     }
 
     async fn kill_container(

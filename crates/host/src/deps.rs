@@ -33,11 +33,13 @@ pub trait ImageSource: Send + Sync {
         &self,
         reference: &str,
         policy: PullPolicy,
-        credentials: Option<Credentials>,
+        credentials: &[Credentials],
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError>;
     /// The image of a reference, if it is here.
     fn get(&self, reference: &str) -> Option<Arc<Image>>;
+    /// The image of a reference, if it is here and who has these credentials may use it.
+    fn usable(&self, reference: &str, credentials: &[Credentials]) -> Option<Arc<Image>>;
     /// Every image with the references that name it.
     fn list(&self) -> Vec<(Arc<Image>, Vec<String>)>;
     /// Removes the images with these ids; returns the bytes freed.
@@ -54,7 +56,7 @@ impl ImageSource for ImageStore {
         &self,
         reference: &str,
         policy: PullPolicy,
-        credentials: Option<Credentials>,
+        credentials: &[Credentials],
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError> {
         Self::ensure(self, reference, policy, credentials, progress).await
@@ -62,6 +64,10 @@ impl ImageSource for ImageStore {
 
     fn get(&self, reference: &str) -> Option<Arc<Image>> {
         Self::get(self, reference)
+    }
+
+    fn usable(&self, reference: &str, credentials: &[Credentials]) -> Option<Arc<Image>> {
+        Self::usable(self, reference, credentials)
     }
 
     fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
@@ -94,8 +100,8 @@ impl ImageSource for NoImages {
     async fn ensure(
         &self,
         reference: &str,
-        _policy: PullPolicy,
-        _credentials: Option<Credentials>,
+        policy: PullPolicy,
+        _credentials: &[Credentials],
         _progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError> {
         let reference: images::ImageReference = reference.parse()?;
@@ -114,10 +120,15 @@ impl ImageSource for NoImages {
                 },
             }),
             pulled: false,
+            asked: policy == PullPolicy::Always,
         })
     }
 
     fn get(&self, _reference: &str) -> Option<Arc<Image>> {
+        None
+    }
+
+    fn usable(&self, _reference: &str, _credentials: &[Credentials]) -> Option<Arc<Image>> {
         None
     }
 

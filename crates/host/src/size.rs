@@ -1,12 +1,15 @@
 //! How big a Pod's VM is: limits give vCPUs (rounded up) and memory, requests give reservations, and a Pod that says
-//! nothing gets one vCPU and 512 MiB. A VM with limits has some memory more, for resizes in place: it keeps its memory for
-//! life, and the host gives it only when the guest uses it.
+//! nothing gets one vCPU and 512 MiB. A VM with limits has some memory more, which the host gives only when the guest uses
+//! it. What a VM can grow to while it runs is in it from the start, out of use: see [`Most`].
 //!
 //! Containers run side by side, init containers one after another with the sidecars started before them; the sums
 //! follow `k8s.io/component-helpers/resource.PodRequests` (KEP-753). On top comes what the guest itself needs.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Capacity;
 
 /// Memory of a Pod that names no limit, in MiB.
 pub const DEFAULT_MEMORY_MIB: u64 = 512;
@@ -19,6 +22,15 @@ pub const MIN_MEMORY_MIB: u64 = 96;
 const ROOM_MIB: u64 = 32;
 /// VMs with room have a multiple of this, in MiB.
 const STEP_MIB: u64 = 64;
+
+/// The guest's kernel takes no more.
+const MAX_VCPUS: u64 = 64;
+/// A VM can grow to so many times the processors that it starts with, or to so many.
+const VCPUS_FACTOR: u32 = 4;
+const VCPUS_LEAST: u32 = 8;
+/// A VM can grow to so many times the memory that it starts with, or to so many MiB.
+const MEMORY_FACTOR: u64 = 16;
+const MEMORY_LEAST_MIB: u64 = 32 << 10;
 
 /// The size of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +47,48 @@ pub struct VmSize {
     pub cpu_limit_millis: Option<u64>,
     /// Bytes for writable layers and emptyDirs.
     pub ephemeral_bytes: Option<u64>,
+}
+
+/// What a running VM can grow to.
+///
+/// Normally what its host has; less on large hosts, since each possible processor costs a guest some 200 KiB and each GiB of
+/// possible memory costs QEMU some 100 KiB, whether they come into use or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Most {
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+}
+
+impl Most {
+    /// What a VM can grow to that starts with this size on such a host.
+    pub fn of(start: &VmSize, host: &Capacity) -> Self {
+        let vcpus = start.vcpus.saturating_mul(VCPUS_FACTOR).max(VCPUS_LEAST);
+        let memory = start
+            .memory_mib
+            .saturating_mul(MEMORY_FACTOR)
+            .max(MEMORY_LEAST_MIB);
+        Self {
+            vcpus: vcpus.min(vcpus_of(host)).max(start.vcpus),
+            memory_mib: memory.min(host.memory_bytes >> 20).max(start.memory_mib),
+        }
+    }
+
+    /// Nothing more than this size.
+    pub fn only(size: &VmSize) -> Self {
+        Self {
+            vcpus: size.vcpus,
+            memory_mib: size.memory_mib,
+        }
+    }
+}
+
+/// Processors of a host.
+pub fn vcpus_of(host: &Capacity) -> u32 {
+    let vcpus = host.cpu_millis.div_ceil(1000).clamp(1, MAX_VCPUS);
+    u32::try_from(vcpus).unwrap_or(1)
 }
 
 /// A quantity in thousandths, rounded up; more than can be counted is the most. `None` if it is no quantity or negative.
@@ -142,9 +196,9 @@ impl VmSize {
             .or(cpu_request)
             .unwrap_or(1000)
             .div_ceil(1000)
-            .clamp(1, 64);
+            .clamp(1, MAX_VCPUS);
         Self {
-            vcpus: u32::try_from(vcpus).unwrap_or(64),
+            vcpus: u32::try_from(vcpus).unwrap_or(1),
             memory_mib: match needed_mib {
                 DEFAULT_MEMORY_MIB => needed_mib,
                 needed => with_room(needed),
@@ -289,6 +343,37 @@ mod tests {
                 .chain(spec_of.init_containers.iter().flatten());
             let container = all.nth(which).expect("a container");
             assert_eq!(oom_score(&pod, container, 1 << 30), expected, "{spec} {which}");
+        }
+    }
+
+    #[test]
+    fn what_a_vm_can_grow_to() {
+        // Processors and GiB of a host; what a VM starts with; what it can grow to.
+        let cases = [
+            ((2, 24), (1, 192), (2, 24 << 10)),
+            ((2, 24), (4, 192), (4, 24 << 10)),
+            ((2, 1), (1, 2048), (2, 2048)),
+            ((128, 512), (1, 192), (8, 32 << 10)),
+            ((128, 512), (4, 4096), (16, 64 << 10)),
+            ((128, 512), (32, 64 << 10), (64, 512 << 10)),
+        ];
+        for ((cores, gib), (vcpus, memory_mib), (most_vcpus, most_memory)) in cases {
+            let host = Capacity {
+                cpu_millis: cores * 1000,
+                memory_bytes: gib << 30,
+                pods: 1,
+                ephemeral_bytes: 0,
+            };
+            let start = VmSize {
+                vcpus,
+                memory_mib,
+                ..VmSize::of(&PodSpec::default())
+            };
+            let expected = Most {
+                vcpus: most_vcpus,
+                memory_mib: most_memory,
+            };
+            assert_eq!(Most::of(&start, &host), expected, "{host:?} {start:?}");
         }
     }
 

@@ -79,8 +79,7 @@ pub enum PullError {
 
 impl PullError {
     /// Several failures as one, as upstream's aggregates tell them: each once.
-    #[must_use]
-    pub fn several(mut failures: Vec<Self>) -> Self {
+    pub(crate) fn several(mut failures: Vec<Self>) -> Self {
         let mut texts: Vec<String> = Vec::new();
         for text in failures.iter().map(Self::to_string) {
             if !texts.contains(&text) {

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use serde_json::Value;
 
+use crate::access::PullSecret;
 use crate::reference::ImageReference;
 use crate::registry::Credentials;
 
@@ -37,11 +38,12 @@ pub enum KeyringError {
 }
 
 impl Keyring {
-    /// Adds the entries of a docker configuration: the object `auths` of a `.dockerconfigjson`, or a `.dockercfg` as it is.
+    /// Adds the entries of a docker configuration in a Secret: the object `auths` of a `.dockerconfigjson`, or a `.dockercfg`
+    /// as it is.
     ///
     /// # Errors
     /// An entry cannot be understood; then none is added.
-    pub fn add(&mut self, entries: &Value) -> Result<(), KeyringError> {
+    pub fn add(&mut self, entries: &Value, secret: &PullSecret) -> Result<(), KeyringError> {
         let shape = |what: &str| KeyringError::Shape(what.to_owned());
         let entries = match entries {
             Value::Null => return Ok(()),
@@ -58,7 +60,12 @@ impl Keyring {
                 "" => (text("username"), text("password")),
                 both => decode(location, both)?,
             };
-            found.push((key(location), Credentials { username, password }));
+            let credentials = Credentials {
+                username,
+                password,
+                secret: secret.clone(),
+            };
+            found.push((key(location), credentials));
         }
         for (key, credentials) in found {
             self.0.entry(key).or_default().push(credentials);
@@ -195,6 +202,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn secret() -> PullSecret {
+        PullSecret::default()
+    }
+
     #[test]
     fn entries_are_for_what_they_name() {
         // The entry, an image, whether it is for it.
@@ -250,7 +261,7 @@ mod tests {
             let mut keyring = Keyring::default();
             let mut entries = serde_json::Map::new();
             entries.insert(entry.to_owned(), json!({"auth": STANDARD.encode("u:p:q")}));
-            keyring.add(&Value::Object(entries)).expect(entry);
+            keyring.add(&Value::Object(entries), &secret()).expect(entry);
             let found = keyring.of(&image.parse().expect(image));
             assert_eq!(found.len() == 1, expected, "{entry} for {image}");
             for one in found {
@@ -264,19 +275,22 @@ mod tests {
         let named = |name: &str| json!({"username": name, "password": "p"});
         let mut keyring = Keyring::default();
         keyring
-            .add(&json!({
-                "reg.example.com": named("host"),
-                "reg.example.com/team/app": named("app"),
-                "*.example.com": named("pattern"),
-                "reg.example.com/team": named("team"),
-                "https://index.docker.io/v1/": named("hub"),
-                "docker.io": named("docker"),
-            }))
+            .add(
+                &json!({
+                    "reg.example.com": named("host"),
+                    "reg.example.com/team/app": named("app"),
+                    "*.example.com": named("pattern"),
+                    "reg.example.com/team": named("team"),
+                    "https://index.docker.io/v1/": named("hub"),
+                    "docker.io": named("docker"),
+                }),
+                &secret(),
+            )
             .expect("entries");
         keyring
-            .add(&json!({"reg.example.com/team": named("second")}))
+            .add(&json!({"reg.example.com/team": named("second")}), &secret())
             .expect("entries");
-        keyring.add(&Value::Null).expect("no entries");
+        keyring.add(&Value::Null, &secret()).expect("no entries");
         let cases = [
             (
                 "reg.example.com/team/app:1",
@@ -305,11 +319,17 @@ mod tests {
             ),
         ];
         for (entries, expected) in cases {
-            assert_eq!(Keyring::default().add(&entries), Err(expected), "{entries}");
+            assert_eq!(
+                Keyring::default().add(&entries, &secret()),
+                Err(expected),
+                "{entries}"
+            );
         }
         // Without padding, as some tools write it.
         let mut keyring = Keyring::default();
-        keyring.add(&json!({"a.b": {"auth": "dTpw"}})).expect("u:p");
+        keyring
+            .add(&json!({"a.b": {"auth": "dTpw"}}), &secret())
+            .expect("u:p");
         assert_eq!(keyring.of(&"a.b/c".parse().expect("valid")).len(), 1);
     }
 }

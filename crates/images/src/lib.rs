@@ -10,6 +10,7 @@
 //!
 //! TLS uses the process's default `rustls` provider, which the binary installs.
 
+mod access;
 mod config;
 mod disk;
 mod download;
@@ -21,6 +22,7 @@ mod reference;
 mod registry;
 mod store;
 
+pub use access::PullSecret;
 pub use config::ImageConfig;
 pub use error::{OpenError, PullError};
 pub use import::ImportError;

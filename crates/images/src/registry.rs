@@ -12,6 +12,7 @@ use oci_client::manifest::{ImageIndexEntry, OciDescriptor, OciImageManifest, Oci
 use oci_client::secrets::RegistryAuth;
 use sha2::{Digest, Sha256};
 
+use crate::access::PullSecret;
 use crate::config::ConfigFile;
 use crate::error::PullError;
 use crate::reference::{Host, ImageReference, Location};
@@ -38,6 +39,8 @@ pub struct Credentials {
     pub username: String,
     /// The password or token.
     pub password: String,
+    /// Where they are from.
+    pub secret: PullSecret,
 }
 
 /// What a registry says an image is made of.
@@ -58,7 +61,7 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    pub fn new(image: &ImageReference, config: &ImagesConfig, credentials: Option<Credentials>) -> Self {
+    pub fn new(image: &ImageReference, config: &ImagesConfig, credentials: Option<&Credentials>) -> Self {
         let location = config.mirrors.locate(image);
         let protocol = if location.plain {
             ClientProtocol::Http
@@ -85,7 +88,7 @@ impl Registry {
             ..ClientConfig::default()
         });
         let auth = credentials.map_or(RegistryAuth::Anonymous, |credentials| {
-            RegistryAuth::Basic(credentials.username, credentials.password)
+            RegistryAuth::Basic(credentials.username.clone(), credentials.password.clone())
         });
         Self {
             client,

@@ -1,13 +1,15 @@
 //! The image store: an index of references, one disk an image, one pull at a time for each reference.
 //!
 //! ```text
-//! DIR/index.json      references -> image, written atomically after a disk is in place
+//! DIR/index.json      references -> image -> who may use it, written atomically after a disk is in place
 //! DIR/disks/ID.erofs  read-only, shared by every Pod of the image
 //! DIR/tmp/            trees in the making; whatever a crash left is removed at open
 //! ```
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +19,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use crate::access::Access;
 use crate::config::ImageConfig;
 use crate::download::Download;
 use crate::error::{OpenError, PullError};
@@ -98,6 +101,8 @@ pub struct Pulled {
     pub image: Arc<Image>,
     /// Whether layers came over the network for this call.
     pub pulled: bool,
+    /// Whether its registry was asked for it.
+    pub asked: bool,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -107,6 +112,17 @@ struct Index {
     references: BTreeMap<String, String>,
     /// Image id -> image.
     images: BTreeMap<String, Arc<Image>>,
+    /// Image id -> who may use it.
+    access: Access,
+}
+
+/// Who gave an image.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    /// Its registry, for these credentials or without any.
+    Registry(Option<&'a Credentials>),
+    /// An operator, by an archive.
+    Archive,
 }
 
 /// The images of a host.
@@ -206,8 +222,13 @@ impl ImageStore {
         };
         // A disk removed by hand is pulled again when it is wanted.
         index.images.retain(|_, image| image.disk.exists());
-        let Index { references, images } = &mut index;
+        let Index {
+            references,
+            images,
+            access,
+        } = &mut index;
         references.retain(|_, id| images.contains_key(id));
+        access.retain(|id| images.contains_key(id));
         let store = Self {
             directory: directory.to_path_buf(),
             config,
@@ -228,6 +249,18 @@ impl ImageStore {
         self.known(&id)
     }
 
+    /// The image of a reference, if it is here and who has these credentials may use it.
+    pub fn usable(&self, reference: &str, credentials: &[Credentials]) -> Option<Arc<Image>> {
+        let repository = reference.parse::<ImageReference>().ok()?.repository();
+        let found = self.get(reference)?;
+        let mut index = self.index.lock();
+        let (may, learnt) = index.access.allows(&found.id, &repository, credentials);
+        if learnt && let Err(error) = self.write_index(&index) {
+            tracing::warn!(%error, "a registry may be asked again for what it has allowed");
+        }
+        may.then_some(found)
+    }
+
     /// Every image with the references that name it.
     pub fn list(&self) -> Vec<(Arc<Image>, Vec<String>)> {
         let index = self.index.lock();
@@ -246,23 +279,30 @@ impl ImageStore {
             .collect()
     }
 
-    /// Makes sure that an image is here, as the policy says. Concurrent calls for one reference pull once.
+    /// Makes sure that an image is here, as the policy says, for who has these credentials. What is here and was given to
+    /// others is asked for anew, and not brought again. Concurrent calls for one reference pull once.
     pub async fn ensure(
         &self,
         reference: &str,
         policy: PullPolicy,
-        credentials: Option<Credentials>,
+        credentials: &[Credentials],
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError> {
         let image: ImageReference = reference.parse()?;
         let canonical = image.to_string();
-        let here = |pulled| self.get(&canonical).map(|image| Pulled { image, pulled });
+        let here = || {
+            Some(Pulled {
+                image: self.usable(&canonical, credentials)?,
+                pulled: false,
+                asked: false,
+            })
+        };
         match policy {
             PullPolicy::Never => {
-                return here(false).ok_or_else(|| PullError::NeverPull(reference.to_owned()));
+                return here().ok_or_else(|| PullError::NeverPull(reference.to_owned()));
             }
             PullPolicy::IfNotPresent => {
-                if let Some(found) = here(false) {
+                if let Some(found) = here() {
                     return Ok(found);
                 }
             }
@@ -270,10 +310,30 @@ impl ImageStore {
         }
         let _turn = self.turn(&canonical).await;
         // Whoever waited may find the work done.
-        match here(false) {
+        match here() {
             Some(found) if policy == PullPolicy::IfNotPresent => Ok(found),
-            _ => self.pull(&image, credentials, progress).await,
+            _ => self.pull_by_any(&image, credentials, progress).await,
         }
+    }
+
+    /// Tries all credentials until one serves; without any, none.
+    async fn pull_by_any(
+        &self,
+        image: &ImageReference,
+        credentials: &[Credentials],
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<Pulled, PullError> {
+        if credentials.is_empty() {
+            return self.pull(image, None, progress).await;
+        }
+        let mut failures = Vec::new();
+        for one in credentials {
+            match self.pull(image, Some(one), progress).await {
+                Ok(pulled) => return Ok(pulled),
+                Err(error) => failures.push(error),
+            }
+        }
+        Err(PullError::several(failures))
     }
 
     /// Waits until nobody else brings what this name stands for.
@@ -305,8 +365,13 @@ impl ImageStore {
         let mut freed = 0;
         let removed: Vec<Arc<Image>> = {
             let mut index = self.index.lock();
-            let Index { references, images } = &mut *index;
+            let Index {
+                references,
+                images,
+                access,
+            } = &mut *index;
             references.retain(|_, id| !ids.contains(id));
+            access.retain(|id| !ids.contains(id));
             let removed = ids.iter().filter_map(|id| images.remove(id)).collect();
             self.write_index(&index)?;
             removed
@@ -389,13 +454,21 @@ impl ImageStore {
                 // Without a manifest, the configuration's digest stands for the image.
                 let digest = found.digest.unwrap_or_else(|| found.id.clone());
                 let repo_digest = format!("{}@{digest}", first.repository());
-                self.adopt_disk(&first, &found.id, repo_digest, found.config.config, &draft)
-                    .map_err(|error| content(&error))?
+                self.adopt_disk(
+                    &first,
+                    &found.id,
+                    repo_digest,
+                    found.config.config,
+                    &draft,
+                    Source::Archive,
+                )
+                .map_err(|error| content(&error))?
             }
         };
         let mut taken = Vec::new();
         for name in found.names {
-            self.record(&name, &image).map_err(|error| content(&error))?;
+            self.record(&name, &image, Source::Archive)
+                .map_err(|error| content(&error))?;
             taken.push((name, Arc::clone(&image)));
         }
         Ok(taken)
@@ -404,17 +477,19 @@ impl ImageStore {
     async fn pull(
         &self,
         image: &ImageReference,
-        credentials: Option<Credentials>,
+        credentials: Option<&Credentials>,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError> {
         let registry = Registry::new(image, &self.config, credentials);
+        let source = Source::Registry(credentials);
         let resolved = registry.resolve().await?;
         if let Some(known) = self.known(&resolved.id) {
             // Another name, or the same one checked anew: nothing to bring.
-            self.record(image, &known)?;
+            self.record(image, &known, source)?;
             return Ok(Pulled {
                 image: known,
                 pulled: false,
+                asked: true,
             });
         }
         let config = registry.config(&resolved).await?;
@@ -440,7 +515,7 @@ impl ImageStore {
                 .await
                 .map_err(|reason| disk_error(image, reason))?;
             let repo_digest = format!("{}@{}", image.repository(), resolved.digest);
-            self.adopt_disk(image, &resolved.id, repo_digest, config.config, &draft)
+            self.adopt_disk(image, &resolved.id, repo_digest, config.config, &draft, source)
         }
         .await;
         // A failed pull leaves nothing, and a finished one has left nothing when it is reported.
@@ -448,6 +523,7 @@ impl ImageStore {
         Ok(Pulled {
             image: result?,
             pulled: true,
+            asked: true,
         })
     }
 
@@ -513,6 +589,7 @@ impl ImageStore {
         repo_digest: String,
         config: ImageConfig,
         draft: &Path,
+        source: Source<'_>,
     ) -> Result<Arc<Image>, PullError> {
         let place = || -> std::io::Result<(PathBuf, u64)> {
             let file = fs::File::open(draft)?;
@@ -533,12 +610,21 @@ impl ImageStore {
             size_bytes,
             config,
         });
-        self.record(image, &entry)?;
+        self.record(image, &entry, source)?;
         Ok(entry)
     }
 
-    fn record(&self, image: &ImageReference, entry: &Arc<Image>) -> Result<(), PullError> {
+    /// Takes an image into the index, in one step with who may use it.
+    fn record(
+        &self,
+        image: &ImageReference,
+        entry: &Arc<Image>,
+        source: Source<'_>,
+    ) -> Result<(), PullError> {
         let mut index = self.index.lock();
+        if let Source::Registry(credentials) = source {
+            index.access.given(&entry.id, &image.repository(), credentials);
+        }
         index.images.insert(entry.id.clone(), Arc::clone(entry));
         index.references.insert(image.to_string(), entry.id.clone());
         self.write_index(&index).map_err(|error| disk_error(image, error))
@@ -546,11 +632,13 @@ impl ImageStore {
 
     fn write_index(&self, index: &Index) -> std::io::Result<()> {
         let draft = self.directory.join("index.json.new");
-        fs::write(
-            &draft,
-            serde_json::to_vec_pretty(index).map_err(std::io::Error::other)?,
-        )?;
-        fs::File::open(&draft)?.sync_all()?;
+        let text = serde_json::to_vec_pretty(index).map_err(std::io::Error::other)?;
+        // Digests of passwords are nobody else's.
+        let mut options = fs::File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&draft)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
         fs::rename(&draft, self.directory.join("index.json"))
     }
 

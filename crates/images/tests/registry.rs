@@ -2,6 +2,7 @@
 //!
 //! Images are made here as OCI layouts, so that every case is data: good, foreign, corrupt.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use images::{Credentials, Host, ImageStore, ImagesConfig, Mirrors, PullPolicy, PullProgress};
+use images::{Credentials, Host, ImageStore, ImagesConfig, Mirrors, PullPolicy, PullProgress, PullSecret};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -215,7 +216,7 @@ async fn an_image_becomes_a_disk_once() {
                     }
                 };
                 store
-                    .ensure("app:1", PullPolicy::IfNotPresent, None, &count)
+                    .ensure("app:1", PullPolicy::IfNotPresent, &[], &count)
                     .await
                     .expect("pulled")
             })
@@ -240,7 +241,7 @@ async fn an_image_becomes_a_disk_once() {
     // A second store on the same directory knows it, and Always pulls nothing that is here.
     let again = registry.store("store");
     let result = again
-        .ensure("app:1", PullPolicy::Always, None, &quiet)
+        .ensure("app:1", PullPolicy::Always, &[], &quiet)
         .await
         .expect("checked");
     assert!(!result.pulled);
@@ -305,7 +306,7 @@ async fn every_form_of_manifest_is_understood() {
         assert_eq!(manifest["mediaType"], kind, "{tag}");
         let store = registry.store(tag);
         let name = format!("several:{tag}");
-        let pulled = store.ensure(&name, PullPolicy::Always, None, &quiet).await;
+        let pulled = store.ensure(&name, PullPolicy::Always, &[], &quiet).await;
         let image = pulled.expect(tag).image;
         // The image is known by what its name stands for.
         let known = format!("docker.io/library/several@{}", digest(&raw));
@@ -339,7 +340,7 @@ async fn refusals_say_why_and_leave_nothing() {
     ];
     for (name, policy, expected) in cases {
         let error = store
-            .ensure(name, policy, None, &quiet)
+            .ensure(name, policy, &[], &quiet)
             .await
             .expect_err(name)
             .to_string();
@@ -363,7 +364,7 @@ async fn an_unreachable_registry_is_named() {
     };
     let store = ImageStore::open(scratch.path(), config).expect("opened");
     let error = store
-        .ensure("app", PullPolicy::Always, None, &quiet)
+        .ensure("app", PullPolicy::Always, &[], &quiet)
         .await
         .expect_err("refused")
         .to_string();
@@ -419,14 +420,14 @@ async fn https_needs_a_known_authority() {
     let of = |host: &str| vec![(Host(host.to_owned()), authority.clone())];
     for (name, authorities) in [("stranger", Vec::new()), ("another's", of("registry.example"))] {
         let error = open(name, authorities)
-            .ensure("app:1", PullPolicy::IfNotPresent, None, &quiet)
+            .ensure("app:1", PullPolicy::IfNotPresent, &[], &quiet)
             .await
             .expect_err("an unknown authority")
             .to_string();
         assert!(error.contains("certificate"), "{name}: {error}");
     }
     let pulled = open("friend", of("127.0.0.1"))
-        .ensure("app:1", PullPolicy::IfNotPresent, None, &quiet)
+        .ensure("app:1", PullPolicy::IfNotPresent, &[], &quiet)
         .await
         .expect("pulled");
     assert!(pulled.pulled && pulled.image.disk.exists());
@@ -474,7 +475,7 @@ async fn a_registry_may_have_a_proxy() {
     let url = format!("http://127.0.0.1:{port}");
     let through = open("through", vec![(host("registry.invalid"), url.clone())]);
     let pull =
-        async |store: &ImageStore, image: &str| store.ensure(image, PullPolicy::Always, None, &quiet).await;
+        async |store: &ImageStore, image: &str| store.ensure(image, PullPolicy::Always, &[], &quiet).await;
     // Nobody but the proxy knows this name.
     pull(&through, "app:1").await.expect("pulled");
     let used = count.load(Ordering::SeqCst);
@@ -540,7 +541,7 @@ async fn pull_large(bytes: u64) {
     registry.copy(&layout, "library/large:1");
     registry
         .store("store")
-        .ensure("large:1", PullPolicy::Always, None, &quiet)
+        .ensure("large:1", PullPolicy::Always, &[], &quiet)
         .await
         .expect("pulled");
     assert!(peak() < 100 << 20, "{} MiB", peak() >> 20);
@@ -586,7 +587,7 @@ async fn an_image_of_127_layers() {
     registry.copy(&layout, "library/deep:1");
     let store = registry.store("store");
     let image = store
-        .ensure("deep:1", PullPolicy::Always, None, &quiet)
+        .ensure("deep:1", PullPolicy::Always, &[], &quiet)
         .await
         .expect("pulled")
         .image;
@@ -609,26 +610,67 @@ async fn a_registry_may_want_a_password() {
     });
     registry.push("library/app:1", "amd64", &layer(), None);
     let store = registry.store("store");
-    let credentials = |password: &str| {
-        Some(Credentials {
+    let credentials = |name: &str, password: &str| {
+        vec![Credentials {
             username: "user".to_owned(),
             password: password.to_owned(),
-        })
+            secret: PullSecret {
+                namespace: "shop".to_owned(),
+                name: name.to_owned(),
+                uid: format!("uid-of-{name}"),
+            },
+        }]
     };
-    for given in [None, credentials("guess")] {
+    for given in [Vec::new(), credentials("pull", "guess")] {
         let error = store
-            .ensure("app:1", PullPolicy::Always, given, &quiet)
+            .ensure("app:1", PullPolicy::Always, &given, &quiet)
             .await
             .expect_err("refused")
             .to_string();
         assert!(error.contains("pull access denied"), "{error}");
     }
+    let right = credentials("pull", "s3cret");
+    let both = [credentials("old", "guess"), right.clone()].concat();
     let pulled = store
-        .ensure("app:1", PullPolicy::Always, credentials("s3cret"), &quiet)
+        .ensure("app:1", PullPolicy::Always, &both, &quiet)
         .await
         .expect("pulled");
     assert!(pulled.pulled);
     // What is here is still asked for with the password of whoever asks.
-    let error = store.ensure("app:1", PullPolicy::Always, None, &quiet).await;
+    let error = store.ensure("app:1", PullPolicy::Always, &[], &quiet).await;
     assert!(error.is_err());
+
+    // So it is with what need not be asked for, unless one has what it was given for; the next store knows it, too.
+    drop(store);
+    let store = registry.store("store");
+    let other = credentials("other", "s3cret");
+    let cases = [
+        ("with nothing", Vec::new(), false),
+        ("with another password", credentials("stranger", "guess"), false),
+        ("with the Secret", right.clone(), true),
+        (
+            "with the Secret as it was changed",
+            credentials("pull", "newer"),
+            true,
+        ),
+        ("with the password of before", credentials("old", "s3cret"), false),
+    ];
+    for (who, has, may) in cases {
+        let never = store.ensure("app:1", PullPolicy::Never, &has, &quiet).await;
+        assert_eq!(never.is_ok(), may, "{who}: {never:?}");
+        let usable = store.usable("app:1", &has).is_some();
+        assert_eq!(usable, may, "{who}");
+    }
+    // The registry decides about who is not known, and what it says is remembered.
+    for (has, may) in [(&Vec::new(), false), (&other, true)] {
+        let asked = store.ensure("app:1", PullPolicy::IfNotPresent, has, &quiet).await;
+        let told = asked.as_ref().map(|found| (found.asked, found.pulled)).ok();
+        assert_eq!(told, may.then_some((true, false)), "{asked:?}");
+        let never = store.ensure("app:1", PullPolicy::Never, has, &quiet).await;
+        assert_eq!(never.is_ok(), may, "{never:?}");
+    }
+    let id = pulled.image.id.clone();
+    store.remove(&HashSet::from([id])).expect("removed");
+    let index = fs::read_to_string(registry.directory.path().join("store/index.json")).expect("readable");
+    assert!(!index.contains("shop"), "{index}");
 }

@@ -6,10 +6,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use guest_api::simulated::SimulatedGuest;
+use guest_api::v1::Extent;
 use tokio_util::sync::CancellationToken;
 
 use crate::vm::{
@@ -37,6 +39,12 @@ impl SimulatedDriver {
         lock(&self.machines).get(run_dir).map(|vm| vm.guest.clone())
     }
 
+    /// How much memory the host lets the VM of a run directory have, in MiB, for tests.
+    pub fn memory_mib(&self, run_dir: &Path) -> Option<u64> {
+        let machines = lock(&self.machines);
+        Some(machines.get(run_dir)?.memory_mib.load(Ordering::Relaxed))
+    }
+
     /// From now on the guest of a run directory does nothing any more, though its VM runs: its session ends, as one does
     /// whose keep-alive is not answered, and there is no other.
     pub fn hang(&self, run_dir: &Path) {
@@ -55,6 +63,8 @@ struct SimulatedVm {
     id: VmId,
     run_dir: PathBuf,
     guest: SimulatedGuest,
+    /// What the host lets it have.
+    memory_mib: AtomicU64,
     disks: Mutex<BTreeSet<String>>,
     machines: Arc<Mutex<HashMap<PathBuf, Arc<SimulatedVm>>>>,
     killed: CancellationToken,
@@ -83,7 +93,17 @@ impl Hypervisor for SimulatedDriver {
         let vm = Arc::new(SimulatedVm {
             id: spec.id,
             run_dir: spec.run_dir.clone(),
-            guest: SimulatedGuest::new(),
+            guest: SimulatedGuest::sized(
+                Extent {
+                    vcpus: spec.vcpus,
+                    memory_mib: spec.memory_mib,
+                },
+                Extent {
+                    vcpus: spec.most_vcpus,
+                    memory_mib: spec.most_memory_mib,
+                },
+            ),
+            memory_mib: AtomicU64::new(spec.memory_mib),
             disks: Mutex::new(spec.disks.into_iter().map(|disk| disk.serial).collect()),
             machines: Arc::clone(&self.machines),
             killed: CancellationToken::new(),
@@ -158,6 +178,11 @@ impl Vm for SimulatedVm {
         Ok(())
     }
 
+    async fn set_memory(&self, memory_mib: u64) -> io::Result<()> {
+        self.memory_mib.store(memory_mib, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn resize_disk(&self, _serial: &str, _bytes: u64) -> io::Result<()> {
         Ok(())
     }
@@ -188,6 +213,8 @@ mod tests {
             run_dir: run_dir.clone(),
             vcpus: 1,
             memory_mib: 64,
+            most_vcpus: 1,
+            most_memory_mib: 64,
             cpu_request_millis: None,
             cpu_limit_millis: None,
             disks: Vec::new(),

@@ -82,6 +82,10 @@ pub struct VmSpec {
     pub vcpus: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
+    /// Number of virtual CPUs that it may grow to while it runs.
+    pub most_vcpus: u32,
+    /// Memory in MiB that it may grow to while it runs.
+    pub most_memory_mib: u64,
     /// Thousandths of a CPU that are its own under contention.
     pub cpu_request_millis: Option<u64>,
     /// Thousandths of a CPU that it never exceeds.
@@ -210,6 +214,10 @@ pub trait Hypervisor: Send + Sync {
     fn name(&self) -> &'static str;
     /// How guests are executed.
     fn accel(&self) -> AccelInfo;
+    /// Whether VMs may be promised more memory than they start with: not where the system counts promises as use.
+    fn grows(&self) -> bool {
+        true
+    }
     /// Starts a VM. On failure nothing of it is left but its run directory.
     async fn boot(&self, spec: VmSpec) -> Result<Arc<dyn Vm>, BootError>;
     /// Takes over the VM of a run directory; none when no VM runs there.
@@ -249,6 +257,8 @@ pub trait Vm: Send + Sync {
     }
     /// Changes how much CPU time it gets: `request` under contention, `limit` at most, in thousandths of a CPU.
     async fn set_cpu(&self, request: Option<u64>, limit: Option<u64>) -> io::Result<()>;
+    /// Lets it have so much memory, in MiB; its guest is to take it into use then.
+    async fn set_memory(&self, memory_mib: u64) -> io::Result<()>;
     /// The last of what the guest wrote to its console, taken out: a second call returns what came since.
     async fn console(&self) -> io::Result<String>;
     /// Resource use.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::model::PodNic;
-use guest_api::v1::{ConfigureRequest, Interface};
+use guest_api::v1::{ConfigureRequest, Extent, Interface};
 use images::Image;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
@@ -25,7 +25,7 @@ use crate::datastore::attach::{DiskKind, VolumeDisk};
 use crate::events::Kind;
 use crate::guest::{Guest, GuestEvent};
 use crate::ipam;
-use crate::size::VmSize;
+use crate::size::{Most, VmSize};
 use crate::volumes;
 
 /// How long a guest may take from the start of its VM to an answer: emulated guests share two cores with many others.
@@ -51,6 +51,8 @@ pub struct Boot {
     pub pod: Arc<Pod>,
     /// The VM's size.
     pub size: VmSize,
+    /// What it can grow to.
+    pub most: Most,
     /// Images, and what volumes are made of.
     pub prepared: Arc<Prepared>,
     /// The containers as they stand, for the file.
@@ -109,6 +111,7 @@ impl Boot {
             images: self.prepared.images.clone(),
             disks: self.prepared.disks.clone(),
             resources: super::resize::of(&self.pod),
+            most: Some(self.most),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
             timings: Vec::new(),
             verdict: None,
@@ -140,6 +143,8 @@ impl Boot {
             run_dir,
             vcpus: self.size.vcpus,
             memory_mib: self.size.memory_mib,
+            most_vcpus: self.most.vcpus,
+            most_memory_mib: self.most.memory_mib,
             cpu_request_millis: self.size.cpu_request_millis,
             cpu_limit_millis: self.size.cpu_limit_millis,
             disks,
@@ -371,7 +376,11 @@ impl Boot {
             written: Arc::new(written),
             life,
         };
-        Ok(Arrived { machine, inbox })
+        Ok(Arrived {
+            machine,
+            inbox,
+            extent: None,
+        })
     }
 }
 
@@ -452,16 +461,16 @@ pub async fn adopt(context: &Arc<Context>, file: &PodFile) -> Option<Arrived> {
     let hello = async {
         let mut client = guest.client().await.ok()?;
         let hello = client.hello(guest_api::v1::HelloRequest {}).await.ok()?;
-        hello.into_inner().configured.then_some(())
+        Some(hello.into_inner()).filter(|hello| hello.configured)
     };
-    if hello.await.is_none() {
+    let Some(hello) = hello.await else {
         // It was killed between boot and identity, or hangs.
         life.cancel();
         if let Err(error) = vm.kill().await {
             tracing::warn!(%error, "a VM that was never configured");
         }
         return None;
-    }
+    };
     let machine = Machine {
         vm,
         guest,
@@ -472,7 +481,11 @@ pub async fn adopt(context: &Arc<Context>, file: &PodFile) -> Option<Arrived> {
         written: Arc::default(),
         life,
     };
-    Some(Arrived { machine, inbox })
+    Some(Arrived {
+        machine,
+        inbox,
+        extent: hello.extent,
+    })
 }
 
 /// A VM on its way to its owner, who hears nothing of it before he has it: he would take what its guest lists for news
@@ -480,13 +493,17 @@ pub async fn adopt(context: &Arc<Context>, file: &PodFile) -> Option<Arrived> {
 pub struct Arrived {
     machine: Machine,
     inbox: mpsc::Receiver<GuestEvent>,
+    /// What the guest of an adopted VM uses of it: the agent before this one may not have come to note that it grew.
+    pub extent: Option<Extent>,
 }
 
 impl Arrived {
     /// The owner has it: what its guest says goes to him from here on, with the VM's number, by which events of an
     /// earlier one are told apart; and its end.
     pub fn follow(self, number: u64, owner: &mpsc::Sender<Input>) -> Machine {
-        let Self { machine, mut inbox } = self;
+        let Self {
+            machine, mut inbox, ..
+        } = self;
         let listener = owner.clone();
         tokio::spawn(async move {
             while let Some(event) = inbox.recv().await {

@@ -45,6 +45,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use guest_api::v1::Extent;
 use images::Image;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -62,7 +63,7 @@ use crate::ipam::Ipam;
 use crate::logs::PodLogs;
 use crate::objects::Objects;
 use crate::services::Services;
-use crate::size::VmSize;
+use crate::size::{Most, VmSize};
 pub(crate) use boot::{NODE_FILES, SCRATCH, image_serial, make_file_system};
 use record::{PodFile, Record, State, Timing};
 
@@ -181,6 +182,8 @@ pub struct View {
     pub machine: Option<Machine>,
     /// Its VM's size.
     pub size: VmSize,
+    /// What its VM can grow to.
+    pub most: Most,
     /// Number of its VM: 1 for the first.
     pub number: u64,
     /// Nothing of it runs any more, or will: its VM may be on its way down.
@@ -258,8 +261,8 @@ pub(crate) enum Report {
     },
     /// The VM ended.
     VmEnded(u64, vmm::ExitReason),
-    /// These resources are in force now, or why not.
-    Resized(resize::Resources, Result<(), String>),
+    /// These resources are in force now, or why not; and what the VM has grown to, if it has.
+    Resized(resize::Resources, Option<Extent>, Result<(), String>),
     /// The Pod has used more local storage than it may, or (`disrupted`) its host needs what it has.
     Evicted { message: String, disrupted: bool },
     /// The VM of an earlier agent, if it still lives.

@@ -25,7 +25,7 @@ use super::{Context, Input, Machine, Origin, Report, Stage, View};
 use crate::backoff::{self, Backoff};
 use crate::events::Kind;
 use crate::logs::PodLogs;
-use crate::size::VmSize;
+use crate::size::{Most, VmSize};
 use crate::status;
 
 /// The grace period of Pods that name none (`DefaultTerminationGracePeriodSeconds`).
@@ -75,6 +75,8 @@ pub(super) struct Owner {
     pub(super) jobs: JoinSet<()>,
     pub(super) stage: Stage,
     pub(super) size: VmSize,
+    /// What the VM can grow to.
+    pub(super) most: Most,
     pub(super) machine: Option<Machine>,
     /// Ends the probes of a run.
     pub(super) probes: HashMap<String, Watch>,
@@ -138,6 +140,7 @@ pub(super) fn spawn(
         records: Arc::new(records.clone()),
         machine: None,
         size,
+        most: Most::only(&size),
         number: file.map_or(0, |file| u64::from(file.boots)),
         over: false,
     });
@@ -164,6 +167,7 @@ pub(super) fn spawn(
         jobs: JoinSet::new(),
         stage: Stage::Preparing,
         size,
+        most: Most::only(&size),
         machine: None,
         probes: HashMap::new(),
         launching: HashSet::new(),
@@ -253,6 +257,7 @@ impl Owner {
                     self.size = self.pod.spec.as_ref().map_or(self.size, VmSize::of);
                     self.heed_resources(wanted);
                 }
+                self.most = file.most.unwrap_or(Most::only(&self.size));
                 let (context, inputs) = (Arc::clone(&self.context), self.inputs.clone());
                 let (effort, deadline) = (self.effort.clone(), self.deadline.subscribe());
                 self.jobs.spawn(async move {
@@ -395,6 +400,9 @@ impl Owner {
             Report::Booted(result) => self.booted(result),
             Report::Adopted(machine) => {
                 self.booting = false;
+                if let Some(extent) = machine.as_ref().and_then(|machine| machine.extent) {
+                    self.has_grown(extent);
+                }
                 match machine.map(|machine| machine.follow(self.number, &self.inputs)) {
                     Some(machine) if self.why.is_none() => self.up(machine, true),
                     Some(machine) => self.machine = Some(machine),
@@ -411,7 +419,12 @@ impl Owner {
                 self.lost(&reason.to_string());
             }
             Report::VmEnded(..) => {}
-            Report::Resized(resources, result) => self.resized(resources, result),
+            Report::Resized(resources, extent, result) => {
+                if let Some(extent) = extent {
+                    self.has_grown(extent);
+                }
+                self.resized(resources, result);
+            }
             Report::Evicted { message, disrupted } => self.evict(message, disrupted),
             Report::Stopped => self.stopped(),
             Report::Published => self.stage = Stage::Gone,
@@ -435,10 +448,12 @@ impl Owner {
     fn boot(&mut self, prepared: Arc<Prepared>) {
         self.booting = true;
         self.number += 1;
+        self.new_size();
         let boot = Boot {
             context: Arc::clone(&self.context),
             pod: Arc::clone(&self.pod),
             size: self.size,
+            most: self.most,
             prepared,
             records: self.records.clone(),
             number: self.number,
@@ -740,6 +755,7 @@ impl Owner {
             records: Arc::new(self.records.clone()),
             machine: self.machine.clone(),
             size: self.size,
+            most: self.most,
             number: self.number,
             over: self.is_finished() || self.stage == Stage::Gone,
         });
@@ -849,6 +865,7 @@ impl Owner {
             images: (*machine.images).clone(),
             disks: (*machine.disks).clone(),
             resources: super::resize::of(&self.pod),
+            most: Some(self.most),
             boots: u32::try_from(self.number).unwrap_or(u32::MAX),
             timings: (*machine.timings).clone(),
             verdict: self.verdict.clone(),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use images::{Credentials, Image, Keyring, PullError, PullPolicy, PullProgress, Pulled};
+use images::{Credentials, Image, Keyring, PullError, PullPolicy, PullProgress, PullSecret};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Secret, ServiceAccount};
 use kube::Api;
@@ -172,7 +172,10 @@ async fn pull(
             .container(pod, &container.name, kind, reason, message);
     };
     let policy = policy(container);
-    let here = context.deps.images.get(reference).is_some();
+    let secrets = pull_secrets(context, pod).await;
+    let found = credentials(&secrets, reference);
+    let has = found.as_deref().unwrap_or_default();
+    let here = context.deps.images.usable(reference, has).is_some();
     if policy == PullPolicy::Always || (policy == PullPolicy::IfNotPresent && !here) {
         event(Kind::Normal, "Pulling", format!("Pulling image \"{reference}\""));
     }
@@ -184,13 +187,16 @@ async fn pull(
         );
         ("ErrImagePull", text)
     };
-    let secrets = pull_secrets(context, pod).await;
-    let credentials = credentials(&secrets, reference).map_err(failed)?;
+    let credentials = found.map_err(failed)?;
     let started = std::time::Instant::now();
-    match ensure(context, reference, policy, credentials).await {
+    let progress = |progress: PullProgress| tracing::debug!(reference, ?progress, "pulling");
+    let images = &context.deps.images;
+    match images.ensure(reference, policy, &credentials, &progress).await {
         Ok(pulled) => {
-            let message = if policy == PullPolicy::Never || (!pulled.pulled && policy != PullPolicy::Always) {
-                format!("Container image \"{reference}\" already present on machine")
+            let message = if !pulled.asked {
+                format!(
+                    "Container image \"{reference}\" already present on machine and can be accessed by the pod"
+                )
             } else {
                 format!(
                     "Successfully pulled image \"{reference}\" in {took} ({took} including waiting). Image size: {size} bytes.",
@@ -214,32 +220,6 @@ async fn pull(
         }
         Err(error) => Err(failed(error.to_string())),
     }
-}
-
-/// Tries all credentials until one serves; without any, none.
-async fn ensure(
-    context: &Context,
-    reference: &str,
-    policy: PullPolicy,
-    credentials: Vec<Credentials>,
-) -> Result<Pulled, PullError> {
-    let progress = |progress: PullProgress| tracing::debug!(reference, ?progress, "pulling");
-    let attempt = |credentials| {
-        let images = &context.deps.images;
-        images.ensure(reference, policy, credentials, &progress)
-    };
-    if credentials.is_empty() {
-        return attempt(None).await;
-    }
-    let mut failures = Vec::new();
-    for one in credentials {
-        match attempt(Some(one)).await {
-            // No registry was asked.
-            result @ (Ok(_) | Err(PullError::Reference(_) | PullError::NeverPull(_))) => return result,
-            Err(error) => failures.push(error),
-        }
-    }
-    Err(PullError::several(failures))
 }
 
 /// A duration as Go prints it, to milliseconds: `1.234s`, `87ms`, `2m3.5s`.
@@ -314,7 +294,15 @@ fn credentials(secrets: &[Arc<Secret>], reference: &str) -> Result<Vec<Credentia
                 None => continue,
             },
         };
-        keyring.add(&entries).map_err(|error| error.to_string())?;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let secret = PullSecret {
+            namespace: text(&secret.metadata.namespace),
+            name: text(&secret.metadata.name),
+            uid: text(&secret.metadata.uid),
+        };
+        keyring
+            .add(&entries, &secret)
+            .map_err(|error| error.to_string())?;
     }
     // A reference that is none is told by the pull.
     Ok(reference

@@ -20,7 +20,7 @@ use super::end::Verdict;
 use super::resize::Resources;
 use crate::backoff::Backoff;
 use crate::datastore::attach::VolumeDisk;
-use crate::size;
+use crate::size::{self, Most};
 
 /// The file in a VM's run directory.
 const FILE: &str = "pod.json";
@@ -272,6 +272,9 @@ pub struct PodFile {
     /// Resources that are in force; the object may ask for others by now.
     #[serde(default)]
     pub resources: Resources,
+    /// What the VM can grow to; nothing: it cannot, having been made before VMs could.
+    #[serde(default)]
+    pub most: Option<Most>,
     /// How often the VM itself was made anew.
     #[serde(default)]
     pub boots: u32,
@@ -371,6 +374,7 @@ mod tests {
             images: BTreeMap::new(),
             disks: Vec::new(),
             resources: Resources::new(),
+            most: None,
             boots: 1,
             timings: Vec::new(),
             verdict: None,

@@ -1,14 +1,15 @@
 //! In-place resize of CPU and memory (KEP-1287): what was agreed with the Pod, what it wants now, and the way between.
 //!
-//! The owner's Pod has the resources that are in force; the object's wishes beyond them are a [`Wish`]. A VM keeps its
-//! number of vCPUs and its memory for life, so that a wish beyond them is infeasible; within them the guest's cgroups
-//! and the VM's cgroup on the host are written anew.
+//! The owner's Pod has the resources that are in force; the object's wishes beyond them are a [`Wish`]. A VM that is too small
+//! for one grows first: the host lets it have more memory, then its guest takes that and further processors into use. Then
+//! the guest's cgroups and the VM's cgroup on the host are written anew. A VM never shrinks: what it has and its
+//! containers may not use costs nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use guest_api::v1::UpdateContainerRequest;
+use guest_api::v1::{Extent, GrowRequest, UpdateContainerRequest};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -21,10 +22,14 @@ use super::record::{Role, State};
 use super::{Input, Machine, Report, Stage, launch};
 use crate::config::Capacity;
 use crate::events::Kind;
-use crate::size::{self, VmSize};
+use crate::size::{self, Most, VmSize};
 
 /// How long the guest may take for one container.
 const CALL: Duration = Duration::from_secs(30);
+/// How long it may take to grow: a host's whole memory is many blocks.
+const GROW: Duration = Duration::from_secs(180);
+/// Memory that a VM may get beyond what it is to grow by, in MiB: a guest adds whole blocks.
+const BLOCK_MIB: u64 = 128;
 /// After this long a resize that could not be done, or had no room, is tried again (kubelet: `backOffPeriod`).
 const RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
 /// The conditions that are written here.
@@ -129,25 +134,40 @@ impl Asked {
     }
 }
 
-/// Why a VM of this size can never serve the wish.
-fn infeasible(wanted: &VmSize, asked: Asked, vm: &VmSize, allocatable: &Capacity) -> Option<String> {
-    if wanted.vcpus > vm.vcpus {
-        return Some(format!(
-            "the Pod's VM has {} vCPUs for its life, {} are wanted: delete the Pod to get a larger VM",
-            vm.vcpus, wanted.vcpus
-        ));
-    }
-    if wanted.needed_mib > vm.memory_mib {
-        return Some(format!(
-            "the Pod's VM has {} MiB of memory for its life, {} MiB are wanted: delete the Pod to get a larger VM",
-            vm.memory_mib, wanted.needed_mib
-        ));
-    }
+/// Why a wish can never be fulfilled on this host, or with this VM. A limit beyond what the host has is none.
+fn infeasible(wanted: &VmSize, asked: Asked, most: Most, host: &Capacity) -> Option<String> {
     let beyond = |(_, requested, capacity): &(&str, u64, u64)| requested > capacity;
-    let (resource, requested, capacity) = asked.each(allocatable).into_iter().find(beyond)?;
-    Some(format!(
-        "Node didn't have enough capacity: {resource}, requested: {requested}, capacity: {capacity}"
-    ))
+    if let Some((resource, requested, capacity)) = asked.each(&host.allocatable()).into_iter().find(beyond) {
+        return Some(format!(
+            "Node didn't have enough capacity: {resource}, requested: {requested}, capacity: {capacity}"
+        ));
+    }
+    let cure = "delete the Pod to get a larger VM";
+    let vcpus = wanted.vcpus.min(size::vcpus_of(host));
+    if vcpus > most.vcpus {
+        return Some(format!(
+            "the Pod's VM can have at most {} vCPUs, {vcpus} are wanted: {cure}",
+            most.vcpus
+        ));
+    }
+    let memory_mib = wanted.needed_mib.min(host.memory_bytes >> 20);
+    (memory_mib > most.memory_mib).then(|| {
+        format!(
+            "the Pod's VM can have at most {} MiB of memory, {memory_mib} MiB are wanted: {cure}",
+            most.memory_mib
+        )
+    })
+}
+
+/// What a VM has to grow to for a wish, if it is too small for it.
+fn growth(wanted: &VmSize, now: &VmSize, most: Most) -> Option<Extent> {
+    let vcpus = wanted.vcpus.min(most.vcpus).max(now.vcpus);
+    let memory_mib = match wanted.needed_mib > now.memory_mib {
+        true => wanted.memory_mib.min(most.memory_mib).max(now.memory_mib),
+        false => now.memory_mib,
+    };
+    let grows = vcpus > now.vcpus || memory_mib > now.memory_mib;
+    grows.then_some(Extent { vcpus, memory_mib })
 }
 
 /// Whether the change of a container's resources asks for its restart (`resizePolicy`).
@@ -195,9 +215,27 @@ impl Owner {
     pub(super) fn grant(&mut self) {
         let Some(wish) = self.wish.take() else { return };
         self.pod = Arc::new(with(&self.pod, &wish.resources));
+        self.new_size();
+    }
+
+    /// A new VM is made for what is in force, whatever the one before had grown to.
+    pub(super) fn new_size(&mut self) {
+        let host = &self.context.config.capacity;
         if let Some(spec) = &self.pod.spec {
             self.size = VmSize::of(spec);
+            // A limit beyond what the host has is none.
+            self.size.memory_mib = self.size.memory_mib.min(host.memory_bytes >> 20);
         }
+        self.most = match self.context.deps.hypervisor.grows() {
+            true => Most::of(&self.size, host),
+            false => Most::only(&self.size),
+        };
+    }
+
+    /// The guest uses so much of the VM now.
+    pub(super) fn has_grown(&mut self, extent: Extent) {
+        self.size.vcpus = extent.vcpus;
+        self.size.memory_mib = extent.memory_mib;
     }
 
     /// Begins to fulfil the wish, or says why not.
@@ -213,8 +251,8 @@ impl Owner {
         let size = next.spec.as_ref().map(VmSize::of).unwrap_or(self.size);
         let asked = Asked::of(&next);
         // What VMs cost beside may be less another time: for that a wish waits.
-        let most = self.context.config.capacity.allocatable();
-        if let Some(problem) = infeasible(&size, asked, &self.size, &most) {
+        let host = &self.context.config.capacity;
+        if let Some(problem) = infeasible(&size, asked, self.most, host) {
             self.say_resize(
                 Kind::Warning,
                 "ResizeInfeasible",
@@ -262,14 +300,20 @@ impl Owner {
             machine,
             containers: crate::env::all_containers(&next).cloned().collect(),
             runs: runs.collect(),
+            grows: growth(&size, &self.size, self.most),
             size,
             resources: wish.resources,
         };
         let owner = self.inputs.clone();
         self.jobs.spawn(async move {
             let resources = job.resources.clone();
-            let result = job.run().await;
-            let _ = owner.send(Input::Job(Report::Resized(resources, result))).await;
+            let grown = job.grow().await;
+            let result = match &grown {
+                Ok(_) => job.run().await,
+                Err(problem) => Err(problem.clone()),
+            };
+            let report = Report::Resized(resources, grown.ok().flatten(), result);
+            let _ = owner.send(Input::Job(report)).await;
         });
     }
 
@@ -435,11 +479,38 @@ struct Resize {
     containers: Vec<Container>,
     /// Containers that run, with their runs.
     runs: Vec<(String, String)>,
+    /// What the VM grows to before.
+    grows: Option<Extent>,
     size: VmSize,
     resources: Resources,
 }
 
 impl Resize {
+    /// Lets the VM grow as far as the wish needs it; returns what it has then.
+    async fn grow(&self) -> Result<Option<Extent>, String> {
+        let Some(wanted) = self.grows else { return Ok(None) };
+        let vm = &self.machine.vm;
+        let limit = |memory_mib| async move {
+            let set = vm.set_memory(memory_mib).await;
+            set.map_err(|error| error.to_string())
+        };
+        limit(wanted.memory_mib + BLOCK_MIB).await?;
+        let mut client = self.client().await?;
+        let request = GrowRequest { wanted: Some(wanted) };
+        let reply = tokio::time::timeout(GROW, client.grow(request))
+            .await
+            .map_err(|_| "the guest does not answer".to_owned())?
+            .map_err(|status| status.message().to_owned())?;
+        let extent = reply.into_inner().extent.unwrap_or(wanted);
+        limit(extent.memory_mib).await?;
+        Ok(Some(extent))
+    }
+
+    async fn client(&self) -> Result<guest_api::GuestClient, String> {
+        let client = self.machine.guest.client().await;
+        client.map_err(|error| error.to_string())
+    }
+
     async fn run(&self) -> Result<(), String> {
         let (request, limit) = (self.size.cpu_request_millis, self.size.cpu_limit_millis);
         self.machine
@@ -455,12 +526,7 @@ impl Resize {
                 id: run.clone(),
                 resources: Some(launch::resources(container)),
             };
-            let mut client = self
-                .machine
-                .guest
-                .client()
-                .await
-                .map_err(|error| error.to_string())?;
+            let mut client = self.client().await?;
             tokio::time::timeout(CALL, client.update_container(request))
                 .await
                 .map_err(|_| "the guest does not answer".to_owned())?
@@ -488,38 +554,94 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_a_vm_can_become() {
-        let size = |vcpus, memory_mib| VmSize {
+    fn size(vcpus: u32, needed_mib: u64, memory_mib: u64) -> VmSize {
+        VmSize {
             vcpus,
             memory_mib,
-            needed_mib: memory_mib,
+            needed_mib,
             cpu_request_millis: None,
             cpu_limit_millis: None,
             ephemeral_bytes: None,
+        }
+    }
+
+    #[test]
+    fn what_a_vm_can_become() {
+        let host = |cpu_millis: u64, memory_mib: u64| Capacity {
+            cpu_millis,
+            memory_bytes: memory_mib << 20,
+            ..ROOM
         };
-        let vm = size(2, 512);
+        let most = |vcpus, memory_mib| Most { vcpus, memory_mib };
+        let (small, large) = (host(4000, 1024), host(64_000, 1 << 20));
+        // The host, what the VM can have, what the Pod wants and asks for, and the beginning of the refusal.
         let cases = [
-            (size(2, 512), (1900, 4096), ""),
-            (size(3, 512), (100, 1), "the Pod's VM has 2 vCPUs for its life"),
-            (size(1, 600), (100, 1), "the Pod's VM has 512 MiB of memory"),
+            (&small, most(4, 1024), size(4, 512, 640), (3900, 512 << 20), ""),
+            // Limits beyond the host are none.
+            (&small, most(4, 1024), size(9, 4096, 5120), (100, 1), ""),
             (
-                size(2, 100),
-                (1901, 1),
-                "Node didn't have enough capacity: cpu, requested: 1901, capacity: 1900",
+                &small,
+                most(4, 1024),
+                size(9, 512, 640),
+                (3901, 1),
+                "Node didn't have enough capacity: cpu, requested: 3901, capacity: 3900",
             ),
             (
-                size(2, 100),
-                (1900, 4097),
-                "Node didn't have enough capacity: memory, requested: 4097, capacity: 4096",
+                &small,
+                most(4, 1024),
+                size(1, 512, 640),
+                (1, 769 << 20),
+                "Node didn't have enough capacity: memory, requested: 806354944, capacity: 805306368",
+            ),
+            // A large host has more than a small VM can have; and an old VM has what it has.
+            (
+                &large,
+                most(8, 4096),
+                size(9, 512, 640),
+                (100, 1),
+                "the Pod's VM can have at most 8 vCPUs, 9 are wanted: delete the Pod",
+            ),
+            (
+                &large,
+                most(8, 4096),
+                size(1, 4097, 5120),
+                (100, 1),
+                "the Pod's VM can have at most 4096 MiB of memory, 4097 MiB are wanted: delete",
+            ),
+            (
+                &small,
+                most(1, 192),
+                size(2, 128, 192),
+                (100, 1),
+                "the Pod's VM can have at most 1 vCPUs, 2 are wanted",
             ),
         ];
-        for (wanted, asked, expected) in cases {
-            let said = infeasible(&wanted, asking(asked), &vm, &ROOM).unwrap_or_default();
+        for (host, most, wanted, asked, expected) in cases {
+            let said = infeasible(&wanted, asking(asked), most, host).unwrap_or_default();
             assert!(
                 said.starts_with(expected) && said.is_empty() == expected.is_empty(),
-                "{said}"
+                "{said:?} for {expected:?}"
             );
+        }
+    }
+
+    #[test]
+    fn how_far_a_vm_grows() {
+        let most = Most {
+            vcpus: 4,
+            memory_mib: 2048,
+        };
+        let now = size(2, 192, 256);
+        let cases = [
+            (size(1, 100, 128), None),
+            (size(2, 256, 320), None),
+            (size(3, 100, 128), Some((3, 256))),
+            (size(1, 257, 384), Some((2, 384))),
+            (size(9, 1900, 2368), Some((4, 2048))),
+        ];
+        for (wanted, expected) in cases {
+            let found = growth(&wanted, &now, most).map(|extent| (extent.vcpus, extent.memory_mib));
+            assert_eq!(found, expected, "{wanted:?}");
         }
     }
 

@@ -75,6 +75,7 @@ fn pods(config: &HostConfig) -> Value {
         "cpuCFSQuota": true,
         "cpuCFSQuotaPeriod": "100ms",
         "serializeImagePulls": false,
+        "imagePullCredentialsVerificationPolicy": "NeverVerifyPreloadedImages",
         "localStorageCapacityIsolation": true,
     })
 }

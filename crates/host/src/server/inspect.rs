@@ -55,6 +55,7 @@ async fn vm(context: &Context, view: &View, machine: &Machine, uid: &str) -> Val
         "runDirectory": context.run_dir(uid),
         "vcpus": view.size.vcpus,
         "memoryMiB": view.size.memory_mib,
+        "growsTo": {"vcpus": view.most.vcpus, "memoryMiB": view.most.memory_mib},
         "cpuRequestMillis": view.size.cpu_request_millis,
         "cpuLimitMillis": view.size.cpu_limit_millis,
         "cpuUsedMillis": stats.cpu_usage_ns / 1_000_000,

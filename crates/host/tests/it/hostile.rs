@@ -163,6 +163,10 @@ impl Vm for Hostile {
         self.vm.set_cpu(request, limit).await
     }
 
+    async fn set_memory(&self, memory_mib: u64) -> io::Result<()> {
+        self.vm.set_memory(memory_mib).await
+    }
+
     async fn console(&self) -> io::Result<String> {
         self.vm.console().await
     }

@@ -50,7 +50,7 @@ async fn runs_and_leaves_nothing() {
     .await;
     let events = host.events("web").await;
     for wanted in [
-        "Pulled: Container image \"example.test/app:1\" already present on machine",
+        "Pulled: Container image \"example.test/app:1\" already present on machine and can be accessed by the pod",
         "Created: Created container: app",
         "Started: Started container app",
     ] {

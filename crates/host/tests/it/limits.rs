@@ -128,8 +128,8 @@ async fn resources_change_in_place() {
         .await;
     let limits = host.guest(&pod).request("c_1").unwrap().resources.unwrap();
     assert_eq!(limits.memory_limit, 64 << 20);
-    // More than its VM can ever have: refused, across agents, until it is taken back.
-    resize(&host, "3", "64Mi").await;
+    // More than its host can ever give: refused, across agents, until it is taken back.
+    resize(&host, "5", "64Mi").await;
     let pod = host
         .wait("grows", "told", |pod| {
             condition(pod, "PodResizePending") == "True"

@@ -4,6 +4,7 @@
 mod common;
 mod datastore;
 mod endings;
+mod growth;
 mod hooks;
 mod hostile;
 mod lifecycle;

@@ -39,7 +39,7 @@ impl Shelf {
     }
 
     async fn put(&self, name: &str) {
-        let pulled = self.ensure(name, PullPolicy::IfNotPresent, None, &|_| {}).await;
+        let pulled = self.ensure(name, PullPolicy::IfNotPresent, &[], &|_| {}).await;
         pulled.unwrap();
     }
 }
@@ -50,7 +50,7 @@ impl ImageSource for Shelf {
         &self,
         reference: &str,
         policy: PullPolicy,
-        credentials: Option<Credentials>,
+        credentials: &[Credentials],
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, PullError> {
         let pulled = NoImages.ensure(reference, policy, credentials, progress).await?;
@@ -64,6 +64,10 @@ impl ImageSource for Shelf {
             images.push(image.clone());
         }
         Ok(Pulled { image, ..pulled })
+    }
+
+    fn usable(&self, reference: &str, _: &[Credentials]) -> Option<Arc<Image>> {
+        self.get(reference)
     }
 
     fn get(&self, reference: &str) -> Option<Arc<Image>> {

@@ -8,6 +8,7 @@ use common::Host;
 use futures::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -331,4 +332,45 @@ async fn figures() {
         let list: Value = serde_json::from_slice(&frame).unwrap();
         assert_eq!(list["items"][0]["metadata"]["name"], "web");
     }
+}
+
+/// What is told of a VM is what its guest uses, not what its Pod asks for: it stays large after it has grown, and the next
+/// agent finds that out.
+#[tokio::test]
+async fn figures_of_a_vm_that_has_grown() {
+    let mut host = Host::start().await;
+    let resources = |cpu: &str, memory: &str| {
+        let list = json!({"cpu": cpu, "memory": memory});
+        json!({"limits": list, "requests": list})
+    };
+    let spec = json!({"containers": [{"name": "app", "image": "x", "resources": resources("1", "128Mi")}]});
+    host.create("grows", spec).await;
+    host.ready("grows").await;
+    for (cpu, memory) in [("2", "512Mi"), ("1", "64Mi")] {
+        let patch = json!({"spec": {"containers": [{"name": "app", "resources": resources(cpu, memory)}]}});
+        let (params, patch) = (PatchParams::default(), Patch::Strategic(patch));
+        let pods = host.pods();
+        let patched = pods.patch_subresource("resize", "grows", &params, &patch).await;
+        patched.unwrap();
+        host.wait("grows", "resized", |pod| {
+            let status = &pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0];
+            let limits = status.resources.as_ref().and_then(|all| all.limits.as_ref());
+            limits.is_some_and(|limits| limits["memory"].0 == memory)
+        })
+        .await;
+    }
+    host.restart_agent().await;
+    common::eventually("the VM with the next agent", async || {
+        let (_, inspected) = text(&host, "/inspect/default/grows").await;
+        let inspected: Value = serde_json::from_str(&inspected).unwrap_or_default();
+        let vm = &inspected["vm"];
+        vm["vcpus"] == 2 && vm["memoryMiB"] == 768 && vm["growsTo"] == json!({"vcpus": 4, "memoryMiB": 8192})
+    })
+    .await;
+    let (_, metrics) = text(&host, "/podmetrics").await;
+    let metrics: Value = serde_json::from_str(&metrics).unwrap();
+    assert_eq!(
+        (&metrics[0]["vm"]["vcpus"], &metrics[0]["vm"]["memory"]),
+        (&json!(2), &json!("768Mi"))
+    );
 }

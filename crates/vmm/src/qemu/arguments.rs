@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::bundle::Bundle;
-use super::{disks, end, shares};
+use super::{disks, end, room, shares};
 use crate::vm::VmSpec;
 
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
@@ -12,6 +12,9 @@ const PORT: &str = "podvisor";
 /// Size of the translation cache in MiB. A boot and the start of a Pod fill 44; when it is full, everything goes and what is
 /// used again is translated again: with 24 a start costs 2.2 s of CPU instead of 1.7, and the VM 20 MiB less.
 const TCG_CACHE_MIB: u32 = 48;
+
+/// Ticks a second of the guest's kernel (`CONFIG_HZ`).
+const GUEST_HZ: u64 = 100;
 
 /// All arguments. `user` is the VM's own; `tap` is the number that the tap's descriptor will have in QEMU.
 pub(super) fn arguments(
@@ -47,17 +50,18 @@ pub(super) fn arguments(
     }
     add(&[
         "-smp",
-        &spec.vcpus.to_string(),
+        &spec.vcpus.max(spec.most_vcpus).to_string(),
         "-m",
-        &format!("{}M", spec.memory_mib),
+        &format!("{}M", room::memory_mib(spec)),
     ]);
+    add(&["-object", &memory(spec), "-machine", "memory-backend=memory"]);
     add(&[
         "-kernel",
         &path(&bundle.kernel),
         "-initrd",
         &path(&bundle.initramfs),
     ]);
-    add(&["-append", &command_line(bundle, accel)]);
+    add(&["-append", &command_line(bundle, accel, spec)]);
     // A guest that floods its console overwrites its own words.
     add(&[
         "-chardev",
@@ -110,7 +114,18 @@ pub(super) fn arguments(
     arguments
 }
 
-fn command_line(bundle: &Bundle, accel: &str) -> String {
+/// The VM's memory: the host pays for a page when the guest touches it, and promises none before. Servers of shares read it.
+fn memory(spec: &VmSpec) -> String {
+    let size = room::memory_mib(spec);
+    let kind = match spec.shares.is_empty() {
+        true => "memory-backend-ram,share=off",
+        false => "memory-backend-memfd,share=on",
+    };
+    let reserve = if size > spec.memory_mib { "off" } else { "on" };
+    format!("{kind},id=memory,size={size}M,reserve={reserve}")
+}
+
+fn command_line(bundle: &Bundle, accel: &str, spec: &VmSpec) -> String {
     let mut words = vec![
         "console=ttyS0".to_owned(),
         "quiet".to_owned(),
@@ -130,9 +145,15 @@ fn command_line(bundle: &Bundle, accel: &str) -> String {
         // Calibration fails under load, and then the boot hangs now and then.
         if let Some(khz) = host_tsc_khz() {
             words.push(format!("tsc_early_khz={khz}"));
+            // A loop of a delay counts that counter. Unless told, each processor but the first measures it for a second.
+            words.push(format!("lpj={}", khz * 1000 / GUEST_HZ));
         }
         words.extend(["no_timer_check".to_owned(), "mitigations=off".to_owned()]);
+        // All processors read one counter. Unless told, the kernel distrusts it as soon as there may be several, and
+        // has no finer clock than its tick then.
+        words.push("tsc=reliable".to_owned());
     }
+    words.extend(room::words(spec));
     if !bundle.description.cmdline.is_empty() {
         words.push(bundle.description.cmdline.clone());
     }
@@ -170,21 +191,25 @@ mod tests {
     use super::*;
     use crate::vm::{Disk, Nic, VmId};
 
-    #[test]
-    fn the_command_line_says_everything_once() {
-        let bundle = Bundle {
+    fn bundle() -> Bundle {
+        Bundle {
             kernel: "/b/vmlinux".into(),
             initramfs: "/b/initramfs.cpio".into(),
             description: Description {
                 acpi: true,
                 cmdline: "extra".to_owned(),
             },
-        };
-        let spec = VmSpec {
+        }
+    }
+
+    fn spec() -> VmSpec {
+        VmSpec {
             id: VmId::new("abc"),
             run_dir: "/run/p,q/abc".into(),
             vcpus: 2,
             memory_mib: 128,
+            most_vcpus: 2,
+            most_memory_mib: 128,
             cpu_request_millis: None,
             cpu_limit_millis: None,
             disks: vec![Disk {
@@ -203,8 +228,12 @@ mod tests {
                 mac: [2, 0, 10, 244, 0, 2],
             }),
             label: "demo/web".to_owned(),
-        };
-        let line = arguments(&bundle, "tcg", &spec, 70001, Some(9)).join(" ");
+        }
+    }
+
+    #[test]
+    fn the_command_line_says_everything_once() {
+        let line = arguments(&bundle(), "tcg", &spec(), 70001, Some(9)).join(" ");
         for expected in [
             "-name podvisor-abc,process=vm:demo/web",
             "-machine microvm,acpi=on",
@@ -217,7 +246,9 @@ mod tests {
             "mac=02:00:0a:f4:00:02",
             "-runas 70001:70001",
             "-sandbox on",
-            "memory-backend-memfd,id=memory,size=128M,share=on",
+            "memory-backend-memfd,share=on,id=memory,size=128M,reserve=on",
+            "memory-backend=memory",
+            "tsc=reliable",
             "vhost-user-fs-device,chardev=share0,tag=node",
             "scsi_mod.scan=manual",
             "virtio-serial-device,max_ports=2",
@@ -225,6 +256,29 @@ mod tests {
             "extra",
         ] {
             assert_eq!(line.matches(expected).count(), 1, "{expected} in {line}");
+        }
+    }
+
+    #[test]
+    fn room_to_grow_is_there_from_the_start_and_not_in_use() {
+        let grows = VmSpec {
+            most_vcpus: 8,
+            most_memory_mib: 1000,
+            shares: Vec::new(),
+            ..spec()
+        };
+        let line = arguments(&bundle(), "kvm", &grows, 70001, Some(9)).join(" ");
+        for expected in [
+            "-smp 8 -m 1280M",
+            "memory-backend-ram,share=off,id=memory,size=1280M,reserve=off",
+            "memmap=1152M%64M-1 maxcpus=2",
+        ] {
+            assert_eq!(line.matches(expected).count(), 1, "{expected} in {line}");
+        }
+        // One that cannot grow is told nothing of it.
+        let line = arguments(&bundle(), "kvm", &spec(), 70001, Some(9)).join(" ");
+        for word in ["memmap=", "maxcpus="] {
+            assert!(!line.contains(word), "{word} in {line}");
         }
     }
 }

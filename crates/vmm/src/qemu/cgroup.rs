@@ -95,20 +95,30 @@ impl Cgroup {
 
     /// Makes the group with its limits.
     pub fn create(&self, limits: &Limits) -> io::Result<()> {
-        let memory = ((limits.memory_mib << 20) + OVERHEAD_BYTES).to_string();
         if is_v2() {
             self.delegate_v2()?;
             let path = Path::new(ROOT).join(&self.name);
-            write(&path, "memory.max", &memory)?;
             write(&path, "pids.max", &MAX_TASKS.to_string())?;
         } else {
             for hierarchy in self.hierarchies() {
                 fs::create_dir_all(&hierarchy)?;
-                write_if_there(&hierarchy, "memory.limit_in_bytes", &memory)?;
                 write_if_there(&hierarchy, "pids.max", &MAX_TASKS.to_string())?;
             }
         }
+        self.set_memory(limits.memory_mib)?;
         self.set_cpu(limits.cpu_request_millis, limits.cpu_limit_millis)
+    }
+
+    /// Sets how much memory the group gets for a VM of this size.
+    pub fn set_memory(&self, memory_mib: u64) -> io::Result<()> {
+        let memory = ((memory_mib << 20) + OVERHEAD_BYTES).to_string();
+        if is_v2() {
+            return write(&Path::new(ROOT).join(&self.name), "memory.max", &memory);
+        }
+        for hierarchy in self.hierarchies() {
+            write_if_there(&hierarchy, "memory.limit_in_bytes", &memory)?;
+        }
+        Ok(())
     }
 
     /// Sets how much CPU time the group gets; nothing requested counts as a whole CPU, nothing limited is unlimited.

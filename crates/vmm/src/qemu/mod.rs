@@ -17,6 +17,7 @@ mod disks;
 mod end;
 mod process;
 mod qmp;
+mod room;
 mod shares;
 mod users;
 mod vm;
@@ -170,6 +171,12 @@ impl Hypervisor for QemuDriver {
 
     fn accel(&self) -> AccelInfo {
         self.accel.clone()
+    }
+
+    fn grows(&self) -> bool {
+        // 2: what is promised counts as used, and QEMU refuses memory that is not to be reserved.
+        let policy = fs::read_to_string("/proc/sys/vm/overcommit_memory").unwrap_or_default();
+        policy.trim() != "2"
     }
 
     async fn boot(&self, spec: VmSpec) -> Result<Arc<dyn Vm>, BootError> {

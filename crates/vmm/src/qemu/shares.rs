@@ -140,18 +140,7 @@ pub(super) fn arguments(spec: &VmSpec) -> Vec<String> {
     if spec.shares.is_empty() {
         return Vec::new();
     }
-    let memory = format!(
-        "memory-backend-memfd,id=memory,size={}M,share=on",
-        spec.memory_mib
-    );
-    let mut arguments = vec![
-        "-global".to_owned(),
-        "virtio-mmio.force-legacy=false".to_owned(),
-        "-object".to_owned(),
-        memory,
-        "-machine".to_owned(),
-        "memory-backend=memory".to_owned(),
-    ];
+    let mut arguments = vec!["-global".to_owned(), "virtio-mmio.force-legacy=false".to_owned()];
     for (number, share) in spec.shares.iter().enumerate() {
         let path = socket(&spec.run_dir, number)
             .display()

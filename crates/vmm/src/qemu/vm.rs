@@ -307,6 +307,10 @@ impl Vm for QemuVm {
         self.cgroup.set_cpu(request, limit)
     }
 
+    async fn set_memory(&self, memory_mib: u64) -> io::Result<()> {
+        self.cgroup.set_memory(memory_mib)
+    }
+
     async fn console(&self) -> io::Result<String> {
         let read = async { end::read_console(&mut Qmp::connect(&self.control()).await?).await };
         read.await.map_err(io::Error::other)

@@ -66,6 +66,8 @@ pub fn spec(name: &str, run_dir: &Path, disk: &Path) -> VmSpec {
         run_dir: run_dir.to_path_buf(),
         vcpus: 1,
         memory_mib: 128,
+        most_vcpus: 1,
+        most_memory_mib: 128,
         cpu_request_millis: Some(100),
         cpu_limit_millis: None,
         disks: vec![Disk {

@@ -3,6 +3,7 @@
 //! Needs root, QEMU and the guest bundle (`cargo xtask build`); no network.
 
 mod ends;
+mod growth;
 mod isolation;
 mod life;
 mod machine;
