@@ -16,6 +16,7 @@ use super::boot::{self, Arrived, Boot};
 use super::end::{self, Verdict};
 use super::plan::{self, Action};
 use super::prepare::{self, Prepared};
+use super::probes::Watch;
 use super::publish::{self, Wanted};
 use super::record::{PodFile, Record, Role, State, records};
 use super::resize::{self, Asked, Wish};
@@ -46,24 +47,6 @@ pub(super) enum Why {
     Forgotten,
 }
 
-/// The probes of a run.
-pub(super) struct Watch {
-    /// Ends all of them.
-    pub(super) all: CancellationToken,
-    /// Ends those that could kill the container.
-    pub(super) vital: CancellationToken,
-}
-
-impl Watch {
-    pub(super) fn of(life: &CancellationToken) -> Self {
-        let all = life.child_token();
-        Self {
-            vital: all.child_token(),
-            all,
-        }
-    }
-}
-
 pub(super) struct Owner {
     pub(super) context: Arc<Context>,
     pub(super) pod: Arc<Pod>,
@@ -76,7 +59,7 @@ pub(super) struct Owner {
     pub(super) stage: Stage,
     pub(super) size: VmSize,
     pub(super) machine: Option<Machine>,
-    /// Ends the probes of a run.
+    /// The runs that are attended to, with what is known of their probes.
     pub(super) probes: HashMap<String, Watch>,
     /// Runs whose start is under way.
     pub(super) launching: HashSet<String>,
@@ -406,7 +389,6 @@ impl Owner {
                 }
             }
             Report::Launched { index, run, result } => self.launched(index, &run, result),
-            Report::Probe { run, kind, success } => self.probed(&run, kind, success),
             Report::VmEnded(number, reason) if number == self.number && self.stage == Stage::Running => {
                 self.lost(&reason.to_string());
             }
@@ -625,8 +607,9 @@ impl Owner {
             }
             Stage::Stopping if !self.stopping && !self.booting => {
                 self.stopping = true;
-                // Readiness is asked to the end, so that others see when the Pod serves no more.
-                self.probes.values().for_each(|watch| watch.vital.cancel());
+                for index in 0..self.records.len() {
+                    self.assign(index);
+                }
                 let stop = Stop {
                     context: Arc::clone(&self.context),
                     pod: Arc::clone(&self.pod),
