@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
@@ -14,6 +14,10 @@ use crate::v1::{Probe, ProbeKind, ProbeReply, ProbeRequest, ProbeState, Tally, p
 
 /// The shortest time between two questions.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Events that a host may be behind and still be told of probes.
+const BEHIND: usize = 32;
+/// Until one that was behind is tried again.
+const LATER: Duration = Duration::from_millis(500);
 
 /// The probes of one run of a container. All times count from the start of the container.
 #[derive(Debug, Default)]
@@ -239,10 +243,16 @@ fn count(tally: &mut Option<Tally>, words: String, heard: bool) {
 pub trait Surroundings: Send + Sync + 'static {
     /// Asks, within the time that the request names. Nothing: nobody could be asked.
     fn ask(&self, request: ProbeRequest) -> impl Future<Output = Option<ProbeReply>> + Send;
-    /// Whether a host listens.
+    /// Whether a host listens and keeps up.
     fn heard(&self) -> bool;
-    /// Tells that host what has been found.
-    fn tell(&self);
+    /// Tells the host what has been found. False: one listens, but has more to hear than it takes.
+    fn tell(&self) -> bool;
+}
+
+/// Whether whoever listens to these events keeps up with them, and may be told of probes too. A host that hangs is told
+/// nothing more until it goes on: what has been found is a state, which can wait, and is needed but once.
+pub fn keeps_up<T>(events: &broadcast::Sender<T>) -> bool {
+    events.receiver_count() == 0 || events.len() < BEHIND
 }
 
 /// A schedule at work. It ends when this is dropped.
@@ -305,31 +315,34 @@ impl Shared {
 async fn run<S: Surroundings>(shared: Arc<Shared>, surroundings: Arc<S>) {
     // At most one question of each kind.
     let mut questions = JoinSet::new();
+    let mut untold = false;
     loop {
         let (due, next) = {
             let mut schedule = shared.schedule();
             let due = schedule.due(shared.begun.elapsed(), surroundings.heard());
             (due, schedule.next())
         };
-        if due.changed {
-            surroundings.tell();
-        }
+        untold = (untold || due.changed) && !surroundings.tell();
         for (kind, request) in due.questions {
             let surroundings = Arc::clone(&surroundings);
             questions.spawn(async move { (kind, surroundings.ask(request).await) });
         }
+        let again = untold.then(|| Instant::now() + LATER);
+        let wake = next
+            .map(|next| shared.begun + next)
+            .into_iter()
+            .chain(again)
+            .min();
         let timer = async {
-            match next {
-                Some(next) => tokio::time::sleep_until(shared.begun + next).await,
+            match wake {
+                Some(wake) => tokio::time::sleep_until(wake).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             Some(Ok((kind, reply))) = questions.join_next(), if !questions.is_empty() => {
                 let (now, heard) = (shared.begun.elapsed(), surroundings.heard());
-                if shared.schedule().answered(kind, now, reply, heard) {
-                    surroundings.tell();
-                }
+                untold |= shared.schedule().answered(kind, now, reply, heard);
             }
             () = timer => {}
             () = shared.changed.notified() => {}

@@ -16,7 +16,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Guest;
-use crate::probing::{Probing, Surroundings};
+use crate::probing::{Probing, Surroundings, keeps_up};
 use crate::v1::*;
 
 /// Events that a slow listener may be behind; after that it lists.
@@ -228,14 +228,17 @@ impl Surroundings for Inside {
     }
 
     fn heard(&self) -> bool {
-        let shared = self.shared.upgrade();
-        shared.is_some_and(|shared| shared.events.receiver_count() > 0)
+        let heard = |events: &broadcast::Sender<_>| events.receiver_count() > 0 && keeps_up(events);
+        self.shared.upgrade().is_some_and(|shared| heard(&shared.events))
     }
 
-    fn tell(&self) {
+    fn tell(&self) -> bool {
         let Some(shared) = self.shared.upgrade() else {
-            return;
+            return true;
         };
+        if !keeps_up(&shared.events) {
+            return false;
+        }
         let guest = SimulatedGuest { shared };
         let state = guest.state();
         let known = state.containers.get(&self.container);
@@ -249,6 +252,7 @@ impl Surroundings for Inside {
                 }),
             });
         }
+        true
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use guest_api::Guest;
-use guest_api::probing::{Probing, Surroundings};
+use guest_api::probing::{Probing, Surroundings, keeps_up};
 use guest_api::v1::{self, *};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -632,11 +632,16 @@ impl Surroundings for Inside {
     }
 
     fn heard(&self) -> bool {
-        self.agent.shared.events.receiver_count() > 0
+        let events = &self.agent.shared.events;
+        events.receiver_count() > 0 && keeps_up(events)
     }
 
-    fn tell(&self) {
-        self.agent.tell(&self.container);
+    fn tell(&self) -> bool {
+        let may = keeps_up(&self.agent.shared.events);
+        if may {
+            self.agent.tell(&self.container);
+        }
+        may
     }
 }
 
