@@ -177,9 +177,13 @@ impl Owner {
         self.begin(origin);
         let cancel = self.context.cancel.clone();
         let mut freed = self.context.requests.freed();
+        let mut follows = true;
         loop {
-            self.reconcile();
-            self.show();
+            // Most answers of probes change nothing.
+            if std::mem::replace(&mut follows, true) {
+                self.reconcile();
+                self.show();
+            }
             if self.stage == Stage::Gone {
                 return;
             }
@@ -187,7 +191,7 @@ impl Owner {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 input = queue.recv() => match input {
-                    Some(input) => self.take(input),
+                    Some(input) => follows = self.take(input),
                     None => return,
                 },
                 Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
@@ -195,7 +199,7 @@ impl Owner {
                 () = timer => {}
             }
             while let Ok(input) = queue.try_recv() {
-                self.take(input);
+                follows |= self.take(input);
             }
         }
     }
@@ -266,7 +270,8 @@ impl Owner {
         self.heed_deletion();
     }
 
-    fn take(&mut self, input: Input) {
+    /// False: nothing follows from it.
+    fn take(&mut self, input: Input) -> bool {
         match input {
             Input::Pod(pod) => {
                 let before = Arc::clone(&self.pod);
@@ -277,10 +282,10 @@ impl Owner {
             }
             Input::Forgotten => self.stop(Why::Forgotten, 0),
             Input::Evacuate => self.stop(Why::Evacuate, self.grace()),
-            Input::Guest(number, event) if number == self.number => self.guest(event),
-            Input::Guest(..) => {}
+            Input::Guest(number, event) => return number == self.number && self.guest(event),
             Input::Job(report) => self.report(report),
         }
+        true
     }
 
     /// Ephemeral containers come to a Pod that runs.

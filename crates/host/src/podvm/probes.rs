@@ -131,19 +131,19 @@ impl Owner {
         });
     }
 
-    /// The guest tells what the probes of a run have found. `runs`: it has not ended.
-    pub(super) fn probed(&mut self, index: usize, found: &[ProbeState], runs: bool) {
+    /// The guest tells what the probes of a run have found. `runs`: it has not ended. True: something follows from it.
+    pub(super) fn probed(&mut self, index: usize, found: &[ProbeState], runs: bool) -> bool {
         let run = self.records[index].run_id();
+        let mut follows = false;
         for state in found {
             let Some(watch) = self.probes.get_mut(&run) else {
-                return;
+                break;
             };
             let (more, untold) = watch.news(state);
             self.tell_probe(index, state, more, untold);
-            if runs {
-                self.judge(index, state);
-            }
+            follows |= runs && self.judge(index, state);
         }
+        follows
     }
 
     fn tell_probe(&self, index: usize, state: &ProbeState, more: [u64; 3], untold: [u64; 3]) {
@@ -173,10 +173,11 @@ impl Owner {
         }
     }
 
-    fn judge(&mut self, index: usize, state: &ProbeState) {
+    fn judge(&mut self, index: usize, state: &ProbeState) -> bool {
         let container = container_of(&self.pod, &self.records[index].name);
         let readiness = container.is_some_and(|c| c.readiness_probe.is_some());
         let record = &mut self.records[index];
+        let before = (record.started, record.ready);
         match (state.kind(), state.verdict) {
             (ProbeKind::Startup, Some(true)) if !record.started => {
                 record.started = true;
@@ -188,10 +189,13 @@ impl Owner {
                 if let Some(watch) = watch.filter(|watch| self.stage == Stage::Running && !watch.condemned) {
                     watch.condemned = true;
                     self.kill_unhealthy(index, kind);
+                    return true;
                 }
             }
             _ => {}
         }
+        let record = &self.records[index];
+        before != (record.started, record.ready)
     }
 }
 

@@ -308,8 +308,8 @@ impl Owner {
             .container(&self.pod, &name, Kind::Warning, "BackOff", message);
     }
 
-    /// What the guest tells.
-    pub(super) fn guest(&mut self, event: GuestEvent) {
+    /// What the guest tells. False: nothing follows from it.
+    pub(super) fn guest(&mut self, event: GuestEvent) -> bool {
         match event {
             GuestEvent::Connected(_, containers) => {
                 for index in 0..self.records.len() {
@@ -317,12 +317,12 @@ impl Owner {
                 }
             }
             GuestEvent::Changed(container) => {
-                if let Some(index) = self.of_run(&container.id) {
-                    self.changed(index, &container);
-                }
+                let index = self.of_run(&container.id);
+                return index.is_some_and(|index| self.changed(index, &container));
             }
             GuestEvent::Silent => self.report(super::Report::VmEnded(self.number, vmm::ExitReason::Hung)),
         }
+        true
     }
 
     fn of_run(&self, run: &str) -> Option<usize> {
@@ -383,7 +383,9 @@ impl Owner {
                     record.state = State::fresh();
                 }
             }
-            (_, Some(container)) => self.changed(index, container),
+            (_, Some(container)) => {
+                self.changed(index, container);
+            }
             (State::Running { .. }, None) => {
                 let words = "The container could not be located when the pod was checked";
                 self.end(
@@ -399,7 +401,8 @@ impl Owner {
         }
     }
 
-    fn changed(&mut self, index: usize, container: &v1::Container) {
+    /// A run of ours, as the guest has it now. True: something follows from it.
+    fn changed(&mut self, index: usize, container: &v1::Container) -> bool {
         let time = |nanos: i64| {
             (nanos > 0)
                 .then(|| Timestamp::from_nanosecond(nanos.into()).ok())
@@ -408,8 +411,11 @@ impl Owner {
                 .map_or_else(Timestamp::now, |time| time.min(Timestamp::now()))
         };
         let record = &mut self.records[index];
+        let mut follows = false;
         if let Some(identity) = &container.identity {
-            record.identity = Some((identity.uid, identity.gid, identity.groups.clone()));
+            let identity = Some((identity.uid, identity.gid, identity.groups.clone()));
+            follows = record.identity != identity;
+            record.identity = identity;
         }
         let record = &self.records[index];
         match container.state() {
@@ -421,12 +427,13 @@ impl Owner {
                         time(container.started_at_ns),
                         self.launching.contains(&container.id),
                     );
+                    follows = true;
                 }
-                self.probed(index, &container.probes, true);
+                follows |= self.probed(index, &container.probes, true);
             }
             v1::State::Exited => {
                 if !matches!(record.state, State::Starting { .. } | State::Running { .. }) {
-                    return;
+                    return follows;
                 }
                 if matches!(record.state, State::Starting { .. }) {
                     // So short that its start was not seen.
@@ -455,8 +462,10 @@ impl Owner {
                     &container.message,
                     time(container.finished_at_ns),
                 );
+                follows = true;
             }
         }
+        follows
     }
 
     /// A run ended with its VM.
