@@ -330,7 +330,8 @@ async fn what_probes_find_while_no_agent_is_there_is_told_to_the_next() {
             "failureThreshold": threshold})
     };
     let mut app = container(&["serve"]);
-    (app["readinessProbe"], app["startupProbe"]) = (probe(1), probe(1));
+    // Who begins anew before it is well has time to get well.
+    (app["readinessProbe"], app["startupProbe"]) = (probe(1), probe(1000));
     for (name, threshold) in [("lives", 1000), ("dies", 2)] {
         app["livenessProbe"] = probe(threshold);
         host.create(name, json!({"containers": [app]})).await;
