@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use guest_api::v1::{Probe, ProbeKind, ProbeState, SetProbesRequest, Tally};
 use k8s_openapi::api::core::v1::{Container, Pod, Probe as Spec};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -25,6 +26,10 @@ const KINDS: [ProbeKind; 3] = [ProbeKind::Startup, ProbeKind::Readiness, ProbeKi
 const CALL: Duration = Duration::from_secs(30);
 /// Until it is told again.
 const RETRY: Duration = Duration::from_secs(1);
+/// At least so long after an event comes the next like it: an honest guest asks once a second.
+const QUIET: Duration = Duration::from_millis(500);
+/// As many characters of its words are shown.
+const WORDS: usize = 10 << 10;
 /// What is said of a VM whose agent came with a host agent of old.
 const OLD: &str = "Probes are not asked: the VM was made by an earlier version of the host agent; delete the Pod to have \
                    it made anew";
@@ -53,6 +58,8 @@ pub(super) struct Watch {
     adopted: bool,
     /// What was heard of each probe: its successes, failures and errors.
     counts: HashMap<ProbeKind, [u64; 3]>,
+    /// When each of those was last worth an event.
+    spoken: HashMap<(ProbeKind, usize), Instant>,
     /// It is being ended for its health.
     pub(super) condemned: bool,
     /// Ends whoever tells the guest what to ask.
@@ -64,26 +71,39 @@ impl Watch {
         Self {
             adopted,
             counts: HashMap::new(),
+            spoken: HashMap::new(),
             condemned: false,
             cancel: CancellationToken::new(),
         }
     }
 
-    /// What is new in a state: how many answers, successes first, and how many of each outcome nobody was told of.
-    fn news(&mut self, state: &ProbeState) -> ([u64; 3], [u64; 3]) {
-        let tallies = [&state.successes, &state.failures, &state.errors];
-        let count = |tally: &Option<Tally>| tally.as_ref().map_or(0, |tally| tally.count);
-        let unheard = |tally: &Option<Tally>| tally.as_ref().map_or(0, |tally| tally.unheard);
-        let counts = tallies.map(count);
-        let before = self.counts.insert(state.kind(), counts);
+    /// What is new in a state: how many successes, failures and errors there were since the last, and of which of the three
+    /// there is something to say. A guest that says more than an honest one has to say is not heard out.
+    fn news(&mut self, state: &ProbeState, now: Instant) -> ([u64; 3], [bool; 3]) {
+        let (kind, tallies) = (state.kind(), tallies(state));
+        let counts = tallies.map(|tally| tally.map_or(0, |tally| tally.count));
+        let before = self.counts.insert(kind, counts);
         let known = before.unwrap_or_default();
-        let more = std::array::from_fn(|outcome| counts[outcome].saturating_sub(known[outcome]));
+        let more: [u64; 3] = std::array::from_fn(|outcome| counts[outcome].saturating_sub(known[outcome]));
         let untold = match before {
-            None if self.adopted => tallies.map(unheard),
+            None if self.adopted => tallies.map(|tally| tally.map_or(0, |tally| tally.unheard)),
             _ => more,
         };
-        (more, untold)
+        let told = std::array::from_fn(|outcome| {
+            let said = || self.spoken.get(&(kind, outcome));
+            let tell = untold[outcome] > 0 && said().is_none_or(|last| now - *last >= QUIET);
+            if tell {
+                self.spoken.insert((kind, outcome), now);
+            }
+            tell
+        });
+        (more, told)
     }
+}
+
+/// Successes, failures and errors.
+fn tallies(state: &ProbeState) -> [Option<&Tally>; 3] {
+    [&state.successes, &state.failures, &state.errors].map(Option::as_ref)
 }
 
 impl Drop for Watch {
@@ -135,18 +155,18 @@ impl Owner {
     pub(super) fn probed(&mut self, index: usize, found: &[ProbeState], runs: bool) -> bool {
         let run = self.records[index].run_id();
         let mut follows = false;
-        for state in found {
+        for state in found.iter().take(KINDS.len()) {
             let Some(watch) = self.probes.get_mut(&run) else {
                 break;
             };
-            let (more, untold) = watch.news(state);
-            self.tell_probe(index, state, more, untold);
+            let (more, told) = watch.news(state, Instant::now());
+            self.tell_probe(index, state, more, told);
             follows |= runs && self.judge(index, state);
         }
         follows
     }
 
-    fn tell_probe(&self, index: usize, state: &ProbeState, more: [u64; 3], untold: [u64; 3]) {
+    fn tell_probe(&self, index: usize, state: &ProbeState, more: [u64; 3], told: [bool; 3]) {
         let (container, probe) = (&self.records[index].name, name(state.kind()));
         let [successes, failures, _] = more;
         for (success, number) in [(true, successes), (false, failures)] {
@@ -155,18 +175,18 @@ impl Owner {
                 counts.add(&self.pod, container, probe, success, number);
             }
         }
-        let tallies = [&state.successes, &state.failures, &state.errors];
-        let told = [
+        let words = [
             ("ProbeWarning", "probe warning"),
             ("Unhealthy", "probe failed"),
             ("Unhealthy", "probe errored and resulted in unknown state"),
         ];
-        for ((number, tally), (reason, words)) in untold.into_iter().zip(tallies).zip(told) {
-            let said = tally.as_ref().map_or("", |tally| tally.words.as_str());
+        for ((tell, tally), (reason, words)) in told.into_iter().zip(tallies(state)).zip(words) {
+            let said = tally.map_or("", |tally| tally.words.as_str());
             // A success is worth a word only if its server had one.
-            if number == 0 || said.is_empty() && reason == "ProbeWarning" {
+            if !tell || said.is_empty() && reason == "ProbeWarning" {
                 continue;
             }
+            let said: String = said.chars().take(WORDS).collect();
             let (recorder, kind) = (&self.context.recorder, events::Kind::Warning);
             let message = format!("{probe} {words}: {said}");
             recorder.container(&self.pod, container, kind, reason, message);
@@ -318,6 +338,65 @@ impl Assignment {
                 Ok(None) | Err(_) => {}
             }
             tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A state with so many failures, of which so many were not heard.
+    fn failures(count: u64, unheard: u64) -> ProbeState {
+        ProbeState {
+            failures: Some(Tally {
+                count,
+                unheard,
+                words: "refused".to_owned(),
+            }),
+            ..ProbeState::default()
+        }
+    }
+
+    #[test]
+    fn what_is_news() {
+        // (adopted, [(milliseconds, failures, unheard, how many are new, whether they are told)])
+        type Step = (u64, u64, u64, u64, bool);
+        let cases: [(&str, bool, &[Step]); 4] = [
+            (
+                "a run of ours",
+                false,
+                &[(0, 1, 0, 1, true), (1000, 2, 0, 1, true)],
+            ),
+            (
+                "an adopted one of which all was heard",
+                true,
+                &[(0, 7, 0, 7, false), (1000, 8, 0, 1, true)],
+            ),
+            (
+                "an adopted one with what nobody heard",
+                true,
+                &[(0, 7, 3, 7, true), (1000, 7, 0, 0, false)],
+            ),
+            (
+                "a guest that says more than it can know",
+                false,
+                &[
+                    (0, 1, 0, 1, true),
+                    (1, 1000, 0, 999, false),
+                    (2, 10, 0, 0, false),
+                    (600, 11, 0, 1, true),
+                ],
+            ),
+        ];
+        let begun = Instant::now();
+        for (case, adopted, steps) in cases {
+            let mut watch = Watch::new(adopted);
+            for (at, count, unheard, new, told) in steps {
+                let now = begun + Duration::from_millis(*at);
+                let news = watch.news(&failures(*count, *unheard), now);
+                assert_eq!(news, ([0, *new, 0], [false, *told, false]), "{case} at {at}");
+            }
         }
     }
 }
