@@ -15,6 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+#[path = "faults/probes.rs"]
+mod probes;
+
 /// How the processes of a Pod's containers and VM may end.
 const ENDS: &str = r#"
 apiVersion: v1

@@ -1,6 +1,6 @@
-//! One HTTP/1.1 GET on a stream, as probes and lifecycle hooks need it: the guest asks in the clear, the host through
-//! TLS that it speaks over the guest's connection. Headers, redirects and limits are those of the kubelet
-//! (`pkg/probe/http`, `pkg/kubelet/lifecycle`).
+//! One HTTP/1.1 GET on a stream, as probes and lifecycle hooks need it: the guest asks for probes, the host for hooks
+//! over the guest's connection. Headers, redirects and limits are those of the kubelet (`pkg/probe/http`,
+//! `pkg/kubelet/lifecycle`).
 
 use std::io;
 
@@ -242,6 +242,7 @@ mod tests {
                 header("Bad", "a\r\nb"),
             ],
             host: "name".to_owned(),
+            tls: false,
         };
         assert_eq!(
             request("10.0.0.1", &get),

@@ -2,7 +2,8 @@
 //!
 //! - [`v1`]: messages, client and server, generated from `proto/guest.proto`, which is the documentation;
 //! - [`connect`] and [`serve`]: the two ends of a session on a stream that has no connections of its own;
-//! - [`http`] and [`health`]: what probes and hooks ask of a container's servers;
+//! - [`probing`]: when probes are asked and what the answers mean;
+//! - [`http`], [`tls`] and [`health`]: what probes and hooks ask of a container's servers;
 //! - [`simulated`]: a guest without a VM, for simulated hosts and for tests of the host agent.
 
 #[allow(missing_docs, clippy::all, clippy::pedantic, clippy::unwrap_used)]
@@ -18,8 +19,10 @@ pub mod health {
 }
 
 pub mod http;
+pub mod probing;
 mod session;
 pub mod simulated;
+pub mod tls;
 
 pub use session::{ConnectError, connect, serve};
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{broadcast, mpsc, watch};
@@ -16,6 +16,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Guest;
+use crate::probing::{Probing, Surroundings, keeps_up};
 use crate::v1::*;
 
 /// Events that a slow listener may be behind; after that it lists.
@@ -56,6 +57,8 @@ struct State {
     /// How far the clock is ahead of the host's.
     clock_error_ns: i64,
     containers: BTreeMap<String, (CreateContainerRequest, Container)>,
+    /// The probes of those that run.
+    probing: BTreeMap<String, Probing>,
     volumes: BTreeMap<String, Vec<File>>,
     empty_dirs: BTreeMap<String, u64>,
     /// What every probe fails with.
@@ -172,6 +175,16 @@ impl SimulatedGuest {
         let _ = absent.wait_for(|absent| !absent).await;
     }
 
+    async fn ask(&self, request: ProbeRequest) -> ProbeReply {
+        self.state().probes.push(request);
+        self.present().await;
+        let sick = self.state().sick.clone();
+        ProbeReply {
+            success: sick.is_none(),
+            output: sick.unwrap_or_default(),
+        }
+    }
+
     /// The request of a container, for tests.
     pub fn request(&self, id: &str) -> Option<CreateContainerRequest> {
         self.state()
@@ -183,9 +196,11 @@ impl SimulatedGuest {
     /// Ends a container as if its process had, for tests.
     pub fn end(&self, id: &str, exit_code: i32, oom_killed: bool) {
         let mut state = self.state();
+        let probing = state.probing.remove(id);
         if let Some((_, container)) = state.containers.get_mut(id)
             && container.state() == crate::v1::State::Running
         {
+            container.probes = probing.map(|probing| probing.states()).unwrap_or_default();
             container.set_state(crate::v1::State::Exited);
             container.exit_code = exit_code;
             container.oom_killed = oom_killed;
@@ -227,6 +242,47 @@ impl SimulatedGuest {
         found
             .map(|(id, _)| id.clone())
             .ok_or_else(|| Status::not_found(format!("no container {name_or_id}")))
+    }
+}
+
+/// What the probes of a container are in. They end with the guest.
+struct Inside {
+    shared: Weak<Shared>,
+    container: String,
+}
+
+impl Surroundings for Inside {
+    async fn ask(&self, request: ProbeRequest) -> Option<ProbeReply> {
+        let shared = self.shared.upgrade()?;
+        Some(SimulatedGuest { shared }.ask(request).await)
+    }
+
+    fn heard(&self) -> bool {
+        let heard = |events: &broadcast::Sender<_>| events.receiver_count() > 0 && keeps_up(events);
+        self.shared.upgrade().is_some_and(|shared| heard(&shared.events))
+    }
+
+    fn tell(&self) -> bool {
+        let Some(shared) = self.shared.upgrade() else {
+            return true;
+        };
+        if !keeps_up(&shared.events) {
+            return false;
+        }
+        let guest = SimulatedGuest { shared };
+        let state = guest.state();
+        let known = state.containers.get(&self.container);
+        if let (Some((_, container)), Some(probing)) = (known, state.probing.get(&self.container)) {
+            let probes = probing.states();
+            // Nobody listening is fine: listeners list first.
+            let _ = guest.shared.events.send(Event {
+                container: Some(Container {
+                    probes,
+                    ..container.clone()
+                }),
+            });
+        }
+        true
     }
 }
 
@@ -335,7 +391,13 @@ impl Guest for SimulatedGuest {
             let _ = self.shared.events.send(Event {
                 container: Some(container.clone()),
             });
-            created.args.clone()
+            let args = created.args.clone();
+            let probing = Probing::start(Inside {
+                shared: Arc::downgrade(&self.shared),
+                container: id.clone(),
+            });
+            state.probing.insert(id.clone(), probing);
+            args
         };
         for argument in args {
             if let Some(code) = argument.strip_prefix("exit=").and_then(|code| code.parse().ok()) {
@@ -404,7 +466,10 @@ impl Guest for SimulatedGuest {
         &self,
         request: Request<RemoveContainerRequest>,
     ) -> Result<Response<RemoveContainerReply>, Status> {
-        self.state().containers.remove(&request.into_inner().id);
+        let id = request.into_inner().id;
+        let mut state = self.state();
+        state.containers.remove(&id);
+        state.probing.remove(&id);
         Ok(Response::new(RemoveContainerReply {}))
     }
 
@@ -412,16 +477,17 @@ impl Guest for SimulatedGuest {
         &self,
         _: Request<ListContainersRequest>,
     ) -> Result<Response<ListContainersReply>, Status> {
-        let containers = self
-            .state()
-            .containers
-            .values()
-            .map(|(_, container)| Container {
-                // The one that `logs` tells.
-                log_records: u64::from(container.started_at_ns > 0),
-                ..container.clone()
-            })
-            .collect();
+        let state = self.state();
+        let containers = state.containers.values().map(|(_, container)| {
+            let mut container = container.clone();
+            // The one that `logs` tells.
+            container.log_records = u64::from(container.started_at_ns > 0);
+            if let Some(probing) = state.probing.get(&container.id) {
+                container.probes = probing.list();
+            }
+            container
+        });
+        let containers = containers.collect();
         Ok(Response::new(ListContainersReply { containers }))
     }
 
@@ -575,13 +641,24 @@ impl Guest for SimulatedGuest {
     }
 
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
-        self.state().probes.push(request.into_inner());
-        self.present().await;
-        let sick = self.state().sick.clone();
-        Ok(Response::new(ProbeReply {
-            success: sick.is_none(),
-            output: sick.unwrap_or_default(),
-        }))
+        Ok(Response::new(self.ask(request.into_inner()).await))
+    }
+
+    async fn set_probes(
+        &self,
+        request: Request<SetProbesRequest>,
+    ) -> Result<Response<SetProbesReply>, Status> {
+        let request = request.into_inner();
+        match self.state().probing.get(&request.id) {
+            Some(probing) => probing.set(request.probes),
+            None => {
+                return Err(Status::failed_precondition(format!(
+                    "container {} is not running",
+                    request.id
+                )));
+            }
+        }
+        Ok(Response::new(SetProbesReply {}))
     }
 
     async fn shutdown(&self, _: Request<ShutdownRequest>) -> Result<Response<ShutdownReply>, Status> {

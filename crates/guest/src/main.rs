@@ -11,6 +11,7 @@
 //! volumes   files of configMaps and secrets, swapped in atomically
 //! container root file systems, processes, cgroups, output
 //! reaper    every child that ends, ours or adopted
+//! probe     what probes and hooks ask; when probes ask is `guest_api::probing`'s to say
 //! ```
 //! Containers are made by our own code and not by youki's `libcontainer`: that forks twice and execs itself for each
 //! container, and wants a bundle on disk, and under emulation every fork and exec costs tens of milliseconds; as

@@ -1,5 +1,5 @@
-//! Probe actions from inside the Pod: HTTP GET, TCP connect, the gRPC health service. (Exec probes are ordinary execs,
-//! and TLS is spoken by the host through a connection of ours.) Words and verdicts are the kubelet's (`pkg/probe`).
+//! Probe actions from inside the Pod: HTTP GET, TCP connect, the gRPC health service. (Exec probes are ordinary execs.)
+//! Words and verdicts are the kubelet's (`pkg/probe`).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use guest_api::health::health_check_response::ServingStatus;
 use guest_api::health::{HealthCheckRequest, health_client::HealthClient};
 use guest_api::http::{MAX_REDIRECTS, Redirect, get, redirect};
+use guest_api::tls;
 use guest_api::v1::{Grpc, HttpGet, ProbeReply};
 use tokio::net::TcpStream;
 use tonic::transport::Endpoint;
@@ -24,11 +25,20 @@ pub async fn connect(host: &str, port: u32) -> std::io::Result<TcpStream> {
     TcpStream::connect((address, port)).await
 }
 
+/// The same with Go's words. The host looks names up before it asks, so that a name here is one that nobody knows.
+async fn dial(host: &str, port: u32) -> Result<TcpStream, String> {
+    let failed = |error| match host.parse::<IpAddr>() {
+        Ok(_) => format!("dial tcp {host}:{port}: {}", words(&error)),
+        Err(_) => format!("dial tcp: {error}"),
+    };
+    connect(host, port).await.map_err(failed)
+}
+
 /// Connects and hangs up.
 pub async fn tcp(host: &str, port: u32, limit: Duration) -> ProbeReply {
-    match tokio::time::timeout(limit, connect(host, port)).await {
+    match tokio::time::timeout(limit, dial(host, port)).await {
         Ok(Ok(_)) => success(String::new()),
-        Ok(Err(error)) => failure(format!("dial tcp {host}:{port}: {}", words(&error))),
+        Ok(Err(words)) => failure(words),
         Err(_) => failure(format!("dial tcp {host}:{port}: i/o timeout")),
     }
 }
@@ -42,14 +52,18 @@ pub async fn http(host: &str, wanted: &HttpGet, limit: Duration) -> ProbeReply {
     };
     let mut wanted = wanted.clone();
     let name = name.to_owned();
-    let url = format!("http://{name}:{}{}", wanted.port, wanted.path);
+    let scheme = if wanted.tls { "https" } else { "http" };
+    let url = format!("{scheme}://{name}:{}{}", wanted.port, wanted.path);
     let ask = async {
         for _ in 0..MAX_REDIRECTS {
-            let stream = connect(host, wanted.port).await.map_err(|error| {
-                std::io::Error::other(format!("dial tcp {host}:{}: {}", wanted.port, words(&error)))
-            })?;
-            let answer = get(stream, host, &wanted).await?;
-            match redirect(&answer, "http", &name, wanted.port) {
+            let stream = dial(host, wanted.port).await.map_err(std::io::Error::other)?;
+            let answer = match wanted.tls {
+                true => tls::get(stream, &name, &wanted)
+                    .await
+                    .map_err(std::io::Error::other)?,
+                false => get(stream, host, &wanted).await?,
+            };
+            match redirect(&answer, scheme, &name, wanted.port) {
                 Some(Redirect::Here(port, path)) => (wanted.port, wanted.path) = (port, path),
                 Some(Redirect::Elsewhere) | None => return Ok(answer),
             }
@@ -206,6 +220,11 @@ mod tests {
             assert!(!success || reply.output == output, "{answer}: {}", reply.output);
         }
         assert!(tcp("127.0.0.1", server("x").await, limit).await.success);
+        let unknown = tcp("nobody.test", 1, limit).await;
+        assert_eq!(
+            unknown,
+            failure("dial tcp: lookup nobody.test: no such host".to_owned())
+        );
         let refused = tcp("127.0.0.1", 1, limit).await;
         assert_eq!(
             refused,

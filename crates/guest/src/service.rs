@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use guest_api::Guest;
+use guest_api::probing::{Probing, Surroundings, keeps_up};
 use guest_api::v1::{self, *};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -109,10 +110,9 @@ impl Agent {
     }
 
     fn tell(&self, container: &Container) {
-        let status = lock(&container.status).clone();
         // Nobody listening is fine: listeners list first.
         let _ = self.shared.events.send(Event {
-            container: Some(status),
+            container: Some(container.told()),
         });
     }
 
@@ -187,12 +187,17 @@ impl Agent {
             });
             status.started_at_ns = now_ns();
         }
+        *lock(&container.probing) = Some(Probing::start(Inside {
+            agent: self.clone(),
+            container: Arc::clone(container),
+        }));
         self.tell(container);
         let (agent, container) = (self.clone(), Arc::clone(container));
         tokio::spawn(async move {
             let ended = agent.shared.reaper.wait(pid).await;
             let ended = ended.unwrap_or(Ended { code: 255, signal: 0 });
             let at = now_ns();
+            container.end_probing();
             // Others of the container go with its first process; then the pipes end, unless a stray holds them.
             cgroup::kill(&container.request.id);
             over.send_replace(true);
@@ -473,13 +478,7 @@ impl Guest for Agent {
         _: Request<ListContainersRequest>,
     ) -> Result<Response<ListContainersReply>, Status> {
         let containers = lock(&self.shared.containers);
-        let containers = containers
-            .values()
-            .map(|container| v1::Container {
-                log_records: container.output.records(),
-                ..lock(&container.status).clone()
-            })
-            .collect();
+        let containers = containers.values().map(|container| container.listed()).collect();
         Ok(Response::new(ListContainersReply { containers }))
     }
 
@@ -569,21 +568,23 @@ impl Guest for Agent {
     }
 
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeReply>, Status> {
+        self.ask(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn set_probes(
+        &self,
+        request: Request<SetProbesRequest>,
+    ) -> Result<Response<SetProbesReply>, Status> {
         let request = request.into_inner();
-        let limit = Duration::from_millis(u64::from(request.timeout_ms.max(1)));
-        let host = if request.host.is_empty() {
-            self.own_address()
-        } else {
-            request.host
+        let container = self.container(&request.id)?;
+        let known = {
+            let probing = lock(&container.probing);
+            let known = probing.as_ref();
+            known.map(|probing| probing.set(request.probes))
         };
-        let reply = match request.action {
-            Some(probe_request::Action::Http(get)) => probe::http(&host, &get, limit).await,
-            Some(probe_request::Action::TcpPort(port)) => probe::tcp(&host, port, limit).await,
-            Some(probe_request::Action::Exec(start)) => self.exec_probe(start, limit).await?,
-            Some(probe_request::Action::Grpc(wanted)) => probe::grpc(&host, &wanted, limit).await,
-            None => return Err(Status::invalid_argument("a probe without an action")),
-        };
-        Ok(Response::new(reply))
+        let stopped = || Status::failed_precondition(format!("container {} is not running", request.id));
+        known.ok_or_else(stopped)?;
+        Ok(Response::new(SetProbesReply {}))
     }
 
     async fn shutdown(&self, _: Request<ShutdownRequest>) -> Result<Response<ShutdownReply>, Status> {
@@ -599,12 +600,55 @@ impl Guest for Agent {
 }
 
 impl Agent {
+    /// Does what a probe or a hook does.
+    async fn ask(&self, request: ProbeRequest) -> Result<ProbeReply, Status> {
+        let limit = Duration::from_millis(u64::from(request.timeout_ms.max(1)));
+        let host = if request.host.is_empty() {
+            self.own_address()
+        } else {
+            request.host
+        };
+        match request.action {
+            Some(probe_request::Action::Http(get)) => Ok(probe::http(&host, &get, limit).await),
+            Some(probe_request::Action::TcpPort(port)) => Ok(probe::tcp(&host, port, limit).await),
+            Some(probe_request::Action::Exec(start)) => self.exec_probe(start, limit).await,
+            Some(probe_request::Action::Grpc(wanted)) => Ok(probe::grpc(&host, &wanted, limit).await),
+            None => Err(Status::invalid_argument("a probe without an action")),
+        }
+    }
+
     fn own_address(&self) -> String {
         let configuration = lock(&self.shared.configuration);
         let address = configuration
             .as_ref()
             .and_then(|config| config.interface.as_ref());
         address.map_or_else(|| "127.0.0.1".to_owned(), |interface| interface.address.clone())
+    }
+}
+
+/// What the probes of a container are in.
+struct Inside {
+    agent: Agent,
+    container: Arc<Container>,
+}
+
+impl Surroundings for Inside {
+    async fn ask(&self, request: ProbeRequest) -> Option<ProbeReply> {
+        // A container that has ended in this very moment has no answer.
+        self.agent.ask(request).await.ok()
+    }
+
+    fn heard(&self) -> bool {
+        let events = &self.agent.shared.events;
+        events.receiver_count() > 0 && keeps_up(events)
+    }
+
+    fn tell(&self) -> bool {
+        let may = keeps_up(&self.agent.shared.events);
+        if may {
+            self.agent.tell(&self.container);
+        }
+        may
     }
 }
 

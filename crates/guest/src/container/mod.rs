@@ -20,6 +20,7 @@ mod terminal;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use guest_api::probing::Probing;
 use guest_api::v1::{self, CreateContainerRequest};
 
 use crate::sync::lock;
@@ -36,6 +37,8 @@ pub struct Container {
     pub output: Arc<Output>,
     /// Its open streams while it runs.
     pub streams: Mutex<Option<Arc<Streams>>>,
+    /// Its probes while it runs.
+    pub probing: Mutex<Option<Probing>>,
 }
 
 impl Container {
@@ -51,6 +54,33 @@ impl Container {
             status: Mutex::new(status),
             output: Arc::new(Output::new(output::directory())),
             streams: Mutex::new(None),
+            probing: Mutex::new(None),
+        }
+    }
+
+    /// What it is now, with what its probes have found.
+    pub fn told(&self) -> v1::Container {
+        let mut status = lock(&self.status).clone();
+        if let Some(probing) = &*lock(&self.probing) {
+            status.probes = probing.states();
+        }
+        status
+    }
+
+    /// The same for a host that has just come.
+    pub fn listed(&self) -> v1::Container {
+        let mut status = lock(&self.status).clone();
+        if let Some(probing) = &*lock(&self.probing) {
+            status.probes = probing.list();
+        }
+        status.log_records = self.output.records();
+        status
+    }
+
+    /// Nobody asks it any more; what was found stays.
+    pub fn end_probing(&self) {
+        if let Some(probing) = lock(&self.probing).take() {
+            lock(&self.status).probes = probing.states();
         }
     }
 

@@ -16,11 +16,14 @@ type Key = (String, String, &'static str, bool);
 pub struct ProbeCounts(Mutex<BTreeMap<Key, u64>>);
 
 impl ProbeCounts {
-    /// Counts one answer.
-    pub fn count(&self, pod: &Pod, container: &str, probe: &'static str, success: bool) {
+    /// Counts so many answers more.
+    pub fn add(&self, pod: &Pod, container: &str, probe: &'static str, success: bool, number: u64) {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let key = (uid, container.to_owned(), probe, success);
-        *self.0.lock().entry(key).or_default() += 1;
+        let mut counts = self.0.lock();
+        let count = counts.entry(key).or_default();
+        // A guest says so: it may say anything.
+        *count = count.saturating_add(number);
     }
 
     /// In Prometheus' text format.

@@ -1,30 +1,28 @@
 //! What probes and lifecycle hooks do: a command, an HTTP request, a connection, a question to a gRPC server. The guest
-//! acts, so that no packet leaves the Pod for it. TLS is spoken here, over a connection that the guest opens inside: the
-//! guest agent needs no cryptography then.
+//! acts, so that no packet leaves the Pod for it. HTTP for a hook is spoken here, over a connection that the guest opens
+//! inside: what comes of it decides what is asked next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use guest_api::http::{Answer, MAX_REDIRECTS, Redirect, redirect};
-use guest_api::v1::{DialData, ExecStart, Grpc, Header, HttpGet, ProbeRequest, probe_request};
+use guest_api::tls::{self, NO_TLS};
+use guest_api::v1::probe_request::Action;
+use guest_api::v1::{DialData, ExecStart, Grpc, Header, HttpGet, ProbeRequest};
 use k8s_openapi::api::core::v1::{
     Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Machine, stop};
+use super::Machine;
 use crate::guest::Guest;
 
 /// How long beyond its own limit an action may take until the guest counts as not answering.
 const MARGIN: Duration = Duration::from_secs(10);
-/// By how much this host may notice the end of a time late and still judge others by it.
-const LATE: Duration = Duration::from_millis(500);
 /// Bytes of a connection that may be on the way.
 const WINDOW: usize = 64 << 10;
 /// Messages of a connection on the way to the guest.
@@ -32,23 +30,12 @@ const QUEUE: usize = 8;
 /// Such a message.
 const CHUNK: usize = 16 << 10;
 
-/// Success or not, and the words to it. `None`: nobody could be asked, which is no verdict.
-pub type Verdict = Option<(bool, String)>;
-
-/// Something to do in a Pod.
-#[derive(Debug, Clone)]
-pub enum Action {
-    /// The guest does all of it.
-    Guest(probe_request::Action),
-    /// The guest connects, TLS is spoken here.
-    Https(HttpGet),
-}
-
 /// An action and the host it goes to: the Pod's own address when empty.
 #[derive(Debug, Clone)]
 pub struct Job {
     action: Action,
-    host: String,
+    /// Maybe a name.
+    pub host: String,
 }
 
 impl Job {
@@ -95,7 +82,7 @@ impl Job {
             ..ExecStart::default()
         };
         Self {
-            action: Action::Guest(probe_request::Action::Exec(exec)),
+            action: Action::Exec(exec),
             host: String::new(),
         }
     }
@@ -111,17 +98,17 @@ impl Job {
             path: action.path.clone().unwrap_or_else(|| "/".to_owned()),
             headers: headers.collect(),
             host: host.clone(),
+            tls: is_https(action),
         };
-        let action = match is_https(action) {
-            true => Action::Https(get),
-            false => Action::Guest(probe_request::Action::Http(get)),
-        };
-        Ok(Self { action, host })
+        Ok(Self {
+            action: Action::Http(get),
+            host,
+        })
     }
 
     fn tcp(container: &Container, action: &TCPSocketAction) -> Result<Self, String> {
         Ok(Self {
-            action: Action::Guest(probe_request::Action::TcpPort(port(container, &action.port)?)),
+            action: Action::TcpPort(port(container, &action.port)?),
             host: action.host.clone().unwrap_or_default(),
         })
     }
@@ -132,33 +119,34 @@ impl Job {
             service: action.service.clone().unwrap_or_default(),
         };
         Self {
-            action: Action::Guest(probe_request::Action::Grpc(grpc)),
+            action: Action::Grpc(grpc),
             host: String::new(),
         }
     }
 
-    /// Does it, within the limit.
-    pub async fn run(self, machine: &Machine, limit: Duration) -> Verdict {
-        // A resolver of the host that does not answer is no fault of the Pod's.
-        let host = match tokio::time::timeout(limit, resolve(&self.host)).await.ok()? {
-            Ok(host) => host,
-            Err(problem) => return Some((false, problem)),
-        };
-        let action = match self.action {
-            Action::Guest(action) => action,
-            Action::Https(get) => return https(machine, &host, get, limit).await,
-        };
-        let request = ProbeRequest {
-            action: Some(action),
+    /// What the guest is asked to do, at this address.
+    pub fn request(self, address: String, limit: Duration) -> ProbeRequest {
+        ProbeRequest {
+            action: Some(self.action),
             timeout_ms: u32::try_from(limit.as_millis()).unwrap_or(u32::MAX),
-            host,
-        };
-        let mut client = machine.guest.client().await.ok()?;
-        // The guest keeps the action's own limit; this one is for a guest that does not answer, which is a matter of the
-        // session and not of the container.
+            host: address,
+        }
+    }
+
+    /// Does it, within the limit.
+    async fn run(self, machine: &Machine, limit: Duration) -> Result<(), String> {
+        let away = || AWAY.to_owned();
+        let found = tokio::time::timeout(limit, resolve(&self.host)).await;
+        let address = found.map_err(|_| away())??;
+        let request = self.request(address, limit);
+        let mut client = machine.guest.client().await.map_err(|_| away())?;
+        // The guest keeps the action's own limit; this one is for a guest that does not answer.
         let answer = tokio::time::timeout(limit + MARGIN, client.probe(request)).await;
-        let reply = answer.ok()?.ok()?.into_inner();
-        Some((reply.success, reply.output))
+        let answer = answer.map_err(|_| away())?.map_err(|_| away())?.into_inner();
+        match answer.success {
+            true => Ok(()),
+            false => Err(answer.output),
+        }
     }
 }
 
@@ -182,15 +170,8 @@ pub async fn hook(
     let Some(job) = Job::of_hook(container, run, hook)? else {
         return Err(format!("invalid handler: {hook:?}"));
     };
-    let mut get = match job.action {
-        Action::Https(get) | Action::Guest(probe_request::Action::Http(get)) => get,
-        Action::Guest(_) => {
-            return match job.run(machine, limit).await {
-                Some((true, _)) => Ok(None),
-                Some((false, words)) => Err(words),
-                None => Err(AWAY.to_owned()),
-            };
-        }
+    let Action::Http(mut get) = job.action else {
+        return job.run(machine, limit).await.map(|()| None);
     };
     let agent = |header: &Header| header.name.eq_ignore_ascii_case("user-agent");
     if !get.headers.iter().any(agent) {
@@ -199,16 +180,16 @@ pub async fn hook(
             value: HOOK_AGENT.to_owned(),
         });
     }
-    let tls = hook.http_get.as_ref().is_some_and(is_https);
     let ask = async {
         let host = resolve(&job.host).await.map_err(Problem::Said)?;
         let mut visit = Visit::new(machine, &host, get);
-        match visit.go(tls).await {
+        match visit.go().await {
             // A server that speaks no TLS is asked in the clear, as it was before hooks knew TLS, but is told no secret.
             Err(Problem::Said(words)) if words == NO_TLS => {
                 let secret = |header: &Header| header.name.eq_ignore_ascii_case("authorization");
                 visit.get.headers.retain(|header| !secret(header));
-                visit.go(false).await?;
+                visit.get.tls = false;
+                visit.go().await?;
                 Ok(Some(format!("{}:{}", visit.name, visit.get.port)))
             }
             answer => answer.map(|_| None),
@@ -257,7 +238,7 @@ pub fn port(container: &Container, port: &IntOrString) -> Result<u32, String> {
 }
 
 /// The address of a host that may be given by name: the guest agent itself asks nobody for names.
-async fn resolve(host: &str) -> Result<String, String> {
+pub async fn resolve(host: &str) -> Result<String, String> {
     if host.is_empty() || host.parse::<std::net::IpAddr>().is_ok() {
         return Ok(host.to_owned());
     }
@@ -273,8 +254,6 @@ async fn resolve(host: &str) -> Result<String, String> {
 const HOOK_AGENT: &str = "kube-lifecycle/1.35";
 /// How a guest's words begin that could not connect.
 const DIAL: &str = "dial ";
-/// What Go says to an answer in the clear.
-const NO_TLS: &str = "http: server gave HTTP response to HTTPS client";
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -311,10 +290,10 @@ impl<'a> Visit<'a> {
     }
 
     /// Asks, and goes where it is sent on the same host.
-    async fn go(&mut self, tls: bool) -> Result<Answer, Problem> {
-        let scheme = if tls { "https" } else { "http" };
+    async fn go(&mut self) -> Result<Answer, Problem> {
+        let scheme = if self.get.tls { "https" } else { "http" };
         for _ in 0..MAX_REDIRECTS {
-            let answer = self.once(tls).await?;
+            let answer = self.once().await?;
             match redirect(&answer, scheme, &self.name, self.get.port) {
                 Some(Redirect::Here(port, path)) => (self.get.port, self.get.path) = (port, path),
                 Some(Redirect::Elsewhere) | None => return Ok(answer),
@@ -323,10 +302,10 @@ impl<'a> Visit<'a> {
         Err(Problem::Said("stopped after 10 redirects".to_owned()))
     }
 
-    async fn once(&self, tls: bool) -> Result<Answer, Problem> {
+    async fn once(&self) -> Result<Answer, Problem> {
         let (stream, broken) = connect(&self.machine.guest, self.host, self.get.port).await?;
-        let answer = match tls {
-            true => exchange(stream, &self.name, &self.get).await,
+        let answer = match self.get.tls {
+            true => tls::get(stream, &self.name, &self.get).await,
             false => guest_api::http::get(stream, &self.name, &self.get)
                 .await
                 .map_err(|error| error.to_string()),
@@ -335,103 +314,6 @@ impl<'a> Visit<'a> {
             true => Problem::Away,
             false => Problem::Said(words),
         })
-    }
-}
-
-/// A probe over TLS. The time is kept here, so that it must be told who took it: a server that is silent has failed, a host
-/// that was busy or a guest that does not answer says nothing of it.
-async fn https(machine: &Machine, host: &str, get: HttpGet, limit: Duration) -> Verdict {
-    let mut visit = Visit::new(machine, host, get);
-    let url = format!("https://{}:{}{}", visit.name, visit.get.port, visit.get.path);
-    let begun = Instant::now();
-    match tokio::time::timeout(limit, visit.go(true)).await {
-        Ok(Ok(answer)) if (200..400).contains(&answer.code) => Some((true, answer.warning())),
-        Ok(Ok(answer)) => {
-            let words = format!("HTTP probe failed with statuscode: {}", answer.code);
-            Some((false, words))
-        }
-        Ok(Err(Problem::Said(problem))) => Some((false, format!("Get {url:?}: {problem}"))),
-        Ok(Err(Problem::Away)) => None,
-        Err(_) => {
-            let late = begun.elapsed() > limit + LATE;
-            let words = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
-            (!late && stop::answers(machine).await).then(|| (false, format!("Get {url:?}: {words}")))
-        }
-    }
-}
-
-/// TLS on a stream, and one request in it.
-async fn exchange<S>(stream: S, name: &str, get: &HttpGet) -> Result<Answer, String>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    let server = match ServerName::try_from(name.to_owned()) {
-        Ok(server) => server,
-        Err(_) => return Err(format!("{name} is no name of a server")),
-    };
-    let mut stream = trusting()?.connect(server, stream).await.map_err(|error| {
-        let text = error.to_string();
-        // The first byte of an answer in the clear is no record's.
-        match text.contains("corrupt message") || text.contains("InvalidContentType") {
-            true => NO_TLS.to_owned(),
-            false => text,
-        }
-    })?;
-    guest_api::http::get(&mut stream, name, get)
-        .await
-        .map_err(|error| error.to_string())
-}
-
-/// Speaks TLS with anybody: a probe asks whether a server lives, not who it is (kubelet: `InsecureSkipVerify`).
-fn trusting() -> Result<tokio_rustls::TlsConnector, String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Arc::new(Anybody(Arc::clone(&provider)));
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    Ok(Arc::new(config).into())
-}
-
-#[derive(Debug)]
-struct Anybody(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -512,60 +394,19 @@ mod tests {
             Job::of_probe(&container, "c_0", &probe)
         };
         let job = of(json!({"httpGet": {"port": "web", "path": "/h", "host": "n"}})).expect("a job");
-        let Action::Guest(probe_request::Action::Http(get)) = &job.action else {
+        let Action::Http(get) = &job.action else {
             panic!("{job:?}");
         };
         assert_eq!(
-            (get.port, get.path.as_str(), job.host.as_str()),
-            (8080, "/h", "n")
+            (get.port, get.path.as_str(), get.tls, job.host.as_str()),
+            (8080, "/h", false, "n")
         );
         let job = of(json!({"httpGet": {"port": 443, "scheme": "HTTPS"}})).expect("a job");
-        assert!(matches!(job.action, Action::Https(_)));
+        assert!(matches!(job.action, Action::Http(HttpGet { tls: true, .. })));
         let error = of(json!({"tcpSocket": {"port": "no"}})).expect_err("no port");
         assert_eq!(error, "couldn't find port: \"no\" in container c");
         let error = of(json!({"tcpSocket": {"port": 70000}})).expect_err("no port");
         assert_eq!(error, "invalid port number: 70000");
-    }
-
-    /// Answers one request on a stream, in TLS with a certificate that nobody vouches for.
-    async fn serve(stream: DuplexStream, answer: &'static str) {
-        let key =
-            rcgen::generate_simple_self_signed(vec!["elsewhere.test".to_owned()]).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let der = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).expect("a key");
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![key.cert.der().clone()], der)
-            .expect("a configuration");
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let mut stream = acceptor.accept(stream).await.expect("TLS");
-        let mut buffer = [0; 1024];
-        let _ = stream.read(&mut buffer).await;
-        let _ = stream.write_all(answer.as_bytes()).await;
-        let _ = stream.shutdown().await;
-    }
-
-    #[tokio::test]
-    async fn any_certificate_will_do() {
-        let get = HttpGet {
-            port: 443,
-            path: "/healthz".to_owned(),
-            ..HttpGet::default()
-        };
-        let (near, far) = tokio::io::duplex(WINDOW);
-        tokio::spawn(serve(far, "HTTP/1.1 204 No Content\r\n\r\n"));
-        let answer = exchange(near, "10.244.0.9", &get).await.expect("an answer");
-        assert_eq!(answer.code, 204);
-        // A server that speaks no TLS.
-        let (near, mut far) = tokio::io::duplex(WINDOW);
-        let plain = async move {
-            let _ = far.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-            far
-        };
-        let (error, _far) = tokio::join!(exchange(near, "10.244.0.9", &get), plain);
-        assert_eq!(error.expect_err("no TLS"), NO_TLS);
     }
 
     #[tokio::test]

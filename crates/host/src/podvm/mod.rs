@@ -253,12 +253,6 @@ pub(crate) enum Report {
         run: String,
         result: Result<(), (&'static str, String)>,
     },
-    /// A probe changed its mind.
-    Probe {
-        run: String,
-        kind: probes::Kind,
-        success: bool,
-    },
     /// The VM ended.
     VmEnded(u64, vmm::ExitReason),
     /// These resources are in force now, or why not; and what the VM has grown to, if it has.

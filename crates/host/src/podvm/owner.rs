@@ -16,6 +16,7 @@ use super::boot::{self, Arrived, Boot};
 use super::end::{self, Verdict};
 use super::plan::{self, Action};
 use super::prepare::{self, Prepared};
+use super::probes::Watch;
 use super::publish::{self, Wanted};
 use super::record::{PodFile, Record, Role, State, records};
 use super::resize::{self, Asked, Wish};
@@ -46,24 +47,6 @@ pub(super) enum Why {
     Forgotten,
 }
 
-/// The probes of a run.
-pub(super) struct Watch {
-    /// Ends all of them.
-    pub(super) all: CancellationToken,
-    /// Ends those that could kill the container.
-    pub(super) vital: CancellationToken,
-}
-
-impl Watch {
-    pub(super) fn of(life: &CancellationToken) -> Self {
-        let all = life.child_token();
-        Self {
-            vital: all.child_token(),
-            all,
-        }
-    }
-}
-
 pub(super) struct Owner {
     pub(super) context: Arc<Context>,
     pub(super) pod: Arc<Pod>,
@@ -78,7 +61,7 @@ pub(super) struct Owner {
     /// What the VM can grow to.
     pub(super) most: Most,
     pub(super) machine: Option<Machine>,
-    /// Ends the probes of a run.
+    /// The runs that are attended to, with what is known of their probes.
     pub(super) probes: HashMap<String, Watch>,
     /// Runs whose start is under way.
     pub(super) launching: HashSet<String>,
@@ -198,9 +181,13 @@ impl Owner {
         self.begin(origin);
         let cancel = self.context.cancel.clone();
         let mut freed = self.context.requests.freed();
+        let mut follows = true;
         loop {
-            self.reconcile();
-            self.show();
+            // Most answers of probes change nothing.
+            if std::mem::replace(&mut follows, true) {
+                self.reconcile();
+                self.show();
+            }
             if self.stage == Stage::Gone {
                 return;
             }
@@ -208,7 +195,7 @@ impl Owner {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 input = queue.recv() => match input {
-                    Some(input) => self.take(input),
+                    Some(input) => follows = self.take(input),
                     None => return,
                 },
                 Some(_) = self.jobs.join_next(), if !self.jobs.is_empty() => {}
@@ -216,7 +203,7 @@ impl Owner {
                 () = timer => {}
             }
             while let Ok(input) = queue.try_recv() {
-                self.take(input);
+                follows |= self.take(input);
             }
         }
     }
@@ -288,7 +275,8 @@ impl Owner {
         self.heed_deletion();
     }
 
-    fn take(&mut self, input: Input) {
+    /// False: nothing follows from it.
+    fn take(&mut self, input: Input) -> bool {
         match input {
             Input::Pod(pod) => {
                 let before = Arc::clone(&self.pod);
@@ -299,10 +287,10 @@ impl Owner {
             }
             Input::Forgotten => self.stop(Why::Forgotten, 0),
             Input::Evacuate => self.stop(Why::Evacuate, self.grace()),
-            Input::Guest(number, event) if number == self.number => self.guest(event),
-            Input::Guest(..) => {}
+            Input::Guest(number, event) => return number == self.number && self.guest(event),
             Input::Job(report) => self.report(report),
         }
+        true
     }
 
     /// Ephemeral containers come to a Pod that runs.
@@ -414,7 +402,6 @@ impl Owner {
                 }
             }
             Report::Launched { index, run, result } => self.launched(index, &run, result),
-            Report::Probe { run, kind, success } => self.probed(&run, kind, success),
             Report::VmEnded(number, reason) if number == self.number && self.stage == Stage::Running => {
                 self.lost(&reason.to_string());
             }
@@ -640,8 +627,9 @@ impl Owner {
             }
             Stage::Stopping if !self.stopping && !self.booting => {
                 self.stopping = true;
-                // Readiness is asked to the end, so that others see when the Pod serves no more.
-                self.probes.values().for_each(|watch| watch.vital.cancel());
+                for index in 0..self.records.len() {
+                    self.assign(index);
+                }
                 let stop = Stop {
                     context: Arc::clone(&self.context),
                     pod: Arc::clone(&self.pod),

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use guest_api::v1;
+use guest_api::v1::{self, ProbeKind};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Stage;
 use super::launch::Launch;
-use super::owner::{Owner, Watch};
-use super::probes::{self, Prober};
+use super::owner::Owner;
+use super::probes::{self, Watch};
 use super::pump::Pump;
 use super::record::{Exit, Record, Role, State, container_of, run_id, target_of};
 use super::stop::{self, Killer};
@@ -157,7 +157,7 @@ impl Owner {
         record.hooking = fresh && hook;
         record.again = false;
         self.enable(index);
-        self.attend(index);
+        self.attend(index, false);
     }
 
     /// What is true of a run before its probes have spoken.
@@ -179,33 +179,18 @@ impl Owner {
         self.records[index].hooking = false;
         self.enable(index);
         if success {
-            self.watch(index);
+            self.assign(index);
         } else {
             self.kill_run(index, None, "FailedPostStartHook".to_owned(), false);
         }
     }
 
-    /// Starts log and probes of a run that is going on.
-    fn attend(&mut self, index: usize) {
+    /// Starts log and probes of a run that is going on; `adopted`: since before this agent came.
+    fn attend(&mut self, index: usize, adopted: bool) {
         self.pump(index);
-        let (run, life) = (self.records[index].run_id(), self.life_token());
-        self.probes.entry(run).or_insert_with(|| Watch::of(&life));
-        if !self.records[index].hooking {
-            self.watch(index);
-        }
-    }
-
-    /// Starts the probes of a run.
-    fn watch(&mut self, index: usize) {
-        let record = &self.records[index];
-        if self.stage != Stage::Running {
-            return;
-        }
-        if record.started {
-            self.probe(index, &[probes::Kind::Readiness, probes::Kind::Liveness]);
-        } else {
-            self.probe(index, &[probes::Kind::Startup]);
-        }
+        let run = self.records[index].run_id();
+        self.probes.entry(run).or_insert_with(|| Watch::new(adopted));
+        self.assign(index);
     }
 
     fn pump(&mut self, index: usize) {
@@ -235,79 +220,18 @@ impl Owner {
         });
     }
 
-    fn probe(&mut self, index: usize, kinds: &[probes::Kind]) {
-        let record = &self.records[index];
-        let (Some(machine), Some(container)) = (self.machine.clone(), container_of(&self.pod, &record.name))
-        else {
-            return;
-        };
-        let State::Running { started_at, id: run } = record.state.clone() else {
-            return;
-        };
-        let watch = self
-            .probes
-            .entry(run.clone())
-            .or_insert_with(|| Watch::of(&machine.life));
-        let (all, vital) = (watch.all.clone(), watch.vital.clone());
-        for kind in kinds {
-            if kind.of(&container).is_none() {
-                continue;
-            }
-            let prober = Prober {
-                context: Arc::clone(&self.context),
-                pod: Arc::clone(&self.pod),
-                machine: machine.clone(),
-                container: container.clone().into_owned(),
-                run: run.clone(),
-                since: started_at,
-                kind: *kind,
-                owner: self.inputs.clone(),
-                cancel: match kind {
-                    probes::Kind::Readiness => all.clone(),
-                    probes::Kind::Startup | probes::Kind::Liveness => vital.clone(),
-                },
-            };
-            self.jobs.spawn(prober.run());
-        }
-    }
-
-    /// A probe changed its mind.
-    pub(super) fn probed(&mut self, run: &str, kind: probes::Kind, success: bool) {
-        let Some(index) = self
-            .records
-            .iter()
-            .position(|record| record.running() && record.run_id() == run)
-        else {
-            return;
-        };
-        match (kind, success) {
-            (probes::Kind::Readiness, ready) => self.records[index].ready = ready,
-            (probes::Kind::Startup, true) => {
-                let container = container_of(&self.pod, &self.records[index].name);
-                let readiness = container.is_some_and(|c| c.readiness_probe.is_some());
-                let record = &mut self.records[index];
-                record.started = true;
-                record.ready = !readiness;
-                self.probe(index, &[probes::Kind::Readiness, probes::Kind::Liveness]);
-            }
-            (probes::Kind::Liveness, true) => {}
-            (probes::Kind::Startup | probes::Kind::Liveness, false) => self.kill_unhealthy(index, kind),
-        }
-    }
-
-    fn kill_unhealthy(&mut self, index: usize, kind: probes::Kind) {
+    /// Ends a run that has not passed its probe.
+    pub(super) fn kill_unhealthy(&mut self, index: usize, kind: ProbeKind) {
         let record = &self.records[index];
         let Some(container) = container_of(&self.pod, &record.name) else {
             return;
         };
-        let own = kind
-            .of(&container)
-            .and_then(|probe| probe.termination_grace_period_seconds);
+        let own = probes::of(kind, &container).and_then(|probe| probe.termination_grace_period_seconds);
         let spec = self.pod.spec.as_ref();
         let grace = own
             .or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds))
             .unwrap_or(30);
-        let what = if kind == probes::Kind::Startup {
+        let what = if kind == ProbeKind::Startup {
             "startup"
         } else {
             "liveness"
@@ -384,8 +308,8 @@ impl Owner {
             .container(&self.pod, &name, Kind::Warning, "BackOff", message);
     }
 
-    /// What the guest tells.
-    pub(super) fn guest(&mut self, event: GuestEvent) {
+    /// What the guest tells. False: nothing follows from it.
+    pub(super) fn guest(&mut self, event: GuestEvent) -> bool {
         match event {
             GuestEvent::Connected(_, containers) => {
                 for index in 0..self.records.len() {
@@ -393,12 +317,12 @@ impl Owner {
                 }
             }
             GuestEvent::Changed(container) => {
-                if let Some(index) = self.of_run(&container.id) {
-                    self.changed(index, &container);
-                }
+                let index = self.of_run(&container.id);
+                return index.is_some_and(|index| self.changed(index, &container));
             }
             GuestEvent::Silent => self.report(super::Report::VmEnded(self.number, vmm::ExitReason::Hung)),
         }
+        true
     }
 
     fn of_run(&self, run: &str) -> Option<usize> {
@@ -422,15 +346,20 @@ impl Owner {
         let attended = self.probes.contains_key(&run);
         match (&record.state, found) {
             (State::Running { .. }, Some(container))
-                if container.state() == v1::State::Running && attended => {}
+                if container.state() == v1::State::Running && attended =>
+            {
+                self.probed(index, &container.probes, true);
+            }
             (State::Running { .. }, Some(container)) if container.state() == v1::State::Running => {
                 // Whoever waited for a hook is no more.
                 if std::mem::take(&mut self.records[index].hooking) {
                     self.enable(index);
                 }
-                self.attend(index);
+                self.attend(index, true);
+                self.probed(index, &container.probes, true);
                 // Whoever was ending it for another run is no more, too.
-                if self.records[index].again && self.stage == Stage::Running {
+                let condemned = self.probes.get(&run).is_some_and(|watch| watch.condemned);
+                if self.records[index].again && !condemned && self.stage == Stage::Running {
                     let message = format!("Container {} will be restarted", self.records[index].name);
                     self.kill_run(index, None, message, true);
                 }
@@ -454,7 +383,9 @@ impl Owner {
                     record.state = State::fresh();
                 }
             }
-            (_, Some(container)) => self.changed(index, container),
+            (_, Some(container)) => {
+                self.changed(index, container);
+            }
             (State::Running { .. }, None) => {
                 let words = "The container could not be located when the pod was checked";
                 self.end(
@@ -470,14 +401,8 @@ impl Owner {
         }
     }
 
-    fn life_token(&self) -> tokio_util::sync::CancellationToken {
-        self.machine.as_ref().map_or_else(
-            || self.context.cancel.child_token(),
-            |machine| machine.life.child_token(),
-        )
-    }
-
-    fn changed(&mut self, index: usize, container: &v1::Container) {
+    /// A run of ours, as the guest has it now. True: something follows from it.
+    fn changed(&mut self, index: usize, container: &v1::Container) -> bool {
         let time = |nanos: i64| {
             (nanos > 0)
                 .then(|| Timestamp::from_nanosecond(nanos.into()).ok())
@@ -486,8 +411,11 @@ impl Owner {
                 .map_or_else(Timestamp::now, |time| time.min(Timestamp::now()))
         };
         let record = &mut self.records[index];
+        let mut follows = false;
         if let Some(identity) = &container.identity {
-            record.identity = Some((identity.uid, identity.gid, identity.groups.clone()));
+            let identity = Some((identity.uid, identity.gid, identity.groups.clone()));
+            follows = record.identity != identity;
+            record.identity = identity;
         }
         let record = &self.records[index];
         match container.state() {
@@ -499,11 +427,13 @@ impl Owner {
                         time(container.started_at_ns),
                         self.launching.contains(&container.id),
                     );
+                    follows = true;
                 }
+                follows |= self.probed(index, &container.probes, true);
             }
             v1::State::Exited => {
                 if !matches!(record.state, State::Starting { .. } | State::Running { .. }) {
-                    return;
+                    return follows;
                 }
                 if matches!(record.state, State::Starting { .. }) {
                     // So short that its start was not seen.
@@ -515,6 +445,9 @@ impl Owner {
                     // Until now it was only known when the report of its start came.
                     *started_at = time(container.started_at_ns);
                 }
+                let watch = self.probes.entry(container.id.clone());
+                watch.or_insert_with(|| Watch::new(true));
+                self.probed(index, &container.probes, false);
                 let reason = match (container.oom_killed, container.exit_code) {
                     (true, _) => "OOMKilled",
                     (false, 0) => "Completed",
@@ -529,8 +462,10 @@ impl Owner {
                     &container.message,
                     time(container.finished_at_ns),
                 );
+                follows = true;
             }
         }
+        follows
     }
 
     /// A run ended with its VM.
@@ -567,8 +502,6 @@ impl Owner {
             finished_at: at,
             id: run.clone(),
         });
-        if let Some(watch) = self.probes.remove(&run) {
-            watch.all.cancel();
-        }
+        self.probes.remove(&run);
     }
 }

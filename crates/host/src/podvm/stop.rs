@@ -184,7 +184,7 @@ async fn signal_run(machine: &Machine, run: &str, signal: &str, all: bool) -> bo
 }
 
 /// Whether the guest gives a sign of life.
-pub(super) async fn answers(machine: &Machine) -> bool {
+async fn answers(machine: &Machine) -> bool {
     let call = async {
         let mut client = machine.guest.client().await.ok()?;
         client.hello(HelloRequest {}).await.ok()

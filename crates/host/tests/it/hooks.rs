@@ -13,9 +13,9 @@ fn with(lifecycle: Value) -> Value {
         "lifecycle": lifecycle}]})
 }
 
-/// A guest that cannot be asked says nothing of its containers: nothing counts until it answers again.
+/// Who gets no answer and no refusal says nothing of the container: nothing counts until there is one.
 #[tokio::test]
-async fn nobody_fails_a_probe_that_nobody_could_ask() {
+async fn nobody_fails_a_probe_without_an_answer() {
     let host = Host::start().await;
     let probe = |action: Value| {
         // Time enough to be absent before the first one.
@@ -28,31 +28,57 @@ async fn nobody_fails_a_probe_that_nobody_could_ask() {
         probe
     };
     let secret = probe(json!({"httpGet": {"port": 443, "scheme": "HTTPS"}}));
-    let plain = probe(json!({"tcpSocket": {"port": 80}}));
+    // A name is looked up by the host.
+    let named = probe(json!({"httpGet": {"port": 80, "host": "localhost"}}));
     let app = json!({"name": "app", "image": "example.test/app:1", "args": ["serve"],
-        "livenessProbe": secret, "readinessProbe": plain});
+        "livenessProbe": secret, "readinessProbe": named});
     host.create("web", json!({"containers": [app]})).await;
     let pod = host
         .wait("web", "running", |pod| state(pod, "app") == "running")
         .await;
     let guest = host.guest(&pod);
     guest.set_absent(true);
-    // One attempt to connect is given up before the next one begins.
-    eventually("three attempts", async || guest.dialled().len() >= 3).await;
+    eventually("both questions", async || guest.probes().len() >= 2).await;
+    let mut asked: Vec<(bool, String, bool)> = guest
+        .probes()
+        .into_iter()
+        .map(|probe| {
+            let local = probe
+                .host
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+            match probe.action {
+                Some(Action::Http(get)) => (get.tls, get.host, local),
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    asked.sort();
+    assert_eq!(
+        asked,
+        [
+            (false, "localhost".to_owned(), true),
+            (true, String::new(), false)
+        ]
+    );
     let events = host.events("web").await;
     assert!(
         !events.iter().any(|event| event.starts_with("Unhealthy")),
         "{events:#?}"
     );
     assert_eq!(restarts(&host.pods().get("web").await.unwrap()), 0);
-    // From here on the server itself is what is silent: it takes what it is told for an answer, and that is no TLS.
-    guest.set_answer(b"HTTP/1.1 200 OK\r\n\r\n");
+    guest.set_sick(Some("connection refused"));
     guest.set_absent(false);
-    eventually("a failure", async || {
-        let words = "Killing: Container app failed liveness probe, will be restarted";
-        host.events("web").await.iter().any(|event| event == words)
-    })
-    .await;
+    for words in [
+        "Unhealthy: Liveness probe failed: connection refused",
+        "Unhealthy: Readiness probe failed: connection refused",
+        "Killing: Container app failed liveness probe, will be restarted",
+    ] {
+        eventually(words, async || {
+            host.events("web").await.iter().any(|event| event == words)
+        })
+        .await;
+    }
 }
 
 /// Whatever a server answers to a hook, it was told.

@@ -321,6 +321,56 @@ async fn probes_go_on_under_the_next_agent() {
     }
 }
 
+/// The guest asks on while nobody listens; the next agent is told, and acts.
+#[tokio::test]
+async fn what_probes_find_while_no_agent_is_there_is_told_to_the_next() {
+    let mut host = Host::start().await;
+    let probe = |threshold: u32| {
+        json!({"tcpSocket": {"port": 80}, "periodSeconds": 1, "timeoutSeconds": 1,
+            "failureThreshold": threshold})
+    };
+    let mut app = container(&["serve"]);
+    // Who begins anew before it is well has time to get well.
+    (app["readinessProbe"], app["startupProbe"]) = (probe(1), probe(1000));
+    for (name, threshold) in [("lives", 1000), ("dies", 2)] {
+        app["livenessProbe"] = probe(threshold);
+        host.create(name, json!({"containers": [app]})).await;
+    }
+    let guests = [
+        host.guest(&host.ready("lives").await),
+        host.guest(&host.ready("dies").await),
+    ];
+    host.stop_agent().await;
+    for guest in &guests {
+        guest.set_sick(Some("connection refused"));
+        let before = guest.probes().len();
+        eventually("more questions", async || guest.probes().len() >= before + 6).await;
+    }
+    host.start_agent().await;
+    host.wait("lives", "not ready", |pod| condition(pod, "Ready") == "False")
+        .await;
+    for (name, words) in [
+        ("lives", "Unhealthy: Readiness probe failed: connection refused"),
+        ("dies", "Unhealthy: Liveness probe failed: connection refused"),
+        (
+            "dies",
+            "Killing: Container app failed liveness probe, will be restarted",
+        ),
+    ] {
+        eventually(words, async || {
+            host.events(name).await.iter().any(|event| event == words)
+        })
+        .await;
+    }
+    guests.iter().for_each(|guest| guest.set_sick(None));
+    let pod = host.ready("lives").await;
+    assert_eq!(restarts(&pod), 0);
+    host.wait("dies", "ready in another run", |pod| {
+        restarts(pod) == 1 && condition(pod, "Ready") == "True"
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn ephemeral_containers_join_a_running_pod() {
     let mut host = Host::start().await;
