@@ -443,9 +443,12 @@ impl Scene {
         let earlier = self.lab.dns_process()?;
         self.lab.start_supervisor()?;
         // The new agent has somebody of its own answer, and again when that one fails.
-        // For a moment both are there.
-        let present = wait_for("one process for cluster DNS", LIMIT, || self.lab.dns_process())?;
-        ensure!(present != earlier, "process {earlier} answers still");
+        // Until it does the earlier one does, and for a moment both are there.
+        let present = wait_for("a new process for cluster DNS", LIMIT, || {
+            let present = self.lab.dns_process()?;
+            ensure!(present != earlier, "process {earlier} answers still");
+            Ok(present)
+        })?;
         self.names_are_answered(&ip)?;
         signal(present, Signal::SIGKILL)?;
         wait_for("another process that answers", LIMIT, || {
