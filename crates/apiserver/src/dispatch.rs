@@ -370,7 +370,7 @@ impl ApiServer {
         }
         if attributes.verb == "watch" {
             let ticket = self.limits.watch(&ctx.user.name)?;
-            return rest::watch::watch(&ctx, ticket).await;
+            return rest::watch::watch(&ctx, ticket, incoming.upgrade).await;
         }
         if attributes.verb == "list" {
             let places = self.limits.list(&ctx.user.name).await?;

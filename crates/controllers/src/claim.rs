@@ -1,5 +1,5 @@
-//! Which Pods belong to a controller: those it controls, strays that match its selector (adopted), and those that no
-//! longer match (set free). The same rule for every workload, as upstream's `PodControllerRefManager`.
+//! Which Pods, ReplicaSets and revisions belong to a controller: those it controls, strays that match its selector (adopted),
+//! and those that no longer match (set free). The same rule for every workload, as upstream's `PodControllerRefManager`.
 
 use crate::obj::{active, controlled_by, controller_of, deleting, items, meta, owner_ref};
 use crate::world::{World, WorldError, settled};
@@ -30,23 +30,70 @@ pub(crate) async fn claim(
         if owned && (matches || deleting(owner) || !active(&pod)) {
             mine.push(pod);
         } else if owned {
-            let mut owners = items(&pod, "/metadata/ownerReferences").to_vec();
-            owners.retain(|o| o["uid"] != uid);
-            settled(world.update(PODS, &pod, &with_owners(&pod, owners)).await)?;
+            settled(world.update(PODS, &pod, &set_free(&pod, uid)).await)?;
         } else if matches && controller_of(&pod).is_none() && active(&pod) && !deleting(owner) {
-            let mut owners = items(&pod, "/metadata/ownerReferences").to_vec();
-            owners.push(owner_ref(owner));
-            let adopted = with_owners(&pod, owners);
-            if settled(world.update(PODS, &pod, &adopted).await)?.is_some() {
-                mine.push(
-                    world
-                        .get(PODS, meta(&pod, "namespace"), meta(&pod, "name"))
-                        .unwrap_or(pod),
-                );
-            }
+            mine.extend(adopt(world, PODS, pod, owner).await?);
         }
     }
     Ok(mine)
+}
+
+/// The objects of a kind that belong to `owner`, other than Pods: those that it controls and that match, and strays, which it
+/// adopts; those that no longer match are set free.
+pub(crate) async fn claim_kind(
+    world: &World,
+    key: &str,
+    owner: &Value,
+    selector: &LabelSelector,
+) -> Result<Vec<Arc<Value>>, WorldError> {
+    let uid = meta(owner, "uid");
+    let mut mine = Vec::new();
+    for object in world.list(key, meta(owner, "namespace")) {
+        let matches = selector.matches_object(&object);
+        match controlled_by(&object, uid) {
+            true if matches => mine.push(object),
+            true if !deleting(owner) => {
+                settled(world.update(key, &object, &set_free(&object, uid)).await)?;
+            }
+            false
+                if matches && controller_of(&object).is_none() && !deleting(&object) && !deleting(owner) =>
+            {
+                mine.extend(adopt(world, key, object, owner).await?);
+            }
+            _ => {}
+        }
+    }
+    Ok(mine)
+}
+
+/// Makes `owner` the controller of a stray: the object as it is then, unless somebody was faster. Who has been an owner
+/// already stays the same one, since an object names each only once.
+async fn adopt(
+    world: &World,
+    key: &str,
+    stray: Arc<Value>,
+    owner: &Value,
+) -> Result<Option<Arc<Value>>, WorldError> {
+    let mut owners = items(&stray, "/metadata/ownerReferences").to_vec();
+    let reference = owner_ref(owner);
+    match owners.iter_mut().find(|o| o["uid"] == reference["uid"]) {
+        Some(known) => *known = reference,
+        None => owners.push(reference),
+    }
+    let adopted = with_owners(&stray, owners);
+    if settled(world.update(key, &stray, &adopted).await)?.is_none() {
+        return Ok(None);
+    }
+    // Counted at once: another would be made beside it.
+    let now = world.get(key, meta(&stray, "namespace"), meta(&stray, "name"));
+    Ok(Some(now.unwrap_or(stray)))
+}
+
+/// The object without that owner.
+fn set_free(object: &Value, uid: &str) -> Value {
+    let mut owners = items(object, "/metadata/ownerReferences").to_vec();
+    owners.retain(|o| o["uid"] != uid);
+    with_owners(object, owners)
 }
 
 fn with_owners(object: &Value, owners: Vec<Value>) -> Value {

@@ -302,7 +302,7 @@ impl DaemonSets {
         if deleting(set) {
             return Ok(None);
         }
-        let mut history = revision::history(world, set);
+        let mut history = revision::history(world, set, &selector).await?;
         let Some(now) = revision::current(world, set, &mut history).await? else {
             return Ok(None);
         };

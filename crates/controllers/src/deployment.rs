@@ -5,10 +5,11 @@
 
 mod progress;
 
+use crate::claim::claim_kind;
 use crate::manager::Reconciler;
 use crate::obj::{
-    annotation, condition, controlled_by, controller_of, deleting, digest, int, int_or_percent, items, meta,
-    now, owner_ref, set_condition, text,
+    annotation, condition, controlled_by, deleting, digest, int, int_or_percent, items, meta, now, owner_ref,
+    set_condition, text,
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
@@ -399,28 +400,13 @@ fn status(d: &Value, sets: &[Arc<Value>], created: bool, failure: Option<&str>) 
 
 impl Deployments {
     async fn one(&self, world: &World, d: &Value) -> Result<Option<Duration>, WorldError> {
-        let (namespace, uid) = (meta(d, "namespace"), meta(d, "uid"));
         let Ok(selector) = LabelSelector::from_json(&d["spec"]["selector"]) else {
             return Ok(None);
         };
         if deleting(d) || selector.is_everything() {
             return Ok(None);
         }
-        let mut sets = Vec::new();
-        for set in world.list(SETS, namespace) {
-            if controlled_by(&set, uid) {
-                sets.push(set);
-            } else if controller_of(&set).is_none() && !deleting(&set) && selector.matches_object(&set) {
-                let mut mine = (*set).clone();
-                let mut owners = items(&set, "/metadata/ownerReferences").to_vec();
-                owners.push(owner_ref(d));
-                mine["metadata"]["ownerReferences"] = json!(owners);
-                // Counted at once: another of the same template would be made beside it.
-                if settled(world.update(SETS, &set, &mine).await)?.is_some() {
-                    sets.push(world.get(SETS, namespace, meta(&set, "name")).unwrap_or(set));
-                }
-            }
-        }
+        let mut sets = claim_kind(world, SETS, d, &selector).await?;
         let new_name = newest(d, &sets).map_or("", |n| meta(n, "name"));
         let pods_of_old = sets
             .iter()

@@ -3,8 +3,10 @@
 //! A template is kept as the patch that would restore it; equal templates share one revision, and a template that
 //! comes back (a rollback) gets a new, highest number on its old object.
 
-use crate::obj::{controlled_by, deleting, digest, int, items, label, meta, owner_ref};
+use crate::claim::claim_kind;
+use crate::obj::{deleting, digest, int, items, label, meta, owner_ref};
 use crate::world::{World, WorldError, settled};
+use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -19,12 +21,17 @@ fn data(owner: &Value) -> Value {
     json!({"spec": {"template": template}})
 }
 
-/// The revisions of an owner, oldest first.
-pub(crate) fn history(world: &World, owner: &Value) -> Vec<Arc<Value>> {
-    let mut all = world.list(REVISIONS, meta(owner, "namespace"));
-    all.retain(|r| controlled_by(r, meta(owner, "uid")) && !deleting(r));
+/// The revisions of an owner, oldest first. Those of an owner that went without them (`--cascade=orphan`) belong to whoever
+/// takes over its Pods, which would be replaced otherwise.
+pub(crate) async fn history(
+    world: &World,
+    owner: &Value,
+    selector: &LabelSelector,
+) -> Result<Vec<Arc<Value>>, WorldError> {
+    let mut all = claim_kind(world, REVISIONS, owner, selector).await?;
+    all.retain(|r| !deleting(r));
     all.sort_by_key(|r| (int(r, "/revision", 0), meta(r, "creationTimestamp").to_string()));
-    all
+    Ok(all)
 }
 
 /// The revision of the owner's present template, made or renumbered when need be. Appended to `history` when new.

@@ -120,9 +120,14 @@ fn is_namespace(request: &AdmissionRequest<'_>) -> bool {
     a.group.is_empty() && a.resource == "namespaces"
 }
 
-/// Kinds that no webhook or policy may get between: one could lock everybody out for good.
+/// Kinds that no webhook may get between: one could lock everybody out for good.
 pub fn is_exempt(request: &AdmissionRequest<'_>) -> bool {
     request.attributes.group == "admissionregistration.k8s.io"
+}
+
+/// Kinds that no policy may get between: policies and their bindings. Webhooks they do watch over.
+pub fn is_policy(request: &AdmissionRequest<'_>) -> bool {
+    is_exempt(request) && request.attributes.resource.contains("admissionpolic")
 }
 
 /// Kinds that no policy sees, but webhooks do: reviews store nothing.

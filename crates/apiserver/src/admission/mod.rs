@@ -45,6 +45,15 @@ use kinds::status::Status;
 use serde_json::Value;
 use std::sync::Arc;
 
+/// An object with its fields in this order, as upstream prints what it writes into the audit log.
+pub(crate) fn in_order(fields: &[(&str, Value)]) -> String {
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("\"{name}\":{value}"))
+        .collect();
+    format!("{{{}}}", fields.join(","))
+}
+
 /// Upstream's default steps, in order; `extra` ones run before the quota.
 pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Arc<dyn AdmissionPlugin>> {
     let mut plugins: Vec<Arc<dyn AdmissionPlugin>> = vec![

@@ -2,27 +2,33 @@
 
 use super::Remotes;
 use serde_json::{Value, json};
+use std::cmp::Reverse;
+use std::collections::HashSet;
 
-/// Adds the groups and versions of others to lists of groups (name, versions), each by its priority.
+/// Adds the groups and versions of others to lists of groups (name, versions), each by its priority: that of a group is the
+/// highest that any of its versions has. Nothing comes before the core group and the one that others register with.
 pub fn add_groups(remotes: &Remotes, groups: &mut Vec<(String, Vec<String>)>) {
-    for ((group, version), remote) in remotes {
-        if let Some((_, versions)) = groups.iter_mut().find(|(g, _)| g == group) {
-            if !versions.contains(version) {
-                versions.push(version.clone());
-            }
-            continue;
+    let ours: HashSet<String> = groups.iter().map(|(group, _)| group.clone()).collect();
+    for (group, version) in remotes.keys() {
+        match groups.iter_mut().find(|(g, _)| g == group) {
+            Some((_, versions)) if versions.contains(version) => {}
+            Some((_, versions)) => versions.push(version.clone()),
+            None => groups.push((group.clone(), vec![version.clone()])),
         }
-        // A group of others stands behind ours; among themselves the higher priority comes first.
-        let rank = |name: &str| {
-            let own = remotes.iter().filter(|((g, _), _)| g == name);
-            own.map(|(_, r)| r.priority.0).max()
-        };
-        let at = groups
-            .iter()
-            .position(|(g, _)| rank(g).is_some_and(|r| r < remote.priority.0))
-            .unwrap_or(groups.len());
-        groups.insert(at, (group.clone(), vec![version.clone()]));
     }
+    groups.sort_by_cached_key(|(group, _)| {
+        let others = remotes
+            .iter()
+            .filter(|((g, _), _)| g == group)
+            .map(|(_, r)| r.priority.0);
+        let own = ours.contains(group).then(|| super::priority(group));
+        let first = match group.as_str() {
+            "" => 2,
+            "apiregistration.k8s.io" => 1,
+            _ => 0,
+        };
+        Reverse((first, others.chain(own).max()))
+    });
     for (group, versions) in groups.iter_mut() {
         let of = |v: &String| {
             remotes
@@ -30,7 +36,7 @@ pub fn add_groups(remotes: &Remotes, groups: &mut Vec<(String, Vec<String>)>) {
                 .map_or(0, |r| r.priority.1)
         };
         if versions.iter().any(|v| of(v) > 0) {
-            versions.sort_by_key(|v| std::cmp::Reverse((of(v), crate::discovery::priority(v))));
+            versions.sort_by_key(|v| Reverse((of(v), crate::discovery::priority(v))));
         }
     }
 }

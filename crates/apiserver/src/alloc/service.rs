@@ -236,12 +236,7 @@ fn cluster_ip(
     let at = Path::new("spec").child("clusterIPs");
     let ip = if given.is_empty() {
         let found = alloc.ranges().iter().find_map(|range| pick_ip(range, taken));
-        found.ok_or_else(|| {
-            FieldError::internal(
-                &at,
-                format!("failed to allocate a serviceIP: range {} is full", alloc.range),
-            )
-        })?
+        found.ok_or_else(|| FieldError::internal(&at, "failed to allocate a serviceIP: range is full"))?
     } else {
         let fail = |why: String| {
             let why = format!("failed to allocate IP {given}: {why}");

@@ -13,6 +13,7 @@ pub mod render;
 pub mod transform;
 pub mod update;
 pub mod watch;
+mod websocket;
 pub mod write;
 
 use crate::admit::{AdmissionRequest, Notes, Operation, Round};

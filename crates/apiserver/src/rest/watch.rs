@@ -3,9 +3,10 @@
 //! States of a stream: *initial* (synthetic ADDED events, for watches that begin with the state), *backlog* (what
 //! happened since the revision asked for), *live*. It ends at its timeout, when the client goes, when the server
 //! stops, or when the watcher was too slow; the client then goes on from the last revision it saw.
+//! Its frames are a body without end, or messages of a [`websocket`](super::websocket).
 
 use super::frames::Frames;
-use super::{Ctx, write};
+use super::{Ctx, websocket, write};
 use crate::cache::resource::ListQuery;
 use crate::cache::watcher::Told;
 use crate::cache::{ChangeKind, Filter, Object, Subscription};
@@ -16,6 +17,7 @@ use crate::wire::options::ListOptions;
 use crate::wire::{Response, body};
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::upgrade::OnUpgrade;
 use kinds::status::Status;
 use rand::RngExt;
 use std::collections::{HashSet, VecDeque};
@@ -37,8 +39,13 @@ const BOOKMARKS: Duration = Duration::from_secs(60);
 /// Without `timeoutSeconds` a watch lasts between this and twice this, in seconds, so that clients spread out.
 const MIN_TIMEOUT: u64 = 1800;
 
-/// Answers a watch.
-pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
+/// Answers a watch; over the raw connection when a WebSocket is asked for.
+pub async fn watch(
+    ctx: &Ctx,
+    ticket: WatchTicket,
+    connection: Option<OnUpgrade>,
+) -> Result<Response, Status> {
+    let connection = connection.filter(|_| websocket::is_asked(&ctx.headers));
     let mut options = ListOptions::parse(&ctx.query)?;
     options.validate(true)?;
     if !ctx.name().is_empty() && options.field_selector.is_empty() {
@@ -87,7 +94,8 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
             Ok(subscription) => (subscription, false),
             Err(old) => {
                 let gone = Status::expired(format!("too old resource version: {since} ({})", old.oldest));
-                return Ok(answer(wanted, futures::stream::iter([Ok(frames.error(&gone))])));
+                let chunks = futures::stream::iter([Ok(frames.error(&gone))]);
+                return answer(ctx, wanted, connection, chunks);
             }
         }
     };
@@ -118,7 +126,7 @@ pub async fn watch(ctx: &Ctx, ticket: WatchTicket) -> Result<Response, Status> {
         let chunk = s.next_chunk().await?;
         Some((Ok(chunk), s))
     });
-    Ok(answer(wanted, chunks))
+    answer(ctx, wanted, connection, chunks)
 }
 
 /// Keys of the objects that a client who begins at a revision knows of a selection by converted fields. Of a state that is
@@ -143,9 +151,14 @@ async fn known(
 }
 
 fn answer(
+    ctx: &Ctx,
     wanted: Wanted,
+    connection: Option<OnUpgrade>,
     chunks: impl futures::Stream<Item = Result<Bytes, crate::wire::BoxError>> + Send + 'static,
-) -> Response {
+) -> Result<Response, Status> {
+    if let Some(connection) = connection {
+        return websocket::answer(&ctx.headers, connection, wanted.encoding, chunks);
+    }
     let mut response = http::Response::new(body::stream(chunks));
     let headers = response.headers_mut();
     headers.insert(
@@ -153,7 +166,7 @@ fn answer(
         HeaderValue::from_static(wanted.encoding.watch_media_type()),
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
-    response
+    Ok(response)
 }
 
 struct Stream {

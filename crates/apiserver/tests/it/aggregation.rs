@@ -129,6 +129,15 @@ async fn another_server() {
     assert_eq!(all("x-remote-group"), ["system:masters", "system:authenticated"]);
     assert!(all("authorization").is_empty(), "credentials stay here");
 
+    // A group stands where the highest priority of its versions puts it, behind what they register with.
+    for (version, group, priority) in [("v1", "first", 20_000), ("v2", "first", 1), ("v1", "last", 1)] {
+        let name = format!("{version}.{group}.example.com");
+        let other = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": name},
+            "spec": {"group": format!("{group}.example.com"), "version": version, "groupPriorityMinimum": priority,
+                "versionPriority": 10, "caBundle": hook.ca, "service": {"namespace": "default", "name": "none"}}});
+        assert_eq!(s.json("POST", SERVICES, &other).await.0, 201);
+        available(&s, &name, "ServiceNotFound").await;
+    }
     let (_, groups) = s.get("/apis").await;
     let names: Vec<&str> = groups["groups"]
         .as_array()
@@ -136,7 +145,11 @@ async fn another_server() {
         .iter()
         .map(|g| g["name"].as_str().unwrap())
         .collect();
-    assert!(names.contains(&"agg.example.com"));
+    assert_eq!(
+        names[..3],
+        ["apiregistration.k8s.io", "first.example.com", "apps"]
+    );
+    assert_eq!(names[names.len() - 2..], ["agg.example.com", "last.example.com"]);
     let (code, group) = s.get("/apis/agg.example.com").await;
     assert_eq!(
         (code, &group["preferredVersion"]["groupVersion"]),

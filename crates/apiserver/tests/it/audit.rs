@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::common;
+use super::{common, hook};
 
 use apiserver::audit::AuditConfig;
 use common::Server;
+use hook::{Hook, patched};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -275,4 +276,79 @@ async fn files_are_bounded() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     assert!(names.len() <= 3, "{names:?}");
+}
+
+#[tokio::test]
+async fn what_admission_says_has_its_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.log");
+    let config = AuditConfig {
+        policy: POLICY.into(),
+        path: path.clone(),
+        max_bytes: 1 << 20,
+        max_files: 2,
+    };
+    let s = Server::guarded_by(Arc::new(common::Open), |c| c.audit = Some(config)).await;
+    let patch = json!([{"op": "add", "path": "/data", "value": {"k": "v"}}]);
+    let hook = Hook::start(move |_, review| patched(review, patch.clone())).await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let object = |kind: &str, name: &str, fields: Value| {
+        let mut object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}});
+        for (key, value) in fields.as_object().unwrap() {
+            object[key] = value.clone();
+        }
+        object
+    };
+    let rules = json!([{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]);
+    let hooks = json!([{"name": "m.example.com", "clientConfig": hook.url("/"), "admissionReviewVersions": ["v1"],
+        "sideEffects": "None", "rules": rules}]);
+    for (resource, object) in [
+        (
+            "mutatingwebhookconfigurations",
+            object("MutatingWebhookConfiguration", "m", json!({"webhooks": hooks})),
+        ),
+        (
+            "validatingadmissionpolicies",
+            object(
+                "ValidatingAdmissionPolicy",
+                "p",
+                json!({"spec": {"matchConstraints": {"resourceRules": rules},
+                    "validations": [{"expression": "false", "message": "never"}]}}),
+            ),
+        ),
+        (
+            "validatingadmissionpolicybindings",
+            object(
+                "ValidatingAdmissionPolicyBinding",
+                "b",
+                json!({"spec": {"policyName": "p", "validationActions": ["Audit"]}}),
+            ),
+        ),
+    ] {
+        let (code, said) = s.json("POST", &format!("{group}/{resource}"), &object).await;
+        assert_eq!(code, 201, "{said}");
+    }
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    let (code, said) = s
+        .json("POST", "/api/v1/namespaces/default/configmaps", &map)
+        .await;
+    assert_eq!(code, 201, "{said}");
+    let events = lines(&path, 1).await;
+    let told = &events.last().unwrap()["annotations"];
+    for (key, expected) in [
+        (
+            "mutation.webhook.admission.k8s.io/round_0_index_0",
+            r#"{"configuration":"m","webhook":"m.example.com","mutated":true}"#,
+        ),
+        (
+            "patch.webhook.admission.k8s.io/round_0_index_0",
+            r#"{"configuration":"m","webhook":"m.example.com","patch":[{"op":"add","path":"/data","value":{"k":"v"}}],"patchType":"JSONPatch"}"#,
+        ),
+        (
+            "validation.policy.admission.k8s.io/validation_failure",
+            r#"[{"message":"never","policy":"p","binding":"b","expressionIndex":0,"validationActions":["Audit"]}]"#,
+        ),
+    ] {
+        assert_eq!(told[key], expected, "{key} in {told}");
+    }
 }

@@ -31,6 +31,7 @@ mod policies;
 mod raw;
 mod replays;
 mod rules;
+mod sockets;
 mod speed;
 mod told;
 mod upstream;

@@ -21,6 +21,9 @@ fn policy(spec: Value) -> Value {
         "metadata": {"name": "p"}, "spec": whole})
 }
 
+/// An expression that asks the authorizer.
+const ASKED: &str = "authorizer.group('apps').resource('deployments').subresource('status').namespace('test').name('backend').check('create').allowed()";
+
 fn binding(spec: Value) -> Value {
     let mut whole = json!({"policyName": "p", "validationActions": ["Deny"]});
     for (key, value) in spec.as_object().unwrap() {
@@ -64,6 +67,16 @@ async fn policies_and_bindings() {
             json!({}),
             422,
             denied("expression 'object.data.nothing == ''' resulted in error: no such key: nothing"),
+        ),
+        (
+            // Each of them costs 350,000, and one expression may cost a million.
+            json!({"variables": [{"name": "dear", "expression": format!("{ASKED} && {ASKED} && {ASKED}")}],
+                "validations": [{"expression": "variables.dear"}]}),
+            json!({}),
+            422,
+            denied(
+                "expression 'variables.dear' resulted in error: composited variable \"dear\" fails to evaluate: operation cancelled: actual cost limit exceeded",
+            ),
         ),
         (
             json!({"failurePolicy": "Ignore", "validations": [{"expression": "object.data.nothing == ''"}]}),
@@ -273,4 +286,51 @@ async fn types_are_told() {
         told["status"],
         json!({"observedGeneration": 1, "typeChecking": {}})
     );
+}
+
+/// Policies watch over webhooks, but not over policies: who wrote a bad one could not take it back.
+#[tokio::test]
+async fn policies_on_admission_itself() {
+    let s = Server::guarded().await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let rules = json!([{"operations": ["CREATE"], "apiGroups": ["admissionregistration.k8s.io"], "apiVersions": ["*"],
+        "resources": ["*"]}]);
+    let strict = json!({"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "false", "message": "never"}]});
+    for (resource, object) in [
+        ("validatingadmissionpolicies", policy(strict)),
+        ("validatingadmissionpolicybindings", binding(json!({}))),
+    ] {
+        let (code, said) = s.json("POST", &format!("{group}/{resource}"), &object).await;
+        assert_eq!(code, 201, "{said}");
+    }
+    let named = |mut object: Value| {
+        object["metadata"]["name"] = json!("another");
+        object
+    };
+    let hooks = |kind: &str| json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "another"}});
+    for (resource, object, code) in [
+        (
+            "validatingadmissionpolicies",
+            named(policy(json!({"validations": [{"expression": "true"}]}))),
+            201,
+        ),
+        (
+            "validatingadmissionpolicybindings",
+            named(binding(json!({}))),
+            201,
+        ),
+        (
+            "mutatingwebhookconfigurations",
+            hooks("MutatingWebhookConfiguration"),
+            422,
+        ),
+        (
+            "validatingwebhookconfigurations",
+            hooks("ValidatingWebhookConfiguration"),
+            422,
+        ),
+    ] {
+        let (answered, said) = s.json("POST", &format!("{group}/{resource}"), &object).await;
+        assert_eq!(answered, code, "{resource}: {said}");
+    }
 }

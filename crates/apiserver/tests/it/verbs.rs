@@ -572,3 +572,23 @@ async fn services_get_addresses() {
         .await;
     assert_eq!(code, 201);
 }
+
+#[tokio::test]
+async fn service_addresses_run_out() {
+    // Six addresses: the cluster's own Service has one, and DNS's stays free for it.
+    let range = "10.9.0.0/29".to_owned();
+    let s = Server::with(Arc::new(MemoryStore::new()), |c| c.service_cidr = range).await;
+    let mut answers = Vec::new();
+    for n in 0..7 {
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("s{n}")},
+            "spec": {"ports": [{"port": 80}]}});
+        answers.push(
+            s.json("POST", "/api/v1/namespaces/default/services", &service)
+                .await,
+        );
+    }
+    let (code, said) = answers.pop().unwrap();
+    let why = "Service \"s6\" is invalid: spec.clusterIPs: Internal error: failed to allocate a serviceIP: range is full";
+    assert_eq!((code, &said["message"]), (422, &json!(why)));
+    assert_eq!(answers[0].0, 201);
+}

@@ -238,6 +238,17 @@ impl Count {
         );
     }
 
+    /// Whether a failed Pod is the only one that knows how often its index failed: with `backoffLimitPerIndex`, until the next
+    /// Pod of that index, which is told, is there.
+    pub(super) fn is_needed(&self, job: &Value, pod: &Value, running: &[Arc<Value>]) -> bool {
+        let limited =
+            job["spec"]["backoffLimitPerIndex"].is_i64() && self.noted_bad.contains(meta(pod, "uid"));
+        let over = |index: &u64| self.completed.contains(index) || self.failed_indexes.contains(index);
+        index_of(pod)
+            .filter(|index| limited && !over(index))
+            .is_some_and(|index| !running.iter().any(|p| index_of(p) == Some(index)))
+    }
+
     /// Successes, noted ones included; of an Indexed Job, its completed indexes.
     pub(super) fn succeeded(&self) -> i64 {
         match self.indexed {

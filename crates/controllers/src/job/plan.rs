@@ -66,7 +66,11 @@ pub(super) fn plan(job: &Value, pods: &[Arc<Value>], now: Timestamp) -> Plan {
     }
 
     let mut active = running.len();
-    match finish(job, pods, &running, &count, &status, now, &mut plan) {
+    let end = finish(job, pods, &running, &count, &status, now, &mut plan);
+    if end.is_none() {
+        plan.release.retain(|pod| !count.is_needed(job, pod, &running));
+    }
+    match end {
         Some(end) => {
             active = 0;
             plan.delete = running;

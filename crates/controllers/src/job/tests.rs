@@ -212,6 +212,19 @@ fn plans() {
             "a0- b1",
             "active=1, failedIndexes=0, bad:a0",
         ),
+        // It stays until the next one of its index, which is told of the failure.
+        (
+            with(indexed(1, 1), "backoffLimitPerIndex", json!(1)),
+            json!({"uncountedTerminatedPods": {"failed": ["a0"]}}),
+            "a0x-",
+            "+0, active=1, failedIndexes=, bad:a0",
+        ),
+        (
+            with(indexed(1, 1), "backoffLimitPerIndex", json!(1)),
+            json!({"uncountedTerminatedPods": {"failed": ["a0"]}}),
+            "a0x- b0",
+            "release a0, active=1, failedIndexes=, bad:a0",
+        ),
         (
             with(
                 n(1, 1),

@@ -74,7 +74,7 @@ impl StatefulSets {
         if deleting(set) {
             return Ok(None);
         }
-        let mut history = revision::history(world, set);
+        let mut history = revision::history(world, set, &selector).await?;
         let Some(update) = revision::current(world, set, &mut history).await? else {
             return Ok(None);
         };

@@ -315,6 +315,128 @@ async fn an_orphan_of_the_same_template_is_taken_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_becomes_the_controller_again() {
+    let plane = Plane::start(&["host-1"]).await;
+    plane.create(DEPLOYMENTS, deployment("web", 1, "one")).await;
+    let only = |key: &'static str| {
+        move |w: &controllers::world::World| match &w.list(key, "default")[..] {
+            [one] if one["metadata"]["ownerReferences"][0]["controller"] == true => Some(one.clone()),
+            _ => None,
+        }
+    };
+    plane
+        .until("available", |w| {
+            let web = w.get(DEPLOYMENTS, "default", "web")?;
+            (web["status"]["availableReplicas"] == 1).then_some(())
+        })
+        .await;
+    for key in ["replicasets.apps", "pods"] {
+        let before = plane.until(key, only(key)).await;
+        let mut owner = before["metadata"]["ownerReferences"][0].clone();
+        owner["controller"] = json!(false);
+        let patch = json!({"metadata": {"ownerReferences": [owner]}});
+        let freed = plane.world.patch(key, &before, "", &patch).await.unwrap();
+        let name = meta(&before, "name").to_owned();
+        let after = plane
+            .until("adopted", |w| {
+                let now = w.get(key, "default", &name)?;
+                let moved = now["metadata"]["resourceVersion"] != freed["metadata"]["resourceVersion"];
+                (moved && controllers::obj::controller_of(&now).is_some()).then_some(now)
+            })
+            .await;
+        assert_eq!(
+            after["metadata"]["ownerReferences"], before["metadata"]["ownerReferences"],
+            "{key}"
+        );
+        assert_eq!(
+            meta(&*plane.until(key, only(key)).await, "uid"),
+            meta(&before, "uid")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relabelled_set_leaves_its_deployment_and_comes_back() {
+    let plane = Plane::start(&["host-1"]).await;
+    plane.create(DEPLOYMENTS, deployment("web", 1, "one")).await;
+    let sets = |controlled: usize, free: usize| {
+        move |w: &controllers::world::World| {
+            let sets = w.list("replicasets.apps", "default");
+            let owned = sets
+                .iter()
+                .filter(|s| controllers::obj::controller_of(s).is_some())
+                .count();
+            (owned == controlled && sets.len() - owned == free).then_some(sets)
+        }
+    };
+    let first = plane.until("the first", sets(1, 0)).await.remove(0);
+    let labels = |labels: Value| json!({"metadata": {"labels": labels}});
+    plane
+        .world
+        .patch("replicasets.apps", &first, "", &labels(json!({"app": "other"})))
+        .await
+        .unwrap();
+    let both = plane.until("another beside the free one", sets(1, 1)).await;
+    let free = both
+        .iter()
+        .find(|s| meta(s, "uid") == meta(&first, "uid"))
+        .unwrap();
+    assert!(controllers::obj::controller_of(free).is_none());
+    plane
+        .world
+        .patch("replicasets.apps", free, "", &labels(json!({"app": "web"})))
+        .await
+        .unwrap();
+    plane.until("both", sets(2, 0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_over_pods_takes_over_their_revision() {
+    let plane = Plane::start(&["host-1"]).await;
+    for (key, kind, more) in [
+        (
+            "statefulsets.apps",
+            "StatefulSet",
+            json!({"replicas": 1, "serviceName": "db"}),
+        ),
+        ("daemonsets.apps", "DaemonSet", json!({})),
+    ] {
+        let name = kind.to_lowercase();
+        let mut set = json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": "default"},
+            "spec": {"selector": {"matchLabels": {"app": name}}, "template": template(&name, "one")}});
+        for (field, value) in more.as_object().into_iter().flatten() {
+            set["spec"][field] = value.clone();
+        }
+        let belong = |uid: String| {
+            move |w: &controllers::world::World| {
+                let mut all = w.list("pods", "default");
+                all.extend(w.list("controllerrevisions.apps", "default"));
+                all.retain(|o| controllers::obj::controlled_by(o, &uid));
+                let running = all
+                    .iter()
+                    .all(|o| o["kind"] != "Pod" || o["status"]["phase"] == "Running");
+                let mut uids: Vec<String> = all.iter().map(|o| meta(o, "uid").to_owned()).collect();
+                uids.sort_unstable();
+                (running && uids.len() == 2).then_some(uids)
+            }
+        };
+        let first = plane.create(key, set.clone()).await;
+        let before = plane.until(kind, belong(meta(&first, "uid").into())).await;
+        plane.world.delete(key, &first, "Orphan").await.unwrap();
+        plane
+            .until("it goes", |w| {
+                w.get(key, "default", &name).is_none().then_some(())
+            })
+            .await;
+        let second = plane.create(key, set).await;
+        let after = plane
+            .until("taken over", belong(meta(&second, "uid").into()))
+            .await;
+        assert_eq!(after, before, "{kind}: the same Pod, the same revision");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replication_controller_keeps_its_number() {
     const CONTROLLERS: &str = "replicationcontrollers";
     let plane = Plane::start(&["host-1"]).await;

@@ -1,7 +1,7 @@
 //! The values of the variables: `object`, `oldObject`, `request`, `namespaceObject`, `params`, `authorizer`, and the
 //! `variables` of a policy, each evaluated when it is first asked for and at most once.
 
-use super::{CALL_LIMIT, Expression};
+use super::Expression;
 use cel::{EvalError, EvalResult, Type, Value};
 use serde_json::{Value as Json, json};
 use std::cell::{Cell, RefCell};
@@ -62,7 +62,7 @@ impl<'a> Scope<'a> {
             return Some(found.clone());
         }
         // A variable sees only those before it, so this ends; the mark is for those that fail.
-        let mut budget = self.budget.get().min(CALL_LIMIT);
+        let mut budget = self.budget.get();
         let before = budget;
         let value = expression.eval(self, &mut budget).map_err(|why| {
             // Upstream tells the fault alone.

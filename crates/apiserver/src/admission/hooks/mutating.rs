@@ -6,6 +6,7 @@
 
 use super::config::{Hook, Hooks};
 use super::{Failure, ask, closed, note, review, wanted};
+use crate::admission::in_order;
 use crate::admission::matching::{self, Matched};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
 use crate::rest::{Ctx, create};
@@ -121,18 +122,25 @@ impl MutatingWebhook {
                 changed
             }
         };
-        let told = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
+        let by = [
+            ("configuration", json!(hook.configuration)),
+            ("webhook", json!(hook.name)),
+        ];
+        let [configuration, webhook] = by.clone();
         ctx.notes.annotate(
             format!("mutation.webhook.admission.k8s.io/{place}"),
-            told.to_string(),
+            in_order(&[configuration, webhook, ("mutated", json!(changed))]),
         );
         if let (true, Some(patch)) = (changed, &verdict.patch) {
-            let told = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": patch,
-                "patchType": "JSONPatch"});
-            ctx.notes.annotate(
-                format!("patch.webhook.admission.k8s.io/{place}"),
-                told.to_string(),
-            );
+            let [configuration, webhook] = by;
+            let told = [
+                configuration,
+                webhook,
+                ("patch", json!(patch)),
+                ("patchType", json!("JSONPatch")),
+            ];
+            ctx.notes
+                .annotate(format!("patch.webhook.admission.k8s.io/{place}"), in_order(&told));
         }
         Ok(changed)
     }

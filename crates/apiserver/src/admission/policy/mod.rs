@@ -12,7 +12,7 @@ pub mod typecheck;
 pub use mutations::MutatingPolicy;
 
 use super::expressions::{CALL_LIMIT, Inputs, POLICY_BUDGET, Scope};
-use super::{forbidden, hooks, matching};
+use super::{forbidden, hooks, in_order, matching};
 use crate::admit::{AdmissionPlugin, AdmissionRequest};
 use crate::view::View;
 use async_trait::async_trait;
@@ -63,7 +63,7 @@ impl AdmissionPlugin for ValidatingPolicy {
             return Ok(Vec::new());
         };
         let policies = self.policies.get(view);
-        if policies.is_empty() || matching::is_exempt(request) || matching::is_review(request) {
+        if policies.is_empty() || matching::is_policy(request) || matching::is_review(request) {
             return Ok(Vec::new());
         }
         let mut denials: Vec<Denial> = Vec::new();
@@ -165,11 +165,16 @@ impl AdmissionPlugin for ValidatingPolicy {
 }
 
 fn audit(ctx: &crate::rest::Ctx, policy: &Policy, binding: &Binding, decision: &Decision) {
-    let failure = json!([{"message": decision.message, "policy": policy.name, "binding": binding.name,
-        "expressionIndex": decision.index, "validationActions": binding.actions}]);
+    let failure = in_order(&[
+        ("message", json!(decision.message)),
+        ("policy", json!(policy.name)),
+        ("binding", json!(binding.name)),
+        ("expressionIndex", json!(decision.index)),
+        ("validationActions", json!(binding.actions)),
+    ]);
     ctx.notes.annotate(
         "validation.policy.admission.k8s.io/validation_failure",
-        failure.to_string(),
+        format!("[{failure}]"),
     );
 }
 

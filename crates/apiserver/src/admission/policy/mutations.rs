@@ -116,7 +116,7 @@ impl AdmissionPlugin for MutatingPolicy {
         };
         let policies = self.policies(view);
         let stays = matches!(request.operation, Operation::Delete | Operation::Connect);
-        if policies.is_empty() || stays || matching::is_exempt(request) || matching::is_review(request) {
+        if policies.is_empty() || stays || matching::is_policy(request) || matching::is_review(request) {
             return Ok(Vec::new());
         }
         let changed_since = request.round.again && request.round.policies.as_ref() != Some(request.object);
