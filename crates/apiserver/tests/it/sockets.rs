@@ -90,7 +90,11 @@ async fn each_event_is_a_message() {
     let Some(Message::Binary(bytes)) = next(&mut socket).await else {
         panic!("no bytes");
     };
-    assert_eq!(&bytes[..4], b"k8s\0", "without its length");
+    assert_eq!(
+        &bytes[..7],
+        b"\n\x05ADDED",
+        "the type of the event comes first, not its length"
+    );
     assert!(
         matches!(next(&mut socket).await, Some(Message::Close(_))),
         "it ends in time"
