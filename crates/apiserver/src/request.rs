@@ -200,7 +200,7 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
 
 /// Truth of a query parameter as upstream's conversion reads it: present and neither `false` nor `0`.
 pub fn query_true(value: &str) -> bool {
-    !matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "f")
+    !matches!(value.to_ascii_lowercase().as_str(), "false" | "0")
 }
 
 fn wants_watch(query: &str) -> bool {

@@ -3,6 +3,7 @@
 //! The user's own credentials never leave this server; the agent sees its client certificate.
 
 mod agent;
+mod connect;
 mod exchange;
 mod frames;
 mod links;

@@ -1,15 +1,15 @@
 //! `pods/log`, `pods/exec`, `pods/attach`, `pods/portforward`: at the agent of the Pod's host, by the kubelet's paths.
 
+use super::connect::Options;
 use super::exchange::{Outgoing, exchange, no_redirect};
-use crate::admit::Operation;
 use crate::dispatch::Incoming;
-use crate::request::{Attributes, query_pairs, query_true};
+use crate::request::{Attributes, query_pairs};
 use crate::rest::{Ctx, meta};
 use crate::wire::{Response, body};
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use kinds::status::Status;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ fn containers(pod: &Value) -> Vec<String> {
     .concat()
 }
 
-/// The container a request means: the one it names, the Pod's only one, or the annotated default.
+/// The container a request means: the one it names, or the Pod's only one. (Annotated defaults are the clients' affair.)
 fn container(pod: &Value, asked: &str) -> Result<String, Status> {
     let all = containers(pod);
     let name = meta(pod, "name");
@@ -72,25 +72,12 @@ fn container(pod: &Value, asked: &str) -> Result<String, Status> {
             ))),
         };
     }
-    let main: Vec<&str> = pod
-        .pointer("/spec/containers")
-        .and_then(Value::as_array)
-        .map(|l| l.iter().filter_map(|c| c["name"].as_str()).collect())
-        .unwrap_or_default();
-    let annotated = pod
-        .pointer("/metadata/annotations")
-        .and_then(|a| a.get("kubectl.kubernetes.io/default-container"));
-    match (
-        annotated
-            .and_then(Value::as_str)
-            .filter(|a| all.iter().any(|c| c == a)),
-        main.as_slice(),
-    ) {
-        (_, [only]) => Ok(only.to_string()),
-        (Some(default), _) => Ok(default.to_string()),
-        (None, many) => Err(Status::bad_request(format!(
+    let main = pod.pointer("/spec/containers").and_then(Value::as_array);
+    match main.map(Vec::as_slice) {
+        Some([only]) => Ok(only["name"].as_str().unwrap_or_default().to_string()),
+        _ => Err(Status::bad_request(format!(
             "a container name must be specified for pod {name}, choose one of: [{}]",
-            many.join(" ")
+            all.join(" ")
         ))),
     }
 }
@@ -179,15 +166,13 @@ pub async fn stream(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
         };
         ctx.server.authorized(&ctx.user, &attributes).await?;
     }
+    let options = Options::of_stream(ctx).await?;
     ctx.server.fresh().await?;
     let pod = pod(ctx)?;
-    let sub = ctx.attributes.subresource.clone();
-    let path = if sub == "portforward" {
-        format!("/portForward/{}/{}?{}", ctx.namespace(), ctx.name(), ctx.query)
-    } else {
-        let (container, query) = stream_options(&pod, &ctx.query, &sub)?;
-        let word = if sub == "exec" { "exec" } else { "attach" };
-        format!("/{word}/{}/{}/{container}?{query}", ctx.namespace(), ctx.name())
+    let place = format!("{}/{}", ctx.namespace(), ctx.name());
+    let path = match ctx.attributes.subresource.as_str() {
+        "portforward" => format!("/portForward/{place}"),
+        sub => format!("/{sub}/{place}/{}", container(&pod, options.container())?),
     };
     if node(&pod).is_empty() {
         return Err(Status::bad_request(format!(
@@ -195,80 +180,28 @@ pub async fn stream(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
             ctx.name()
         )));
     }
-    let mut options = json!({"kind": "PodExecOptions", "apiVersion": "v1"});
-    if sub == "attach" {
-        options["kind"] = json!("PodAttachOptions");
-    } else if sub == "portforward" {
-        options["kind"] = json!("PodPortForwardOptions");
-    }
-    connected(ctx, &mut options, &ctx.query).await?;
+    carries(&ctx.attributes.subresource, &options)?;
     if incoming.upgrade.is_none() || !incoming.head.headers.contains_key(http::header::UPGRADE) {
         return Err(Status::bad_request("Upgrade request required"));
     }
     let method = incoming.head.method.clone();
+    let path = format!("{path}?{}", options.query());
     to_agent(ctx, node(&pod), method, path, incoming).await
 }
 
-/// Admission of a connection, by its options.
-async fn connected(ctx: &Ctx, options: &mut Value, query: &str) -> Result<(), Status> {
-    for (key, value) in query_pairs(query) {
-        match key.as_str() {
-            "stdin" | "stdout" | "stderr" | "tty" => options[key] = json!(query_true(&value)),
-            "container" => options[key] = json!(value),
-            "command" => match options["command"].as_array_mut() {
-                Some(list) => list.push(json!(value)),
-                None => options["command"] = json!([value]),
-            },
-            _ => {}
-        }
-    }
-    ctx.admit(Operation::Connect, options, None, &Value::Null, false)
-        .await?;
-    let passed = ctx
-        .validate(Operation::Connect, options, None, &Value::Null, false)
-        .await?;
-    ctx.settle(
-        passed,
-        Operation::Connect,
-        options,
-        None,
-        &Value::Null,
-        false,
-        true,
-    )
-    .await;
-    Ok(())
-}
-
-/// The container and the agent's query of `exec` and `attach`.
-fn stream_options(pod: &Value, query: &str, sub: &str) -> Result<(String, String), Status> {
-    let (mut asked, mut commands, mut parts) = (String::new(), Vec::new(), Vec::new());
-    let mut any = false;
-    for (key, value) in query_pairs(query) {
-        let flag = |name: &str| query_true(&value).then(|| format!("{name}=1"));
-        match key.as_str() {
-            "container" => asked = value,
-            "command" => commands.push(format!("command={}", encode(&value))),
-            "stdin" => parts.extend(flag("input").inspect(|_| any = true)),
-            "stdout" => parts.extend(flag("output").inspect(|_| any = true)),
-            "stderr" => parts.extend(flag("error").inspect(|_| any = true)),
-            "tty" => parts.extend(flag("tty")),
-            _ => {}
-        }
-    }
-    if !any {
+/// Refuses what would have nothing to do, in the words of upstream's kubelet.
+fn carries(subresource: &str, options: &Options) -> Result<(), Status> {
+    if subresource != "portforward" && !options.has_streams() {
         return Err(Status::bad_request(
             "you must specify at least 1 of stdin, stdout, stderr",
         ));
     }
-    if sub == "exec" && commands.is_empty() {
+    if subresource == "exec" && !options.has_command() {
         return Err(Status::bad_request(
             "you must specify at least one command for the container",
         ));
     }
-    let container = container(pod, &asked)?;
-    parts.extend(commands);
-    Ok((container, parts.join("&")))
+    Ok(())
 }
 
 /// Passes a request on to the agent of a node.

@@ -1,6 +1,7 @@
 //! `nodes/NAME/proxy`, `pods/[SCHEME:]NAME[:PORT]/proxy`, `services/[SCHEME:]NAME[:PORT]/proxy`.
 
 use super::agent::{Stream, agent_port};
+use super::connect::Options;
 use super::exchange::{Outgoing, exchange};
 use super::links::{Links, lead_back};
 use super::pods::to_agent;
@@ -27,7 +28,8 @@ const DIAL: Duration = Duration::from_secs(10);
 
 /// Answers `proxy`.
 pub async fn proxy(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
-    let rest = remaining_path(&incoming, ctx.served.kind.namespaced);
+    let below = remaining_path(&incoming, ctx.served.kind.namespaced);
+    let rest = Options::of_proxy(ctx, &below).await?.path(below);
     let method = incoming.head.method.clone();
     let (scheme, name, port) = split(ctx.name());
     if ctx.served.kind.plural == "nodes" {

@@ -334,3 +334,69 @@ async fn policies_on_admission_itself() {
         assert_eq!(answered, code, "{resource}: {said}");
     }
 }
+
+#[tokio::test]
+async fn connections_are_judged_before_their_end_is_looked_for() {
+    let s = Server::guarded().await;
+    let rules = json!({"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"],
+        "resources": ["pods/exec", "pods/attach", "pods/portforward", "pods/proxy", "services/proxy", "nodes/proxy"]}]});
+    // Options have no fields but those that are set.
+    let text = "object.kind + ' ' + string(has(object.stdin)) + ' ' + (has(object.path) ? object.path : '')";
+    let validations = json!([{"expression": "false", "messageExpression": text}]);
+    let policy = policy(json!({"matchConstraints": rules, "validations": validations}));
+    for (path, object) in [(POLICIES, &policy), (BINDINGS, &binding(json!({})))] {
+        let (code, text) = s.json("POST", path, object).await;
+        assert_eq!(code, 201, "{text}");
+    }
+    let default = "/api/v1/namespaces/default";
+    let cases = [
+        (format!("{default}/pods/none/exec?stdin=1"), "PodExecOptions true"),
+        (
+            format!("{default}/pods/none/attach?stdin=false"),
+            "PodAttachOptions false",
+        ),
+        (
+            format!("{default}/pods/none/portforward"),
+            "PodPortForwardOptions false",
+        ),
+        (
+            format!("{default}/pods/none/proxy/a%20b?c=d"),
+            "PodProxyOptions false /a b",
+        ),
+        (
+            format!("{default}/services/none/proxy/"),
+            "ServiceProxyOptions false /",
+        ),
+        (
+            "/api/v1/nodes/none/proxy/x/y".into(),
+            "NodeProxyOptions false /x/y",
+        ),
+    ];
+    for (path, words) in cases {
+        let (code, text) = s.json("POST", &path, &json!({})).await;
+        assert_eq!(code, 422, "{path}: {text}");
+        assert!(
+            text.to_string().contains(&format!("denied request: {words}")),
+            "{path}: {text}"
+        );
+    }
+    let (code, text) = s
+        .json(
+            "POST",
+            &format!("{default}/pods/none/exec?stdin=1&dryRun=All"),
+            &json!({}),
+        )
+        .await;
+    assert_eq!(
+        (code, text["message"].as_str()),
+        (400, Some("dryRun is not supported"))
+    );
+    let (code, text) = s
+        .json(
+            "POST",
+            &format!("{default}/pods/none/portforward?ports=http"),
+            &json!({}),
+        )
+        .await;
+    assert_eq!(code, 400, "{text}");
+}
