@@ -83,8 +83,17 @@ pub fn cpu_seconds(pid: i32) -> Result<f64> {
 
 /// The resident memory of a process in KiB.
 pub fn resident_kib(pid: i32) -> Result<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+/// The same without what is a copy of its program file: a program with debug information has tens of megabytes of that.
+pub fn anonymous_kib(pid: i32) -> Result<u64> {
+    status_kib(pid, "RssAnon:")
+}
+
+fn status_kib(pid: i32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let text = field(&status, "VmRSS:").context("no VmRSS")?;
+    let text = field(&status, name).with_context(|| format!("no {name}"))?;
     Ok(text.split(' ').next().unwrap_or_default().parse()?)
 }
 
