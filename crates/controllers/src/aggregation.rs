@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const ROLES: &str = "clusterroles.rbac.authorization.k8s.io";
+/// Who has the rules, by upstream's name.
+const MANAGER: &str = "clusterrole-aggregation-controller";
 
 /// The controller of aggregated roles.
 pub(crate) struct ClusterRoles;
@@ -55,9 +57,10 @@ impl Reconciler for ClusterRoles {
         {
             let wanted = rules(role, &all);
             if items(role, "/rules") != wanted {
-                let mut next = (**role).clone();
-                next["rules"] = json!(wanted);
-                sweep.note(settled(world.update(ROLES, role, &next).await).map(|_| None));
+                // Applied, so that whoever applies rules to it is told whose they are.
+                let mine = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+                    "metadata": {"name": meta(role, "name")}, "rules": wanted});
+                sweep.note(settled(world.apply(ROLES, &mine, MANAGER).await).map(|_| None));
             }
         }
         sweep.outcome()

@@ -147,6 +147,8 @@ pub(crate) async fn create_pods(
                         .await;
                     made.push(Arc::new(pod));
                 }
+                // Nothing is made in a namespace that goes, and everybody knows it.
+                Err(e) if e.names("NamespaceTerminating") => return Ok(()),
                 Err(e) => refused = Some(e.message()),
             }
         }

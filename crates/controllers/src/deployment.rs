@@ -8,24 +8,30 @@ mod progress;
 use crate::claim::claim_kind;
 use crate::manager::Reconciler;
 use crate::obj::{
-    annotation, condition, controlled_by, deleting, digest, int, int_or_percent, items, meta, now, owner_ref,
-    set_condition, text,
+    annotation, condition, controlled_by, deleting, digest, finished, int, int_or_percent, items, meta, now,
+    owner_ref, set_condition, text,
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Uid;
 use kinds::selector::LabelSelector;
 use progress::Found;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 const DEPLOYMENTS: &str = "deployments.apps";
 const SETS: &str = "replicasets.apps";
+const PODS: &str = "pods";
+/// Pause after a ReplicaSet was refused.
+const AGAIN: Duration = Duration::from_secs(5);
 const HASH: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";
 const HISTORY: &str = "deployment.kubernetes.io/revision-history";
 /// As much as is kept of it, in bytes.
 const MOST_HISTORY: usize = 2000;
+const FAILURE: &str = "ReplicaFailure";
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
 const SOURCE: &str = "deployment-controller";
@@ -119,6 +125,9 @@ pub(crate) fn plan(d: &Value, sets: &[Arc<Value>], pods_of_old: bool) -> Plan {
     if paused || scaled {
         let rolling = text(d, "/spec/strategy/type") != "Recreate";
         scale_all(&mut plan, new, &old, wanted, rolling.then_some(wanted + surge));
+        if paused {
+            plan.remove = beyond_history(d, &old);
+        }
         return plan;
     }
     if text(d, "/spec/strategy/type") == "Recreate" {
@@ -147,26 +156,25 @@ pub(crate) fn plan(d: &Value, sets: &[Arc<Value>], pods_of_old: bool) -> Plan {
             roll_down(&mut plan, n, &old, total, wanted - unavailable);
         }
     }
-    if plan.create.is_none() && plan.scale.is_empty() {
-        let limit = int(d, "/spec/revisionHistoryLimit", 10);
-        let idle: Vec<&&Arc<Value>> = old
-            .iter()
-            .filter(|s| replicas(s) == 0 && int(s, "/status/replicas", 0) == 0 && !deleting(s))
-            .collect();
-        let complete =
-            new.is_some_and(|n| int(n, "/status/availableReplicas", 0) >= wanted) && old_total == 0;
-        if complete {
-            let mut idle = idle;
-            idle.sort_by_key(|s| revision(s));
-            let excess = (idle.len() as i64 - limit).max(0) as usize;
-            plan.remove = idle
-                .iter()
-                .take(excess)
-                .map(|s| meta(s, "name").to_string())
-                .collect();
-        }
+    let complete = new.is_some_and(|n| int(n, "/status/availableReplicas", 0) >= wanted) && old_total == 0;
+    if plan.create.is_none() && plan.scale.is_empty() && complete {
+        plan.remove = beyond_history(d, &old);
     }
     plan
+}
+
+/// The oldest of the old ReplicaSets beyond the history limit, of those that are idle.
+fn beyond_history(d: &Value, old: &[&Arc<Value>]) -> Vec<String> {
+    let limit = int(d, "/spec/revisionHistoryLimit", 10);
+    let mut old: Vec<&&Arc<Value>> = old.iter().filter(|s| !deleting(s)).collect();
+    old.sort_by_key(|s| revision(s));
+    let excess = usize::try_from(old.len() as i64 - limit).unwrap_or(0);
+    let idle = |s: &Value| {
+        let seen = int(s, "/status/observedGeneration", 0) >= int(s, "/metadata/generation", 0);
+        replicas(s) == 0 && int(s, "/status/replicas", 0) == 0 && seen
+    };
+    let first = old.iter().take(excess).filter(|s| idle(s));
+    first.map(|s| meta(s, "name").to_string()).collect()
 }
 
 /// The wish itself changed (or nothing may roll): shares the difference among the ReplicaSets that have Pods, up to `most`
@@ -312,8 +320,18 @@ fn new_set(d: &Value, count: i64, revision: i64) -> Value {
     })
 }
 
+/// What a round did about the ReplicaSet of the present template.
+enum Made {
+    /// Nothing.
+    Not,
+    /// It is new.
+    Now,
+    /// It was refused, with the words of the condition.
+    Refused(String),
+}
+
 /// The Deployment's status from its ReplicaSets; with the time after which progress is overdue.
-fn status(d: &Value, sets: &[Arc<Value>], created: bool, failure: Option<&str>) -> (Value, Option<Duration>) {
+fn status(d: &Value, sets: &[Arc<Value>], made: &Made) -> (Value, Option<Duration>) {
     let sum = |at: &str| sets.iter().map(|s| int(s, at, 0)).sum::<i64>();
     let new = newest(d, sets);
     let wanted = replicas(d);
@@ -344,7 +362,11 @@ fn status(d: &Value, sets: &[Arc<Value>], created: bool, failure: Option<&str>) 
     let ready = sum("/status/readyReplicas");
     let found = Found {
         new: new.map(|n| meta(n, "name")),
-        created,
+        created: matches!(made, Made::Now),
+        refused: match made {
+            Made::Refused(words) => Some(words),
+            _ => None,
+        },
         alone: all == updated,
         complete: updated == wanted && all == wanted && available >= wanted && new.is_some(),
         moved: updated > counted("updatedReplicas")
@@ -352,23 +374,17 @@ fn status(d: &Value, sets: &[Arc<Value>], created: bool, failure: Option<&str>) 
             || available > counted("availableReplicas")
             || all - updated < counted("replicas") - counted("updatedReplicas"),
     };
-    let wake = progress::follow(d, &found, &mut conditions);
-    let failed = failure.map(str::to_string).or_else(|| {
-        sets.iter()
-            .filter_map(|s| condition(s, "ReplicaFailure"))
-            .next()
-            .map(|c| text(c, "/message").to_string())
-    });
-    conditions.retain(|c| failed.is_some() || c["type"] != "ReplicaFailure");
-    if let Some(message) = failed {
-        set_condition(
-            &mut conditions,
-            "ReplicaFailure",
-            "True",
-            "FailedCreate",
-            &message,
-            Some("lastUpdateTime"),
-        );
+    // One that goes tells its numbers to the end, and nothing of progress.
+    let wake = match deleting(d) {
+        true => None,
+        false => progress::follow(d, &found, &mut conditions),
+    };
+    if !deleting(d) {
+        let failing = |s: &Arc<Value>| condition(s, FAILURE).cloned();
+        let failure = new.and_then(failing).or_else(|| sets.iter().find_map(failing));
+        let at = conditions.iter().position(|c| c["type"] == FAILURE);
+        let before = at.map(|at| conditions.remove(at));
+        conditions.extend(failure.map(|failure| same_or(before, failure)));
     }
     let mut number = |field: &str, n: i64| match n {
         0 => drop(status.remove(field)),
@@ -398,36 +414,59 @@ fn status(d: &Value, sets: &[Arc<Value>], created: bool, failure: Option<&str>) 
     (Value::Object(status), wake)
 }
 
+/// The failure of a ReplicaSet as a condition of its Deployment; the one that is there stays if it says the same.
+fn same_or(before: Option<Value>, failure: Value) -> Value {
+    match before {
+        Some(before) if before["status"] == failure["status"] && before["reason"] == failure["reason"] => {
+            before
+        }
+        _ => {
+            let mut next = failure;
+            next["lastUpdateTime"] = next["lastTransitionTime"].clone();
+            next
+        }
+    }
+}
+
 impl Deployments {
     async fn one(&self, world: &World, d: &Value) -> Result<Option<Duration>, WorldError> {
         let Ok(selector) = LabelSelector::from_json(&d["spec"]["selector"]) else {
             return Ok(None);
         };
-        if deleting(d) || selector.is_everything() {
+        if selector.is_everything() {
             return Ok(None);
         }
         let mut sets = claim_kind(world, SETS, d, &selector).await?;
-        let new_name = newest(d, &sets).map_or("", |n| meta(n, "name"));
-        let pods_of_old = sets
-            .iter()
-            .any(|s| meta(s, "name") != new_name && int(s, "/status/replicas", 0) > 0);
+        if deleting(d) {
+            let (status, _) = status(d, &sets, &Made::Not);
+            settled(world.update_status(DEPLOYMENTS, d, &status).await)?;
+            return Ok(None);
+        }
+        let pods_of_old = text(d, "/spec/strategy/type") == "Recreate" && pods_of_old(world, d, &sets);
         let plan = plan(d, &sets, pods_of_old);
         let latest = sets.iter().map(|s| revision(s)).max().unwrap_or(0);
-        let (mut created, mut failure) = (false, None);
+        let mut made = Made::Not;
         if let Some(count) = plan.create {
             let set = new_set(d, count, latest + 1);
+            let name = meta(&set, "name");
             match world.create(SETS, &set).await {
-                Ok(made) => {
+                Ok(new) => {
                     if count > 0 {
-                        let name = meta(&set, "name");
                         let message = format!("Scaled up replica set {name} from 0 to {count}");
                         world.event(SOURCE, d, false, "ScalingReplicaSet", &message).await;
                     }
-                    sets.push(Arc::new(made));
-                    created = true;
+                    sets.push(Arc::new(new));
+                    made = Made::Now;
                 }
                 Err(e) if e.code() == 409 => self.collision(world, d, &set).await?,
-                Err(e) => failure = Some(e.message()),
+                Err(e) if e.names("NamespaceTerminating") => {}
+                Err(e) => {
+                    let message = format!("Failed to create new replica set {name:?}: {}", e.message());
+                    world
+                        .event(SOURCE, d, true, "ReplicaSetCreateError", &message)
+                        .await;
+                    made = Made::Refused(message);
+                }
             }
         }
         let (surge, _) = surge_and_unavailable(d);
@@ -452,10 +491,18 @@ impl Deployments {
         {
             world.delete(SETS, set, "Background").await?;
         }
-        self.revise(world, d, &sets, latest).await?;
-        let (status, wake) = status(d, &sets, created, failure.as_deref());
-        settled(world.update_status(DEPLOYMENTS, d, &status).await)?;
-        Ok(wake)
+        let mut annotations = Map::new();
+        if let Some(number) = self.revise(world, d, &sets, latest).await? {
+            annotations.insert(REVISION.into(), json!(number.to_string()));
+        }
+        let (status, wake) = status(d, &sets, &made);
+        // In one step with the status, which is no new generation.
+        let written = world.update_status_and(DEPLOYMENTS, d, &status, annotations);
+        settled(written.await)?;
+        Ok(match made {
+            Made::Refused(_) => Some(AGAIN),
+            _ => wake,
+        })
     }
 
     /// A ReplicaSet of that name exists for another template: the next name is tried.
@@ -469,17 +516,17 @@ impl Deployments {
         Ok(())
     }
 
-    /// A ReplicaSet that became the newest again (a rollback) gets the highest revision; the Deployment shows it. What the
-    /// Deployment says beside its template, the ReplicaSet says after it.
+    /// A ReplicaSet that became the newest again (a rollback) gets the highest revision, which the Deployment is to show.
+    /// What the Deployment says beside its template, the ReplicaSet says after it.
     async fn revise(
         &self,
         world: &World,
         d: &Value,
         sets: &[Arc<Value>],
         latest: i64,
-    ) -> Result<(), WorldError> {
+    ) -> Result<Option<i64>, WorldError> {
         let Some(new) = newest(d, sets) else {
-            return Ok(());
+            return Ok(None);
         };
         let others = sets
             .iter()
@@ -511,13 +558,23 @@ impl Deployments {
                 settled(world.update(SETS, &set, &next).await)?;
             }
         }
-        if annotation(d, REVISION) != number.to_string() {
-            let mut next = d.clone();
-            next["metadata"]["annotations"][REVISION] = json!(number.to_string());
-            settled(world.update(DEPLOYMENTS, d, &next).await)?;
-        }
-        Ok(())
+        Ok(Some(number))
     }
+}
+
+/// Whether Pods of earlier templates are not over yet, those that are being deleted included: with the strategy Recreate
+/// they never run beside the new ones. (The last one's end is told by its ReplicaSet, whose number of them changes.)
+fn pods_of_old(world: &World, d: &Value, sets: &[Arc<Value>]) -> bool {
+    let new = newest(d, sets).map_or("", |n| meta(n, "uid"));
+    let old: Vec<_> = sets.iter().filter(|s| meta(s, "uid") != new).collect();
+    if old.iter().any(|s| int(s, "/status/replicas", 0) > 0) {
+        return true;
+    }
+    let old: HashSet<Uid> = old.iter().map(|s| Uid::of(meta(s, "uid"))).collect();
+    let pods = world.select(PODS, meta(d, "namespace"), |pod| {
+        pod.links().owners.iter().any(|owner| old.contains(owner))
+    });
+    pods.iter().any(|pod| !finished(pod))
 }
 
 #[async_trait]

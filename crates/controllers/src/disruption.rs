@@ -241,7 +241,7 @@ impl Budgets {
                         .event(SOURCE, budget, true, "CalculateExpectedPodCountFailed", &message)
                         .await;
                 }
-                settled(world.update_status(BUDGETS, budget, &next).await)?;
+                settled(world.replace_status(BUDGETS, budget, &next).await)?;
                 return Ok(Some(AGAIN));
             }
         };
@@ -255,7 +255,7 @@ impl Budgets {
             );
             world.event(SOURCE, budget, true, "UnmanagedPods", &message).await;
         }
-        settled(world.update_status(BUDGETS, budget, &next).await)?;
+        settled(world.replace_status(BUDGETS, budget, &next).await)?;
         let waits = next["disruptedPods"].is_object();
         Ok(waits.then(|| Duration::from_secs(EVICTION.unsigned_abs())))
     }

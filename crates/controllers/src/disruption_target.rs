@@ -83,8 +83,9 @@ impl Reconciler for StaleAnnouncements {
             let mut status = pod["status"].clone();
             let mut conditions = items(&pod, "/status/conditions").to_vec();
             for one in conditions.iter_mut().filter(|c| c["type"] == CONDITION) {
-                one["status"] = "False".into();
-                one["lastTransitionTime"] = now().into();
+                // Without reason and words, which were those of the announcement.
+                *one = json!({"type": CONDITION, "status": "False", "lastTransitionTime": now(),
+                    "observedGeneration": pod["metadata"]["generation"]});
             }
             status["conditions"] = json!(conditions);
             settled(world.update_status(PODS, &pod, &status).await)?;

@@ -23,6 +23,7 @@ const SLICES: &str = "endpointslices.discovery.k8s.io";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
+const HEADLESS: &str = "service.kubernetes.io/headless";
 const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const PER_SLICE: usize = 100;
@@ -151,8 +152,10 @@ fn labels(service: &Value) -> Value {
         .as_object()
         .cloned()
         .unwrap_or_default();
-    if matches!(text(service, "/spec/clusterIP"), "None") {
-        labels.insert("service.kubernetes.io/headless".into(), json!(""));
+    // What the Service says of itself here does not count.
+    match text(service, "/spec/clusterIP") {
+        "None" => drop(labels.insert(HEADLESS.into(), json!(""))),
+        _ => drop(labels.remove(HEADLESS)),
     }
     Value::Object(labels)
 }
@@ -186,10 +189,13 @@ pub(crate) fn slices(service: &Value, pods: &[Arc<Value>], zones: Zones<'_>) -> 
 pub(crate) fn subsets(service: &Value, pods: &[Arc<Value>]) -> Vec<Value> {
     let publish = service["spec"]["publishNotReadyAddresses"] == true;
     let mut groups: BTreeMap<String, Subset> = BTreeMap::new();
-    for pod in behind(service, pods).into_iter().take(PER_ENDPOINTS) {
-        if deleting(&pod) && !publish {
-            continue;
-        }
+    let mut behind = behind(service, pods);
+    behind.retain(|pod| publish || !deleting(pod));
+    if behind.len() > PER_ENDPOINTS {
+        // Those that answer are worth more than those that do not.
+        behind.sort_by_key(|pod| !(publish || ready(pod)));
+    }
+    for pod in behind.into_iter().take(PER_ENDPOINTS) {
         let ports = ports_of(service, &pod);
         if ports.is_empty() && !items(service, "/spec/ports").is_empty() {
             continue;

@@ -23,6 +23,7 @@ mod namespace;
 mod node;
 mod node_ttl;
 pub mod obj;
+mod pauses;
 mod podgc;
 mod quota;
 mod replicaset;

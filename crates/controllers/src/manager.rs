@@ -87,9 +87,9 @@ impl Manager {
         let config = Arc::new(self.config);
         let all: Vec<Arc<dyn Reconciler>> = vec![
             Arc::new(deployment::Deployments),
-            Arc::new(replicaset::ReplicaSets::SETS),
-            Arc::new(replicaset::ReplicaSets::CONTROLLERS),
-            Arc::new(job::Jobs),
+            Arc::new(replicaset::ReplicaSets::sets()),
+            Arc::new(replicaset::ReplicaSets::controllers()),
+            Arc::new(job::Jobs::default()),
             Arc::new(daemonset::DaemonSets),
             Arc::new(statefulset::StatefulSets),
             Arc::new(cronjob::CronJobs),
@@ -100,7 +100,7 @@ impl Manager {
             Arc::new(certificates::Approver),
             Arc::new(certificates::Certificates(config.clone())),
             Arc::new(certificates::Cleaner),
-            Arc::new(namespace::Namespaces),
+            Arc::new(namespace::Namespaces::default()),
             Arc::new(serviceaccount::Accounts(config.clone())),
             Arc::new(token_secrets::TokenSecrets::new(config.clone())),
             Arc::new(trust::Anchors(config.clone())),

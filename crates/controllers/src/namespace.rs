@@ -2,6 +2,7 @@
 
 use crate::manager::Reconciler;
 use crate::obj::{condition, deleting, items, meta, set_condition, text};
+use crate::pauses::Pauses;
 use crate::world::{Resource, World, WorldError, settled};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -11,11 +12,15 @@ use std::time::Duration;
 
 const NAMESPACES: &str = "namespaces";
 const API_SERVICES: &str = "apiservices.apiregistration.k8s.io";
-/// Pods take a while to stop; their namespace is looked at again after this time.
-const AGAIN: Duration = Duration::from_millis(500);
+/// Pods take a while to stop; their namespace is looked at again sooner at first, and then after this time.
+const LONGEST: Duration = Duration::from_secs(2);
 
 /// The controller of deletions.
-pub(crate) struct Namespaces;
+#[derive(Default)]
+pub(crate) struct Namespaces {
+    /// Of those in which something stays.
+    pauses: Pauses,
+}
 
 /// The resources in namespaces that other servers have, and what keeps us from knowing them all.
 async fn aggregated(world: &World) -> (Vec<Resource>, Vec<String>) {
@@ -229,8 +234,11 @@ impl Reconciler for Namespaces {
                 continue;
             }
             match self.one(world, &namespace).await {
-                Ok(true) => {}
-                Ok(false) => again = Some(AGAIN),
+                Ok(true) => self.pauses.passed(meta(&namespace, "uid")),
+                Ok(false) => {
+                    let pause = self.pauses.refused(meta(&namespace, "uid")).min(LONGEST);
+                    again = Some(again.map_or(pause, |again: Duration| again.min(pause)));
+                }
                 Err(e) => failed = Some(e),
             }
         }

@@ -3,9 +3,10 @@
 use crate::claim::{Sweep, claim, create_pods, remove_pod};
 use crate::manager::Reconciler;
 use crate::obj::{
-    active, available, controlled_by, controller_of, deleting, finished, int, items, meta, owner_ref, ready,
-    set_condition, text,
+    active, available, condition, controlled_by, controller_of, deleting, finished, int, items, meta,
+    owner_ref, ready, set_condition, text,
 };
+use crate::pauses::Pauses;
 use crate::victims::{Ages, per_node, victims};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
@@ -19,6 +20,8 @@ use std::time::Duration;
 
 const SETS: &str = "replicasets.apps";
 const CONTROLLERS: &str = "replicationcontrollers";
+const FAILURE: &str = "ReplicaFailure";
+const REFUSED: &str = "FailedCreate";
 /// At most so many Pods are made or removed in one round, as upstream.
 const BURST: usize = 500;
 
@@ -27,21 +30,30 @@ pub(crate) struct ReplicaSets {
     key: &'static str,
     source: &'static str,
     reads: &'static [&'static str],
+    /// Of sets whose Pods were refused.
+    pauses: Pauses,
 }
 
 impl ReplicaSets {
     /// Looks after ReplicaSets.
-    pub(crate) const SETS: ReplicaSets = ReplicaSets {
-        key: SETS,
-        source: "replicaset-controller",
-        reads: &[SETS, "pods"],
-    };
+    pub(crate) fn sets() -> ReplicaSets {
+        ReplicaSets {
+            key: SETS,
+            source: "replicaset-controller",
+            reads: &[SETS, "pods"],
+            pauses: Pauses::default(),
+        }
+    }
+
     /// Looks after ReplicationControllers.
-    pub(crate) const CONTROLLERS: ReplicaSets = ReplicaSets {
-        key: CONTROLLERS,
-        source: "replication-controller",
-        reads: &[CONTROLLERS, "pods"],
-    };
+    pub(crate) fn controllers() -> ReplicaSets {
+        ReplicaSets {
+            key: CONTROLLERS,
+            source: "replication-controller",
+            reads: &[CONTROLLERS, "pods"],
+            pauses: Pauses::default(),
+        }
+    }
 }
 
 /// A Pod from a template, owned by `owner`.
@@ -58,8 +70,19 @@ pub(crate) fn pod_from(owner: &Value, template: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
 }
 
+/// What went wrong in a round.
+struct Failure {
+    reason: &'static str,
+    message: String,
+}
+
+/// The condition says already that something of the kind goes wrong.
+fn stands(set: &Value, reason: &str) -> bool {
+    condition(set, FAILURE).is_some_and(|c| c["status"] == "True" && c["reason"] == reason)
+}
+
 /// The status of a ReplicaSet with these Pods.
-fn status(set: &Value, pods: &[Arc<Value>], terminating: usize, failure: Option<&(&str, String)>) -> Value {
+fn status(set: &Value, pods: &[Arc<Value>], terminating: usize, failure: Option<&Failure>) -> Value {
     let min_ready = int(set, "/spec/minReadySeconds", 0);
     let Ok(template) =
         LabelSelector::from_json(&json!({"matchLabels": set["spec"]["template"]["metadata"]["labels"]}))
@@ -79,14 +102,23 @@ fn status(set: &Value, pods: &[Arc<Value>], terminating: usize, failure: Option<
             n => drop(status.insert(field.into(), json!(n))),
         }
     }
-    status.insert("terminatingReplicas".into(), json!(terminating));
+    if set["kind"] != "ReplicationController" {
+        status.insert("terminatingReplicas".into(), json!(terminating));
+    }
     status.insert("observedGeneration".into(), set["metadata"]["generation"].clone());
     let mut conditions = items(set, "/status/conditions").to_vec();
     match failure {
-        Some((reason, message)) => {
-            set_condition(&mut conditions, "ReplicaFailure", "True", reason, message, None)
-        }
-        None => conditions.retain(|c| c["type"] != "ReplicaFailure"),
+        Some(failure) if !stands(set, failure.reason) => set_condition(
+            &mut conditions,
+            FAILURE,
+            "True",
+            failure.reason,
+            &failure.message,
+            None,
+        ),
+        // The words of each refusal are others, since they name the Pod: those of the first one stay.
+        Some(_) => {}
+        None => conditions.retain(|c| c["type"] != FAILURE),
     }
     match conditions.is_empty() {
         true => drop(status.remove("conditions")),
@@ -104,19 +136,19 @@ impl ReplicaSets {
         let terminating = all.iter().filter(|p| deleting(p) && !finished(p)).count();
         let mut pods: Vec<_> = all.into_iter().filter(|p| active(p)).collect();
         let wanted = int(set, "/spec/replicas", 1).max(0) as usize;
-        let mut failure = None;
+        let (mut failure, mut again) = (None, None);
         if !deleting(set) {
             if pods.len() < wanted {
                 let missing = (wanted - pods.len()).min(BURST);
-                let new = vec![pod_from(set, &set["spec"]["template"]); missing];
-                let made = create_pods(world, self.source, set, &new, &mut pods).await;
-                failure = made.err().map(|why| ("FailedCreate", why));
+                (failure, again) = self.fill(world, set, missing, &mut pods).await;
             } else if pods.len() > wanted {
                 let company = per_node(self.related(world, set, &pods).iter().map(|pod| &**pod));
                 let ages = Ages::Rough(Timestamp::now());
                 for pod in victims(&pods, (pods.len() - wanted).min(BURST), &company, ages) {
-                    if let Err(why) = remove_pod(world, self.source, set, &pod).await {
-                        failure = Some(("FailedDelete", why));
+                    if let Err(message) = remove_pod(world, self.source, set, &pod).await {
+                        let reason = "FailedDelete";
+                        failure = Some(Failure { reason, message });
+                        again = Some(Duration::from_secs(5));
                         break;
                     }
                     pods.retain(|p| meta(p, "uid") != meta(&pod, "uid"));
@@ -127,11 +159,37 @@ impl ReplicaSets {
         settled(world.update_status(self.key, set, &next).await)?;
         let min_ready = int(set, "/spec/minReadySeconds", 0);
         let waits = min_ready > 0 && pods.iter().any(|p| ready(p) && !available(p, min_ready));
-        Ok(match (failure.is_some(), waits) {
-            (true, _) => Some(Duration::from_secs(5)),
-            (_, true) => Some(Duration::from_secs(1)),
-            _ => None,
-        })
+        Ok(again.or(waits.then_some(Duration::from_secs(1))))
+    }
+
+    /// Makes missing Pods. Where they were refused, the next attempt waits: a full quota stays full for a while.
+    async fn fill(
+        &self,
+        world: &World,
+        set: &Value,
+        missing: usize,
+        pods: &mut Vec<Arc<Value>>,
+    ) -> (Option<Failure>, Option<Duration>) {
+        let reason = REFUSED;
+        let key = format!("{} {}", meta(set, "uid"), set["metadata"]["generation"]);
+        if let Some(left) = self.pauses.left(&key) {
+            let message = String::new();
+            return (
+                stands(set, reason).then_some(Failure { reason, message }),
+                Some(left),
+            );
+        }
+        let new = vec![pod_from(set, &set["spec"]["template"]); missing];
+        match create_pods(world, self.source, set, &new, pods).await {
+            Ok(()) => {
+                self.pauses.passed(&key);
+                (None, None)
+            }
+            Err(message) => {
+                let pause = self.pauses.refused(&key);
+                (Some(Failure { reason, message }), Some(pause))
+            }
+        }
     }
 
     /// The Pods of this set and of those that have the same owner, such as the sets of one Deployment.

@@ -11,7 +11,7 @@ use crate::obj::{controlled_by, deleting, int, items, meta, owner_ref, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use jiff::Timestamp;
-use schedule::Schedule;
+use schedule::{Schedule, ScheduleError};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,8 @@ fn job_of(cron: &Value, at: Timestamp) -> Value {
             metadata[field] = template["metadata"][field].clone();
         }
     }
-    metadata["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] = json!(at.to_string());
+    metadata["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"] =
+        json!(schedule::in_zone(at, text(cron, "/spec/timeZone")));
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": template["spec"]})
 }
 
@@ -49,17 +50,25 @@ impl CronJobs {
         let mut jobs = world.list(JOBS, meta(cron, "namespace"));
         jobs.retain(|j| controlled_by(j, meta(cron, "uid")));
         self.miss(world, cron, &jobs).await;
-        jobs.retain(|j| !deleting(j));
         let mut status = cron["status"].as_object().cloned().unwrap_or_default();
         self.settle_ended(world, cron, &jobs, &mut status).await?;
-        self.trim(world, cron, &jobs).await?;
-        let mut active: Vec<Value> = jobs
-            .iter()
-            .filter(|j| ended(j).is_none())
-            .map(|j| reference(j))
-            .collect();
+        self.trim(world, cron, &jobs).await;
+        // Only what the schedule has made: a Job that somebody else made from the template runs beside it.
+        let mut active = items(cron, "/status/active").to_vec();
+        active.retain(|a| {
+            let same = |j: &&Arc<Value>| a["uid"] == meta(j, "uid");
+            jobs.iter().find(same).is_some_and(|j| ended(j).is_none())
+        });
+        for job in jobs.iter().filter(|j| ended(j).is_none()) {
+            if !active.iter().any(|a| a["uid"] == meta(job, "uid")) {
+                let name = meta(job, "name");
+                let message = format!("Saw a job that the controller did not create or forgot: {name}");
+                world.event(SOURCE, cron, true, "UnexpectedJob", &message).await;
+            }
+        }
         let wake = match self.clock(world, cron, &mut active, &mut status).await {
             Ok(wake) => wake,
+            Err(e) if e.names("NamespaceTerminating") => None,
             Err(e) => {
                 let message = format!("Error creating job: {}", e.message());
                 world.event(SOURCE, cron, true, "FailedCreate", &message).await;
@@ -127,7 +136,7 @@ impl CronJobs {
     }
 
     /// Removes the oldest ended Jobs beyond the limits of the history.
-    async fn trim(&self, world: &World, cron: &Value, jobs: &[Arc<Value>]) -> Result<(), WorldError> {
+    async fn trim(&self, world: &World, cron: &Value, jobs: &[Arc<Value>]) {
         for (kind, field, or) in [
             ("Complete", "successfulJobsHistoryLimit", 3),
             ("Failed", "failedJobsHistoryLimit", 1),
@@ -135,7 +144,7 @@ impl CronJobs {
             let limit = usize::try_from(int(cron, &format!("/spec/{field}"), or)).unwrap_or(0);
             let mut done: Vec<_> = jobs
                 .iter()
-                .filter(|j| ended(j).is_some_and(|c| c["type"] == kind))
+                .filter(|j| !deleting(j) && ended(j).is_some_and(|c| c["type"] == kind))
                 .collect();
             done.sort_by_key(|j| {
                 (
@@ -144,14 +153,24 @@ impl CronJobs {
                 )
             });
             for job in done.iter().take(done.len().saturating_sub(limit)) {
-                settled(world.delete(JOBS, job, "Background").await)?;
-                let message = format!("Deleted job {}", meta(job, "name"));
-                world
-                    .event(SOURCE, cron, false, "SuccessfulDelete", &message)
-                    .await;
+                let _ = self.remove(world, cron, job).await;
             }
         }
-        Ok(())
+    }
+
+    /// Deletes a Job and says so, or why not.
+    async fn remove(&self, world: &World, cron: &Value, job: &Value) -> Result<(), WorldError> {
+        let deleted = world.delete(JOBS, job, "Background").await;
+        let (failed, reason, message) = match &deleted {
+            Ok(()) => (
+                false,
+                "SuccessfulDelete",
+                format!("Deleted job {}", meta(job, "name")),
+            ),
+            Err(e) => (true, "FailedDelete", format!("Deleted job: {}", e.message())),
+        };
+        world.event(SOURCE, cron, failed, reason, &message).await;
+        deleted
     }
 
     /// Makes the Job of the latest time that has come, and says when the next one will.
@@ -167,6 +186,12 @@ impl CronJobs {
         }
         let schedule = match Schedule::parse(text(cron, "/spec/schedule"), text(cron, "/spec/timeZone")) {
             Ok(schedule) => schedule,
+            Err(error @ ScheduleError::Zone(_)) => {
+                let zone = text(cron, "/spec/timeZone");
+                let message = format!("invalid timeZone: {zone:?}: {error}");
+                world.event(SOURCE, cron, true, "UnknownTimeZone", &message).await;
+                return Ok(None);
+            }
             Err(error) => {
                 let message = format!(
                     "unparseable schedule: {:?} : {error}",
@@ -221,17 +246,14 @@ impl CronJobs {
             "Replace" => {
                 for running in active.drain(..) {
                     if let Some(job) = world.get(JOBS, meta(cron, "namespace"), text(&running, "/name")) {
-                        settled(world.delete(JOBS, &job, "Background").await)?;
-                        let message = format!("Deleted job {}", meta(&job, "name"));
-                        world
-                            .event(SOURCE, cron, false, "SuccessfulDelete", &message)
-                            .await;
+                        self.remove(world, cron, &job).await?;
                     }
                 }
             }
             _ => {}
         }
-        match world.create(JOBS, &job_of(cron, at)).await {
+        let wanted = job_of(cron, at);
+        match world.create(JOBS, &wanted).await {
             Ok(job) => {
                 let message = format!("Created job {}", meta(&job, "name"));
                 world
@@ -239,8 +261,17 @@ impl CronJobs {
                     .await;
                 active.push(reference(&job));
             }
-            // Made by an earlier round whose status was not written.
-            Err(e) if e.code() == 409 => {}
+            // Made by an earlier round whose status was not written, or by somebody else.
+            Err(e) if e.code() == 409 => {
+                let name = meta(&wanted, "name");
+                let known = world.get(JOBS, meta(cron, "namespace"), name);
+                let known = known.filter(|job| controlled_by(job, meta(cron, "uid")));
+                active.extend(
+                    known
+                        .filter(|job| ended(job).is_none())
+                        .map(|job| reference(&job)),
+                );
+            }
             Err(e) => return Err(e),
         }
         status.insert("lastScheduleTime".into(), json!(at.to_string()));

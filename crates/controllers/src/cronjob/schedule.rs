@@ -27,6 +27,9 @@ pub(crate) enum ScheduleError {
         /// Largest value.
         most: u8,
     },
+    /// `@every` without a duration.
+    #[error("failed to parse duration {0}")]
+    Every(String),
     /// An unknown time zone.
     #[error("unknown time zone {0}")]
     Zone(String),
@@ -44,6 +47,8 @@ pub(crate) struct Schedule {
     any_day: bool,
     any_weekday: bool,
     zone: TimeZone,
+    /// `@every`: nothing counts but this.
+    every: Option<SignedDuration>,
 }
 
 const MONTHS: [&str; 12] = [
@@ -110,6 +115,16 @@ impl Schedule {
             "" => TimeZone::UTC,
             name => TimeZone::get(name).map_err(|_| ScheduleError::Zone(name.into()))?,
         };
+        if let Some(length) = text.trim().strip_prefix("@every ") {
+            let every = length.trim().parse::<SignedDuration>();
+            let every = every.map_err(|_| ScheduleError::Every(text.into()))?;
+            // Whole seconds, and at least one.
+            let every = Some(SignedDuration::from_secs(every.as_secs().max(1)));
+            return Ok(Schedule {
+                every,
+                ..Self::parse("* * * * *", "")?
+            });
+        }
         let long = match text.trim() {
             "@yearly" | "@annually" => "0 0 1 1 *",
             "@monthly" => "0 0 1 * *",
@@ -138,6 +153,7 @@ impl Schedule {
             any_day: any(day),
             any_weekday: any(weekday),
             zone,
+            every: None,
         })
     }
 
@@ -152,6 +168,10 @@ impl Schedule {
 
     /// The first time after `after`; `None` when there is none (30 February).
     pub(crate) fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        if let Some(every) = self.every {
+            let whole = Timestamp::from_second(after.as_second()).ok()?;
+            return whole.checked_add(every).ok();
+        }
         let mut at = after.to_zoned(self.zone.clone());
         at = at
             .with()
@@ -205,6 +225,15 @@ impl Schedule {
     }
 }
 
+/// A time as RFC 3339 writes it in a zone; of an unknown one, as in UTC.
+pub(crate) fn in_zone(at: Timestamp, zone: &str) -> String {
+    let at = at.to_zoned(TimeZone::get(zone).unwrap_or(TimeZone::UTC));
+    match at.offset().is_zero() {
+        true => at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        false => at.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,6 +265,12 @@ mod tests {
                 "2026-07-01T07:00:00Z",
             ),
             ("5/20 3 * * *", "", "2026-01-01T03:05:00Z", "2026-01-01T03:25:00Z"),
+            (
+                "@every 1h30m",
+                "",
+                "2026-01-01T03:05:07.5Z",
+                "2026-01-01T04:35:07Z",
+            ),
         ];
         for (text, zone, after, expected) in cases {
             let schedule = Schedule::parse(text, zone).unwrap();
@@ -254,6 +289,18 @@ mod tests {
                 .next("2026-01-01T00:00:00Z".parse().unwrap()),
             None
         );
+    }
+
+    #[test]
+    fn times_are_told_in_their_zone() {
+        let at = "2026-07-01T07:00:00Z".parse().unwrap();
+        for (zone, expected) in [
+            ("", "2026-07-01T07:00:00Z"),
+            ("Etc/UTC", "2026-07-01T07:00:00Z"),
+            ("Europe/Berlin", "2026-07-01T09:00:00+02:00"),
+        ] {
+            assert_eq!(in_zone(at, zone), expected);
+        }
     }
 
     #[test]
@@ -287,6 +334,7 @@ mod tests {
                 "month: cannot read \"foo\"; say a number between 1 and 12, a range or a step",
             ),
             ("* * * * *", "Moon/Base", "unknown time zone Moon/Base"),
+            ("@every tick", "", "failed to parse duration @every tick"),
         ] {
             assert_eq!(Schedule::parse(text, zone).unwrap_err().to_string(), words);
         }

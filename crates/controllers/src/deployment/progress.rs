@@ -1,7 +1,7 @@
 //! The condition `Progressing` of a Deployment: why it has the reason it has is what `kubectl rollout status` tells, and what
 //! decides that a rollout takes too long. Pure, with upstream's reasons and words.
 
-use crate::obj::{set_condition, since, text};
+use crate::obj::{meta, set_condition, since, text};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub(super) struct Found<'a> {
     pub new: Option<&'a str>,
     /// It has just been made.
     pub created: bool,
+    /// It could not be made: the condition's message.
+    pub refused: Option<&'a str>,
     /// All replicas are of it.
     pub alone: bool,
     /// And all that are wanted are there and available.
@@ -33,6 +35,10 @@ pub(super) fn follow(d: &Value, found: &Found, conditions: &mut Vec<Value>) -> O
     };
     let before = reason(conditions);
     let named = format!("{:?}", found.new.unwrap_or_default());
+    let who = match found.new {
+        Some(_) => format!("ReplicaSet {named}"),
+        None => format!("Deployment {:?}", meta(d, "name")),
+    };
     if d["spec"]["paused"] == true {
         if before.as_deref() != Some(OVERDUE) {
             put(conditions, "Unknown", PAUSED, "Deployment is paused");
@@ -47,6 +53,10 @@ pub(super) fn follow(d: &Value, found: &Found, conditions: &mut Vec<Value>) -> O
             "Deployment is resumed",
         );
     }
+    if let Some(message) = found.refused {
+        put(conditions, "False", "ReplicaSetCreateError", message);
+        return None;
+    }
     if found.created {
         let message = format!("Created new replica set {named}");
         put(conditions, "True", "NewReplicaSetCreated", &message);
@@ -56,12 +66,12 @@ pub(super) fn follow(d: &Value, found: &Found, conditions: &mut Vec<Value>) -> O
     }
     let now = reason(conditions);
     if found.complete {
-        let message = format!("ReplicaSet {named} has successfully progressed.");
+        let message = format!("{who} has successfully progressed.");
         put(conditions, "True", COMPLETE, &message);
     } else if found.alone && now.as_deref() == Some(COMPLETE) {
         // A complete one that is scaled, or loses Pods, does not begin anew.
     } else if found.moved {
-        let message = format!("ReplicaSet {named} is progressing.");
+        let message = format!("{who} is progressing.");
         let at = conditions.iter().position(|c| c["type"] == TYPE);
         let old = at.map(|at| conditions.remove(at));
         put(conditions, "True", "ReplicaSetUpdated", &message);
@@ -78,7 +88,7 @@ pub(super) fn follow(d: &Value, found: &Found, conditions: &mut Vec<Value>) -> O
         if passed < deadline {
             return Some(Duration::from_secs((deadline - passed).max(1).unsigned_abs()));
         }
-        let message = format!("ReplicaSet {named} has timed out progressing.");
+        let message = format!("{who} has timed out progressing.");
         put(conditions, "False", OVERDUE, &message);
     }
     None
@@ -108,6 +118,7 @@ mod tests {
         let found = |created, alone, complete, moved| Found {
             new: Some("web-1"),
             created,
+            refused: None,
             alone,
             complete,
             moved,
@@ -213,6 +224,7 @@ mod tests {
         let found = Found {
             new: Some("web-1"),
             created: false,
+            refused: None,
             alone: false,
             complete: false,
             moved: true,
@@ -220,5 +232,25 @@ mod tests {
         assert!(follow(&d, &found, &mut conditions).is_some());
         assert_eq!(conditions[0]["lastTransitionTime"], long_ago);
         assert_ne!(conditions[0]["lastUpdateTime"], long_ago);
+    }
+
+    #[test]
+    fn without_a_set_the_deployment_is_named() {
+        let d = json!({"metadata": {"name": "web"}, "spec": {"progressDeadlineSeconds": 600}});
+        let mut conditions = Vec::new();
+        let mut found = Found {
+            new: None,
+            created: false,
+            refused: None,
+            alone: false,
+            complete: false,
+            moved: true,
+        };
+        follow(&d, &found, &mut conditions);
+        assert_eq!(conditions[0]["message"], "Deployment \"web\" is progressing.");
+        found.refused = Some("Failed to create new replica set \"web-1\": no");
+        follow(&d, &found, &mut conditions);
+        assert_eq!(conditions[0]["reason"], "ReplicaSetCreateError");
+        assert_eq!(conditions[0]["status"], "False");
     }
 }

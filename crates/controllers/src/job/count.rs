@@ -1,8 +1,8 @@
 //! Counting the ends of a Job's Pods, each exactly once, and what an end means: success, failure, or nothing.
 
-use super::{FAILURES, INDEX, TRACKING, indexes};
-use crate::obj::{annotation, deleting, int, items, meta, text};
-use jiff::Timestamp;
+use super::{FAILURES, IGNORED, INDEX, TRACKING, indexes};
+use crate::obj::{annotation, condition, deleting, int, items, meta, text};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,13 +36,32 @@ pub(super) fn end_of(job: &Value, pod: &Value) -> Option<End> {
     }
 }
 
-/// When a Pod ended: its last container's end, or the time of its deletion.
+/// When a Pod ended: at the end of its last container if all have ended; when it ceased to be ready; when it was asked to
+/// go; at its creation, if nothing else is known (upstream: `getFinishedTime` in `pkg/controller/job/backoff_utils.go`).
 pub(super) fn end_time(pod: &Value) -> Option<Timestamp> {
-    let ends = items(pod, "/status/containerStatuses");
-    let ends = ends
+    let at = |text: &str| text.parse::<Timestamp>().ok();
+    let unready = condition(pod, "Ready").filter(|c| c["status"] == "False");
+    let grace = SignedDuration::from_secs(int(pod, "/metadata/deletionGracePeriodSeconds", 0));
+    end_of_containers(pod)
+        .or_else(|| at(text(unready?, "/lastTransitionTime")))
+        .or_else(|| at(meta(pod, "deletionTimestamp"))?.checked_sub(grace).ok())
+        .or_else(|| at(meta(pod, "creationTimestamp")))
+}
+
+/// When the last of the containers and sidecars ended, if all have.
+fn end_of_containers(pod: &Value) -> Option<Timestamp> {
+    let sidecar = |status: &Value| {
+        let mut all = items(pod, "/spec/initContainers").iter();
+        all.any(|c| c["name"] == status["name"] && c["restartPolicy"] == "Always")
+    };
+    let sidecars = items(pod, "/status/initContainerStatuses")
         .iter()
-        .filter_map(|c| text(c, "/state/terminated/finishedAt").parse().ok());
-    ends.max().or_else(|| meta(pod, "deletionTimestamp").parse().ok())
+        .filter(|s| sidecar(s));
+    let all = items(pod, "/status/containerStatuses").iter().chain(sidecars);
+    let ends: Option<Vec<Timestamp>> = all
+        .map(|c| text(c, "/state/terminated/finishedAt").parse().ok())
+        .collect();
+    ends?.into_iter().max()
 }
 
 /// The completion index of a Pod of an Indexed Job.
@@ -73,7 +92,7 @@ fn matching(rule: &Value, pod: &Value) -> Option<String> {
             text(rule, "/onExitCodes/operator"),
         );
         let values = items(rule, "/onExitCodes/values");
-        for list in ["/status/initContainerStatuses", "/status/containerStatuses"] {
+        for list in ["/status/containerStatuses", "/status/initContainerStatuses"] {
             for status in items(pod, list) {
                 let code = int(status, "/state/terminated/exitCode", 0);
                 let listed = values.iter().any(|v| v.as_i64() == Some(code));
@@ -114,7 +133,11 @@ pub(super) struct Count {
     pub(super) release: Vec<Arc<Value>>,
     /// With `backoffLimitPerIndex`: how often each index has failed.
     pub(super) failures: BTreeMap<u64, i64>,
+    /// The same of failures that the policy ignores.
+    pub(super) ignored: BTreeMap<u64, i64>,
     indexed: bool,
+    /// Indexes are below this.
+    limit: u64,
 }
 
 impl Count {
@@ -140,6 +163,8 @@ impl Count {
             fatal: None,
             release: Vec::new(),
             failures: BTreeMap::new(),
+            ignored: BTreeMap::new(),
+            limit,
             indexed: text(job, "/spec/completionMode") == "Indexed",
         };
         count.settle(pods);
@@ -182,6 +207,11 @@ impl Count {
             if !held || self.noted_ok.contains(uid) || self.noted_bad.contains(uid) {
                 continue;
             }
+            // An index that is none, or none any more, counts neither way.
+            if self.indexed && index_of(pod).is_none_or(|index| index >= self.limit) {
+                self.release.extend(end_of(job, pod).map(|_| pod.clone()));
+                continue;
+            }
             match end_of(job, pod) {
                 Some(End::Succeeded) => {
                     if let (true, Some(index)) = (self.indexed, index_of(pod)) {
@@ -215,11 +245,22 @@ impl Count {
         // A Pod knows how often its index had failed before it: failures outlive the Pods that failed.
         let mut seen: BTreeMap<u64, i64> = BTreeMap::new();
         for pod in pods.iter().filter(|p| end_of(job, p) == Some(End::Failed)) {
-            if let (Some(index), Verdict::Count) = (index_of(pod), verdict(job, pod)) {
-                *seen.entry(index).or_default() += 1;
-                let before = annotation(pod, FAILURES).parse().unwrap_or(0);
-                let all = self.failures.entry(index).or_default();
-                *all = (*all).max(before + 1);
+            let Some(index) = index_of(pod).filter(|index| *index < self.limit) else {
+                continue;
+            };
+            let before = |name| annotation(pod, name).parse::<i64>().unwrap_or(0);
+            let (counts, ignored) = match verdict(job, pod) {
+                Verdict::Count => (1, 0),
+                Verdict::Ignore => (0, 1),
+                Verdict::FailIndex | Verdict::FailJob(_) => continue,
+            };
+            *seen.entry(index).or_default() += counts;
+            for (all, n) in [
+                (&mut self.failures, before(FAILURES) + counts),
+                (&mut self.ignored, before(IGNORED) + ignored),
+            ] {
+                let all = all.entry(index).or_default();
+                *all = (*all).max(n);
             }
         }
         for (index, n) in seen {
@@ -241,11 +282,10 @@ impl Count {
     /// Whether a failed Pod is the only one that knows how often its index failed: with `backoffLimitPerIndex`, until the next
     /// Pod of that index, which is told, is there.
     pub(super) fn is_needed(&self, job: &Value, pod: &Value, running: &[Arc<Value>]) -> bool {
-        let limited =
-            job["spec"]["backoffLimitPerIndex"].is_i64() && self.noted_bad.contains(meta(pod, "uid"));
+        let limited = job["spec"]["backoffLimitPerIndex"].is_i64() && end_of(job, pod) == Some(End::Failed);
         let over = |index: &u64| self.completed.contains(index) || self.failed_indexes.contains(index);
         index_of(pod)
-            .filter(|index| limited && !over(index))
+            .filter(|index| limited && *index < self.limit && !over(index))
             .is_some_and(|index| !running.iter().any(|p| index_of(p) == Some(index)))
     }
 

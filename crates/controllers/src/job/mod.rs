@@ -15,7 +15,8 @@ mod tests;
 
 use crate::claim::{Sweep, claim, create_pods, remove_pod};
 use crate::manager::Reconciler;
-use crate::obj::{condition, controller_of, deleting, items, meta, now, text};
+use crate::obj::{active, condition, controller_of, deleting, int, items, meta, now, text};
+use crate::pauses::Pauses;
 use crate::replicaset::pod_from;
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use kinds::selector::LabelSelector;
 use plan::Plan;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,9 +35,17 @@ const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// How often the index of a Pod had failed before it (KEP-3850).
 const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+/// The same of failures that `podFailurePolicy` ignores.
+const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
+/// Longest beginning of a generated name.
+const MAX_BASE: usize = 58;
 
 /// The controller of Jobs; it also removes finished ones whose `ttlSecondsAfterFinished` has passed.
-pub(crate) struct Jobs;
+#[derive(Default)]
+pub(crate) struct Jobs {
+    /// Of Jobs whose Pods were refused.
+    pauses: Pauses,
+}
 
 /// The Job has ended: its condition `Complete` or `Failed`.
 pub(crate) fn ended(job: &Value) -> Option<&Value> {
@@ -53,12 +63,12 @@ fn pod_of(job: &Value, index: Option<u64>) -> Value {
     pod["metadata"]["finalizers"] = json!(finalizers);
     let Some(index) = index else { return pod };
     let name = meta(job, "name");
-    pod["metadata"]["generateName"] = json!(format!("{name}-{index}-"));
+    let end = format!("-{index}-");
+    let base: String = name.chars().take(MAX_BASE.saturating_sub(end.len())).collect();
+    pod["metadata"]["generateName"] = json!(format!("{base}{end}"));
     pod["metadata"]["annotations"][INDEX] = json!(index.to_string());
     pod["metadata"]["labels"][INDEX] = json!(index.to_string());
-    if text(&pod, "/spec/hostname").is_empty() {
-        pod["spec"]["hostname"] = json!(format!("{name}-{index}"));
-    }
+    pod["spec"]["hostname"] = json!(format!("{name}-{index}"));
     let variable = json!({
         "name": "JOB_COMPLETION_INDEX",
         "valueFrom": {"fieldRef": {"fieldPath": format!("metadata.labels['{INDEX}']")}},
@@ -102,7 +112,12 @@ impl Jobs {
         let Ok(selector) = LabelSelector::from_json(&job["spec"]["selector"]) else {
             return Ok(None);
         };
-        let pods = claim(world, job, &selector).await?;
+        let mut pods = claim(world, job, &selector).await?;
+        for pod in pods.iter_mut().filter(|pod| active(pod) && !is_tracked(pod)) {
+            if let Some(tracked) = track(world, pod).await? {
+                *pod = tracked;
+            }
+        }
         self.act(world, job, plan::plan(job, &pods, Timestamp::now()))
             .await
     }
@@ -126,23 +141,43 @@ impl Jobs {
             .map(|index| {
                 let mut pod = pod_of(job, *index);
                 if let Some(index) = index.filter(|_| per_index) {
-                    let failures = plan.failures.get(&index).copied().unwrap_or(0);
-                    pod["metadata"]["annotations"][FAILURES] = json!(failures.to_string());
+                    let of = |all: &BTreeMap<u64, i64>| all.get(&index).copied().unwrap_or(0);
+                    pod["metadata"]["annotations"][FAILURES] = json!(of(&plan.failures).to_string());
+                    if of(&plan.ignored) > 0 {
+                        pod["metadata"]["annotations"][IGNORED] = json!(of(&plan.ignored).to_string());
+                    }
                 }
                 pod
             })
             .collect();
-        if create_pods(world, SOURCE, job, &new, &mut Vec::new())
-            .await
-            .is_err()
-        {
-            wake = Some(Duration::from_secs(5));
-        }
-        settled(world.update_status(JOBS, job, &plan.status).await)?;
+        let (made, again) = self.fill(world, job, &new).await;
+        wake = [wake, again].into_iter().flatten().min();
+        let status = without(plan.status, new.len() - made);
+        settled(world.update_status(JOBS, job, &status).await)?;
         for (warning, reason, message) in &plan.events {
             world.event(SOURCE, job, *warning, reason, message).await;
         }
         Ok(wake)
+    }
+
+    /// Makes Pods, and says how many were made. Where they were refused, the next attempt waits.
+    async fn fill(&self, world: &World, job: &Value, new: &[Value]) -> (usize, Option<Duration>) {
+        if new.is_empty() {
+            return (0, None);
+        }
+        let key = format!("{} {}", meta(job, "uid"), job["metadata"]["generation"]);
+        if let Some(left) = self.pauses.left(&key) {
+            return (0, Some(left));
+        }
+        let mut made = Vec::new();
+        let again = match create_pods(world, SOURCE, job, new, &mut made).await {
+            Ok(()) => {
+                self.pauses.passed(&key);
+                None
+            }
+            Err(_) => Some(self.pauses.refused(&key)),
+        };
+        (made.len(), again)
     }
 
     /// A finished Job lets its last Pods go and, when it has a time to live, goes itself.
@@ -169,15 +204,18 @@ impl Jobs {
     /// Pods whose Job is gone or finished have nobody who would write their end down.
     async fn release_orphans(&self, world: &World) -> Result<(), WorldError> {
         for pod in world.select(PODS, "", |pod| pod.links().finalizers) {
-            if !items(&pod, "/metadata/finalizers").iter().any(|f| f == TRACKING) {
+            if !is_tracked(&pod) {
                 continue;
             }
-            let job = controller_of(&pod)
-                .filter(|owner| owner["kind"] == "Job")
-                .and_then(|owner| {
-                    let job = world.get(JOBS, meta(&pod, "namespace"), text(owner, "/name"))?;
-                    (meta(&job, "uid") == text(owner, "/uid")).then_some(job)
-                });
+            let owner = controller_of(&pod);
+            if owner.is_some_and(|owner| owner["kind"] != "Job") {
+                // Somebody else counts in the same way.
+                continue;
+            }
+            let job = owner.and_then(|owner| {
+                let job = world.get(JOBS, meta(&pod, "namespace"), text(owner, "/name"))?;
+                (meta(&job, "uid") == text(owner, "/uid")).then_some(job)
+            });
             if job.is_none_or(|job| ours(&job) && (deleting(&job) || ended(&job).is_some())) {
                 release(world, &pod).await?;
             }
@@ -202,6 +240,33 @@ impl Reconciler for Jobs {
         sweep.note(self.release_orphans(world).await.map(|()| None));
         sweep.outcome()
     }
+}
+
+fn is_tracked(pod: &Value) -> bool {
+    items(pod, "/metadata/finalizers").iter().any(|f| f == TRACKING)
+}
+
+/// Has a Pod that was adopted wait until its end is counted. `None` if it has changed meanwhile.
+async fn track(world: &World, pod: &Value) -> Result<Option<Arc<Value>>, WorldError> {
+    let mut next = pod.clone();
+    let mut finalizers = items(pod, "/metadata/finalizers").to_vec();
+    finalizers.push(json!(TRACKING));
+    next["metadata"]["finalizers"] = json!(finalizers);
+    if settled(world.update(PODS, pod, &next).await)?.is_none() {
+        return Ok(None);
+    }
+    Ok(world.get(PODS, meta(pod, "namespace"), meta(pod, "name")))
+}
+
+/// A status with so many Pods fewer than were to be made.
+fn without(mut status: Value, missing: usize) -> Value {
+    let active = int(&status, "/active", 0) - i64::try_from(missing).unwrap_or(0);
+    match (active > 0, status.as_object_mut()) {
+        (true, _) => status["active"] = json!(active),
+        (false, Some(fields)) => drop(fields.remove("active")),
+        (false, None) => {}
+    }
+    status
 }
 
 /// The Job does not name another controller (KEP-4368).

@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) create: Vec<Option<u64>>,
     /// How often each index has failed, with `backoffLimitPerIndex`.
     pub(super) failures: BTreeMap<u64, i64>,
+    /// And how often in a way that the policy ignores.
+    pub(super) ignored: BTreeMap<u64, i64>,
     /// Pods to delete.
     pub(super) delete: Vec<Arc<Value>>,
     /// Pods to let go (by removing the finalizer).
@@ -54,7 +56,8 @@ pub(super) fn plan(job: &Value, pods: &[Arc<Value>], now: Timestamp) -> Plan {
     let terminating = pods.iter().filter(|p| deleting(p) && !finished(p)).count();
     let mut plan = Plan {
         release: std::mem::take(&mut count.release),
-        failures: std::mem::take(&mut count.failures),
+        failures: count.failures.clone(),
+        ignored: count.ignored.clone(),
         ..Plan::default()
     };
     let mut status = job["status"].as_object().cloned().unwrap_or_default();
@@ -312,16 +315,11 @@ fn staff(
 ) {
     let parallelism = int(job, "/spec/parallelism", 1).max(0);
     let mut busy: Vec<Arc<Value>> = running.to_vec();
-    // Two Pods of one index must not run at the same time; of superfluous ones the later goes.
     if text(job, "/spec/completionMode") == "Indexed" {
-        let mut taken = BTreeSet::new();
-        busy.retain(|pod| match index_of(pod) {
-            Some(index) if !count.completed.contains(&index) && taken.insert(index) => true,
-            _ => {
-                plan.delete.push(pod.clone());
-                false
-            }
-        });
+        let astray = astray(job, running, count);
+        busy.retain(|pod| !astray.contains(meta(pod, "uid")));
+        let goes = |pod: &&Arc<Value>| astray.contains(meta(pod, "uid"));
+        plan.delete.extend(running.iter().filter(goes).cloned());
     }
     let waits_for_end = text(job, "/spec/podReplacementPolicy") == "Failed";
     let held = busy.len() + if waits_for_end { terminating } else { 0 };
@@ -331,20 +329,89 @@ fn staff(
         Some(n) => (n - count.succeeded() - count.failed_indexes.len() as i64).min(parallelism),
     };
     let wanted = usize::try_from(left.max(0)).unwrap_or(0);
-    if held > wanted {
-        plan.delete.extend(victims(
-            &busy,
-            (held - wanted).min(BURST),
-            &HashMap::new(),
-            Ages::Exact,
-        ));
-    } else if held < wanted {
-        match pause(job, pods, now) {
-            Some(pause) => plan.wake = Some(plan.wake.map_or(pause, |w| w.min(pause))),
-            None => plan.create = vacancies(job, &busy, count, (wanted - held).min(BURST)),
-        }
+    // Those that are going already hold a place, but are no reason for others to go.
+    if busy.len() > wanted {
+        let many = (busy.len() - wanted).min(BURST);
+        plan.delete
+            .extend(victims(&busy, many, &HashMap::new(), Ages::Exact));
+    } else if held < wanted && plan.delete.is_empty() {
+        let missing = (wanted - held).min(BURST);
+        let pause = match job["spec"]["backoffLimitPerIndex"].is_i64() {
+            // Each index has its own pause.
+            true => {
+                let (create, pause) = free_indexes(job, pods, &busy, count, missing, now);
+                plan.create = create;
+                pause
+            }
+            false => {
+                let pause = pause(job, pods, now);
+                if pause.is_none() {
+                    plan.create = vacancies(job, &busy, count, missing);
+                }
+                pause
+            }
+        };
+        plan.wake = [plan.wake, pause].into_iter().flatten().min();
     }
     plan.release.extend(plan.delete.iter().cloned());
+}
+
+/// The uids of Pods of an Indexed Job that have no place: whose index is none, or none any more, or done; and all but the
+/// best of those that share one, since two Pods of one index must not run at the same time.
+fn astray<'p>(job: &Value, running: &'p [Arc<Value>], count: &Count) -> BTreeSet<&'p str> {
+    let limit = u64::try_from(int(job, "/spec/completions", 0)).unwrap_or(0);
+    let mut places: BTreeMap<Option<u64>, Vec<Arc<Value>>> = BTreeMap::new();
+    for pod in running {
+        let place = index_of(pod).filter(|index| *index < limit && !count.completed.contains(index));
+        places.entry(place).or_default().push(pod.clone());
+    }
+    let mut astray: BTreeSet<String> = BTreeSet::new();
+    for (place, pods) in &places {
+        let most = pods.len() - usize::from(place.is_some());
+        let go = victims(pods, most, &HashMap::new(), Ages::Exact);
+        astray.extend(go.iter().map(|pod| meta(pod, "uid").to_owned()));
+    }
+    let uids = running.iter().map(|pod| meta(pod, "uid"));
+    uids.filter(|uid| astray.contains(*uid)).collect()
+}
+
+/// With `backoffLimitPerIndex`: the lowest free indexes whose own pause is over, and when the next one will be.
+fn free_indexes(
+    job: &Value,
+    pods: &[Arc<Value>],
+    busy: &[Arc<Value>],
+    count: &Count,
+    missing: usize,
+    now: Timestamp,
+) -> (Vec<Option<u64>>, Option<Duration>) {
+    let failed = |index: u64| {
+        let of = |pod: &&Arc<Value>| index_of(pod) == Some(index) && end_of(job, pod) == Some(End::Failed);
+        pods.iter().filter(of).filter_map(|pod| end_time(pod)).max()
+    };
+    let (mut free, mut next) = (Vec::new(), None::<Duration>);
+    for place in vacancies(job, busy, count, usize::MAX) {
+        if free.len() >= missing {
+            break;
+        }
+        let failures = place.map_or(0, |index| {
+            let of = |all: &BTreeMap<u64, i64>| all.get(&index).copied().unwrap_or(0);
+            of(&count.failures) + of(&count.ignored)
+        });
+        let last = place.and_then(failed).filter(|_| failures > 0);
+        match last.and_then(|last| rest_of_pause(failures, last, now)) {
+            Some(left) => next = Some(next.map_or(left, |next| next.min(left))),
+            None => free.push(place),
+        }
+    }
+    (free, next)
+}
+
+/// What is left of the pause that so many failures have earned, the last of them at `last`.
+fn rest_of_pause(failures: i64, last: Timestamp, now: Timestamp) -> Option<Duration> {
+    let doublings = u32::try_from(failures - 1).unwrap_or(u32::MAX).min(16);
+    let earned = (FIRST_PAUSE << doublings).min(LAST_PAUSE);
+    let left = earned - now.duration_since(last).as_secs();
+    (left > 0).then(|| Duration::from_secs(left.unsigned_abs()))
 }
 
 /// The pause that the latest failures have earned, if it is not over.
@@ -360,10 +427,7 @@ fn pause(job: &Value, pods: &[Arc<Value>], now: Timestamp) -> Option<Duration> {
         .filter(|t| success.is_none_or(|s| *t > s))
         .collect();
     let last = recent.iter().max()?;
-    let doublings = u32::try_from(recent.len() - 1).unwrap_or(u32::MAX).min(16);
-    let earned = (FIRST_PAUSE << doublings).min(LAST_PAUSE);
-    let left = earned - now.duration_since(*last).as_secs();
-    (left > 0).then(|| Duration::from_secs(left.unsigned_abs()))
+    rest_of_pause(i64::try_from(recent.len()).unwrap_or(i64::MAX), *last, now)
 }
 
 /// The lowest free indexes, or as many nameless places.
@@ -373,7 +437,8 @@ fn vacancies(job: &Value, busy: &[Arc<Value>], count: &Count, missing: usize) ->
     }
     let taken: BTreeSet<u64> = busy.iter().filter_map(|p| index_of(p)).collect();
     let all = 0..u64::try_from(int(job, "/spec/completions", 0)).unwrap_or(0);
-    all.filter(|i| !taken.contains(i) && !count.completed.contains(i) && !count.failed_indexes.contains(i))
+    let over = |i: &u64| count.completed.contains(i) || count.failed_indexes.contains(i);
+    all.filter(|i| !taken.contains(i) && !over(i))
         .take(missing)
         .map(Some)
         .collect()

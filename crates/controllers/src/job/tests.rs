@@ -1,7 +1,8 @@
 //! Plans as text: a Job, its Pods, what follows.
 
+use super::count::end_time;
 use super::plan::plan;
-use super::{FAILURES, INDEX, TRACKING};
+use super::{FAILURES, IGNORED, INDEX, TRACKING};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -212,6 +213,33 @@ fn plans() {
             "a0- b1",
             "active=1, failedIndexes=0, bad:a0",
         ),
+        // The pause of one index is its own.
+        (
+            with(indexed(3, 2), "backoffLimitPerIndex", json!(2)),
+            none(),
+            "a0!",
+            "+1, +2, active=2, failedIndexes=, bad:a0, in 8s",
+        ),
+        // Fewer are wanted than there were: what has no place goes first, and its end counts neither way.
+        (
+            indexed(3, 3),
+            none(),
+            "a0 b1 c2 d3 e4",
+            "delete d3 e4, release d3 e4, active=3",
+        ),
+        (
+            indexed(2, 2),
+            none(),
+            "c3+ d4-",
+            "+0, +1, release c3 d4, active=2",
+        ),
+        // Those that are going are no reason for others to go.
+        (
+            with(n(4, 2), "podReplacementPolicy", json!("Failed")),
+            none(),
+            "a b cx dx",
+            "active=2",
+        ),
         // It stays until the next one of its index, which is told of the failure.
         (
             with(indexed(1, 1), "backoffLimitPerIndex", json!(1)),
@@ -285,4 +313,54 @@ fn failures_of_an_index_outlive_its_pods() {
         assert_eq!(made.create, next, "limit {limit}");
         assert_eq!(made.status["failedIndexes"], given_up, "limit {limit}");
     }
+}
+
+/// How often an index failed in a way that the policy ignores is told apart.
+#[test]
+fn ignored_failures_of_an_index_are_counted_apart() {
+    let rules = json!([{"action": "Ignore", "onExitCodes": {"operator": "In", "values": [42]}}]);
+    let job = json!({"metadata": {"name": "job", "namespace": "ns"},
+        "spec": {"completions": 1, "parallelism": 1, "completionMode": "Indexed", "backoffLimitPerIndex": 1,
+            "podFailurePolicy": {"rules": rules}},
+        "status": {"startTime": "2026-01-01T11:00:00Z"}});
+    let mut failed = pod("a0-");
+    failed["metadata"]["annotations"][FAILURES] = json!("1");
+    failed["metadata"]["annotations"][IGNORED] = json!("2");
+    let made = plan(&job, &[Arc::new(failed)], "2026-01-01T12:00:00Z".parse().unwrap());
+    assert_eq!((made.failures[&0], made.ignored[&0]), (1, 3));
+    assert_eq!(made.create, [Some(0)]);
+    assert!(made.release.is_empty(), "the next Pod is not told yet");
+}
+
+/// What a pause is counted from.
+#[test]
+fn ends_have_a_time() {
+    let at = |minute: u8| format!("2026-01-01T12:{minute:02}:00Z");
+    let container = |minute: u8| json!({"name": "c", "state": {"terminated": {"finishedAt": at(minute)}}});
+    let running = json!({"name": "c", "state": {"running": {}}});
+    let unready = json!([{"type": "Ready", "status": "False", "lastTransitionTime": at(9)}]);
+    let cases = [
+        (
+            "all have ended",
+            json!([container(1), container(5)]),
+            json!({}),
+            5,
+        ),
+        (
+            "one has not",
+            json!([container(5), running]),
+            json!({"conditions": unready}),
+            9,
+        ),
+        ("none has begun", json!([]), json!({"conditions": unready}), 9),
+        ("deleted", json!([]), json!({}), 29),
+    ];
+    for (what, containers, mut status, minute) in cases {
+        status["containerStatuses"] = containers;
+        let pod = json!({"metadata": {"creationTimestamp": at(0), "deletionTimestamp": at(30),
+            "deletionGracePeriodSeconds": 60}, "status": status});
+        assert_eq!(end_time(&pod), at(minute).parse().ok(), "{what}");
+    }
+    let pod = json!({"metadata": {"creationTimestamp": at(0)}});
+    assert_eq!(end_time(&pod), at(0).parse().ok(), "nothing is known");
 }

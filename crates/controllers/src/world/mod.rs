@@ -6,6 +6,7 @@
 //! asks the cache's index first.
 
 mod decoded;
+mod told;
 
 use crate::obj::{int, meta};
 use cache::view::GroupResource;
@@ -17,7 +18,9 @@ use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::watch;
+use told::{Saying, Told, Verdict};
 
 /// A request failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +46,15 @@ impl WorldError {
             WorldError::Api(kube::Error::Api(status)) => status.code,
             _ => 0,
         }
+    }
+
+    /// The server names this cause of a refusal.
+    pub fn names(&self, cause: &str) -> bool {
+        let WorldError::Api(kube::Error::Api(status)) = self else {
+            return false;
+        };
+        let details = status.details.as_ref();
+        details.is_some_and(|details| details.causes.iter().any(|c| c.reason == cause))
     }
 
     /// The server's words, or this error's own.
@@ -131,6 +143,7 @@ struct Shared {
     /// The resources that can be asked for.
     known: RwLock<BTreeMap<String, Known>>,
     decoded: Mutex<Decoded>,
+    told: Mutex<Told>,
 }
 
 /// A resource and its objects.
@@ -147,6 +160,7 @@ impl World {
             caches,
             known: RwLock::default(),
             decoded: Mutex::default(),
+            told: Mutex::default(),
         };
         Arc::new(World {
             client,
@@ -353,12 +367,52 @@ impl World {
         self.patch(key, old, "", &patch).await.map(|_| ())
     }
 
+    /// Applies a configuration as `manager`, whoever else had its fields.
+    pub async fn apply(&self, key: &str, object: &Value, manager: &str) -> Result<Value, WorldError> {
+        let path = self
+            .resource(key)?
+            .path(meta(object, "namespace"), meta(object, "name"), "");
+        let path = format!("{path}?fieldManager={manager}&force=true");
+        self.send("PATCH", path, "application/apply-patch+yaml", object)
+            .await
+    }
+
     /// Writes a status, when it differs.
     pub async fn update_status(&self, key: &str, old: &Value, status: &Value) -> Result<(), WorldError> {
+        let annotations = Map::new();
+        self.update_status_and(key, old, status, annotations).await
+    }
+
+    /// Writes a status and, in the same step, these annotations, when one of them differs.
+    pub async fn update_status_and(
+        &self,
+        key: &str,
+        old: &Value,
+        status: &Value,
+        mut annotations: Map<String, Value>,
+    ) -> Result<(), WorldError> {
+        annotations.retain(|name, value| old["metadata"]["annotations"][name] != *value);
+        let status = difference(&old["status"], status);
+        if status.is_none() && annotations.is_empty() {
+            return Ok(());
+        }
+        let mut patch = json!({"metadata": {"uid": meta(old, "uid")}});
+        if let Some(status) = status {
+            patch["status"] = status;
+        }
+        if !annotations.is_empty() {
+            patch["metadata"]["annotations"] = Value::Object(annotations);
+        }
+        self.patch(key, old, "status", &patch).await.map(|_| ())
+    }
+
+    /// Writes a status, when it differs, refused when somebody else has changed the object: for those that others spend from.
+    pub async fn replace_status(&self, key: &str, old: &Value, status: &Value) -> Result<(), WorldError> {
         let Some(patch) = difference(&old["status"], status) else {
             return Ok(());
         };
-        let patch = json!({"metadata": {"uid": meta(old, "uid")}, "status": patch});
+        let version = json!({"uid": meta(old, "uid"), "resourceVersion": meta(old, "resourceVersion")});
+        let patch = json!({"metadata": version, "status": patch});
         self.patch(key, old, "status", &patch).await.map(|_| ())
     }
 
@@ -404,7 +458,8 @@ impl World {
         Ok(objects(left))
     }
 
-    /// Records an Event about an object; failures are only logged. Equal events are counted, not repeated.
+    /// Records an Event about an object; failures are only logged. Equal events are counted, not repeated; of many that
+    /// differ in their words alone, the later ones are counted together.
     pub async fn event(&self, source: &str, about: &Value, warning: bool, reason: &str, message: &str) {
         let namespace = match meta(about, "namespace") {
             "" => "default",
@@ -412,14 +467,24 @@ impl World {
         };
         let now = crate::obj::now();
         let kind = if warning { "Warning" } else { "Normal" };
-        let name = format!(
-            "{}.{}",
-            meta(about, "name"),
-            crate::obj::digest(
-                &format!("{source}{}{kind}{reason}{message}", meta(about, "uid")),
-                16
-            )
+        let saying = Saying {
+            source,
+            about: meta(about, "uid"),
+            kind,
+            reason,
+            message,
+        };
+        let verdict = self.shared.told.lock().judge(&saying, Instant::now());
+        let (message, identity) = match verdict {
+            Verdict::Silent => return,
+            Verdict::Single => (message.to_owned(), message),
+            Verdict::Combined => (format!("(combined from similar events): {message}"), "\0combined"),
+        };
+        let digest = crate::obj::digest(
+            &format!("{source}{}{kind}{reason}{identity}", meta(about, "uid")),
+            16,
         );
+        let name = format!("{}.{digest}", meta(about, "name"));
         let event = json!({
             "apiVersion": "v1", "kind": "Event",
             "metadata": {"name": name, "namespace": namespace},
@@ -443,7 +508,7 @@ impl World {
                     Ok(old) => int(&old, "/count", 1) + 1,
                     Err(_) => return,
                 };
-                let patch = json!({"count": count, "lastTimestamp": now});
+                let patch = json!({"count": count, "lastTimestamp": now, "message": message});
                 if let Err(error) = self
                     .send("PATCH", at, "application/merge-patch+json", &patch)
                     .await

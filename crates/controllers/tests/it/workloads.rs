@@ -36,6 +36,10 @@ async fn a_deployment_rolls_out_scales_and_goes() {
         condition(&first, "Progressing").unwrap()["reason"],
         "NewReplicaSetAvailable"
     );
+    assert_eq!(
+        first["metadata"]["generation"], 1,
+        "its revision is shown beside its status"
+    );
 
     let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "two"}]}}}});
     plane.world.patch(DEPLOYMENTS, &made, "", &patch).await.unwrap();
@@ -568,5 +572,138 @@ async fn autoscalers_keep_their_bounds_and_say_what_is_missing() {
         words,
         "FailedGetResourceMetric the HPA was unable to compute the replica count: failed to get cpu utilization: \
          unable to get metrics for resource cpu: no metrics returned from resource metrics API"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recreated_pods_never_meet_the_ones_before() {
+    let plane = Plane::start(&["host-1"]).await;
+    let mut wish = deployment("web", 1, "one");
+    wish["spec"]["strategy"] = json!({"type": "Recreate"});
+    wish["spec"]["template"]["metadata"]["finalizers"] = json!(["example.com/slow"]);
+    let made = plane.create(DEPLOYMENTS, wish).await;
+    let told = |generation: i64, replicas: i64| {
+        move |w: &controllers::world::World| {
+            let d = w.get(DEPLOYMENTS, "default", "web")?;
+            let seen = int(&d, "/status/observedGeneration", 0) == generation;
+            (seen && int(&d, "/status/replicas", 0) == replicas).then_some(d)
+        }
+    };
+    plane.until("its Pod", told(1, 1)).await;
+    let old = plane.world.list("pods", "default").remove(0);
+    let next = json!({"spec": {"template": {"spec": {"containers": [{"name": "main", "image": "two"}]}}}});
+    plane.world.patch(DEPLOYMENTS, &made, "", &next).await.unwrap();
+    plane.until("no Pod that counts", told(2, 0)).await;
+    assert_eq!(
+        plane.world.list("replicasets.apps", "default").len(),
+        1,
+        "the Pod is still there"
+    );
+    let free = json!({"metadata": {"finalizers": null}});
+    plane.world.patch("pods", &old, "", &free).await.unwrap();
+    plane.until("the next Pod", told(2, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_that_is_refused_is_told() {
+    let plane = Plane::start(&["host-1"]).await;
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": "default"},
+        "spec": {"hard": {"count/replicasets.apps": "0"}}});
+    plane.create("resourcequotas", quota).await;
+    plane
+        .until("the quota counted", |w: &controllers::world::World| {
+            let quota = w.get("resourcequotas", "default", "none")?;
+            quota["status"]["used"].is_object().then_some(())
+        })
+        .await;
+    plane.create(DEPLOYMENTS, deployment("web", 1, "one")).await;
+    let progress = plane
+        .until("the refusal", |w: &controllers::world::World| {
+            let d = w.get(DEPLOYMENTS, "default", "web")?;
+            condition(&d, "Progressing")
+                .filter(|c| c["status"] == "False")
+                .cloned()
+        })
+        .await;
+    assert_eq!(progress["reason"], "ReplicaSetCreateError");
+    let message = text(&progress, "/message");
+    assert!(
+        message.starts_with("Failed to create new replica set \"web-"),
+        "{message}"
+    );
+    plane
+        .until("the Event", |w: &controllers::world::World| {
+            let events = w.list("events", "default");
+            events
+                .iter()
+                .any(|e| e["reason"] == "ReplicaSetCreateError")
+                .then_some(())
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_made_by_hand_run_beside_the_schedule() {
+    let plane = Plane::start(&["host-1"]).await;
+    let template = json!({"spec": {"template": {"spec": {"restartPolicy": "Never",
+        "containers": [{"name": "main", "image": "runs"}]}}}});
+    let cron = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "yearly", "namespace": "default"},
+        "spec": {"schedule": "0 0 1 1 *", "jobTemplate": template}});
+    let cron = plane.create("cronjobs.batch", cron).await;
+    let mut job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "by-hand", "namespace": "default",
+        "annotations": {"cronjob.kubernetes.io/instantiate": "manual"},
+        "ownerReferences": [controllers::obj::owner_ref(&cron)]}});
+    job["spec"] = template["spec"].clone();
+    plane.create("jobs.batch", job).await;
+    let event = plane
+        .until("the Event", |w: &controllers::world::World| {
+            let events = w.list("events", "default");
+            events.into_iter().find(|e| e["reason"] == "UnexpectedJob")
+        })
+        .await;
+    assert_eq!(
+        event["message"],
+        "Saw a job that the controller did not create or forgot: by-hand"
+    );
+    let cron = plane.world.get("cronjobs.batch", "default", "yearly").unwrap();
+    assert_eq!(cron["status"]["active"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ends_of_adopted_pods_count() {
+    let plane = Plane::start(&["host-1"]).await;
+    let mut stray = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stray", "namespace": "default",
+        "labels": {"task": "x"}}});
+    stray["spec"] = json!({"restartPolicy": "Never", "containers": [{"name": "main", "image": "runs"}]});
+    plane.create("pods", stray).await;
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "late", "namespace": "default"},
+        "spec": {"manualSelector": true, "selector": {"matchLabels": {"task": "x"}}, "template": {
+            "metadata": {"labels": {"task": "x"}}, "spec": {"restartPolicy": "Never",
+            "containers": [{"name": "main", "image": "runs"}]}}}});
+    plane.create("jobs.batch", job).await;
+    let adopted = plane
+        .until("its adoption", |w: &controllers::world::World| {
+            let pod = w.get("pods", "default", "stray")?;
+            let held = pod["metadata"]["finalizers"][0] == "batch.kubernetes.io/job-tracking";
+            (held && text(&pod, "/status/phase") == "Running").then_some(pod)
+        })
+        .await;
+    let done = json!({"status": {"phase": "Succeeded"}});
+    plane
+        .world
+        .patch("pods", &adopted, "status", &done)
+        .await
+        .unwrap();
+    let job = plane
+        .until("the end", |w: &controllers::world::World| {
+            let job = w.get("jobs.batch", "default", "late")?;
+            condition(&job, "Complete").map(|_| job.clone())
+        })
+        .await;
+    assert_eq!(job["status"]["succeeded"], 1);
+    assert_eq!(
+        plane.world.list("pods", "default").len(),
+        1,
+        "no other one was made"
     );
 }
