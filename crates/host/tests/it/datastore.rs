@@ -152,6 +152,8 @@ async fn a_claim_becomes_a_disk_and_goes_with_it() {
     assert_eq!(std::fs::metadata(&file).unwrap().len(), 30 << 20);
     let grown = storage.claims.get("data").await.unwrap().status.unwrap();
     assert_eq!(grown.capacity.unwrap()["storage"].0, "30Mi");
+    assert_eq!(grown.allocated_resources.unwrap()["storage"].0, "30Mi");
+    assert_eq!(grown.allocated_resource_statuses, None);
 
     storage.host.delete("one", None).await;
     storage.host.ready("two").await;
