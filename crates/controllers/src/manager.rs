@@ -90,7 +90,7 @@ impl Manager {
             Arc::new(replicaset::ReplicaSets::SETS),
             Arc::new(replicaset::ReplicaSets::CONTROLLERS),
             Arc::new(job::Jobs),
-            Arc::new(daemonset::DaemonSets),
+            Arc::new(daemonset::DaemonSets::default()),
             Arc::new(statefulset::StatefulSets),
             Arc::new(cronjob::CronJobs),
             Arc::new(disruption::Budgets),

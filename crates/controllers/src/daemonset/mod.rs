@@ -1,18 +1,19 @@
 //! DaemonSets: one Pod on every node that can take it; rolled out by removing old Pods a few at a time.
 
+mod pauses;
+mod plan;
+
 use crate::claim::{Sweep, claim, create_pods, remove_pod};
 use crate::manager::Reconciler;
-use crate::obj::{
-    available, deleting, finished, int, int_or_percent, items, label, meta, ready, since, text,
-};
+use crate::obj::{annotation, available, deleting, int, items, label, meta, ready, text};
 use crate::replicaset::pod_from;
 use crate::revision::{self, HASH, hash_of};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use kinds::placement::{affine, tolerates};
 use kinds::selector::LabelSelector;
+use pauses::Pauses;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +21,15 @@ const SETS: &str = "daemonsets.apps";
 const PODS: &str = "pods";
 const NODES: &str = "nodes";
 const SOURCE: &str = "daemonset-controller";
-/// A failed Pod is replaced no sooner than this after it was made, seconds: the simplest bound on a crash loop.
-const FAILED_PAUSE: i64 = 10;
+/// The label by which extensions/v1beta1 told templates apart.
+const TEMPLATE_GENERATION: &str = "pod-template-generation";
 
 /// The controller of DaemonSets.
-pub(crate) struct DaemonSets;
+#[derive(Default)]
+pub(crate) struct DaemonSets {
+    /// Failed Pods are replaced ever more slowly.
+    failed: Pauses,
+}
 
 /// What every Pod of a DaemonSet tolerates, as upstream adds it.
 fn tolerations(template: &Value) -> Vec<Value> {
@@ -69,16 +74,49 @@ fn pin(spec: &mut Value, node: &str) {
 pub(crate) fn pod_for(set: &Value, node: &str, hash: &str) -> Value {
     let mut pod = pod_from(set, &set["spec"]["template"]);
     pod["metadata"]["labels"][HASH] = json!(hash);
+    if let Some(generation) = template_generation(set) {
+        pod["metadata"]["labels"][TEMPLATE_GENERATION] = json!(generation);
+    }
     pod["spec"]["tolerations"] = json!(tolerations(&set["spec"]["template"]));
     pin(&mut pod["spec"], node);
     pod
 }
 
-/// Whether a node should have a Pod (first), and whether one that runs there may go on (second).
-pub(crate) fn fits(set: &Value, node: &Value) -> (bool, bool) {
+/// The number of the set's template, which upstream keeps from the days of extensions/v1beta1 in an annotation.
+fn template_generation(set: &Value) -> Option<String> {
+    let generation = annotation(set, "deprecated.daemonset.template.generation");
+    generation.parse::<i64>().ok().map(|n| n.to_string())
+}
+
+/// The Pod is of the revision with this hash.
+fn hash_matches(pod: &Value, hash: &str) -> bool {
+    hash_of(pod) == hash
+}
+
+/// The Pod is of the set's present template, by either label.
+fn updated(set: &Value, pod: &Value, hash: &str) -> bool {
+    let generation = template_generation(set);
+    hash_matches(pod, hash) || generation.is_some_and(|g| label(pod, TEMPLATE_GENERATION) == g)
+}
+
+/// Whether a set's Pod belongs on a node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fit {
+    /// There should be one.
+    pub(crate) should: bool,
+    /// One that is there may go on.
+    pub(crate) may: bool,
+}
+
+/// Decides whether a node should have a Pod of the set (upstream: `NodeShouldRunDaemonPod`).
+pub(crate) fn fits(set: &Value, node: &Value) -> Fit {
     let template = &set["spec"]["template"];
-    if !affine(template, node) {
-        return (false, false);
+    let named = text(template, "/spec/nodeName");
+    if !affine(template, node) || (!named.is_empty() && named != meta(node, "name")) {
+        return Fit {
+            should: false,
+            may: false,
+        };
     }
     let tolerations = tolerations(template);
     let suffers = |effect: &str| {
@@ -86,74 +124,17 @@ pub(crate) fn fits(set: &Value, node: &Value) -> (bool, bool) {
             .iter()
             .any(|t| t["effect"] == effect && !tolerations.iter().any(|o| tolerates(o, t)))
     };
-    (
-        !suffers("NoSchedule") && !suffers("NoExecute"),
-        !suffers("NoExecute"),
-    )
+    let may = !suffers("NoExecute");
+    Fit {
+        should: may && !suffers("NoSchedule"),
+        may,
+    }
 }
 
-/// What to do: nodes that get a Pod, Pods that go.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Plan {
-    pub(crate) create: Vec<String>,
-    pub(crate) delete: Vec<Arc<Value>>,
-    pub(crate) wake: Option<Duration>,
-}
-
-/// Decides which nodes lack a Pod and which Pods are too many, failed, or of an old template.
-pub(crate) fn plan(set: &Value, nodes: &[Arc<Value>], pods: &[Arc<Value>], hash: &str) -> Plan {
-    let mut plan = Plan::default();
-    let by_node = by_node(pods);
-    let mut wanted = 0;
-    for node in nodes {
-        let name = meta(node, "name");
-        let (should, may) = fits(set, node);
-        wanted += i64::from(should);
-        let here = by_node.get(name).map_or(&[][..], Vec::as_slice);
-        let mut alive: Vec<&Arc<Value>> = Vec::new();
-        for pod in here {
-            if finished(pod) && !deleting(pod) && may {
-                let age = since(meta(pod, "creationTimestamp")).as_secs();
-                match FAILED_PAUSE - age {
-                    left if left > 0 && text(pod, "/status/phase") == "Failed" => {
-                        plan.wake = Some(Duration::from_secs(left.unsigned_abs()));
-                    }
-                    _ => plan.delete.push(pod.clone()),
-                }
-            } else if !deleting(pod) {
-                alive.push(pod);
-            }
-        }
-        if !may {
-            plan.delete.extend(alive.into_iter().cloned());
-        } else if should && here.is_empty() {
-            plan.create.push(name.to_string());
-        } else if alive.len() > 1 {
-            // The oldest that is ready stays; during a surge roll-out the new one takes over below.
-            let surplus = surplus(set, &alive, hash);
-            plan.delete.extend(surplus);
-        }
-    }
-    let known = |name: &str| nodes.iter().any(|n| meta(n, "name") == name);
-    for (node, pods) in &by_node {
-        if !node.is_empty() && !known(node) {
-            plan.delete.extend(pods.iter().filter(|p| !deleting(p)).cloned());
-        }
-    }
-    if text(set, "/spec/updateStrategy/type") != "OnDelete" {
-        roll(set, nodes, &by_node, hash, wanted, &mut plan);
-    }
-    plan
-}
-
-type ByNode = BTreeMap<String, Vec<Arc<Value>>>;
-
-fn by_node(pods: &[Arc<Value>]) -> ByNode {
-    let mut map: ByNode = BTreeMap::new();
-    for pod in pods {
-        map.entry(node_of(pod).to_string()).or_default().push(pod.clone());
-    }
-    map
+/// What failed Pods are counted by: a new template begins anew.
+fn fail_key(set: &Value, node: &str) -> String {
+    let generation = int(set, "/status/observedGeneration", 0);
+    format!("{}/{generation}/{node}", meta(set, "uid"))
 }
 
 /// The node a Pod is on, or is meant for.
@@ -172,100 +153,32 @@ fn node_of(pod: &Value) -> &str {
         .unwrap_or("")
 }
 
-/// Of several Pods on a node all but one go: but an old one stays until the new one beside it is available.
-fn surplus(set: &Value, alive: &[&Arc<Value>], hash: &str) -> Vec<Arc<Value>> {
-    let min_ready = int(set, "/spec/minReadySeconds", 0);
-    let mut sorted = alive.to_vec();
-    sorted.sort_by_key(|p| {
-        (
-            !ready(p),
-            meta(p, "creationTimestamp").to_string(),
-            meta(p, "name").to_string(),
-        )
-    });
-    let surge = |p: &Value| hash_of(p) == hash;
-    let (new, old): (Vec<_>, Vec<_>) = sorted.into_iter().partition(|p| surge(p));
-    match (new.first(), old.first()) {
-        (Some(new), Some(_)) if available(new, min_ready) => old.into_iter().cloned().collect(),
-        (Some(_), Some(_)) => new
-            .iter()
-            .skip(1)
-            .chain(old.iter().skip(1))
-            .map(|p| (*p).clone())
-            .collect(),
-        _ => new.iter().chain(&old).skip(1).map(|p| (*p).clone()).collect(),
-    }
-}
-
-/// Rolls the template out: replaces old Pods within `maxUnavailable`, or adds new ones beside them within `maxSurge`.
-fn roll(set: &Value, nodes: &[Arc<Value>], by_node: &ByNode, hash: &str, wanted: i64, plan: &mut Plan) {
-    let rolling = &set["spec"]["updateStrategy"]["rollingUpdate"];
-    let share = |field: &str, or: i64| match rolling[field].is_null() {
-        true => or,
-        false => int_or_percent(&rolling[field], wanted, true),
-    };
-    let surge = share("maxSurge", 0);
-    let unavailable = share("maxUnavailable", 1).max(i64::from(surge == 0));
-    let min_ready = int(set, "/spec/minReadySeconds", 0);
-    let (mut down, mut beside) = (0, 0);
-    let mut candidates: Vec<(bool, &Arc<Value>)> = Vec::new();
-    for node in nodes.iter().filter(|n| fits(set, n).0) {
-        let here = by_node.get(meta(node, "name")).map_or(&[][..], Vec::as_slice);
-        let alive: Vec<&Arc<Value>> = here.iter().filter(|p| !deleting(p) && !finished(p)).collect();
-        let up = alive.iter().any(|p| available(p, min_ready));
-        down += i64::from(!up);
-        let new = alive.iter().any(|p| hash_of(p) == hash);
-        match alive.iter().find(|p| hash_of(p) != hash) {
-            Some(_) if new => beside += 1,
-            Some(old) => candidates.push((up, old)),
-            None => {}
-        }
-    }
-    // What is down already costs nothing to replace.
-    candidates.sort_by_key(|(up, _)| *up);
-    for (up, old) in candidates {
-        if surge > 0 {
-            if beside < surge {
-                beside += 1;
-                plan.create.push(node_of(old).to_string());
-            }
-        } else if !up {
-            plan.delete.push(old.clone());
-        } else if down < unavailable {
-            down += 1;
-            plan.delete.push(old.clone());
-        }
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    plan.delete.retain(|p| seen.insert(meta(p, "uid").to_string()));
-}
-
 fn status(set: &Value, nodes: &[Arc<Value>], pods: &[Arc<Value>], hash: &str) -> Value {
-    let by_node = by_node(pods);
+    let by_node = plan::by_node(pods);
     let min_ready = int(set, "/spec/minReadySeconds", 0);
     let [
         mut current,
         mut misplaced,
         mut desired,
         mut up,
-        mut updated,
+        mut renewed,
         mut usable,
     ] = [0_i64; 6];
     for node in nodes {
-        let here = by_node.get(meta(node, "name")).map_or(&[][..], Vec::as_slice);
-        let mut alive: Vec<&Arc<Value>> = here.iter().filter(|p| !deleting(p) && !finished(p)).collect();
-        let (should, _) = fits(set, node);
+        let should = fits(set, node).should;
+        desired += i64::from(should);
+        // Of several the one that has been there longest stands for the node.
+        let Some(pod) = by_node.get(meta(node, "name")).and_then(|here| here.first()) else {
+            continue;
+        };
         if !should {
-            misplaced += i64::from(!alive.is_empty());
+            misplaced += 1;
             continue;
         }
-        desired += 1;
-        alive.sort_by_key(|p| meta(p, "creationTimestamp"));
-        let Some(first) = alive.first() else { continue };
         current += 1;
-        up += i64::from(alive.iter().any(|p| ready(p)));
-        usable += i64::from(alive.iter().any(|p| available(p, min_ready)));
-        updated += i64::from(hash_of(first) == hash || alive.iter().any(|p| hash_of(p) == hash));
+        up += i64::from(ready(pod));
+        usable += i64::from(ready(pod) && available(pod, min_ready));
+        renewed += i64::from(updated(set, pod, hash));
     }
     let mut status = set["status"].as_object().cloned().unwrap_or_default();
     for (field, n) in [
@@ -277,7 +190,7 @@ fn status(set: &Value, nodes: &[Arc<Value>], pods: &[Arc<Value>], hash: &str) ->
         status.insert(field.into(), json!(n));
     }
     for (field, n) in [
-        ("updatedNumberScheduled", updated),
+        ("updatedNumberScheduled", renewed),
         ("numberAvailable", usable),
         ("numberUnavailable", desired - usable),
     ] {
@@ -291,6 +204,23 @@ fn status(set: &Value, nodes: &[Arc<Value>], pods: &[Arc<Value>], hash: &str) ->
 }
 
 impl DaemonSets {
+    /// Says of a Pod that ended by itself that it goes.
+    async fn tell_end(&self, world: &World, set: &Value, pod: &Value) {
+        let (failed, reason, what) = match text(pod, "/status/phase") {
+            "Failed" => (true, "FailedDaemonPod", "kill"),
+            "Succeeded" => (false, "SucceededDaemonPod", "delete"),
+            _ => return,
+        };
+        let message = format!(
+            "Found {} daemon pod {}/{} on node {}, will try to {what} it",
+            if failed { "failed" } else { "succeeded" },
+            meta(pod, "namespace"),
+            meta(pod, "name"),
+            node_of(pod)
+        );
+        world.event(SOURCE, set, failed, reason, &message).await;
+    }
+
     async fn one(&self, world: &World, set: &Value) -> Result<Option<Duration>, WorldError> {
         let Ok(selector) = LabelSelector::from_json(&set["spec"]["selector"]) else {
             return Ok(None);
@@ -308,18 +238,15 @@ impl DaemonSets {
         };
         let hash = label(&now, HASH);
         let nodes: Vec<_> = world.all(NODES).into_iter().filter(|n| !deleting(n)).collect();
-        let plan = plan(set, &nodes, &pods, hash);
-        let mut wake = plan.wake;
+        revision::merge_equals(world, set, &mut history, &now, &mut pods).await?;
+        let mut wake = None;
+        let plan = plan::plan(set, &nodes, &pods, hash, |node| {
+            let left = self.failed.wait(&fail_key(set, node));
+            wake = wake.into_iter().chain(left).min();
+            left.is_some()
+        });
         for pod in &plan.delete {
-            if text(pod, "/status/phase") == "Failed" {
-                let message = format!(
-                    "Found failed daemon pod {}/{} on node {}, will try to kill it",
-                    meta(pod, "namespace"),
-                    meta(pod, "name"),
-                    node_of(pod)
-                );
-                world.event(SOURCE, set, true, "FailedDaemonPod", &message).await;
-            }
+            self.tell_end(world, set, pod).await;
             if remove_pod(world, SOURCE, set, pod).await.is_err() {
                 wake = Some(Duration::from_secs(1));
             }
@@ -328,7 +255,11 @@ impl DaemonSets {
         if create_pods(world, SOURCE, set, &new, &mut pods).await.is_err() {
             wake = Some(Duration::from_secs(5));
         }
-        pods.retain(|p| !plan.delete.iter().any(|d| meta(d, "uid") == meta(p, "uid")));
+        // Those in deletion count as long as they are there.
+        for gone in &plan.delete {
+            let left = world.get(PODS, meta(gone, "namespace"), meta(gone, "name"));
+            pods.retain(|p| left.is_some() || meta(p, "uid") != meta(gone, "uid"));
+        }
         settled(
             world
                 .update_status(SETS, set, &status(set, &nodes, &pods, hash))
