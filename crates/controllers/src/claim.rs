@@ -18,6 +18,16 @@ pub(crate) async fn claim(
     owner: &Value,
     selector: &LabelSelector,
 ) -> Result<Vec<Arc<Value>>, WorldError> {
+    claim_members(world, owner, selector, |_| true).await
+}
+
+/// As `claim`, of an owner to whom not every Pod that its selector matches can belong.
+pub(crate) async fn claim_members(
+    world: &World,
+    owner: &Value,
+    selector: &LabelSelector,
+    member: impl Fn(&Value) -> bool + Send,
+) -> Result<Vec<Arc<Value>>, WorldError> {
     let uid = meta(owner, "uid");
     let mut mine = Vec::new();
     let short = Uid::of(uid);
@@ -26,7 +36,7 @@ pub(crate) async fn claim(
     });
     for pod in candidates {
         let owned = controlled_by(&pod, uid);
-        let matches = selector.matches_object(&pod);
+        let matches = selector.matches_object(&pod) && member(&pod);
         if owned && (matches || deleting(owner) || !active(&pod)) {
             mine.push(pod);
         } else if owned {

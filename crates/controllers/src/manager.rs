@@ -90,7 +90,7 @@ impl Manager {
             Arc::new(replicaset::ReplicaSets::sets()),
             Arc::new(replicaset::ReplicaSets::controllers()),
             Arc::new(job::Jobs::default()),
-            Arc::new(daemonset::DaemonSets),
+            Arc::new(daemonset::DaemonSets::default()),
             Arc::new(statefulset::StatefulSets),
             Arc::new(cronjob::CronJobs),
             Arc::new(disruption::Budgets),

@@ -14,6 +14,15 @@ const REVISIONS: &str = "controllerrevisions.apps";
 /// The label that ties a Pod to the template it was made from.
 pub(crate) const HASH: &str = "controller-revision-hash";
 
+/// The label that names a revision by its hash, as upstream has it for each kind of owner
+/// (pkg/controller/history/controller_history.go, pkg/controller/daemon/update.go).
+fn name_label(owner: &Value) -> &'static str {
+    match owner["kind"].as_str() {
+        Some("StatefulSet") => "controller.kubernetes.io/hash",
+        _ => HASH,
+    }
+}
+
 /// What a revision stores of its owner: enough to put the template back by a patch.
 fn data(owner: &Value) -> Value {
     let mut template = owner["spec"]["template"].clone();
@@ -44,20 +53,25 @@ pub(crate) async fn current(
     let next = history.iter().map(|r| int(r, "/revision", 0)).max().unwrap_or(0) + 1;
     if let Some(at) = history.iter().rposition(|r| r["data"] == data) {
         let same = history[at].clone();
+        let mut patch = json!({});
         if at + 1 < history.len() {
-            settled(
-                world
-                    .patch(REVISIONS, &same, "", &json!({"revision": next}))
-                    .await,
-            )?;
+            patch["revision"] = json!(next);
         }
-        return Ok(Some(same));
+        // One that somebody else has made is known by its name (upstream: `constructHistory`).
+        if name_label(owner) == HASH && label(&same, HASH).is_empty() {
+            patch["metadata"]["labels"] = json!({HASH: meta(&same, "name")});
+        }
+        if patch == json!({}) {
+            return Ok(Some(same));
+        }
+        let patched = settled(world.patch(REVISIONS, &same, "", &patch).await)?;
+        return Ok(Some(patched.map_or(same, Arc::new)));
     }
     // A name taken by something else (a collision of hashes) leads to the next name.
     for collision in int(owner, "/status/collisionCount", 0).. {
         let hash = digest(&format!("{}{collision}", data["spec"]["template"]), 10);
         let mut labels = owner["spec"]["template"]["metadata"]["labels"].clone();
-        labels[HASH] = json!(hash);
+        labels[name_label(owner)] = json!(hash);
         let mut new = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
             "metadata": {"name": format!("{}-{hash}", meta(owner, "name")), "namespace": meta(owner, "namespace"),
@@ -81,6 +95,34 @@ pub(crate) async fn current(
     Ok(None)
 }
 
+/// Pods of other revisions with the same template as `now` are its own: they need no replacement. Those revisions go at the
+/// next change of their owner, as upstream, which does not look when a revision appears (`dedupCurHistories`).
+pub(crate) async fn merge_equals(
+    world: &World,
+    owner: &Value,
+    history: &mut Vec<Arc<Value>>,
+    now: &Value,
+    pods: &mut [Arc<Value>],
+) -> Result<(), WorldError> {
+    let same = |r: &&Arc<Value>| r["data"] == now["data"] && meta(r, "uid") != meta(now, "uid");
+    let doubles: Vec<_> = history.iter().filter(same).cloned().collect();
+    let changed = owner["metadata"]["generation"] != owner["status"]["observedGeneration"];
+    for double in doubles {
+        for pod in pods.iter_mut().filter(|p| hash_of(p) == label(&double, HASH)) {
+            let patch = json!({"metadata": {"labels": {HASH: label(now, HASH)}}});
+            settled(world.patch("pods", pod, "", &patch).await)?;
+            if let Some(relabelled) = world.get("pods", meta(pod, "namespace"), meta(pod, "name")) {
+                *pod = relabelled;
+            }
+        }
+        if changed {
+            settled(world.delete(REVISIONS, &double, "Background").await)?;
+            history.retain(|r| meta(r, "uid") != meta(&double, "uid"));
+        }
+    }
+    Ok(())
+}
+
 /// Removes the oldest revisions beyond `spec.revisionHistoryLimit` that no Pod and no status field uses.
 pub(crate) async fn prune(
     world: &World,
@@ -94,7 +136,7 @@ pub(crate) async fn prune(
         keep.contains(&meta(r, "name"))
             || pods
                 .iter()
-                .any(|p| hash_of(p) == label(r, HASH) || hash_of(p) == meta(r, "name"))
+                .any(|p| hash_of(p) == label(r, name_label(owner)) || hash_of(p) == meta(r, "name"))
     };
     let idle: Vec<_> = history.iter().filter(|r| !used(r)).collect();
     for old in idle.iter().take(idle.len().saturating_sub(limit)) {

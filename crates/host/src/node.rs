@@ -8,6 +8,7 @@ use dataplane::Ipv4Net;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::storage::v1::CSINode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Capacity;
+use crate::datastore::PROVISIONER;
 use crate::events;
 use crate::podvm::Context;
 use crate::podvm::handler::HANDLERS;
@@ -29,6 +31,12 @@ pub const REPORT: Duration = Duration::from_secs(300);
 const RETRY: Duration = Duration::from_millis(500);
 /// Images that the status lists (kubelet: `nodeStatusMaxImages`).
 pub const MAX_IMAGES: usize = 50;
+/// Names of one image in the status (kubelet: `MaxNamesPerImageInNodeStatus`).
+const MAX_NAMES: usize = 5;
+/// The label by which a volume is tied to its host.
+const HOSTNAME: &str = "kubernetes.io/hostname";
+/// Every kubelet's Node has it, wherever a controller attaches disks.
+const ATTACH_DETACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 /// Measured overhead is rounded up to this, so that the Node does not change with every page. Bytes.
 const OVERHEAD_STEP: u64 = 64 << 20;
 /// The version that `kubectl get nodes` shows.
@@ -42,6 +50,9 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
     let mut reported: Option<(Value, Instant)> = None;
     let mut last_lease: Option<Instant> = None;
     let mut cordoned = false;
+    // The Node, by its uid, that has everything that stands beside its status.
+    let mut registered: Option<String> = None;
+    let mut greeted = false;
     let tell = |reason: &'static str, message: String| {
         let object = events::node(&context.config.node_name);
         context
@@ -49,6 +60,10 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
             .record(object, events::Kind::Normal, reason, message);
     };
     tell("Starting", "Starting kubelet.".to_owned());
+    tell(
+        "NodeAllocatableEnforced",
+        "Updated Node Allocatable limit across pods".to_owned(),
+    );
     loop {
         let ready = context.ipam.ready();
         let result = async {
@@ -56,6 +71,13 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
                 Some(node) => node,
                 None => nodes.create(&PostParams::default(), &fresh(&context)).await?,
             };
+            if registered != node.metadata.uid {
+                match complete(&context, &nodes, &node).await {
+                    Ok(()) => registered.clone_from(&node.metadata.uid),
+                    // The Lease and the status do not wait for it.
+                    Err(error) => tracing::warn!(%error, "the Node is not complete yet"),
+                }
+            }
             take_block(&context, &node);
             let known = json!({
                 "metadata": {"name": node.metadata.name, "labels": node.metadata.labels},
@@ -69,6 +91,13 @@ pub async fn run(context: Arc<Context>, port: u16, cancel: CancellationToken) {
                 Some((before, at)) => *before != status || at.elapsed() > REPORT,
                 None => true,
             };
+            if !std::mem::replace(&mut greeted, true)
+                && let Some(message) = rebooted(&node, &status)
+            {
+                let object = events::node(&context.config.node_name);
+                let kind = events::Kind::Warning;
+                context.recorder.record(object, kind, "Rebooted", message);
+            }
             if due {
                 let with_times = heartbeat(status.clone(), &node, now);
                 nodes
@@ -127,25 +156,83 @@ fn take_block(context: &Context, node: &Node) {
     }
 }
 
-fn fresh(context: &Context) -> Node {
-    let mut labels = BTreeMap::from([
-        (
-            "kubernetes.io/hostname".to_owned(),
-            context.config.node_name.clone(),
-        ),
+/// Labels that every node has, and has again after they were lost (kubelet: `updateDefaultLabels`).
+fn default_labels(name: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("kubernetes.io/hostname".to_owned(), name.to_owned()),
         ("kubernetes.io/os".to_owned(), "linux".to_owned()),
         ("kubernetes.io/arch".to_owned(), architecture().to_owned()),
-        ("beta.kubernetes.io/os".to_owned(), "linux".to_owned()),
-        ("beta.kubernetes.io/arch".to_owned(), architecture().to_owned()),
-    ]);
+    ])
+}
+
+fn fresh(context: &Context) -> Node {
+    let mut labels = default_labels(&context.config.node_name);
+    labels.insert("beta.kubernetes.io/os".to_owned(), "linux".to_owned());
+    labels.insert("beta.kubernetes.io/arch".to_owned(), architecture().to_owned());
     labels.extend(context.config.labels.clone());
     let mut node = Node::default();
     node.metadata.name = Some(context.config.node_name.clone());
     node.metadata.labels = Some(labels);
+    node.metadata.annotations = Some(BTreeMap::from([(ATTACH_DETACH.to_owned(), "true".to_owned())]));
     node
 }
 
-fn architecture() -> &'static str {
+/// What a Node that is there already lacks of that, as a patch.
+fn mending(node: &Node, configured: &BTreeMap<String, String>) -> Option<Value> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let mut labels = default_labels(name);
+    labels.retain(|key, value| {
+        let has = node.metadata.labels.as_ref().and_then(|labels| labels.get(key));
+        // What the host was told to be is its own affair.
+        !configured.contains_key(key) && has != Some(value)
+    });
+    let annotations = node.metadata.annotations.as_ref();
+    let annotated = annotations.is_some_and(|all| all.get(ATTACH_DETACH).is_some_and(|v| v == "true"));
+    if labels.is_empty() && annotated {
+        return None;
+    }
+    Some(json!({"metadata": {"labels": labels, "annotations": {ATTACH_DETACH: "true"}}}))
+}
+
+/// Gives a Node its labels and annotation, and the CSINode that names the driver of its volumes (kubelet:
+/// `tryRegisterWithAPIServer`; pkg/volume/csi/nodeinfomanager).
+async fn complete(context: &Context, nodes: &Api<Node>, node: &Node) -> Result<(), kube::Error> {
+    let name = &context.config.node_name;
+    if let Some(patch) = mending(node, &context.config.labels) {
+        nodes
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await?;
+    }
+    let drivers: Api<CSINode> = Api::all(context.deps.client.clone());
+    let owner = json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.metadata.uid});
+    let driver = json!({"name": PROVISIONER, "nodeID": name, "topologyKeys": [HOSTNAME]});
+    let wanted =
+        json!({"metadata": {"name": name, "ownerReferences": [owner]}, "spec": {"drivers": [driver]}});
+    match drivers.get_opt(name).await? {
+        None => {
+            let object = serde_json::from_value(wanted).map_err(kube::Error::SerdeError)?;
+            drivers.create(&PostParams::default(), &object).await?;
+        }
+        Some(_) => {
+            // Others' drivers stay, and an owner that is gone does not take it along.
+            drivers
+                .patch(name, &PatchParams::default(), &Patch::Strategic(&wanted))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// The words about a host that was started anew since its Node last told of it.
+fn rebooted(node: &Node, status: &Value) -> Option<String> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    let before = info.map(|info| info.boot_id.as_str()).unwrap_or_default();
+    let now = status["nodeInfo"]["bootID"].as_str().unwrap_or_default();
+    (!before.is_empty() && before != now).then(|| format!("Node {name} has been rebooted, boot id: {now}"))
+}
+
+pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -255,8 +342,7 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
         .list()
         .iter()
         .map(|(image, names)| {
-            let mut names = names.clone();
-            names.push(image.repo_digest.clone());
+            let names = image_names(&image.repo_digest, names);
             json!({"names": names, "sizeBytes": image.size_bytes})
         })
         .collect();
@@ -295,6 +381,13 @@ fn status(context: &Context, port: u16, node: &Node) -> Value {
         }),
         "features": {"supplementalGroupsPolicy": true},
     })
+}
+
+/// The names of an image: its digest, then its tags, as far as there is room.
+fn image_names(digest: &str, tags: &[String]) -> Vec<String> {
+    let tags = tags.iter().map(String::as_str);
+    let names = std::iter::once(digest).chain(tags).take(MAX_NAMES);
+    names.map(str::to_owned).collect()
 }
 
 /// What is left for the requests of Pods: without what VMs cost beyond what their containers use, as it is measured, so
@@ -385,5 +478,67 @@ async fn renew(leases: &Api<Lease>, node: &Node, now: Timestamp) -> Result<(), k
             leases.create(&PostParams::default(), &lease).await.map(|_| ())
         }
         other => other.map(|_| ()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(metadata: Value, boot: &str) -> Node {
+        let info = json!({"architecture": "", "bootID": boot, "containerRuntimeVersion": "", "kernelVersion": "",
+            "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "", "operatingSystem": "", "osImage": "",
+            "systemUUID": ""});
+        let node = json!({"metadata": metadata, "status": {"nodeInfo": info}});
+        serde_json::from_value(node).expect("a Node")
+    }
+
+    #[test]
+    fn lost_labels_come_back() {
+        let whole = || {
+            let mut labels = default_labels("h1");
+            labels.insert("example.com/own".to_owned(), "x".to_owned());
+            json!({"name": "h1", "labels": labels, "annotations": {ATTACH_DETACH: "true"}})
+        };
+        let none = BTreeMap::new();
+        assert_eq!(mending(&node(whole(), ""), &none), None);
+        let mut lost = whole();
+        lost["labels"]["kubernetes.io/os"] = Value::Null;
+        lost["labels"]
+            .as_object_mut()
+            .expect("labels")
+            .remove("kubernetes.io/os");
+        lost["labels"]["kubernetes.io/hostname"] = json!("other");
+        let annotations = json!({ATTACH_DETACH: "true"});
+        assert_eq!(
+            mending(&node(lost.clone(), ""), &none),
+            Some(json!({"metadata": {"annotations": annotations,
+                "labels": {"kubernetes.io/os": "linux", "kubernetes.io/hostname": "h1"}}}))
+        );
+        let configured = BTreeMap::from([(HOSTNAME.to_owned(), "other".to_owned())]);
+        assert_eq!(
+            mending(&node(lost, ""), &configured),
+            Some(json!({"metadata": {"annotations": annotations, "labels": {"kubernetes.io/os": "linux"}}}))
+        );
+    }
+
+    #[test]
+    fn a_reboot_is_told() {
+        let status = json!({"nodeInfo": {"bootID": "two"}});
+        let named = |boot| rebooted(&node(json!({"name": "h1"}), boot), &status);
+        assert_eq!(
+            named("one").as_deref(),
+            Some("Node h1 has been rebooted, boot id: two")
+        );
+        assert_eq!((named("two"), named("")), (None, None));
+    }
+
+    #[test]
+    fn digests_stand_first() {
+        let tags: Vec<String> = (1..=6).map(|n| format!("x:{n}")).collect();
+        assert_eq!(
+            image_names("x@sha256:0", &tags).join(" "),
+            "x@sha256:0 x:1 x:2 x:3 x:4"
+        );
     }
 }

@@ -178,6 +178,11 @@ pub fn limited(spec: &PodSpec, name: &str) -> Option<u64> {
     total(spec, false, |resources| limit(resources, name)).map(|milli| milli.div_ceil(1000))
 }
 
+/// The memory that a Pod may take in bytes, if all of its containers are limited.
+pub fn memory_limit(spec: &PodSpec) -> Option<u64> {
+    total(spec, true, |resources| limit(resources, "memory")).map(|milli| milli.div_ceil(1000))
+}
+
 impl VmSize {
     /// The size for a Pod.
     pub fn of(spec: &PodSpec) -> Self {

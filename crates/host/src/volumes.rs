@@ -423,7 +423,7 @@ pub fn mounts(
             (None, None, None) if attach::is_claimed(volume) || volume.image.is_some() => {
                 return Err(format!("volume \"{}\" is no disk of the VM", volume.name));
             }
-            (None, Some(empty), None) => mount::Source::EmptyDir(empty_dir(&volume.name, empty)),
+            (None, Some(empty), None) => mount::Source::EmptyDir(empty_dir(pod, &volume.name, empty)),
             (None, None, None) => mount::Source::Volume(volume.name.clone()),
         };
         let sub_path = sub_path(wanted, &known)?;
@@ -474,17 +474,22 @@ pub fn environment_files(pod: &Pod, container: &Container) -> Vec<(v1::EmptyDir,
         let volume = volumes(pod)
             .iter()
             .find(|volume| volume.name == reference.volume_name)?;
-        let directory = empty_dir(&volume.name, volume.empty_dir.as_ref()?);
+        let directory = empty_dir(pod, &volume.name, volume.empty_dir.as_ref()?);
         Some((directory, reference.path.clone()))
     });
     references.collect()
 }
 
-fn empty_dir(name: &str, source: &EmptyDirVolumeSource) -> v1::EmptyDir {
+/// One in memory is no larger than what the Pod may have of it (kubelet: `calculateEmptyDirMemorySize`).
+fn empty_dir(pod: &Pod, name: &str, source: &EmptyDirVolumeSource) -> v1::EmptyDir {
+    let memory = source.medium.as_deref() == Some("Memory");
+    let own = source.size_limit.as_ref().and_then(size::whole);
+    let whole = pod.spec.as_ref().filter(|_| memory).and_then(size::memory_limit);
+    let limits = [own, whole].into_iter().flatten().filter(|bytes| *bytes > 0);
     v1::EmptyDir {
         name: name.to_owned(),
-        memory: source.medium.as_deref() == Some("Memory"),
-        size_limit: source.size_limit.as_ref().and_then(size::whole).unwrap_or(0),
+        memory,
+        size_limit: limits.min().unwrap_or(0),
     }
 }
 
@@ -652,6 +657,40 @@ mod tests {
             ("/c", true)
         );
         assert_eq!(mounts[0].group, Some(7));
+    }
+
+    #[test]
+    fn directories_in_memory_keep_to_the_limit() {
+        let pod = |limit: Option<&str>| -> Pod {
+            let resources = limit.map(|memory| json!({"limits": {"memory": memory}}));
+            let containers = json!([{"name": "a", "resources": {"limits": {"memory": "64Mi"}}},
+                {"name": "b", "resources": resources}]);
+            serde_json::from_value(json!({"spec": {"containers": containers}})).expect("a Pod")
+        };
+        let cases = [
+            (Some("64Mi"), json!({"medium": "Memory"}), 128 << 20),
+            (
+                Some("64Mi"),
+                json!({"medium": "Memory", "sizeLimit": "1Gi"}),
+                128 << 20,
+            ),
+            (
+                Some("64Mi"),
+                json!({"medium": "Memory", "sizeLimit": "1Mi"}),
+                1 << 20,
+            ),
+            (Some("64Mi"), json!({"sizeLimit": "1Gi"}), 1 << 30),
+            // One container has no limit, so the Pod has none.
+            (None, json!({"medium": "Memory"}), 0),
+        ];
+        for (limit, source, expected) in cases {
+            let read = serde_json::from_value(source.clone()).expect("a source");
+            assert_eq!(
+                empty_dir(&pod(limit), "e", &read).size_limit,
+                expected,
+                "{limit:?} {source}"
+            );
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What makes a Pod of a StatefulSet itself: its ordinal, its name, and the claims that stay when it goes.
 
-use crate::obj::{items, label, meta, owner_ref, text};
+use crate::obj::{items, label, meta, text};
 use crate::replicaset::pod_from;
 use crate::revision::{self, HASH};
 use serde_json::{Value, json};
@@ -85,28 +85,10 @@ pub(super) fn claims(set: &Value, ordinal: i64) -> Vec<Value> {
         .collect()
 }
 
-/// The owners a claim should have besides those that others gave it: `persistentVolumeClaimRetentionPolicy`.
-pub(super) fn claim_owners(set: &Value, claim: &Value, pod: Option<&Value>, condemned: bool) -> Vec<Value> {
-    let policy =
-        |when: &str| text(set, &format!("/spec/persistentVolumeClaimRetentionPolicy/{when}")) == "Delete";
-    let set_uid = meta(set, "uid");
-    let of_pod =
-        |o: &&Value| o["kind"] == "Pod" && text(o, "/name").starts_with(&format!("{}-", meta(set, "name")));
-    let mut owners: Vec<Value> = items(claim, "/metadata/ownerReferences")
-        .iter()
-        .filter(|o| o["uid"] != set_uid && !of_pod(o))
-        .cloned()
-        .collect();
-    if policy("whenDeleted") {
-        owners.push(owner_ref(set));
-    }
-    if let (true, true, Some(pod)) = (policy("whenScaled"), condemned, pod) {
-        let mut owner = owner_ref(pod);
-        owner["controller"] = json!(false);
-        owner["blockOwnerDeletion"] = json!(false);
-        owners.push(owner);
-    }
-    owners
+/// The labels that a Pod of this ordinal lacks for being itself, as a patch of it.
+pub(super) fn mending(pod: &Value, ordinal: i64) -> Option<Value> {
+    let labels = json!({POD_NAME: meta(pod, "name"), POD_INDEX: ordinal.to_string()});
+    (label(pod, POD_NAME) != meta(pod, "name")).then(|| json!({"metadata": {"labels": labels}}))
 }
 
 /// The revision a Pod was made from.

@@ -1,14 +1,16 @@
 //! StatefulSets: Pods with names and claims of their own, made and replaced in order.
 
+mod claims;
 mod identity;
 mod plan;
 
-use crate::claim::{Sweep, claim, create_pods, remove_pod};
+use crate::claim::{Sweep, claim_members};
 use crate::manager::Reconciler;
-use crate::obj::{available, deleting, finished, int, items, meta, ready, text};
+use crate::obj::{available, deleting, finished, int, meta, ready, text};
 use crate::revision;
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use claims::Verdict;
 use kinds::selector::LabelSelector;
 use plan::{Revisions, Step, ordinals};
 use serde_json::{Value, json};
@@ -19,6 +21,9 @@ const SETS: &str = "statefulsets.apps";
 const PODS: &str = "pods";
 const CLAIMS: &str = "persistentvolumeclaims";
 const SOURCE: &str = "statefulset-controller";
+
+/// What did not succeed is tried again after this time.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// The controller of StatefulSets.
 pub(crate) struct StatefulSets;
@@ -69,9 +74,19 @@ impl StatefulSets {
         let Ok(selector) = LabelSelector::from_json(&set["spec"]["selector"]) else {
             return Ok(None);
         };
-        let mut pods = claim(world, set, &selector).await?;
-        pods.retain(|p| identity::ordinal(set, p).is_some());
+        let member = |pod: &Value| identity::ordinal(set, pod).is_some();
+        let mut pods = claim_members(world, set, &selector, member).await?;
+        pods.retain(|p| member(p));
         if deleting(set) {
+            let revisions = Revisions {
+                current: text(set, "/status/currentRevision"),
+                update: text(set, "/status/updateRevision"),
+            };
+            settled(
+                world
+                    .update_status(SETS, set, &status(set, &pods, revisions))
+                    .await,
+            )?;
             return Ok(None);
         }
         let mut history = revision::history(world, set, &selector).await?;
@@ -88,28 +103,23 @@ impl StatefulSets {
             current: meta(&current, "name"),
             update: meta(&update, "name"),
         };
-        self.keep_claims(world, set, &pods).await?;
         let mut wake = None;
+        for pod in &pods {
+            if !self.mend(world, set, pod).await {
+                wake = Some(RETRY);
+            }
+        }
         for step in plan::plan(set, &pods, revisions) {
             let done = match step {
                 Step::Create(n, new) => {
                     let revision = if new { &update } else { &current };
-                    self.create(world, set, n, revision, &mut pods).await?
+                    let pod = identity::pod(set, n, revision);
+                    self.create(world, set, pod, n, &mut pods).await
                 }
-                Step::Delete(pod) => {
-                    let gone = remove_pod(world, SOURCE, set, &pod).await.is_ok();
-                    if let Some(left) = world.get(PODS, meta(&pod, "namespace"), meta(&pod, "name")) {
-                        pods.iter_mut()
-                            .filter(|p| meta(p, "uid") == meta(&pod, "uid"))
-                            .for_each(|p| *p = left.clone());
-                    } else {
-                        pods.retain(|p| meta(p, "uid") != meta(&pod, "uid"));
-                    }
-                    gone
-                }
+                Step::Delete(pod) => self.delete(world, set, &pod, &mut pods).await,
             };
             if !done {
-                wake = Some(Duration::from_secs(5));
+                wake = Some(RETRY);
             }
         }
         let next = status(set, &pods, revisions);
@@ -129,69 +139,182 @@ impl StatefulSets {
         Ok(wake)
     }
 
-    /// Makes the claims of an ordinal, then its Pod.
+    /// Makes the claims of an ordinal, then its Pod. False when that has to be tried again.
     async fn create(
         &self,
         world: &World,
         set: &Value,
+        pod: Value,
         ordinal: i64,
-        revision: &Value,
         pods: &mut Vec<Arc<Value>>,
-    ) -> Result<bool, WorldError> {
-        for claim in identity::claims(set, ordinal) {
-            let name = meta(&claim, "name");
-            if world.get(CLAIMS, meta(set, "namespace"), name).is_some() {
-                continue;
-            }
-            match world.create(CLAIMS, &claim).await {
-                Ok(_) => {
-                    let message = format!(
-                        "create Claim {name} Pod {}-{ordinal} in StatefulSet {} success",
-                        meta(set, "name"),
-                        meta(set, "name")
-                    );
-                    world
-                        .event(SOURCE, set, false, "SuccessfulCreate", &message)
-                        .await;
-                }
-                Err(e) if e.code() == 409 => {}
-                Err(e) => {
-                    let message = format!(
-                        "create Claim {name} for Pod {}-{ordinal} in StatefulSet {} failed error: {}",
-                        meta(set, "name"),
-                        meta(set, "name"),
-                        e.message()
-                    );
-                    world.event(SOURCE, set, true, "FailedCreate", &message).await;
-                    return Ok(false);
-                }
+    ) -> bool {
+        let claims = identity::claims(set, ordinal);
+        let known = |claim: &Value| world.get(CLAIMS, meta(set, "namespace"), meta(claim, "name"));
+        if claims
+            .iter()
+            .filter_map(known)
+            .any(|claim| claims::going(set, &pod, &claim))
+        {
+            return false;
+        }
+        let made = match self.claims(world, set, &pod, &claims).await {
+            Ok(()) => world
+                .create(PODS, &pod)
+                .await
+                .map_err(|e| (e.code(), e.message())),
+            Err(message) => Err((0, message)),
+        };
+        match made {
+            // It is there already, which the next look will show.
+            Err((409, _)) => false,
+            made => {
+                let result = made
+                    .map(|pod| pods.push(Arc::new(pod)))
+                    .map_err(|(_, message)| message);
+                tell(world, set, "create", &pod, &result).await;
+                result.is_ok()
             }
         }
-        let pod = identity::pod(set, ordinal, revision);
-        Ok(create_pods(world, SOURCE, set, &[pod], pods).await.is_ok())
     }
 
-    /// Gives claims the owners that the retention policy asks for.
-    async fn keep_claims(&self, world: &World, set: &Value, pods: &[Arc<Value>]) -> Result<(), WorldError> {
-        let wanted = ordinals(set);
-        for pod in pods {
-            let Some(n) = identity::ordinal(set, pod) else {
+    /// Deletes a Pod, which stays among `pods` as long as it is there.
+    async fn delete(&self, world: &World, set: &Value, pod: &Value, pods: &mut Vec<Arc<Value>>) -> bool {
+        let result = match world.delete(PODS, pod, "Background").await {
+            Err(e) if e.code() != 404 => Err(e.message()),
+            _ => Ok(()),
+        };
+        tell(world, set, "delete", pod, &result).await;
+        if let Some(left) = world.get(PODS, meta(pod, "namespace"), meta(pod, "name")) {
+            pods.iter_mut()
+                .filter(|p| meta(p, "uid") == meta(pod, "uid"))
+                .for_each(|p| *p = left.clone());
+        } else {
+            pods.retain(|p| meta(p, "uid") != meta(pod, "uid"));
+        }
+        result.is_ok()
+    }
+
+    /// Makes those claims of a Pod that are missing; all of them must be there to stay.
+    async fn claims(&self, world: &World, set: &Value, pod: &Value, claims: &[Value]) -> Result<(), String> {
+        let mut problems = Vec::new();
+        let place = format!("Pod {} in StatefulSet {}", meta(pod, "name"), meta(set, "name"));
+        for claim in claims {
+            let name = meta(claim, "name");
+            match world.get(CLAIMS, meta(set, "namespace"), name) {
+                Some(known) if deleting(&known) => problems.push(format!("pvc {name} is being deleted")),
+                Some(known) if claims::conflicting(set, pod, &known) => conflict(world, set, name).await,
+                Some(_) => {}
+                None => match world.create(CLAIMS, &owned(set, pod, claim)).await {
+                    Ok(_) => {
+                        let message = format!("create Claim {name} {place} success");
+                        world
+                            .event(SOURCE, set, false, "SuccessfulCreate", &message)
+                            .await;
+                    }
+                    Err(e) if e.code() == 409 => {}
+                    Err(e) => {
+                        let message =
+                            format!("create Claim {name} for {place} failed error: {}", e.message());
+                        world.event(SOURCE, set, true, "FailedCreate", &message).await;
+                        problems.push(format!("failed to create PVC {name}: {}", e.message()));
+                    }
+                },
+            }
+        }
+        match problems.as_slice() {
+            [] => Ok(()),
+            [one] => Err(one.clone()),
+            several => Err(format!("[{}]", several.join(", "))),
+        }
+    }
+
+    /// Gives a Pod what makes it the set's again: its labels, claims that are missing while it waits, and their owners. What
+    /// one Pod lacks holds up no other. False when it has to be tried again.
+    async fn mend(&self, world: &World, set: &Value, pod: &Value) -> bool {
+        let Some(n) = identity::ordinal(set, pod) else {
+            return true;
+        };
+        let wanted = ordinals(set).contains(&n);
+        let claims = identity::claims(set, n);
+        let mut complete = true;
+        if wanted && text(pod, "/status/phase") == "Pending" {
+            complete = self.claims(world, set, pod, &claims).await.is_ok();
+        }
+        let mut result = Ok(false);
+        if let Some(patch) = identity::mending(pod, n).filter(|_| wanted && !deleting(pod)) {
+            let mended = settled(world.patch(PODS, pod, "", &patch).await);
+            result = mended.map(|_| true).map_err(|e| e.message());
+        }
+        for claim in &claims {
+            let Some(claim) = world.get(CLAIMS, meta(set, "namespace"), meta(claim, "name")) else {
                 continue;
             };
-            for claim in identity::claims(set, n) {
-                let Some(claim) = world.get(CLAIMS, meta(set, "namespace"), meta(&claim, "name")) else {
-                    continue;
-                };
-                let owners = identity::claim_owners(set, &claim, Some(pod.as_ref()), !wanted.contains(&n));
-                if owners != items(&claim, "/metadata/ownerReferences") {
-                    let mut next = (*claim).clone();
-                    next["metadata"]["ownerReferences"] = json!(owners);
-                    settled(world.update(CLAIMS, &claim, &next).await)?;
+            let owners = match claims::judge(set, pod, &claim, !wanted) {
+                Verdict::Right => continue,
+                Verdict::Conflict(owners) => {
+                    conflict(world, set, meta(&claim, "name")).await;
+                    owners
+                }
+                Verdict::Wrong(owners) => owners,
+            };
+            let mut next = (*claim).clone();
+            next["metadata"]["ownerReferences"] = json!(owners);
+            match settled(world.update(CLAIMS, &claim, &next).await) {
+                Ok(_) => result = result.map(|_| true),
+                Err(e) => {
+                    let name = meta(&claim, "name");
+                    result = Err(format!(
+                        "could not update claim {name} for delete policy ownerRefs: {}",
+                        e.message()
+                    ));
                 }
             }
         }
-        Ok(())
+        if result != Ok(false) {
+            tell(world, set, "update", pod, &result).await;
+        }
+        complete && result.is_ok()
     }
+}
+
+/// A new claim with the owner that the policy gives it.
+fn owned(set: &Value, pod: &Value, claim: &Value) -> Value {
+    let mut new = claim.clone();
+    if let Verdict::Wrong(owners) = claims::judge(set, pod, claim, false) {
+        new["metadata"]["ownerReferences"] = json!(owners);
+    }
+    new
+}
+
+/// Says what was done with a Pod, or why it was not, in upstream's words (`recordPodEvent`).
+async fn tell<T>(world: &World, set: &Value, verb: &str, pod: &Value, result: &Result<T, String>) {
+    let what = format!(
+        "{verb} Pod {} in StatefulSet {}",
+        meta(pod, "name"),
+        meta(set, "name")
+    );
+    let (reason, message) = match result {
+        Ok(_) => ("Successful", format!("{what} successful")),
+        Err(problem) => ("Failed", format!("{what} failed error: {problem}")),
+    };
+    let verb = match verb {
+        "create" => "Create",
+        "delete" => "Delete",
+        _ => "Update",
+    };
+    let reason = format!("{reason}{verb}");
+    world.event(SOURCE, set, result.is_err(), &reason, &message).await;
+}
+
+/// Says that a claim is somebody else's.
+async fn conflict(world: &World, set: &Value, claim: &str) {
+    // Upstream's words, its slip included.
+    let message = format!(
+        "PersistentVolumeClaim {claim} has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim"
+    );
+    world
+        .event(SOURCE, set, true, "ConflictingController", &message)
+        .await;
 }
 
 #[async_trait]

@@ -103,7 +103,7 @@ fn update(
     steps: &mut Vec<Step>,
 ) {
     let rolling = &set["spec"]["updateStrategy"]["rollingUpdate"];
-    let partition = int(rolling, "/partition", 0).max(wanted.start);
+    let partition = partition(set);
     let limit = match rolling["maxUnavailable"].is_null() {
         true => 1,
         false => int_or_percent(&rolling["maxUnavailable"], wanted.end - wanted.start, true).max(1),
@@ -131,7 +131,12 @@ fn update(
 fn at_update(set: &Value, n: i64, revisions: Revisions<'_>) -> bool {
     revisions.current == revisions.update
         || text(set, "/spec/updateStrategy/type") == "OnDelete"
-        || n >= int(set, "/spec/updateStrategy/rollingUpdate/partition", 0)
+        || n >= partition(set)
+}
+
+/// The first ordinal that is updated: the partition counts from the first one.
+fn partition(set: &Value) -> i64 {
+    ordinals(set).start + int(set, "/spec/updateStrategy/rollingUpdate/partition", 0)
 }
 
 #[cfg(test)]
@@ -184,6 +189,10 @@ mod tests {
     #[test]
     fn one_step_at_a_time() {
         let three = || json!({"replicas": 3});
+        let from_five = || {
+            json!({"replicas": 4, "ordinals": {"start": 5},
+                "updateStrategy": {"rollingUpdate": {"partition": 2}}})
+        };
         let cases = [
             (three(), "", "old", "+0"),
             (three(), "0?", "old", ""),
@@ -233,6 +242,11 @@ mod tests {
                 "new",
                 "+1",
             ),
+            (from_five(), "5 6 7 8", "new", "-8"),
+            (from_five(), "5 6 7 8'", "new", "-7"),
+            (from_five(), "5 6 7' 8'", "new", ""),
+            (from_five(), "5 7' 8'", "new", "+6"),
+            (from_five(), "5 6 8'", "new", "+7'"),
         ];
         for (spec, row, update, expected) in cases {
             assert_eq!(

@@ -11,7 +11,7 @@ use super::{
     PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, VOLUMES, claim_name,
 };
 use crate::manager::Reconciler;
-use crate::obj::{active, annotation, deleting, items, meta, ready, text};
+use crate::obj::{annotation, deleting, finished, items, meta, ready, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -238,14 +238,19 @@ impl Binder {
         status["phase"] = json!("Bound");
         status["accessModes"] = volume["spec"]["accessModes"].clone();
         status["capacity"] = volume["spec"]["capacity"].clone();
+        // Later on it is the resizer's to say.
+        status["currentVolumeAttributesClassName"] = volume["spec"]["volumeAttributesClassName"].clone();
         settled(world.update_status(CLAIMS, &claim, &status).await).map(|_| ())
     }
 
+    /// Says that a claim has no volume, and nothing of one.
     async fn pending(&self, world: &World, claim: &Value) -> Result<(), WorldError> {
-        if text(claim, "/status/phase") == "Pending" {
-            return Ok(());
-        }
         let mut status = claim["status"].clone();
+        if let Some(fields) = status.as_object_mut() {
+            for field in ["accessModes", "capacity", "currentVolumeAttributesClassName"] {
+                fields.remove(field);
+            }
+        }
         status["phase"] = json!("Pending");
         settled(world.update_status(CLAIMS, claim, &status).await).map(|_| ())
     }
@@ -295,7 +300,12 @@ impl Binder {
             phase(world, volume, "Released").await?;
         }
         let policy = text(volume, "/spec/persistentVolumeReclaimPolicy");
+        let path = text(volume, "/spec/hostPath/path");
         let problem = match policy {
+            // Upstream deletes what lies there, if its controllers' host has it; these have none.
+            "Delete" if !path.is_empty() && !path.contains("/tmp/") => {
+                format!("host_path deleter only supports /tmp/.+ but received provided {path}")
+            }
             "Delete" if annotation(volume, PROVISIONED_BY).is_empty() => {
                 format!(
                     "error getting deleter volume plugin for volume \"{}\": no deletable volume plugin matched",
@@ -331,21 +341,30 @@ async fn phase(world: &World, volume: &Value, phase: &str) -> Result<(), WorldEr
 
 /// What a claim without a node waits for.
 fn waits_for(world: &World, claim: &Value) -> (&'static str, String) {
+    let uses = |pod: &Value| {
+        items(pod, "/spec/volumes")
+            .iter()
+            .any(|v| claim_name(pod, v).is_some_and(|name| name == meta(claim, "name")))
+    };
     let pods = world.list(PODS, meta(claim, "namespace"));
-    let user = pods.iter().find(|pod| {
-        active(pod)
-            && items(pod, "/spec/volumes")
-                .iter()
-                .any(|v| claim_name(pod, v).is_some_and(|name| name == meta(claim, "name")))
-    });
-    match user {
-        Some(pod) => (
-            "WaitForPodScheduled",
-            format!("waiting for pod {} to be scheduled", meta(pod, "name")),
-        ),
-        None => (
+    // Upstream counts those in deletion, too.
+    let users: Vec<&str> = pods
+        .iter()
+        .filter(|pod| text(pod, "/spec/nodeName").is_empty() && !finished(pod) && uses(pod))
+        .map(|pod| meta(pod, "name"))
+        .collect();
+    match users.as_slice() {
+        [] => (
             "WaitForFirstConsumer",
             "waiting for first consumer to be created before binding".to_string(),
+        ),
+        users => (
+            "WaitForPodScheduled",
+            format!(
+                "waiting for pod{} {} to be scheduled",
+                if users.len() > 1 { "s" } else { "" },
+                users.join(",")
+            ),
         ),
     }
 }

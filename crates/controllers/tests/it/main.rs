@@ -5,5 +5,6 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod credentials;
+mod sets;
 mod storage;
 mod workloads;

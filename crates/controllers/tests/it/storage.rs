@@ -236,3 +236,53 @@ async fn ephemeral_volumes_get_claims_of_their_own() {
         })
         .await;
 }
+
+#[tokio::test]
+async fn claims_show_the_attributes_of_their_volume() {
+    let plane = plane().await;
+    let gold = json!({"volumeAttributesClassName": "gold"});
+    plane.create(VOLUMES, volume("v", "1Gi", gold)).await;
+    let wish = json!({"storageClassName": "", "volumeAttributesClassName": "gold"});
+    plane.create(CLAIMS, claim("a", "1Gi", wish)).await;
+    let bound = phase(&plane, CLAIMS, "a", "Bound").await;
+    assert_eq!(text(&bound, "/status/currentVolumeAttributesClassName"), "gold");
+}
+
+#[tokio::test]
+async fn released_paths_of_nodes_are_not_deleted() {
+    let plane = plane().await;
+    let mut path = volume("path", "1Gi", json!({"persistentVolumeReclaimPolicy": "Delete"}));
+    path["spec"]["csi"] = Value::Null;
+    path["spec"]["hostPath"] = json!({"path": "/srv/data"});
+    plane.create(VOLUMES, path).await;
+    plane
+        .create(CLAIMS, claim("a", "1Gi", json!({"storageClassName": ""})))
+        .await;
+    let bound = phase(&plane, CLAIMS, "a", "Bound").await;
+    plane.world.delete(CLAIMS, &bound, "Background").await.unwrap();
+    assert_eq!(
+        said(&plane, "path", "VolumeFailedDelete").await,
+        "host_path deleter only supports /tmp/.+ but received provided /srv/data"
+    );
+    phase(&plane, VOLUMES, "path", "Failed").await;
+}
+
+#[tokio::test]
+async fn all_pods_that_wait_for_a_claim_are_named() {
+    // Without a host nobody is bound.
+    let plane = Plane::start(&[]).await;
+    for name in ["p", "q"] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"containers": [{"name": "c", "image": "stays"}],
+                "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "a"}}]}});
+        plane.create("pods", pod).await;
+    }
+    plane
+        .until("the default class", |w| w.get(CLASSES, "", "datastore"))
+        .await;
+    plane.create(CLAIMS, claim("a", "1Gi", json!({}))).await;
+    assert_eq!(
+        said(&plane, "a", "WaitForPodScheduled").await,
+        "waiting for pods p,q to be scheduled"
+    );
+}

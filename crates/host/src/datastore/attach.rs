@@ -7,7 +7,22 @@ use kube::Api;
 use serde::{Deserialize, Serialize};
 
 use super::{Datastore, PROVISIONER, serial};
-use crate::volumes::VolumeError;
+use crate::env;
+
+/// Keeps a claim as long as Pods use it; those that have it already go on with it.
+const PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// The access mode of volumes for one Pod of the whole cluster.
+const ONE_POD: &str = "ReadWriteOncePod";
+
+/// Volumes that cannot be made out: the text of the `FailedMount` event (upstream: `WaitForAttachAndMount` in
+/// pkg/kubelet/volumemanager/volume_manager.go).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "Unable to attach or mount volumes: unmounted volumes=[{names}], unattached volumes=[], failed to process volumes=[{names}]: {reasons}",
+    names = .0.iter().map(|(volume, _)| volume.as_str()).collect::<Vec<_>>().join(" "),
+    reasons = .0.iter().map(|(_, reason)| reason.as_str()).collect::<Vec<_>>().join("; ")
+)]
+pub struct Unprocessed(Vec<(String, String)>);
 
 /// What a disk of a Pod VM is to its containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +68,9 @@ pub struct VolumeDisk {
     /// What a `hostPath` must be (`type`).
     #[serde(default)]
     pub path_type: String,
+    /// No second Pod may have it, here or elsewhere.
+    #[serde(default)]
+    pub one_pod: bool,
 }
 
 impl VolumeDisk {
@@ -66,6 +84,7 @@ impl VolumeDisk {
             kind: DiskKind::Image,
             mount_options: Vec::new(),
             path_type: String::new(),
+            one_pod: false,
         }
     }
 
@@ -107,24 +126,49 @@ pub async fn resolve(
     client: &kube::Client,
     datastore: &Datastore,
     pod: &Pod,
-) -> Result<Vec<VolumeDisk>, VolumeError> {
-    let mut disks = Vec::new();
+) -> Result<Vec<VolumeDisk>, Unprocessed> {
+    let (mut disks, mut problems) = (Vec::new(), Vec::new());
     let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref());
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     for volume in volumes.unwrap_or_default() {
         let Some((name, read_only)) = claim(pod, volume) else {
             continue;
         };
-        let found = bound(client, pod, &name).await.and_then(|(claim, persistent)| {
-            let found = disk(datastore, volume, &claim, &persistent, read_only)?;
-            Ok(found)
-        });
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        disks.push(found.map_err(|reason| VolumeError {
-            volume: volume.name.clone(),
-            reason: format!("error processing PVC {namespace}/{name}: {reason}"),
-        })?);
+        let found = match bound(client, pod, &name).await {
+            Ok((claim, persistent)) => mode_fits(pod, &volume.name, &persistent)
+                .and_then(|()| disk(datastore, volume, &claim, &persistent, read_only)),
+            Err(reason) => Err(format!("error processing PVC {namespace}/{name}: {reason}")),
+        };
+        match found {
+            Ok(disk) => disks.push(disk),
+            Err(reason) => problems.push((volume.name.clone(), reason)),
+        }
     }
-    Ok(disks)
+    match problems.is_empty() {
+        true => Ok(disks),
+        false => Err(Unprocessed(problems)),
+    }
+}
+
+/// A device is no directory, and a file system no device.
+fn mode_fits(pod: &Pod, volume: &str, persistent: &PersistentVolume) -> Result<(), String> {
+    let mode = persistent
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volume_mode.as_deref());
+    let mode = mode.unwrap_or("Filesystem");
+    let wrong = |used: bool, wanted: &str, place: &str| match used && mode != wanted {
+        true => Err(format!(
+            "volume {volume} has volumeMode {mode}, but is specified in {place}"
+        )),
+        false => Ok(()),
+    };
+    let mut all = env::all_containers(pod);
+    let mounted = all.any(|c| c.volume_mounts.iter().flatten().any(|m| m.name == volume));
+    let mut all = env::all_containers(pod);
+    let device = all.any(|c| c.volume_devices.iter().flatten().any(|d| d.name == volume));
+    wrong(mounted, "Filesystem", "volumeMounts")?;
+    wrong(device, "Block", "volumeDevices")
 }
 
 /// A claim and its volume.
@@ -139,7 +183,7 @@ async fn bound(
         .get(name)
         .await
         .map_err(|error| format!("failed to fetch PVC from API server: {}", words(&error)))?;
-    if claim.metadata.deletion_timestamp.is_some() {
+    if is_going(&claim) {
         return Err("PVC is being deleted".to_owned());
     }
     let phase = claim.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -160,6 +204,13 @@ async fn bound(
         return Err(format!("PV \"{volume}\" is bound to another claim"));
     }
     Ok((claim, persistent))
+}
+
+/// Whether a claim in deletion is to be given to nobody. While it is protected, those that use it may begin anew: after a
+/// crash, or a restart of their host (upstream: `getPVCExtractPV`).
+fn is_going(claim: &PersistentVolumeClaim) -> bool {
+    let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
+    claim.metadata.deletion_timestamp.is_some() && !finalizers.iter().any(|name| name == PROTECTION)
 }
 
 /// The disk that a volume is on this host.
@@ -210,6 +261,11 @@ fn disk(
             .and_then(|spec| spec.mount_options.clone())
             .unwrap_or_default(),
         path_type: String::new(),
+        one_pod: persistent
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.access_modes.as_ref())
+            .is_some_and(|modes| modes.as_slice() == [ONE_POD]),
     })
 }
 
@@ -239,6 +295,7 @@ fn of_node(
         kind,
         mount_options: Vec::new(),
         path_type: path_type.unwrap_or_default(),
+        one_pod: false,
     }))
 }
 
@@ -247,5 +304,66 @@ pub(super) fn words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn volumes_in_the_wrong_place() {
+        let pod = |container: serde_json::Value| -> Pod {
+            serde_json::from_value(json!({"spec": {"containers": [container]}})).expect("a Pod")
+        };
+        let mounts = || pod(json!({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}));
+        let devices = || pod(json!({"name": "c", "volumeDevices": [{"name": "v", "devicePath": "/dev/v"}]}));
+        let volume = |mode: Option<&str>| -> PersistentVolume {
+            serde_json::from_value(json!({"spec": {"volumeMode": mode}})).expect("a volume")
+        };
+        let cases = [
+            (mounts(), None, ""),
+            (mounts(), Some("Filesystem"), ""),
+            (
+                mounts(),
+                Some("Block"),
+                "volume v has volumeMode Block, but is specified in volumeMounts",
+            ),
+            (devices(), Some("Block"), ""),
+            (
+                devices(),
+                None,
+                "volume v has volumeMode Filesystem, but is specified in volumeDevices",
+            ),
+        ];
+        for (pod, mode, expected) in cases {
+            let found = mode_fits(&pod, "v", &volume(mode)).err().unwrap_or_default();
+            assert_eq!(found, expected, "{mode:?}");
+        }
+        let problems = ["a", "b"].map(|name| (name.to_owned(), format!("no {name}")));
+        assert_eq!(
+            Unprocessed(problems.to_vec()).to_string(),
+            "Unable to attach or mount volumes: unmounted volumes=[a b], unattached volumes=[], failed to process volumes=[a b]: no a; no b"
+        );
+    }
+
+    #[test]
+    fn protected_claims_serve_those_that_have_them() {
+        let claim = |deleted: bool, finalizers: &[&str]| -> PersistentVolumeClaim {
+            let time = deleted.then_some("2026-01-01T00:00:00Z");
+            let claim = json!({"metadata": {"deletionTimestamp": time, "finalizers": finalizers}});
+            serde_json::from_value(claim).expect("a claim")
+        };
+        let cases = [
+            (claim(false, &[PROTECTION]), false),
+            (claim(false, &[]), false),
+            (claim(true, &["example.com/x", PROTECTION]), false),
+            (claim(true, &["example.com/x"]), true),
+            (claim(true, &[]), true),
+        ];
+        for (claim, expected) in cases {
+            assert_eq!(is_going(&claim), expected, "{:?}", claim.metadata);
+        }
     }
 }

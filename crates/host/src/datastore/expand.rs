@@ -1,5 +1,5 @@
 //! Growth of volumes: the file, the disk of a running VM, the file system in it, and the words at each step (upstream:
-//! `external-resizer` and the kubelet's `NodeExpandVolume`).
+//! `external-resizer`, the kubelet's `NodeExpandVolume`, and pkg/volume/util/resize_util.go for what the claim shows).
 //!
 //! A file grows at once. Of a volume that a VM has, disk and file system follow at once too; of any other, the guest
 //! makes the file system as big as the disk when it mounts it. What VMs share is mounted, and grown, by the host.
@@ -72,6 +72,14 @@ async fn steps(
             "Resizing",
             format!("External resizer is resizing volume {name}"),
         );
+        let resizing = condition("Resizing", "");
+        write_status(
+            provisioner,
+            claim,
+            &json!({"conditions": [resizing], "allocatedResources": {"storage": quantity(wanted)},
+                "allocatedResourceStatuses": {"storage": "ControllerResizeInProgress"}}),
+        )
+        .await?;
         if let Err(error) = context.datastore.grow(handle, wanted) {
             let message = format!(
                 "resize volume \"{name}\" by resizer \"{}\" failed: {error}",
@@ -108,7 +116,8 @@ async fn steps(
         write_status(
             provisioner,
             claim,
-            &json!({"capacity": {"storage": quantity(total)}, "conditions": null}),
+            &json!({"capacity": {"storage": quantity(total)}, "conditions": null,
+                "allocatedResources": {"storage": quantity(total)}, "allocatedResourceStatuses": null}),
         )
         .await?;
         let message = format!("MountVolume.NodeExpandVolume succeeded for volume \"{name}\"");
@@ -124,10 +133,13 @@ async fn steps(
         .clone()
         .all(|condition| condition.type_ != "FileSystemResizePending")
     {
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let condition = json!({"type": "FileSystemResizePending", "status": "True", "message": waiting,
-            "lastTransitionTime": now});
-        write_status(provisioner, claim, &json!({"conditions": [condition]})).await?;
+        let pending = condition("FileSystemResizePending", waiting);
+        write_status(
+            provisioner,
+            claim,
+            &json!({"conditions": [pending], "allocatedResourceStatuses": {"storage": "NodeResizePending"}}),
+        )
+        .await?;
         say(
             Kind::Normal,
             "FileSystemResizeRequired",
@@ -135,6 +147,16 @@ async fn steps(
         );
     }
     Ok(())
+}
+
+/// A condition of a claim that grows.
+fn condition(kind: &str, message: &str) -> Value {
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut condition = json!({"type": kind, "status": "True", "lastTransitionTime": now});
+    if !message.is_empty() {
+        condition["message"] = json!(message);
+    }
+    condition
 }
 
 /// The running VM that has the volume.

@@ -333,6 +333,7 @@ mod tests {
             kind: DiskKind::FileSystem,
             mount_options: Vec::new(),
             path_type: String::new(),
+            one_pod: false,
         }
     }
 

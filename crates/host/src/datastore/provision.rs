@@ -156,6 +156,22 @@ fn many_write(claim: &PersistentVolumeClaim) -> bool {
     modes.is_some_and(|modes| modes.iter().any(|mode| mode == "ReadWriteMany"))
 }
 
+/// Whether a class gives its volumes the form of those that several Pods write to, so that Pods of one host can follow each
+/// other without a gap although the claim is `ReadWriteOnce`, as a Deployment that rolls out has it.
+fn shares(class: &StorageClass) -> bool {
+    let parameters = class.parameters.as_ref();
+    parameters.is_some_and(|all| all.get(SHARED).is_some_and(|value| value == "true"))
+}
+
+/// Whether a claim's volume is a directory of the host instead of a disk of one VM.
+fn is_directory(claim: &PersistentVolumeClaim, class: &StorageClass) -> bool {
+    let spec = claim.spec.as_ref();
+    let block = spec.and_then(|spec| spec.volume_mode.as_deref()) == Some("Block");
+    let modes = spec.and_then(|spec| spec.access_modes.as_deref());
+    let alone = modes.is_some_and(|modes| modes.iter().all(|mode| mode == "ReadWriteOncePod"));
+    many_write(claim) || shares(class) && !block && !alone
+}
+
 /// What cannot be made here, with the reason.
 fn unsupported(claim: &PersistentVolumeClaim, class: &StorageClass) -> Option<String> {
     let spec = claim.spec.as_ref()?;
@@ -201,7 +217,7 @@ fn object(claim: &PersistentVolumeClaim, class: &StorageClass, node: &str, name:
                 {"key": HOSTNAME, "operator": "In", "values": [node]}]}]}},
         },
     });
-    if many_write(claim) {
+    if is_directory(claim, class) {
         volume["spec"]["csi"]["volumeAttributes"] = json!({SHARED: "true"});
     }
     if let Some(options) = &class.mount_options {
@@ -354,7 +370,7 @@ impl Provisioner {
             .map_err(|problem| fail(problem, false))?;
         let problem = origin
             .as_ref()
-            .and_then(|origin| origin.problem(bytes, block, many_write(claim)));
+            .and_then(|origin| origin.problem(bytes, block, is_directory(claim, &class)));
         if let Some(problem) = problem {
             return Err(fail(problem, false));
         }
@@ -455,6 +471,33 @@ fn belongs(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn disks_and_directories() {
+        let class = |shared: Option<&str>| -> StorageClass {
+            let parameters = shared.map(|value| json!({"shared": value}));
+            let class =
+                json!({"metadata": {"name": "c"}, "provisioner": PROVISIONER, "parameters": parameters});
+            serde_json::from_value(class).expect("a class")
+        };
+        let claim = |mode: &str, block: bool| -> PersistentVolumeClaim {
+            let kind = if block { "Block" } else { "Filesystem" };
+            let claim = json!({"spec": {"accessModes": [mode], "volumeMode": kind}});
+            serde_json::from_value(claim).expect("a claim")
+        };
+        let cases = [
+            ("ReadWriteOnce", None, false, false),
+            ("ReadWriteOnce", Some("false"), false, false),
+            ("ReadWriteOnce", Some("true"), false, true),
+            ("ReadWriteOnce", Some("true"), true, false),
+            ("ReadWriteOncePod", Some("true"), false, false),
+            ("ReadWriteMany", None, false, true),
+        ];
+        for (mode, shared, block, expected) in cases {
+            let is = is_directory(&claim(mode, block), &class(shared));
+            assert_eq!(is, expected, "{mode} {shared:?} block: {block}");
+        }
+    }
 
     #[test]
     fn quantities_that_people_read() {

@@ -221,8 +221,8 @@ impl Origin {
         }
         (shared && !self.shared).then(|| {
             format!(
-                "access mode ReadWriteMany is not supported for the source {}: the host mounts only what no Pod has \
-                 had as a disk",
+                "access mode ReadWriteMany, or a class that shares, is not supported for the source {}: the host mounts \
+                 only what no Pod has had as a disk",
                 self.what
             )
         })

@@ -3,8 +3,10 @@
 //! those of the last hour.
 
 pub mod history;
+mod kubelet;
 pub mod probes;
 pub mod prometheus;
+mod specs;
 pub mod stalls;
 pub mod starts;
 pub mod summary;

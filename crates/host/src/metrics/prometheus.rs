@@ -5,12 +5,17 @@ use std::fmt::Write as _;
 
 use guest_api::v1::{ContainerStats, StatsReply};
 
+use super::kubelet;
+use super::specs;
 use super::stalls;
 use super::starts::Starts;
 use super::summary::volume_of;
 use super::{HostUsage, Sample};
 use crate::podvm::View;
 use crate::podvm::record::State;
+
+/// The labels of the machine as a whole in cAdvisor's figures.
+const MACHINE: &str = "id=\"/\",image=\"\",name=\"\",namespace=\"\",pod=\"\"";
 
 /// Families of figures, written one after the other.
 #[derive(Default)]
@@ -42,13 +47,20 @@ fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-fn pod_labels(view: &View) -> String {
+pub(super) fn pod_labels(view: &View) -> String {
     let metadata = &view.pod.metadata;
     format!(
         "namespace=\"{}\",pod=\"{}\"",
         metadata.namespace.as_deref().unwrap_or_default(),
         metadata.name.as_deref().unwrap_or_default()
     )
+}
+
+/// The labels of a Pod as a whole in cAdvisor's figures, which has the names of no container.
+fn whole_pod(view: &View) -> String {
+    let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
+    let labels = pod_labels(view);
+    format!("container=\"\",id=\"/podvisor/{uid}\",image=\"\",name=\"\",{labels}")
 }
 
 /// A line for each Pod that has the figure.
@@ -61,6 +73,24 @@ fn pods<T: std::fmt::Display>(
         Some(format!("{{{}}} {value}", pod_labels(view)))
     });
     lines.collect()
+}
+
+/// Lines for the machine and for each Pod as a whole, which cAdvisor has beside those of containers.
+fn wholes<T: std::fmt::Display>(
+    host: &HostUsage,
+    all: &[(View, Sample)],
+    more: &str,
+    of_host: impl Fn(&HostUsage) -> T,
+    of_pod: impl Fn(&Sample) -> T,
+) -> impl Iterator<Item = String> {
+    let machine = format!("{{container=\"\",{more}{MACHINE}}} {}", of_host(host));
+    let pods = all.iter().map(|(view, sample)| {
+        let labels = whole_pod(view);
+        let labels = labels.trim_start_matches("container=\"\",");
+        format!("{{container=\"\",{more}{labels}}} {}", of_pod(sample))
+    });
+    let lines: Vec<String> = std::iter::once(machine).chain(pods).collect();
+    lines.into_iter()
 }
 
 /// A line for each running container, with more labels than name and Pod.
@@ -186,27 +216,36 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
             id = stats.id
         )
     };
+    let used = |host: &HostUsage| host.memory_total.saturating_sub(host.memory_available);
     page.family(
         "container_cpu_usage_seconds_total",
         "counter",
         "Cumulative cpu time consumed in seconds.",
-        containers(
+        wholes(
+            host,
+            all,
+            "cpu=\"total\",",
+            |h| seconds(h.cpu_ns),
+            |s| seconds(s.cpu_ns),
+        )
+        .chain(containers(
             all,
             |view, stats| format!("cpu=\"total\",{}", more(view, stats)),
             |c| seconds(c.cpu_usage_ns),
-        ),
+        )),
     );
     page.family(
         "container_memory_usage_bytes",
         "gauge",
         "Current memory usage in bytes, including all memory regardless of when it was accessed",
-        containers(all, more, |c| c.memory_usage),
+        wholes(host, all, "", used, |s| s.memory_bytes).chain(containers(all, more, |c| c.memory_usage)),
     );
     page.family(
         "container_memory_working_set_bytes",
         "gauge",
         "Current working set in bytes.",
-        containers(all, more, |c| c.memory_working_set),
+        wholes(host, all, "", used, |s| s.memory_bytes)
+            .chain(containers(all, more, |c| c.memory_working_set)),
     );
     page.family(
         "container_memory_cache",
@@ -267,8 +306,8 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
                 "stalled" => seconds(stall.full.total.saturating_mul(1000)),
                 _ => seconds(stall.some.total.saturating_mul(1000)),
             };
-            let labels = "container=\"\",id=\"/\",image=\"\",name=\"\",namespace=\"\",pod=\"\"";
-            let of_host = host.stalls[at].map(|stall| format!("{{{labels}}} {}", total(stall)));
+            let of_host =
+                host.stalls[at].map(|stall| format!("{{container=\"\",{MACHINE}}} {}", total(stall)));
             let told = |c: &ContainerStats| stalls::of_guest(&c.pressures)[at];
             let of_containers = containers_with(all, more, |c| told(c).map(total));
             page.family(
@@ -282,7 +321,7 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
     let network = |value: fn(&StatsReply) -> u64| {
         let lines = all.iter().filter_map(|(view, sample)| {
             let value = value(sample.guest.as_ref()?);
-            Some(format!("{{interface=\"eth0\",{}}} {value}", pod_labels(view)))
+            Some(format!("{{interface=\"eth0\",{}}} {value}", whole_pod(view)))
         });
         lines.collect::<Vec<_>>()
     };
@@ -298,7 +337,13 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
         "Cumulative count of bytes transmitted",
         network(|g| g.tx_bytes),
     );
-    let guest = |value: fn(&StatsReply) -> u64| pods(all, move |_, sample| sample.guest.as_ref().map(value));
+    let guest = |value: fn(&StatsReply) -> u64| {
+        let lines = all.iter().filter_map(|(view, sample)| {
+            let value = value(sample.guest.as_ref()?);
+            Some(format!("{{{}}} {value}", whole_pod(view)))
+        });
+        lines.collect::<Vec<_>>()
+    };
     page.family(
         "container_fs_usage_bytes",
         "gauge",
@@ -323,6 +368,7 @@ pub fn cadvisor(host: &HostUsage, cpu_millis: u64, all: &[(View, Sample)]) -> St
         "Cumulative count of bytes written",
         guest(|g| g.disk_written_bytes),
     );
+    specs::write(&mut page, all);
     page.0
 }
 
@@ -342,6 +388,7 @@ pub fn agent(node: &str, starts: &Starts, all: &[(View, Sample)]) -> String {
         [format!(" {}", all.len())],
     );
     starts.write(&mut page);
+    kubelet::write(&mut page, all);
     let volumes = |value: fn(&guest_api::v1::VolumeStats) -> u64| {
         let lines = all.iter().flat_map(|(view, sample)| {
             let disks = view.machine.iter().flat_map(|machine| machine.disks.iter());

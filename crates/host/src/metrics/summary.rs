@@ -9,12 +9,20 @@ use serde_json::{Value, json};
 
 use super::{HostUsage, Sample, stalls};
 use crate::datastore::attach::{self, VolumeDisk};
+use crate::env;
 use crate::logs::PodLogs;
 use crate::podvm::View;
 use crate::podvm::record::{Record, State};
+use crate::size;
 
 /// The node and its Pods.
-pub fn summary(data_dir: &Path, node: &str, host: &HostUsage, pods: &[(View, Sample)]) -> Value {
+pub fn summary(
+    data_dir: &Path,
+    node: &str,
+    host: &HostUsage,
+    images: Option<(u64, u64)>,
+    pods: &[(View, Sample)],
+) -> Value {
     let now = Time(Timestamp::now());
     let used = host.memory_total.saturating_sub(host.memory_available);
     let disk = json!({
@@ -26,6 +34,13 @@ pub fn summary(data_dir: &Path, node: &str, host: &HostUsage, pods: &[(View, Sam
         "inodesFree": host.inodes_free,
         "inodesUsed": host.inodes.saturating_sub(host.inodes_free),
     });
+    // Images may lie on a disk of their own.
+    let mut image_disk = disk.clone();
+    if let Some((total, free)) = images {
+        image_disk["availableBytes"] = json!(free);
+        image_disk["capacityBytes"] = json!(total);
+        image_disk["usedBytes"] = json!(total.saturating_sub(free));
+    }
     let pods: Vec<Value> = pods
         .iter()
         .map(|(view, sample)| pod(data_dir, view, sample, &disk))
@@ -45,13 +60,54 @@ pub fn summary(data_dir: &Path, node: &str, host: &HostUsage, pods: &[(View, Sam
                 "majorPageFaults": host.major_page_faults,
             },
             "fs": disk,
-            // Images lie in the data directory too.
-            "runtime": {"imageFs": disk, "containerFs": disk},
+            "network": network(&now),
+            "rlimit": processes(&now),
+            "runtime": {"imageFs": image_disk, "containerFs": disk},
         },
         "pods": pods,
     });
     stalls::add_to(&mut summary["node"], host.stalls, &json!(now));
     summary
+}
+
+/// The machine's network devices but those of its Pods and its loopback; the first of them speaks for it.
+fn network(now: &Time) -> Value {
+    let text = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let device = |line: &str| {
+        let (name, figures) = line.split_once(':')?;
+        let name = name.trim();
+        // Whatever has a device of the hardware behind it.
+        if !Path::new("/sys/class/net").join(name).join("device").exists() {
+            return None;
+        }
+        let figures: Vec<u64> = figures
+            .split_whitespace()
+            .filter_map(|f| f.parse().ok())
+            .collect();
+        let figure = |at: usize| figures.get(at).copied().unwrap_or(0);
+        Some(
+            json!({"name": name, "rxBytes": figure(0), "rxErrors": figure(2), "txBytes": figure(8),
+            "txErrors": figure(10)}),
+        )
+    };
+    let interfaces: Vec<Value> = text.lines().filter_map(device).collect();
+    let mut network = interfaces.first().cloned().unwrap_or(json!({"name": ""}));
+    network["time"] = json!(now);
+    network["interfaces"] = json!(interfaces);
+    network
+}
+
+/// How many tasks the machine may have, and has.
+fn processes(now: &Time) -> Value {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let most: u64 = read("/proc/sys/kernel/pid_max").trim().parse().unwrap_or(0);
+    let load = read("/proc/loadavg");
+    let tasks = load
+        .split_whitespace()
+        .nth(3)
+        .and_then(|field| field.split_once('/'));
+    let count: u64 = tasks.and_then(|(_, all)| all.parse().ok()).unwrap_or(0);
+    json!({"time": now, "maxpid": most, "curproc": count})
 }
 
 fn started(record: &Record) -> Option<Time> {
@@ -112,6 +168,10 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
                     "usedBytes": logs.bytes(&record.name),
                 },
             });
+            if let Some(limit) = memory_limit(view, &record.name) {
+                let used = stats.map_or(0, |c| c.memory_working_set);
+                container["memory"]["availableBytes"] = json!(limit.saturating_sub(used));
+            }
             let pressures = stats.map_or(&[][..], |c| &c.pressures);
             stalls::add_to(&mut container, stalls::of_guest(pressures), &json!(time));
             container
@@ -156,6 +216,11 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
             "name": "eth0",
             "rxBytes": guest.map_or(0, |g| g.rx_bytes),
             "txBytes": guest.map_or(0, |g| g.tx_bytes),
+            "interfaces": [{
+                "name": "eth0",
+                "rxBytes": guest.map_or(0, |g| g.rx_bytes),
+                "txBytes": guest.map_or(0, |g| g.tx_bytes),
+            }],
         },
         "volume": volumes,
         "ephemeral-storage": {
@@ -168,6 +233,13 @@ fn pod(data_dir: &Path, view: &View, sample: &Sample, host_disk: &Value) -> Valu
     let pressures = guest.map_or(&[][..], |reply| &reply.pressures);
     stalls::add_to(&mut pod, stalls::of_guest(pressures), &json!(time));
     pod
+}
+
+/// The memory that a container may take, if it is limited.
+fn memory_limit(view: &View, name: &str) -> Option<u64> {
+    let container = env::all_containers(&view.pod).find(|container| container.name == name)?;
+    let limits = container.resources.as_ref()?.limits.as_ref()?;
+    size::whole(limits.get("memory")?)
 }
 
 /// The claim of a volume and what the guest says of its disk.

@@ -65,6 +65,23 @@ pub struct Boot {
     pub cancel: CancellationToken,
 }
 
+/// Reason and words of the event that a volume is another Pod's: those of the kubelet for one that no second Pod may have, of
+/// the controller that attaches disks for others.
+fn in_use(volume: &str, users: &str, one_pod: bool) -> (&'static str, String) {
+    match one_pod {
+        true => (
+            "FailedMount",
+            format!(
+                "MountVolume.SetUp failed for volume \"{volume}\" : volume uses the ReadWriteOncePod access mode and is already in use by another pod"
+            ),
+        ),
+        false => (
+            "FailedAttachVolume",
+            format!("Multi-Attach error for volume \"{volume}\" Volume is already used by pod(s) {users}"),
+        ),
+    }
+}
+
 impl Boot {
     /// Makes the VM and reports. On failure, or when cancelled, nothing of it is left.
     pub async fn run(self) {
@@ -186,13 +203,12 @@ impl Boot {
         let mut freed = self.context.datastore.freed();
         let mut told = String::new();
         while let Err((handle, users)) = self.context.datastore.take(uid, pod, &self.prepared.disks) {
-            let message = format!(
-                "Multi-Attach error for volume \"{handle}\" Volume is already used by pod(s) {users}"
-            );
+            let alone = |disk: &VolumeDisk| disk.handle == handle && disk.one_pod;
+            let (reason, message) = in_use(&handle, &users, self.prepared.disks.iter().any(alone));
             if message != told {
                 self.context
                     .recorder
-                    .pod(&self.pod, Kind::Warning, "FailedAttachVolume", message.clone());
+                    .pod(&self.pod, Kind::Warning, reason, message.clone());
                 told = message;
             }
             if freed.changed().await.is_err() {

@@ -87,6 +87,8 @@ pub(super) struct Owner {
     /// The status is another agent's or an earlier life's: it is not to be written.
     frozen: bool,
     publish: watch::Sender<Wanted>,
+    /// The object as the API tells of it, for who brings it the status.
+    seen: watch::Sender<Option<Arc<Pod>>>,
     status: PodStatus,
     pub(super) written: Option<Vec<Record>>,
     /// Resources that the object asks for and that are not in force.
@@ -129,14 +131,14 @@ pub(super) fn spawn(
     });
     let (publish, wanted) = watch::channel(Wanted::default());
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    tokio::spawn(publish::run(
-        context.deps.client.clone(),
-        text(&pod.metadata.namespace),
-        text(&pod.metadata.name),
-        text(&pod.metadata.uid),
-        wanted,
-        inputs.downgrade(),
-    ));
+    let (seen, objects) = watch::channel(None);
+    let subject = publish::Subject {
+        client: context.deps.client.clone(),
+        namespace: text(&pod.metadata.namespace),
+        name: text(&pod.metadata.name),
+        uid: text(&pod.metadata.uid),
+    };
+    tokio::spawn(publish::run(subject, wanted, objects, inputs.downgrade()));
     let owner = Owner {
         number: file.map_or(0, |file| u64::from(file.boots)),
         ip: file.map(|file| file.ip),
@@ -166,6 +168,7 @@ pub(super) fn spawn(
         verdict: None,
         frozen: false,
         publish,
+        seen,
         status,
         written: None,
         wish: None,
@@ -280,6 +283,7 @@ impl Owner {
         match input {
             Input::Pod(pod) => {
                 let before = Arc::clone(&self.pod);
+                self.seen.send_replace(Some(Arc::clone(&pod)));
                 self.heed_resources(pod);
                 self.add_records();
                 self.heed_images(&before);
@@ -872,7 +876,7 @@ fn same(a: &PodCondition, b: &PodCondition) -> bool {
 }
 
 /// Conditions that only this host writes.
-const OWN_CONDITIONS: [&str; 4] = [
+pub(super) const OWN_CONDITIONS: [&str; 4] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",

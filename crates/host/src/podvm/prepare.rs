@@ -356,11 +356,10 @@ async fn complete_disks(context: &Context, pod: &Pod) -> Vec<VolumeDisk> {
     let mut pause = VOLUME_PAUSE.0;
     loop {
         let disks = attach::resolve(&context.deps.client, &context.datastore, pod).await;
-        match disks.and_then(|disks| claimed_paths(context, disks)) {
+        let disks = disks.map_err(|error| error.to_string());
+        match disks.and_then(|disks| claimed_paths(context, disks).map_err(|error| error.to_string())) {
             Ok(disks) => return disks,
-            Err(error) => context
-                .recorder
-                .pod(pod, Kind::Warning, "FailedMount", error.to_string()),
+            Err(message) => context.recorder.pod(pod, Kind::Warning, "FailedMount", message),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(VOLUME_PAUSE.1);

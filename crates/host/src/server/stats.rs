@@ -39,6 +39,7 @@ pub async fn summary(server: &Server) -> Response<Body> {
         &config.data_dir,
         &config.node_name,
         &host,
+        server.context.deps.images.space().ok(),
         &pods,
     ))
 }

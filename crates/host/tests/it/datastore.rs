@@ -152,6 +152,8 @@ async fn a_claim_becomes_a_disk_and_goes_with_it() {
     assert_eq!(std::fs::metadata(&file).unwrap().len(), 30 << 20);
     let grown = storage.claims.get("data").await.unwrap().status.unwrap();
     assert_eq!(grown.capacity.unwrap()["storage"].0, "30Mi");
+    assert_eq!(grown.allocated_resources.unwrap()["storage"].0, "30Mi");
+    assert_eq!(grown.allocated_resource_statuses, None);
 
     storage.host.delete("one", None).await;
     storage.host.ready("two").await;
@@ -281,6 +283,50 @@ async fn several_pods_share_a_claim() {
         .unwrap();
     let file = storage.file(&claim);
     eventually("the end of the file", async || !file.exists()).await;
+}
+
+/// A class may have it that Pods of one host share what is for one node: a Deployment rolls out over it.
+#[tokio::test]
+async fn pods_follow_each_other_where_the_class_shares() {
+    let storage = Storage::start().await;
+    let classes: Api<k8s_openapi::api::storage::v1::StorageClass> = Api::all(storage.host.admin.clone());
+    let class = json!({"metadata": {"name": "shared"}, "provisioner": "datastore.podvisor.io",
+        "parameters": {"shared": "true"}, "volumeBindingMode": "WaitForFirstConsumer"});
+    classes
+        .create(&PostParams::default(), &object(class))
+        .await
+        .unwrap();
+    storage.claim("data", json!({"storageClassName": "shared"})).await;
+    for name in ["old", "new"] {
+        storage.pod(name, "data").await;
+        storage.host.ready(name).await;
+    }
+    let claim = storage.bound("data").await;
+    assert_eq!(claim.spec.unwrap().access_modes.unwrap(), ["ReadWriteOnce"]);
+}
+
+/// One that comes past the scheduler is told what it would have told.
+#[tokio::test]
+async fn a_volume_for_one_pod_is_no_second_ones() {
+    let storage = Storage::start().await;
+    storage
+        .claim("data", json!({"accessModes": ["ReadWriteOncePod"]}))
+        .await;
+    storage.pod("one", "data").await;
+    storage.host.ready("one").await;
+    let claim = storage.bound("data").await;
+    let volume = claim.spec.unwrap().volume_name.unwrap();
+    let spec = json!({"terminationGracePeriodSeconds": 0,
+        "containers": [{"name": "c", "image": "x", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}],
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]});
+    storage.host.create("two", spec).await;
+    assert_eq!(
+        storage.said("two", "FailedMount").await,
+        format!(
+            "MountVolume.SetUp failed for volume \"{volume}\" : volume uses the ReadWriteOncePod access mode and is \
+             already in use by another pod"
+        )
+    );
 }
 
 /// Volumes made by hand: a path of the node's file system, for as many Pods as want it.

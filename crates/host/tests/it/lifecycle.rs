@@ -612,3 +612,49 @@ async fn a_guest_that_hangs_is_replaced() {
     // Without grace a Pod leaves the API at once, and its VM right after.
     eventually("no VM", async || host.driver.count() == 0).await;
 }
+
+#[tokio::test]
+async fn what_others_write_over_a_status_is_set_right() {
+    let host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    host.ready("web").await;
+    // As the node controller does when the host is not heard of for a while.
+    let lost = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    host.pods()
+        .patch_status("web", &PatchParams::default(), &Patch::Strategic(lost))
+        .await
+        .unwrap();
+    assert_eq!(
+        condition(&host.pods().get("web").await.unwrap(), "Ready"),
+        "False"
+    );
+    host.ready("web").await;
+}
+
+#[tokio::test]
+async fn a_node_names_the_driver_of_its_volumes() {
+    let host = Host::start().await;
+    let nodes: Api<Node> = Api::all(host.admin.clone());
+    let node = nodes.get(common::NODE).await.unwrap();
+    let annotations = node.metadata.annotations.clone().unwrap_or_default();
+    let attach = annotations.get("volumes.kubernetes.io/controller-managed-attach-detach");
+    assert_eq!(attach.map(String::as_str), Some("true"));
+    let drivers: Api<k8s_openapi::api::storage::v1::CSINode> = Api::all(host.admin.clone());
+    eventually("a CSINode", async || {
+        drivers.get_opt(common::NODE).await.unwrap().is_some()
+    })
+    .await;
+    let found = drivers.get(common::NODE).await.unwrap();
+    let owner = found.metadata.owner_references.unwrap().remove(0);
+    assert_eq!(Some(owner.uid), node.metadata.uid);
+    let driver = &found.spec.drivers[0];
+    assert_eq!(
+        (driver.name.as_str(), driver.node_id.as_str()),
+        ("datastore.podvisor.io", common::NODE)
+    );
+    assert_eq!(
+        driver.topology_keys.as_deref(),
+        Some(&["kubernetes.io/hostname".to_owned()][..])
+    );
+}

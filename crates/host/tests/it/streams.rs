@@ -288,6 +288,20 @@ async fn figures() {
         let start = format!("container_{family}{{container=\"app\",");
         assert!(cadvisor.contains(&start), "{start} in {cadvisor}");
     }
+    for start in [
+        "container_cpu_usage_seconds_total{container=\"\",cpu=\"total\",id=\"/\",",
+        "container_memory_working_set_bytes{container=\"\",id=\"/podvisor/",
+        "container_spec_cpu_shares{container=\"app\",id=\"/podvisor/",
+        "container_start_time_seconds{container=\"app\",",
+        "container_network_receive_bytes_total{interface=\"eth0\",container=\"\",id=\"/podvisor/",
+    ] {
+        assert!(cadvisor.contains(start), "{start} in {cadvisor}");
+    }
+    assert!(
+        summary["node"]["rlimit"]["curproc"].as_u64() > Some(0),
+        "{summary}"
+    );
+    assert_eq!(web["network"]["interfaces"][0]["name"], "eth0", "{web}");
     for kind in ["cpu", "io", "memory"] {
         let total = |part: &Value| part[kind]["psi"]["some"]["total"].as_u64();
         let here = std::path::Path::new("/proc/pressure").join(kind).exists();
@@ -308,6 +322,8 @@ async fn figures() {
     for line in [
         "kubelet_started_pods_total 1",
         "kubelet_started_user_namespaced_pods_errors_total 0",
+        "kubelet_running_containers{container_state=\"running\"} 1",
+        "volume_manager_total_volumes{plugin_name=\"kubernetes.io/projected\",state=\"desired_state_of_world\"} 1",
     ] {
         assert!(counted.lines().any(|known| known == line), "{line} in {counted}");
     }
