@@ -239,7 +239,7 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
     }
     out.extend(overlaps::of(spec.list_at("volumes")));
     repeated(spec, &at, &mut out);
-    fractions(spec.at("overhead"), &at.child("overhead"), &mut out);
+    fractions(&[(spec.at("overhead"), at.child("overhead"))], &mut out);
     let profile = "securityContext.seccompProfile";
     let seccomp = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
     if !spec.has(profile) && annotations.get(SECCOMP).is_some() {
@@ -253,10 +253,11 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
         if above.is_some() {
             out.extend(app_armor(container, pod, &below("metadata")));
         }
-        for field in ["limits", "requests"] {
+        let amounts = ["limits", "requests"].map(|field| {
             let of = container.at("resources").at(field);
-            fractions(of, &place.child("resources").child(field), &mut out);
-        }
+            (of, place.child("resources").child(field))
+        });
+        fractions(&amounts, &mut out);
         variables(container, &place, &mut out);
     }
     ports(spec, &at, &mut out);
@@ -426,12 +427,13 @@ fn repeated(spec: &Value, at: &Path, out: &mut Vec<String>) {
 }
 
 /// Bytes come whole.
-fn fractions(amounts: &Value, at: &Path, out: &mut Vec<String>) {
+fn fractions(amounts: &[(&Value, Path)], out: &mut Vec<String>) {
     for name in ["memory", "ephemeral-storage"] {
-        let Some(amount) = amounts.get(name).and_then(|a| Quantity::from_json(a).ok()) else {
-            continue;
-        };
-        if amount.as_milli() % 1000 != 0 {
+        for (holder, at) in amounts {
+            let amount = holder.get(name).and_then(|a| Quantity::from_json(a).ok());
+            let Some(amount) = amount.filter(|amount| amount.as_milli() % 1000 != 0) else {
+                continue;
+            };
             let text = amount.to_string();
             out.push(format!(
                 "{}: fractional byte value {text:?} is invalid, must be an integer",

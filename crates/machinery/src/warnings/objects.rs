@@ -19,14 +19,14 @@ pub(super) fn service(service: &Value) -> Vec<String> {
             "annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"
         ));
     }
-    let mut addresses = |field: &str| {
+    let addresses = |field: &str| -> Vec<String> {
         let list = spec.strings_at(field).into_iter().enumerate();
-        out.extend(list.filter_map(|(i, ip)| ip::address_warning(&at.child(field).index(i), ip)));
+        list.filter_map(|(i, ip)| ip::address_warning(&at.child(field).index(i), ip))
+            .collect()
     };
     if kind != "ExternalName" && !headless {
-        addresses("clusterIPs");
+        out.extend(addresses("clusterIPs"));
     }
-    addresses("externalIPs");
     if kind == "ClusterIP" && headless {
         let ignored = |field: &str| format!("spec.{field} is ignored for headless services");
         if !spec.str_at("loadBalancerIP").is_empty() {
@@ -39,6 +39,7 @@ pub(super) fn service(service: &Value) -> Vec<String> {
             out.push(ignored("SessionAffinity"));
         }
     }
+    out.extend(addresses("externalIPs"));
     out.extend(ip::address_warning(
         &at.child("loadBalancerIP"),
         spec.str_at("loadBalancerIP"),

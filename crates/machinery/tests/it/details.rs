@@ -466,7 +466,7 @@ fn what_is_warned_of() {
     let (made, changed) = (claims(""), claims(".Spec"));
     let many = "spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
                 Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
-    let cases: [(Value, &[&str], &[&str]); 13] = [
+    let cases: [(Value, &[&str], &[&str]); 15] = [
         (
             object(
                 "v1",
@@ -495,6 +495,30 @@ fn what_is_warned_of() {
                 "spec.volumes[0].ephemeral.volumeClaimTemplate.spec.resources.requests[storage]: {requests}"
             )],
             &[],
+        ),
+        (
+            object(
+                "v1",
+                "Pod",
+                json!({"spec": {"containers": [{"name": "c", "resources": {
+                "limits": {"memory": "100m", "ephemeral-storage": "100m"}, "requests": {"memory": "100m"}}}]}}),
+            ),
+            &[
+                &format!("spec.containers[0].resources.limits[memory]: {requests}"),
+                &format!("spec.containers[0].resources.requests[memory]: {requests}"),
+                &format!("spec.containers[0].resources.limits[ephemeral-storage]: {requests}"),
+            ],
+            &[],
+        ),
+        (
+            object(
+                "v1",
+                "Service",
+                json!({"spec": {"type": "ClusterIP", "clusterIP": "None", "sessionAffinity": "None",
+                "externalIPs": ["010.1.1.1"]}}),
+            ),
+            &SERVICE,
+            &SERVICE,
         ),
         (
             object(
@@ -616,6 +640,11 @@ fn what_is_warned_of() {
     }
 }
 
+const SERVICE: [&str; 2] = [
+    "spec.externalIPs is ignored for headless services",
+    "spec.externalIPs[0]: non-standard IP address \"010.1.1.1\" will be considered invalid in a future Kubernetes release: use \
+     \"10.1.1.1\"",
+];
 const NODE: [&str; 3] = [
     "spec.configSource: the feature is removed",
     "spec.externalID: this field is deprecated, and is unused by Kubernetes",
