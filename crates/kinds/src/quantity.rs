@@ -169,6 +169,15 @@ impl Quantity {
         divide_up(self.nano, 6).unwrap_or(0)
     }
 
+    /// The same, or the next that is a number of thousandths, in the format in which it is.
+    #[must_use]
+    pub fn up_to_milli(&self) -> Self {
+        Self {
+            nano: self.as_milli().saturating_mul(NANO / 1000),
+            format: self.format,
+        }
+    }
+
     /// Whether it is below zero.
     pub fn is_negative(&self) -> bool {
         self.nano < 0

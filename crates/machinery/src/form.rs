@@ -4,6 +4,7 @@
 //! ([`kinds::schema::Zero`]).
 
 use kinds::KindInfo;
+use kinds::quantity::Quantity;
 use kinds::schema::{self, Definition, SchemaTable, Type, Zero};
 use serde_json::{Map, Value};
 
@@ -82,12 +83,29 @@ fn write_value(table: &SchemaTable, ty: &Type, value: &mut Value) {
                 write_value(table, &list.items, item);
             }
         }
+        // What is asked for and offered counts in thousandths (`SetDefaults_ResourceList`).
+        (Type::Map(items), Value::Object(fields)) if matches!(**items, Type::Quantity) => {
+            for value in fields.values_mut() {
+                round_up(value);
+            }
+        }
         (Type::Map(items), Value::Object(fields)) if holds_structs(items) => {
             for value in fields.values_mut() {
                 write_value(table, items, value);
             }
         }
         _ => {}
+    }
+}
+
+fn round_up(value: &mut Value) {
+    // Only these have less than thousandths when they are written in the canonical way.
+    let small = |text: &&str| text.ends_with(['n', 'u']) || text.contains("e-");
+    let Some(text) = value.as_str().filter(small) else {
+        return;
+    };
+    if let Ok(amount) = text.parse::<Quantity>() {
+        *value = Value::String(amount.up_to_milli().to_string());
     }
 }
 

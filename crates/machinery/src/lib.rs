@@ -10,6 +10,7 @@
 pub mod apply;
 mod decode;
 mod defaults;
+mod der;
 mod fields;
 mod form;
 mod ip;
@@ -30,7 +31,7 @@ pub use defaults::default;
 pub use form::write as write_form;
 pub use ip::legacy_ipv4;
 pub use patch::{go_text, json_patch, merge_patch, strategic_merge_patch};
-pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp_conditions};
+pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp};
 pub use validation::{
     MANDATORY_FLOWS, dns_1035_label, has_usable_bundle, mandatory_spec, qualified_name,
     service_address_errors, validate_create, validate_embedded, validate_metadata, validate_metadata_update,

@@ -30,7 +30,6 @@ pub(super) fn allocate(
     let kind = text(object, "type").to_string();
     let name = meta(object, "name").to_string();
     let refuse = |errors: Vec<FieldError>| Status::invalid("Service", "", &name, errors);
-    let refuse_one = |error: FieldError| refuse(vec![error]);
     if !object["spec"].is_object() {
         return Ok(Reservation::default());
     }
@@ -42,7 +41,7 @@ pub(super) fn allocate(
     let mut reservation = Reservation::in_pool(&alloc.pending);
     let outcome = (|| {
         families(object, old, &kind).map_err(&refuse)?;
-        cluster_ip(alloc, object, old, dry_run, &mut taken, &mut reservation).map_err(&refuse_one)?;
+        cluster_ip(alloc, object, old, dry_run, &mut taken, &mut reservation)?;
         node_ports(alloc, object, old, dry_run, &taken, &mut reservation)
     })();
     if outcome.is_ok() && !dry_run {
@@ -54,6 +53,11 @@ pub(super) fn allocate(
     }
     drop(pending);
     outcome.map(|()| reservation)
+}
+
+/// What cannot be had although it was asked for. That there is nothing left is no fault of who asks.
+fn invalid(name: &str, error: FieldError) -> Status {
+    Status::invalid("Service", "", name, vec![error])
 }
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
@@ -226,7 +230,8 @@ fn cluster_ip(
     dry_run: bool,
     taken: &mut Taken,
     reservation: &mut Reservation,
-) -> Result<(), FieldError> {
+) -> Result<(), Status> {
+    let name = meta(object, "name").to_string();
     let given = object["spec"]["clusterIPs"][0].as_str().unwrap_or("").to_string();
     let settled = old.is_some_and(|old| text(old, "type") != "ExternalName");
     if text(object, "type") == "ExternalName" || given == "None" || settled {
@@ -236,11 +241,11 @@ fn cluster_ip(
     let at = Path::new("spec").child("clusterIPs");
     let ip = if given.is_empty() {
         let found = alloc.ranges().iter().find_map(|range| pick_ip(range, taken));
-        found.ok_or_else(|| FieldError::internal(&at, "failed to allocate a serviceIP: range is full"))?
+        found.ok_or_else(|| Status::internal("failed to allocate a serviceIP: range is full"))?
     } else {
         let fail = |why: String| {
             let why = format!("failed to allocate IP {given}: {why}");
-            FieldError::invalid(&at, json!([given]), why)
+            invalid(&name, FieldError::invalid(&at, json!([given]), why))
         };
         let Some(ip) = machinery::legacy_ipv4(&given) else {
             // Validation words this one.
@@ -310,6 +315,7 @@ fn node_ports(
     let spec = &mut object["spec"];
     let local = spec["externalTrafficPolicy"] == "Local";
     let mut ports = Ports {
+        name: &name,
         alloc,
         taken,
         dry_run,
@@ -319,11 +325,10 @@ fn node_ports(
         let wanted = kind == "NodePort" || spec["allocateLoadBalancerNodePorts"] != false;
         let list = spec["ports"].as_array_mut();
         let list = list.map_or(&mut [][..], |list| list.as_mut_slice());
-        let outcome = match old {
-            None => ports.of_new(list, wanted),
-            Some(old) => ports.of_changed(list, old, wanted),
-        };
-        outcome.map_err(|error| Status::invalid("Service", "", &name, vec![error]))?;
+        match old {
+            None => ports.of_new(list, wanted)?,
+            Some(old) => ports.of_changed(list, old, wanted)?,
+        }
     }
     let checked = |spec: &Value| {
         text_of(spec, "type") == "LoadBalancer" && text_of(spec, "externalTrafficPolicy") == "Local"
@@ -348,6 +353,8 @@ fn node_ports(
 
 /// Node ports in the course of one write.
 struct Ports<'a> {
+    /// The Service's.
+    name: &'a str,
     alloc: &'a Allocators,
     taken: &'a Taken,
     /// Nothing will be kept: upstream then does not ask whether a port is in the range.
@@ -371,10 +378,10 @@ impl Ports<'_> {
         Ok(())
     }
 
-    fn take_at(&mut self, index: usize, number: i64) -> Result<(), FieldError> {
+    fn take_at(&mut self, index: usize, number: i64) -> Result<(), Status> {
         self.take(number).map_err(|why| {
             let at = Path::new("spec").child("ports").index(index).child("nodePort");
-            FieldError::invalid(&at, json!(number), why)
+            invalid(self.name, FieldError::invalid(&at, json!(number), why))
         })
     }
 
@@ -384,13 +391,12 @@ impl Ports<'_> {
         Some(port)
     }
 
-    fn next_at(&mut self, index: usize) -> Result<u16, FieldError> {
-        let at = Path::new("spec").child("ports").index(index).child("nodePort");
-        self.next()
-            .ok_or_else(|| FieldError::internal(&at, "failed to allocate a nodePort: range is full"))
+    fn next_one(&mut self) -> Result<u16, Status> {
+        let why = "failed to allocate a nodePort: range is full";
+        self.next().ok_or_else(|| Status::internal(why))
     }
 
-    fn of_new(&mut self, list: &mut [Value], wanted: bool) -> Result<(), FieldError> {
+    fn of_new(&mut self, list: &mut [Value], wanted: bool) -> Result<(), Status> {
         let mut shared: HashMap<i64, i64> = HashMap::new();
         for i in 0..list.len() {
             let (port, own) = (list[i]["port"].as_i64().unwrap_or(0), node_port(&list[i]));
@@ -405,7 +411,7 @@ impl Ports<'_> {
                             self.take_at(i, number)?;
                             number
                         }
-                        None => self.next_at(i)?.into(),
+                        None => self.next_one()?.into(),
                     };
                     list[i]["nodePort"] = json!(number);
                     shared.insert(port, number);
@@ -418,13 +424,13 @@ impl Ports<'_> {
         Ok(())
     }
 
-    fn of_changed(&mut self, list: &mut [Value], old: &Value, wanted: bool) -> Result<(), FieldError> {
+    fn of_changed(&mut self, list: &mut [Value], old: &Value, wanted: bool) -> Result<(), Status> {
         let before = old["spec"]["ports"].as_array();
         let before: Vec<i64> = before.into_iter().flatten().map(node_port).collect();
         let mut taken = Vec::new();
         for (i, port) in list.iter_mut().enumerate() {
             match node_port(port) {
-                0 if wanted => port["nodePort"] = json!(self.next_at(i)?),
+                0 if wanted => port["nodePort"] = json!(self.next_one()?),
                 0 => {}
                 number if before.contains(&number) || taken.contains(&number) => {}
                 number => {

@@ -15,13 +15,14 @@ pub struct Traits {
     pub orphans_by_default: bool,
 }
 
-const CREATE_ON_UPDATE: [(&str, &str); 10] = [
+const CREATE_ON_UPDATE: [(&str, &str); 11] = [
     ("", "endpoints"),
     ("", "events"),
     ("", "limitranges"),
     ("", "services"),
     ("events.k8s.io", "events"),
     ("coordination.k8s.io", "leases"),
+    ("node.k8s.io", "runtimeclasses"),
     ("rbac.authorization.k8s.io", "roles"),
     ("rbac.authorization.k8s.io", "rolebindings"),
     ("rbac.authorization.k8s.io", "clusterroles"),

@@ -315,6 +315,9 @@ async fn attempt_new(
     )
     .await?;
     give_name(&mut object);
+    if (served.kind.group, served.kind.kind) == ("", "LimitRange") && meta(&object, "name").is_empty() {
+        set_meta(&mut object, "name", uuid::Uuid::new_v4().to_string());
+    }
     // Before the strategy: a Job selects its Pods by its uid.
     set_meta(&mut object, "uid", uuid::Uuid::new_v4().to_string());
     set_meta(&mut object, "creationTimestamp", now());

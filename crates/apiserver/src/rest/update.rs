@@ -159,7 +159,7 @@ async fn attempt(
         machinery::keep_verdicts(served.kind, &mut new, &old);
     }
     if matches!(sub, Some("approval" | "status")) {
-        machinery::stamp_conditions(served.kind, &mut new, &old, &now());
+        machinery::stamp(served.kind, &mut new, &old, &now());
     }
     restore_metadata(&mut new, &old);
     machinery::apply::keep_times(&mut new, &old);

@@ -53,6 +53,25 @@ async fn nothing_is_exported() {
     }
 }
 
+/// A range of limits needs no name, a class of runtimes is made by PUT as well.
+#[tokio::test]
+async fn objects_that_are_made_in_other_ways() {
+    let s = Server::start().await;
+    let ranges = "/api/v1/namespaces/default/limitranges";
+    let (code, made) = s.json("POST", ranges, &json!({"spec": {"limits": []}})).await;
+    let name = made["metadata"]["name"].as_str().unwrap_or_default();
+    assert_eq!((code, uuid_like(name)), (201, true), "{made}");
+    let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "a"}, "handler": "podvisor"});
+    let (code, made) = s
+        .json("PUT", "/apis/node.k8s.io/v1/runtimeclasses/a", &class)
+        .await;
+    assert_eq!(code, 201, "{made}");
+}
+
+fn uuid_like(name: &str) -> bool {
+    name.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+}
+
 #[tokio::test]
 async fn no_object_has_two_names() {
     let s = Server::start().await;

@@ -588,7 +588,7 @@ async fn service_addresses_run_out() {
         );
     }
     let (code, said) = answers.pop().unwrap();
-    let why = "Service \"s6\" is invalid: spec.clusterIPs: Internal error: failed to allocate a serviceIP: range is full";
-    assert_eq!((code, &said["message"]), (422, &json!(why)));
+    let why = "Internal error occurred: failed to allocate a serviceIP: range is full";
+    assert_eq!((code, &said["message"]), (500, &json!(why)));
     assert_eq!(answers[0].0, 201);
 }

@@ -27,9 +27,9 @@ pub(crate) enum ScheduleError {
         /// Largest value.
         most: u8,
     },
-    /// `@every` without a duration.
+    /// No duration behind `@every`.
     #[error("failed to parse duration {0}")]
-    Every(String),
+    Duration(String),
     /// An unknown time zone.
     #[error("unknown time zone {0}")]
     Zone(String),
@@ -47,7 +47,7 @@ pub(crate) struct Schedule {
     any_day: bool,
     any_weekday: bool,
     zone: TimeZone,
-    /// `@every`: nothing counts but this.
+    /// `@every` so much time, whatever the calendar says.
     every: Option<SignedDuration>,
 }
 
@@ -61,7 +61,7 @@ const HORIZON_YEARS: i64 = 9;
 /// One field as a set of bits.
 fn field(name: &'static str, text: &str, least: u8, most: u8, names: &[&str]) -> Result<u64, ScheduleError> {
     let mut bits = 0;
-    for part in text.split(',') {
+    for part in text.split(',').filter(|part| !part.is_empty()) {
         let bad = || ScheduleError::Field {
             field: name,
             part: part.into(),
@@ -93,7 +93,8 @@ fn field(name: &'static str, text: &str, least: u8, most: u8, names: &[&str]) ->
             None => (part, None),
         };
         let (first, last) = match range.split_once('-') {
-            _ if range == "*" || range == "?" => (least, most),
+            // What follows a star says nothing.
+            _ if ["*", "?"].contains(&range.split('-').next().unwrap_or_default()) => (least, most),
             Some((first, last)) => (number(first)?, number(last)?),
             // "5/15" means from 5 on.
             None => (number(range)?, if step.is_some() { most } else { number(range)? }),
@@ -108,6 +109,12 @@ fn field(name: &'static str, text: &str, least: u8, most: u8, names: &[&str]) ->
     Ok(bits)
 }
 
+/// A duration in whole seconds, one at least.
+fn duration(words: &str) -> Option<SignedDuration> {
+    let seconds = words.parse::<SignedDuration>().ok()?.as_secs();
+    Some(SignedDuration::from_secs(seconds.max(1)))
+}
+
 impl Schedule {
     /// Reads a schedule; `zone` is an IANA name, or empty for UTC.
     pub(crate) fn parse(text: &str, zone: &str) -> Result<Schedule, ScheduleError> {
@@ -115,17 +122,12 @@ impl Schedule {
             "" => TimeZone::UTC,
             name => TimeZone::get(name).map_err(|_| ScheduleError::Zone(name.into()))?,
         };
-        if let Some(length) = text.trim().strip_prefix("@every ") {
-            let every = length.trim().parse::<SignedDuration>();
-            let every = every.map_err(|_| ScheduleError::Every(text.into()))?;
-            // Whole seconds, and at least one.
-            let every = Some(SignedDuration::from_secs(every.as_secs().max(1)));
-            return Ok(Schedule {
-                every,
-                ..Self::parse("* * * * *", "")?
-            });
-        }
+        let every = match text.strip_prefix("@every ") {
+            None => None,
+            Some(words) => Some(duration(words).ok_or_else(|| ScheduleError::Duration(text.into()))?),
+        };
         let long = match text.trim() {
+            _ if every.is_some() => "* * * * *",
             "@yearly" | "@annually" => "0 0 1 1 *",
             "@monthly" => "0 0 1 * *",
             "@weekly" => "0 0 * * 0",
@@ -153,7 +155,7 @@ impl Schedule {
             any_day: any(day),
             any_weekday: any(weekday),
             zone,
-            every: None,
+            every,
         })
     }
 
@@ -169,8 +171,8 @@ impl Schedule {
     /// The first time after `after`; `None` when there is none (30 February).
     pub(crate) fn next(&self, after: Timestamp) -> Option<Timestamp> {
         if let Some(every) = self.every {
-            let whole = Timestamp::from_second(after.as_second()).ok()?;
-            return whole.checked_add(every).ok();
+            let second = Timestamp::from_second(after.as_second()).ok()?;
+            return second.checked_add(every).ok();
         }
         let mut at = after.to_zoned(self.zone.clone());
         at = at
@@ -266,11 +268,18 @@ mod tests {
             ),
             ("5/20 3 * * *", "", "2026-01-01T03:05:00Z", "2026-01-01T03:25:00Z"),
             (
+                "1,,9 *-3 * * *",
+                "",
+                "2026-01-01T03:05:00Z",
+                "2026-01-01T03:09:00Z",
+            ),
+            (
                 "@every 1h30m",
                 "",
                 "2026-01-01T03:05:07.5Z",
                 "2026-01-01T04:35:07Z",
             ),
+            ("@every 10ms", "", "2026-01-01T03:05:07Z", "2026-01-01T03:05:08Z"),
         ];
         for (text, zone, after, expected) in cases {
             let schedule = Schedule::parse(text, zone).unwrap();

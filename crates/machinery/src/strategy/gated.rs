@@ -19,8 +19,14 @@ pub(super) fn drop(kind: &KindInfo, obj: &mut Value, old: &Value) {
                 unset(obj, field);
             }
         }
-        // NodeDeclaredFeatures
-        ("", "Node") if !old.has("status.declaredFeatures") => unset(obj, "status.declaredFeatures"),
+        // DynamicKubeletConfig, which is gone (KEP-281), and NodeDeclaredFeatures
+        ("", "Node") => {
+            for field in ["spec.configSource", "status.config", "status.declaredFeatures"] {
+                if !old.has(field) {
+                    unset(obj, field);
+                }
+            }
+        }
         // CoordinatedLeaderElection
         ("coordination.k8s.io", "Lease") => {
             for field in ["spec.strategy", "spec.preferredHolder"] {

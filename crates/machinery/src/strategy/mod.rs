@@ -45,10 +45,9 @@ fn keeps_status(kind: &KindInfo) -> bool {
 /// Makes a new object ready to be validated and stored. `metadata.uid` must be set, since Jobs select by it.
 pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
     gated::drop(kind, obj, &Value::Null);
-    if counts_generations(kind) {
+    // That of a CSIDriver counts changes only.
+    if counts_generations(kind) && kind.kind != "CSIDriver" {
         set(obj, "metadata.generation", 1);
-    } else {
-        unset(obj, "metadata.generation");
     }
     if kind.has_status && !keeps_status(kind) && obj.has("status") {
         set(obj, "status", json!({}));
@@ -93,10 +92,9 @@ pub fn prepare_create(kind: &KindInfo, obj: &mut Value) {
         ("batch", "Job") => job_selector(obj),
         ("apps", "DaemonSet") => {
             set(obj, "status", json!({}));
-            template_generation(obj, 1);
+            let given = generation_of_template(obj);
+            template_generation(obj, given.max(1));
         }
-        // Its generation counts changes only.
-        ("storage.k8s.io", "CSIDriver") => unset(obj, "metadata.generation"),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
             let stored = obj.list_at("spec.versions").iter().find(|v| v.bool_at("storage"));
             let stored: Vec<Value> = stored.map(|v| v.at("name").clone()).into_iter().collect();
@@ -131,6 +129,11 @@ fn bare_secrets(account: &mut Value) {
 
 /// The annotation by which clients of old versions know which template a DaemonSet has.
 pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn generation_of_template(obj: &Value) -> i64 {
+    let given = obj.at("metadata.annotations").get(TEMPLATE_GENERATION);
+    given.and_then(|v| v.as_str()?.parse().ok()).unwrap_or_default()
+}
 
 fn template_generation(obj: &mut Value, generation: i64) {
     if let Some(annotations) = fields_mut(obj, "metadata.annotations") {
@@ -228,11 +231,7 @@ pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option
             }
             put(new, "status.conditions", conditions);
         }
-        Some("finalize") => {
-            let finalizers = new.at("spec.finalizers").clone();
-            only(new, old, |out| put(out, "spec.finalizers", finalizers));
-        }
-        // The body of a scale has been turned into a change of the spec already.
+        // So it is when a Namespace is finalized, too. The body of a scale has been turned into a change of the spec already.
         Some(_) => keep(new, old, "status"),
     }
     keep(new, old, "metadata.generation");
@@ -306,10 +305,8 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
             }
         }
         ("apps", "DaemonSet") => {
-            let before = old.at("metadata.annotations").get(TEMPLATE_GENERATION);
-            let before: i64 = before.and_then(|v| v.as_str()?.parse().ok()).unwrap_or_default();
             let grown = !same(new.at("spec.template"), old.at("spec.template"));
-            template_generation(new, before + i64::from(grown));
+            template_generation(new, generation_of_template(old) + i64::from(grown));
         }
         ("", "PersistentVolumeClaim") => claim_sources(new, Some(old)),
         ("", "ServiceAccount") => bare_secrets(new),
@@ -327,6 +324,7 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
         new.at("metadata.labels").clone(),
     );
     let finalizers = new.at("metadata.finalizers").clone();
+    let owners = new.at("metadata.ownerReferences").clone();
     only(new, old, |out| {
         put(out, "status", status);
         if crate::apply::status_alone(kind) {
@@ -334,14 +332,47 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
         }
         put(out, "metadata.annotations", annotations);
         put(out, "metadata.finalizers", finalizers);
+        // Old kubelets sent wrong ones.
+        if (kind.group, kind.kind) != ("", "Pod") {
+            put(out, "metadata.ownerReferences", owners);
+        }
         if !matches!((kind.group, kind.kind), ("apps", "Deployment")) {
             put(out, "metadata.labels", labels);
         }
     });
-    if (kind.group, kind.kind) == ("", "Pod") {
-        pod::status(new, old);
-        gated::drop_pod_status(new, old);
+    match (kind.group, kind.kind) {
+        ("", "Pod") => {
+            pod::status(new, old);
+            gated::drop_pod_status(new, old);
+        }
+        ("apps", "DaemonSet") => template_generation(new, generation_of_template(old)),
+        ("resource.k8s.io", "ResourceClaim") => drop_given_back(new, old),
+        _ => {}
     }
+}
+
+/// Of devices that a claim no longer has, nothing is told (KEP-4817).
+fn drop_given_back(new: &mut Value, old: &Value) {
+    let devices = |claim: &Value| -> Vec<[Value; 4]> {
+        let results = claim.list_at("status.allocation.devices.results").iter();
+        results.map(device_id).collect()
+    };
+    let (had, has) = (devices(old), devices(new));
+    let mut told = new.list_at("status.devices").to_vec();
+    let before = told.len();
+    told.retain(|device| {
+        let id = device_id(device);
+        has.contains(&id) || !had.contains(&id)
+    });
+    if told.is_empty() {
+        unset(new, "status.devices");
+    } else if told.len() < before {
+        set(new, "status.devices", told);
+    }
+}
+
+fn device_id(device: &Value) -> [Value; 4] {
+    ["driver", "pool", "device", "shareID"].map(|field| device.at(field).clone())
 }
 
 /// Verdicts on a request for a certificate that were there stay as they were, whatever is sent of them with its status.
@@ -371,12 +402,28 @@ pub fn keep_verdicts(kind: &KindInfo, new: &mut Value, old: &Value) {
     }
 }
 
-/// Gives the conditions of a request for a certificate their times, where who wrote them left them out. `now` is the time
-/// of the write in RFC 3339.
-pub fn stamp_conditions(kind: &KindInfo, new: &mut Value, old: &Value, now: &str) {
-    if (kind.group, kind.kind) != ("certificates.k8s.io", "CertificateSigningRequest") {
-        return;
+/// Gives a status its times, where who wrote it left them out: the conditions of a request for a certificate, and the phase
+/// of a volume. `now` is the time of the write in RFC 3339.
+pub fn stamp(kind: &KindInfo, new: &mut Value, old: &Value, now: &str) {
+    match (kind.group, kind.kind) {
+        ("certificates.k8s.io", "CertificateSigningRequest") => stamp_conditions(new, old, now),
+        ("", "PersistentVolume") => stamp_phase(new, old, now),
+        _ => {}
     }
+}
+
+/// KEP-3762
+fn stamp_phase(new: &mut Value, old: &Value, now: &str) {
+    const TIME: &str = "status.lastPhaseTransitionTime";
+    let stays = new.str_at("status.phase") == old.str_at("status.phase");
+    if stays && !new.has(TIME) {
+        keep(new, old, TIME);
+    } else if !stays && (!new.has(TIME) || new.at(TIME) == old.at(TIME)) {
+        set(new, TIME, now);
+    }
+}
+
+fn stamp_conditions(new: &mut Value, old: &Value, now: &str) {
     crate::walk::each_mut(new, "status.conditions", |condition| {
         let same = |c: &&Value| {
             ["type", "status"]

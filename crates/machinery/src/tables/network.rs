@@ -189,9 +189,13 @@ fn endpoints(object: &Value, now: Timestamp) -> Vec<Value> {
             }));
         }
     }
+    let none = match text::list(object, "/subsets") {
+        [] => NONE,
+        _ => "",
+    };
     vec![
         text::name(object),
-        json!(text::at_most_three(&texts, NONE)),
+        json!(text::at_most_three(&texts, none)),
         text::created(object, now),
     ]
 }
@@ -199,12 +203,15 @@ fn endpoints(object: &Value, now: Timestamp) -> Vec<Value> {
 fn endpoint_slice(object: &Value, now: Timestamp) -> Vec<Value> {
     let ports: Vec<String> = text::list(object, "/ports")
         .iter()
-        .map(|port| match (port["port"].as_i64(), text::at(port, "/name")) {
+        .map(|port| match (port["port"].as_i64(), port["name"].as_str()) {
             (Some(number), _) => number.to_string(),
-            (None, "") => "*".to_owned(),
-            (None, name) => name.to_owned(),
+            (None, None) => "*".to_owned(),
+            (None, Some(name)) => name.to_owned(),
         })
         .collect();
+    let ports = Some(text::at_most_three(&ports, UNSET)).filter(|text| !text.is_empty());
+    // A port of no number has the name that it is given by default, which is none.
+    let ports = ports.unwrap_or_else(|| UNSET.to_owned());
     let addresses: Vec<String> = text::list(object, "/endpoints")
         .iter()
         .flat_map(|endpoint| text::list(endpoint, "/addresses"))
@@ -213,7 +220,7 @@ fn endpoint_slice(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![
         text::name(object),
         json!(text::at(object, "/addressType")),
-        json!(text::at_most_three(&ports, UNSET)),
+        json!(ports),
         json!(text::at_most_three(&addresses, UNSET)),
         text::created(object, now),
     ]
@@ -221,11 +228,6 @@ fn endpoint_slice(object: &Value, now: Timestamp) -> Vec<Value> {
 
 fn ingress(object: &Value, now: Timestamp) -> Vec<Value> {
     let rules = text::list(object, "/spec/rules");
-    let hosts: Vec<String> = rules
-        .iter()
-        .map(|rule| text::at(rule, "/host").to_owned())
-        .filter(|host| !host.is_empty())
-        .collect();
     let ports = if text::list(object, "/spec/tls").is_empty() {
         "80"
     } else {
@@ -234,11 +236,26 @@ fn ingress(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![
         text::name(object),
         json!(text::or(object, "/spec/ingressClassName", NONE)),
-        json!(text::at_most_three(&hosts, "*")),
+        json!(hosts(rules)),
         json!(load_balancer(object)),
         json!(ports),
         text::created(object, now),
     ]
+}
+
+/// The first three hosts, and how many rules there are beyond three: with or without hosts.
+fn hosts(rules: &[Value]) -> String {
+    let named = |rule: &&Value| !text::at(rule, "/host").is_empty();
+    let first = rules.iter().filter(named).take(3);
+    let shown = first.map(|rule| text::at(rule, "/host")).collect::<Vec<_>>();
+    let third = rules.iter().enumerate().filter(|(_, rule)| named(rule)).nth(2);
+    match third {
+        _ if shown.is_empty() => "*".to_owned(),
+        Some((at, _)) if at + 1 < rules.len() => {
+            format!("{} + {} more...", shown.join(","), rules.len() - 3)
+        }
+        _ => shown.join(","),
+    }
 }
 
 fn ingress_class(object: &Value, now: Timestamp) -> Vec<Value> {

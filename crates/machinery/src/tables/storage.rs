@@ -221,7 +221,8 @@ fn claim(object: &Value, now: Timestamp) -> Vec<Value> {
     let bound = !text::at(object, "/spec/volumeName").is_empty();
     let (size, modes) = match bound {
         true => (
-            text::at(object, "/status/capacity/storage"),
+            // One that is bound by hand and not yet by the controller has none.
+            text::or(object, "/status/capacity/storage", "0"),
             access_modes(object, "/status/accessModes"),
         ),
         false => ("", String::new()),

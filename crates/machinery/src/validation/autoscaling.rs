@@ -4,9 +4,9 @@
 use super::errors::{Errors, NOT_POSITIVE};
 use super::names;
 use super::pod::{container_resource, parse_quantity};
-use crate::walk::At;
+use crate::walk::{At, set};
 use kinds::field::Path;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Kinds of metrics, with the fields that hold them.
 const SOURCES: [(&str, &str); 5] = [
@@ -22,7 +22,91 @@ const CHECKED: [&str; 5] = ["object", "external", "pods", "resource", "container
 const MAX_PERIOD: i64 = 1800;
 const MAX_WINDOW: i64 = 3600;
 
-pub(super) fn autoscaler(spec: &Value, version: &str, at: &Path, errors: &mut Errors) {
+/// What the version of a reference may be.
+#[derive(Clone, Copy)]
+enum Version {
+    /// Anything: it was so before.
+    Any,
+    /// What can be read.
+    Readable,
+    /// One of a named group.
+    Grouped,
+}
+
+impl Version {
+    fn fault(self, text: &str) -> Option<String> {
+        if matches!(self, Version::Any) || text.is_empty() && matches!(self, Version::Readable) {
+            return None;
+        }
+        let group = match text.matches('/').count() {
+            0 => "",
+            1 => text.split('/').next().unwrap_or_default(),
+            _ => return Some(format!("unexpected GroupVersion string: {text}")),
+        };
+        (matches!(self, Version::Grouped) && group.is_empty())
+            .then(|| "apiVersion must specify API group".to_owned())
+    }
+}
+
+/// Which versions the references of an autoscaler may name: that of its target, those of described objects.
+fn versions(spec: &Value, old: &Value, is_new: bool) -> (Version, Version) {
+    let (target, before) = (spec.at("scaleTargetRef"), old.at("scaleTargetRef"));
+    let kept = ["apiVersion", "kind"]
+        .iter()
+        .all(|field| target.str_at(field) == before.str_at(field));
+    let of_target = match target.str_at("kind") {
+        _ if !is_new && kept => Version::Any,
+        "ReplicationController" => Version::Readable,
+        _ => Version::Grouped,
+    };
+    let mut objects = old
+        .list_at("metrics")
+        .iter()
+        .filter(|m| m.str_at("type") == "Object");
+    let odd = objects.any(|metric| {
+        let version = metric.str_at("object.describedObject.apiVersion");
+        Version::Readable.fault(version).is_some()
+    });
+    (of_target, if odd { Version::Any } else { Version::Readable })
+}
+
+/// Annotations in which `autoscaling/v1` has what it has no fields for.
+const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
+
+/// The spec as `autoscaling/v2` has it, by which it is judged in whatever version it comes.
+fn spec_of(object: &Value, version: &str) -> Value {
+    let mut spec = object.at("spec").clone();
+    if version != "v1" {
+        return spec;
+    }
+    let annotated = |name: &str| {
+        let text = object.at("metadata.annotations").get(name)?.as_str()?;
+        serde_json::from_str::<Value>(text).ok()
+    };
+    let mut metrics = match annotated(METRICS) {
+        Some(Value::Array(metrics)) => metrics,
+        _ => Vec::new(),
+    };
+    if let Some(percent) = spec.int_at("targetCPUUtilizationPercentage") {
+        metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target":
+            {"type": "Utilization", "averageUtilization": percent}}}));
+    }
+    set(&mut spec, "metrics", metrics);
+    if let Some(behavior) = annotated(BEHAVIOR) {
+        set(&mut spec, "behavior", behavior);
+    }
+    spec
+}
+
+/// Checks an autoscaler; `old` is the one that an update replaces, else null.
+pub(super) fn autoscaler(object: &Value, old: &Value, version: &str, errors: &mut Errors) {
+    let (spec, before) = (spec_of(object, version), spec_of(old, version));
+    check(&spec, &before, old.is_null(), &Path::new("spec"), errors);
+}
+
+fn check(spec: &Value, old: &Value, is_new: bool, at: &Path, errors: &mut Errors) {
+    let (of_target, of_objects) = versions(spec, old, is_new);
     let (low, high) = (
         spec.int_at("minReplicas"),
         spec.int_at("maxReplicas").unwrap_or(0),
@@ -43,13 +127,14 @@ pub(super) fn autoscaler(spec: &Value, version: &str, at: &Path, errors: &mut Er
         let text = "must be greater than or equal to `minReplicas`";
         errors.invalid(&at.child("maxReplicas"), high, text);
     }
-    reference(spec.at("scaleTargetRef"), &at.child("scaleTargetRef"), errors);
-    if version == "v1" {
-        errors.positive(spec, "targetCPUUtilizationPercentage", at);
-        return;
-    }
+    reference(
+        spec.at("scaleTargetRef"),
+        of_target,
+        &at.child("scaleTargetRef"),
+        errors,
+    );
     for (i, metric) in spec.list_at("metrics").iter().enumerate() {
-        one_metric(metric, &at.child("metrics").index(i), errors);
+        one_metric(metric, of_objects, &at.child("metrics").index(i), errors);
     }
     let elsewhere = |metric: &Value| matches!(metric.str_at("type"), "Object" | "External");
     if low == Some(0) && !spec.list_at("metrics").iter().any(elsewhere) {
@@ -64,7 +149,7 @@ pub(super) fn autoscaler(spec: &Value, version: &str, at: &Path, errors: &mut Er
     }
 }
 
-fn reference(target: &Value, at: &Path, errors: &mut Errors) {
+fn reference(target: &Value, version: Version, at: &Path, errors: &mut Errors) {
     for field in ["kind", "name"] {
         let value = target.str_at(field);
         if value.is_empty() {
@@ -73,9 +158,13 @@ fn reference(target: &Value, at: &Path, errors: &mut Errors) {
             errors.each(&at.child(field), value, names::path_segment(value));
         }
     }
+    let given = target.str_at("apiVersion");
+    if let Some(text) = version.fault(given) {
+        errors.invalid(&at.child("apiVersion"), given, text);
+    }
 }
 
-fn one_metric(metric: &Value, at: &Path, errors: &mut Errors) {
+fn one_metric(metric: &Value, of_objects: Version, at: &Path, errors: &mut Errors) {
     let kind = metric.str_at("type");
     let place = at.child("type");
     let kinds = SOURCES.map(|(kind, _)| kind);
@@ -89,7 +178,7 @@ fn one_metric(metric: &Value, at: &Path, errors: &mut Errors) {
     };
     let present: Vec<&str> = CHECKED.into_iter().filter(|field| metric.has(field)).collect();
     if let Some(first) = present.first() {
-        source(first, metric.at(first), &at.child(first), errors);
+        source(first, metric.at(first), of_objects, &at.child(first), errors);
     }
     if !metric.has(wanted) {
         let text = "must populate information for the given metric source";
@@ -103,7 +192,7 @@ fn one_metric(metric: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-fn source(kind: &str, source: &Value, at: &Path, errors: &mut Errors) {
+fn source(kind: &str, source: &Value, of_objects: Version, at: &Path, errors: &mut Errors) {
     match kind {
         "resource" | "containerResource" => {
             if source.is_empty_at("name") {
@@ -115,7 +204,8 @@ fn source(kind: &str, source: &Value, at: &Path, errors: &mut Errors) {
         }
         _ => {
             if kind == "object" {
-                reference(source.at("describedObject"), &at.child("describedObject"), errors);
+                let place = at.child("describedObject");
+                reference(source.at("describedObject"), of_objects, &place, errors);
             }
             let (name, place) = (source.str_at("metric.name"), at.child("metric").child("name"));
             match name {

@@ -167,14 +167,14 @@ fn fault(block: &Block) -> Option<String> {
 }
 
 /// A block of PEM.
-pub(super) struct Block {
-    pub(super) kind: String,
-    pub(super) headers: bool,
-    pub(super) content: Vec<u8>,
+pub(crate) struct Block {
+    pub(crate) kind: String,
+    pub(crate) headers: bool,
+    pub(crate) content: Vec<u8>,
 }
 
 /// The blocks in a text; what lies around them, and what is no whole block, is passed over (Go: `pem.Decode`).
-pub(super) fn blocks(text: &str) -> Vec<Block> {
+pub(crate) fn blocks(text: &str) -> Vec<Block> {
     let mut found = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {

@@ -2,6 +2,7 @@
 //! `pkg/apis/core/validation` of Kubernetes v1.35.
 
 use super::errors::Errors;
+use super::metadata::STANDARD_FINALIZERS;
 use super::{names, pod};
 use crate::walk::{At, same};
 use base64::Engine;
@@ -13,17 +14,29 @@ use std::collections::BTreeSet;
 /// Bytes that the data of a ConfigMap or Secret may have together: 1 MiB.
 const MAX_DATA: usize = 1024 * 1024;
 
+/// The key of a Secret that must not only be there.
+const SSH_KEY: &str = "ssh-privatekey";
+
 pub(super) fn namespace(obj: &Value, errors: &mut Errors) {
+    let place = Path::new("spec").child("finalizers");
     for name in obj.strings_at("spec.finalizers") {
-        let place = Path::new("spec").child("finalizers");
-        errors.each(&place, name, names::qualified_name(name));
-        if !name.contains('/') && name != "kubernetes" {
-            errors.invalid(
-                &place,
-                name,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            );
-        }
+        finalizer(name, &place, errors);
+    }
+}
+
+/// What still is to be done before a Namespace goes.
+pub(super) fn finalized(obj: &Value, errors: &mut Errors) {
+    let place = Path::new("spec").child("finalizers");
+    for (i, name) in obj.strings_at("spec.finalizers").into_iter().enumerate() {
+        finalizer(name, &place.index(i), errors);
+    }
+}
+
+fn finalizer(name: &str, at: &Path, errors: &mut Errors) {
+    errors.each(at, name, names::qualified_name(name));
+    if !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
+        let text = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.invalid(at, name, text);
     }
 }
 
@@ -66,7 +79,8 @@ pub(super) fn secret(obj: &Value, errors: &mut Errors) {
     }
     let data = obj.at("data");
     let need = |key: &str, errors: &mut Errors| {
-        if data.get(key).is_none() {
+        let empty = data.is_empty_at(key) && key == SSH_KEY;
+        if data.get(key).is_none() || empty {
             errors.required(&at.key(key), "");
         }
     };
@@ -88,7 +102,7 @@ pub(super) fn secret(obj: &Value, errors: &mut Errors) {
             errors.required(&at.key("username"), "");
             errors.required(&at.key("password"), "");
         }
-        "kubernetes.io/ssh-auth" => need("ssh-privatekey", errors),
+        "kubernetes.io/ssh-auth" => need(SSH_KEY, errors),
         "kubernetes.io/tls" => {
             need("tls.crt", errors);
             need("tls.key", errors);
@@ -163,19 +177,6 @@ pub(super) fn immutable_data(new: &Value, old: &Value, fields: &[&str], errors: 
     }
 }
 
-pub(super) fn service_account(obj: &Value, errors: &mut Errors) {
-    for (i, secret) in obj.list_at("imagePullSecrets").iter().enumerate() {
-        let name = secret.str_at("name");
-        if !name.is_empty() {
-            errors.each(
-                &Path::new("imagePullSecrets").index(i).child("name"),
-                name,
-                names::dns_subdomain(name),
-            );
-        }
-    }
-}
-
 pub(super) fn node(obj: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let mut seen = BTreeSet::new();
@@ -184,11 +185,11 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
         let place = Path::new("metadata").child("taints").index(i);
         let (key, effect) = (taint.str_at("key"), taint.str_at("effect"));
         errors.each(&place.child("key"), key, names::qualified_name(key));
-        errors.each(
-            &place.child("value"),
-            taint.str_at("value"),
-            names::label_value(taint.str_at("value")),
-        );
+        let value = taint.str_at("value");
+        let wrong = names::label_value(value);
+        if !wrong.is_empty() {
+            errors.invalid(&place.child("value"), value, wrong.join(";"));
+        }
         let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
         errors.one_of_in_order(taint, "effect", &place, &effects);
         if !seen.insert((key, effect)) {
@@ -222,11 +223,14 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
         let place = Path::new("metadata").child("nodeSwapStatus").child("capacity");
         errors.invalid(&place, swap, super::errors::NOT_POSITIVE);
     }
+    node_resources(obj, errors);
+}
+
+/// What a Node has, under whatever names: some of it comes whole.
+pub(super) fn node_resources(obj: &Value, errors: &mut Errors) {
     for field in ["capacity", "allocatable"] {
         for (name, value) in obj.entries_at(&format!("status.{field}")) {
-            let place = Path::new("status").child(field).key(name);
-            pod::node_resource_name(name, &place, errors);
-            pod::quantity(value, &place, errors);
+            pod::resource_amount(name, value, &Path::new("status").child(field).child(name), errors);
         }
     }
 }
@@ -236,9 +240,12 @@ pub(super) fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let mut addresses = BTreeSet::new();
     for (i, address) in new.list_at("status.addresses").iter().enumerate() {
-        if !addresses.insert((address.str_at("type"), address.str_at("address"))) {
+        let (kind, text) = (address.str_at("type"), address.str_at("address"));
+        if !addresses.insert((kind, text)) {
             let place = Path::new("status").child("addresses").index(i);
-            errors.duplicate(&place, address.clone());
+            let shown = format!("{{\"Type\":{kind:?},\"Address\":{text:?}}}");
+            let error = FieldError::duplicate(&place, address.clone());
+            errors.0.push(error.shown_as(shown));
         }
     }
     let (now, was) = (new.strings_at("spec.podCIDRs"), old.strings_at("spec.podCIDRs"));
@@ -249,5 +256,8 @@ pub(super) fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
     if !old.is_empty_at("spec.providerID") && new.str_at("spec.providerID") != old.str_at("spec.providerID") {
         let text = "node updates may not change providerID except from \"\" to valid";
         errors.forbidden(&at.child("providerID"), text);
+    }
+    if new.str_at("spec.externalID") != old.str_at("spec.externalID") {
+        errors.forbidden(&at.child("externalID"), "may not be updated");
     }
 }

@@ -156,6 +156,33 @@ pub(super) fn attachment(spec: &Value, at: &Path, errors: &mut Errors) {
     errors.each(&at.child("nodeName"), node, names::dns_subdomain(node));
 }
 
+/// Bytes of the metadata of an attachment, and of the message of a failure.
+const MOST_METADATA: usize = 256 * 1024;
+const MOST_MESSAGE: usize = 1024;
+
+/// Checks what an attacher reports.
+pub(super) fn attachment_status(obj: &Value, errors: &mut Errors) {
+    let (status, at) = (obj.at("status"), Path::new("status"));
+    let metadata = status.entries_at("attachmentMetadata").into_iter();
+    let size: usize = metadata
+        .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
+        .sum();
+    if size > MOST_METADATA {
+        errors.too_long(&at.child("attachmentMetadata"), MOST_METADATA);
+    }
+    for field in ["attachError", "detachError"] {
+        let (error, place) = (status.at(field), at.child(field));
+        if error.str_at("message").len() > MOST_MESSAGE {
+            // The bound that is told is the other one upstream.
+            errors.too_long(&place.child("message"), MOST_METADATA);
+        }
+        if let Some(code) = error.int_at("errorCode").filter(|code| *code < 0) {
+            let text = names::range(0, i64::from(i32::MAX));
+            errors.invalid(&place.child("errorCode"), code, text);
+        }
+    }
+}
+
 /// Nothing of an attachment changes.
 pub(super) fn attachment_update(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     if same(new, old) {

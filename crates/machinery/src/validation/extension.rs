@@ -41,13 +41,11 @@ pub(super) fn priority_class(obj: &Value, old: &Value, errors: &mut Errors) {
         return;
     }
     let (name, value) = (obj.str_at("metadata.name"), obj.int_at("value").unwrap_or(0));
-    let system = ["system-node-critical", "system-cluster-critical"];
-    if name.starts_with("system-") && !system.contains(&name) {
+    if name.starts_with("system-")
+        && let Some(why) = no_system_class(name, value, obj.bool_at("globalDefault"))
+    {
         let text = "priority class names with 'system-' prefix are reserved for system use only. error: ";
-        errors.forbidden(
-            &Path::new("metadata").child("name"),
-            format!("{text}{name} is not a known system priority class"),
-        );
+        errors.forbidden(&Path::new("metadata").child("name"), format!("{text}{why}"));
     }
     if !name.starts_with("system-") && value > MAX_USER_PRIORITY {
         let text = format!("maximum allowed value of a user defined priority is {MAX_USER_PRIORITY}");
@@ -56,6 +54,23 @@ pub(super) fn priority_class(obj: &Value, old: &Value, errors: &mut Errors) {
     let policies = ["PreemptLowerPriority", "Never"];
     if !obj.is_empty_at("preemptionPolicy") {
         errors.one_of_in_order(obj, "preemptionPolicy", &Path::root(), &policies);
+    }
+}
+
+/// Classes that every cluster has, and their values.
+const SYSTEM_CLASSES: [(&str, i64); 2] = [
+    ("system-node-critical", 2_000_001_000),
+    ("system-cluster-critical", 2_000_000_000),
+];
+
+/// Why a class is none of the system's.
+fn no_system_class(name: &str, value: i64, global: bool) -> Option<String> {
+    match SYSTEM_CLASSES.iter().find(|(known, _)| *known == name) {
+        None => Some(format!("{name} is not a known system priority class")),
+        Some((_, wanted)) if *wanted != value => {
+            Some(format!("value of {name} PriorityClass must be {wanted}"))
+        }
+        Some(_) => global.then(|| format!("globalDefault of {name} PriorityClass must be false")),
     }
 }
 
@@ -165,18 +180,7 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
     }
 }
 
-/// A request for a certificate; what is in the request itself is read elsewhere.
-/// Whether base64 text holds a PEM block of that type. What is in the block is looked at by who signs it.
-fn is_certificate_request(text: &str) -> bool {
-    use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let begun = text.split_once("-----BEGIN CERTIFICATE REQUEST-----");
-    begun.is_some_and(|(_, rest)| rest.contains("-----END CERTIFICATE REQUEST-----"))
-}
-
+/// A request for a certificate, with what is in the request itself.
 pub(super) fn signing_request(spec: &Value, at: &Path, errors: &mut Errors) {
     const USAGES: [&str; 23] = [
         "any",
@@ -204,8 +208,7 @@ pub(super) fn signing_request(spec: &Value, at: &Path, errors: &mut Errors) {
         "timestamping",
     ];
     let (usages, place) = (spec.strings_at("usages"), at.child("usages"));
-    if !is_certificate_request(spec.str_at("request")) {
-        let why = "PEM block type must be CERTIFICATE REQUEST";
+    if let Some(why) = super::pkcs10::fault(spec.str_at("request")) {
         errors.invalid(&at.child("request"), spec.at("request").clone(), why);
     }
     if usages.is_empty() {

@@ -1,4 +1,4 @@
-//! Validation of Jobs and CronJobs. Source: `pkg/apis/batch/validation` of Kubernetes v1.35.
+//! Validation of Jobs. Source: `pkg/apis/batch/validation` of Kubernetes v1.35.
 
 use super::errors::Errors;
 use super::workloads::MISMATCH;
@@ -8,8 +8,6 @@ use kinds::field::{FieldError, Path};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Longest name of a CronJob: its Jobs append eleven characters.
-const MAX_CRON_NAME: usize = 52;
 /// Bytes of the name of a Job's manager.
 const MOST_MANAGER: usize = 63;
 /// Rules of a policy, and conditions of a rule.
@@ -27,13 +25,28 @@ pub(super) fn job(obj: &Value, errors: &mut Errors) {
     let selector = spec.at("selector");
     if selector.is_null() {
         errors.required(&at.child("selector"), "");
+    } else {
+        selectors::label_selector(selector, &at.child("selector"), errors);
+        let labels = spec.at("template.metadata.labels");
+        if !selectors::matches(selector, labels) {
+            let place = at.child("template").child("metadata").child("labels");
+            errors.invalid(&place, labels.clone(), MISMATCH);
+        }
+    }
+    hostnames(obj, errors);
+}
+
+/// Pods of an indexed Job have their number behind its name as their hostname: that of the last one is the longest.
+fn hostnames(job: &Value, errors: &mut Errors) {
+    let completions = job.int_at("spec.completions").unwrap_or(0);
+    if job.str_at("spec.completionMode") != "Indexed" || completions <= 0 {
         return;
     }
-    selectors::label_selector(selector, &at.child("selector"), errors);
-    let labels = spec.at("template.metadata.labels");
-    if !selectors::matches(selector, labels) {
-        let place = at.child("template").child("metadata").child("labels");
-        errors.invalid(&place, labels.clone(), MISMATCH);
+    let name = job.str_at("metadata.name");
+    let last = format!("{name}-{}", completions - 1);
+    if !names::dns_label(&last).is_empty() {
+        let text = format!("will not able to create pod with invalid DNS label: {last}");
+        errors.invalid(&Path::new("metadata").child("name"), name, text);
     }
 }
 
@@ -72,7 +85,7 @@ fn generated_selector(obj: &Value, errors: &mut Errors) {
     }
 }
 
-fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
+pub(super) fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
     let counts = [
         "parallelism",
         "completions",
@@ -386,7 +399,7 @@ pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
             "metadata.labels",
             "metadata.annotations",
             "spec.nodeSelector",
-            "spec.affinity",
+            "spec.affinity.nodeAffinity",
             "spec.tolerations",
             "spec.schedulingGates",
         ] {
@@ -414,135 +427,4 @@ pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
         );
         errors.0.push(error.shown_as(policy_text(policy)));
     }
-}
-
-pub(super) fn cron_job(obj: &Value, errors: &mut Errors) {
-    let name = obj.str_at("metadata.name");
-    if name.len() > MAX_CRON_NAME {
-        let text = format!("must be no more than {MAX_CRON_NAME} characters");
-        errors.invalid(&Path::new("metadata").child("name"), name, text);
-    }
-    let (spec, at) = (obj.at("spec"), Path::new("spec"));
-    let schedule = spec.str_at("schedule");
-    if schedule.is_empty() {
-        errors.required(&at.child("schedule"), "");
-    } else if let Err(text) = schedule_form(schedule) {
-        errors.invalid(&at.child("schedule"), schedule, text);
-    }
-    if schedule.contains("TZ") {
-        let text = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-        errors.invalid(&at.child("schedule"), schedule, text);
-    }
-    let zone = spec.at("timeZone");
-    match zone.as_str() {
-        Some("") => errors.invalid(
-            &at.child("timeZone"),
-            "",
-            "timeZone must be nil or non-empty string",
-        ),
-        Some(name) if name.eq_ignore_ascii_case("Local") => {
-            let text = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-            errors.invalid(&at.child("timeZone"), name, text);
-            if name != "Local" {
-                errors.invalid(&at.child("timeZone"), name, format!("unknown time zone {name}"));
-            }
-        }
-        Some(name) if jiff::tz::TimeZone::get(name).is_err() => {
-            errors.invalid(&at.child("timeZone"), name, format!("unknown time zone {name}"));
-        }
-        _ => {}
-    }
-    errors.one_of(spec, "concurrencyPolicy", &at, &["Allow", "Forbid", "Replace"]);
-    for field in [
-        "startingDeadlineSeconds",
-        "successfulJobsHistoryLimit",
-        "failedJobsHistoryLimit",
-    ] {
-        errors.not_negative(spec, field, &at);
-    }
-    let place = at.child("jobTemplate").child("spec");
-    job_spec(spec.at("jobTemplate.spec"), &place, errors);
-    if spec.has("jobTemplate.spec.selector") {
-        let selector = spec.at("jobTemplate.spec.selector").clone();
-        errors.invalid(
-            &place.child("selector"),
-            selector,
-            "`selector` will be auto-generated",
-        );
-    }
-    if spec.has("jobTemplate.spec.manualSelector") && spec.bool_at("jobTemplate.spec.manualSelector") {
-        errors.not_supported_in_order(&place.child("manualSelector"), true, &["nil", "false"]);
-    }
-}
-
-/// The form of a schedule: five fields of numbers, names, ranges, lists and steps; or `@daily` and the like.
-fn schedule_form(schedule: &str) -> Result<(), String> {
-    if let Some(word) = schedule.strip_prefix('@') {
-        let known = [
-            "yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly",
-        ];
-        let every = word.strip_prefix("every ").is_some_and(|d| !d.trim().is_empty());
-        return if known.contains(&word) || every {
-            Ok(())
-        } else {
-            Err(format!("unrecognized descriptor: {schedule}"))
-        };
-    }
-    let fields: Vec<&str> = schedule
-        .split_whitespace()
-        .filter(|f| !f.contains("TZ="))
-        .collect();
-    if fields.len() != 5 {
-        let found = format!("[{}]", fields.join(" "));
-        return Err(format!(
-            "expected exactly 5 fields, found {}: {found}",
-            fields.len()
-        ));
-    }
-    const LIMITS: [(i64, i64); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
-    const MONTHS: [&str; 12] = [
-        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-    ];
-    const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    for (i, (field, (low, high))) in fields.into_iter().zip(LIMITS).enumerate() {
-        let value = |text: &str| -> Result<i64, String> {
-            let lower = text.to_lowercase();
-            let named = match i {
-                3 => MONTHS.iter().position(|m| *m == lower).map(|p| p as i64 + 1),
-                4 => DAYS.iter().position(|d| *d == lower).map(|p| p as i64),
-                _ => None,
-            };
-            let number = named
-                .or_else(|| text.parse().ok())
-                .ok_or(format!("failed to parse int from {text}"))?;
-            match number {
-                n if n < low => Err(format!("beginning of range ({n}) below minimum ({low}): {field}")),
-                n if n > high => Err(format!("end of range ({n}) above maximum ({high}): {field}")),
-                n => Ok(n),
-            }
-        };
-        for part in field.split(',') {
-            let (range, step) = part.split_once('/').map_or((part, None), |(r, s)| (r, Some(s)));
-            if let Some(step) = step
-                && step.parse::<u32>().map_or(true, |s| s == 0)
-            {
-                return Err(format!("step of range should be a positive number: {part}"));
-            }
-            match range.split_once('-') {
-                _ if range == "*" || range == "?" => {}
-                Some((from, to)) => {
-                    let (from, to) = (value(from)?, value(to)?);
-                    if from > to {
-                        return Err(format!(
-                            "beginning of range ({from}) beyond end of range ({to}): {part}"
-                        ));
-                    }
-                }
-                None => {
-                    value(range)?;
-                }
-            }
-        }
-    }
-    Ok(())
 }

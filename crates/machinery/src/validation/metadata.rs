@@ -11,7 +11,7 @@ use serde_json::Value;
 /// Bytes that all annotations of an object may have together.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 /// Finalizers that need no domain prefix.
-const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+pub(super) const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 
 /// The rule for a name of a kind.
 pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {

@@ -7,6 +7,7 @@ mod autoscaling;
 mod certificates;
 mod conditions;
 mod core;
+mod cron_jobs;
 mod csi;
 mod devices;
 mod difference;
@@ -24,6 +25,7 @@ mod mandatory;
 mod metadata;
 pub(crate) mod names;
 mod network;
+mod pkcs10;
 pub(crate) mod pod;
 mod policy;
 mod rbac;
@@ -35,6 +37,7 @@ mod status;
 mod storage;
 mod workloads;
 
+pub(crate) use certificates::blocks as pem_blocks;
 pub use embedded::check as validate_embedded;
 pub use mandatory::{NAMES as MANDATORY_FLOWS, mandatory_spec};
 pub use service::address_errors as service_address_errors;
@@ -89,7 +92,15 @@ pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&s
         }
         (Some("status"), ("", "PersistentVolumeClaim")) => storage::claim_status(new, &mut errors),
         (Some("status"), ("", "Service")) => service::status(new, old, &mut errors),
+        (Some("status"), ("", "Node")) => {
+            core::node_resources(new, &mut errors);
+            core::node_update(new, old, &mut errors);
+        }
+        (Some("status"), ("", "ResourceQuota")) => policy::quota_status(new, &mut errors),
+        (Some("status"), ("networking.k8s.io", "Ingress")) => network::ingress_status(new, old, &mut errors),
+        (Some("status"), ("storage.k8s.io", "VolumeAttachment")) => csi::attachment_status(new, &mut errors),
         (Some("status"), _) => status::check(kind, new, old, &mut errors),
+        (Some("finalize"), ("", "Namespace")) => core::finalized(new, &mut errors),
         (Some(_), _) => {}
         (None, ("", "Pod")) => pod::spec_update(new, old, &mut errors),
         // Some kinds tell first what may not change.
@@ -150,7 +161,8 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("", "Namespace") => core::namespace(obj, errors),
         ("", "ConfigMap") => core::config_map(obj, errors),
         ("", "Secret") => core::secret(obj, errors),
-        ("", "ServiceAccount") => core::service_account(obj, errors),
+        // Its metadata alone is looked at.
+        ("", "ServiceAccount") => {}
         ("", "Node") => core::node(obj, errors),
         ("", "ResourceQuota") => policy::quota(spec, &spec_at, errors),
         ("", "LimitRange") => policy::limit_range(spec, &spec_at, errors),
@@ -165,7 +177,7 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("apps", "DaemonSet") => workloads::daemon_set(spec, &spec_at, errors),
         ("apps", "ControllerRevision") => extension::controller_revision(obj, errors),
         ("batch", "Job") => jobs::job(obj, errors),
-        ("batch", "CronJob") => jobs::cron_job(obj, errors),
+        ("batch", "CronJob") => cron_jobs::cron_job(obj, old, errors),
         ("discovery.k8s.io", "EndpointSlice") => endpoints::slice(obj, old, errors),
         ("networking.k8s.io", "NetworkPolicy") => {
             network::network_policy(spec, old.at("spec"), &spec_at, errors)
@@ -182,7 +194,7 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("coordination.k8s.io", "Lease") => extension::lease(spec, &spec_at, errors),
         ("policy", "PodDisruptionBudget") => policy::disruption_budget(spec, &spec_at, errors),
         ("autoscaling", "HorizontalPodAutoscaler") => {
-            autoscaling::autoscaler(spec, kind.version, &spec_at, errors);
+            autoscaling::autoscaler(obj, old, kind.version, errors);
         }
         ("storage.k8s.io", "StorageClass") => storage::class(obj, errors),
         ("scheduling.k8s.io", "PriorityClass") => extension::priority_class(obj, old, errors),
@@ -245,7 +257,7 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         ("events.k8s.io", "Event") => events::update(new, old, errors),
         ("", "PersistentVolume") => storage::volume_update(new, old, errors),
         ("", "PersistentVolumeClaim") => storage::claim_update(new, old, errors),
-        ("", "ResourceQuota") => errors.immutable(new_spec, old_spec, "scopes", &at),
+        ("", "ResourceQuota") => policy::quota_update(new_spec, old_spec, &at, errors),
         ("discovery.k8s.io", "EndpointSlice") => errors.immutable_top(new, old, "addressType"),
         ("networking.k8s.io", "IPAddress") => errors.immutable(new_spec, old_spec, "parentRef", &at),
         ("networking.k8s.io", "ServiceCIDR") => addresses::range_update(new_spec, old_spec, &at, errors),

@@ -33,16 +33,7 @@ pub(super) fn ingress_class(spec: &Value, old: &Value, at: &Path, errors: &mut E
         return;
     }
     let (parameters, at) = (spec.at("parameters"), at.child("parameters"));
-    if parameters.has("apiGroup") {
-        let group = parameters.str_at("apiGroup");
-        errors.each(&at.child("apiGroup"), group, names::dns_subdomain(group));
-    }
-    for field in ["kind", "name"] {
-        match parameters.str_at(field) {
-            "" => errors.required(&at.child(field), ""),
-            name => errors.each(&at.child(field), name, names::path_segment(name)),
-        }
-    }
+    typed_reference(parameters, &at, errors);
     let (place, namespace) = (at.child("namespace"), parameters.str_at("namespace"));
     match parameters.str_at("scope") {
         "" => errors.required(&at.child("scope"), ""),
@@ -199,38 +190,6 @@ const BAD_ENDS: [&str; 2] = ["/..", "/."];
 pub(super) fn ingress(obj: &Value, old: &Value, errors: &mut Errors) {
     const CLASS: &str = "kubernetes.io/ingress.class";
     let (spec, at) = (obj.at("spec"), &Path::new("spec"));
-    let class = spec.str_at("ingressClassName");
-    if old.is_null()
-        && let Some(annotated) = obj.at("metadata.annotations").get(CLASS)
-        && spec.has("ingressClassName")
-        && annotated != class
-    {
-        let text = "must match `ingressClassName` when both are specified";
-        errors.invalid(&Path::new("annotations").child(CLASS), annotated.clone(), text);
-    }
-    if spec.has("ingressClassName") {
-        errors.each(&at.child("ingressClassName"), class, names::dns_subdomain(class));
-    }
-    for (i, tls) in spec.list_at("tls").iter().enumerate() {
-        let place = at.child("tls").index(i).child("hosts");
-        for (j, host) in tls.strings_at("hosts").into_iter().enumerate() {
-            let bad = match host.contains('*') {
-                true => names::wildcard_subdomain(host),
-                false => names::dns_subdomain(host),
-            };
-            errors.each(&place.index(j), host, bad);
-        }
-        let secret = tls.str_at("secretName");
-        let before = old.list_at("spec.tls").iter();
-        let lax = before.map(|tls| tls.str_at("secretName"));
-        let lax = lax
-            .into_iter()
-            .any(|name| !name.is_empty() && !names::dns_subdomain(name).is_empty());
-        if !secret.is_empty() && !lax {
-            let place = at.child("tls").index(i).child("secretName");
-            errors.each(&place, secret, names::dns_subdomain(secret));
-        }
-    }
     if spec.is_empty_at("rules") && !spec.has("defaultBackend") {
         errors.invalid(
             at,
@@ -242,86 +201,153 @@ pub(super) fn ingress(obj: &Value, old: &Value, errors: &mut Errors) {
         backend(spec.at("defaultBackend"), &at.child("defaultBackend"), errors);
     }
     for (i, rule) in spec.list_at("rules").iter().enumerate() {
-        let place = at.child("rules").index(i);
-        let host = rule.str_at("host");
-        if !host.is_empty() {
-            if host.parse::<std::net::IpAddr>().is_ok() {
-                let text = "must be a DNS name, not an IP address";
-                errors.invalid(&place.child("host"), host, text);
-            }
-            let bad = match host.contains('*') {
-                true => names::wildcard_subdomain(host),
-                false => names::dns_subdomain(host),
-            };
-            errors.each(&place.child("host"), host, bad);
+        ingress_rule(rule, &at.child("rules").index(i), errors);
+    }
+    ingress_tls(spec, old, &at.child("tls"), errors);
+    let class = spec.str_at("ingressClassName");
+    if spec.has("ingressClassName") {
+        errors.each(&at.child("ingressClassName"), class, names::dns_subdomain(class));
+    }
+    if old.is_null()
+        && let Some(annotated) = obj.at("metadata.annotations").get(CLASS)
+        && spec.has("ingressClassName")
+        && annotated != class
+    {
+        let text = "must match `ingressClassName` when both are specified";
+        errors.invalid(&Path::new("annotations").child(CLASS), annotated.clone(), text);
+    }
+}
+
+/// Whom a rule or a certificate is for: one host, or all below a domain.
+fn host_faults(host: &str) -> Vec<String> {
+    match host.contains('*') {
+        true => names::wildcard_subdomain(host),
+        false => names::dns_subdomain(host),
+    }
+}
+
+fn ingress_tls(spec: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    let before = old.list_at("spec.tls").iter();
+    let mut before = before.map(|tls| tls.str_at("secretName"));
+    let lax = before.any(|name| !name.is_empty() && !names::dns_subdomain(name).is_empty());
+    for (i, tls) in spec.list_at("tls").iter().enumerate() {
+        let place = at.index(i);
+        for (j, host) in tls.strings_at("hosts").into_iter().enumerate() {
+            errors.each(&place.child("hosts").index(j), host, host_faults(host));
         }
-        let place = place.child("http").child("paths");
-        if rule.has("http") && rule.is_empty_at("http.paths") {
-            errors.required(&place, "");
-        }
-        for (j, path) in rule.list_at("http.paths").iter().enumerate() {
-            let place = place.index(j);
-            let kind = path.str_at("pathType");
-            match kind {
-                "" => errors.required(&place.child("pathType"), "pathType must be specified"),
-                "Exact" | "Prefix" if !path.str_at("path").starts_with('/') => {
-                    errors.invalid(
-                        &place.child("path"),
-                        path.str_at("path"),
-                        "must be an absolute path",
-                    );
-                }
-                "Exact" | "Prefix" => {
-                    let path = path.str_at("path");
-                    for step in BAD_STEPS.iter().filter(|step| path.contains(**step)) {
-                        errors.invalid(&place.child("path"), path, format!("must not contain '{step}'"));
-                    }
-                    for end in BAD_ENDS.iter().filter(|end| path.ends_with(**end)) {
-                        errors.invalid(&place.child("path"), path, format!("cannot end with '{end}'"));
-                    }
-                }
-                "ImplementationSpecific" => {}
-                other => errors.not_supported(
-                    &place.child("pathType"),
-                    other,
-                    &["Exact", "ImplementationSpecific", "Prefix"],
-                ),
-            }
-            backend(path.at("backend"), &place.child("backend"), errors);
+        let secret = tls.str_at("secretName");
+        if !secret.is_empty() && !lax {
+            let faults = names::dns_subdomain(secret);
+            errors.each(&place.child("secretName"), secret, faults);
         }
     }
+}
+
+fn ingress_rule(rule: &Value, at: &Path, errors: &mut Errors) {
+    let host = rule.str_at("host");
+    if !host.is_empty() {
+        host_is_name(host, &at.child("host"), errors);
+        errors.each(&at.child("host"), host, host_faults(host));
+    }
+    let at = at.child("http").child("paths");
+    if rule.has("http") && rule.is_empty_at("http.paths") {
+        errors.required(&at, "");
+    }
+    for (i, path) in rule.list_at("http.paths").iter().enumerate() {
+        ingress_path(path, &at.index(i), errors);
+    }
+}
+
+fn host_is_name(host: &str, at: &Path, errors: &mut Errors) {
+    if crate::ip::address(host).is_some() {
+        errors.invalid(at, host, "must be a DNS name, not an IP address");
+    }
+}
+
+fn ingress_path(rule: &Value, at: &Path, errors: &mut Errors) {
+    let (kind, path, place) = (rule.str_at("pathType"), rule.str_at("path"), at.child("path"));
+    let known = ["Exact", "ImplementationSpecific", "Prefix"];
+    if !rule.has("pathType") {
+        errors.required(&at.child("pathType"), "pathType must be specified");
+        return;
+    }
+    let is_absent = kind == "ImplementationSpecific" && path.is_empty();
+    if !known.contains(&kind) {
+        errors.not_supported(&at.child("pathType"), kind, &known);
+    } else if !is_absent && !path.starts_with('/') {
+        errors.invalid(&place, path, "must be an absolute path");
+    }
+    if ["Exact", "Prefix"].contains(&kind) {
+        for step in BAD_STEPS.iter().filter(|step| path.contains(**step)) {
+            errors.invalid(&place, path, format!("must not contain '{step}'"));
+        }
+        for end in BAD_ENDS.iter().filter(|end| path.ends_with(**end)) {
+            errors.invalid(&place, path, format!("cannot end with '{end}'"));
+        }
+    }
+    backend(rule.at("backend"), &at.child("backend"), errors);
 }
 
 fn backend(backend: &Value, at: &Path, errors: &mut Errors) {
     match (backend.has("service"), backend.has("resource")) {
         (true, true) => errors.invalid(at, "", "cannot set both resource and service backends"),
+        (true, false) => backend_service(backend.at("service"), at, errors),
+        (false, true) => typed_reference(backend.at("resource"), &at.child("resource"), errors),
+        (false, false) => errors.invalid(at, "", "resource or service backend is required"),
+    }
+}
+
+fn backend_service(service: &Value, at: &Path, errors: &mut Errors) {
+    let place = at.child("service");
+    match service.str_at("name") {
+        "" => errors.required(&place.child("name"), ""),
+        name => errors.each(&place.child("name"), name, names::dns_1035_label(name)),
+    }
+    let place = place.child("port");
+    let (name, number) = (
+        service.str_at("port.name"),
+        service.int_at("port.number").unwrap_or(0),
+    );
+    match (name.is_empty(), number == 0) {
+        (true, true) => errors.required(at, "port name or number is required"),
+        (false, false) => errors.invalid(at, "", "cannot set both port name & port number"),
+        (false, true) => errors.each(&place.child("name"), name, names::port_name(name)),
         (true, false) => {
-            let service = backend.at("service");
-            let place = at.child("service");
-            if service.is_empty_at("name") {
-                errors.required(&place.child("name"), "");
-            } else {
-                let name = service.str_at("name");
-                errors.each(&place.child("name"), name, names::dns_1035_label(name));
-            }
-            let (name, number) = (
-                service.str_at("port.name"),
-                service.int_at("port.number").unwrap_or(0),
-            );
-            match (name.is_empty(), number == 0) {
-                (true, true) => errors.required(at, "port name or number is required"),
-                (false, false) => errors.invalid(at, "", "cannot set both port name & port number"),
-                (false, true) => {
-                    errors.each(&place.child("port").child("name"), name, names::port_name(name))
-                }
-                (true, false) => {
-                    for text in names::port_number(number) {
-                        errors.invalid(&place.child("port").child("number"), number, text);
-                    }
-                }
+            for text in names::port_number(number) {
+                errors.invalid(&place.child("number"), number, text);
             }
         }
-        (false, true) => {}
-        (false, false) => errors.invalid(at, "", "resource or service backend is required"),
+    }
+}
+
+/// An object of the same namespace: its group, kind and name.
+fn typed_reference(reference: &Value, at: &Path, errors: &mut Errors) {
+    if reference.has("apiGroup") {
+        let group = reference.str_at("apiGroup");
+        errors.each(&at.child("apiGroup"), group, names::dns_subdomain(group));
+    }
+    for field in ["kind", "name"] {
+        match reference.str_at(field) {
+            "" => errors.required(&at.child(field), ""),
+            name => errors.each(&at.child(field), name, names::path_segment(name)),
+        }
+    }
+}
+
+/// Checks the addresses that a controller reports of an Ingress; those that were there are let be.
+pub(super) fn ingress_status(new: &Value, old: &Value, errors: &mut Errors) {
+    let list = "status.loadBalancer.ingress";
+    let known: Vec<&str> = old.list_at(list).iter().map(|entry| entry.str_at("ip")).collect();
+    let at = Path::new("status").child("loadBalancer").child("ingress");
+    for (i, entry) in new.list_at(list).iter().enumerate() {
+        let (ip, host) = (entry.str_at("ip"), entry.str_at("hostname"));
+        if !ip.is_empty() && !known.contains(&ip) {
+            errors.each(&at.index(i).child("ip"), ip, names::legacy_ip(ip));
+        }
+        if !host.is_empty() {
+            let place = at.index(i).child("hostname");
+            errors.each(&place, host, names::dns_subdomain(host));
+            host_is_name(host, &place, errors);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Validation of quotas, limit ranges and disruption budgets.
 
-use super::errors::Errors;
-use super::pod::{container_resource, is_exact, parse_quantity, quantity, resource_name};
+use super::errors::{Errors, IMMUTABLE};
+use super::pod::{container_resource, is_exact, parse_quantity, resource_amount, resource_name};
 use super::{names, selectors, workloads};
 use crate::walk::At;
 use kinds::field::{FieldError, Path};
@@ -42,116 +42,153 @@ const QUOTA_NAMES: [&str; 19] = [
 ];
 
 /// What Pods ask for.
-const COMPUTE_NAMES: [&str; 9] = [
+const COMPUTE_NAMES: [&str; 6] = [
     "cpu",
     "memory",
-    "ephemeral-storage",
     "requests.cpu",
     "requests.memory",
-    "requests.ephemeral-storage",
     "limits.cpu",
     "limits.memory",
-    "limits.ephemeral-storage",
+];
+/// Scopes that a selector may only ask for as such.
+const PLAIN_SCOPES: [&str; 5] = [
+    "BestEffort",
+    "NotBestEffort",
+    "Terminating",
+    "NotTerminating",
+    "CrossNamespacePodAffinity",
 ];
 
-/// Resources of a quota of which there are no parts.
-const WHOLE_NAMES: [&str; 9] = [
-    "configmaps",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "resourcequotas",
-    "secrets",
-    "services",
-    "services.loadbalancers",
-    "services.nodeports",
-];
-
+/// Checks a ResourceQuota's spec.
 pub(super) fn quota(spec: &Value, at: &Path, errors: &mut Errors) {
-    for (name, value) in spec.entries_at("hard") {
-        let place = at.child("hard").key(name);
-        errors.each(&place, name, names::qualified_name(name));
-        let huge = name.contains("hugepages-");
-        if !name.contains('/') && !QUOTA_NAMES.contains(&name.as_str()) && !huge {
+    amounts(spec.at("hard"), &at.child("hard"), errors);
+    let scopes = spec.strings_at("scopes");
+    let place = at.child("scopes");
+    for scope in &scopes {
+        if !SCOPES.contains(scope) {
+            errors.invalid(&place, spec.at("scopes").clone(), "unsupported scope");
+        }
+        for _ in strangers(scope, spec) {
+            errors.invalid(&place, spec.at("scopes").clone(), UNFIT);
+        }
+    }
+    conflicts(&scopes, spec, &place, errors);
+    scope_selector(spec, &at.child("scopeSelector").child("matchExpressions"), errors);
+}
+
+/// The scopes of a quota are for life, in whatever order.
+pub(super) fn quota_update(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    let of = |spec: &Value| -> BTreeSet<String> {
+        let scopes = spec.strings_at("scopes");
+        scopes.into_iter().map(str::to_owned).collect()
+    };
+    if of(new) != of(old) {
+        errors.invalid(&at.child("scopes"), new.at("scopes").clone(), IMMUTABLE);
+    }
+}
+
+/// Checks what is reported of a quota.
+pub(super) fn quota_status(quota: &Value, errors: &mut Errors) {
+    for field in ["hard", "used"] {
+        amounts(
+            quota.at("status").at(field),
+            &Path::new("status").child(field),
+            errors,
+        );
+    }
+}
+
+fn is_counted_by_quota(name: &str) -> bool {
+    let pages = name
+        .strip_prefix("requests.")
+        .unwrap_or(name)
+        .starts_with("hugepages-");
+    QUOTA_NAMES.contains(&name) || pages
+}
+
+fn amounts(amounts: &Value, at: &Path, errors: &mut Errors) {
+    for (name, value) in amounts.as_object().into_iter().flatten() {
+        let place = at.key(name);
+        resource_name(name, &place, errors);
+        if !name.contains('/') && !is_counted_by_quota(name) {
             errors.invalid(&place, name.as_str(), "must be a standard resource for quota");
         }
-        let amount = quantity(value, &place, errors);
-        if amount.is_some_and(|a| a.as_milli() % 1000 != 0) && WHOLE_NAMES.contains(&name.as_str()) {
-            errors.invalid(&place, value.clone(), "must be an integer");
-        }
+        resource_amount(name, value, &place, errors);
     }
-    let scopes = spec.strings_at("scopes");
-    let unique: BTreeSet<&str> = scopes.iter().copied().collect();
-    for scope in &unique {
-        if !SCOPES.contains(scope) {
-            errors.invalid(
-                &at.child("scopes"),
-                spec.at("scopes").clone(),
-                "unsupported scope",
-            );
-        }
+}
+
+const UNFIT: &str = "unsupported scope applied to resource";
+
+/// The resources of a quota that a scope says nothing of.
+fn strangers<'q>(scope: &str, spec: &'q Value) -> Vec<&'q String> {
+    let fits = |name: &str| match scope {
         // Of Pods without requests there is nothing to count but themselves.
-        let pods = ["pods", "count/pods"];
-        let counts = |name: &str| match *scope {
-            "BestEffort" => pods.contains(&name),
-            "VolumeAttributesClass" => name.contains("persistentvolumeclaims") || name == "requests.storage",
-            _ => pods.contains(&name) || COMPUTE_NAMES.contains(&name),
-        };
-        let standard = |name: &str| QUOTA_NAMES.contains(&name) || name.starts_with("count/");
-        let hard = spec.entries_at("hard");
-        if hard.iter().any(|(name, _)| standard(name) && !counts(name)) {
-            errors.invalid(
-                &at.child("scopes"),
-                spec.at("scopes").clone(),
-                "unsupported scope applied to resource",
-            );
-        }
-    }
+        "BestEffort" => name == "pods",
+        "VolumeAttributesClass" => ["persistentvolumeclaims", "requests.storage"].contains(&name),
+        scope if SCOPES.contains(&scope) => name == "pods" || COMPUTE_NAMES.contains(&name),
+        _ => true,
+    };
+    let names = spec.entries_at("hard").into_iter().map(|(name, _)| name);
+    names
+        .filter(|name| is_counted_by_quota(name) && !fits(name))
+        .collect()
+}
+
+fn conflicts(scopes: &[&str], spec: &Value, at: &Path, errors: &mut Errors) {
     for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
-        if pair.iter().all(|s| unique.contains(s)) {
-            errors.invalid(
-                &at.child("scopes"),
-                spec.at("scopes").clone(),
-                "conflicting scopes",
-            );
+        if pair.iter().all(|scope| scopes.contains(scope)) {
+            errors.invalid(at, spec.at("scopes").clone(), "conflicting scopes");
         }
     }
-    for e in spec.list_at("scopeSelector.matchExpressions") {
-        // Upstream names no item here.
-        let place = at.child("scopeSelector").child("matchExpressions");
-        if !SCOPES.contains(&e.str_at("scopeName")) {
-            errors.invalid(
-                &place.child("scopeName"),
-                e.str_at("scopeName"),
-                "unsupported scope",
-            );
+}
+
+/// Upstream names no item here.
+fn scope_selector(spec: &Value, at: &Path, errors: &mut Errors) {
+    let selector = spec.at("scopeSelector");
+    let mut scopes = Vec::new();
+    for expression in selector.list_at("matchExpressions") {
+        let (scope, operator) = (expression.str_at("scopeName"), expression.str_at("operator"));
+        let place = at.child("operator");
+        if !SCOPES.contains(&scope) {
+            errors.invalid(&at.child("scopeName"), scope, "unsupported scope");
         }
-        let plain = [
-            "BestEffort",
-            "NotBestEffort",
-            "Terminating",
-            "NotTerminating",
-            "CrossNamespacePodAffinity",
-        ];
-        if plain.contains(&e.str_at("scopeName")) && e.str_at("operator") != "Exists" {
+        for _ in strangers(scope, spec) {
+            errors.invalid_shown(at, &selector_text(selector), UNFIT);
+        }
+        if PLAIN_SCOPES.contains(&scope) && operator != "Exists" {
             let text = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, \
                         ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, \
                         ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
-            errors.invalid(&place.child("operator"), e.str_at("operator"), text);
+            errors.invalid(&place, operator, text);
         }
-        match e.str_at("operator") {
-            "In" | "NotIn" if e.is_empty_at("values") => {
+        match operator {
+            "In" | "NotIn" if expression.is_empty_at("values") => {
                 let text = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
-                errors.required(&place.child("values"), text);
+                errors.required(&at.child("values"), text);
             }
-            "Exists" | "DoesNotExist" if !e.is_empty_at("values") => {
+            "Exists" | "DoesNotExist" if !expression.is_empty_at("values") => {
                 let text = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
-                errors.invalid(&place.child("values"), e.at("values").clone(), text);
+                errors.invalid(&at.child("values"), expression.at("values").clone(), text);
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => errors.invalid(&place.child("operator"), other, "not a valid selector operator"),
+            other => errors.invalid(&place, other, "not a valid selector operator"),
         }
+        scopes.push(scope);
     }
+    conflicts(&scopes, spec, at, errors);
+}
+
+/// A selector of scopes as upstream's own types print it.
+fn selector_text(selector: &Value) -> String {
+    let one = |expression: &Value| {
+        let [scope, operator] = ["scopeName", "operator"].map(|field| expression.str_at(field));
+        format!(
+            "{{\"ScopeName\":{scope:?},\"Operator\":{operator:?},\"Values\":{}}}",
+            expression.at("values")
+        )
+    };
+    let all: Vec<String> = selector.list_at("matchExpressions").iter().map(one).collect();
+    format!("{{\"MatchExpressions\":[{}]}}", all.join(","))
 }
 
 const LIMITS: [&str; 5] = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];

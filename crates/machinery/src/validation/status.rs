@@ -27,6 +27,7 @@ fn counters(kind: &KindInfo) -> Option<Counters> {
                 "readyReplicas",
                 "availableReplicas",
                 "unavailableReplicas",
+                "terminatingReplicas",
                 "collisionCount",
             ],
             &[
@@ -42,6 +43,7 @@ fn counters(kind: &KindInfo) -> Option<Counters> {
                 "fullyLabeledReplicas",
                 "readyReplicas",
                 "availableReplicas",
+                "terminatingReplicas",
                 "observedGeneration",
             ],
             &[
@@ -87,6 +89,7 @@ fn counters(kind: &KindInfo) -> Option<Counters> {
             ],
             &[],
         ),
+        ("autoscaling", "HorizontalPodAutoscaler") => (&["currentReplicas", "desiredReplicas"], &[]),
         ("policy", "PodDisruptionBudget") => (
             &[
                 "disruptionsAllowed",
@@ -297,7 +300,7 @@ fn times(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
         errors.required(&start, "startTime is required for finished job");
     }
     if !at_end.is_null() && before.has("completionTime") && changed("completionTime") {
-        errors.invalid(&end, at_end.clone(), "completionTime cannot be mutated");
+        errors.invalid(&end, at_end.clone(), super::errors::IMMUTABLE);
     }
     if before.has("startTime") && changed("startTime") && !new.bool_at("spec.suspend") {
         errors.required(&start, "startTime cannot be removed for unsuspended job");

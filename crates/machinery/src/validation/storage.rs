@@ -97,6 +97,34 @@ pub(super) fn volume(obj: &Value, errors: &mut Errors) {
             errors.required(&at.child("csi"), text);
         }
     }
+    mount_options(obj, errors);
+}
+
+/// Volumes that are mounted with options, which an old annotation may tell (`pkg/volume/validation`).
+const MOUNTED_WITH_OPTIONS: [&str; 13] = [
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "glusterfs",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "iscsi",
+    "cinder",
+    "cephfs",
+    "azureFile",
+    "vsphereVolume",
+    "azureDisk",
+    "photonPersistentDisk",
+];
+
+fn mount_options(volume: &Value, errors: &mut Errors) {
+    const ANNOTATION: &str = "volume.beta.kubernetes.io/mount-options";
+    let given = volume.at("metadata.annotations").get(ANNOTATION).is_some();
+    let mut kinds = MOUNTED_WITH_OPTIONS.iter();
+    if given && !kinds.any(|kind| volume.at("spec").has(kind)) {
+        let place = Path::new("metadata").child("annotations").child(ANNOTATION);
+        errors.forbidden(&place, "may not specify mount options for this volume type");
+    }
 }
 
 /// Whether an absolute path leads back to the root.

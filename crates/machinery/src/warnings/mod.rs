@@ -1,6 +1,7 @@
 //! What is allowed in a Pod and hardly meant: answered beside the object, as `Warning` headers. Source:
 //! `pkg/api/pod/warnings.go` of Kubernetes v1.35.
 
+mod key_pair;
 mod objects;
 mod overlaps;
 
@@ -112,14 +113,11 @@ const CONTAINER_SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/
 /// their object has a new generation.
 pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String> {
     let template = match (kind.group, kind.kind) {
+        ("", "Pod") if old.is_some() => return Vec::new(),
         ("", "Pod") => {
-            return if old.is_none() {
-                let mut out = of_name(new.str_at("metadata.name"));
-                out.extend(of_pod(new, None));
-                out
-            } else {
-                Vec::new()
-            };
+            let mut out = of_name(new, "the Pod's hostname");
+            out.extend(of_pod(new, None));
+            return out;
         }
         ("", "Service") => return objects::service(new),
         ("", "PersistentVolume") => return objects::volume(new),
@@ -127,9 +125,14 @@ pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String
         ("", "Secret") => return objects::secret(new),
         ("", "ServiceAccount") => return objects::account(new, old),
         ("", "Endpoints") => return objects::endpoints(new),
-        ("discovery.k8s.io", "EndpointSlice") => return objects::slice(new),
+        ("", "Node") => return objects::node(new),
+        ("", "ResourceQuota") if old.is_none() => return objects::quota(new),
+        ("discovery.k8s.io", "EndpointSlice") => return objects::slice(new, old),
         ("storage.k8s.io", "StorageClass") => return objects::class(new),
-        ("storage.k8s.io", "CSIDriver") => return objects::driver(new),
+        ("storage.k8s.io", "CSIDriver") => return objects::driver(new, old),
+        ("storage.k8s.io", "CSIStorageCapacity") => return objects::capacity(new),
+        ("node.k8s.io", "RuntimeClass") => return objects::runtime_class(new),
+        ("resource.k8s.io", "ResourceSlice") => return objects::device_slice(new),
         ("networking.k8s.io", "Ingress") => return objects::ingress(new, old),
         ("networking.k8s.io", "NetworkPolicy") => return objects::policy(new),
         ("", "PodTemplate") => "template",
@@ -139,24 +142,46 @@ pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String
         ("batch", "CronJob") => "spec.jobTemplate.spec.template",
         _ => return Vec::new(),
     };
-    let generation = |object: &Value| object.int_at("metadata.generation");
-    if old.is_some_and(|old| generation(old) == generation(new)) || !new.has(template) {
-        return Vec::new();
+    let mut out = Vec::new();
+    // Their Pods have the name of the set, which is a label, and one that says nothing of hosts.
+    if old.is_none() && !["PodTemplate", "StatefulSet", "DaemonSet"].contains(&kind.kind) {
+        out.extend(of_name(new, "Pod names and hostnames"));
     }
-    let mut steps = template.split('.');
-    let first = Path::new(steps.next().unwrap_or_default());
-    let at = steps.fold(first, |at, step| at.child(step));
-    of_pod(new.at(template), Some(&at))
+    if new.has(template) && old.is_none_or(|old| grown(kind, new, old)) {
+        let mut steps = template.split('.');
+        let first = Path::new(steps.next().unwrap_or_default());
+        let at = steps.fold(first, |at, step| at.child(step));
+        if kind.group == "batch" {
+            let job = template.strip_suffix(".template").unwrap_or_default();
+            out.extend(objects::job(new.at(job), job));
+        }
+        out.extend(of_pod(new.at(template), Some(&at)));
+    }
+    if kind.kind == "StatefulSet" {
+        out.extend(objects::stateful_set(new.at("spec"), old.is_some()));
+    }
+    out
 }
 
-fn of_name(name: &str) -> Vec<String> {
-    let wrong = names::dns_label(name);
+/// Whether a change gave an object a new generation, or a DaemonSet one of its template.
+fn grown(kind: &KindInfo, new: &Value, old: &Value) -> bool {
+    let of_template = |object: &Value| {
+        let annotations = object.at("metadata.annotations");
+        annotations.get(crate::strategy::TEMPLATE_GENERATION).cloned()
+    };
+    match kind.kind {
+        "DaemonSet" => of_template(new) != of_template(old),
+        _ => new.at("metadata.generation") != old.at("metadata.generation"),
+    }
+}
+
+fn of_name(object: &Value, used: &str) -> Vec<String> {
+    let wrong = names::dns_label(object.str_at("metadata.name"));
     if wrong.is_empty() {
         return Vec::new();
     }
     vec![format!(
-        "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is \
-         recommended: [{}]",
+        "metadata.name: this is used in {used}, which can result in surprising behavior; a DNS label is recommended: [{}]",
         wrong.join(" ")
     )]
 }
@@ -205,10 +230,16 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
                 out.push(format!("{}: {text}", at.child("volumes").index(i).child(shown)));
             }
         }
+        let place = at.child("volumes").index(i).child("ephemeral");
+        let place = place.child("volumeClaimTemplate").child("spec");
+        out.extend(objects::claim_spec(
+            volume.at("ephemeral.volumeClaimTemplate.spec"),
+            &place,
+        ));
     }
     out.extend(overlaps::of(spec.list_at("volumes")));
     repeated(spec, &at, &mut out);
-    fractions(spec.at("overhead"), &at.child("overhead"), &mut out);
+    fractions(&[(spec.at("overhead"), at.child("overhead"))], &mut out);
     let profile = "securityContext.seccompProfile";
     let seccomp = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
     if !spec.has(profile) && annotations.get(SECCOMP).is_some() {
@@ -222,10 +253,11 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
         if above.is_some() {
             out.extend(app_armor(container, pod, &below("metadata")));
         }
-        for field in ["limits", "requests"] {
+        let amounts = ["limits", "requests"].map(|field| {
             let of = container.at("resources").at(field);
-            fractions(of, &place.child("resources").child(field), &mut out);
-        }
+            (of, place.child("resources").child(field))
+        });
+        fractions(&amounts, &mut out);
         variables(container, &place, &mut out);
     }
     ports(spec, &at, &mut out);
@@ -253,8 +285,10 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
 /// Warnings about what is reported of an object.
 pub fn status_warnings(kind: &KindInfo, new: &Value) -> Vec<String> {
     let mut out = Vec::new();
-    if (kind.group, kind.kind) != ("", "Pod") {
-        return out;
+    match (kind.group, kind.kind) {
+        ("", "Pod") => {}
+        ("", "Service") | ("networking.k8s.io", "Ingress") => return objects::balancer_status(new),
+        _ => return out,
     }
     for list in ["podIPs", "hostIPs"] {
         for (i, address) in new.at("status").list_at(list).iter().enumerate() {
@@ -393,12 +427,13 @@ fn repeated(spec: &Value, at: &Path, out: &mut Vec<String>) {
 }
 
 /// Bytes come whole.
-fn fractions(amounts: &Value, at: &Path, out: &mut Vec<String>) {
+fn fractions(amounts: &[(&Value, Path)], out: &mut Vec<String>) {
     for name in ["memory", "ephemeral-storage"] {
-        let Some(amount) = amounts.get(name).and_then(|a| Quantity::from_json(a).ok()) else {
-            continue;
-        };
-        if amount.as_milli() % 1000 != 0 {
+        for (holder, at) in amounts {
+            let amount = holder.get(name).and_then(|a| Quantity::from_json(a).ok());
+            let Some(amount) = amount.filter(|amount| amount.as_milli() % 1000 != 0) else {
+                continue;
+            };
             let text = amount.to_string();
             out.push(format!(
                 "{}: fractional byte value {text:?} is invalid, must be an integer",

@@ -1,11 +1,12 @@
 //! Warnings of kinds that have no Pods. Sources: `pkg/api/*/warnings.go` and `util.go` of Kubernetes v1.35.
 
-use super::{VOLUMES, node_label};
+use super::{VOLUMES, key_pair, node_label};
 use crate::ip;
-use crate::walk::At;
+use crate::walk::{At, same};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kinds::field::Path;
+use kinds::quantity::Quantity;
 use serde_json::Value;
 
 pub(super) fn service(service: &Value) -> Vec<String> {
@@ -18,14 +19,14 @@ pub(super) fn service(service: &Value) -> Vec<String> {
             "annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"
         ));
     }
-    let mut addresses = |field: &str| {
+    let addresses = |field: &str| -> Vec<String> {
         let list = spec.strings_at(field).into_iter().enumerate();
-        out.extend(list.filter_map(|(i, ip)| ip::address_warning(&at.child(field).index(i), ip)));
+        list.filter_map(|(i, ip)| ip::address_warning(&at.child(field).index(i), ip))
+            .collect()
     };
     if kind != "ExternalName" && !headless {
-        addresses("clusterIPs");
+        out.extend(addresses("clusterIPs"));
     }
-    addresses("externalIPs");
     if kind == "ClusterIP" && headless {
         let ignored = |field: &str| format!("spec.{field} is ignored for headless services");
         if !spec.str_at("loadBalancerIP").is_empty() {
@@ -38,6 +39,7 @@ pub(super) fn service(service: &Value) -> Vec<String> {
             out.push(ignored("SessionAffinity"));
         }
     }
+    out.extend(addresses("externalIPs"));
     out.extend(ip::address_warning(
         &at.child("loadBalancerIP"),
         spec.str_at("loadBalancerIP"),
@@ -62,7 +64,7 @@ pub(super) fn service(service: &Value) -> Vec<String> {
 
 pub(super) fn volume(volume: &Value) -> Vec<String> {
     let (spec, at) = (volume.at("spec"), Path::new("spec"));
-    let mut out = storage_annotations(volume);
+    let mut out = storage_annotations(volume, 2);
     if spec.str_at("persistentVolumeReclaimPolicy") == "Recycle" {
         let text = "The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic \
                     provisioning.";
@@ -95,8 +97,8 @@ pub(super) fn volume(volume: &Value) -> Vec<String> {
     out
 }
 
-/// Annotations of volumes and claims that have become fields.
-fn storage_annotations(object: &Value) -> Vec<String> {
+/// Annotations of volumes that have become fields; claims have the first of them alone.
+fn storage_annotations(object: &Value, count: usize) -> Vec<String> {
     let known = [
         (
             "volume.beta.kubernetes.io/storage-class",
@@ -109,19 +111,27 @@ fn storage_annotations(object: &Value) -> Vec<String> {
     ];
     let at = Path::new("metadata").child("annotations");
     let annotations = object.at("metadata.annotations");
-    let there = known.iter().filter(|(key, _)| annotations.get(*key).is_some());
+    let there = known[..count]
+        .iter()
+        .filter(|(key, _)| annotations.get(*key).is_some());
     there
         .map(|(key, text)| format!("{}: {text}", at.key(key)))
         .collect()
 }
 
 pub(super) fn claim(claim: &Value) -> Vec<String> {
-    let mut out = storage_annotations(claim);
-    out.truncate(1);
-    let at = Path::new("spec").child("resources");
+    let mut out = storage_annotations(claim, 1);
+    out.extend(claim_spec(claim.at("spec"), &Path::new("spec")));
+    out
+}
+
+/// Bytes come whole.
+pub(super) fn claim_spec(spec: &Value, at: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    let at = at.child("resources");
     for field in ["requests", "limits"] {
-        let value = claim.at("spec.resources").at(field).at("storage");
-        let amount = kinds::quantity::Quantity::from_json(value).ok();
+        let value = spec.at("resources").at(field).at("storage");
+        let amount = Quantity::from_json(value).ok();
         if let Some(amount) = amount.filter(|amount| amount.as_milli() % 1000 != 0) {
             let place = at.child(field).key("storage");
             let shown = amount.to_string();
@@ -146,18 +156,28 @@ pub(super) fn secret(secret: &Value) -> Vec<String> {
             .unwrap_or_default();
         STANDARD.decode(text).unwrap_or_default()
     };
-    let begins = |bytes: &[u8]| bytes.windows(11).any(|piece| piece == b"-----BEGIN ");
-    let (certificate, key) = (part("tls.crt"), part("tls.key"));
-    let what = match (begins(&certificate), begins(&key)) {
-        (false, _) => "certificate",
-        (true, false) => "key",
-        (true, true) => return Vec::new(),
-    };
-    vec![format!("tls: failed to find any PEM data in {what} input")]
+    key_pair::fault(&part("tls.crt"), &part("tls.key"))
+        .into_iter()
+        .collect()
+}
+
+/// Who the label says makes an object: controllers write addresses as they should be.
+fn is_managed(object: &Value, label: &str, by: &[&str]) -> bool {
+    let manager = object.at("metadata.labels").get(label);
+    manager
+        .and_then(Value::as_str)
+        .is_some_and(|manager| by.contains(&manager))
 }
 
 pub(super) fn endpoints(endpoints: &Value) -> Vec<String> {
     let mut out = Vec::new();
+    if is_managed(
+        endpoints,
+        "endpoints.kubernetes.io/managed-by",
+        &["endpoint-controller"],
+    ) {
+        return out;
+    }
     for (i, subset) in endpoints.list_at("subsets").iter().enumerate() {
         for field in ["addresses", "notReadyAddresses"] {
             for (j, address) in subset.list_at(field).iter().enumerate() {
@@ -169,10 +189,17 @@ pub(super) fn endpoints(endpoints: &Value) -> Vec<String> {
     out
 }
 
-pub(super) fn slice(slice: &Value) -> Vec<String> {
+pub(super) fn slice(slice: &Value, old: Option<&Value>) -> Vec<String> {
+    let controllers = [
+        "endpointslice-controller.k8s.io",
+        "endpointslicemirroring-controller.k8s.io",
+    ];
     let mut out = Vec::new();
-    if slice.str_at("addressType") == "FQDN" {
+    if old.is_none() && slice.str_at("addressType") == "FQDN" {
         out.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+    }
+    if is_managed(slice, "endpointslice.kubernetes.io/managed-by", &controllers) {
+        return out;
     }
     for (i, endpoint) in slice.list_at("endpoints").iter().enumerate() {
         for (j, address) in endpoint.strings_at("addresses").into_iter().enumerate() {
@@ -198,9 +225,10 @@ pub(super) fn class(class: &Value) -> Vec<String> {
     out
 }
 
-pub(super) fn driver(driver: &Value) -> Vec<String> {
-    let spec = driver.at("spec");
-    if spec.is_empty_at("tokenRequests") || spec.has("serviceAccountTokenInSecrets") {
+pub(super) fn driver(driver: &Value, old: Option<&Value>) -> Vec<String> {
+    let (spec, requests) = (driver.at("spec"), "spec.tokenRequests");
+    let stays = old.is_some_and(|old| same(old.at(requests), driver.at(requests)));
+    if stays || spec.is_empty_at("tokenRequests") || spec.has("serviceAccountTokenInSecrets") {
         return Vec::new();
     }
     vec![
@@ -251,4 +279,116 @@ pub(super) fn account(account: &Value, old: Option<&Value>) -> Vec<String> {
         )];
     }
     Vec::new()
+}
+
+/// Requests that are to be more than limits.
+pub(super) fn quota(quota: &Value) -> Vec<String> {
+    let amount = |name: &str| {
+        let amount = quota.at("spec.hard").get(name)?;
+        Quantity::from_json(amount).ok()
+    };
+    let mut out = Vec::new();
+    for resource in ["cpu", "memory", "storage", "ephemeral-storage"] {
+        let (whole, limit) = (format!("requests.{resource}"), format!("limits.{resource}"));
+        // Those two may be told by their bare names.
+        let bare = ["cpu", "memory"].contains(&resource) && amount(&whole).is_none();
+        let request = if bare { resource } else { &whole };
+        if let (Some(asked), Some(most)) = (amount(request), amount(&limit))
+            && asked > most
+        {
+            out.push(format!(
+                "ResourceQuota {request} ({asked}) should be less than {limit} ({most})"
+            ));
+        }
+    }
+    out
+}
+
+pub(super) fn node(node: &Value) -> Vec<String> {
+    let spec = node.at("spec");
+    let mut out = Vec::new();
+    if spec.has("configSource") {
+        out.push("spec.configSource: the feature is removed".to_owned());
+    }
+    if !spec.is_empty_at("externalID") {
+        let text = "this field is deprecated, and is unused by Kubernetes";
+        out.push(format!("spec.externalID: {text}"));
+    }
+    let at = Path::new("spec").child("podCIDRs");
+    for (i, range) in spec.strings_at("podCIDRs").into_iter().enumerate() {
+        out.extend(ip::network_warnings(&at.index(i), range));
+    }
+    out
+}
+
+pub(super) fn runtime_class(class: &Value) -> Vec<String> {
+    let labels = class.entries_at("scheduling.nodeSelector").into_iter();
+    let texts = labels.filter_map(|(label, _)| node_label(label));
+    texts
+        .map(|text| format!("scheduling.nodeSelector: {text}"))
+        .collect()
+}
+
+pub(super) fn capacity(capacity: &Value) -> Vec<String> {
+    let (topology, at) = (capacity.at("nodeTopology"), Path::new("nodeTopology"));
+    let mut out = Vec::new();
+    for (i, expression) in topology.list_at("matchExpressions").iter().enumerate() {
+        let (key, place) = (expression.str_at("key"), at.child("matchExpressions").index(i));
+        if let Some(text) = node_label(key) {
+            out.push(format!("{}: {key} is {text}", place.child("key")));
+        }
+    }
+    for (label, _) in topology.entries_at("matchLabels") {
+        if let Some(text) = node_label(label) {
+            out.push(format!("{}: {text}", at.child("matchLabels").child(label)));
+        }
+    }
+    out
+}
+
+pub(super) fn device_slice(slice: &Value) -> Vec<String> {
+    let driver = slice.str_at("spec.driver");
+    if driver == driver.to_lowercase() {
+        return Vec::new();
+    }
+    vec![format!(
+        "spec.driver: driver names should be lowercase; {driver:?} contains uppercase characters"
+    )]
+}
+
+/// Very many Pods with numbers are hard to keep in mind (KEP-3850).
+pub(super) fn job(spec: &Value, at: &str) -> Vec<String> {
+    let above = |field: &str, bound: i64| spec.int_at(field).is_some_and(|number| number > bound);
+    let many = above("completions", 100_000) && above("parallelism", 10_000);
+    if spec.str_at("completionMode") != "Indexed" || !many {
+        return Vec::new();
+    }
+    vec![format!(
+        "{at}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes \
+         might not be able to track completedIndexes when a big number of indexes fail"
+    )]
+}
+
+/// Claims and revisions of a StatefulSet.
+pub(super) fn stateful_set(spec: &Value, is_update: bool) -> Vec<String> {
+    let mut out = Vec::new();
+    for (i, claim) in spec.list_at("volumeClaimTemplates").iter().enumerate() {
+        let place = Path::new("spec").child("volumeClaimTemplates").index(i);
+        // So upstream names it.
+        let place = if is_update { place.child("Spec") } else { place };
+        out.extend(claim_spec(claim.at("spec"), &place));
+    }
+    if spec.int_at("revisionHistoryLimit").is_some_and(|limit| limit < 0) {
+        let text = "a negative value retains all historical revisions; a value >= 0 is recommended";
+        out.push(format!("spec.revisionHistoryLimit: {text}"));
+    }
+    out
+}
+
+/// Addresses that a controller reports.
+pub(super) fn balancer_status(object: &Value) -> Vec<String> {
+    let at = Path::new("status").child("loadBalancer").child("ingress");
+    let list = object.list_at("status.loadBalancer.ingress").iter().enumerate();
+    list.filter_map(|(i, entry)| ip::address_warning(&at.index(i), entry.str_at("ip")))
+        .collect()
 }

@@ -2,8 +2,10 @@
 
 mod apply;
 mod compared;
+mod credentials;
 mod decode;
 mod defaults;
+mod details;
 mod form;
 mod openapi;
 mod pods;

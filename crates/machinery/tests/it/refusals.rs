@@ -492,7 +492,7 @@ spec: {group: example.com, version: v1, groupPriorityMinimum: 1, versionPriority
 apiVersion: certificates.k8s.io/v1
 kind: CertificateSigningRequest
 metadata: {name: r}
-spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KQUE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K, signerName: example.com/s, usages: [client auth]}
+spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIR01HNENBUUF3RERFS01BZ0dBMVVFQXd3QllUQlpNQk1HQnlxR1NNNDlBZ0VHQ0NxR1NNNDlBd0VIQTBJQUJBb3h6NkdUbHB6WVk5RVFNUHdMaDlMUXRoS216OHg2NEVxWFRsTFNNbG9EczVzMVhlTC9YWnJOVldEcU9uaGdEWFhwTDNDQUFQTnc2SFNqaFlndG10bWdBREFLQmdncWhrak9QUVFEQWdOSUFEQkZBaUFlYldVN2hXWi9ic3pqVU1saXRwaTNjVkp4T0svZmNvNk14SkphNjNhd2RBSWhBTStydlczTWQvaXJCUTFlNjJZWVZEMTFPWHJLS2NqbXpWcURyM1V5MXdEZAotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K, signerName: example.com/s, usages: [client auth]}
 ";
     check(
         request,

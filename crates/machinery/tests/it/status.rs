@@ -171,6 +171,118 @@ spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, s
     }
 }
 
+/// What is reported of objects that have no counters, or others.
+#[test]
+fn reports_of_other_kinds() {
+    let meta = "metadata: {name: a, namespace: d}";
+    let ingress = format!(
+        "{{apiVersion: networking.k8s.io/v1, kind: Ingress, {meta}, spec: {{defaultBackend: {{service: {{name: a, port: \
+         {{number: 80}}}}}}}}}}"
+    );
+    let quota = format!("{{apiVersion: v1, kind: ResourceQuota, {meta}, spec: {{hard: {{pods: 1}}}}}}");
+    let scaler = format!(
+        "{{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, {meta}, spec: {{maxReplicas: 2, scaleTargetRef: \
+         {{apiVersion: apps/v1, kind: Deployment, name: a}}}}}}"
+    );
+    let set = format!(
+        "{{apiVersion: apps/v1, kind: ReplicaSet, {meta}, spec: {{selector: {{matchLabels: {{a: b}}}}, template: {{metadata: \
+         {{labels: {{a: b}}}}, spec: {{containers: [{{name: c, image: i}}]}}}}}}}}"
+    );
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: n1}}";
+    let attachment = "{apiVersion: storage.k8s.io/v1, kind: VolumeAttachment, metadata: {name: a}, spec: {attacher: d.io, \
+                      nodeName: n1, source: {persistentVolumeName: v}}}";
+    let cases: [(&str, Value, &[&str]); 9] = [
+        (
+            node,
+            json!({"capacity": {"cpu": "-1", "foo": "1", "pods": "1500m", "nvidia.com/gpu": "500m"}}),
+            &[
+                "status.capacity.cpu: Invalid value: \"-1\": must be greater than or equal to 0",
+                "status.capacity.nvidia.com/gpu: Invalid value: \"500m\": must be an integer",
+                "status.capacity.pods: Invalid value: \"1500m\": must be an integer",
+            ],
+        ),
+        (
+            node,
+            json!({"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}, {"type": "InternalIP", "address": "10.0.0.1"}]}),
+            &["status.addresses[1]: Duplicate value: {\"Type\":\"InternalIP\",\"Address\":\"10.0.0.1\"}"],
+        ),
+        (
+            &ingress,
+            json!({"loadBalancer": {"ingress": [{"ip": "x"}, {"hostname": "10.0.0.1"}]}}),
+            &[
+                "status.loadBalancer.ingress[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or \
+                 2001:db8::ffff)",
+                "status.loadBalancer.ingress[1].hostname: Invalid value: \"10.0.0.1\": must be a DNS name, not an IP address",
+            ],
+        ),
+        (
+            &quota,
+            json!({"hard": {"foo": "1"}, "used": {"pods": "-1"}}),
+            &[
+                "status.hard[foo]: Invalid value: \"foo\": must be a standard resource type or fully qualified",
+                "status.hard[foo]: Invalid value: \"foo\": must be a standard resource for quota",
+                "status.used[pods]: Invalid value: \"-1\": must be greater than or equal to 0",
+            ],
+        ),
+        (
+            &scaler,
+            json!({"currentReplicas": -1, "desiredReplicas": -2}),
+            &[
+                "status.currentReplicas: Invalid value: -1: must be greater than or equal to 0",
+                "status.desiredReplicas: Invalid value: -2: must be greater than or equal to 0",
+            ],
+        ),
+        (
+            &set,
+            json!({"replicas": 0, "terminatingReplicas": -1}),
+            &["status.terminatingReplicas: Invalid value: -1: must be greater than or equal to 0"],
+        ),
+        (
+            attachment,
+            json!({"attached": false, "attachError": {"message": "x".repeat(1025)}}),
+            &["status.attachError.message: Too long: may not be more than 262144 bytes"],
+        ),
+        (
+            attachment,
+            json!({"attached": false, "attachError": {"errorCode": -1}}),
+            &["status.attachError.errorCode: Invalid value: -1: must be between 0 and 2147483647, inclusive"],
+        ),
+        (attachment, json!({"attached": true}), &[]),
+    ];
+    for (manifest, new, expected) in cases {
+        assert_eq!(changed(manifest, &json!({}), &new), expected, "{new}");
+    }
+}
+
+/// A volume tells since when it is in its phase, whoever reports it.
+#[test]
+fn phases_of_volumes_have_times() {
+    let kind = kinds::find_kind("", "v1", "PersistentVolume").expect("is there");
+    let (then, given, now) = (
+        "2026-01-01T00:00:00Z",
+        "2026-01-01T12:00:00Z",
+        "2026-01-02T00:00:00Z",
+    );
+    let status = |phase: &str, time: Option<&str>| {
+        let mut status = json!({"phase": phase});
+        if let Some(time) = time {
+            status["lastPhaseTransitionTime"] = time.into();
+        }
+        json!({"status": status})
+    };
+    for (sent, stored) in [
+        (status("Available", None), then),
+        (status("Available", Some(given)), given),
+        (status("Bound", None), now),
+        (status("Bound", Some(then)), now),
+        (status("Bound", Some(given)), given),
+    ] {
+        let mut new = sent.clone();
+        machinery::stamp(kind, &mut new, &status("Available", Some(then)), now);
+        assert_eq!(new["status"]["lastPhaseTransitionTime"], stored, "{sent}");
+    }
+}
+
 /// Who decides on a request for a certificate need not say when.
 #[test]
 fn decisions_have_times() {
@@ -182,7 +294,7 @@ fn decisions_have_times() {
     let old = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "lastTransitionTime": then}]}});
     let mut new = json!({"status": {"conditions": [{"type": "Approved", "status": "True"},
         {"type": "Failed", "status": "True", "lastUpdateTime": then}]}});
-    machinery::stamp_conditions(kind, &mut new, &old, now);
+    machinery::stamp(kind, &mut new, &old, now);
     assert_eq!(
         new["status"]["conditions"],
         json!([{"type": "Approved", "status": "True", "lastUpdateTime": now, "lastTransitionTime": then},

@@ -61,6 +61,59 @@ fn new_objects_begin_at_the_beginning() {
 }
 
 #[test]
+fn what_is_brought_along_is_kept_or_not() {
+    let map = created("{apiVersion: v1, kind: ConfigMap, metadata: {name: a, generation: 5}}");
+    assert_eq!(map["metadata"]["generation"], 5);
+    let generation = "deprecated.daemonset.template.generation";
+    let set = created(&format!(
+        "{{apiVersion: apps/v1, kind: DaemonSet, metadata: {{name: a, annotations: {{{generation}: '3'}}}}, spec: {{selector: \
+         {{matchLabels: {{a: b}}}}, template: {{metadata: {{labels: {{a: b}}}}, spec: {{containers: [{{name: c, image: i}}]}}}}}}}}"
+    ));
+    assert_eq!(set["metadata"]["annotations"][generation], "3");
+    let node = created(
+        "{apiVersion: v1, kind: Node, metadata: {name: a}, spec: {configSource: {}}, status: {config: {error: x}}}",
+    );
+    assert!(node["spec"].get("configSource").is_none() && node["status"].get("config").is_none());
+    let mut reported = set.clone();
+    reported["metadata"]["annotations"] = json!({});
+    prepare_update(kind_of(&set), &mut reported, &set, Some("status"));
+    assert_eq!(reported["metadata"]["annotations"][generation], "3");
+}
+
+#[test]
+fn owners_may_change_with_a_status_but_for_pods() {
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}}";
+    let owners = json!([{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}]);
+    for (manifest, kept) in [(DEPLOYMENT, &owners), (pod, &Value::Null)] {
+        let old = created(manifest);
+        let mut new = old.clone();
+        new["metadata"]["ownerReferences"] = owners.clone();
+        prepare_update(kind_of(&old), &mut new, &old, Some("status"));
+        assert_eq!(new["metadata"]["ownerReferences"], *kept, "{manifest}");
+    }
+}
+
+#[test]
+fn of_devices_that_are_given_back_nothing_is_told() {
+    let device = |name: &str| json!({"driver": "d.io", "pool": "p", "device": name});
+    let claim = |allocated: &[&str], told: &[&str]| {
+        let list = |names: &[&str]| names.iter().map(|name| device(name)).collect::<Vec<_>>();
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "a"},
+            "status": {"allocation": {"devices": {"results": list(allocated)}}, "devices": list(told)}})
+    };
+    let old = claim(&["a", "b"], &["a", "b"]);
+    for (allocated, told, left) in [
+        (&["a"][..], &["a", "b"][..], json!([device("a")])),
+        (&[], &["a", "b"], Value::Null),
+        (&["a", "b"], &["a", "b"], json!([device("a"), device("b")])),
+    ] {
+        let mut new = claim(allocated, told);
+        prepare_update(kind_of(&old), &mut new, &old, Some("status"));
+        assert_eq!(new["status"]["devices"], left, "{allocated:?}");
+    }
+}
+
+#[test]
 fn spec_and_status_are_written_apart() {
     let old = created(DEPLOYMENT);
     let kind = kind_of(&old);

@@ -72,7 +72,7 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
                      and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
                      '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
 
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
+pub(super) const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
                          must start and end with an alphanumeric character (e.g. 'example.com', regex used for \
                          validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 
@@ -762,7 +762,10 @@ fn access_and_the_rest() {
         &[(
             "/spec/hard",
             json!({"sheep": "1"}),
-            &["spec.hard[sheep]: Invalid value: \"sheep\": must be a standard resource for quota"],
+            &[
+                "spec.hard[sheep]: Invalid value: \"sheep\": must be a standard resource type or fully qualified",
+                "spec.hard[sheep]: Invalid value: \"sheep\": must be a standard resource for quota",
+            ],
         )],
     );
     creates(
@@ -797,7 +800,7 @@ fn access_and_the_rest() {
         )],
     );
     creates(
-        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: c}, spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KQUE9PQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K, signerName: a.io/b, usages: [client auth]}}",
+        "{apiVersion: certificates.k8s.io/v1, kind: CertificateSigningRequest, metadata: {name: c}, spec: {request: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIR01HNENBUUF3RERFS01BZ0dBMVVFQXd3QllUQlpNQk1HQnlxR1NNNDlBZ0VHQ0NxR1NNNDlBd0VIQTBJQUJBb3h6NkdUbHB6WVk5RVFNUHdMaDlMUXRoS216OHg2NEVxWFRsTFNNbG9EczVzMVhlTC9YWnJOVldEcU9uaGdEWFhwTDNDQUFQTnc2SFNqaFlndG10bWdBREFLQmdncWhrak9QUVFEQWdOSUFEQkZBaUFlYldVN2hXWi9ic3pqVU1saXRwaTNjVkp4T0svZmNvNk14SkphNjNhd2RBSWhBTStydlczTWQvaXJCUTFlNjJZWVZEMTFPWHJLS2NqbXpWcURyM1V5MXdEZAotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K, signerName: a.io/b, usages: [client auth]}}",
         &[(
             "/spec/signerName",
             Value::Null,

@@ -27,7 +27,7 @@ pub(super) use affinity::node_term;
 pub(crate) use resize::quality;
 pub(super) use resize::resize;
 pub(crate) use resources::{container_resource, is_exact, together};
-pub(super) use resources::{node_resource_name, parse as parse_quantity, quantity, resource_name};
+pub(super) use resources::{parse as parse_quantity, quantity, resource_amount, resource_name};
 pub(super) use status::status_update;
 pub(super) use update::{ephemeral_containers, spec_update};
 pub(super) use volume::volume_sources;

@@ -57,6 +57,14 @@ pub(crate) fn quantity(value: &Value, at: &Path, errors: &mut Errors) -> Option<
     Some(quantity)
 }
 
+/// Checks an amount of a resource: not below zero, and whole where there are no parts.
+pub(crate) fn resource_amount(name: &str, value: &Value, at: &Path, errors: &mut Errors) {
+    let amount = quantity(value, at, errors);
+    if counted(name) && amount.is_some_and(|amount| amount.as_milli() % 1000 != 0) {
+        errors.invalid(at, value.clone(), "must be an integer");
+    }
+}
+
 /// A quantity out of JSON, which may be a plain number.
 pub(crate) fn parse(value: &Value) -> Option<Quantity> {
     Quantity::from_json(value).ok()
@@ -93,12 +101,7 @@ fn amounts(
         for (name, value) in resources.entries_at(field) {
             let place = at.child(field).key(name);
             name_rule(name, &place, errors);
-            if let Some(amount) = quantity(value, &place, errors)
-                && counted(name)
-                && amount.as_milli() % 1000 != 0
-            {
-                errors.invalid(&place, value.clone(), "must be an integer");
-            }
+            resource_amount(name, value, &place, errors);
             if field == "requests" {
                 within_limit(name, value, resources, at, errors);
             }
@@ -299,13 +302,4 @@ pub(crate) fn together(spec: &Value, kind: &str, name: &str) -> Option<Quantity>
         most = most.max(needs);
     }
     add(main, sidecars).max(most)
-}
-
-/// Checks the name of a resource that a Node offers.
-pub(crate) fn node_resource_name(name: &str, at: &Path, errors: &mut Errors) {
-    errors.each(at, name, names::qualified_name(name));
-    let known = STANDARD.contains(&name) || name == "pods" || name.starts_with("hugepages-");
-    if !name.contains('/') && !known && !name.starts_with("attachable-volumes-") {
-        errors.invalid(at, name, "must be a standard resource type or fully qualified");
-    }
 }
