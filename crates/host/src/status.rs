@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::podvm::NEVER_SEEN;
 use crate::podvm::plan::initialized;
 use crate::podvm::record::{Exit, Record, Role, State, container_of};
 use crate::podvm::resize::Resources;
@@ -35,12 +36,17 @@ pub struct View<'a> {
     pub verdict: Option<(&'a str, &'a str)>,
     /// Nothing will run any more.
     pub finished: bool,
+    /// The host has not taken it.
+    pub rejected: bool,
     /// When the host accepted the Pod.
     pub start_time: Timestamp,
 }
 
 /// The status to write. `before` is the last known one: it keeps transition times and what others own.
 pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
+    if view.rejected {
+        return rejected(view, before);
+    }
     let phase = phase(view, before);
     let generation = view.pod.metadata.generation;
     let statuses = |wanted: fn(Role) -> bool| -> Vec<ContainerStatus> {
@@ -82,16 +88,30 @@ pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
         pod_ip: view.ip.map(|ip| ip.to_string()),
         pod_ips: view.ip.map(|ip| vec![PodIP { ip: ip.to_string() }]),
         start_time: before.start_time.clone().or(Some(Time(view.start_time))),
-        qos_class: before.qos_class.clone().or_else(|| {
-            view.pod
-                .spec
-                .as_ref()
-                .map(|spec| size::qos_class(spec).to_owned())
-        }),
+        qos_class: qos_class(view, before),
         observed_generation: generation,
         init_container_statuses: optional(statuses(|role| matches!(role, Role::Init | Role::Sidecar))),
         container_statuses: optional(statuses(|role| role == Role::Main)),
         ephemeral_container_statuses: optional(statuses(|role| role == Role::Ephemeral)),
+        ..PodStatus::default()
+    }
+}
+
+fn qos_class(view: &View<'_>, before: &PodStatus) -> Option<String> {
+    let spec = view.pod.spec.as_ref();
+    let reckoned = || spec.map(|spec| size::qos_class(spec).to_owned());
+    before.qos_class.clone().or_else(reckoned)
+}
+
+/// Of a Pod that was not taken nothing but that is told: neither containers nor conditions (kubelet: `rejectPod`).
+fn rejected(view: &View<'_>, before: &PodStatus) -> PodStatus {
+    PodStatus {
+        phase: Some("Failed".to_owned()),
+        reason: view.verdict.map(|(reason, _)| reason.to_owned()),
+        message: view.verdict.map(|(_, message)| message.to_owned()),
+        qos_class: qos_class(view, before),
+        start_time: before.start_time.clone().or(Some(Time(view.start_time))),
+        observed_generation: before.observed_generation,
         ..PodStatus::default()
     }
 }
@@ -237,16 +257,16 @@ fn state(view: &View<'_>, record: &Record) -> ContainerState {
     }
     match &record.state {
         // An API server lets nobody leave a good end under `OnFailure`: of one that another run follows it is not told.
-        State::Exited(_) if record.again && !view.finished => waiting(view, record, "", ""),
-        State::Starting { reason, .. } if reason.is_empty() && record.again => waiting(view, record, "", ""),
+        State::Exited(_) if record.again && !view.finished => waiting(view, "", ""),
+        State::Starting { reason, .. } if reason.is_empty() && record.again => waiting(view, "", ""),
         // While the next run is on its way, the one before is still what there is to see.
         State::Starting { reason, .. } if reason.is_empty() && record.last.is_some() => ContainerState {
             terminated: record.last.as_ref().map(|exit| terminated(uid, exit)),
             ..ContainerState::default()
         },
-        State::Running { .. } if record.hooking => waiting(view, record, "", ""),
+        State::Running { .. } if record.hooking => waiting(view, "", ""),
         State::Waiting { reason, message } | State::Starting { reason, message } => {
-            waiting(view, record, reason, message)
+            waiting(view, reason, message)
         }
         State::Running { started_at, .. } => ContainerState {
             running: Some(ContainerStateRunning {
@@ -273,13 +293,19 @@ fn repeated<'a>(pod: &Pod, record: &'a Record) -> Option<&'a Exit> {
     (policy != "Always").then_some(exit)
 }
 
-fn waiting(view: &View<'_>, record: &Record, reason: &str, message: &str) -> ContainerState {
-    let usual = match record.role {
-        Role::Init | Role::Sidecar => "PodInitializing",
-        Role::Main if has_init(view.records) && !initialized(view.records) => "PodInitializing",
-        Role::Main | Role::Ephemeral => "ContainerCreating",
-    };
-    let reason = if reason.is_empty() { usual } else { reason };
+/// Why a container of these waits, if nothing special holds it up: a Pod with init containers says of each that it is
+/// being initialised, though it be so already (kubelet: `convertToAPIContainerStatuses`).
+pub fn waiting_reason<'a>(records: &[Record], reason: &'a str) -> &'a str {
+    let init = |record: &Record| matches!(record.role, Role::Init | Role::Sidecar);
+    match reason {
+        "" if records.iter().any(init) => "PodInitializing",
+        "" => "ContainerCreating",
+        reason => reason,
+    }
+}
+
+fn waiting(view: &View<'_>, reason: &str, message: &str) -> ContainerState {
+    let reason = waiting_reason(view.records, reason);
     ContainerState {
         waiting: Some(ContainerStateWaiting {
             reason: Some(reason.to_owned()),
@@ -287,12 +313,6 @@ fn waiting(view: &View<'_>, record: &Record, reason: &str, message: &str) -> Con
         }),
         ..ContainerState::default()
     }
-}
-
-fn has_init(records: &[Record]) -> bool {
-    records
-        .iter()
-        .any(|record| matches!(record.role, Role::Init | Role::Sidecar))
 }
 
 fn terminated(uid: &str, exit: &Exit) -> ContainerStateTerminated {
@@ -303,7 +323,7 @@ fn terminated(uid: &str, exit: &Exit) -> ContainerStateTerminated {
         reason: Some(exit.reason.clone()),
         message: (!exit.message.is_empty()).then(|| exit.message.clone()),
         started_at: exit.started_at.map(Time),
-        finished_at: Some(Time(exit.finished_at)),
+        finished_at: (exit.reason != NEVER_SEEN).then_some(Time(exit.finished_at)),
     }
 }
 
@@ -491,6 +511,7 @@ mod tests {
             host_ip: Ipv4Addr::new(192, 0, 2, 1).into(),
             verdict,
             finished,
+            rejected: false,
             start_time: at(0),
         };
         let status = of(&view, &PodStatus::default(), at(5));
@@ -566,7 +587,7 @@ mod tests {
         PodScheduled=True
         i Completed ready=true restarts=0
         a running ready=true restarts=0
-        b ContainerCreating ready=false restarts=0
+        b PodInitializing ready=false restarts=0
         ");
         run(&mut records[2]);
         insta::assert_snapshot!(summary(&records, false, None), @r"
@@ -673,6 +694,7 @@ mod tests {
                 host_ip: Ipv4Addr::LOCALHOST.into(),
                 verdict: None,
                 finished: false,
+                rejected: false,
                 start_time: at(0),
             };
             let status = of(&view, &PodStatus::default(), at(5));
@@ -695,6 +717,7 @@ mod tests {
             host_ip: Ipv4Addr::LOCALHOST.into(),
             verdict: None,
             finished: false,
+            rejected: false,
             start_time: at(0),
         };
         let first = of(&view, &PodStatus::default(), at(1));

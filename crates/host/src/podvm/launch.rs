@@ -120,11 +120,11 @@ impl Launch {
             answer => answer.map(|_| ()),
         });
         outcome(created).map_err(|problem| not_created(&self.container, problem))?;
-        self.event(Kind::Normal, "Created", format!("Created container: {name}"));
+        self.event(Kind::Normal, "Created", "Container created".to_owned());
         let start = StartContainerRequest { id: self.run.clone() };
         let started = tokio::time::timeout(CALL, client.start_container(start)).await;
         outcome(started).map_err(|problem| ("RunContainerError", problem))?;
-        self.event(Kind::Normal, "Started", format!("Started container {name}"));
+        self.event(Kind::Normal, "Started", "Container started".to_owned());
         Ok(())
     }
 

@@ -65,6 +65,7 @@ use crate::objects::Objects;
 use crate::services::Services;
 use crate::size::{Most, VmSize};
 pub(crate) use boot::{NODE_FILES, SCRATCH, image_serial, make_file_system};
+pub(crate) use end::NEVER_SEEN;
 use record::{PodFile, Record, State, Timing};
 
 /// Inputs that may wait for an owner.
@@ -219,7 +220,7 @@ pub enum Origin {
 pub(crate) enum Input {
     /// The object changed.
     Pod(Arc<Pod>),
-    /// The object is gone: nobody waits for a grace period.
+    /// The object is gone.
     Forgotten,
     /// The host goes down for good: end everything, keep the object.
     Evacuate,

@@ -84,6 +84,8 @@ pub(super) struct Owner {
     deadline: watch::Sender<Instant>,
     /// Why the Pod ends as a whole, once it does.
     verdict: Option<Verdict>,
+    /// It was not taken at all.
+    rejected: bool,
     /// The status is another agent's or an earlier life's: it is not to be written.
     frozen: bool,
     publish: watch::Sender<Wanted>,
@@ -164,6 +166,7 @@ pub(super) fn spawn(
         stopping: false,
         deadline: watch::channel(Instant::now()).0,
         verdict: None,
+        rejected: false,
         frozen: false,
         publish,
         status,
@@ -230,6 +233,8 @@ impl Owner {
                 self.context
                     .recorder
                     .pod(&self.pod, Kind::Warning, reason.clone(), message.clone());
+                self.rejected = true;
+                let message = format!("Pod was rejected: {message}");
                 self.verdict = Some(Verdict::new(reason, message, 0));
                 self.stage = Stage::Finished;
             }
@@ -285,7 +290,12 @@ impl Owner {
                 self.heed_images(&before);
                 self.heed_deletion();
             }
-            Input::Forgotten => self.stop(Why::Forgotten, 0),
+            Input::Forgotten => {
+                // What runs is given its time though nobody waits for it (kubelet: `calculateEffectiveGracePeriod`).
+                let grace = self.pod.metadata.deletion_grace_period_seconds;
+                let grace = grace.filter(|grace| *grace > 0).unwrap_or_else(|| self.grace());
+                self.stop(Why::Forgotten, grace.max(1));
+            }
             Input::Evacuate => self.stop(Why::Evacuate, self.grace()),
             Input::Guest(number, event) => return number == self.number && self.guest(event),
             Input::Job(report) => self.report(report),
@@ -334,7 +344,8 @@ impl Owner {
         let grace = metadata
             .deletion_grace_period_seconds
             .unwrap_or_else(|| self.grace());
-        self.stop(Why::Deleted, grace);
+        // Whatever is asked for, hooks are given a second (kubelet: `calculateEffectiveGracePeriod`).
+        self.stop(Why::Deleted, grace.max(1));
     }
 
     pub(super) fn grace(&self) -> i64 {
@@ -569,6 +580,11 @@ impl Owner {
         if self.stage == Stage::Stopping {
             for index in 0..self.records.len() {
                 self.perish(index, now, "");
+            }
+            match self.why {
+                Some(Why::Finished) | None => end::conclude(&mut self.records, false, now),
+                Some(Why::Deleted) => end::conclude(&mut self.records, true, now),
+                Some(Why::Again | Why::Evacuate | Why::Forgotten) => {}
             }
         }
         match self.why.take() {
@@ -823,6 +839,7 @@ impl Owner {
                 .as_ref()
                 .map(|verdict| (verdict.reason.as_str(), verdict.message.as_str())),
             finished: self.is_finished(),
+            rejected: self.rejected,
             start_time: self.start_time,
         };
         status::of(&view, &before, now)

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Pods;
 use crate::metrics::{HostSampler, Sampler};
-use crate::podvm::{Context, PodVm};
+use crate::podvm::{Context, PodVm, View};
 
 /// Connections at one time: kubectl sessions and charts.
 const MAX_CONNECTIONS: usize = 4096;
@@ -221,6 +221,13 @@ impl Server {
         });
         found.ok_or_else(|| Refusal::missing(format!("pod \"{name}\" not found")))
     }
+}
+
+/// A Pod as the kubelet calls it.
+fn full_name(view: &View) -> String {
+    let metadata = &view.pod.metadata;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{}_{}", text(&metadata.name), text(&metadata.namespace))
 }
 
 /// A query string.

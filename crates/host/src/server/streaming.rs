@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Body, Query, Refusal, full};
+use super::{Body, Query, Refusal, full, full_name};
 use crate::guest::Guest;
 use crate::podvm::PodVm;
 use crate::podvm::record::State;
@@ -49,21 +49,6 @@ pub async fn exec(
     attach: bool,
 ) -> Result<Response<Body>, Refusal> {
     let view = pod.view_with_vm().await;
-    let name = view.pod.metadata.name.clone().unwrap_or_default();
-    let record = view
-        .record(container)
-        .ok_or_else(|| Refusal::missing(format!("container not found (\"{container}\")")))?;
-    let State::Running { id: run, .. } = &record.state else {
-        return Err(Refusal(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("container {container} in pod {name} is not running"),
-        ));
-    };
-    let guest = view
-        .machine
-        .as_ref()
-        .map(|machine| machine.guest.clone())
-        .ok_or_else(|| Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("pod {name} has no VM")))?;
     let wanted = Wanted {
         stdin: query.flag("input"),
         stdout: query.flag("output"),
@@ -79,6 +64,19 @@ pub async fn exec(
     if command.is_empty() && !attach {
         return Err(Refusal::bad("you must specify at least 1 command"));
     }
+    let running = view.record(container).and_then(|record| match &record.state {
+        State::Running { id, .. } => Some(id),
+        _ => None,
+    });
+    // Only what runs is looked for (kubelet: `GetExec`, `GetAttach`).
+    let machine = view.machine.as_ref();
+    let Some((run, guest)) = running.zip(machine.map(|machine| machine.guest.clone())) else {
+        let words = match attach {
+            true => format!("container {container} not found in pod {}", full_name(&view)),
+            false => format!("container not found ({container:?})"),
+        };
+        return Err(Refusal(StatusCode::INTERNAL_SERVER_ERROR, words));
+    };
     let start = ExecStart {
         container: run.clone(),
         command,
@@ -191,6 +189,10 @@ async fn over(pod: PodVm, run: String) -> bool {
 /// `over` tells of an attached process that it has ended.
 async fn join(guest: &Guest, remote: Remote, start: ExecStart, over: Option<impl Future<Output = bool>>) {
     let attach = over.is_some();
+    let failed = |problem: &str| match attach {
+        true => failure(&format!("error attaching to container: {problem}")),
+        false => failure(&format!("error executing command in container: {problem}")),
+    };
     let (input, messages) = mpsc::channel(QUEUE);
     let first = ExecInput {
         input: Some(Input::Start(start)),
@@ -211,7 +213,7 @@ async fn join(guest: &Guest, remote: Remote, start: ExecStart, over: Option<impl
     };
     let mut output = match call.await {
         Ok(output) => output,
-        Err(problem) => return remote.answers.finish(failure(&problem)).await,
+        Err(problem) => return remote.answers.finish(failed(&problem)).await,
     };
     let Remote {
         mut stdin,
@@ -269,14 +271,14 @@ async fn join(guest: &Guest, remote: Remote, start: ExecStart, over: Option<impl
                     return if exit.error.is_empty() {
                         exit_status(exit.code)
                     } else {
-                        failure(&exit.error)
+                        failed(&exit.error)
                     };
                 }
                 Ok(Some(ExecOutput { output: None })) => {}
                 // An attached process that ends its streams has ended.
                 Ok(None) if attach => return exit_status(0),
-                Ok(None) => return failure("the guest ended the stream"),
-                Err(status) => return failure(status.message()),
+                Ok(None) => return failed("the guest ended the stream"),
+                Err(status) => return failed(status.message()),
             }
         }
     };

@@ -51,8 +51,8 @@ async fn runs_and_leaves_nothing() {
     let events = host.events("web").await;
     for wanted in [
         "Pulled: Container image \"example.test/app:1\" already present on machine and can be accessed by the pod",
-        "Created: Created container: app",
-        "Started: Started container app",
+        "Created: Container created",
+        "Started: Container started",
     ] {
         assert!(
             events.iter().any(|event| event == wanted),

@@ -164,8 +164,8 @@ async fn logs_of_running_and_finished_containers() {
         ("/containerLogs/default/none/app", 404, "pod \"none\" not found"),
         (
             "/containerLogs/default/web/other",
-            400,
-            "container other is not valid for pod web",
+            404,
+            "container \"other\" not found in pod \"web\"",
         ),
         (
             "/containerLogs/default/web/app?previous=true",
@@ -238,8 +238,13 @@ async fn exec_needs_a_running_container_and_streams() {
         ),
         (
             "/exec/default/web/no?output=1&command=x",
-            404,
+            500,
             "container not found (\"no\")",
+        ),
+        (
+            "/attach/default/web/no?output=1",
+            500,
+            "container no not found in pod web_default",
         ),
     ];
     for (path, code, words) in cases {
