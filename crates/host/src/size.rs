@@ -120,6 +120,13 @@ fn request(resources: Option<&ResourceRequirements>, name: &str) -> Option<u64> 
         .and_then(milli)
 }
 
+/// The limit that a container has of processors or memory, or else its Pod, in thousandths.
+pub fn limit_of(pod: &Pod, container: &Container, name: &str) -> Option<u64> {
+    let own = limit(container.resources.as_ref(), name).filter(|limit| *limit > 0);
+    let pods = || limit(pod.spec.as_ref()?.resources.as_ref(), name);
+    own.or_else(pods)
+}
+
 /// Whether an init container is a sidecar (KEP-753).
 pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")

@@ -182,6 +182,10 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
         State::Exited(exit) => Some(exit.id.clone()),
         State::Waiting { .. } | State::Starting { .. } => record.last.as_ref().map(|exit| exit.id.clone()),
     };
+    let made = latest.as_ref().is_some_and(|id| !id.is_empty());
+    let in_force = container
+        .as_ref()
+        .and_then(|container| container.resources.clone());
     let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
     ContainerStatus {
         name: record.name.clone(),
@@ -201,18 +205,12 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
             terminated: Some(terminated(uid, exit)),
             ..ContainerState::default()
         }),
-        resources: running
-            .then(|| {
-                container
-                    .as_ref()
-                    .and_then(|container| container.resources.clone())
-            })
-            .flatten(),
+        // Of what was never made there is nothing to tell (kubelet: `convertToAPIContainerStatuses`).
+        resources: made.then(|| in_force.clone().unwrap_or_default()),
         allocated_resources: match view.allocated.and_then(|all| all.get(&record.name)) {
+            _ if !made => None,
             Some(agreed) => agreed.requests.clone(),
-            None => container
-                .as_ref()
-                .and_then(|container| container.resources.as_ref()?.requests.clone()),
+            None => in_force.and_then(|resources| resources.requests),
         },
         user: record.identity.as_ref().map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser {
@@ -702,6 +700,46 @@ mod tests {
             let state = state.expect("JSON");
             assert!(state.get(shown).is_some(), "{policy} {code}: {state}");
         }
+    }
+
+    /// Resources are told of containers that are there, or were.
+    #[test]
+    fn resources_of_what_was_made() {
+        let mut pod = pod();
+        let spec = pod.spec.as_mut().expect("a spec");
+        spec.containers[0].resources =
+            serde_json::from_value(json!({"requests": {"cpu": "1"}})).expect("resources");
+        let mut records = records(&pod);
+        let told = |records: &[Record]| {
+            let view = View {
+                pod: &pod,
+                records,
+                allocated: None,
+                vm_ready: true,
+                ip: None,
+                host_ip: Ipv4Addr::LOCALHOST.into(),
+                verdict: None,
+                finished: false,
+                rejected: false,
+                start_time: at(0),
+            };
+            let all = of(&view, &PodStatus::default(), at(5)).container_statuses;
+            let each = all.into_iter().flatten().map(|status| {
+                let status = serde_json::to_value(&status).expect("JSON");
+                format!("{} {}", status["resources"], status["allocatedResources"])
+            });
+            each.collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(told(&records), "null null, null null");
+        run(&mut records[1]);
+        run(&mut records[2]);
+        let all = r#"{"requests":{"cpu":"1"}} {"cpu":"1"}, {} null"#;
+        assert_eq!(told(&records), all);
+        for record in &mut records[1..] {
+            record.last = Some(exit(1));
+            record.state = State::fresh();
+        }
+        assert_eq!(told(&records), all);
     }
 
     #[test]

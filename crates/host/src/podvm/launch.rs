@@ -17,7 +17,7 @@ use super::record::target_of;
 use super::{Context, Input, Machine, Report, actions, prepare};
 use crate::env;
 use crate::events::Kind;
-use crate::size::{self, VmSize};
+use crate::size;
 use crate::{seccomp, volumes};
 
 /// How long the guest may take to create and start a container.
@@ -31,8 +31,6 @@ pub struct Launch {
     pub context: Arc<Context>,
     /// The Pod.
     pub pod: Arc<Pod>,
-    /// The VM's size.
-    pub size: VmSize,
     /// The VM.
     pub machine: Machine,
     /// The container.
@@ -178,17 +176,17 @@ impl Launch {
         let config = |problem: String| ("CreateContainerConfigError", problem);
         let mut sources = prepare::environment_sources(&self.context, &self.pod, &self.container).await;
         sources.files = self.environment_files().await.map_err(config)?;
-        let facts = self.context.facts(Some(self.machine.ip), self.size);
-        let environment = env::environment(&self.pod, &self.container, &image.config.env, &sources, &facts)
+        let facts = self.context.facts(Some(self.machine.ip));
+        let own = env::environment(&self.pod, &self.container, &sources, &facts)
             .map_err(|error| config(error.to_string()))?;
         let user = user(&self.pod, &self.container, image);
         verify_non_root(&self.pod, &self.container, &user).map_err(config)?;
-        let args = env::command_line(&self.container, &image.config, &environment);
+        let args = env::command_line(&self.container, &image.config, &own);
         if args.is_empty() {
-            return Err(("RunContainerError", "no command specified".to_owned()));
+            return Err(("CreateContainerError", "no command specified".to_owned()));
         }
         let mounts =
-            volumes::mounts(&self.pod, &self.container, &environment, &self.machine.disks).map_err(config)?;
+            volumes::mounts(&self.pod, &self.container, &own, &self.machine.disks).map_err(config)?;
         let container = &self.container;
         let node_files = self.context.config.data_dir.join(NODE_FILES);
         let seccomp_filter = seccomp::filter(&self.pod, container, &node_files).map_err(|error| {
@@ -212,6 +210,7 @@ impl Launch {
             }
         };
         let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty());
+        let environment = env::with_image(&image.config.env, &own);
         let mut env: Vec<String> = environment
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -239,7 +238,7 @@ impl Launch {
             user: Some(user),
             mounts,
             security: Some(security),
-            resources: Some(resources(container)),
+            resources: Some(resources(&self.pod, container)),
             tty: container.tty == Some(true),
             stdin: container.stdin == Some(true),
             stdin_once: container.stdin_once == Some(true),
@@ -363,19 +362,13 @@ fn security(container: &Container) -> Security {
     }
 }
 
-pub(super) fn resources(container: &Container) -> Resources {
+/// What the guest is to give a container. One without a limit of its own has the Pod's (kubelet: `getMemoryLimit`).
+pub(super) fn resources(pod: &Pod, container: &Container) -> Resources {
     let resources = container.resources.as_ref();
-    let limits = resources.and_then(|resources| resources.limits.as_ref());
     let requests = resources.and_then(|resources| resources.requests.as_ref());
     Resources {
-        memory_limit: limits
-            .and_then(|l| l.get("memory"))
-            .and_then(size::whole)
-            .unwrap_or(0),
-        cpu_limit_millis: limits
-            .and_then(|l| l.get("cpu"))
-            .and_then(size::milli)
-            .unwrap_or(0),
+        memory_limit: size::limit_of(pod, container, "memory").map_or(0, |milli| milli.div_ceil(1000)),
+        cpu_limit_millis: size::limit_of(pod, container, "cpu").unwrap_or(0),
         cpu_request_millis: requests
             .and_then(|r| r.get("cpu"))
             .and_then(size::milli)
@@ -406,6 +399,23 @@ mod tests {
             let (reason, message) = not_created(&container, problem.to_owned());
             assert_eq!((reason, message.as_str()), expected);
         }
+    }
+
+    #[test]
+    fn limits_of_the_pod_are_those_of_containers_without() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {
+            "resources": {"limits": {"memory": "64Mi", "cpu": "1"}},
+            "containers": [{"name": "own", "resources": {"limits": {"memory": "16Mi"}}}, {"name": "none"}]}}))
+        .expect("a Pod");
+        let containers = &pod.spec.as_ref().expect("a spec").containers;
+        let limits = |container: &Container| {
+            let resources = resources(&pod, container);
+            (resources.memory_limit >> 20, resources.cpu_limit_millis)
+        };
+        assert_eq!(
+            containers.iter().map(limits).collect::<Vec<_>>(),
+            [(16, 1000), (64, 1000)]
+        );
     }
 
     #[test]

@@ -110,14 +110,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// What the downward API tells about a Pod with this address and size.
-    fn facts(&self, ip: Option<Ipv4Addr>, size: VmSize) -> Facts {
+    /// What the downward API tells about a Pod with this address.
+    fn facts(&self, ip: Option<Ipv4Addr>) -> Facts {
+        let allocatable = crate::node::allocatable(self);
         Facts {
             host_ip: self.config.node_ip.to_string(),
             pod_ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            cpu_millis: u64::from(size.vcpus) * 1000,
-            memory_bytes: size.memory_mib << 20,
-            ephemeral_bytes: size.ephemeral_bytes.unwrap_or(boot::SCRATCH_BYTES),
+            cpu_millis: allocatable.cpu_millis,
+            memory_bytes: allocatable.memory_bytes,
+            ephemeral_bytes: allocatable.ephemeral_bytes,
         }
     }
 

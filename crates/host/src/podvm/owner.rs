@@ -517,7 +517,6 @@ impl Owner {
     /// The VM ended by itself: what ran in it ended with it; go on in another one if something is still to run.
     fn lost(&mut self, words: &str) {
         let now = Timestamp::now();
-        let message = format!("Pod sandbox changed, it will be killed and re-created: {words}");
         for index in 0..self.records.len() {
             self.perish(index, now, words);
         }
@@ -527,9 +526,11 @@ impl Owner {
             _ => true,
         });
         if goes_on {
-            self.context
-                .recorder
-                .pod(&self.pod, Kind::Normal, "SandboxChanged", message);
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            let recorder = &self.context.recorder;
+            recorder.pod(&self.pod, Kind::Normal, "SandboxChanged", message);
+            // Why, upstream's events do not say.
+            recorder.pod(&self.pod, Kind::Warning, "VmEnded", words);
             self.delay_boot(now);
             self.stop(Why::Again, 0);
         } else {

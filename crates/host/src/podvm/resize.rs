@@ -9,12 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use guest_api::v1::{Extent, GrowRequest, UpdateContainerRequest};
+use guest_api::v1::{Extent, GrowRequest, StatsRequest, UpdateContainerRequest};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use parking_lot::Mutex;
-use serde_json::json;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use super::owner::Owner;
@@ -298,8 +299,9 @@ impl Owner {
         });
         let job = Resize {
             machine,
-            containers: crate::env::all_containers(&next).cloned().collect(),
             runs: runs.collect(),
+            before: Arc::clone(&self.pod),
+            pod: next,
             grows: growth(&size, &self.size, self.most),
             size,
             resources: wish.resources,
@@ -409,18 +411,61 @@ impl Owner {
     }
 
     fn say_resize(&self, kind: Kind, reason: &'static str, words: &str, wish: &Wish, problem: Option<&str>) {
-        let containers: Vec<_> = wish
-            .resources
-            .iter()
-            .filter(|(name, _)| !name.is_empty())
-            .map(|(name, resources)| json!({"name": name, "resources": resources}))
-            .collect();
-        let mut details = json!({"containers": containers, "generation": wish.generation});
-        if let Some(problem) = problem {
-            details["error"] = json!(problem);
-        }
+        let details = serde_json::to_string(&Summary::of(&self.pod, wish, problem)).unwrap_or_default();
         let message = format!("Pod resize {words}: {details}");
         self.context.recorder.pod(&self.pod, kind, reason, message);
+    }
+}
+
+/// What the events of a resize tell, field by field as the kubelet writes it (`events/resize.go`).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    init_containers: Vec<Allocation<'a>>,
+    containers: Vec<Allocation<'a>>,
+    generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Allocation<'a> {
+    name: &'a str,
+    resources: Amounts<'a>,
+}
+
+#[derive(Serialize)]
+struct Amounts<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<&'a BTreeMap<String, Quantity>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<&'a BTreeMap<String, Quantity>>,
+}
+
+impl<'a> Summary<'a> {
+    fn of(pod: &'a Pod, wish: &'a Wish, error: Option<&'a str>) -> Self {
+        let all = |containers: &'a [Container]| {
+            let each = containers.iter().map(|container| {
+                let resources = wish.resources.get(&container.name);
+                Allocation {
+                    name: &container.name,
+                    resources: Amounts {
+                        limits: resources.and_then(|resources| resources.limits.as_ref()),
+                        requests: resources.and_then(|resources| resources.requests.as_ref()),
+                    },
+                }
+            });
+            each.collect()
+        };
+        let spec = pod.spec.as_ref();
+        let init = spec.and_then(|spec| spec.init_containers.as_deref());
+        Self {
+            init_containers: all(init.unwrap_or_default()),
+            containers: all(spec.map_or(&[], |spec| &spec.containers)),
+            generation: wish.generation.unwrap_or_default(),
+            error,
+        }
     }
 }
 
@@ -476,7 +521,9 @@ impl Requests {
 /// The work of one resize.
 struct Resize {
     machine: Machine,
-    containers: Vec<Container>,
+    /// The Pod as it is now, and as it is to be.
+    before: Arc<Pod>,
+    pod: Pod,
     /// Containers that run, with their runs.
     runs: Vec<(String, String)>,
     /// What the VM grows to before.
@@ -511,7 +558,49 @@ impl Resize {
         client.map_err(|error| error.to_string())
     }
 
+    /// Before anything is changed, no memory limit may come to be below what is in use (kubelet:
+    /// `validateMemoryResizeAction`).
+    async fn verify(&self) -> Result<(), String> {
+        let memory = |pod: &Pod, name: &str| {
+            let container = super::record::container_of(pod, name)?;
+            Some(launch::resources(pod, &container).memory_limit).filter(|limit| *limit > 0)
+        };
+        let lowered: Vec<(&String, &String, u64)> = self
+            .runs
+            .iter()
+            .filter_map(|(name, run)| {
+                let wanted = memory(&self.pod, name)?;
+                memory(&self.before, name)
+                    .is_none_or(|before| wanted < before)
+                    .then_some((name, run, wanted))
+            })
+            .collect();
+        if lowered.is_empty() {
+            return Ok(());
+        }
+        let mut client = self.client().await?;
+        let stats = tokio::time::timeout(CALL, client.stats(StatsRequest::default()))
+            .await
+            .map_err(|_| "the guest does not answer".to_owned())?
+            .map_err(|status| status.message().to_owned())?
+            .into_inner();
+        let problems = lowered.into_iter().filter_map(|(name, run, wanted)| {
+            let found = stats.containers.iter().find(|known| known.id == *run)?;
+            let used = found.memory_usage;
+            (used >= wanted).then(|| {
+                format!("attempting to set container {name:?} memory limit ({wanted}) below current usage ({used})")
+            })
+        });
+        let problems: Vec<String> = problems.collect();
+        match problems.as_slice() {
+            [] => Ok(()),
+            [problem] => Err(format!("cannot decrease memory limits: {problem}")),
+            several => Err(format!("cannot decrease memory limits: [{}]", several.join(", "))),
+        }
+    }
+
     async fn run(&self) -> Result<(), String> {
+        self.verify().await?;
         let (request, limit) = (self.size.cpu_request_millis, self.size.cpu_limit_millis);
         self.machine
             .vm
@@ -519,12 +608,12 @@ impl Resize {
             .await
             .map_err(|error| error.to_string())?;
         for (name, run) in &self.runs {
-            let Some(container) = self.containers.iter().find(|container| container.name == *name) else {
+            let Some(container) = super::record::container_of(&self.pod, name) else {
                 continue;
             };
             let request = UpdateContainerRequest {
                 id: run.clone(),
-                resources: Some(launch::resources(container)),
+                resources: Some(launch::resources(&self.pod, &container)),
             };
             let mut client = self.client().await?;
             tokio::time::timeout(CALL, client.update_container(request))
@@ -539,6 +628,7 @@ impl Resize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const ROOM: Capacity = Capacity {
         cpu_millis: 1900,
@@ -664,6 +754,27 @@ mod tests {
         assert_eq!(take("b", (400, 1000)), Ok(()));
         requests.note("a", Asked::default());
         assert_eq!(take("b", (1900, 4096)), Ok(()));
+    }
+
+    #[test]
+    fn events_tell_containers_in_the_order_of_the_manifest() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "initContainers": [{"name": "i"}],
+            "containers": [{"name": "b", "resources": {"requests": {"memory": "1Mi", "cpu": "1"}, "limits": {"cpu": "2"}}},
+                {"name": "a"}]}}))
+        .expect("a Pod");
+        let wish = Wish {
+            resources: of(&pod),
+            generation: Some(2),
+            condition: ("", "", String::new()),
+            running: false,
+            retry_at: None,
+        };
+        let text = serde_json::to_string(&Summary::of(&pod, &wish, Some("words"))).expect("JSON");
+        assert_eq!(
+            text,
+            r#"{"initContainers":[{"name":"i","resources":{}}],"containers":[{"name":"b","resources":{"limits":{"cpu":"2"},"requests":{"cpu":"1","memory":"1Mi"}}},{"name":"a","resources":{}}],"generation":2,"error":"words"}"#
+        );
     }
 
     #[test]

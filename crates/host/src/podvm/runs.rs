@@ -79,7 +79,6 @@ impl Owner {
         let launch = Launch {
             context: Arc::clone(&self.context),
             pod: Arc::clone(&self.pod),
-            size: self.size,
             machine,
             run,
             container,
