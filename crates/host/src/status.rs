@@ -11,10 +11,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::podvm::NEVER_SEEN;
-use crate::podvm::plan::initialized;
+use crate::podvm::plan::{goes_on, initialized};
 use crate::podvm::record::{Exit, Record, Role, State, container_of};
 use crate::podvm::resize::Resources;
+use crate::podvm::{NEVER_SEEN, START_ERROR};
 use crate::size;
 
 /// What there is to tell about a Pod.
@@ -182,6 +182,9 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
         State::Exited(exit) => Some(exit.id.clone()),
         State::Waiting { .. } | State::Starting { .. } => record.last.as_ref().map(|exit| exit.id.clone()),
     };
+    let last = failed_start(view, record)
+        .map(|(_, _, exit)| exit)
+        .or(record.last.as_ref());
     let made = latest.as_ref().is_some_and(|id| !id.is_empty());
     let in_force = container
         .as_ref()
@@ -201,7 +204,7 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
         ready,
         started: (record.role != Role::Ephemeral).then_some(running && record.started),
         state: Some(state(view, record)),
-        last_state: record.last.as_ref().map(|exit| ContainerState {
+        last_state: last.map(|exit| ContainerState {
             terminated: Some(terminated(uid, exit)),
             ..ContainerState::default()
         }),
@@ -245,8 +248,30 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
     Some(mounts.iter().map(status).collect())
 }
 
+/// Why a container waits whose run did not come to anything, though another follows: reason, words, and how that run ended
+/// (kubelet: `reasonCache`).
+fn failed_start<'a>(view: &View<'_>, record: &'a Record) -> Option<(&'static str, &'a str, &'a Exit)> {
+    let exit = match &record.state {
+        State::Exited(exit) => {
+            let container = container_of(view.pod, &record.name)?;
+            let again = view.pod.metadata.deletion_timestamp.is_none() && !view.finished;
+            Some(exit).filter(|exit| again && goes_on(view.pod, &container, record, exit.code))
+        }
+        State::Starting { reason, .. } if reason.is_empty() => record.last.as_ref(),
+        _ => None,
+    }?;
+    match &record.unhooked {
+        Some(words) => Some(("PostStartHookError", words, exit)),
+        None if exit.reason == START_ERROR => Some(("RunContainerError", &exit.message, exit)),
+        None => None,
+    }
+}
+
 fn state(view: &View<'_>, record: &Record) -> ContainerState {
     let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
+    if let Some((reason, words, _)) = failed_start(view, record) {
+        return waiting(view, reason, words);
+    }
     if let Some(exit) = repeated(view.pod, record) {
         return ContainerState {
             terminated: Some(terminated(uid, exit)),
@@ -699,6 +724,53 @@ mod tests {
             let state = serde_json::to_value(&status.init_container_statuses.expect("one")[0].state);
             let state = state.expect("JSON");
             assert!(state.get(shown).is_some(), "{policy} {code}: {state}");
+        }
+    }
+
+    /// What is shown of containers whose start came to nothing, by the Pod's policy.
+    #[test]
+    fn starts_that_failed() {
+        let cases = [
+            ("Always", None, "waiting RunContainerError: words", true),
+            ("Always", Some("hook"), "waiting PostStartHookError: hook", true),
+            ("Never", None, "terminated StartError: words", false),
+            ("Never", Some("hook"), "terminated StartError: words", false),
+        ];
+        for (policy, unhooked, expected, last) in cases {
+            let mut pod = pod();
+            let spec = pod.spec.as_mut().expect("a spec");
+            spec.restart_policy = Some(policy.to_owned());
+            spec.init_containers = None;
+            let mut records = records(&pod);
+            records[0].runs = 1;
+            records[0].unhooked = unhooked.map(str::to_owned);
+            records[0].state = State::Exited(Exit {
+                reason: START_ERROR.to_owned(),
+                message: "words".to_owned(),
+                ..exit(128)
+            });
+            let view = View {
+                pod: &pod,
+                records: &records,
+                allocated: None,
+                vm_ready: true,
+                ip: None,
+                host_ip: Ipv4Addr::LOCALHOST.into(),
+                verdict: None,
+                finished: false,
+                rejected: false,
+                start_time: at(0),
+            };
+            let status = of(&view, &PodStatus::default(), at(5))
+                .container_statuses
+                .expect("two")
+                .remove(0);
+            let state = serde_json::to_value(status.state).expect("JSON");
+            let (kind, words) = state.as_object().expect("an object").iter().next().expect("one");
+            let text = |field: &str| words[field].as_str().unwrap_or_default();
+            let shown = format!("{kind} {}: {}", text("reason"), text("message"));
+            assert_eq!(shown, expected, "{policy}");
+            assert_eq!(status.last_state.is_some(), last, "{policy}");
         }
     }
 

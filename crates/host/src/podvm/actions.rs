@@ -11,7 +11,7 @@ use guest_api::tls::{self, NO_TLS};
 use guest_api::v1::probe_request::Action;
 use guest_api::v1::{DialData, ExecStart, Grpc, Header, HttpGet, ProbeRequest};
 use k8s_openapi::api::core::v1::{
-    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction,
+    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Pod, Probe, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -213,6 +213,24 @@ pub async fn hook(
         Ok(Err(Problem::Away)) => Err(AWAY.to_owned()),
         Err(_) => Err("context deadline exceeded".to_owned()),
     }
+}
+
+/// What the status says of a container whose `postStart` hook has failed (kubelet: `handlerRunner.Run`).
+pub fn failure_words(pod: &Pod, container: &Container, hook: &LifecycleHandler, problem: &str) -> String {
+    let kind = match (&hook.exec, &hook.http_get, &hook.sleep) {
+        (Some(exec), ..) => format!(
+            "Exec lifecycle hook ([{}])",
+            exec.command.as_deref().unwrap_or_default().join(" ")
+        ),
+        (_, Some(get), _) => format!(
+            "HTTP lifecycle hook ({})",
+            get.path.as_deref().unwrap_or_default()
+        ),
+        (.., Some(sleep)) => format!("Sleep lifecycle hook ({})", sleep.seconds),
+        _ => return format!("Cannot run handler: {problem}"),
+    };
+    let (name, pod) = (&container.name, super::described(pod));
+    format!("{kind} for Container {name:?} in Pod {pod:?} failed - error: {problem}")
 }
 
 /// What is said of a server that does not speak TLS (kubelet: `LifecycleHTTPFallback`).

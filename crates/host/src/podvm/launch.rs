@@ -9,12 +9,12 @@ use guest_api::v1::{
 };
 use images::Image;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::boot::{NODE_FILES, image_disk, image_serial};
 use super::names::Names;
 use super::record::target_of;
-use super::{Context, Input, Machine, Report, actions, prepare};
+use super::{Context, Input, Machine, Report, Stage, View, actions, prepare};
 use crate::env;
 use crate::events::Kind;
 use crate::size;
@@ -41,6 +41,8 @@ pub struct Launch {
     pub run: String,
     /// The run whose processes it is to see, if the spec names a container: none while that does not run.
     pub target: Option<Option<String>>,
+    /// How the Pod stands.
+    pub view: watch::Receiver<View>,
     /// Where to report.
     pub owner: mpsc::Sender<Input>,
 }
@@ -51,7 +53,9 @@ impl Launch {
         let (starts, name) = (&self.context.starts, &self.container.name);
         starts.container(&self.pod, name, None);
         let result = self.start().await;
-        if let Err((reason, message)) = &result {
+        // What does not start because its VM is taken down is no failure.
+        let wanted = self.view.borrow().stage == Stage::Running;
+        if let Some((reason, message)) = result.as_ref().err().filter(|_| wanted) {
             starts.container(&self.pod, name, Some(reason));
             self.event(Kind::Warning, "Failed", format!("Error: {message}"));
             tracing::debug!(container = self.container.name, reason, message, "not started");
@@ -84,9 +88,10 @@ impl Launch {
                     "PostStartHook failed".to_owned(),
                 );
             }
+            let words = |problem: String| actions::failure_words(&self.pod, &self.container, hook, &problem);
             let report = Report::Hooked {
                 run: self.run.clone(),
-                success: done.is_ok(),
+                result: done.map(|_| ()).map_err(words),
             };
             let _ = self.owner.send(Input::Job(report)).await;
         }
@@ -314,15 +319,9 @@ fn verify_non_root(pod: &Pod, container: &Container, user: &User) -> Result<(), 
     if !user.must_not_be_root {
         return Ok(());
     }
-    let metadata = &pod.metadata;
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let (name, namespace, uid) = (
-        text(&metadata.name),
-        text(&metadata.namespace),
-        text(&metadata.uid),
-    );
     let whom = format!(
-        "(pod: \"{name}_{namespace}({uid})\", container: {})",
+        "(pod: {:?}, container: {})",
+        super::described(pod),
         container.name
     );
     // A user of the image that is not named at all is root.

@@ -67,6 +67,7 @@ use crate::size::{Most, VmSize};
 pub(crate) use boot::{NODE_FILES, SCRATCH, image_serial, make_file_system};
 pub(crate) use end::NEVER_SEEN;
 use record::{PodFile, Record, State, Timing};
+pub(crate) use runs::START_ERROR;
 
 /// Inputs that may wait for an owner.
 const QUEUE: usize = 256;
@@ -241,8 +242,8 @@ pub(crate) enum Report {
     },
     /// A container that came later has its image, as a disk of the VM.
     Imaged { container: String, image: Arc<Image> },
-    /// A container's `postStart` hook is over, well or not.
-    Hooked { run: String, success: bool },
+    /// A container's `postStart` hook is over: well, or with these words.
+    Hooked { run: String, result: Result<(), String> },
     /// Images and volumes are at hand.
     Prepared(Box<prepare::Prepared>),
     /// The VM has its address.
@@ -267,6 +268,18 @@ pub(crate) enum Report {
     Stopped,
     /// The last status is with the API.
     Published,
+}
+
+/// A Pod in the messages of statuses and events (kubelet: `format.Pod`).
+fn described(pod: &Pod) -> String {
+    let metadata = &pod.metadata;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (name, namespace, uid) = (
+        text(&metadata.name),
+        text(&metadata.namespace),
+        text(&metadata.uid),
+    );
+    format!("{name}_{namespace}({uid})")
 }
 
 /// How long somebody waits for a VM that is being found again.

@@ -380,7 +380,7 @@ impl Owner {
                     machine.images = Arc::new(images);
                 }
             }
-            Report::Hooked { run, success } => self.hooked(&run, success),
+            Report::Hooked { run, result } => self.hooked(&run, result),
             Report::Prepared(prepared) if self.stage == Stage::Preparing => {
                 for record in &mut self.records {
                     if let Some(image) = prepared.images.get(&record.name) {

@@ -21,8 +21,9 @@ use crate::guest::GuestEvent;
 
 /// Exit code of what ended with its VM: as if by SIGKILL.
 const KILLED: i32 = 137;
-/// Exit code of a process that could not be started (runc and containerd: `StartError`).
+/// Exit code and reason of a process that could not be started (containerd).
 const NOT_STARTED: i32 = 128;
+pub(crate) const START_ERROR: &str = "StartError";
 
 impl Owner {
     /// Starts the container at this place.
@@ -84,6 +85,7 @@ impl Owner {
             container,
             index,
             target,
+            view: self.view.subscribe(),
             owner: self.inputs.clone(),
         };
         self.launching.insert(launch.run.clone());
@@ -116,12 +118,13 @@ impl Owner {
         }
         match result {
             Ok(()) => self.began(index, now, true),
-            Err(("RunContainerError", message)) => {
+            // Of a VM that is taken down meanwhile nobody knows whether anything ran.
+            Err(("RunContainerError", message)) if self.stage == Stage::Running => {
                 record.again = false;
                 record.state = State::Exited(Exit {
                     code: NOT_STARTED,
                     signal: None,
-                    reason: "StartError".to_owned(),
+                    reason: START_ERROR.to_owned(),
                     message,
                     started_at: None,
                     finished_at: now,
@@ -154,6 +157,7 @@ impl Owner {
         let container = container_of(&self.pod, &record.name);
         let hook = container.is_some_and(|c| c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()));
         record.hooking = fresh && hook;
+        record.unhooked = None;
         record.again = false;
         self.enable(index);
         self.attend(index, false);
@@ -170,17 +174,19 @@ impl Owner {
     }
 
     /// A `postStart` hook is over.
-    pub(super) fn hooked(&mut self, run: &str, success: bool) {
+    pub(super) fn hooked(&mut self, run: &str, result: Result<(), String>) {
         let is = |record: &Record| record.hooking && record.running() && record.run_id() == run;
         let Some(index) = self.records.iter().position(is) else {
             return;
         };
         self.records[index].hooking = false;
         self.enable(index);
-        if success {
-            self.assign(index);
-        } else {
-            self.kill_run(index, None, "FailedPostStartHook".to_owned(), false);
+        match result {
+            Ok(()) => self.assign(index),
+            Err(words) => {
+                self.records[index].unhooked = Some(words);
+                self.kill_run(index, None, "FailedPostStartHook".to_owned(), false);
+            }
         }
     }
 
@@ -279,13 +285,7 @@ impl Owner {
 
     /// Shows a container that waits for its restart.
     pub(super) fn back_off(&mut self, index: usize, seconds: u64) {
-        let metadata = &self.pod.metadata;
-        let pod = format!(
-            "{}_{}({})",
-            metadata.name.as_deref().unwrap_or_default(),
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.uid.as_deref().unwrap_or_default()
-        );
+        let pod = super::described(&self.pod);
         let record = &mut self.records[index];
         let State::Exited(exit) = &record.state else {
             return;

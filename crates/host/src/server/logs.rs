@@ -169,7 +169,12 @@ fn options(query: &Query) -> Result<Options, Refusal> {
     };
     Ok(Options {
         follow: query.flag("follow"),
-        tail: query.number("tailLines")?,
+        // The older name comes first.
+        tail: match query.get("tail") {
+            None | Some("") => query.number("tailLines")?,
+            Some("all") => None,
+            Some(_) => query.number("tail")?,
+        },
         since,
         timestamps: query.flag("timestamps"),
         limit_bytes: query.number("limitBytes")?,
