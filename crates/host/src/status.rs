@@ -200,7 +200,12 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
         container_id: latest
             .filter(|id| !id.is_empty())
             .map(|id| format!("podvisor://{uid}/{id}")),
-        restart_count: i32::try_from(record.restarts()).unwrap_or(i32::MAX),
+        // A run counts when its container is there: it may still wait for its image.
+        restart_count: i32::try_from(match record.state {
+            State::Starting { .. } => record.restarts().saturating_sub(1),
+            _ => record.restarts(),
+        })
+        .unwrap_or(i32::MAX),
         ready,
         started: (record.role != Role::Ephemeral).then_some(running && record.started),
         state: Some(state(view, record)),

@@ -7,11 +7,13 @@ use std::time::Duration;
 use guest_api::v1::{
     CreateContainerRequest, ReadFileRequest, Resources, Security, StartContainerRequest, User,
 };
-use images::Image;
+use images::{Image, PullPolicy};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::boot::{NODE_FILES, image_disk, image_serial};
+use super::fetch::{self, First};
 use super::names::Names;
 use super::record::target_of;
 use super::{Context, Input, Machine, Report, Stage, View, actions, prepare};
@@ -43,19 +45,31 @@ pub struct Launch {
     pub target: Option<Option<String>>,
     /// How the Pod stands.
     pub view: watch::Receiver<View>,
+    /// Its image, if that was asked for when the VM was made.
+    pub first: Option<First>,
+    /// Cancelled when its container has another image by now.
+    pub wanted: CancellationToken,
     /// Where to report.
     pub owner: mpsc::Sender<Input>,
 }
 
+/// Instead of a reason: the container has another image by now.
+pub const SUPERSEDED: &str = "";
+
 impl Launch {
     /// Starts the container, reports, and runs its `postStart` hook.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
+        let first = self.first.take();
         let (starts, name) = (&self.context.starts, &self.container.name);
         starts.container(&self.pod, name, None);
-        let result = self.start().await;
+        let result = self.start(first).await;
         // What does not start because its VM is taken down is no failure.
         let wanted = self.view.borrow().stage == Stage::Running;
-        if let Some((reason, message)) = result.as_ref().err().filter(|_| wanted) {
+        if let Some((reason, message)) = result
+            .as_ref()
+            .err()
+            .filter(|(reason, _)| wanted && *reason != SUPERSEDED)
+        {
             starts.container(&self.pod, name, Some(reason));
             self.event(Kind::Warning, "Failed", format!("Error: {message}"));
             tracing::debug!(container = self.container.name, reason, message, "not started");
@@ -103,12 +117,8 @@ impl Launch {
             .container(&self.pod, &self.container.name, kind, reason, message);
     }
 
-    async fn start(&self) -> Result<(), (&'static str, String)> {
-        let name = &self.container.name;
-        let image = match self.machine.images.get(name) {
-            Some(image) => Arc::clone(image),
-            None => self.bring().await?,
-        };
+    async fn start(&self, first: Option<First>) -> Result<(), (&'static str, String)> {
+        let image = self.image(first).await?;
         let request = self.request(&image).await?;
         let mut client = self
             .machine
@@ -131,13 +141,40 @@ impl Launch {
         Ok(())
     }
 
-    /// The image of a container that came when the VM was there already: pulled, and plugged in as a disk.
-    async fn bring(&self) -> Result<Arc<Image>, (&'static str, String)> {
-        let pull = prepare::image(&self.context, &self.pod, self.container.clone(), &self.owner);
-        let life = &self.machine.life;
-        let gone = || ("CreateContainerError", "the VM has ended".to_owned());
-        let (container, image) = life.run_until_cancelled(pull).await.ok_or_else(gone)?;
-        let disk = image_disk(&image);
+    /// The image to start from. It is looked for at each start, so that a container that always asks for it may begin anew
+    /// with another one (kubelet: `EnsureImageExists`).
+    async fn image(&self, first: Option<First>) -> Result<Arc<Image>, (&'static str, String)> {
+        let known = self.machine.images.get(&self.container.name);
+        let bring = async {
+            if let Some(first) = first
+                && let Some(fetched) = first.wait(&self.context, &self.pod, &self.container).await
+            {
+                return fetched.image;
+            }
+            if let Some(known) = known.filter(|_| fetch::policy(&self.container) != PullPolicy::Always) {
+                let reference = self.container.image.as_deref().unwrap_or_default();
+                self.event(Kind::Normal, "Pulled", fetch::present(reference));
+                return Arc::clone(known);
+            }
+            let fetched = fetch::image(&self.context, &self.pod, &self.container, &self.owner, &|| {});
+            fetched.await.image
+        };
+        let image = tokio::select! {
+            image = bring => image,
+            () = self.wanted.cancelled() => return Err((SUPERSEDED, String::new())),
+            () = self.machine.life.cancelled() => {
+                return Err(("CreateContainerError", "the VM has ended".to_owned()));
+            }
+        };
+        if known.is_none_or(|known| known.id != image.id) {
+            self.plug(&image).await?;
+        }
+        Ok(image)
+    }
+
+    /// Gives the VM the disk of an image that came when it was there already.
+    async fn plug(&self, image: &Arc<Image>) -> Result<(), (&'static str, String)> {
+        let disk = image_disk(image);
         let images = self.machine.images.values().map(|image| image_serial(&image.id));
         let volumes = self
             .machine
@@ -149,11 +186,11 @@ impl Launch {
             attached.map_err(|error| ("CreateContainerError", error.to_string()))?;
         }
         let report = Report::Imaged {
-            container,
-            image: Arc::clone(&image),
+            container: self.container.name.clone(),
+            image: Arc::clone(image),
         };
         let _ = self.owner.send(Input::Job(report)).await;
-        Ok(image)
+        Ok(())
     }
 
     /// What the files hold that the environment is read from.

@@ -1,7 +1,7 @@
 //! One Pod as one VM: the state machine.
 //!
 //! ```text
-//!              pull images, read volumes       queue, tap, VM, session, identity
+//!              first images, all volumes       queue, tap, VM, session, identity
 //!  Admitted ─► Preparing ───────────────────► Booting ─────────────────────────► Running ◄─┐ containers start,
 //!                 ▲                              │                                  │   └──┘ end, restart (`plan`)
 //!                 │ the VM ended by itself and   │ failed: removed, after a pause   │
@@ -22,6 +22,7 @@ mod actions;
 mod boot;
 mod end;
 pub mod evict;
+mod fetch;
 pub mod handler;
 mod launch;
 mod names;
@@ -39,7 +40,7 @@ mod seed;
 mod stop;
 mod tokens;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -137,7 +138,7 @@ impl Context {
 /// Where a Pod stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Images and volumes are gathered.
+    /// Volumes are gathered, and images with which to begin.
     Preparing,
     /// The VM is on its way.
     Booting,
@@ -244,8 +245,8 @@ pub(crate) enum Report {
     Imaged { container: String, image: Arc<Image> },
     /// A container's `postStart` hook is over: well, or with these words.
     Hooked { run: String, result: Result<(), String> },
-    /// Images and volumes are at hand.
-    Prepared(Box<prepare::Prepared>),
+    /// Volumes are at hand, and images with which to begin; and what becomes of the images of each container.
+    Prepared(Box<prepare::Prepared>, HashMap<String, fetch::First>),
     /// The VM has its address.
     Addressed(Ipv4Addr),
     /// The VM is up, or why not.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use images::Image;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use tokio::sync::{mpsc, watch};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::boot::{self, Arrived, Boot};
 use super::end::{self, Verdict};
+use super::fetch::First;
 use super::plan::{self, Action};
 use super::prepare::{self, Prepared};
 use super::probes::Watch;
@@ -63,8 +65,8 @@ pub(super) struct Owner {
     pub(super) machine: Option<Machine>,
     /// The runs that are attended to, with what is known of their probes.
     pub(super) probes: HashMap<String, Watch>,
-    /// Runs whose start is under way.
-    pub(super) launching: HashSet<String>,
+    /// Runs whose start is under way, and what ends their wait for an image that is no longer wanted.
+    pub(super) launching: HashMap<String, CancellationToken>,
     /// Runs that are being ended because their container changed.
     pub(super) replacing: HashSet<String>,
     /// Containers whose image was changed while their VM was on its way with the one before.
@@ -73,6 +75,8 @@ pub(super) struct Owner {
     pub(super) number: u64,
     ip: Option<Ipv4Addr>,
     prepared: Option<Arc<Prepared>>,
+    /// The images of containers that have not started in this VM.
+    pub(super) first: HashMap<String, First>,
     /// Ends preparing or booting.
     effort: CancellationToken,
     /// A boot job is under way: it cleans up after itself, and nothing else may meanwhile.
@@ -155,10 +159,11 @@ pub(super) fn spawn(
         most: Most::only(&size),
         machine: None,
         probes: HashMap::new(),
-        launching: HashSet::new(),
+        launching: HashMap::new(),
         replacing: HashSet::new(),
         stale: HashSet::new(),
         prepared: None,
+        first: HashMap::new(),
         booting: false,
         boot_backoff: Backoff::default(),
         boot_after: None,
@@ -286,7 +291,12 @@ impl Owner {
             Input::Pod(pod) => {
                 let before = Arc::clone(&self.pod);
                 self.heed_resources(pod);
-                self.add_records();
+                let added = self.add_records();
+                if added && self.stage == Stage::Preparing {
+                    // Whoever is to see why others do not start does not wait for them.
+                    self.effort.cancel();
+                    self.prepare();
+                }
                 self.heed_images(&before);
                 self.heed_deletion();
             }
@@ -303,13 +313,15 @@ impl Owner {
         true
     }
 
-    /// Ephemeral containers come to a Pod that runs.
-    fn add_records(&mut self) {
+    /// Ephemeral containers come to a Pod that runs. True: there is one more.
+    fn add_records(&mut self) -> bool {
+        let before = self.records.len();
         for record in records(&self.pod) {
             if !self.records.iter().any(|known| known.name == record.name) {
                 self.records.push(record);
             }
         }
+        self.records.len() > before
     }
 
     /// Another image is the cure of one that cannot be pulled. A VM that is on its way keeps the images that it has.
@@ -331,8 +343,42 @@ impl Owner {
                 self.prepare();
                 self.stale.extend(changed);
             }
-            Stage::Booting => self.stale.extend(changed),
+            Stage::Booting => {
+                self.first.retain(|name, _| !changed.contains(name));
+                self.stale.extend(changed);
+            }
+            Stage::Running => {
+                // What was fetched for one that has not started is not to be taken.
+                self.first.retain(|name, _| !changed.contains(name));
+                self.stale.extend(changed.iter().cloned());
+                for record in self
+                    .records
+                    .iter()
+                    .filter(|record| changed.contains(&record.name))
+                {
+                    if let Some(wait) = self.launching.get(&record.run_id()) {
+                        wait.cancel();
+                    }
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// A container has an image that its VM did not boot with. The disk of the one before stays in the VM: it is not to be
+    /// plugged in twice when it is wanted again.
+    fn imaged(&mut self, container: &str, image: Arc<Image>) {
+        if let Some(record) = self.records.iter_mut().find(|record| record.name == container) {
+            record.image_id.clone_from(&image.repo_digest);
+        }
+        if let Some(machine) = &mut self.machine {
+            let mut images = (*machine.images).clone();
+            let id = image.id.clone();
+            let old = images.insert(container.to_owned(), image);
+            if let Some(old) = old.filter(|old| old.id != id) {
+                images.insert(format!("{container} before, {}", old.id), old);
+            }
+            machine.images = Arc::new(images);
         }
     }
 
@@ -370,31 +416,24 @@ impl Owner {
                     };
                 }
             }
-            Report::Imaged { container, image } => {
-                if let Some(record) = self.records.iter_mut().find(|record| record.name == container) {
-                    record.image_id.clone_from(&image.repo_digest);
-                }
-                if let Some(machine) = &mut self.machine {
-                    let mut images = (*machine.images).clone();
-                    images.insert(container, image);
-                    machine.images = Arc::new(images);
-                }
-            }
+            Report::Imaged { container, image } => self.imaged(&container, image),
             Report::Hooked { run, result } => self.hooked(&run, result),
-            Report::Prepared(prepared) if self.stage == Stage::Preparing => {
+            Report::Prepared(prepared, first) if self.stage == Stage::Preparing => {
                 for record in &mut self.records {
-                    if let Some(image) = prepared.images.get(&record.name) {
-                        record.image_id.clone_from(&image.repo_digest);
-                    }
+                    let Some(image) = prepared.images.get(&record.name) else {
+                        continue;
+                    };
+                    record.image_id.clone_from(&image.repo_digest);
                     // What a pull had to say is over.
                     if record.last.is_none() && matches!(record.state, State::Waiting { .. }) {
                         record.state = State::fresh();
                     }
                 }
                 self.prepared = Some(Arc::from(prepared));
+                self.first = first;
                 self.stage = Stage::Booting;
             }
-            Report::Prepared(_) => {}
+            Report::Prepared(..) => {}
             Report::Addressed(ip) => self.ip = Some(ip),
             Report::Booted(result) => self.booted(result),
             Report::Adopted(machine) => {
@@ -565,6 +604,7 @@ impl Owner {
             return self.stopped();
         }
         self.why = self.why.max(Some(why));
+        self.first.clear();
         if self.stage != Stage::Gone {
             self.stage = Stage::Stopping;
             self.effort.cancel();

@@ -7,9 +7,10 @@ use guest_api::v1::{self, ProbeKind};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Stage;
-use super::launch::Launch;
+use super::launch::{Launch, SUPERSEDED};
 use super::owner::Owner;
 use super::probes::{self, Watch};
 use super::pump::Pump;
@@ -85,10 +86,12 @@ impl Owner {
             container,
             index,
             target,
+            first: self.first.remove(&self.records[index].name),
+            wanted: CancellationToken::new(),
             view: self.view.subscribe(),
             owner: self.inputs.clone(),
         };
-        self.launching.insert(launch.run.clone());
+        self.launching.insert(launch.run.clone(), launch.wanted.clone());
         self.jobs.spawn(launch.run());
     }
 
@@ -137,6 +140,10 @@ impl Owner {
                 // Nothing ran: the run does not count.
                 record.runs = record.runs.saturating_sub(1);
                 record.begun = record.runs > 0;
+                if reason == SUPERSEDED {
+                    record.state = State::fresh();
+                    return;
+                }
                 record.retry_at = now.checked_add(super::plan::CONFIG_RETRY).ok();
                 record.state = State::Waiting {
                     reason: reason.to_owned(),
@@ -338,7 +345,7 @@ impl Owner {
         }
         let run = record.run_id();
         let found = containers.iter().find(|container| container.id == run);
-        if found.is_none() && !self.launching.contains(&run) {
+        if found.is_none() && !self.launching.contains_key(&run) {
             // Nothing more will come of it; a run whose start is under way is only not known yet.
             self.logs.end(&record.name, record.restarts());
         }
@@ -371,7 +378,7 @@ impl Owner {
                 self.changed(index, container);
             }
             // A start that an earlier agent began and did not finish; our own report for themselves.
-            (State::Starting { .. }, found) if !self.launching.contains(&run) => {
+            (State::Starting { .. }, found) if !self.launching.contains_key(&run) => {
                 if found.is_some_and(|container| container.state() == v1::State::Running) {
                     self.began(index, Timestamp::now(), false);
                 } else {
@@ -424,7 +431,7 @@ impl Owner {
                     self.began(
                         index,
                         time(container.started_at_ns),
-                        self.launching.contains(&container.id),
+                        self.launching.contains_key(&container.id),
                     );
                     follows = true;
                 }
