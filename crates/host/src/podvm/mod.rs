@@ -34,6 +34,7 @@ mod publish;
 mod pump;
 pub mod record;
 mod refresh;
+pub mod requests;
 pub mod resize;
 mod runs;
 mod seed;
@@ -90,7 +91,7 @@ pub struct Context {
     /// What is known of the use of images.
     pub sights: crate::image_gc::Sights,
     /// What the Pods have asked for.
-    pub requests: resize::Requests,
+    pub requests: requests::Requests,
     /// Name, labels, taints and allocatable resources of the Node as it was last seen.
     pub node: parking_lot::RwLock<Option<Arc<serde_json::Value>>>,
     /// Measured memory of all VMs beyond what their containers use, in bytes.

@@ -21,7 +21,8 @@ use super::prepare::{self, Prepared};
 use super::probes::Watch;
 use super::publish::{self, Wanted};
 use super::record::{PodFile, Record, Role, State, records};
-use super::resize::{self, Asked, Wish};
+use super::requests::Asked;
+use super::resize::{self, Wish};
 use super::seed::{renew, seed};
 use super::stop::{self, Stop};
 use super::{Context, Input, Machine, Origin, Report, Stage, View};
@@ -814,6 +815,9 @@ impl Owner {
     /// Others may have what an ended Pod had.
     fn note_request(&self) {
         let Some(uid) = &self.pod.metadata.uid else { return };
+        if !self.waits_for_room() {
+            self.context.requests.withdraw(uid);
+        }
         let asked = match self.stage {
             Stage::Finished | Stage::Gone => Asked::default(),
             // A resize that is under way has taken its part already.

@@ -5,7 +5,7 @@
 //! the guest's cgroups and the VM's cgroup on the host are written anew. A VM never shrinks: what it has and its
 //! containers may not use costs nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::owner::Owner;
 use super::record::{Role, State};
+use super::requests::{Asked, Place};
 use super::{Input, Machine, Report, Stage, launch};
 use crate::config::Capacity;
 use crate::events::Kind;
@@ -100,39 +100,6 @@ pub fn with(pod: &Pod, resources: &Resources) -> Pod {
         }
     }
     pod
-}
-
-/// What a Pod asks its host for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Asked {
-    cpu_millis: u64,
-    memory_bytes: u64,
-}
-
-impl Asked {
-    /// The requests of a Pod, with its overhead.
-    pub fn of(pod: &Pod) -> Self {
-        let asked = |name| pod.spec.as_ref().map_or(0, |spec| size::requested(spec, name));
-        Self {
-            cpu_millis: asked("cpu"),
-            memory_bytes: asked("memory").div_ceil(1000),
-        }
-    }
-
-    /// Each resource by name, of this and of what a host can give.
-    fn each(self, capacity: &Capacity) -> [(&'static str, u64, u64); 2] {
-        [
-            ("cpu", self.cpu_millis, capacity.cpu_millis),
-            ("memory", self.memory_bytes, capacity.memory_bytes),
-        ]
-    }
-
-    fn amount(self, resource: &str) -> u64 {
-        match resource {
-            "cpu" => self.cpu_millis,
-            _ => self.memory_bytes,
-        }
-    }
 }
 
 /// Why a wish can never be fulfilled on this host, or with this VM. A limit beyond what the host has is none.
@@ -363,10 +330,15 @@ impl Owner {
         }
     }
 
-    /// Takes what the host gives to this Pod; none while others have it (kubelet: `canAdmitPod`).
+    /// Takes what the host gives to this Pod; none while others have it, or come before (kubelet: `canAdmitPod`).
     fn deferred(&self, asked: Asked, allocatable: &Capacity) -> Option<String> {
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-        self.context.requests.take(uid, asked, allocatable).err()
+        let place = Place {
+            priority: self.pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+            guaranteed: size::class_of(&self.pod) == "Guaranteed",
+            since: Instant::now(),
+        };
+        self.context.requests.take(uid, asked, place, allocatable).err()
     }
 
     /// Tries a wish again whose time has come; else the time when that will be.
@@ -466,55 +438,6 @@ impl<'a> Summary<'a> {
             generation: wish.generation.unwrap_or_default(),
             error,
         }
-    }
-}
-
-/// Requests of the Pods of a host: what a resize may not go beyond.
-#[derive(Debug, Default)]
-pub struct Requests {
-    all: Mutex<HashMap<String, Asked>>,
-    freed: watch::Sender<()>,
-}
-
-impl Requests {
-    /// Notes what a Pod has; nothing once it has ended.
-    pub(super) fn note(&self, uid: &str, asked: Asked) {
-        let mut all = self.all.lock();
-        let before = match asked == Asked::default() {
-            true => all.remove(uid),
-            false => all.insert(uid.to_owned(), asked),
-        };
-        let less =
-            |before: Asked| asked.cpu_millis < before.cpu_millis || asked.memory_bytes < before.memory_bytes;
-        if before.is_some_and(less) {
-            self.freed.send_replace(());
-        }
-    }
-
-    /// Tells when some Pod has less than before.
-    pub(super) fn freed(&self) -> watch::Receiver<()> {
-        self.freed.subscribe()
-    }
-
-    /// Gives a Pod this much, if all together have room; else the words of what is lacking.
-    fn take(&self, uid: &str, asked: Asked, capacity: &Capacity) -> Result<(), String> {
-        let mut all = self.all.lock();
-        let own = all.get(uid).copied().unwrap_or_default();
-        for (resource, requested, capacity) in asked.each(capacity) {
-            let (own, sum) = (
-                own.amount(resource),
-                all.values().map(|asked| asked.amount(resource)),
-            );
-            let used = sum.sum::<u64>().saturating_sub(own);
-            if requested > own && used.saturating_add(requested) > capacity {
-                return Err(format!(
-                    "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: \
-                     {capacity}"
-                ));
-            }
-        }
-        all.insert(uid.to_owned(), asked);
-        Ok(())
     }
 }
 
@@ -733,27 +656,6 @@ mod tests {
             let found = growth(&wanted, &now, most).map(|extent| (extent.vcpus, extent.memory_mib));
             assert_eq!(found, expected, "{wanted:?}");
         }
-    }
-
-    #[test]
-    fn a_host_gives_what_it_has() {
-        let requests = Requests::default();
-        let take = |uid, asked| requests.take(uid, asking(asked), &ROOM);
-        requests.note("a", asking((1000, 1024)));
-        requests.note("b", asking((500, 1024)));
-        let lacking = |resource, [requested, used, capacity]: [u64; 3]| {
-            Err(format!(
-                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
-            ))
-        };
-        assert_eq!(take("a", (1500, 1024)), lacking("cpu", [1500, 500, 1900]));
-        assert_eq!(take("a", (1000, 3073)), lacking("memory", [3073, 1024, 4096]));
-        assert_eq!(take("a", (1400, 3072)), Ok(()));
-        assert_eq!(take("b", (501, 1024)), lacking("cpu", [501, 1400, 1900]));
-        // Less is always had.
-        assert_eq!(take("b", (400, 1000)), Ok(()));
-        requests.note("a", Asked::default());
-        assert_eq!(take("b", (1900, 4096)), Ok(()));
     }
 
     #[test]
