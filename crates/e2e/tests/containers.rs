@@ -32,7 +32,7 @@ spec:
   - name: main
     image: busybox:1.35
     command: ["sh", "-c"]
-    args: ["echo colour=$(COLOUR) token=$TOKEN $0 $1; cat /config/motd.txt; cat /keys/token; echo; cat /scratch/from-first; grep -c ' /proc/sys ' /proc/mounts; echo $(cat /proc/self/uid_map); stat -c %u:%g /bin /config/motd.txt /scratch/from-first /etc/hosts | sort | uniq -c | tr -s ' '", "zero", "one"]
+    args: ["echo colour=$(COLOUR) token=$TOKEN $0 $1; cat /config/motd.txt; cat /keys/token; echo; cat /scratch/from-first; grep -c ' /proc/sys ' /proc/mounts; read inside first count < /proc/self/uid_map; echo $inside $((first % 65536)) $((first >= 65536)) $count; stat -c %u:%g /bin /config/motd.txt /scratch/from-first /etc/hosts | sort | uniq -c | tr -s ' '", "zero", "one"]
     securityContext: {procMount: Unmasked}
     env:
     - {name: COLOUR, valueFrom: {configMapKeyRef: {name: settings, key: colour}}}
@@ -124,7 +124,7 @@ fn environment_volumes_ends_and_logs() -> Result<()> {
 
     phase(&lab, "told", "Succeeded")?;
     let told = lab.kubectl(&["logs", "told"])?;
-    let expected = "colour=green token=s3cret zero one\nwelcome\ns3cret\nleft by the first, 1 masked\n0\n0 65536 65536\n 4 0:0\n";
+    let expected = "colour=green token=s3cret zero one\nwelcome\ns3cret\nleft by the first, 1 masked\n0\n0 0 1 65536\n 4 0:0\n";
     ensure!(told == expected, "the container printed: {told}");
 
     phase(&lab, "broken", "Failed")?;

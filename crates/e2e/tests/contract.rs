@@ -207,9 +207,10 @@ fn security(lab: &Lab) -> Result<()> {
     lab.apply(UNSAFE)?;
     lab.wait_event(
         "unsafe",
-        "SysctlForbidden: Pod was rejected: forbidden sysctl: \"kernel.msgmax\" not allowlisted",
+        "SysctlForbidden: forbidden sysctl: \"kernel.msgmax\" not allowlisted",
     )?;
-    ensure!(lab.pod("unsafe")?["status"]["reason"] == "SysctlForbidden");
+    let listed = lab.kubectl(&["get", "pod", "unsafe", "--no-headers"])?;
+    ensure!(listed.contains(" SysctlForbidden "), "{listed}");
     lab.kubectl(&["delete", "pod", "unsafe"])?;
     Ok(())
 }
@@ -298,8 +299,10 @@ fn debug(lab: &mut Lab) -> Result<()> {
         ensure!(seen.contains("echo ready to serve"), "process 1 is: {seen}");
         Ok(())
     })?;
-    let events = lab.kubectl(&["events", "--for", "pod/desk"])?;
-    ensure!(events.contains("Started container doctor"), "{events}");
+    let each = "jsonpath={range .items[*]}{.involvedObject.fieldPath} {.message}{\"\\n\"}{end}";
+    let events = lab.kubectl(&["get", "events", "-o", each])?;
+    let started = "spec.ephemeralContainers{doctor} Container started";
+    ensure!(events.lines().any(|event| event == started), "{events}");
     let mut shell = Session::start(
         lab,
         "kubectl debug -it desk --image=busybox:1.35 --container=nurse",

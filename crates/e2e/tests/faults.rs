@@ -144,8 +144,9 @@ fn ends_are_told_apart() -> Result<()> {
     );
     lab.wait_event(
         "panics",
-        &format!("SandboxChanged: Pod sandbox changed, it will be killed and re-created: {words}"),
+        "SandboxChanged: Pod sandbox changed, it will be killed and re-created.",
     )?;
+    lab.wait_event("panics", &format!("VmEnded: {words}"))?;
     lab.wait_event("panics", "Pulled: Successfully pulled image \"busybox\"")?;
     ensure!(lab.vm_process(&pod)? != vms[2]);
 

@@ -104,15 +104,18 @@ fn pulls_survive_their_registry() -> Result<()> {
     })?;
 
     registry.set(Fault::Dead);
-    lab.apply(&pod("dead", "faulty.test/library/redis:7"))?;
+    // A neighbour whose image is here runs meanwhile.
+    let here = "  - {name: here, image: 'faulty.test/library/busybox:1.35', command: [sleep, '1000000']}\n";
+    lab.apply(&(pod("dead", "faulty.test/library/redis:7") + here))?;
     lab.wait_event(
         "dead",
         "failed to resolve reference \"faulty.test/library/redis:7\": failed to do request: ",
     )?;
-    lab.wait_pod("dead", "waiting", |pod| {
-        waits_for(pod, "ErrImagePull") || waits_for(pod, "ImagePullBackOff")
+    lab.wait_pod("dead", "half there", |pod| {
+        let waits = waits_for(pod, "ErrImagePull") || waits_for(pod, "ImagePullBackOff");
+        waits && container(pod, "here")["state"]["running"].is_object()
     })?;
-    // Slow, but it comes.
+    // Slow, but it comes: as a disk of the VM that runs.
     registry.set(Fault::Slow(Duration::from_millis(5)));
     lab.wait_ready("dead")?;
     lab.leaves_nothing(&before)?;

@@ -114,6 +114,11 @@ impl Schedule {
         let Some(reply) = reply else {
             return false;
         };
+        if reply.unknown {
+            // It counts neither way (kubelet: `probe.Unknown`).
+            count(&mut entry.state.errors, reply.output, heard);
+            return true;
+        }
         let success = reply.success;
         // Only an HTTP server can succeed and be warned of.
         let asked = entry
@@ -407,6 +412,7 @@ mod tests {
                 let answer = script.and_then(|(_, script)| script.next()).unwrap_or('?');
                 let reply = (answer != '?').then(|| ProbeReply {
                     success: answer == '+',
+                    unknown: answer == 'x',
                     output: String::new(),
                 });
                 let before = verdicts(&schedule);
@@ -428,7 +434,7 @@ mod tests {
     #[test]
     fn schedules() {
         type Case<'a> = (&'a str, &'a [(Probe, &'a str)], u64, u64, &'a str);
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
             (
                 "thresholds",
                 &[(probe(Readiness, 0, 1000, 2, 3), "++++---+---++")],
@@ -466,6 +472,13 @@ mod tests {
                 0,
                 4000,
                 "R0 L0 R=true L1000 R2000 L2000 L=false R4000 R=false",
+            ),
+            (
+                "a command that cannot be started counts neither way",
+                &[(probe(Liveness, 0, 1000, 1, 2), "-xx-")],
+                0,
+                9000,
+                "L0 L1000 L2000 L3000 L=false",
             ),
             (
                 "a verdict that comes back",
@@ -512,6 +525,7 @@ mod tests {
         Some(ProbeReply {
             success,
             output: output.to_owned(),
+            unknown: false,
         })
     }
 

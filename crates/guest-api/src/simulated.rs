@@ -182,6 +182,7 @@ impl SimulatedGuest {
         ProbeReply {
             success: sick.is_none(),
             output: sick.unwrap_or_default(),
+            unknown: false,
         }
     }
 

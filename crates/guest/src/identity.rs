@@ -27,7 +27,7 @@ pub async fn apply(request: &ConfigureRequest) -> io::Result<()> {
     }
     let device = request.interface.as_ref().map(find_interface).transpose()?;
     if request.user_namespace && !users::separate() {
-        users::make(device.as_deref())
+        users::make(device.as_deref(), request.first_user)
             .map_err(|error| io::Error::new(error.kind(), format!("user namespace: {error}")))?;
     }
     nix::unistd::sethostname(&request.hostname)?;

@@ -148,6 +148,7 @@ fn success(output: String) -> ProbeReply {
     ProbeReply {
         success: true,
         output,
+        unknown: false,
     }
 }
 
@@ -155,6 +156,7 @@ fn failure(output: String) -> ProbeReply {
     ProbeReply {
         success: false,
         output,
+        unknown: false,
     }
 }
 

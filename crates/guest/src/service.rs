@@ -13,8 +13,6 @@ use std::time::Duration;
 use guest_api::Guest;
 use guest_api::probing::{Probing, Surroundings, keeps_up};
 use guest_api::v1::{self, *};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
 use tokio_stream::{Stream, StreamExt};
@@ -28,6 +26,7 @@ use crate::sync::lock;
 use crate::{boot, disks, files, grow, identity, probe, sys, volumes};
 
 mod exec;
+mod signal;
 
 /// Events that a slow host may be behind; after that it lists.
 const EVENTS_KEPT: usize = 256;
@@ -439,14 +438,13 @@ impl Guest for Agent {
     ) -> Result<Response<KillContainerReply>, Status> {
         let request = request.into_inner();
         let container = self.container(&request.id)?;
-        let signal = parse_signal(&request.signal)
-            .ok_or_else(|| Status::invalid_argument(format!("`{}` is not a signal", request.signal)))?;
+        // An image may name one that there is not: it is told to end all the same.
+        let signal = signal::parse(&request.signal).unwrap_or(libc::SIGTERM);
         if let Some(pid) = container.running_pid() {
-            if request.all && signal == Signal::SIGKILL {
+            if request.all && signal == libc::SIGKILL {
                 cgroup::kill(&request.id);
             } else {
-                // It may have ended in this very moment.
-                let _ = kill(Pid::from_raw(pid), signal);
+                sys::send_signal(pid, signal);
             }
         }
         Ok(Response::new(KillContainerReply {}))
@@ -650,19 +648,6 @@ impl Surroundings for Inside {
         }
         may
     }
-}
-
-fn parse_signal(text: &str) -> Option<Signal> {
-    if let Ok(number) = text.parse::<i32>() {
-        return Signal::try_from(number).ok();
-    }
-    let name = text.to_uppercase();
-    let name = if name.starts_with("SIG") {
-        name
-    } else {
-        format!("SIG{name}")
-    };
-    name.parse().ok()
 }
 
 /// Bytes received and sent by all devices but loopback.

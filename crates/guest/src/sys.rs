@@ -31,6 +31,12 @@ pub fn exit_child(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Sends a signal to a process; real-time ones too, which nix does not name.
+pub fn send_signal(pid: libc::pid_t, signal: i32) {
+    // SAFETY: kill takes two numbers. The process may have ended in this very moment, which is fine.
+    let _ = unsafe { libc::kill(pid, signal) };
+}
+
 /// Ends the machine. By a reset, since not every kernel has a way to power off here; the host takes it for the end.
 pub fn end_machine() {
     // SAFETY: neither call touches memory of ours.

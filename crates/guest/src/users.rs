@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{chown, lchown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
@@ -22,9 +23,14 @@ use crate::sys;
 const DIRECTORY: &str = "/run/users";
 /// Where file systems are mounted once more, their owners mapped.
 pub const MOUNTS: &str = "/run/users/mounts";
-/// The id of the VM that 0 inside stands for, and how many there are.
-const FIRST: u32 = 65_536;
+/// How many ids there are inside.
 const COUNT: u32 = 65_536;
+/// The id of the VM that 0 inside stands for; once it is told, the first of the next so many.
+static FIRST: AtomicU32 = AtomicU32::new(COUNT);
+
+fn first() -> u32 {
+    FIRST.load(Ordering::Relaxed)
+}
 
 fn kept(name: &str) -> PathBuf {
     Path::new(DIRECTORY).join(name)
@@ -36,8 +42,9 @@ pub fn separate() -> bool {
 }
 
 /// Makes the namespaces, moves a network device into them, and the agent itself into all but that of the users: what it
-/// asks and serves in the Pod's name is asked and served there.
-pub fn make(device: Option<&str>) -> io::Result<()> {
+/// asks and serves in the Pod's name is asked and served there. `first`: the id that 0 stands for.
+pub fn make(device: Option<&str>, first: u32) -> io::Result<()> {
+    FIRST.store(first.max(COUNT), Ordering::Relaxed);
     fs::create_dir_all(DIRECTORY)?;
     let (wait, go) = pipe2(OFlag::O_CLOEXEC)?;
     let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
@@ -50,7 +57,10 @@ pub fn make(device: Option<&str>) -> io::Result<()> {
         sys::exit_child(0);
     }
     for map in ["uid_map", "gid_map"] {
-        fs::write(format!("/proc/{pid}/{map}"), format!("0 {FIRST} {COUNT}\n"))?;
+        fs::write(
+            format!("/proc/{pid}/{map}"),
+            format!("0 {} {COUNT}\n", self::first()),
+        )?;
     }
     if let Some(device) = device {
         let index = fs::read_to_string(format!("/sys/class/net/{device}/ifindex"))?;
@@ -106,13 +116,17 @@ pub fn enter(namespace: &File, owns_mounts: bool) -> io::Result<()> {
 
 /// What a user or group of the Pod is in the VM.
 pub fn outside(id: u32) -> u32 {
-    if separate() { id.saturating_add(FIRST) } else { id }
+    if separate() {
+        id.saturating_add(first())
+    } else {
+        id
+    }
 }
 
 /// Gives what the agent made to the Pod's root.
 pub fn give(path: &Path) -> io::Result<()> {
     match separate() {
-        true => chown(path, Some(FIRST), Some(FIRST)),
+        true => chown(path, Some(first()), Some(first())),
         false => Ok(()),
     }
 }
@@ -120,7 +134,7 @@ pub fn give(path: &Path) -> io::Result<()> {
 /// Gives a symbolic link, not what it leads to.
 pub fn give_link(path: &Path) -> io::Result<()> {
     match separate() {
-        true => lchown(path, Some(FIRST), Some(FIRST)),
+        true => lchown(path, Some(first()), Some(first())),
         false => Ok(()),
     }
 }

@@ -21,8 +21,7 @@ const OS_LABEL: &str = "kubernetes.io/os";
 /// Reason and message of a Pod that is refused. `unsafe_sysctls`: further ones that the host allows, each a name or the
 /// beginning of one with a `*` at its end.
 pub fn refusal(pod: &Pod, unsafe_sysctls: &[String]) -> Option<(String, String)> {
-    let refused =
-        |reason: &str, message: String| Some((reason.to_owned(), format!("Pod was rejected: {message}")));
+    let refused = |reason: &str, message: String| Some((reason.to_owned(), message));
     let labels = pod.metadata.labels.as_ref();
     if labels
         .and_then(|labels| labels.get(OS_LABEL))
@@ -68,7 +67,7 @@ pub fn no_room(
         let message = format!(
             "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
         );
-        Some((format!("OutOf{resource}"), format!("Pod was rejected: {message}")))
+        Some((format!("OutOf{resource}"), message))
     };
     let count = others.len() as u64;
     if count + 1 > u64::from(allocatable.pods) {
@@ -111,7 +110,7 @@ pub fn misplaced(pod: &Value, node: &Value) -> Option<(String, String)> {
     } else {
         return None;
     };
-    let message = format!("Pod was rejected: Predicate {reason} failed: {words}");
+    let message = format!("Predicate {reason} failed: {words}");
     Some((reason.to_owned(), message))
 }
 
@@ -128,7 +127,7 @@ pub fn ports_taken(pod: &Pod, others: &[Arc<Pod>]) -> Option<(String, String)> {
         .then(|| {
             let message =
                 "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
-            ("NodePorts".to_owned(), format!("Pod was rejected: {message}"))
+            ("NodePorts".to_owned(), message.to_owned())
         })
 }
 
@@ -256,7 +255,7 @@ mod tests {
         let words = |resource: &str, numbers: [u64; 3]| {
             let [requested, used, capacity] = numbers;
             format!(
-                "OutOf{resource}: Pod was rejected: Node didn't have enough resource: {resource}, requested: \
+                "OutOf{resource}: Node didn't have enough resource: {resource}, requested: \
                  {requested}, used: {used}, capacity: {capacity}"
             )
         };
@@ -324,29 +323,23 @@ mod tests {
             (json!({"containers": [], "os": {"name": "linux"}}), None),
             (
                 json!({"containers": [], "os": {"name": "windows"}}),
-                Some(
-                    "PodOSNotSupported: Pod was rejected: Failed to admit pod as the OS field doesn't match node OS",
-                ),
+                Some("PodOSNotSupported: Failed to admit pod as the OS field doesn't match node OS"),
             ),
             (
                 sysctl("kernel.msgmax"),
-                Some(
-                    "SysctlForbidden: Pod was rejected: forbidden sysctl: \"kernel.msgmax\" not allowlisted",
-                ),
+                Some("SysctlForbidden: forbidden sysctl: \"kernel.msgmax\" not allowlisted"),
             ),
             (
                 host,
                 Some(
-                    "SysctlForbidden: Pod was rejected: forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with \
+                    "SysctlForbidden: forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with \
                      host Net enabled",
                 ),
             ),
             (armor("Unconfined"), None),
             (
                 armor("RuntimeDefault"),
-                Some(
-                    "AppArmor: Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host",
-                ),
+                Some("AppArmor: Cannot enforce AppArmor: AppArmor is not enabled on the host"),
             ),
         ];
         for (spec, expected) in cases {

@@ -130,7 +130,7 @@ impl Agent {
             starts: crate::metrics::starts::Starts::default(),
             pressure: crate::pressure::Pressure::default(),
             clock: crate::clock::Clock::default(),
-            requests: podvm::resize::Requests::default(),
+            requests: podvm::requests::Requests::default(),
             sights: crate::image_gc::Sights::default(),
             overhead_bytes: std::sync::atomic::AtomicU64::new(0),
             node: parking_lot::RwLock::default(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::image_gc::ImageGc;
+use crate::resolv_conf::ResolvConf;
 
 /// Where an agent listens, as kubelets do.
 pub const PORT: u16 = 10250;
@@ -83,8 +84,8 @@ pub struct HostConfig {
     pub cluster_dns: Ipv4Addr,
     /// The cluster's domain, `cluster.local`.
     pub cluster_domain: String,
-    /// Nameservers of Pods with `dnsPolicy: Default`.
-    pub upstream_dns: Vec<IpAddr>,
+    /// Whom Pods with `dnsPolicy: Default` ask for names; its domains count for others too.
+    pub upstream_dns: ResolvConf,
     /// How many VMs may be between start and readiness at one time; the rest waits in a fair queue.
     pub max_booting: usize,
     /// When images are removed.
@@ -116,7 +117,7 @@ impl HostConfig {
             labels: BTreeMap::new(),
             cluster_dns: Ipv4Addr::new(10, 96, 0, 10),
             cluster_domain: "cluster.local".to_owned(),
-            upstream_dns: Vec::new(),
+            upstream_dns: ResolvConf::default(),
             max_booting: std::thread::available_parallelism().map_or(1, usize::from),
             image_gc: ImageGc::default(),
             pressure: crate::pressure::Thresholds::default(),

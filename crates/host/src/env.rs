@@ -68,11 +68,11 @@ pub struct Facts {
     pub host_ip: String,
     /// The Pod's address.
     pub pod_ip: String,
-    /// Allocatable CPU of the host in thousandths: what a Pod without a limit sees.
+    /// Allocatable CPU of the node in thousandths: what is told of a container without a limit.
     pub cpu_millis: u64,
-    /// Memory of the VM in bytes: likewise.
+    /// Its memory in bytes: likewise.
     pub memory_bytes: u64,
-    /// Size of its writable disk in bytes: likewise.
+    /// Its disk in bytes: likewise.
     pub ephemeral_bytes: u64,
 }
 
@@ -96,25 +96,39 @@ pub fn references(container: &Container) -> (Vec<String>, Vec<String>) {
     (config_maps, secrets)
 }
 
-/// The environment of a container, in order: image, Services, `envFrom`, `env` (`kubelet_pods.go`,
-/// `makeEnvironmentVariables`).
+/// Variables in their order: each has a name and a value.
+pub type Variables = Vec<(String, String)>;
+
+fn set(variables: &mut Variables, name: &str, value: String) {
+    match variables.iter_mut().find(|(known, _)| known == name) {
+        Some(entry) => entry.1 = value,
+        None => variables.push((name.to_owned(), value)),
+    }
+}
+
+/// What a container finds: what the image sets, and over it what is set for the container.
+pub fn with_image(image_env: &[String], own: &Variables) -> Variables {
+    let mut result = Variables::new();
+    for pair in image_env {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        set(&mut result, name, value.to_owned());
+    }
+    for (name, value) in own {
+        set(&mut result, name, value.clone());
+    }
+    result
+}
+
+/// What is set for a container, in order: Services, `envFrom`, `env` (`kubelet_pods.go`, `makeEnvironmentVariables`). By
+/// this, and not by what its image sets, `$(NAME)` is replaced.
 pub fn environment(
     pod: &Pod,
     container: &Container,
-    image_env: &[String],
     sources: &Sources,
     facts: &Facts,
-) -> Result<Vec<(String, String)>, EnvError> {
+) -> Result<Variables, EnvError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let mut result: Vec<(String, String)> = Vec::new();
-    let mut set = |name: &str, value: String| match result.iter_mut().find(|(n, _)| n == name) {
-        Some(entry) => entry.1 = value,
-        None => result.push((name.to_owned(), value)),
-    };
-    for pair in image_env {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        set(name, value.to_owned());
-    }
+    let mut result = Variables::new();
     let links = pod
         .spec
         .as_ref()
@@ -164,7 +178,7 @@ pub fn environment(
     // What the manifest sets wins over Service variables.
     service_env.retain(|(name, _)| !own.iter().any(|(n, _)| n == name));
     for (name, value) in service_env.into_iter().chain(own) {
-        set(&name, value);
+        set(&mut result, &name, value);
     }
     Ok(result)
 }
@@ -200,7 +214,14 @@ fn value_of(
                 .ok_or_else(|| EnvError::Resource(format!("container {name} not found")))?,
             None => container,
         };
-        return resource_value(target, &reference.resource, reference.divisor.as_ref(), facts).map(Some);
+        return resource_value(
+            pod,
+            target,
+            &reference.resource,
+            reference.divisor.as_ref(),
+            facts,
+        )
+        .map(Some);
     }
     let no_key = |kind, name: &str, key: &str| EnvError::NoKey {
         kind,
@@ -248,23 +269,22 @@ fn value_of(
                 "cannot find the volume {volume:?} referenced by FileKeyRef"
             ))
         })?;
-        let optional = reference.optional == Some(true);
-        return match file.as_deref().map(|file| env_file::value(file, &reference.key)) {
-            Some(Ok(Some(value))) => Ok(Some(value)),
-            Some(Err(problem)) => Err(EnvError::File(format!(
-                "failed to parse environment variable file {:?}: {problem}",
-                reference.path
-            ))),
-            Some(Ok(None)) | None if optional => Ok(None),
-            Some(Ok(None)) => Err(EnvError::File(format!(
-                "environment variable key {:?} not found in file {:?}",
-                reference.key, reference.path
-            ))),
-            None => Err(EnvError::File(format!(
-                "failed to open environment variable file {:?}: no such file or directory",
-                reference.path
-            ))),
-        };
+        // A file that is not there counts as one that makes no sense, a variable without a value as none.
+        let unread = || EnvError::File("couldn't parse env file".to_owned());
+        let value = env_file::value(file.as_deref().ok_or_else(unread)?, &reference.key);
+        let value = value.map_err(|_| unread())?.filter(|value| !value.is_empty());
+        if value.is_some() || reference.optional == Some(true) {
+            return Ok(value);
+        }
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let path = format!(
+            "/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~empty-dir/{}/{}",
+            reference.volume_name, reference.path
+        );
+        return Err(EnvError::File(format!(
+            "environment variable key {:?} not found in file {path:?}",
+            reference.key
+        )));
     }
     Ok(Some(String::new()))
 }
@@ -331,8 +351,10 @@ fn format_map(map: Option<&BTreeMap<String, String>>) -> String {
     lines.join("\n")
 }
 
-/// The value of a `resourceFieldRef`.
+/// The value of a `resourceFieldRef`. What a container has no limit of, its Pod may have, and else the node (kubelet:
+/// `defaultPodLimitsForDownwardAPI`).
 pub fn resource_value(
+    pod: &Pod,
     container: &Container,
     resource: &str,
     divisor: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
@@ -351,15 +373,18 @@ pub fn resource_value(
             )));
         }
     };
-    let value = map
-        .and_then(|m| m.get(name))
-        .and_then(size::milli)
-        .unwrap_or(match (list, name) {
-            ("limits", "cpu") => facts.cpu_millis,
-            ("limits", "memory") => facts.memory_bytes.saturating_mul(1000),
-            ("limits", "ephemeral-storage") => facts.ephemeral_bytes.saturating_mul(1000),
-            _ => 0,
-        });
+    let own = map.and_then(|m| m.get(name)).and_then(size::milli);
+    let value = match (list, name) {
+        ("limits", "cpu") => size::limit_of(pod, container, name).unwrap_or(facts.cpu_millis),
+        ("limits", "memory") => {
+            size::limit_of(pod, container, name).unwrap_or(facts.memory_bytes.saturating_mul(1000))
+        }
+        ("limits", "ephemeral-storage") => {
+            let own = own.filter(|limit| *limit > 0);
+            own.unwrap_or(facts.ephemeral_bytes.saturating_mul(1000))
+        }
+        _ => own.unwrap_or(0),
+    };
     let divisor = divisor.and_then(size::milli).filter(|d| *d > 0).unwrap_or(1000);
     Ok(value.div_ceil(divisor).to_string())
 }
@@ -462,7 +487,7 @@ fn expand_with(text: &str, known: &BTreeMap<String, String>, unknown: &mut dyn F
 pub fn command_line(
     container: &Container,
     image: &images::ImageConfig,
-    environment: &[(String, String)],
+    environment: &Variables,
 ) -> Vec<String> {
     let known: BTreeMap<String, String> = environment.iter().cloned().collect();
     let expand_all = |words: &[String]| words.iter().map(|w| expand(w, &known)).collect::<Vec<_>>();
@@ -563,14 +588,9 @@ mod tests {
             memory_bytes: 1 << 30,
             ephemeral_bytes: 10 << 30,
         };
-        let env = environment(
-            &pod,
-            container,
-            &["PATH=/usr/bin".into(), "X=y".into()],
-            &sources(),
-            &facts,
-        )
-        .expect("complete");
+        let own = environment(&pod, container, &sources(), &facts).expect("complete");
+        assert!(own.iter().all(|(name, _)| name != "X"), "{own:?}");
+        let env = with_image(&["PATH=/usr/bin".into(), "X=y".into()], &own);
         let text: Vec<String> = env.iter().map(|(n, v)| format!("{n}={v}")).collect();
         insta::assert_snapshot!(text.join("\n"), @r"
         PATH=/bin
@@ -609,8 +629,81 @@ mod tests {
             (without_key, "couldn't find key k in Secret shop/s"),
         ];
         for (sources, expected) in cases {
-            let error = environment(&pod, container, &[], &sources, &facts).expect_err("incomplete");
+            let error = environment(&pod, container, &sources, &facts).expect_err("incomplete");
             assert_eq!(error.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn limits_that_nobody_set() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {"resources": {"limits": {"memory": "64Mi"}},
+            "containers": [{"name": "none"}, {"name": "own", "resources": {"limits": {"memory": "16Mi", "cpu": "1"}}}]}}))
+        .expect("a Pod");
+        let facts = Facts {
+            cpu_millis: 3900,
+            memory_bytes: 1 << 30,
+            ephemeral_bytes: 7,
+            ..Facts::default()
+        };
+        let containers = &pod.spec.as_ref().expect("spec").containers;
+        let of =
+            |container, resource| resource_value(&pod, container, resource, None, &facts).expect("a value");
+        for (resource, none, own) in [
+            ("limits.memory", "67108864", "16777216"),
+            ("limits.cpu", "4", "1"),
+            ("limits.ephemeral-storage", "7", "7"),
+            ("requests.memory", "0", "0"),
+        ] {
+            assert_eq!(of(&containers[0], resource), none, "{resource}");
+            assert_eq!(of(&containers[1], resource), own, "{resource}");
+        }
+    }
+
+    #[test]
+    fn files_of_variables() {
+        let container = |key: &str, path: &str, optional: bool| -> Container {
+            let reference = json!({"volumeName": "v", "path": path, "key": key, "optional": optional});
+            let variable = json!({"name": "V", "valueFrom": {"fileKeyRef": reference}});
+            serde_json::from_value(json!({"name": "c", "env": [variable]})).expect("a container")
+        };
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"uid": "u1"}})).expect("a Pod");
+        let mut sources = sources();
+        let place = |path: &str| ("v".to_owned(), path.to_owned());
+        sources
+            .files
+            .insert(place("a.env"), Some(b"KEY='by file'\nEMPTY=''\n".to_vec()));
+        sources
+            .files
+            .insert(place("bad.env"), Some(b"nothing\n".to_vec()));
+        sources.files.insert(place("no.env"), None);
+        let missing = |key: &str| {
+            format!(
+                "environment variable key {key:?} not found in file \
+                 \"/var/lib/kubelet/pods/u1/volumes/kubernetes.io~empty-dir/v/a.env\""
+            )
+        };
+        let unread = || "couldn't parse env file".to_owned();
+        for (key, path, optional, expected) in [
+            ("KEY", "a.env", false, Ok(Some("by file"))),
+            ("NO", "a.env", true, Ok(None)),
+            ("NO", "a.env", false, Err(missing("NO"))),
+            ("EMPTY", "a.env", false, Err(missing("EMPTY"))),
+            ("KEY", "bad.env", false, Err(unread())),
+            ("KEY", "no.env", true, Err(unread())),
+        ] {
+            let container = container(key, path, optional);
+            let found = environment(&pod, &container, &sources, &Facts::default());
+            let value = |all: Variables| {
+                all.into_iter()
+                    .find(|(name, _)| name == "V")
+                    .map(|(_, value)| value)
+            };
+            let found = found.map(value).map_err(|error| error.to_string());
+            assert_eq!(
+                found,
+                expected.map(|value| value.map(str::to_owned)),
+                "{key} {path}"
+            );
         }
     }
 
@@ -633,7 +726,7 @@ mod tests {
         for (container, expected) in cases {
             let container: Container = serde_json::from_value(container).expect("a container");
             assert_eq!(
-                command_line(&container, &image, &[("V".into(), "1".into())]),
+                command_line(&container, &image, &vec![("V".into(), "1".into())]),
                 expected
             );
         }

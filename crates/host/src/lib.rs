@@ -24,6 +24,7 @@ mod image_gc;
 mod ipam;
 mod node;
 mod objects;
+mod resolv_conf;
 mod services;
 
 pub mod backoff;
@@ -49,3 +50,4 @@ pub use config::{Capacity, HostConfig, PORT};
 pub use deps::{HostDeps, ImageSource, NetworkError, NoImages, NoNetwork, PodNetwork, TapHandle};
 pub use image_gc::ImageGc;
 pub use podvm::record::running_nics;
+pub use resolv_conf::ResolvConf;

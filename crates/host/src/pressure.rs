@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
+use kinds::placement;
 use kinds::quantity::Quantity;
 use parking_lot::Mutex;
+use serde_json::json;
 
 use crate::agent::Pods;
 use crate::deps::ImageSource;
@@ -102,24 +104,34 @@ impl Pressure {
         (recent(seen.0), recent(seen.1))
     }
 
-    /// Why a new Pod is not taken (kubelet: `evictionAdmitHandler`): low memory only keeps out those without requests.
+    /// Why a new Pod is not taken (kubelet: `managerImpl.Admit`): low memory alone keeps out only those that ask for nothing
+    /// and do not tolerate it, as those of DaemonSets do.
     pub fn refusal(&self, thresholds: &Thresholds, pod: &Pod) -> Option<(String, String)> {
         if priority(pod) >= CRITICAL {
             return None;
         }
         let (memory, disk) = self.state(thresholds);
-        let best_effort = total(pod, "memory") == 0 && total(pod, "cpu") == 0;
+        let bears_memory = || size::class_of(pod) != "BestEffort" || tolerates_low_memory(pod);
         let found = match (memory, disk) {
-            (true, true) if best_effort => "MemoryPressure DiskPressure",
-            (_, true) => "DiskPressure",
-            (true, false) if best_effort => "MemoryPressure",
-            _ => return None,
+            (false, false) => return None,
+            (true, true) => "MemoryPressure DiskPressure",
+            (false, true) => "DiskPressure",
+            (true, false) if bears_memory() => return None,
+            (true, false) => "MemoryPressure",
         };
         Some((
             "Evicted".to_owned(),
             format!("The node had condition: [{found}]. "),
         ))
     }
+}
+
+fn tolerates_low_memory(pod: &Pod) -> bool {
+    let taint = json!({"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"});
+    let node = json!({"spec": {"taints": [taint]}});
+    let tolerations = pod.spec.as_ref().map(|spec| &spec.tolerations);
+    let pod = json!({"spec": {"tolerations": tolerations}});
+    placement::untolerated(&pod, &node, "NoSchedule").is_none()
 }
 
 fn priority(pod: &Pod) -> i32 {
@@ -306,7 +318,6 @@ async fn sweep(context: &Context, pods: &Pods) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn pod(name: &str, priority: i32, requests: &str) -> Arc<Pod> {
         let requests = json!({"ephemeral-storage": requests, "memory": requests});
@@ -381,11 +392,20 @@ mod tests {
             (reason.as_str(), message.as_str()),
             ("Evicted", "The node had condition: [MemoryPressure]. ")
         );
+        let tolerates = json!({"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"});
+        let daemon: Pod = serde_json::from_value(
+            json!({"spec": {"tolerations": [tolerates], "containers": [{"name": "c"}]}}),
+        )
+        .expect("a Pod");
+        assert_eq!(pressure.refusal(&thresholds, &daemon), None);
         pressure.note(&[Low {
             signal: Signal::Inodes,
             ..memory
         }]);
-        assert!(pressure.refusal(&thresholds, &with).is_some());
+        for pod in [&*with, &daemon] {
+            let (_, message) = pressure.refusal(&thresholds, pod).expect("refused");
+            assert_eq!(message, "The node had condition: [MemoryPressure DiskPressure]. ");
+        }
         assert_eq!(
             pressure.refusal(&thresholds, &pod("critical", CRITICAL, "1Mi")),
             None

@@ -120,6 +120,13 @@ fn request(resources: Option<&ResourceRequirements>, name: &str) -> Option<u64> 
         .and_then(milli)
 }
 
+/// The limit that a container has of processors or memory, or else its Pod, in thousandths.
+pub fn limit_of(pod: &Pod, container: &Container, name: &str) -> Option<u64> {
+    let own = limit(container.resources.as_ref(), name).filter(|limit| *limit > 0);
+    let pods = || limit(pod.spec.as_ref()?.resources.as_ref(), name);
+    own.or_else(pods)
+}
+
 /// Whether an init container is a sidecar (KEP-753).
 pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
@@ -249,6 +256,13 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
     }
 }
 
+/// The quality-of-service class of a Pod, as its status has it.
+pub fn class_of(pod: &Pod) -> &str {
+    let known = pod.status.as_ref().and_then(|status| status.qos_class.as_deref());
+    let reckoned = || pod.spec.as_ref().map_or("BestEffort", qos_class);
+    known.unwrap_or_else(reckoned)
+}
+
 /// Scores of the kernel's choice among processes when memory runs out (kubelet: `qos/policy.go`).
 const OOM_LAST: i32 = -997;
 const OOM_FIRST: i32 = 1000;
@@ -259,9 +273,7 @@ pub fn oom_score(pod: &Pod, container: &Container, memory_bytes: u64) -> i32 {
     if spec.priority_class_name.as_deref() == Some("system-node-critical") {
         return OOM_LAST;
     }
-    let status = pod.status.as_ref();
-    let class = status.and_then(|status| status.qos_class.as_deref());
-    match class.unwrap_or_else(|| qos_class(spec)) {
+    match class_of(pod) {
         "Guaranteed" => return OOM_LAST,
         "BestEffort" => return OOM_FIRST,
         _ => {}

@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::podvm::plan::initialized;
+use crate::podvm::plan::{goes_on, initialized};
 use crate::podvm::record::{Exit, Record, Role, State, container_of};
 use crate::podvm::resize::Resources;
+use crate::podvm::{NEVER_SEEN, START_ERROR};
 use crate::size;
 
 /// What there is to tell about a Pod.
@@ -35,12 +36,17 @@ pub struct View<'a> {
     pub verdict: Option<(&'a str, &'a str)>,
     /// Nothing will run any more.
     pub finished: bool,
+    /// The host has not taken it.
+    pub rejected: bool,
     /// When the host accepted the Pod.
     pub start_time: Timestamp,
 }
 
 /// The status to write. `before` is the last known one: it keeps transition times and what others own.
 pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
+    if view.rejected {
+        return rejected(view, before);
+    }
     let phase = phase(view, before);
     let generation = view.pod.metadata.generation;
     let statuses = |wanted: fn(Role) -> bool| -> Vec<ContainerStatus> {
@@ -82,16 +88,30 @@ pub fn of(view: &View<'_>, before: &PodStatus, now: Timestamp) -> PodStatus {
         pod_ip: view.ip.map(|ip| ip.to_string()),
         pod_ips: view.ip.map(|ip| vec![PodIP { ip: ip.to_string() }]),
         start_time: before.start_time.clone().or(Some(Time(view.start_time))),
-        qos_class: before.qos_class.clone().or_else(|| {
-            view.pod
-                .spec
-                .as_ref()
-                .map(|spec| size::qos_class(spec).to_owned())
-        }),
+        qos_class: qos_class(view, before),
         observed_generation: generation,
         init_container_statuses: optional(statuses(|role| matches!(role, Role::Init | Role::Sidecar))),
         container_statuses: optional(statuses(|role| role == Role::Main)),
         ephemeral_container_statuses: optional(statuses(|role| role == Role::Ephemeral)),
+        ..PodStatus::default()
+    }
+}
+
+fn qos_class(view: &View<'_>, before: &PodStatus) -> Option<String> {
+    let spec = view.pod.spec.as_ref();
+    let reckoned = || spec.map(|spec| size::qos_class(spec).to_owned());
+    before.qos_class.clone().or_else(reckoned)
+}
+
+/// Of a Pod that was not taken nothing but that is told: neither containers nor conditions (kubelet: `rejectPod`).
+fn rejected(view: &View<'_>, before: &PodStatus) -> PodStatus {
+    PodStatus {
+        phase: Some("Failed".to_owned()),
+        reason: view.verdict.map(|(reason, _)| reason.to_owned()),
+        message: view.verdict.map(|(_, message)| message.to_owned()),
+        qos_class: qos_class(view, before),
+        start_time: before.start_time.clone().or(Some(Time(view.start_time))),
+        observed_generation: before.observed_generation,
         ..PodStatus::default()
     }
 }
@@ -162,6 +182,13 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
         State::Exited(exit) => Some(exit.id.clone()),
         State::Waiting { .. } | State::Starting { .. } => record.last.as_ref().map(|exit| exit.id.clone()),
     };
+    let last = failed_start(view, record)
+        .map(|(_, _, exit)| exit)
+        .or(record.last.as_ref());
+    let made = latest.as_ref().is_some_and(|id| !id.is_empty());
+    let in_force = container
+        .as_ref()
+        .and_then(|container| container.resources.clone());
     let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
     ContainerStatus {
         name: record.name.clone(),
@@ -173,26 +200,25 @@ fn container_status(view: &View<'_>, record: &Record) -> ContainerStatus {
         container_id: latest
             .filter(|id| !id.is_empty())
             .map(|id| format!("podvisor://{uid}/{id}")),
-        restart_count: i32::try_from(record.restarts()).unwrap_or(i32::MAX),
+        // A run counts when its container is there: it may still wait for its image.
+        restart_count: i32::try_from(match record.state {
+            State::Starting { .. } => record.restarts().saturating_sub(1),
+            _ => record.restarts(),
+        })
+        .unwrap_or(i32::MAX),
         ready,
         started: (record.role != Role::Ephemeral).then_some(running && record.started),
         state: Some(state(view, record)),
-        last_state: record.last.as_ref().map(|exit| ContainerState {
+        last_state: last.map(|exit| ContainerState {
             terminated: Some(terminated(uid, exit)),
             ..ContainerState::default()
         }),
-        resources: running
-            .then(|| {
-                container
-                    .as_ref()
-                    .and_then(|container| container.resources.clone())
-            })
-            .flatten(),
+        // Of what was never made there is nothing to tell (kubelet: `convertToAPIContainerStatuses`).
+        resources: made.then(|| in_force.clone().unwrap_or_default()),
         allocated_resources: match view.allocated.and_then(|all| all.get(&record.name)) {
+            _ if !made => None,
             Some(agreed) => agreed.requests.clone(),
-            None => container
-                .as_ref()
-                .and_then(|container| container.resources.as_ref()?.requests.clone()),
+            None => in_force.and_then(|resources| resources.requests),
         },
         user: record.identity.as_ref().map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser {
@@ -227,8 +253,30 @@ fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
     Some(mounts.iter().map(status).collect())
 }
 
+/// Why a container waits whose run did not come to anything, though another follows: reason, words, and how that run ended
+/// (kubelet: `reasonCache`).
+fn failed_start<'a>(view: &View<'_>, record: &'a Record) -> Option<(&'static str, &'a str, &'a Exit)> {
+    let exit = match &record.state {
+        State::Exited(exit) => {
+            let container = container_of(view.pod, &record.name)?;
+            let again = view.pod.metadata.deletion_timestamp.is_none() && !view.finished;
+            Some(exit).filter(|exit| again && goes_on(view.pod, &container, record, exit.code))
+        }
+        State::Starting { reason, .. } if reason.is_empty() => record.last.as_ref(),
+        _ => None,
+    }?;
+    match &record.unhooked {
+        Some(words) => Some(("PostStartHookError", words, exit)),
+        None if exit.reason == START_ERROR => Some(("RunContainerError", &exit.message, exit)),
+        None => None,
+    }
+}
+
 fn state(view: &View<'_>, record: &Record) -> ContainerState {
     let uid = view.pod.metadata.uid.as_deref().unwrap_or_default();
+    if let Some((reason, words, _)) = failed_start(view, record) {
+        return waiting(view, reason, words);
+    }
     if let Some(exit) = repeated(view.pod, record) {
         return ContainerState {
             terminated: Some(terminated(uid, exit)),
@@ -237,16 +285,16 @@ fn state(view: &View<'_>, record: &Record) -> ContainerState {
     }
     match &record.state {
         // An API server lets nobody leave a good end under `OnFailure`: of one that another run follows it is not told.
-        State::Exited(_) if record.again && !view.finished => waiting(view, record, "", ""),
-        State::Starting { reason, .. } if reason.is_empty() && record.again => waiting(view, record, "", ""),
+        State::Exited(_) if record.again && !view.finished => waiting(view, "", ""),
+        State::Starting { reason, .. } if reason.is_empty() && record.again => waiting(view, "", ""),
         // While the next run is on its way, the one before is still what there is to see.
         State::Starting { reason, .. } if reason.is_empty() && record.last.is_some() => ContainerState {
             terminated: record.last.as_ref().map(|exit| terminated(uid, exit)),
             ..ContainerState::default()
         },
-        State::Running { .. } if record.hooking => waiting(view, record, "", ""),
+        State::Running { .. } if record.hooking => waiting(view, "", ""),
         State::Waiting { reason, message } | State::Starting { reason, message } => {
-            waiting(view, record, reason, message)
+            waiting(view, reason, message)
         }
         State::Running { started_at, .. } => ContainerState {
             running: Some(ContainerStateRunning {
@@ -273,13 +321,19 @@ fn repeated<'a>(pod: &Pod, record: &'a Record) -> Option<&'a Exit> {
     (policy != "Always").then_some(exit)
 }
 
-fn waiting(view: &View<'_>, record: &Record, reason: &str, message: &str) -> ContainerState {
-    let usual = match record.role {
-        Role::Init | Role::Sidecar => "PodInitializing",
-        Role::Main if has_init(view.records) && !initialized(view.records) => "PodInitializing",
-        Role::Main | Role::Ephemeral => "ContainerCreating",
-    };
-    let reason = if reason.is_empty() { usual } else { reason };
+/// Why a container of these waits, if nothing special holds it up: a Pod with init containers says of each that it is
+/// being initialised, though it be so already (kubelet: `convertToAPIContainerStatuses`).
+pub fn waiting_reason<'a>(records: &[Record], reason: &'a str) -> &'a str {
+    let init = |record: &Record| matches!(record.role, Role::Init | Role::Sidecar);
+    match reason {
+        "" if records.iter().any(init) => "PodInitializing",
+        "" => "ContainerCreating",
+        reason => reason,
+    }
+}
+
+fn waiting(view: &View<'_>, reason: &str, message: &str) -> ContainerState {
+    let reason = waiting_reason(view.records, reason);
     ContainerState {
         waiting: Some(ContainerStateWaiting {
             reason: Some(reason.to_owned()),
@@ -287,12 +341,6 @@ fn waiting(view: &View<'_>, record: &Record, reason: &str, message: &str) -> Con
         }),
         ..ContainerState::default()
     }
-}
-
-fn has_init(records: &[Record]) -> bool {
-    records
-        .iter()
-        .any(|record| matches!(record.role, Role::Init | Role::Sidecar))
 }
 
 fn terminated(uid: &str, exit: &Exit) -> ContainerStateTerminated {
@@ -303,7 +351,7 @@ fn terminated(uid: &str, exit: &Exit) -> ContainerStateTerminated {
         reason: Some(exit.reason.clone()),
         message: (!exit.message.is_empty()).then(|| exit.message.clone()),
         started_at: exit.started_at.map(Time),
-        finished_at: Some(Time(exit.finished_at)),
+        finished_at: (exit.reason != NEVER_SEEN).then_some(Time(exit.finished_at)),
     }
 }
 
@@ -491,6 +539,7 @@ mod tests {
             host_ip: Ipv4Addr::new(192, 0, 2, 1).into(),
             verdict,
             finished,
+            rejected: false,
             start_time: at(0),
         };
         let status = of(&view, &PodStatus::default(), at(5));
@@ -566,7 +615,7 @@ mod tests {
         PodScheduled=True
         i Completed ready=true restarts=0
         a running ready=true restarts=0
-        b ContainerCreating ready=false restarts=0
+        b PodInitializing ready=false restarts=0
         ");
         run(&mut records[2]);
         insta::assert_snapshot!(summary(&records, false, None), @r"
@@ -673,6 +722,7 @@ mod tests {
                 host_ip: Ipv4Addr::LOCALHOST.into(),
                 verdict: None,
                 finished: false,
+                rejected: false,
                 start_time: at(0),
             };
             let status = of(&view, &PodStatus::default(), at(5));
@@ -680,6 +730,93 @@ mod tests {
             let state = state.expect("JSON");
             assert!(state.get(shown).is_some(), "{policy} {code}: {state}");
         }
+    }
+
+    /// What is shown of containers whose start came to nothing, by the Pod's policy.
+    #[test]
+    fn starts_that_failed() {
+        let cases = [
+            ("Always", None, "waiting RunContainerError: words", true),
+            ("Always", Some("hook"), "waiting PostStartHookError: hook", true),
+            ("Never", None, "terminated StartError: words", false),
+            ("Never", Some("hook"), "terminated StartError: words", false),
+        ];
+        for (policy, unhooked, expected, last) in cases {
+            let mut pod = pod();
+            let spec = pod.spec.as_mut().expect("a spec");
+            spec.restart_policy = Some(policy.to_owned());
+            spec.init_containers = None;
+            let mut records = records(&pod);
+            records[0].runs = 1;
+            records[0].unhooked = unhooked.map(str::to_owned);
+            records[0].state = State::Exited(Exit {
+                reason: START_ERROR.to_owned(),
+                message: "words".to_owned(),
+                ..exit(128)
+            });
+            let view = View {
+                pod: &pod,
+                records: &records,
+                allocated: None,
+                vm_ready: true,
+                ip: None,
+                host_ip: Ipv4Addr::LOCALHOST.into(),
+                verdict: None,
+                finished: false,
+                rejected: false,
+                start_time: at(0),
+            };
+            let status = of(&view, &PodStatus::default(), at(5))
+                .container_statuses
+                .expect("two")
+                .remove(0);
+            let state = serde_json::to_value(status.state).expect("JSON");
+            let (kind, words) = state.as_object().expect("an object").iter().next().expect("one");
+            let text = |field: &str| words[field].as_str().unwrap_or_default();
+            let shown = format!("{kind} {}: {}", text("reason"), text("message"));
+            assert_eq!(shown, expected, "{policy}");
+            assert_eq!(status.last_state.is_some(), last, "{policy}");
+        }
+    }
+
+    /// Resources are told of containers that are there, or were.
+    #[test]
+    fn resources_of_what_was_made() {
+        let mut pod = pod();
+        let spec = pod.spec.as_mut().expect("a spec");
+        spec.containers[0].resources =
+            serde_json::from_value(json!({"requests": {"cpu": "1"}})).expect("resources");
+        let mut records = records(&pod);
+        let told = |records: &[Record]| {
+            let view = View {
+                pod: &pod,
+                records,
+                allocated: None,
+                vm_ready: true,
+                ip: None,
+                host_ip: Ipv4Addr::LOCALHOST.into(),
+                verdict: None,
+                finished: false,
+                rejected: false,
+                start_time: at(0),
+            };
+            let all = of(&view, &PodStatus::default(), at(5)).container_statuses;
+            let each = all.into_iter().flatten().map(|status| {
+                let status = serde_json::to_value(&status).expect("JSON");
+                format!("{} {}", status["resources"], status["allocatedResources"])
+            });
+            each.collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(told(&records), "null null, null null");
+        run(&mut records[1]);
+        run(&mut records[2]);
+        let all = r#"{"requests":{"cpu":"1"}} {"cpu":"1"}, {} null"#;
+        assert_eq!(told(&records), all);
+        for record in &mut records[1..] {
+            record.last = Some(exit(1));
+            record.state = State::fresh();
+        }
+        assert_eq!(told(&records), all);
     }
 
     #[test]
@@ -695,6 +832,7 @@ mod tests {
             host_ip: Ipv4Addr::LOCALHOST.into(),
             verdict: None,
             finished: false,
+            rejected: false,
             start_time: at(0),
         };
         let first = of(&view, &PodStatus::default(), at(1));

@@ -330,6 +330,7 @@ impl Builder<'_> {
                         .find(|container| container.name == name)
                         .ok_or_else(|| format!("container {name} not found"))?;
                     env::resource_value(
+                        self.pod,
                         container,
                         &reference.resource,
                         reference.divisor.as_ref(),

@@ -192,16 +192,21 @@ impl Agent {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    /// Runs a command and judges by its exit code.
+    /// Runs a command and judges by its exit code; one that cannot be started has none.
     pub(super) async fn exec_probe(&self, start: ExecStart, limit: Duration) -> Result<ProbeReply, Status> {
+        let reply = |success, output| ProbeReply {
+            success,
+            output,
+            unknown: false,
+        };
+        let unknown = |error: io::Error| ProbeReply {
+            success: false,
+            output: error.to_string(),
+            unknown: true,
+        };
         let started = match self.exec_start(&start)? {
             Ok(started) => started,
-            Err(error) => {
-                return Ok(ProbeReply {
-                    success: false,
-                    output: error.to_string(),
-                });
-            }
+            Err(error) => return Ok(unknown(error)),
         };
         let pid = started.pid;
         let ended = self.shared.reaper.wait(pid);
@@ -228,27 +233,16 @@ impl Agent {
             let text = [out, err].concat();
             Ok::<_, io::Error>((ended.code, String::from_utf8_lossy(&text).into_owned()))
         };
-        match tokio::time::timeout(limit, collect).await {
-            Ok(Ok((code, output))) => Ok(ProbeReply {
-                success: code == 0,
-                output,
-            }),
-            Ok(Err(error)) => Ok(ProbeReply {
-                success: false,
-                output: error.to_string(),
-            }),
+        Ok(match tokio::time::timeout(limit, collect).await {
+            Ok(Ok((code, output))) => reply(code == 0, output),
+            Ok(Err(error)) => unknown(error),
             Err(_) => {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                let output = format!(
-                    "command timed out: {:?} timed out after {limit:?}",
-                    start.command.join(" ")
-                );
-                Ok(ProbeReply {
-                    success: false,
-                    output,
-                })
+                let command = start.command.join(" ");
+                let output = format!("command timed out: {command:?} timed out after {limit:?}");
+                reply(false, output)
             }
-        }
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use guest_api::tls::{self, NO_TLS};
 use guest_api::v1::probe_request::Action;
 use guest_api::v1::{DialData, ExecStart, Grpc, Header, HttpGet, ProbeRequest};
 use k8s_openapi::api::core::v1::{
-    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction,
+    Container, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler, Pod, Probe, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Machine;
+use crate::env;
 use crate::guest::Guest;
 
 /// How long beyond its own limit an action may take until the guest counts as not answering.
@@ -45,7 +46,18 @@ impl Job {
     /// The spec names a port that the container does not have, or nothing to do.
     pub fn of_probe(container: &Container, run: &str, probe: &Probe) -> Result<Self, String> {
         if let Some(action) = &probe.exec {
-            return Ok(Self::exec(run, action));
+            let mut job = Self::exec(run, action);
+            if let Action::Exec(exec) = &mut job.action {
+                // Of probes alone, and by what the manifest itself sets (kubelet: `ExpandContainerCommandOnlyStatic`).
+                let set = container.env.iter().flatten();
+                let known = set
+                    .map(|set| (set.name.clone(), set.value.clone().unwrap_or_default()))
+                    .collect();
+                exec.command
+                    .iter_mut()
+                    .for_each(|word| *word = env::expand(word, &known));
+            }
+            return Ok(job);
         }
         if let Some(action) = &probe.http_get {
             return Self::http(container, action);
@@ -201,6 +213,24 @@ pub async fn hook(
         Ok(Err(Problem::Away)) => Err(AWAY.to_owned()),
         Err(_) => Err("context deadline exceeded".to_owned()),
     }
+}
+
+/// What the status says of a container whose `postStart` hook has failed (kubelet: `handlerRunner.Run`).
+pub fn failure_words(pod: &Pod, container: &Container, hook: &LifecycleHandler, problem: &str) -> String {
+    let kind = match (&hook.exec, &hook.http_get, &hook.sleep) {
+        (Some(exec), ..) => format!(
+            "Exec lifecycle hook ([{}])",
+            exec.command.as_deref().unwrap_or_default().join(" ")
+        ),
+        (_, Some(get), _) => format!(
+            "HTTP lifecycle hook ({})",
+            get.path.as_deref().unwrap_or_default()
+        ),
+        (.., Some(sleep)) => format!("Sleep lifecycle hook ({})", sleep.seconds),
+        _ => return format!("Cannot run handler: {problem}"),
+    };
+    let (name, pod) = (&container.name, super::described(pod));
+    format!("{kind} for Container {name:?} in Pod {pod:?} failed - error: {problem}")
 }
 
 /// What is said of a server that does not speak TLS (kubelet: `LifecycleHTTPFallback`).
@@ -407,6 +437,27 @@ mod tests {
         assert_eq!(error, "couldn't find port: \"no\" in container c");
         let error = of(json!({"tcpSocket": {"port": 70000}})).expect_err("no port");
         assert_eq!(error, "invalid port number: 70000");
+    }
+
+    #[test]
+    fn commands_of_probes_know_the_variables_of_the_manifest() {
+        let container: Container = serde_json::from_value(json!({"name": "c", "env": [
+            {"name": "MODE", "value": "x"},
+            {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}))
+        .expect("a container");
+        let action = json!({"exec": {"command": ["test", "$(MODE)", "$$(cat /tmp/x)", "$(NAME)", "$(NO)"]}});
+        let command = |job: Job| match job.action {
+            Action::Exec(exec) => exec.command,
+            other => panic!("{other:?}"),
+        };
+        let probe: Probe = serde_json::from_value(action.clone()).expect("a probe");
+        let job = Job::of_probe(&container, "c_0", &probe).expect("a job");
+        assert_eq!(command(job), ["test", "x", "$(cat /tmp/x)", "", "$(NO)"]);
+        let hook: LifecycleHandler = serde_json::from_value(action).expect("a hook");
+        let job = Job::of_hook(&container, "c_0", &hook)
+            .expect("a job")
+            .expect("one");
+        assert_eq!(command(job)[1..3], ["$(MODE)", "$$(cat /tmp/x)"]);
     }
 
     #[tokio::test]

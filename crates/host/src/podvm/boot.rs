@@ -11,6 +11,7 @@ use dataplane::model::PodNic;
 use guest_api::v1::{ConfigureRequest, Extent, Interface};
 use images::Image;
 use k8s_openapi::api::core::v1::Pod;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use vmm::{Disk, Nic, Share, Vm, VmId, VmSpec};
@@ -327,6 +328,7 @@ impl Boot {
             },
             sysctls: sysctls.collect(),
             user_namespace: spec.is_some_and(|spec| spec.host_users == Some(false)),
+            first_user: first_user(self.pod.metadata.uid.as_deref().unwrap_or_default()),
             share_process_namespace: spec.is_some_and(|spec| spec.share_process_namespace == Some(true)),
             node_processes: spec.is_some_and(|spec| spec.host_pid == Some(true)),
             domain_name: names.domain,
@@ -359,7 +361,7 @@ impl Boot {
         };
         steps.done("guest kernel and agent");
         let request = self.configuration(nic, scratch)?;
-        let facts = self.context.facts(Some(nic.ip), self.size);
+        let facts = self.context.facts(Some(nic.ip));
         // Images may have been long in coming, and tokens age meanwhile.
         let mut written = Written::default();
         written.tokens.clone_from(&self.prepared.tokens);
@@ -658,4 +660,15 @@ pub async fn remove_leftovers(context: &Context, uid: &str, file: Option<&PodFil
             tracing::warn!(uid, %error, "logs of a Pod stay");
         }
     }
+}
+
+/// How many ids a Pod with users of its own has.
+const USERS: u32 = 65_536;
+
+/// The first of a Pod's ids outside: each Pod has others, though it be alone in its VM, so that nobody takes two for one.
+fn first_user(uid: &str) -> u32 {
+    let hash = Sha256::digest(uid);
+    // Neither the first range, which is the VM's own, nor the last, whose end is no id.
+    let number = u32::from(u16::from_be_bytes([hash[0], hash[1]])) % (USERS - 2);
+    USERS * (number + 1)
 }

@@ -7,17 +7,19 @@ use std::time::Duration;
 use guest_api::v1::{
     CreateContainerRequest, ReadFileRequest, Resources, Security, StartContainerRequest, User,
 };
-use images::Image;
+use images::{Image, PullPolicy};
 use k8s_openapi::api::core::v1::{Container, Pod};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::boot::{NODE_FILES, image_disk, image_serial};
+use super::fetch::{self, First};
 use super::names::Names;
 use super::record::target_of;
-use super::{Context, Input, Machine, Report, actions, prepare};
+use super::{Context, Input, Machine, Report, Stage, View, actions, prepare};
 use crate::env;
 use crate::events::Kind;
-use crate::size::{self, VmSize};
+use crate::size;
 use crate::{seccomp, volumes};
 
 /// How long the guest may take to create and start a container.
@@ -31,8 +33,6 @@ pub struct Launch {
     pub context: Arc<Context>,
     /// The Pod.
     pub pod: Arc<Pod>,
-    /// The VM's size.
-    pub size: VmSize,
     /// The VM.
     pub machine: Machine,
     /// The container.
@@ -43,17 +43,33 @@ pub struct Launch {
     pub run: String,
     /// The run whose processes it is to see, if the spec names a container: none while that does not run.
     pub target: Option<Option<String>>,
+    /// How the Pod stands.
+    pub view: watch::Receiver<View>,
+    /// Its image, if that was asked for when the VM was made.
+    pub first: Option<First>,
+    /// Cancelled when its container has another image by now.
+    pub wanted: CancellationToken,
     /// Where to report.
     pub owner: mpsc::Sender<Input>,
 }
 
+/// Instead of a reason: the container has another image by now.
+pub const SUPERSEDED: &str = "";
+
 impl Launch {
     /// Starts the container, reports, and runs its `postStart` hook.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
+        let first = self.first.take();
         let (starts, name) = (&self.context.starts, &self.container.name);
         starts.container(&self.pod, name, None);
-        let result = self.start().await;
-        if let Err((reason, message)) = &result {
+        let result = self.start(first).await;
+        // What does not start because its VM is taken down is no failure.
+        let wanted = self.view.borrow().stage == Stage::Running;
+        if let Some((reason, message)) = result
+            .as_ref()
+            .err()
+            .filter(|(reason, _)| wanted && *reason != SUPERSEDED)
+        {
             starts.container(&self.pod, name, Some(reason));
             self.event(Kind::Warning, "Failed", format!("Error: {message}"));
             tracing::debug!(container = self.container.name, reason, message, "not started");
@@ -86,9 +102,10 @@ impl Launch {
                     "PostStartHook failed".to_owned(),
                 );
             }
+            let words = |problem: String| actions::failure_words(&self.pod, &self.container, hook, &problem);
             let report = Report::Hooked {
                 run: self.run.clone(),
-                success: done.is_ok(),
+                result: done.map(|_| ()).map_err(words),
             };
             let _ = self.owner.send(Input::Job(report)).await;
         }
@@ -100,12 +117,8 @@ impl Launch {
             .container(&self.pod, &self.container.name, kind, reason, message);
     }
 
-    async fn start(&self) -> Result<(), (&'static str, String)> {
-        let name = &self.container.name;
-        let image = match self.machine.images.get(name) {
-            Some(image) => Arc::clone(image),
-            None => self.bring().await?,
-        };
+    async fn start(&self, first: Option<First>) -> Result<(), (&'static str, String)> {
+        let image = self.image(first).await?;
         let request = self.request(&image).await?;
         let mut client = self
             .machine
@@ -120,21 +133,48 @@ impl Launch {
             answer => answer.map(|_| ()),
         });
         outcome(created).map_err(|problem| not_created(&self.container, problem))?;
-        self.event(Kind::Normal, "Created", format!("Created container: {name}"));
+        self.event(Kind::Normal, "Created", "Container created".to_owned());
         let start = StartContainerRequest { id: self.run.clone() };
         let started = tokio::time::timeout(CALL, client.start_container(start)).await;
         outcome(started).map_err(|problem| ("RunContainerError", problem))?;
-        self.event(Kind::Normal, "Started", format!("Started container {name}"));
+        self.event(Kind::Normal, "Started", "Container started".to_owned());
         Ok(())
     }
 
-    /// The image of a container that came when the VM was there already: pulled, and plugged in as a disk.
-    async fn bring(&self) -> Result<Arc<Image>, (&'static str, String)> {
-        let pull = prepare::image(&self.context, &self.pod, self.container.clone(), &self.owner);
-        let life = &self.machine.life;
-        let gone = || ("CreateContainerError", "the VM has ended".to_owned());
-        let (container, image) = life.run_until_cancelled(pull).await.ok_or_else(gone)?;
-        let disk = image_disk(&image);
+    /// The image to start from. It is looked for at each start, so that a container that always asks for it may begin anew
+    /// with another one (kubelet: `EnsureImageExists`).
+    async fn image(&self, first: Option<First>) -> Result<Arc<Image>, (&'static str, String)> {
+        let known = self.machine.images.get(&self.container.name);
+        let bring = async {
+            if let Some(first) = first
+                && let Some(fetched) = first.wait(&self.context, &self.pod, &self.container).await
+            {
+                return fetched.image;
+            }
+            if let Some(known) = known.filter(|_| fetch::policy(&self.container) != PullPolicy::Always) {
+                let reference = self.container.image.as_deref().unwrap_or_default();
+                self.event(Kind::Normal, "Pulled", fetch::present(reference));
+                return Arc::clone(known);
+            }
+            let fetched = fetch::image(&self.context, &self.pod, &self.container, &self.owner, &|| {});
+            fetched.await.image
+        };
+        let image = tokio::select! {
+            image = bring => image,
+            () = self.wanted.cancelled() => return Err((SUPERSEDED, String::new())),
+            () = self.machine.life.cancelled() => {
+                return Err(("CreateContainerError", "the VM has ended".to_owned()));
+            }
+        };
+        if known.is_none_or(|known| known.id != image.id) {
+            self.plug(&image).await?;
+        }
+        Ok(image)
+    }
+
+    /// Gives the VM the disk of an image that came when it was there already.
+    async fn plug(&self, image: &Arc<Image>) -> Result<(), (&'static str, String)> {
+        let disk = image_disk(image);
         let images = self.machine.images.values().map(|image| image_serial(&image.id));
         let volumes = self
             .machine
@@ -146,11 +186,11 @@ impl Launch {
             attached.map_err(|error| ("CreateContainerError", error.to_string()))?;
         }
         let report = Report::Imaged {
-            container,
-            image: Arc::clone(&image),
+            container: self.container.name.clone(),
+            image: Arc::clone(image),
         };
         let _ = self.owner.send(Input::Job(report)).await;
-        Ok(image)
+        Ok(())
     }
 
     /// What the files hold that the environment is read from.
@@ -178,17 +218,17 @@ impl Launch {
         let config = |problem: String| ("CreateContainerConfigError", problem);
         let mut sources = prepare::environment_sources(&self.context, &self.pod, &self.container).await;
         sources.files = self.environment_files().await.map_err(config)?;
-        let facts = self.context.facts(Some(self.machine.ip), self.size);
-        let environment = env::environment(&self.pod, &self.container, &image.config.env, &sources, &facts)
+        let facts = self.context.facts(Some(self.machine.ip));
+        let own = env::environment(&self.pod, &self.container, &sources, &facts)
             .map_err(|error| config(error.to_string()))?;
         let user = user(&self.pod, &self.container, image);
         verify_non_root(&self.pod, &self.container, &user).map_err(config)?;
-        let args = env::command_line(&self.container, &image.config, &environment);
+        let args = env::command_line(&self.container, &image.config, &own);
         if args.is_empty() {
-            return Err(("RunContainerError", "no command specified".to_owned()));
+            return Err(("CreateContainerError", "no command specified".to_owned()));
         }
         let mounts =
-            volumes::mounts(&self.pod, &self.container, &environment, &self.machine.disks).map_err(config)?;
+            volumes::mounts(&self.pod, &self.container, &own, &self.machine.disks).map_err(config)?;
         let container = &self.container;
         let node_files = self.context.config.data_dir.join(NODE_FILES);
         let seccomp_filter = seccomp::filter(&self.pod, container, &node_files).map_err(|error| {
@@ -212,6 +252,7 @@ impl Launch {
             }
         };
         let cwd = container.working_dir.clone().filter(|dir| !dir.is_empty());
+        let environment = env::with_image(&image.config.env, &own);
         let mut env: Vec<String> = environment
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
@@ -239,7 +280,7 @@ impl Launch {
             user: Some(user),
             mounts,
             security: Some(security),
-            resources: Some(resources(container)),
+            resources: Some(resources(&self.pod, container)),
             tty: container.tty == Some(true),
             stdin: container.stdin == Some(true),
             stdin_once: container.stdin_once == Some(true),
@@ -315,15 +356,9 @@ fn verify_non_root(pod: &Pod, container: &Container, user: &User) -> Result<(), 
     if !user.must_not_be_root {
         return Ok(());
     }
-    let metadata = &pod.metadata;
-    let text = |value: &Option<String>| value.clone().unwrap_or_default();
-    let (name, namespace, uid) = (
-        text(&metadata.name),
-        text(&metadata.namespace),
-        text(&metadata.uid),
-    );
     let whom = format!(
-        "(pod: \"{name}_{namespace}({uid})\", container: {})",
+        "(pod: {:?}, container: {})",
+        super::described(pod),
         container.name
     );
     // A user of the image that is not named at all is root.
@@ -363,19 +398,13 @@ fn security(container: &Container) -> Security {
     }
 }
 
-pub(super) fn resources(container: &Container) -> Resources {
+/// What the guest is to give a container. One without a limit of its own has the Pod's (kubelet: `getMemoryLimit`).
+pub(super) fn resources(pod: &Pod, container: &Container) -> Resources {
     let resources = container.resources.as_ref();
-    let limits = resources.and_then(|resources| resources.limits.as_ref());
     let requests = resources.and_then(|resources| resources.requests.as_ref());
     Resources {
-        memory_limit: limits
-            .and_then(|l| l.get("memory"))
-            .and_then(size::whole)
-            .unwrap_or(0),
-        cpu_limit_millis: limits
-            .and_then(|l| l.get("cpu"))
-            .and_then(size::milli)
-            .unwrap_or(0),
+        memory_limit: size::limit_of(pod, container, "memory").map_or(0, |milli| milli.div_ceil(1000)),
+        cpu_limit_millis: size::limit_of(pod, container, "cpu").unwrap_or(0),
         cpu_request_millis: requests
             .and_then(|r| r.get("cpu"))
             .and_then(size::milli)
@@ -406,6 +435,23 @@ mod tests {
             let (reason, message) = not_created(&container, problem.to_owned());
             assert_eq!((reason, message.as_str()), expected);
         }
+    }
+
+    #[test]
+    fn limits_of_the_pod_are_those_of_containers_without() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {
+            "resources": {"limits": {"memory": "64Mi", "cpu": "1"}},
+            "containers": [{"name": "own", "resources": {"limits": {"memory": "16Mi"}}}, {"name": "none"}]}}))
+        .expect("a Pod");
+        let containers = &pod.spec.as_ref().expect("a spec").containers;
+        let limits = |container: &Container| {
+            let resources = resources(&pod, container);
+            (resources.memory_limit >> 20, resources.cpu_limit_millis)
+        };
+        assert_eq!(
+            containers.iter().map(limits).collect::<Vec<_>>(),
+            [(16, 1000), (64, 1000)]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One Pod as one VM: the state machine.
 //!
 //! ```text
-//!              pull images, read volumes       queue, tap, VM, session, identity
+//!              first images, all volumes       queue, tap, VM, session, identity
 //!  Admitted ─► Preparing ───────────────────► Booting ─────────────────────────► Running ◄─┐ containers start,
 //!                 ▲                              │                                  │   └──┘ end, restart (`plan`)
 //!                 │ the VM ended by itself and   │ failed: removed, after a pause   │
@@ -22,6 +22,7 @@ mod actions;
 mod boot;
 mod end;
 pub mod evict;
+mod fetch;
 pub mod handler;
 mod launch;
 mod names;
@@ -33,13 +34,14 @@ mod publish;
 mod pump;
 pub mod record;
 mod refresh;
+pub mod requests;
 pub mod resize;
 mod runs;
 mod seed;
 mod stop;
 mod tokens;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,7 +67,9 @@ use crate::objects::Objects;
 use crate::services::Services;
 use crate::size::{Most, VmSize};
 pub(crate) use boot::{NODE_FILES, SCRATCH, image_serial, make_file_system};
+pub(crate) use end::NEVER_SEEN;
 use record::{PodFile, Record, State, Timing};
+pub(crate) use runs::START_ERROR;
 
 /// Inputs that may wait for an owner.
 const QUEUE: usize = 256;
@@ -87,7 +91,7 @@ pub struct Context {
     /// What is known of the use of images.
     pub sights: crate::image_gc::Sights,
     /// What the Pods have asked for.
-    pub requests: resize::Requests,
+    pub requests: requests::Requests,
     /// Name, labels, taints and allocatable resources of the Node as it was last seen.
     pub node: parking_lot::RwLock<Option<Arc<serde_json::Value>>>,
     /// Measured memory of all VMs beyond what their containers use, in bytes.
@@ -109,14 +113,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// What the downward API tells about a Pod with this address and size.
-    fn facts(&self, ip: Option<Ipv4Addr>, size: VmSize) -> Facts {
+    /// What the downward API tells about a Pod with this address.
+    fn facts(&self, ip: Option<Ipv4Addr>) -> Facts {
+        let allocatable = crate::node::allocatable(self);
         Facts {
             host_ip: self.config.node_ip.to_string(),
             pod_ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            cpu_millis: u64::from(size.vcpus) * 1000,
-            memory_bytes: size.memory_mib << 20,
-            ephemeral_bytes: size.ephemeral_bytes.unwrap_or(boot::SCRATCH_BYTES),
+            cpu_millis: allocatable.cpu_millis,
+            memory_bytes: allocatable.memory_bytes,
+            ephemeral_bytes: allocatable.ephemeral_bytes,
         }
     }
 
@@ -134,7 +139,7 @@ impl Context {
 /// Where a Pod stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Images and volumes are gathered.
+    /// Volumes are gathered, and images with which to begin.
     Preparing,
     /// The VM is on its way.
     Booting,
@@ -219,7 +224,7 @@ pub enum Origin {
 pub(crate) enum Input {
     /// The object changed.
     Pod(Arc<Pod>),
-    /// The object is gone: nobody waits for a grace period.
+    /// The object is gone.
     Forgotten,
     /// The host goes down for good: end everything, keep the object.
     Evacuate,
@@ -239,10 +244,10 @@ pub(crate) enum Report {
     },
     /// A container that came later has its image, as a disk of the VM.
     Imaged { container: String, image: Arc<Image> },
-    /// A container's `postStart` hook is over, well or not.
-    Hooked { run: String, success: bool },
-    /// Images and volumes are at hand.
-    Prepared(Box<prepare::Prepared>),
+    /// A container's `postStart` hook is over: well, or with these words.
+    Hooked { run: String, result: Result<(), String> },
+    /// Volumes are at hand, and images with which to begin; and what becomes of the images of each container.
+    Prepared(Box<prepare::Prepared>, HashMap<String, fetch::First>),
     /// The VM has its address.
     Addressed(Ipv4Addr),
     /// The VM is up, or why not.
@@ -265,6 +270,18 @@ pub(crate) enum Report {
     Stopped,
     /// The last status is with the API.
     Published,
+}
+
+/// A Pod in the messages of statuses and events (kubelet: `format.Pod`).
+fn described(pod: &Pod) -> String {
+    let metadata = &pod.metadata;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (name, namespace, uid) = (
+        text(&metadata.name),
+        text(&metadata.namespace),
+        text(&metadata.uid),
+    );
+    format!("{name}_{namespace}({uid})")
 }
 
 /// How long somebody waits for a VM that is being found again.

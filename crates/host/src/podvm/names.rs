@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::config::HostConfig;
+use crate::resolv_conf::ResolvConf;
 
 /// A host name has at most this many characters, the kernel's name of the machine one more.
 const HOSTNAME_MAX: usize = 63;
@@ -117,31 +118,30 @@ impl Resolver {
     /// so that `ClusterFirst` means the cluster's DNS there as well.
     pub fn of(pod: &Pod, config: &HostConfig) -> Self {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        let upstream = config.upstream_dns.iter().map(ToString::to_string);
-        Self::by(
-            pod,
-            &config.cluster_dns.to_string(),
-            upstream.collect(),
-            namespace,
-            &config.cluster_domain,
-        )
+        let (cluster, node) = (config.cluster_dns.to_string(), &config.upstream_dns);
+        Self::by(pod, &cluster, node, namespace, &config.cluster_domain)
     }
 
-    fn by(pod: &Pod, cluster: &str, upstream: Vec<String>, namespace: &str, domain: &str) -> Self {
+    fn by(pod: &Pod, cluster: &str, node: &ResolvConf, namespace: &str, domain: &str) -> Self {
         let spec = pod.spec.as_ref();
         let mut result = match spec.and_then(|spec| spec.dns_policy.as_deref()) {
             Some("None") => Self::default(),
             Some("Default") => Self {
-                servers: upstream,
-                ..Self::default()
+                servers: node.servers.iter().map(ToString::to_string).collect(),
+                searches: node.searches.clone(),
+                options: node.options.clone(),
+                omitted: Vec::new(),
             },
             _ => Self {
                 servers: vec![cluster.to_owned()],
-                searches: vec![
+                searches: [
                     format!("{namespace}.svc.{domain}"),
                     format!("svc.{domain}"),
                     domain.to_owned(),
-                ],
+                ]
+                .into_iter()
+                .chain(node.searches.iter().cloned())
+                .collect(),
                 options: vec!["ndots:5".to_owned()],
                 omitted: Vec::new(),
             },
@@ -290,16 +290,17 @@ mod tests {
         let cases = [
             (
                 json!({"containers": [], "dnsPolicy": "ClusterFirst"}),
-                "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n",
+                "search shop.svc.cluster.local svc.cluster.local cluster.local lan.test\nnameserver 10.96.0.10\n\
+                 options ndots:5\n",
             ),
             (
                 json!({"containers": [], "dnsPolicy": "ClusterFirstWithHostNet", "dnsConfig": extra}),
-                "search shop.svc.cluster.local svc.cluster.local cluster.local x.test\nnameserver 10.96.0.10\n\
+                "search shop.svc.cluster.local svc.cluster.local cluster.local lan.test x.test\nnameserver 10.96.0.10\n\
                  nameserver 192.0.2.1\noptions ndots:2 edns0\n",
             ),
             (
                 json!({"containers": [], "dnsPolicy": "Default"}),
-                "nameserver 192.0.2.53\n",
+                "search lan.test\nnameserver 192.0.2.53\noptions edns0\n",
             ),
             (
                 json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["192.0.2.9"]}}),
@@ -307,19 +308,14 @@ mod tests {
             ),
         ];
         for (spec, expected) in cases {
-            let upstream = vec!["192.0.2.53".to_owned()];
-            let found = Resolver::by(
-                &pod(spec.clone()),
-                "10.96.0.10",
-                upstream,
-                "shop",
-                "cluster.local",
-            );
+            let node = ResolvConf::parse("nameserver 192.0.2.53\nsearch lan.test\noptions edns0\n");
+            let found = Resolver::by(&pod(spec.clone()), "10.96.0.10", &node, "shop", "cluster.local");
             assert_eq!(found.text(), expected, "{spec}");
             assert!(found.omitted.is_empty());
         }
         let many = json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"]}});
-        let found = Resolver::by(&pod(many), "", Vec::new(), "shop", "cluster.local");
+        let nobody = ResolvConf::default();
+        let found = Resolver::by(&pod(many), "", &nobody, "shop", "cluster.local");
         assert_eq!(found.servers.len(), 3);
         assert!(found.omitted[0].ends_with("the applied nameserver line is: 1.1.1.1 1.1.1.2 1.1.1.3"));
     }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use images::Image;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use tokio::sync::{mpsc, watch};
@@ -14,12 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::boot::{self, Arrived, Boot};
 use super::end::{self, Verdict};
+use super::fetch::First;
 use super::plan::{self, Action};
 use super::prepare::{self, Prepared};
 use super::probes::Watch;
 use super::publish::{self, Wanted};
 use super::record::{PodFile, Record, Role, State, records};
-use super::resize::{self, Asked, Wish};
+use super::requests::Asked;
+use super::resize::{self, Wish};
 use super::seed::{renew, seed};
 use super::stop::{self, Stop};
 use super::{Context, Input, Machine, Origin, Report, Stage, View};
@@ -63,8 +66,8 @@ pub(super) struct Owner {
     pub(super) machine: Option<Machine>,
     /// The runs that are attended to, with what is known of their probes.
     pub(super) probes: HashMap<String, Watch>,
-    /// Runs whose start is under way.
-    pub(super) launching: HashSet<String>,
+    /// Runs whose start is under way, and what ends their wait for an image that is no longer wanted.
+    pub(super) launching: HashMap<String, CancellationToken>,
     /// Runs that are being ended because their container changed.
     pub(super) replacing: HashSet<String>,
     /// Containers whose image was changed while their VM was on its way with the one before.
@@ -73,6 +76,8 @@ pub(super) struct Owner {
     pub(super) number: u64,
     ip: Option<Ipv4Addr>,
     prepared: Option<Arc<Prepared>>,
+    /// The images of containers that have not started in this VM.
+    pub(super) first: HashMap<String, First>,
     /// Ends preparing or booting.
     effort: CancellationToken,
     /// A boot job is under way: it cleans up after itself, and nothing else may meanwhile.
@@ -84,6 +89,8 @@ pub(super) struct Owner {
     deadline: watch::Sender<Instant>,
     /// Why the Pod ends as a whole, once it does.
     verdict: Option<Verdict>,
+    /// It was not taken at all.
+    rejected: bool,
     /// The status is another agent's or an earlier life's: it is not to be written.
     frozen: bool,
     publish: watch::Sender<Wanted>,
@@ -155,10 +162,11 @@ pub(super) fn spawn(
         most: Most::only(&size),
         machine: None,
         probes: HashMap::new(),
-        launching: HashSet::new(),
+        launching: HashMap::new(),
         replacing: HashSet::new(),
         stale: HashSet::new(),
         prepared: None,
+        first: HashMap::new(),
         booting: false,
         boot_backoff: Backoff::default(),
         boot_after: None,
@@ -166,6 +174,7 @@ pub(super) fn spawn(
         stopping: false,
         deadline: watch::channel(Instant::now()).0,
         verdict: None,
+        rejected: false,
         frozen: false,
         publish,
         seen,
@@ -233,6 +242,8 @@ impl Owner {
                 self.context
                     .recorder
                     .pod(&self.pod, Kind::Warning, reason.clone(), message.clone());
+                self.rejected = true;
+                let message = format!("Pod was rejected: {message}");
                 self.verdict = Some(Verdict::new(reason, message, 0));
                 self.stage = Stage::Finished;
             }
@@ -285,11 +296,21 @@ impl Owner {
                 let before = Arc::clone(&self.pod);
                 self.seen.send_replace(Some(Arc::clone(&pod)));
                 self.heed_resources(pod);
-                self.add_records();
+                let added = self.add_records();
+                if added && self.stage == Stage::Preparing {
+                    // Whoever is to see why others do not start does not wait for them.
+                    self.effort.cancel();
+                    self.prepare();
+                }
                 self.heed_images(&before);
                 self.heed_deletion();
             }
-            Input::Forgotten => self.stop(Why::Forgotten, 0),
+            Input::Forgotten => {
+                // What runs is given its time though nobody waits for it (kubelet: `calculateEffectiveGracePeriod`).
+                let grace = self.pod.metadata.deletion_grace_period_seconds;
+                let grace = grace.filter(|grace| *grace > 0).unwrap_or_else(|| self.grace());
+                self.stop(Why::Forgotten, grace.max(1));
+            }
             Input::Evacuate => self.stop(Why::Evacuate, self.grace()),
             Input::Guest(number, event) => return number == self.number && self.guest(event),
             Input::Job(report) => self.report(report),
@@ -297,13 +318,15 @@ impl Owner {
         true
     }
 
-    /// Ephemeral containers come to a Pod that runs.
-    fn add_records(&mut self) {
+    /// Ephemeral containers come to a Pod that runs. True: there is one more.
+    fn add_records(&mut self) -> bool {
+        let before = self.records.len();
         for record in records(&self.pod) {
             if !self.records.iter().any(|known| known.name == record.name) {
                 self.records.push(record);
             }
         }
+        self.records.len() > before
     }
 
     /// Another image is the cure of one that cannot be pulled. A VM that is on its way keeps the images that it has.
@@ -325,8 +348,42 @@ impl Owner {
                 self.prepare();
                 self.stale.extend(changed);
             }
-            Stage::Booting => self.stale.extend(changed),
+            Stage::Booting => {
+                self.first.retain(|name, _| !changed.contains(name));
+                self.stale.extend(changed);
+            }
+            Stage::Running => {
+                // What was fetched for one that has not started is not to be taken.
+                self.first.retain(|name, _| !changed.contains(name));
+                self.stale.extend(changed.iter().cloned());
+                for record in self
+                    .records
+                    .iter()
+                    .filter(|record| changed.contains(&record.name))
+                {
+                    if let Some(wait) = self.launching.get(&record.run_id()) {
+                        wait.cancel();
+                    }
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// A container has an image that its VM did not boot with. The disk of the one before stays in the VM: it is not to be
+    /// plugged in twice when it is wanted again.
+    fn imaged(&mut self, container: &str, image: Arc<Image>) {
+        if let Some(record) = self.records.iter_mut().find(|record| record.name == container) {
+            record.image_id.clone_from(&image.repo_digest);
+        }
+        if let Some(machine) = &mut self.machine {
+            let mut images = (*machine.images).clone();
+            let id = image.id.clone();
+            let old = images.insert(container.to_owned(), image);
+            if let Some(old) = old.filter(|old| old.id != id) {
+                images.insert(format!("{container} before, {}", old.id), old);
+            }
+            machine.images = Arc::new(images);
         }
     }
 
@@ -338,7 +395,8 @@ impl Owner {
         let grace = metadata
             .deletion_grace_period_seconds
             .unwrap_or_else(|| self.grace());
-        self.stop(Why::Deleted, grace);
+        // Whatever is asked for, hooks are given a second (kubelet: `calculateEffectiveGracePeriod`).
+        self.stop(Why::Deleted, grace.max(1));
     }
 
     pub(super) fn grace(&self) -> i64 {
@@ -363,31 +421,24 @@ impl Owner {
                     };
                 }
             }
-            Report::Imaged { container, image } => {
-                if let Some(record) = self.records.iter_mut().find(|record| record.name == container) {
-                    record.image_id.clone_from(&image.repo_digest);
-                }
-                if let Some(machine) = &mut self.machine {
-                    let mut images = (*machine.images).clone();
-                    images.insert(container, image);
-                    machine.images = Arc::new(images);
-                }
-            }
-            Report::Hooked { run, success } => self.hooked(&run, success),
-            Report::Prepared(prepared) if self.stage == Stage::Preparing => {
+            Report::Imaged { container, image } => self.imaged(&container, image),
+            Report::Hooked { run, result } => self.hooked(&run, result),
+            Report::Prepared(prepared, first) if self.stage == Stage::Preparing => {
                 for record in &mut self.records {
-                    if let Some(image) = prepared.images.get(&record.name) {
-                        record.image_id.clone_from(&image.repo_digest);
-                    }
+                    let Some(image) = prepared.images.get(&record.name) else {
+                        continue;
+                    };
+                    record.image_id.clone_from(&image.repo_digest);
                     // What a pull had to say is over.
                     if record.last.is_none() && matches!(record.state, State::Waiting { .. }) {
                         record.state = State::fresh();
                     }
                 }
                 self.prepared = Some(Arc::from(prepared));
+                self.first = first;
                 self.stage = Stage::Booting;
             }
-            Report::Prepared(_) => {}
+            Report::Prepared(..) => {}
             Report::Addressed(ip) => self.ip = Some(ip),
             Report::Booted(result) => self.booted(result),
             Report::Adopted(machine) => {
@@ -510,7 +561,6 @@ impl Owner {
     /// The VM ended by itself: what ran in it ended with it; go on in another one if something is still to run.
     fn lost(&mut self, words: &str) {
         let now = Timestamp::now();
-        let message = format!("Pod sandbox changed, it will be killed and re-created: {words}");
         for index in 0..self.records.len() {
             self.perish(index, now, words);
         }
@@ -520,9 +570,11 @@ impl Owner {
             _ => true,
         });
         if goes_on {
-            self.context
-                .recorder
-                .pod(&self.pod, Kind::Normal, "SandboxChanged", message);
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            let recorder = &self.context.recorder;
+            recorder.pod(&self.pod, Kind::Normal, "SandboxChanged", message);
+            // Why, upstream's events do not say.
+            recorder.pod(&self.pod, Kind::Warning, "VmEnded", words);
             self.delay_boot(now);
             self.stop(Why::Again, 0);
         } else {
@@ -557,6 +609,7 @@ impl Owner {
             return self.stopped();
         }
         self.why = self.why.max(Some(why));
+        self.first.clear();
         if self.stage != Stage::Gone {
             self.stage = Stage::Stopping;
             self.effort.cancel();
@@ -573,6 +626,11 @@ impl Owner {
         if self.stage == Stage::Stopping {
             for index in 0..self.records.len() {
                 self.perish(index, now, "");
+            }
+            match self.why {
+                Some(Why::Finished) | None => end::conclude(&mut self.records, false, now),
+                Some(Why::Deleted) => end::conclude(&mut self.records, true, now),
+                Some(Why::Again | Why::Evacuate | Why::Forgotten) => {}
             }
         }
         match self.why.take() {
@@ -761,6 +819,9 @@ impl Owner {
     /// Others may have what an ended Pod had.
     fn note_request(&self) {
         let Some(uid) = &self.pod.metadata.uid else { return };
+        if !self.waits_for_room() {
+            self.context.requests.withdraw(uid);
+        }
         let asked = match self.stage {
             Stage::Finished | Stage::Gone => Asked::default(),
             // A resize that is under way has taken its part already.
@@ -827,6 +888,7 @@ impl Owner {
                 .as_ref()
                 .map(|verdict| (verdict.reason.as_str(), verdict.message.as_str())),
             finished: self.is_finished(),
+            rejected: self.rejected,
             start_time: self.start_time,
         };
         status::of(&view, &before, now)

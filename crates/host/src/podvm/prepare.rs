@@ -1,23 +1,20 @@
-//! Preparing: the images of all containers and the files of all volumes, before there is a VM.
+//! Preparing: images of containers and the files of all volumes, before there is a VM.
 //!
-//! A VM has its disks from the boot, so all images are wanted first, init containers' included. What is missing is
-//! waited for, with the kubelet's events and back-off.
+//! A VM is made as soon as something can run in it; of the images that come later it gets disks while it runs. Volumes that
+//! are not complete are waited for, with the kubelet's events and back-off.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use images::{Credentials, Image, Keyring, PullError, PullPolicy, PullProgress, PullSecret};
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, Secret, ServiceAccount};
-use kube::Api;
+use images::Image;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::sync::mpsc;
 
 use super::boot::{NODE_FILES, furnish};
-use super::record::{container_of, records};
+use super::fetch;
 use super::tokens::HeldTokens;
 use super::{Context, Input, Report};
-use crate::backoff::{Backoff, Verdict};
 use crate::datastore::attach::{self, VolumeDisk};
 use crate::env::{self, Facts, Sources};
 use crate::events::Kind;
@@ -29,7 +26,7 @@ const VOLUME_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration
 
 /// What a boot needs.
 pub struct Prepared {
-    /// Image of each container.
+    /// Images of containers, as far as they are here.
     pub images: BTreeMap<String, Arc<Image>>,
     /// What the volumes are made of: enough that they can be written once the address is known.
     pub sources: Sources,
@@ -45,28 +42,26 @@ pub struct Prepared {
 pub async fn run(context: Arc<Context>, pod: Arc<Pod>, owner: mpsc::Sender<Input>) {
     super::handler::wait(&context, &pod).await;
     let since = std::time::Instant::now();
-    let images = async {
-        let pulls = records(&pod).into_iter().filter_map(|record| {
-            let container = container_of(&pod, &record.name)?.into_owned();
-            Some(image(&context, &pod, container, &owner))
-        });
-        futures::future::join_all(pulls).await.into_iter().collect()
-    };
-    let (images, (sources, tokens), mut disks, contents) = tokio::join!(
-        images,
+    let (first, (sources, tokens), mut disks, contents) = tokio::join!(
+        fetch::first(&context, &pod, &owner),
         complete_sources(&context, &pod),
         complete_disks(&context, &pod),
         image_volumes(&context, &pod, &owner)
     );
     disks.extend(contents);
+    let here = first
+        .iter()
+        .filter_map(|(name, first)| Some((name.clone(), first.image()?)));
     let prepared = Prepared {
-        images,
+        images: here.collect(),
         sources,
         tokens,
         disks,
         took: since.elapsed(),
     };
-    let _ = owner.send(Input::Job(Report::Prepared(Box::new(prepared)))).await;
+    let _ = owner
+        .send(Input::Job(Report::Prepared(Box::new(prepared), first)))
+        .await;
 }
 
 /// Brings the images of image volumes. Whoever mounts one first shows what a pull has to say.
@@ -86,229 +81,11 @@ async fn image_volumes(context: &Context, pod: &Pod, owner: &mpsc::Sender<Input>
             ..Container::default()
         };
         Some(async move {
-            let (_, image) = image(context, pod, stand_in, owner).await;
-            VolumeDisk::image(&volume.name, &image)
+            let fetched = fetch::image(context, pod, &stand_in, owner, &|| {}).await;
+            VolumeDisk::image(&volume.name, &fetched.image)
         })
     });
     futures::future::join_all(pulls).await
-}
-
-fn policy(container: &Container) -> PullPolicy {
-    match container.image_pull_policy.as_deref() {
-        Some("Always") => PullPolicy::Always,
-        Some("Never") => PullPolicy::Never,
-        _ => PullPolicy::IfNotPresent,
-    }
-}
-
-/// Brings one container's image, however long it takes.
-pub(super) async fn image(
-    context: &Context,
-    pod: &Pod,
-    container: Container,
-    owner: &mpsc::Sender<Input>,
-) -> (String, Arc<Image>) {
-    let reference = container.image.clone().unwrap_or_default();
-    let name = &container.name;
-    let mut backoff = Backoff::default();
-    let report = |reason: &'static str, message: String| {
-        let container = name.clone();
-        async move {
-            let report = Report::Pulling {
-                container,
-                reason,
-                message,
-            };
-            let _ = owner.send(Input::Job(report)).await;
-        }
-    };
-    let event = |kind, reason, message: String| context.recorder.container(pod, name, kind, reason, message);
-    loop {
-        let (reason, message) = match pull(context, pod, &container, &reference).await {
-            Ok(image) => return (name.clone(), image),
-            Err(failure) => failure,
-        };
-        event(Kind::Warning, "Failed", format!("Error: {reason}"));
-        report(reason, message.clone()).await;
-        backoff.next(Timestamp::now(), Timestamp::now());
-        let (waiting, words) = if reason == "ErrImagePull" {
-            (
-                "ImagePullBackOff",
-                format!("Back-off pulling image \"{reference}\": ErrImagePull: {message}"),
-            )
-        } else {
-            (reason, message)
-        };
-        let Verdict::Wait(until, delay) = backoff.pending(Timestamp::now()) else {
-            continue;
-        };
-        if waiting == "ImagePullBackOff" {
-            // The error itself is seen for a moment before it becomes a back-off, as with the kubelet's next sync.
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            event(
-                Kind::Normal,
-                "BackOff",
-                format!("Back-off pulling image \"{reference}\""),
-            );
-            event(Kind::Warning, "Failed", "Error: ImagePullBackOff".to_owned());
-            report(waiting, words).await;
-        }
-        let left = until.duration_since(Timestamp::now());
-        // Not longer, though the clock be set back meanwhile.
-        tokio::time::sleep(Duration::try_from(left).unwrap_or_default().min(delay)).await;
-    }
-}
-
-/// One attempt; the error is reason and message of the waiting state.
-async fn pull(
-    context: &Context,
-    pod: &Pod,
-    container: &Container,
-    reference: &str,
-) -> Result<Arc<Image>, (&'static str, String)> {
-    let event = |kind, reason, message: String| {
-        context
-            .recorder
-            .container(pod, &container.name, kind, reason, message);
-    };
-    let policy = policy(container);
-    let secrets = pull_secrets(context, pod).await;
-    let found = credentials(&secrets, reference);
-    let has = found.as_deref().unwrap_or_default();
-    let here = context.deps.images.usable(reference, has).is_some();
-    if policy == PullPolicy::Always || (policy == PullPolicy::IfNotPresent && !here) {
-        event(Kind::Normal, "Pulling", format!("Pulling image \"{reference}\""));
-    }
-    let failed = |text: String| {
-        event(
-            Kind::Warning,
-            "Failed",
-            format!("Failed to pull image \"{reference}\": {text}"),
-        );
-        ("ErrImagePull", text)
-    };
-    let credentials = found.map_err(failed)?;
-    let started = std::time::Instant::now();
-    let progress = |progress: PullProgress| tracing::debug!(reference, ?progress, "pulling");
-    let images = &context.deps.images;
-    match images.ensure(reference, policy, &credentials, &progress).await {
-        Ok(pulled) => {
-            let message = if !pulled.asked {
-                format!(
-                    "Container image \"{reference}\" already present on machine and can be accessed by the pod"
-                )
-            } else {
-                format!(
-                    "Successfully pulled image \"{reference}\" in {took} ({took} including waiting). Image size: {size} bytes.",
-                    took = go_duration(started.elapsed()),
-                    size = pulled.image.size_bytes
-                )
-            };
-            event(Kind::Normal, "Pulled", message);
-            Ok(pulled.image)
-        }
-        Err(PullError::Reference(error)) => {
-            let message = format!(
-                "Failed to apply default image tag \"{reference}\": couldn't parse image name \"{reference}\": {error}"
-            );
-            event(Kind::Warning, "InspectFailed", message.clone());
-            Err(("InvalidImageName", message))
-        }
-        Err(error @ PullError::NeverPull(_)) => {
-            event(Kind::Warning, "ErrImageNeverPull", error.to_string());
-            Err(("ErrImageNeverPull", error.to_string()))
-        }
-        Err(error) => Err(failed(error.to_string())),
-    }
-}
-
-/// A duration as Go prints it, to milliseconds: `1.234s`, `87ms`, `2m3.5s`.
-fn go_duration(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    if millis < 1000 {
-        return format!("{millis}ms");
-    }
-    let seconds = |millis: u128| {
-        let text = format!("{}.{:03}", millis / 1000, millis % 1000);
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    };
-    if millis < 60_000 {
-        return format!("{}s", seconds(millis));
-    }
-    format!("{}m{}s", millis / 60_000, seconds(millis % 60_000))
-}
-
-/// The Pod's and its service account's pull secrets. What is missing is told, and the pull is tried without.
-async fn pull_secrets(context: &Context, pod: &Pod) -> Vec<Arc<Secret>> {
-    let (Some(spec), Some(namespace)) = (pod.spec.as_ref(), pod.metadata.namespace.as_deref()) else {
-        return Vec::new();
-    };
-    let mut names: Vec<String> = spec
-        .image_pull_secrets
-        .iter()
-        .flatten()
-        .map(|reference| reference.name.clone())
-        .collect();
-    if names.is_empty()
-        && let Some(account) = spec.service_account_name.as_deref()
-    {
-        let api: Api<ServiceAccount> = Api::namespaced(context.deps.client.clone(), namespace);
-        let found = tokio::time::timeout(Duration::from_secs(5), api.get_opt(account)).await;
-        if let Ok(Ok(Some(account))) = found {
-            names.extend(account.image_pull_secrets.into_iter().flatten().map(|r| r.name));
-        }
-    }
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for name in names.into_iter().filter(|name| !name.is_empty()) {
-        match settled(&mut context.objects.secret(namespace, &name)).await {
-            Some(secret) => found.push(secret),
-            None => missing.push(name),
-        }
-    }
-    if !missing.is_empty() {
-        let message = format!(
-            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-            missing.join(", ")
-        );
-        let reason = "FailedToRetrieveImagePullSecret";
-        context.recorder.pod(pod, Kind::Warning, reason, message);
-    }
-    found
-}
-
-/// What pull secrets have for an image, in the order in which it is tried.
-fn credentials(secrets: &[Arc<Secret>], reference: &str) -> Result<Vec<Credentials>, String> {
-    let mut keyring = Keyring::default();
-    for secret in secrets {
-        let field = |kind: &str, name: &str| {
-            let data = secret.data.as_ref()?.get(name)?;
-            (secret.type_.as_deref() == Some(kind) && !data.0.is_empty()).then_some(data.0.as_slice())
-        };
-        let read = |bytes: &[u8]| {
-            serde_json::from_slice::<serde_json::Value>(bytes).map_err(|error| error.to_string())
-        };
-        let entries = match field("kubernetes.io/dockerconfigjson", ".dockerconfigjson") {
-            Some(bytes) => read(bytes)?["auths"].take(),
-            None => match field("kubernetes.io/dockercfg", ".dockercfg") {
-                Some(bytes) => read(bytes)?,
-                None => continue,
-            },
-        };
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let secret = PullSecret {
-            namespace: text(&secret.metadata.namespace),
-            name: text(&secret.metadata.name),
-            uid: text(&secret.metadata.uid),
-        };
-        keyring
-            .add(&entries, &secret)
-            .map_err(|error| error.to_string())?;
-    }
-    // A reference that is none is told by the pull.
-    Ok(reference
-        .parse()
-        .map(|image| keyring.of(&image))
-        .unwrap_or_default())
 }
 
 /// What all volumes need, as soon as it exists.
@@ -400,54 +177,4 @@ async fn objects(context: &Context, pod: &Pod, config_maps: &[String], secrets: 
         }
     }
     sources
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::ByteString;
-
-    #[test]
-    fn durations_as_go_prints_them() {
-        let cases = [(87, "87ms"), (1234, "1.234s"), (2000, "2s"), (123_500, "2m3.5s")];
-        for (millis, expected) in cases {
-            assert_eq!(go_duration(Duration::from_millis(millis)), expected);
-        }
-    }
-
-    #[test]
-    fn secrets_are_read_by_their_type() {
-        let config = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"}}}"#;
-        let old = r#"{"quay.io":{"auth":"dTpw"}}"#;
-        let secret = |kind: &str, key: &str, text: &str| {
-            Arc::new(Secret {
-                type_: Some(kind.to_owned()),
-                data: Some([(key.to_owned(), ByteString(text.into()))].into()),
-                ..Secret::default()
-            })
-        };
-        let (new_kind, old_kind) = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg");
-        let cases = [
-            (secret(new_kind, ".dockerconfigjson", config), "redis:7", Ok(1)),
-            (
-                secret(new_kind, ".dockerconfigjson", config),
-                "quay.io/x/y:1",
-                Ok(0),
-            ),
-            (secret(old_kind, ".dockercfg", old), "quay.io/x/y:1", Ok(1)),
-            (secret("Opaque", ".dockerconfigjson", config), "redis:7", Ok(0)),
-            (secret(old_kind, ".dockerconfigjson", config), "redis:7", Ok(0)),
-            (secret(new_kind, ".dockerconfigjson", "{}"), "redis:7", Ok(0)),
-            (secret(new_kind, ".dockerconfigjson", config), "No Image", Ok(0)),
-            (
-                secret(old_kind, ".dockercfg", r#"{"quay.io":{"auth":"dQ=="}}"#),
-                "redis:7",
-                Err("unable to parse auth field, must be formatted as base64(username:password)".to_owned()),
-            ),
-        ];
-        for (secret, image, expected) in cases {
-            let found = credentials(&[Arc::clone(&secret)], image).map(|found| found.len());
-            assert_eq!(found, expected, "{image}: {secret:?}");
-        }
-    }
 }

@@ -23,9 +23,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// controller and host would otherwise argue without pause.
 const CORRECTION: Duration = Duration::from_secs(10);
 /// Fields that must disappear from the object when they disappear here.
-const CLEARED: [&str; 6] = [
-    "reason",
-    "message",
+const CLEARED: [&str; 4] = [
     "podIP",
     "podIPs",
     "initContainerStatuses",
@@ -73,8 +71,6 @@ fn own(pod: &Pod) -> PodStatus {
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
     PodStatus {
         phase: status.phase,
-        reason: status.reason,
-        message: status.message,
         conditions: Some(conditions),
         host_ip: status.host_ip,
         pod_ip: status.pod_ip,
@@ -173,7 +169,8 @@ async fn bring(
                 object,
             })
         };
-        let patch = json!({"metadata": {"uid": uid}, "status": patch(status)?});
+        let before = sent.as_ref().map(|sent| &sent.status);
+        let patch = json!({"metadata": {"uid": uid}, "status": patch(status, before)?});
         match api
             .patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))
             .await
@@ -222,11 +219,17 @@ fn has_no_object(error: &Status) -> bool {
     matches!(error.code, 404 | 409) || (error.code == 422 && other_uid())
 }
 
-fn patch(status: &PodStatus) -> Result<Value, kube::Error> {
+fn patch(status: &PodStatus, before: Option<&PodStatus>) -> Result<Value, kube::Error> {
     let mut value = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
     if let Some(fields) = value.as_object_mut() {
         for field in CLEARED {
             fields.entry(field).or_insert(Value::Null);
+        }
+        // What others said of the Pod stays as long as its phase does (kubelet: `generateAPIPodStatus`).
+        if before.is_some_and(|before| before.phase != status.phase) {
+            for field in ["reason", "message"] {
+                fields.entry(field).or_insert(Value::Null);
+            }
         }
     }
     // A merge keeps addresses that are not named, and there is one of each family.
@@ -304,5 +307,19 @@ mod tests {
             object: None,
         };
         assert!(!not_taken.is_overwritten(&pod("11", of("False"))));
+    }
+
+    #[test]
+    fn the_words_of_others_stay_with_the_phase() {
+        let status = |phase: &str| PodStatus {
+            phase: Some(phase.to_owned()),
+            ..PodStatus::default()
+        };
+        for (before, cleared) in [(None, false), (Some("Running"), false), (Some("Pending"), true)] {
+            let before = before.map(status);
+            let patch = patch(&status("Running"), before.as_ref()).expect("JSON");
+            assert_eq!(patch.get("reason").is_some(), cleared, "{before:?}");
+            assert_eq!(patch.get("message").is_some(), cleared, "{before:?}");
+        }
     }
 }

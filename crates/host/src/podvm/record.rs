@@ -124,6 +124,9 @@ pub struct Record {
     /// Its `postStart` hook is still at work: it is not shown as running, and those after it wait.
     #[serde(default)]
     pub hooking: bool,
+    /// The words of the `postStart` hook that failed, for which its latest run was ended.
+    #[serde(default)]
+    pub unhooked: Option<String>,
     /// The image that its latest run was started from, as the spec named it.
     #[serde(default)]
     pub image: Option<String>,
@@ -150,6 +153,7 @@ impl Record {
             begun: false,
             identity: None,
             hooking: false,
+            unhooked: None,
             image: None,
             retry_at: None,
             again: false,

@@ -97,8 +97,7 @@ async fn follow(context: &Context, machine: &Machine, mut view: watch::Receiver<
         }
         tokio::time::sleep(GATHER).await;
         let pod = Arc::clone(&view.borrow().pod);
-        let size = view.borrow().size;
-        let facts = context.facts(Some(machine.ip), size);
+        let facts = context.facts(Some(machine.ip));
         let all = update(context, machine, &pod, &references, &facts, &mut written).await;
         again = (!all).then(|| Instant::now() + PAUSE);
     }

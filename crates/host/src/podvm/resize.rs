@@ -5,20 +5,21 @@
 //! the guest's cgroups and the VM's cgroup on the host are written anew. A VM never shrinks: what it has and its
 //! containers may not use costs nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guest_api::v1::{Extent, GrowRequest, UpdateContainerRequest};
+use guest_api::v1::{Extent, GrowRequest, StatsRequest, UpdateContainerRequest};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, PodCondition, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use parking_lot::Mutex;
-use serde_json::json;
-use tokio::sync::watch;
+use serde::Serialize;
+use tokio::time::Instant;
 
 use super::owner::Owner;
 use super::record::{Role, State};
+use super::requests::{Asked, Place};
 use super::{Input, Machine, Report, Stage, launch};
 use crate::config::Capacity;
 use crate::events::Kind;
@@ -99,39 +100,6 @@ pub fn with(pod: &Pod, resources: &Resources) -> Pod {
         }
     }
     pod
-}
-
-/// What a Pod asks its host for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Asked {
-    cpu_millis: u64,
-    memory_bytes: u64,
-}
-
-impl Asked {
-    /// The requests of a Pod, with its overhead.
-    pub fn of(pod: &Pod) -> Self {
-        let asked = |name| pod.spec.as_ref().map_or(0, |spec| size::requested(spec, name));
-        Self {
-            cpu_millis: asked("cpu"),
-            memory_bytes: asked("memory").div_ceil(1000),
-        }
-    }
-
-    /// Each resource by name, of this and of what a host can give.
-    fn each(self, capacity: &Capacity) -> [(&'static str, u64, u64); 2] {
-        [
-            ("cpu", self.cpu_millis, capacity.cpu_millis),
-            ("memory", self.memory_bytes, capacity.memory_bytes),
-        ]
-    }
-
-    fn amount(self, resource: &str) -> u64 {
-        match resource {
-            "cpu" => self.cpu_millis,
-            _ => self.memory_bytes,
-        }
-    }
 }
 
 /// Why a wish can never be fulfilled on this host, or with this VM. A limit beyond what the host has is none.
@@ -298,8 +266,9 @@ impl Owner {
         });
         let job = Resize {
             machine,
-            containers: crate::env::all_containers(&next).cloned().collect(),
             runs: runs.collect(),
+            before: Arc::clone(&self.pod),
+            pod: next,
             grows: growth(&size, &self.size, self.most),
             size,
             resources: wish.resources,
@@ -361,10 +330,15 @@ impl Owner {
         }
     }
 
-    /// Takes what the host gives to this Pod; none while others have it (kubelet: `canAdmitPod`).
+    /// Takes what the host gives to this Pod; none while others have it, or come before (kubelet: `canAdmitPod`).
     fn deferred(&self, asked: Asked, allocatable: &Capacity) -> Option<String> {
         let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-        self.context.requests.take(uid, asked, allocatable).err()
+        let place = Place {
+            priority: self.pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0),
+            guaranteed: size::class_of(&self.pod) == "Guaranteed",
+            since: Instant::now(),
+        };
+        self.context.requests.take(uid, asked, place, allocatable).err()
     }
 
     /// Tries a wish again whose time has come; else the time when that will be.
@@ -409,74 +383,70 @@ impl Owner {
     }
 
     fn say_resize(&self, kind: Kind, reason: &'static str, words: &str, wish: &Wish, problem: Option<&str>) {
-        let containers: Vec<_> = wish
-            .resources
-            .iter()
-            .filter(|(name, _)| !name.is_empty())
-            .map(|(name, resources)| json!({"name": name, "resources": resources}))
-            .collect();
-        let mut details = json!({"containers": containers, "generation": wish.generation});
-        if let Some(problem) = problem {
-            details["error"] = json!(problem);
-        }
+        let details = serde_json::to_string(&Summary::of(&self.pod, wish, problem)).unwrap_or_default();
         let message = format!("Pod resize {words}: {details}");
         self.context.recorder.pod(&self.pod, kind, reason, message);
     }
 }
 
-/// Requests of the Pods of a host: what a resize may not go beyond.
-#[derive(Debug, Default)]
-pub struct Requests {
-    all: Mutex<HashMap<String, Asked>>,
-    freed: watch::Sender<()>,
+/// What the events of a resize tell, field by field as the kubelet writes it (`events/resize.go`).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    init_containers: Vec<Allocation<'a>>,
+    containers: Vec<Allocation<'a>>,
+    generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
 }
 
-impl Requests {
-    /// Notes what a Pod has; nothing once it has ended.
-    pub(super) fn note(&self, uid: &str, asked: Asked) {
-        let mut all = self.all.lock();
-        let before = match asked == Asked::default() {
-            true => all.remove(uid),
-            false => all.insert(uid.to_owned(), asked),
+#[derive(Serialize)]
+struct Allocation<'a> {
+    name: &'a str,
+    resources: Amounts<'a>,
+}
+
+#[derive(Serialize)]
+struct Amounts<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<&'a BTreeMap<String, Quantity>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<&'a BTreeMap<String, Quantity>>,
+}
+
+impl<'a> Summary<'a> {
+    fn of(pod: &'a Pod, wish: &'a Wish, error: Option<&'a str>) -> Self {
+        let all = |containers: &'a [Container]| {
+            let each = containers.iter().map(|container| {
+                let resources = wish.resources.get(&container.name);
+                Allocation {
+                    name: &container.name,
+                    resources: Amounts {
+                        limits: resources.and_then(|resources| resources.limits.as_ref()),
+                        requests: resources.and_then(|resources| resources.requests.as_ref()),
+                    },
+                }
+            });
+            each.collect()
         };
-        let less =
-            |before: Asked| asked.cpu_millis < before.cpu_millis || asked.memory_bytes < before.memory_bytes;
-        if before.is_some_and(less) {
-            self.freed.send_replace(());
+        let spec = pod.spec.as_ref();
+        let init = spec.and_then(|spec| spec.init_containers.as_deref());
+        Self {
+            init_containers: all(init.unwrap_or_default()),
+            containers: all(spec.map_or(&[], |spec| &spec.containers)),
+            generation: wish.generation.unwrap_or_default(),
+            error,
         }
-    }
-
-    /// Tells when some Pod has less than before.
-    pub(super) fn freed(&self) -> watch::Receiver<()> {
-        self.freed.subscribe()
-    }
-
-    /// Gives a Pod this much, if all together have room; else the words of what is lacking.
-    fn take(&self, uid: &str, asked: Asked, capacity: &Capacity) -> Result<(), String> {
-        let mut all = self.all.lock();
-        let own = all.get(uid).copied().unwrap_or_default();
-        for (resource, requested, capacity) in asked.each(capacity) {
-            let (own, sum) = (
-                own.amount(resource),
-                all.values().map(|asked| asked.amount(resource)),
-            );
-            let used = sum.sum::<u64>().saturating_sub(own);
-            if requested > own && used.saturating_add(requested) > capacity {
-                return Err(format!(
-                    "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: \
-                     {capacity}"
-                ));
-            }
-        }
-        all.insert(uid.to_owned(), asked);
-        Ok(())
     }
 }
 
 /// The work of one resize.
 struct Resize {
     machine: Machine,
-    containers: Vec<Container>,
+    /// The Pod as it is now, and as it is to be.
+    before: Arc<Pod>,
+    pod: Pod,
     /// Containers that run, with their runs.
     runs: Vec<(String, String)>,
     /// What the VM grows to before.
@@ -511,7 +481,49 @@ impl Resize {
         client.map_err(|error| error.to_string())
     }
 
+    /// Before anything is changed, no memory limit may come to be below what is in use (kubelet:
+    /// `validateMemoryResizeAction`).
+    async fn verify(&self) -> Result<(), String> {
+        let memory = |pod: &Pod, name: &str| {
+            let container = super::record::container_of(pod, name)?;
+            Some(launch::resources(pod, &container).memory_limit).filter(|limit| *limit > 0)
+        };
+        let lowered: Vec<(&String, &String, u64)> = self
+            .runs
+            .iter()
+            .filter_map(|(name, run)| {
+                let wanted = memory(&self.pod, name)?;
+                memory(&self.before, name)
+                    .is_none_or(|before| wanted < before)
+                    .then_some((name, run, wanted))
+            })
+            .collect();
+        if lowered.is_empty() {
+            return Ok(());
+        }
+        let mut client = self.client().await?;
+        let stats = tokio::time::timeout(CALL, client.stats(StatsRequest::default()))
+            .await
+            .map_err(|_| "the guest does not answer".to_owned())?
+            .map_err(|status| status.message().to_owned())?
+            .into_inner();
+        let problems = lowered.into_iter().filter_map(|(name, run, wanted)| {
+            let found = stats.containers.iter().find(|known| known.id == *run)?;
+            let used = found.memory_usage;
+            (used >= wanted).then(|| {
+                format!("attempting to set container {name:?} memory limit ({wanted}) below current usage ({used})")
+            })
+        });
+        let problems: Vec<String> = problems.collect();
+        match problems.as_slice() {
+            [] => Ok(()),
+            [problem] => Err(format!("cannot decrease memory limits: {problem}")),
+            several => Err(format!("cannot decrease memory limits: [{}]", several.join(", "))),
+        }
+    }
+
     async fn run(&self) -> Result<(), String> {
+        self.verify().await?;
         let (request, limit) = (self.size.cpu_request_millis, self.size.cpu_limit_millis);
         self.machine
             .vm
@@ -519,12 +531,12 @@ impl Resize {
             .await
             .map_err(|error| error.to_string())?;
         for (name, run) in &self.runs {
-            let Some(container) = self.containers.iter().find(|container| container.name == *name) else {
+            let Some(container) = super::record::container_of(&self.pod, name) else {
                 continue;
             };
             let request = UpdateContainerRequest {
                 id: run.clone(),
-                resources: Some(launch::resources(container)),
+                resources: Some(launch::resources(&self.pod, &container)),
             };
             let mut client = self.client().await?;
             tokio::time::timeout(CALL, client.update_container(request))
@@ -539,6 +551,7 @@ impl Resize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     const ROOM: Capacity = Capacity {
         cpu_millis: 1900,
@@ -646,24 +659,24 @@ mod tests {
     }
 
     #[test]
-    fn a_host_gives_what_it_has() {
-        let requests = Requests::default();
-        let take = |uid, asked| requests.take(uid, asking(asked), &ROOM);
-        requests.note("a", asking((1000, 1024)));
-        requests.note("b", asking((500, 1024)));
-        let lacking = |resource, [requested, used, capacity]: [u64; 3]| {
-            Err(format!(
-                "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
-            ))
+    fn events_tell_containers_in_the_order_of_the_manifest() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "initContainers": [{"name": "i"}],
+            "containers": [{"name": "b", "resources": {"requests": {"memory": "1Mi", "cpu": "1"}, "limits": {"cpu": "2"}}},
+                {"name": "a"}]}}))
+        .expect("a Pod");
+        let wish = Wish {
+            resources: of(&pod),
+            generation: Some(2),
+            condition: ("", "", String::new()),
+            running: false,
+            retry_at: None,
         };
-        assert_eq!(take("a", (1500, 1024)), lacking("cpu", [1500, 500, 1900]));
-        assert_eq!(take("a", (1000, 3073)), lacking("memory", [3073, 1024, 4096]));
-        assert_eq!(take("a", (1400, 3072)), Ok(()));
-        assert_eq!(take("b", (501, 1024)), lacking("cpu", [501, 1400, 1900]));
-        // Less is always had.
-        assert_eq!(take("b", (400, 1000)), Ok(()));
-        requests.note("a", Asked::default());
-        assert_eq!(take("b", (1900, 4096)), Ok(()));
+        let text = serde_json::to_string(&Summary::of(&pod, &wish, Some("words"))).expect("JSON");
+        assert_eq!(
+            text,
+            r#"{"initContainers":[{"name":"i","resources":{}}],"containers":[{"name":"b","resources":{"limits":{"cpu":"2"},"requests":{"cpu":"1","memory":"1Mi"}}},{"name":"a","resources":{}}],"generation":2,"error":"words"}"#
+        );
     }
 
     #[test]

@@ -7,9 +7,10 @@ use guest_api::v1::{self, ProbeKind};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::Stage;
-use super::launch::Launch;
+use super::launch::{Launch, SUPERSEDED};
 use super::owner::Owner;
 use super::probes::{self, Watch};
 use super::pump::Pump;
@@ -21,8 +22,9 @@ use crate::guest::GuestEvent;
 
 /// Exit code of what ended with its VM: as if by SIGKILL.
 const KILLED: i32 = 137;
-/// Exit code of a process that could not be started (runc and containerd: `StartError`).
+/// Exit code and reason of a process that could not be started (containerd).
 const NOT_STARTED: i32 = 128;
+pub(crate) const START_ERROR: &str = "StartError";
 
 impl Owner {
     /// Starts the container at this place.
@@ -79,15 +81,17 @@ impl Owner {
         let launch = Launch {
             context: Arc::clone(&self.context),
             pod: Arc::clone(&self.pod),
-            size: self.size,
             machine,
             run,
             container,
             index,
             target,
+            first: self.first.remove(&self.records[index].name),
+            wanted: CancellationToken::new(),
+            view: self.view.subscribe(),
             owner: self.inputs.clone(),
         };
-        self.launching.insert(launch.run.clone());
+        self.launching.insert(launch.run.clone(), launch.wanted.clone());
         self.jobs.spawn(launch.run());
     }
 
@@ -117,12 +121,13 @@ impl Owner {
         }
         match result {
             Ok(()) => self.began(index, now, true),
-            Err(("RunContainerError", message)) => {
+            // Of a VM that is taken down meanwhile nobody knows whether anything ran.
+            Err(("RunContainerError", message)) if self.stage == Stage::Running => {
                 record.again = false;
                 record.state = State::Exited(Exit {
                     code: NOT_STARTED,
                     signal: None,
-                    reason: "StartError".to_owned(),
+                    reason: START_ERROR.to_owned(),
                     message,
                     started_at: None,
                     finished_at: now,
@@ -135,6 +140,10 @@ impl Owner {
                 // Nothing ran: the run does not count.
                 record.runs = record.runs.saturating_sub(1);
                 record.begun = record.runs > 0;
+                if reason == SUPERSEDED {
+                    record.state = State::fresh();
+                    return;
+                }
                 record.retry_at = now.checked_add(super::plan::CONFIG_RETRY).ok();
                 record.state = State::Waiting {
                     reason: reason.to_owned(),
@@ -155,6 +164,7 @@ impl Owner {
         let container = container_of(&self.pod, &record.name);
         let hook = container.is_some_and(|c| c.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()));
         record.hooking = fresh && hook;
+        record.unhooked = None;
         record.again = false;
         self.enable(index);
         self.attend(index, false);
@@ -171,17 +181,19 @@ impl Owner {
     }
 
     /// A `postStart` hook is over.
-    pub(super) fn hooked(&mut self, run: &str, success: bool) {
+    pub(super) fn hooked(&mut self, run: &str, result: Result<(), String>) {
         let is = |record: &Record| record.hooking && record.running() && record.run_id() == run;
         let Some(index) = self.records.iter().position(is) else {
             return;
         };
         self.records[index].hooking = false;
         self.enable(index);
-        if success {
-            self.assign(index);
-        } else {
-            self.kill_run(index, None, "FailedPostStartHook".to_owned(), false);
+        match result {
+            Ok(()) => self.assign(index),
+            Err(words) => {
+                self.records[index].unhooked = Some(words);
+                self.kill_run(index, None, "FailedPostStartHook".to_owned(), false);
+            }
         }
     }
 
@@ -280,13 +292,7 @@ impl Owner {
 
     /// Shows a container that waits for its restart.
     pub(super) fn back_off(&mut self, index: usize, seconds: u64) {
-        let metadata = &self.pod.metadata;
-        let pod = format!(
-            "{}_{}({})",
-            metadata.name.as_deref().unwrap_or_default(),
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.uid.as_deref().unwrap_or_default()
-        );
+        let pod = super::described(&self.pod);
         let record = &mut self.records[index];
         let State::Exited(exit) = &record.state else {
             return;
@@ -339,7 +345,7 @@ impl Owner {
         }
         let run = record.run_id();
         let found = containers.iter().find(|container| container.id == run);
-        if found.is_none() && !self.launching.contains(&run) {
+        if found.is_none() && !self.launching.contains_key(&run) {
             // Nothing more will come of it; a run whose start is under way is only not known yet.
             self.logs.end(&record.name, record.restarts());
         }
@@ -372,7 +378,7 @@ impl Owner {
                 self.changed(index, container);
             }
             // A start that an earlier agent began and did not finish; our own report for themselves.
-            (State::Starting { .. }, found) if !self.launching.contains(&run) => {
+            (State::Starting { .. }, found) if !self.launching.contains_key(&run) => {
                 if found.is_some_and(|container| container.state() == v1::State::Running) {
                     self.began(index, Timestamp::now(), false);
                 } else {
@@ -425,7 +431,7 @@ impl Owner {
                     self.began(
                         index,
                         time(container.started_at_ns),
-                        self.launching.contains(&container.id),
+                        self.launching.contains_key(&container.id),
                     );
                     follows = true;
                 }

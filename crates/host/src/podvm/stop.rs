@@ -26,7 +26,7 @@ const FLUSH: Duration = Duration::from_secs(60);
 const SIGN: Duration = Duration::from_secs(1);
 /// How long after the grace period a guest that lives may still take to report the ends of containers.
 const OVERTIME: Duration = Duration::from_secs(4);
-/// What is left to a container whose grace period others used up.
+/// What each container has at least between the signal and SIGKILL (kubelet: `minimumGracePeriodInSeconds`).
 const MOMENT: Duration = Duration::from_secs(2);
 /// First and longest pause before what failed to go is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -77,14 +77,8 @@ impl Killer {
                 Some(image.config.stop_signal.clone()).filter(|signal| !signal.is_empty())
             })
             .unwrap_or_else(|| "SIGTERM".to_owned());
-        let waited = self.turn().await;
-        // Whoever had to wait, or to run a hook, still has a moment (kubelet: `minimumGracePeriodInSeconds`).
-        let moment = if waited || self.had_hook() {
-            MOMENT
-        } else {
-            Duration::ZERO
-        };
-        let soonest = Instant::now() + moment;
+        self.turn().await;
+        let soonest = Instant::now() + MOMENT;
         if signal_run(&self.machine, &self.run, &signal, false).await && self.wait(soonest).await {
             return;
         }
@@ -94,25 +88,14 @@ impl Killer {
         let _ = tokio::time::timeout(REAP, over).await;
     }
 
-    /// Waits until those have ended that come before, or patience has. True: there was something to wait for.
-    async fn turn(&self) -> bool {
+    /// Waits until those have ended that come before, or patience has.
+    async fn turn(&self) {
         let mut view = self.view.clone();
         let earlier = |view: &View| self.after.iter().any(|run| view.runs(run));
-        if !earlier(&view.borrow()) {
-            return false;
-        }
         tokio::select! {
             _ = view.wait_for(|view| !earlier(view)) => {}
             () = passed(self.deadline.clone(), None) => {}
         }
-        true
-    }
-
-    fn had_hook(&self) -> bool {
-        self.container
-            .lifecycle
-            .as_ref()
-            .is_some_and(|lifecycle| lifecycle.pre_stop.is_some())
     }
 
     async fn pre_stop(&mut self) {
@@ -121,6 +104,9 @@ impl Killer {
         };
         let deadline = *self.deadline.borrow();
         let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
         let mut view = self.view.clone();
         let result = tokio::select! {
             result = actions::hook(&self.machine, &self.container, &self.run, &hook, left) => result,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use guest_api::v1::DialData;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::streaming::{Carrier, upgrade};
-use super::{Body, Query, Refusal};
+use super::{Body, Query, Refusal, full_name};
 use crate::guest::Guest;
 use crate::podvm::PodVm;
 use crate::streams::ports::{MAX_PORTS, Port, Ports, ports};
@@ -36,15 +36,13 @@ pub async fn forward(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
     let view = pod.view_with_vm().await;
-    let name = view.pod.metadata.name.clone().unwrap_or_default();
     let guest = view
         .machine
         .as_ref()
         .map(|machine| machine.guest.clone())
         .ok_or_else(|| {
-            Refusal::bad(format!(
-                "unable to forward port because pod {name} is not running"
-            ))
+            let words = format!("pod not found ({:?})", full_name(&view));
+            Refusal(StatusCode::INTERNAL_SERVER_ERROR, words)
         })?;
     let (response, carrier) = upgrade(&request, choose, websocket::choose_ports)?;
     let numbers = match carrier {

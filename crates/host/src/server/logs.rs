@@ -1,4 +1,5 @@
-//! `/containerLogs`: a run's log from its file, with the kubelet's words for what cannot be had.
+//! `/containerLogs`: a run's log from its file, with the kubelet's words for what cannot be had
+//! (`validateContainerLogStatus`).
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::{Body, Query, Refusal, Server, chunks};
 use crate::logs::{Options, Progress, Source, read};
 use crate::podvm::PodVm;
 use crate::podvm::record::State;
+use crate::status::waiting_reason;
 use crate::streams::websocket;
 
 /// For how long a new run may say nothing before its log is shown as empty.
@@ -35,7 +37,7 @@ pub async fn logs(
     let view = found.view();
     let record = view
         .record(container)
-        .ok_or_else(|| Refusal::bad(format!("container {container} is not valid for pod {pod}")))?;
+        .ok_or_else(|| Refusal::missing(format!("container \"{container}\" not found in pod \"{pod}\"")))?;
     let mut options = options(query)?;
     // Of a Pod without a VM nothing more will come.
     options.follow &= view.machine.is_some() && !query.flag("previous");
@@ -53,15 +55,13 @@ pub async fn logs(
     } else {
         match &record.state {
             State::Waiting { reason, .. } | State::Starting { reason, .. } if record.last.is_none() => {
-                let words = match reason.as_str() {
-                    "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" => {
-                        "trying and failing to pull image".to_owned()
-                    }
-                    "" => "waiting to start: ContainerCreating".to_owned(),
-                    reason => format!("waiting to start: {reason}"),
+                let words = match waiting_reason(&view.records, reason) {
+                    "ErrImagePull" => "image can't be pulled",
+                    "ImagePullBackOff" => "trying and failing to pull image",
+                    reason => reason,
                 };
                 return Err(Refusal::bad(format!(
-                    "container \"{container}\" in pod \"{pod}\" is {words}"
+                    "container \"{container}\" in pod \"{pod}\" is waiting to start: {words}"
                 )));
             }
             State::Starting { .. } => record.runs.saturating_sub(2),
@@ -169,7 +169,12 @@ fn options(query: &Query) -> Result<Options, Refusal> {
     };
     Ok(Options {
         follow: query.flag("follow"),
-        tail: query.number("tailLines")?,
+        // The older name comes first.
+        tail: match query.get("tail") {
+            None | Some("") => query.number("tailLines")?,
+            Some("all") => None,
+            Some(_) => query.number("tail")?,
+        },
         since,
         timestamps: query.flag("timestamps"),
         limit_bytes: query.number("limitBytes")?,

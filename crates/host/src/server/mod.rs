@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::Pods;
 use crate::metrics::{HostSampler, Sampler};
-use crate::podvm::{Context, PodVm};
+use crate::podvm::{Context, PodVm, View};
 
 /// Connections at one time: kubectl sessions and charts.
 const MAX_CONNECTIONS: usize = 4096;
@@ -181,16 +181,20 @@ async fn route(server: Arc<Server>, request: Request<Incoming>) -> Result<Respon
             let receiver = logs::logs(&server, &query, namespace, pod, container).await?;
             logs::answer(receiver, request)
         }
-        (&Method::GET | &Method::POST, ["exec", namespace, pod, container]) => {
-            let pod = server.pod(namespace, pod)?;
+        (&Method::POST, ["run", namespace, pod, rest @ .., container]) => {
+            let pod = server.pod_of(namespace, pod, rest)?;
+            streaming::run(&pod, container, &query).await
+        }
+        (&Method::GET | &Method::POST, ["exec", namespace, pod, rest @ .., container]) => {
+            let pod = server.pod_of(namespace, pod, rest)?;
             streaming::exec(&pod, container, &query, request, false).await
         }
-        (&Method::GET | &Method::POST, ["attach", namespace, pod, container]) => {
-            let pod = server.pod(namespace, pod)?;
+        (&Method::GET | &Method::POST, ["attach", namespace, pod, rest @ .., container]) => {
+            let pod = server.pod_of(namespace, pod, rest)?;
             streaming::exec(&pod, container, &query, request, true).await
         }
-        (&Method::GET | &Method::POST, ["portForward", namespace, pod, ..]) => {
-            let pod = server.pod(namespace, pod)?;
+        (&Method::GET | &Method::POST, ["portForward", namespace, pod, rest @ ..]) => {
+            let pod = server.pod_of(namespace, pod, rest)?;
             forward::forward(&pod, &query, request).await
         }
         (&Method::GET, ["pods"]) => Ok(stats::objects(&server, |_| true)),
@@ -219,8 +223,27 @@ impl Server {
             let metadata = &view.pod.metadata;
             metadata.namespace.as_deref() == Some(namespace) && metadata.name.as_deref() == Some(name)
         });
-        found.ok_or_else(|| Refusal::missing(format!("pod \"{name}\" not found")))
+        found.ok_or_else(|| Refusal::missing(format!("pod {name:?} does not exist")))
     }
+
+    /// The Pod of a path that may go on with its uid.
+    fn pod_of(&self, namespace: &str, name: &str, rest: &[&str]) -> Result<PodVm, Refusal> {
+        let missing = || Refusal::missing("pod does not exist");
+        let pod = self.pod(namespace, name).map_err(|_| missing())?;
+        match rest {
+            [] => Ok(pod),
+            [uid] if pod.view().pod.metadata.uid.as_deref() == Some(uid) => Ok(pod),
+            [_] => Err(missing()),
+            _ => Err(Refusal::missing("404 page not found")),
+        }
+    }
+}
+
+/// A Pod as the kubelet calls it.
+fn full_name(view: &View) -> String {
+    let metadata = &view.pod.metadata;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{}_{}", text(&metadata.name), text(&metadata.namespace))
 }
 
 /// A query string.

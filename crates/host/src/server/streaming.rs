@@ -7,15 +7,17 @@ use guest_api::v1::{
     CloseStdin, ExecInput, ExecOutput, ExecStart, TerminalSize, exec_input::Input, exec_output::Output,
 };
 use http::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    CONNECTION, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    UPGRADE,
 };
 use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::{Body, Query, Refusal, full};
+use super::{Body, Query, Refusal, full, full_name};
 use crate::guest::Guest;
 use crate::podvm::PodVm;
 use crate::podvm::record::State;
@@ -24,6 +26,9 @@ use crate::streams::{Out, Remote, Wanted, spdy, websocket};
 
 /// Messages on the way to the guest.
 const QUEUE: usize = 8;
+
+/// As much output of a command is kept that is answered at once (containerd: the size of a message).
+const RUN_OUTPUT: usize = 16 << 20;
 
 /// How long after its streams a process may take to be known as ended.
 const ENDING: Duration = Duration::from_secs(3);
@@ -48,22 +53,6 @@ pub async fn exec(
     request: Request<Incoming>,
     attach: bool,
 ) -> Result<Response<Body>, Refusal> {
-    let view = pod.view_with_vm().await;
-    let name = view.pod.metadata.name.clone().unwrap_or_default();
-    let record = view
-        .record(container)
-        .ok_or_else(|| Refusal::missing(format!("container not found (\"{container}\")")))?;
-    let State::Running { id: run, .. } = &record.state else {
-        return Err(Refusal(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("container {container} in pod {name} is not running"),
-        ));
-    };
-    let guest = view
-        .machine
-        .as_ref()
-        .map(|machine| machine.guest.clone())
-        .ok_or_else(|| Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("pod {name} has no VM")))?;
     let wanted = Wanted {
         stdin: query.flag("input"),
         stdout: query.flag("output"),
@@ -79,6 +68,7 @@ pub async fn exec(
     if command.is_empty() && !attach {
         return Err(Refusal::bad("you must specify at least 1 command"));
     }
+    let (run, guest) = found(pod, container, attach).await?;
     let start = ExecStart {
         container: run.clone(),
         command,
@@ -88,7 +78,7 @@ pub async fn exec(
         stderr: wanted.stderr && !wanted.tty,
     };
     let (response, carrier) = upgrade(&request, spdy::exec::choose, websocket::choose)?;
-    let (pod, run) = (pod.clone(), run.clone());
+    let pod = pod.clone();
     tokio::spawn(async move {
         let Ok(upgraded) = hyper::upgrade::on(request).await else {
             return;
@@ -111,6 +101,79 @@ pub async fn exec(
         let over = attach.then(|| over(pod, run));
         join(&guest, remote, start, over).await;
     });
+    Ok(response)
+}
+
+/// The run of a container and the guest that it is in. Only what runs is looked for (kubelet: `GetExec`, `GetAttach`).
+async fn found(pod: &PodVm, container: &str, attach: bool) -> Result<(String, Guest), Refusal> {
+    let view = pod.view_with_vm().await;
+    let running = view.record(container).and_then(|record| match &record.state {
+        State::Running { id, .. } => Some(id.clone()),
+        _ => None,
+    });
+    let guest = view.machine.as_ref().map(|machine| machine.guest.clone());
+    running.zip(guest).ok_or_else(|| {
+        let words = match attach {
+            true => format!("container {container} not found in pod {}", full_name(&view)),
+            false => format!("container not found ({container:?})"),
+        };
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, words)
+    })
+}
+
+/// Answers a request for the output of a command, all of it at once (kubelet: `getRun`).
+pub async fn run(pod: &PodVm, container: &str, query: &Query) -> Result<Response<Body>, Refusal> {
+    let failed = |words: String| Refusal(StatusCode::INTERNAL_SERVER_ERROR, words);
+    let (run, guest) = found(pod, container, false).await?;
+    let command = query.get("cmd").unwrap_or_default();
+    let start = ExecStart {
+        container: run,
+        command: command.split(' ').map(str::to_owned).collect(),
+        stdout: true,
+        stderr: true,
+        ..ExecStart::default()
+    };
+    let first = ExecInput {
+        input: Some(Input::Start(start)),
+    };
+    let mut client = guest.client().await.map_err(|error| failed(error.to_string()))?;
+    // The process has no input, but it ends with the stream of messages.
+    let (open, messages) = mpsc::channel(QUEUE);
+    let _ = open.try_send(first);
+    let answer = client.exec(ReceiverStream::new(messages)).await;
+    let mut output = answer
+        .map_err(|status| failed(status.message().to_owned()))?
+        .into_inner();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    loop {
+        let message = output
+            .message()
+            .await
+            .map_err(|status| failed(status.message().to_owned()))?;
+        match message.map(|message| message.output) {
+            Some(Some(Output::Stdout(data))) => out.extend_from_slice(&data),
+            Some(Some(Output::Stderr(data))) => err.extend_from_slice(&data),
+            Some(Some(Output::Exit(exit))) if !exit.error.is_empty() => return Err(failed(exit.error)),
+            Some(Some(Output::Exit(exit))) if exit.code != 0 => {
+                let said = String::from_utf8_lossy(&err);
+                let words = format!("command '{command}' exited with {}: {said}", exit.code);
+                return Err(failed(words));
+            }
+            Some(Some(Output::Exit(_))) | None => break,
+            Some(None) => {}
+        }
+        if out.len() + err.len() > RUN_OUTPUT {
+            return Err(failed(format!(
+                "command '{command}' says more than {RUN_OUTPUT} bytes"
+            )));
+        }
+    }
+    drop(open);
+    out.extend(err);
+    let mut response = Response::new(Full::new(Bytes::from(out)).boxed_unsync());
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
@@ -191,6 +254,10 @@ async fn over(pod: PodVm, run: String) -> bool {
 /// `over` tells of an attached process that it has ended.
 async fn join(guest: &Guest, remote: Remote, start: ExecStart, over: Option<impl Future<Output = bool>>) {
     let attach = over.is_some();
+    let failed = |problem: &str| match attach {
+        true => failure(&format!("error attaching to container: {problem}")),
+        false => failure(&format!("error executing command in container: {problem}")),
+    };
     let (input, messages) = mpsc::channel(QUEUE);
     let first = ExecInput {
         input: Some(Input::Start(start)),
@@ -211,7 +278,7 @@ async fn join(guest: &Guest, remote: Remote, start: ExecStart, over: Option<impl
     };
     let mut output = match call.await {
         Ok(output) => output,
-        Err(problem) => return remote.answers.finish(failure(&problem)).await,
+        Err(problem) => return remote.answers.finish(failed(&problem)).await,
     };
     let Remote {
         mut stdin,
@@ -269,14 +336,14 @@ async fn join(guest: &Guest, remote: Remote, start: ExecStart, over: Option<impl
                     return if exit.error.is_empty() {
                         exit_status(exit.code)
                     } else {
-                        failure(&exit.error)
+                        failed(&exit.error)
                     };
                 }
                 Ok(Some(ExecOutput { output: None })) => {}
                 // An attached process that ends its streams has ended.
                 Ok(None) if attach => return exit_status(0),
-                Ok(None) => return failure("the guest ended the stream"),
-                Err(status) => return failure(status.message()),
+                Ok(None) => return failed("the guest ended the stream"),
+                Err(status) => return failed(status.message()),
             }
         }
     };

@@ -90,7 +90,8 @@ pub fn exit_status(code: i32) -> Value {
     })
 }
 
-/// The status of a stream that failed.
+/// The status of a stream that failed (`newInternalError`).
 pub fn failure(message: &str) -> Value {
+    let message = format!("Internal error occurred: {message}");
     json!({"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500})
 }

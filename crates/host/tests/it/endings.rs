@@ -265,6 +265,23 @@ async fn grace_is_kept_to_the_second() {
     assert!((3..=5).contains(&took), "{took} seconds");
 }
 
+/// Who is to end at once, or whose object is taken away, has a moment all the same.
+#[tokio::test]
+async fn nobody_has_less_than_a_moment() {
+    let host = Host::start().await;
+    for (name, spec_seconds, asked) in [("forced", 30, Some(0)), ("hasty", 0, None)] {
+        let spec =
+            json!({"terminationGracePeriodSeconds": spec_seconds, "containers": [container(&["stubborn"])]});
+        host.create(name, spec).await;
+        let pod = host.ready(name).await;
+        let since = std::time::Instant::now();
+        host.delete(name, asked).await;
+        eventually("the VM's end", async || !host.run_dir(&pod).exists()).await;
+        let took = since.elapsed().as_secs();
+        assert!((2..6).contains(&took), "{name}: {took} seconds");
+    }
+}
+
 /// Containers of one Pod with policies and rules of their own, init containers among them (KEP-5307).
 #[tokio::test]
 async fn every_container_by_its_own_rules() {

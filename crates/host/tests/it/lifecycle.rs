@@ -51,8 +51,8 @@ async fn runs_and_leaves_nothing() {
     let events = host.events("web").await;
     for wanted in [
         "Pulled: Container image \"example.test/app:1\" already present on machine and can be accessed by the pod",
-        "Created: Created container: app",
-        "Started: Started container app",
+        "Created: Container created",
+        "Started: Container started",
     ] {
         assert!(
             events.iter().any(|event| event == wanted),
@@ -601,7 +601,7 @@ async fn a_guest_that_hangs_is_replaced() {
     assert_eq!((last.exit_code, last.reason.as_deref()), (137, Some("Error")));
     assert_eq!(last.message.as_deref(), Some("its VM no longer answered"));
     eventually("the event", async || {
-        let words = "SandboxChanged: Pod sandbox changed, it will be killed and re-created: its VM no longer answered";
+        let words = "VmEnded: its VM no longer answered";
         host.events("web").await.iter().any(|event| event == words)
     })
     .await;

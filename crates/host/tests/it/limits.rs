@@ -49,7 +49,7 @@ async fn a_full_disk_ends_the_greediest_pod() {
     assert_eq!(status.reason.as_deref(), Some("Evicted"));
     assert_eq!(
         status.message.as_deref(),
-        Some("The node had condition: [DiskPressure]. ")
+        Some("Pod was rejected: The node had condition: [DiskPressure]. ")
     );
     let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(host.admin.clone());
     eventually("the condition", async || {
@@ -345,6 +345,9 @@ async fn pods_that_come_past_the_scheduler_must_fit() {
     host.create("greedy", spec(json!({"containers": greedy}))).await;
     let words = |pod: &Pod| {
         let status = pod.status.clone().unwrap();
+        // Nothing else is told of them: so clients see the reason.
+        assert_eq!((&status.container_statuses, &status.host_ip), (&None, &None));
+        assert_eq!(condition(pod, "Ready"), "");
         let message = status.message.unwrap_or_default();
         format!("{}: {message}", status.reason.unwrap_or_default())
     };

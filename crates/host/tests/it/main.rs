@@ -7,6 +7,7 @@ mod endings;
 mod growth;
 mod hooks;
 mod hostile;
+mod images;
 mod lifecycle;
 mod limits;
 mod room;

@@ -22,7 +22,11 @@ async fn send(host: &Host, path: &str, headers: &[(&str, &str)]) -> http::Respon
         .await
         .unwrap();
     tokio::spawn(connection.with_upgrades());
-    let mut request = http::Request::get(path).header("host", "agent");
+    let method = if path.starts_with("/run/") { "POST" } else { "GET" };
+    let mut request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "agent");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -161,11 +165,21 @@ async fn logs_of_running_and_finished_containers() {
     let (code, log) = text(&host, "/containerLogs/default/loop/app?follow=true&previous=true").await;
     assert_eq!((code, log.as_str()), (200, "simulated: exit=1\n"));
     let cases = [
-        ("/containerLogs/default/none/app", 404, "pod \"none\" not found"),
+        (
+            "/containerLogs/default/web/app?tail=all&tailLines=0",
+            200,
+            "simulated: serve\n",
+        ),
+        ("/containerLogs/default/web/app?tail=0", 200, ""),
+        (
+            "/containerLogs/default/none/app",
+            404,
+            "pod \"none\" does not exist",
+        ),
         (
             "/containerLogs/default/web/other",
-            400,
-            "container other is not valid for pod web",
+            404,
+            "container \"other\" not found in pod \"web\"",
         ),
         (
             "/containerLogs/default/web/app?previous=true",
@@ -216,6 +230,28 @@ async fn exec_over_websocket() {
 }
 
 #[tokio::test]
+async fn commands_are_run_for_their_output() {
+    let host = Host::start().await;
+    host.create("web", pod(&["serve"])).await;
+    let uid = host.ready("web").await.metadata.uid.unwrap();
+    for (path, code, words) in [
+        ("/run/default/web/app?cmd=echo%20hi".to_owned(), 200, "echo hi\n"),
+        (
+            format!("/run/default/web/{uid}/app?cmd=echo%20hi"),
+            200,
+            "echo hi\n",
+        ),
+        (
+            "/run/default/web/no?cmd=echo".to_owned(),
+            500,
+            "container not found (\"no\")",
+        ),
+    ] {
+        assert_eq!(text(&host, &path).await, (code, words.to_owned()), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn exec_needs_a_running_container_and_streams() {
     let host = Host::start().await;
     host.create("web", pod(&["serve"])).await;
@@ -238,8 +274,18 @@ async fn exec_needs_a_running_container_and_streams() {
         ),
         (
             "/exec/default/web/no?output=1&command=x",
-            404,
+            500,
             "container not found (\"no\")",
+        ),
+        (
+            "/attach/default/web/no?output=1",
+            500,
+            "container no not found in pod web_default",
+        ),
+        (
+            "/exec/default/web/another-uid/app?output=1&command=x",
+            404,
+            "pod does not exist",
         ),
     ];
     for (path, code, words) in cases {

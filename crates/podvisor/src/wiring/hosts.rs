@@ -1,13 +1,13 @@
 //! Host agents: the real one of this machine, or simulated ones that run nothing.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use apiserver::user::User;
 use dataplane::{Dataplane, NetConfig};
-use host::{Agent, HostConfig, HostDeps, NoImages, NoNetwork};
+use host::{Agent, HostConfig, HostDeps, NoImages, NoNetwork, ResolvConf};
 use images::{ImageStore, ImagesConfig, Mirrors};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -111,7 +111,7 @@ pub fn network_config(config: &Config) -> Result<NetConfig> {
         domain: "cluster.local".to_owned(),
         open_tcp_ports: vec![config.api_address().port()],
         own_tcp_ports: vec![host::PORT],
-        upstream_dns: resolvers(Path::new("/etc/resolv.conf")),
+        upstream_dns: resolvers().servers,
         dns_program: ["/proc/self/exe", "dns", "--cgroup", &dns_cgroup(config)]
             .map(str::to_owned)
             .to_vec(),
@@ -172,10 +172,7 @@ async fn real(
     settings.allowed_clients = vec![AGENT_CLIENT.to_owned()];
     settings.unsafe_sysctls.clone_from(&config.allowed_unsafe_sysctls);
     settings.cluster_dns = config.cluster_dns();
-    settings.upstream_dns = resolvers(Path::new("/etc/resolv.conf"))
-        .into_iter()
-        .map(IpAddr::V4)
-        .collect();
+    settings.upstream_dns = resolvers();
     Ok((settings, deps))
 }
 
@@ -212,11 +209,8 @@ fn node_client(supervisor: &Supervisor, name: &str) -> kube::Client {
     supervisor.client(user)
 }
 
-/// The IPv4 resolvers of the machine, without those on loopback that Pods cannot reach through us.
-fn resolvers(file: &Path) -> Vec<Ipv4Addr> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok())
-        .filter(|address: &Ipv4Addr| !address.is_loopback())
-        .collect()
+/// Whom the machine asks for names.
+fn resolvers() -> ResolvConf {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    ResolvConf::parse(&text)
 }
