@@ -3,7 +3,7 @@
 use super::exchange::{Outgoing, exchange, no_redirect};
 use crate::admit::Operation;
 use crate::dispatch::Incoming;
-use crate::request::{Attributes, query_pairs, query_true};
+use crate::request::{Attributes, query_firsts, query_pairs, query_true};
 use crate::rest::{Ctx, meta};
 use crate::wire::{Response, body};
 use http::{Method, StatusCode};
@@ -108,7 +108,7 @@ pub async fn log(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
     let pod = pod(ctx)?;
     let mut asked = String::new();
     let mut query = Vec::new();
-    for (key, value) in query_pairs(&ctx.query) {
+    for (key, value) in query_firsts(&ctx.query) {
         match key.as_str() {
             "container" => asked = value,
             key if LOG_OPTIONS.contains(&key) => query.push(format!("{key}={}", encode(&value))),
@@ -211,14 +211,11 @@ pub async fn stream(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
 
 /// Admission of a connection, by its options.
 async fn connected(ctx: &Ctx, options: &mut Value, query: &str) -> Result<(), Status> {
-    for (key, value) in query_pairs(query) {
+    for (key, value) in query_firsts(query) {
         match key.as_str() {
             "stdin" | "stdout" | "stderr" | "tty" => options[key] = json!(query_true(&value)),
             "container" => options[key] = json!(value),
-            "command" => match options["command"].as_array_mut() {
-                Some(list) => list.push(json!(value)),
-                None => options["command"] = json!([value]),
-            },
+            "command" => options[key] = json!(commands(query).collect::<Vec<_>>()),
             _ => {}
         }
     }
@@ -240,15 +237,20 @@ async fn connected(ctx: &Ctx, options: &mut Value, query: &str) -> Result<(), St
     Ok(())
 }
 
+/// The words of a command, each of which is a parameter.
+fn commands(query: &str) -> impl Iterator<Item = String> + '_ {
+    let given = query_pairs(query).filter(|(key, _)| key == "command");
+    given.map(|(_, word)| word)
+}
+
 /// The container and the agent's query of `exec` and `attach`.
 fn stream_options(pod: &Value, query: &str, sub: &str) -> Result<(String, String), Status> {
-    let (mut asked, mut commands, mut parts) = (String::new(), Vec::new(), Vec::new());
+    let (mut asked, mut parts) = (String::new(), Vec::new());
     let mut any = false;
-    for (key, value) in query_pairs(query) {
+    for (key, value) in query_firsts(query) {
         let flag = |name: &str| query_true(&value).then(|| format!("{name}=1"));
         match key.as_str() {
             "container" => asked = value,
-            "command" => commands.push(format!("command={}", encode(&value))),
             "stdin" => parts.extend(flag("input").inspect(|_| any = true)),
             "stdout" => parts.extend(flag("output").inspect(|_| any = true)),
             "stderr" => parts.extend(flag("error").inspect(|_| any = true)),
@@ -261,13 +263,15 @@ fn stream_options(pod: &Value, query: &str, sub: &str) -> Result<(String, String
             "you must specify at least 1 of stdin, stdout, stderr",
         ));
     }
-    if sub == "exec" && commands.is_empty() {
+    let commands = commands(query).map(|word| format!("command={}", encode(&word)));
+    let before = parts.len();
+    parts.extend(commands);
+    if sub == "exec" && parts.len() == before {
         return Err(Status::bad_request(
             "you must specify at least one command for the container",
         ));
     }
     let container = container(pod, &asked)?;
-    parts.extend(commands);
     Ok((container, parts.join("&")))
 }
 
