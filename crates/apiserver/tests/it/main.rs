@@ -17,6 +17,7 @@ mod coverage;
 mod custom;
 mod definitions;
 mod devices;
+mod endings;
 mod forms;
 #[path = "../common/hook.rs"]
 mod hook;
