@@ -8,6 +8,7 @@ mod agents;
 mod aggregation;
 mod answers;
 mod applied;
+mod asked;
 mod audit;
 mod bounds;
 #[path = "../common/mod.rs"]
