@@ -82,11 +82,13 @@ pub struct Round {
     pub due: BTreeSet<String>,
 }
 
-/// What admission has to say beside its decision: warnings for the client, annotations for the audit log.
+/// What the way of a request has to say beside its answer: warnings for the client; annotations, and which object the body
+/// is about, for the audit log.
 #[derive(Debug, Default)]
 pub struct Notes {
     warnings: Mutex<Vec<String>>,
     annotations: Mutex<BTreeMap<String, String>>,
+    object: Mutex<BTreeMap<&'static str, String>>,
 }
 
 impl Notes {
@@ -106,6 +108,23 @@ impl Notes {
     /// Adds an annotation. The first of a key stays.
     pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
         self.annotations.lock().entry(key.into()).or_insert(value.into());
+    }
+
+    /// Notes which object a body is about. Its uid is that of a stored object only if it `is_stored`.
+    pub fn about(&self, object: &Value, is_stored: bool) {
+        let fields = ["namespace", "name", "uid", "resourceVersion"];
+        let mut about = self.object.lock();
+        for field in fields.into_iter().filter(|field| *field != "uid" || is_stored) {
+            let text = object["metadata"][field].as_str().unwrap_or_default();
+            if !text.is_empty() {
+                about.insert(field, text.to_owned());
+            }
+        }
+    }
+
+    /// Fields of the metadata of the object that the body is about.
+    pub fn object(&self) -> BTreeMap<&'static str, String> {
+        self.object.lock().clone()
     }
 
     /// The warnings so far.

@@ -74,6 +74,15 @@ impl Drop for Closing {
     }
 }
 
+/// The name of a program, as much as upstream keeps of it.
+fn shortened(agent: &str) -> String {
+    const MOST: usize = 1024;
+    match agent.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}...TRUNCATED", &agent[..end]),
+        None => agent.to_owned(),
+    }
+}
+
 fn at(time: Timestamp) -> String {
     format!("{time:.6}")
 }
@@ -127,10 +136,7 @@ impl Audit {
             .get(http::header::USER_AGENT)
             .and_then(|v| v.to_str().ok())
         {
-            event.insert(
-                "userAgent".into(),
-                json!(agent.chars().take(1024).collect::<String>()),
-            );
+            event.insert("userAgent".into(), json!(shortened(agent)));
         }
         if attributes.is_resource {
             event.insert("objectRef".into(), reference(attributes));
@@ -230,23 +236,34 @@ impl Trail {
         body
     }
 
+    /// Which object the body of the request is about, as far as the path does not say.
+    pub fn about(&mut self, object: BTreeMap<&'static str, String>) {
+        let reference = self.event.get_mut("objectRef").and_then(Value::as_object_mut);
+        if let Some(reference) = reference {
+            for (field, text) in object {
+                reference.entry(field).or_insert(json!(text));
+            }
+        }
+    }
+
     /// The handler of the request failed.
     pub fn panicked(&mut self) {
         self.panicked = true;
     }
 
-    /// Ends the trail. `lasting`: the answer has only begun, and what is handed back must live as long as it.
+    /// Ends the trail. `told`: the answer, if it is a Status. `lasting`: the answer has only begun, and what is handed back
+    /// must live as long as it.
     pub async fn finish(
         mut self,
         code: u16,
-        failure: Option<&Value>,
+        told: Option<&Value>,
         lasting: bool,
         notes: BTreeMap<String, String>,
     ) -> Option<Closing> {
         let mut status = json!({"metadata": {}, "code": code});
-        if let Some(failure) = failure {
+        if let Some(told) = told {
             for field in ["status", "message", "reason", "details"] {
-                if let Some(value) = failure.get(field) {
+                if let Some(value) = told.get(field) {
                     status[field] = value.clone();
                 }
             }

@@ -8,6 +8,7 @@ use crate::authn::impersonate::impersonate;
 use crate::authorize::Decision;
 use crate::authz::forbidden;
 use crate::connection::Connection;
+use crate::metrics::Line;
 use crate::request::Attributes;
 use crate::rest::{self, Ctx};
 use crate::server::ApiServer;
@@ -78,8 +79,12 @@ impl ApiServer {
             }
         }
         // What a refusal is written in; who asks for nothing gets JSON.
-        let accepts = incoming.head.headers.get_all(http::header::ACCEPT).iter();
-        let accepts: http::HeaderMap = accepts.map(|v| (http::header::ACCEPT, v.clone())).collect();
+        let mut accepts = http::HeaderMap::new();
+        for name in [http::header::ACCEPT, http::header::USER_AGENT] {
+            for value in incoming.head.headers.get_all(&name) {
+                accepts.append(&name, value.clone());
+            }
+        }
         let uri = incoming.head.uri.clone();
         let refusal = |status: &Status| {
             let offer = Offer {
@@ -92,6 +97,7 @@ impl ApiServer {
         let attributes = Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
         let attributes = Arc::new(attributes);
         let without_body = incoming.head.method == Method::HEAD;
+        let line = Line::of(&incoming.head);
         let mut answered = Answered {
             id: id.to_str().unwrap_or("").to_string(),
             received,
@@ -99,6 +105,7 @@ impl ApiServer {
             notes: Arc::default(),
             trail: None,
             flow: None,
+            barred: false,
         };
         let notes = answered.notes.clone();
         let _counted = (!is_lasting(&attributes)).then(|| self.metrics.begin(attributes.is_read_only()));
@@ -127,12 +134,16 @@ impl ApiServer {
                 ))
             }
         };
+        if answered.barred {
+            body::not_to_be_guessed(&mut response);
+        }
         if without_body {
             *response.body_mut() = body::full(bytes::Bytes::new());
         }
         body::warn(&mut response, &notes.warnings());
-        if let Some(trail) = answered.trail.take() {
-            response = finish(trail, response, is_lasting(&attributes), &notes).await;
+        if let Some(mut trail) = answered.trail.take() {
+            trail.about(notes.object());
+            response = finish(trail, response, &attributes, &notes).await;
         }
         let headers = response.headers_mut();
         if let Some(flow) = &answered.flow {
@@ -149,7 +160,7 @@ impl ApiServer {
             );
         }
         self.metrics
-            .record(&attributes, response.status().as_u16(), started.elapsed());
+            .record(&line, &attributes, response.status().as_u16(), started.elapsed());
         tracing::debug!(
             verb = attributes.verb,
             path = attributes.path,
@@ -214,7 +225,9 @@ impl ApiServer {
                 )
                 .await;
         }
-        let speaks_for = impersonate(user.clone(), &incoming.head.headers, &*self.access.authorizer).await?;
+        let speaks_for = impersonate(user.clone(), &incoming.head.headers, &*self.access.authorizer).await;
+        answered.barred = speaks_for.is_err();
+        let speaks_for = speaks_for?;
         if let Some(trail) = answered.trail.as_mut().filter(|_| speaks_for != user) {
             trail.impersonated(&speaks_for);
         }
@@ -234,6 +247,7 @@ impl ApiServer {
                 .notes
                 .annotate("authorization.k8s.io/reason", why.as_str());
         }
+        answered.barred = !decision.is_allowed();
         allowed(&user, attributes, decision)?;
         let mut body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
         if let Some(trail) = answered.trail.as_mut().filter(|t| t.wants_request())
@@ -322,13 +336,7 @@ impl ApiServer {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }
         segments(attributes)?;
-        if attributes.group.is_empty() && attributes.resource == "endpoints" {
-            let words = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
-            ctx.notes.warn(words);
-        }
-        if let Some(warning) = ctx.served.custom.as_ref().and_then(|custom| custom.deprecation()) {
-            ctx.notes.warn(warning);
-        }
+        tell_of_deprecation(&ctx);
         // What is only ever made has no paths of its objects: reviews, bindings.
         let read = matches!(attributes.verb.as_str(), "list" | "watch" | "deletecollection");
         if ctx.served.kind.verbs == ["create"]
@@ -450,6 +458,24 @@ impl ApiServer {
     }
 }
 
+/// Says that what is asked for is deprecated: to the client, in the audit log, and to whoever looks at the metrics.
+fn tell_of_deprecation(ctx: &Ctx) {
+    let a = &ctx.attributes;
+    let warning = match (a.group.as_str(), a.resource.as_str(), &ctx.served.custom) {
+        (.., Some(custom)) => custom.deprecation(),
+        ("", "endpoints", _) => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        ("", "componentstatuses", _) => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    };
+    if let Some(warning) = warning {
+        ctx.notes.warn(warning);
+        ctx.notes.annotate("k8s.io/deprecated", "true");
+        ctx.server.metrics.deprecated(a);
+    }
+}
+
 /// What a decision means for a request.
 fn allowed(user: &User, attributes: &Attributes, decision: Decision) -> Result<(), Status> {
     match decision {
@@ -466,18 +492,20 @@ struct Answered {
     notes: Arc<Notes>,
     trail: Option<Trail>,
     flow: Option<crate::flow::Flow>,
+    /// The authorizer did not let it pass.
+    barred: bool,
 }
 
 /// Bytes of an answer that the audit log takes in at most.
 const AUDITED: u64 = 4 << 20;
 
 /// Ends the trail of a request in the audit log; hands the answer back.
-async fn finish(mut trail: Trail, response: Response, lasting: bool, notes: &Notes) -> Response {
-    let code = response.status().as_u16();
+async fn finish(mut trail: Trail, response: Response, attributes: &Attributes, notes: &Notes) -> Response {
+    let (code, lasting) = (response.status().as_u16(), is_lasting(attributes));
     let (head, mut answer) = response.into_parts();
     let exact = http_body::Body::size_hint(&answer).exact();
-    let wanted = trail.wants_response() || code >= 400;
-    let mut failure = None;
+    let wanted = trail.wants_response() || code >= 400 || may_be_told(attributes);
+    let mut status = None;
     if wanted && !lasting && exact.is_some_and(|size| size <= AUDITED) {
         let bytes = match http_body_util::BodyExt::collect(answer).await {
             Ok(collected) => collected.to_bytes(),
@@ -485,8 +513,8 @@ async fn finish(mut trail: Trail, response: Response, lasting: bool, notes: &Not
             Err(_) => bytes::Bytes::new(),
         };
         if let Ok(input) = crate::wire::input::decode(&head.headers, &bytes) {
-            if code >= 400 {
-                failure = Some(input.value.clone());
+            if input.value["kind"] == "Status" {
+                status = Some(input.value.clone());
             }
             if trail.wants_response() {
                 trail.response(input.value);
@@ -495,13 +523,19 @@ async fn finish(mut trail: Trail, response: Response, lasting: bool, notes: &Not
         answer = body::full(bytes);
     }
     let closing = trail
-        .finish(code, failure.as_ref(), lasting, notes.annotations())
+        .finish(code, status.as_ref(), lasting, notes.annotations())
         .await;
     let response = http::Response::from_parts(head, answer);
     match closing {
         Some(closing) => body::hold(response, closing),
         None => response,
     }
+}
+
+/// Whether success may be told by a Status.
+fn may_be_told(a: &Attributes) -> bool {
+    let made = a.verb == "create" && matches!(a.subresource.as_str(), "binding" | "eviction");
+    a.is_resource && (made || a.verb == "delete" || a.resource == "bindings")
 }
 
 fn request_id(head: &http::request::Parts) -> HeaderValue {
@@ -550,8 +584,8 @@ fn segments(a: &Attributes) -> Result<(), Status> {
 
 /// Reads `timeout`, and refuses one that is no span of time as Go writes them. None is as good as one of nothing.
 fn timeout(query: &str) -> Result<Option<Duration>, Status> {
-    let given = crate::request::query_pairs(query).find(|(name, _)| name == "timeout");
-    let Some((_, text)) = given.filter(|(_, text)| !text.is_empty()) else {
+    let given = crate::request::parameter(query, "timeout");
+    let Some(text) = given.filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
     let refuse = |why: String| {

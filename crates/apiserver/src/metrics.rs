@@ -1,9 +1,10 @@
 //! What the server counts, in the Prometheus text format, under upstream's names where there is one.
 
 use crate::cache::Caches;
-use crate::request::Attributes;
+use crate::request::{Attributes, parameter, query_pairs, query_true};
+use http::Method;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -84,6 +85,8 @@ pub struct Metrics {
     /// Requests being answered: those that change something, and the others.
     inflight: [AtomicI64; 2],
     checks: Mutex<BTreeMap<String, Checked>>,
+    /// What was asked for though it is deprecated.
+    deprecated: Mutex<BTreeSet<String>>,
 }
 
 /// What one check of health has said: at last, and how often it was well and was not.
@@ -103,16 +106,63 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// A verb as upstream's metrics have it: the method, but for what a method alone does not tell.
-fn shown(a: &Attributes) -> String {
-    match a.verb.as_str() {
-        "create" => "POST".into(),
-        "update" => "PUT".into(),
-        verb => verb.to_ascii_uppercase(),
+/// What the metrics look at of the head of a request.
+pub struct Line {
+    method: Method,
+    applies: bool,
+    watches: bool,
+    dry_run: &'static str,
+}
+
+impl Line {
+    /// Looks at it.
+    pub fn of(head: &http::request::Parts) -> Line {
+        let query = head.uri.query().unwrap_or_default();
+        let media = head.headers.get(http::header::CONTENT_TYPE);
+        let dry_runs: Vec<(String, String)> =
+            query_pairs(query).filter(|(name, _)| name == "dryRun").collect();
+        let dry_run = match dry_runs.as_slice() {
+            [] => "",
+            given if given.iter().all(|(_, value)| value == "All") => "All",
+            _ => "invalid",
+        };
+        Line {
+            method: head.method.clone(),
+            applies: media.is_some_and(|v| v == "application/apply-patch+yaml"),
+            watches: parameter(query, "watch").is_some_and(|v| query_true(&v)),
+            dry_run,
+        }
+    }
+
+    /// The verb as upstream's metrics have it (`cleanVerb` of `endpoints/metrics/metrics.go`): the method, but for what a
+    /// method alone does not tell.
+    fn verb(&self, a: &Attributes, scope: &str) -> &'static str {
+        if a.is_resource
+            && matches!(
+                a.subresource.as_str(),
+                "log" | "exec" | "attach" | "portforward" | "proxy"
+            )
+        {
+            return "CONNECT";
+        }
+        if a.verb == "watch" {
+            return "WATCH";
+        }
+        match self.method {
+            Method::GET if self.watches => "WATCH",
+            Method::GET | Method::HEAD if matches!(scope, "" | "resource") => "GET",
+            Method::GET | Method::HEAD => "LIST",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::PATCH if self.applies => "APPLY",
+            Method::PATCH => "PATCH",
+            Method::DELETE => "DELETE",
+            _ => "other",
+        }
     }
 }
 
-fn labels(a: &Attributes) -> String {
+fn labels(line: &Line, a: &Attributes) -> String {
     let scope = match a.is_resource {
         false => "",
         true if !a.name.is_empty() || a.verb == "create" => "resource",
@@ -127,11 +177,12 @@ fn labels(a: &Attributes) -> String {
         }
     };
     format!(
-        "component=\"apiserver\",dry_run=\"\",group=\"{}\",resource=\"{}\",scope=\"{scope}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
+        "component=\"apiserver\",dry_run=\"{}\",group=\"{}\",resource=\"{}\",scope=\"{scope}\",subresource=\"{}\",verb=\"{}\",version=\"{}\"",
+        line.dry_run,
         of(&a.group),
         of(&a.resource),
         of(&a.subresource),
-        shown(a),
+        line.verb(a, scope),
         of(&a.version),
     )
 }
@@ -145,8 +196,8 @@ impl Metrics {
     }
 
     /// Counts a finished request (for watches: one that has begun to answer).
-    pub fn record(&self, a: &Attributes, code: u16, took: Duration) {
-        let labels = labels(a);
+    pub fn record(&self, line: &Line, a: &Attributes, code: u16, took: Duration) {
+        let labels = labels(line, a);
         let mut requests = self.requests.lock();
         if requests.len() >= SERIES && !requests.contains_key(&labels) {
             return;
@@ -159,6 +210,28 @@ impl Metrics {
         if a.verb != "watch" {
             series.latency.add(took.as_secs_f64());
         }
+    }
+
+    /// Notes that something deprecated was asked for.
+    pub fn deprecated(&self, a: &Attributes) {
+        let labels = format!(
+            "group=\"{}\",removed_release=\"\",resource=\"{}\",subresource=\"{}\",version=\"{}\"",
+            a.group, a.resource, a.subresource, a.version
+        );
+        let mut deprecated = self.deprecated.lock();
+        if deprecated.len() < SERIES {
+            deprecated.insert(labels);
+        }
+    }
+
+    /// Forgets what was counted. What is going on stays.
+    pub fn reset(&self) {
+        self.requests.lock().clear();
+        self.histograms
+            .iter()
+            .for_each(|histogram| histogram.lock().clear());
+        self.checks.lock().clear();
+        self.deprecated.lock().clear();
     }
 
     /// Takes a time into a histogram. `labels` as they are written out, such as `operation="create",type="pods"`.
@@ -236,8 +309,11 @@ impl Metrics {
         );
         head(&mut out, sli, "histogram", help);
         for (labels, series) in requests.iter().filter(|(_, s)| s.latency.count > 0) {
-            let labels = labels.replace("dry_run=\"\",", "");
-            series.latency.render(&mut out, sli, &labels);
+            // What only pretends to write is no service.
+            let serving = labels.split_once("dry_run=\"\",");
+            if let Some((before, after)) = serving {
+                series.latency.render(&mut out, sli, &format!("{before}{after}"));
+            }
         }
         drop(requests);
         for ((name, help), series) in HISTOGRAMS.iter().zip(&self.histograms) {
@@ -257,6 +333,12 @@ impl Metrics {
             let count = counter.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}{{request_kind=\"{kind}\"}} {count}");
         }
+        let name = "apiserver_requested_deprecated_apis";
+        let help = "Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, subresource, and removed_release.";
+        head(&mut out, name, "gauge", help);
+        for labels in self.deprecated.lock().iter() {
+            let _ = writeln!(out, "{name}{{{labels}}} 1");
+        }
         let (objects, lasting) = ("apiserver_storage_objects", "apiserver_longrunning_requests");
         let mut all = caches.all();
         all.sort_by(|a, b| a.resource().cmp(b.resource()));
@@ -272,6 +354,17 @@ impl Metrics {
                 "{objects}{{resource=\"{}\"}} {}",
                 cache.resource(),
                 cache.len()
+            );
+        }
+        let split = "apiserver_resource_objects";
+        let help = "Number of stored objects by group and resource.";
+        head(&mut out, split, "gauge", help);
+        for cache in &all {
+            let (resource, count) = (cache.resource(), cache.len());
+            let _ = writeln!(
+                out,
+                "{split}{{group=\"{}\",resource=\"{}\"}} {count}",
+                resource.group, resource.resource
             );
         }
         head(&mut out, lasting, "gauge", "Open watches by resource.");

@@ -28,14 +28,17 @@ const WATCH: Duration = Duration::from_secs(3600);
 
 /// Answers a request on `metrics.k8s.io`.
 pub async fn answer(ctx: &Ctx, _incoming: Incoming) -> Result<Response, Status> {
-    let options = ListOptions::parse(&ctx.query)?;
+    let mut options = ListOptions::parse(&ctx.query)?;
+    if ctx.attributes.verb != "get" {
+        options.narrow_to(ctx.name())?;
+    }
     let nodes = ctx.served.kind.plural == "nodes";
     match ctx.attributes.verb.as_str() {
         "get" => {
             let found = read(ctx, nodes, ctx.name())
                 .await
                 .into_iter()
-                .find(|m| matches(ctx, m) && meta(m, "name") == ctx.name());
+                .find(|m| matches(ctx, m));
             let value = found.ok_or_else(|| ctx.not_found())?;
             render::value_answer(ctx, StatusCode::OK, &value, ctx.wanted(false)?)
         }
@@ -82,8 +85,10 @@ fn labels(ctx: &Ctx, options: &ListOptions) -> Result<Option<LabelSelector>, Sta
         .map_err(|e| Status::bad_request(e.to_string()))
 }
 
+/// Whether figures are of the namespace, and of the name if there is one in path or selector.
 fn matches(ctx: &Ctx, metrics: &Value) -> bool {
-    ctx.namespace().is_empty() || meta(metrics, "namespace") == ctx.namespace()
+    let of = |asked: &str, field: &str| asked.is_empty() || meta(metrics, field) == asked;
+    of(ctx.namespace(), "namespace") && of(ctx.name(), "name")
 }
 
 /// Figures carry no labels of their own: those of the Pod or node count.
@@ -228,10 +233,7 @@ async fn follow(
     while let Some(line) = lines.next_line().await? {
         let value: Value = serde_json::from_slice(&line).map_err(|e| Status::internal(e.to_string()))?;
         for item in items(value) {
-            if !matches(ctx, &item)
-                || (!ctx.name().is_empty() && meta(&item, "name") != ctx.name())
-                || selector.is_some_and(|s| !selected(ctx, s, &item))
-            {
+            if !matches(ctx, &item) || selector.is_some_and(|s| !selected(ctx, s, &item)) {
                 continue;
             }
             let past = item["vm"]["history"].is_object();

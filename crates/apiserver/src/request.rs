@@ -2,9 +2,11 @@
 //!
 //! The rules are those of upstream's `RequestInfoFactory`: `/api/v1/…` and `/apis/GROUP/VERSION/…` are resource
 //! requests, everything else is judged by its path; the verb follows from the method, the presence of a name and
-//! the `watch` parameter (or the legacy `/watch/` path prefix).
+//! the `watch` parameter (or the legacy `/watch/` path prefix). Of a parameter that is given twice the first counts, here and
+//! wherever options are read: what is authorized is what is answered.
 
 use http::Method;
+use kinds::selector::FieldSelector;
 
 /// One request, parsed. For requests outside `/api` and `/apis` only `verb` and `path` mean something.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,20 +31,21 @@ pub struct Attributes {
     pub is_resource: bool,
     /// Path segments after the subresource: the target of `proxy`.
     pub rest: Vec<String>,
-    /// The `fieldSelector` of a list, watch or collection request, as sent: the Node authorizer looks at it.
+    /// The `fieldSelector` of a list, watch or collection request, as sent: the Node authorizer looks at it. Empty for
+    /// paths that begin with `/watch/`, some of which have no selectors.
     pub field_selector: String,
 }
 
 /// Whether a request reads one object, as its path looks: a hint before anything is parsed, that may be wrong.
 pub(crate) fn is_plain_get<B>(request: &http::Request<B>) -> bool {
-    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or(""));
+    let path = request.uri().path();
     let parts = path.split('/').filter(|part| !part.is_empty()).count();
     // Names stand at every second place, behind their kinds.
     let named = match path.starts_with("/apis/") {
         true => parts >= 5 && parts % 2 == 1,
         false => path.starts_with("/api/") && parts >= 4 && parts.is_multiple_of(2),
     };
-    *request.method() == Method::GET && named && !query.contains("watch")
+    *request.method() == Method::GET && named
 }
 
 /// Subresources that may follow a name in `/namespaces/NAME/…`: the namespace's own ones.
@@ -114,8 +117,6 @@ impl Attributes {
             a.verb = if wants_watch(query) { "watch" } else { "list" }.into();
         } else if a.name.is_empty() && a.verb == "delete" {
             a.verb = "deletecollection".into();
-        } else if a.verb == "get" && a.subresource.is_empty() && wants_watch(query) {
-            a.verb = "watch".into();
         }
         if (a.verb == "list" || a.verb == "watch") && a.name.is_empty() {
             // A list narrowed to one name is authorized with that name, so `resourceNames` rules apply.
@@ -123,8 +124,8 @@ impl Attributes {
                 a.name = name;
             }
         }
-        if let Some((_, selector)) = query_pairs(query).find(|(k, _)| k == "fieldSelector") {
-            a.field_selector = selector;
+        if !legacy_watch && matches!(a.verb.as_str(), "list" | "watch" | "deletecollection") {
+            a.field_selector = parameter(query, "fieldSelector").unwrap_or_default();
         }
         a
     }
@@ -198,22 +199,33 @@ pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
     })
 }
 
+/// The pairs of a query string without those whose name stood there before.
+pub fn query_firsts(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    let mut seen = std::collections::HashSet::new();
+    query_pairs(query).filter(move |(name, _)| seen.insert(name.clone()))
+}
+
+/// A parameter of a query string: the first of the name.
+pub fn parameter(query: &str, name: &str) -> Option<String> {
+    query_pairs(query)
+        .find(|(given, _)| given == name)
+        .map(|(_, value)| value)
+}
+
 /// Truth of a query parameter as upstream's conversion reads it: present and neither `false` nor `0`.
 pub fn query_true(value: &str) -> bool {
     !matches!(value.to_ascii_lowercase().as_str(), "false" | "0")
 }
 
 fn wants_watch(query: &str) -> bool {
-    query_pairs(query).any(|(k, v)| k == "watch" && query_true(&v))
+    parameter(query, "watch").is_some_and(|v| query_true(&v))
 }
 
 fn single_name(query: &str) -> Option<String> {
-    let selector = query_pairs(query).find(|(k, _)| k == "fieldSelector")?.1;
-    let name = selector
-        .split(',')
-        .find_map(|term| term.strip_prefix("metadata.name="))?;
-    let name = name.trim_start_matches('=');
-    (!name.is_empty()).then(|| name.to_string())
+    let selector = FieldSelector::parse(&parameter(query, "fieldSelector")?).ok()?;
+    let name = selector.exact("metadata.name")?;
+    let of_a_path = !matches!(name, "" | "." | "..") && !name.contains(['/', '%']);
+    of_a_path.then(|| name.to_string())
 }
 
 #[cfg(test)]
@@ -250,6 +262,24 @@ mod tests {
                 "GET /api/v1/pods?fieldSelector=metadata.name%3Dz",
                 "list /v1 pods - - z",
             ),
+            (
+                "GET /api/v1/secrets?fieldSelector=metadata.name%3Dz&fieldSelector=",
+                "list /v1 secrets - - z",
+            ),
+            (
+                "GET /api/v1/secrets?fieldSelector=&fieldSelector=metadata.name%3Dz",
+                "list /v1 secrets - - -",
+            ),
+            (
+                "GET /api/v1/secrets?fieldSelector=type!%3Dx%5C,metadata.name%3Dz",
+                "list /v1 secrets - - -",
+            ),
+            (
+                "GET /api/v1/secrets?fieldSelector=metadata.name%3Da%252Fb",
+                "list /v1 secrets - - -",
+            ),
+            ("GET /api/v1/pods?watch=0&watch=1", "list /v1 pods - - -"),
+            ("GET /api/v1/namespaces/x/pods/y?watch=true", "get /v1 pods - x y"),
             ("GET /api/v1/nodes/n/proxy/a/b", "get /v1 nodes proxy - n"),
             ("GET /apis/apps", "get / - - - -"),
             ("POST /version", "post / - - - -"),

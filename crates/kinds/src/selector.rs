@@ -167,15 +167,14 @@ pub struct Term {
 }
 
 impl FieldSelector {
-    /// Parses the query language; `\` escapes.
+    /// Parses the query language; `\` escapes. Terms are sorted as text, as upstream's: of two on one field, that decides
+    /// which is the first.
     pub fn parse(text: &str) -> Result<Self, ParseSelectorError> {
         let mut terms = Vec::new();
-        for part in split_escaped(text).into_iter().filter(|part| !part.is_empty()) {
-            let found = ["!=", "==", "="].iter().find_map(|operator| {
-                part.split_once(operator)
-                    .map(|(field, value)| (field, value, *operator != "!="))
-            });
-            let Some((field, value, equal)) = found else {
+        let mut parts = split_escaped(text);
+        parts.sort_unstable();
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            let Some((field, value, equal)) = split_term(part) else {
                 return Err(ParseSelectorError(format!(
                     "invalid selector: '{text}'; can't understand '{part}'"
                 )));
@@ -205,6 +204,34 @@ impl FieldSelector {
     pub fn terms(&self) -> &[Term] {
         &self.terms
     }
+
+    /// The one value that a field must have, if it must have one.
+    pub fn exact(&self, field: &str) -> Option<&str> {
+        let mut demands = self.terms.iter().filter(|term| term.equals);
+        demands
+            .find(|term| term.field == field)
+            .map(|term| term.value.as_str())
+    }
+}
+
+/// A value as it is written in a selector.
+pub fn escape_value(value: &str) -> String {
+    let escaped = value.chars().flat_map(|c| {
+        let backslash = matches!(c, '\\' | ',' | '=').then_some('\\');
+        backslash.into_iter().chain([c])
+    });
+    escaped.collect()
+}
+
+/// Field, value, and whether they must be equal: the first operator divides them.
+fn split_term(part: &str) -> Option<(&str, &str, bool)> {
+    let at = part.find("!=").into_iter().chain(part.find('=')).min()?;
+    let (field, rest) = part.split_at(at);
+    if let Some(value) = rest.strip_prefix("!=") {
+        return Some((field, value, false));
+    }
+    let value = rest.strip_prefix("==").or_else(|| rest.strip_prefix('='))?;
+    Some((field, value, true))
 }
 
 fn split_escaped(text: &str) -> Vec<&str> {
@@ -236,6 +263,13 @@ fn unescape(text: &str) -> Result<String, ParseSelectorError> {
                     return Err(ParseSelectorError(why));
                 }
             },
+            '=' | ',' => {
+                let why = format!(
+                    "invalid field selector: unescaped character in value: {}",
+                    u32::from(c)
+                );
+                return Err(ParseSelectorError(why));
+            }
             _ => c,
         });
     }
@@ -331,8 +365,39 @@ mod tests {
                 "{text}"
             );
         }
-        for bad in ["metadata.name", "metadata.name=a\\", "metadata.name=a\\x"] {
-            assert!(FieldSelector::parse(bad).is_err(), "{bad}");
+        let invalid = "invalid field selector: ";
+        for (bad, why) in [
+            (
+                "metadata.name",
+                "invalid selector: 'metadata.name'; can't understand 'metadata.name'".to_owned(),
+            ),
+            ("a=b\\", format!("{invalid}invalid escape sequence: \\")),
+            ("a=b\\x", format!("{invalid}invalid escape sequence: \\x")),
+            ("a=b=c", format!("{invalid}unescaped character in value: 61")),
+        ] {
+            assert_eq!(
+                FieldSelector::parse(bad).map_err(|e| e.to_string()),
+                Err(why),
+                "{bad}"
+            );
         }
+    }
+
+    #[test]
+    fn field_selectors_demand_values() {
+        for (text, demanded) in [
+            ("metadata.name=a", Some("a")),
+            ("metadata.name==a,x=y", Some("a")),
+            ("metadata.name=b,metadata.name=a", Some("a")),
+            ("metadata.name!=a", None),
+            ("type!=x\\,metadata.name\\=a", None),
+            ("", None),
+        ] {
+            let selector = FieldSelector::parse(text).expect(text);
+            assert_eq!(selector.exact("metadata.name"), demanded, "{text}");
+        }
+        let odd = "a,b=c\\d";
+        let selector = FieldSelector::parse(&format!("x={}", escape_value(odd))).expect(odd);
+        assert_eq!(selector.exact("x"), Some(odd));
     }
 }

@@ -13,9 +13,9 @@
 //! | [`security`] | PodSecurity: enforce, audit, warn |
 //! | [`storage`] | DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection, DefaultIngressClass |
 //! | [`certificates`] | CertificateApproval, CertificateSigning, CertificateSubjectRestriction |
-//! | [`crate::authz::escalation`] | nobody hands out more rights than they have |
 //! | [`policy`] | MutatingAdmissionPolicy (before the webhooks), ValidatingAdmissionPolicy |
 //! | [`hooks`] | MutatingAdmissionWebhook, ValidatingAdmissionWebhook |
+//! | [`crate::authz::escalation`] | nobody hands out more rights than they have; the last of the mutating steps |
 //! | [`quota`] | ResourceQuota, exact under concurrency |
 //!
 //! To add a step: implement [`AdmissionPlugin`] in a module of its own, put it into [`standard`] at upstream's
@@ -73,11 +73,11 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(storage::DefaultIngressClass),
         Arc::new(scheduling::PodTopologyLabels),
         Arc::new(devices::DeviceAdminAccess),
-        Arc::new(Escalation::new(rbac)),
     ];
     plugins.extend(extra);
     plugins.push(Arc::new(policy::MutatingPolicy::default()));
     plugins.push(Arc::new(hooks::MutatingWebhook::default()));
+    plugins.push(Arc::new(Escalation::new(rbac)));
     plugins.push(Arc::new(policy::ValidatingPolicy::default()));
     plugins.push(Arc::new(hooks::ValidatingWebhook::default()));
     plugins.push(Arc::new(quota::ResourceQuota::default()));

@@ -162,15 +162,14 @@ impl Rule {
         };
         self.resources.iter().any(|(group, resources, names)| {
             let named = names.is_empty() || names.contains(&a.name);
-            let listed = resources.is_empty()
-                || resources.iter().any(|r| {
-                    r == "*"
-                        || *r == combined
-                        || r.strip_prefix("*/").is_some_and(|sub| sub == a.subresource)
-                        || r.strip_suffix("/*")
-                            .is_some_and(|resource| resource == a.resource)
-                });
-            *group == a.group && named && listed
+            let listed = resources.iter().any(|r| {
+                r == "*"
+                    || *r == combined
+                    || r.strip_prefix("*/").is_some_and(|sub| sub == a.subresource)
+                    || r.strip_suffix("/*")
+                        .is_some_and(|resource| resource == a.resource)
+            });
+            (*group == a.group || group == "*") && (resources.is_empty() || (named && listed))
         })
     }
 }

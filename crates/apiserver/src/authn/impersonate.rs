@@ -80,14 +80,13 @@ pub async fn impersonate(
     {
         groups = service_account::groups(namespace);
     }
-    let known = |g: &String| g == GROUP_AUTHENTICATED || g == GROUP_UNAUTHENTICATED;
-    if !groups.iter().any(known) {
-        let group = if name == ANONYMOUS {
-            GROUP_UNAUTHENTICATED
-        } else {
-            GROUP_AUTHENTICATED
-        };
-        groups.push(group.to_string());
+    let has = |group: &str| groups.iter().any(|g| g == group);
+    if name == ANONYMOUS {
+        if !has(GROUP_UNAUTHENTICATED) {
+            groups.push(GROUP_UNAUTHENTICATED.to_string());
+        }
+    } else if !has(GROUP_AUTHENTICATED) && !has(GROUP_UNAUTHENTICATED) {
+        groups.push(GROUP_AUTHENTICATED.to_string());
     }
     Ok(User {
         name,

@@ -1,5 +1,6 @@
 //! Nobody hands out more than they have: writing a role needs all its rules, writing a binding all rules of its role,
-//! unless the verbs `escalate` and `bind` are granted (CVE-2017-1000056 and its kin).
+//! unless the verbs `escalate` and `bind` are granted (CVE-2017-1000056 and its kin). Any change counts, since labels make a
+//! role part of others; only what the garbage collector does is free (upstream: `pkg/registry/rbac/*/policybased`).
 
 use super::rbac::{GROUP, Rbac};
 use super::rules::{Rule, quoted, uncovered};
@@ -12,7 +13,7 @@ use kinds::status::Status;
 use serde_json::Value;
 use std::sync::Arc;
 
-/// The check, as the last mutating step: it sees the object as other steps leave it.
+/// The check, as the last mutating step: it sees the object as other steps leave it, and before it is found invalid.
 pub struct Escalation {
     rbac: Arc<Rbac>,
 }
@@ -41,15 +42,13 @@ impl Escalation {
         let a = request.attributes;
         let object = &*request.object;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let same = |key: &str| request.old.is_some_and(|old| old[key] == object[key]);
-        if request.operation == Operation::Update && same("rules") && same("aggregationRule") {
+        // By the name in the path: a right to escalate one role makes none.
+        if self.allowed(request.user, "escalate", &a.resource, &a.namespace, &a.name) || is_collected(request)
+        {
             return Ok(());
         }
-        if self.allowed(request.user, "escalate", &a.resource, &a.namespace, name) {
-            return Ok(());
-        }
-        let aggregates = object["aggregationRule"]["clusterRoleSelectors"].as_array();
-        if aggregates.is_some_and(|s| !s.is_empty()) && !same("aggregationRule") {
+        self.covered(request, name, &Rule::parse_all(object))?;
+        if aggregates(object) || request.old.is_some_and(aggregates) {
             let star = || vec!["*".to_string()];
             let everything = [
                 Rule {
@@ -69,15 +68,14 @@ impl Escalation {
                 return Err(Status::forbidden(&a.resource, GROUP, name, why));
             }
         }
-        self.covered(request, name, &Rule::parse_all(object))
+        Ok(())
     }
 
     fn check_binding(&self, request: &AdmissionRequest<'_>) -> Result<(), Status> {
         let a = request.attributes;
         let object = &*request.object;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let same = |key: &str| request.old.is_some_and(|old| old[key] == object[key]);
-        if request.operation == Operation::Update && same("roleRef") && same("subjects") {
+        if is_collected(request) {
             return Ok(());
         }
         let reference = |key: &str| object["roleRef"][key].as_str().unwrap_or_default();
@@ -116,15 +114,63 @@ impl Escalation {
     }
 }
 
+fn aggregates(role: &Value) -> bool {
+    let selectors = role["aggregationRule"]["clusterRoleSelectors"].as_array();
+    selectors.is_some_and(|s| !s.is_empty())
+}
+
+/// Whether nothing is changed but what the garbage collector needs to remove an object in the end.
+fn is_collected(request: &AdmissionRequest<'_>) -> bool {
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            for field in [
+                "ownerReferences",
+                "finalizers",
+                "managedFields",
+                "resourceVersion",
+                "selfLink",
+            ] {
+                metadata.remove(field);
+            }
+        }
+        drop_empty(&mut object);
+        object
+    };
+    let old = request.old.filter(|_| request.operation == Operation::Update);
+    old.is_some_and(|old| rest(old) == rest(request.object))
+}
+
+/// Nothing and an empty list mean the same.
+fn drop_empty(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(drop_empty);
+            fields.retain(|_, v| !is_empty(v));
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_empty),
+        _ => {}
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(fields) => fields.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
 #[async_trait]
 impl AdmissionPlugin for Escalation {
     fn name(&self) -> &'static str {
         "RBACEscalation"
     }
 
-    async fn validate(
+    async fn admit(
         &self,
-        request: &AdmissionRequest<'_>,
+        request: &mut AdmissionRequest<'_>,
         _view: &dyn View,
     ) -> Result<Vec<String>, Status> {
         let a = request.attributes;

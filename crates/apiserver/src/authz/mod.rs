@@ -16,7 +16,7 @@ pub mod review;
 pub mod rules;
 pub mod tenancy;
 
-use crate::authorize::{Authorizer, Decision, NonResourceRule, ResourceRule, Rules};
+use crate::authorize::{Authorizer, Decision, Rules};
 use crate::request::Attributes;
 use crate::user::{GROUP_MASTERS, User};
 use crate::view::View;
@@ -68,26 +68,8 @@ impl Authorizer for Authorization {
     }
 
     async fn rules_for(&self, user: &User, namespace: &str) -> Rules {
+        // Of `system:masters`, too, what RBAC grants: the power of the group itself is told by no rule.
         let mut rules = self.rbac.rules_for(user, namespace);
-        if user.is_in(GROUP_MASTERS) {
-            let all = || vec!["*".to_string()];
-            rules.resource_rules.insert(
-                0,
-                ResourceRule {
-                    verbs: all(),
-                    api_groups: all(),
-                    resources: all(),
-                    resource_names: vec![],
-                },
-            );
-            rules.non_resource_rules.insert(
-                0,
-                NonResourceRule {
-                    verbs: all(),
-                    non_resource_urls: all(),
-                },
-            );
-        }
         if node::identity(user).is_some() {
             rules.incomplete = true;
             rules.evaluation_error = "node authorizer does not support user rule resolution".into();
@@ -98,7 +80,9 @@ impl Authorizer for Authorization {
 
 /// The 403 for a refused request, worded as upstream does; `reason` is the authorizer's, possibly empty.
 pub fn forbidden(user: &User, attributes: &Attributes, reason: &str) -> Status {
-    let mut message = forbidden_message(user, attributes);
+    // Nothing that looks like HTML, as upstream.
+    let message = forbidden_message(user, attributes).replace('&', "&amp;");
+    let mut message = message.replace('<', "&lt;").replace('>', "&gt;");
     if !reason.is_empty() {
         message = format!("{message}: {reason}");
     }

@@ -9,6 +9,7 @@ use crate::authorize::Decision;
 use crate::request::Attributes;
 use crate::user::User;
 use crate::view::{GroupResource, View};
+use kinds::selector::FieldSelector;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -51,30 +52,23 @@ impl NodeAuthorizer {
         }
         let special = match (a.group.as_str(), a.resource.as_str()) {
             ("", "secrets") if self.volume_secret(node, a) => Some(Decision::Allow(String::new())),
-            ("", "secrets") => Some(self.read_used(node, a, &["get", "list", "watch"], uses_secret)),
-            ("", "configmaps") => Some(self.read_used(node, a, &["get", "list", "watch"], uses_config_map)),
-            ("", "persistentvolumeclaims") if a.subresource.is_empty() => {
-                Some(self.read_used(node, a, &["get"], uses_claim))
-            }
+            ("", "secrets") => Some(self.of_used(node, a, read_namespaced(a), uses_secret)),
+            ("", "configmaps") => Some(self.of_used(node, a, read_namespaced(a), uses_config_map)),
             ("", "persistentvolumeclaims") if a.subresource == "status" => {
-                Some(self.read_used(node, a, &["get", "update", "patch"], uses_claim))
+                Some(self.of_used(node, a, update_status(a), uses_claim))
             }
+            ("", "persistentvolumeclaims") => Some(self.of_used(node, a, get(a), uses_claim)),
             ("", "persistentvolumes") => Some(self.persistent_volume(node, a)),
-            ("", "serviceaccounts") if a.subresource == "token" => {
-                Some(self.read_used(node, a, &["create"], uses_account))
+            ("", "serviceaccounts") if a.verb == "get" && a.subresource.is_empty() => {
+                Some(self.of_used(node, a, read_namespaced(a), uses_account))
             }
-            ("", "serviceaccounts") => Some(self.read_used(node, a, &["get"], uses_account)),
+            ("", "serviceaccounts") => Some(self.of_used(node, a, create_token(a), uses_account)),
             ("", "pods") => self.pods(node, a),
             ("", "nodes") => self.nodes(node, a),
             ("coordination.k8s.io", "leases") => Some(lease(node, a)),
-            ("storage.k8s.io", "csinodes") => Some(own_only(node, a)),
+            ("storage.k8s.io", "csinodes") => Some(csi_node(node, a)),
             ("storage.k8s.io", "volumeattachments") => Some(self.own_object(node, a, &["get"])),
-            ("resource.k8s.io", "resourceclaims") if a.subresource.is_empty() => {
-                Some(self.read_used(node, a, &["get"], uses_device_claim))
-            }
-            ("resource.k8s.io", "resourceclaims") => {
-                Some(Decision::NoOpinion("cannot get subresource".into()))
-            }
+            ("resource.k8s.io", "resourceclaims") => Some(self.of_used(node, a, get(a), uses_device_claim)),
             ("resource.k8s.io", "resourceslices") => Some(self.slice(node, a)),
             _ => None,
         };
@@ -87,17 +81,17 @@ impl NodeAuthorizer {
         }
     }
 
-    /// Reads of one named object that a Pod of the node uses.
-    fn read_used(
+    /// What may be done, if `possible`, with one named object that a Pod of the node uses.
+    fn of_used(
         &self,
         node: &str,
         a: &Attributes,
-        verbs: &[&str],
+        possible: Result<(), &str>,
         uses: impl Fn(&Value, &str) -> bool,
     ) -> Decision {
         let refused = |why: String| Decision::NoOpinion(why);
-        if !verbs.contains(&a.verb.as_str()) {
-            return refused(format!("can only {} {}", verbs.join(", "), what(a)));
+        if let Err(why) = possible {
+            return refused(why.into());
         }
         if a.name.is_empty() {
             return refused("No Object name found".into());
@@ -110,9 +104,7 @@ impl NodeAuthorizer {
         {
             return Decision::Allow(String::new());
         }
-        refused(format!(
-            "no relationship found between node '{node}' and this object"
-        ))
+        unrelated(node)
     }
 
     /// Whether a Secret is one that a volume names for hosts, and a Pod of the node has the volume's claim.
@@ -159,9 +151,7 @@ impl NodeAuthorizer {
         let kind = GroupResource::new(&a.group, &a.resource);
         match self.view.get(&kind, None, &a.name) {
             Some(object) if object["spec"]["nodeName"] == node => Decision::Allow(String::new()),
-            _ => Decision::NoOpinion(format!(
-                "no relationship found between node '{node}' and this object"
-            )),
+            _ => unrelated(node),
         }
     }
 
@@ -190,8 +180,11 @@ impl NodeAuthorizer {
     }
 
     fn persistent_volume(&self, node: &str, a: &Attributes) -> Decision {
-        if a.verb != "get" || a.name.is_empty() {
-            return Decision::NoOpinion("can only get individual resources of this type".into());
+        if let Err(why) = get(a) {
+            return Decision::NoOpinion(why.into());
+        }
+        if a.name.is_empty() {
+            return Decision::NoOpinion("No Object name found".into());
         }
         let volume = self
             .view
@@ -208,27 +201,34 @@ impl NodeAuthorizer {
         });
         match used {
             true => Decision::Allow(String::new()),
-            false => Decision::NoOpinion(format!(
-                "no relationship found between node '{node}' and this object"
-            )),
+            false => unrelated(node),
         }
     }
 
     /// `None` leaves it to the general rules.
     fn pods(&self, node: &str, a: &Attributes) -> Option<Decision> {
         match (a.verb.as_str(), a.subresource.as_str()) {
-            ("list" | "watch", "") if !selects(&a.field_selector, "spec.nodeName", node) => Some(
-                Decision::NoOpinion("can only list/watch pods with spec.nodeName field selector".into()),
-            ),
+            ("list" | "watch", "") if selects(&a.field_selector, "spec.nodeName", node) => {
+                Some(Decision::Allow(String::new()))
+            }
+            ("list" | "watch", "") if a.name.is_empty() => Some(Decision::NoOpinion(
+                "can only list/watch pods with spec.nodeName field selector".into(),
+            )),
+            ("list" | "watch", "") => {
+                let pods = self.view.pods_on(node, Some(&a.namespace));
+                let own = pods.iter().any(|pod| pod["metadata"]["name"] == *a.name);
+                match own && !a.namespace.is_empty() {
+                    true => Some(Decision::Allow(String::new())),
+                    false => Some(unrelated(node)),
+                }
+            }
             ("get", "") => {
                 let pods = GroupResource::new("", "pods");
                 let pod = self.view.get(&pods, Some(&a.namespace), &a.name);
                 // A Pod that is gone is answered with 404, not 403: it may have been this node's.
                 match pod.is_none_or(|p| p["spec"]["nodeName"] == node) {
                     true => Some(Decision::Allow(String::new())),
-                    false => Some(Decision::NoOpinion(format!(
-                        "no relationship found between node '{node}' and this object"
-                    ))),
+                    false => Some(unrelated(node)),
                 }
             }
             _ => None,
@@ -250,45 +250,93 @@ impl NodeAuthorizer {
     }
 }
 
-fn what(a: &Attributes) -> String {
-    match a.subresource.is_empty() {
-        true => a.resource.clone(),
-        false => format!("{}/{}", a.resource, a.subresource),
+fn unrelated(node: &str) -> Decision {
+    Decision::NoOpinion(format!(
+        "no relationship found between node '{node}' and this object"
+    ))
+}
+
+/// Upstream's `authorizeGet`.
+fn get(a: &Attributes) -> Result<(), &'static str> {
+    match (a.verb.as_str(), a.subresource.as_str()) {
+        ("get", "") => Ok(()),
+        ("get", _) => Err("cannot get subresource"),
+        _ => Err("can only get individual resources of this type"),
     }
 }
 
+/// Upstream's `authorizeReadNamespacedObject`.
+fn read_namespaced(a: &Attributes) -> Result<(), &'static str> {
+    if !matches!(a.verb.as_str(), "get" | "list" | "watch") {
+        return Err("can only read resources of this type");
+    }
+    if !a.subresource.is_empty() {
+        return Err("cannot read subresource");
+    }
+    match a.namespace.is_empty() {
+        true => Err("can only read namespaced object of this type"),
+        false => Ok(()),
+    }
+}
+
+/// Upstream's `authorizeStatusUpdate`, which does not do all that its words say.
+fn update_status(a: &Attributes) -> Result<(), &'static str> {
+    match a.verb.as_str() {
+        "update" | "patch" => Ok(()),
+        _ => Err("can only get/update/patch this type"),
+    }
+}
+
+/// Upstream's `authorizeCreateToken`.
+fn create_token(a: &Attributes) -> Result<(), &'static str> {
+    if a.verb != "create" || a.name.is_empty() {
+        return Err("can only create tokens for individual service accounts");
+    }
+    match a.subresource.as_str() {
+        "token" => Ok(()),
+        _ => Err("can only create token subresource of serviceaccount"),
+    }
+}
+
+/// What is made is looked at by NodeRestriction, which knows its name.
 fn lease(node: &str, a: &Attributes) -> Decision {
+    let refused = |why: &str| Decision::NoOpinion(why.into());
+    match a.verb.as_str() {
+        "get" | "create" | "update" | "patch" | "delete" => {}
+        _ => return refused("can only get, create, update, patch, or delete a node lease"),
+    }
     if a.namespace != LEASES {
-        return Decision::NoOpinion(format!(
+        return refused(&format!(
             "can only access leases in the {LEASES:?} system namespace"
         ));
     }
-    match a.verb.as_str() {
-        "create" if a.name.is_empty() || a.name == node => Decision::Allow(String::new()),
-        "get" | "update" | "patch" | "delete" if a.name == node => Decision::Allow(String::new()),
-        "get" | "create" | "update" | "patch" | "delete" => {
-            Decision::NoOpinion("can only access node lease with the same name as the requesting node".into())
-        }
-        _ => Decision::NoOpinion("can only get, create, update, patch, or delete a node lease".into()),
+    match a.verb == "create" || a.name == node {
+        true => Decision::Allow(String::new()),
+        false => refused("can only access node lease with the same name as the requesting node"),
     }
 }
 
-fn own_only(node: &str, a: &Attributes) -> Decision {
-    let own = a.name == node || (a.verb == "create" && a.name.is_empty());
+/// What is made is looked at by NodeRestriction.
+fn csi_node(node: &str, a: &Attributes) -> Decision {
+    let refused = |why: &str| Decision::NoOpinion(why.into());
     match a.verb.as_str() {
-        "get" | "create" | "update" | "patch" | "delete" if own => Decision::Allow(String::new()),
-        _ => Decision::NoOpinion("can only access CSINode with the same name as the requesting node".into()),
+        "get" | "create" | "update" | "patch" | "delete" => {}
+        _ => return refused("can only get, create, update, patch, or delete a CSINode"),
+    }
+    if !a.subresource.is_empty() {
+        return refused("cannot authorize CSINode subresources");
+    }
+    match a.verb == "create" || a.name == node {
+        true => Decision::Allow(String::new()),
+        false => refused("can only access CSINode with the same name as the requesting node"),
     }
 }
 
 /// Whether a field selector narrows to `field` = `value`.
 fn selects(selector: &str, field: &str, value: &str) -> bool {
-    selector.split(',').any(|term| {
-        let Some((key, wanted)) = term.split_once('=') else {
-            return false;
-        };
-        key == field && wanted.trim_start_matches('=') == value
-    })
+    let selector = FieldSelector::parse(selector).unwrap_or_default();
+    let mut terms = selector.terms().iter();
+    terms.any(|term| term.equals && term.field == field && term.value == value)
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {

@@ -3,6 +3,7 @@
 //! Each takes the decoded object and fills in its `status`; nothing is stored.
 
 mod checks;
+mod selectors;
 
 use crate::authorize::{Authorizer, Decision};
 use crate::request::Attributes;
@@ -24,7 +25,7 @@ pub async fn self_subject_access_review(
     let mut errors = checks::spec(&object["spec"], false);
     errors.extend(checks::metadata(&object["metadata"], &[]));
     refuse(errors)?;
-    object["status"] = answer(authorizer.authorize(user, &attributes(object)).await);
+    object["status"] = answer(object, &authorizer.authorize(user, &attributes(object)).await);
     Ok(())
 }
 
@@ -34,7 +35,7 @@ pub async fn subject_access_review(object: &mut Value, authorizer: &dyn Authoriz
     errors.extend(checks::metadata(&object["metadata"], &[]));
     refuse(errors)?;
     let user = subject(object);
-    object["status"] = answer(authorizer.authorize(&user, &attributes(object)).await);
+    object["status"] = answer(object, &authorizer.authorize(&user, &attributes(object)).await);
     Ok(())
 }
 
@@ -49,7 +50,7 @@ pub async fn local_subject_access_review(
     errors.extend(checks::local(&object["spec"], namespace));
     refuse(errors)?;
     let user = subject(object);
-    object["status"] = answer(authorizer.authorize(&user, &attributes(object)).await);
+    object["status"] = answer(object, &authorizer.authorize(&user, &attributes(object)).await);
     Ok(())
 }
 
@@ -107,13 +108,18 @@ pub async fn self_subject_rules_review(
     Ok(())
 }
 
-fn answer(decision: Decision) -> Value {
+/// The status of a review.
+fn answer(object: &Value, decision: &Decision) -> Value {
     let mut status = json!({ "allowed": decision.is_allowed() });
     if matches!(decision, Decision::Deny(_)) {
         status["denied"] = true.into();
     }
     if !decision.reason().is_empty() {
         status["reason"] = decision.reason().into();
+    }
+    let ignored = selectors::evaluation_error(&object["spec"]["resourceAttributes"]);
+    if !ignored.is_empty() {
+        status["evaluationError"] = ignored.into();
     }
     status
 }
@@ -132,7 +138,7 @@ fn attributes(object: &Value) -> Attributes {
             namespace: text("namespace"),
             name: text("name"),
             is_resource: true,
-            field_selector: field_selector(r),
+            field_selector: selectors::field_selector(r),
             ..Attributes::default()
         };
     }
@@ -142,23 +148,6 @@ fn attributes(object: &Value) -> Attributes {
         path: p["path"].as_str().unwrap_or_default().to_string(),
         ..Attributes::default()
     }
-}
-
-/// The field selector of a review, raw or as `In` requirements of one value (KEP-4601).
-fn field_selector(resource: &Value) -> String {
-    let selector = &resource["fieldSelector"];
-    if let Some(raw) = selector["rawSelector"].as_str() {
-        return raw.to_string();
-    }
-    let requirements = selector["requirements"].as_array().into_iter().flatten();
-    let terms: Vec<String> = requirements
-        .filter(|r| r["operator"] == "In")
-        .filter_map(|r| {
-            let values = r["values"].as_array().filter(|v| v.len() == 1)?;
-            Some(format!("{}={}", r["key"].as_str()?, values[0].as_str()?))
-        })
-        .collect();
-    terms.join(",")
 }
 
 fn subject(object: &Value) -> User {

@@ -210,37 +210,100 @@ async fn nodes_see_their_own() {
     view.put("pods", pod("db", "n2", "theirs"));
     let authorization = Authorization::new(view);
     let node = User::new("system:node:n1", &["system:nodes"]);
+    let unrelated = "no relationship found between node 'n1' and this object";
+    let narrow = "can only list/watch pods with spec.nodeName field selector";
     let cases = [
-        ("get secrets demo/mine", true),
-        ("watch secrets demo/mine", true),
-        ("get secrets demo/theirs", false),
-        ("list secrets demo", false),
-        ("get configmaps demo/conf", true),
-        ("get configmaps demo/other", false),
-        ("get persistentvolumeclaims demo/web-d", true),
-        ("create serviceaccounts/token demo/default", true),
-        ("create serviceaccounts/token demo/other", false),
-        ("list pods", false),
-        ("list pods ?spec.nodeName=n1", true),
-        ("list pods ?spec.nodeName=n2", false),
-        ("get pods demo/web", true),
-        ("get pods demo/db", false),
-        ("patch pods/status demo/web", true),
-        ("delete pods demo/web", true),
-        ("get nodes /n1", true),
-        ("get nodes /n2", false),
-        ("create nodes", true),
-        ("patch nodes/status /n1", true),
-        ("update leases.coordination.k8s.io kube-node-lease/n1", true),
-        ("update leases.coordination.k8s.io kube-node-lease/n2", false),
-        ("update leases.coordination.k8s.io demo/n1", false),
-        ("list endpointslices.discovery.k8s.io", true),
-        ("create events demo", true),
-        ("create deployments.apps demo", false),
+        ("get secrets demo/mine", None),
+        ("watch secrets demo/mine", None),
+        ("get secrets demo/theirs", Some(unrelated)),
+        ("list secrets demo", Some("No Object name found")),
+        (
+            "delete secrets demo/mine",
+            Some("can only read resources of this type"),
+        ),
+        ("get secrets/status demo/mine", Some("cannot read subresource")),
+        (
+            "list secrets /mine",
+            Some("can only read namespaced object of this type"),
+        ),
+        ("get configmaps demo/conf", None),
+        ("get configmaps demo/other", Some(unrelated)),
+        ("get persistentvolumeclaims demo/web-d", None),
+        (
+            "list persistentvolumeclaims demo",
+            Some("can only get individual resources of this type"),
+        ),
+        (
+            "get persistentvolumeclaims/other demo/web-d",
+            Some("cannot get subresource"),
+        ),
+        ("patch persistentvolumeclaims/status demo/web-d", None),
+        (
+            "get persistentvolumeclaims/status demo/web-d",
+            Some("can only get/update/patch this type"),
+        ),
+        ("create serviceaccounts/token demo/default", None),
+        ("create serviceaccounts/token demo/other", Some(unrelated)),
+        ("get serviceaccounts demo/default", None),
+        (
+            "create serviceaccounts demo",
+            Some("can only create tokens for individual service accounts"),
+        ),
+        (
+            "create serviceaccounts/other demo/default",
+            Some("can only create token subresource of serviceaccount"),
+        ),
+        ("list pods", Some(narrow)),
+        ("list pods ?spec.nodeName=n1", None),
+        ("list pods ?spec.nodeName=n2", Some(narrow)),
+        ("list pods ?spec.nodeName!=x\\,spec.nodeName\\=n1", Some(narrow)),
+        ("list pods demo/web ?metadata.name=web", None),
+        ("list pods demo/db ?metadata.name=db", Some(unrelated)),
+        ("list pods /web ?metadata.name=web", Some(unrelated)),
+        ("get pods demo/web", None),
+        ("get pods demo/db", Some(unrelated)),
+        ("patch pods/status demo/web", None),
+        ("delete pods demo/web", None),
+        ("get nodes /n1", None),
+        (
+            "get nodes /n2",
+            Some("node 'n1' cannot read 'n2', only its own Node object"),
+        ),
+        ("create nodes", None),
+        ("patch nodes/status /n1", None),
+        ("update leases.coordination.k8s.io kube-node-lease/n1", None),
+        (
+            "update leases.coordination.k8s.io kube-node-lease/n2",
+            Some("can only access node lease with the same name as the requesting node"),
+        ),
+        (
+            "update leases.coordination.k8s.io demo/n1",
+            Some("can only access leases in the \"kube-node-lease\" system namespace"),
+        ),
+        (
+            "list leases.coordination.k8s.io demo",
+            Some("can only get, create, update, patch, or delete a node lease"),
+        ),
+        ("get csinodes.storage.k8s.io /n1", None),
+        (
+            "list csinodes.storage.k8s.io",
+            Some("can only get, create, update, patch, or delete a CSINode"),
+        ),
+        (
+            "get csinodes/status.storage.k8s.io /n1",
+            Some("cannot authorize CSINode subresources"),
+        ),
+        ("list endpointslices.discovery.k8s.io", None),
+        ("create events demo", None),
+        ("create deployments.apps demo", Some("")),
     ];
     for (question, want) in cases {
         let got = authorization.authorize(&node, &ask(question)).await;
-        assert_eq!(got.is_allowed(), want, "{question}: {got:?}");
+        let want = match want {
+            None => Decision::Allow(String::new()),
+            Some(why) => Decision::NoOpinion(why.into()),
+        };
+        assert_eq!(got, want, "{question}");
     }
 }
 
@@ -290,49 +353,132 @@ async fn tenants_see_their_supervisor_namespace() {
 #[tokio::test]
 async fn nobody_hands_out_more_than_they_have() {
     let view = view();
+    view.put(
+        "clusterroles.rbac.authorization.k8s.io",
+        json!({ "metadata": { "name": "escalator" }, "rules": [{ "apiGroups": [rbac::GROUP], "resources": ["clusterroles"],
+            "verbs": ["escalate"], "resourceNames": ["r"] }] }),
+    );
+    let one = json!([{ "kind": "User", "name": "eve" }]);
+    view.put(
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        binding(
+            "ClusterRoleBinding",
+            "",
+            "escalator",
+            "ClusterRole/escalator",
+            one,
+        ),
+    );
     let authorization = Authorization::new(view.clone());
     let plugin = escalation::Escalation::new(authorization.rbac());
     let owner = User::new("sso:olga@podvisor.local", &[]);
+    let eve = User::new("eve", &[]);
     let role = |resources: &[&str], verbs: &[&str]| json!({ "metadata": { "name": "r" }, "rules": [{ "apiGroups": [""], "resources": resources, "verbs": verbs }] });
+    let with = |mut object: Value, pointer: &str, value: Value| {
+        let (place, key) = pointer.rsplit_once('/').unwrap();
+        object.pointer_mut(place).unwrap()[key] = value;
+        object
+    };
+    let nodes = role(&["nodes"], &["get"]);
+    let labelled = with(
+        nodes.clone(),
+        "/metadata/labels",
+        json!({ "rbac.authorization.k8s.io/aggregate-to-view": "true" }),
+    );
+    let owned = with(
+        with(
+            nodes.clone(),
+            "/metadata/ownerReferences",
+            json!([{ "uid": "u" }]),
+        ),
+        "/metadata/finalizers",
+        json!([]),
+    );
+    let pods = role(&["pods"], &["get"]);
+    let gathers = with(
+        pods.clone(),
+        "/aggregationRule",
+        json!({ "clusterRoleSelectors": [{}] }),
+    );
     let bind = |role: &str| binding("RoleBinding", "demo", "b", role, json!([]));
+    let admin = bind("ClusterRole/cluster-admin");
+    let noted = with(admin.clone(), "/metadata/labels", json!({ "a": "b" }));
+    let more = "is attempting to grant";
+    let everything = "must have cluster-admin privileges to use the aggregationRule";
     let cases = [
-        ("roles", role(&["pods", "pods/log"], &["get"]), ""),
         (
-            "roles",
+            &owner,
+            "create roles",
+            None,
+            role(&["pods", "pods/log"], &["get"]),
+            "",
+        ),
+        (
+            &owner,
+            "create roles",
+            None,
             role(&["nodes", "pods"], &["get", "list"]),
             "roles.rbac.authorization.k8s.io \"r\" is forbidden: user \"sso:olga@podvisor.local\" (groups=[\"system:authenticated\"]) is attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\" \"list\"]}",
         ),
-        ("roles", role(&["pods"], &["*"]), "is attempting to grant"),
-        ("rolebindings", bind("ClusterRole/edit"), ""),
-        ("rolebindings", bind("ClusterRole/admin"), ""),
+        (&owner, "create roles", None, role(&["pods"], &["*"]), more),
+        (&owner, "create rolebindings", None, bind("ClusterRole/edit"), ""),
+        (&owner, "create rolebindings", None, bind("ClusterRole/admin"), ""),
         (
-            "rolebindings",
+            &owner,
+            "create rolebindings",
+            None,
             bind("ClusterRole/cluster-admin"),
             "{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}",
         ),
         (
-            "rolebindings",
+            &owner,
+            "create rolebindings",
+            None,
             bind("ClusterRole/none"),
             "rolebindings.rbac.authorization.k8s.io \"none\" not found",
         ),
+        (&owner, "patch roles", Some(&nodes), labelled.clone(), more),
+        (&owner, "patch roles", Some(&nodes), owned, ""),
+        (&owner, "patch roles", Some(&gathers), pods.clone(), everything),
+        (&owner, "patch roles", Some(&pods), gathers.clone(), everything),
+        (
+            &owner,
+            "patch rolebindings",
+            Some(&admin),
+            noted,
+            "is attempting to grant",
+        ),
+        (&owner, "patch rolebindings", Some(&admin), admin.clone(), ""),
+        (&eve, "create clusterroles", None, nodes.clone(), more),
+        (&eve, "patch clusterroles", Some(&nodes), labelled, ""),
     ];
     let kind = kinds::builtin().iter().find(|k| k.plural == "roles").unwrap();
-    for (resource, mut object, want) in cases {
-        let attributes = ask(&format!("create {resource}.{} demo", rbac::GROUP));
-        let shown = object.to_string();
-        let request = AdmissionRequest {
-            user: &owner,
+    for (user, line, old, mut object, want) in cases {
+        let place = match (line.contains("cluster"), old) {
+            (true, None) => "",
+            (true, Some(_)) => "/r",
+            (false, None) => "demo",
+            (false, Some(_)) => "demo/r",
+        };
+        let attributes = ask(&format!("{line}.{} {place}", rbac::GROUP));
+        let shown = format!("{line} {object}");
+        let mut request = AdmissionRequest {
+            user,
             attributes: &attributes,
-            operation: Operation::Create,
+            operation: if old.is_some() {
+                Operation::Update
+            } else {
+                Operation::Create
+            },
             kind,
             object: &mut object,
-            old: None,
+            old,
             dry_run: false,
             options: &Value::Null,
             ctx: None,
             round: Default::default(),
         };
-        match plugin.validate(&request, view.as_ref()).await {
+        match plugin.admit(&mut request, view.as_ref()).await {
             Ok(_) => assert_eq!(want, "", "{shown}"),
             Err(status) => {
                 assert!(
@@ -399,6 +545,46 @@ async fn reviews() {
         );
     }
 
+    let (fields, labels) = ("fieldSelector", "labelSelector");
+    let one = |operator: &str, values: Value| json!([{ "key": "a", "operator": operator, "values": values }]);
+    let both =
+        json!([{ "key": "a", "operator": "In", "values": ["b"] }, { "key": "c", "operator": "Exists" }]);
+    for (field, selector, told) in [
+        (fields, json!({ "rawSelector": "a=b" }), ""),
+        (fields, json!({ "rawSelector": "a" }), "ignored"),
+        (
+            fields,
+            json!({ "requirements": one("NotIn", json!(["b,c"])) }),
+            "",
+        ),
+        (
+            fields,
+            json!({ "requirements": one("In", json!(["b", "c"])) }),
+            "ignored",
+        ),
+        (fields, json!({ "requirements": both }), "partially ignored"),
+        (labels, json!({ "rawSelector": "a in (b)" }), ""),
+        (labels, json!({ "rawSelector": "a in b" }), "ignored"),
+        (
+            labels,
+            json!({ "requirements": one("In", json!(["b c"])) }),
+            "ignored",
+        ),
+    ] {
+        let mut object =
+            json!({ "spec": { "user": "u", "resourceAttributes": { "verb": "list", field: selector } } });
+        review::subject_access_review(&mut object, &authorization)
+            .await
+            .unwrap();
+        let told = match told {
+            "" => Value::Null,
+            how => json!(format!(
+                "spec.resourceAttributes.{field} {how} due to parse error"
+            )),
+        };
+        assert_eq!(object["status"]["evaluationError"], told, "{object}");
+    }
+
     let empty = review::self_subject_access_review(&mut json!({ "spec": {} }), &bob, &authorization).await;
     assert!(
         empty
@@ -406,6 +592,15 @@ async fn reviews() {
             .message
             .contains("exactly one of nonResourceAttributes or resourceAttributes")
     );
+
+    let mut object = json!({ "spec": { "namespace": "demo" } });
+    let root = User::new("root", &["system:masters"]);
+    review::self_subject_rules_review(&mut object, &root, &authorization)
+        .await
+        .unwrap();
+    let rules = object["status"]["resourceRules"].as_array().unwrap();
+    let all = rules.iter().filter(|rule| rule["apiGroups"] == json!(["*"]));
+    assert_eq!(all.count(), 1, "{object}");
 
     let mut object = json!({ "spec": { "namespace": "demo" } });
     review::self_subject_rules_review(&mut object, &bob, &authorization)

@@ -13,6 +13,7 @@ use crate::aggregation::Remotes;
 use crate::health;
 use crate::registry::Registry;
 use crate::server::ApiServer;
+use crate::wire::negotiate::{Encoding, Offer, negotiate};
 use crate::wire::{Response, body, compress};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
@@ -161,6 +162,29 @@ fn respond(document: &Document, headers: &HeaderMap) -> Response {
     response
 }
 
+/// Answers a list of what is served in whatever encoding the client takes. Only JSON is kept.
+fn negotiated(document: &Document, head: &http::request::Parts) -> Result<Response, Status> {
+    let offer = Offer {
+        shapes: false,
+        protobuf: crate::wire::protobuf::OFFERED,
+    };
+    let wanted = negotiate(&head.headers, head.uri.query().unwrap_or_default(), offer)?;
+    if wanted.encoding == Encoding::Json && !wanted.pretty {
+        return Ok(respond(document, &head.headers));
+    }
+    let bytes = match document.packed {
+        true => compress::unpack(&document.bytes).into(),
+        false => document.bytes.clone(),
+    };
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| Status::internal(e.to_string()))?;
+    if wanted.encoding == Encoding::Json {
+        let text = serde_json::to_vec_pretty(&Ordered(&value)).unwrap_or_default();
+        return Ok(body::answer(StatusCode::OK, body::JSON, text));
+    }
+    let (media, bytes) = crate::rest::render::encode(&value, wanted)?;
+    Ok(body::answer(StatusCode::OK, media, bytes))
+}
+
 /// The paths of `/` beside those of groups and of health.
 const PATHS: [&str; 10] = [
     "/.well-known/openid-configuration",
@@ -229,9 +253,7 @@ pub async fn route(
     if only_read(&parts) && head.method != Method::GET {
         return Err(Status::method_not_allowed());
     }
-    if matches!(parts.as_slice(), ["metrics"] | ["podvisor", ..])
-        && !matches!(head.method, Method::GET | Method::HEAD)
-    {
+    if matches!(parts.as_slice(), ["podvisor", ..]) && !matches!(head.method, Method::GET | Method::HEAD) {
         return Ok(body::text(
             StatusCode::METHOD_NOT_ALLOWED,
             "405 method not allowed\n",
@@ -247,6 +269,10 @@ pub async fn route(
         }
         ["podvisor", "backup"] => Ok(backup(server)),
         ["version"] => Ok(page(&version())),
+        ["metrics"] if head.method == Method::DELETE => {
+            server.metrics.reset();
+            Ok(body::text(StatusCode::OK, "metrics reset\n"))
+        }
         ["metrics"] => {
             let mut text = server.metrics.render(&server.caches);
             if let Some(more) = &server.extra_metrics {
@@ -268,18 +294,22 @@ pub async fn route(
         }
         ["api"] | ["apis"] => {
             let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-            let document = root(server, parts[0], &accept.collect::<Vec<_>>().join(",")).await?;
-            Ok(respond(&document, headers))
+            let aggregated = aggregated::wanted(&accept.collect::<Vec<_>>().join(","));
+            let document = root(server, parts[0], aggregated).await?;
+            match aggregated {
+                Some(_) => Ok(respond(&document, headers)),
+                None => negotiated(&document, head),
+            }
         }
-        ["api", version] => versions(server, headers, "", version).await,
+        ["api", version] => versions(server, head, "", version).await,
         ["apis", group] => {
             let registry = server.registry.load_full();
             match plain::group(&registry, &server.remotes.load(), group) {
-                Some(value) => Ok(respond(&Document::listed(&value), headers)),
+                Some(value) => negotiated(&Document::listed(&value), head),
                 None => not_found(),
             }
         }
-        ["apis", group, version] => versions(server, headers, group, version).await,
+        ["apis", group, version] => versions(server, head, group, version).await,
         ["openapi", rest @ ..] => openapi::answer(server, headers, rest).await,
         _ => not_found(),
     }
@@ -295,9 +325,13 @@ fn backup(server: &ApiServer) -> Response {
     response
 }
 
-async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Document, Status> {
+async fn root(
+    server: &Arc<ApiServer>,
+    which: &str,
+    aggregated: Option<&'static str>,
+) -> Result<Document, Status> {
     let (core, advertise) = (which == "api", server.config.advertise);
-    match aggregated::wanted(accept) {
+    match aggregated {
         Some(version) => {
             let name = format!("{which} {version}");
             document(server, &name, move |registry, remotes| {
@@ -320,7 +354,7 @@ async fn root(server: &Arc<ApiServer>, which: &str, accept: &str) -> Result<Docu
 
 async fn versions(
     server: &Arc<ApiServer>,
-    headers: &HeaderMap,
+    head: &http::request::Parts,
     group: &str,
     version: &str,
 ) -> Result<Response, Status> {
@@ -336,7 +370,7 @@ async fn versions(
     let listed = document(server, &name, move |registry, _| {
         Document::listed(&plain::resources(registry, &group, &version))
     });
-    Ok(respond(&listed.await?, headers))
+    negotiated(&listed.await?, head)
 }
 
 fn version() -> Value {

@@ -4,7 +4,7 @@
 
 use super::pods::encode;
 use crate::admit::Operation;
-use crate::request::{percent_decode, query_pairs, query_true};
+use crate::request::{parameter, percent_decode, query_pairs, query_true};
 use crate::rest::Ctx;
 use kinds::status::Status;
 use serde_json::{Map, Value, json};
@@ -53,7 +53,7 @@ impl Options {
     }
 
     async fn admitted(mut self, ctx: &Ctx) -> Result<Self, Status> {
-        if query_pairs(&ctx.query).any(|(key, value)| key == "dryRun" && !value.is_empty()) {
+        if parameter(&ctx.query, "dryRun").is_some_and(|value| !value.is_empty()) {
             return Err(Status::bad_request("dryRun is not supported"));
         }
         let (operation, none) = (Operation::Connect, Value::Null);

@@ -2,7 +2,7 @@
 //! `pkg/apis/core/validation/validation.go` and `pkg/registry/core/pod/rest/log.go` of Kubernetes v1.35. The choice of a
 //! stream (`PodLogsQuerySplitStreams`) is of a feature that is off.
 
-use crate::request::query_pairs;
+use crate::request::parameter;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use serde_json::Value;
@@ -16,15 +16,8 @@ fn integer(text: &str) -> Result<i64, Status> {
 
 /// Checks the options that a query gives for the logs of the Pod of a name.
 pub(super) fn check(query: &str, name: &str) -> Result<(), Status> {
-    let given: Vec<(String, String)> = query_pairs(query).collect();
-    // Of one that is given twice, the first counts.
-    let text = |name: &str| {
-        given
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    };
-    let number = |name: &str| text(name).map(integer).transpose();
+    let text = |name: &str| parameter(query, name);
+    let number = |name: &str| text(name).as_deref().map(integer).transpose();
     let (seconds, lines, bytes) = (
         number("sinceSeconds")?,
         number("tailLines")?,

@@ -3,7 +3,7 @@
 use super::connect::Options;
 use super::exchange::{Outgoing, exchange, no_redirect};
 use crate::dispatch::Incoming;
-use crate::request::{Attributes, query_pairs};
+use crate::request::{Attributes, query_firsts};
 use crate::rest::{Ctx, meta};
 use crate::wire::{Response, body};
 use http::{Method, StatusCode};
@@ -95,7 +95,7 @@ pub async fn log(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
     let pod = pod(ctx)?;
     let mut asked = String::new();
     let mut query = Vec::new();
-    for (key, value) in query_pairs(&ctx.query) {
+    for (key, value) in query_firsts(&ctx.query) {
         match key.as_str() {
             "container" => asked = value,
             key if LOG_OPTIONS.contains(&key) => query.push(format!("{key}={}", encode(&value))),

@@ -76,8 +76,8 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
     };
     let mut terms: Vec<(Source, bool, String)> = Vec::new();
     if !options.field_selector.is_empty() {
-        let selector = FieldSelector::parse(&options.field_selector)
-            .map_err(|e| Status::bad_request(format!("invalid field selector: {e}")))?;
+        let selector =
+            FieldSelector::parse(&options.field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
         let known = ctx.served.cache.selectable_fields();
         for term in selector.terms() {
             let source = source(ctx, &known, &term.field)?;

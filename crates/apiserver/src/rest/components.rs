@@ -14,7 +14,6 @@ const COMPONENTS: [&str; 3] = ["controller-manager", "scheduler", "etcd-0"];
 
 /// Answers a get or list.
 pub async fn answer(ctx: &Ctx) -> Result<Response, Status> {
-    ctx.notes.warn("v1 ComponentStatus is deprecated in v1.19+");
     let store = ctx.server.store.health().await.map_err(|e| e.to_string());
     let wanted = ctx.wanted(true)?;
     let options = ListOptions::parse(&ctx.query)?;

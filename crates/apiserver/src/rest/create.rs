@@ -107,6 +107,9 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<Val
     } = input;
     let served = &ctx.served;
     check_kind(ctx, &mut value)?;
+    // What is made gets a uid of its own; a binding names that of its Pod.
+    let is_stored = ctx.attributes.verb != "create" || served.kind.kind == "Binding";
+    ctx.notes.about(&value, is_stored);
     let warnings = match &served.custom {
         Some(custom) => {
             let warnings = custom.decode_check(&mut value, &duplicates, mode)?;
@@ -219,7 +222,7 @@ fn is_of_group(served: &Served, api_version: &str) -> bool {
 }
 
 /// The package of a group's unversioned types.
-fn internal_package(group: &str) -> &str {
+pub(super) fn internal_package(group: &str) -> &str {
     match group.split('.').next() {
         Some("") | None => "core",
         Some(first) => first,
@@ -403,9 +406,37 @@ async fn attempt_new(
         stored,
     )
     .await;
-    let bytes = outcome?;
+    let bytes = match outcome {
+        Ok(bytes) => bytes,
+        Err(status) => return Err(taken(ctx, &object, status).await),
+    };
     reservation.keep();
     Ok(bytes)
+}
+
+/// Says more of a name that is taken: that it was a generated one, that its object is going (upstream:
+/// `CheckGeneratedNameError` of `registry/rest/create.go`, and `registry/generic/registry/store.go`).
+async fn taken(ctx: &Ctx, object: &Value, mut status: Status) -> Status {
+    if !status.is_already_exists() {
+        return status;
+    }
+    if !meta(object, "generateName").is_empty() {
+        status.message += ", the server was not able to generate a unique name for the object";
+        if let Some(details) = status.details.as_mut() {
+            details.retry_after_seconds = 1;
+        }
+    }
+    let namespace = match ctx.served.kind.namespaced {
+        true => meta(object, "namespace"),
+        false => "",
+    };
+    let fresh = ctx.server.fresh().await.is_ok();
+    let present = ctx.served.cache.get(namespace, meta(object, "name"));
+    let going = present.is_some_and(|present| !meta(&present.value(), "deletionTimestamp").is_empty());
+    if fresh && going {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    status
 }
 
 /// Upstream's store says this, last of all, and only when it is asked to write.

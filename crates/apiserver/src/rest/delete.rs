@@ -123,6 +123,9 @@ pub async fn remove_admitted(
         let (bytes, revision) = present;
         let old = render::decode(&ctx.server, &ctx.served, &bytes).await?;
         preconditions(ctx, name, options, &old, revision)?;
+        if is_pending(ctx, &old, options) {
+            return Ok(Deleted::Pending(bytes));
+        }
         if !admitted {
             admit(ctx, &old, options).await?;
             admitted = true;
@@ -160,7 +163,44 @@ async fn admit(ctx: &Ctx, old: &Value, options: &DeleteOptions) -> Result<(), St
     Ok(())
 }
 
-fn preconditions(
+fn is_core(ctx: &Ctx, kind: &str) -> bool {
+    ctx.served.kind.group.is_empty() && ctx.served.kind.kind == kind
+}
+
+fn is_definition(ctx: &Ctx) -> bool {
+    let kind = ctx.served.kind;
+    kind.kind == "CustomResourceDefinition" && kind.group == "apiextensions.k8s.io"
+}
+
+/// Seconds of grace that a terminating object was given; 0 for none.
+fn grace_of(object: &Value) -> i64 {
+    let grace = object.pointer("/metadata/deletionGracePeriodSeconds");
+    grace.and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// The grace that a request asks for. A negative one is nonsense that upstream reads as "as soon as possible".
+fn asked_grace(options: &DeleteOptions) -> Option<i64> {
+    options
+        .grace_period
+        .map(|grace| if grace < 0 { 1 } else { grace })
+}
+
+/// Whether a deletion that has begun is not changed by another request: it would not end sooner, or others have to end it
+/// (upstream: `BeforeDelete` of `registry/rest/delete.go`, and the storage of namespaces).
+fn is_pending(ctx: &Ctx, old: &Value, options: &DeleteOptions) -> bool {
+    if meta(old, "deletionTimestamp").is_empty() {
+        return false;
+    }
+    if is_core(ctx, "Namespace") {
+        let held = old.pointer("/spec/finalizers").and_then(Value::as_array);
+        return held.is_some_and(|list| !list.is_empty());
+    }
+    let had = grace_of(old);
+    is_core(ctx, "Pod") && had > 0 && asked_grace(options).is_none_or(|asked| asked >= had)
+}
+
+/// Refuses a deletion of another object than the one that is meant. Namespaces and definitions have words of their own.
+pub fn preconditions(
     ctx: &Ctx,
     name: &str,
     options: &DeleteOptions,
@@ -168,6 +208,19 @@ fn preconditions(
     revision: u64,
 ) -> Result<(), Status> {
     let kind = ctx.served.kind;
+    if is_core(ctx, "Namespace") || is_definition(ctx) {
+        let at = revision.to_string();
+        for (what, asked, has) in [
+            ("UID", &options.uid, meta(old, "uid")),
+            ("ResourceVersion", &options.resource_version, at.as_str()),
+        ] {
+            if let Some(asked) = asked.as_deref().filter(|asked| *asked != has) {
+                let why = super::update::failed(what, asked, has);
+                return Err(Status::conflict(kind.plural, kind.group, name, &why));
+            }
+        }
+        return Ok(());
+    }
     if let Some(uid) = &options.uid
         && uid != meta(old, "uid")
     {
@@ -200,30 +253,25 @@ async fn step(
     bytes: &Bytes,
     revision: u64,
 ) -> Result<Deleted, Refused> {
-    let kind = ctx.served.kind;
-    let is_pod = kind.group.is_empty() && kind.kind == "Pod";
-    let is_namespace = kind.group.is_empty() && kind.kind == "Namespace";
-    let is_definition = kind.kind == "CustomResourceDefinition" && kind.group == "apiextensions.k8s.io";
-    let grace = if is_pod { pod_grace(old, options) } else { 0 };
+    let (is_pod, is_namespace) = (is_core(ctx, "Pod"), is_core(ctx, "Namespace"));
+    let is_definition = is_definition(ctx);
     let terminating = !meta(old, "deletionTimestamp").is_empty();
     // Most objects have nothing that holds them: they go without being written once more.
     let free = finalizers(old).is_empty() && wanted_finalizers(ctx, &[], options).is_empty();
     if free && !is_pod && !terminating && !is_namespace && !is_definition {
-        if !options.dry_run {
-            ctx.server.remove(&ctx.served, namespace, name, revision).await?;
+        if options.dry_run {
+            return Ok(Deleted::Gone(bytes.clone()));
         }
-        return Ok(Deleted::Gone(bytes.clone()));
+        let at = ctx.server.remove(&ctx.served, namespace, name, revision).await?;
+        return Ok(Deleted::Gone(object::with_revision(bytes, at)));
     }
     let mut new = old.clone();
-    set_finalizers(ctx, &mut new, options);
+    if !is_definition || terminating {
+        set_finalizers(ctx, &mut new, options);
+    }
     if terminating {
-        let had = old
-            .pointer("/metadata/deletionGracePeriodSeconds")
-            .and_then(Value::as_i64)
-            .unwrap_or(0);
-        if is_pod && grace < had {
-            // Only ever sooner. The clock started with the first request.
-            mark(&mut new, old, had, grace);
+        if let Some(asked) = asked_grace(options).filter(|_| is_pod && grace_of(old) > 0) {
+            shorten(&mut new, old, asked);
         }
     } else if is_namespace {
         set_meta(&mut new, "deletionTimestamp", timestamp(Timestamp::now()));
@@ -232,7 +280,8 @@ async fn step(
         set_meta(&mut new, "deletionTimestamp", timestamp(Timestamp::now()));
         crate::crd::terminating(&mut new);
     } else {
-        mark(&mut new, old, 0, grace);
+        let grace = if is_pod { pod_grace(old, options) } else { 0 };
+        mark(&mut new, old, grace);
     }
     let finished = is_finished(&new);
     // What has a grace is marked before it goes, were it for a moment: there are watchers who wait for the mark.
@@ -254,34 +303,44 @@ async fn step(
     if !finished {
         return Ok(Deleted::Pending(bytes));
     }
-    if !options.dry_run {
-        match ctx.server.remove(&ctx.served, namespace, name, revision).await {
-            // Whoever saw the mark (the Pod's host) was faster: it is gone all the same.
-            Ok(_) | Err(Refused::Raced(None)) => {}
-            Err(other) => return Err(other),
-        }
+    if options.dry_run {
+        return Ok(Deleted::Gone(bytes));
     }
-    Ok(Deleted::Gone(bytes))
+    match ctx.server.remove(&ctx.served, namespace, name, revision).await {
+        // The answer has the revision of the event that tells of it.
+        Ok(at) => Ok(Deleted::Gone(object::with_revision(&bytes, at))),
+        // Whoever saw the mark (the Pod's host) was faster: it is gone all the same.
+        Err(Refused::Raced(None)) => Ok(Deleted::Gone(bytes)),
+        Err(other) => Err(other),
+    }
 }
 
-/// Sets deletion time and grace; `had` seconds of grace were given before (0: none).
-fn mark(new: &mut Value, old: &Value, had: i64, grace: i64) {
-    let begun = meta(old, "deletionTimestamp").parse::<Timestamp>().ok();
-    let start = match begun {
-        Some(end) => end.checked_sub(SignedDuration::from_secs(had)).unwrap_or(end),
-        None => Timestamp::now(),
-    };
-    let end = start
-        .checked_add(SignedDuration::from_secs(grace))
-        .unwrap_or(start);
+/// Sets deletion time and grace of an object whose deletion begins.
+fn mark(new: &mut Value, old: &Value, grace: i64) {
+    let now = Timestamp::now();
+    let end = now.checked_add(SignedDuration::from_secs(grace)).unwrap_or(now);
     set_meta(new, "deletionTimestamp", timestamp(end));
     set_meta(new, "deletionGracePeriodSeconds", grace);
     if let Some(generation) = old.pointer("/metadata/generation").and_then(Value::as_i64)
         && generation > 0
-        && begun.is_none()
     {
         set_meta(new, "generation", generation + 1);
     }
+}
+
+/// Lets a terminating Pod end sooner. The clock started with the first request; an end that would have passed is now, and
+/// the Pod's host still says when it is over, unless no grace at all was asked for.
+fn shorten(new: &mut Value, old: &Value, asked: i64) {
+    let now = Timestamp::now();
+    let end = meta(old, "deletionTimestamp").parse::<Timestamp>().unwrap_or(now);
+    let earlier = SignedDuration::from_secs(grace_of(old).saturating_sub(asked));
+    let end = end.checked_sub(earlier).unwrap_or(now);
+    let (end, grace) = match end < now {
+        true => (now, asked.min(1)),
+        false => (end, asked),
+    };
+    set_meta(new, "deletionTimestamp", timestamp(end));
+    set_meta(new, "deletionGracePeriodSeconds", grace);
 }
 
 /// The grace of a Pod: the request's, else its own, and none when nothing of it runs.
@@ -289,7 +348,7 @@ fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
     let own = pod
         .pointer("/spec/terminationGracePeriodSeconds")
         .and_then(Value::as_i64);
-    let grace = options.grace_period.or(own).unwrap_or(DEFAULT_GRACE);
+    let grace = asked_grace(options).or(own).unwrap_or(DEFAULT_GRACE);
     let unbound = pod
         .pointer("/spec/nodeName")
         .and_then(Value::as_str)
@@ -299,7 +358,6 @@ fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
     if unbound || matches!(phase, "Succeeded" | "Failed") {
         return 0;
     }
-    // A negative grace is nonsense that upstream reads as "as soon as possible".
     if grace < 0 { 1 } else { grace }
 }
 
@@ -307,6 +365,8 @@ fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
 fn wanted_finalizers(ctx: &Ctx, present: &[String], options: &DeleteOptions) -> Vec<String> {
     let mut list = present.to_vec();
     let (orphan, foreground) = match options.propagation {
+        // The collector knows no Events.
+        _ if ctx.served.kind.kind == "Event" && ctx.served.custom.is_none() => (false, false),
         Some(Propagation::Orphan) => (true, false),
         Some(Propagation::Foreground) => (false, true),
         Some(Propagation::Background) => (false, false),

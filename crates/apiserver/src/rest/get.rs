@@ -1,7 +1,7 @@
 //! GET of one object.
 
 use super::{Ctx, render};
-use crate::request::{query_pairs, query_true};
+use crate::request::{parameter, query_true};
 use crate::wire::Response;
 use crate::wire::options::ListOptions;
 use http::StatusCode;
@@ -9,8 +9,7 @@ use kinds::status::Status;
 
 /// Answers the object.
 pub async fn get(ctx: &Ctx) -> Result<Response, Status> {
-    let exports = query_pairs(&ctx.query).find(|(key, _)| key == "export");
-    if exports.is_some_and(|(_, value)| query_true(&value)) {
+    if parameter(&ctx.query, "export").is_some_and(|value| query_true(&value)) {
         let why = "the export parameter, deprecated since v1.14, is no longer supported";
         return Err(Status::bad_request(why));
     }

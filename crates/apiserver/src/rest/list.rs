@@ -26,10 +26,22 @@ const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to di
 
 /// Answers a list.
 pub async fn list(ctx: &Ctx) -> Result<Response, Status> {
-    let options = ListOptions::parse(&ctx.query)?;
-    options.validate(false)?;
     let wanted = ctx.wanted(true)?;
+    let mut options = ListOptions::parse(&ctx.query)?;
+    options.validate(false)?;
+    options.narrow_to(ctx.name())?;
     let (listing, revision) = read(ctx, &options).await?;
+    answer(ctx, listing, revision, wanted, options).await
+}
+
+/// Answers objects as a list.
+pub async fn answer(
+    ctx: &Ctx,
+    listing: Listing,
+    revision: u64,
+    wanted: Wanted,
+    options: ListOptions,
+) -> Result<Response, Status> {
     let token = listing.more_after.as_ref().map(|key| {
         Token {
             rv: revision as i64,
@@ -88,9 +100,11 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
         ));
     }
     let asked = options.revision()?;
+    // "Any state" is shown as a whole, whatever limit comes with it (upstream: `computeListLimit` of its cacher).
+    let whole = token.is_none() && asked == Some(0);
     let mut query = ListQuery {
         filter,
-        limit: options.limit,
+        limit: if whole { 0 } else { options.limit },
         ..ListQuery::default()
     };
     let caches = &ctx.server.caches;

@@ -21,7 +21,8 @@ use crate::registry::Served;
 use crate::request::Attributes;
 use crate::server::ApiServer;
 use crate::user::User;
-use crate::wire::negotiate::{self, Offer, Wanted};
+use crate::wire::negotiate::{self, Offer, Shape, Wanted};
+use crate::wire::options::is_print;
 use http::header::HeaderMap;
 use kinds::status::Status;
 use serde_json::Value;
@@ -68,7 +69,29 @@ impl Ctx {
 
     /// Negotiates the answer's form; built-in kinds also come as protobuf, the metadata of any kind do.
     pub fn wanted(&self, shapes: bool) -> Result<Wanted, Status> {
-        negotiate::negotiate(&self.headers, &self.query, self.offer(shapes))
+        let wanted = negotiate::negotiate(&self.headers, &self.query, self.offer(shapes))?;
+        let lists = matches!(self.attributes.verb.as_str(), "list" | "deletecollection");
+        match wanted.shape {
+            Shape::Partial(_) if wanted.listed != lists => Err(self.other_shape(lists)),
+            _ => Ok(wanted),
+        }
+    }
+
+    /// The 406 for a list that is wanted as one object, or the other way round. The type is the one inside upstream.
+    fn other_shape(&self, lists: bool) -> Status {
+        let kind = self.served.kind;
+        let inside = match &self.served.custom {
+            Some(_) => "unstructured.Unstructured".to_owned(),
+            None => format!("{}.{}", create::internal_package(kind.group), kind.kind),
+        };
+        Status::not_acceptable(match lists {
+            true => format!(
+                "you requested PartialObjectMetadata, but the requested object is a list (*{inside}List)"
+            ),
+            false => format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*{inside})"
+            ),
+        })
     }
 
     /// What the events of a watch are sent in.
@@ -115,7 +138,7 @@ impl Ctx {
         };
         program
             .chars()
-            .filter(|c| !c.is_control())
+            .filter(|c| is_print(*c))
             .take_while(fits)
             .collect()
     }

@@ -183,12 +183,6 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         return Err(untyped(ctx, &namespace, &unknown));
     }
     let twice: Vec<String> = duplicates.iter().map(machinery::Duplicate::fault).collect();
-    if options.validation == FieldValidation::Strict && !twice.is_empty() {
-        let lines: String = twice.iter().map(|t| format!("\n  {t}")).collect();
-        return Err(Status::bad_request(format!(
-            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:{lines}"
-        )));
-    }
     if applied
         .pointer("/metadata/managedFields")
         .is_some_and(|m| !m.is_null())
@@ -199,9 +193,7 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         applied,
         manager: options.field_manager.clone(),
         force: options.force.unwrap_or(false),
-        warnings: match options.validation {
-            FieldValidation::Warn => twice,
-            _ => Vec::new(),
-        },
+        twice,
+        mode: options.validation,
     })
 }

@@ -59,8 +59,8 @@ pub fn stand_in(
     let shaped = match wanted.shape {
         Shape::Object => return value_answer(ctx, code, value, wanted),
         Shape::Table(version) => {
-            let include = crate::request::query_pairs(&ctx.query).find(|(key, _)| key == "includeObject");
-            let include = include_object(include.as_ref().map_or("", |(_, value)| value))?;
+            let include = crate::request::parameter(&ctx.query, "includeObject").unwrap_or_default();
+            let include = include_object(&include)?;
             let now = jiff::Timestamp::now();
             let objects = std::slice::from_ref(value);
             let table = machinery::tables::table(kind, objects.iter(), now, include, &meaning);

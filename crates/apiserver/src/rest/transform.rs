@@ -41,7 +41,9 @@ pub enum Transform {
         /// Take fields from other managers.
         force: bool,
         /// What stood twice in the body.
-        warnings: Vec<String>,
+        twice: Vec<String>,
+        /// What becomes of that.
+        mode: FieldValidation,
     },
     /// A change made by the server itself (scale, binding).
     Edit(Box<Edit>),
@@ -71,10 +73,19 @@ impl Transform {
                 applied,
                 manager,
                 force,
-                warnings,
+                ..
             } => {
-                ctx.notes.warn_all(warnings.iter().cloned());
-                machinery::apply::apply(ctx.served.typed(), None, applied, manager, *force, None, &now())
+                let new = machinery::apply::apply(
+                    ctx.served.typed(),
+                    None,
+                    applied,
+                    manager,
+                    *force,
+                    None,
+                    &now(),
+                )?;
+                self.judge_duplicates(ctx)?;
+                Ok(new)
             }
             _ => Err(ctx.not_found()),
         }
@@ -95,9 +106,8 @@ impl Transform {
                 applied,
                 manager,
                 force,
-                warnings,
+                ..
             } => {
-                ctx.notes.warn_all(warnings.iter().cloned());
                 let new = machinery::apply::apply(
                     ctx.served.typed(),
                     Some(current),
@@ -107,12 +117,30 @@ impl Transform {
                     sub,
                     &now(),
                 )?;
+                self.judge_duplicates(ctx)?;
                 self.finish(ctx, new, current, FieldValidation::Ignore)
             }
             Transform::Json(patch) | Transform::Merge(patch) | Transform::Strategic(patch) => {
                 self.finish(ctx, self.patched(ctx, current, patch)?, current, mode)
             }
         }
+    }
+
+    /// What stands twice in an applied configuration is told after the conflicts, as upstream's `applyPatcher` does.
+    fn judge_duplicates(&self, ctx: &Ctx) -> Result<(), Status> {
+        let Transform::Apply { twice, mode, .. } = self else {
+            return Ok(());
+        };
+        if *mode == FieldValidation::Strict && !twice.is_empty() {
+            let lines: String = twice.iter().map(|t| format!("\n  {t}")).collect();
+            return Err(Status::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:{lines}"
+            )));
+        }
+        if *mode == FieldValidation::Warn {
+            ctx.notes.warn_all(twice.iter().cloned());
+        }
+        Ok(())
     }
 
     fn patched(&self, ctx: &Ctx, current: &Value, patch: &Patch) -> Result<Value, Status> {

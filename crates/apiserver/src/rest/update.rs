@@ -11,6 +11,7 @@ use crate::wire::options::WriteOptions;
 use crate::wire::{Body, Response};
 use bytes::Bytes;
 use http::StatusCode;
+use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use serde_json::{Value, json};
@@ -38,7 +39,6 @@ pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response
     let input = create::read_input(ctx, &bytes)?;
     let mut object = create::check_input(ctx, input, options.validation)?;
     match meta(&object, "name") {
-        "" if ctx.served.traits.create_on_update => set_meta(&mut object, "name", ctx.name()),
         name if name == ctx.name() => {}
         name => return Err(name_mismatch(name, ctx.name())),
     }
@@ -76,6 +76,11 @@ pub async fn change(
         .map(|o| (o.bytes().clone(), o.revision()));
     for _ in 0..ATTEMPTS {
         let Some((bytes, revision)) = present.take() else {
+            if let Transform::Replace(object) = transform
+                && !meta(object, "uid").is_empty()
+            {
+                return Err(precondition(ctx, "UID", meta(object, "uid"), ""));
+            }
             if !transform.creates(ctx, sub) {
                 return Err(ctx.not_found());
             }
@@ -97,22 +102,58 @@ pub fn conflict(ctx: &Ctx, why: &str) -> Status {
     Status::conflict(ctx.served.kind.plural, ctx.served.kind.group, ctx.name(), why)
 }
 
+/// A precondition that does not hold, in upstream's words.
+pub fn failed(what: &str, asked: &str, has: &str) -> String {
+    format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {has}")
+}
+
+/// The 409 of an object that is another one than the request means, as upstream's store words it.
+pub fn precondition(ctx: &Ctx, what: &str, asked: &str, has: &str) -> Status {
+    let key = storage_key(
+        ctx.served.kind,
+        ctx.served.custom.is_some(),
+        ctx.namespace(),
+        ctx.name(),
+    );
+    conflict(ctx, &invalid_object(&key, &failed(what, asked, has)))
+}
+
+/// What upstream's store says of an object that a precondition does not fit (`storage/errors.go`).
+pub fn invalid_object(key: &str, why: &str) -> String {
+    format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {why}"
+    )
+}
+
+/// Where upstream stores an object (`SpecialDefaultResourcePrefixes` of `kubeapiserver/default_storage_factory_builder.go`).
+pub fn storage_key(kind: &KindInfo, custom: bool, namespace: &str, name: &str) -> String {
+    let group = kind.group;
+    let prefix = match (group, kind.plural) {
+        ("", "replicationcontrollers") => "controllers",
+        ("", "endpoints") => "services/endpoints",
+        ("", "nodes") => "minions",
+        ("", "services") => "services/specs",
+        ("networking.k8s.io", "ingresses") => "ingress",
+        (_, plural) => plural,
+    };
+    let own_server = matches!(group, "apiextensions.k8s.io" | "apiregistration.k8s.io");
+    let group = if custom || own_server { group } else { "" };
+    let place = [group, prefix, namespace, name];
+    let parts = place.iter().filter(|part| !part.is_empty());
+    parts.fold("/registry".to_owned(), |key, part| format!("{key}/{part}"))
+}
+
 async fn create_instead(ctx: &Ctx, transform: &Transform, options: &WriteOptions) -> Result<Changed, Status> {
     let mut object = transform.new_object(ctx)?;
+    // A PUT that names one has been refused already.
     if !meta(&object, "uid").is_empty() {
+        let uid = meta(&object, "uid");
         let why = format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: ",
-            meta(&object, "uid")
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
         );
         return Err(conflict(ctx, &why));
     }
-    if !transform.is_apply() && !meta(&object, "resourceVersion").is_empty() {
-        return Err(ctx.not_found());
-    }
     unset_meta(&mut object, "resourceVersion");
-    if meta(&object, "name").is_empty() {
-        set_meta(&mut object, "name", ctx.name());
-    }
     let applied_by = transform.is_apply().then_some(options.field_manager.as_str());
     let made = store_new(ctx, object, options, applied_by).await?;
     Ok(Changed {
@@ -245,11 +286,11 @@ async fn store(
     let stored = to_stored(ctx, new).await?;
     let encoded = object::encode(&stored);
     if !dry_run && is_finished(new) {
-        let at = ctx
-            .server
+        ctx.server
             .remove(&ctx.served, ctx.namespace(), ctx.name(), revision)
             .await?;
-        return Ok(object::with_revision(&encoded, at));
+        // As upstream: what was sent, at the revision that it replaced.
+        return Ok(object::with_revision(&encoded, revision));
     }
     let shown = object::with_revision(&encoded, revision);
     if dry_run || shown == *present {
@@ -285,11 +326,7 @@ fn check_version(
         ));
     }
     if !uid.is_empty() && uid != meta(old, "uid") {
-        let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            meta(old, "uid")
-        );
-        return Err(conflict(ctx, &why));
+        return Err(precondition(ctx, "UID", uid, meta(old, "uid")));
     }
     let wanted = meta(new, "resourceVersion");
     match transform {

@@ -36,6 +36,8 @@ const RUSH: u32 = 3;
 const GATHER: Duration = Duration::from_millis(8);
 /// Time between bookmarks.
 const BOOKMARKS: Duration = Duration::from_secs(60);
+/// Time between the last bookmark and the end of a watch.
+const BEFORE_END: Duration = Duration::from_secs(2);
 /// Without `timeoutSeconds` a watch lasts between this and twice this, in seconds, so that clients spread out.
 const MIN_TIMEOUT: u64 = 1800;
 
@@ -48,10 +50,7 @@ pub async fn watch(
     let connection = connection.filter(|_| websocket::is_asked(&ctx.headers));
     let mut options = ListOptions::parse(&ctx.query)?;
     options.validate(true)?;
-    if !ctx.name().is_empty() && options.field_selector.is_empty() {
-        // The legacy form `/watch/…/NAME`.
-        options.field_selector = format!("metadata.name={}", ctx.name());
-    }
+    options.narrow_to(ctx.name())?;
     let wanted = ctx.wanted_stream()?;
     let filter = select::filter(ctx, &options)?;
     let asked = options.revision()?;
@@ -60,13 +59,16 @@ pub async fn watch(
         Some(wanted) => wanted,
         None => matches!(asked, None | Some(0)),
     };
+    let mut late = None;
     match asked {
         None => drop(ctx.server.fresh().await?),
         Some(0) => {}
-        Some(rv) => caches
-            .wait_for(rv)
-            .await
-            .map_err(|now| write::too_large_version(rv, now))?,
+        // Who wants the state of a revision waits for it; who wants what comes after it has all the time.
+        Some(rv) if from_state => {
+            let waited = caches.wait_for(rv).await;
+            late = waited.err().map(|now| write::too_large_version(rv, now));
+        }
+        Some(_) => {}
     }
     let converted = Converted::read(ctx, &options)?;
     let mut frames = Frames::new(
@@ -75,16 +77,17 @@ pub async fn watch(
         wanted,
         &options.include_object,
     )?;
+    if let Some(late) = late {
+        return answer(ctx, wanted, connection, only(frames.error(&late)));
+    }
     let cache = &ctx.served.cache;
     let mut initial = VecDeque::new();
     let mut inside = HashSet::new();
     let (subscription, mark_end) = if from_state {
         let (objects, subscription) = cache.watch_from_now(filter, || caches.revision());
         initial = objects.into();
-        (
-            subscription,
-            options.send_initial_events == Some(true) && options.bookmarks,
-        )
+        // Whoever begins with the state is told where it ends (upstream: `SetListOptionsDefaults`).
+        (subscription, options.bookmarks)
     } else {
         let since = asked.filter(|rv| *rv != 0).unwrap_or_else(|| caches.revision());
         if let Some(terms) = &converted {
@@ -94,8 +97,7 @@ pub async fn watch(
             Ok(subscription) => (subscription, false),
             Err(old) => {
                 let gone = Status::expired(format!("too old resource version: {since} ({})", old.oldest));
-                let chunks = futures::stream::iter([Ok(frames.error(&gone))]);
-                return answer(ctx, wanted, connection, chunks);
+                return answer(ctx, wanted, connection, only(frames.error(&gone)));
             }
         }
     };
@@ -107,15 +109,17 @@ pub async fn watch(
         MIN_TIMEOUT + spread
     });
     let now = Instant::now();
+    let deadline = now + Duration::from_secs(seconds);
     let stream = Stream {
+        begun: subscription.since,
         sent: subscription.since,
         initial,
         mark_end,
         subscription,
         frames,
         applied: caches.subscribe(),
-        deadline: now + Duration::from_secs(seconds),
-        next_bookmark: options.bookmarks.then_some(now + BOOKMARKS),
+        deadline,
+        next_bookmark: bookmark_after(now, deadline).filter(|_| options.bookmarks),
         alarm: Box::pin(tokio::time::sleep_until(now)),
         rush: 0,
         last_chunk: now,
@@ -123,8 +127,13 @@ pub async fn watch(
         _ticket: ticket,
     };
     let chunks = futures::stream::unfold(stream, |mut s| async move {
-        let chunk = s.next_chunk().await?;
-        Some((Ok(chunk), s))
+        // What is not told makes no frame.
+        loop {
+            let chunk = s.next_chunk().await?;
+            if !chunk.is_empty() {
+                return Some((Ok(chunk), s));
+            }
+        }
     });
     answer(ctx, wanted, connection, chunks)
 }
@@ -148,6 +157,17 @@ async fn known(
     let listing = super::list::narrow(ctx, listing, terms).await?;
     let key = |o: &Arc<Object>| (o.namespace().to_owned(), o.name().to_owned());
     Ok(listing.objects.iter().map(key).collect())
+}
+
+/// When the next bookmark is due: every minute, and shortly before the end, so that the client goes on from there.
+fn bookmark_after(now: Instant, deadline: Instant) -> Option<Instant> {
+    let due = (now + BOOKMARKS).min(deadline.checked_sub(BEFORE_END)?);
+    (due > now).then_some(due)
+}
+
+/// A stream of one frame.
+fn only(frame: Bytes) -> impl futures::Stream<Item = Result<Bytes, crate::wire::BoxError>> + Send + 'static {
+    futures::stream::iter([Ok(frame)])
 }
 
 fn answer(
@@ -176,6 +196,8 @@ struct Stream {
     subscription: Subscription,
     frames: Frames,
     applied: tokio::sync::watch::Receiver<u64>,
+    /// The revision that the client began with, which may be yet to come: nothing up to it is told.
+    begun: u64,
     /// The last revision the client knows.
     sent: u64,
     deadline: Instant,
@@ -248,11 +270,14 @@ impl Stream {
                     if due == self.deadline {
                         return None;
                     }
-                    self.next_bookmark = Some(Instant::now() + BOOKMARKS);
+                    if !self.subscription.live.is_empty() {
+                        continue;
+                    }
+                    self.next_bookmark = bookmark_after(Instant::now(), self.deadline);
                     // `applied` may be old by now, which a bookmark is allowed to be.
-                    if applied > self.sent && self.subscription.live.is_empty() {
-                        self.sent = applied;
-                        self.frames.bookmark(out, applied, false);
+                    if applied > self.begun {
+                        self.sent = self.sent.max(applied);
+                        self.frames.bookmark(out, self.sent, false);
                         return Some(());
                     }
                 }
@@ -261,6 +286,9 @@ impl Stream {
     }
 
     async fn put(&mut self, out: &mut BytesMut, (kind, object): Told) {
+        if object.revision() <= self.begun {
+            return;
+        }
         self.sent = self.sent.max(object.revision());
         self.frames.event(out, kind, &object).await;
     }

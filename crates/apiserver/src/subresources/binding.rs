@@ -2,6 +2,7 @@
 
 use super::bodies;
 use crate::admit::Operation;
+use crate::rest::update::{failed, invalid_object};
 use crate::rest::{self, Ctx, meta, now};
 use crate::view::GroupResource;
 use crate::wire::options::WriteOptions;
@@ -103,12 +104,13 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
 /// The Pod with its node.
 fn assigned(pod: &Value, binding: &Value, name: &str, node: &str) -> Result<Value, Status> {
     let conflict = |why: String| Status::conflict("pods/binding", "", name, &why);
-    let uid = meta(binding, "uid");
-    if !uid.is_empty() && uid != meta(pod, "uid") {
-        let has = meta(pod, "uid");
-        return Err(conflict(format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {has}"
-        )));
+    for (what, field) in [("UID", "uid"), ("ResourceVersion", "resourceVersion")] {
+        let (asked, has) = (meta(binding, field), meta(pod, field));
+        if !asked.is_empty() && asked != has {
+            let key = format!("/registry/pods/{}/{name}", meta(pod, "namespace"));
+            let why = invalid_object(&key, &failed(what, asked, has));
+            return Err(Status::conflict("pods", "", name, &why));
+        }
     }
     if !meta(pod, "deletionTimestamp").is_empty() {
         return Err(conflict(format!(

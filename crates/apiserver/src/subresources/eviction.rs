@@ -59,20 +59,9 @@ pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
 
 /// Says in the Pod why it goes (KEP-3329): a Job's failure policy may then not count it.
 async fn mark(ctx: &Ctx, delete: &mut DeleteOptions) -> Result<(), Status> {
-    let conflict = |why: String| Status::conflict("pods", "", ctx.name(), why);
     let edit = |pod: &Value| {
-        for (field, asked) in [
-            ("uid", &delete.uid),
-            ("resourceVersion", &delete.resource_version),
-        ] {
-            if let Some(asked) = asked.as_deref().filter(|asked| *asked != meta(pod, field)) {
-                let what = if field == "uid" { "UID" } else { "ResourceVersion" };
-                return Err(conflict(format!(
-                    "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {}",
-                    meta(pod, field)
-                )));
-            }
-        }
+        let revision = meta(pod, "resourceVersion").parse().unwrap_or(0);
+        rest::delete::preconditions(ctx, ctx.name(), delete, pod, revision)?;
         let mut next = pod.clone();
         let mut condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
             "message": "Eviction API: evicting", "lastTransitionTime": now()});

@@ -112,7 +112,8 @@ fn applied(ctx: &Ctx, options: &WriteOptions, paths: &Paths, replicas: i64) -> R
         applied,
         manager: options.field_manager.clone(),
         force: options.force.unwrap_or(false),
-        warnings: Vec::new(),
+        twice: Vec::new(),
+        mode: options.validation,
     })
 }
 

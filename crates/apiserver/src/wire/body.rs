@@ -94,9 +94,21 @@ pub fn json(code: StatusCode, value: &serde_json::Value) -> Response {
     answer(code, JSON, serde_json::to_vec(value).unwrap_or_default())
 }
 
-/// A plain text answer.
+/// A plain text answer. What Go says when something is wrong is not to be taken for anything else.
 pub fn text(code: StatusCode, text: impl Into<String>) -> Response {
-    answer(code, "text/plain; charset=utf-8", text.into())
+    let mut response = answer(code, "text/plain; charset=utf-8", text.into());
+    if code.is_client_error() || code.is_server_error() {
+        not_to_be_guessed(&mut response);
+    }
+    response
+}
+
+/// Tells browsers to believe the media type of an answer.
+pub fn not_to_be_guessed(response: &mut Response) {
+    let name = http::header::X_CONTENT_TYPE_OPTIONS;
+    response
+        .headers_mut()
+        .insert(name, HeaderValue::from_static("nosniff"));
 }
 
 /// A refusal, as Kubernetes words it, in JSON.
@@ -125,20 +137,25 @@ pub fn refusal_as(status: &Status, wanted: Wanted) -> Response {
     response
 }
 
-/// Adds `Warning` headers as upstream does: `299 - "text"`.
+/// Adds `Warning` headers as upstream does: `299 - "text"`. When they are too long together, each is cut, and those that
+/// come after that many runes are left out (`endpoints/filters/warning.go`).
 pub fn warn(response: &mut Response, warnings: &[String]) {
-    /// Upstream stops at this many bytes of warnings.
+    /// Runes of all warnings together, before each is cut to [`ITEM`].
     const TOTAL: usize = 4096;
-    let mut used = 0;
+    const ITEM: usize = 256;
+    let all: usize = warnings.iter().map(|warning| warning.chars().count()).sum();
+    let most = if all > TOTAL { ITEM } else { TOTAL };
+    let mut written = 0;
     for warning in warnings {
-        let clean: String = warning
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
-        used += clean.len();
-        if used > TOTAL {
+        if written >= TOTAL {
             break;
         }
+        let clean: String = warning
+            .chars()
+            .take(most)
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        written += clean.chars().count();
         let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response

@@ -1,6 +1,6 @@
 //! Content negotiation: in which encoding and in which shape the client wants its answer.
 
-use http::header::{ACCEPT, HeaderMap};
+use http::header::{ACCEPT, HeaderMap, USER_AGENT};
 use kinds::status::Status;
 
 /// How an answer is encoded.
@@ -51,6 +51,8 @@ pub struct Wanted {
     pub encoding: Encoding,
     /// Shape.
     pub shape: Shape,
+    /// Metadata only are wanted as a list.
+    pub listed: bool,
     /// Indented JSON.
     pub pretty: bool,
 }
@@ -60,6 +62,7 @@ impl Default for Wanted {
         Wanted {
             encoding: Encoding::Json,
             shape: Shape::Object,
+            listed: false,
             pretty: false,
         }
     }
@@ -86,8 +89,7 @@ pub fn negotiate(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wante
         .filter_map(|v| v.to_str().ok())
         .collect();
     let accept = accept.join(",");
-    let pretty = crate::request::query_pairs(query)
-        .any(|(k, v)| k == "pretty" && !v.is_empty() && crate::request::query_true(&v));
+    let pretty = is_pretty(headers, query);
     if accept.trim().is_empty() {
         return Ok(Wanted {
             pretty,
@@ -107,6 +109,22 @@ pub fn negotiate(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wante
     Err(Status::not_acceptable(format!(
         "only the following media types are accepted: {ALL_TYPES}"
     )))
+}
+
+/// Whether JSON is indented: as the parameter says, else for the programs of people (upstream: `isPrettyPrint`).
+fn is_pretty(headers: &HeaderMap, query: &str) -> bool {
+    match crate::request::parameter(query, "pretty").as_deref() {
+        None | Some("") => {
+            let agent = headers
+                .get(USER_AGENT)
+                .and_then(|v| v.to_str().ok())
+                .unwrap_or("");
+            ["curl", "Wget", "Mozilla/5.0"]
+                .iter()
+                .any(|p| agent.starts_with(p))
+        }
+        Some(given) => matches!(given, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+    }
 }
 
 /// Picks what a watch is answered in: there is no stream of YAML.
@@ -179,6 +197,7 @@ impl<'a> Clause<'a> {
         Some(Wanted {
             encoding,
             shape,
+            listed: self.param("as") == Some("PartialObjectMetadataList"),
             pretty: self.param("pretty") == Some("1"),
         })
     }

@@ -1,7 +1,8 @@
 //! Options of requests: ListOptions from the query, write options from the query, DeleteOptions from query and body.
 
-use crate::request::{query_pairs, query_true};
+use crate::request::{query_firsts, query_pairs, query_true};
 use kinds::field::{FieldError, Path};
+use kinds::selector::{self, FieldSelector};
 use kinds::status::Status;
 use serde_json::{Map, Value, json};
 
@@ -36,7 +37,7 @@ impl ListOptions {
     /// Reads and checks the options of a list or watch.
     pub fn parse(query: &str) -> Result<ListOptions, Status> {
         let mut o = ListOptions::default();
-        for (key, value) in query_pairs(query) {
+        for (key, value) in query_firsts(query) {
             match key.as_str() {
                 "labelSelector" => o.label_selector = value,
                 "fieldSelector" => o.field_selector = value,
@@ -53,6 +54,23 @@ impl ListOptions {
             }
         }
         Ok(o)
+    }
+
+    /// Narrows the options to the object that a path names, or that a selector named when the request was authorized. A
+    /// selector must then want this one (upstream: `listOpts` of `endpoints/handlers/get.go`).
+    pub fn narrow_to(&mut self, name: &str) -> Result<(), Status> {
+        if name.is_empty() {
+            return Ok(());
+        }
+        let given =
+            FieldSelector::parse(&self.field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
+        if given.is_empty() {
+            self.field_selector = format!("metadata.name={}", selector::escape_value(name));
+        } else if given.exact("metadata.name") != Some(name) {
+            let why = "fieldSelector metadata.name doesn't match requested name";
+            return Err(Status::bad_request(why));
+        }
+        Ok(())
     }
 
     /// The checks of upstream's `ValidateListOptions`.
@@ -148,6 +166,13 @@ fn number<T: std::str::FromStr>(value: &str) -> Result<Option<T>, Status> {
         .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax")))
 }
 
+/// Whether a character leaves ink, or is a plain space, as Go's `unicode.IsPrint` has it.
+pub fn is_print(c: char) -> bool {
+    // What the library escapes in the middle of a text is just that, and what means something to Rust itself.
+    let shown = matches!(c, '"' | '\'' | '\\');
+    shown || format!("a{c}").escape_debug().count() == 2
+}
+
 /// How unknown and duplicate fields are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FieldValidation {
@@ -180,7 +205,9 @@ impl WriteOptions {
     pub fn parse(query: &str, kind: &str) -> Result<WriteOptions, Status> {
         let mut o = WriteOptions::default();
         let mut errors = Vec::new();
-        for (key, value) in query_pairs(query) {
+        // Only of `dryRun` all values count.
+        let firsts = query_firsts(query).filter(|(key, _)| key != "dryRun");
+        for (key, value) in firsts.chain(query_pairs(query).filter(|(key, _)| key == "dryRun")) {
             if key == "fieldValidation" {
                 o.asked_validation.clone_from(&value);
             }
@@ -211,7 +238,7 @@ impl WriteOptions {
         if o.field_manager.len() > 128 {
             errors.push(FieldError::too_long(&Path::new("fieldManager"), 128));
         }
-        for (at, c) in o.field_manager.char_indices().filter(|(_, c)| c.is_control()) {
+        for (at, c) in o.field_manager.char_indices().filter(|(_, c)| !is_print(*c)) {
             let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
             let manager = json!(o.field_manager);
             errors.push(FieldError::invalid(&Path::new("fieldManager"), manager, why));
@@ -301,12 +328,15 @@ impl DeleteOptions {
                 }
             }
             None => {
-                for (key, value) in query_pairs(query) {
+                dry_run = query_pairs(query)
+                    .filter(|(key, _)| key == "dryRun")
+                    .map(|(_, value)| value)
+                    .collect();
+                for (key, value) in query_firsts(query) {
                     match key.as_str() {
                         "gracePeriodSeconds" => o.grace_period = number(&value)?,
                         "propagationPolicy" => propagation = value,
                         "orphanDependents" if !value.is_empty() => orphan = Some(query_true(&value)),
-                        "dryRun" => dry_run.push(value),
                         _ => {}
                     }
                 }

@@ -97,7 +97,7 @@ async fn events() {
         ("/sourceIPs", json!(["127.0.0.1"])),
         (
             "/objectRef",
-            json!({"resource": "configmaps", "namespace": "default", "apiVersion": "v1"}),
+            json!({"resource": "configmaps", "namespace": "default", "name": "a", "apiVersion": "v1"}),
         ),
         ("/responseStatus/code", json!(201)),
         ("/requestObject/data/k", json!("v")),
@@ -350,5 +350,63 @@ async fn what_admission_says_has_its_order() {
         ),
     ] {
         assert_eq!(told[key], expected, "{key} in {told}");
+    }
+}
+
+#[tokio::test]
+async fn small_things() {
+    const POLICY: &str = "
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+  resources: [{group: '*', resources: [configmaps, endpoints, leases]}]
+- level: None
+";
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("audit.log");
+    let config = AuditConfig {
+        policy: POLICY.into(),
+        path: path.clone(),
+        max_bytes: 1 << 20,
+        max_files: 2,
+    };
+    let s = Server::with(Arc::new(MemoryStore::new()), |c| c.audit = Some(config)).await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    s.json("POST", maps, &map).await;
+    s.json("DELETE", &format!("{maps}/a"), &Value::Null).await;
+    s.get("/api/v1/namespaces/default/endpoints").await;
+    let agent = "x".repeat(1030);
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let response = s.send("GET", leases, &[("user-agent", agent.as_str())], "").await;
+    assert_eq!(response.status(), 200);
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "l", "uid": "u", "resourceVersion": "7"}});
+    s.json("PUT", &format!("{leases}/l"), &lease).await;
+    let found = lines(&path, 5).await;
+    let uid = &found[1]["responseStatus"]["details"]["uid"];
+    assert!(uid.is_string(), "{}", found[1]);
+    for (line, pointer, want) in [
+        (0, "/objectRef/name", json!("a")),
+        (1, "/responseStatus/status", json!("Success")),
+        (1, "/responseStatus/details/name", json!("a")),
+        (2, "/annotations/k8s.io~1deprecated", json!("true")),
+        (
+            3,
+            "/userAgent",
+            json!(format!("{}...TRUNCATED", "x".repeat(1024))),
+        ),
+        (4, "/objectRef/uid", json!("u")),
+        (4, "/objectRef/resourceVersion", json!("7")),
+        (4, "/responseStatus/code", json!(409)),
+    ] {
+        assert_eq!(
+            found[line].pointer(pointer),
+            Some(&want),
+            "{pointer} of {}",
+            found[line]
+        );
     }
 }

@@ -8,6 +8,7 @@ mod agents;
 mod aggregation;
 mod answers;
 mod applied;
+mod asked;
 mod audit;
 mod bounds;
 #[path = "../common/mod.rs"]
@@ -17,6 +18,7 @@ mod coverage;
 mod custom;
 mod definitions;
 mod devices;
+mod endings;
 mod forms;
 #[path = "../common/hook.rs"]
 mod hook;

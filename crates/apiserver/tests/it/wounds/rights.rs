@@ -248,3 +248,130 @@ async fn cve_2021_25735_webhooks_see_the_old_node_as_it_was() {
         }
     }
 }
+
+/// A grant by name holds for a list that a selector narrows to that name. What is authorized must be what is answered: of a
+/// parameter that is given twice the same one counts, escapes are read alike, and the name of a path stays.
+#[tokio::test]
+async fn grants_by_name_are_not_got_round_by_selectors() {
+    let s = Guarded::start().await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    for name in ["mine", "theirs"] {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
+        s.make(&format!("POST {secrets}"), secret).await;
+    }
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "one"},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"], "verbs": ["list", "watch"]}]});
+    s.make(&format!("POST {RBAC}/namespaces/default/roles"), role)
+        .await;
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "one"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "one"}, "subjects": subject("alice")});
+    s.make(&format!("POST {RBAC}/namespaces/default/rolebindings"), binding)
+        .await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "theirs"},
+        "spec": {"nodeName": "n2", "containers": [{"name": "c", "image": "i"}]}});
+    s.make("POST /api/v1/namespaces/default/pods", pod).await;
+    let alice = User::new("alice", &["system:authenticated"]);
+    let node = User::new("system:node:n1", &["system:nodes", "system:authenticated"]);
+    let (mine, escaped) = (
+        "fieldSelector=metadata.name%3Dmine",
+        "%3Dx%5C,metadata.name%3Dmine",
+    );
+    let (by_name, watch) = (
+        "/api/v1/watch/namespaces/default/secrets/mine",
+        "timeoutSeconds=1",
+    );
+    let of_node = "fieldSelector=spec.nodeName%3Dn1";
+    let other = "fieldSelector metadata.name doesn't match requested name";
+    for (user, path, code, words) in [
+        (&alice, format!("{secrets}?{mine}"), 200, "mine"),
+        (&alice, format!("{secrets}?{mine}&fieldSelector="), 200, "mine"),
+        (
+            &alice,
+            format!("{secrets}?fieldSelector=&{mine}"),
+            403,
+            "cannot list",
+        ),
+        (
+            &alice,
+            format!("{secrets}?fieldSelector=type!{escaped}"),
+            403,
+            "cannot list",
+        ),
+        (&alice, format!("{by_name}?{watch}"), 200, "mine"),
+        (
+            &alice,
+            format!("{by_name}?{watch}&fieldSelector=type%3DOpaque"),
+            400,
+            other,
+        ),
+        (
+            &alice,
+            format!("{by_name}?{watch}&fieldSelector=metadata.name%3Dtheirs"),
+            400,
+            other,
+        ),
+        (
+            &alice,
+            format!("{secrets}/mine?watch=1&fieldSelector=type%3DOpaque"),
+            403,
+            "cannot get",
+        ),
+        (&node, format!("/api/v1/pods?{of_node}"), 200, "PodList"),
+        (
+            &node,
+            format!("/api/v1/pods?{of_node}&fieldSelector="),
+            200,
+            "PodList",
+        ),
+        (
+            &node,
+            "/api/v1/pods?fieldSelector=spec.nodeName!%3Dx%5C,spec.nodeName%3Dn1".into(),
+            403,
+            "cannot list",
+        ),
+        (
+            &node,
+            format!("/api/v1/watch/pods?{of_node}&{watch}"),
+            403,
+            "cannot watch",
+        ),
+    ] {
+        let (got, text) = s.ask(user, &format!("GET {path}"), &Value::Null).await;
+        assert!(got == code && text.contains(words), "{path}: {got} {text}");
+        assert!(!text.contains("theirs"), "{path}: {text}");
+    }
+    // A name in the path reads the object once, whatever `watch` says.
+    let (code, text) = s
+        .ask(&admin(), &format!("GET {secrets}/mine?watch=true"), &Value::Null)
+        .await;
+    assert!(code == 200 && text.contains("\"kind\":\"Secret\""), "{text}");
+}
+
+/// Labels make a role part of others. Who may only change roles makes no role of theirs out of a great one.
+#[tokio::test]
+async fn labels_on_a_role_give_no_rights() {
+    let s = Guarded::start().await;
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "writer"},
+        "rules": [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
+            "verbs": ["get", "create", "update", "patch"]}]});
+    s.make(&format!("POST {RBAC}/clusterroles"), role).await;
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "writer"}, "subjects": subject("alice"),
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "writer"}});
+    s.make(&format!("POST {RBAC}/clusterrolebindings"), binding).await;
+    let alice = User::new("alice", &["system:authenticated"]);
+    let label = json!({"metadata": {"labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}}});
+    let root = format!("PATCH {RBAC}/clusterroles/cluster-admin");
+    let (code, text) = s.ask(&alice, &root, &label).await;
+    assert!(
+        code == 403 && text.contains("is attempting to grant RBAC permissions not currently held"),
+        "{code} {text}"
+    );
+    let finalizers = json!({"metadata": {"finalizers": ["example.com/a"]}});
+    assert_eq!(s.ask(&alice, &root, &finalizers).await.0, 200);
+    // Rights are told before faults.
+    let odd = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "x"},
+        "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": []}, {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]});
+    let (code, text) = s.ask(&alice, &format!("POST {RBAC}/clusterroles"), &odd).await;
+    assert!(code == 403 && text.contains("is forbidden"), "{code} {text}");
+}
