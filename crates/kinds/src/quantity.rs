@@ -169,6 +169,15 @@ impl Quantity {
         divide_up(self.nano, 6).unwrap_or(0)
     }
 
+    /// The next whole number of units, away from zero.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        Self {
+            nano: self.value().saturating_mul(NANO),
+            format: self.format,
+        }
+    }
+
     /// Whether it is below zero.
     pub fn is_negative(&self) -> bool {
         self.nano < 0
