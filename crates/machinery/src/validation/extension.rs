@@ -119,6 +119,16 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
         );
         errors.invalid(&Path::new("metadata").child("name"), name, text);
     }
+    let place = at.child("group");
+    match (group, version) {
+        ("", "v1") => {}
+        ("", _) => {
+            let why = "only v1 may have an empty group and it better be legacy kube";
+            errors.required(&place, why);
+        }
+        _ => errors.each(&place, group, names::dns_subdomain(group)),
+    }
+    errors.each(&at.child("version"), version, names::dns_1035_label(version));
     for field in ["groupPriorityMinimum", "versionPriority"] {
         let value = obj.at("spec").int_at(field).unwrap_or(0);
         let high = if field == "versionPriority" { 1000 } else { 20_000 };
@@ -138,7 +148,8 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
     if !obj.has("spec.service") {
         if trusted {
             let text = "local APIServices may not have a caBundle";
-            errors.invalid(&at.child("caBundle"), obj.at("spec.caBundle").clone(), text);
+            let bundle = decoded(obj.str_at("spec.caBundle"));
+            errors.invalid(&at.child("caBundle"), format!("{} bytes", bundle.len()), text);
         }
         if insecure {
             errors.invalid(
@@ -157,7 +168,7 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
     }
     if let Some(port) = obj.int_at("spec.service.port") {
         for why in names::port_number(port) {
-            errors.invalid(&service.child("port"), port, why);
+            errors.invalid(&service.child("port"), port, format!("port is not valid: {why}"));
         }
     }
     if insecure && trusted {
@@ -165,13 +176,17 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
     }
 }
 
+/// The bytes of base64 text; none when it is none, which is told elsewhere.
+fn decoded(text: &str) -> Vec<u8> {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+    bytes.unwrap_or_default()
+}
+
 /// A request for a certificate; what is in the request itself is read elsewhere.
 /// Whether base64 text holds a PEM block of that type. What is in the block is looked at by who signs it.
 fn is_certificate_request(text: &str) -> bool {
-    use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .unwrap_or_default();
+    let bytes = decoded(text);
     let text = String::from_utf8_lossy(&bytes);
     let begun = text.split_once("-----BEGIN CERTIFICATE REQUEST-----");
     begun.is_some_and(|(_, rest)| rest.contains("-----END CERTIFICATE REQUEST-----"))
@@ -292,6 +307,10 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
         );
     }
     crd_versions(spec, &at, errors);
+    if obj.strings_at("status.storedVersions").is_empty() {
+        let place = Path::new("status").child("storedVersions");
+        errors.invalid(&place, Value::Null, "must have at least one stored version");
+    }
     let client = spec.at("conversion").at("webhook").at("clientConfig");
     if spec.str_at("conversion.strategy") == "Webhook" && client.is_object() {
         let place = at.child("conversion").child("webhookClientConfig");
@@ -301,6 +320,21 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
 
 /// What a changed definition may not lose: versions in which objects are stored, and a usable authority of its webhook.
 pub(super) fn custom_resource_update(new: &Value, old: &Value, errors: &mut Errors) {
+    // A definition that nobody uses yet may still be put right; its name cannot.
+    let established = |c: &Value| c.str_at("type") == "Established" && c.str_at("status") == "True";
+    let is_established = old.list_at("status.conditions").iter().any(established);
+    let used: &[&str] = if is_established {
+        &["scope", "names.kind"]
+    } else {
+        &[]
+    };
+    for field in used.iter().chain(&["group", "names.plural"]) {
+        let (new, old) = (new.at("spec").at(field), old.at("spec").at(field));
+        if new != old {
+            let place = field.split('.').fold(Path::new("spec"), |p, s| p.child(s));
+            errors.invalid(&place, new.clone(), IMMUTABLE);
+        }
+    }
     let named = |name: &str| {
         new.list_at("spec.versions")
             .iter()
@@ -317,8 +351,6 @@ pub(super) fn custom_resource_update(new: &Value, old: &Value, errors: &mut Erro
             errors.invalid(&at, version, why);
         }
     }
-    let established = |c: &Value| c.str_at("type") == "Established" && c.str_at("status") == "True";
-    let is_established = old.list_at("status.conditions").iter().any(established);
     if is_established && has_usable_bundle(old) && !has_usable_bundle(new) {
         let now = bundle(new);
         let at = Path::new("spec").child("conversion").child("webhookClientConfig");
@@ -338,17 +370,12 @@ pub fn has_usable_bundle(crd: &Value) -> bool {
 
 /// Whether base64 text holds a certificate in PEM.
 fn holds_certificate(text: &str) -> bool {
-    use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-    bytes.is_ok_and(|b| String::from_utf8_lossy(&b).contains("-----BEGIN CERTIFICATE-----"))
+    String::from_utf8_lossy(&decoded(text)).contains("-----BEGIN CERTIFICATE-----")
 }
 
 fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
     let versions = spec.list_at("versions");
     let place = at.child("versions");
-    if versions.is_empty() {
-        errors.required(&place, "must have at least one version");
-    }
     let (mut seen, mut unique) = (BTreeSet::new(), true);
     for (i, version) in versions.iter().enumerate() {
         let name = version.str_at("name");
@@ -366,7 +393,7 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
         );
     }
     let stored = versions.iter().filter(|v| v.bool_at("storage")).count();
-    if !versions.is_empty() && stored != 1 {
+    if stored != 1 {
         errors.invalid(
             &place,
             spec.at("versions").clone(),
