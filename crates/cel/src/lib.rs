@@ -11,6 +11,7 @@ mod ast;
 mod check;
 mod cost;
 mod eval;
+mod fold;
 mod format;
 mod lexer;
 mod library;
@@ -59,6 +60,11 @@ impl Program {
     /// Whether the expression mentions a variable.
     pub fn uses(&self, variable: &str) -> bool {
         self.variables.iter().any(|v| v == variable)
+    }
+
+    /// Why no program can be made of the expression although it is well-formed: a constant in it cannot be converted.
+    pub fn fault(&self) -> Option<EvalError> {
+        fold::fault(&self.root)
     }
 
     /// What an evaluation costs at most, with values as large as `sizes` lets them be.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use apiserver::crd::conversion::Conversion;
-use apiserver::crd::{CustomVersion, rules, structural};
+use apiserver::crd::{CustomVersion, structural};
 use machinery::apply;
 use machinery::tables::IncludeObject;
 use serde_json::{Value, json};
@@ -44,9 +44,9 @@ pub(crate) fn definition(bytes: &[u8]) {
         return;
     }
     machinery::default(kind, &mut crd);
+    machinery::prepare_create(kind, &mut crd);
     let mut errors = machinery::validate_create(kind, &crd);
     errors.extend(structural::check(&crd));
-    errors.extend(rules::check(&crd));
     if !errors.is_empty() {
         return;
     }

@@ -178,6 +178,15 @@ impl Quantity {
         }
     }
 
+    /// The next whole number of units, away from zero.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        Self {
+            nano: self.value().saturating_mul(NANO),
+            format: self.format,
+        }
+    }
+
     /// Whether it is below zero.
     pub fn is_negative(&self) -> bool {
         self.nano < 0

@@ -231,6 +231,11 @@ impl Status {
         status
     }
 
+    /// 500 with the words alone: what upstream's server makes of an error that says no more.
+    pub fn plain(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
+    }
+
     /// 504: not in time.
     pub fn timeout(message: impl fmt::Display, retry_after_seconds: u32) -> Self {
         let mut status = Self::new(504, "Timeout", format!("Timeout: {message}"));

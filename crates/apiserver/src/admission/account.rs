@@ -54,12 +54,7 @@ impl AdmissionPlugin for ServiceAccount {
         };
         let namespace = request.attributes.namespace.clone();
         let Some(account) = find(view, &namespace, &name).await else {
-            return Err(forbidden(
-                request,
-                format!(
-                    "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
-                ),
-            ));
+            return Err(not_found(request, &name));
         };
         let spec = &mut request.object["spec"];
         spec["serviceAccountName"] = name.as_str().into();
@@ -81,10 +76,12 @@ impl AdmissionPlugin for ServiceAccount {
 
     async fn validate(&self, request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Vec<String>, Status> {
         let a = request.attributes;
-        let is_pod = request.operation == Operation::Create && is_on(request, "", "pods");
         // Containers may also come later, by this one way.
-        let is_late = a.group.is_empty() && a.resource == "pods" && a.subresource == "ephemeralcontainers";
-        if !is_pod && !is_late {
+        if a.group.is_empty() && a.resource == "pods" && a.subresource == "ephemeralcontainers" {
+            late(request, view).await?;
+            return Ok(Vec::new());
+        }
+        if request.operation != Operation::Create || !is_on(request, "", "pods") {
             return Ok(Vec::new());
         }
         let spec = &request.object["spec"];
@@ -108,6 +105,34 @@ impl AdmissionPlugin for ServiceAccount {
     }
 }
 
+fn not_found(request: &AdmissionRequest<'_>, name: &str) -> Status {
+    let namespace = &request.attributes.namespace;
+    let why =
+        format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+    forbidden(request, why)
+}
+
+/// Judges ephemeral containers alone: what the Pod had before may have been allowed then.
+async fn late(request: &AdmissionRequest<'_>, view: &dyn View) -> Result<(), Status> {
+    let namespace = &request.attributes.namespace;
+    let name = match request.object["spec"]["serviceAccountName"].as_str() {
+        Some(name) if !name.is_empty() => name,
+        _ => {
+            let pod = request.object["metadata"]["name"].as_str().unwrap_or_default();
+            let why = format!("no service account specified for pod {namespace}/{pod}");
+            return Err(forbidden(request, why));
+        }
+    };
+    let Some(account) = find(view, namespace, name).await else {
+        return Err(not_found(request, name));
+    };
+    match mountable::late_violation(&account, &request.object["spec"]) {
+        // So it is upstream: an error of the server.
+        Some(why) => Err(Status::plain(why)),
+        None => Ok(()),
+    }
+}
+
 /// What a mirror Pod may not have.
 fn mirror(spec: &Value) -> Option<&'static str> {
     if spec["serviceAccountName"].as_str().is_some_and(|n| !n.is_empty()) {
@@ -124,7 +149,9 @@ fn mirror(spec: &Value) -> Option<&'static str> {
 
 async fn find(view: &dyn View, namespace: &str, name: &str) -> Option<Arc<Value>> {
     let resource = GroupResource::new("", "serviceaccounts");
-    for _ in 0..10 {
+    // Only the default one makes itself.
+    let waits = if name == "default" { 10 } else { 0 };
+    for _ in 0..waits {
         if let Some(account) = view.get(&resource, Some(namespace), name) {
             return Some(account);
         }

@@ -67,6 +67,20 @@ fn attested<'a>(request: &'a AdmissionRequest<'_>) -> Option<&'a str> {
     signer.filter(|_| bundle && written && !unchanged)
 }
 
+/// Whether a signer's word changes: the certificate, or what became of the request.
+fn is_signed(request: &AdmissionRequest<'_>) -> bool {
+    let said = |object: Option<&Value>| {
+        let status = object.map(|object| &object["status"]);
+        let certificate = status.and_then(|status| status["certificate"].as_str());
+        let conditions = status.and_then(|status| status["conditions"].as_array());
+        (
+            certificate.unwrap_or_default().to_owned(),
+            conditions.cloned().unwrap_or_default(),
+        )
+    };
+    said(Some(request.object)) != said(request.old)
+}
+
 fn is_request(request: &AdmissionRequest<'_>, subresource: &str) -> bool {
     let a = request.attributes;
     a.group == GROUP && a.resource == "certificatesigningrequests" && a.subresource == subresource
@@ -125,16 +139,9 @@ impl AdmissionPlugin for Certificates {
         if request.operation != Operation::Update {
             return Ok(Vec::new());
         }
-        let certificate = |o: Option<&Value>| {
-            o.and_then(|o| o["status"]["certificate"].as_str())
-                .unwrap_or_default()
-                .to_string()
-        };
         let verb = if is_request(request, "approval") {
             "approve"
-        } else if is_request(request, "status")
-            && certificate(Some(request.object)) != certificate(request.old)
-        {
+        } else if is_request(request, "status") && is_signed(request) {
             "sign"
         } else {
             return Ok(Vec::new());

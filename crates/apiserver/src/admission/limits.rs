@@ -1,6 +1,6 @@
 //! LimitRanger: default requests and limits for containers, and bounds for containers, Pods and volume claims.
 
-use super::pod::{Amounts, amounts, containers, items, total};
+use super::pod::{Amounts, amounts, items, total};
 use super::{forbidden, is_on};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
 use crate::view::{GroupResource, View};
@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use kinds::quantity::Quantity;
 use kinds::status::Status;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The annotation that says what was set.
@@ -19,10 +20,14 @@ pub struct LimitRanger;
 /// Whether the resources of an existing Pod change.
 fn is_resize(request: &AdmissionRequest<'_>) -> bool {
     let a = request.attributes;
-    let going = |old: &Value| !old["metadata"]["deletionTimestamp"].is_null();
     request.operation == Operation::Update
         && (a.group.is_empty() && a.resource == "pods" && a.subresource == "resize")
-        && !request.old.is_some_and(going)
+}
+
+/// What is deleted is not judged: it could not get rid of its finalizers otherwise.
+fn is_going(request: &AdmissionRequest<'_>) -> bool {
+    let going = |old: &Value| !old["metadata"]["deletionTimestamp"].is_null();
+    request.old.is_some_and(going)
 }
 
 fn ranges(request: &AdmissionRequest<'_>, view: &dyn View) -> Vec<Arc<Value>> {
@@ -44,7 +49,7 @@ impl AdmissionPlugin for LimitRanger {
         view: &dyn View,
     ) -> Result<Vec<String>, Status> {
         let is_new = request.operation == Operation::Create && is_on(request, "", "pods");
-        if is_new || is_resize(request) {
+        if is_new || (is_resize(request) && !is_going(request)) {
             for range in ranges(request, view) {
                 set_defaults(request.object, &range);
             }
@@ -53,6 +58,9 @@ impl AdmissionPlugin for LimitRanger {
     }
 
     async fn validate(&self, request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Vec<String>, Status> {
+        if is_going(request) {
+            return Ok(Vec::new());
+        }
         let checks: fn(&Value, &Value, &mut Vec<String>) = if is_resize(request) {
             check_pod
         } else if is_on(request, "", "pods") {
@@ -74,7 +82,8 @@ impl AdmissionPlugin for LimitRanger {
             for limit in items(&range["spec"], "limits") {
                 checks(request.object, limit, &mut problems);
             }
-            problems.dedup();
+            let mut said = BTreeSet::new();
+            problems.retain(|problem| said.insert(problem.clone()));
             match problems.as_slice() {
                 [] => {}
                 [one] => return Err(forbidden(request, one)),
@@ -97,7 +106,7 @@ fn set_defaults(pod: &mut Value, range: &Value) {
         return;
     }
     let mut said = Vec::new();
-    for (list, word) in [("initContainers", "init container"), ("containers", "container")] {
+    for (list, word) in [("containers", "container"), ("initContainers", "init container")] {
         let Some(containers) = pod["spec"].get_mut(list).and_then(Value::as_array_mut) else {
             continue;
         };
@@ -144,7 +153,8 @@ fn fill(container: &mut Value, which: &str, defaults: &Amounts) -> Vec<String> {
 fn check_pod(pod: &Value, limit: &Value, problems: &mut Vec<String>) {
     match limit["type"].as_str() {
         Some("Container") => {
-            for container in containers(&pod["spec"]) {
+            let spec = &pod["spec"];
+            for container in items(spec, "containers").chain(items(spec, "initContainers")) {
                 let resources = &container["resources"];
                 check(
                     limit,

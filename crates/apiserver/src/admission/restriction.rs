@@ -88,16 +88,17 @@ impl AdmissionPlugin for NodeRestriction {
 
 /// What a request is judged by may not be there, which is told as of every other object.
 fn missing(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<Status> {
-    if request.operation != Operation::Create {
-        return None;
-    }
     let a = request.attributes;
-    let (resource, namespace, name) = match (a.group.as_str(), a.resource.as_str(), a.subresource.as_str()) {
-        ("", "serviceaccounts", "token") => {
+    let place = (a.group.as_str(), a.resource.as_str(), a.subresource.as_str());
+    let (resource, namespace, name) = match (request.operation, place) {
+        (Operation::Delete, ("", "pods", "")) | (Operation::Create, ("", "pods", "eviction")) => {
+            ("pods", Some(a.namespace.as_str()), a.name.as_str())
+        }
+        (Operation::Create, ("", "serviceaccounts", "token")) => {
             let bound = bound_pod(request.object)?;
             ("pods", Some(a.namespace.as_str()), bound["name"].as_str()?)
         }
-        ("", "pods", "") if is_owned_by(request.object, node) => ("nodes", None, node),
+        (Operation::Create, ("", "pods", "")) if is_owned_by(request.object, node) => ("nodes", None, node),
         _ => return None,
     };
     let kind = GroupResource::new("", resource);
@@ -273,7 +274,7 @@ fn certificate(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
 fn eviction(request: &AdmissionRequest<'_>, node: &str, view: &dyn View) -> Option<String> {
     match pod_of(request, view) {
         Some(bound) if bound != node => Some(format!(
-            "node {node:?} can only evict pods with spec.nodeName set to itself"
+            "node {node} can only evict pods with spec.nodeName set to itself"
         )),
         _ => None,
     }
@@ -288,38 +289,47 @@ fn own_node(request: &AdmissionRequest<'_>, node: &str) -> Option<String> {
     if named != node {
         return Some(format!("node {node:?} is not allowed to modify node {named:?}"));
     }
-    let no_labels = Value::Null;
-    let old_labels = request.old.map_or(&no_labels, |o| &o["metadata"]["labels"]);
-    match request.operation {
-        Operation::Create | Operation::Update => {
-            let changed = changed_labels(old_labels, &request.object["metadata"]["labels"]);
-            let barred: Vec<String> = changed.into_iter().filter(|l| !may_set(l)).collect();
-            if !barred.is_empty() {
-                let what = match request.operation {
-                    Operation::Create => "set the following labels",
-                    _ => "modify labels",
-                };
-                return Some(format!("is not allowed to {what}: {}", barred.join(", ")));
-            }
-        }
-        _ => {}
+    match (request.operation, request.old) {
+        (Operation::Create, _) => own_node_made(request.object, node),
+        (Operation::Update, Some(old)) => own_node_changed(request.object, old, node),
+        _ => None,
     }
-    let old = request.old?;
-    if request.operation == Operation::Update {
-        let field = |o: &Value, name: &str| o["spec"].get(name).filter(|v| !v.is_null()).cloned();
-        if field(old, "taints") != field(request.object, "taints") {
-            return Some(format!("node {node:?} is not allowed to modify taints"));
-        }
-        if field(old, "configSource") != field(request.object, "configSource") {
-            return Some(format!(
-                "node {node:?} cannot update configSource to a new non-nil configSource"
-            ));
-        }
-        if old["metadata"]["ownerReferences"] != request.object["metadata"]["ownerReferences"] {
-            return Some(format!("node {node:?} cannot modify ownerReferences"));
-        }
+}
+
+/// Labels of a Node that its agent may not touch, those that changed.
+fn barred_labels(new: &Value, old: &Value) -> Option<String> {
+    let changed = changed_labels(&old["metadata"]["labels"], &new["metadata"]["labels"]);
+    let barred: Vec<String> = changed.into_iter().filter(|label| !may_set(label)).collect();
+    (!barred.is_empty()).then(|| barred.join(", "))
+}
+
+fn own_node_made(new: &Value, node: &str) -> Option<String> {
+    if !new["spec"]["configSource"].is_null() {
+        return Some(format!(
+            "node {node:?} is not allowed to create pods with a non-nil configSource"
+        ));
     }
-    None
+    let barred = barred_labels(new, &Value::Null)?;
+    Some(format!(
+        "node {node:?} is not allowed to set the following labels: {barred}"
+    ))
+}
+
+fn own_node_changed(new: &Value, old: &Value, node: &str) -> Option<String> {
+    let list = |list: &Value| list.as_array().cloned().unwrap_or_default();
+    let differ = |of: &str, field: &str| list(&new[of][field]) != list(&old[of][field]);
+    let source = &new["spec"]["configSource"];
+    let what = if !source.is_null() && *source != old["spec"]["configSource"] {
+        "update configSource to a new non-nil configSource"
+    } else if differ("spec", "taints") {
+        "modify taints"
+    } else if differ("metadata", "ownerReferences") {
+        "modify ownerReferences"
+    } else {
+        let barred = barred_labels(new, old)?;
+        return Some(format!("is not allowed to modify labels: {barred}"));
+    };
+    Some(format!("node {node:?} is not allowed to {what}"))
 }
 
 /// What a Pod refers to that a host agent might not read otherwise: a mirror Pod must not lend it rights.

@@ -219,6 +219,12 @@ impl AdmissionPlugin for TaintNodesByCondition {
     }
 }
 
+/// A Pod says another overhead than its class.
+const OTHER_OVERHEAD: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
+/// A Pod says an overhead that no class does.
+const NO_OVERHEAD: &str =
+    "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
+
 /// Gives Pods the overhead and scheduling rules of their RuntimeClass.
 pub struct RuntimeClass;
 
@@ -236,30 +242,14 @@ impl AdmissionPlugin for RuntimeClass {
         if request.operation != Operation::Create || !is_on(request, "", "pods") {
             return Ok(Vec::new());
         }
-        let spec = &request.object["spec"];
-        let name = spec["runtimeClassName"].as_str().unwrap_or_default().to_string();
-        if name.is_empty() {
-            if spec.get("overhead").is_some_and(|o| !o.is_null()) {
-                return Err(forbidden(
-                    request,
-                    "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
-                ));
-            }
+        let Some(class) = runtime_class(request, view)? else {
             return Ok(Vec::new());
-        }
-        let Some(class) = view.get(&GroupResource::new("node.k8s.io", "runtimeclasses"), None, &name) else {
-            return Err(forbidden(
-                request,
-                format!("pod rejected: RuntimeClass {name:?} not found"),
-            ));
         };
+        let spec = &request.object["spec"];
         let fixed = &class["overhead"]["podFixed"];
         let given = amounts(&spec["overhead"]);
-        if !given.is_empty() && given != amounts(fixed) {
-            return Err(forbidden(
-                request,
-                "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
-            ));
+        if class["overhead"].is_object() && !given.is_empty() && given != amounts(fixed) {
+            return Err(forbidden(request, OTHER_OVERHEAD));
         }
         let wanted = class["scheduling"]["nodeSelector"]
             .as_object()
@@ -300,6 +290,42 @@ impl AdmissionPlugin for RuntimeClass {
             }
         }
         Ok(Vec::new())
+    }
+
+    async fn validate(&self, request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Vec<String>, Status> {
+        if request.operation != Operation::Create || !is_on(request, "", "pods") {
+            return Ok(Vec::new());
+        }
+        let class = runtime_class(request, view)?;
+        let overhead = &request.object["spec"]["overhead"];
+        match class
+            .as_ref()
+            .map(|class| &class["overhead"])
+            .filter(|o| o.is_object())
+        {
+            Some(wanted) if amounts(&wanted["podFixed"]) != amounts(overhead) => {
+                Err(forbidden(request, OTHER_OVERHEAD))
+            }
+            None if !overhead.is_null() => Err(forbidden(request, NO_OVERHEAD)),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The class that a Pod names.
+fn runtime_class(request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Option<Arc<Value>>, Status> {
+    let name = request.object["spec"]["runtimeClassName"]
+        .as_str()
+        .unwrap_or_default();
+    if name.is_empty() {
+        return Ok(None);
+    }
+    match view.get(&GroupResource::new("node.k8s.io", "runtimeclasses"), None, name) {
+        Some(class) => Ok(Some(class)),
+        None => Err(forbidden(
+            request,
+            format!("pod rejected: RuntimeClass {name:?} not found"),
+        )),
     }
 }
 

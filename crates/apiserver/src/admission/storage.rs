@@ -10,12 +10,26 @@ use kinds::status::Status;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The default of a class kind: marked by the annotation, the newest of several, by name among equals.
-fn default_class(view: &dyn View, group: &str, resource: &str, annotation: &str) -> Option<Arc<Value>> {
+/// The annotation of claims that named their class before there was a field for it.
+const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// The class that a claim names.
+pub(super) fn class_of(claim: &Value) -> &str {
+    let old = claim["metadata"]["annotations"][BETA_CLASS].as_str();
+    old.or_else(|| claim["spec"]["storageClassName"].as_str())
+        .unwrap_or_default()
+}
+
+/// The default of a class kind: marked by one of the annotations, the newest of several, by name among equals.
+fn default_class(view: &dyn View, group: &str, resource: &str, annotations: &[&str]) -> Option<Arc<Value>> {
+    let is_marked = |c: &Value| {
+        let mut all = annotations.iter();
+        all.any(|annotation| c["metadata"]["annotations"][*annotation] == "true")
+    };
     let mut marked: Vec<Arc<Value>> = view
         .list(&GroupResource::new(group, resource), None)
         .into_iter()
-        .filter(|c| c["metadata"]["annotations"][annotation] == "true")
+        .filter(|c| is_marked(c))
         .collect();
     let text = |c: &Value, key: &str| c["metadata"][key].as_str().unwrap_or_default().to_string();
     marked.sort_by_key(|c| (std::cmp::Reverse(text(c, "creationTimestamp")), text(c, "name")));
@@ -44,13 +58,16 @@ impl AdmissionPlugin for DefaultStorageClass {
             .get("storageClassName")
             .is_some_and(|n| !n.is_null())
             || request.object["metadata"]["annotations"]
-                .get("volume.beta.kubernetes.io/storage-class")
+                .get(BETA_CLASS)
                 .is_some();
         if chosen {
             return Ok(Vec::new());
         }
-        let annotation = "storageclass.kubernetes.io/is-default-class";
-        if let Some(class) = default_class(view, "storage.k8s.io", "storageclasses", annotation) {
+        let annotations = [
+            "storageclass.kubernetes.io/is-default-class",
+            "storageclass.beta.kubernetes.io/is-default-class",
+        ];
+        if let Some(class) = default_class(view, "storage.k8s.io", "storageclasses", &annotations) {
             request.object["spec"]["storageClassName"] = class["metadata"]["name"].clone();
         }
         Ok(Vec::new())
@@ -85,14 +102,8 @@ impl AdmissionPlugin for PersistentVolumeClaimResize {
                 "Only bound persistent volume claims can be expanded",
             ));
         }
-        let class = request.object["spec"]["storageClassName"]
-            .as_str()
-            .unwrap_or_default();
-        let class = view.get(
-            &GroupResource::new("storage.k8s.io", "storageclasses"),
-            None,
-            class,
-        );
+        let classes = GroupResource::new("storage.k8s.io", "storageclasses");
+        let class = view.get(&classes, None, class_of(request.object));
         match class.is_some_and(|c| c["allowVolumeExpansion"] == true) {
             true => Ok(Vec::new()),
             false => Err(forbidden(
@@ -162,9 +173,9 @@ impl AdmissionPlugin for DefaultIngressClass {
             || request.object["metadata"]["annotations"]
                 .get("kubernetes.io/ingress.class")
                 .is_some();
-        let annotation = "ingressclass.kubernetes.io/is-default-class";
-        if !chosen && let Some(class) = default_class(view, "networking.k8s.io", "ingressclasses", annotation)
-        {
+        let annotations = ["ingressclass.kubernetes.io/is-default-class"];
+        let group = "networking.k8s.io";
+        if !chosen && let Some(class) = default_class(view, group, "ingressclasses", &annotations) {
             request.object["spec"]["ingressClassName"] = class["metadata"]["name"].clone();
         }
         Ok(Vec::new())

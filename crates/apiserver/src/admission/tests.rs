@@ -1,5 +1,7 @@
 //! The chain at its public face: a write in, the changed object or the refusal out.
 
+mod changes;
+
 use super::*;
 use crate::admit::Operation;
 use crate::request::Attributes;

@@ -42,7 +42,7 @@ async fn run(server: Arc<ApiServer>) {
     let mut applied = server.caches.subscribe();
     let mut seen = None;
     let mut last = Instant::now();
-    let mut asked = Asked::new();
+    let (mut asked, mut known) = (Asked::new(), BTreeSet::new());
     loop {
         let watched = [
             resource(),
@@ -56,7 +56,7 @@ async fn run(server: Arc<ApiServer>) {
         if seen != Some(state) || due {
             seen = Some(state);
             last = Instant::now();
-            if let Err(status) = round(&server, &mut asked).await {
+            if let Err(status) = round(&server, &mut asked, &mut known).await {
                 tracing::debug!(error = %status, "the APIServices could not be settled");
             }
         }
@@ -69,11 +69,15 @@ async fn run(server: Arc<ApiServer>) {
     }
 }
 
-async fn round(server: &Arc<ApiServer>, asked: &mut Asked) -> Result<(), Status> {
+async fn round(
+    server: &Arc<ApiServer>,
+    asked: &mut Asked,
+    known: &mut BTreeSet<String>,
+) -> Result<(), Status> {
     let Some(served) = server.resource_of(&resource()) else {
         return Ok(());
     };
-    register(server, &served).await?;
+    register(server, &served, known).await?;
     let before = server.remotes.load_full();
     let mut remotes = Remotes::new();
     let mut conditions = Vec::new();
@@ -175,32 +179,69 @@ async fn look(
         let message = format!("service/{name} in {namespace:?} is not present");
         return Err(("ServiceNotFound", message));
     };
-    if service["spec"]["type"] != "ExternalName" {
-        let ports = service["spec"]["ports"].as_array();
-        let listens = |p: &&Value| p["port"].as_u64() == Some(u64::from(*port));
-        let Some(entry) = ports.into_iter().flatten().find(listens) else {
-            let message = format!("service/{name} in {namespace:?} is not listening on port {port}");
-            return Err(("ServicePortError", message));
-        };
-        let found = crate::outbound::endpoints(&*server.caches, namespace, name, *port).await;
-        if found.is_err() {
-            let port = entry["name"].as_str().unwrap_or("");
-            let message = format!(
-                "endpoints for service/{name} in {namespace:?} have no addresses with port name {port:?}"
-            );
-            return Err(("MissingEndpoints", message));
-        }
+    if service["spec"]["type"] == "ClusterIP" {
+        listens(server, &service, *port)?;
     }
     let path = format!("/apis/{group}/{version}");
-    let shown = format!("https://{name}.{namespace}.svc:{port}{path}");
+    let shown = format!("https://{}{path}", address(&service, *port));
     let failed = |why: String| {
         let message = format!("failing or missing response from {shown}: {why}");
         ("FailedDiscoveryCheck", message)
     };
-    match tokio::time::timeout(LIMIT, server.remote_json(target, &path)).await {
+    match tokio::time::timeout(LIMIT, server.remote_json(target, &path, &shown)).await {
         Ok(Ok(list)) => Ok(list),
         Ok(Err(why)) => Err(failed(why)),
-        Err(_) => Err(failed("context deadline exceeded".into())),
+        Err(_) => {
+            let why = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+            Err(failed(format!("Get {shown:?}: {why}")))
+        }
+    }
+}
+
+/// Checks that a Service listens on a port, and that somebody stands behind it.
+fn listens(server: &ApiServer, service: &Value, port: u16) -> Result<(), (&'static str, String)> {
+    let (namespace, name) = (meta(service, "namespace"), meta(service, "name"));
+    let ports = service["spec"]["ports"].as_array();
+    let listens = |p: &&Value| p["port"].as_u64() == Some(u64::from(port));
+    let Some(entry) = ports.into_iter().flatten().find(listens) else {
+        let message = format!("service/{name} in {namespace:?} is not listening on port {port}");
+        return Err(("ServicePortError", message));
+    };
+    let slices = server.caches.list(
+        &GroupResource::new("discovery.k8s.io", "endpointslices"),
+        Some(namespace),
+    );
+    let own = |slice: &&Arc<Value>| slice["metadata"]["labels"]["kubernetes.io/service-name"] == name;
+    let slices: Vec<&Arc<Value>> = slices.iter().filter(own).collect();
+    if slices.is_empty() {
+        let message = format!("cannot find endpointslices for service/{name} in {namespace:?}");
+        return Err(("EndpointsNotFound", message));
+    }
+    let port = entry["name"].as_str().unwrap_or("");
+    let items = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let is_there = |slice: &&&Arc<Value>| {
+        let ready = |endpoint: &Value| endpoint["conditions"]["ready"] != false;
+        let named = |p: &Value| p["name"].as_str().unwrap_or("") == port;
+        items(&slice["endpoints"]).iter().any(ready) && items(&slice["ports"]).iter().any(named)
+    };
+    match slices.iter().any(|slice| is_there(&slice)) {
+        true => Ok(()),
+        false => {
+            let message = format!(
+                "endpointslices for service/{name} in {namespace:?} have no addresses with port name {port:?}"
+            );
+            Err(("MissingEndpoints", message))
+        }
+    }
+}
+
+/// Where a Service is found, as it is told.
+fn address(service: &Value, port: u16) -> String {
+    let text = |field: &str| service["spec"][field].as_str().unwrap_or("");
+    match (text("type"), text("clusterIP")) {
+        ("ExternalName", _) => format!("{}:{port}", text("externalName")),
+        (_, ip) if ip.contains(':') => format!("[{ip}]:{port}"),
+        (_, ip) => format!("{ip}:{port}"),
     }
 }
 
@@ -244,37 +285,41 @@ async fn settle(
     }
 }
 
-/// Priorities of our groups; custom ones stand behind them.
+/// Priorities of our groups (`cmd/kube-apiserver/app/aggregator.go`); custom ones stand behind them.
 pub fn priority(group: &str) -> i64 {
-    const ORDER: [&str; 20] = [
-        "",
-        "apps",
-        "events.k8s.io",
-        "authentication.k8s.io",
-        "authorization.k8s.io",
-        "autoscaling",
-        "batch",
-        "certificates.k8s.io",
-        "networking.k8s.io",
-        "policy",
-        "rbac.authorization.k8s.io",
-        "storage.k8s.io",
-        "apiextensions.k8s.io",
-        "admissionregistration.k8s.io",
-        "scheduling.k8s.io",
-        "coordination.k8s.io",
-        "node.k8s.io",
-        "discovery.k8s.io",
-        "flowcontrol.apiserver.k8s.io",
-        "resource.k8s.io",
-    ];
-    if group == "apiregistration.k8s.io" {
-        return 17_900;
+    match group {
+        "" => 18_000,
+        "apiregistration.k8s.io" => 17_900,
+        "apps" => 17_800,
+        "events.k8s.io" => 17_750,
+        "authentication.k8s.io" => 17_700,
+        "authorization.k8s.io" => 17_600,
+        "autoscaling" => 17_500,
+        "batch" => 17_400,
+        "certificates.k8s.io" => 17_300,
+        "networking.k8s.io" => 17_200,
+        "policy" => 17_100,
+        "rbac.authorization.k8s.io" => 17_000,
+        "storage.k8s.io" => 16_800,
+        "admissionregistration.k8s.io" | "apiextensions.k8s.io" => 16_700,
+        "scheduling.k8s.io" => 16_600,
+        "coordination.k8s.io" => 16_500,
+        "node.k8s.io" => 16_300,
+        "discovery.k8s.io" | "resource.k8s.io" => 16_200,
+        "flowcontrol.apiserver.k8s.io" => 16_100,
+        _ => 1_000,
     }
-    match ORDER.iter().position(|g| *g == group) {
-        Some(0) => 18_000,
-        Some(at) => 17_900 - 100 * at as i64,
-        None => 1_000,
+}
+
+/// Priorities of our versions within their groups.
+fn version_priority(group: &str, version: &str) -> i64 {
+    match (group, version) {
+        ("", _) => 1,
+        ("autoscaling", "v2") => 30,
+        ("flowcontrol.apiserver.k8s.io" | "resource.k8s.io", "v1") => 21,
+        ("admissionregistration.k8s.io", "v1beta1") => 12,
+        ("certificates.k8s.io", "v1beta1") => 9,
+        _ => 15,
     }
 }
 
@@ -283,47 +328,55 @@ fn is_left_to_others(group: &str) -> bool {
     crate::registry::VIRTUAL_GROUPS.contains(&group)
 }
 
-/// An APIService for every version of our own; those of versions that are gone go.
-async fn register(server: &Arc<ApiServer>, served: &Served) -> Result<(), Status> {
+/// An APIService for every version of our own; those of versions that are gone go. Those of built-in kinds are made and put
+/// right once, those of custom ones always (`autoregister_controller.go`).
+async fn register(
+    server: &Arc<ApiServer>,
+    served: &Served,
+    known: &mut BTreeSet<String>,
+) -> Result<(), Status> {
     let registry = server.registry.load_full();
-    let mut wanted = BTreeSet::new();
+    // Of a version with built-in kinds these count.
+    let mut wanted = BTreeMap::new();
     for own in registry.all() {
-        let custom = own.custom.is_some();
-        wanted.insert((own.kind.version, own.kind.group, custom));
+        let is_custom = wanted.entry((own.kind.version, own.kind.group)).or_insert(true);
+        *is_custom &= own.custom.is_some();
     }
-    for (version, group, custom) in &wanted {
+    for ((version, group), custom) in &wanted {
         let name = format!("{version}.{group}");
-        if *group == "apiregistration.k8s.io"
-            || is_left_to_others(group)
-            || served.cache.get("", &name).is_some()
-        {
+        if *group == "apiregistration.k8s.io" || is_left_to_others(group) {
+            continue;
+        }
+        if !custom && known.contains(&name) {
             continue;
         }
         let managed = if *custom { "true" } else { "onstart" };
+        let priority = match custom {
+            true => 100,
+            false => version_priority(group, version),
+        };
         let object = json!({
             "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
             "metadata": {"name": name, "labels": {MANAGED: managed}},
-            "spec": {"group": group, "version": version, "groupPriorityMinimum": priority(group),
-                "versionPriority": if *custom { 100 } else { 15 }},
+            "spec": {"group": group, "version": version, "groupPriorityMinimum": self::priority(group),
+                "versionPriority": priority},
         });
-        let Some(ctx) = crate::bootstrap::context(server, &object, "create") else {
-            continue;
+        let outcome = match served.cache.get("", &name) {
+            Some(present) => put_right(server, served, &present.value(), &object["spec"]).await,
+            None => make(server, object).await,
         };
-        match create::store_new(&ctx, object, &WriteOptions::default(), None).await {
-            Ok(_) => {}
-            Err(status) if status.is_already_exists() => {}
+        match outcome {
+            Ok(()) => drop(known.insert(name)),
             // The others do not wait for one that cannot be had.
             Err(status) => {
-                tracing::warn!(name, error = %status, "an APIService of our own could not be registered")
+                tracing::warn!(name, error = %status, "an APIService of our own could not be registered");
             }
         }
     }
     for service in server.caches.list(&resource(), None) {
         let text = |f: &str| service["spec"][f].as_str().unwrap_or("");
         let managed = service["metadata"]["labels"][MANAGED] == "true";
-        let served_here = wanted
-            .iter()
-            .any(|(v, g, _)| *v == text("version") && *g == text("group"));
+        let served_here = wanted.contains_key(&(text("version"), text("group")));
         let left = is_left_to_others(text("group")) && !service["spec"]["service"].is_object();
         if !left && (!managed || served_here) {
             continue;
@@ -338,4 +391,47 @@ async fn register(server: &Arc<ApiServer>, served: &Served) -> Result<(), Status
         }
     }
     Ok(())
+}
+
+async fn make(server: &Arc<ApiServer>, object: Value) -> Result<(), Status> {
+    let Some(ctx) = crate::bootstrap::context(server, &object, "create") else {
+        return Ok(());
+    };
+    match create::store_new(&ctx, object, &WriteOptions::default(), None).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.is_already_exists() => Ok(()),
+        Err(status) => Err(status),
+    }
+}
+
+/// Writes what an APIService of our own should say, when it is still ours and says something else.
+async fn put_right(
+    server: &Arc<ApiServer>,
+    served: &Served,
+    present: &Value,
+    wanted: &Value,
+) -> Result<(), Status> {
+    let own = |service: &Value| {
+        let managed = service["metadata"]["labels"][MANAGED].as_str();
+        managed.is_some_and(|managed| ["true", "onstart"].contains(&managed))
+    };
+    let differs = |service: &Value| {
+        let spec = &service["spec"];
+        let numbers = ["groupPriorityMinimum", "versionPriority"];
+        spec["service"].is_object() || numbers.iter().any(|number| spec[*number] != wanted[*number])
+    };
+    if !own(present) || !differs(present) {
+        return Ok(());
+    }
+    let edit = |service: &Value| {
+        let mut next = service.clone();
+        if own(service) && differs(service) {
+            next["spec"] = wanted.clone();
+        }
+        Ok(next)
+    };
+    match server.edit(served, "", meta(present, "name"), edit).await {
+        Err(status) if status.code == 404 || status.code == 409 => Ok(()),
+        other => other.map(|_| ()),
+    }
 }

@@ -1,13 +1,14 @@
 //! Aggregated versions in the discovery documents.
 
 use super::Remotes;
+use crate::discovery::Tie;
 use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
 /// Adds the groups and versions of others to lists of groups (name, versions), each by its priority: that of a group is the
 /// highest that any of its versions has. Nothing comes before the core group and the one that others register with.
-pub fn add_groups(remotes: &Remotes, groups: &mut Vec<(String, Vec<String>)>) {
+pub fn add_groups(remotes: &Remotes, groups: &mut Vec<(String, Vec<String>)>, tie: Tie) {
     let ours: HashSet<String> = groups.iter().map(|(group, _)| group.clone()).collect();
     for (group, version) in remotes.keys() {
         match groups.iter_mut().find(|(g, _)| g == group) {
@@ -16,7 +17,7 @@ pub fn add_groups(remotes: &Remotes, groups: &mut Vec<(String, Vec<String>)>) {
             None => groups.push((group.clone(), vec![version.clone()])),
         }
     }
-    groups.sort_by_cached_key(|(group, _)| {
+    groups.sort_by_cached_key(|(group, versions)| {
         let others = remotes
             .iter()
             .filter(|((g, _), _)| g == group)
@@ -27,7 +28,7 @@ pub fn add_groups(remotes: &Remotes, groups: &mut Vec<(String, Vec<String>)>) {
             "apiregistration.k8s.io" => 1,
             _ => 0,
         };
-        Reverse((first, others.chain(own).max()))
+        (Reverse((first, others.chain(own).max())), tie(group, versions))
     });
     for (group, versions) in groups.iter_mut() {
         let of = |v: &String| {

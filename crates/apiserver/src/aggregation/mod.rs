@@ -185,8 +185,9 @@ impl ApiServer {
     }
 
     /// A JSON document of an aggregated server, asked by ourselves.
-    async fn remote_json(&self, target: &Target, path: &str) -> Result<Value, String> {
-        let stream = self.dial(target).await?;
+    async fn remote_json(&self, target: &Target, path: &str, shown: &str) -> Result<Value, String> {
+        let asked = |why: String| format!("Get {shown:?}: {why}");
+        let stream = self.dial(target).await.map_err(asked)?;
         let outgoing = Outgoing {
             method: Method::GET,
             path: path.to_string(),
@@ -197,14 +198,10 @@ impl ApiServer {
         };
         let answer = exchange(Box::new(stream), &host(target), outgoing)
             .await
-            .map_err(|s| s.message)?;
+            .map_err(|s| asked(s.message))?;
         let code = answer.status();
         if !code.is_success() {
-            return Err(format!(
-                "bad status from https://{}{path}: {}",
-                host(target),
-                code.as_u16()
-            ));
+            return Err(format!("bad status from {shown}: {}", code.as_u16()));
         }
         let bytes = crate::wire::input::read(answer.into_body())
             .await

@@ -30,14 +30,15 @@ impl Spec {
 
 /// Asks another server for its documents. What it does not have is left out.
 pub async fn fetch(server: &ApiServer, target: &Target, (group, version): &(String, String)) -> Spec {
-    let ask = async |path: &str| match tokio::time::timeout(LIMIT, server.remote_json(target, path)).await {
-        Ok(Ok(document)) => document,
-        Ok(Err(error)) => {
-            tracing::debug!(group, version, path, error, "no OpenAPI of an aggregated server");
-            Value::Null
-        }
-        Err(_) => Value::Null,
-    };
+    let ask =
+        async |path: &str| match tokio::time::timeout(LIMIT, server.remote_json(target, path, path)).await {
+            Ok(Ok(document)) => document,
+            Ok(Err(error)) => {
+                tracing::debug!(group, version, path, error, "no OpenAPI of an aggregated server");
+                Value::Null
+            }
+            Err(_) => Value::Null,
+        };
     let index = ask("/openapi/v3").await;
     let address = &index["paths"][format!("apis/{group}/{version}")]["serverRelativeURL"];
     Spec {
@@ -190,7 +191,7 @@ pub async fn v3(server: &ApiServer, remotes: &Remotes, group: &str, version: &st
     if !remote.available {
         return Some(unavailable());
     }
-    Some(match server.remote_json(&remote.target, address).await {
+    Some(match server.remote_json(&remote.target, address, address).await {
         Ok(document) => body::json(StatusCode::OK, &document),
         Err(error) => {
             tracing::debug!(group, version, error, "no OpenAPI of an aggregated server");

@@ -1,6 +1,7 @@
 //! Conversion of custom objects between the versions of their definition: by name only, or by a webhook
 //! (`ConversionReview` of `apiextensions.k8s.io/v1` or `v1beta1`).
 
+use super::go_type;
 use crate::outbound::Target;
 use crate::registry::api_version;
 use crate::registry::convert::is_of;
@@ -77,24 +78,16 @@ impl Conversion {
                 let about = format!("conversion webhook for {from}, Kind={}", to.kind);
                 let sent: Vec<&Value> = others.iter().map(|at| &objects[*at]).collect();
                 let converted = ask(server, target, version.as_deref(), &sent, to).await;
-                let converted = converted.map_err(|why| failed(format!("{about} {why}")))?;
-                for (i, (at, converted)) in others.into_iter().zip(converted).enumerate() {
+                let converted = converted.map_err(|why| Status::plain(format!("{about} {why}")))?;
+                for (at, converted) in others.into_iter().zip(converted) {
+                    // Each object is told of as by itself, as upstream asks for them one by one.
                     objects[at] = restored(&objects[at], converted, to)
-                        .map_err(|why| failed(format!("{about} returned invalid {why} at index {i}")))?;
+                        .map_err(|why| Status::plain(format!("{about} returned invalid {why}")))?;
                 }
                 Ok(objects)
             }
         }
     }
-}
-
-/// A 500 in the conversion's own words.
-fn failed(message: String) -> Status {
-    let mut status = Status::internal("");
-    status.reason = "".into();
-    status.message = message;
-    status.details = None;
-    status
 }
 
 async fn ask(
@@ -120,24 +113,7 @@ async fn ask(
         return Err(format!("failed: {}", crate::outbound::refusal(code, &bytes)));
     }
     let review: Value = serde_json::from_slice(&bytes).map_err(|e| format!("failed: {e}"))?;
-    let response = &review["response"];
-    let invalid = |why: String| format!("returned an invalid response: {why}");
-    if !response.is_object() {
-        return Err(invalid("no response provided".into()));
-    }
-    let answered = response["uid"].as_str().unwrap_or("");
-    if version == "v1" && answered != uid {
-        return Err(invalid(format!(
-            "expected response.uid={uid:?}, got {answered:?}"
-        )));
-    }
-    let result = &response["result"];
-    if result["status"] != "Success" {
-        return Err(match result["message"].as_str().unwrap_or("") {
-            "" => "failed: ".to_string(),
-            message => format!("failed: {message}"),
-        });
-    }
+    let response = answered_well(&review, version, &uid).map_err(|why| format!("failed: {why}"))?;
     let converted = response["convertedObjects"]
         .as_array()
         .cloned()
@@ -152,43 +128,103 @@ async fn ask(
     Ok(converted)
 }
 
+/// The response of a review, when it is one and tells of success (upstream's `getConvertedObjectsFromResponse`).
+fn answered_well<'r>(review: &'r Value, version: &str, uid: &str) -> Result<&'r Value, String> {
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let wanted = "apiextensions.k8s.io/v1, Kind=ConversionReview";
+    let got = format!("{}, Kind={}", text(&review["apiVersion"]), text(&review["kind"]));
+    if version == "v1" && got != wanted {
+        return Err(format!("expected webhook response of {wanted}, got {got}"));
+    }
+    let response = &review["response"];
+    if !response.is_object() {
+        return Err("no response provided".into());
+    }
+    let answered = text(&response["uid"]);
+    if version == "v1" && answered != uid {
+        return Err(format!("expected response.uid={uid:?}, got {answered:?}"));
+    }
+    let (status, message) = (
+        text(&response["result"]["status"]),
+        text(&response["result"]["message"]),
+    );
+    match (status.as_str(), message.is_empty()) {
+        ("Success", _) => Ok(response),
+        (_, false) => Err(message),
+        (status, true) => Err(format!("response.result.status was '{status}', not 'Success'")),
+    }
+}
+
 /// Of metadata a webhook may change labels and annotations only.
 fn restored(original: &Value, mut converted: Value, to: &KindInfo) -> Result<Value, String> {
-    let wanted = api_version(to);
-    let got = converted["apiVersion"].as_str().unwrap_or("").to_string();
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let (wanted, got) = (api_version(to), text(&converted["apiVersion"]));
     if got != wanted {
         return Err(format!(
-            "converted object: invalid groupVersion (expected {wanted}, got {got})"
+            "object at index 0: invalid groupVersion (expected {wanted}, received {got})"
         ));
     }
-    if converted["kind"] != original["kind"] {
-        let (want, got) = (&original["kind"], &converted["kind"]);
+    let (wanted, got) = (text(&original["kind"]), text(&converted["kind"]));
+    if got != wanted {
         return Err(format!(
-            "converted object: invalid kind (expected {want}, got {got})"
+            "object at index 0: invalid kind (expected {wanted}, received {got})"
         ));
     }
-    if !converted["metadata"].is_object() {
-        return Err("converted object: metadata is missing".into());
-    }
-    for field in ["name", "namespace", "uid"] {
-        let (before, after) = (&original["metadata"][field], &converted["metadata"][field]);
+    for (field, name) in [("name", "name"), ("namespace", "namespace"), ("uid", "UID")] {
+        let of = |object: &Value| text(&object["metadata"][field]);
+        let (before, after) = (of(original), of(&converted));
         if before != after {
+            return Err(format!("object: must have the same {name}: {before} != {after}"));
+        }
+    }
+    let told = match &converted["metadata"] {
+        Value::Object(told) => told,
+        Value::Null => return Err("metadata: missing metadata in converted object".into()),
+        other => {
+            let of = go_type(other);
             return Err(format!(
-                "metadata: must not change {field} (was {before}, now {after})"
+                "metadata: invalid metadata of type {of} in converted object"
             ));
         }
-    }
+    };
     let mut metadata = original["metadata"].clone();
     for field in ["labels", "annotations"] {
-        match converted["metadata"].get(field).filter(|v| !v.is_null()) {
-            Some(value) => metadata[field] = value.clone(),
-            None => {
-                if let Some(fields) = metadata.as_object_mut() {
-                    fields.remove(field);
-                }
-            }
+        let value = told.get(field).filter(|value| !value.is_null());
+        if let Some(value) = value {
+            changed(field, value, &metadata[field]).map_err(|why| format!("metadata: {why}"))?;
         }
+        super::put(&mut metadata, field, value.cloned());
     }
     converted["metadata"] = metadata;
     Ok(converted)
+}
+
+/// Checks labels or annotations that a webhook gives: texts, and, where they are not what they were, good ones.
+fn changed(field: &str, value: &Value, before: &Value) -> Result<(), String> {
+    let Some(texts) = value.as_object() else {
+        let of = go_type(value);
+        return Err(format!(
+            "invalid metadata.{field} of type {of} in converted object"
+        ));
+    };
+    if let Some((name, odd)) = texts.iter().find(|(_, text)| !text.is_string()) {
+        let of = go_type(odd);
+        return Err(format!(
+            "metadata.{field}[{name}] must be a string, but is {of} in converted object"
+        ));
+    }
+    if value == before {
+        return Ok(());
+    }
+    let faults = machinery::validate_metadata(&json!({"metadata": {"name": "a", field: value}}));
+    // So upstream spells the place.
+    let told = faults.iter().map(ToString::to_string);
+    let told: Vec<String> = told
+        .map(|fault| fault.replacen("metadata.annotations", "metadata.annotation", 1))
+        .collect();
+    match told.as_slice() {
+        [] => Ok(()),
+        [one] => Err(one.clone()),
+        many => Err(format!("[{}]", many.join(", "))),
+    }
 }

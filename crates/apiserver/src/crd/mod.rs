@@ -7,6 +7,7 @@ pub mod columns;
 pub mod controller;
 pub use controller::{is_terminating, terminating};
 pub mod conversion;
+mod defaults;
 pub mod formats;
 mod jsonpath;
 mod junctors;
@@ -16,6 +17,7 @@ mod numbers;
 pub mod openapi;
 pub mod rules;
 pub mod schema;
+mod shown;
 pub mod structural;
 mod unique;
 
@@ -449,12 +451,11 @@ fn go_type(value: &Value) -> &'static str {
     }
 }
 
-/// Everything of an object that counts for its generation.
+/// Everything of an object that counts for its generation: the status, too, where it is no subresource.
 fn content(object: &Value) -> Value {
     let mut content = object.clone();
     if let Some(fields) = content.as_object_mut() {
         fields.remove("metadata");
-        fields.remove("status");
     }
     content
 }

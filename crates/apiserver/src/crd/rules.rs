@@ -175,27 +175,45 @@ impl Node {
             ));
             return Vec::new();
         }
-        let mut judge = Judge {
-            errors,
-            warnings: Vec::new(),
-            budget: BUDGET,
-            spent: false,
-        };
+        let mut judge = Judge::new(errors, true);
         let unchanged = old == Some(object);
         judge.node(self, object, old, unchanged, &Path::root());
         judge.warnings
+    }
+
+    /// Checks a default: as what was there before, and, if that is well, as what is new.
+    pub fn validate_default(&self, default: &Json, at: &Path) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        for old in [Some(default), None] {
+            if errors.is_empty() {
+                Judge::new(&mut errors, false).node(self, default, old, false, at);
+            }
+        }
+        errors
     }
 }
 
 struct Judge<'e> {
     errors: &'e mut Vec<FieldError>,
+    /// What is as it was before is only warned of.
+    forgiving: bool,
     warnings: Vec<String>,
     budget: u64,
     /// The budget is used up: nothing more is evaluated.
     spent: bool,
 }
 
-impl Judge<'_> {
+impl<'e> Judge<'e> {
+    fn new(errors: &'e mut Vec<FieldError>, forgiving: bool) -> Judge<'e> {
+        Judge {
+            errors,
+            forgiving,
+            warnings: Vec::new(),
+            budget: BUDGET,
+            spent: false,
+        }
+    }
+
     /// `unchanged`: the value, or what it stands in, is what was there before.
     fn node(&mut self, node: &Node, value: &Json, old: Option<&Json>, unchanged: bool, at: &Path) {
         if value.is_null() || self.spent {
@@ -291,7 +309,7 @@ impl Judge<'_> {
                     };
                     let message = self.message(rule, &variables);
                     let error = refusal(rule, value, &at, message);
-                    if !rule.uses_old && unchanged {
+                    if self.forgiving && !rule.uses_old && unchanged {
                         self.warnings.push(error.to_string());
                     } else {
                         self.errors.push(error);

@@ -1,10 +1,11 @@
 //! What a definition must look like to be served: a structural schema (KEP-1111's rules), defaults that fit it, and the
 //! parts around it — printer columns, scale, selectable fields, conversion, approval of protected groups.
 //!
-//! Values beside the structure (`anyOf` and the like) are looked at by [`super::junctors`]. Places are named as upstream's internal form has them: what all versions share stands at the spec.
+//! Values beside the structure (`anyOf` and the like) are looked at by [`super::junctors`]. Places are named as upstream's
+//! internal form has them: what all versions share stands at the spec.
 
-use super::{junctors, lists, schema};
-use kinds::field::{ErrorType, FieldError, Path};
+use super::{defaults, junctors, lists, rules, shown};
+use kinds::field::{FieldError, Path};
 use serde_json::Value;
 
 /// Types that a schema may have.
@@ -31,7 +32,6 @@ const APPROVED: &str = "api-approved.kubernetes.io";
 pub fn check(crd: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let spec = Path::new("spec");
-    approval(crd, &mut errors);
     conversion(&crd["spec"]["conversion"], &spec.child("conversion"), &mut errors);
     let versions = crd.pointer("/spec/versions").and_then(Value::as_array);
     let versions: Vec<&Value> = versions.into_iter().flatten().collect();
@@ -49,8 +49,12 @@ pub fn check(crd: &Value) -> Vec<FieldError> {
                 true => spec.child("validation"),
                 false => own.child("schema"),
             };
-            let at = at.child("openAPIV3Schema");
-            root(schema, &at, &mut errors);
+            let has_status = |version: &&Value| version.pointer("/subresources/status").is_some();
+            let has_status = match shared("schema") {
+                true => versions.iter().any(has_status),
+                false => has_status(version),
+            };
+            whole(schema, &at.child("openAPIV3Schema"), has_status, &mut errors);
         }
         if new("additionalPrinterColumns") {
             let at = place("additionalPrinterColumns").child("additionalPrinterColumns");
@@ -115,15 +119,19 @@ pub fn approval_of(crd: &Value) -> Option<(Approval, String)> {
     })
 }
 
-fn approval(crd: &Value, errors: &mut Vec<FieldError>) {
+/// Checks the approval of a definition; one that is as it was before, `old`, is left alone.
+pub fn approval(crd: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let at = Path::new("metadata").child("annotations").key(APPROVED);
+    let state = |crd: &Value| approval_of(crd).map(|(state, _)| state);
+    let before = old.map(state);
     match approval_of(crd) {
-        Some((Approval::Missing, why)) => errors.push(FieldError::required(&at, why)),
+        Some((state, _)) if before == Some(Some(state)) => Vec::new(),
+        Some((Approval::Missing, why)) => vec![FieldError::required(&at, why)],
         Some((Approval::Invalid, why)) => {
             let given = text(&crd["metadata"]["annotations"], APPROVED);
-            errors.push(FieldError::invalid(&at, Value::from(given), why));
+            vec![FieldError::invalid(&at, Value::from(given), why)]
         }
-        _ => {}
+        _ => Vec::new(),
     }
 }
 
@@ -381,6 +389,29 @@ pub fn unrecognized_formats(crd: &Value) -> Vec<String> {
     found
 }
 
+/// Checks a schema by stages, as upstream does: what is not structural has no defaults to speak of, and rules are not
+/// compiled about types that are not clear.
+fn whole(schema: &Value, at: &Path, has_status: bool, errors: &mut Vec<FieldError>) {
+    shown::check_root(schema, at, has_status, errors);
+    let mut below = schema.clone();
+    // What the server says about metadata stands; a schema may bound names only.
+    if let Some(properties) = below.get_mut("properties").and_then(Value::as_object_mut) {
+        properties.remove("metadata");
+    }
+    let mut faults = Vec::new();
+    root(schema, at, &mut faults);
+    structure(&below, at, None, &mut faults);
+    if faults.is_empty() {
+        defaults::check(schema, at, &mut faults);
+    }
+    let is_clear = faults.is_empty();
+    errors.append(&mut faults);
+    published(&below, at, &mut faults);
+    resources(schema, at, true, &mut faults);
+    rules::check(schema, at, is_clear, &mut faults);
+    errors.append(&mut faults);
+}
+
 fn root(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     let place = at.child("type");
     match text(schema, "type") {
@@ -410,17 +441,10 @@ fn root(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::forbidden(&place, why));
         }
     }
-    let mut below = schema.clone();
-    // What the server says about metadata stands; a schema may bound names only.
-    if let Some(properties) = below.get_mut("properties").and_then(Value::as_object_mut) {
-        properties.remove("metadata");
-    }
-    if below["additionalProperties"].is_object() || below["additionalProperties"] == true {
+    if schema["additionalProperties"].is_object() || schema["additionalProperties"] == true {
         let why = "must not be used at the root";
         errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
     }
-    walk(&below, at, None, errors);
-    resources(schema, at, true, errors);
 }
 
 /// Whether a schema of metadata says nothing but how names are made.
@@ -437,8 +461,24 @@ fn bounds_names(schema: &Value) -> bool {
     !schema.as_object().into_iter().flatten().any(said)
 }
 
-/// Checks a schema and those below it; `wanted` says that a type must be there, and for what.
-fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldError>) {
+/// The schemas below one, with their places, and what a type there is for.
+fn below<'s>(schema: &'s Value, at: &Path) -> Vec<(&'s Value, Path, &'static str)> {
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let properties =
+        properties.map(|(name, property)| (property, at.child("properties").key(name), "object fields"));
+    let others = [
+        ("additionalProperties", "object fields"),
+        ("items", "array items"),
+    ];
+    let others = others.map(|(field, of)| (&schema[field], at.child(field), of));
+    properties
+        .chain(others.into_iter().filter(|(schema, ..)| schema.is_object()))
+        .collect()
+}
+
+/// Checks the structure of a schema and of those below it; `wanted` says that a type must be there, and for what.
+/// Source: `ValidateStructural`.
+fn structure(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldError>) {
     let flag = |name: &str| schema[name] == true;
     let kind = text(schema, "type");
     let free = flag("x-kubernetes-int-or-string") || flag("x-kubernetes-preserve-unknown-fields");
@@ -449,6 +489,34 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
         let why = format!("must not be empty for specified {of}");
         errors.push(FieldError::required(&at.child("type"), why));
     }
+    let pattern = text(schema, "pattern");
+    if let Some(why) = pattern_fault(pattern) {
+        let why = format!("must be a valid regular expression, but isn't: error parsing regexp: {why}");
+        errors.push(FieldError::invalid(
+            &at.child("pattern"),
+            Value::from(pattern),
+            why,
+        ));
+    }
+    for (schema, place, of) in below(schema, at) {
+        structure(schema, &place, Some(of), errors);
+    }
+    if kind == "array" && schema["items"].is_null() {
+        errors.push(FieldError::required(&at.child("items"), "must be specified"));
+    }
+    extended(schema, kind, at, errors);
+    junctors::check(schema, at, errors);
+    // So it is upstream: what stands beside the structure further below is not looked for in it.
+    if wanted.is_none() {
+        junctors::complete(schema, at, errors);
+    }
+}
+
+/// Checks what a schema and those below it say besides, in what is published of them.
+/// Source: `ValidateCustomResourceDefinitionOpenAPISchema`.
+fn published(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    let flag = |name: &str| schema[name] == true;
+    let kind = text(schema, "type");
     if kind == "null" {
         let why = "type cannot be set to null, use nullable as an alternative";
         errors.push(FieldError::forbidden(&at.child("type"), why));
@@ -478,15 +546,6 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
         let whole = Path::new(&format!("{whole}openAPIV3Schema"));
         errors.push(FieldError::invalid(&whole, Value::from(""), why));
     }
-    let pattern = text(schema, "pattern");
-    if let Some(why) = pattern_fault(pattern) {
-        let why = format!("must be a valid regular expression, but isn't: error parsing regexp: {why}");
-        errors.push(FieldError::invalid(
-            &at.child("pattern"),
-            Value::from(pattern),
-            why,
-        ));
-    }
     for (field, why) in [
         ("id", "id is not supported"),
         ("additionalItems", "additionalItems is not supported"),
@@ -505,50 +564,14 @@ fn walk(schema: &Value, at: &Path, wanted: Option<&str>, errors: &mut Vec<FieldE
         let why = "additionalProperties and properties are mutual exclusive";
         errors.push(FieldError::forbidden(&at.child("additionalProperties"), why));
     }
-    if let Some(value) = schema.get("default").filter(|d| !d.is_null()) {
-        let patterns = schema::patterns(schema);
-        let place = at.child("default");
-        let mut faults = Vec::new();
-        schema::validate(value, None, schema, &place, &patterns, &mut faults);
-        for mut fault in faults {
-            // Upstream's check of defaults knows neither how elements of a list differ nor where the default stands.
-            if fault.ty == ErrorType::Duplicate {
-                continue;
-            }
-            if let Some(rest) = fault.detail.strip_prefix(place.as_str()) {
-                fault.detail = rest.strip_prefix('.').unwrap_or(rest).to_owned();
-            }
-            errors.push(fault);
-        }
-    }
-    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        let place = at.child("properties").key(name);
-        walk(property, &place, Some("object fields"), errors);
-    }
-    if schema["additionalProperties"].is_object() {
-        let place = at.child("additionalProperties");
-        walk(
-            &schema["additionalProperties"],
-            &place,
-            Some("object fields"),
-            errors,
-        );
+    for (schema, place, _) in below(schema, at) {
+        published(schema, &place, errors);
     }
     if schema["items"].is_array() {
         let why = "items must be a schema object and not an array";
         errors.push(FieldError::forbidden(&at.child("items"), why));
-    } else if schema["items"].is_object() {
-        walk(&schema["items"], &at.child("items"), Some("array items"), errors);
-    } else if kind == "array" {
-        errors.push(FieldError::required(&at.child("items"), "must be specified"));
     }
     lists::check(schema, kind, at, errors);
-    extended(schema, kind, at, errors);
-    junctors::check(schema, at, errors);
-    // So it is upstream: what stands beside the structure further below is not looked for in it.
-    if wanted.is_none() {
-        junctors::complete(schema, at, errors);
-    }
 }
 
 /// What the parts that every object has must not say, where the schema describes one: the definition's own at its root,

@@ -5,7 +5,6 @@ use super::plain::grouped;
 use crate::aggregation::{self, Remotes};
 use crate::registry::{Registry, Served};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const V2_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
@@ -33,7 +32,7 @@ pub fn wanted(accept: &str) -> Option<&'static str> {
 /// The document of `/api` (`core`) or `/apis`.
 pub fn document(registry: &Registry, remotes: &Remotes, core: bool, version: &'static str) -> Document {
     let mut items = Vec::new();
-    for (group, versions) in grouped(registry, remotes) {
+    for (group, versions) in grouped(registry, remotes, |group, _| group.to_owned()) {
         if group.is_empty() != core {
             continue;
         }
@@ -63,8 +62,7 @@ pub fn document(registry: &Registry, remotes: &Remotes, core: bool, version: &'s
 }
 
 fn version_value(registry: &Registry, group: &str, version: &str) -> Value {
-    let here = |s: &&Arc<Served>| s.kind.group == group && s.kind.version == version;
-    let mut resources: Vec<Value> = registry.all().iter().filter(here).map(|s| resource(s)).collect();
+    let mut resources: Vec<Value> = registry.told(group, version).map(|s| resource(s)).collect();
     resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
     json!({"version": version, "resources": resources, "freshness": "Current"})
 }

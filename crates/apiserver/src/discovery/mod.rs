@@ -7,7 +7,7 @@ mod ordered;
 mod plain;
 
 pub use descriptions::{Descriptions, meaning};
-pub use plain::priority;
+pub use plain::{Tie, priority};
 
 use crate::aggregation::Remotes;
 use crate::health;
@@ -203,7 +203,7 @@ const PATHS: [&str; 10] = [
 fn paths(server: &ApiServer) -> Vec<String> {
     let (registry, remotes) = (server.registry.load_full(), server.remotes.load());
     let mut all: Vec<String> = PATHS.iter().map(ToString::to_string).collect();
-    for (group, versions) in plain::grouped(&registry, &remotes) {
+    for (group, versions) in plain::grouped(&registry, &remotes, plain::by_service) {
         let at = if group.is_empty() {
             "/api".to_string()
         } else {

@@ -6,7 +6,6 @@ use base64::Engine as _;
 use kinds::KindInfo;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
 
 /// `/api`.
 pub fn api_versions((ip, port): (std::net::IpAddr, u16)) -> Value {
@@ -19,8 +18,17 @@ pub fn api_versions((ip, port): (std::net::IpAddr, u16)) -> Value {
     })
 }
 
-/// Groups in order of the registry, each with its versions, the preferred one first.
-pub fn grouped(registry: &Registry, remotes: &Remotes) -> Vec<(String, Vec<String>)> {
+/// By what groups of the same priority are told apart.
+pub type Tie = fn(&str, &[String]) -> String;
+
+/// By the first of their APIServices: so the plain documents have them.
+pub fn by_service(group: &str, versions: &[String]) -> String {
+    let names = versions.iter().map(|version| format!("{version}.{group}"));
+    names.min().unwrap_or_default()
+}
+
+/// Groups in the order of their priorities, each with its versions, the preferred one first.
+pub fn grouped(registry: &Registry, remotes: &Remotes, tie: Tie) -> Vec<(String, Vec<String>)> {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for served in registry.all() {
         let (group, version) = (served.kind.group, served.kind.version);
@@ -35,12 +43,11 @@ pub fn grouped(registry: &Registry, remotes: &Remotes) -> Vec<(String, Vec<Strin
             groups[at].1.push(version.to_string());
         }
     }
-    // Clients that know a resource by its name alone take the first group that has it.
-    groups.sort_by_key(|(group, _)| std::cmp::Reverse(aggregation::priority(group)));
     for (_, versions) in &mut groups {
         versions.sort_by(|a, b| priority(b).cmp(&priority(a)).then_with(|| a.cmp(b)));
     }
-    aggregation::add_groups(remotes, &mut groups);
+    // Clients that know a resource by its name alone take the first group that has it.
+    aggregation::add_groups(remotes, &mut groups, tie);
     groups
 }
 
@@ -72,7 +79,7 @@ fn group_value(group: &str, versions: &[String]) -> Value {
 
 /// `/apis`.
 pub fn groups(registry: &Registry, remotes: &Remotes) -> Value {
-    let groups = grouped(registry, remotes);
+    let groups = grouped(registry, remotes, by_service);
     let list: Vec<Value> = groups
         .iter()
         .filter(|(g, _)| !g.is_empty())
@@ -83,7 +90,7 @@ pub fn groups(registry: &Registry, remotes: &Remotes) -> Value {
 
 /// `/apis/GROUP`.
 pub fn group(registry: &Registry, remotes: &Remotes, group: &str) -> Option<Value> {
-    let groups = grouped(registry, remotes);
+    let groups = grouped(registry, remotes, by_service);
     let (name, versions) = groups.iter().find(|(g, _)| g == group && !g.is_empty())?;
     Some(aggregation::group_document(name, versions))
 }
@@ -91,8 +98,7 @@ pub fn group(registry: &Registry, remotes: &Remotes, group: &str) -> Option<Valu
 /// `/api/v1` and `/apis/GROUP/VERSION`.
 pub fn resources(registry: &Registry, group: &str, version: &str) -> Value {
     let mut list = Vec::new();
-    let here = |s: &&Arc<Served>| s.kind.group == group && s.kind.version == version;
-    for served in registry.all().iter().filter(here) {
+    for served in registry.told(group, version) {
         let kind = served.kind;
         list.push(resource(served));
         list.extend(kind.subresources.iter().map(|sub| subresource(kind, sub)));

@@ -186,6 +186,17 @@ impl Registry {
         &self.ordered
     }
 
+    /// What discovery tells of a version: of one that has built-in kinds those alone, since custom ones of the same group and
+    /// version are upstream answered by another server, behind the one that tells.
+    pub fn told<'r>(&'r self, group: &'r str, version: &'r str) -> impl Iterator<Item = &'r Arc<Served>> {
+        let here = move |s: &&Arc<Served>| s.kind.group == group && s.kind.version == version;
+        let is_builtin = self.ordered.iter().filter(here).any(|s| s.custom.is_none());
+        self.ordered
+            .iter()
+            .filter(here)
+            .filter(move |s| !is_builtin || s.custom.is_none())
+    }
+
     /// The kinds served, in order.
     pub fn kinds(&self) -> Vec<&'static KindInfo> {
         self.ordered.iter().map(|s| s.kind).collect()

@@ -351,7 +351,7 @@ async fn attempt_new(
         }
         None => {
             let mut errors = machinery::validate_create(served.kind, &object);
-            errors.extend(check_expressions(served, &object));
+            errors.extend(check_expressions(served, &object, None));
             // Also where admission refuses the object afterwards.
             if errors.is_empty() {
                 ctx.notes.warn_all(definition_warnings(served, &object, None));
@@ -441,21 +441,28 @@ async fn taken(ctx: &Ctx, object: &Value, mut status: Status) -> Status {
 
 /// Upstream's store says this, last of all, and only when it is asked to write.
 fn versioned_already() -> Status {
-    let mut status = Status::internal("");
-    status.message = "resourceVersion should not be set on objects to be created".into();
-    status.reason = "".into();
-    status.details = None;
-    status
+    Status::plain("resourceVersion should not be set on objects to be created")
 }
 
-/// Checks the expressions inside objects that have some: definitions, webhooks, policies.
-pub fn check_expressions(served: &Served, object: &Value) -> Vec<FieldError> {
+/// Checks the expressions inside objects that have some: definitions, webhooks, policies. Where they are as before, in `old`,
+/// they are left alone.
+pub fn check_expressions(served: &Served, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let is_same = |old: &Value| {
+        ["spec", "webhooks"]
+            .iter()
+            .all(|part| old[*part] == object[*part])
+    };
+    let is_known = old.is_some_and(is_same);
     match (served.kind.group, served.kind.kind) {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
-            let mut errors = crate::crd::structural::check(object);
-            errors.extend(crate::crd::rules::check(object));
+            let mut errors = match is_known {
+                true => Vec::new(),
+                false => crate::crd::structural::check(object),
+            };
+            errors.extend(crate::crd::structural::approval(object, old));
             errors
         }
+        _ if is_known => Vec::new(),
         ("resource.k8s.io", _) => crate::admission::devices::expressions(served.kind.kind, object),
         ("admissionregistration.k8s.io", _) => crate::admission::expressions::check(served.kind.kind, object),
         _ => Vec::new(),

@@ -118,14 +118,10 @@ fn untyped(ctx: &Ctx, namespace: &str, each: &[String]) -> Status {
         [one] => one.clone(),
         many => format!("errors:\n  {}", many.join("\n  ")),
     };
-    let mut status = Status::internal("");
-    status.reason = "".into();
-    status.details = None;
-    status.message = format!(
+    Status::plain(format!(
         "failed to create typed patch object ({place}; {version}, Kind={}): {told}",
         kind.kind
-    );
-    status
+    ))
 }
 
 fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, Status> {

@@ -218,8 +218,8 @@ async fn attempt(
         None => {
             let mut errors = machinery::validate_update(served.kind, &new, &old, sub);
             let other_spec = sub.is_none() && new["spec"] != old["spec"];
-            if other_spec {
-                errors.extend(create::check_expressions(served, &new));
+            if sub.is_none() {
+                errors.extend(create::check_expressions(served, &new, Some(&old)));
             }
             if errors.is_empty() {
                 ctx.notes.warn_all(match sub {

@@ -49,14 +49,10 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     if !errors.is_empty() {
         // Upstream gives these no more than their words.
         let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let mut status = Status::internal("");
-        status.reason = "".into();
-        status.details = None;
-        status.message = match told.as_slice() {
+        return Err(Status::plain(match told.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
-        };
-        return Err(status);
+        }));
     }
     let options_value = options.to_value("CreateOptions");
     ctx.admit(

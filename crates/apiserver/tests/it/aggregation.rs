@@ -98,6 +98,23 @@ async fn another_server() {
     let things = "/apis/agg.example.com/v1/namespaces/default/things/a?x=1";
     assert_eq!(s.text(things, &[]).await, (503, "service unavailable\n".into()));
 
+    let services = "/api/v1/namespaces/default/services";
+    let inner = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "agg"},
+        "spec": {"ports": [{"name": "https", "port": hook.port}]}});
+    assert_eq!(s.json("POST", services, &inner).await.0, 201);
+    let none = available(&s, "v1.agg.example.com", "EndpointsNotFound").await;
+    let told = "cannot find endpointslices for service/agg in \"default\"";
+    assert_eq!(none["message"], told);
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "agg", "labels": {"kubernetes.io/service-name": "agg"}}, "endpoints": [], "ports": []});
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    assert_eq!(s.json("POST", slices, &slice).await.0, 201);
+    let none = available(&s, "v1.agg.example.com", "MissingEndpoints").await;
+    let told = "endpointslices for service/agg in \"default\" have no addresses with port name \"https\"";
+    assert_eq!(none["message"], told);
+    for path in [format!("{services}/agg"), format!("{slices}/agg")] {
+        assert_eq!(s.json("DELETE", &path, &Value::Null).await.0, 200);
+    }
     let external = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "agg"},
         "spec": {"type": "ExternalName", "externalName": "localhost"}});
     let (code, made) = s
@@ -222,5 +239,54 @@ async fn another_server() {
     while s.get("/apis/agg.example.com").await.0 != 404 {
         assert!(tokio::time::Instant::now() < deadline);
         tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn services_of_our_own_have_their_places() {
+    let s = Server::start().await;
+    for (name, group, version) in [
+        ("v1.", 18_000, 1),
+        ("v1.events.k8s.io", 17_750, 15),
+        ("v2.autoscaling", 17_500, 30),
+        ("v1.resource.k8s.io", 16_200, 21),
+        ("v1.apiextensions.k8s.io", 16_700, 15),
+    ] {
+        available(&s, name, "Local").await;
+        let (_, found) = s.get(&format!("{SERVICES}/{name}")).await;
+        let spec = &found["spec"];
+        assert_eq!(
+            (&spec["groupPriorityMinimum"], &spec["versionPriority"]),
+            (&json!(group), &json!(version)),
+            "{name}"
+        );
+    }
+    let (_, groups) = s.get("/apis").await;
+    let groups = groups["groups"].as_array().unwrap().iter();
+    let names: Vec<&str> = groups.map(|g| g["name"].as_str().unwrap()).collect();
+    let place = |name: &str| names.iter().position(|n| *n == name).unwrap();
+    assert_eq!(
+        place("apiextensions.k8s.io"),
+        place("admissionregistration.k8s.io") + 1
+    );
+    assert_eq!(place("resource.k8s.io"), place("discovery.k8s.io") + 1);
+    // What is made for a definition stays as it is made; what is made once is left alone.
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let crd = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "foos.own.example.com"}, "spec": {"group": "own.example.com", "scope": "Cluster",
+            "names": {"plural": "foos", "kind": "Foo"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}]}});
+    assert_eq!(s.json("POST", crds, &crd).await.0, 201);
+    let own = format!("{SERVICES}/v1.own.example.com");
+    s.until(&own, |code, _| code == 200).await;
+    for (name, kept) in [("v1.batch", 5), ("v1.own.example.com", 100)] {
+        let path = format!("{SERVICES}/{name}");
+        let (code, said) = s
+            .json("PATCH", &path, &json!({"spec": {"versionPriority": 5}}))
+            .await;
+        assert_eq!(code, 200, "{said}");
+        s.until(&path, |_, found| found["spec"]["versionPriority"] == kept)
+            .await;
     }
 }

@@ -177,7 +177,84 @@ async fn by_a_webhook() {
     );
 }
 
-/// Names and addresses of a list.
+#[tokio::test]
+async fn what_a_converter_may_not_do() {
+    let s = Server::start().await;
+    let hook = Hook::start(|_, review| {
+        let (code, mut answer) = convert(review);
+        let object = &mut answer["response"]["convertedObjects"][0];
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        match name.as_str() {
+            "version" => object["apiVersion"] = json!("c.example.com/v9"),
+            "kind" => object["kind"] = json!("Other"),
+            "name" => object["metadata"]["name"] = json!("other"),
+            "gone" => object["metadata"] = Value::Null,
+            "labels" => object["metadata"]["labels"] = json!({"a": 1}),
+            "value" => object["metadata"]["labels"] = json!({"a b": "c"}),
+            "annotations" => object["metadata"]["annotations"] = json!({"a b": "c"}),
+            "status" => answer["response"]["result"] = json!({"status": "Maybe"}),
+            "uid" => answer["response"]["uid"] = json!("x"),
+            "none" => answer["response"] = Value::Null,
+            "review" => answer["apiVersion"] = json!("apiextensions.k8s.io/v1beta1"),
+            _ => {}
+        }
+        (code, answer)
+    })
+    .await;
+    define(&s, json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": hook.url("/c")}})).await;
+    let review = "apiextensions.k8s.io";
+    for (name, words) in [
+        (
+            "version",
+            "returned invalid object at index 0: invalid groupVersion (expected c.example.com/v2, received c.example.com/v9)",
+        ),
+        (
+            "kind",
+            "returned invalid object at index 0: invalid kind (expected Thing, received Other)",
+        ),
+        (
+            "name",
+            "returned invalid object: must have the same name: name != other",
+        ),
+        (
+            "gone",
+            "returned invalid object: must have the same name: gone != ",
+        ),
+        (
+            "labels",
+            "returned invalid metadata: metadata.labels[a] must be a string, but is int64 in converted object",
+        ),
+        (
+            "value",
+            "returned invalid metadata: metadata.labels: Invalid value: \"a b\": ",
+        ),
+        (
+            "annotations",
+            "returned invalid metadata: metadata.annotation: Invalid value: \"a b\": ",
+        ),
+        (
+            "status",
+            "failed: response.result.status was 'Maybe', not 'Success'",
+        ),
+        ("uid", "failed: expected response.uid="),
+        ("none", "failed: no response provided"),
+        (
+            "review",
+            &format!(
+                "failed: expected webhook response of {review}/v1, Kind=ConversionReview, got {review}/v1beta1, \
+                 Kind=ConversionReview"
+            ),
+        ),
+    ] {
+        let object = thing("v1", name, json!({"host": "h", "port": "1"}));
+        assert_eq!(s.json("POST", &path("v1"), &object).await.0, 201);
+        let (code, refused) = s.get(&format!("{}/{name}", path("v2"))).await;
+        let head = format!("conversion webhook for c.example.com/v1, Kind=Thing {words}");
+        let told = refused["message"].as_str().unwrap();
+        assert!(code == 500 && told.starts_with(&head), "{name}: {told}");
+    }
+}
+
 #[tokio::test]
 async fn objects_of_the_version_that_was_stored_before() {
     let s = Server::start().await;

@@ -246,6 +246,161 @@ async fn what_is_not_structural_is_refused() {
 }
 
 #[tokio::test]
+async fn defaults_are_what_objects_could_say() {
+    let s = Server::start().await;
+    let at = "spec.validation.openAPIV3Schema.properties[x]";
+    let ruled = |rule: Value, default: Value| {
+        object(json!({"x": {"type": "integer", "default": default, "x-kubernetes-validations": [rule]}}))
+    };
+    let named = |metadata: Value| {
+        object(
+            json!({"x": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"metadata": metadata}}}),
+        )
+    };
+    let metadata = |name: &str| named(object(json!({"name": {"type": "string", "default": name}})));
+    let whole = json!({"type": "object", "default": {"labels": {"a": "b c"}}});
+    let inner = format!("{at}.properties[metadata]");
+    let cases = [
+        (
+            object(
+                json!({"x": {"type": "object", "properties": {"a": {"type": "string"}}, "default": {"b": 1}}}),
+            ),
+            format!("{at}.default: Invalid value: {{\"b\":1}}: must not have unknown fields"),
+        ),
+        (
+            ruled(json!({"rule": "self > 1"}), json!(1)),
+            format!("{at}.default: Invalid value: 1: failed rule: self > 1"),
+        ),
+        (
+            ruled(
+                json!({"rule": "oldSelf.hasValue()", "optionalOldSelf": true, "message": "no"}),
+                json!(1),
+            ),
+            format!("{at}.default: Invalid value: 1: no"),
+        ),
+        (
+            named(whole),
+            format!(
+                "{inner}.default: Invalid value: {{\"labels\":{{\"a\":\"b c\"}}}}: must result in valid metadata: \
+                 metadata.labels: Invalid value: \"b c\": a valid label must be an empty string or consist of alphanumeric \
+                 characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or \
+                 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+            ),
+        ),
+        (
+            metadata("a/b"),
+            format!(
+                "{inner}.properties[name].default: Invalid value: \"a/b\": must result in valid metadata: metadata.name: \
+                 Invalid value: \"a/b\": may not contain '/'"
+            ),
+        ),
+    ];
+    for (schema, expected) in cases {
+        let (code, said) = s.json("POST", CRDS, &definition(schema.clone())).await;
+        let told = said["message"].as_str().unwrap();
+        assert_eq!(code, 422, "{schema}: {told}");
+        assert_eq!(told.split_once(" is invalid: ").unwrap().1, expected, "{schema}");
+    }
+    for good in [
+        ruled(json!({"rule": "self >= oldSelf"}), json!(1)),
+        metadata("a"),
+        object(
+            json!({"x": {"x-kubernetes-preserve-unknown-fields": true, "type": "object", "default": {"b": 1}}}),
+        ),
+    ] {
+        let (code, said) = s
+            .json("POST", &format!("{CRDS}?dryRun=All"), &definition(good))
+            .await;
+        assert_eq!(code, 201, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_root_of_what_has_a_status_says_little() {
+    let s = Server::start().await;
+    let schema = |field: &str, value: Value| {
+        let mut schema = object(json!({"status": {"type": "object", "x-kubernetes-map-type": "atomic"}}));
+        schema[field] = value;
+        schema
+    };
+    let only = "only [Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength \
+                Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
+                XPreserveUnknownFields XValidations] fields are allowed at the root of the schema if the status subresource is \
+                enabled";
+    let at = "spec.validation.openAPIV3Schema";
+    let nullable = format!("{at}.nullable: Forbidden: nullable cannot be true at the root");
+    for (field, value, with, without) in [
+        ("anyOf", json!([{"required": ["spec"]}]), only, ""),
+        ("minProperties", json!(1), only, ""),
+        ("x-kubernetes-map-type", json!("atomic"), only, ""),
+        ("required", json!(["status"]), "", ""),
+        ("nullable", json!(true), only, nullable.as_str()),
+    ] {
+        for (has_status, wanted) in [(true, with), (false, without)] {
+            let mut crd = definition(schema(field, value.clone()));
+            if has_status {
+                crd["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+            }
+            let (code, said) = s.json("POST", &format!("{CRDS}?dryRun=All"), &crd).await;
+            let told = said["message"].as_str().unwrap_or("");
+            assert_eq!(code, if wanted.is_empty() { 201 } else { 422 }, "{field}: {told}");
+            assert!(told.contains(wanted), "{field}: {told}");
+        }
+    }
+    let mut crd = definition(json!({"type": "object", "minProperties": 1,
+        "properties": {"a": {"type": "array", "items": {"type": "string"}}}}));
+    crd["spec"]["versions"][0]["subresources"] = json!({"status": {}});
+    let (_, said) = s.json("POST", CRDS, &crd).await;
+    let told = said["message"].as_str().unwrap();
+    for part in [
+        "spec.validation.openAPIV3Schema: Invalid value: {\"ID\":\"\",\"Schema\":\"\",\"Ref\":null,\"Description\":\"\",\
+         \"Type\":\"object\",\"Nullable\":false,",
+        "\"MinProperties\":1,\"Required\":null,\"Items\":null,",
+        "\"Items\":{\"Schema\":{\"ID\":\"\",",
+        "\"XMapType\":null,\"XValidations\":null}: only [",
+    ] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+}
+
+#[tokio::test]
+async fn faults_are_told_by_stages() {
+    let s = Server::start().await;
+    let at = "spec.validation.openAPIV3Schema";
+    let broken = json!([{"rule": "self.nothing"}]);
+    let unclear = json!({"type": "object", "x-kubernetes-validations": broken,
+        "properties": {"x": {}, "y": {"type": "string", "default": 5}}});
+    let wrong_default = json!({"type": "object", "x-kubernetes-validations": broken,
+        "properties": {"y": {"type": "string", "default": 5}}});
+    // Of a rule the type is that of its own place and those below.
+    let besides = json!({"type": "object", "properties": {
+        "x": {"type": "object", "x-kubernetes-validations": [{"rule": "self.nothing"}]},
+        "y": {"type": "object", "x-kubernetes-validations": broken, "properties": {"l": {"type": "string", "uniqueItems": true}}}}});
+    for (schema, wanted, unwanted) in [
+        (
+            unclear,
+            "properties[x].type: Required value",
+            vec!["default", "nothing"],
+        ),
+        (
+            wrong_default,
+            "properties[y].default: Invalid value",
+            vec!["nothing"],
+        ),
+        (
+            besides,
+            "properties[x].x-kubernetes-validations[0].rule: Invalid value",
+            vec!["properties[y].x-kubernetes-validations"],
+        ),
+    ] {
+        let (code, said) = s.json("POST", CRDS, &definition(schema)).await;
+        let told = said["message"].as_str().unwrap();
+        assert!(code == 422 && told.contains(&format!("{at}.{wanted}")), "{told}");
+        assert!(unwanted.iter().all(|word| !told.contains(word)), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn parts_around_the_schema_are_checked() {
     let s = Server::start().await;
     let columns = "spec.additionalPrinterColumns[0]";

@@ -93,10 +93,10 @@ async fn lists_are_merged_by_their_keys_and_wholes_stay() {
     let mut other = pod;
     other["metadata"]["name"] = json!("q");
     let (code, refused) = s.json("POST", PODS, &other).await;
-    assert_eq!(code, 422, "{refused}");
+    assert_eq!((code, &refused["reason"]), (403, &json!("Invalid")), "{refused}");
     let message = refused["message"].as_str().unwrap();
     assert!(
-        message.contains("policy 'b' with binding 'b' denied request")
+        message.starts_with("policy 'b' with binding 'b' denied request: ")
             && message.contains("may not mutate atomic arrays, maps or structs"),
         "{message}"
     );
@@ -135,6 +135,11 @@ async fn what_is_no_mutation_is_refused_when_it_is_written() {
         ),
         (json!([{"patchType": "Other"}]), "Unsupported value: \"Other\""),
         (
+            json!([{"patchType": "JSONPatch", "jsonPatch": {"expression": " "}, "applyConfiguration": {"expression": "x"}}]),
+            "[spec.mutations[0].applyConfiguration: Invalid value: \"{applyConfiguration}\": must not be specified when \
+             patchType is JSONPatch, spec.mutations[0].jsonPatch.expression: Required value]",
+        ),
+        (
             json!([]),
             "spec.mutations: Required value: mutations must contain at least one item",
         ),
@@ -147,4 +152,39 @@ async fn what_is_no_mutation_is_refused_when_it_is_written() {
             "{words}: {code} {message}"
         );
     }
+}
+
+#[tokio::test]
+async fn all_failures_are_told() {
+    let s = Server::guarded().await;
+    let broken = "Object{metadata: Object.metadata{labels: {'a': object.nothing}}}";
+    let only_maps = json!([{"name": "maps", "expression": "request.kind.kind == 'ConfigMap'"}]);
+    for name in ["a", "b"] {
+        let spec = json!({"matchConditions": only_maps, "mutations": [configuration(broken)]});
+        assert_eq!(bound(&s, name, spec).await.0, 201);
+    }
+    let (code, refused) = s.json("POST", MAPS, &map("one")).await;
+    assert_eq!((code, &refused["reason"]), (403, &json!("Invalid")), "{refused}");
+    let causes = refused["details"]["causes"].as_array().unwrap();
+    let told: Vec<&str> = causes.iter().map(|c| c["message"].as_str().unwrap()).collect();
+    assert_eq!(refused["message"], told[0]);
+    for (name, told) in ["a", "b"].into_iter().zip(told) {
+        let head = format!("policy '{name}' with binding '{name}' denied request: ");
+        assert!(told.starts_with(&head), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_cannot_be_changed() {
+    let s = Server::guarded().await;
+    let rule = json!({"operations": ["CREATE", "DELETE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]});
+    let spec =
+        json!({"mutations": [configuration("Object{}")], "matchConstraints": {"resourceRules": [rule]}});
+    let (code, refused) = bound(&s, "a", spec).await;
+    let wanted = "spec.matchConstraints.resourceRules.operations: Unsupported value: \"DELETE\": supported values: \"*\", \
+                  \"CONNECT\", \"CREATE\", \"UPDATE\"";
+    assert!(
+        code == 422 && refused["message"].as_str().unwrap().contains(wanted),
+        "{refused}"
+    );
 }

@@ -172,6 +172,14 @@ async fn policies_with_mistakes() {
             "spec.validations[0].expression: Invalid value: \"1\": must evaluate to bool but got int",
         ),
         (
+            json!({"validations": [{"expression": "1 > int('x')"}]}),
+            "spec.validations[0].expression: Internal error: program instantiation failed: type conversion error from 'string' to 'int'",
+        ),
+        (
+            json!({"matchConditions": [{"name": "a", "expression": "bool(string(7))"}], "validations": [{"expression": "true"}]}),
+            "spec.matchConditions[0].expression: Internal error: program instantiation failed: type conversion error from 'string' to 'bool'",
+        ),
+        (
             json!({"validations": [{"expression": "params.x"}]}),
             "undeclared reference to 'params' (in container '')",
         ),

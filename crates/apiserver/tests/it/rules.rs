@@ -218,6 +218,41 @@ async fn definitions_with_mistakes() {
             format!("{at}messageExpression: Invalid value: "),
             "messageExpression must evaluate to a string",
         ),
+        (
+            json!({"rule": "true", "messageExpression": " "}),
+            format!("{at}messageExpression: Required value"),
+            "messageExpression must be non-empty if specified",
+        ),
+        (
+            json!({"rule": "true", "message": " "}),
+            format!("{at}message: Invalid value: \" \""),
+            "must be non-empty if specified",
+        ),
+        (
+            json!({"rule": "true", "message": "a\rb"}),
+            format!("{at}message: Invalid value: "),
+            "must not contain line breaks",
+        ),
+        (
+            json!({"rule": "true", "fieldPath": " "}),
+            format!("{at}fieldPath: Invalid value: \" \""),
+            "must be non-empty if specified",
+        ),
+        (
+            json!({"rule": "true", "optionalOldSelf": false}),
+            format!("{at}optionalOldSelf: Invalid value: false"),
+            "may not be set if oldSelf is not used in rule",
+        ),
+        (
+            json!({"rule": "self.a > int('x')"}),
+            format!("{at}rule: Invalid value: "),
+            "program instantiation failed: type conversion error from 'string' to 'int'",
+        ),
+        (
+            json!({"rule": "true", "messageExpression": "string(int('x'))"}),
+            format!("{at}messageExpression: Invalid value: "),
+            "messageExpression instantiation failed: type conversion error from 'string' to 'int'",
+        ),
     ];
     for (rule, place, words) in cases {
         let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "x-kubernetes-validations": [rule]});

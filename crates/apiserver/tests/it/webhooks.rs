@@ -166,7 +166,7 @@ async fn refusals_and_failures() {
         (hook.url("/deny"), json!({}), 403, "admission webhook \"h.example.com\" denied the request: no such thing".into()),
         (hook.url("/silent"), json!({}), 400, "admission webhook \"h.example.com\" denied the request without explanation".into()),
         (hook.url("/500"), json!({}), 500, format!("{internal}failed to call webhook: an error on the server (\"\\\"boom\\\"\") has prevented the request from succeeding")),
-        (hook.url("/empty"), json!({}), 500, format!("{internal}failed to call webhook: webhook response was absent")),
+        (hook.url("/empty"), json!({}), 500, format!("{internal}received invalid webhook response: webhook response was absent")),
         (hook.url("/uid"), json!({}), 500, format!("{internal}received invalid webhook response: expected response.uid=")),
         (dead.clone(), json!({}), 500, format!("{internal}failed to call webhook: Post \"https://127.0.0.1:1/x?timeout=10s\": dial tcp 127.0.0.1:1: connect: connection refused")),
         (dead, json!({"failurePolicy": "Ignore"}), 201, String::new()),
@@ -379,7 +379,7 @@ async fn webhooks_share_the_time_of_the_request() {
     }
     let path = format!("{MAPS}?timeout=1ns");
     let (code, said) = s.json("POST", &path, &map("e", json!({}))).await;
-    let why = "Timeout: request did not complete within requested timeout";
+    let why = "Timeout: request did not complete within requested timeout - context deadline exceeded";
     assert_eq!((code, &said["message"]), (504, &json!(why)));
 }
 
@@ -406,4 +406,112 @@ async fn a_webhook_cannot_break_the_list_of_owners() {
             && told.contains("must be `Apply` or `Update`"),
         "{told}"
     );
+}
+
+#[tokio::test]
+async fn what_a_refusing_webhook_says_besides_is_told() {
+    let s = Server::guarded().await;
+    let hook = Hook::start(|_, review| {
+        answer(
+            review,
+            json!({"allowed": false, "warnings": ["mind the gap"], "auditAnnotations": {"k": "v"}}),
+        )
+    })
+    .await;
+    let kinds = [
+        (VALIDATING, "ValidatingWebhookConfiguration"),
+        (MUTATING, "MutatingWebhookConfiguration"),
+    ];
+    for (path, kind) in kinds {
+        let hooks = json!([on_maps("h.example.com", hook.url("/"), json!({}))]);
+        install(&s, path, &configuration(kind, "w", hooks)).await;
+        let (code, warnings, made) = s.warned("POST", MAPS, &map("a", json!({}))).await;
+        assert_eq!(code, 400, "{made}");
+        assert!(warnings.concat().contains("mind the gap"), "{warnings:?}");
+        assert_eq!(s.json("DELETE", &format!("{path}/w"), &Value::Null).await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn patches_that_are_none() {
+    let s = Server::guarded().await;
+    let hook = Hook::start(|path, review| match path.split('?').next().unwrap() {
+        "/patch" => answer(
+            review,
+            json!({"allowed": false, "patch": "W10=", "patchType": "JSONPatch"}),
+        ),
+        "/type" => answer(review, json!({"allowed": true, "patchType": "JSONPatch"})),
+        "/lone" => answer(review, json!({"allowed": false, "patch": "W10="})),
+        "/odd" => answer(
+            review,
+            json!({"allowed": true, "patch": "W3t9XQ==", "patchType": "Other"}),
+        ),
+        "/empty" => answer(review, json!({"allowed": true, "patch": "W10=", "patchType": ""})),
+        "/bad" => answer(
+            review,
+            json!({"allowed": true, "patch": "eA==", "patchType": "JSONPatch"}),
+        ),
+        _ => patched(review, json!([{"op": "add", "path": "/data", "value": {}}])),
+    })
+    .await;
+    let invalid = "received invalid webhook response: ";
+    let kind = |mutating: bool| match mutating {
+        true => (MUTATING, "MutatingWebhookConfiguration"),
+        false => (VALIDATING, "ValidatingWebhookConfiguration"),
+    };
+    for (mutating, path, words) in [
+        (
+            false,
+            "/patch",
+            format!("{invalid}validating webhook may not return response.patch"),
+        ),
+        (
+            false,
+            "/type",
+            format!("{invalid}validating webhook may not return response.patchType"),
+        ),
+        (
+            true,
+            "/lone",
+            format!("{invalid}webhook returned response.patch but not response.patchType"),
+        ),
+        (
+            true,
+            "/type",
+            format!("{invalid}webhook returned response.patchType but not response.patch"),
+        ),
+        (
+            true,
+            "/empty",
+            format!("{invalid}webhook returned invalid response.patchType of \"\""),
+        ),
+        (true, "/odd", "unsupported patch type \"Other\"".into()),
+        (
+            true,
+            "/bad",
+            "received undecodable patch in webhook response: ".into(),
+        ),
+    ] {
+        let hooks = json!([on_maps("h.example.com", hook.url(path), json!({}))]);
+        let (place, kind) = kind(mutating);
+        install(&s, place, &configuration(kind, "w", hooks)).await;
+        let (code, refused) = s.json("POST", MAPS, &map("a", json!({}))).await;
+        let told = refused["message"].as_str().unwrap();
+        let head = format!("Internal error occurred: failed calling webhook \"h.example.com\": {words}");
+        assert!(code == 500 && told.starts_with(&head), "{path}: {told}");
+        assert_eq!(s.json("DELETE", &format!("{place}/w"), &Value::Null).await.0, 200);
+    }
+    assert_eq!(s.json("POST", MAPS, &map("a", json!({}))).await.0, 201);
+    let rules = json!([{"operations": ["DELETE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}]);
+    let hooks = json!([on_maps("h.example.com", hook.url("/"), json!({"rules": rules}))]);
+    install(
+        &s,
+        MUTATING,
+        &configuration("MutatingWebhookConfiguration", "w", hooks),
+    )
+    .await;
+    let (code, refused) = s.json("DELETE", &format!("{MAPS}/a"), &Value::Null).await;
+    let words = "Internal error occurred: admission webhook \"h.example.com\" attempted to modify the object, which is not \
+                 supported for this operation";
+    assert_eq!((code, refused["message"].as_str()), (500, Some(words)));
 }

@@ -7,8 +7,8 @@
 use super::events::Teller;
 use super::matching::{class_of, find, mismatch, mode_of, refers_to, reserve, reserved};
 use super::{
-    BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIMS, CLASSES, DEFAULT_CLASS, NODES, PODS, PROVISIONED_BY,
-    PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, VOLUMES, claim_name,
+    BETA_DEFAULT_CLASS, BIND_COMPLETED, BOUND_BY_CONTROLLER, CLAIMS, CLASSES, DEFAULT_CLASS, NODES, PODS,
+    PROVISIONED_BY, PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, VOLUMES, claim_name,
 };
 use crate::manager::Reconciler;
 use crate::obj::{annotation, deleting, finished, items, meta, ready, text};
@@ -53,9 +53,11 @@ fn no_choice(claim: &Value) -> bool {
 /// The default class: the newest of several, by name among equals.
 fn default_class(world: &World) -> Option<String> {
     let classes = world.all(CLASSES);
-    let marked = classes
-        .iter()
-        .filter(|class| annotation(class, DEFAULT_CLASS) == "true");
+    let marked = classes.iter().filter(|class| {
+        [DEFAULT_CLASS, BETA_DEFAULT_CLASS]
+            .iter()
+            .any(|a| annotation(class, a) == "true")
+    });
     let first = marked.min_by_key(|class| {
         let made = meta(class, "creationTimestamp").to_string();
         (std::cmp::Reverse(made), meta(class, "name").to_string())

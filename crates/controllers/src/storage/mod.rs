@@ -35,6 +35,7 @@ const NODES: &str = "nodes";
 /// The provisioner of volumes in the hosts' data directories, and the CSI driver's name in their sources.
 pub const PROVISIONER: &str = "datastore.podvisor.io";
 /// Annotation: the class of claims that name none.
+pub(crate) const BETA_DEFAULT_CLASS: &str = "storageclass.beta.kubernetes.io/is-default-class";
 pub(crate) const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 /// Annotation: the node that the scheduler has chosen for the first Pod of a claim.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";

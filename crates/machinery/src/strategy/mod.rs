@@ -310,6 +310,17 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
         }
         ("", "PersistentVolumeClaim") => claim_sources(new, Some(old)),
         ("", "ServiceAccount") => bare_secrets(new),
+        // Objects may be stored in a new version from now on.
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            let versions = new.list_at("spec.versions");
+            let storage = versions.iter().find(|v| v.bool_at("storage"));
+            let storage = storage.map(|v| v.at("name").clone());
+            let mut stored = new.list_at("status.storedVersions").to_vec();
+            if let Some(storage) = storage.filter(|name| !stored.contains(name)) {
+                stored.push(storage);
+                set(new, "status.storedVersions", Value::Array(stored));
+            }
+        }
         // What is asked for, and by whom, is for life.
         ("certificates.k8s.io", "CertificateSigningRequest") => keep(new, old, "spec"),
         _ => {}

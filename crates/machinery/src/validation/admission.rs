@@ -193,12 +193,10 @@ fn resources(rule: &Value, at: &Path, errors: &mut Errors) {
             continue;
         }
         let Some((name, sub)) = resource.split_once('/') else {
-            plain |= *resource != "*";
+            // The last one decides: so it is upstream.
+            plain = *resource != "*";
             continue;
         };
-        if *resource == "*/*" {
-            continue;
-        }
         if all_below.contains(name) {
             let text = format!("if '{name}/*' is present, must not specify {resource}");
             errors.invalid(&at.index(i), *resource, text);
@@ -239,6 +237,22 @@ fn conditions(of: &Value, at: &Path, errors: &mut Errors) {
         let name = condition.str_at("name");
         if !name.is_empty() {
             errors.each(&at.index(i).child("name"), name, names::qualified_name(name));
+        }
+    }
+}
+
+/// Only what is written can be changed.
+pub(super) fn mutating_policy(spec: &Value, at: &Path, errors: &mut Errors) {
+    const KNOWN: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
+    let place = at
+        .child("matchConstraints")
+        .child("resourceRules")
+        .child("operations");
+    for rule in spec.list_at("matchConstraints.resourceRules") {
+        for operation in rule.strings_at("operations") {
+            if !KNOWN.contains(&operation) {
+                errors.not_supported(&place, operation, &KNOWN);
+            }
         }
     }
 }

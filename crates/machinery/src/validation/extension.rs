@@ -134,6 +134,16 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
         );
         errors.invalid(&Path::new("metadata").child("name"), name, text);
     }
+    let place = at.child("group");
+    match (group, version) {
+        ("", "v1") => {}
+        ("", _) => {
+            let why = "only v1 may have an empty group and it better be legacy kube";
+            errors.required(&place, why);
+        }
+        _ => errors.each(&place, group, names::dns_subdomain(group)),
+    }
+    errors.each(&at.child("version"), version, names::dns_1035_label(version));
     for field in ["groupPriorityMinimum", "versionPriority"] {
         let value = obj.at("spec").int_at(field).unwrap_or(0);
         let high = if field == "versionPriority" { 1000 } else { 20_000 };
@@ -153,7 +163,8 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
     if !obj.has("spec.service") {
         if trusted {
             let text = "local APIServices may not have a caBundle";
-            errors.invalid(&at.child("caBundle"), obj.at("spec.caBundle").clone(), text);
+            let bundle = decoded(obj.str_at("spec.caBundle"));
+            errors.invalid(&at.child("caBundle"), format!("{} bytes", bundle.len()), text);
         }
         if insecure {
             errors.invalid(
@@ -172,12 +183,19 @@ pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
     }
     if let Some(port) = obj.int_at("spec.service.port") {
         for why in names::port_number(port) {
-            errors.invalid(&service.child("port"), port, why);
+            errors.invalid(&service.child("port"), port, format!("port is not valid: {why}"));
         }
     }
     if insecure && trusted {
         errors.invalid(&place, true, "may not be true if caBundle is present");
     }
+}
+
+/// The bytes of base64 text; none when it is none, which is told elsewhere.
+fn decoded(text: &str) -> Vec<u8> {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+    bytes.unwrap_or_default()
 }
 
 /// A request for a certificate, with what is in the request itself.
@@ -295,6 +313,10 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
         );
     }
     crd_versions(spec, &at, errors);
+    if obj.strings_at("status.storedVersions").is_empty() {
+        let place = Path::new("status").child("storedVersions");
+        errors.invalid(&place, Value::Null, "must have at least one stored version");
+    }
     let client = spec.at("conversion").at("webhook").at("clientConfig");
     if spec.str_at("conversion.strategy") == "Webhook" && client.is_object() {
         let place = at.child("conversion").child("webhookClientConfig");
@@ -304,6 +326,21 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
 
 /// What a changed definition may not lose: versions in which objects are stored, and a usable authority of its webhook.
 pub(super) fn custom_resource_update(new: &Value, old: &Value, errors: &mut Errors) {
+    // A definition that nobody uses yet may still be put right; its name cannot.
+    let established = |c: &Value| c.str_at("type") == "Established" && c.str_at("status") == "True";
+    let is_established = old.list_at("status.conditions").iter().any(established);
+    let used: &[&str] = if is_established {
+        &["scope", "names.kind"]
+    } else {
+        &[]
+    };
+    for field in used.iter().chain(&["group", "names.plural"]) {
+        let (new, old) = (new.at("spec").at(field), old.at("spec").at(field));
+        if new != old {
+            let place = field.split('.').fold(Path::new("spec"), |p, s| p.child(s));
+            errors.invalid(&place, new.clone(), IMMUTABLE);
+        }
+    }
     let named = |name: &str| {
         new.list_at("spec.versions")
             .iter()
@@ -320,8 +357,6 @@ pub(super) fn custom_resource_update(new: &Value, old: &Value, errors: &mut Erro
             errors.invalid(&at, version, why);
         }
     }
-    let established = |c: &Value| c.str_at("type") == "Established" && c.str_at("status") == "True";
-    let is_established = old.list_at("status.conditions").iter().any(established);
     if is_established && has_usable_bundle(old) && !has_usable_bundle(new) {
         let now = bundle(new);
         let at = Path::new("spec").child("conversion").child("webhookClientConfig");
@@ -341,17 +376,12 @@ pub fn has_usable_bundle(crd: &Value) -> bool {
 
 /// Whether base64 text holds a certificate in PEM.
 fn holds_certificate(text: &str) -> bool {
-    use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-    bytes.is_ok_and(|b| String::from_utf8_lossy(&b).contains("-----BEGIN CERTIFICATE-----"))
+    String::from_utf8_lossy(&decoded(text)).contains("-----BEGIN CERTIFICATE-----")
 }
 
 fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
     let versions = spec.list_at("versions");
     let place = at.child("versions");
-    if versions.is_empty() {
-        errors.required(&place, "must have at least one version");
-    }
     let (mut seen, mut unique) = (BTreeSet::new(), true);
     for (i, version) in versions.iter().enumerate() {
         let name = version.str_at("name");
@@ -369,7 +399,7 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
         );
     }
     let stored = versions.iter().filter(|v| v.bool_at("storage")).count();
-    if !versions.is_empty() && stored != 1 {
+    if stored != 1 {
         errors.invalid(
             &place,
             spec.at("versions").clone(),

@@ -212,8 +212,12 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
             "admissionregistration.k8s.io",
             "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
         ) => admission::webhooks(obj, errors),
-        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy" | "MutatingAdmissionPolicy") => {
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => {
             admission::policy(spec, &spec_at, errors)
+        }
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => {
+            admission::policy(spec, &spec_at, errors);
+            admission::mutating_policy(spec, &spec_at, errors);
         }
         (
             "admissionregistration.k8s.io",
@@ -294,12 +298,6 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         ("scheduling.k8s.io", "PriorityClass") => extension::priority_class_update(new, old, errors),
         ("node.k8s.io", "RuntimeClass") => errors.immutable_top(new, old, "handler"),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
-            for field in ["group", "scope", "names.kind", "names.plural"] {
-                let path = field.split('.').fold(at.clone(), |p, s| p.child(s));
-                if new_spec.at(field) != old_spec.at(field) {
-                    errors.invalid(&path, new_spec.at(field).clone(), errors::IMMUTABLE);
-                }
-            }
             extension::custom_resource_update(new, old, errors);
         }
         _ => {}

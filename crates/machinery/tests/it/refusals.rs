@@ -48,7 +48,7 @@ webhooks:
 ";
     let hook = |field: &str| format!("/webhooks/0/{field}");
     let rule = |field: &str| format!("/webhooks/0/rules/0/{field}");
-    let cases: [(String, Value, &[&str]); 15] = [
+    let cases: [(String, Value, &[&str]); 17] = [
         (
             hook("sideEffects"),
             json!(null),
@@ -138,6 +138,15 @@ webhooks:
             json!(["pods/*", "pods/status"]),
             &[
                 "webhooks[0].rules[0].resources[1]: Invalid value: \"pods/status\": if 'pods/*' is present, must not specify pods/status",
+            ],
+        ),
+        (rule("resources"), json!(["pods", "*"]), &[]),
+        (
+            rule("resources"),
+            json!(["*/*", "pods/*"]),
+            &[
+                "webhooks[0].rules[0].resources[1]: Invalid value: \"pods/*\": if '*/*' is present, must not specify pods/*",
+                "webhooks[0].rules[0].resources: Invalid value: [\"*/*\",\"pods/*\"]: if '*/*' is present, must not specify other resources",
             ],
         ),
         (
@@ -479,12 +488,36 @@ spec: {group: example.com, version: v1, groupPriorityMinimum: 1, versionPriority
             (
                 "/spec/service/port",
                 json!(70000),
-                &["spec.service.port: Invalid value: 70000: must be between 1 and 65535, inclusive"],
+                &[
+                    "spec.service.port: Invalid value: 70000: port is not valid: must be between 1 and 65535, inclusive",
+                ],
             ),
             (
                 "/spec/versionPriority",
                 json!(1001),
                 &["spec.versionPriority: Invalid value: 1001: must be positive and less than 1000"],
+            ),
+            (
+                "/spec/service",
+                json!(null),
+                &["spec.caBundle: Invalid value: \"1 bytes\": local APIServices may not have a caBundle"],
+            ),
+            (
+                "/spec",
+                json!({"group": "Example.com", "version": "V1", "groupPriorityMinimum": 1, "versionPriority": 1}),
+                &[
+                    "metadata.name: Invalid value: \"v1.example.com\": must be `spec.version+\".\"+spec.group`: \"V1.Example.com\"",
+                    "spec.group: Invalid value: \"Example.com\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+                    "spec.version: Invalid value: \"V1\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+                ],
+            ),
+            (
+                "/spec",
+                json!({"version": "v2", "groupPriorityMinimum": 1, "versionPriority": 1}),
+                &[
+                    "metadata.name: Invalid value: \"v1.example.com\": must be `spec.version+\".\"+spec.group`: \"v2.\"",
+                    "spec.group: Required value: only v1 may have an empty group and it better be legacy kube",
+                ],
             ),
         ],
     );

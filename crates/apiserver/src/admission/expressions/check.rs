@@ -128,21 +128,11 @@ fn mutations(spec: &Value, errors: &mut Vec<FieldError>) {
                 "must not be specified when patchType is {}",
                 mutation["patchType"].as_str().unwrap_or("")
             );
-            errors.push(FieldError::invalid(
-                &at.child(other),
-                mutation[other].clone(),
-                why,
-            ));
+            let shown = format!("{{{other}}}");
+            errors.push(FieldError::invalid(&at.child(other), shown.into(), why));
         }
-        one(
-            &mutation[field],
-            "expression",
-            &env,
-            &[wanted],
-            "expression is not specified",
-            &at.child(field),
-            errors,
-        );
+        let (text, place) = ("expression", at.child(field));
+        one(&mutation[field], text, &env, &[wanted], "", &place, errors);
     }
     match spec["reinvocationPolicy"].as_str().unwrap_or("") {
         "Never" | "IfNeeded" => {}
@@ -275,6 +265,9 @@ fn one(
                     }
                 };
                 errors.push(FieldError::invalid(&at, of[field].clone(), why));
+            } else if let Some(fault) = program.fault() {
+                let why = format!("program instantiation failed: {fault}");
+                errors.push(FieldError::internal(&at, why));
             }
             ty.clone()
         }

@@ -25,6 +25,8 @@ pub struct Hook {
     pub timeout: Duration,
     /// It may be asked about dry runs.
     pub dry_run: bool,
+    /// It is asked for changes, not for a verdict alone.
+    pub mutating: bool,
     /// Mutating: it may be asked again.
     pub again: bool,
     /// The version of AdmissionReview it gets.
@@ -34,7 +36,7 @@ pub struct Hook {
 }
 
 impl Hook {
-    fn new(configuration: &str, hook: &Value) -> Hook {
+    fn new(configuration: &str, hook: &Value, mutating: bool) -> Hook {
         let text = |f: &str| hook.get(f).and_then(Value::as_str).unwrap_or("");
         let accepted = hook["admissionReviewVersions"]
             .as_array()
@@ -53,6 +55,7 @@ impl Hook {
             fail: text("failurePolicy") != "Ignore",
             timeout: Duration::from_secs(hook["timeoutSeconds"].as_u64().unwrap_or(10).clamp(1, 30)),
             dry_run: matches!(text("sideEffects"), "None" | "NoneOnDryRun"),
+            mutating,
             again: text("reinvocationPolicy") == "IfNeeded",
             version,
             target: Target::from_client_config(&hook["clientConfig"]),
@@ -93,11 +96,17 @@ impl Hooks {
             return hooks.clone();
         }
         let mut hooks = Vec::new();
+        let mutating = self.resource.resource == "mutatingwebhookconfigurations";
         // Lists come in the order of names.
         for configuration in view.list(&self.resource, None) {
             let name = configuration["metadata"]["name"].as_str().unwrap_or("");
             let listed = configuration["webhooks"].as_array();
-            hooks.extend(listed.into_iter().flatten().map(|hook| Hook::new(name, hook)));
+            hooks.extend(
+                listed
+                    .into_iter()
+                    .flatten()
+                    .map(|hook| Hook::new(name, hook, mutating)),
+            );
         }
         let hooks = Arc::new(hooks);
         *read = Some((revision, hooks.clone()));

@@ -19,7 +19,7 @@ use crate::rest::Ctx;
 use crate::view::{GroupResource, View};
 use config::Hook;
 use kinds::status::Status;
-use review::Verdict;
+use review::Patch;
 use serde_json::Value;
 
 /// Why a webhook did not let a request through.
@@ -107,7 +107,8 @@ pub(super) async fn take_back(
     })
 }
 
-/// Asks one webhook about an object in the version it wants.
+/// Asks one webhook about an object in the version it wants, and keeps what it wishes to have told, of a refusal too;
+/// answers what it wants changed.
 async fn ask(
     hook: &Hook,
     request: &AdmissionRequest<'_>,
@@ -115,7 +116,7 @@ async fn ask(
     view: &dyn View,
     matched: &Matched,
     objects: (&Value, &Value),
-) -> Result<Verdict, Failure> {
+) -> Result<Option<Patch>, Failure> {
     if request.dry_run && !hook.dry_run {
         return Err(Failure::Refused(Status::bad_request(format!(
             "admission webhook {:?} does not support dry run",
@@ -167,13 +168,23 @@ async fn ask(
         return Err(too_late());
     }
     let (code, bytes) = answered.map_err(|why| Failure::Calling(format!("failed to call webhook: {why}")))?;
-    review::read(hook, code, &bytes, version, &uid)
+    let verdict = review::read(hook, code, &bytes, version, &uid)?;
+    for warning in verdict.warnings {
+        ctx.notes.warn(warning);
+    }
+    for (key, value) in verdict.annotations {
+        ctx.notes.annotate(format!("{}/{key}", hook.name), value);
+    }
+    match verdict.refused {
+        Some(status) => Err(Failure::Refused(status)),
+        None => Ok(verdict.patch),
+    }
 }
 
-/// The 504 for a request whose time is over.
+/// The 504 for a request whose time is over: upstream's handler answers it before its webhooks have come back.
 fn too_late() -> Failure {
     Failure::Refused(Status::timeout(
-        "request did not complete within requested timeout",
+        "request did not complete within requested timeout - context deadline exceeded",
         0,
     ))
 }
@@ -181,14 +192,4 @@ fn too_late() -> Failure {
 /// The 500 for a webhook that could not be asked and must be.
 fn closed(hook: &Hook, why: &str) -> Status {
     Status::internal(format!("failed calling webhook {:?}: {why}", hook.name))
-}
-
-/// Keeps what a webhook wishes to have told.
-fn note(ctx: &Ctx, hook: &Hook, verdict: &Verdict) {
-    for warning in &verdict.warnings {
-        ctx.notes.warn(warning.clone());
-    }
-    for (key, value) in &verdict.annotations {
-        ctx.notes.annotate(format!("{}/{key}", hook.name), value.clone());
-    }
 }

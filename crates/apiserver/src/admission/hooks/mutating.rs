@@ -5,7 +5,7 @@
 //! a change.
 
 use super::config::{Hook, Hooks};
-use super::{Failure, ask, closed, note, review, wanted};
+use super::{Failure, ask, closed, review, wanted};
 use crate::admission::in_order;
 use crate::admission::matching::{self, Matched};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
@@ -91,7 +91,7 @@ impl AdmissionPlugin for MutatingWebhook {
 }
 
 impl MutatingWebhook {
-    /// Asks one webhook and applies its patch; answers whether the object changed.
+    /// Asks one webhook and applies its patch; answers whether the object changed. The audit log is told so of failures too.
     async fn one(
         &self,
         hook: &Hook,
@@ -101,48 +101,65 @@ impl MutatingWebhook {
         matched: &Matched,
         place: &str,
     ) -> Result<bool, Failure> {
-        let (object, old) = review::objects(request, ctx);
-        let object = versioned(ctx, object, matched).await?;
-        let old = versioned(ctx, old, matched).await?;
-        let verdict = ask(hook, request, ctx, view, matched, (&object, &old)).await?;
-        note(ctx, hook, &verdict);
-        let changed = match &verdict.patch {
-            None => false,
-            Some(_) if request.operation == Operation::Delete => {
-                let why = "admission webhook attempted to modify the object, which is not supported for this operation";
-                return Err(Failure::Refused(Status::internal(why)));
-            }
-            Some(patch) => {
-                let patched = machinery::json_patch(&object, patch)
-                    .map_err(|s| Failure::Refused(Status::internal(s.message)))?;
-                let changed = patched != object;
-                if changed {
-                    take_back(request, ctx, patched, matched).await?;
-                }
-                changed
-            }
-        };
         let by = [
             ("configuration", json!(hook.configuration)),
             ("webhook", json!(hook.name)),
         ];
-        let [configuration, webhook] = by.clone();
-        ctx.notes.annotate(
-            format!("mutation.webhook.admission.k8s.io/{place}"),
-            in_order(&[configuration, webhook, ("mutated", json!(changed))]),
-        );
-        if let (true, Some(patch)) = (changed, &verdict.patch) {
-            let [configuration, webhook] = by;
+        let outcome = self.patched(hook, request, ctx, view, matched).await;
+        if let Ok(Some((patch, _))) = &outcome {
+            let [configuration, webhook] = by.clone();
             let told = [
                 configuration,
                 webhook,
-                ("patch", json!(patch)),
+                ("patch", patch.clone()),
                 ("patchType", json!("JSONPatch")),
             ];
             ctx.notes
                 .annotate(format!("patch.webhook.admission.k8s.io/{place}"), in_order(&told));
         }
-        Ok(changed)
+        let outcome = outcome.map(|patched| patched.is_some_and(|(_, changed)| changed));
+        let [configuration, webhook] = by;
+        let mutated = ("mutated", json!(matches!(outcome, Ok(true))));
+        ctx.notes.annotate(
+            format!("mutation.webhook.admission.k8s.io/{place}"),
+            in_order(&[configuration, webhook, mutated]),
+        );
+        outcome
+    }
+
+    /// Asks one webhook and applies its patch; answers the patch, if there is one, and whether it changed the object.
+    async fn patched(
+        &self,
+        hook: &Hook,
+        request: &mut AdmissionRequest<'_>,
+        ctx: &Ctx,
+        view: &dyn View,
+        matched: &Matched,
+    ) -> Result<Option<(Value, bool)>, Failure> {
+        let (object, old) = review::objects(request, ctx);
+        let object = versioned(ctx, object, matched).await?;
+        let old = versioned(ctx, old, matched).await?;
+        let Some(patch) = ask(hook, request, ctx, view, matched, (&object, &old)).await? else {
+            return Ok(None);
+        };
+        let Some(operations) = patch.operations()? else {
+            return Ok(None);
+        };
+        if request.operation == Operation::Delete {
+            let why = format!(
+                "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+                hook.name
+            );
+            return Err(Failure::Refused(Status::internal(why)));
+        }
+        patch.check_type()?;
+        let patched = machinery::json_patch(&object, &operations)
+            .map_err(|s| Failure::Refused(Status::internal(s.message)))?;
+        let changed = patched != object;
+        if changed {
+            take_back(request, ctx, patched, matched).await?;
+        }
+        Ok(Some((operations, changed)))
     }
 }
 

@@ -10,15 +10,42 @@ use base64::Engine;
 use kinds::status::{Cause, Details, Status};
 use serde_json::{Map, Value, json};
 
-/// What a webhook says that lets a request through.
+/// What a webhook says.
 #[derive(Default)]
 pub struct Verdict {
-    /// The JSON patch it wants applied.
-    pub patch: Option<Value>,
+    /// It does not let the request through.
+    pub refused: Option<Status>,
+    /// What it wants changed.
+    pub patch: Option<Patch>,
     /// Warnings for the client.
     pub warnings: Vec<String>,
     /// Annotations for the audit log.
     pub annotations: Vec<(String, String)>,
+}
+
+/// A change that a webhook wants.
+pub struct Patch {
+    bytes: Vec<u8>,
+    kind: String,
+}
+
+impl Patch {
+    /// The operations of a JSON patch; none when it changes nothing: that may stand where nothing can be changed.
+    pub fn operations(&self) -> Result<Option<Value>, Failure> {
+        let read = serde_json::from_slice::<Option<Vec<Value>>>(&self.bytes);
+        let read = read.map_err(|why| {
+            Failure::Calling(format!("received undecodable patch in webhook response: {why}"))
+        })?;
+        Ok(read.filter(|list| !list.is_empty()).map(Value::Array))
+    }
+
+    /// Refuses a type that is none.
+    pub fn check_type(&self) -> Result<(), Failure> {
+        match self.kind.as_str() {
+            "JSONPatch" => Ok(()),
+            other => Err(Failure::Calling(format!("unsupported patch type {other:?}"))),
+        }
+    }
 }
 
 /// Object and old object as the request's own kind shows them: behind `scale` stands a Scale.
@@ -105,7 +132,7 @@ pub fn wrap(request: Value, version: &str) -> Value {
     json!({"kind": "AdmissionReview", "apiVersion": format!("admission.k8s.io/{version}"), "request": request})
 }
 
-/// Reads an answer.
+/// Reads an answer (upstream's `VerifyAdmissionResponse`).
 pub fn read(hook: &Hook, code: u16, bytes: &[u8], version: &str, uid: &str) -> Result<Verdict, Failure> {
     let failed = |why: String| Failure::Calling(format!("failed to call webhook: {why}"));
     let invalid = |why: String| Failure::Calling(format!("received invalid webhook response: {why}"));
@@ -118,22 +145,23 @@ pub fn read(hook: &Hook, code: u16, bytes: &[u8], version: &str, uid: &str) -> R
     let expected = format!("admission.k8s.io/{version}, Kind=AdmissionReview");
     let got = format!("{}, Kind={}", text("apiVersion"), text("kind"));
     let Some(response) = review.get("response").filter(|r| r.is_object()) else {
-        return Err(failed("webhook response was absent".into()));
+        return Err(invalid("webhook response was absent".into()));
     };
     if version == "v1" {
-        if got != expected {
-            return Err(invalid(format!(
-                "expected webhook response of {expected}, got {got}"
-            )));
-        }
         let answered = response["uid"].as_str().unwrap_or("");
         if answered != uid {
             return Err(invalid(format!(
                 "expected response.uid={uid:?}, got {answered:?}"
             )));
         }
+        if got != expected {
+            return Err(invalid(format!(
+                "expected webhook response of {expected}, got {got}"
+            )));
+        }
     }
     let mut verdict = Verdict {
+        patch: patch(response, version, hook.mutating)?,
         warnings: strings(&response["warnings"]),
         ..Verdict::default()
     };
@@ -145,40 +173,50 @@ pub fn read(hook: &Hook, code: u16, bytes: &[u8], version: &str, uid: &str) -> R
     }
     if response["allowed"] != true {
         let mut status = denial(&hook.name, &response["status"]);
-        // The refusal carries what the webhook had to say besides.
         status.message = status.message.trim_end().to_string();
-        return Err(Failure::Refused(status));
-    }
-    let patch = response.get("patch").and_then(Value::as_str).unwrap_or("");
-    let patch_type = response.get("patchType").and_then(Value::as_str).unwrap_or("");
-    match (patch, patch_type) {
-        ("", "") => {}
-        ("", _) => {
-            return Err(invalid(
-                "webhook returned response.patchType but not response.patch".into(),
-            ));
-        }
-        (_, "") if version == "v1" => {
-            return Err(invalid(
-                "webhook returned response.patch but not response.patchType".into(),
-            ));
-        }
-        (patch, "JSONPatch" | "") => {
-            let decoded = base64::engine::general_purpose::STANDARD
-                .decode(patch)
-                .map_err(|e| failed(e.to_string()))?;
-            let decoded: Value = serde_json::from_slice(&decoded).map_err(|e| failed(e.to_string()))?;
-            // A list that is empty, or was never made in Go, changes nothing; it may stand where nothing can be changed.
-            let empty = decoded.is_null() || decoded.as_array().is_some_and(Vec::is_empty);
-            verdict.patch = (!empty).then_some(decoded);
-        }
-        (_, other) => {
-            return Err(invalid(format!(
-                "webhook returned invalid response.patchType of {other:?}"
-            )));
-        }
+        verdict.refused = Some(status);
     }
     Ok(verdict)
+}
+
+/// The patch of an answer, which says its type beside it, and only where one is asked for. The old version needs no type, and
+/// what validates may say there what it likes.
+fn patch(response: &Value, version: &str, mutating: bool) -> Result<Option<Patch>, Failure> {
+    let invalid = |why: String| Failure::Calling(format!("received invalid webhook response: {why}"));
+    let patch = response.get("patch").and_then(Value::as_str).unwrap_or("");
+    let kind = response.get("patchType").and_then(Value::as_str);
+    let kind = match (version, mutating, patch, kind) {
+        ("v1", false, "", None) => return Ok(None),
+        ("v1", false, "", Some(_)) => {
+            return Err(invalid(
+                "validating webhook may not return response.patchType".into(),
+            ));
+        }
+        ("v1", false, ..) => {
+            return Err(invalid("validating webhook may not return response.patch".into()));
+        }
+        ("v1", true, "", Some(_)) => {
+            let why = "webhook returned response.patchType but not response.patch";
+            return Err(invalid(why.into()));
+        }
+        (_, false, ..) | (_, _, "", _) => return Ok(None),
+        ("v1", true, _, None) => {
+            let why = "webhook returned response.patch but not response.patchType";
+            return Err(invalid(why.into()));
+        }
+        ("v1", true, _, Some("")) => {
+            let why = "webhook returned invalid response.patchType of \"\"";
+            return Err(invalid(why.into()));
+        }
+        ("v1", true, _, Some(kind)) => kind,
+        _ => "JSONPatch",
+    };
+    let bytes = base64::engine::general_purpose::STANDARD.decode(patch);
+    let bytes = bytes.map_err(|why| Failure::Calling(format!("failed to call webhook: {why}")))?;
+    Ok(Some(Patch {
+        bytes,
+        kind: kind.to_owned(),
+    }))
 }
 
 fn strings(list: &Value) -> Vec<String> {

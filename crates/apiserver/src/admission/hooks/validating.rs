@@ -2,7 +2,7 @@
 
 use super::config::Hooks;
 use super::mutating::versioned;
-use super::{Failure, ask, closed, note, review, wanted};
+use super::{Failure, ask, closed, review, wanted};
 use crate::admission::matching;
 use crate::admit::{AdmissionPlugin, AdmissionRequest};
 use crate::view::View;
@@ -38,16 +38,16 @@ impl AdmissionPlugin for ValidatingWebhook {
             return Ok(Vec::new());
         }
         let mut relevant = Vec::new();
-        for (index, hook) in hooks.iter().enumerate() {
+        for hook in hooks.iter() {
             if let Some(matched) = wanted(hook, request, ctx, view).await? {
-                relevant.push((index, hook, matched));
+                relevant.push((hook, matched));
             }
         }
         let (object, old) = match relevant.is_empty() {
             true => return Ok(Vec::new()),
             false => review::objects(request, ctx),
         };
-        let asked = relevant.iter().map(|(index, hook, matched)| {
+        let asked = relevant.iter().map(|(hook, matched)| {
             let (object, old) = (object.clone(), old.clone());
             async move {
                 let answered = async {
@@ -55,16 +55,13 @@ impl AdmissionPlugin for ValidatingWebhook {
                     let old = versioned(ctx, old, matched).await?;
                     ask(hook, request, ctx, view, matched, (&object, &old)).await
                 };
-                (*index, *hook, answered.await)
+                (*hook, answered.await)
             }
         });
         let mut refused = None;
-        for (index, hook, answered) in join_all(asked).await {
+        for (index, (hook, answered)) in join_all(asked).await.into_iter().enumerate() {
             let status = match answered {
-                Ok(verdict) => {
-                    note(ctx, hook, &verdict);
-                    continue;
-                }
+                Ok(_) => continue,
                 Err(Failure::Refused(status)) => status,
                 Err(Failure::Calling(why)) if hook.fail => closed(hook, &why),
                 Err(Failure::Calling(why)) => {

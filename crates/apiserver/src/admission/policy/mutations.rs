@@ -7,10 +7,13 @@
 use super::bound::Bound;
 use super::config::{Binding, list, text};
 use super::params;
-use crate::admission::expressions::{Conditions, Expression, POLICY_BUDGET, Scope, environment, mutating};
+use crate::admission::expressions::{
+    Conditions, Expression, Inputs, POLICY_BUDGET, Scope, environment, mutating,
+};
 use crate::admission::matching::{self, Matched, Matcher};
 use crate::admission::{forbidden, hooks};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::registry::Served;
 use crate::rest::Ctx;
 use crate::view::View;
 use async_trait::async_trait;
@@ -120,38 +123,36 @@ impl AdmissionPlugin for MutatingPolicy {
             return Ok(Vec::new());
         }
         let changed_since = request.round.again && request.round.policies.as_ref() != Some(request.object);
+        let mut failures = Failures::default();
         for policy in policies.iter() {
             let due = || changed_since || request.round.due.contains(&policy.id());
             if request.round.again && !(policy.again && due()) {
                 continue;
             }
-            let matched = match policy.matcher.matches(request, view, false) {
-                Ok(Some(matched)) => matched,
+            let found = match policy.matcher.matches(request, view, false) {
+                Ok(Some(matched)) => params::kind(ctx, &policy.param_kind).map(|kind| (matched, kind)),
                 Ok(None) => continue,
-                Err(status) if policy.fail => {
-                    let why = format!("failed to configure policy: {}", status.message);
-                    return Err(refusal(request, policy, None, &why));
+                Err(status) => Err(status.message),
+            };
+            let (matched, kind) = match found {
+                Ok(found) => found,
+                Err(why) => {
+                    failures.configured(policy, None, format!("failed to configure policy: {why}"));
+                    continue;
                 }
-                Err(_) => continue,
             };
             for binding in &policy.bindings {
-                match bound(policy, binding, &matched, request, ctx, view).await {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        let asked = std::mem::take(&mut request.round.asked);
-                        request.round.due.extend(asked);
-                        request.round.wanted = true;
-                    }
-                    Err(why) if policy.fail => return Err(refusal(request, policy, Some(binding), &why)),
-                    Err(why) => {
-                        let (policy, binding) = (&policy.name, &binding.name);
-                        tracing::warn!(
-                            policy,
-                            binding,
-                            why,
-                            "a mutating policy failed; the request goes on"
-                        );
-                    }
+                let run = Run {
+                    policy,
+                    binding,
+                    matched: &matched,
+                    ctx,
+                    view,
+                };
+                if run.all(kind.as_deref(), request, &mut failures).await {
+                    let asked = std::mem::take(&mut request.round.asked);
+                    request.round.due.extend(asked);
+                    request.round.wanted = true;
                 }
             }
             if policy.again {
@@ -159,59 +160,151 @@ impl AdmissionPlugin for MutatingPolicy {
             }
         }
         request.round.policies = Some(request.object.clone());
-        Ok(Vec::new())
+        failures.refuse(request)
     }
 }
 
-fn refusal(request: &AdmissionRequest<'_>, policy: &Policy, binding: Option<&Binding>, why: &str) -> Status {
-    let with = binding.map(|b| format!(" with binding '{}'", b.name));
-    let message = format!(
-        "policy '{}'{} denied request: {why}",
-        policy.name,
-        with.unwrap_or_default()
-    );
-    let mut status = forbidden(request, &message);
-    (status.reason, status.code) = ("Invalid".into(), 422);
-    status.add_cause("", message, "");
-    status
+/// What went wrong with policies that refuse then, each in its words: all are told, and the first decides.
+#[derive(Default)]
+struct Failures {
+    configured: Vec<String>,
+    mutated: Vec<String>,
 }
 
-/// Runs a policy as one binding wants it; answers whether the object changed.
-async fn bound(
-    policy: &Policy,
-    binding: &Binding,
-    matched: &Matched,
-    request: &mut AdmissionRequest<'_>,
-    ctx: &Ctx,
-    view: &dyn View,
-) -> Result<bool, String> {
-    let misconfigured = |why: String| format!("failed to configure binding: {why}");
-    if let Some(matcher) = &binding.matcher {
-        match matcher.matches(request, view, true) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(false),
-            Err(status) => return Err(misconfigured(status.message)),
+impl Failures {
+    fn configured(&mut self, policy: &Policy, binding: Option<&Binding>, why: String) {
+        self.configured.extend(denied(policy, binding, &why));
+    }
+
+    fn mutated(&mut self, policy: &Policy, binding: &Binding, why: String) {
+        self.mutated.extend(denied(policy, Some(binding), &why));
+    }
+
+    /// The refusal, bare of what usually stands before one (upstream's `policyDispatcher.Dispatch`).
+    fn refuse(self, request: &AdmissionRequest<'_>) -> Result<Vec<String>, Status> {
+        let mut status = forbidden(request, "");
+        if self.configured.is_empty() {
+            status.reason = "Invalid".into();
         }
+        let all: Vec<String> = self.configured.into_iter().chain(self.mutated).collect();
+        let Some(first) = all.first() else {
+            return Ok(Vec::new());
+        };
+        status.message.clone_from(first);
+        for message in all {
+            status.add_cause("", message, "");
+        }
+        Err(status)
     }
-    let kind =
-        params::kind(ctx, &policy.param_kind).map_err(|why| format!("failed to configure policy: {why}"))?;
-    let namespace = &request.attributes.namespace;
-    let params = params::collect(ctx, kind.as_deref(), binding, namespace)
-        .await
-        .map_err(misconfigured)?;
-    let mut changed = false;
-    for params in &params {
-        let mut budget = POLICY_BUDGET;
-        for (index, mutation) in policy.mutations.iter().enumerate() {
-            // Each sees what the one before left.
-            let inputs = hooks::inputs(request, ctx, view, matched)
-                .await
-                .map_err(|status| status.message)?;
-            let scope = Scope::with(&inputs, params, &policy.variables, POLICY_BUDGET);
-            if index == 0 && !policy.conditions.hold(&scope)? {
-                break;
+}
+
+/// How a failure of a policy refuses; of one that lets requests go on it is only logged.
+fn denied(policy: &Policy, binding: Option<&Binding>, why: &str) -> Option<String> {
+    let name = &policy.name;
+    if !policy.fail {
+        let binding = binding.map(|binding| &binding.name);
+        tracing::warn!(
+            name,
+            ?binding,
+            why,
+            "a mutating policy failed; the request goes on"
+        );
+        return None;
+    }
+    Some(match binding {
+        Some(binding) => format!(
+            "policy '{name}' with binding '{}' denied request: {why}",
+            binding.name
+        ),
+        None => format!("policy {name:?} denied request: {why}"),
+    })
+}
+
+/// A policy, as one binding wants it, for one request.
+struct Run<'a> {
+    policy: &'a Policy,
+    binding: &'a Binding,
+    matched: &'a Matched,
+    ctx: &'a Ctx,
+    view: &'a dyn View,
+}
+
+impl Run<'_> {
+    /// Runs the policy with each of its parameters; answers whether the object changed. What fails keeps nothing else from
+    /// being run.
+    async fn all(
+        &self,
+        kind: Option<&Served>,
+        request: &mut AdmissionRequest<'_>,
+        failures: &mut Failures,
+    ) -> bool {
+        let params = match self.params(kind, request).await {
+            Ok(params) => params,
+            Err(why) => {
+                let why = format!("failed to configure binding: {why}");
+                failures.configured(self.policy, Some(self.binding), why);
+                return false;
             }
-            let made = mutation.expression.eval(&scope, &mut budget)?;
+        };
+        let mut changed = false;
+        for params in &params {
+            match self.holds(params, request).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(why) => {
+                    failures.mutated(self.policy, self.binding, why);
+                    continue;
+                }
+            }
+            let mut budget = POLICY_BUDGET;
+            for mutation in &self.policy.mutations {
+                match self.one(mutation, params, request, &mut budget).await {
+                    Ok(has_changed) => changed |= has_changed,
+                    Err(why) => failures.mutated(self.policy, self.binding, why),
+                }
+            }
+        }
+        changed
+    }
+
+    /// The parameters; none when the binding is not about the request.
+    async fn params(
+        &self,
+        kind: Option<&Served>,
+        request: &AdmissionRequest<'_>,
+    ) -> Result<Vec<Value>, String> {
+        let matches = self.binding.matcher.as_ref();
+        match matches.map(|matcher| matcher.matches(request, self.view, true)) {
+            None | Some(Ok(Some(_))) => {}
+            Some(Ok(None)) => return Ok(Vec::new()),
+            Some(Err(status)) => return Err(status.message),
+        }
+        params::collect(self.ctx, kind, self.binding, &request.attributes.namespace).await
+    }
+
+    async fn inputs(&self, request: &AdmissionRequest<'_>) -> Result<Inputs, String> {
+        let inputs = hooks::inputs(request, self.ctx, self.view, self.matched).await;
+        inputs.map_err(|status| status.message)
+    }
+
+    async fn holds(&self, params: &Value, request: &AdmissionRequest<'_>) -> Result<bool, String> {
+        let inputs = self.inputs(request).await?;
+        let scope = Scope::with(&inputs, params, &self.policy.variables, POLICY_BUDGET);
+        self.policy.conditions.hold(&scope)
+    }
+
+    /// Makes one change, to what the one before left; answers whether it was any.
+    async fn one(
+        &self,
+        mutation: &Mutation,
+        params: &Value,
+        request: &mut AdmissionRequest<'_>,
+        budget: &mut u64,
+    ) -> Result<bool, String> {
+        let inputs = self.inputs(request).await?;
+        let patched = {
+            let scope = Scope::with(&inputs, params, &self.policy.variables, POLICY_BUDGET);
+            let made = mutation.expression.eval(&scope, budget)?;
             let made = made.to_json().ok_or_else(|| {
                 format!(
                     "expression '{}' evaluated to {}, which is no patch",
@@ -219,27 +312,25 @@ async fn bound(
                     made.type_name()
                 )
             })?;
-            let patched = match (mutation.is_json_patch, ctx.attributes.subresource.as_str()) {
+            match (mutation.is_json_patch, self.ctx.attributes.subresource.as_str()) {
                 (true, _) => machinery::json_patch(&inputs.object, &made)
                     .map_err(|status| format!("JSON Patch: {}", status.message))?,
                 (false, "scale") => {
                     return Err("apply configurations of the scale subresource are not supported".into());
                 }
                 (false, _) => {
-                    let typed = match matched {
+                    let typed = match self.matched {
                         Matched::Other(other) => other.typed(),
-                        Matched::Same => ctx.served.typed(),
+                        Matched::Same => self.ctx.served.typed(),
                     };
                     machinery::apply::merge_configuration(typed, &inputs.object, &made)?
                 }
-            };
-            if patched != inputs.object {
-                hooks::take_back(request, ctx, patched, matched)
-                    .await
-                    .map_err(|status| status.message)?;
-                changed = true;
             }
+        };
+        if patched == inputs.object {
+            return Ok(false);
         }
+        let taken = hooks::take_back(request, self.ctx, patched, self.matched).await;
+        taken.map(|()| true).map_err(|status| status.message)
     }
-    Ok(changed)
 }

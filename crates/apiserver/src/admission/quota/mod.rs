@@ -72,6 +72,15 @@ fn applies(request: &AdmissionRequest<'_>) -> bool {
     writes && whole && !a.namespace.is_empty() && request.object.is_object()
 }
 
+/// Whether what a Pod uses is decided by this write: it is new, or resized, or begins or ceases to count as terminating.
+fn states_use(request: &AdmissionRequest<'_>) -> bool {
+    request.operation == Operation::Create
+        || request.attributes.subresource == "resize"
+        || request
+            .old
+            .is_some_and(|old| scope::is_terminating(old) != scope::is_terminating(request.object))
+}
+
 #[async_trait]
 impl AdmissionPlugin for ResourceQuota {
     fn name(&self) -> &'static str {
@@ -97,8 +106,8 @@ impl AdmissionPlugin for ResourceQuota {
             let hard = amounts(&quota["spec"]["hard"]);
             let quota_name = quota["metadata"]["name"].as_str().unwrap_or_default();
             // What a Pod does not state cannot be counted, so a quota on it makes stating it a duty.
-            if request.operation == Operation::Create
-                && resource == GroupResource::new("", "pods")
+            if resource == GroupResource::new("", "pods")
+                && states_use(request)
                 && let Some(missing) = usage::missing_in_pod(&hard, request.object)
             {
                 return Err(forbidden(
@@ -111,33 +120,38 @@ impl AdmissionPlugin for ResourceQuota {
             .old
             .map(|old| usage_of(&resource, old))
             .unwrap_or_default();
-        let delta: Amounts = wanted
-            .iter()
-            .map(|(k, v)| (k.clone(), before.get(k).map_or(*v, |b| v.sub(b))))
-            .filter(|(_, v)| !v.is_zero() && !v.is_negative())
-            .collect();
+        let more = |before: &Amounts| -> Amounts {
+            let more = wanted
+                .iter()
+                .map(|(k, v)| (k.clone(), before.get(k).map_or(*v, |b| v.sub(b))));
+            more.filter(|(_, v)| !v.is_zero() && !v.is_negative()).collect()
+        };
+        // A quota that was not about the object before is charged for all of it.
+        let delta_of = |quota: &Value| match request.old {
+            Some(old) if !scope::matches(quota, &resource, old) => more(&Amounts::new()),
+            _ => more(&before),
+        };
 
         let mut reserved = self.reserved.lock();
         let pending = reserved.entry(a.namespace.clone()).or_default();
         let now = Instant::now();
         pending.retain(|r| now.duration_since(r.since) < ABANDONED);
+        let mut charged = false;
         for quota in &quotas {
             let hard = amounts(&quota["spec"]["hard"]);
-            let delta: Amounts = delta
-                .iter()
-                .filter(|(k, _)| hard.contains_key(*k))
-                .map(|(k, v)| (k.clone(), *v))
-                .collect();
+            let mut delta = delta_of(quota);
+            delta.retain(|name, _| hard.contains_key(name));
             if delta.is_empty() {
                 continue;
             }
+            charged = true;
             let used = used(quota, &delta, view, &a.namespace, pending);
             if let Some(text) = exceeded(&delta, &used, &hard) {
                 let name = quota["metadata"]["name"].as_str().unwrap_or_default();
                 return Err(forbidden(request, format!("exceeded quota: {name}, {text}")));
             }
         }
-        if !request.dry_run && !delta.is_empty() {
+        if !request.dry_run && charged {
             let version = |o: &Value| {
                 o["metadata"]["resourceVersion"]
                     .as_str()
@@ -188,6 +202,7 @@ fn used(quota: &Value, of: &Amounts, view: &dyn View, namespace: &str, pending: 
             return;
         }
         let mut usage = usage_of(resource, object);
+        let minus = minus.filter(|old| scope::matches(quota, resource, old));
         for (name, amount) in minus.map(|old| usage_of(resource, old)).unwrap_or_default() {
             if let Some(now) = usage.get_mut(&name) {
                 *now = now.sub(&amount);

@@ -56,12 +56,18 @@ fn has_class(operator: &str, values: &Value, claim: &Value) -> bool {
     }
 }
 
+/// Whether a Pod has an end of its own, as those of Jobs may.
+pub(super) fn is_terminating(pod: &Value) -> bool {
+    pod["spec"]["activeDeadlineSeconds"]
+        .as_i64()
+        .is_some_and(|s| s >= 0)
+}
+
 fn holds(scope: &str, operator: &str, values: &Value, pod: &Value) -> bool {
     let spec = &pod["spec"];
-    let terminating = spec["activeDeadlineSeconds"].as_i64().is_some_and(|s| s >= 0);
     match scope {
-        "Terminating" => terminating,
-        "NotTerminating" => !terminating,
+        "Terminating" => is_terminating(pod),
+        "NotTerminating" => !is_terminating(pod),
         "BestEffort" => is_best_effort(spec),
         "NotBestEffort" => !is_best_effort(spec),
         "CrossNamespacePodAffinity" => ["podAffinity", "podAntiAffinity"].iter().any(|kind| {

@@ -2,6 +2,7 @@
 //! volume claims.
 
 use crate::admission::pod::{Amounts, amounts, containers, items, total};
+use crate::admission::storage::class_of;
 use crate::view::GroupResource;
 use jiff::{SignedDuration, Timestamp};
 use kinds::quantity::Quantity;
@@ -100,15 +101,20 @@ fn service(service: &Value, usage: &mut Amounts) {
 }
 
 fn claim(claim: &Value, usage: &mut Amounts) {
-    let spec = &claim["spec"];
+    let size = |of: &Value| Quantity::from_json(&of["storage"]).ok();
+    let requested = size(&claim["spec"]["resources"]["requests"]);
+    // What a growth that failed had been given stays given until it is taken back.
+    let given = size(&claim["status"]["allocatedResources"]);
+    let size = requested.map(|requested| given.map_or(requested, |given| given.max(requested)).whole());
     let mut put = |name: &str| {
         usage.insert(format!("{name}persistentvolumeclaims"), Quantity::from_units(1));
-        if let Ok(size) = Quantity::from_json(&spec["resources"]["requests"]["storage"]) {
+        if let Some(size) = size {
             usage.insert(format!("{name}requests.storage"), size);
         }
     };
     put("");
-    if let Some(class) = spec["storageClassName"].as_str().filter(|c| !c.is_empty()) {
+    let class = class_of(claim);
+    if !class.is_empty() {
         put(&format!("{class}.storageclass.storage.k8s.io/"));
     }
 }
@@ -164,9 +170,14 @@ pub(super) fn resources<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet
 
 /// What containers of a new Pod leave unsaid that a quota on `hard` counts: `limits.cpu for: a,b; …`.
 pub(super) fn missing_in_pod(hard: &Amounts, pod: &Value) -> Option<String> {
-    let mut missing: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut missing: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let spec = &pod["spec"];
-    let whole = |which: &str, name: &str| amounts(&spec["resources"][which]).contains_key(name);
+    let counted = |name: &String| name == "cpu" || name == "memory" || name.starts_with("hugepages-");
+    // A Pod that says anything as a whole need not say it of its containers.
+    let whole = |which: &&str| amounts(&spec["resources"][*which]).keys().any(counted);
+    if ["requests", "limits"].iter().any(whole) {
+        return None;
+    }
     for resource in hard.keys() {
         let (which, name) = match resource.split_once('.') {
             Some(("limits", name)) => ("limits", name),
@@ -174,13 +185,13 @@ pub(super) fn missing_in_pod(hard: &Amounts, pod: &Value) -> Option<String> {
             _ => ("requests", resource.as_str()),
         };
         // Only what upstream counts for every Pod; an extended resource not asked for is not used.
-        if !["cpu", "memory"].contains(&name) || whole(which, name) {
+        if !["cpu", "memory"].contains(&name) {
             continue;
         }
         for container in containers(spec) {
             if !amounts(&container["resources"][which]).contains_key(name) {
                 let container = container["name"].as_str().unwrap_or_default();
-                missing.entry(resource.clone()).or_default().push(container);
+                missing.entry(resource.clone()).or_default().insert(container);
             }
         }
     }
@@ -189,7 +200,10 @@ pub(super) fn missing_in_pod(hard: &Amounts, pod: &Value) -> Option<String> {
     }
     let parts: Vec<String> = missing
         .iter()
-        .map(|(name, who)| format!("{name} for: {}", who.join(",")))
+        .map(|(name, who)| {
+            let who: Vec<&str> = who.iter().copied().collect();
+            format!("{name} for: {}", who.join(","))
+        })
         .collect();
     Some(parts.join("; "))
 }

@@ -7,6 +7,7 @@
 mod checks;
 mod existing;
 
+use super::pod::items;
 use super::{forbidden, is_on};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
 use crate::view::{GroupResource, View};
@@ -132,12 +133,12 @@ impl AdmissionPlugin for PodSecurity {
         let Some((spec, metadata)) = template(&a.group, &a.resource, request.object) else {
             return Ok(Vec::new());
         };
-        if request.operation == Operation::Update {
-            // What did not change was judged before; a tightened namespace does not break running Pods.
-            let old = request.old.and_then(|old| template(&a.group, &a.resource, old));
-            if old.is_some_and(|(old_spec, _)| old_spec == spec) {
-                return Ok(Vec::new());
-            }
+        // A tightened namespace does not break running Pods; workloads are told of it whenever they are written.
+        let old = request
+            .old
+            .filter(|_| is_pod && request.operation == Operation::Update);
+        if old.is_some_and(|old| !is_significant(spec, &old["spec"])) {
+            return Ok(Vec::new());
         }
         let Some(namespace) = view.get(&GroupResource::new("", "namespaces"), None, &a.namespace) else {
             return Ok(Vec::new());
@@ -172,6 +173,18 @@ impl AdmissionPlugin for PodSecurity {
             None => Ok(would("warn").into_iter().collect()),
         }
     }
+}
+
+/// Whether a changed Pod is judged again: for other images and for other containers (upstream's `isSignificantPodUpdate`).
+fn is_significant(new: &Value, old: &Value) -> bool {
+    let other_images = |list: &str| {
+        let images = |spec| items(spec, list).map(|c| &c["image"]);
+        !images(new).eq(images(old))
+    };
+    let before = |name: &Value| items(old, "ephemeralContainers").find(|c| c["name"] == *name);
+    let mut ephemeral = items(new, "ephemeralContainers");
+    ["containers", "initContainers"].into_iter().any(other_images)
+        || ephemeral.any(|c| before(&c["name"]).is_none_or(|old| old["image"] != c["image"]))
 }
 
 /// The labels of a namespace must mean something.

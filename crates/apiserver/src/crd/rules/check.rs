@@ -1,10 +1,11 @@
 //! Rules when a definition is written: what does not compile is refused, with the place of the mistake.
 
+use super::super::shown;
 use super::sizes::{Often, SchemaSizes};
 use super::{environment, schema_type, text};
-use cel::{Program, Type};
-use kinds::field::{FieldError, Path, json_text};
-use serde_json::{Value, json};
+use cel::{Env, Program, Type};
+use kinds::field::{FieldError, Path};
+use serde_json::Value;
 
 /// Reasons that a rule may give.
 const REASONS: [&str; 4] = [
@@ -68,37 +69,44 @@ fn too_much(what: &str, cost: u64, limit: u64) -> String {
     )
 }
 
-/// Checks all rules of a definition.
-pub fn check(crd: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let versions = crd.pointer("/spec/versions").and_then(Value::as_array);
-    let versions: Vec<&Value> = versions.into_iter().flatten().collect();
-    let same = versions
-        .windows(2)
-        .all(|pair| pair[0]["schema"] == pair[1]["schema"]);
-    for (i, version) in versions.iter().enumerate() {
-        let Some(schema) = version.pointer("/schema/openAPIV3Schema") else {
-            continue;
+/// What is known of the rules of a schema so far.
+struct Judged {
+    /// The types are clear: rules can be compiled.
+    is_clear: bool,
+    costs: Costs,
+    /// What is wrong with the schema and the form of its rules. A rule is compiled when nothing is, at its place or below.
+    faults: Vec<FieldError>,
+    /// What is wrong with the expressions.
+    errors: Vec<FieldError>,
+}
+
+impl Judged {
+    fn has_fault_below(&self, at: &Path) -> bool {
+        let is_below = |fault: &FieldError| {
+            let rest = fault.path.as_str().strip_prefix(at.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
         };
-        // Upstream keeps one schema when all versions have the same, and names it so.
-        let at = match same {
-            true => Path::new("spec").child("validation"),
-            false => Path::new("spec").child("versions").index(i).child("schema"),
-        };
-        let at = at.child("openAPIV3Schema");
-        let mut costs = Costs::default();
-        let here = Here {
-            root: true,
-            lost: None,
-            often: Often::ONCE,
-        };
-        walk(schema, schema, here, &at, &mut costs, &mut errors);
-        costs.judge(&at, &mut errors);
-        if same {
-            break;
-        }
+        self.faults.iter().any(is_below)
     }
-    errors
+}
+
+/// Checks all rules of a schema, in which `errors` have been found already.
+pub fn check(schema: &Value, at: &Path, is_clear: bool, errors: &mut Vec<FieldError>) {
+    let mut judged = Judged {
+        is_clear,
+        costs: Costs::default(),
+        faults: std::mem::take(errors),
+        errors: Vec::new(),
+    };
+    let here = Here {
+        root: true,
+        lost: None,
+        often: Often::ONCE,
+    };
+    walk(schema, schema, here, at, &mut judged);
+    judged.costs.judge(at, &mut judged.errors);
+    errors.append(&mut judged.faults);
+    errors.append(&mut judged.errors);
 }
 
 /// What is known of a place in a schema.
@@ -112,23 +120,7 @@ struct Here<'p> {
     often: Often,
 }
 
-fn walk(
-    rules: &Value,
-    schema: &Value,
-    here: Here<'_>,
-    at: &Path,
-    costs: &mut Costs,
-    errors: &mut Vec<FieldError>,
-) {
-    let embedded = here.root || schema["x-kubernetes-embedded-resource"] == true;
-    let listed = rules.get("x-kubernetes-validations").and_then(Value::as_array);
-    if let Some(listed) = listed {
-        let ty = schema_type(schema, embedded);
-        for (i, rule) in listed.iter().enumerate() {
-            let place = at.child("x-kubernetes-validations").index(i);
-            one(rule, ty.as_ref(), schema, here, &place, costs, errors);
-        }
-    }
+fn walk(rules: &Value, schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged) {
     let (lost, below) = (here.lost, here.often.below(schema));
     let child = |lost, often| Here {
         root: false,
@@ -142,24 +134,42 @@ fn walk(
             true => lost.or(Some(at)),
             false => lost,
         };
-        walk(property, own, child(lost_here, here.often), &place, costs, errors);
+        walk(property, own, child(lost_here, here.often), &place, judged);
     }
     if let Some(items) = rules.get("items").filter(|i| i.is_object()) {
         let own = schema.get("items").unwrap_or(items);
-        let place = at.child("items");
         let lost_here = match schema["x-kubernetes-list-type"] == "map" {
             true => lost,
             false => lost.or(Some(at)),
         };
-        walk(items, own, child(lost_here, below), &place, costs, errors);
+        walk(items, own, child(lost_here, below), &at.child("items"), judged);
     }
     if let Some(values) = rules.get("additionalProperties").filter(|a| a.is_object()) {
         let own = schema.get("additionalProperties").unwrap_or(values);
-        let place = at.child("additionalProperties");
-        walk(values, own, child(lost, below), &place, costs, errors);
+        walk(
+            values,
+            own,
+            child(lost, below),
+            &at.child("additionalProperties"),
+            judged,
+        );
     }
     for (i, part) in rules["allOf"].as_array().into_iter().flatten().enumerate() {
-        walk(part, schema, here, &at.child("allOf").index(i), costs, errors);
+        walk(part, schema, here, &at.child("allOf").index(i), judged);
+    }
+    let listed = rules.get("x-kubernetes-validations").and_then(Value::as_array);
+    let listed = listed.into_iter().flatten().enumerate();
+    let place = |i: usize| at.child("x-kubernetes-validations").index(i);
+    for (i, rule) in listed.clone() {
+        form(rule, schema, &place(i), &mut judged.faults);
+    }
+    if !judged.is_clear || judged.has_fault_below(at) {
+        return;
+    }
+    let embedded = here.root || schema["x-kubernetes-embedded-resource"] == true;
+    let ty = schema_type(schema, embedded);
+    for (i, rule) in listed {
+        one(rule, ty.as_ref(), schema, here, &place(i), judged);
     }
 }
 
@@ -189,110 +199,119 @@ fn leads_somewhere(schema: &Value, path: &str) -> bool {
     true
 }
 
-fn one(
-    rule: &Value,
-    ty: Option<&Type>,
-    schema: &Value,
-    here: Here<'_>,
-    at: &Path,
-    costs: &mut Costs,
-    errors: &mut Vec<FieldError>,
-) {
-    let lost = here.lost;
-    let cost_of = |program: &Program| {
-        let each = program.most_cost(&SchemaSizes(schema));
-        each.saturating_mul(here.often.times(schema))
-    };
-    // Upstream prints the rule as it has it inside.
-    let shown = format!(
-        "{{\"Rule\":{},\"Message\":{},\"MessageExpression\":{},\"Reason\":{},\"FieldPath\":{},\"OptionalOldSelf\":{}}}",
-        json_text(&json!(rule["rule"].as_str().unwrap_or(""))),
-        json_text(&json!(rule["message"].as_str().unwrap_or(""))),
-        json_text(&json!(rule["messageExpression"].as_str().unwrap_or(""))),
-        json_text(&rule["reason"]),
-        json_text(&json!(rule["fieldPath"].as_str().unwrap_or(""))),
-        rule["optionalOldSelf"],
-    );
-    let wrong = |field: &str, why: &str| FieldError::invalid_shown(&at.child(field), &shown, why);
+/// Checks what can be seen of a rule without compiling it.
+fn form(rule: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
+    let given = |field: &str| rule[field].as_str().unwrap_or("");
+    let is_broken = |text: &str| text.contains(['\n', '\r']);
+    let is_blank = |field: &str| !given(field).is_empty() && given(field).trim().is_empty();
     let (expression, message) = (text(rule, "rule"), text(rule, "message"));
-    let before = errors.len();
-    let invalid = |field: &str, value: Value, why: String| FieldError::invalid(&at.child(field), value, why);
-    let path = text(rule, "fieldPath");
-    if !path.is_empty() && !leads_somewhere(schema, &path) {
-        errors.push(invalid("fieldPath", path.into(), "must be a valid path".into()));
-    }
+    let invalid = |field: &str, why: &str| FieldError::invalid(&at.child(field), rule[field].clone(), why);
     if expression.is_empty() {
         errors.push(FieldError::required(&at.child("rule"), "rule is not specified"));
-        return;
+    } else if is_blank("message") {
+        errors.push(invalid("message", "must be non-empty if specified"));
+    } else if is_broken(&message) {
+        errors.push(invalid("message", "must not contain line breaks"));
+    } else if is_broken(&expression) && message.is_empty() {
+        let why = "message must be specified if rule contains line breaks";
+        errors.push(FieldError::required(&at.child("message"), why));
     }
-    if rule.get("message").is_some_and(|m| m.is_string()) && message.is_empty() {
-        let why = "message must be non-empty if specified";
-        errors.push(invalid("message", rule["message"].clone(), why.into()));
-    } else if message.contains('\n') {
-        errors.push(invalid(
-            "message",
-            rule["message"].clone(),
-            "message must not contain line breaks".into(),
-        ));
-    } else if expression.contains('\n') && message.is_empty() {
-        errors.push(FieldError::required(
-            &at.child("message"),
-            "message must be specified if rule contains line breaks",
-        ));
+    if is_blank("messageExpression") {
+        let why = "messageExpression must be non-empty if specified";
+        errors.push(FieldError::required(&at.child("messageExpression"), why));
     }
-    let reason = text(rule, "reason");
-    if !reason.is_empty() && !REASONS.contains(&reason.as_str()) {
+    if !given("reason").is_empty() && !REASONS.contains(&given("reason")) {
+        let place = at.child("reason");
         errors.push(FieldError::not_supported(
-            &at.child("reason"),
+            &place,
             rule["reason"].clone(),
             &REASONS,
         ));
     }
-    // What is not well-formed is not compiled.
-    if errors.len() > before {
-        return;
+    let path = given("fieldPath");
+    if is_blank("fieldPath") {
+        errors.push(invalid("fieldPath", "must be non-empty if specified"));
     }
-    let expression = rule["rule"].as_str().unwrap_or("");
+    if is_broken(path) {
+        errors.push(invalid("fieldPath", "must not contain line breaks"));
+    }
+    if !path.is_empty() && !leads_somewhere(schema, path) {
+        errors.push(invalid("fieldPath", "must be a valid path"));
+    }
+}
+
+/// Compiles a rule.
+fn one(rule: &Value, ty: Option<&Type>, schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged) {
+    let Judged { costs, errors, .. } = judged;
+    let cost_of = |program: &Program| {
+        let each = program.most_cost(&SchemaSizes(schema));
+        each.saturating_mul(here.often.times(schema))
+    };
+    let shown = shown::rule(rule);
+    let wrong = |field: &str, why: &str| FieldError::invalid_shown(&at.child(field), &shown, why);
+    let invalid = |field: &str, why: &str| FieldError::invalid(&at.child(field), rule[field].clone(), why);
     let env = environment(ty.unwrap_or(&Type::Dyn), rule["optionalOldSelf"] == true);
-    match Program::compile(expression, &env) {
-        Err(error) => errors.push(wrong("rule", &format!("compilation failed: {error}"))),
-        Ok(program) if *program.result_type() != Type::Bool => {
-            errors.push(wrong("rule", "cel expression must evaluate to a bool"));
-        }
-        Ok(program) => {
-            costs.add("estimated rule cost", cost_of(&program), at.child("rule"), errors);
-            if let (true, Some(place)) = (program.uses("oldSelf"), lost) {
-                let why = format!(
-                    "oldSelf cannot be used on the uncorrelatable portion of the schema within {place}"
-                );
-                errors.push(invalid("rule", rule["rule"].clone(), why));
-            }
-            if rule["optionalOldSelf"] == true && !program.uses("oldSelf") {
-                let why = "may not be set if oldSelf is not used in rule";
-                errors.push(invalid(
-                    "optionalOldSelf",
-                    rule["optionalOldSelf"].clone(),
-                    why.into(),
-                ));
-            }
-        }
+    let (program, fault) = made(&rule["rule"], &env, |ty| match ty {
+        Type::Bool => Ok(()),
+        _ => Err("cel expression must evaluate to a bool"),
+    });
+    let (place, is_broken) = (at.child("rule"), fault.is_some());
+    match (&program, fault) {
+        (_, Some(fault)) => errors.push(wrong("rule", &fault)),
+        (Some(program), None) => costs.add("estimated rule cost", cost_of(program), place, errors),
+        (None, None) => {}
     }
-    let expression = rule["messageExpression"].as_str().unwrap_or("");
-    if expression.is_empty() {
+    let uses_old = program.is_some_and(|program| program.uses("oldSelf"));
+    if let (true, Some(place)) = (uses_old, here.lost) {
+        let why =
+            format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {place}");
+        errors.push(invalid("rule", &why));
+    }
+    if !rule["optionalOldSelf"].is_null() && !uses_old {
+        let why = "may not be set if oldSelf is not used in rule";
+        errors.push(invalid("optionalOldSelf", why));
+    }
+    // Of a rule that is broken nothing else is looked at.
+    if is_broken || text(rule, "messageExpression").is_empty() {
         return;
     }
-    match Program::compile(expression, &env) {
-        Err(error) => {
-            let why = format!("messageExpression compilation failed: {error}");
+    let (program, fault) = made(&rule["messageExpression"], &env, |ty| match ty {
+        Type::String => Ok(()),
+        _ => Err("must evaluate to a string"),
+    });
+    let place = at.child("messageExpression");
+    match (&program, fault) {
+        (_, Some(fault)) => {
+            let why = format!("messageExpression {}", fault.trim_start_matches("program "));
             errors.push(wrong("messageExpression", &why));
         }
-        Ok(program) if *program.result_type() != Type::String => {
-            let why = "messageExpression must evaluate to a string";
-            errors.push(wrong("messageExpression", why));
+        (Some(program), None) => {
+            costs.add(
+                "estimated messageExpression cost",
+                cost_of(program),
+                place,
+                errors,
+            );
         }
-        Ok(program) => {
-            let (what, place) = ("estimated messageExpression cost", at.child("messageExpression"));
-            costs.add(what, cost_of(&program), place, errors);
-        }
+        (None, None) => {}
+    }
+}
+
+/// Makes a program of an expression whose type is judged by `wanted`: what could be compiled, and what is wrong with it.
+fn made(
+    expression: &Value,
+    env: &Env,
+    wanted: impl Fn(&Type) -> Result<(), &'static str>,
+) -> (Option<Program>, Option<String>) {
+    match Program::compile(expression.as_str().unwrap_or(""), env) {
+        Err(error) => (None, Some(format!("compilation failed: {error}"))),
+        Ok(program) => match wanted(program.result_type()) {
+            Err(why) => (None, Some(why.to_owned())),
+            Ok(()) => {
+                let fault = program.fault();
+                let fault = fault.map(|fault| format!("program instantiation failed: {fault}"));
+                (Some(program), fault)
+            }
+        },
     }
 }
