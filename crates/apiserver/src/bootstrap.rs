@@ -7,6 +7,7 @@ use crate::aggregation::ProxyClient;
 use crate::alloc::Range;
 use crate::authn::legacy;
 use crate::authz::{bootstrap as defaults, rbac};
+use crate::registry::Served;
 use crate::request::Attributes;
 use crate::rest::{Ctx, create, delete, meta};
 use crate::server::{ApiServer, StartError};
@@ -160,6 +161,11 @@ pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Op
         .registry
         .load()
         .find_kind(text("apiVersion"), text("kind"))?;
+    Some(context_of(server, served, object, verb))
+}
+
+/// Such a context for a resource that may not be registered.
+pub(crate) fn context_of(server: &Arc<ApiServer>, served: Arc<Served>, object: &Value, verb: &str) -> Ctx {
     let attributes = Attributes {
         verb: verb.into(),
         group: served.kind.group.into(),
@@ -170,7 +176,7 @@ pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Op
         is_resource: true,
         ..Attributes::default()
     };
-    Some(Ctx {
+    Ctx {
         server: server.clone(),
         user: User::system(),
         attributes: Arc::new(attributes),
@@ -179,7 +185,7 @@ pub(crate) fn context(server: &Arc<ApiServer>, object: &Value, verb: &str) -> Op
         served,
         notes: Arc::default(),
         deadline: std::time::Instant::now() + crate::rest::LONGEST,
-    })
+    }
 }
 
 fn options() -> WriteOptions {

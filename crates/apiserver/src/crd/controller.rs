@@ -9,6 +9,7 @@ use super::names::{Decision, Used, decide};
 use super::structural::{Approval, approval_of};
 use super::{CLEANUP, CustomVersion, kind_info};
 use crate::registry::{Registry, Served, traits};
+use crate::rest::write::Stored;
 use crate::rest::{finalizers, meta, now, set_meta};
 use crate::server::ApiServer;
 use crate::view::{GroupResource, View};
@@ -148,6 +149,11 @@ fn register(server: &Arc<ApiServer>, known: &mut Known) {
 
 /// The served versions of a definition.
 fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
+    made(server, crd, |version| version["served"] == true)
+}
+
+/// Some versions of a definition, as they are served.
+fn made(server: &Arc<ApiServer>, crd: &Value, of: impl Fn(&Value) -> bool) -> Vec<Arc<Served>> {
     let text = |p: &str| crd.pointer(p).and_then(Value::as_str).unwrap_or("");
     let cache = server.caches.resource(&GroupResource::new(
         text("/spec/group"),
@@ -174,7 +180,7 @@ fn versions(server: &Arc<ApiServer>, crd: &Value) -> Vec<Arc<Served>> {
         .any(|version| list.get(stored).is_some_and(|now| now["name"] != *version));
     let mut served = Vec::new();
     for (version, kind) in list.iter().zip(&kinds) {
-        if version["served"] != true {
+        if !of(version) {
             continue;
         }
         let Some(stored) = kinds.get(stored) else { continue };
@@ -251,32 +257,34 @@ async fn settle(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
     let name = meta(crd, "name");
     if !meta(crd, "deletionTimestamp").is_empty() {
         if finalizers(crd).iter().any(|f| f == CLEANUP) {
-            empty(server, crd).await?;
-            return finish(server, &served, name).await;
+            end(server, &served, crd).await?;
         }
         return Ok(());
     }
     let others = server.caches.list(&resource(), None);
     let used = used(&server.registry.load(), &others, crd);
-    server
-        .edit(&served, "", name, |crd| {
-            let mut next = settled(crd, decide(crd, &used));
-            if next != *crd {
-                let (typed, status) = (served.typed(), Some("status"));
-                machinery::apply::update_managers(
-                    typed,
-                    Some(crd),
-                    &mut next,
-                    "kube-apiserver",
-                    "Update",
-                    status,
-                    &now(),
-                );
-            }
-            Ok(next)
-        })
+    write(server, &served, name, |crd| settled(crd, decide(crd, &used)))
         .await
         .map(|_| ())
+}
+
+/// Changes a definition by way of its status, in the server's own name; answers what is stored then.
+async fn write(
+    server: &Arc<ApiServer>,
+    served: &Served,
+    name: &str,
+    change: impl Fn(&Value) -> Value,
+) -> Result<Stored, Status> {
+    let edit = |crd: &Value| {
+        let mut next = change(crd);
+        if next != *crd {
+            let (typed, status) = (served.typed(), Some("status"));
+            let (by, how) = ("kube-apiserver", "Update");
+            machinery::apply::update_managers(typed, Some(crd), &mut next, by, how, status, &now());
+        }
+        Ok(next)
+    };
+    server.edit(served, "", name, edit).await
 }
 
 fn settled(crd: &Value, names: Decision) -> Value {
@@ -377,22 +385,67 @@ fn condition(crd: &mut Value, kind: &str, status: &str, reason: &str, message: &
     crd["status"]["conditions"] = json!(list);
 }
 
-/// Deletes all objects of a definition that is going.
+/// Ends a definition: its objects first, if it ever had any, then itself. Its condition tells how far that is
+/// (`crd_finalizer.go`).
+async fn end(server: &Arc<ApiServer>, served: &Served, crd: &Value) -> Result<(), Status> {
+    let name = meta(crd, "name");
+    let tell = |status: &'static str, reason: &'static str, message: String| {
+        move |crd: &Value| {
+            let mut next = crd.clone();
+            condition(&mut next, "Terminating", status, reason, &message);
+            next
+        }
+    };
+    // What failed once is tried again when something changes, and told when it fails otherwise.
+    let conditions = crd["status"]["conditions"].as_array().into_iter().flatten();
+    let mut conditions = conditions.filter(|c| c["type"] == "Terminating");
+    if !conditions.any(|c| c["reason"] == "InstanceDeletionFailed") {
+        let message = "CustomResource deletion is in progress".to_owned();
+        let progress = tell("True", "InstanceDeletionInProgress", message);
+        write(server, served, name, progress).await?;
+    }
+    if !established(crd) {
+        let why = "resource was never established".to_owned();
+        return finish(server, served, name, tell("False", "NeverEstablished", why)).await;
+    }
+    match empty(server, crd).await {
+        Ok(()) => {
+            let done = "removed all instances".to_owned();
+            finish(
+                server,
+                served,
+                name,
+                tell("False", "InstanceDeletionCompleted", done),
+            )
+            .await
+        }
+        // Some object waits for a finalizer of its own.
+        Err(status) if status.code == 409 => Err(status),
+        Err(status) => {
+            let why = format!("could not issue all deletes: {}", status.message);
+            write(server, served, name, tell("True", "InstanceDeletionFailed", why)).await?;
+            Err(status)
+        }
+    }
+}
+
+/// Deletes all objects of a definition that is going, in the version that is stored: none need be served.
 async fn empty(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
+    let is_stored = |version: &Value| version["storage"] == true;
     let text = |p: &str| crd.pointer(p).and_then(Value::as_str).unwrap_or("");
-    let version = crd.pointer("/spec/versions").and_then(Value::as_array);
-    let version = version.into_iter().flatten().find(|v| v["served"] == true);
-    let version = version.and_then(|v| v["name"].as_str()).unwrap_or("");
-    let found = server
-        .registry
-        .load()
-        .find(text("/spec/group"), version, text("/spec/names/plural"));
-    let Some(served) = found else { return Ok(()) };
+    let versions = crd["spec"]["versions"].as_array().into_iter().flatten();
+    let mut stored = versions.filter(|version| is_stored(version));
+    let version = stored.next().and_then(|version| version["name"].as_str());
+    let found = version.and_then(|version| {
+        let registry = server.registry.load();
+        registry.find(text("/spec/group"), version, text("/spec/names/plural"))
+    });
+    let Some(served) = found.or_else(|| made(server, crd, is_stored).pop()) else {
+        return Ok(());
+    };
     for object in served.cache.current("") {
         let shown = object.value();
-        let Some(ctx) = crate::bootstrap::context(server, &shown, "delete") else {
-            continue;
-        };
+        let ctx = crate::bootstrap::context_of(server, served.clone(), &shown, "delete");
         match crate::rest::delete::remove(&ctx, object.namespace(), object.name(), &Default::default()).await
         {
             Ok(_) => {}
@@ -403,7 +456,7 @@ async fn empty(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
     if served.cache.is_empty() {
         return Ok(());
     }
-    // Some object waits for a finalizer of its own; its removal wakes us again only through the definition.
+    // Its removal wakes us again only through the definition.
     Err(Status::conflict(
         served.kind.plural,
         served.kind.group,
@@ -412,18 +465,24 @@ async fn empty(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
     ))
 }
 
-async fn finish(server: &Arc<ApiServer>, served: &Served, name: &str) -> Result<(), Status> {
-    let edit = |crd: &Value| {
-        let mut next = crd.clone();
+/// Lets a definition go, with its last word.
+async fn finish(
+    server: &Arc<ApiServer>,
+    served: &Served,
+    name: &str,
+    tell: impl Fn(&Value) -> Value,
+) -> Result<(), Status> {
+    let change = |crd: &Value| {
+        let mut next = tell(crd);
         let left: Vec<String> = finalizers(crd).into_iter().filter(|f| f != CLEANUP).collect();
         if left.is_empty() {
             crate::rest::unset_meta(&mut next, "finalizers");
         } else {
             set_meta(&mut next, "finalizers", json!(left));
         }
-        Ok(next)
+        next
     };
-    let stored = server.edit(served, "", name, edit).await?;
+    let stored = write(server, served, name, change).await?;
     let value: Value = serde_json::from_slice(&stored.bytes).map_err(|e| Status::internal(e.to_string()))?;
     if crate::rest::update::is_finished(&value) {
         match server.remove(served, "", name, stored.revision).await {

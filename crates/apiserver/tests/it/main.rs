@@ -23,6 +23,7 @@ mod hook;
 mod hosts;
 mod kubectl;
 mod leftovers;
+mod lives;
 mod local;
 mod mutations;
 mod names;
