@@ -6,11 +6,13 @@
 //! asks the cache's index first.
 
 mod decoded;
+mod events;
 
-use crate::obj::{int, meta};
+use crate::obj::meta;
 use cache::view::GroupResource;
 use cache::{Caches, Object, ResourceCache, Uid};
 use decoded::Decoded;
+pub use events::Note;
 use http::Request;
 use kube::Client;
 use parking_lot::{Mutex, RwLock};
@@ -402,58 +404,6 @@ impl World {
             .await?;
         let left = self.send("GET", path, "application/json", &Value::Null).await?;
         Ok(objects(left))
-    }
-
-    /// Records an Event about an object; failures are only logged. Equal events are counted, not repeated.
-    pub async fn event(&self, source: &str, about: &Value, warning: bool, reason: &str, message: &str) {
-        let namespace = match meta(about, "namespace") {
-            "" => "default",
-            ns => ns,
-        };
-        let now = crate::obj::now();
-        let kind = if warning { "Warning" } else { "Normal" };
-        let name = format!(
-            "{}.{}",
-            meta(about, "name"),
-            crate::obj::digest(
-                &format!("{source}{}{kind}{reason}{message}", meta(about, "uid")),
-                16
-            )
-        );
-        let event = json!({
-            "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": name, "namespace": namespace},
-            "involvedObject": {
-                "apiVersion": about["apiVersion"], "kind": about["kind"], "name": meta(about, "name"),
-                "namespace": meta(about, "namespace"), "uid": meta(about, "uid"),
-                "resourceVersion": meta(about, "resourceVersion"),
-            },
-            "type": kind, "reason": reason, "message": message, "count": 1,
-            "firstTimestamp": now, "lastTimestamp": now,
-            "source": {"component": source}, "reportingComponent": source, "reportingInstance": "",
-        });
-        let base = format!("/api/v1/namespaces/{namespace}/events");
-        match self.send("POST", base.clone(), "application/json", &event).await {
-            Err(e) if e.code() == 409 => {
-                let at = format!("{base}/{name}");
-                let count = match self
-                    .send("GET", at.clone(), "application/json", &Value::Null)
-                    .await
-                {
-                    Ok(old) => int(&old, "/count", 1) + 1,
-                    Err(_) => return,
-                };
-                let patch = json!({"count": count, "lastTimestamp": now});
-                if let Err(error) = self
-                    .send("PATCH", at, "application/merge-patch+json", &patch)
-                    .await
-                {
-                    tracing::debug!(%error, reason, "event not counted");
-                }
-            }
-            Err(error) => tracing::debug!(%error, reason, "event not recorded"),
-            Ok(_) => {}
-        }
     }
 }
 
