@@ -12,11 +12,12 @@ use crate::request::Attributes;
 use crate::rest::{Ctx, create, delete, meta};
 use crate::server::{ApiServer, StartError};
 use crate::user::User;
+use crate::view::{GroupResource, View};
 use crate::wire::options::WriteOptions;
 use http::HeaderMap;
 use kinds::status::Status;
 use serde_json::{Value, json};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,13 @@ fn lasting(server: &ApiServer, range: Range) -> Vec<Wanted> {
         wanted.push((map, &["data"]));
     }
     wanted.extend(kubernetes_service(server, range));
+    wanted.extend(
+        server
+            .config
+            .cluster_dns
+            .iter()
+            .flat_map(|ip| dns_service(server, *ip)),
+    );
     wanted
 }
 
@@ -289,6 +297,48 @@ fn kubernetes_service(server: &ApiServer, range: Range) -> Vec<Wanted> {
     objects.push((endpoints, &["subsets"]));
     objects.push((slice, &["endpoints", "ports", "addressType"]));
     objects
+}
+
+/// Service `kube-system/kube-dns`, by which programs find the cluster's DNS, as kubeadm makes it
+/// (`cmd/kubeadm/app/phases/addons/dns/manifests.go`); its endpoint is its own address, where the hosts answer. Without
+/// it where somebody has the address from the time before there was such a Service.
+fn dns_service(server: &ApiServer, ip: Ipv4Addr) -> Vec<Wanted> {
+    let (name, namespace, ip) = ("kube-dns", "kube-system", ip.to_string());
+    let services = server.caches.list(&GroupResource::new("", "services"), None);
+    let taken = services.iter().any(|service| {
+        let own = meta(service, "name") == name && meta(service, "namespace") == namespace;
+        service["spec"]["clusterIP"] == ip.as_str() && !own
+    });
+    if taken {
+        tracing::warn!(
+            address = ip,
+            "another Service has the address of the cluster's DNS"
+        );
+        return Vec::new();
+    }
+    let ports = [("dns", "UDP"), ("dns-tcp", "TCP")]
+        .map(|(name, protocol)| json!({"name": name, "port": 53, "protocol": protocol}));
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "labels": {
+            "k8s-app": name, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "sessionAffinity": "None",
+            "ports": ports.clone().map(|mut port| {
+                port["targetPort"] = json!(53);
+                port
+            }),
+        },
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": name, "namespace": namespace,
+            "labels": {"k8s-app": name, "kubernetes.io/service-name": name}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [ip], "conditions": {"ready": true, "serving": true, "terminating": false}}],
+        "ports": ports,
+    });
+    vec![(service, NOTHING), (slice, NOTHING)]
 }
 
 /// Where this server listens may have changed since the last start.

@@ -1,7 +1,7 @@
 //! What an API server is made of: everything that differs between two of them in one process.
 
 use crate::admit::AdmissionPlugin;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::Store;
@@ -14,6 +14,8 @@ pub struct Config {
     pub store: Arc<dyn Store>,
     /// Range of ClusterIPs, e.g. `10.96.0.0/16`; its first address is the Service `default/kubernetes`.
     pub service_cidr: String,
+    /// Where the cluster's DNS answers: the address of the Service `kube-system/kube-dns`, which is not there without.
+    pub cluster_dns: Option<Ipv4Addr>,
     /// First and last port of NodePort Services, both included; upstream's are 30000 and 32767.
     pub node_port_range: (u16, u16),
     /// `iss` of service-account tokens, e.g. `https://kubernetes.default.svc.cluster.local`.
@@ -59,6 +61,7 @@ impl Config {
             control_plane: control_plane.into(),
             store,
             service_cidr: "10.96.0.0/16".into(),
+            cluster_dns: None,
             node_port_range: (30000, 32767),
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
             service_account_key_pem: String::new(),

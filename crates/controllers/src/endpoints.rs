@@ -35,6 +35,13 @@ type Subset = (Vec<Value>, Vec<Value>, Vec<Value>);
 /// The controller of both kinds.
 pub(crate) struct EndpointsOfServices;
 
+/// The containers of a Pod that stay: of its init containers only sidecars.
+fn lasting(pod: &Value) -> impl Iterator<Item = &Value> {
+    let sidecars = items(pod, "/spec/initContainers").iter();
+    let sidecars = sidecars.filter(|c| c["restartPolicy"] == "Always");
+    items(pod, "/spec/containers").iter().chain(sidecars)
+}
+
 /// Ports of a Service as one Pod serves them.
 fn ports_of(service: &Value, pod: &Value) -> Vec<Value> {
     let mut found = Vec::new();
@@ -44,9 +51,7 @@ fn ports_of(service: &Value, pod: &Value) -> Vec<Value> {
         let number = match (target.as_i64(), target.as_str()) {
             (Some(0), _) | (None, None | Some("")) => port["port"].as_i64(),
             (Some(n), _) => Some(n),
-            (None, Some(name)) => ["/spec/containers", "/spec/initContainers"]
-                .iter()
-                .flat_map(|at| items(pod, at))
+            (None, Some(name)) => lasting(pod)
                 .flat_map(|c| items(c, "/ports"))
                 .find(|p| p["name"] == name && p["protocol"].as_str().unwrap_or("TCP") == protocol)
                 .and_then(|p| p["containerPort"].as_i64()),

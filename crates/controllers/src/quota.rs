@@ -18,7 +18,8 @@ const CLAIMS: &str = "persistentvolumeclaims";
 const SERVICES: &str = "services";
 const DEVICE_CLAIMS: &str = "resourceclaims.resource.k8s.io";
 
-type Amounts = BTreeMap<String, Quantity>;
+/// Amounts by the name of what is counted.
+pub type Amounts = BTreeMap<String, Quantity>;
 
 /// What one quota counts of each Pod, by uid, with the Pod's revision: of many Pods few change between two sweeps.
 /// A quota's scopes never change.
@@ -32,7 +33,7 @@ pub(crate) struct Quotas {
 }
 
 /// The amounts of a resource map.
-pub(crate) fn amounts(v: &Value) -> Amounts {
+pub fn amounts(v: &Value) -> Amounts {
     let map = v.as_object().into_iter().flatten();
     map.filter_map(|(k, v)| Quantity::from_json(v).ok().map(|q| (k.clone(), q)))
         .collect()
@@ -43,7 +44,8 @@ fn add(to: &mut Amounts, name: &str, amount: &Quantity) {
     to.insert(name.to_string(), sum);
 }
 
-fn raise(to: &mut Amounts, from: &Amounts) {
+/// Makes each amount at least as large as another.
+pub fn raise(to: &mut Amounts, from: &Amounts) {
     for (name, amount) in from {
         if to.get(name).is_none_or(|have| have < amount) {
             to.insert(name.clone(), *amount);
@@ -51,18 +53,24 @@ fn raise(to: &mut Amounts, from: &Amounts) {
     }
 }
 
-/// What a Pod asks for (`requests` or `limits`): its containers together, or its init containers if those ask for
-/// more; sidecars (init containers that stay) count with both; overhead on top. Source: KEP-753.
+/// What a Pod asks for (`requests` or `limits`).
 pub fn pod_amounts(pod: &Value, which: &str) -> Amounts {
+    pod_amounts_by(pod, which, |container| amounts(&container["resources"][which]))
+}
+
+/// What a Pod asks for when each of its containers asks for what `of` says: its containers together, or its init
+/// containers if those ask for more; sidecars (init containers that stay) count with both; what the Pod itself says
+/// in its containers' place; overhead on top. Source: KEP-753, KEP-2837.
+pub fn pod_amounts_by(pod: &Value, which: &str, of: impl Fn(&Value) -> Amounts) -> Amounts {
     let mut sum = Amounts::new();
     for container in items(pod, "/spec/containers") {
-        for (name, amount) in amounts(&container["resources"][which]) {
+        for (name, amount) in of(container) {
             add(&mut sum, &name, &amount);
         }
     }
     let (mut sidecars, mut most) = (Amounts::new(), Amounts::new());
     for container in items(pod, "/spec/initContainers") {
-        let own = amounts(&container["resources"][which]);
+        let own = of(container);
         if container["restartPolicy"] == "Always" {
             for (name, amount) in &own {
                 add(&mut sum, name, amount);

@@ -300,3 +300,22 @@ fn endpoints_of_pods() {
     assert_eq!(subsets[0]["addresses"][0]["ip"], "10.0.0.1");
     assert_eq!(subsets[0]["notReadyAddresses"][0]["ip"], "10.0.0.2");
 }
+
+#[test]
+fn named_ports_are_those_of_containers_that_stay() {
+    let service = json!({
+        "metadata": {"name": "web", "namespace": "a", "uid": "s"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": "www"}]},
+    });
+    let ports = |restart: &str| {
+        let init = json!({"restartPolicy": restart, "ports": [{"name": "www", "containerPort": 8080}]});
+        let pod = json!({
+            "metadata": {"name": "p", "namespace": "a", "uid": "p", "labels": {"app": "web"}},
+            "spec": {"nodeName": "n", "containers": [{}], "initContainers": [init]},
+            "status": {"phase": "Running", "podIP": "10.0.0.1"},
+        });
+        let slices = endpoints::slices(&service, &[Arc::new(pod)], &|_: &str| None);
+        slices[0]["ports"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((ports("Always"), ports("")), (1, 0));
+}

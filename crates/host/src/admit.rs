@@ -1,5 +1,5 @@
 //! What a host refuses before it does anything for a Pod, with the kubelet's reasons and words: other operating systems,
-//! sysctls that reach beyond the ordinary, profiles that the guest's kernel cannot enforce; and, since a Pod may name its
+//! sysctls that reach beyond the ordinary, profiles that the guest's kernel cannot enforce, devices; and, since a Pod may name its
 //! node itself and so come past the scheduler, a host without room, with other labels, with taints, or whose ports others
 //! have (kubelet: `pkg/kubelet/sysctl/allowlist.go`, `pkg/kubelet/apparmor.go`, `pkg/kubelet/lifecycle/predicate.go`).
 
@@ -37,6 +37,12 @@ pub fn refusal(pod: &Pod, unsafe_sysctls: &[String]) -> Option<(String, String)>
     }
     if let Some(problem) = sysctls(pod, unsafe_sysctls) {
         return refused("SysctlForbidden", format!("forbidden sysctl: {problem}"));
+    }
+    let claims = pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_ref());
+    if claims.is_some_and(|claims| !claims.is_empty()) {
+        // Nothing here could hand out a device, and without it the Pod must not run.
+        let message = "Predicate DynamicResources failed: cannot allocate all claims";
+        return refused("DynamicResources", message.to_owned());
     }
     if wants_apparmor(pod) {
         let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
@@ -334,6 +340,12 @@ mod tests {
                 Some(
                     "SysctlForbidden: forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with \
                      host Net enabled",
+                ),
+            ),
+            (
+                json!({"containers": [], "resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}]}),
+                Some(
+                    "DynamicResources: Pod was rejected: Predicate DynamicResources failed: cannot allocate all claims",
                 ),
             ),
             (armor("Unconfined"), None),

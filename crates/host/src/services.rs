@@ -265,11 +265,13 @@ fn one(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option<NetSe
         (_, Some(ip)) => ServiceAddress::Cluster(ip.parse().ok()?),
         (_, None) => return None,
     };
+    // A load balancer that comes to the nodes as a client of its own keeps its address to itself.
     let ingress = service
         .status
         .iter()
         .filter_map(|status| status.load_balancer.as_ref()?.ingress.as_ref())
         .flatten()
+        .filter(|ingress| ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"))
         .filter_map(|ingress| ingress.ip.as_deref()?.parse().ok());
     let balanced: Vec<Ipv4Addr> = ingress.collect();
     let ranges = spec.load_balancer_source_ranges.iter().flatten();
@@ -295,13 +297,22 @@ fn one(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option<NetSe
             })
         })
         .collect();
+    let endpoints = match address {
+        // The slices of a headless Service have the label as well, and are for its names alone.
+        ServiceAddress::Cluster(_) => {
+            endpoints(slices.iter().filter(|slice| !not_ours(&slice.metadata)), node)
+        }
+        _ => endpoints(slices.iter(), node),
+    };
+    // Who has the Service's own address serves it there, as the cluster's DNS does.
+    let own = |endpoint: &Endpoint| address == ServiceAddress::Cluster(endpoint.ip);
     Some(NetService {
         namespace: service.metadata.namespace.clone()?,
         name: service.metadata.name.clone()?,
         vips,
         ports,
         client_affinity: affinity(spec),
-        served_elsewhere: not_ours(&service.metadata),
+        served_elsewhere: not_ours(&service.metadata) || endpoints.iter().any(own),
         health_port: spec
             .health_check_node_port
             .and_then(|port| u16::try_from(port).ok())
@@ -319,13 +330,7 @@ fn one(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option<NetSe
             outside: spec.external_traffic_policy.as_deref() == Some("Local"),
         },
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
-        endpoints: match address {
-            // The slices of a headless Service have the label as well, and are for its names alone.
-            ServiceAddress::Cluster(_) => {
-                endpoints(slices.iter().filter(|slice| !not_ours(&slice.metadata)), node)
-            }
-            _ => endpoints(slices.iter(), node),
-        },
+        endpoints,
         address,
     })
 }
@@ -358,46 +363,66 @@ pub(crate) fn protocol(name: Option<&str>) -> Protocol {
     }
 }
 
+/// How an address serves one port.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Serving {
+    here: bool,
+    ready: bool,
+    ending: bool,
+    hostname: Option<String>,
+}
+
+/// The endpoints of some slices. An address may stand in several, with other ports in each, and be ready for one port and
+/// not for another; then it is here as often. Where two slices have the same port of an address, one who is going (whose
+/// address another has by now) gives way. Source: `addEndpoints` of `pkg/proxy/endpointslicecache.go`.
 fn endpoints<'s>(slices: impl Iterator<Item = &'s &'s EndpointSlice>, node: &str) -> Vec<Endpoint> {
-    // One address may stand in several slices, with other ports in each.
-    let mut all: BTreeMap<Ipv4Addr, Endpoint> = BTreeMap::new();
+    let mut all: BTreeMap<(Ipv4Addr, Option<(String, u16)>), Serving> = BTreeMap::new();
     for slice in slices.filter(|slice| slice.address_type == "IPv4") {
-        let ports: Vec<(String, u16)> = slice
-            .ports
-            .iter()
-            .flatten()
-            .filter_map(|port| {
-                let number = u16::try_from(port.port?).ok()?;
-                Some((port.name.clone().unwrap_or_default(), number))
-            })
-            .collect();
-        for endpoint in slice.endpoints.iter() {
-            // Unset means ready (discovery/v1).
+        let numbered = slice.ports.iter().flatten().filter_map(|port| {
+            let number = u16::try_from(port.port?).ok()?;
+            Some(Some((port.name.clone().unwrap_or_default(), number)))
+        });
+        let mut ports: Vec<Option<(String, u16)>> = numbered.collect();
+        if ports.is_empty() {
+            // Its addresses have names all the same.
+            ports.push(None);
+        }
+        for endpoint in &slice.endpoints {
+            // Unset means ready, and serving (discovery/v1).
             let conditions = endpoint.conditions.as_ref();
             let ready = conditions.and_then(|c| c.ready).unwrap_or(true);
-            let ending = conditions.is_some_and(|c| c.serving == Some(true) && c.terminating == Some(true));
+            let serves = conditions.and_then(|c| c.serving).unwrap_or(true);
+            let is_going = conditions.and_then(|c| c.terminating).unwrap_or(false);
             for ip in endpoint.addresses.iter().filter_map(|ip| ip.parse().ok()) {
-                let entry = all.entry(ip).or_insert_with(|| Endpoint {
-                    ip,
-                    ports: Vec::new(),
-                    here: endpoint.node_name.as_deref() == Some(node),
-                    ready,
-                    ending,
-                    hostname: endpoint.hostname.clone(),
-                });
-                entry.ports.extend(ports.iter().cloned());
-                entry.ready |= ready;
-                entry.ending |= ending;
+                for port in &ports {
+                    let key = (ip, port.clone());
+                    if is_going && all.contains_key(&key) {
+                        continue;
+                    }
+                    let serving = Serving {
+                        here: endpoint.node_name.as_deref() == Some(node),
+                        ready,
+                        ending: serves && is_going,
+                        hostname: endpoint.hostname.clone(),
+                    };
+                    all.insert(key, serving);
+                }
             }
         }
     }
-    all.into_values()
-        .map(|mut endpoint| {
-            endpoint.ports.sort();
-            endpoint.ports.dedup();
-            endpoint
-        })
-        .collect()
+    let mut alike: BTreeMap<(Ipv4Addr, Serving), Vec<(String, u16)>> = BTreeMap::new();
+    for ((ip, port), serving) in all {
+        alike.entry((ip, serving)).or_default().extend(port);
+    }
+    let endpoint = |((ip, serving), ports): ((Ipv4Addr, Serving), _)| Endpoint {
+        ip,
+        ports,
+        here: serving.here,
+        ready: serving.ready,
+        ending: serving.ending,
+        hostname: serving.hostname,
+    };
+    alike.into_iter().map(endpoint).collect()
 }
 
 #[cfg(test)]
@@ -476,5 +501,71 @@ mod tests {
         assert!(web.only_here.outside && !web.only_here.inside);
         assert_eq!(web.ports[0].node_port, Some(30080));
         assert_eq!(web.targets(""), [(Ipv4Addr::new(10, 244, 0, 2), 8080)]);
+    }
+
+    fn parsed<T: DeserializeOwned>(value: serde_json::Value) -> Arc<T> {
+        Arc::new(serde_json::from_value(value).expect("an object"))
+    }
+
+    fn slice_of(name: &str, ports: serde_json::Value, endpoints: serde_json::Value) -> Arc<EndpointSlice> {
+        parsed(
+            json!({"metadata": {"namespace": "shop", "name": name, "labels": {SERVICE_NAME: "web"}},
+            "addressType": "IPv4", "ports": ports, "endpoints": endpoints}),
+        )
+    }
+
+    #[test]
+    fn an_address_may_be_ready_for_one_port_alone() {
+        let service = parsed::<Service>(json!({"metadata": {"namespace": "shop", "name": "web"},
+            "spec": {"clusterIP": "10.96.0.7", "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81}]}}));
+        let at = |conditions| json!([{"addresses": ["10.244.0.2"], "conditions": conditions}]);
+        let a = json!([{"name": "a", "port": 8080}]);
+        let b = json!([{"name": "b", "port": 8081}]);
+        let targets = |slices: &[Arc<EndpointSlice>]| {
+            let found = translate(std::slice::from_ref(&service), slices, "here").remove(0);
+            (found.targets("a").len(), found.targets("b").len())
+        };
+        let ready = || at(json!({"ready": true}));
+        let going = || at(json!({"ready": false, "terminating": true}));
+        let gone = || at(json!({"ready": false, "serving": false, "terminating": true}));
+        let cases = [
+            (
+                "one port",
+                vec![
+                    slice_of("x", a.clone(), ready()),
+                    slice_of("y", b, at(json!({"ready": false}))),
+                ],
+                (1, 0),
+            ),
+            ("going", vec![slice_of("x", a.clone(), going())], (1, 0)),
+            (
+                "going, and does not serve",
+                vec![slice_of("x", a.clone(), gone())],
+                (0, 0),
+            ),
+            (
+                "another has its address",
+                vec![slice_of("x", a.clone(), ready()), slice_of("y", a, gone())],
+                (1, 0),
+            ),
+        ];
+        for (what, slices, expected) in cases {
+            assert_eq!(targets(&slices), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_others_serve_are_left_alone() {
+        let balanced = parsed::<Service>(json!({"metadata": {"namespace": "shop", "name": "web"},
+            "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.7"}, "status": {"loadBalancer": {"ingress": [
+                {"ip": "198.51.100.1", "ipMode": "VIP"}, {"ip": "198.51.100.2", "ipMode": "Proxy"}]}}}));
+        let found = translate(&[balanced], &[], "here");
+        assert_eq!(found[0].vips, [Ipv4Addr::new(198, 51, 100, 1)]);
+        assert!(!found[0].served_elsewhere);
+        let port = json!([{"name": "dns", "port": 53, "protocol": "UDP"}]);
+        let own = slice_of("x", port, json!([{"addresses": ["10.96.0.10"]}]));
+        let dns = parsed::<Service>(json!({"metadata": {"namespace": "shop", "name": "web"},
+            "spec": {"clusterIP": "10.96.0.10"}}));
+        assert!(translate(&[dns], &[own], "here")[0].served_elsewhere);
     }
 }

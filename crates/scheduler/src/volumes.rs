@@ -4,23 +4,22 @@
 //! A claim of a class that waits for its first consumer gets a free volume that the node reaches, or the node's name:
 //! whoever provisions for that node makes a volume then. The Pod is bound in the round that finds all claims bound.
 
-use crate::filter::Host;
+use crate::filter::{Host, Refusal};
 use controllers::obj::{annotation, deleting, items, meta, text};
-use controllers::storage::matching::{class_of, find, reaches, reserved};
+use controllers::storage::matching::{class_of, find, reaches, reserved, wanted_size};
 use controllers::storage::{SELECTED_NODE, claim_name, origin};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A bound volume is out of the node's reach.
-pub(crate) const OUT_OF_REACH: &str = "node(s) didn't match PersistentVolume's node affinity";
+const OUT_OF_REACH: &str = "node(s) didn't match PersistentVolume's node affinity";
 /// No free volume, and none can be made for this node.
-pub(crate) const NONE_TO_BIND: &str = "node(s) didn't find available persistent volumes to bind";
+const NONE_TO_BIND: &str = "node(s) didn't find available persistent volumes to bind";
 /// A claim's volume does not exist.
-pub(crate) const NO_VOLUME: &str =
-    "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
-const ONE_POD: &str =
-    "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+const NO_VOLUME: &str = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
+/// Another Pod, wherever, has a volume that is for one Pod alone.
+const ONE_POD: &str = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
 
 /// All claims, volumes and classes.
 #[derive(Debug, Default, Clone)]
@@ -102,43 +101,80 @@ impl Storage {
     }
 
     /// Why this node will not do; volumes in `taken` are promised to others.
-    pub(crate) fn refusal(&self, pod: &Value, host: &Host, taken: &HashSet<String>) -> Option<&'static str> {
-        for (name, claim) in self.claims_of(pod) {
-            let Some(claim) = claim else { continue };
-            if items(claim, "/spec/accessModes")
-                .iter()
-                .any(|m| m == "ReadWriteOncePod")
-                && host
-                    .pods
-                    .iter()
-                    .any(|other| uses(other, meta(pod, "namespace"), &name))
-            {
-                return Some(ONE_POD);
-            }
-            if bound(claim) {
-                let named = text(claim, "/spec/volumeName");
-                match self.volumes.iter().find(|v| meta(v, "name") == named) {
-                    None => return Some(NO_VOLUME),
-                    Some(volume) if !reaches(volume, &host.node) => return Some(OUT_OF_REACH),
-                    Some(_) => continue,
+    pub(crate) fn refusal(
+        &self,
+        pod: &Value,
+        host: &Host,
+        hosts: &[Host],
+        taken: &HashSet<String>,
+    ) -> Option<Refusal> {
+        if self.in_use(pod, hosts) {
+            return Some(Refusal::crowded(ONE_POD));
+        }
+        for (_, claim) in self.claims_of(pod) {
+            let Some(claim) = claim.filter(|c| bound(c)) else {
+                continue;
+            };
+            let named = text(claim, "/spec/volumeName");
+            match self.volumes.iter().find(|v| meta(v, "name") == named) {
+                None => return Some(Refusal::lasting(NO_VOLUME)),
+                Some(volume) if !reaches(volume, &host.node) => {
+                    return Some(Refusal::lasting(OUT_OF_REACH));
                 }
-            }
-            if self.choose(claim, host, taken).is_none() {
-                return Some(NONE_TO_BIND);
+                Some(_) => {}
             }
         }
-        None
+        let all_served = self
+            .choices(pod, host, taken)
+            .iter()
+            .all(|(_, choice)| choice.is_some());
+        (!all_served).then(|| Refusal::lasting(NONE_TO_BIND))
     }
 
-    /// How an unbound claim could be served on a node: a volume, or (`None` inside) by provisioning.
-    fn choose(&self, claim: &Value, host: &Host, taken: &HashSet<String>) -> Option<Option<Arc<Value>>> {
+    /// A claim of the Pod is for one Pod alone and some Pod has it.
+    fn in_use(&self, pod: &Value, hosts: &[Host]) -> bool {
+        let exclusive = self.claims_of(pod).filter(|(_, claim)| {
+            let modes = claim.map_or(&[][..], |claim| items(claim, "/spec/accessModes"));
+            modes.iter().any(|mode| mode == "ReadWriteOncePod")
+        });
+        let names: Vec<String> = exclusive.map(|(name, _)| name).collect();
+        let used = |other: &Arc<Value>| names.iter().any(|n| uses(other, meta(pod, "namespace"), n));
+        !names.is_empty() && hosts.iter().flat_map(|h| &h.pods).any(used)
+    }
+
+    /// How each unbound claim could be served on a node: the smallest claim chooses first, no volume serves two.
+    fn choices(
+        &self,
+        pod: &Value,
+        host: &Host,
+        taken: &HashSet<String>,
+    ) -> Vec<(&Arc<Value>, Option<Choice>)> {
+        let unbound = self
+            .claims_of(pod)
+            .filter_map(|(_, claim)| claim.filter(|c| !bound(c)));
+        let mut claims: Vec<&Arc<Value>> = unbound.collect();
+        claims.sort_by_key(|claim| wanted_size(claim));
+        let mut taken = taken.clone();
+        let mut choices = Vec::new();
+        for claim in claims {
+            let choice = self.choose(claim, host, &taken);
+            if let Some(Choice::Volume(volume)) = &choice {
+                taken.insert(meta(volume, "name").to_string());
+            }
+            choices.push((claim, choice));
+        }
+        choices
+    }
+
+    /// How an unbound claim could be served on a node, if at all.
+    fn choose(&self, claim: &Value, host: &Host, taken: &HashSet<String>) -> Option<Choice> {
         let selected = annotation(claim, SELECTED_NODE);
         if !selected.is_empty() {
-            return (selected == meta(&host.node, "name")).then_some(None);
+            return (selected == host.name()).then_some(Choice::Provisioning);
         }
         // Data are copied where they are.
         if let Some(node) = origin(claim)
-            && node != meta(&host.node, "name")
+            && node != host.name()
         {
             return None;
         }
@@ -149,7 +185,7 @@ impl Storage {
             .cloned()
             .collect();
         if let Some(volume) = find(claim, &free, Some(&host.node), true) {
-            return Some(Some(volume.clone()));
+            return Some(Choice::Volume(volume.clone()));
         }
         let class = self.class(claim)?;
         let allowed = items(class, "/allowedTopologies");
@@ -160,31 +196,37 @@ impl Storage {
                     value.is_some_and(|value| items(e, "/values").iter().any(|v| v == value))
                 })
             });
-        (here && text(class, "/provisioner") != "kubernetes.io/no-provisioner").then_some(None)
+        (here && text(class, "/provisioner") != "kubernetes.io/no-provisioner")
+            .then_some(Choice::Provisioning)
     }
 
     /// What the unbound claims of a Pod need on its node; `None` when all are bound. Promised volumes go into `taken`.
     pub(crate) fn needs(&self, pod: &Value, host: &Host, taken: &mut HashSet<String>) -> Option<Vec<Need>> {
+        let choices = self.choices(pod, host, taken);
+        let waits = !choices.is_empty();
         let mut needs = Vec::new();
-        let mut waits = false;
-        for (_, claim) in self.claims_of(pod) {
-            let Some(claim) = claim.filter(|c| !bound(c)) else {
-                continue;
-            };
-            waits = true;
-            match self.choose(claim, host, taken) {
-                Some(Some(volume)) if !reserved(&volume) => {
+        for (claim, choice) in choices {
+            match choice {
+                Some(Choice::Volume(volume)) if !reserved(&volume) => {
                     taken.insert(meta(&volume, "name").to_string());
                     needs.push(Need::Reserve(claim.clone(), volume));
                 }
-                Some(None) if annotation(claim, SELECTED_NODE).is_empty() => {
-                    needs.push(Need::Select(claim.clone(), meta(&host.node, "name").to_string()));
+                Some(Choice::Provisioning) if annotation(claim, SELECTED_NODE).is_empty() => {
+                    needs.push(Need::Select(claim.clone(), host.name().to_string()));
                 }
                 _ => {}
             }
         }
         waits.then_some(needs)
     }
+}
+
+/// How a claim is served.
+enum Choice {
+    /// By this volume.
+    Volume(Arc<Value>),
+    /// By one that is made for it.
+    Provisioning,
 }
 
 /// The binding of the claim is complete.
@@ -198,149 +240,4 @@ fn uses(pod: &Value, namespace: &str, claim: &str) -> bool {
         && items(pod, "/spec/volumes")
             .iter()
             .any(|v| claim_name(pod, v).is_some_and(|name| name == claim))
-}
-
-#[cfg(test)]
-mod tests {
-    //! Where Pods with claims go, and what happens to the claims.
-
-    use crate::plan::{Outcome, Snapshot, plan};
-
-    use super::*;
-    use serde_json::json;
-
-    fn node(name: &str) -> Arc<Value> {
-        Arc::new(json!({
-            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-            "status": {"allocatable": {"cpu": "8", "memory": "8Gi", "pods": "10"}},
-        }))
-    }
-
-    fn pod(name: &str) -> Arc<Value> {
-        Arc::new(json!({
-            "metadata": {"name": name, "namespace": "a", "uid": name},
-            "spec": {"containers": [{"name": "c"}],
-                "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]},
-        }))
-    }
-
-    fn claim(class: &str, volume: &str, selected: &str) -> Value {
-        let mut claim = json!({
-            "metadata": {"name": "x", "namespace": "a", "uid": "x", "annotations": {}},
-            "spec": {"storageClassName": class, "accessModes": ["ReadWriteOnce"],
-                "resources": {"requests": {"storage": "1Gi"}}},
-        });
-        if !volume.is_empty() {
-            claim["spec"]["volumeName"] = json!(volume);
-            claim["metadata"]["annotations"]["pv.kubernetes.io/bind-completed"] = json!("yes");
-        }
-        if !selected.is_empty() {
-            claim["metadata"]["annotations"][SELECTED_NODE] = json!(selected);
-        }
-        claim
-    }
-
-    fn volume(name: &str, host: &str) -> Arc<Value> {
-        Arc::new(json!({
-            "metadata": {"name": name}, "status": {"phase": "Available"},
-            "spec": {"storageClassName": "later", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
-                    {"key": "kubernetes.io/hostname", "operator": "In", "values": [host]}]}]}}},
-        }))
-    }
-
-    fn class(name: &str, mode: &str, provisioner: &str) -> Arc<Value> {
-        Arc::new(json!({"metadata": {"name": name}, "volumeBindingMode": mode, "provisioner": provisioner}))
-    }
-
-    fn check(what: &str, claims: Vec<Value>, volumes: Vec<Arc<Value>>, expected: &str) {
-        let classes = vec![
-            class("later", "WaitForFirstConsumer", "datastore.podvisor.io"),
-            class("none", "WaitForFirstConsumer", "kubernetes.io/no-provisioner"),
-            class("now", "Immediate", "datastore.podvisor.io"),
-        ];
-        let claims = claims.into_iter().map(Arc::new).collect();
-        let snapshot = Snapshot {
-            nodes: vec![node("m"), node("n")],
-            pods: vec![pod("p")],
-            storage: Storage::new(claims, volumes, classes),
-        };
-        let said: Vec<String> = plan(&snapshot)
-            .into_iter()
-            .map(|(_, outcome)| match outcome {
-                Outcome::Place(node) => format!("-> {node}"),
-                Outcome::Volumes { node, needs } => {
-                    let needs = needs.iter().map(|need| match need {
-                        Need::Reserve(_, volume) => format!("reserve {}", meta(volume, "name")),
-                        Need::Select(_, node) => format!("select {node}"),
-                    });
-                    format!("{node}: {}", needs.collect::<Vec<_>>().join(", "))
-                }
-                Outcome::Wait(why) => why
-                    .split(". no new claims")
-                    .next()
-                    .unwrap_or_default()
-                    .to_string(),
-                Outcome::Preempt { .. } => "preempts".into(),
-            })
-            .collect();
-        assert_eq!(said, [expected], "{what}");
-    }
-
-    #[test]
-    fn claims_decide() {
-        let of = |claim: Value| vec![claim];
-        check(
-            "no claim",
-            vec![],
-            vec![],
-            "0/2 nodes are available: persistentvolumeclaim \"x\" not found",
-        );
-        check("first Pod", of(claim("later", "", "")), vec![], "m: select m");
-        check("chosen", of(claim("later", "", "n")), vec![], "n: ");
-        check(
-            "bound",
-            of(claim("later", "v", "n")),
-            vec![volume("v", "n")],
-            "-> n",
-        );
-        check(
-            "free volume",
-            of(claim("later", "", "")),
-            vec![volume("v", "n")],
-            "m: select m",
-        );
-        check(
-            "cannot be made",
-            of(claim("none", "", "")),
-            vec![volume("v", "n")],
-            "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind",
-        );
-        check(
-            "immediate",
-            of(claim("now", "", "")),
-            vec![],
-            "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims",
-        );
-        check(
-            "elsewhere",
-            of(claim("later", "v", "")),
-            vec![volume("v", "k")],
-            "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity",
-        );
-        check(
-            "volume gone",
-            of(claim("later", "v", "")),
-            vec![],
-            "0/2 nodes are available: 2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
-        );
-        let mut free = (*volume("v", "n")).clone();
-        free["spec"]["storageClassName"] = json!("none");
-        check(
-            "only where a free one is",
-            of(claim("none", "", "")),
-            vec![Arc::new(free)],
-            "n: reserve v",
-        );
-    }
 }

@@ -274,3 +274,42 @@ async fn a_quota_holds_under_a_crowd() {
     let (code, answer) = call(&api, admin(), path, object).await;
     assert_eq!(code, 201, "{answer}");
 }
+
+#[tokio::test]
+async fn the_dns_of_the_cluster_has_its_service() {
+    let started = |store: Arc<MemoryStore>, dns: Option<[u8; 4]>| async move {
+        let mut config = Config::new("cp", store);
+        config.service_account_key_pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        config.cluster_dns = dns.map(Into::into);
+        ApiServer::start(config).await.unwrap()
+    };
+    let services = "/api/v1/namespaces/kube-system/services";
+    let api = started(Arc::new(MemoryStore::new()), Some([10, 96, 0, 10])).await;
+    let (code, service) = call(&api, admin(), &format!("GET {services}/kube-dns"), Value::Null).await;
+    assert_eq!(
+        (code, service["spec"]["clusterIP"].as_str()),
+        (200, Some("10.96.0.10"))
+    );
+    assert_eq!(service["metadata"]["labels"]["k8s-app"], "kube-dns");
+    let ports = service["spec"]["ports"].as_array().unwrap().iter();
+    let ports: Vec<_> = ports
+        .map(|p| (p["name"].as_str().unwrap(), p["protocol"].as_str().unwrap()))
+        .collect();
+    assert_eq!(ports, [("dns", "UDP"), ("dns-tcp", "TCP")]);
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices";
+    let (_, slice) = call(&api, admin(), &format!("GET {slices}/kube-dns"), Value::Null).await;
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.96.0.10"]));
+    api.stop();
+    // Where another Service has had the address for long, it keeps it, and the server starts.
+    let store = Arc::new(MemoryStore::new());
+    let early = started(store.clone(), None).await;
+    let body = json!({"metadata": {"name": "mine"},
+        "spec": {"clusterIP": "10.96.0.10", "ports": [{"port": 80}]}});
+    let (code, said) = call(&early, admin(), &format!("POST {services}"), body).await;
+    assert_eq!(code, 201, "{said}");
+    early.stop();
+    let late = started(store, Some([10, 96, 0, 10])).await;
+    let (code, _) = call(&late, admin(), &format!("GET {services}/kube-dns"), Value::Null).await;
+    assert_eq!(code, 404);
+    late.stop();
+}

@@ -6,21 +6,22 @@
 //! asks the cache's index first.
 
 mod decoded;
+mod events;
 mod told;
 
-use crate::obj::{int, meta};
+use crate::obj::meta;
 use cache::view::GroupResource;
 use cache::{Caches, Object, ResourceCache, Uid};
 use decoded::Decoded;
+pub use events::Note;
 use http::Request;
 use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::watch;
-use told::{Saying, Told, Verdict};
+use told::Told;
 
 /// A request failed.
 #[derive(Debug, thiserror::Error)]
@@ -456,69 +457,6 @@ impl World {
             .await?;
         let left = self.send("GET", path, "application/json", &Value::Null).await?;
         Ok(objects(left))
-    }
-
-    /// Records an Event about an object; failures are only logged. Equal events are counted, not repeated; of many that
-    /// differ in their words alone, the later ones are counted together.
-    pub async fn event(&self, source: &str, about: &Value, warning: bool, reason: &str, message: &str) {
-        let namespace = match meta(about, "namespace") {
-            "" => "default",
-            ns => ns,
-        };
-        let now = crate::obj::now();
-        let kind = if warning { "Warning" } else { "Normal" };
-        let saying = Saying {
-            source,
-            about: meta(about, "uid"),
-            kind,
-            reason,
-            message,
-        };
-        let verdict = self.shared.told.lock().judge(&saying, Instant::now());
-        let (message, identity) = match verdict {
-            Verdict::Silent => return,
-            Verdict::Single => (message.to_owned(), message),
-            Verdict::Combined => (format!("(combined from similar events): {message}"), "\0combined"),
-        };
-        let digest = crate::obj::digest(
-            &format!("{source}{}{kind}{reason}{identity}", meta(about, "uid")),
-            16,
-        );
-        let name = format!("{}.{digest}", meta(about, "name"));
-        let event = json!({
-            "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": name, "namespace": namespace},
-            "involvedObject": {
-                "apiVersion": about["apiVersion"], "kind": about["kind"], "name": meta(about, "name"),
-                "namespace": meta(about, "namespace"), "uid": meta(about, "uid"),
-                "resourceVersion": meta(about, "resourceVersion"),
-            },
-            "type": kind, "reason": reason, "message": message, "count": 1,
-            "firstTimestamp": now, "lastTimestamp": now,
-            "source": {"component": source}, "reportingComponent": source, "reportingInstance": "",
-        });
-        let base = format!("/api/v1/namespaces/{namespace}/events");
-        match self.send("POST", base.clone(), "application/json", &event).await {
-            Err(e) if e.code() == 409 => {
-                let at = format!("{base}/{name}");
-                let count = match self
-                    .send("GET", at.clone(), "application/json", &Value::Null)
-                    .await
-                {
-                    Ok(old) => int(&old, "/count", 1) + 1,
-                    Err(_) => return,
-                };
-                let patch = json!({"count": count, "lastTimestamp": now, "message": message});
-                if let Err(error) = self
-                    .send("PATCH", at, "application/merge-patch+json", &patch)
-                    .await
-                {
-                    tracing::debug!(%error, reason, "event not counted");
-                }
-            }
-            Err(error) => tracing::debug!(%error, reason, "event not recorded"),
-            Ok(_) => {}
-        }
     }
 }
 

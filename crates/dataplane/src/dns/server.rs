@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, RecordType};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -203,6 +203,13 @@ impl Resolver {
         reply.add_queries(question.queries.iter().cloned());
         reply.metadata.recursion_desired = question.metadata.recursion_desired;
         reply.metadata.recursion_available = true;
+        if let Some(asked) = &question.edns {
+            // Without an answer to it, resolvers take EDNS to be unknown here and ask in the old way (RFC 6891).
+            let mut edns = Edns::new();
+            edns.set_max_payload(asked.max_payload());
+            edns.set_dnssec_ok(asked.flags().dnssec_ok);
+            reply.set_edns(edns);
+        }
         let [query] = question.queries.as_slice() else {
             reply.metadata.response_code = ResponseCode::FormErr;
             return reply.to_vec().ok().map(Known::Answer);
@@ -234,11 +241,13 @@ impl Resolver {
             };
             answer.code = more.code;
             answer.records.extend(more.records);
+            answer.additional.extend(more.additional);
             answer.soa = more.soa;
         }
         reply.metadata.response_code = answer.code;
         reply.add_answers(answer.records);
         reply.add_authorities(answer.soa);
+        reply.add_additionals(answer.additional);
         encode(&reply, room, datagram).map(Known::Answer)
     }
 
@@ -338,4 +347,28 @@ async fn ask_tcp(server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
     let mut answer = vec![0; usize::from(length)];
     stream.read_exact(&mut answer).await?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn questions_with_edns_are_answered_with_it() {
+        for size in [None, Some(1232)] {
+            let mut question = Message::query();
+            let name = Name::from_ascii("cluster.local.").expect("a name");
+            question.add_query(Query::query(name, RecordType::NS));
+            if let Some(size) = size {
+                let mut edns = Edns::new();
+                edns.set_max_payload(size);
+                question.set_edns(edns);
+            }
+            let bytes = question.to_vec().expect("a message");
+            let answer = answer_from("cluster.local", &[], &bytes, true).await;
+            let answer = Message::from_vec(&answer.expect("an answer")).expect("a message");
+            assert_eq!(answer.edns.map(|edns| edns.max_payload()), size);
+            assert_eq!(answer.answers.len(), 1);
+        }
+    }
 }

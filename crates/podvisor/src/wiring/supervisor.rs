@@ -56,6 +56,7 @@ impl Supervisor {
         let sign_on = sign_on::Later::new(config, &trust);
         let mut settings = ApiConfig::new("main", Arc::clone(&store));
         settings.service_cidr = config.service_cidr.to_string();
+        settings.cluster_dns = Some(config.cluster_dns());
         settings
             .service_account_key_pem
             .clone_from(&trust.service_account_key_pem);

@@ -1,7 +1,5 @@
 //! The scheduler against a real API server, under its own name and rights.
 
-#![allow(clippy::unwrap_used)]
-
 use apiserver::ApiServer;
 use apiserver::config::Config;
 use apiserver::user::User;
@@ -60,6 +58,15 @@ impl Plane {
             .unwrap();
     }
 
+    /// A priority class `high`.
+    async fn class(&self) {
+        let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1000});
+        self.world
+            .create("priorityclasses.scheduling.k8s.io", &class)
+            .await
+            .unwrap();
+    }
+
     async fn pod(&self, name: &str, cpu: &str, class: &str) -> Value {
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
             "spec": {"terminationGracePeriodSeconds": 0,
@@ -90,12 +97,14 @@ impl Plane {
     }
 
     async fn event(&self, reason: &str) -> String {
+        let told = self.told(reason).await;
+        text(&told, "/message").to_string()
+    }
+
+    async fn told(&self, reason: &str) -> Arc<Value> {
         self.until(reason, |w| {
             let events = w.list("events", "default");
-            events
-                .iter()
-                .find(|e| e["reason"] == reason)
-                .map(|e| text(e, "/message").to_string())
+            events.into_iter().find(|e| e["reason"] == reason)
         })
         .await
     }
@@ -115,8 +124,18 @@ async fn pods_are_bound_or_told_why_not() {
         plane.event("Scheduled").await,
         "Successfully assigned default/fits to host-1"
     );
+    let scheduled = plane.told("Scheduled").await;
+    let shape = |event: &Value| {
+        ["/action", "/reportingComponent", "/source/component", "/count"]
+            .map(|at| text(event, at).to_string())
+    };
+    assert_eq!(shape(&scheduled), ["Binding", "default-scheduler", "", ""]);
+    assert!(
+        scheduled["eventTime"].is_string() && scheduled["related"].is_null(),
+        "{scheduled}"
+    );
     plane.pod("large", "64", "").await;
-    let expected = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.";
+    let expected = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.";
     assert_eq!(plane.event("FailedScheduling").await, expected);
     let told = |w: &World| {
         let pod = w.get("pods", "default", "large")?;
@@ -139,12 +158,7 @@ async fn pods_are_bound_or_told_why_not() {
 async fn the_important_make_room() {
     let plane = Plane::start().await;
     plane.node("host-1", "2").await;
-    let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1000});
-    plane
-        .world
-        .create("priorityclasses.scheduling.k8s.io", &class)
-        .await
-        .unwrap();
+    plane.class().await;
     let low = plane.pod("low", "2", "").await;
     plane.until("bound", on("low", "host-1")).await;
     let high = plane.pod("high", "2", "high").await;
@@ -152,6 +166,11 @@ async fn the_important_make_room() {
     assert_eq!(
         message,
         format!("Preempted by pod {} on node host-1", meta(&high, "uid"))
+    );
+    let told = plane.told("Preempted").await;
+    assert_eq!(
+        (text(&told, "/action"), text(&told, "/related/name")),
+        ("Preempting", "high")
     );
     plane
         .until("the victim is marked or gone", |w| {
@@ -166,4 +185,30 @@ async fn the_important_make_room() {
     // What its host would do once it has stopped.
     let _ = plane.world.delete_now("pods", &low).await;
     plane.until("bound", on("high", "host-1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_going_is_not_preempted() {
+    let plane = Plane::start().await;
+    plane.node("host-1", "2").await;
+    plane.class().await;
+    let low = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "low", "namespace": "default"},
+        "spec": {"terminationGracePeriodSeconds": 30, "containers": [
+            {"name": "main", "image": "x", "resources": {"requests": {"cpu": "2"}}}]}});
+    let low = plane.world.create("pods", &low).await.unwrap();
+    plane.until("bound", on("low", "host-1")).await;
+    plane.world.delete("pods", &low, "Background").await.unwrap();
+    plane.pod("high", "2", "high").await;
+    let nominated = |w: &World| {
+        let pod = w.get("pods", "default", "high")?;
+        (text(&pod, "/status/nominatedNodeName") == "host-1").then_some(())
+    };
+    plane.until("nominated", nominated).await;
+    plane.world.delete_now("pods", &low).await.unwrap();
+    plane.until("bound", on("high", "host-1")).await;
+    let told = plane.world.list("events", "default");
+    assert!(
+        told.iter().all(|event| event["reason"] != "Preempted"),
+        "{told:#?}"
+    );
 }
