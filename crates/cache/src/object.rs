@@ -222,6 +222,28 @@ pub fn with_revision(stored: &[u8], revision: u64) -> Bytes {
     }
 }
 
+/// An object that has a revision already, with another one: that of its end.
+pub fn at_revision(bytes: &[u8], revision: u64) -> Bytes {
+    const FIELD: &[u8] = b"\"resourceVersion\":\"";
+    let Some(start) = find(bytes, METADATA).map(|head| head + METADATA.len()) else {
+        return Bytes::copy_from_slice(bytes);
+    };
+    let digits = bytes[start..].strip_prefix(FIELD);
+    let Some(end) = digits.and_then(|digits| digits.iter().position(|b| *b == b'"')) else {
+        return with_revision(bytes, revision);
+    };
+    let mut rest = &bytes[start + FIELD.len() + end + 1..];
+    let mut out = BytesMut::with_capacity(bytes.len() + 20);
+    out.put_slice(&bytes[..start]);
+    put_revision(&mut out, revision);
+    match rest.strip_prefix(b",") {
+        Some(more) => rest = more,
+        None => out.truncate(out.len() - 1),
+    }
+    out.put_slice(rest);
+    out.freeze()
+}
+
 fn splice(stored: &[u8], head: usize, revision: u64) -> Bytes {
     let start = head + METADATA.len();
     let mut bytes = BytesMut::with_capacity(stored.len() + 42);

@@ -882,9 +882,10 @@ fn the_order_is_upstreams() {
         "PodTopologyLabels",
         // Upstream checks it in the strategy of claims.
         "DeviceAdminAccess",
-        "RBACEscalation",
         "MutatingAdmissionPolicy",
         "MutatingAdmissionWebhook",
+        // Upstream checks it before it writes: whatever became of the object by then.
+        "RBACEscalation",
         "ValidatingAdmissionPolicy",
         "ValidatingAdmissionWebhook",
         "ResourceQuota",

@@ -263,7 +263,7 @@ async fn step(
             return Ok(Deleted::Gone(bytes.clone()));
         }
         let at = ctx.server.remove(&ctx.served, namespace, name, revision).await?;
-        return Ok(Deleted::Gone(object::with_revision(bytes, at)));
+        return Ok(Deleted::Gone(object::at_revision(bytes, at)));
     }
     let mut new = old.clone();
     if !is_definition || terminating {
@@ -308,7 +308,7 @@ async fn step(
     }
     match ctx.server.remove(&ctx.served, namespace, name, revision).await {
         // The answer has the revision of the event that tells of it.
-        Ok(at) => Ok(Deleted::Gone(object::with_revision(&bytes, at))),
+        Ok(at) => Ok(Deleted::Gone(object::at_revision(&bytes, at))),
         // Whoever saw the mark (the Pod's host) was faster: it is gone all the same.
         Err(Refused::Raced(None)) => Ok(Deleted::Gone(bytes)),
         Err(other) => Err(other),

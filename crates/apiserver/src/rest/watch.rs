@@ -253,8 +253,6 @@ impl Stream {
     /// Waits for live events or a reason to send a bookmark; `None` ends the watch.
     async fn wait(&mut self, out: &mut BytesMut) -> Option<()> {
         loop {
-            // Read before the queue is found empty: all events up to here are in the queue already.
-            let applied = *self.applied.borrow();
             let due = self.next_bookmark.unwrap_or(self.deadline).min(self.deadline);
             if self.alarm.deadline() != due {
                 self.alarm.as_mut().reset(due);
@@ -270,12 +268,13 @@ impl Stream {
                     if due == self.deadline {
                         return None;
                     }
+                    // Read before the queue is found empty: all events up to here are in the queue already.
+                    let applied = *self.applied.borrow();
                     if !self.subscription.live.is_empty() {
                         continue;
                     }
                     self.next_bookmark = bookmark_after(Instant::now(), self.deadline);
-                    // `applied` may be old by now, which a bookmark is allowed to be.
-                    if applied > self.begun {
+                    if applied >= self.begun {
                         self.sent = self.sent.max(applied);
                         self.frames.bookmark(out, self.sent, false);
                         return Some(());

@@ -128,18 +128,20 @@ async fn other_objects_than_meant() {
 #[tokio::test]
 async fn revisions_yet_to_come() {
     let s = Server::start().await;
-    let (_, made) = s.json("POST", MAPS, &map(json!({"name": "a"}))).await;
-    let at: u64 = made["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let make = async |name: &str| -> u64 {
+        let (_, made) = s.json("POST", MAPS, &map(json!({"name": name}))).await;
+        let revision = made["metadata"]["resourceVersion"].as_str().unwrap();
+        revision.parse().unwrap()
+    };
+    // Others write, too: what the first one behind the revision is called is seen when it is made.
+    let begun = make("a").await + 10;
     let selected = format!("{MAPS}?watch=1&labelSelector=!none");
-    let mut watch = s.watch(&format!("{selected}&resourceVersion={}", at + 1)).await;
-    for name in ["b", "c"] {
-        s.json("POST", MAPS, &map(json!({"name": name}))).await;
+    let mut watch = s.watch(&format!("{selected}&resourceVersion={begun}")).await;
+    let mut number = 0;
+    while make(&format!("b{number}")).await <= begun {
+        number += 1;
     }
-    assert_eq!(watch.names(1).await, ["ADDED c"]);
+    assert_eq!(watch.names(1).await, [format!("ADDED b{number}")]);
     let state = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
     let mut watch = s
         .watch(&format!("{selected}&{state}&resourceVersion=999999"))

@@ -267,6 +267,9 @@ async fn grants_by_name_are_not_got_round_by_selectors() {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "one"}, "subjects": subject("alice")});
     s.make(&format!("POST {RBAC}/namespaces/default/rolebindings"), binding)
         .await;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    s.make("POST /api/v1/namespaces/default/serviceaccounts", account)
+        .await;
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "theirs"},
         "spec": {"nodeName": "n2", "containers": [{"name": "c", "image": "i"}]}});
     s.make("POST /api/v1/namespaces/default/pods", pod).await;
