@@ -40,6 +40,9 @@ pub(crate) fn by_node(pods: &[Arc<Value>]) -> BTreeMap<String, Vec<Arc<Value>>> 
     map
 }
 
+/// A Pod, if there is one.
+type OnePod<'p> = Option<&'p Arc<Value>>;
+
 /// A set with its roll-out's bounds.
 struct Rollout<'a> {
     set: &'a Value,
@@ -73,7 +76,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// The new and the old Pod of a node; nothing when one of them is there twice.
-    fn pair<'p>(&self, here: &'p [Arc<Value>]) -> Option<(Option<&'p Arc<Value>>, Option<&'p Arc<Value>>)> {
+    fn pair<'p>(&self, here: &'p [Arc<Value>]) -> Option<(OnePod<'p>, OnePod<'p>)> {
         let alive = here.iter().filter(|p| !deleting(p));
         let (new, old): (Vec<_>, Vec<_>) = alive.partition(|p| updated(self.set, p, self.hash));
         (new.len() < 2 && old.len() < 2).then(|| (new.first().copied(), old.first().copied()))

@@ -114,7 +114,8 @@ mod tests {
         let a = || json!([taint("a")]);
         let both = || json!([taint("a"), taint("b")]);
         // Looks at one Pod: seconds since the first, its tolerations, the taints; `x` deletes, `c` cancels.
-        let cases: Vec<(&str, Vec<(u64, Value, Value, &str)>)> = vec![
+        type Looks = Vec<(u64, Value, Value, &'static str)>;
+        let cases: Vec<(&str, Looks)> = vec![
             ("not tolerated", vec![(0, json!([]), a(), "x")]),
             (
                 "tolerated for ever",

@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn what_never_ran_ends_too() {
-        let cases: [(&[(char, char)], bool, &str); 9] = [
+        type Ends = &'static [(char, char)];
+        let cases: [(Ends, bool, &str); 9] = [
             (&[('m', '.'), ('m', '0'), ('e', '.')], false, "137 0 waits"),
             (&[('i', '.'), ('i', '.'), ('m', '.')], false, "137 waits waits"),
             (&[('i', '1'), ('i', '.'), ('m', '.')], false, "1 waits waits"),
