@@ -229,8 +229,6 @@ async fn nodes_see_their_own() {
         ("get configmaps demo/conf", None),
         ("get configmaps demo/other", Some(unrelated)),
         ("get persistentvolumeclaims demo/web-d", None),
-        // By their role: hosts provision volumes themselves.
-        ("list persistentvolumeclaims demo", None),
         (
             "get persistentvolumeclaims/other demo/web-d",
             Some("cannot get subresource"),
