@@ -115,7 +115,7 @@ try {
     await admin.tab("Network");
     await admin.sees("#services", /frontend[\s\S]*LoadBalancer/);
     await admin.tab("Events");
-    await admin.sees("#events", "Started container");
+    await admin.sees("#events", "Container started");
     await admin.tab("Monitor");
     await moving(admin, "#usage-cpu");
   });
