@@ -668,7 +668,23 @@ const USERS: u32 = 65_536;
 /// The first of a Pod's ids outside: each Pod has others, though it be alone in its VM, so that nobody takes two for one.
 fn first_user(uid: &str) -> u32 {
     let hash = Sha256::digest(uid);
-    // Neither the first range, which is the VM's own, nor the last, whose end is no id.
-    let number = u32::from(u16::from_be_bytes([hash[0], hash[1]])) % (USERS - 2);
+    // Not the first range, which is the VM's own; and options of file systems (devpts) take ids as signed numbers.
+    let number = u32::from(u16::from_be_bytes([hash[0], hash[1]])) % (USERS / 2 - 2);
     USERS * (number + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_pods_are_apart_and_positive() {
+        let all: std::collections::BTreeSet<u32> =
+            (0..500).map(|n| first_user(&format!("uid-{n}"))).collect();
+        assert!(all.len() > 480, "{}", all.len());
+        for first in all {
+            assert!(first >= USERS && first % USERS == 0, "{first}");
+            assert!(i32::try_from(first + USERS).is_ok(), "{first}");
+        }
+    }
 }
