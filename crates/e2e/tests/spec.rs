@@ -52,7 +52,7 @@ spec:
     - {name: scratch, mountPath: /part, subPathExpr: $(TIER)}
     - {name: scratch, mountPath: /fixed, readOnly: true}
     - {name: keys, mountPath: /keys}
-  - {name: words, image: busybox, command: [sh, -c, 'echo last words > /dev/termination-log; echo shared > /dev/shm/word']}
+  - {name: words, image: busybox, command: [sh, -c, 'echo last words > /dev/termination-log; echo shared > /dev/shm/new; mv /dev/shm/new /dev/shm/word']}
   - name: lines
     image: busybox
     terminationMessagePolicy: FallbackToLogsOnError
