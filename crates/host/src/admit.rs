@@ -344,9 +344,7 @@ mod tests {
             ),
             (
                 json!({"containers": [], "resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}]}),
-                Some(
-                    "DynamicResources: Pod was rejected: Predicate DynamicResources failed: cannot allocate all claims",
-                ),
+                Some("DynamicResources: Predicate DynamicResources failed: cannot allocate all claims"),
             ),
             (armor("Unconfined"), None),
             (

@@ -295,11 +295,11 @@ async fn nodes_see_their_own() {
     ];
     for (question, want) in cases {
         let got = authorization.authorize(&node, &ask(question)).await;
-        let want = match want {
-            None => Decision::Allow(String::new()),
-            Some(why) => Decision::NoOpinion(why.into()),
-        };
-        assert_eq!(got, want, "{question}");
+        match want {
+            // By this authorizer or by the role of hosts.
+            None => assert!(matches!(got, Decision::Allow(_)), "{question}: {got:?}"),
+            Some(why) => assert_eq!(got, Decision::NoOpinion(why.into()), "{question}"),
+        }
     }
 }
 
