@@ -124,8 +124,9 @@ impl Collector {
         Ok(settled(world.update(key, object, &next).await)?.is_some())
     }
 
-    /// Owners that wait for each other would wait for ever: this one is not waited for any more.
-    async fn unblock(&self, world: &World, key: &str, object: &Value) -> Result<(), WorldError> {
+    /// Owners that wait for each other would wait for ever: this one is not waited for any more. False when somebody else
+    /// was quicker: then it is looked at again.
+    async fn unblock(&self, world: &World, key: &str, object: &Value) -> Result<bool, WorldError> {
         let mut next = object.clone();
         let owners = next
             .pointer_mut("/metadata/ownerReferences")
@@ -133,7 +134,7 @@ impl Collector {
         for owner in owners.into_iter().flatten() {
             owner["blockOwnerDeletion"] = json!(false);
         }
-        settled(world.update(key, object, &next).await).map(|_| ())
+        Ok(settled(world.update(key, object, &next).await)?.is_some())
     }
 
     /// An object that waits for what it owns.
@@ -180,8 +181,9 @@ impl Collector {
                                 .iter()
                                 .any(|f| f == FOREGROUND)
                     });
-                    if circle {
-                        self.unblock(world, key, dependent).await?;
+                    // Once it is going nobody would unblock it.
+                    if circle && !self.unblock(world, key, dependent).await? {
+                        continue;
                     }
                     // What owns nothing itself has nothing to wait for.
                     let policy = match blocks && !own.is_empty() {
