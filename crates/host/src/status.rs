@@ -111,7 +111,7 @@ fn rejected(view: &View<'_>, before: &PodStatus) -> PodStatus {
         message: view.verdict.map(|(_, message)| message.to_owned()),
         qos_class: qos_class(view, before),
         start_time: before.start_time.clone().or(Some(Time(view.start_time))),
-        observed_generation: before.observed_generation,
+        observed_generation: view.pod.metadata.generation,
         ..PodStatus::default()
     }
 }

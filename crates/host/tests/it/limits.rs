@@ -347,6 +347,7 @@ async fn pods_that_come_past_the_scheduler_must_fit() {
         let status = pod.status.clone().unwrap();
         // Nothing else is told of them: so clients see the reason.
         assert_eq!((&status.container_statuses, &status.host_ip), (&None, &None));
+        assert_eq!(status.observed_generation, pod.metadata.generation);
         assert_eq!(condition(pod, "Ready"), "");
         let message = status.message.unwrap_or_default();
         format!("{}: {message}", status.reason.unwrap_or_default())
