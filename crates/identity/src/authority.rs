@@ -22,6 +22,10 @@ use std::time::Duration;
 const ROOT_DAYS: i64 = 3652;
 /// Life of issued certificates in days (one year).
 const LEAF_DAYS: i64 = 365;
+/// How far before its signature a requested certificate begins.
+const BACKDATE: Duration = Duration::from_secs(5 * 60);
+/// A requested life below this has its end unchanged by that.
+const SHORT_LIFE: Duration = Duration::from_secs(8 * 3600);
 
 /// The authority could not be loaded or created.
 #[derive(Debug, thiserror::Error)]
@@ -341,12 +345,7 @@ impl Authority {
         .map(|(_, usage)| usage)
         .collect();
         params.use_authority_key_identifier_extension = true;
-        set_life(params, 0);
-        // `set_life` gives midnight; the life counts from now.
-        let now = Timestamp::now().to_zoned(TimeZone::UTC);
-        let midnight = now.start_of_day().map_or(now.timestamp(), |day| day.timestamp());
-        let today = Duration::from_secs(now.timestamp().duration_since(midnight).as_secs().unsigned_abs());
-        params.not_after += today + life;
+        set_requested_life(params, life);
         Ok(request.signed_by(&self.issuer).map_err(failed)?.pem())
     }
 
@@ -441,6 +440,18 @@ fn set_life(params: &mut CertificateParams, days: i64) {
     params.not_after = day(days);
 }
 
+/// Valid from a little before now (clocks differ), which is taken off the end of all but short lives
+/// (kube-controller-manager: `PermissiveSigningPolicy`).
+fn set_requested_life(params: &mut CertificateParams, life: Duration) {
+    let now = Duration::from_secs(Timestamp::now().as_second().unsigned_abs());
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + now.saturating_sub(BACKDATE);
+    params.not_after = match life < SHORT_LIFE {
+        true => epoch + now + life,
+        false => epoch + now + life - BACKDATE,
+    };
+}
+
 fn alt_name(name: &str) -> Result<SanType, rcgen::Error> {
     Ok(match name.parse::<IpAddr>() {
         Ok(ip) => SanType::IpAddress(ip),
@@ -501,6 +512,29 @@ impl Summary {
 mod tests {
     use super::*;
     use std::fs;
+
+    #[test]
+    fn a_requested_life_counts_from_now() {
+        const HOUR: u64 = 3600;
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::load_or_create(dir.path()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let request = CertificateParams::default().serialize_request(&key).unwrap();
+        let request = request.pem().unwrap();
+        for (hours, seconds) in [(1, HOUR + 300), (8, 8 * HOUR), (8760, 8760 * HOUR)] {
+            let life = Duration::from_secs(hours * HOUR);
+            let usages = ["client auth".to_owned()];
+            let signed = authority.sign_request(&request, &usages, life).unwrap();
+            let der = CertificateDer::from_pem_slice(signed.as_bytes()).unwrap();
+            let summary = Summary::of(&der).unwrap();
+            assert_eq!(
+                summary.not_after - summary.not_before,
+                seconds.cast_signed(),
+                "{hours} h"
+            );
+            assert!((299..330).contains(&(Timestamp::now().as_second() - summary.not_before)));
+        }
+    }
 
     #[test]
     fn a_root_is_made_once_and_leaves_are_kept_until_they_must_change() {
