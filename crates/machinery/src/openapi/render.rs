@@ -44,10 +44,18 @@ fn render(
             object.insert(one.method.to_owned(), operation(one));
         }
         let shared: Vec<Value> = item.parameters.iter().map(parameter).collect();
-        object.insert("parameters".to_owned(), Value::Array(shared));
-        written.insert(path.clone(), Value::Object(object));
+        let mut object = Value::Object(object);
+        add_parameters(&mut object, shared);
+        written.insert(path.clone(), object);
     }
     Value::Object(written)
+}
+
+/// Upstream's documents have no empty list of parameters, and its own reader and writer drop one.
+fn add_parameters(object: &mut Value, parameters: Vec<Value>) {
+    if !parameters.is_empty() {
+        object["parameters"] = Value::Array(parameters);
+    }
 }
 
 fn extensions(operation: &Operation, object: &mut Value) {
@@ -119,9 +127,9 @@ fn v2_operation(operation: &Operation) -> Value {
         "schemes": ["https"],
         "tags": [operation.tag],
         "operationId": operation.id,
-        "parameters": parameters,
         "responses": responses,
     });
+    add_parameters(&mut object, parameters);
     extensions(operation, &mut object);
     object
 }
@@ -161,9 +169,10 @@ fn v3_operation(operation: &Operation) -> Value {
     let mut object = json!({
         "tags": [operation.tag],
         "operationId": operation.id,
-        "parameters": operation.parameters.iter().map(v3_parameter).collect::<Vec<_>>(),
         "responses": responses,
     });
+    let parameters = operation.parameters.iter().map(v3_parameter).collect();
+    add_parameters(&mut object, parameters);
     match &operation.body {
         Body::Object { definition, required } => {
             object["requestBody"] = json!({"content": {"*/*": reference(definition)}});

@@ -42,6 +42,7 @@ fn documents_are_whole() {
     let mut ids = BTreeSet::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("a path item") {
+            assert_ne!(operation["parameters"], json!([]), "{method} {path}");
             if let Some(id) = operation["operationId"].as_str() {
                 assert!(ids.insert(id.to_owned()), "{method} {path}: {id} is there twice");
             }
@@ -59,10 +60,15 @@ fn documents_are_whole() {
             "#/components/schemas/",
             &document["components"]["schemas"],
         );
-        assert!(
-            !document["paths"].as_object().expect("paths").is_empty(),
-            "{path}"
-        );
+        let paths = document["paths"].as_object().expect("paths");
+        assert!(!paths.is_empty(), "{path}");
+        // Upstream's reader drops an empty list, so that a document would differ from what is read of it.
+        let operations = paths
+            .values()
+            .flat_map(|item| item.as_object().into_iter().flatten());
+        for (method, operation) in operations {
+            assert_ne!(operation["parameters"], json!([]), "{method} {path}");
+        }
     }
 }
 
