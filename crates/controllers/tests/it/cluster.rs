@@ -278,6 +278,39 @@ async fn owners_take_what_they_own_along_or_leave_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn owners_in_a_circle_end_though_they_change() {
+    const MAPS: &str = "configmaps";
+    let plane = Plane::start(&[]).await;
+    usable(&plane, "default").await;
+    let owned_by = |owner: &Value| {
+        json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": meta(owner, "name"), "uid": meta(owner, "uid"),
+            "blockOwnerDeletion": true}])
+    };
+    let map = |name: &str, owners: Value| {
+        json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": "default", "ownerReferences": owners}})
+    };
+    let first = plane.create(MAPS, map("first", json!([]))).await;
+    let second = plane.create(MAPS, map("second", owned_by(&first))).await;
+    let third = plane.create(MAPS, map("third", owned_by(&second))).await;
+    let closed = json!({"metadata": {"ownerReferences": owned_by(&third)}});
+    plane.world.patch(MAPS, &first, "", &closed).await.unwrap();
+    plane.world.delete(MAPS, &first, "Foreground").await.unwrap();
+    // Others write to what waits for its deletion, so that the collector's own writes come too late.
+    for change in 0..40 {
+        let data = json!({"data": {"change": change.to_string()}});
+        if plane.world.patch(MAPS, &third, "", &data).await.is_err() {
+            break;
+        }
+    }
+    let gone = |w: &World| {
+        let left = |name| w.get(MAPS, "default", name).is_some();
+        (!["first", "second", "third"].into_iter().any(left)).then_some(())
+    };
+    plane.until("the end of the circle", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_in_another_place_is_no_reason_to_delete() {
     let plane = Plane::start(&["host-1"]).await;
     usable(&plane, "default").await;
