@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 /// Largest piece of a body that is handed over at once, in bytes: with the nine of its frame's head it fills one TLS record. A
 /// frame that is longer by a little than a record is sent as two, and what the library takes at once it keeps.
-const PIECE: usize = (16 << 10) - 9;
+pub(crate) const PIECE: usize = (16 << 10) - 9;
 
 /// The clock of one answer.
 pub(crate) struct Clock {

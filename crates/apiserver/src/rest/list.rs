@@ -5,6 +5,7 @@ use super::{Ctx, write};
 use crate::cache::resource::{ListQuery, Listing};
 use crate::cache::{Object, TooOld};
 use crate::registry::select::{self, Converted};
+use crate::stalled_stream::PIECE;
 use crate::wire::negotiate::{Encoding, Shape, Wanted};
 use crate::wire::options::ListOptions;
 use crate::wire::{Response, body, compress};
@@ -16,8 +17,9 @@ use kinds::status::Status;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Bytes of a list that are put together at a time.
-const CHUNK: usize = 128 * 1024;
+/// Bytes of a list that are put together at a time: two pieces as they are sent. Buffers of this size the allocator has at
+/// hand, and the processor in its nearest cache.
+const CHUNK: usize = 2 * PIECE;
 
 const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list result. You can \
     start a new list without the continue parameter, or use the continue token in this response to retrieve the \
@@ -264,12 +266,13 @@ fn streamed(ctx: &Ctx, objects: Vec<Arc<Object>>, head: &Head) -> Response {
     let mut items = ItemBytes {
         start: Some(start),
         objects: objects.into_iter(),
+        current: None,
         whole,
         first: true,
         done: false,
     };
     let mut response = if total <= CHUNK {
-        let bytes = items.next_chunk(usize::MAX).unwrap_or_default();
+        let bytes = items.next_chunk(total).unwrap_or_default();
         body::answer(http::StatusCode::OK, body::JSON, bytes)
     } else {
         let chunks = futures::stream::iter(std::iter::from_fn(move || items.next_chunk(CHUNK).map(Ok)));
@@ -288,28 +291,43 @@ fn streamed(ctx: &Ctx, objects: Vec<Arc<Object>>, head: &Head) -> Response {
 struct ItemBytes {
     start: Option<String>,
     objects: std::vec::IntoIter<Arc<Object>>,
+    /// The object that is being written, and how many of its bytes are.
+    current: Option<(Arc<Object>, usize)>,
     whole: bool,
     first: bool,
     done: bool,
 }
 
 impl ItemBytes {
+    /// The next bytes, at most `size` of them behind the start; `None` behind the end.
     fn next_chunk(&mut self, size: usize) -> Option<Bytes> {
         if self.done {
             return None;
         }
-        let left: usize = self
-            .objects
-            .as_slice()
-            .iter()
-            .take(64)
-            .map(|o| o.bytes().len() + 2)
-            .sum();
-        let mut out = BytesMut::with_capacity(left.min(size).max(1024) + 4096);
+        let mut out = BytesMut::with_capacity(size);
         if let Some(start) = self.start.take() {
             out.put_slice(start.as_bytes());
         }
-        while out.len() < size {
+        loop {
+            let room = size.saturating_sub(out.len());
+            if let Some((object, written)) = &mut self.current {
+                let bytes = match self.whole {
+                    true => object.bytes(),
+                    false => object.item_tail(),
+                };
+                let end = bytes.len().min(*written + room);
+                out.put_slice(&bytes[*written..end]);
+                *written = end;
+                if end < bytes.len() {
+                    break;
+                }
+                self.current = None;
+                continue;
+            }
+            // What stands between two objects, or behind the last, is not torn apart.
+            if room < 2 {
+                break;
+            }
             let Some(object) = self.objects.next() else {
                 out.put_slice(b"]}");
                 self.done = true;
@@ -318,12 +336,10 @@ impl ItemBytes {
             if !std::mem::take(&mut self.first) {
                 out.put_u8(b',');
             }
-            if self.whole {
-                out.put_slice(object.bytes());
-            } else {
+            if !self.whole {
                 out.put_u8(b'{');
-                out.put_slice(object.item_tail());
             }
+            self.current = Some((object, 0));
         }
         Some(out.freeze())
     }
