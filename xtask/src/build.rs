@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::gen_profile;
 use crate::run::{cargo, quiet, show, step};
 use crate::setup;
 
@@ -42,11 +43,12 @@ impl Profile {
 
     /// Where cargo puts the binary.
     pub fn podvisor(self) -> PathBuf {
+        let target = e2e::paths::target();
         let directory = match self {
-            Self::Dev => "debug",
-            Self::Release => "release",
+            Self::Dev => target.join("debug"),
+            Self::Release => target.join(gen_profile::TRIPLE).join("release"),
         };
-        e2e::paths::target().join(directory).join("podvisor")
+        directory.join("podvisor")
     }
 }
 
@@ -72,7 +74,8 @@ pub fn all(profile: Profile) -> Result<()> {
         // Not `--package`: see the alias in .cargo/config.toml.
         command.args(["build", "--quiet", "--bin", "podvisor"]);
         if profile == Profile::Release {
-            command.arg("--release");
+            command.args(["--release", "--target", gen_profile::TRIPLE]);
+            command.env("RUSTFLAGS", gen_profile::flags());
         }
         show(&mut command)
     })

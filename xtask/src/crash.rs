@@ -11,7 +11,7 @@ use crate::run::{cargo, show};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask crash --kills 500
-  cargo xtask crash --kills 500 --binary target/release/podvisor     a fast build starts again at once
+  cargo xtask crash --kills 500 --binary target/x86_64-unknown-linux-gnu/release/podvisor     a fast build starts again at once
   cargo xtask crash --kills 20 --seed 1764339000000000000            the same choices again")]
 pub struct Arguments {
     /// How often it is killed.

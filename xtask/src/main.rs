@@ -11,6 +11,7 @@ mod crash;
 mod demo;
 mod demo_images;
 mod fuzz;
+mod gen_profile;
 mod gen_protobuf;
 mod gen_schema;
 mod guest_kernel;
@@ -54,6 +55,8 @@ enum Task {
     Crash(crash::Arguments),
     /// Feed every parser of foreign bytes with mutated samples.
     Fuzz(fuzz::Arguments),
+    /// Write which ways the code takes under load, for the compiler of releases.
+    GenProfile(gen_profile::Arguments),
     /// Write the table of protobuf field numbers.
     GenProtobuf(gen_protobuf::Arguments),
     /// Write the table of upstream's definitions.
@@ -73,6 +76,7 @@ fn main() -> Result<()> {
         Task::Test(arguments) => test::run(&arguments),
         Task::Crash(arguments) => crash::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::GenProfile(arguments) => gen_profile::run(&arguments),
         Task::GenProtobuf(arguments) => gen_protobuf::run(&arguments),
         Task::GenSchema(arguments) => gen_schema::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
