@@ -8,6 +8,7 @@
 //! old one and takes the same way.
 
 pub mod apply;
+mod autoscaling;
 mod decode;
 mod defaults;
 mod der;
@@ -23,6 +24,7 @@ mod validation;
 mod walk;
 mod warnings;
 
+pub use autoscaling::{autoscaler_to_v1, autoscaler_to_v2};
 pub use decode::{
     Duplicate, FieldValidation, Mismatch, Source, applied_faults, decode_check, decode_faults,
     definition_faults, metadata_faults, parse_json_checked, parse_yaml_checked, strict_text,
@@ -33,7 +35,7 @@ pub use ip::legacy_ipv4;
 pub use patch::{go_text, json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp};
 pub use validation::{
-    MANDATORY_FLOWS, dns_1035_label, has_usable_bundle, mandatory_spec, qualified_name,
+    MANDATORY_FLOWS, dns_1035_label, has_usable_bundle, mandatory_spec, path_segment, qualified_name,
     service_address_errors, validate_create, validate_embedded, validate_metadata, validate_metadata_update,
     validate_update,
 };

@@ -8,19 +8,13 @@ use kinds::KindInfo;
 use kinds::status::Status;
 use serde_json::{Map, Value, json};
 
-/// Annotations in which `autoscaling/v1` keeps what it has no fields for.
-const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
-const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
-const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
-const CURRENT: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
-
 /// Converts an object; `from` and `to` are versions of one built-in resource.
 pub fn convert(object: Value, from: &KindInfo, to: &KindInfo) -> Result<Value, Status> {
     let converted = match (from.group, from.version, to.group, to.version) {
         ("", "v1", "events.k8s.io", "v1") => rename(object, &EVENT_FIELDS, false),
         ("events.k8s.io", "v1", "", "v1") => rename(object, &EVENT_FIELDS, true),
-        ("autoscaling", "v1", "autoscaling", "v2") => scaler_to_v2(object),
-        ("autoscaling", "v2", "autoscaling", "v1") => scaler_to_v1(object),
+        ("autoscaling", "v1", "autoscaling", "v2") => machinery::autoscaler_to_v2(object),
+        ("autoscaling", "v2", "autoscaling", "v1") => machinery::autoscaler_to_v1(object),
         _ => {
             return Err(Status::internal(format!(
                 "no conversion from {} to {} of {}",
@@ -138,127 +132,9 @@ fn rename(object: Value, names: &[(&str, &str)], back: bool) -> Value {
     Value::Object(renamed)
 }
 
-fn cpu_metric(percent: &Value, field: &str) -> Value {
-    json!({"type": "Resource", "resource": {"name": "cpu",
-    field: match field {
-        "target" => json!({"type": "Utilization", "averageUtilization": percent}),
-        _ => json!({"averageUtilization": percent}),
-    }}})
-}
-
-fn is_cpu(metric: &Value, field: &str) -> bool {
-    metric["type"] == "Resource"
-        && metric["resource"]["name"] == "cpu"
-        && metric["resource"][field]["averageUtilization"].is_number()
-}
-
-fn take(object: &mut Value, parent: &str, field: &str) -> Option<Value> {
-    object
-        .get_mut(parent)?
-        .as_object_mut()?
-        .remove(field)
-        .filter(|v| !v.is_null())
-}
-
-fn take_annotation(object: &mut Value, name: &str) -> Option<Value> {
-    let annotations = object.pointer_mut("/metadata/annotations")?.as_object_mut()?;
-    let text = annotations.remove(name)?;
-    if annotations.is_empty()
-        && let Some(metadata) = object["metadata"].as_object_mut()
-    {
-        metadata.remove("annotations");
-    }
-    serde_json::from_str(text.as_str()?).ok()
-}
-
-fn scaler_to_v2(mut object: Value) -> Value {
-    let mut metrics: Vec<Value> = Vec::new();
-    if let Some(Value::Array(others)) = take_annotation(&mut object, METRICS) {
-        metrics.extend(others);
-    }
-    if let Some(percent) = take(&mut object, "spec", "targetCPUUtilizationPercentage") {
-        metrics.push(cpu_metric(&percent, "target"));
-    }
-    if !metrics.is_empty() {
-        object["spec"]["metrics"] = Value::Array(metrics);
-    }
-    if let Some(behavior) = take_annotation(&mut object, BEHAVIOR) {
-        object["spec"]["behavior"] = behavior;
-    }
-    let mut current: Vec<Value> = Vec::new();
-    if let Some(percent) = take(&mut object, "status", "currentCPUUtilizationPercentage") {
-        current.push(cpu_metric(&percent, "current"));
-    }
-    if let Some(Value::Array(more)) = take_annotation(&mut object, CURRENT) {
-        current.extend(more);
-    }
-    if !current.is_empty() {
-        object["status"]["currentMetrics"] = Value::Array(current);
-    }
-    if let Some(conditions) = take_annotation(&mut object, CONDITIONS) {
-        object["status"]["conditions"] = conditions;
-    }
-    object
-}
-
-fn scaler_to_v1(mut object: Value) -> Value {
-    let annotate = |object: &mut Value, name: &str, value: &Value| {
-        object["metadata"]["annotations"][name] = json!(value.to_string());
-    };
-    for (parent, list, field, number, annotation) in [
-        (
-            "spec",
-            "metrics",
-            "target",
-            "targetCPUUtilizationPercentage",
-            METRICS,
-        ),
-        (
-            "status",
-            "currentMetrics",
-            "current",
-            "currentCPUUtilizationPercentage",
-            CURRENT,
-        ),
-    ] {
-        let Some(Value::Array(mut metrics)) = take(&mut object, parent, list) else {
-            continue;
-        };
-        if let Some(at) = metrics.iter().position(|m| is_cpu(m, field)) {
-            let cpu = metrics.remove(at);
-            object[parent][number] = cpu["resource"][field]["averageUtilization"].clone();
-        }
-        if !metrics.is_empty() {
-            annotate(&mut object, annotation, &Value::Array(metrics));
-        }
-    }
-    if let Some(behavior) = take(&mut object, "spec", "behavior") {
-        annotate(&mut object, BEHAVIOR, &behavior);
-    }
-    if let Some(conditions) = take(&mut object, "status", "conditions") {
-        annotate(&mut object, CONDITIONS, &conditions);
-    }
-    object
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scalers_survive_the_round_trip() {
-        let v2 = json!({
-            "metadata": {"name": "x"},
-            "spec": {"maxReplicas": 3, "metrics": [
-                {"type":"Resource","resource":{"name":"memory","target":{"type":"Utilization","averageUtilization":70}}},
-                {"type":"Resource","resource":{"name":"cpu","target":{"type":"Utilization","averageUtilization":50}}}],
-                "behavior": {"scaleDown": {"stabilizationWindowSeconds": 5}}},
-        });
-        let v1 = scaler_to_v1(v2.clone());
-        assert_eq!(v1["spec"]["targetCPUUtilizationPercentage"], 50);
-        assert!(v1["spec"].get("metrics").is_none());
-        assert_eq!(scaler_to_v2(v1), v2);
-    }
 
     #[test]
     fn events_change_their_words() {

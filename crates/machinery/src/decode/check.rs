@@ -4,7 +4,7 @@
 //! only what the kind knows.
 
 use super::order::{Fault, Source, Step, in_order_of};
-use super::{Duplicate, omit};
+use super::{Duplicate, go, omit, time};
 use kinds::KindInfo;
 use kinds::quantity::{ParseQuantityError, Quantity};
 use kinds::schema::{self, Definition, SchemaTable, Type};
@@ -79,9 +79,9 @@ pub fn decode_faults<'s>(
     let (table, source) = (schema::builtin(), source.into());
     let mut checker = Checker::new(table, source.duplicates);
     if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
-        checker.fields(kind.schema, definition, fields, None)?;
+        checker.fields(kind.schema, definition, fields, None);
     }
-    Ok(checker.told(source.json))
+    checker.told(source.json)
 }
 
 /// Checks a configuration that is applied, as [`decode_faults`] does, but leaves the nulls and empty lists and maps in it:
@@ -94,9 +94,9 @@ pub fn applied_faults(kind: &KindInfo, obj: &mut Value) -> Result<Vec<String>, M
     let mut checker = Checker::new(table, &[]);
     checker.applied = true;
     if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
-        checker.fields(kind.schema, definition, fields, None)?;
+        checker.fields(kind.schema, definition, fields, None);
     }
-    Ok(checker.told(&[]))
+    checker.told(&[])
 }
 
 /// Prunes what is unknown in an object of a definition that is no kind.
@@ -107,9 +107,9 @@ pub fn definition_faults(definition: &str, obj: &mut Value) -> Result<Vec<String
     let table = schema::builtin();
     let mut checker = Checker::new(table, &[]);
     if let (Some(found), Value::Object(fields)) = (table.definition(definition), &mut *obj) {
-        checker.fields(definition, found, fields, None)?;
+        checker.fields(definition, found, fields, None);
     }
-    Ok(checker.told(&[]))
+    checker.told(&[])
 }
 
 /// Prunes what is unknown in the metadata of an object whose kind is not built in.
@@ -130,14 +130,14 @@ pub fn metadata_faults(obj: &mut Value) -> Result<Vec<String>, Mismatch> {
     };
     let found = type_of(value);
     match value {
-        Value::Object(fields) => checker.fields(META, definition, fields, Some(&place))?,
+        Value::Object(fields) => checker.fields(META, definition, fields, Some(&place)),
         Value::Null => {}
         _ => {
             let text = format!("json: cannot unmarshal {found} into Go value of type v1.ObjectMeta");
             return Err(text.into());
         }
     }
-    Ok(checker.told(&[]))
+    checker.told(&[])
 }
 
 /// The refusal of a strict decoder. The decoder of YAML tells all its faults in one.
@@ -160,7 +160,8 @@ struct Place<'p> {
 }
 
 enum At<'p> {
-    Field(&'p str),
+    /// A field, and the definition that it is of.
+    Field(&'p str, &'p str),
     /// A key of a map, which Go's decoder does not tell.
     Entry(&'p str),
     Index(usize),
@@ -170,19 +171,32 @@ impl Place<'_> {
     fn steps(&self) -> Vec<Step> {
         let mut steps = self.above.map(Place::steps).unwrap_or_default();
         steps.push(match self.step {
-            At::Field(name) | At::Entry(name) => Step::Key(name.to_owned()),
+            At::Field(name, _) | At::Entry(name) => Step::Key(name.to_owned()),
             At::Index(index) => Step::Index(index),
         });
         steps
     }
 
-    /// The names of fields on the way here.
+    /// The names of fields on the way here, as Go's decoder has them.
     fn names(&self) -> Vec<&str> {
         let mut names = self.above.map(Place::names).unwrap_or_default();
-        if let At::Field(name) = self.step {
+        if let At::Field(name, owner) = self.step {
+            names.extend(go::inside(owner, name));
             names.push(name);
         }
         names
+    }
+
+    /// The field that this is or is in, and how many lists and maps further up.
+    fn leaf(&self) -> (&str, usize) {
+        match (&self.step, self.above) {
+            (At::Field(name, _), _) => (name, 0),
+            (_, Some(above)) => {
+                let (name, down) = above.leaf();
+                (name, down + 1)
+            }
+            _ => ("", 0),
+        }
     }
 }
 
@@ -208,6 +222,8 @@ struct Checker<'t> {
     twice: Vec<&'t str>,
     /// Whether nulls and empty lists and maps stay.
     applied: bool,
+    /// Values of a wrong type, and where they stand.
+    wrong: Vec<(Mismatch, Vec<Step>)>,
 }
 
 impl<'t> Checker<'t> {
@@ -227,13 +243,25 @@ impl<'t> Checker<'t> {
                 .map(|d| d.path.as_str())
                 .collect(),
             applied: false,
+            wrong: Vec::new(),
         }
     }
 
-    fn told(self, json: &[u8]) -> Vec<String> {
+    /// What is to be told; refused is what has a wrong type, of which the first of the document is told.
+    fn told(mut self, json: &[u8]) -> Result<Vec<String>, Mismatch> {
+        if !self.wrong.is_empty() {
+            let all = self.wrong.iter().enumerate();
+            let places = all.map(|(i, (_, place))| Fault {
+                text: i.to_string(),
+                place: place.clone(),
+            });
+            let first = in_order_of(json, places.collect()).into_iter().next();
+            let first = first.and_then(|i| i.parse().ok()).unwrap_or(0);
+            return Err(self.wrong.swap_remove(first).0);
+        }
         let mut told = self.first;
         told.extend(in_order_of(json, self.faults));
-        told
+        Ok(told)
     }
 
     fn fault(&mut self, what: &str, place: &Place) {
@@ -260,15 +288,11 @@ impl<'t> Checker<'t> {
         definition: &Definition,
         fields: &mut Map<String, Value>,
         above: Option<&Place>,
-    ) -> Result<(), Mismatch> {
-        let mut wrong = Ok(());
+    ) {
         fields.retain(|name, value| {
-            if wrong.is_err() {
-                return true;
-            }
             let place = Place {
                 above,
-                step: At::Field(name),
+                step: At::Field(name, owner),
             };
             let Some(field) = definition.fields.get(name) else {
                 self.fault("unknown", &place);
@@ -278,36 +302,50 @@ impl<'t> Checker<'t> {
                 return self.applied;
             }
             self.duplicate(&place);
-            wrong = self.value(owner, &field.ty, value, &place);
+            let before = self.wrong.len();
+            self.value(owner, &field.ty, value, &place);
             // Empty where Go's encoder leaves it out.
             if !self.applied
                 && omit::is_empty(&field.ty, value)
                 && !field.zero.is_written()
                 && omit::leaves_out(owner)
-                && !omit::empty_is_told(owner, name)
+                && !omit::empty_is_told(owner, name, above.is_some_and(|place| place.above.is_none()))
             {
                 return false;
             }
             if let (Type::String(format), Value::String(text)) = (&field.ty, value)
                 && format == "date-time"
-                && wrong.is_ok()
+                && self.wrong.len() == before
             {
                 omit::canonical_time(owner, name, text);
             }
             true
         });
-        wrong
     }
 
-    fn value(&mut self, owner: &str, ty: &Type, value: &mut Value, at: &Place) -> Result<(), Mismatch> {
+    /// Checks a value, and notes when its type is wrong.
+    fn value(&mut self, owner: &str, ty: &Type, value: &mut Value, at: &Place) {
+        if let Err(mismatch) = self.checked(owner, ty, value, at)
+            && self.wrong.len() < MAX_FAULTS
+        {
+            self.wrong.push((mismatch, at.steps()));
+        }
+    }
+
+    fn checked(&mut self, owner: &str, ty: &Type, value: &mut Value, at: &Place) -> Result<(), Mismatch> {
         match (ty, &mut *value) {
             (Type::Any, _) => Ok(()),
+            (Type::String(format), Value::Null) if format == "date-time" => Ok(()),
             (Type::Ref(reference), Value::Object(fields)) => match self.table.resolve(reference) {
-                Some(definition) => self.fields(reference.name(), definition, fields, Some(at)),
+                Some(definition) => {
+                    self.fields(reference.name(), definition, fields, Some(at));
+                    Ok(())
+                }
                 None => Ok(()),
             },
             (Type::Object(definition), Value::Object(fields)) => {
-                self.fields(owner, definition, fields, Some(at))
+                self.fields(owner, definition, fields, Some(at));
+                Ok(())
             }
             (Type::Map(items), Value::Object(fields)) => {
                 for (key, value) in fields.iter_mut() {
@@ -319,7 +357,7 @@ impl<'t> Checker<'t> {
                         step: At::Entry(key),
                     };
                     self.duplicate(&place);
-                    self.value(owner, items, value, &place)?;
+                    self.value(owner, items, value, &place);
                 }
                 Ok(())
             }
@@ -332,7 +370,7 @@ impl<'t> Checker<'t> {
                         above: Some(at),
                         step: At::Index(index),
                     };
-                    self.value(owner, &list.items, value, &place)?;
+                    self.value(owner, &list.items, value, &place);
                 }
                 Ok(())
             }
@@ -343,12 +381,10 @@ impl<'t> Checker<'t> {
                 _ => Err(mismatch(owner, ty, &format!("number {number}"), at)),
             },
             (Type::IntOrString, Value::String(_)) => Ok(()),
-            (Type::IntOrString, Value::Number(number)) if number.is_i64() => {
-                match number.as_i64().map(i32::try_from) {
-                    Some(Ok(_)) => Ok(()),
-                    _ => Err(mismatch(owner, &Type::Integer, &format!("number {number}"), at)),
-                }
-            }
+            (Type::IntOrString, Value::Number(number)) => match number.as_i64().map(i32::try_from) {
+                Some(Ok(_)) => Ok(()),
+                _ => Err(mismatch(owner, &Type::Integer, &format!("number {number}"), at)),
+            },
             (Type::Quantity, Value::String(_) | Value::Number(_)) => {
                 let quantity = Quantity::from_json(value).map_err(|e| e.to_string())?;
                 *value = Value::String(quantity.to_string());
@@ -361,45 +397,10 @@ impl<'t> Checker<'t> {
     }
 }
 
-/// Numbers that have 64 bits in Go. Some of a name have fewer (`count` of an Event), which are not told apart.
-const LONG: [&str; 31] = [
-    "activeDeadlineSeconds",
-    "capacity",
-    "count",
-    "deletionGracePeriodSeconds",
-    "expirationSeconds",
-    "fsGroup",
-    "generation",
-    "gid",
-    "gracePeriodSeconds",
-    "int",
-    "maxItems",
-    "maxLength",
-    "maxProperties",
-    "minItems",
-    "minLength",
-    "minProperties",
-    "nodeAllocatableUpdatePeriodSeconds",
-    "observedGeneration",
-    "remainingItemCount",
-    "resourceSliceCount",
-    "revision",
-    "runAsGroup",
-    "runAsUser",
-    "seconds",
-    "sizeBytes",
-    "startingDeadlineSeconds",
-    "supplementalGroups",
-    "templateGeneration",
-    "terminationGracePeriodSeconds",
-    "tolerationSeconds",
-    "uid",
-];
-
 /// Whether a number has 64 bits: the field itself, or the list or map that it stands in. Our own kinds know no others.
 fn is_long(owner: &str, at: &Place) -> bool {
-    let ours = !owner.starts_with("io.k8s.");
-    ours || at.names().last().is_some_and(|leaf| LONG.contains(leaf))
+    let (leaf, down) = at.leaf();
+    !owner.starts_with("io.k8s.") || go::type_of(owner, leaf, down) == Some("int64")
 }
 
 /// What Go's decoder of JSON calls a value.
@@ -419,14 +420,11 @@ fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
     if matches!(ty, Type::Quantity) {
         return ParseQuantityError.to_string().into();
     }
-    let leaf = names.last().copied().unwrap_or("");
+    let (leaf, down) = at.leaf();
     let go = match ty {
         // Times are read from texts by a decoder of their own.
         Type::String(format) if format == "date-time" => "string".into(),
-        Type::Integer if LONG.contains(&leaf) => "int64".into(),
-        Type::String(_) if leaf == "uid" => "types.UID".into(),
-        Type::Map(of) if matches!(**of, Type::Quantity) => "v1.ResourceList".into(),
-        ty => go_type(ty),
+        ty => go::type_of(owner, leaf, down).map_or_else(|| go_type(ty), str::to_owned),
     };
     let json = format!(
         "json: cannot unmarshal {found} into Go struct field {}.{} of type {}",
@@ -443,6 +441,8 @@ fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
 /// What Go decodes null to inside lists and maps.
 fn zero(ty: &Type) -> Value {
     match ty {
+        // A time that is not set is written so.
+        Type::String(format) if format == "date-time" => Value::Null,
         Type::String(_) => "".into(),
         Type::Integer | Type::Number | Type::IntOrString => 0.into(),
         Type::Boolean => false.into(),
@@ -455,9 +455,10 @@ fn zero(ty: &Type) -> Value {
 
 fn text_form(format: &str, text: &str) -> Result<(), String> {
     match format {
-        "date-time" if text.parse::<jiff::Timestamp>().is_err() => Err(format!(
-            "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-        )),
+        "date-time" => match time::fault(text) {
+            Some(why) => Err(why),
+            None => Ok(()),
+        },
         "byte" => match base64_fault(text) {
             Some(at) => Err(format!("illegal base64 data at input byte {at}")),
             None => Ok(()),
@@ -516,7 +517,8 @@ fn go_type(ty: &Type) -> String {
         Type::Integer => "int32".into(),
         Type::Number => "float64".into(),
         Type::Boolean => "bool".into(),
-        Type::IntOrString => "intstr.IntOrString".into(),
+        // A number is tried for everything that is no text.
+        Type::IntOrString => "int32".into(),
         Type::Quantity => "resource.Quantity".into(),
         Type::Any => "runtime.RawExtension".into(),
         Type::Map(items) => format!("map[string]{}", go_type(items)),

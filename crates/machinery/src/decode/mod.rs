@@ -1,16 +1,19 @@
 //! From bytes to an object that may be worked on: parsing JSON and YAML within bounds, noticing what a plain parser hides
 //! (duplicate keys), and checking the result against the schema of its kind (`check`), where what Go's encoder would not write
-//! is left out (`omit`). Faults are told in the order of the body (`order`).
+//! is left out (`omit`), and what is wrong is told in the words of Go (`go`). Faults are told in the order of the body (`order`).
 
 mod check;
 mod fault;
+mod go;
 mod omit;
 mod order;
 mod parse;
+mod time;
 
 pub use check::{
     FieldValidation, Mismatch, applied_faults, decode_check, decode_faults, definition_faults,
     metadata_faults, strict_text,
 };
+pub(crate) use fault::json_fault;
 pub use order::Source;
 pub use parse::{Duplicate, parse_json_checked, parse_yaml_checked};

@@ -31,12 +31,13 @@ pub(super) fn leaves_out(owner: &str) -> bool {
 }
 
 /// Whether an empty list is something else than none: it is refused where none is given a default, or it forgets who owns
-/// what.
-pub(super) fn empty_is_told(owner: &str, field: &str) -> bool {
-    matches!(
-        (upstream(owner), field),
-        (Some("HPAScalingRules"), "policies") | (Some("ObjectMeta"), "managedFields")
-    )
+/// what, where it is the object's own.
+pub(super) fn empty_is_told(owner: &str, field: &str, of_object: bool) -> bool {
+    match (upstream(owner), field) {
+        (Some("HPAScalingRules"), "policies") => true,
+        (Some("ObjectMeta"), "managedFields") => of_object,
+        _ => false,
+    }
 }
 
 /// The short name of one of upstream's types.

@@ -1,6 +1,7 @@
 //! Defaults of the remaining groups: autoscaling, networking, RBAC, storage, admission, extensions, flow control and
 //! devices. Sources: `pkg/apis/<group>/<version>/defaults.go` of Kubernetes v1.35 for each.
 
+use crate::autoscaling::{autoscaler_to_v1, autoscaler_to_v2, drop_annotations};
 use crate::walk::{At, each_mut, get_mut, or_set, or_set_empty, set};
 use serde_json::{Value, json};
 
@@ -9,14 +10,12 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 pub(super) fn autoscaler(obj: &mut Value, version: &str) {
     or_set(obj, "spec.minReplicas", 1);
     if version == "v1" {
-        // Without any metric it scales by the processor's use.
-        const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
-        let metrics = obj.at("metadata.annotations").get(METRICS);
-        if metrics.and_then(Value::as_str).is_none_or(str::is_empty) {
-            or_set(obj, "spec.targetCPUUtilizationPercentage", 80);
-        }
+        // Through the newer version, which is what is judged and stored.
+        let newer = autoscaler_to_v2(std::mem::take(obj));
+        *obj = autoscaler_to_v1(newer);
         return;
     }
+    drop_annotations(obj);
     or_set_empty(
         obj,
         "spec.metrics",

@@ -4,6 +4,7 @@
 
 mod core;
 mod extension;
+mod image;
 mod pod;
 mod workloads;
 

@@ -3,7 +3,7 @@
 //! the defaults of Pods do.
 
 use crate::validation::pod::together;
-use crate::walk::{At, each_mut, fields_mut, get_mut, or_set, or_set_empty, set};
+use crate::walk::{At, each_mut, fields_mut, get_mut, or_set, or_set_empty, set, unset};
 use kinds::quantity::Quantity;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -13,8 +13,27 @@ const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContain
 /// Mode of files in volumes: 0644.
 const DEFAULT_MODE: i64 = 0o644;
 
+/// Annotations that held init containers before they were fields.
+const INIT_CONTAINERS: [&str; 4] = [
+    "pod.beta.kubernetes.io/init-containers",
+    "pod.alpha.kubernetes.io/init-containers",
+    "pod.beta.kubernetes.io/init-container-statuses",
+    "pod.alpha.kubernetes.io/init-container-statuses",
+];
+
+fn drop_old_annotations(obj: &mut Value) {
+    let Some(Value::Object(annotations)) = get_mut(obj, "metadata.annotations") else {
+        return;
+    };
+    annotations.retain(|name, _| !INIT_CONTAINERS.contains(&name.as_str()));
+    if annotations.is_empty() {
+        unset(obj, "metadata.annotations");
+    }
+}
+
 /// Defaults of a Pod.
 pub(super) fn pod(obj: &mut Value) {
+    drop_old_annotations(obj);
     fields_mut(obj, "spec");
     let Some(spec) = get_mut(obj, "spec") else { return };
     pod_spec(spec);
@@ -51,6 +70,7 @@ pub(super) fn template(obj: &mut Value, path: &str) {
     let Some(template) = get_mut(obj, path) else {
         return;
     };
+    drop_old_annotations(template);
     fields_mut(template, "spec");
     if let Some(spec) = get_mut(template, "spec") {
         pod_spec(spec);
@@ -114,13 +134,9 @@ fn container(c: &mut Value) {
 
 /// `Always` for the tag `latest` (or none), else `IfNotPresent`.
 fn pull_policy(image: &str) -> &'static str {
-    let (name, digest) = image.split_once('@').map_or((image, ""), |(n, d)| (n, d));
-    let last = name.rsplit('/').next().unwrap_or(name);
-    let tag = last.split_once(':').map_or("", |(_, tag)| tag);
-    if tag == "latest" || (tag.is_empty() && digest.is_empty()) {
-        "Always"
-    } else {
-        "IfNotPresent"
+    match super::image::tag(image) {
+        Some("latest") => "Always",
+        _ => "IfNotPresent",
     }
 }
 
@@ -190,7 +206,7 @@ pub(super) fn volume_source(v: &mut Value) {
     if v.has("hostPath") {
         or_set(v, "hostPath.type", "");
     }
-    let plain: [(&str, &[(&str, &str)]); 4] = [
+    let plain: [(&str, &[(&str, &str)]); 3] = [
         ("iscsi", &[("iscsiInterface", "default")]),
         (
             "rbd",
@@ -198,14 +214,6 @@ pub(super) fn volume_source(v: &mut Value) {
                 ("pool", "rbd"),
                 ("user", "admin"),
                 ("keyring", "/etc/ceph/keyring"),
-            ],
-        ),
-        (
-            "azureDisk",
-            &[
-                ("cachingMode", "ReadWrite"),
-                ("kind", "Shared"),
-                ("fsType", "ext4"),
             ],
         ),
         (
@@ -221,6 +229,13 @@ pub(super) fn volume_source(v: &mut Value) {
         }
     }
     if v.has("azureDisk") {
+        for (field, value) in [
+            ("cachingMode", "ReadWrite"),
+            ("kind", "Shared"),
+            ("fsType", "ext4"),
+        ] {
+            or_set(v, &format!("azureDisk.{field}"), value);
+        }
         or_set(v, "azureDisk.readOnly", false);
     }
 }

@@ -180,7 +180,10 @@ impl Merger {
                     let id = key_of(element, key)?;
                     old.retain(|o| o.get(key) != Some(id));
                 }
-                Some(other) => return Err(format!("unknown patch type: {other} in list")),
+                Some(other) => {
+                    let shown = super::go_text(&Value::Object(element.clone()));
+                    return Err(format!("unknown patch type: {other} in map: {shown}"));
+                }
             }
         }
         if replace {
@@ -309,7 +312,7 @@ fn key_of<'a>(element: &'a Fields, key: &str) -> Result<&'a Value, String> {
     element.get(key).ok_or_else(|| {
         format!(
             "map: {} does not contain declared merge key: {key}",
-            Value::Object(element.clone())
+            super::go_text(&Value::Object(element.clone()))
         )
     })
 }

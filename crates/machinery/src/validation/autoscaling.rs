@@ -4,9 +4,10 @@
 use super::errors::{Errors, NOT_POSITIVE};
 use super::names;
 use super::pod::{container_resource, parse_quantity};
-use crate::walk::{At, set};
+use crate::autoscaling::autoscaler_to_v2;
+use crate::walk::At;
 use kinds::field::Path;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Kinds of metrics, with the fields that hold them.
 const SOURCES: [(&str, &str); 5] = [
@@ -70,33 +71,12 @@ fn versions(spec: &Value, old: &Value, is_new: bool) -> (Version, Version) {
     (of_target, if odd { Version::Any } else { Version::Readable })
 }
 
-/// Annotations in which `autoscaling/v1` has what it has no fields for.
-const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
-const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
-
 /// The spec as `autoscaling/v2` has it, by which it is judged in whatever version it comes.
 fn spec_of(object: &Value, version: &str) -> Value {
-    let mut spec = object.at("spec").clone();
-    if version != "v1" {
-        return spec;
+    match version {
+        "v1" if !object.is_null() => autoscaler_to_v2(object.clone()).at("spec").clone(),
+        _ => object.at("spec").clone(),
     }
-    let annotated = |name: &str| {
-        let text = object.at("metadata.annotations").get(name)?.as_str()?;
-        serde_json::from_str::<Value>(text).ok()
-    };
-    let mut metrics = match annotated(METRICS) {
-        Some(Value::Array(metrics)) => metrics,
-        _ => Vec::new(),
-    };
-    if let Some(percent) = spec.int_at("targetCPUUtilizationPercentage") {
-        metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target":
-            {"type": "Utilization", "averageUtilization": percent}}}));
-    }
-    set(&mut spec, "metrics", metrics);
-    if let Some(behavior) = annotated(BEHAVIOR) {
-        set(&mut spec, "behavior", behavior);
-    }
-    spec
 }
 
 /// Checks an autoscaler; `old` is the one that an update replaces, else null.

@@ -47,14 +47,14 @@ enum Shown {
 }
 
 /// A value of a type on one line.
-pub(super) fn line(ty: &str, value: &Value) -> String {
+pub(crate) fn line(ty: &str, value: &Value) -> String {
     let mut out = String::new();
     write(&of(ty, value), None, &mut out);
     out
 }
 
 /// A list of values of a type on one line; none is told from an empty one.
-pub(super) fn list_line(ty: &str, values: &Value) -> String {
+pub(crate) fn list_line(ty: &str, values: &Value) -> String {
     let list = format!("[]{ty}");
     let mut out = String::new();
     write(&held(&list, values), None, &mut out);

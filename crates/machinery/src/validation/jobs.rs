@@ -27,11 +27,12 @@ pub(super) fn job(obj: &Value, errors: &mut Errors) {
         errors.required(&at.child("selector"), "");
     } else {
         selectors::label_selector(selector, &at.child("selector"), errors);
-        let labels = spec.at("template.metadata.labels");
-        if !selectors::matches(selector, labels) {
-            let place = at.child("template").child("metadata").child("labels");
-            errors.invalid(&place, labels.clone(), MISMATCH);
-        }
+    }
+    let labels = spec.at("template.metadata.labels");
+    // None selects nothing.
+    if selector.is_null() || selectors::understood(selector) && !selectors::matches(selector, labels) {
+        let place = at.child("template").child("metadata").child("labels");
+        errors.invalid(&place, labels.clone(), MISMATCH);
     }
     hostnames(obj, errors);
 }
@@ -77,9 +78,10 @@ fn generated_selector(obj: &Value, errors: &mut Errors) {
         }
     }
     if selectors::understood(selector) && !selectors::matches(selector, &json!(BTreeMap::from(expected))) {
-        errors.invalid(
-            &Path::new("spec").child("selector"),
-            selector.clone(),
+        let place = Path::new("spec").child("selector");
+        errors.invalid_shown(
+            &place,
+            &selectors::shown(selector),
             "`selector` not auto-generated",
         );
     }
@@ -105,12 +107,13 @@ pub(super) fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
     if spec.has("managedBy") {
         managed_by(spec.str_at("managedBy"), &at.child("managedBy"), errors);
     }
-    if !spec.is_empty_at("completionMode") {
-        errors.one_of_in_order(spec, "completionMode", at, &["NonIndexed", "Indexed"]);
+    let (mode, modes) = (spec.str_at("completionMode"), ["NonIndexed", "Indexed"]);
+    if spec.has("completionMode") && !modes.contains(&mode) {
+        errors.not_supported_in_order(&at.child("completionMode"), mode, &modes);
     }
-    if spec.str_at("completionMode") == "Indexed" {
+    if mode == "Indexed" {
         indexed(spec, at, errors);
-    } else {
+    } else if mode == "NonIndexed" || !spec.has("completionMode") {
         let text = "requires indexed completion mode";
         for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
             if spec.has(field) {
@@ -156,8 +159,14 @@ pub(super) fn job_spec(spec: &Value, at: &Path, errors: &mut Errors) {
 
 fn managed_by(manager: &str, at: &Path, errors: &mut Errors) {
     match manager.split_once('/') {
+        _ if manager.is_empty() => errors.required(at, ""),
         Some((domain, name)) if !domain.is_empty() && !name.is_empty() => {
-            errors.each(at, manager, names::dns_subdomain(domain));
+            errors.each(at, domain, names::dns_subdomain(domain));
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+            if !name.bytes().all(plain) {
+                let text = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
+                errors.invalid(at, name, text);
+            }
         }
         _ => {
             let text = "must be a domain-prefixed path (such as \"acme.io/foo\")";
@@ -284,7 +293,10 @@ fn policy_text(policy: &Value) -> String {
     if policy.is_null() {
         return "null".to_owned();
     }
-    let rules: Vec<String> = policy.list_at("rules").iter().map(rule).collect();
+    let Value::Array(rules) = policy.at("rules") else {
+        return "{\"Rules\":null}".to_owned();
+    };
+    let rules: Vec<String> = rules.iter().map(rule).collect();
     format!("{{\"Rules\":[{}]}}", rules.join(","))
 }
 
@@ -360,7 +372,11 @@ fn exit_codes(codes: &Value, known: &[&str], at: &Path, errors: &mut Errors) {
     let values: Vec<i64> = codes.list_at("values").iter().filter_map(Value::as_i64).collect();
     let place = at.child("values");
     if values.is_empty() {
-        errors.invalid(&place, json!([]), "at least one value is required");
+        errors.invalid(
+            &place,
+            codes.at("values").clone(),
+            "at least one value is required",
+        );
     } else if values.len() > MOST_CODES {
         errors.too_many(&place, values.len(), MOST_CODES);
     }
@@ -391,7 +407,7 @@ pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
         let text = "can only be modified in tandem with spec.parallelism";
         errors.invalid(&at.child("completions"), number, text);
     }
-    errors.immutable(new_spec, old_spec, "selector", &at);
+    selectors::immutable(new_spec, old_spec, &at, errors);
     let mut template = new_spec.at("template").clone();
     if old_spec.bool_at("suspend") && !old.has("status.startTime") {
         let before = old_spec.at("template");
@@ -410,12 +426,16 @@ pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
         let shown = internal::template_line(new_spec.at("template"));
         errors.invalid_shown(&at.child("template"), &shown, super::errors::IMMUTABLE);
     }
-    for field in [
-        "completionMode",
-        "podFailurePolicy",
-        "backoffLimitPerIndex",
-        "managedBy",
-    ] {
+    errors.immutable(new_spec, old_spec, "completionMode", &at);
+    let policy = new_spec.at("podFailurePolicy");
+    if !same(policy, old_spec.at("podFailurePolicy")) {
+        let shown = match policy {
+            Value::Null => "null".to_owned(),
+            policy => internal::line("PodFailurePolicy", policy),
+        };
+        errors.invalid_shown(&at.child("podFailurePolicy"), &shown, super::errors::IMMUTABLE);
+    }
+    for field in ["backoffLimitPerIndex", "managedBy"] {
         errors.immutable(new_spec, old_spec, field, &at);
     }
     let (policy, before) = (new_spec.at("successPolicy"), old_spec.at("successPolicy"));

@@ -52,12 +52,7 @@ pub(super) fn check(
 ) {
     let (name, base) = (meta.str_at("name"), meta.str_at("generateName"));
     if !base.is_empty() {
-        // What comes after a trailing dash makes it a good name.
-        let masked = match base.strip_suffix('-') {
-            Some(stem) => format!("{stem}a"),
-            None => base.to_string(),
-        };
-        errors.each(&at.child("generateName"), base, rule(&masked));
+        errors.each(&at.child("generateName"), base, rule(&names::masked(base)));
     }
     if name.is_empty() {
         errors.required(&at.child("name"), "name or generateName is required");
@@ -107,7 +102,12 @@ fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
     let mut controller: Option<String> = None;
     for owner in owners.as_array().into_iter().flatten() {
         let api_version = owner.str_at("apiVersion");
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let (group, version) = match api_version.split_once('/') {
+            // What cannot be read is neither.
+            Some((_, rest)) if rest.contains('/') => ("", ""),
+            Some(both) => both,
+            None => ("", api_version),
+        };
         if version.is_empty() {
             errors.invalid(&at.child("apiVersion"), api_version, "version must not be empty");
         }

@@ -19,7 +19,7 @@ mod extension;
 pub use extension::has_usable_bundle;
 mod flow;
 mod internal;
-pub(crate) use internal::escaped;
+pub(crate) use internal::{escaped, line as shown, list_line as shown_list};
 mod jobs;
 mod mandatory;
 mod metadata;
@@ -51,6 +51,11 @@ use serde_json::Value;
 /// What is wrong with a name that may have a domain before a slash, such as the key of an annotation.
 pub fn qualified_name(name: &str) -> Vec<String> {
     names::qualified_name(name)
+}
+
+/// What is wrong with a name that stands in a path.
+pub fn path_segment(name: &str) -> Vec<String> {
+    names::path_segment(name)
 }
 
 /// What is wrong with a label of the older rule (RFC 1035), such as the name of a version.
@@ -247,7 +252,7 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
     let (new_spec, old_spec) = (new.at("spec"), old.at("spec"));
     match (kind.group, kind.kind) {
         ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => {
-            errors.immutable(new_spec, old_spec, "selector", &at)
+            selectors::immutable(new_spec, old_spec, &at, errors);
         }
         ("apps", "StatefulSet") => workloads::stateful_set_update(new_spec, old_spec, &at, errors),
         ("apps", "ControllerRevision") => errors.immutable_top(new, old, "data"),

@@ -44,15 +44,37 @@ pub(crate) fn label_selector(selector: &Value, at: &Path, errors: &mut Errors) {
 
 /// Whether a selector is well-formed enough to select by it.
 pub(super) fn understood(selector: &Value) -> bool {
-    selector.list_at("matchExpressions").iter().all(|e| {
-        let values = !e.is_empty_at("values");
-        let known = match e.str_at("operator") {
-            "In" | "NotIn" => values,
-            "Exists" | "DoesNotExist" => !values,
-            _ => false,
-        };
-        known && names::qualified_name(e.str_at("key")).is_empty()
-    })
+    let key = |key: &str| names::qualified_name(key).is_empty();
+    let value = |value: &Value| names::label_value(value.as_str().unwrap_or_default()).is_empty();
+    let labels = selector.entries_at("matchLabels");
+    let labels = labels.into_iter().all(|(name, label)| key(name) && value(label));
+    let mut expressions = selector.list_at("matchExpressions").iter();
+    labels
+        && expressions.all(|e| {
+            let values = !e.is_empty_at("values");
+            let known = match e.str_at("operator") {
+                "In" | "NotIn" => values,
+                "Exists" | "DoesNotExist" => !values,
+                _ => false,
+            };
+            known && key(e.str_at("key")) && e.list_at("values").iter().all(value)
+        })
+}
+
+/// A selector as it is shown: its labels come first.
+pub(super) fn shown(selector: &Value) -> String {
+    match selector {
+        Value::Null => "null".to_owned(),
+        selector => super::internal::line("LabelSelector", selector),
+    }
+}
+
+/// A selector that an update must leave alone.
+pub(super) fn immutable(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    if !crate::walk::same(new.at("selector"), old.at("selector")) {
+        let shown = shown(new.at("selector"));
+        errors.invalid_shown(&at.child("selector"), &shown, super::errors::IMMUTABLE);
+    }
 }
 
 /// Whether a selector selects everything.

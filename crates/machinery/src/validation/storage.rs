@@ -204,6 +204,11 @@ pub(super) fn claim_spec(spec: &Value, at: &Path, errors: &mut Errors) {
             data_source(spec.at(field), &at.child(field), errors);
         }
     }
+    let namespace = spec.str_at("dataSourceRef.namespace");
+    if !namespace.is_empty() {
+        let place = at.child("dataSourceRef").child("namespace");
+        errors.each(&place, namespace, names::dns_label(namespace));
+    }
     let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
     if !source.is_null() && !reference.is_null() {
         let parts = ["apiGroup", "kind", "name"];

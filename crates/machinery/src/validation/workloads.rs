@@ -20,19 +20,18 @@ fn selector_and_template(spec: &Value, what: &str, at: &Path, errors: &mut Error
     } else {
         selectors::label_selector(selector, &place, errors);
         if selectors::is_empty(selector) {
-            errors.invalid(
-                &place,
-                selector.clone(),
-                format!("empty selector is invalid for {what}"),
-            );
+            let text = format!("empty selector is invalid for {what}");
+            errors.invalid_shown(&place, &selectors::shown(selector), &text);
         }
     }
     let template = spec.at("template");
     // What cannot be understood is said, and the template is left alone; but for a DaemonSet's.
     if !selectors::understood(selector) {
         match what {
-            "deployment" => errors.invalid(&place, selector.clone(), "invalid label selector"),
-            "statefulset" => errors.invalid(&place, selector.clone(), ""),
+            "deployment" => {
+                errors.invalid_shown(&place, &selectors::shown(selector), "invalid label selector");
+            }
+            "statefulset" => errors.invalid_shown(&place, &selectors::shown(selector), ""),
             _ => running_template(template, "DaemonSet", &at.child("template"), errors),
         }
         return;
@@ -58,6 +57,9 @@ fn selector_and_template(spec: &Value, what: &str, at: &Path, errors: &mut Error
 /// A template whose Pods are always restarted.
 fn running_template(template: &Value, owner: &str, at: &Path, errors: &mut Errors) {
     pod::template(template, at, errors);
+    if owner == "StatefulSet" {
+        pod::template_metadata(template, at, errors);
+    }
     let policy = template.str_at("spec.restartPolicy");
     let spec = at.child("spec");
     if !policy.is_empty() && policy != "Always" {
@@ -178,10 +180,7 @@ pub(super) fn amount(holder: &Value, field: &str, at: &Path, capped: bool, error
 }
 
 fn is_zero(value: &Value) -> bool {
-    let share = |text: &str| {
-        let share = text.strip_suffix('%').and_then(|share| share.parse().ok());
-        share.unwrap_or(0_i64)
-    };
+    let share = |text: &str| text.strip_suffix('%').unwrap_or(text).parse().unwrap_or(0_i64);
     value.is_null() || value == &json!(0) || value.as_str().is_some_and(|text| share(text) == 0)
 }
 
@@ -318,14 +317,20 @@ fn strategy_shown(strategy: &Value, parts: &[&str]) -> String {
 /// The spec as its Pods will have it: containers may mount the volumes of claim templates.
 fn with_claims(spec: &Value) -> Value {
     let mut spec = spec.clone();
-    let mut volumes = spec.list_at("template.spec.volumes").to_vec();
+    let mut volumes: Vec<Value> = Vec::new();
+    let named = |volumes: &[Value], name: &str| volumes.iter().any(|volume| volume.str_at("name") == name);
     for template in spec.list_at("volumeClaimTemplates") {
         let name = template.str_at("metadata.name");
-        let known = volumes.iter().any(|volume| volume.str_at("name") == name);
-        if !name.is_empty() && !known {
+        if !named(&volumes, name) {
             volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
         }
     }
+    let claims = volumes.clone();
+    let own = spec.list_at("template.spec.volumes").iter();
+    volumes.extend(
+        own.filter(|volume| !named(&claims, volume.str_at("name")))
+            .cloned(),
+    );
     if !volumes.is_empty() && spec.at("template.spec").is_object() {
         spec["template"]["spec"]["volumes"] = json!(volumes);
     }

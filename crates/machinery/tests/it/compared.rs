@@ -185,6 +185,9 @@ fn jobs() {
                 Value::Null,
                 &[
                     "spec.selector: Required value",
+                    "spec.template.metadata.labels: Invalid value: {\"batch.kubernetes.io/controller-uid\":\"u-1\",\
+                     \"batch.kubernetes.io/job-name\":\"j\",\"controller-uid\":\"u-1\",\"job-name\":\"j\"}: `selector` does \
+                     not match template `labels`",
                     "spec.selector: Invalid value: null: field is immutable",
                 ],
             ),

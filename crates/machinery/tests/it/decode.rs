@@ -205,6 +205,41 @@ fn wrong_types_in_the_words_of_go() {
             "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
         ),
         (
+            "/spec/template/spec/containers/0/ports",
+            json!([{"protocol": 1}]),
+            "json: cannot unmarshal number into Go struct field ContainerPort.spec.template.spec.containers.ports.protocol of \
+             type v1.Protocol",
+        ),
+        (
+            "/spec/template/spec/containers/0/securityContext",
+            json!({"capabilities": {"add": [1]}}),
+            "json: cannot unmarshal number into Go struct field \
+             Capabilities.spec.template.spec.containers.securityContext.capabilities.add of type v1.Capability",
+        ),
+        (
+            "/spec/template/spec/containers/0/livenessProbe",
+            json!({"httpGet": {"port": 1.5}}),
+            "json: cannot unmarshal number 1.5 into Go struct field \
+             HTTPGetAction.spec.template.spec.containers.livenessProbe.ProbeHandler.httpGet.port of type int32",
+        ),
+        (
+            "/spec/template/spec/volumes",
+            json!([{"secret": {"items": "x"}}]),
+            "json: cannot unmarshal string into Go struct field \
+             SecretVolumeSource.spec.template.spec.volumes.VolumeSource.secret.items of type []v1.KeyToPath",
+        ),
+        (
+            "/spec/template/spec/securityContext",
+            json!({"supplementalGroups": {}}),
+            "json: cannot unmarshal object into Go struct field \
+             PodSecurityContext.spec.template.spec.securityContext.supplementalGroups of type []int64",
+        ),
+        (
+            "/metadata/creationTimestamp",
+            json!("2024-01-01t00:00:00z"),
+            "parsing time \"2024-01-01t00:00:00z\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"t00:00:00z\" as \"T\"",
+        ),
+        (
             "/spec/template/spec/containers/0/resources/limits/cpu",
             json!("much"),
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
@@ -219,6 +254,29 @@ fn wrong_types_in_the_words_of_go() {
         let prefix = "Deployment in version \"v1\" cannot be handled as a Deployment: ";
         assert_eq!(status.message, format!("{prefix}{expected}"), "{at}");
     }
+}
+
+/// Of several values of a wrong type the first of the document is told.
+#[test]
+fn the_first_wrong_type_is_told() {
+    let body = br#"{"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": 1, "hostname": 2}}"#;
+    let (mut object, duplicates) = parse_json_checked(body).unwrap();
+    let source = Source {
+        duplicates: &duplicates,
+        json: body,
+    };
+    let status = decode_check(
+        kind_of(&object.clone()),
+        &mut object,
+        source,
+        FieldValidation::Ignore,
+    )
+    .unwrap_err();
+    assert_eq!(
+        status.message,
+        "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal number into Go struct field \
+         PodSpec.spec.nodeName of type string"
+    );
 }
 
 #[test]

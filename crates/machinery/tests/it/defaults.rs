@@ -69,13 +69,24 @@ fn negative_grace() {
 
 #[test]
 fn pull_policies() {
+    let digest = "a".repeat(64);
+    let (bare, tagged) = (
+        format!("redis@sha256:{digest}"),
+        format!("redis:latest@sha256:{digest}"),
+    );
     for (image, policy) in [
         ("redis", "Always"),
         ("redis:latest", "Always"),
         ("redis:7", "IfNotPresent"),
         ("localhost:5000/redis", "Always"),
-        ("redis@sha256:aa", "IfNotPresent"),
-        ("redis:latest@sha256:aa", "Always"),
+        (&bare, "IfNotPresent"),
+        (&tagged, "Always"),
+        // What is no name has no tag.
+        ("redis:latest@sha256:aa", "IfNotPresent"),
+        ("Redis", "IfNotPresent"),
+        ("a..b", "IfNotPresent"),
+        ("a:b:c", "IfNotPresent"),
+        ("a--b__c.d", "Always"),
     ] {
         let manifest = format!(
             "{{apiVersion: v1, kind: Pod, metadata: {{name: a}}, spec: {{containers: [{{name: c, image: '{image}'}}]}}}}"

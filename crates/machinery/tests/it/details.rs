@@ -95,12 +95,65 @@ fn autoscalers_of_the_older_version() {
     );
 }
 
+/// What the older version has no fields for is in annotations, in the form and order of its own types.
+#[test]
+fn autoscalers_in_both_versions() {
+    let newer = json!({
+        "metadata": {"name": "a", "annotations": {"own": "x", "autoscaling.alpha.kubernetes.io/metrics": "old"}},
+        "spec": {"maxReplicas": 3, "metrics": [
+            {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}},
+            {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}},
+            {"type": "Object", "object": {"describedObject": {"kind": "Service", "name": "s"}, "metric": {"name": "m"},
+                "target": {"type": "Value", "value": "10"}}}],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 5, "policies": [{"type": "Pods", "value": 1,
+                "periodSeconds": 2}]}}},
+        "status": {"currentMetrics": [{"type": "Resource", "resource": {"name": "cpu",
+            "current": {"averageUtilization": 5, "averageValue": "10m"}}}]},
+    });
+    let older = machinery::autoscaler_to_v1(newer.clone());
+    assert_eq!(
+        older,
+        json!({
+            "metadata": {"name": "a", "annotations": {
+                "own": "x",
+                "autoscaling.alpha.kubernetes.io/metrics": "[{\"type\":\"Resource\",\"resource\":{\"name\":\"memory\",\
+                    \"targetAverageValue\":\"1Gi\"}},{\"type\":\"Object\",\"object\":{\"target\":{\"kind\":\"Service\",\
+                    \"name\":\"s\"},\"metricName\":\"m\",\"targetValue\":\"10\"}}]",
+                "autoscaling.alpha.kubernetes.io/behavior": "{\"ScaleUp\":null,\"ScaleDown\":{\
+                    \"StabilizationWindowSeconds\":5,\"SelectPolicy\":null,\"Policies\":[{\"Type\":\"Pods\",\"Value\":1,\
+                    \"PeriodSeconds\":2}],\"Tolerance\":null}}",
+                "autoscaling.alpha.kubernetes.io/current-metrics": "[{\"type\":\"Resource\",\"resource\":{\"name\":\"cpu\",\
+                    \"currentAverageUtilization\":5,\"currentAverageValue\":\"10m\"}}]"}},
+            "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50},
+            "status": {"currentCPUUtilizationPercentage": 5},
+        })
+    );
+    let mut back = newer;
+    // The processor's use comes last, as the field of its own that it was.
+    back["spec"]["metrics"].as_array_mut().unwrap().swap(1, 2);
+    back["metadata"]["annotations"] = json!({"own": "x"});
+    assert_eq!(machinery::autoscaler_to_v2(older), back);
+}
+
 #[test]
 fn jobs() {
     let job = "{apiVersion: batch/v1, kind: Job, metadata: {name: a, namespace: d}, spec: {completionMode: Indexed, \
                completions: 11, template: {spec: {restartPolicy: Never, containers: [{name: c, image: i}]}}}}";
     let dotted = job.replace("name: a,", "name: a.b,");
-    creates(job, &[("/spec/completions", json!(0), &[])]);
+    creates(
+        job,
+        &[
+            ("/spec/completions", json!(0), &[]),
+            ("/spec/managedBy", json!(""), &["spec.managedBy: Required value"]),
+            (
+                "/spec/completionMode",
+                json!("Odd"),
+                &[
+                    "spec.completionMode: Unsupported value: \"Odd\": supported values: \"NonIndexed\", \"Indexed\"",
+                ],
+            ),
+        ],
+    );
     let object = ready(&dotted);
     assert_eq!(
         texts(machinery::validate_create(kind_of(&object), &object)),

@@ -3,6 +3,7 @@
 //! `pkg/apis/core/validation/validation.go` of Kubernetes v1.35.
 
 use super::{all_containers, tolerations};
+use crate::decode::json_fault;
 use crate::validation::errors::Errors;
 use crate::walk::At;
 use kinds::field::Path;
@@ -29,7 +30,10 @@ pub(super) fn check(annotations: &Value, old: &Value, spec: &Value, at: &Path, e
     if let Some(list) = text(TOLERATIONS).filter(|list| !list.is_empty()) {
         match serde_json::from_str::<Value>(list) {
             Ok(list) => tolerations(&list, &at.child(TOLERATIONS), errors),
-            Err(error) => errors.invalid(at, TOLERATIONS, error.to_string()),
+            Err(error) => {
+                let why = json_fault(list.as_bytes()).unwrap_or_else(|| error.to_string());
+                errors.invalid(at, TOLERATIONS, why);
+            }
         }
     }
     // What was no number before need not be one now.

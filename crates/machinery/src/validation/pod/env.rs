@@ -270,7 +270,7 @@ pub(super) fn sources(list: &Value, at: &Path, errors: &mut Errors) {
                 let (name, place) = (source.at(field).str_at("name"), place.child(field).child("name"));
                 match name {
                     "" => errors.required(&place, ""),
-                    name => errors.each(&place, name, names::dns_subdomain(name)),
+                    name => errors.each(&place, name, names::dns_subdomain(&names::masked(name))),
                 }
             }
         }

@@ -109,12 +109,18 @@ fn pod_alone(spec: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-/// Checks a Pod template: labels, annotations and the spec.
-pub(super) fn template(template: &Value, at: &Path, errors: &mut Errors) {
+/// Checks labels and annotations of a Pod template.
+pub(super) fn template_metadata(template: &Value, at: &Path, errors: &mut Errors) {
     let (spec, annotations) = (template.at("spec"), template.at("metadata.annotations"));
     metadata::labels(template.at("metadata.labels"), &at.child("labels"), errors);
     metadata::annotations(annotations, &at.child("annotations"), errors);
     annotations::check(annotations, NOTHING, spec, &at.child("annotations"), errors);
+}
+
+/// Checks a Pod template: labels, annotations and the spec.
+pub(super) fn template(template: &Value, at: &Path, errors: &mut Errors) {
+    let (spec, annotations) = (template.at("spec"), template.at("metadata.annotations"));
+    template_metadata(template, at, errors);
     let of = Of {
         meta: NOTHING,
         old: NOTHING,

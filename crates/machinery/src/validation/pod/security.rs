@@ -62,13 +62,13 @@ pub(super) fn pod(spec: &Value, of: Of, at: &Path, errors: &mut Errors) {
         &place,
         errors,
     );
-    // Another is of a feature that v1.35 has switched off.
+    // Another is of a feature that v1.35 has switched off, and which who has any may have.
     let change = "seLinuxChangePolicy";
-    if context.str_at(change) != of.old.at("securityContext").str_at(change)
-        || context.str_at(change).is_empty()
-    {
-        policy(context, change, &["Recursive"], &place, errors);
-    }
+    let known = match of.old.at("securityContext").has(change) {
+        true => &["MountOption", "Recursive"][..],
+        false => &["Recursive"],
+    };
+    policy(context, change, known, &place, errors);
 }
 
 /// A text that, when there, is one of some.
