@@ -107,8 +107,13 @@ impl AdmissionPlugin for ServiceAccount {
 
 fn not_found(request: &AdmissionRequest<'_>, name: &str) -> Status {
     let namespace = &request.attributes.namespace;
-    let why =
-        format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+    let wrong = machinery::path_segment(name);
+    let why = match wrong.is_empty() {
+        true => format!("serviceaccount {name:?} not found"),
+        // What can be no name in a path is not asked for.
+        false => format!("invalid resource name {name:?}: [{}]", wrong.join(" ")),
+    };
+    let why = format!("error looking up service account {namespace}/{name}: {why}");
     forbidden(request, why)
 }
 

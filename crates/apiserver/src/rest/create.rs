@@ -42,6 +42,7 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
             "couldn't get version/kind; ",
             "yaml: ",
             "Object 'Kind' is missing",
+            "unexpected GroupVersion string: ",
         ];
         if status.code == 400 && of_text.iter().any(|start| status.message.starts_with(start)) {
             let kind = ctx.served.kind.kind;
@@ -57,7 +58,12 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
             let value = fields.get(name).filter(|v| !v.is_string() && !v.is_null())?;
             Some((name, type_name(value)))
         });
-        let kind = fields.get("kind").and_then(Value::as_str).unwrap_or("");
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or("");
+        let (kind, version) = (text("kind"), text("apiVersion"));
+        if ctx.served.custom.is_none() && version.matches('/').count() > 1 {
+            let why = format!("unexpected GroupVersion string: {version}");
+            return Err(unrecognized(Status::bad_request(why)));
+        }
         return match odd {
             // Built-in kinds are known by the URL.
             None if kind.is_empty() && ctx.served.custom.is_some() => {
@@ -244,7 +250,8 @@ pub(super) fn type_name(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Number(_) => "number",
         Value::Bool(_) => "bool",
-        _ => "null",
+        Value::Object(_) => "object",
+        Value::Null => "null",
     }
 }
 
@@ -302,6 +309,15 @@ async fn attempt_new(
     let version = meta(&object, "resourceVersion").parse::<u64>();
     let versioned = version.is_ok_and(|v| v != 0) && applied_by.is_none();
     default(ctx, &mut object);
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ] {
+        unset_meta(&mut object, field);
+    }
     // Before admission, as upstream: who sends an object does not own what the server fills in.
     if applied_by.is_none() {
         let manager = ctx.field_manager(&options.field_manager);
@@ -332,14 +348,7 @@ async fn attempt_new(
             machinery::prepare_create(served.kind, &mut object);
         }
     }
-    for field in [
-        "resourceVersion",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-    ] {
-        unset_meta(&mut object, field);
-    }
+    unset_meta(&mut object, "resourceVersion");
     let reservation = ctx.server.alloc.on_create(served, &mut object, options.dry_run)?;
     let errors = match &served.custom {
         Some(custom) => {

@@ -19,13 +19,17 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let mut binding = bodies::read(ctx, &bodies::BINDING, &bytes, options.validation)?;
     let name = match (ctx.name(), meta(&binding, "name")) {
         ("", name) => name.to_string(),
-        (name, given) if !given.is_empty() && given != name => {
+        (name, given) if given != name => {
             return Err(Status::bad_request(
                 "name in URL does not match name in Binding object",
             ));
         }
         (name, _) => name.to_string(),
     };
+    // Beside the Pods it is an object of its own, which has no uid before it is made.
+    if ctx.name().is_empty() {
+        rest::unset_meta(&mut binding, "uid");
+    }
     let target = binding
         .pointer("/target/name")
         .and_then(Value::as_str)
@@ -67,14 +71,21 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let Some(pods) = pods else {
         return Err(Status::not_found("pods", "", &name));
     };
-    let edit = |pod: &Value| assigned(pod, &binding, &name, &target);
     let dry_run = options.dry_run;
+    let edit = |pod: &Value| assigned(pod, &binding, &name, &target, dry_run);
     let mut object = binding.clone();
     let passed = ctx
         .validate(Operation::Create, &mut object, None, &options_value, dry_run)
         .await?;
+    usable(&name)?;
     let outcome = match dry_run {
-        true => Ok(()),
+        true => {
+            ctx.server.fresh().await?;
+            match pods.cache.get(ctx.namespace(), &name) {
+                Some(pod) => edit(&pod.value()).map(|_| ()),
+                None => Err(Status::not_found("pods", "", &name)),
+            }
+        }
         false => ctx
             .server
             .edit(&pods, ctx.namespace(), &name, edit)
@@ -97,13 +108,30 @@ pub async fn bind(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     rest::render::value_answer(ctx, StatusCode::CREATED, &status, ctx.wanted(false)?)
 }
 
+/// A name that a body alone gives may be none that an object can have.
+fn usable(name: &str) -> Result<(), Status> {
+    if name.is_empty() {
+        return Err(Status::bad_request("Name parameter required."));
+    }
+    let wrong = machinery::path_segment(name);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let why = wrong.join(";");
+    Err(Status::bad_request(format!(
+        "Name parameter invalid: {name:?}: {why}"
+    )))
+}
+
 /// The Pod with its node.
-fn assigned(pod: &Value, binding: &Value, name: &str, node: &str) -> Result<Value, Status> {
+fn assigned(pod: &Value, binding: &Value, name: &str, node: &str, dry_run: bool) -> Result<Value, Status> {
     let conflict = |why: String| Status::conflict("pods/binding", "", name, &why);
     for (what, field) in [("UID", "uid"), ("ResourceVersion", "resourceVersion")] {
         let (asked, has) = (meta(binding, field), meta(pod, field));
         if !asked.is_empty() && asked != has {
-            let key = format!("/registry/pods/{}/{name}", meta(pod, "namespace"));
+            // Who only tries does not get as far as the prefix of the store.
+            let prefix = if dry_run { "" } else { "/registry" };
+            let key = format!("{prefix}/pods/{}/{name}", meta(pod, "namespace"));
             let why = invalid_object(&key, &failed(what, asked, has));
             return Err(Status::conflict("pods", "", name, &why));
         }

@@ -18,11 +18,12 @@ pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let bytes = input::read(request).await?;
     let mut eviction = bodies::read(ctx, &bodies::EVICTION, &bytes, options.validation)?;
     let name = meta(&eviction, "name");
-    if !name.is_empty() && name != ctx.name() {
+    if name != ctx.name() {
         return Err(Status::bad_request(
             "name in URL does not match name in Eviction object",
         ));
     }
+    same_dry_run(&eviction, &options)?;
     let mut delete = DeleteOptions::parse("", Some(eviction.get("deleteOptions").unwrap_or(&Value::Null)))?;
     delete.dry_run |= options.dry_run;
     ctx.server.fresh().await?;
@@ -55,6 +56,24 @@ pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     rest::delete::remove_admitted(ctx, ctx.namespace(), ctx.name(), &delete, true).await?;
     let status = json!({"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","code":201});
     rest::render::value_answer(ctx, StatusCode::CREATED, &status, ctx.wanted(false)?)
+}
+
+/// Whoever says in both places whether this is only tried says the same.
+fn same_dry_run(eviction: &Value, options: &WriteOptions) -> Result<(), Status> {
+    let asked = eviction
+        .pointer("/deleteOptions/dryRun")
+        .and_then(Value::as_array);
+    let Some(asked) = asked.filter(|asked| options.dry_run && !asked.is_empty()) else {
+        return Ok(());
+    };
+    let asked: Vec<&str> = asked.iter().filter_map(Value::as_str).collect();
+    if asked == ["All"] {
+        return Ok(());
+    }
+    Err(Status::plain(format!(
+        "Non-matching dry-run options in request and content: [All] and [{}]",
+        asked.join(" ")
+    )))
 }
 
 /// Says in the Pod why it goes (KEP-3329): a Job's failure policy may then not count it.

@@ -119,20 +119,25 @@ fn applied(ctx: &Ctx, options: &WriteOptions, paths: &Paths, replicas: i64) -> R
 
 fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
     let name = meta(scale, "name");
-    if !name.is_empty() && name != ctx.name() {
+    if name != ctx.name() {
         return Err(crate::rest::transform::name_mismatch(name, ctx.name()));
     }
     let replicas = scale.pointer("/spec/replicas");
     let at = Path::new("spec").child("replicas");
-    let error = match replicas.map(|r| (r, r.as_i64())) {
-        None | Some((Value::Null, _)) => return Ok(()),
-        Some((_, Some(n))) if n >= 0 && n <= i64::from(i32::MAX) => return Ok(()),
+    let mut errors = machinery::validate_metadata(scale);
+    match replicas.map(|r| (r, r.as_i64())) {
+        None | Some((Value::Null, _)) => {}
+        Some((_, Some(n))) if n >= 0 && n <= i64::from(i32::MAX) => {}
         Some((value, Some(_))) => {
-            FieldError::invalid(&at, value.clone(), "must be greater than or equal to 0")
+            let text = "must be greater than or equal to 0";
+            errors.push(FieldError::invalid(&at, value.clone(), text));
         }
-        Some((value, None)) => FieldError::invalid(&at, value.clone(), "must be an integer"),
-    };
-    Err(Status::invalid("Scale", "autoscaling", ctx.name(), vec![error]))
+        Some((value, None)) => errors.push(FieldError::invalid(&at, value.clone(), "must be an integer")),
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid("Scale", "autoscaling", ctx.name(), errors)),
+    }
 }
 
 /// The kind of the body, whatever is scaled.

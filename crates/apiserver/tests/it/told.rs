@@ -301,7 +301,8 @@ async fn bodies_of_other_kinds_are_judged_before_anything_is_looked_up() {
         ),
         (
             format!("{pod}/binding"),
-            json!({"apiVersion": "v1", "kind": "Binding", "target": {"name": "n", "foo": 1}}),
+            json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "none"},
+                "target": {"name": "n", "foo": 1}}),
             404,
             "\"unknown field \"target.foo\"\"",
             missing,
@@ -315,7 +316,8 @@ async fn bodies_of_other_kinds_are_judged_before_anything_is_looked_up() {
         ),
         (
             format!("{pod}/binding"),
-            json!({"apiVersion": "v1", "kind": "Binding", "target": {"kind": "Pod", "name": "n"}}),
+            json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "none"},
+                "target": {"kind": "Pod", "name": "n"}}),
             500,
             "",
             "target.kind: Unsupported value: \"Pod\": supported values: \"Node\", \"<empty>\"",
