@@ -274,7 +274,9 @@ pub async fn route(
             Ok(body::text(StatusCode::OK, "metrics reset\n"))
         }
         ["metrics"] => {
-            let mut text = server.metrics.render(&server.caches);
+            let mut text = server
+                .metrics
+                .render(&server.caches, server.config.max_requests_per_user);
             if let Some(more) = &server.extra_metrics {
                 text.push_str(&more());
             }
