@@ -13,7 +13,7 @@ use crate::request::Attributes;
 use crate::rest::{self, Ctx};
 use crate::server::ApiServer;
 use crate::user::User;
-use crate::wire::negotiate::{Offer, negotiate};
+use crate::wire::negotiate::{self, Offer, negotiate};
 use crate::wire::{Body, Response, body};
 use crate::{discovery, subresources};
 use futures::FutureExt;
@@ -348,6 +348,18 @@ impl ApiServer {
         if head && served.custom.is_none() && attributes.subresource != "proxy" {
             return Err(Status::method_not_allowed());
         }
+        // Below `/watch/` things can only be looked at.
+        if attributes.verb == "watch" && incoming.head.method != Method::GET {
+            return Err(Status::method_not_allowed());
+        }
+        let connects = matches!(
+            attributes.subresource.as_str(),
+            "log" | "exec" | "attach" | "portforward" | "proxy"
+        );
+        if served.custom.is_none() && !connects {
+            let streams = matches!(attributes.verb.as_str(), "list" | "watch");
+            negotiate::producible(&incoming.head.headers, streams)?;
+        }
         let wished = match is_lasting(attributes) {
             true => Ok(None),
             false => timeout(incoming.query()),
@@ -387,7 +399,10 @@ impl ApiServer {
             return Err(Status::no_resource());
         }
         if attributes.name.is_empty() && matches!(attributes.verb.as_str(), "update" | "patch") {
-            return Err(Status::method_not_allowed());
+            return Err(match ctx.served.custom {
+                Some(_) => Status::bad_request("name must be provided"),
+                None => Status::method_not_allowed(),
+            });
         }
         // Across all namespaces things are looked at, never made or removed.
         if ctx.served.kind.namespaced

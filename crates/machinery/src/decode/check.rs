@@ -160,7 +160,8 @@ struct Place<'p> {
 }
 
 enum At<'p> {
-    Field(&'p str),
+    /// A field, behind the definition that has it.
+    Field(&'p str, &'p str),
     /// A key of a map, which Go's decoder does not tell.
     Entry(&'p str),
     Index(usize),
@@ -170,19 +171,30 @@ impl Place<'_> {
     fn steps(&self) -> Vec<Step> {
         let mut steps = self.above.map(Place::steps).unwrap_or_default();
         steps.push(match self.step {
-            At::Field(name) | At::Entry(name) => Step::Key(name.to_owned()),
+            At::Field(_, name) | At::Entry(name) => Step::Key(name.to_owned()),
             At::Index(index) => Step::Index(index),
         });
         steps
     }
 
-    /// The names of fields on the way here.
+    /// The names of fields on the way here, and of the structs without names that they stand in.
     fn names(&self) -> Vec<&str> {
         let mut names = self.above.map(Place::names).unwrap_or_default();
-        if let At::Field(name) = self.step {
+        if let At::Field(owner, name) = self.step {
+            names.extend(schema::go_field(owner, name).and_then(|field| field.within));
             names.push(name);
         }
         names
+    }
+
+    /// What Go calls the type of this field, or of this item of one, where that does not follow from the schema.
+    fn go_type(&self) -> Option<&'static str> {
+        match (&self.step, self.above) {
+            (At::Field(owner, name), _) => schema::go_field(owner, name)?.ty,
+            (At::Index(_), Some(above)) => above.go_type()?.strip_prefix("[]"),
+            (At::Entry(_), Some(above)) => above.go_type()?.strip_prefix("map[string]"),
+            _ => None,
+        }
     }
 }
 
@@ -268,7 +280,7 @@ impl<'t> Checker<'t> {
             }
             let place = Place {
                 above,
-                step: At::Field(name),
+                step: At::Field(owner, name),
             };
             let Some(field) = definition.fields.get(name) else {
                 self.fault("unknown", &place);
@@ -336,7 +348,13 @@ impl<'t> Checker<'t> {
                 }
                 Ok(())
             }
+            (Type::String(format), Value::String(text)) if format == "byte" => Ok(bytes_form(text)?),
             (Type::String(format), Value::String(text)) => Ok(text_form(format, text)?),
+            // Go reads bytes from a list of numbers as well.
+            (Type::String(format), Value::Array(bytes)) if format == "byte" && bytes.is_empty() => {
+                *value = "".into();
+                Ok(())
+            }
             (Type::Boolean, Value::Bool(_)) | (Type::Number, Value::Number(_)) => Ok(()),
             (Type::Integer, Value::Number(number)) => match number.as_i64() {
                 Some(n) if i32::try_from(n).is_ok() || is_long(owner, at) => Ok(()),
@@ -361,45 +379,9 @@ impl<'t> Checker<'t> {
     }
 }
 
-/// Numbers that have 64 bits in Go. Some of a name have fewer (`count` of an Event), which are not told apart.
-const LONG: [&str; 31] = [
-    "activeDeadlineSeconds",
-    "capacity",
-    "count",
-    "deletionGracePeriodSeconds",
-    "expirationSeconds",
-    "fsGroup",
-    "generation",
-    "gid",
-    "gracePeriodSeconds",
-    "int",
-    "maxItems",
-    "maxLength",
-    "maxProperties",
-    "minItems",
-    "minLength",
-    "minProperties",
-    "nodeAllocatableUpdatePeriodSeconds",
-    "observedGeneration",
-    "remainingItemCount",
-    "resourceSliceCount",
-    "revision",
-    "runAsGroup",
-    "runAsUser",
-    "seconds",
-    "sizeBytes",
-    "startingDeadlineSeconds",
-    "supplementalGroups",
-    "templateGeneration",
-    "terminationGracePeriodSeconds",
-    "tolerationSeconds",
-    "uid",
-];
-
-/// Whether a number has 64 bits: the field itself, or the list or map that it stands in. Our own kinds know no others.
+/// Whether a number has 64 bits in Go. Our own kinds know no others.
 fn is_long(owner: &str, at: &Place) -> bool {
-    let ours = !owner.starts_with("io.k8s.");
-    ours || at.names().last().is_some_and(|leaf| LONG.contains(leaf))
+    !owner.starts_with("io.k8s.") || at.go_type() == Some("int64")
 }
 
 /// What Go's decoder of JSON calls a value.
@@ -419,14 +401,11 @@ fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
     if matches!(ty, Type::Quantity) {
         return ParseQuantityError.to_string().into();
     }
-    let leaf = names.last().copied().unwrap_or("");
-    let go = match ty {
+    let go = match (at.go_type(), ty) {
+        (Some(go), _) => go.into(),
         // Times are read from texts by a decoder of their own.
-        Type::String(format) if format == "date-time" => "string".into(),
-        Type::Integer if LONG.contains(&leaf) => "int64".into(),
-        Type::String(_) if leaf == "uid" => "types.UID".into(),
-        Type::Map(of) if matches!(**of, Type::Quantity) => "v1.ResourceList".into(),
-        ty => go_type(ty),
+        (None, Type::String(format)) if format == "date-time" => "string".into(),
+        (None, ty) => go_type(ty),
     };
     let json = format!(
         "json: cannot unmarshal {found} into Go struct field {}.{} of type {}",
@@ -455,27 +434,62 @@ fn zero(ty: &Type) -> Value {
 
 fn text_form(format: &str, text: &str) -> Result<(), String> {
     match format {
-        "date-time" if text.parse::<jiff::Timestamp>().is_err() => Err(format!(
-            "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-        )),
-        "byte" => match base64_fault(text) {
-            Some(at) => Err(format!("illegal base64 data at input byte {at}")),
-            None => Ok(()),
-        },
+        "date-time" => time_fault(text).map_or(Ok(()), Err),
         _ => Ok(()),
     }
 }
 
-/// Where standard base64 goes wrong, if it does.
-fn base64_fault(text: &str) -> Option<usize> {
-    use base64::Engine;
-    match base64::engine::general_purpose::STANDARD.decode(text) {
-        Ok(_) => None,
-        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => {
-            Some(at)
-        }
-        Err(_) => Some(text.len()),
+/// What Go says of a text that is no time.
+fn time_fault(text: &str) -> Option<String> {
+    if text.parse::<jiff::Timestamp>().is_ok() {
+        return None;
     }
+    // Every byte beyond ASCII is shown by itself.
+    let shown: String = format!("{text:?}")
+        .bytes()
+        .map(|b| {
+            if b.is_ascii() {
+                char::from(b).to_string()
+            } else {
+                format!("\\x{b:02x}")
+            }
+        })
+        .collect();
+    let ends = (20..text.len()).filter(|end| text.is_char_boundary(*end));
+    let whole = ends
+        .rev()
+        .find(|end| text[..*end].parse::<jiff::Timestamp>().is_ok());
+    Some(match whole {
+        Some(end) => format!("parsing time {shown}: extra text: {:?}", &text[end..]),
+        None => {
+            format!("parsing time {shown} as \"2006-01-02T15:04:05Z07:00\": cannot parse {shown} as \"2006\"")
+        }
+    })
+}
+
+/// Checks bytes in base64, and writes them as Go does: bits that are left over are no fault to it, and are gone then.
+fn bytes_form(text: &mut String) -> Result<(), String> {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+    const GO: GeneralPurpose = GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
+    let at = match STANDARD.decode(&*text) {
+        Ok(_) => return Ok(()),
+        Err(base64::DecodeError::InvalidLastSymbol(at, _)) => match GO.decode(&*text) {
+            Ok(bytes) => {
+                *text = STANDARD.encode(bytes);
+                return Ok(());
+            }
+            Err(_) => at,
+        },
+        Err(base64::DecodeError::InvalidByte(at, _)) => at,
+        // Go names the beginning of what is no whole group.
+        Err(_) => text.len() - text.trim_end_matches('=').len() % 4,
+    };
+    Err(format!("illegal base64 data at input byte {at}"))
 }
 
 /// What the conversion from an untyped object says about a value that it cannot put into a type, unless that type decodes

@@ -23,6 +23,7 @@ pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {
         ("rbac.authorization.k8s.io", _)
         | ("podvisor.io", "User" | "Group")
         | ("apiregistration.k8s.io", "APIService")
+        | ("certificates.k8s.io", "CertificateSigningRequest")
         | ("", "Event") => names::path_segment,
         ("networking.k8s.io", "IPAddress") => crate::ip::strict_address,
         // Its name depends on its signer (`certificates::trust_bundle`).
@@ -108,7 +109,8 @@ fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
     for owner in owners.as_array().into_iter().flatten() {
         let api_version = owner.str_at("apiVersion");
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        if version.is_empty() {
+        // What has more parts is no version at all.
+        if version.is_empty() || version.contains('/') {
             errors.invalid(&at.child("apiVersion"), api_version, "version must not be empty");
         }
         for field in ["kind", "name", "uid"] {

@@ -72,7 +72,7 @@ pub(crate) fn port_name(text: &str) -> Vec<String> {
     if text.len() > 15 {
         out.push(max_length(15));
     }
-    if !text.bytes().all(|b| lower(b) || b == b'-') {
+    if text.is_empty() || !text.bytes().all(|b| lower(b) || b == b'-') {
         out.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
     }
     if !text.bytes().any(|b| b.is_ascii_lowercase()) {
@@ -81,7 +81,7 @@ pub(crate) fn port_name(text: &str) -> Vec<String> {
     if text.contains("--") {
         out.push("must not contain consecutive hyphens".into());
     }
-    if text.is_empty() || text.starts_with('-') || text.ends_with('-') {
+    if text.starts_with('-') || text.ends_with('-') {
         out.push("must not begin or end with a hyphen".into());
     }
     out
