@@ -19,6 +19,8 @@ pub struct Connection {
     pub local_user: Option<User>,
     /// The user that the certificate names, found out once a connection; `None` when it names nobody.
     pub certificate_user: OnceLock<Option<User>>,
+    /// When that certificate ends, in seconds since 1970.
+    pub certificate_end: OnceLock<Option<i64>>,
 }
 
 /// Finds out who sent a request.

@@ -8,12 +8,12 @@ use crate::authn::impersonate::impersonate;
 use crate::authorize::Decision;
 use crate::authz::forbidden;
 use crate::connection::Connection;
-use crate::metrics::Line;
+use crate::metrics::{Executing, Line, Verdict};
 use crate::request::Attributes;
 use crate::rest::{self, Ctx};
 use crate::server::ApiServer;
 use crate::user::User;
-use crate::wire::negotiate::{Offer, negotiate};
+use crate::wire::negotiate::{self, Offer, negotiate};
 use crate::wire::{Body, Response, body};
 use crate::{discovery, subresources};
 use futures::FutureExt;
@@ -105,6 +105,7 @@ impl ApiServer {
             notes: Arc::default(),
             trail: None,
             flow: None,
+            executing: None,
             barred: false,
         };
         let notes = answered.notes.clone();
@@ -159,6 +160,12 @@ impl ApiServer {
                 HeaderValue::from_static("no-cache, private"),
             );
         }
+        if let Some(executing) = &answered.executing {
+            // Evictions are refused by budgets, and not for want of a place.
+            let refused =
+                response.status() == StatusCode::TOO_MANY_REQUESTS && attributes.subresource != "eviction";
+            executing.end(refused, attributes.verb == "watch", started.elapsed());
+        }
         self.metrics
             .record(&line, &attributes, response.status().as_u16(), started.elapsed());
         tracing::debug!(
@@ -199,8 +206,12 @@ impl ApiServer {
                     .authenticate(&incoming.head, connection, notes)
                     .await
                 {
-                    Ok(user) => user,
+                    Ok(user) => {
+                        self.told_who(&user, connection);
+                        user
+                    }
                     Err(status) => {
+                        self.metrics.asked.authenticated(None);
                         // Attempts are kept, too, as nobody's.
                         if let Some(audit) = &self.audit {
                             let (nobody, head) = (User::new("", &[]), &incoming.head);
@@ -236,7 +247,16 @@ impl ApiServer {
         if connection.local_user.is_none() {
             answered.flow = self.flows.of(&*self.caches, &user, attributes);
         }
+        answered.executing = answered.flow.as_ref().map(|flow| {
+            let (schema, level) = flow.names();
+            self.metrics.flows.begin(schema, level)
+        });
         let decision = self.access.authorizer.authorize(&user, attributes).await;
+        self.metrics.asked.decided(match &decision {
+            Decision::Allow(_) => Verdict::Allowed,
+            Decision::Deny(_) => Verdict::Denied,
+            Decision::NoOpinion(_) => Verdict::NoOpinion,
+        });
         let (word, why) = match &decision {
             Decision::Allow(why) => ("allow", why),
             Decision::Deny(why) | Decision::NoOpinion(why) => ("forbid", why),
@@ -279,6 +299,26 @@ impl ApiServer {
         discovery::route(self, &taken.head, &attributes.path).await
     }
 
+    /// Counts whose credentials came.
+    fn told_who(&self, user: &User, connection: &Connection) {
+        // Who shows nothing has attempted nothing.
+        if user.name != User::anonymous().name {
+            self.metrics.asked.authenticated(Some(&user.name));
+        }
+        let known = connection.certificate_user.get().and_then(Option::as_ref);
+        if let (Some(leaf), Some(of_certificate)) = (connection.client_certificates.first(), known)
+            && of_certificate == user
+        {
+            let end = connection
+                .certificate_end
+                .get_or_init(|| crate::authn::certificate::end(leaf));
+            if let Some(end) = end {
+                let left = end - jiff::Timestamp::now().as_second();
+                self.metrics.asked.certificate(left as f64);
+            }
+        }
+    }
+
     /// Refuses what the authorizer does not allow, worded as upstream.
     pub async fn authorized(&self, user: &User, attributes: &Attributes) -> Result<(), Status> {
         let decision = self.access.authorizer.authorize(user, attributes).await;
@@ -307,6 +347,18 @@ impl ApiServer {
         let head = incoming.head.method == http::Method::HEAD;
         if head && served.custom.is_none() && attributes.subresource != "proxy" {
             return Err(Status::method_not_allowed());
+        }
+        // Below `/watch/` things can only be looked at.
+        if attributes.verb == "watch" && incoming.head.method != Method::GET {
+            return Err(Status::method_not_allowed());
+        }
+        let connects = matches!(
+            attributes.subresource.as_str(),
+            "log" | "exec" | "attach" | "portforward" | "proxy"
+        );
+        if served.custom.is_none() && !connects {
+            let streams = matches!(attributes.verb.as_str(), "list" | "watch");
+            negotiate::producible(&incoming.head.headers, streams)?;
         }
         let wished = match is_lasting(attributes) {
             true => Ok(None),
@@ -347,7 +399,10 @@ impl ApiServer {
             return Err(Status::no_resource());
         }
         if attributes.name.is_empty() && matches!(attributes.verb.as_str(), "update" | "patch") {
-            return Err(Status::method_not_allowed());
+            return Err(match ctx.served.custom {
+                Some(_) => Status::bad_request("name must be provided"),
+                None => Status::method_not_allowed(),
+            });
         }
         // Across all namespaces things are looked at, never made or removed.
         if ctx.served.kind.namespaced
@@ -492,6 +547,7 @@ struct Answered {
     notes: Arc<Notes>,
     trail: Option<Trail>,
     flow: Option<crate::flow::Flow>,
+    executing: Option<Executing>,
     /// The authorizer did not let it pass.
     barred: bool,
 }

@@ -75,9 +75,16 @@ pub async fn settle(server: &Arc<ApiServer>) {
 pub struct Flow {
     schema: HeaderValue,
     level: HeaderValue,
+    /// Of both.
+    names: Arc<(String, String)>,
 }
 
 impl Flow {
+    /// The names of schema and level.
+    pub fn names(&self) -> (&str, &str) {
+        (&self.names.0, &self.names.1)
+    }
+
     /// Tells the client.
     pub fn tell(&self, headers: &mut HeaderMap) {
         headers.insert(SCHEMA_UID, self.schema.clone());
@@ -182,6 +189,7 @@ impl Schema {
             flow: Flow {
                 schema: uid(schema)?,
                 level: uid(level)?,
+                names: Arc::new((meta(schema, "name").to_owned(), meta(level, "name").to_owned())),
             },
             rules: list(&schema["spec"], "rules").map(Rule::new).collect(),
         })

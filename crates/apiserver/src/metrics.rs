@@ -1,5 +1,11 @@
 //! What the server counts, in the Prometheus text format, under upstream's names where there is one.
 
+mod asked;
+mod flow;
+
+pub use asked::Verdict;
+pub use flow::Executing;
+
 use crate::cache::Caches;
 use crate::request::{Attributes, parameter, query_pairs, query_true};
 use http::Method;
@@ -43,31 +49,62 @@ pub enum Histogram {
     Store,
 }
 
-#[derive(Default, Clone)]
-struct Latency {
-    buckets: [u64; BUCKETS.len()],
+/// A histogram of so many bounds.
+#[derive(Clone)]
+struct Latency<const N: usize = { BUCKETS.len() }> {
+    buckets: [u64; N],
     count: u64,
     sum: f64,
 }
 
-impl Latency {
-    fn add(&mut self, seconds: f64) {
+impl<const N: usize> Default for Latency<N> {
+    fn default() -> Self {
+        Latency {
+            buckets: [0; N],
+            count: 0,
+            sum: 0.0,
+        }
+    }
+}
+
+impl<const N: usize> Latency<N> {
+    fn add_to(&mut self, seconds: f64, bounds: &[f64; N]) {
         self.count += 1;
         self.sum += seconds;
-        for (slot, bound) in self.buckets.iter_mut().zip(BUCKETS) {
-            *slot += u64::from(seconds <= bound);
+        for (slot, bound) in self.buckets.iter_mut().zip(bounds) {
+            *slot += u64::from(seconds <= *bound);
         }
     }
 
-    fn render(&self, out: &mut String, name: &str, labels: &str) {
+    fn render_with(&self, out: &mut String, name: &str, labels: &str, bounds: &[f64; N]) {
+        let (before, of_all) = match labels {
+            "" => (String::new(), String::new()),
+            labels => (format!("{labels},"), format!("{{{labels}}}")),
+        };
         // Writing into a string cannot fail.
-        for (count, bound) in self.buckets.iter().zip(BUCKETS) {
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        for (count, bound) in self.buckets.iter().zip(bounds) {
+            let _ = writeln!(out, "{name}_bucket{{{before}le=\"{bound}\"}} {count}");
         }
-        let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", self.count);
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", self.sum);
-        let _ = writeln!(out, "{name}_count{{{labels}}} {}", self.count);
+        let _ = writeln!(out, "{name}_bucket{{{before}le=\"+Inf\"}} {}", self.count);
+        let _ = writeln!(out, "{name}_sum{of_all} {}", self.sum);
+        let _ = writeln!(out, "{name}_count{of_all} {}", self.count);
     }
+}
+
+impl Latency {
+    fn add(&mut self, seconds: f64) {
+        self.add_to(seconds, &BUCKETS);
+    }
+
+    fn render(&self, out: &mut String, name: &str, labels: &str) {
+        self.render_with(out, name, labels, &BUCKETS);
+    }
+}
+
+/// The lines before the values of a metric.
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing into a string cannot fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
 /// Requests of one sort.
@@ -87,6 +124,10 @@ pub struct Metrics {
     checks: Mutex<BTreeMap<String, Checked>>,
     /// What was asked for though it is deprecated.
     deprecated: Mutex<BTreeSet<String>>,
+    /// By FlowSchema and level.
+    pub flows: flow::Flows,
+    /// Who asked, and whether they might.
+    pub asked: asked::Asked,
 }
 
 /// What one check of health has said: at last, and how often it was well and was not.
@@ -232,6 +273,8 @@ impl Metrics {
             .for_each(|histogram| histogram.lock().clear());
         self.checks.lock().clear();
         self.deprecated.lock().clear();
+        self.flows.reset();
+        self.asked.reset();
     }
 
     /// Takes a time into a histogram. `labels` as they are written out, such as `operation="create",type="pods"`.
@@ -281,13 +324,9 @@ impl Metrics {
         gauges + &counters
     }
 
-    /// The exposition text.
-    pub fn render(&self, caches: &Caches) -> String {
+    /// The exposition text. `seats` are the requests that are shared out among levels.
+    pub fn render(&self, caches: &Caches, seats: usize) -> String {
         let mut out = String::new();
-        // Writing into a string cannot fail.
-        let head = |out: &mut String, name: &str, kind: &str, help: &str| {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        };
         let (total, latency) = ("apiserver_request_total", "apiserver_request_duration_seconds");
         let requests = self.requests.lock();
         let help = "Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.";
@@ -376,8 +415,28 @@ impl Metrics {
                 resource.group, resource.resource
             );
         }
+        self.flows.render(&mut out, caches, seats);
+        self.asked.render(&mut out);
+        validation(&mut out);
         process(&mut out);
         out
+    }
+}
+
+/// Upstream validates twice, by hand and by marks of its types, and counts where the two differ or fail. Here is one
+/// validation: it agrees with itself.
+fn validation(out: &mut String) {
+    for (name, help) in [
+        (
+            "mismatch",
+            "Number of times declarative validation differed from handwritten validation.",
+        ),
+        ("panic", "Number of times declarative validation has panicked."),
+    ] {
+        let name = format!("apiserver_validation_declarative_validation_{name}_total");
+        head(out, &name, "counter", help);
+        // Writing into a string cannot fail.
+        let _ = writeln!(out, "{name} 0");
     }
 }
 

@@ -96,8 +96,14 @@ impl ApiServer {
                         let chain = chain.iter().map(|c| c.as_ref().to_vec()).collect();
                         server.connection(stream, peer, chain, stop).await;
                     }
-                    Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-                    Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+                    Ok(Err(error)) => {
+                        server.metrics.asked.handshake_failed();
+                        tracing::debug!(%peer, %error, "TLS handshake failed");
+                    }
+                    Err(_) => {
+                        server.metrics.asked.handshake_failed();
+                        tracing::debug!(%peer, "TLS handshake took too long");
+                    }
                 }
             });
         }

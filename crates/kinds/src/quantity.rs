@@ -153,7 +153,8 @@ impl Quantity {
     /// Reads a JSON string or number.
     pub fn from_json(value: &serde_json::Value) -> Result<Self, ParseQuantityError> {
         match value {
-            serde_json::Value::String(text) => text.parse(),
+            // Blanks around it are no fault to upstream.
+            serde_json::Value::String(text) => text.trim().parse(),
             serde_json::Value::Number(number) => number.to_string().parse(),
             _ => Err(ParseQuantityError),
         }

@@ -35,3 +35,9 @@ pub fn user(der: &[u8]) -> Option<User> {
         .into(),
     }))
 }
+
+/// When a certificate (DER) ends, in seconds since 1970.
+pub fn end(der: &[u8]) -> Option<i64> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    Some(certificate.validity().not_after.timestamp())
+}

@@ -117,7 +117,17 @@ fn set(property: &mut Map<String, Value>, text: &str, wraps: bool) {
     if wraps && let Some(reference) = property.remove("$ref") {
         property.insert("allOf".to_owned(), json!([{"$ref": reference}]));
     }
+    let text = format!("{text}{}", values(property));
     property.insert("description".to_owned(), json!(text));
+}
+
+/// The values that a field may have, for readers of its description; upstream says of each what it means, too.
+fn values(property: &Map<String, Value>) -> String {
+    let Some(values) = property.get("enum").and_then(Value::as_array) else {
+        return String::new();
+    };
+    let lines = values.iter().map(|value| format!("\n - `{value}`"));
+    format!("\n\nPossible enum values:{}", lines.collect::<String>())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::aggregation::Remotes;
 use crate::health;
 use crate::registry::Registry;
 use crate::server::ApiServer;
-use crate::wire::negotiate::{Encoding, Offer, negotiate};
+use crate::wire::negotiate::{Encoding, Offer, negotiate, producible};
 use crate::wire::{Response, body, compress};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
@@ -262,6 +262,13 @@ pub async fn route(
     if path.ends_with('/') && matches!(parts[0], "healthz" | "livez" | "readyz" | "metrics" | "openapi") {
         return not_found();
     }
+    let aggregated = || {
+        let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+        aggregated::wanted(&accept.collect::<Vec<_>>().join(","))
+    };
+    if matches!(parts[0], "api" | "apis") && parts.len() < 4 && aggregated().is_none() {
+        producible(headers, false)?;
+    }
     match parts.as_slice() {
         [""] | ["index.html"] => Ok(page(&json!({"paths": paths(server)}))),
         ["healthz" | "livez" | "readyz", ..] => {
@@ -274,7 +281,9 @@ pub async fn route(
             Ok(body::text(StatusCode::OK, "metrics reset\n"))
         }
         ["metrics"] => {
-            let mut text = server.metrics.render(&server.caches);
+            let mut text = server
+                .metrics
+                .render(&server.caches, server.config.max_requests_per_user);
             if let Some(more) = &server.extra_metrics {
                 text.push_str(&more());
             }
@@ -293,8 +302,7 @@ pub async fn route(
             crate::access::open_id(server, trimmed).map_or_else(not_found, Ok)
         }
         ["api"] | ["apis"] => {
-            let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-            let aggregated = aggregated::wanted(&accept.collect::<Vec<_>>().join(","));
+            let aggregated = aggregated();
             let document = root(server, parts[0], aggregated).await?;
             match aggregated {
                 Some(_) => Ok(respond(&document, headers)),

@@ -39,7 +39,15 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
         }
         ["v3", rest @ ..] => {
             let Some((group, version)) = group_version(rest) else {
-                return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+                let key = rest.join("/");
+                if !machinery::openapi::is_root(&server.registry.load().kinds(), &key) {
+                    return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+                }
+                let name = format!("openapi v3 {key}");
+                let made = document(server, &name, move |registry, _| {
+                    Document::json(&root(registry, &key))
+                });
+                return Ok(respond(&made.await?, headers));
             };
             if !server.registry.load().has_version(group, version) {
                 let remotes = server.remotes.load_full();
@@ -108,6 +116,12 @@ fn index(registry: &Registry, remotes: &Remotes) -> serde_json::Value {
         }
     }
     aggregation::add_to_index(remotes, &mut document);
+    document
+}
+
+fn root(registry: &Registry, key: &str) -> serde_json::Value {
+    let mut document = machinery::openapi::v3_root(&registry.kinds(), key);
+    Descriptions::read().add_to_v3(&mut document);
     document
 }
 

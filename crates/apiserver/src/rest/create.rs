@@ -52,18 +52,17 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
         }
         status
     };
-    let input = input::decode(&ctx.headers, bytes).map_err(unrecognized)?;
+    let mut input = input::decode(&ctx.headers, bytes).map_err(unrecognized)?;
+    if input.value.is_null() {
+        // To Go, nothing is an object without fields.
+        input.value = serde_json::json!({});
+    }
     if let Value::Object(fields) = &input.value {
         let odd = ["kind", "apiVersion"].into_iter().find_map(|name| {
             let value = fields.get(name).filter(|v| !v.is_string() && !v.is_null())?;
             Some((name, type_name(value)))
         });
-        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or("");
-        let (kind, version) = (text("kind"), text("apiVersion"));
-        if ctx.served.custom.is_none() && version.matches('/').count() > 1 {
-            let why = format!("unexpected GroupVersion string: {version}");
-            return Err(unrecognized(Status::bad_request(why)));
-        }
+        let kind = fields.get("kind").and_then(Value::as_str).unwrap_or("");
         return match odd {
             // Built-in kinds are known by the URL.
             None if kind.is_empty() && ctx.served.custom.is_some() => {
@@ -75,7 +74,7 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
                     "Object 'Kind' is missing in '{body}'"
                 ))))
             }
-            None => Ok(input),
+            None => group_version(&input).map_err(unrecognized).map(|()| input),
             Some((name, found)) => Err(unrecognized(Status::bad_request(format!(
                 "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{name} of \
                  type string"
@@ -87,6 +86,17 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
          APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
         type_name(&input.value)
     ))))
+}
+
+/// What is no group and version at all is found out before anything else.
+fn group_version(input: &Input) -> Result<(), Status> {
+    let given = input.value.get("apiVersion").and_then(Value::as_str);
+    match given.filter(|given| given.matches('/').count() > 1) {
+        Some(given) => Err(Status::bad_request(format!(
+            "unexpected GroupVersion string: {given}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The beginning of a body as upstream's refusals show it.
@@ -168,7 +178,7 @@ fn check_kind(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
     without_empty_group(value);
     let text = |f: &str| value.get(f).and_then(Value::as_str).unwrap_or("").to_string();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    if api_version.is_empty() {
+    if api_version.is_empty() && served.custom.is_none() {
         value["apiVersion"] = served.api_version().into();
     } else if api_version != served.api_version()
         && served.custom.is_none()
@@ -224,7 +234,16 @@ pub(super) fn other_kind(served: &Served, api_version: &str, kind: &str) -> Stri
 /// Whether a version is one of the group, served or not.
 fn is_of_group(served: &Served, api_version: &str) -> bool {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    group == served.kind.group && (!group.is_empty() || version == "v1")
+    let known = crate::discovery::priority(version) != (0, 0, 0);
+    group == served.kind.group && known && (!group.is_empty() || version == "v1")
+}
+
+/// The group of a kind in refusals. To upstream an Event is the old one inside, however it came.
+pub(super) fn told_group(served: &Served) -> &'static str {
+    match (served.kind.group, served.kind.kind) {
+        ("events.k8s.io", "Event") => "",
+        (group, _) => group,
+    }
 }
 
 /// The package of a group's unversioned types.
@@ -379,7 +398,7 @@ async fn attempt_new(
         };
         return Err(Status::invalid(
             served.kind.kind,
-            served.kind.group,
+            told_group(served),
             shown,
             errors,
         ));

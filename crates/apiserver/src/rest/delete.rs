@@ -51,10 +51,11 @@ pub async fn options(ctx: &Ctx, body: Body) -> Result<DeleteOptions, Status> {
     }
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or("");
     if !matches!(kind, "" | "DeleteOptions") {
-        let version = value.get("apiVersion").and_then(Value::as_str).unwrap_or("v1");
+        let version = value.get("apiVersion").and_then(Value::as_str);
+        let version = version.unwrap_or("meta.k8s.io/v1");
         return Err(Status::bad_request(format!(
             "no kind {kind:?} is registered for version {version:?} in scheme \
-             \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+             \"pkg/apis/meta/internalversion/scheme/register.go:27\""
         )));
     }
     machinery::definition_faults("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions", &mut value)

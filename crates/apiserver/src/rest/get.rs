@@ -3,7 +3,7 @@
 use super::{Ctx, render};
 use crate::request::{parameter, query_true};
 use crate::wire::Response;
-use crate::wire::options::ListOptions;
+use crate::wire::options::parse_single_revision;
 use http::StatusCode;
 use kinds::status::Status;
 
@@ -13,9 +13,10 @@ pub async fn get(ctx: &Ctx) -> Result<Response, Status> {
         let why = "the export parameter, deprecated since v1.14, is no longer supported";
         return Err(Status::bad_request(why));
     }
-    let options = ListOptions::parse(&ctx.query)?;
+    // Of the options of lists only these two mean something here.
+    let given = |name: &str| parameter(&ctx.query, name).unwrap_or_default();
     let wanted = ctx.wanted(true)?;
-    match options.revision()? {
+    match parse_single_revision(&given("resourceVersion"))? {
         // `0` takes what is there; a revision waits for it; without one the latest write is waited for.
         Some(0) => {}
         Some(revision) => ctx
@@ -36,7 +37,7 @@ pub async fn get(ctx: &Ctx) -> Result<Response, Status> {
         StatusCode::OK,
         object.bytes().clone(),
         wanted,
-        &options.include_object,
+        &given("includeObject"),
     )
     .await
 }

@@ -52,6 +52,7 @@ pub async fn answer(
         .encode()
     });
     let head = Head {
+        custom: ctx.served.custom.is_some(),
         revision,
         token,
         remaining: listing.remaining,
@@ -236,11 +237,16 @@ struct Head {
     revision: u64,
     token: Option<String>,
     remaining: Option<usize>,
+    /// Lists of custom objects tell that there is no more.
+    custom: bool,
 }
 
 impl Head {
     fn metadata(&self) -> Value {
         let mut metadata = json!({"resourceVersion": self.revision.to_string()});
+        if self.custom {
+            metadata["continue"] = json!("");
+        }
         if let Some(token) = &self.token {
             metadata["continue"] = json!(token);
             if let Some(left) = self.remaining {

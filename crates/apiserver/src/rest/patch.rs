@@ -106,8 +106,8 @@ fn operation_faults(patch: &mut Patch) {
 
 /// The refusal of fields that the schema does not know: nobody can own them, whatever the mode is.
 /// `namespace` is that of the body, `each` a fault with its path.
-fn untyped(ctx: &Ctx, namespace: &str, each: &[String]) -> Status {
-    let (kind, place) = (ctx.served.kind, [namespace, ctx.name()].join("/"));
+fn untyped(ctx: &Ctx, place: &str, each: &[String]) -> Status {
+    let kind = ctx.served.kind;
     let version = ctx.served.api_version();
     let version = if version.contains('/') {
         version.to_string()
@@ -158,6 +158,11 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         )));
     }
     let name = meta(&applied, "name").to_string();
+    let place = format!("{namespace}/{name}");
+    // Only what is there has a name by itself.
+    if name.is_empty() && ctx.served.cache.get(ctx.namespace(), ctx.name()).is_none() {
+        return Err(super::transform::name_mismatch(&name, ctx.name()));
+    }
     if name.is_empty() && (applied["metadata"].is_object() || applied["metadata"].is_null()) {
         set_meta(&mut applied, "name", ctx.name());
     } else if !name.is_empty() && name != ctx.name() {
@@ -165,7 +170,7 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
     }
     let faults = machinery::apply::type_faults(ctx.served.typed(), &applied);
     if !faults.is_empty() {
-        return Err(untyped(ctx, &namespace, &faults));
+        return Err(untyped(ctx, &place, &faults));
     }
     // All else that is wrong with the fields comes out as unknown ones, whatever the mode is.
     let found = super::create::check_applied(ctx, &mut applied)?;
@@ -176,7 +181,7 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         .map(|f| format!(".{f}: field not declared in schema"))
         .collect();
     if !unknown.is_empty() {
-        return Err(untyped(ctx, &namespace, &unknown));
+        return Err(untyped(ctx, &place, &unknown));
     }
     let twice: Vec<String> = duplicates.iter().map(machinery::Duplicate::fault).collect();
     if applied

@@ -236,7 +236,7 @@ async fn attempt(
         }
     };
     if !errors.is_empty() {
-        return Err(Status::invalid(served.kind.kind, served.kind.group, ctx.name(), errors).into());
+        return Err(Status::invalid(served.kind.kind, create::told_group(served), ctx.name(), errors).into());
     }
     let dry_run = options.dry_run;
     let passed = ctx

@@ -13,7 +13,7 @@ use crate::cache::{ChangeKind, Filter, Object, Subscription};
 use crate::limits::WatchTicket;
 use crate::registry::select::{self, Converted};
 use crate::wire::negotiate::Wanted;
-use crate::wire::options::ListOptions;
+use crate::wire::options::{ListOptions, parse_single_revision};
 use crate::wire::{Response, body};
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -53,7 +53,7 @@ pub async fn watch(
     options.narrow_to(ctx.name())?;
     let wanted = ctx.wanted_stream()?;
     let filter = select::filter(ctx, &options)?;
-    let asked = options.revision()?;
+    let asked = parse_single_revision(&options.resource_version)?;
     let caches = ctx.server.caches.clone();
     let from_state = match options.send_initial_events {
         Some(wanted) => wanted,

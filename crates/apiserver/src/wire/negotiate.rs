@@ -1,7 +1,7 @@
 //! Content negotiation: in which encoding and in which shape the client wants its answer.
 
 use http::header::{ACCEPT, HeaderMap, USER_AGENT};
-use kinds::status::Status;
+use kinds::status::{Details, Status};
 
 /// How an answer is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +109,29 @@ pub fn negotiate(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wante
     Err(Status::not_acceptable(format!(
         "only the following media types are accepted: {ALL_TYPES}"
     )))
+}
+
+/// Refuses a client that takes none of the media types that a path of the built-in API can answer, which upstream's router
+/// does before anything else is looked at. `streams`: it can be watched.
+pub fn producible(headers: &HeaderMap, streams: bool) -> Result<(), Status> {
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let types = ALL_TYPES.split(", ").chain(["*/*"]);
+    let types: Vec<&str> = types.collect();
+    let mut media = accept
+        .split(',')
+        .map(|clause| clause.split(';').next().unwrap_or("").trim());
+    if accept.is_empty() || media.any(|media| types.contains(&media)) {
+        return Ok(());
+    }
+    let more = if streams {
+        format!(", {STREAM_TYPES}")
+    } else {
+        String::new()
+    };
+    let text = format!("406: Not Acceptable\n\nAvailable representations: {ALL_TYPES}{more}");
+    let mut status = Status::not_acceptable(text);
+    status.details = Some(Details::default());
+    Err(status)
 }
 
 /// Whether JSON is indented: as the parameter says, else for the programs of people (upstream: `isPrettyPrint`).

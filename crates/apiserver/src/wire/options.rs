@@ -45,10 +45,11 @@ impl ListOptions {
                 "allowWatchBookmarks" => o.bookmarks = query_true(&value),
                 "resourceVersion" => o.resource_version = value,
                 "resourceVersionMatch" => o.version_match = value,
-                "timeoutSeconds" => o.timeout_seconds = number(&value)?,
-                "limit" => o.limit = number::<i64>(&value)?.unwrap_or(0).max(0) as usize,
+                // What is less than nothing is no bound.
+                "timeoutSeconds" => o.timeout_seconds = u64::try_from(number(&value)?).ok(),
+                "limit" => o.limit = usize::try_from(number(&value)?).unwrap_or(0),
                 "continue" => o.continue_token = value,
-                "sendInitialEvents" if !value.is_empty() => o.send_initial_events = Some(query_true(&value)),
+                "sendInitialEvents" => o.send_initial_events = Some(query_true(&value)),
                 "includeObject" => o.include_object = value,
                 _ => {}
             }
@@ -150,20 +151,37 @@ pub fn parse_revision(text: &str) -> Result<Option<u64>, Status> {
         let error = FieldError::invalid(
             &Path::new("resourceVersion"),
             json!(text),
-            format!("strconv.ParseUint: parsing \"{text}\": invalid syntax"),
+            format!("strconv.ParseUint: parsing \"{text}\": {}", number_fault(text)),
         );
         Status::bad_request(format!("invalid resource version: {error}"))
     })
 }
 
-fn number<T: std::str::FromStr>(value: &str) -> Result<Option<T>, Status> {
-    if value.is_empty() {
-        return Ok(None);
+/// The same for a single object and for watches, where upstream takes it for a fault of its own.
+pub fn parse_single_revision(text: &str) -> Result<Option<u64>, Status> {
+    parse_revision(text).map_err(|mut status| {
+        if let Some(why) = status.message.strip_prefix("invalid resource version: ") {
+            status.message = why.to_owned();
+        }
+        status.code = 500;
+        status.reason = "".into();
+        status
+    })
+}
+
+fn number(value: &str) -> Result<i64, Status> {
+    value.parse().map_err(|_| {
+        let why = number_fault(value.strip_prefix(['-', '+']).unwrap_or(value));
+        Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: {why}"))
+    })
+}
+
+/// What Go says of digits, or of something else, that make no number of 64 bits.
+fn number_fault(digits: &str) -> &'static str {
+    match !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
+        true => "value out of range",
+        false => "invalid syntax",
     }
-    value
-        .parse()
-        .map(Some)
-        .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax")))
 }
 
 /// Whether a character leaves ink, or is a plain space, as Go's `unicode.IsPrint` has it.
@@ -231,7 +249,7 @@ impl WriteOptions {
                         &["", "Ignore", "Strict", "Warn"],
                     )),
                 },
-                "force" if !value.is_empty() => o.force = Some(query_true(&value)),
+                "force" => o.force = Some(query_true(&value)),
                 _ => {}
             }
         }
@@ -312,7 +330,7 @@ impl DeleteOptions {
     pub fn parse(query: &str, body: Option<&Value>) -> Result<DeleteOptions, Status> {
         let mut o = DeleteOptions::default();
         let mut errors = Vec::new();
-        let mut propagation = String::new();
+        let mut propagation = None;
         let mut orphan = None;
         let mut dry_run: Vec<String> = Vec::new();
         match body {
@@ -321,7 +339,7 @@ impl DeleteOptions {
                 o.grace_period = body.get("gracePeriodSeconds").and_then(Value::as_i64);
                 o.uid = text("/preconditions/uid");
                 o.resource_version = text("/preconditions/resourceVersion");
-                propagation = text("/propagationPolicy").unwrap_or_default();
+                propagation = text("/propagationPolicy");
                 orphan = body.get("orphanDependents").and_then(Value::as_bool);
                 if let Some(list) = body.get("dryRun").and_then(Value::as_array) {
                     dry_run = list.iter().filter_map(|v| v.as_str().map(String::from)).collect();
@@ -334,15 +352,17 @@ impl DeleteOptions {
                     .collect();
                 for (key, value) in query_firsts(query) {
                     match key.as_str() {
-                        "gracePeriodSeconds" => o.grace_period = number(&value)?,
-                        "propagationPolicy" => propagation = value,
-                        "orphanDependents" if !value.is_empty() => orphan = Some(query_true(&value)),
+                        "gracePeriodSeconds" => o.grace_period = Some(number(&value)?),
+                        "propagationPolicy" => propagation = Some(value),
+                        "uid" => o.uid = Some(value),
+                        "resourceVersion" => o.resource_version = Some(value),
+                        "orphanDependents" => orphan = Some(query_true(&value)),
                         _ => {}
                     }
                 }
             }
         }
-        if !propagation.is_empty() {
+        if let Some(propagation) = propagation {
             o.propagation = Propagation::parse(&propagation);
             if o.propagation.is_none() {
                 errors.push(FieldError::not_supported_in_order(

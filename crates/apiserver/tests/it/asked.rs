@@ -316,8 +316,7 @@ async fn lists_of_what_is_served_in_other_encodings() {
         let (_, text) = s.text(path, &[("accept", yaml)]).await;
         assert!(text.lines().any(|line| line == format!("kind: {kind}")), "{text}");
         let (code, text) = s.text(path, &[("accept", "application/cbor")]).await;
-        let words = "only the following media types are accepted: application/json, application/yaml, \
-                     application/vnd.kubernetes.protobuf";
+        let words = "Available representations: application/json, application/yaml, application/vnd.kubernetes.protobuf";
         assert!(code == 406 && text.contains(words), "{path}: {code} {text}");
     }
 }
@@ -392,5 +391,70 @@ impl apiserver::authorize::Authorizer for Closed {
     }
     async fn rules_for(&self, _: &apiserver::user::User, _: &str) -> apiserver::authorize::Rules {
         apiserver::authorize::Rules::default()
+    }
+}
+
+/// What options mean depends on the verb, and what is no option is told in Go's words.
+#[tokio::test]
+async fn options_by_the_verb() {
+    let s = Server::start().await;
+    s.json("POST", MAPS, &map(json!({"name": "a"}))).await;
+    let range = "strconv.ParseInt: parsing \"99999999999999999999\": value out of range";
+    for (method, path, code, message) in [
+        ("GET", format!("{MAPS}/a?limit=x"), 200, ""),
+        ("GET", format!("{MAPS}?timeoutSeconds=-1"), 200, ""),
+        (
+            "GET",
+            format!("{MAPS}?limit="),
+            400,
+            "strconv.ParseInt: parsing \"\": invalid syntax",
+        ),
+        ("GET", format!("{MAPS}?limit=99999999999999999999"), 400, range),
+        (
+            "GET",
+            format!("{MAPS}/a?resourceVersion=x"),
+            500,
+            "resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax",
+        ),
+        (
+            "POST",
+            "/api/v1/watch/configmaps".into(),
+            405,
+            "the server does not allow this method on the requested resource",
+        ),
+        (
+            "DELETE",
+            format!("{MAPS}/a?dryRun=All&propagationPolicy="),
+            422,
+            "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: \"\": supported values: \
+             \"Foreground\", \"Background\", \"Orphan\", \"nil\"",
+        ),
+        (
+            "DELETE",
+            format!("{MAPS}/a?dryRun=All&resourceVersion=1"),
+            409,
+            "",
+        ),
+    ] {
+        let (got, answer) = s.json(method, &path, &Value::Null).await;
+        assert_eq!(got, code, "{method} {path}: {answer}");
+        if !message.is_empty() {
+            assert_eq!(answer["message"], message, "{method} {path}");
+        }
+    }
+    let types = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+    let streams = "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
+    for (path, told) in [
+        ("/apis/apps/v1".to_owned(), types.to_owned()),
+        (format!("{MAPS}/a"), types.to_owned()),
+        (MAPS.to_owned(), format!("{types}, {streams}")),
+    ] {
+        let response = s.send("GET", &path, &[("accept", "text/html")], "").await;
+        assert_eq!(response.status(), 406, "{path}");
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let status: Value = serde_json::from_slice(&bytes).unwrap();
+        let text = format!("406: Not Acceptable\n\nAvailable representations: {told}");
+        assert_eq!(status["message"], text, "{path}");
+        assert_eq!(status["details"], json!({}), "{path}");
     }
 }

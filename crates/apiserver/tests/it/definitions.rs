@@ -697,12 +697,12 @@ async fn texts_are_of_their_format() {
     s.until(list, |code, _| code == 200).await;
     for (format, taken, refused) in FORMATS {
         for text in taken {
-            let object = json!({"kind": "A", "metadata": {"generateName": "a-"}, "spec": {format: text}});
+            let object = json!({"apiVersion": "formats.example.com/v1", "kind": "A", "metadata": {"generateName": "a-"}, "spec": {format: text}});
             let (code, said) = s.json("POST", &format!("{list}?dryRun=All"), &object).await;
             assert_eq!(code, 201, "{format} takes {text:?}: {said}");
         }
         for text in refused {
-            let object = json!({"kind": "A", "metadata": {"name": "a"}, "spec": {format: text}});
+            let object = json!({"apiVersion": "formats.example.com/v1", "kind": "A", "metadata": {"name": "a"}, "spec": {format: text}});
             let (code, said) = s.json("POST", &format!("{list}?dryRun=All"), &object).await;
             assert_eq!(code, 422, "{format} takes no {text:?}: {said}");
             let wanted = format!(
@@ -772,7 +772,8 @@ async fn schemas_that_are_joined_tell_what_failed() {
             "kind: Invalid value: \"B\": must be A".to_owned(),
         ),
     ] {
-        let mut object = json!({"kind": "A", "metadata": {"name": "a"}});
+        let mut object =
+            json!({"apiVersion": "formats.example.com/v1", "kind": "A", "metadata": {"name": "a"}});
         for (field, value) in body.as_object().unwrap() {
             object[field] = value.clone();
         }
@@ -781,7 +782,7 @@ async fn schemas_that_are_joined_tell_what_failed() {
         let wanted = format!("{kind}.formats.example.com \"a\" is invalid: {wanted}");
         assert_eq!((code, said["message"].as_str().unwrap()), (422, wanted.as_str()));
     }
-    let named = json!({"kind": "A", "metadata": {"name": "a", "finalizers": ["a.b", "c", "d.e/f"]}, "spec": {"a": "1"}});
+    let named = json!({"apiVersion": "formats.example.com/v1", "kind": "A", "metadata": {"name": "a", "finalizers": ["a.b", "c", "d.e/f"]}, "spec": {"a": "1"}});
     let (code, warnings, said) = s.warned("POST", list, &named).await;
     assert_eq!((code, warnings.len()), (201, 2), "{said}");
     assert!(
@@ -792,7 +793,7 @@ async fn schemas_that_are_joined_tell_what_failed() {
         .json(
             "PUT",
             &format!("{list}/a"),
-            &json!({"kind": "A", "metadata": {"name": "a"}, "spec": {"a": "1"}}),
+            &json!({"apiVersion": "formats.example.com/v1", "kind": "A", "metadata": {"name": "a"}, "spec": {"a": "1"}}),
         )
         .await;
     assert_eq!(code, 422);

@@ -225,6 +225,13 @@ async fn metrics_have_the_names_that_dashboards_know() {
         "etcd_request_duration_seconds_count{operation=\"create\",type=\"configmaps\"}".into(),
         "apiserver_current_inflight_requests{request_kind=\"readOnly\"} 1".into(),
         "apiserver_storage_objects{resource=\"configmaps\"} ".into(),
+        "apiserver_flowcontrol_nominal_limit_seats{priority_level=\"global-default\"} 33".into(),
+        "apiserver_flowcontrol_dispatched_requests_total{flow_schema=\"exempt\",priority_level=\"exempt\"} 1".into(),
+        "apiserver_client_certificate_expiration_seconds_count ".into(),
+        "apiserver_validation_declarative_validation_mismatch_total 0".into(),
+        "apiserver_validation_declarative_validation_panic_total 0".into(),
+        "authentication_attempts{result=\"success\"} ".into(),
+        "authorization_attempts_total{result=\"allowed\"} ".into(),
     ] {
         assert!(text.contains(&line), "{line} is not in\n{text}");
     }

@@ -8,10 +8,14 @@
 //! `enums.txt` says which values a field may have, which upstream's schema leaves out, but not its servers.
 //! Upstream's schema has no defaults; the few that list keys need stand in [`KEY_DEFAULTS`].
 
+mod gotypes;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use serde_json::Value;
+
+pub use gotypes::{GoField, go_field};
 
 /// The definitions of upstream, as JSON text.
 pub const UPSTREAM: &str = include_str!("upstream.json");
@@ -202,6 +206,7 @@ pub fn builtin() -> &'static SchemaTable {
             definitions[*index].upstream = name.starts_with("io.k8s.");
         }
         mark_zeros(&mut definitions, &names);
+        default_keys(&mut definitions);
         SchemaTable { definitions, names }
     });
     &TABLE
@@ -221,6 +226,35 @@ fn mark_zeros(definitions: &mut [Definition], names: &Names) {
             field.zero = Zero::parse(word);
             if field.zero.is_written() {
                 definition.written.push((name.to_owned(), field.zero));
+            }
+        }
+    }
+}
+
+/// A key that Go always writes is its zero value where it is left out, which is its default for upstream's apply.
+fn default_keys(definitions: &mut [Definition]) {
+    let zeros: Vec<BTreeMap<String, Value>> = definitions
+        .iter()
+        .map(|definition| {
+            let zero = |(name, field): (&String, &Field)| match field.zero {
+                Zero::Empty => Some((name.clone(), Value::from(""))),
+                Zero::Number if field.ty == Type::Integer => Some((name.clone(), Value::from(0))),
+                _ => None,
+            };
+            definition.fields.iter().filter_map(zero).collect()
+        })
+        .collect();
+    for definition in definitions {
+        for field in definition.fields.values_mut() {
+            let Type::List(list) = &mut field.ty else { continue };
+            let Type::Ref(of) = &list.items else { continue };
+            let Some(known) = zeros.get(of.index) else {
+                continue;
+            };
+            for key in &list.map_keys {
+                if let (Some(zero), false) = (known.get(key), list.key_defaults.contains_key(key)) {
+                    list.key_defaults.insert(key.clone(), zero.clone());
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //! only what the kind knows.
 
 use super::order::{Fault, Source, Step, in_order_of};
-use super::{Duplicate, go, omit, time};
+use super::{Duplicate, omit, time};
 use kinds::KindInfo;
 use kinds::quantity::{ParseQuantityError, Quantity};
 use kinds::schema::{self, Definition, SchemaTable, Type};
@@ -160,7 +160,7 @@ struct Place<'p> {
 }
 
 enum At<'p> {
-    /// A field, and the definition that it is of.
+    /// A field, behind the definition that has it.
     Field(&'p str, &'p str),
     /// A key of a map, which Go's decoder does not tell.
     Entry(&'p str),
@@ -171,31 +171,29 @@ impl Place<'_> {
     fn steps(&self) -> Vec<Step> {
         let mut steps = self.above.map(Place::steps).unwrap_or_default();
         steps.push(match self.step {
-            At::Field(name, _) | At::Entry(name) => Step::Key(name.to_owned()),
+            At::Field(_, name) | At::Entry(name) => Step::Key(name.to_owned()),
             At::Index(index) => Step::Index(index),
         });
         steps
     }
 
-    /// The names of fields on the way here, as Go's decoder has them.
+    /// The names of fields on the way here, and of the structs without names that they stand in.
     fn names(&self) -> Vec<&str> {
         let mut names = self.above.map(Place::names).unwrap_or_default();
-        if let At::Field(name, owner) = self.step {
-            names.extend(go::inside(owner, name));
+        if let At::Field(owner, name) = self.step {
+            names.extend(schema::go_field(owner, name).and_then(|field| field.within));
             names.push(name);
         }
         names
     }
 
-    /// The field that this is or is in, and how many lists and maps further up.
-    fn leaf(&self) -> (&str, usize) {
+    /// What Go calls the type of this field, or of this item of one, where that does not follow from the schema.
+    fn go_type(&self) -> Option<&'static str> {
         match (&self.step, self.above) {
-            (At::Field(name, _), _) => (name, 0),
-            (_, Some(above)) => {
-                let (name, down) = above.leaf();
-                (name, down + 1)
-            }
-            _ => ("", 0),
+            (At::Field(owner, name), _) => schema::go_field(owner, name)?.ty,
+            (At::Index(_), Some(above)) => above.go_type()?.strip_prefix("[]"),
+            (At::Entry(_), Some(above)) => above.go_type()?.strip_prefix("map[string]"),
+            _ => None,
         }
     }
 }
@@ -292,7 +290,7 @@ impl<'t> Checker<'t> {
         fields.retain(|name, value| {
             let place = Place {
                 above,
-                step: At::Field(name, owner),
+                step: At::Field(owner, name),
             };
             let Some(field) = definition.fields.get(name) else {
                 self.fault("unknown", &place);
@@ -374,7 +372,13 @@ impl<'t> Checker<'t> {
                 }
                 Ok(())
             }
+            (Type::String(format), Value::String(text)) if format == "byte" => Ok(bytes_form(text)?),
             (Type::String(format), Value::String(text)) => Ok(text_form(format, text)?),
+            // Go reads bytes from a list of numbers as well.
+            (Type::String(format), Value::Array(bytes)) if format == "byte" && bytes.is_empty() => {
+                *value = "".into();
+                Ok(())
+            }
             (Type::Boolean, Value::Bool(_)) | (Type::Number, Value::Number(_)) => Ok(()),
             (Type::Integer, Value::Number(number)) => match number.as_i64() {
                 Some(n) if i32::try_from(n).is_ok() || is_long(owner, at) => Ok(()),
@@ -397,10 +401,9 @@ impl<'t> Checker<'t> {
     }
 }
 
-/// Whether a number has 64 bits: the field itself, or the list or map that it stands in. Our own kinds know no others.
+/// Whether a number has 64 bits in Go. Our own kinds know no others.
 fn is_long(owner: &str, at: &Place) -> bool {
-    let (leaf, down) = at.leaf();
-    !owner.starts_with("io.k8s.") || go::type_of(owner, leaf, down) == Some("int64")
+    !owner.starts_with("io.k8s.") || at.go_type() == Some("int64")
 }
 
 /// What Go's decoder of JSON calls a value.
@@ -420,11 +423,11 @@ fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
     if matches!(ty, Type::Quantity) {
         return ParseQuantityError.to_string().into();
     }
-    let (leaf, down) = at.leaf();
-    let go = match ty {
+    let go = match (at.go_type(), ty) {
+        (Some(go), _) => go.into(),
         // Times are read from texts by a decoder of their own.
-        Type::String(format) if format == "date-time" => "string".into(),
-        ty => go::type_of(owner, leaf, down).map_or_else(|| go_type(ty), str::to_owned),
+        (None, Type::String(format)) if format == "date-time" => "string".into(),
+        (None, ty) => go_type(ty),
     };
     let json = format!(
         "json: cannot unmarshal {found} into Go struct field {}.{} of type {}",
@@ -455,28 +458,34 @@ fn zero(ty: &Type) -> Value {
 
 fn text_form(format: &str, text: &str) -> Result<(), String> {
     match format {
-        "date-time" => match time::fault(text) {
-            Some(why) => Err(why),
-            None => Ok(()),
-        },
-        "byte" => match base64_fault(text) {
-            Some(at) => Err(format!("illegal base64 data at input byte {at}")),
-            None => Ok(()),
-        },
+        "date-time" => time::fault(text).map_or(Ok(()), Err),
         _ => Ok(()),
     }
 }
 
-/// Where standard base64 goes wrong, if it does.
-fn base64_fault(text: &str) -> Option<usize> {
+/// Checks bytes in base64, and writes them as Go does: bits that are left over are no fault to it, and are gone then.
+fn bytes_form(text: &mut String) -> Result<(), String> {
     use base64::Engine;
-    match base64::engine::general_purpose::STANDARD.decode(text) {
-        Ok(_) => None,
-        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => {
-            Some(at)
-        }
-        Err(_) => Some(text.len()),
-    }
+    use base64::engine::general_purpose::STANDARD;
+    use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+    const GO: GeneralPurpose = GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
+    let at = match STANDARD.decode(&*text) {
+        Ok(_) => return Ok(()),
+        Err(base64::DecodeError::InvalidLastSymbol(at, _)) => match GO.decode(&*text) {
+            Ok(bytes) => {
+                *text = STANDARD.encode(bytes);
+                return Ok(());
+            }
+            Err(_) => at,
+        },
+        Err(base64::DecodeError::InvalidByte(at, _)) => at,
+        // Go names the beginning of what is no whole group.
+        Err(_) => text.len() - text.trim_end_matches('=').len() % 4,
+    };
+    Err(format!("illegal base64 data at input byte {at}"))
 }
 
 /// What the conversion from an untyped object says about a value that it cannot put into a type, unless that type decodes

@@ -21,6 +21,8 @@ fn shown(c: u8) -> String {
     match c {
         b'\'' => r"'\''".into(),
         b'"' => "'\"'".into(),
+        // Go names what has no letter of its own by its number.
+        c if c.is_ascii_control() && !matches!(c, 7..=13) => format!("'\\x{c:02x}'"),
         c => {
             let quoted = kinds::field::quoted(&char::from(c).to_string());
             format!("'{}'", quoted.trim_matches('"'))

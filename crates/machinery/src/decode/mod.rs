@@ -4,7 +4,6 @@
 
 mod check;
 mod fault;
-mod go;
 mod omit;
 mod order;
 mod parse;

@@ -105,6 +105,17 @@ pub(crate) fn name_label(obj: &mut Value) {
 
 pub(super) fn node(obj: &mut Value) {
     or_set(obj, "spec", json!({}));
+    // The one range of old clients is the first of all (conversion of `core/v1`).
+    let (one, all) = (
+        obj.str_at("spec.podCIDR").to_owned(),
+        obj.strings_at("spec.podCIDRs"),
+    );
+    match all.first().map(|first| (*first).to_owned()) {
+        Some(first) if one.is_empty() => set(obj, "spec.podCIDR", first),
+        Some(first) if first == one => {}
+        _ if one.is_empty() => {}
+        _ => set(obj, "spec.podCIDRs", json!([one])),
+    }
     if obj.has("status.capacity") && !obj.has("status.allocatable") {
         let capacity = obj.at("status.capacity").clone();
         set(obj, "status.allocatable", capacity);

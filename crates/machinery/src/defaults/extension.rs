@@ -43,7 +43,7 @@ pub(super) fn network_policy(obj: &mut Value) {
             each_mut(rule, "ports", |port| or_set(port, "protocol", "TCP"));
         });
     }
-    if obj.has("spec") && obj.is_empty_at("spec.policyTypes") {
+    if obj.is_empty_at("spec.policyTypes") {
         let types = if obj.is_empty_at("spec.egress") {
             json!(["Ingress"])
         } else {
@@ -60,9 +60,7 @@ pub(super) fn ingress_class(obj: &mut Value) {
 }
 
 pub(super) fn role_binding(obj: &mut Value) {
-    if obj.has("roleRef") {
-        or_set_empty(obj, "roleRef.apiGroup", RBAC);
-    }
+    or_set_empty(obj, "roleRef.apiGroup", RBAC);
     each_mut(obj, "subjects", |subject| {
         if matches!(subject.str_at("kind"), "User" | "Group") {
             or_set_empty(subject, "apiGroup", RBAC);

@@ -54,12 +54,12 @@ fn fill_in(kind: &KindInfo, obj: &mut Value) {
         ("networking.k8s.io", "IngressClass") => extension::ingress_class(obj),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => extension::role_binding(obj),
         ("storage.k8s.io", "StorageClass") => {
-            or_set_empty(obj, "reclaimPolicy", "Delete");
-            or_set_empty(obj, "volumeBindingMode", "Immediate");
+            or_set(obj, "reclaimPolicy", "Delete");
+            or_set(obj, "volumeBindingMode", "Immediate");
         }
         ("storage.k8s.io", "CSIDriver") => extension::csi_driver(obj),
         ("scheduling.k8s.io", "PriorityClass") => {
-            or_set_empty(obj, "preemptionPolicy", "PreemptLowerPriority");
+            or_set(obj, "preemptionPolicy", "PreemptLowerPriority");
         }
         ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration") => extension::webhooks(obj, false),
         ("admissionregistration.k8s.io", "MutatingWebhookConfiguration") => extension::webhooks(obj, true),

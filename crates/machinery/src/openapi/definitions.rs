@@ -79,6 +79,9 @@ impl Definitions {
             let mut written =
                 special(&name, dialect).unwrap_or_else(|| translate(definition, dialect, &mut open, false));
             super::enums::add(&name, &mut written);
+            if dialect == Dialect::V3 {
+                super::defaults::add(&name, &mut written);
+            }
             closed.insert(name, written);
         }
         closed.into_iter().collect()

@@ -115,7 +115,15 @@ fn extensions(out: &mut Writer, tag: u32, value: &Value) {
 }
 
 fn path_item(out: &mut Writer, item: &Value) {
-    for (tag, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (8, "patch")] {
+    for (tag, method) in [
+        (2, "get"),
+        (3, "put"),
+        (4, "post"),
+        (5, "delete"),
+        (6, "options"),
+        (7, "head"),
+        (8, "patch"),
+    ] {
         if let Some(value) = item.get(method) {
             out.message(tag, |out| operation(out, value));
         }

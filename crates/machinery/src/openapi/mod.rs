@@ -4,11 +4,14 @@
 //! the table of kinds, so that only what is served appears. kubectl reads from them which patch types and query
 //! parameters a kind has, and how its lists merge. Everything is built on demand: keep the result, not the parts.
 
+mod defaults;
 mod definitions;
 mod enums;
 mod gnostic;
 mod operations;
+mod parameters;
 mod render;
+mod roots;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -18,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use definitions::{Definitions, Dialect};
 use operations::{PathItem, paths_of};
+use roots::Root;
 
 pub use gnostic::v2_protobuf;
 
@@ -27,14 +31,18 @@ const VERSION: &str = "v1.35.0";
 /// `/openapi/v2` as JSON: all kinds in one document.
 pub fn v2(kinds: &[&'static KindInfo]) -> Value {
     let paths = all_paths(kinds);
+    let more = roots::all(kinds);
     let mut definitions = Definitions::read();
     definitions.add_lists(kinds);
-    let roots = roots(kinds, &paths);
+    let mut written = render::v2_paths(&paths);
+    for root in &more {
+        written[&root.path] = root.v2();
+    }
     json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": VERSION},
-        "paths": render::v2_paths(&paths),
-        "definitions": definitions.closure(roots, Dialect::V2),
+        "paths": written,
+        "definitions": definitions.closure(needed(kinds, &paths, &more), Dialect::V2),
         "securityDefinitions": {"BearerToken": {
             "description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}},
         "security": [{"BearerToken": []}],
@@ -44,19 +52,15 @@ pub fn v2(kinds: &[&'static KindInfo]) -> Value {
 /// `/openapi/v3`: where the documents are. The hash in each address changes with the document's content, so clients
 /// may keep what they fetched for ever.
 pub fn v3_index(kinds: &[&'static KindInfo]) -> Value {
-    let mut versions: Vec<String> = kinds.iter().map(|kind| kind.api_version()).collect();
-    versions.sort();
-    versions.dedup();
+    let mut keys: Vec<String> = kinds.iter().map(|kind| key(&kind.api_version())).collect();
+    keys.extend(roots::all(kinds).into_iter().map(|root| root.document));
+    keys.sort();
+    keys.dedup();
     let mut paths = Map::new();
     let definitions = Definitions::read();
-    for version in versions {
-        let key = if version.contains('/') {
-            format!("apis/{version}")
-        } else {
-            format!("api/{version}")
-        };
+    for key in keys {
         let hash = content_hash(
-            v3_document(definitions.clone(), kinds, &version)
+            v3_document(definitions.clone(), kinds, &key)
                 .to_string()
                 .as_bytes(),
         );
@@ -68,28 +72,69 @@ pub fn v3_index(kinds: &[&'static KindInfo]) -> Value {
 
 /// `/openapi/v3/api/v1` and its like; `group_version` is `v1` or `apps/v1`.
 pub fn v3_group_version(kinds: &[&'static KindInfo], group_version: &str) -> Value {
-    v3_document(Definitions::read(), kinds, group_version)
+    v3_document(Definitions::read(), kinds, &key(group_version))
 }
 
-fn v3_document(mut definitions: Definitions, kinds: &[&'static KindInfo], group_version: &str) -> Value {
+/// Whether the index has a document of this name that is about no kind, such as `apis/apps` and `version`.
+pub fn is_root(kinds: &[&'static KindInfo], name: &str) -> bool {
+    roots::all(kinds).iter().any(|root| root.document == name)
+}
+
+/// That document.
+pub fn v3_root(kinds: &[&'static KindInfo], name: &str) -> Value {
+    v3_document(Definitions::read(), kinds, name)
+}
+
+/// The name in the index of the document of a group and version.
+fn key(group_version: &str) -> String {
+    match group_version.contains('/') {
+        true => format!("apis/{group_version}"),
+        false => format!("api/{group_version}"),
+    }
+}
+
+fn v3_document(mut definitions: Definitions, kinds: &[&'static KindInfo], name: &str) -> Value {
     let own: Vec<&'static KindInfo> = kinds
         .iter()
         .copied()
-        .filter(|kind| kind.api_version() == group_version)
+        .filter(|kind| key(&kind.api_version()) == name)
         .collect();
     let paths = all_paths(&own);
+    let mut more = roots::all(kinds);
+    more.retain(|root| root.document == name);
     definitions.add_lists(&own);
-    let roots = roots(&own, &paths);
+    let mut written = render::v3_paths(&paths);
+    for root in &more {
+        written[&root.path] = root.v3();
+    }
+    let mut schemas = definitions.closure(needed(&own, &paths, &more), Dialect::V3);
+    schemas.values_mut().for_each(|schema| keep_own(schema, name));
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": VERSION},
-        "paths": render::v3_paths(&paths),
+        "paths": written,
         "components": {
-            "schemas": definitions.closure(roots, Dialect::V3),
+            "schemas": schemas,
             "securitySchemes": {"BearerToken": {
                 "type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"}},
         },
     })
+}
+
+/// Of what belongs to all groups, such as DeleteOptions, a document tells that it belongs to its own.
+fn keep_own(schema: &mut Value, document: &str) {
+    let Some(kinds) = schema
+        .get_mut("x-kubernetes-group-version-kind")
+        .and_then(Value::as_array_mut)
+        .filter(|kinds| kinds.len() > 1)
+    else {
+        return;
+    };
+    kinds.retain(|kind| match (kind["group"].as_str(), kind["version"].as_str()) {
+        (Some(""), _) => true,
+        (Some(group), Some(version)) => key(&format!("{group}/{version}")) == document,
+        _ => false,
+    });
 }
 
 fn all_paths(kinds: &[&'static KindInfo]) -> BTreeMap<String, PathItem> {
@@ -97,13 +142,16 @@ fn all_paths(kinds: &[&'static KindInfo]) -> BTreeMap<String, PathItem> {
 }
 
 /// Definitions that must be there: the kinds themselves and whatever an operation sends or answers.
-fn roots(kinds: &[&'static KindInfo], paths: &BTreeMap<String, PathItem>) -> Vec<String> {
+fn needed(kinds: &[&'static KindInfo], paths: &BTreeMap<String, PathItem>, more: &[Root]) -> Vec<String> {
     let mut roots: Vec<String> = kinds.iter().map(|kind| kind.schema.to_owned()).collect();
     // The schemas of custom kinds come from elsewhere; all of them refer to this.
     if kinds.iter().any(|kind| operations::is_custom(kind)) {
         roots.push("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta".to_owned());
     }
-    roots.push("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent".to_owned());
+    if kinds.iter().any(|kind| kind.has_verb("watch")) {
+        roots.push("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent".to_owned());
+    }
+    roots.extend(more.iter().filter_map(|root| root.definition.clone()));
     for operation in paths.values().flat_map(|item| &item.operations) {
         roots.extend(operation.definitions());
     }

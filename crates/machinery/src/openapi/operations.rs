@@ -6,17 +6,11 @@
 use kinds::{KindInfo, Subresource};
 
 use super::definitions::list_definition;
+use super::parameters::{
+    DELETE, LIST, LOG, PATCH, PRETTY, Parameter, STREAMS, WRITE, path, query, take_shared,
+};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-
-/// A parameter in the path or the query.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Parameter {
-    pub name: &'static str,
-    pub in_path: bool,
-    /// OpenAPI's type word.
-    pub ty: &'static str,
-}
 
 /// What a request carries.
 #[derive(Debug, Clone)]
@@ -36,14 +30,16 @@ pub(super) enum Body {
 pub(super) enum Answer {
     /// An object of this definition; `stream` says that it can be watched.
     Object { definition: String, stream: bool },
-    /// Plain text, or a stream that is taken over.
+    /// Plain text, or an error in the encodings of objects.
+    Log,
+    /// A stream that is taken over.
     Text,
 }
 
 /// One operation.
 #[derive(Debug, Clone)]
 pub(super) struct Operation {
-    /// `get`, `put`, `post`, `delete` or `patch`.
+    /// The method, in small letters.
     pub method: &'static str,
     /// `x-kubernetes-action`.
     pub action: &'static str,
@@ -84,64 +80,6 @@ pub(super) struct PathItem {
     pub parameters: Vec<Parameter>,
 }
 
-const fn path(name: &'static str) -> Parameter {
-    Parameter {
-        name,
-        in_path: true,
-        ty: "string",
-    }
-}
-
-const fn query(name: &'static str, ty: &'static str) -> Parameter {
-    Parameter {
-        name,
-        in_path: false,
-        ty,
-    }
-}
-
-const PRETTY: Parameter = query("pretty", "string");
-const DRY_RUN: Parameter = query("dryRun", "string");
-const FIELD_MANAGER: Parameter = query("fieldManager", "string");
-const FIELD_VALIDATION: Parameter = query("fieldValidation", "string");
-const FORCE: Parameter = query("force", "boolean");
-const LIST: &[Parameter] = &[
-    query("allowWatchBookmarks", "boolean"),
-    query("continue", "string"),
-    query("fieldSelector", "string"),
-    query("labelSelector", "string"),
-    query("limit", "integer"),
-    query("resourceVersion", "string"),
-    query("resourceVersionMatch", "string"),
-    query("sendInitialEvents", "boolean"),
-    query("timeoutSeconds", "integer"),
-    query("watch", "boolean"),
-];
-const DELETE: &[Parameter] = &[
-    DRY_RUN,
-    query("gracePeriodSeconds", "integer"),
-    query("orphanDependents", "boolean"),
-    query("propagationPolicy", "string"),
-];
-const LOG: &[Parameter] = &[
-    query("container", "string"),
-    query("follow", "boolean"),
-    query("limitBytes", "integer"),
-    query("previous", "boolean"),
-    query("sinceSeconds", "integer"),
-    query("stream", "string"),
-    query("tailLines", "integer"),
-    query("timestamps", "boolean"),
-];
-const STREAMS: &[Parameter] = &[
-    query("command", "string"),
-    query("container", "string"),
-    query("stderr", "boolean"),
-    query("stdin", "boolean"),
-    query("stdout", "boolean"),
-    query("tty", "boolean"),
-];
-
 /// Kinds whose deletion answers the object instead of a Status.
 const ANSWERS_DELETED: &[&str] = &[
     "CSIDriver",
@@ -172,58 +110,48 @@ pub(super) fn paths_of(kind: &'static KindInfo) -> Vec<(String, PathItem)> {
         true => format!("{base}/namespaces/{{namespace}}/{}", kind.plural),
         false => format!("{base}/{}", kind.plural),
     };
-    let mut shared = vec![PRETTY];
-    if kind.namespaced {
-        shared.insert(0, path("namespace"));
-    }
-    let mut named = shared.clone();
-    named.insert(0, path("name"));
     let maker = Maker::new(kind);
     let mut paths = vec![
-        (
-            collection.clone(),
-            PathItem {
-                operations: maker.collection(),
-                parameters: shared,
-            },
-        ),
-        (
-            format!("{collection}/{{name}}"),
-            PathItem {
-                operations: maker.item(),
-                parameters: named.clone(),
-            },
-        ),
+        (collection.clone(), maker.collection()),
+        (format!("{collection}/{{name}}"), maker.item()),
     ];
     if kind.namespaced && kind.has_verb("list") {
-        let item = PathItem {
-            operations: vec![maker.list_all()],
-            parameters: vec![PRETTY],
-        };
-        paths.push((format!("{base}/{}", kind.plural), item));
+        paths.push((format!("{base}/{}", kind.plural), vec![maker.list_all()]));
+    }
+    if kind.has_verb("watch") && !maker.custom {
+        let watched = collection.replacen(&base, &format!("{base}/watch"), 1);
+        let mut list = maker.watch("watchlist", &format!("{}List", maker.name()));
+        if kind.namespaced {
+            let what = format!("{}ListForAllNamespaces", kind.kind);
+            let all = maker.watch("watchlist", &what);
+            paths.push((format!("{base}/watch/{}", kind.plural), vec![all]));
+        }
+        maker.place(&mut list, false);
+        paths.push((watched.clone(), vec![list]));
+        let mut one = maker.watch("watch", &maker.name());
+        maker.place(&mut one, true);
+        paths.push((format!("{watched}/{{name}}"), vec![one]));
     }
     for below in kind.subresources {
         let address = format!("{collection}/{{name}}/{}", below.name);
-        let item = PathItem {
-            operations: maker.subresource(below, ""),
-            parameters: named.clone(),
-        };
-        paths.push((address.clone(), item));
+        paths.push((address.clone(), maker.subresource(below, "")));
         if below.name == "proxy" {
-            let mut parameters = named.clone();
-            parameters.push(path("path"));
-            let operations = maker.subresource(below, "WithPath");
-            paths.push((
-                format!("{address}/{{path}}"),
-                PathItem {
-                    operations,
-                    parameters,
-                },
-            ));
+            let mut operations = maker.subresource(below, "WithPath");
+            for operation in &mut operations {
+                operation.parameters.push(path("path"));
+            }
+            paths.push((format!("{address}/{{path}}"), operations));
         }
     }
-    paths.retain(|(_, item)| !item.operations.is_empty());
+    paths.retain(|(_, operations)| !operations.is_empty());
+    let item = |mut operations: Vec<Operation>| PathItem {
+        parameters: take_shared(&mut operations),
+        operations,
+    };
     paths
+        .into_iter()
+        .map(|(path, operations)| (path, item(operations)))
+        .collect()
 }
 
 /// Whether a kind is known by its CustomResourceDefinition only.
@@ -240,6 +168,7 @@ struct Maker {
     tag: String,
     /// `Namespaced` or nothing.
     scope: &'static str,
+    custom: bool,
 }
 
 impl Maker {
@@ -250,6 +179,7 @@ impl Maker {
             group: format!("{title}{}", capital(kind.version)),
             tag: format!("{lower}_{}", kind.version),
             scope: if kind.namespaced { "Namespaced" } else { "" },
+            custom: is_custom(kind),
         }
     }
 
@@ -264,7 +194,7 @@ impl Maker {
             body: Body::None,
             answer: self.own(),
             codes: &["200"],
-            custom: is_custom(self.kind),
+            custom: self.custom,
         }
     }
 
@@ -286,12 +216,22 @@ impl Maker {
         format!("{}{}", self.scope, self.kind.kind)
     }
 
+    /// Adds what the path of an operation names.
+    fn place(&self, operation: &mut Operation, named: bool) {
+        if self.kind.namespaced {
+            operation.parameters.push(path("namespace"));
+        }
+        if named {
+            operation.parameters.push(path("name"));
+        }
+    }
+
     fn list(&self, what: &str) -> Operation {
         Operation {
             parameters: LIST.to_vec(),
             answer: Answer::Object {
                 definition: list_definition(self.kind),
-                stream: true,
+                stream: !self.custom,
             },
             ..self.operation("get", "list", "list", what)
         }
@@ -301,6 +241,18 @@ impl Maker {
         self.list(&format!("{}ForAllNamespaces", self.kind.kind))
     }
 
+    /// Below `/watch/`, as old clients ask.
+    fn watch(&self, action: &'static str, what: &str) -> Operation {
+        Operation {
+            parameters: LIST.to_vec(),
+            answer: Answer::Object {
+                definition: format!("{META}.WatchEvent"),
+                stream: true,
+            },
+            ..self.operation("get", action, "watch", what)
+        }
+    }
+
     fn collection(&self) -> Vec<Operation> {
         let mut operations = Vec::new();
         let name = self.name();
@@ -308,37 +260,46 @@ impl Maker {
             operations.push(self.list(&name));
         }
         if self.kind.has_verb("create") {
-            operations.push(Operation {
-                parameters: vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION],
-                body: self.body(),
-                codes: &["200", "201", "202"],
-                ..self.operation("post", "post", "create", &name)
-            });
+            operations.push(self.post(&name));
         }
         if self.kind.has_verb("deletecollection") {
-            let mut parameters = LIST.to_vec();
-            parameters.retain(|p| !matches!(p.name, "allowWatchBookmarks" | "watch"));
-            parameters.extend_from_slice(DELETE);
-            operations.push(Operation {
-                parameters,
-                body: delete_options(),
-                answer: status(),
-                ..self.operation(
-                    "delete",
-                    "deletecollection",
-                    "delete",
-                    &format!("Collection{name}"),
-                )
-            });
+            operations.push(self.delete_collection(&format!("Collection{name}")));
+        }
+        for operation in &mut operations {
+            self.place(operation, false);
         }
         operations
+    }
+
+    fn post(&self, what: &str) -> Operation {
+        Operation {
+            parameters: WRITE.to_vec(),
+            body: self.body(),
+            codes: &["200", "201", "202"],
+            ..self.operation("post", "post", "create", what)
+        }
+    }
+
+    /// Of custom kinds upstream tells less than they take.
+    fn delete_collection(&self, what: &str) -> Operation {
+        let mut parameters = LIST.to_vec();
+        if !self.custom {
+            parameters.retain(|p| !matches!(p.name, "allowWatchBookmarks" | "watch" | "pretty"));
+            parameters.extend_from_slice(DELETE);
+        }
+        Operation {
+            parameters,
+            body: if self.custom { Body::None } else { delete_options() },
+            answer: status(),
+            ..self.operation("delete", "deletecollection", "delete", what)
+        }
     }
 
     fn item(&self) -> Vec<Operation> {
         let mut operations = Vec::new();
         let name = self.name();
         if self.kind.has_verb("get") {
-            operations.push(self.operation("get", "get", "read", &name));
+            operations.push(self.get(&name));
         }
         if self.kind.has_verb("update") {
             operations.push(self.put(&name));
@@ -359,12 +320,26 @@ impl Maker {
         if self.kind.has_verb("patch") {
             operations.push(self.patch(&name));
         }
+        for operation in &mut operations {
+            self.place(operation, true);
+        }
         operations
+    }
+
+    fn get(&self, what: &str) -> Operation {
+        let mut parameters = vec![PRETTY];
+        if self.custom {
+            parameters.push(query("resourceVersion", "string"));
+        }
+        Operation {
+            parameters,
+            ..self.operation("get", "get", "read", what)
+        }
     }
 
     fn put(&self, what: &str) -> Operation {
         Operation {
-            parameters: vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION],
+            parameters: WRITE.to_vec(),
             body: self.body(),
             codes: &["200", "201"],
             ..self.operation("put", "put", "replace", what)
@@ -373,9 +348,9 @@ impl Maker {
 
     fn patch(&self, what: &str) -> Operation {
         Operation {
-            parameters: vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION, FORCE],
+            parameters: PATCH.to_vec(),
             body: Body::Patch,
-            codes: &["200", "201"],
+            codes: if self.custom { &["200"] } else { &["200", "201"] },
             ..self.operation("patch", "patch", "patch", what)
         }
     }
@@ -393,26 +368,25 @@ impl Maker {
                 ("update", true) => Some(self.connect("put", &what, below)),
                 ("delete", true) => Some(self.connect("delete", &what, below)),
                 ("patch", true) => Some(self.connect("patch", &what, below)),
-                ("get", false) => Some(self.operation("get", "get", "read", &what)),
+                ("get", false) => Some(self.get(&what)),
                 ("update", false) => Some(self.put(&what)),
                 ("patch", false) => Some(self.patch(&what)),
-                ("create", false) => Some(Operation {
-                    parameters: vec![DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION],
-                    body: self.body(),
-                    codes: &["200", "201", "202"],
-                    ..self.operation("post", "post", "create", &what)
-                }),
+                ("create", false) => Some(self.post(&what)),
                 _ => None,
             })
             .collect();
+        if below.name == "proxy" {
+            operations.extend(["head", "options"].map(|method| self.connect(method, &what, below)));
+        }
         for operation in &mut operations {
             if below.name == "log" {
-                operation.answer = Answer::Text;
+                operation.answer = Answer::Log;
                 operation.parameters = LOG.to_vec();
             }
             if !connect && !below.kind.is_empty() {
                 retarget(operation, below);
             }
+            self.place(operation, true);
         }
         operations
     }
@@ -423,14 +397,19 @@ impl Maker {
             "exec" => STREAMS.to_vec(),
             "attach" => STREAMS[1..].to_vec(),
             "portforward" => vec![query("ports", "integer")],
-            // The shared `path` of `…/proxy/{path}` is another parameter: this one is in the query.
+            // The `path` of `…/proxy/{path}` is another parameter: this one is in the query.
             _ => vec![query("path", "string")],
         };
         Operation {
             parameters,
             answer: Answer::Text,
             gvk: (below.group, below.version, below.kind),
-            ..self.operation(method, "connect", &format!("connect{}", capital(method)), what)
+            ..self.operation(
+                method,
+                "connect",
+                "connect",
+                &format!("{}{what}", capital(method)),
+            )
         }
     }
 }
@@ -473,7 +452,7 @@ fn status() -> Answer {
 }
 
 /// `rbac.authorization.k8s.io` as `RbacAuthorization` and `rbacAuthorization`.
-fn group_words(group: &str) -> (String, String) {
+pub(super) fn group_words(group: &str) -> (String, String) {
     if group.is_empty() {
         return ("Core".to_owned(), "core".to_owned());
     }
@@ -490,7 +469,7 @@ fn group_words(group: &str) -> (String, String) {
     (title, lower)
 }
 
-fn capital(word: &str) -> String {
+pub(super) fn capital(word: &str) -> String {
     let mut chars = word.chars();
     chars
         .next()

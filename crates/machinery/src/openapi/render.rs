@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::operations::{Answer, Body, Operation, Parameter, PathItem};
+use super::operations::{Answer, Body, Operation, PathItem};
+use super::parameters::Parameter;
 
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
@@ -67,6 +68,7 @@ fn extensions(operation: &Operation, object: &mut Value) {
 fn media_types(operation: &Operation) -> Vec<&'static str> {
     let mut types = match operation.answer {
         Answer::Text => vec!["*/*"],
+        Answer::Log => vec!["text/plain", JSON, YAML, PROTOBUF],
         Answer::Object { stream: false, .. } => vec![JSON, YAML, PROTOBUF],
         Answer::Object { stream: true, .. } => vec![JSON, YAML, PROTOBUF, STREAMS[0], STREAMS[1]],
     };
@@ -79,6 +81,11 @@ fn patches(operation: &Operation) -> Vec<&'static str> {
     let mut types = PATCHES.to_vec();
     types.retain(|media| !operation.custom || !strategic(media));
     types
+}
+
+/// What a request may be written in, but for patches.
+fn bodies(operation: &Operation) -> &'static [&'static str] {
+    if operation.custom { &[JSON, YAML] } else { &["*/*"] }
 }
 
 fn code_text(code: &str) -> &'static str {
@@ -101,7 +108,7 @@ fn v2_operation(operation: &Operation) -> Value {
     };
     let consumes: Vec<&str> = match &operation.body {
         Body::Patch => patches(operation),
-        _ => vec!["*/*"],
+        _ => bodies(operation).to_vec(),
     };
     match &operation.body {
         Body::Object { definition, required } => parameters.push(body(definition, *required)),
@@ -111,7 +118,7 @@ fn v2_operation(operation: &Operation) -> Value {
     parameters.extend(operation.parameters.iter().map(v2_parameter));
     let schema = match &operation.answer {
         Answer::Object { definition, .. } => json!({"$ref": format!("#/definitions/{definition}")}),
-        Answer::Text => json!({"type": "string"}),
+        Answer::Log | Answer::Text => json!({"type": "string"}),
     };
     let mut responses = Map::new();
     for code in operation.codes {
@@ -152,7 +159,7 @@ fn v3_operation(operation: &Operation) -> Value {
         |definition: &str| json!({"schema": {"$ref": format!("#/components/schemas/{definition}")}});
     let schema = match &operation.answer {
         Answer::Object { definition, .. } => reference(definition),
-        Answer::Text => json!({"schema": {"type": "string"}}),
+        Answer::Log | Answer::Text => json!({"schema": {"type": "string"}}),
     };
     let content: Map<String, Value> = media_types(operation)
         .into_iter()
@@ -175,7 +182,11 @@ fn v3_operation(operation: &Operation) -> Value {
     add_parameters(&mut object, parameters);
     match &operation.body {
         Body::Object { definition, required } => {
-            object["requestBody"] = json!({"content": {"*/*": reference(definition)}});
+            let content: Map<String, Value> = bodies(operation)
+                .iter()
+                .map(|media| ((*media).to_owned(), reference(definition)))
+                .collect();
+            object["requestBody"] = json!({"content": content});
             if *required {
                 object["requestBody"]["required"] = json!(true);
             }

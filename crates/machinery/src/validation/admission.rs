@@ -22,8 +22,10 @@ pub(super) fn webhooks(obj: &Value, errors: &mut Errors) {
         if name.is_empty() {
             errors.required(&at.child("name"), "");
         } else {
-            errors.each(&at.child("name"), name, names::dns_subdomain(name));
-            if name.split('.').count() < 3 {
+            let faults = names::dns_subdomain(name);
+            if !faults.is_empty() {
+                errors.invalid(&at.child("name"), name, faults.join(","));
+            } else if name.split('.').count() < 3 {
                 let text = "should be a domain with at least three segments separated by dots";
                 errors.invalid(&at.child("name"), name, text);
             }
@@ -35,10 +37,10 @@ pub(super) fn webhooks(obj: &Value, errors: &mut Errors) {
         errors.one_of_if_set(hook, "matchPolicy", &at, &["Equivalent", "Exact"]);
         // Only mutating webhooks have the field.
         errors.one_of_if_set(hook, "reinvocationPolicy", &at, &["IfNeeded", "Never"]);
-        match hook.str_at("sideEffects") {
-            "" => errors.required(&at.child("sideEffects"), "must specify one of None, NoneOnDryRun"),
-            _ => errors.one_of(hook, "sideEffects", &at, &["None", "NoneOnDryRun"]),
+        if !hook.has("sideEffects") {
+            errors.required(&at.child("sideEffects"), "must specify one of None, NoneOnDryRun");
         }
+        errors.one_of_given(hook, "sideEffects", &at, &["None", "NoneOnDryRun"]);
         if let Some(seconds) = hook.int_at("timeoutSeconds")
             && !(1..=30).contains(&seconds)
         {
@@ -372,7 +374,10 @@ fn param_kind(kind: &Value, at: &Path, errors: &mut Errors) {
 }
 
 fn match_resources(of: &Value, at: &Path, errors: &mut Errors) {
-    errors.one_of(of, "matchPolicy", at, &["Equivalent", "Exact"]);
+    if !of.has("matchPolicy") {
+        errors.required(&at.child("matchPolicy"), "");
+    }
+    errors.one_of_given(of, "matchPolicy", at, &["Equivalent", "Exact"]);
     for field in ["namespaceSelector", "objectSelector"] {
         if of.has(field) {
             selectors::label_selector(of.at(field), &at.child(field), errors);

@@ -19,7 +19,9 @@ pub(super) fn trust_bundle(obj: &Value, errors: &mut Errors) {
     let signer = spec.str_at("signerName");
     let name = obj.str_at("metadata.name");
     let place = Path::new("metadata").child("name");
-    errors.each(&place, name, bundle_name(name, signer));
+    if !name.is_empty() {
+        errors.each(&place, name, bundle_name(name, signer));
+    }
     if !signer.is_empty() {
         signer_name(&at.child("signerName"), signer, errors);
     }

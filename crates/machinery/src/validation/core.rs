@@ -207,9 +207,13 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
     for (i, cidr) in cidrs.iter().enumerate() {
         errors.each(&at.child("podCIDRs").index(i), cidr, names::legacy_cidr(cidr));
     }
-    if cidrs.is_empty() && !obj.is_empty_at("spec.podCIDR") {
-        let cidr = obj.str_at("spec.podCIDR");
-        errors.each(&at.child("podCIDRs").index(0), cidr, names::cidr(cidr));
+    let bad = cidrs.iter().position(|cidr| !names::legacy_cidr(cidr).is_empty());
+    if let Some(bad) = bad.filter(|_| cidrs.len() > 1) {
+        let text = format!(
+            "invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[{bad}]: <nil> (invalid CIDR address: {})",
+            cidrs[bad]
+        );
+        errors.internal(&at.child("podCIDRs"), text);
     }
     let sixes = cidrs.iter().filter(|cidr| cidr.contains(':')).count();
     if sixes > 1 || cidrs.len() - sixes > 1 {

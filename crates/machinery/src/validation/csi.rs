@@ -30,7 +30,7 @@ fn driver_name(name: &str, at: &Path, errors: &mut Errors) {
 pub(super) fn driver(obj: &Value, errors: &mut Errors) {
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
     let policies = ["File", "None", "ReadWriteOnceWithFSType"];
-    errors.one_of_if_set(spec, "fsGroupPolicy", &at, &policies);
+    errors.one_of_given(spec, "fsGroupPolicy", &at, &policies);
     let mut audiences = BTreeSet::new();
     for (i, request) in spec.list_at("tokenRequests").iter().enumerate() {
         let at = at.child("tokenRequests").index(i);

@@ -205,7 +205,7 @@ fn ports(list: &[Value], errors: &mut Errors) {
         if !seen.insert(name) {
             errors.duplicate(&at.child("name"), name);
         }
-        errors.one_of(port, "protocol", &at, &PROTOCOLS);
+        errors.one_of_given(port, "protocol", &at, &PROTOCOLS);
         app_protocol(port, &at, errors);
     }
 }

@@ -52,7 +52,7 @@ pub(super) fn priority_class(obj: &Value, old: &Value, errors: &mut Errors) {
         errors.forbidden(&Path::new("value"), text);
     }
     let policies = ["PreemptLowerPriority", "Never"];
-    if !obj.is_empty_at("preemptionPolicy") {
+    if obj.has("preemptionPolicy") {
         errors.one_of_in_order(obj, "preemptionPolicy", &Path::root(), &policies);
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn name_rule(kind: &KindInfo) -> fn(&str) -> Vec<String> {
         ("rbac.authorization.k8s.io", _)
         | ("podvisor.io", "User" | "Group")
         | ("apiregistration.k8s.io", "APIService")
+        | ("certificates.k8s.io", "CertificateSigningRequest")
         | ("", "Event") => names::path_segment,
         ("networking.k8s.io", "IPAddress") => crate::ip::strict_address,
         // Its name depends on its signer (`certificates::trust_bundle`).

@@ -174,7 +174,7 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("", "Service") => service::service(obj, old, errors),
         ("", "Endpoints") => endpoints::endpoints(obj, errors),
         ("", "ReplicationController") => workloads::replication_controller(spec, &spec_at, errors),
-        ("", "PersistentVolume") => storage::volume(obj, errors),
+        ("", "PersistentVolume") => storage::volume(obj, old, errors),
         ("", "PersistentVolumeClaim") => storage::claim_spec(spec, &spec_at, errors),
         ("apps", "Deployment") => workloads::deployment(spec, &spec_at, errors),
         ("apps", "ReplicaSet") => workloads::replica_set(spec, &spec_at, errors),

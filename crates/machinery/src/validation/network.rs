@@ -22,7 +22,7 @@ pub(super) fn ingress_class(spec: &Value, old: &Value, at: &Path, errors: &mut E
     match controller.split_once('/') {
         _ if controller.is_empty() => errors.required(&place, ""),
         Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
-            errors.each(&place, controller, names::dns_subdomain(domain));
+            errors.each(&place, domain, names::dns_subdomain(domain));
         }
         _ => {
             let text = "must be a domain-prefixed path (such as \"acme.io/foo\")";
@@ -36,7 +36,7 @@ pub(super) fn ingress_class(spec: &Value, old: &Value, at: &Path, errors: &mut E
     typed_reference(parameters, &at, errors);
     let (place, namespace) = (at.child("namespace"), parameters.str_at("namespace"));
     match parameters.str_at("scope") {
-        "" => errors.required(&at.child("scope"), ""),
+        "" if !parameters.has("scope") => errors.required(&at.child("scope"), ""),
         "Namespace" if !parameters.has("namespace") => {
             errors.required(&place, "`parameters.scope` is set to 'Namespace'");
         }
@@ -79,8 +79,9 @@ pub(super) fn network_policy(spec: &Value, old: &Value, at: &Path, errors: &mut 
 }
 
 fn policy_port(port: &Value, at: &Path, errors: &mut Errors) {
-    if !port.is_empty_at("protocol") {
-        errors.one_of_in_order(port, "protocol", at, &["TCP", "UDP", "SCTP"]);
+    let (protocol, known) = (port.at("protocol").as_str(), ["TCP", "UDP", "SCTP"]);
+    if let Some(other) = protocol.filter(|protocol| !known.contains(protocol)) {
+        errors.not_supported_in_order(&at.child("protocol"), other, &known);
     }
     let (end, end_at) = (port.int_at("endPort"), at.child("endPort"));
     let alone = |why: &str, errors: &mut Errors| {

@@ -56,7 +56,12 @@ pub(super) fn role(kind: &KindInfo, obj: &Value, errors: &mut Errors) {
             .iter()
             .enumerate()
         {
+            let before = errors.0.len();
             selectors::label_selector(selector, &at.index(i), errors);
+            if errors.0.len() > before {
+                // Upstream tells it of the whole once more, of which it has nothing to show.
+                errors.invalid(&at.index(i), Value::Null, "invalid label selector.");
+            }
         }
     }
 }

@@ -404,11 +404,12 @@ fn traffic(spec: &Value, at: &Path, errors: &mut Errors) {
         "NodePort" | "LoadBalancer" | "ClusterIP" if !spec.has("internalTrafficPolicy") => {
             errors.required(&at.child("internalTrafficPolicy"), "");
         }
-        _ => errors.one_of_if_set(spec, "internalTrafficPolicy", at, &policies),
+        _ => errors.one_of_given(spec, "internalTrafficPolicy", at, &policies),
     }
-    if spec.has("trafficDistribution") {
-        let near = ["PreferClose", "PreferSameZone", "PreferSameNode"];
-        errors.one_of_in_order(spec, "trafficDistribution", at, &near);
+    let near = ["PreferClose", "PreferSameZone", "PreferSameNode"];
+    let wanted = spec.at("trafficDistribution").as_str();
+    if let Some(other) = wanted.filter(|wanted| !near.contains(wanted)) {
+        errors.not_supported_in_order(&at.child("trafficDistribution"), other, &near);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Validation of volumes, claims and storage classes. Sources: `pkg/apis/{core,storage}/validation` of Kubernetes v1.35.
 
 use super::errors::Errors;
-use super::pod::{parse_quantity, volume_sources};
+use super::pod::{parse_quantity, persistent_sources, selector_term};
 use super::{difference, internal, names, selectors};
 use crate::walk::{At, keep, same};
 use kinds::field::{FieldError, Path};
@@ -22,7 +22,7 @@ const NOT_SOURCES: [&str; 9] = [
     "volumeMode",
 ];
 
-pub(super) fn volume(obj: &Value, errors: &mut Errors) {
+pub(super) fn volume(obj: &Value, old: &Value, errors: &mut Errors) {
     let (spec, at) = (obj.at("spec"), Path::new("spec"));
     access_modes(spec, "", &at, errors);
     if spec.is_empty_at("capacity") {
@@ -52,9 +52,9 @@ pub(super) fn volume(obj: &Value, errors: &mut Errors) {
         let text = "must have at least one node selector term";
         errors.required(&terms.child("nodeSelectorTerms"), text);
     }
-    if spec.has("csi") && spec.at("csi").is_empty_at("volumeHandle") {
-        errors.required(&at.child("csi").child("volumeHandle"), "");
-    }
+    // Labels that no node can have are left to whoever has them already.
+    let was = old.at("spec.nodeAffinity.required");
+    let strict = was.is_null() || !has_bad_values(was);
     for (i, term) in spec
         .list_at("nodeAffinity.required.nodeSelectorTerms")
         .iter()
@@ -65,16 +65,9 @@ pub(super) fn volume(obj: &Value, errors: &mut Errors) {
             .child("required")
             .child("nodeSelectorTerms")
             .index(i);
-        super::pod::node_term(term, &place, errors);
+        selector_term(term, strict, &place, errors);
     }
-    volume_sources(spec, &NOT_SOURCES, &at, errors);
-    if spec.has("local") && !spec.has("nodeAffinity") {
-        errors.required(&at.child("nodeAffinity"), "Local volume requires node affinity");
-    }
-    if spec.str_at("local.path").split('/').any(|step| step == "..") {
-        let place = at.child("local").child("path");
-        errors.invalid(&place, spec.str_at("local.path"), "must not contain '..'");
-    }
+    persistent_sources(spec, obj.str_at("metadata.name"), &at, errors);
     let recycled = spec.str_at("persistentVolumeReclaimPolicy") == "Recycle";
     if recycled && spec.has("hostPath") && is_root(spec.str_at("hostPath.path")) {
         let text = "may not be 'recycle' for a hostPath mount of '/'";
@@ -98,6 +91,13 @@ pub(super) fn volume(obj: &Value, errors: &mut Errors) {
         }
     }
     mount_options(obj, errors);
+}
+
+fn has_bad_values(selector: &Value) -> bool {
+    let terms = selector.list_at("nodeSelectorTerms").iter();
+    let expressions = terms.flat_map(|term| term.list_at("matchExpressions"));
+    let mut values = expressions.flat_map(|expression| expression.strings_at("values"));
+    values.any(|value| !names::label_value(value).is_empty())
 }
 
 /// Volumes that are mounted with options, which an old annotation may tell (`pkg/volume/validation`).
@@ -480,11 +480,8 @@ pub(super) fn class(obj: &Value, errors: &mut Errors) {
     if provisioner.is_empty() {
         errors.required(&Path::new("provisioner"), "");
     } else {
-        errors.each(
-            &Path::new("provisioner"),
-            provisioner,
-            names::qualified_name(&provisioner.to_lowercase()),
-        );
+        let lower = provisioner.to_lowercase();
+        errors.each(&Path::new("provisioner"), &lower, names::qualified_name(&lower));
     }
     parameters(obj.at("parameters"), errors);
     topologies(
@@ -493,8 +490,11 @@ pub(super) fn class(obj: &Value, errors: &mut Errors) {
         errors,
     );
     let at = Path::root();
-    errors.one_of(obj, "reclaimPolicy", &at, &["Delete", "Retain"]);
-    errors.one_of(
+    errors.one_of_if_set(obj, "reclaimPolicy", &at, &["Delete", "Retain"]);
+    if !obj.has("volumeBindingMode") {
+        errors.required(&at.child("volumeBindingMode"), "");
+    }
+    errors.one_of_given(
         obj,
         "volumeBindingMode",
         &at,

@@ -161,8 +161,8 @@ fn nodes() {
     updates(
         node,
         &[(
-            "/spec/podCIDRs",
-            json!([]),
+            "/spec",
+            json!({"podCIDR": "10.2.0.0/24"}),
             &["spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid"],
         )],
     );
@@ -425,7 +425,7 @@ spec:
         "{apiVersion: v1, kind: Node, metadata: {name: nn}}",
         &[(
             "/spec",
-            json!({"podCIDR": "x"}),
+            json!({"podCIDR": "x", "podCIDRs": ["x"]}),
             &[
                 "spec.podCIDRs[0]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
             ],

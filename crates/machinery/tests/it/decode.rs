@@ -279,6 +279,95 @@ fn the_first_wrong_type_is_told() {
     );
 }
 
+/// Named types, numbers of 64 bits, structs without names, times and bytes.
+#[test]
+fn wrong_types_by_their_names_in_go() {
+    let field = "json: cannot unmarshal number into Go struct field ";
+    for (manifest, at, value, expected) in [
+        (
+            "{apiVersion: v1, kind: Service, spec: {}}",
+            "/spec/type",
+            json!(1),
+            format!("{field}ServiceSpec.spec.type of type v1.ServiceType"),
+        ),
+        (
+            "{apiVersion: storage.k8s.io/v1, kind: CSIDriver, spec: {volumeLifecycleModes: []}}",
+            "/spec/volumeLifecycleModes",
+            json!([1]),
+            format!("{field}CSIDriverSpec.spec.volumeLifecycleModes of type v1.VolumeLifecycleMode"),
+        ),
+        (
+            "{apiVersion: v1, kind: PersistentVolume, spec: {nfs: {}}}",
+            "/spec/nfs/path",
+            json!(1),
+            format!("{field}NFSVolumeSource.spec.PersistentVolumeSource.nfs.path of type string"),
+        ),
+        (
+            "{apiVersion: storage.k8s.io/v1, kind: CSINode, spec: {drivers: [{allocatable: {}}]}}",
+            "/spec/drivers/0/allocatable/count",
+            json!(2_147_483_648_i64),
+            "json: cannot unmarshal number 2147483648 into Go struct field \
+             VolumeNodeResources.spec.drivers.allocatable.count of type int32"
+                .into(),
+        ),
+        (
+            "{apiVersion: coordination.k8s.io/v1, kind: Lease, spec: {}}",
+            "/spec/renewTime",
+            json!("2024-01-01T00:00:00Zé"),
+            "parsing time \"2024-01-01T00:00:00Z\\xc3\\xa9\": extra text: \"\\xc3\\xa9\"".into(),
+        ),
+        (
+            "{apiVersion: v1, kind: Secret, data: {}}",
+            "/data/a",
+            json!("YQ"),
+            "illegal base64 data at input byte 0".into(),
+        ),
+        (
+            "{apiVersion: v1, kind: Secret, data: {}}",
+            "/data/a",
+            json!("aGFsb"),
+            "illegal base64 data at input byte 4".into(),
+        ),
+    ] {
+        let mut object = yaml(manifest);
+        let kind = kind_of(&object);
+        let (parent, name) = at.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[name] = value;
+        let status = decode_check(kind, &mut object, &[], FieldValidation::Ignore).unwrap_err();
+        let (version, name) = (kind.version, kind.kind);
+        let prefix = format!("{name} in version {version:?} cannot be handled as a {name}: ");
+        assert_eq!(status.message, format!("{prefix}{expected}"), "{at}");
+    }
+    // A list without numbers is bytes to Go, which drops bits that are left over; blanks are no part of a quantity.
+    for (manifest, at, value, out) in [
+        (
+            "{apiVersion: v1, kind: Secret, data: {}}",
+            "/data/a",
+            json!([]),
+            json!(""),
+        ),
+        (
+            "{apiVersion: v1, kind: Secret, data: {}}",
+            "/data/a",
+            json!("YR=="),
+            json!("YQ=="),
+        ),
+        (
+            "{apiVersion: v1, kind: ResourceQuota, spec: {hard: {}}}",
+            "/spec/hard/pods",
+            json!(" 4"),
+            json!("4"),
+        ),
+    ] {
+        let mut object = yaml(manifest);
+        let kind = kind_of(&object);
+        let (parent, name) = at.rsplit_once('/').unwrap();
+        object.pointer_mut(parent).unwrap()[name] = value;
+        decode_check(kind, &mut object, &[], FieldValidation::Strict).unwrap();
+        assert_eq!(object.pointer(at), Some(&out));
+    }
+}
+
 #[test]
 fn nulls_are_dropped_where_the_type_is_known() {
     let mut object = yaml(

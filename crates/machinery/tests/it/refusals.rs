@@ -671,3 +671,90 @@ fn projected_trust_bundles() {
         assert_eq!(errors, [format!("{PLACE}{expected}")], "{source}");
     }
 }
+
+/// What stands behind a PersistentVolume is judged by its kind.
+#[test]
+fn persistent_sources() {
+    const FORM: &str = "must be valid format";
+    for (source, expected) in [
+        ("hostPath: {path: /a}", vec![]),
+        (
+            "flocker: {}",
+            vec!["spec.flocker: Required value: one of datasetName and datasetUUID is required".to_owned()],
+        ),
+        (
+            "gcePersistentDisk: {partition: 256}",
+            vec![
+                "spec.persistentDisk.pdName: Required value".into(),
+                "spec.persistentDisk.partition: Invalid value: 256: must be between 1 and 255, inclusive"
+                    .into(),
+            ],
+        ),
+        (
+            "cinder: {volumeID: v, secretRef: {}}",
+            vec![
+                "spec.cinder.secretRef.name: Required value".into(),
+                "spec.cinder.secretRef.namespace: Required value".into(),
+            ],
+        ),
+        (
+            "iscsi: {targetPortal: p, iqn: x, lun: 0, initiatorName: z}",
+            vec![
+                format!("spec.iscsi.iqn: Invalid value: \"x\": {FORM}"),
+                format!("spec.iscsi.initiatorname: Invalid value: \"z\": {FORM}"),
+            ],
+        ),
+        (
+            "azureFile: {secretName: s, shareName: h, secretNamespace: ''}",
+            vec!["spec.azureFile.secretNamespace: Required value".into()],
+        ),
+        (
+            "csi: {driver: d, volumeHandle: h, nodeExpandSecretRef: {name: nn}}",
+            vec!["spec.csi.nodeExpandSecretRef.namespace: Required value".into()],
+        ),
+        (
+            "nfs: {server: s, path: /p}\n  cephfs: {monitors: [a]}",
+            vec!["spec.cephFS: Forbidden: may not specify more than 1 volume type".into()],
+        ),
+        (
+            "mountOptions: [ro]",
+            vec!["spec: Required value: must specify a volume type".into()],
+        ),
+    ] {
+        let manifest = format!(
+            "apiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: v}}\nspec:\n  capacity: {{storage: 1Gi}}\n  accessModes: [ReadWriteOnce]\n  {source}\n"
+        );
+        let mut object = defaulted(&manifest);
+        let kind = kind_of(&object);
+        prepare_create(kind, &mut object);
+        let errors = validate_create(kind, &object);
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors, expected, "{source}");
+    }
+}
+
+/// What is empty is not what is absent.
+#[test]
+fn empty_words() {
+    for (manifest, expected) in [
+        (
+            "{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {name: c}, provisioner: p, volumeBindingMode: ''}",
+            "volumeBindingMode: Unsupported value: \"\": supported values: \"Immediate\", \"WaitForFirstConsumer\"",
+        ),
+        (
+            "{apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: c}, value: 1, preemptionPolicy: ''}",
+            "preemptionPolicy: Required value",
+        ),
+        (
+            "{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {name: c}, spec: {fsGroupPolicy: ''}}",
+            "spec.fsGroupPolicy: Unsupported value: \"\": supported values: \"File\", \"None\", \"ReadWriteOnceWithFSType\"",
+        ),
+    ] {
+        let mut object = defaulted(manifest);
+        let kind = kind_of(&object);
+        prepare_create(kind, &mut object);
+        let errors = validate_create(kind, &object);
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(errors, [expected], "{manifest}");
+    }
+}

@@ -79,7 +79,8 @@ pub(crate) fn node_term(term: &Value, at: &Path, errors: &mut Errors) {
     selector_term(term, false, at, errors);
 }
 
-fn selector_term(term: &Value, strict: bool, at: &Path, errors: &mut Errors) {
+/// `strict`: values must be such that a label can have.
+pub(crate) fn selector_term(term: &Value, strict: bool, at: &Path, errors: &mut Errors) {
     for (i, e) in term.list_at("matchExpressions").iter().enumerate() {
         let place = at.child("matchExpressions").index(i);
         expression(e, &place, errors);

@@ -6,6 +6,7 @@ mod affinity;
 mod annotations;
 mod container;
 mod env;
+mod persistent;
 mod probe;
 mod resize;
 mod resources;
@@ -23,14 +24,14 @@ use kinds::field::Path;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) use affinity::node_term;
+pub(super) use affinity::{node_term, selector_term};
+pub(super) use persistent::persistent_sources;
 pub(crate) use resize::quality;
 pub(super) use resize::resize;
 pub(crate) use resources::{container_resource, is_exact, together};
 pub(super) use resources::{parse as parse_quantity, quantity, resource_amount, resource_name};
 pub(super) use status::status_update;
 pub(super) use update::{ephemeral_containers, spec_update};
-pub(super) use volume::volume_sources;
 
 /// The good volumes of a Pod, by which mounts are judged.
 pub(super) type Volumes<'a> = BTreeMap<&'a str, &'a Value>;

@@ -118,13 +118,36 @@ fn sources(volume: &Value, of: Of, at: &Path, errors: &mut Errors) {
 
 fn source(kind: &str, volume: &Value, of: Of, whole: &Path, at: &Path, errors: &mut Errors) {
     let source = volume.at(kind);
-    // What is asked for in an order of its own is asked for below.
-    let required: &[&str] = match kind {
-        "iscsi" | "quobyte" | "azureDisk" | "csi" => &[],
-        _ => required_fields(kind),
-    };
-    for field in required.iter().filter(|field| source.is_empty_at(field)) {
+    match kind {
+        "secret" | "configMap" | "downwardAPI" | "projected" => {
+            needed(kind, source, at, errors);
+            files(kind, source, of, at, errors);
+        }
+        "ephemeral" => ephemeral(volume, of, whole, at, errors),
+        "image" => {
+            if of.is_pod() && source.is_empty_at("reference") {
+                errors.required(&at.child("reference"), "");
+            }
+            errors.one_of(source, "pullPolicy", at, &["Always", "IfNotPresent", "Never"]);
+        }
+        _ => shared(kind, source, at, errors),
+    }
+}
+
+fn needed(kind: &str, source: &Value, at: &Path, errors: &mut Errors) {
+    for field in required_fields(kind)
+        .iter()
+        .filter(|field| source.is_empty_at(field))
+    {
         errors.required(&at.child(field), "");
+    }
+}
+
+/// Checks a source that has nothing to do with the Pod that has it.
+pub(super) fn shared(kind: &str, source: &Value, at: &Path, errors: &mut Errors) {
+    // What is asked for in an order of its own is asked for below.
+    if !matches!(kind, "iscsi" | "quobyte" | "azureDisk" | "csi") {
+        needed(kind, source, at, errors);
     }
     match kind {
         "emptyDir" if resources::parse(source.at("sizeLimit")).is_some_and(|q| q.is_negative()) => {
@@ -141,7 +164,6 @@ fn source(kind: &str, volume: &Value, of: Of, whole: &Path, at: &Path, errors: &
                 errors.invalid(&at.child("partition"), number, names::range(1, 255));
             }
         }
-        "secret" | "configMap" | "downwardAPI" | "projected" => files(kind, source, of, at, errors),
         "nfs" if !source.str_at("path").starts_with('/') => {
             let text = "must be an absolute path";
             errors.invalid(&at.child("path"), source.str_at("path"), text);
@@ -163,13 +185,6 @@ fn source(kind: &str, volume: &Value, of: Of, whole: &Path, at: &Path, errors: &
             secret_name(source, at, errors);
         }
         "csi" => csi(source, at, errors),
-        "ephemeral" => ephemeral(volume, of, whole, at, errors),
-        "image" => {
-            if of.is_pod() && source.is_empty_at("reference") {
-                errors.required(&at.child("reference"), "");
-            }
-            errors.one_of(source, "pullPolicy", at, &["Always", "IfNotPresent", "Never"]);
-        }
         _ => {}
     }
 }
@@ -181,7 +196,7 @@ fn secret_name(source: &Value, at: &Path, errors: &mut Errors) {
 }
 
 /// Names of initiators: qualified, extended or assigned by a registry.
-fn initiator(name: &str) -> Option<&'static str> {
+pub(super) fn initiator(name: &str) -> Option<&'static str> {
     let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     let of = |text: &str, count: usize| {
         let rest: Vec<char> = text.chars().skip(4).collect();
@@ -354,20 +369,20 @@ fn azure_disk(source: &Value, at: &Path, errors: &mut Errors) {
     }
 }
 
-fn csi(source: &Value, at: &Path, errors: &mut Errors) {
-    let driver = source.str_at("driver");
+/// Checks the name of a driver.
+pub(super) fn driver_name(driver: &str, at: &Path, errors: &mut Errors) {
     if driver.is_empty() {
-        errors.required(&at.child("driver"), "");
-    } else {
-        if driver.len() > 63 {
-            errors.too_long(&at.child("driver"), 63);
-        }
-        errors.each(
-            &at.child("driver"),
-            driver,
-            names::dns_subdomain(&driver.to_lowercase()),
-        );
+        errors.required(at, "");
+        return;
     }
+    if driver.len() > 63 {
+        errors.too_long(at, 63);
+    }
+    errors.each(at, driver, names::dns_subdomain(&driver.to_lowercase()));
+}
+
+fn csi(source: &Value, at: &Path, errors: &mut Errors) {
+    driver_name(source.str_at("driver"), &at.child("driver"), errors);
     if source.has("nodePublishSecretRef") {
         match source.str_at("nodePublishSecretRef.name") {
             "" => errors.required(&at.child("nodePublishSecretRef").child("name"), ""),

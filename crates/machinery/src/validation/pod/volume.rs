@@ -1,8 +1,8 @@
-//! Validation of sources of volumes: those of a PersistentVolume, and those made of files that a Pod has.
+//! Validation of sources of volumes that are made of files, and what sources cannot do without.
 
+use super::Of;
 use super::env::{VOLUME_FIELDS, field_ref, resource_ref};
 use super::sources::{item, local_path};
-use super::{Of, container::no_backsteps};
 use crate::validation::certificates;
 use crate::validation::errors::Errors;
 use crate::walk::At;
@@ -23,46 +23,6 @@ const HOST_PATH_TYPES: [&str; 8] = [
 ];
 /// The longest mode of a file: 0777.
 const MAX_MODE: i64 = 0o777;
-
-/// Checks that there is exactly one source, and that one.
-pub(crate) fn volume_sources(holder: &Value, other: &[&str], at: &Path, errors: &mut Errors) {
-    let sources: Vec<(&String, &Value)> = holder
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, source)| !other.contains(&name.as_str()) && source.is_object())
-        .collect();
-    if sources.is_empty() {
-        errors.required(at, "must specify a volume type");
-    }
-    for (i, (name, source)) in sources.into_iter().enumerate() {
-        if i > 0 {
-            errors.forbidden(&at.child(name), "may not specify more than 1 volume type");
-        } else {
-            one_source(name, source, &at.child(name), errors);
-        }
-    }
-}
-
-fn one_source(name: &str, source: &Value, at: &Path, errors: &mut Errors) {
-    for field in required_fields(name).iter().filter(|f| source.is_empty_at(f)) {
-        errors.required(&at.child(field), "");
-    }
-    match name {
-        "hostPath" => {
-            no_backsteps(source.str_at("path"), &at.child("path"), errors);
-            host_path_type(source, at, errors);
-        }
-        "nfs" if !source.str_at("path").starts_with('/') => {
-            errors.invalid(
-                &at.child("path"),
-                source.str_at("path"),
-                "must be an absolute path",
-            );
-        }
-        _ => {}
-    }
-}
 
 /// Fields that a source cannot do without.
 pub(super) fn required_fields(source: &str) -> &'static [&'static str] {
