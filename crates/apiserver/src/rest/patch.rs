@@ -159,10 +159,6 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
     }
     let name = meta(&applied, "name").to_string();
     let place = format!("{namespace}/{name}");
-    // Only what is there has a name by itself.
-    if name.is_empty() && ctx.served.cache.get(ctx.namespace(), ctx.name()).is_none() {
-        return Err(super::transform::name_mismatch(&name, ctx.name()));
-    }
     if name.is_empty() && (applied["metadata"].is_object() || applied["metadata"].is_null()) {
         set_meta(&mut applied, "name", ctx.name());
     } else if !name.is_empty() && name != ctx.name() {
@@ -182,6 +178,10 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         .collect();
     if !unknown.is_empty() {
         return Err(untyped(ctx, &place, &unknown));
+    }
+    // Only what is there has a name by itself.
+    if name.is_empty() && ctx.served.cache.get(ctx.namespace(), ctx.name()).is_none() {
+        return Err(super::transform::name_mismatch(&name, ctx.name()));
     }
     let twice: Vec<String> = duplicates.iter().map(machinery::Duplicate::fault).collect();
     if applied
