@@ -77,7 +77,13 @@ pub fn all(profile: Profile) -> Result<()> {
             command.args(["--release", "--target", gen_profile::TRIPLE]);
             command.env("RUSTFLAGS", gen_profile::flags());
         }
-        show(&mut command)
+        show(&mut command)?;
+        match profile {
+            Profile::Dev => Ok(()),
+            Profile::Release => {
+                quiet(Command::new("strip").arg("--strip-debug").arg(profile.podvisor())).map(drop)
+            }
+        }
     })
 }
 
