@@ -247,10 +247,10 @@ impl ApiServer {
         if connection.local_user.is_none() {
             answered.flow = self.flows.of(&*self.caches, &user, attributes);
         }
-        answered.executing = answered.flow.as_ref().map(|flow| {
-            let (schema, level) = flow.names();
-            self.metrics.flows.begin(schema, level)
-        });
+        answered.executing = answered
+            .flow
+            .as_ref()
+            .and_then(|flow| self.metrics.flows.begin(flow.names()));
         let decision = self.access.authorizer.authorize(&user, attributes).await;
         self.metrics.asked.decided(match &decision {
             Decision::Allow(_) => Verdict::Allowed,

@@ -81,8 +81,8 @@ pub struct Flow {
 
 impl Flow {
     /// The names of schema and level.
-    pub fn names(&self) -> (&str, &str) {
-        (&self.names.0, &self.names.1)
+    pub fn names(&self) -> &Arc<(String, String)> {
+        &self.names
     }
 
     /// Tells the client.

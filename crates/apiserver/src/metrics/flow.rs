@@ -4,7 +4,7 @@ use super::{Latency, SERIES, head};
 use crate::view::{GroupResource, View};
 use parking_lot::Mutex;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,58 +20,69 @@ struct Series {
     latencies: [Latency; 2],
 }
 
-type All = Arc<Mutex<BTreeMap<String, Series>>>;
-
-/// Counters of one server, by the labels of a flow as they are written out.
+/// The counters of one flow: what is counted, and the labels as they are written out.
 #[derive(Default)]
-pub struct Flows(All);
+struct Counted {
+    labels: String,
+    series: Mutex<Series>,
+}
+
+/// Counters of one server, by the names of schema and level.
+#[derive(Default)]
+pub struct Flows(Mutex<HashMap<Arc<(String, String)>, Arc<Counted>>>);
 
 /// A request that is being answered.
-pub struct Executing {
-    all: All,
-    labels: String,
-}
+pub struct Executing(Arc<Counted>);
 
 impl Drop for Executing {
     fn drop(&mut self) {
-        if let Some(series) = self.all.lock().get_mut(&self.labels) {
-            series.executing = series.executing.saturating_sub(1);
-        }
+        let mut series = self.0.series.lock();
+        series.executing = series.executing.saturating_sub(1);
     }
 }
 
 impl Executing {
     /// The request is answered: it was refused for want of a place, or it took so long.
     pub fn end(&self, refused: bool, watches: bool, took: Duration) {
-        if let Some(series) = self.all.lock().get_mut(&self.labels) {
-            match refused {
-                true => series.rejected += 1,
-                false => {
-                    series.dispatched += 1;
-                    series.latencies[usize::from(watches)].add(took.as_secs_f64());
-                }
+        let mut series = self.0.series.lock();
+        match refused {
+            true => series.rejected += 1,
+            false => {
+                series.dispatched += 1;
+                series.latencies[usize::from(watches)].add(took.as_secs_f64());
             }
         }
     }
 }
 
 impl Flows {
-    /// Counts a request among those of its flow that are being answered, until the value is dropped.
-    pub fn begin(&self, schema: &str, level: &str) -> Executing {
-        let labels = format!("flow_schema=\"{schema}\",priority_level=\"{level}\"");
+    /// Counts a request among those of its flow (names of schema and level) that are being answered, until the value is
+    /// dropped. None where there are more flows than are told apart.
+    pub fn begin(&self, names: &Arc<(String, String)>) -> Option<Executing> {
         let mut all = self.0.lock();
-        if all.len() < SERIES || all.contains_key(&labels) {
-            all.entry(labels.clone()).or_default().executing += 1;
-        }
-        Executing {
-            all: self.0.clone(),
-            labels,
-        }
+        let known = all.get(names).cloned();
+        let counted = match known {
+            Some(counted) => counted,
+            None if all.len() >= SERIES => return None,
+            None => {
+                let labels = format!("flow_schema=\"{}\",priority_level=\"{}\"", names.0, names.1);
+                let counted = Arc::new(Counted {
+                    labels,
+                    ..Counted::default()
+                });
+                all.insert(names.clone(), counted.clone());
+                counted
+            }
+        };
+        drop(all);
+        counted.series.lock().executing += 1;
+        Some(Executing(counted))
     }
 
     /// Forgets what was counted. What is going on stays.
     pub fn reset(&self) {
-        for series in self.0.lock().values_mut() {
+        for counted in self.0.lock().values() {
+            let mut series = counted.series.lock();
             let executing = series.executing;
             *series = Series {
                 executing,
@@ -80,9 +91,16 @@ impl Flows {
         }
     }
 
+    /// All counters, in the order of their labels.
+    fn sorted(&self) -> Vec<Arc<Counted>> {
+        let mut all: Vec<Arc<Counted>> = self.0.lock().values().cloned().collect();
+        all.sort_by(|a, b| a.labels.cmp(&b.labels));
+        all
+    }
+
     /// The exposition text. `seats` are the requests that are shared out among the levels.
     pub fn render(&self, out: &mut String, view: &dyn View, seats: usize) {
-        let all = self.0.lock();
+        let all = self.sorted();
         let gauges = |series: &Series| series.executing;
         let dispatched = |series: &Series| series.dispatched;
         let refused = |series: &Series| series.rejected;
@@ -124,21 +142,24 @@ impl Flows {
         for (name, kind, more, help, read, zeros) in lines {
             let name = format!("apiserver_flowcontrol_{name}");
             head(out, &name, kind, help);
-            for (labels, series) in all.iter().filter(|(_, s)| zeros || read(s) > 0) {
-                // Writing into a string cannot fail.
-                let _ = writeln!(out, "{name}{{{labels}{more}}} {}", read(series));
+            for counted in &all {
+                let (labels, number) = (&counted.labels, read(&counted.series.lock()));
+                if zeros || number > 0 {
+                    // Writing into a string cannot fail.
+                    let _ = writeln!(out, "{name}{{{labels}{more}}} {number}");
+                }
             }
         }
         let name = "apiserver_flowcontrol_request_execution_seconds";
         head(out, name, "histogram", "Time to answer requests.");
-        for (labels, series) in all.iter() {
+        for counted in &all {
+            let series = counted.series.lock();
             for (latency, kind) in series.latencies.iter().zip(["regular", "watch"]) {
                 if latency.count > 0 {
-                    latency.render(out, name, &format!("{labels},type=\"{kind}\""));
+                    latency.render(out, name, &format!("{},type=\"{kind}\"", counted.labels));
                 }
             }
         }
-        drop(all);
         render_limits(out, view, seats);
     }
 }
