@@ -70,11 +70,16 @@ impl Descriptions {
         if !meta.contains("meta.v1.ListMeta") {
             return None;
         }
-        let kind = &definition.get("x-kubernetes-group-version-kind")?[0]["kind"];
-        let items = kind.as_str()?.trim_end_matches("List");
+        let named = &definition.get("x-kubernetes-group-version-kind")?[0];
+        let text = |field: &str| named[field].as_str();
+        let items = text("kind")?.trim_end_matches("List");
+        let plural = match kinds::find_kind(text("group")?, text("version")?, items) {
+            Some(kind) => kind.plural.to_owned(),
+            None => items.to_lowercase(),
+        };
         let mut texts = HashMap::from([
             (String::new(), format!("{items}List is a list of {items}.")),
-            ("items".to_owned(), format!("items is the list of {items}.")),
+            ("items".to_owned(), format!("List of {plural}.")),
             ("metadata".to_owned(), "Standard list metadata.".to_owned()),
         ]);
         let shared = self.0.get("io.k8s.api.core.v1.Pod")?;

@@ -23,6 +23,11 @@ pub fn v2_protobuf(document: &Value) -> Vec<u8> {
     out.message(9, |definitions| {
         named_schemas(definitions, 1, &document["definitions"])
     });
+    out.message(10, |parameters| {
+        for (name, value) in entries(&document["parameters"]) {
+            named(parameters, 1, name, |out| parameter(out, value));
+        }
+    });
     out.message(13, |security| {
         for (name, definition) in entries(&document["securityDefinitions"]) {
             named(security, 1, name, |item| {
@@ -155,25 +160,30 @@ fn operation(out: &mut Writer, value: &Value) {
 }
 
 fn parameters(out: &mut Writer, tag: u32, value: &Value) {
-    for parameter in value.as_array().into_iter().flatten() {
-        // ParametersItem.parameter
-        out.message(tag, |item| {
-            item.message(1, |choice| match text(parameter, "in") {
-                "body" => choice.message(1, |out| {
-                    out.text(1, text(parameter, "description"));
-                    out.text(2, text(parameter, "name"));
-                    out.text(3, "body");
-                    out.flag(4, parameter["required"] == true);
-                    out.message(5, |out| schema(out, &parameter["schema"]));
-                }),
-                "path" => choice.message(2, |out| {
-                    out.message(4, |out| simple_parameter(out, parameter, [5, 19]))
-                }),
-                _ => choice.message(2, |out| {
-                    out.message(3, |out| simple_parameter(out, parameter, [6, 20]))
-                }),
-            });
+    for one in value.as_array().into_iter().flatten() {
+        // ParametersItem: `parameter` or `json_reference`.
+        out.message(tag, |item| match one.get("$ref").and_then(Value::as_str) {
+            Some(reference) => item.message(2, |out| out.text(1, reference)),
+            None => item.message(1, |out| parameter(out, one)),
         });
+    }
+}
+
+fn parameter(choice: &mut Writer, parameter: &Value) {
+    match text(parameter, "in") {
+        "body" => choice.message(1, |out| {
+            out.text(1, text(parameter, "description"));
+            out.text(2, text(parameter, "name"));
+            out.text(3, "body");
+            out.flag(4, parameter["required"] == true);
+            out.message(5, |out| schema(out, &parameter["schema"]));
+        }),
+        "path" => choice.message(2, |out| {
+            out.message(4, |out| simple_parameter(out, parameter, [5, 19]))
+        }),
+        _ => choice.message(2, |out| {
+            out.message(3, |out| simple_parameter(out, parameter, [6, 20]))
+        }),
     }
 }
 

@@ -12,6 +12,7 @@ mod operations;
 mod parameters;
 mod render;
 mod roots;
+mod texts;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -42,6 +43,7 @@ pub fn v2(kinds: &[&'static KindInfo]) -> Value {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": VERSION},
         "paths": written,
+        "parameters": render::v2_parameters(&paths),
         "definitions": definitions.closure(needed(kinds, &paths, &more), Dialect::V2),
         "securityDefinitions": {"BearerToken": {
             "description": "Bearer Token authentication", "type": "apiKey", "name": "authorization", "in": "header"}},

@@ -9,6 +9,7 @@ use super::definitions::list_definition;
 use super::parameters::{
     DELETE, LIST, LOG, PATCH, PRETTY, Parameter, STREAMS, WRITE, path, query, take_shared,
 };
+use super::texts;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
@@ -43,6 +44,8 @@ pub(super) struct Operation {
     pub method: &'static str,
     /// `x-kubernetes-action`.
     pub action: &'static str,
+    /// What it does, in a line.
+    pub description: String,
     pub id: String,
     pub tag: String,
     /// Group, version, kind of the body.
@@ -187,6 +190,7 @@ impl Maker {
         Operation {
             method,
             action,
+            description: texts::operation(action, method, self.kind.kind, "", self.custom),
             id: format!("{verb}{}{what}", self.group),
             tag: self.tag.clone(),
             gvk: (self.kind.group, self.kind.version, self.kind.kind),
@@ -222,7 +226,10 @@ impl Maker {
             operation.parameters.push(path("namespace"));
         }
         if named {
-            operation.parameters.push(path("name"));
+            operation.parameters.push(Parameter {
+                kind: operation.gvk.2,
+                ..path("name")
+            });
         }
     }
 
@@ -379,6 +386,8 @@ impl Maker {
             operations.extend(["head", "options"].map(|method| self.connect(method, &what, below)));
         }
         for operation in &mut operations {
+            let (action, method) = (operation.action, operation.method);
+            operation.description = texts::operation(action, method, self.kind.kind, below.name, self.custom);
             if below.name == "log" {
                 operation.answer = Answer::Log;
                 operation.parameters = LOG.to_vec();

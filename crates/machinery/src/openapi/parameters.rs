@@ -1,6 +1,7 @@
 //! Parameters of operations: what each sort of request takes in the query.
 
 use super::operations::Operation;
+use super::texts;
 
 /// A parameter in the path or the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +10,24 @@ pub(super) struct Parameter {
     pub in_path: bool,
     /// OpenAPI's type word.
     pub ty: &'static str,
+    /// The kind whose objects a `name` in the path names.
+    pub kind: &'static str,
+}
+
+impl Parameter {
+    /// What it is for.
+    pub fn words(&self) -> String {
+        match self.in_path {
+            true => texts::path(self.name, self.kind),
+            false => texts::query(self.name).to_owned(),
+        }
+    }
+
+    /// Whether it may be told once for all operations. kubectl looks for two of them in each operation by itself, and the
+    /// names of objects are told by kind.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self.name, "dryRun" | "fieldValidation" | "name")
+    }
 }
 
 pub(super) const fn path(name: &'static str) -> Parameter {
@@ -16,6 +35,7 @@ pub(super) const fn path(name: &'static str) -> Parameter {
         name,
         in_path: true,
         ty: "string",
+        kind: "",
     }
 }
 
@@ -24,6 +44,7 @@ pub(super) const fn query(name: &'static str, ty: &'static str) -> Parameter {
         name,
         in_path: false,
         ty,
+        kind: "",
     }
 }
 

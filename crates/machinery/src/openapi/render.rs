@@ -25,7 +25,22 @@ const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
 /// `paths` of a v2 document.
 pub(super) fn v2_paths(paths: &BTreeMap<String, PathItem>) -> Value {
-    render(paths, v2_operation, v2_parameter)
+    render(paths, v2_operation, v2_reference)
+}
+
+/// `parameters` of a v2 document: those that its paths refer to.
+pub(super) fn v2_parameters(paths: &BTreeMap<String, PathItem>) -> Value {
+    let mut written = Map::new();
+    for item in paths.values() {
+        let inside = item.operations.iter().flat_map(|o| &o.parameters);
+        for parameter in item.parameters.iter().chain(inside).filter(|p| p.is_shared()) {
+            let name = shared_name(parameter);
+            if !written.contains_key(&name) {
+                written.insert(name, v2_parameter(parameter));
+            }
+        }
+    }
+    Value::Object(written)
 }
 
 /// `paths` of a v3 document.
@@ -115,7 +130,7 @@ fn v2_operation(operation: &Operation) -> Value {
         Body::Patch => parameters.push(body(PATCH, true)),
         Body::None => {}
     }
-    parameters.extend(operation.parameters.iter().map(v2_parameter));
+    parameters.extend(operation.parameters.iter().map(v2_reference));
     let schema = match &operation.answer {
         Answer::Object { definition, .. } => json!({"$ref": format!("#/definitions/{definition}")}),
         Answer::Log | Answer::Text => json!({"type": "string"}),
@@ -133,6 +148,7 @@ fn v2_operation(operation: &Operation) -> Value {
         "produces": media_types(operation),
         "schemes": ["https"],
         "tags": [operation.tag],
+        "description": operation.description,
         "operationId": operation.id,
         "responses": responses,
     });
@@ -141,8 +157,23 @@ fn v2_operation(operation: &Operation) -> Value {
     object
 }
 
+/// The name under which a document tells a parameter for all.
+fn shared_name(parameter: &Parameter) -> String {
+    let place = if parameter.in_path { "path" } else { "query" };
+    format!("{}-{place}-{}", parameter.name, parameter.ty)
+}
+
+/// A parameter in an operation or a path.
+fn v2_reference(parameter: &Parameter) -> Value {
+    match parameter.is_shared() {
+        true => json!({"$ref": format!("#/parameters/{}", shared_name(parameter))}),
+        false => v2_parameter(parameter),
+    }
+}
+
 fn v2_parameter(parameter: &Parameter) -> Value {
     let mut object = json!({
+        "description": parameter.words(),
         "name": parameter.name,
         "in": if parameter.in_path { "path" } else { "query" },
         "type": parameter.ty,
@@ -175,6 +206,7 @@ fn v3_operation(operation: &Operation) -> Value {
     responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
     let mut object = json!({
         "tags": [operation.tag],
+        "description": operation.description,
         "operationId": operation.id,
         "responses": responses,
     });
@@ -206,6 +238,7 @@ fn v3_operation(operation: &Operation) -> Value {
 
 fn v3_parameter(parameter: &Parameter) -> Value {
     let mut object = json!({
+        "description": parameter.words(),
         "name": parameter.name,
         "in": if parameter.in_path { "path" } else { "query" },
         "schema": {"type": parameter.ty, "uniqueItems": true},

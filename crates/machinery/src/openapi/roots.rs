@@ -17,6 +17,7 @@ pub(super) struct Root {
     pub path: String,
     id: String,
     tag: String,
+    description: &'static str,
     /// The definition of the answer; none of plain text.
     pub definition: Option<String>,
     produces: &'static [&'static str],
@@ -30,6 +31,11 @@ impl Root {
             path: format!("/{document}/"),
             id,
             tag,
+            description: match definition {
+                "APIResourceList" => "get available resources",
+                "APIGroup" => "get information of a group",
+                _ => "get available API versions",
+            },
             definition: Some(format!("{META}.{definition}")),
             produces: ENCODINGS,
             consumes: ENCODINGS,
@@ -42,6 +48,13 @@ impl Root {
             path: format!("/{document}/"),
             id: id.to_owned(),
             tag: tag.to_owned(),
+            description: match tag {
+                "version" => "get the version information for this server",
+                "openid" => {
+                    "get the keys by which tokens of service accounts are verified, as a JSON Web Key Set"
+                }
+                _ => "get the OpenID configuration of the issuer of service account tokens",
+            },
             definition: None,
             produces,
             consumes: &[],
@@ -55,6 +68,7 @@ impl Root {
             None => json!({"type": "string"}),
         };
         let mut get = json!({
+            "description": self.description,
             "operationId": self.id,
             "produces": self.produces,
             "responses": {"200": {"description": "OK", "schema": schema}, "401": {"description": "Unauthorized"}},
@@ -78,6 +92,7 @@ impl Root {
             content[media] = json!({"schema": schema});
         }
         json!({"get": {
+            "description": self.description,
             "operationId": self.id,
             "responses": {"200": {"content": content, "description": "OK"}, "401": {"description": "Unauthorized"}},
             "tags": [self.tag],

@@ -151,7 +151,7 @@ fn gnostic_has_all_definitions() {
     let document = v2(&all());
     let bytes = v2_protobuf(&document);
     let mut reader = Reader::new(&bytes);
-    let mut counts = [0_usize; 2];
+    let mut counts = [0_usize; 3];
     while let Some((tag, content)) = reader.field().expect("a message") {
         let Content::Bytes(inner) = content else { continue };
         let wanted = match tag {
@@ -161,6 +161,7 @@ fn gnostic_has_all_definitions() {
             }
             8 => (0, 2),
             9 => (1, 1),
+            10 => (2, 1),
             _ => continue,
         };
         let mut entries = Reader::new(inner);
@@ -168,13 +169,17 @@ fn gnostic_has_all_definitions() {
             counts[wanted.0] += usize::from(tag == wanted.1);
         }
     }
-    let sizes = ["paths", "definitions"].map(|key| document[key].as_object().map_or(0, |map| map.len()));
+    let sizes = ["paths", "definitions", "parameters"]
+        .map(|key| document[key].as_object().map_or(0, |map| map.len()));
     assert_eq!(counts, sizes);
 }
 
-/// Names of parameters, those in the path with a slash before them.
-fn names(parameters: &Value) -> Vec<String> {
+/// Names of parameters, those in the path with a slash before them, and those told for all documents looked up.
+fn names(document: &Value, parameters: &Value) -> Vec<String> {
     let name = |p: &Value| {
+        let shared = p["$ref"].as_str().map(|at| at.trim_start_matches('#'));
+        let p = shared.map_or(p, |at| document.pointer(at).expect("a parameter of that name"));
+        assert!(p["in"] == "body" || p["description"] != "", "{p} says nothing");
         let name = p["name"].as_str().unwrap_or_default();
         if p["in"] == "path" {
             format!("/{name}")
@@ -230,13 +235,69 @@ fn what_all_operations_take_is_told_of_the_path() {
         ("/apis/apps/", "get", "", ""),
     ] {
         let item = &document["paths"][path];
-        assert_eq!(names(&item["parameters"]).join(" "), shared, "{path}");
+        assert_eq!(names(&document, &item["parameters"]).join(" "), shared, "{path}");
         assert!(item[method].is_object(), "{method} {path}");
         assert_eq!(
-            names(&item[method]["parameters"]).join(" "),
+            names(&document, &item[method]["parameters"]).join(" "),
             own,
             "{method} {path}"
         );
+    }
+}
+
+#[test]
+fn operations_and_parameters_say_what_they_are_for() {
+    let document = v2(&all());
+    let at = |pointer: &str| document.pointer(pointer).unwrap_or_else(|| panic!("{pointer}"));
+    for (path, method, words) in [
+        ("~1api~1v1~1namespaces~1{namespace}~1pods", "post", "create a Pod"),
+        (
+            "~1api~1v1~1namespaces~1{namespace}~1endpoints",
+            "post",
+            "create Endpoints",
+        ),
+        (
+            "~1apis~1networking.k8s.io~1v1~1namespaces~1{namespace}~1ingresses",
+            "post",
+            "create an Ingress",
+        ),
+        ("~1api~1v1~1pods", "get", "list or watch objects of kind Pod"),
+        (
+            "~1api~1v1~1namespaces~1{namespace}~1pods~1{name}~1status",
+            "put",
+            "replace status of the specified Pod",
+        ),
+        (
+            "~1api~1v1~1namespaces~1{namespace}~1pods~1{name}~1eviction",
+            "post",
+            "create eviction of a Pod",
+        ),
+        (
+            "~1api~1v1~1namespaces~1{namespace}~1pods~1{name}~1exec",
+            "get",
+            "connect GET requests to exec of Pod",
+        ),
+        (
+            "~1apis~1apps~1v1~1namespaces~1{namespace}~1deployments~1{name}~1scale",
+            "patch",
+            "partially update scale of the specified Deployment",
+        ),
+        ("~1apis~1apps~1", "get", "get information of a group"),
+    ] {
+        assert_eq!(at(&format!("/paths/{path}/{method}/description")), words);
+    }
+    let scale = at("/paths/~1apis~1apps~1v1~1namespaces~1{namespace}~1deployments~1{name}~1scale/parameters");
+    let name = scale
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|p| p["name"] == "name");
+    assert_eq!(name.expect("a name")["description"], "name of the Scale");
+    // kubectl looks for these in the operation itself.
+    let patch = at("/paths/~1api~1v1~1namespaces~1{namespace}~1configmaps~1{name}/patch/parameters");
+    for wanted in ["dryRun", "fieldValidation"] {
+        let found = patch.as_array().into_iter().flatten();
+        assert!(found.into_iter().any(|p| p["name"] == wanted), "{wanted}");
     }
 }
 
