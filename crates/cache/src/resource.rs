@@ -51,7 +51,8 @@ struct State {
     objects: BTreeSet<Entry>,
     /// Every object by its uid: who looks for an owner knows nothing else for sure.
     uids: HashMap<Uid, Arc<Object>>,
-    /// Those with owners, and those that are going: all that the collector of garbage looks at.
+    /// Those with owners or finalizers, and those that are going: all that the collector of garbage looks at, and whoever
+    /// holds objects back.
     linked: BTreeSet<Entry>,
     window: VecDeque<Arc<Change>>,
     window_bytes: usize,
@@ -218,7 +219,37 @@ impl ResourceCache {
         self.state.read().uids.get(&uid).cloned()
     }
 
-    /// Objects that have owners or are being deleted.
+    /// The objects that have changed after a revision and are `wanted`. Costs what has changed, not what there is, as long
+    /// as the window reaches back so far.
+    pub fn changed_since(&self, since: u64, mut wanted: impl FnMut(&Object) -> bool) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        match state.changes_after(since) {
+            None => {
+                let all = state.objects.iter().map(|entry| &entry.0);
+                let newer = all.filter(|object| object.revision() > since && wanted(object));
+                newer.cloned().collect()
+            }
+            Some(changes) => {
+                let objects = changes.map(|change| &change.object);
+                // Neither what is gone nor what has changed once more since.
+                let stand = objects.filter(|object| {
+                    let present = state.objects.get(object.key());
+                    present.is_some_and(|entry| Arc::ptr_eq(&entry.0, object))
+                });
+                stand.filter(|object| wanted(object)).cloned().collect()
+            }
+        }
+    }
+
+    /// Whether something that `concerns` the caller has come, gone or changed after a revision; true where that is no longer known.
+    pub fn concerned_since(&self, since: u64, concerns: impl Fn(&Object) -> bool) -> bool {
+        self.state.read().changes_after(since).is_none_or(|mut changes| {
+            changes
+                .any(|change| concerns(&change.object) || change.previous.as_deref().is_some_and(&concerns))
+        })
+    }
+
+    /// Objects that have owners or finalizers or are being deleted.
     pub fn linked(&self) -> Vec<Arc<Object>> {
         let state = self.state.read();
         state.linked.iter().map(|entry| entry.0.clone()).collect()
@@ -283,12 +314,8 @@ impl ResourceCache {
                 oldest: state.window_start,
             });
         }
-        let from = state.window.partition_point(|c| c.revision() <= since);
-        let backlog = state
-            .window
-            .range(from..)
-            .filter_map(|c| filter.translate(c))
-            .collect();
+        let changes = state.changes_after(since).into_iter().flatten();
+        let backlog = changes.filter_map(|c| filter.translate(c)).collect();
         Ok(Subscription {
             backlog,
             live: state.add_watcher(filter),
@@ -443,7 +470,7 @@ impl State {
     fn put(&mut self, object: Arc<Object>) {
         let links = object.links();
         self.uids.insert(links.uid, object.clone());
-        if links.deleting || !links.owners.is_empty() {
+        if links.deleting || links.finalizers || !links.owners.is_empty() {
             self.linked.insert(Entry(object.clone()));
         }
         self.objects.insert(Entry(object));
@@ -472,16 +499,21 @@ impl State {
         }
     }
 
+    /// The changes after a revision; none if the window does not reach back so far.
+    fn changes_after(&self, since: u64) -> Option<impl Iterator<Item = &Arc<Change>>> {
+        if since < self.window_start {
+            return None;
+        }
+        let from = self.window.partition_point(|c| c.revision() <= since);
+        Some(self.window.range(from..))
+    }
+
     /// For each key changed after `at`: its state at `at`.
     fn undo(&self, at: u64) -> Result<BTreeMap<String, Option<Arc<Object>>>, TooOld> {
-        if at < self.window_start {
-            return Err(TooOld {
-                oldest: self.window_start,
-            });
-        }
+        let oldest = self.window_start;
+        let changes = self.changes_after(at).ok_or(TooOld { oldest })?;
         let mut undone = BTreeMap::new();
-        let from = self.window.partition_point(|c| c.revision() <= at);
-        for change in self.window.range(from..) {
+        for change in changes {
             undone
                 .entry(change.object.key().to_string())
                 .or_insert_with(|| change.previous.clone());
@@ -533,5 +565,81 @@ impl State {
             }
         });
         merged.take_while(move |o| o.key().starts_with(prefix))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache of ConfigMaps whose changes are these: name and, unless it goes, the value of its label `l`.
+    fn after(changes: &[(&str, Option<&str>)]) -> ResourceCache {
+        let cache = ResourceCache::new(GroupResource::new("", "configmaps"), 0);
+        for (at, (name, label)) in changes.iter().enumerate() {
+            let stored = label.map(|label| {
+                format!(
+                    r#"{{"metadata":{{"name":"{name}","namespace":"n","uid":"{name}","labels":{{"l":"{label}"}}}}}}"#
+                )
+            });
+            cache.apply(&[News {
+                namespace: "n",
+                name,
+                stored: stored.as_deref().map(str::as_bytes),
+                revision: at as u64 + 1,
+            }]);
+        }
+        cache
+    }
+
+    fn names(objects: &[Arc<Object>]) -> String {
+        let names: Vec<&str> = objects.iter().map(|object| object.name()).collect();
+        names.join(" ")
+    }
+
+    #[test]
+    fn what_has_changed_is_told_once_and_as_it_is_now() {
+        let cache = after(&[
+            ("a", Some("x")),
+            ("b", Some("x")),
+            ("a", Some("y")),
+            ("c", Some("x")),
+            ("c", None),
+            ("d", Some("x")),
+        ]);
+        for (since, label, expected) in [
+            (0, "", "b a d"),
+            (1, "", "b a d"),
+            (2, "", "a d"),
+            (3, "", "d"),
+            (6, "", ""),
+            (0, "x", "b d"),
+            (2, "y", "a"),
+        ] {
+            let wanted = |object: &Object| label.is_empty() || object.label("l") == Some(label);
+            assert_eq!(
+                names(&cache.changed_since(since, wanted)),
+                expected,
+                "{since} {label}"
+            );
+        }
+        // Older than the window: found by looking at all.
+        cache.state.write().window.drain(..4);
+        cache.state.write().window_start = 4;
+        assert_eq!(names(&cache.changed_since(2, |_| true)), "a d");
+    }
+
+    #[test]
+    fn who_is_concerned_hears_of_what_came_and_went() {
+        let changes = [("a", Some("x")), ("b", Some("y")), ("a", Some("z")), ("b", None)];
+        let cache = after(&changes);
+        let concerned =
+            |since, label: &'static str| cache.concerned_since(since, |o| o.label("l") == Some(label));
+        assert!(concerned(0, "x"));
+        assert!(concerned(2, "x"), "it was so before the change");
+        assert!(!concerned(3, "x"));
+        assert!(concerned(3, "y"), "it is gone");
+        assert!(!concerned(4, "y"));
+        cache.state.write().window_start = 4;
+        assert!(concerned(3, "none"), "who cannot know must look");
     }
 }

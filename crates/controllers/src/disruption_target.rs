@@ -55,8 +55,7 @@ impl Reconciler for StaleAnnouncements {
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         let newest = world.revision(&[PODS]);
         let seen = self.0.lock().seen;
-        let speaks = |pod: &cache::Object| pod.revision() > seen && pod.mentions("\"DisruptionTarget\"");
-        let speaking = world.select(PODS, "", speaks);
+        let speaking = world.changed(PODS, seen, |pod| pod.mentions("\"DisruptionTarget\""));
         let all = {
             let mut announced = self.0.lock();
             announced.seen = newest;

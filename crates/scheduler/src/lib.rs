@@ -32,16 +32,9 @@ use tokio_util::sync::CancellationToken;
 use volumes::{Need, Storage};
 
 const SOURCE: &str = "default-scheduler";
-const READS: [&str; 8] = [
-    "pods",
-    "nodes",
-    "namespaces",
-    CLAIMS,
-    VOLUMES,
-    CLASSES,
-    BUDGETS,
-    DEVICES,
-];
+const PODS: &str = "pods";
+/// What is read beside Pods. Of those only some count, see [`concerns`].
+const READS: [&str; 7] = ["nodes", "namespaces", CLAIMS, VOLUMES, CLASSES, BUDGETS, DEVICES];
 const CLAIMS: &str = "persistentvolumeclaims";
 const VOLUMES: &str = "persistentvolumes";
 const CLASSES: &str = "storageclasses.storage.k8s.io";
@@ -61,17 +54,18 @@ const COMPLAIN: Duration = Duration::from_secs(60);
 pub async fn run(world: &Arc<World>, stop: CancellationToken) {
     let mut changes = world.subscribe();
     let mut complaints: HashMap<String, (String, Instant)> = HashMap::new();
-    let mut seen = u64::MAX;
+    let mut seen = (0, 0);
     let mut wake = Instant::now();
     let mut gather = GATHER;
     loop {
-        let revision = world.revision(&READS);
+        let now = (world.revision(&READS), world.revision(&[PODS]));
+        let news = now.0 != seen.0 || (now.1 != seen.1 && world.concerned(PODS, seen.1, concerns));
         let due = Instant::now() >= wake;
         if due {
             wake = Instant::now() + RETRY;
         }
-        if revision != seen || due {
-            seen = revision;
+        seen = now;
+        if news || due {
             let (outcome, computed) = timed(Box::pin(round(world, &mut complaints))).await;
             gather = (computed * REST).clamp(GATHER, LONGEST_REST);
             if let Err(error) = outcome {
@@ -102,7 +96,7 @@ fn concerns(pod: &cache::Object) -> bool {
 /// What is known now.
 fn snapshot(world: &World) -> Snapshot {
     let nodes = world.all("nodes");
-    let pods = world.select("pods", "", concerns);
+    let pods = world.select(PODS, "", concerns);
     let groups = match nodes.len() {
         // There is nothing to spread over.
         0 | 1 => Groups::default(),

@@ -203,7 +203,7 @@ impl Jobs {
 
     /// Pods whose Job is gone or finished have nobody who would write their end down.
     async fn release_orphans(&self, world: &World) -> Result<(), WorldError> {
-        for pod in world.select(PODS, "", |pod| pod.links().finalizers) {
+        for pod in world.held(PODS) {
             if !is_tracked(&pod) {
                 continue;
             }

@@ -47,8 +47,7 @@ impl Reconciler for EphemeralClaims {
         let now = (world.revision(&[CLAIMS]), world.revision(&[PODS]));
         let settled = *self.settled.lock();
         let since = if settled.0 == now.0 { settled.1 } else { 0 };
-        let may_want = |pod: &cache::Object| pod.revision() > since && pod.mentions("\"ephemeral\":");
-        for pod in world.select(PODS, "", may_want) {
+        for pod in world.changed(PODS, since, |pod| pod.mentions("\"ephemeral\":")) {
             if !active(&pod) {
                 continue;
             }

@@ -255,12 +255,34 @@ impl World {
             .unwrap_or_default()
     }
 
+    /// The objects that have changed after a revision, of which the cache's index says that they are wanted. Costs what has
+    /// changed, not what there is.
+    pub fn changed(&self, key: &str, since: u64, wanted: impl FnMut(&Object) -> bool) -> Vec<Arc<Value>> {
+        let known = self.known(key);
+        let objects = known.map(|known| known.cache.changed_since(since, wanted));
+        self.decode(&objects.unwrap_or_default())
+    }
+
+    /// Whether an object that `concerns` the caller has come, gone or changed after a revision.
+    pub fn concerned(&self, key: &str, since: u64, concerns: impl Fn(&Object) -> bool) -> bool {
+        self.known(key)
+            .is_ok_and(|known| known.cache.concerned_since(since, concerns))
+    }
+
+    /// The objects with finalizers of a resource.
+    pub(crate) fn held(&self, key: &str) -> Vec<Arc<Value>> {
+        let linked = self.known(key).map(|known| known.cache.linked());
+        let mut linked = linked.unwrap_or_default();
+        linked.retain(|object| object.links().finalizers);
+        self.decode(&linked)
+    }
+
     /// How many objects a namespace has.
     pub fn count(&self, key: &str, namespace: &str) -> usize {
         self.entries(key, namespace, |_| true).len()
     }
 
-    /// The objects of all known resources that have owners or are being deleted, with the keys of their resources.
+    /// The objects of all known resources that have owners or finalizers or are being deleted, with the keys of their resources.
     pub(crate) fn linked(&self) -> Vec<(String, Arc<Object>)> {
         let known = self.shared.known.read();
         let of = |(key, known): (&String, &Known)| {
