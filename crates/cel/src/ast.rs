@@ -110,6 +110,11 @@ impl Finding {
 pub(crate) fn render(text: &str, findings: &[Finding]) -> String {
     let mut shown = Vec::new();
     for finding in findings {
+        // In nothing there is no place to show.
+        if text.is_empty() {
+            shown.push(format!("ERROR: <input>:1:0: {}", finding.what));
+            continue;
+        }
         let before: String = text.chars().take(finding.at).collect();
         let row = before.matches('\n').count();
         let column = before.rsplit('\n').next().unwrap_or("").chars().count();

@@ -28,9 +28,15 @@ pub struct Quantity {
 }
 
 /// The text is not a quantity.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
-pub struct ParseQuantityError;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseQuantityError {
+    /// It does not look like one.
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    Form,
+    /// It does, but nothing is called as its end.
+    #[error("unable to parse quantity's suffix")]
+    Suffix,
+}
 
 const BINARY: [(&str, u32); 6] = [
     ("Ki", 10),
@@ -57,53 +63,97 @@ impl FromStr for Quantity {
     type Err = ParseQuantityError;
 
     fn from_str(text: &str) -> Result<Self, ParseQuantityError> {
-        let end = text
-            .char_indices()
-            .find(|(index, c)| !(c.is_ascii_digit() || *c == '.' || (*index == 0 && matches!(c, '+' | '-'))))
-            .map_or(text.len(), |(index, _)| index);
-        let (number, suffix) = text.split_at(end);
-        let (mantissa, decimals) = parse_number(number).ok_or(ParseQuantityError)?;
-        let (nano, format) = scale(mantissa, decimals, suffix).ok_or(ParseQuantityError)?;
-        Ok(Self { nano, format })
+        let Parts {
+            negative,
+            whole,
+            fraction,
+            suffix,
+        } = parts(text)?;
+        let (unit, format) = unit(suffix).ok_or(ParseQuantityError::Suffix)?;
+        let sign = if negative { -1 } else { 1 };
+        let digits = format!("0{whole}{fraction}");
+        let mantissa = digits.parse::<i128>().unwrap_or(i128::MAX).saturating_mul(sign);
+        let decimals = i32::try_from(fraction.len()).unwrap_or(i32::MAX);
+        Ok(Self {
+            nano: scale(mantissa, decimals, unit),
+            format,
+        })
     }
 }
 
-/// `-12.50` as (-1250, 2).
-fn parse_number(text: &str) -> Option<(i128, i32)> {
-    let (negative, digits) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
+/// The parts of a text that looks like a quantity.
+struct Parts<'t> {
+    negative: bool,
+    whole: &'t str,
+    fraction: &'t str,
+    suffix: &'t str,
+}
+
+/// Takes a text apart. What has no digits at all is zero to upstream.
+fn parts(text: &str) -> Result<Parts<'_>, ParseQuantityError> {
+    if text.is_empty() {
+        return Err(ParseQuantityError::Form);
+    }
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (whole, rest) = rest.split_at(digits(rest));
+    let (fraction, suffix) = match rest.strip_prefix('.') {
+        Some(rest) => rest.split_at(digits(rest)),
+        None => ("", rest),
     };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
-        return None;
+    let letters = suffix
+        .bytes()
+        .take_while(|byte| b"eEinumkKMGTP".contains(byte))
+        .count();
+    let exponent = &suffix[letters..];
+    let exponent = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
+    if digits(exponent) != exponent.len() {
+        return Err(ParseQuantityError::Form);
     }
-    let value = format!("{whole}{fraction}").parse::<i128>().ok()?;
-    Some((
-        if negative { -value } else { value },
-        i32::try_from(fraction.len()).ok()?,
-    ))
+    Ok(Parts {
+        negative: text.starts_with('-'),
+        whole,
+        fraction,
+        suffix,
+    })
 }
 
-fn scale(mantissa: i128, decimals: i32, suffix: &str) -> Option<(i128, Format)> {
+/// What a number is multiplied by.
+#[derive(Clone, Copy)]
+enum Unit {
+    Bits(u32),
+    Power(i32),
+}
+
+fn unit(suffix: &str) -> Option<(Unit, Format)> {
     if let Some((_, bits)) = BINARY.iter().find(|(name, _)| *name == suffix) {
-        let scaled = mantissa.checked_mul(1_i128 << bits)?.checked_mul(NANO)?;
-        return Some((divide_up(scaled, decimals)?, Format::BinarySi));
+        return Some((Unit::Bits(*bits), Format::BinarySi));
     }
-    let (exponent, format) = if let Some((_, exponent)) = DECIMAL.iter().find(|(name, _)| *name == suffix) {
-        (*exponent, Format::DecimalSi)
-    } else {
-        let digits = suffix.strip_prefix(['e', 'E'])?;
-        (digits.parse::<i32>().ok()?, Format::DecimalExponent)
+    if let Some((_, exponent)) = DECIMAL.iter().find(|(name, _)| *name == suffix) {
+        return Some((Unit::Power(*exponent), Format::DecimalSi));
+    }
+    let digits = suffix.strip_prefix(['e', 'E'])?;
+    Some((Unit::Power(digits.parse().ok()?), Format::DecimalExponent))
+}
+
+/// The number in nano-units; what is too large is the largest there is.
+fn scale(mantissa: i128, decimals: i32, unit: Unit) -> i128 {
+    let largest = if mantissa < 0 { -i128::MAX } else { i128::MAX };
+    let scaled = match unit {
+        Unit::Bits(bits) => mantissa
+            .checked_mul(1_i128 << bits)
+            .and_then(|scaled| divide_up(scaled.checked_mul(NANO)?, decimals)),
+        Unit::Power(exponent) => {
+            let power = exponent.saturating_add(9).saturating_sub(decimals);
+            match power >= 0 && mantissa != 0 {
+                true => 10_i128
+                    .checked_pow(power.unsigned_abs())
+                    .and_then(|factor| mantissa.checked_mul(factor)),
+                false => divide_up(mantissa, power.saturating_neg().max(0)),
+            }
+        }
     };
-    let power = exponent.checked_add(9)?.checked_sub(decimals)?;
-    let nano = if power >= 0 {
-        mantissa.checked_mul(10_i128.checked_pow(power.unsigned_abs())?)?
-    } else {
-        divide_up(mantissa, -power)?
-    };
-    Some((nano, format))
+    scaled.unwrap_or(largest)
 }
 
 /// Divides by a power of ten, away from zero: upstream never rounds a request down.
@@ -117,6 +167,48 @@ fn divide_up(value: i128, decimals: i32) -> Option<i128> {
     } else {
         quotient + value.signum()
     })
+}
+
+/// Blanks around a quantity are no fault to upstream; what JSON writes with a backslash is.
+fn without_blanks(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() && !c.is_control())
+}
+
+/// Whether upstream's parser takes a text for a canonical one, and keeps it (`ParseQuantity`).
+fn is_kept(text: &str) -> bool {
+    const MOST_DIGITS: usize = 18;
+    let Ok(Parts {
+        whole,
+        fraction,
+        suffix,
+        ..
+    }) = parts(text)
+    else {
+        return false;
+    };
+    let whole = match whole.trim_start_matches('0') {
+        "" => "0",
+        whole => whole,
+    };
+    let Some((unit, _)) = unit(suffix) else {
+        return false;
+    };
+    let places = i32::try_from(fraction.len()).unwrap_or(i32::MAX);
+    match unit {
+        Unit::Power(exponent) => {
+            let scale = exponent.saturating_sub(places);
+            let digits = format!("{whole}{fraction}");
+            let short = digits.len() <= MOST_DIGITS && scale >= -9;
+            short && scale % 3 == 0 && !digits.ends_with("000") && !digits.starts_with('0')
+        }
+        Unit::Bits(bits) => {
+            let taken = u32::try_from(whole.len())
+                .unwrap_or(u32::MAX)
+                .saturating_add(bits * 3 / 10);
+            let odd = whole.parse::<i64>().is_ok_and(|value| value & 7 != 0);
+            fraction.is_empty() && taken < 15 && odd
+        }
+    }
 }
 
 impl Quantity {
@@ -153,10 +245,24 @@ impl Quantity {
     /// Reads a JSON string or number.
     pub fn from_json(value: &serde_json::Value) -> Result<Self, ParseQuantityError> {
         match value {
-            // Blanks around it are no fault to upstream.
-            serde_json::Value::String(text) => text.trim().parse(),
+            serde_json::Value::String(text) => without_blanks(text).parse(),
             serde_json::Value::Number(number) => number.to_string().parse(),
-            _ => Err(ParseQuantityError),
+            _ => Err(ParseQuantityError::Form),
+        }
+    }
+
+    /// The text as which upstream writes the quantity that a JSON value is: as it came, where it looks as if it were written
+    /// in the canonical way (`4.`, `+4` and `4e+3` do), else written anew.
+    pub fn text_of(value: &serde_json::Value) -> Result<String, ParseQuantityError> {
+        let quantity = Self::from_json(value)?;
+        let given = match value {
+            serde_json::Value::String(text) => without_blanks(text).to_owned(),
+            other => other.to_string(),
+        };
+        let too_large = quantity.nano.unsigned_abs() == i128::MAX.unsigned_abs();
+        match too_large || is_kept(&given) {
+            true => Ok(given),
+            false => Ok(quantity.to_string()),
         }
     }
 
@@ -310,9 +416,39 @@ mod tests {
             let again: Quantity = quantity.to_string().parse().expect(text);
             assert_eq!(again, quantity, "{text}: canonical text is a fixed point");
         }
-        for bad in ["", "Mi", "1 Gi", "1.2.3", "1mi", "--1", "1e", "abc"] {
-            assert_eq!(bad.parse::<Quantity>(), Err(ParseQuantityError), "{bad}");
+        for bad in ["", "1 Gi", "1.2.3", "abc", "4x"] {
+            assert_eq!(bad.parse::<Quantity>(), Err(ParseQuantityError::Form), "{bad}");
         }
+        for bad in ["1mi", "--1", "1e", "4Ee3"] {
+            assert_eq!(bad.parse::<Quantity>(), Err(ParseQuantityError::Suffix), "{bad}");
+        }
+        for nothing in [".", "-", "m", "Mi"] {
+            assert_eq!(nothing.parse::<Quantity>(), Ok(Quantity::ZERO), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn what_looks_canonical_is_kept() {
+        let cases = [
+            ("4.", "4."),
+            ("+4", "+4"),
+            ("4e+3", "4e+3"),
+            ("4E3", "4E3"),
+            ("1e30", "1e30"),
+            ("1.m", "1.m"),
+            ("1Ki", "1Ki"),
+            (" 4 ", "4"),
+            ("8Ki", "8Ki"),
+            (".5", "500m"),
+            ("00", "0"),
+            ("1000m", "1"),
+            ("1.50", "1500m"),
+            ("1024Mi", "1Gi"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Quantity::text_of(&text.into()).as_deref(), Ok(expected), "{text}");
+        }
+        assert_eq!(Quantity::text_of(&"4\n".into()), Err(ParseQuantityError::Form));
     }
 
     #[test]

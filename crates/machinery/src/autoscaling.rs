@@ -11,6 +11,10 @@ const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const CURRENT: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
+/// Where v1 keeps what only later versions have in the spec.
+pub(crate) const OF_SPEC: [&str; 2] = [METRICS, BEHAVIOR];
+/// The same for the status.
+pub(crate) const OF_STATUS: [&str; 2] = [CONDITIONS, CURRENT];
 /// Annotations that are no part of an object but of its form in `autoscaling/v1`.
 const OURS: [&str; 6] = [
     METRICS,

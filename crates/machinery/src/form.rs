@@ -128,6 +128,8 @@ fn is_no_item(ty: &Type, value: &Value) -> bool {
     match (ty, value) {
         (Type::List(_), Value::Array(items)) => items.is_empty(),
         (Type::Map(_), Value::Object(fields)) => fields.is_empty(),
+        // Bytes are a list to Go.
+        (Type::String(format), Value::String(text)) => format == "byte" && text.is_empty(),
         _ => false,
     }
 }

@@ -36,7 +36,7 @@ pub use patch::{go_text, json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp};
 pub use validation::{
     MANDATORY_FLOWS, dns_1035_label, has_usable_bundle, mandatory_spec, path_segment, qualified_name,
-    service_address_errors, validate_create, validate_embedded, validate_metadata, validate_metadata_update,
-    validate_update,
+    service_address_errors, validate_any_update, validate_create, validate_embedded, validate_metadata,
+    validate_metadata_update, validate_update,
 };
 pub use warnings::{early_warnings, status_warnings, warnings};

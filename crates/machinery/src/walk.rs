@@ -156,24 +156,16 @@ pub(crate) fn keep(new: &mut Value, old: &Value, path: &str) {
     }
 }
 
-/// Whether two values are equal when absent, null and empty are one, as upstream's semantic equality holds.
+/// Whether two values in the form of Go's encoder ([`crate::form`]) are equal as upstream's semantic equality holds: what is
+/// absent is null. An empty list or map that means nothing is not written in that form; where one stands it is a struct, or
+/// a text behind a pointer, whose being there is something.
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(x), Value::Object(y)) => {
             x.iter().all(|(k, v)| same(v, y.get(k).unwrap_or(&NULL)))
-                && y.iter().all(|(k, v)| x.contains_key(k) || is_zero(v))
+                && y.iter().all(|(k, v)| v.is_null() || x.contains_key(k))
         }
         (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(a, b)| same(a, b)),
-        _ => a == b || (is_zero(a) && is_zero(b)),
-    }
-}
-
-fn is_zero(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(a) => a.is_empty(),
-        Value::Object(m) => m.values().all(is_zero),
-        Value::String(s) => s.is_empty(),
-        _ => false,
+        _ => a == b,
     }
 }

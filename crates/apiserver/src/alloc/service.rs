@@ -84,7 +84,10 @@ fn families(object: &mut Value, old: Option<&Value>, kind: &str) -> Result<(), V
         Value::Null => json!("SingleStack"),
         policy => policy.clone(),
     };
-    put_new(spec, "ipFamilyPolicy", policy);
+    // An empty one is none of upstream's, and is refused.
+    if spec["ipFamilyPolicy"].is_null() {
+        spec["ipFamilyPolicy"] = policy;
+    }
     let errors = machinery::service_address_errors(object, old.unwrap_or(&nothing));
     if !errors.is_empty() {
         return Err(errors);

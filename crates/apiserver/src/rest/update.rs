@@ -7,7 +7,7 @@ use super::{Ctx, finalizers, meta, now, render, set_meta, unset_meta, write};
 use crate::admit::Operation;
 use crate::cache::object;
 use crate::wire::input;
-use crate::wire::options::WriteOptions;
+use crate::wire::options::{WriteOptions, parse_single_revision};
 use crate::wire::{Body, Response};
 use bytes::Bytes;
 use http::StatusCode;
@@ -79,7 +79,7 @@ pub async fn change(
             if let Transform::Replace(object) = transform
                 && !meta(object, "uid").is_empty()
             {
-                return Err(precondition(ctx, "UID", meta(object, "uid"), ""));
+                return Err(precondition(ctx, "UID", meta(object, "uid"), "", options.dry_run));
             }
             if !transform.creates(ctx, sub) {
                 return Err(ctx.not_found());
@@ -108,14 +108,20 @@ pub fn failed(what: &str, asked: &str, has: &str) -> String {
 }
 
 /// The 409 of an object that is another one than the request means, as upstream's store words it.
-pub fn precondition(ctx: &Ctx, what: &str, asked: &str, has: &str) -> Status {
+pub fn precondition(ctx: &Ctx, what: &str, asked: &str, has: &str, dry_run: bool) -> Status {
     let key = storage_key(
         ctx.served.kind,
         ctx.served.custom.is_some(),
         ctx.namespace(),
         ctx.name(),
     );
-    conflict(ctx, &invalid_object(&key, &failed(what, asked, has)))
+    // Where nothing is stored, upstream names the place below its root.
+    let key = if dry_run {
+        key.trim_start_matches("/registry")
+    } else {
+        &key
+    };
+    conflict(ctx, &invalid_object(key, &failed(what, asked, has)))
 }
 
 /// What upstream's store says of an object that a precondition does not fit (`storage/errors.go`).
@@ -173,10 +179,10 @@ async fn attempt(
     let served = &ctx.served;
     let old = render::decode(&ctx.server, served, present).await?;
     let mut new = transform.apply(ctx, &old, sub, options.validation)?;
-    let named = check_version(ctx, transform, &new, &old, revision)?;
+    let named = check_version(ctx, transform, &new, &old, revision, options.dry_run)?;
     // By way of its status, when a Pod ends is not looked at.
-    if !(sub == Some("status") && served.kind.kind == "Pod" && served.custom.is_none()) {
-        keeps_its_end(ctx, &new, &old)?;
+    if sub == Some("status") && served.kind.kind == "Pod" && served.custom.is_none() {
+        unset_meta(&mut new, "deletionTimestamp");
     }
     restore_metadata(&mut new, &old);
     if !transform.is_apply() {
@@ -210,7 +216,9 @@ async fn attempt(
         .on_update(served, &mut new, &old, options.dry_run)?;
     let errors = match &served.custom {
         Some(custom) => {
-            let (errors, told) = custom.validate_update(&new, &old, sub);
+            let mut errors = machinery::validate_any_update(&new, &old, served.kind.namespaced);
+            let (of_kind, told) = custom.validate_update(&new, &old, sub);
+            errors.extend(of_kind);
             // What may stay as it was is told with a refusal too.
             ctx.notes.warn_all(told);
             errors
@@ -218,7 +226,8 @@ async fn attempt(
         None => {
             let mut errors = machinery::validate_update(served.kind, &new, &old, sub);
             let other_spec = sub.is_none() && new["spec"] != old["spec"];
-            if sub.is_none() {
+            // The spec of a claim is for life, and looked at as such alone.
+            if sub.is_none() && served.kind.kind != "ResourceClaim" {
                 errors.extend(create::check_expressions(served, &new, Some(&old)));
             }
             if errors.is_empty() {
@@ -310,85 +319,58 @@ fn check_version(
     new: &Value,
     old: &Value,
     revision: u64,
+    dry_run: bool,
 ) -> Result<bool, Status> {
-    let uid = meta(new, "uid");
-    let patched = !matches!(transform, Transform::Edit(_) | Transform::Replace(_));
-    if patched && !uid.is_empty() && uid != meta(old, "uid") {
-        // Both the update and the validation of upstream say so.
-        let at = kinds::field::Path::new("metadata").child("uid");
-        let error = kinds::field::FieldError::invalid(&at, json!(uid), "field is immutable");
-        let (kind, group) = (ctx.served.kind.kind, ctx.served.kind.group);
-        return Err(Status::invalid(
-            kind,
-            group,
-            ctx.name(),
-            vec![error.clone(), error],
-        ));
-    }
-    if !uid.is_empty() && uid != meta(old, "uid") {
-        return Err(precondition(ctx, "UID", uid, meta(old, "uid")));
+    let (uid, replaced) = (meta(new, "uid"), matches!(transform, Transform::Replace(_)));
+    // That of a patched object is no precondition; what is wrong with it is found by the validation.
+    if replaced && !uid.is_empty() && uid != meta(old, "uid") {
+        return Err(precondition(ctx, "UID", uid, meta(old, "uid"), dry_run));
     }
     let wanted = meta(new, "resourceVersion");
-    match transform {
-        Transform::Edit(_) => return Ok(false),
-        Transform::Replace(_) => {
-            if wanted.is_empty() || wanted == "0" {
-                if ctx.served.traits.version_required {
-                    let at = kinds::field::Path::new("metadata").child("resourceVersion");
-                    let error =
-                        kinds::field::FieldError::invalid(&at, json!(0), "must be specified for an update");
-                    // Upstream names the resource here, not the kind.
-                    let kind = ctx.served.kind;
-                    return Err(Status::invalid(kind.plural, kind.group, ctx.name(), vec![error]));
-                }
-                return Ok(false);
-            }
+    // What is applied or made by the server itself goes on from what is there.
+    let follows = transform.is_apply() || matches!(transform, Transform::Edit(_));
+    if wanted.is_empty() && follows {
+        return Ok(false);
+    }
+    let asked = parse_single_revision(wanted).map_err(|mut status| {
+        if let Some(at) = status.message.find("strconv.") {
+            status.message.drain(..at);
         }
+        status
+    })?;
+    match asked.unwrap_or(0) {
+        0 if ctx.served.traits.version_required => {
+            let at = Path::new("metadata").child("resourceVersion");
+            let error = FieldError::invalid(&at, json!(0), "must be specified for an update");
+            // Upstream names the resource here, not the kind.
+            let kind = ctx.served.kind;
+            Err(Status::invalid(kind.plural, kind.group, ctx.name(), vec![error]))
+        }
+        0 => Ok(false),
         // A patch starts from the present state, so an unchanged revision says nothing.
-        _ => {
-            if wanted.is_empty() || wanted == revision.to_string() {
-                return Ok(false);
-            }
-        }
-    }
-    if wanted != revision.to_string() {
-        return Err(conflict(ctx, MODIFIED));
-    }
-    Ok(true)
-}
-
-/// Whether and when an object ends is no matter of an update.
-fn keeps_its_end(ctx: &Ctx, new: &Value, old: &Value) -> Result<(), Status> {
-    let of = |object: &Value, field: &str| object.pointer(&format!("/metadata/{field}")).cloned();
-    let mut errors = Vec::new();
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
-        if let Some(value) = of(new, field).filter(|v| !v.is_null() && Some(v) != of(old, field).as_ref()) {
-            let at = Path::new("metadata").child(field);
-            errors.push(FieldError::invalid(&at, value, "field is immutable"));
-        }
-    }
-    match errors.is_empty() {
-        true => Ok(()),
-        false => Err(Status::invalid(
-            ctx.served.kind.kind,
-            ctx.served.kind.group,
-            ctx.name(),
-            errors,
-        )),
+        asked if asked == revision => Ok(replaced),
+        _ => Err(conflict(ctx, MODIFIED)),
     }
 }
 
-/// What no client may change by an update.
+/// What no client may change by an update. What is left of another uid, or of another end, is refused by the validation.
 fn restore_metadata(new: &mut Value, old: &Value) {
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
-        match old.get("metadata").and_then(|metadata| metadata.get(field)) {
+    let before = |field: &str| old.get("metadata").and_then(|metadata| metadata.get(field));
+    for field in ["creationTimestamp", "deletionTimestamp"] {
+        match before(field) {
             Some(value) => set_meta(new, field, value.clone()),
-            None => unset_meta(new, field),
+            None if field == "creationTimestamp" => unset_meta(new, field),
+            None => {}
+        }
+    }
+    for field in ["uid", "deletionGracePeriodSeconds"] {
+        let given = new.get("metadata").and_then(|metadata| metadata.get(field));
+        let given = given.filter(|value| !value.is_null() && *value != "");
+        if given.is_none() {
+            match before(field) {
+                Some(value) => set_meta(new, field, value.clone()),
+                None => unset_meta(new, field),
+            }
         }
     }
     for field in ["name", "namespace"] {

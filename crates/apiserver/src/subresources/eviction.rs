@@ -7,6 +7,7 @@ use crate::view::{GroupResource, View};
 use crate::wire::options::{DeleteOptions, WriteOptions};
 use crate::wire::{Body, Response, input};
 use http::StatusCode;
+use kinds::field::{FieldError, Path};
 use kinds::selector::LabelSelector;
 use kinds::status::Status;
 use serde_json::{Value, json};
@@ -25,6 +26,14 @@ pub async fn evict(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     }
     same_dry_run(&eviction, &options)?;
     let mut delete = DeleteOptions::parse("", Some(eviction.get("deleteOptions").unwrap_or(&Value::Null)))?;
+    if eviction.pointer("/deleteOptions/ignoreStoreReadErrorWithClusterBreakingPotential")
+        == Some(&json!(true))
+    {
+        let at = Path::new("deleteOptions").child("ignoreStoreReadErrorWithClusterBreakingPotential");
+        let text = "can not be set for pod eviction, try after removing the option";
+        let error = FieldError::invalid(&at, json!(true), text);
+        return Err(Status::invalid("Eviction", "policy", ctx.name(), vec![error]));
+    }
     delete.dry_run |= options.dry_run;
     ctx.server.fresh().await?;
     let found = ctx

@@ -2,7 +2,7 @@
 
 use super::bodies;
 use crate::rest::transform::Transform;
-use crate::rest::update::{MODIFIED, change, conflict};
+use crate::rest::update::{change, failed, precondition};
 use crate::rest::{Ctx, meta, patch, render};
 use crate::wire::options::WriteOptions;
 use crate::wire::{Body, Response, input};
@@ -49,27 +49,46 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         "update" => bodies::read(ctx, kind_of(ctx), &bytes, options.validation)?,
         _ => patched(ctx, &bytes, &scale_of(&current, &paths), &options)?,
     };
-    check(ctx, &scale)?;
+    // Custom objects are judged as such, by their own schema.
+    match ctx.served.custom {
+        Some(_) if meta(&scale, "name") != ctx.name() => {
+            return Err(crate::rest::transform::name_mismatch(
+                meta(&scale, "name"),
+                ctx.name(),
+            ));
+        }
+        Some(_) => {}
+        None => check(ctx, &scale)?,
+    }
     let replicas = scale
         .pointer("/spec/replicas")
         .and_then(Value::as_i64)
         .unwrap_or(0);
-    // A patch began from the revision it read, which is no precondition of the client's.
-    let revision = match ctx.attributes.verb.as_str() {
-        "update" => meta(&scale, "resourceVersion").to_string(),
-        _ => String::new(),
+    // The revision and the uid of a Scale are preconditions on what is scaled.
+    let (revision, uid) = (meta(&scale, "resourceVersion"), meta(&scale, "uid"));
+    let (revision, uid) = (revision.to_owned(), uid.to_owned());
+    let replaced = ctx.attributes.verb == "update";
+    let refusal = |has: &str| match replaced {
+        true => precondition(ctx, "UID", &uid, has, options.dry_run),
+        false => Status::conflict(
+            &format!("{}/scale", ctx.served.kind.plural),
+            ctx.served.kind.group,
+            ctx.name(),
+            failed("UID", &uid, has),
+        ),
     };
-    let (plural, group, name) = (
-        ctx.served.kind.plural,
-        ctx.served.kind.group,
-        ctx.name().to_string(),
-    );
+    let judged = replaced || ctx.served.custom.is_none();
+    if judged && !uid.is_empty() && uid != meta(&current, "uid") {
+        return Err(refusal(meta(&current, "uid")));
+    }
     let target = paths.spec_replicas.clone();
+    // A patch began from the revision it read, which is none of the client's.
+    let named = replaced || revision != meta(&current, "resourceVersion");
     let edit = move |object: &Value| {
-        if !revision.is_empty() && revision != meta(object, "resourceVersion") {
-            return Err(Status::conflict(plural, group, &name, MODIFIED));
-        }
         let mut object = object.clone();
+        if named && !revision.is_empty() {
+            object["metadata"]["resourceVersion"] = json!(revision);
+        }
         put(&mut object, &target, json!(replicas));
         Ok(object)
     };
@@ -161,12 +180,7 @@ fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value, options: &WriteOptions) -> Re
         }
         return machinery::merge_patch(scale, &applied);
     }
-    let patched = transform.apply(&on_scale, scale, None, options.validation)?;
-    let wanted = meta(&patched, "resourceVersion");
-    if !wanted.is_empty() && wanted != meta(scale, "resourceVersion") {
-        return Err(conflict(ctx, MODIFIED));
-    }
-    Ok(patched)
+    transform.apply(&on_scale, scale, None, options.validation)
 }
 
 /// The paths of a resource.

@@ -81,7 +81,32 @@ pub fn decode_faults<'s>(
     if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
         checker.fields(kind.schema, definition, fields, None);
     }
-    checker.told(source.json)
+    let told = checker.told(source.json)?;
+    template_generation(kind, obj)?;
+    Ok(told)
+}
+
+/// The generation of a DaemonSet's template is a number, which its v1 form has as an annotation.
+fn template_generation(kind: &KindInfo, obj: &Value) -> Result<(), Mismatch> {
+    if (kind.group, kind.kind) != ("apps", "DaemonSet") {
+        return Ok(());
+    }
+    let annotations = obj
+        .get("metadata")
+        .and_then(|metadata| metadata.get("annotations"));
+    let given = annotations.and_then(|all| all.get(crate::strategy::TEMPLATE_GENERATION)?.as_str());
+    match given.map(|text| (text, text.parse::<i64>())) {
+        Some((text, Err(why))) => {
+            let why = match why.kind() {
+                std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow => {
+                    "value out of range"
+                }
+                _ => "invalid syntax",
+            };
+            Err(format!("strconv.ParseInt: parsing {text:?}: {why}").into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Checks a configuration that is applied, as [`decode_faults`] does, but leaves the nulls and empty lists and maps in it:
@@ -373,7 +398,10 @@ impl<'t> Checker<'t> {
                 Ok(())
             }
             (Type::String(format), Value::String(text)) if format == "byte" => Ok(bytes_form(text)?),
-            (Type::String(format), Value::String(text)) => Ok(text_form(format, text)?),
+            (Type::String(format), Value::String(text)) => {
+                let micro = matches!(at.step, At::Field(_, field) if omit::is_micro(owner, field));
+                Ok(text_form(format, text, micro)?)
+            }
             // Go reads bytes from a list of numbers as well.
             (Type::String(format), Value::Array(bytes)) if format == "byte" && bytes.is_empty() => {
                 *value = "".into();
@@ -390,8 +418,7 @@ impl<'t> Checker<'t> {
                 _ => Err(mismatch(owner, &Type::Integer, &format!("number {number}"), at)),
             },
             (Type::Quantity, Value::String(_) | Value::Number(_)) => {
-                let quantity = Quantity::from_json(value).map_err(|e| e.to_string())?;
-                *value = Value::String(quantity.to_string());
+                *value = Value::String(Quantity::text_of(value).map_err(|e| e.to_string())?);
                 Ok(())
             }
             // An empty text where an object or list of a Go type with its own decoder is awaited is no mistake there,
@@ -421,7 +448,7 @@ fn type_of(value: &Value) -> &'static str {
 fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
     let names = at.names();
     if matches!(ty, Type::Quantity) {
-        return ParseQuantityError.to_string().into();
+        return ParseQuantityError::Form.to_string().into();
     }
     let go = match (at.go_type(), ty) {
         (Some(go), _) => go.into(),
@@ -456,9 +483,9 @@ fn zero(ty: &Type) -> Value {
     }
 }
 
-fn text_form(format: &str, text: &str) -> Result<(), String> {
+fn text_form(format: &str, text: &str, micro: bool) -> Result<(), String> {
     match format {
-        "date-time" => time::fault(text).map_or(Ok(()), Err),
+        "date-time" => time::fault(text, micro).map_or(Ok(()), Err),
         _ => Ok(()),
     }
 }
@@ -481,7 +508,12 @@ fn bytes_form(text: &mut String) -> Result<(), String> {
             }
             Err(_) => at,
         },
-        Err(base64::DecodeError::InvalidByte(at, _)) => at,
+        // What follows a whole end, Go finds where it begins; else the end where it stands too early.
+        Err(base64::DecodeError::InvalidByte(at, _)) => match text.as_bytes() {
+            bytes if bytes[at..].starts_with(b"==") && at % 4 == 2 => at + 2,
+            bytes if bytes[at] == b'=' && at % 4 == 3 => at + 1,
+            _ => at,
+        },
         // Go names the beginning of what is no whole group.
         Err(_) => text.len() - text.trim_end_matches('=').len() % 4,
     };

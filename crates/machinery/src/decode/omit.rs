@@ -45,10 +45,18 @@ fn upstream(owner: &str) -> Option<&str> {
     owner.starts_with("io.k8s.").then(|| owner.rsplit('.').next())?
 }
 
+/// Whether a field is a time to the microsecond.
+pub(super) fn is_micro(owner: &str, field: &str) -> bool {
+    upstream(owner).is_some_and(|short| MICRO_TIMES.contains(&(short, field)))
+}
+
 /// Writes a time, which has been checked, in UTC, with whole seconds or with six digits below them.
 pub(super) fn canonical_time(owner: &str, field: &str, text: &mut String) {
     let Some(short) = upstream(owner) else { return };
     let micro = MICRO_TIMES.contains(&(short, field));
+    if text.contains(',') {
+        *text = text.replacen(',', ".", 1);
+    }
     // Nearly always it is in that form already.
     let plain = text.len() == if micro { 27 } else { 20 };
     if plain && text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T') {

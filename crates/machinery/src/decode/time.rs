@@ -3,18 +3,22 @@
 use std::fmt::Write;
 
 const FORM: &str = "2006-01-02T15:04:05Z07:00";
+/// The form of times that are told to the microsecond, which have all six digits.
+const MICRO_FORM: &str = "2006-01-02T15:04:05.000000Z07:00";
+const MICRO_DIGITS: &str = ".000000";
 
 /// Why a text is no time, in Go's words; none if it is one.
-pub(super) fn fault(text: &str) -> Option<String> {
+pub(super) fn fault(text: &str, micro: bool) -> Option<String> {
+    let form = if micro { MICRO_FORM } else { FORM };
     let said = |why: &str| Some(format!("parsing time {}{why}", quoted(text)));
-    match read(text) {
-        Ok("") if text.parse::<jiff::Timestamp>().is_ok() => None,
+    match read(text, micro) {
+        Ok("") if text.replacen(',', ".", 1).parse::<jiff::Timestamp>().is_ok() => None,
         Ok("") => said(": day out of range"),
         Ok(rest) => said(&format!(": extra text: {}", quoted(rest))),
         Err(Stop::Range(what)) => said(&format!(": {what} out of range")),
         Err(Stop::At(rest, part)) => {
             let place = format!("cannot parse {} as {}", quoted(rest), quoted(part));
-            said(&format!(" as {}: {place}", quoted(FORM)))
+            said(&format!(" as {}: {place}", quoted(form)))
         }
     }
 }
@@ -26,7 +30,7 @@ enum Stop<'t> {
 }
 
 /// Reads a time along its form. Answers what stands behind it.
-fn read(text: &str) -> Result<&str, Stop<'_>> {
+fn read(text: &str, micro: bool) -> Result<&str, Stop<'_>> {
     let (_, rest) = number(text, 4, "2006")?;
     let rest = mark(rest, "-")?;
     let (month, rest) = number(rest, 2, "01")?;
@@ -49,6 +53,14 @@ fn read(text: &str) -> Result<&str, Stop<'_>> {
     let (second, rest) = number(rest, 2, "05")?;
     if second > 59 {
         return Err(Stop::Range("second"));
+    }
+    if micro {
+        let digits = rest.get(1..MICRO_DIGITS.len()).unwrap_or_default();
+        let whole = digits.len() == MICRO_DIGITS.len() - 1 && digits.bytes().all(|b| b.is_ascii_digit());
+        return match rest.starts_with(['.', ',']) && whole {
+            true => zone(&rest[MICRO_DIGITS.len()..]),
+            false => Err(Stop::At(rest, MICRO_DIGITS)),
+        };
     }
     let rest = match rest.strip_prefix(['.', ',']) {
         Some(fraction) if fraction.starts_with(|c: char| c.is_ascii_digit()) => {
@@ -141,7 +153,33 @@ mod tests {
         ];
         for (text, why) in cases {
             let why = why.map(|why| format!("parsing time {why}"));
-            assert_eq!(fault(text), why, "{text}");
+            assert_eq!(fault(text, false), why, "{text}");
+        }
+    }
+
+    #[test]
+    fn microseconds_have_six_digits() {
+        let form = "as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse";
+        let cases = [
+            ("2024-01-01T00:00:00.123456Z", None),
+            ("2024-01-01T00:00:00,123456+01:00", None),
+            (
+                "2024-01-01T00:00:00Z",
+                Some(format!("{form} \"Z\" as \".000000\"")),
+            ),
+            (
+                "2024-01-01T00:00:00.5Z",
+                Some(format!("{form} \".5Z\" as \".000000\"")),
+            ),
+            (
+                "2024-01-01T00:00:00.1234567Z",
+                Some(format!("{form} \"7Z\" as \"Z07:00\"")),
+            ),
+            ("", Some(format!("{form} \"\" as \"2006\""))),
+        ];
+        for (text, why) in cases {
+            let why = why.map(|why| format!("parsing time {text:?} {why}"));
+            assert_eq!(fault(text, true), why, "{text}");
         }
     }
 }

@@ -65,8 +65,9 @@ pub(super) fn stateful_set(obj: &mut Value) {
     or_set(obj, "spec.replicas", 1);
     or_set(obj, "spec.revisionHistoryLimit", HISTORY);
     each_mut(obj, "spec.volumeClaimTemplates", |template| {
-        or_set_empty(template, "apiVersion", "v1");
-        or_set_empty(template, "kind", "PersistentVolumeClaim");
+        // Whatever they are called, upstream holds them as claims and writes them as such.
+        set(template, "apiVersion", "v1");
+        set(template, "kind", "PersistentVolumeClaim");
         claim(template);
     });
 }

@@ -38,7 +38,7 @@ pub(super) fn drop(kind: &KindInfo, obj: &mut Value, old: &Value) {
         // CrossNamespaceVolumeDataSource
         ("", "PersistentVolumeClaim") => {
             let field = "spec.dataSourceRef";
-            if !obj.at(field).is_empty_at("namespace") && old.at(field).is_empty_at("namespace") {
+            if !obj.at(field).is_empty_at("namespace") && !old.has(field) {
                 unset(obj, field);
             }
         }

@@ -5,6 +5,7 @@ mod gated;
 pub(crate) mod pod;
 mod service;
 
+use crate::autoscaling;
 use crate::defaults::name_label;
 use crate::validation::pod as checks;
 use crate::walk::{At, fields_mut, keep, same, set, unset};
@@ -309,6 +310,7 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
             template_generation(new, generation_of_template(old) + i64::from(grown));
         }
         ("", "PersistentVolumeClaim") => claim_sources(new, Some(old)),
+        ("autoscaling", _) if kind.version == "v1" => keep_annotations(new, old, &autoscaling::OF_STATUS),
         ("", "ServiceAccount") => bare_secrets(new),
         // Objects may be stored in a new version from now on.
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
@@ -327,6 +329,26 @@ fn prepare_main(kind: &KindInfo, new: &mut Value, old: &Value) {
     }
 }
 
+/// Annotations that stand for a part of the object that is not written.
+fn keep_annotations(new: &mut Value, old: &Value, names: &[&str]) {
+    for name in names {
+        let before = old.at("metadata.annotations").get(*name).cloned();
+        let has = new.at("metadata.annotations").get(*name).is_some();
+        if !has && before.is_none() {
+            continue;
+        }
+        if let Some(annotations) = fields_mut(new, "metadata.annotations") {
+            match before {
+                Some(value) => annotations.insert((*name).to_owned(), value),
+                None => annotations.remove(*name),
+            };
+        }
+    }
+    if new.is_empty_at("metadata.annotations") {
+        unset(new, "metadata.annotations");
+    }
+}
+
 fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
     // Everything but the status and what kubectl may annotate is that of the stored object.
     let status = new.at("status").clone();
@@ -336,13 +358,29 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
     );
     let finalizers = new.at("metadata.finalizers").clone();
     let owners = new.at("metadata.ownerReferences").clone();
+    let [base, uid, end, grace] = [
+        "generateName",
+        "uid",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ]
+    .map(|field| new.at("metadata").at(field).clone());
     only(new, old, |out| {
         put(out, "status", status);
+        put(out, "metadata.generateName", base);
+        // What clients say of these is refused, not dropped.
+        put(out, "metadata.uid", uid);
+        put(out, "metadata.deletionGracePeriodSeconds", grace);
         if crate::apply::status_alone(kind) {
+            // Not by the common way of resetting metadata, which takes the end back as well.
+            if kind.kind == "APIService" {
+                put(out, "metadata.deletionTimestamp", end);
+            }
             return;
         }
         put(out, "metadata.annotations", annotations);
         put(out, "metadata.finalizers", finalizers);
+        put(out, "metadata.deletionTimestamp", end);
         // Old kubelets sent wrong ones.
         if (kind.group, kind.kind) != ("", "Pod") {
             put(out, "metadata.ownerReferences", owners);
@@ -357,6 +395,7 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
             gated::drop_pod_status(new, old);
         }
         ("apps", "DaemonSet") => template_generation(new, generation_of_template(old)),
+        ("autoscaling", _) if kind.version == "v1" => keep_annotations(new, old, &autoscaling::OF_SPEC),
         ("resource.k8s.io", "ResourceClaim") => drop_given_back(new, old),
         _ => {}
     }

@@ -20,7 +20,11 @@ pub(super) fn keep_allocated(new: &mut Value, old: &Value) {
             "spec.ipFamilies",
             "spec.ipFamilyPolicy",
         ] {
-            if new.is_empty_at(field) {
+            let missing = match field {
+                "spec.ipFamilyPolicy" => !new.has(field),
+                _ => new.is_empty_at(field),
+            };
+            if missing {
                 keep(new, old, field);
             }
         }
@@ -88,7 +92,9 @@ fn same_addresses(new: &mut Value, old: &Value) {
 
 /// The policy of traffic from inside says nothing of a name elsewhere (`defaultOnReadInternalTrafficPolicy`).
 pub(super) fn drop_inside_policy(service: &mut Value) {
-    if service.str_at("spec.type") == "ExternalName" {
+    // One that is none is left to be refused.
+    let known = matches!(service.str_at("spec.internalTrafficPolicy"), "Cluster" | "Local");
+    if service.str_at("spec.type") == "ExternalName" && known {
         unset(service, "spec.internalTrafficPolicy");
     }
 }

@@ -216,13 +216,34 @@ fn signing_request(object: &Value, now: Timestamp) -> Vec<Value> {
     ]
 }
 
+/// A selector of labels as upstream's own type prints itself.
+fn go_selector(selector: &Value) -> String {
+    let words = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let labels = selector["matchLabels"].as_object().into_iter().flatten();
+    let labels: String = labels
+        .map(|(key, value)| format!("{key}: {},", words(value)))
+        .collect();
+    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+    let expressions: String = expressions
+        .map(|one| {
+            let values = one["values"].as_array().into_iter().flatten().map(words);
+            let values = values.collect::<Vec<_>>().join(" ");
+            let (key, operator) = (words(&one["key"]), words(&one["operator"]));
+            format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
+}
+
 fn policy_binding(object: &Value, now: Timestamp) -> Vec<Value> {
     let reference = match (
         text::at(object, "/spec/paramRef/namespace"),
         text::at(object, "/spec/paramRef/name"),
     ) {
-        (_, "") if text::count(object, "/spec/paramRef/selector") > 0 => {
-            text::selector(object, "/spec/paramRef/selector")
+        (_, "") if object["spec"]["paramRef"]["selector"].is_object() => {
+            go_selector(&object["spec"]["paramRef"]["selector"])
         }
         (_, "") => UNSET.to_owned(),
         // Whether what it names has a namespace is not told here.

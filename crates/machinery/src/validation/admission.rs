@@ -33,10 +33,10 @@ pub(super) fn webhooks(obj: &Value, errors: &mut Errors) {
         for (i, one) in hook.list_at("rules").iter().enumerate() {
             rule(one, &at.child("rules").index(i), errors);
         }
-        errors.one_of_if_set(hook, "failurePolicy", &at, &["Fail", "Ignore"]);
-        errors.one_of_if_set(hook, "matchPolicy", &at, &["Equivalent", "Exact"]);
+        errors.one_of_given(hook, "failurePolicy", &at, &["Fail", "Ignore"]);
+        errors.one_of_given(hook, "matchPolicy", &at, &["Equivalent", "Exact"]);
         // Only mutating webhooks have the field.
-        errors.one_of_if_set(hook, "reinvocationPolicy", &at, &["IfNeeded", "Never"]);
+        errors.one_of_given(hook, "reinvocationPolicy", &at, &["IfNeeded", "Never"]);
         if !hook.has("sideEffects") {
             errors.required(&at.child("sideEffects"), "must specify one of None, NoneOnDryRun");
         }
@@ -261,7 +261,10 @@ pub(super) fn mutating_policy(spec: &Value, at: &Path, errors: &mut Errors) {
 
 /// A policy, of either sort.
 pub(super) fn policy(spec: &Value, at: &Path, errors: &mut Errors) {
-    errors.one_of(spec, "failurePolicy", at, &["Fail", "Ignore"]);
+    match spec.has("failurePolicy") {
+        true => errors.one_of_given(spec, "failurePolicy", at, &["Fail", "Ignore"]),
+        false => errors.required(&at.child("failurePolicy"), ""),
+    }
     if spec.has("paramKind") {
         param_kind(spec.at("paramKind"), &at.child("paramKind"), errors);
     }

@@ -179,30 +179,7 @@ pub(super) fn immutable_data(new: &Value, old: &Value, fields: &[&str], errors: 
 
 pub(super) fn node(obj: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
-    let mut seen = BTreeSet::new();
-    for (i, taint) in obj.list_at("spec.taints").iter().enumerate() {
-        // The place as upstream calls it.
-        let place = Path::new("metadata").child("taints").index(i);
-        let (key, effect) = (taint.str_at("key"), taint.str_at("effect"));
-        errors.each(&place.child("key"), key, names::qualified_name(key));
-        let value = taint.str_at("value");
-        let wrong = names::label_value(value);
-        if !wrong.is_empty() {
-            errors.invalid(&place.child("value"), value, wrong.join(";"));
-        }
-        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-        errors.one_of_in_order(taint, "effect", &place, &effects);
-        if !seen.insert((key, effect)) {
-            let mut error = FieldError::duplicate(&place, taint.clone());
-            error.detail = "taints must be unique by key and effect pair".to_owned();
-            let time = taint.at("timeAdded");
-            let shown = format!(
-                "{{\"Key\":{key:?},\"Value\":{:?},\"Effect\":{effect:?},\"TimeAdded\":{time}}}",
-                taint.str_at("value")
-            );
-            errors.0.push(error.shown_as(shown));
-        }
-    }
+    taints(obj, errors);
     let cidrs = obj.strings_at("spec.podCIDRs");
     for (i, cidr) in cidrs.iter().enumerate() {
         errors.each(&at.child("podCIDRs").index(i), cidr, names::legacy_cidr(cidr));
@@ -239,7 +216,34 @@ pub(super) fn node_resources(obj: &Value, errors: &mut Errors) {
     }
 }
 
-/// A Node's Pod network and provider are set once.
+fn taints(obj: &Value, errors: &mut Errors) {
+    let mut seen = BTreeSet::new();
+    for (i, taint) in obj.list_at("spec.taints").iter().enumerate() {
+        // The place as upstream calls it.
+        let place = Path::new("metadata").child("taints").index(i);
+        let (key, effect) = (taint.str_at("key"), taint.str_at("effect"));
+        errors.each(&place.child("key"), key, names::qualified_name(key));
+        let value = taint.str_at("value");
+        let wrong = names::label_value(value);
+        if !wrong.is_empty() {
+            errors.invalid(&place.child("value"), value, wrong.join(";"));
+        }
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        errors.one_of_in_order(taint, "effect", &place, &effects);
+        if !seen.insert((key, effect)) {
+            let mut error = FieldError::duplicate(&place, taint.clone());
+            error.detail = "taints must be unique by key and effect pair".to_owned();
+            let time = taint.at("timeAdded");
+            let shown = format!(
+                "{{\"Key\":{key:?},\"Value\":{:?},\"Effect\":{effect:?},\"TimeAdded\":{time}}}",
+                taint.str_at("value")
+            );
+            errors.0.push(error.shown_as(shown));
+        }
+    }
+}
+
+/// A Node's Pod network and provider are set once. Taints are looked at once more.
 pub(super) fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let mut addresses = BTreeSet::new();
@@ -261,6 +265,7 @@ pub(super) fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
         let text = "node updates may not change providerID except from \"\" to valid";
         errors.forbidden(&at.child("providerID"), text);
     }
+    taints(new, errors);
     if new.str_at("spec.externalID") != old.str_at("spec.externalID") {
         errors.forbidden(&at.child("externalID"), "may not be updated");
     }

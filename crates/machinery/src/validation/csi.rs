@@ -117,7 +117,7 @@ pub(super) fn node_update(new: &Value, old: &Value, at: &Path, errors: &mut Erro
         if let Some(after) = after.find(|d| d.str_at("name") == before.str_at("name"))
             && !same(&bare(after), &bare(before))
         {
-            let shown = internal::line("CSINodeDriver", after);
+            let shown = internal::line("CSINodeDriver", &bare(after));
             errors.invalid_shown(&at.child("drivers"), &shown, IMMUTABLE);
         }
     }

@@ -89,19 +89,19 @@ fn pool_name(name: &str, at: &Path, errors: &mut Errors) {
 fn qualified(name: &str, at: &Path, errors: &mut Errors) {
     let parts: Vec<&str> = name.split('/').collect();
     match parts[..] {
-        [""] => errors.required(at, "a name must be specified"),
         [id] => identifier(id, at, errors),
         [domain, id] => {
             match domain {
-                "" => errors.required(at, "the domain must not be empty"),
+                "" => errors.invalid(at, "", "the domain must not be empty"),
                 domain => driver(domain, at, errors),
             }
             match id {
-                "" => errors.required(at, "the name must not be empty"),
+                "" => errors.invalid(at, "", "the name must not be empty"),
                 id => identifier(id, at, errors),
             }
         }
-        _ => errors.invalid(at, name, "must be either a C identifier or a DNS subdomain followed by a slash \"/\" followed by a C identifier"),
+        // Upstream lets it pass.
+        _ => {}
     }
 }
 
@@ -121,7 +121,8 @@ fn identifier(id: &str, at: &Path, errors: &mut Errors) {
 fn fully_qualified(name: &str, at: &Path, errors: &mut Errors) {
     qualified(name, at, errors);
     if !name.contains('/') {
-        errors.invalid(at, name, "must include a domain");
+        let text = "a fully qualified name must be a domain and a name separated by a slash";
+        errors.invalid(at, name, text);
     }
 }
 
@@ -294,7 +295,8 @@ pub(super) fn claim_status(new: &Value, old: &Value, errors: &mut Errors) {
     let (allocation, at) = (status.at("allocation"), at.child("allocation"));
     match (old.has("status.allocation"), status.has("allocation")) {
         (true, true) if !same(allocation, old.at("status.allocation")) => {
-            errors.invalid(&at, allocation.clone(), IMMUTABLE);
+            let shown = super::internal::line("AllocationResult", allocation);
+            errors.invalid_shown(&at, &shown, IMMUTABLE);
         }
         (false, true) => allocated(allocation, &names, &at, errors),
         _ => {}
@@ -415,7 +417,7 @@ pub(super) fn class(spec: &Value, at: &Path, errors: &mut Errors) {
 }
 
 /// A ResourceSlice.
-pub(super) fn slice(spec: &Value, at: &Path, errors: &mut Errors) {
+pub(super) fn slice(spec: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     driver(spec.str_at("driver"), &at.child("driver"), errors);
     let (pool, place) = (spec.at("pool"), at.child("pool"));
     pool_name(pool.str_at("name"), &place.child("name"), errors);
@@ -433,6 +435,9 @@ pub(super) fn slice(spec: &Value, at: &Path, errors: &mut Errors) {
         let why = "must be greater than or equal to zero";
         errors.invalid(&place.child("generation"), generation, why);
     }
+    if !old.is_null() {
+        slice_kept(spec, old, at, errors);
+    }
     let mut set: Vec<&str> = Vec::new();
     if let Some(name) = spec.at("nodeName").as_str() {
         let place = at.child("nodeName");
@@ -446,7 +451,7 @@ pub(super) fn slice(spec: &Value, at: &Path, errors: &mut Errors) {
     if spec.has("nodeSelector") {
         set.push("`nodeSelector`");
         node_selector(spec, at, errors);
-        if spec.list_at("nodeSelector.nodeSelectorTerms").len() > 1 {
+        if spec.list_at("nodeSelector.nodeSelectorTerms").len() != 1 {
             let terms = spec.at("nodeSelector.nodeSelectorTerms").clone();
             let place = at.child("nodeSelector").child("nodeSelectorTerms");
             errors.invalid(&place, terms, "must have exactly one node selector term");
@@ -520,7 +525,10 @@ fn attribute(value: &Value, at: &Path, errors: &mut Errors) {
     match set.into_iter().filter(|f| value.has(f)).count() {
         0 => errors.invalid(at, "", "exactly one value must be specified"),
         1 => {}
-        _ => errors.invalid(at, value.clone(), "exactly one value must be specified"),
+        _ => {
+            let shown = super::internal::line("DeviceAttribute", value);
+            errors.invalid_shown(at, &shown, "exactly one value must be specified");
+        }
     }
 }
 
@@ -541,15 +549,19 @@ fn is_semver(text: &str) -> bool {
         && build.is_none_or(|b| b.split('.').all(word))
 }
 
-/// What a change of a slice leaves alone.
-pub(super) fn slice_update(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+/// What a slice is about stays; what is not there is no text to Go but for the node.
+fn slice_kept(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     for (field, place) in [
         ("pool.name", at.child("pool").child("name")),
         ("driver", at.child("driver")),
         ("nodeName", at.child("nodeName")),
     ] {
         if !same(new.at(field), old.at(field)) {
-            errors.invalid(&place, new.at(field).clone(), IMMUTABLE);
+            let value = match field {
+                "nodeName" => new.at(field).clone(),
+                _ => new.str_at(field).into(),
+            };
+            errors.invalid(&place, value, IMMUTABLE);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! Source: `pkg/apis/core/validation/events.go` of Kubernetes v1.35. Its errors name the fields of the core group.
 
 use super::errors::{Errors, IMMUTABLE};
-use super::names;
+use super::{internal, names};
 use crate::walk::{At, same};
 use kinds::field::Path;
 use serde_json::Value;
@@ -116,8 +116,23 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     let later = LATER_NAMES.iter().map(|name| (name, name));
     for (field, told) in NAMES.iter().map(|(field, told)| (field, told)).chain(later) {
-        if !same(new.at(field), old.at(field)) {
-            errors.invalid(&Path::new(told), new.at(field).clone(), IMMUTABLE);
+        if same(new.at(field), old.at(field)) {
+            continue;
+        }
+        let (place, value) = (Path::new(told), new.at(field));
+        match *field {
+            "regarding" | "related" if value.is_object() => {
+                errors.invalid_shown(&place, &internal::line("ObjectReference", value), IMMUTABLE);
+            }
+            "deprecatedSource" => {
+                errors.invalid_shown(&place, &internal::line("EventSource", value), IMMUTABLE);
+            }
+            // What is no text there is a time or a number, or may be missing.
+            "eventTime" | "related" => errors.invalid(&place, value.clone(), IMMUTABLE),
+            _ if value.is_null() && !told.ends_with("Timestamp") && *told != "count" => {
+                errors.invalid(&place, "", IMMUTABLE);
+            }
+            _ => errors.invalid(&place, value.clone(), IMMUTABLE),
         }
     }
 }

@@ -26,8 +26,10 @@ pub(super) fn lease(spec: &Value, at: &Path, errors: &mut Errors) {
     errors.not_negative(spec, "leaseTransitions", at);
 }
 
-pub(super) fn controller_revision(obj: &Value, errors: &mut Errors) {
-    if !obj.has("data") {
+pub(super) fn controller_revision(obj: &Value, old: &Value, errors: &mut Errors) {
+    if !old.is_null() {
+        // What is for life is looked at as such.
+    } else if !obj.has("data") {
         errors.required(&Path::new("data"), "data is mandatory");
     } else if !obj.at("data").is_object() {
         errors.required(&Path::new("data"), "data must be a valid JSON object");

@@ -3,7 +3,7 @@
 use super::errors::Errors;
 use super::{mandatory, names};
 use crate::walk::At;
-use kinds::field::Path;
+use kinds::field::{FieldError, Path};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -41,7 +41,9 @@ pub(super) fn schema(obj: &Value, errors: &mut Errors) {
     let method = spec.at("distinguisherMethod");
     if !method.is_null() && !["ByNamespace", "ByUser"].contains(&method.str_at("type")) {
         let place = at.child("distinguisherMethod").child("type");
-        errors.not_supported(&place, method.clone(), &["ByNamespace", "ByUser"]);
+        let shown = format!("{{\"Type\":{:?}}}", method.str_at("type"));
+        let error = FieldError::not_supported(&place, method.clone(), &["ByNamespace", "ByUser"]);
+        errors.0.push(error.shown_as(shown));
     }
     let level = spec.str_at("priorityLevelConfiguration.name");
     let place = at.child("priorityLevelConfiguration").child("name");
@@ -79,6 +81,47 @@ fn rule(rule: &Value, at: &Path, errors: &mut Errors) {
         verbs(one, &at, errors);
         let missing = "nonResourceURLs must contain at least one value";
         alone(one, "nonResourceURLs", &at, missing, "non-resource URLs", errors);
+        let urls = one.strings_at("nonResourceURLs");
+        if !urls.contains(&"*") {
+            for (i, url) in urls.into_iter().enumerate() {
+                if let Some(why) = url_fault(url) {
+                    errors.invalid(&at.child("nonResourceURLs").index(i), url, why);
+                }
+            }
+        }
+    }
+}
+
+/// What is wrong with a path outside the API, which may end in an asterisk.
+fn url_fault(url: &str) -> Option<&'static str> {
+    let stars = url.matches('*').count();
+    if url.is_empty() {
+        Some("must not be empty")
+    } else if !url.starts_with('/') {
+        Some("must start with slash")
+    } else if url.contains(' ') {
+        Some("must not contain white-space")
+    } else if url.contains("//") {
+        Some("must not contain double slash")
+    } else if stars > 1 || stars == 1 && !url.ends_with("/*") {
+        Some("wildcard can only do suffix matching")
+    } else {
+        None
+    }
+}
+
+/// Conditions have a type each.
+pub(super) fn status(obj: &Value, errors: &mut Errors) {
+    let at = Path::new("status").child("conditions");
+    let conditions = obj.list_at("status.conditions");
+    for (i, condition) in conditions.iter().enumerate() {
+        let (place, ty) = (at.index(i).child("type"), condition.str_at("type"));
+        if conditions[..i].iter().any(|other| other.str_at("type") == ty) {
+            errors.duplicate(&place, ty);
+        }
+        if ty.is_empty() {
+            errors.required(&place, "");
+        }
     }
 }
 
@@ -258,7 +301,6 @@ fn queuing(of: &Value, at: &Path, errors: &mut Errors) {
     for (field, value) in [
         ("queueLengthLimit", number("queueLengthLimit")),
         ("queues", queues),
-        ("handSize", hand),
     ] {
         if value <= 0 {
             errors.invalid(&at.child(field), value, "must be positive");
@@ -268,8 +310,8 @@ fn queuing(of: &Value, at: &Path, errors: &mut Errors) {
         let text = format!("must not be greater than {MAX_QUEUES}");
         errors.invalid(&at.child("queues"), queues, text);
     }
-    if hand <= 0 || queues <= 0 {
-        return;
+    if hand <= 0 {
+        return errors.invalid(&at.child("handSize"), hand, "must be positive");
     }
     if hand > queues {
         let text = format!("should not be greater than queues ({queues})");

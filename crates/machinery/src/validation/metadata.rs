@@ -118,23 +118,66 @@ fn owners(owners: &Value, at: &Path, errors: &mut Errors) {
             }
         }
         if (group, owner.str_at("kind")) == ("", "Event") {
-            errors.invalid(
-                at,
-                owner.clone(),
-                "/v1, Kind=Event is disallowed from being an owner",
-            );
+            let text = "/v1, Kind=Event is disallowed from being an owner";
+            errors.invalid_shown(at, &owner_text(owner), text);
         }
         if owner.bool_at("controller") {
             let this = format!("{}/{}", owner.str_at("kind"), owner.str_at("name"));
             match &controller {
                 Some(first) => {
                     let text = "Only one reference can have Controller set to true. Found \"true\" in references for";
-                    errors.invalid(at, owners.clone(), format!("{text} {first} and {this}"));
+                    let all = owners.as_array().into_iter().flatten().map(owner_text);
+                    let shown = format!("[{}]", all.collect::<Vec<_>>().join(","));
+                    errors.invalid_shown(at, &shown, &format!("{text} {first} and {this}"));
                 }
                 None => controller = Some(this),
             }
         }
     }
+}
+
+/// Checks the metadata of what a template makes: labels and annotations, and nothing else.
+pub(super) fn of_template(meta: &Value, place: &Path, errors: &mut Errors) {
+    annotations(meta.at("annotations"), &place.child("annotations"), errors);
+    labels(meta.at("labels"), &place.child("labels"), errors);
+    for (field, shown) in [
+        ("name", "name"),
+        ("generateName", "generateName"),
+        ("namespace", "namespace"),
+        ("selfLink", "selfLink"),
+        ("uid", "uID"),
+        ("resourceVersion", "resourceVersion"),
+        ("generation", "generation"),
+        ("creationTimestamp", "creationTimestamp"),
+        ("deletionTimestamp", "deletionTimestamp"),
+        ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
+        ("ownerReferences", "ownerReferences"),
+        ("finalizers", "finalizers"),
+        ("managedFields", "managedFields"),
+    ] {
+        if !meta.is_empty_at(field) && meta.at(field) != &Value::from(0) {
+            errors.forbidden(&place.child(shown), "cannot be set");
+        }
+    }
+}
+
+/// An owner with its fields in upstream's order.
+fn owner_text(owner: &Value) -> String {
+    const FIELDS: [&str; 6] = [
+        "apiVersion",
+        "kind",
+        "name",
+        "uid",
+        "controller",
+        "blockOwnerDeletion",
+    ];
+    let there = |field: &&str| owner.has(field) || FIELDS[..4].contains(field);
+    let one = |field: &str| match owner.at(field) {
+        Value::Null => format!("{field:?}:\"\""),
+        value => format!("{field:?}:{value}"),
+    };
+    let fields = FIELDS.into_iter().filter(there).map(one);
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
 }
 
 fn finalizers(meta: &Value, at: &Path, errors: &mut Errors) {
@@ -152,11 +195,12 @@ fn finalizers(meta: &Value, at: &Path, errors: &mut Errors) {
 }
 
 /// Groups that take any qualified name as a finalizer, as custom resources do: their validation is no part of upstream's core.
-const FREE_FINALIZERS: [&str; 5] = [
+const FREE_FINALIZERS: [&str; 6] = [
     "admissionregistration.k8s.io",
     "apiextensions.k8s.io",
     "apiregistration.k8s.io",
     "coordination.k8s.io",
+    "node.k8s.io",
     "podvisor.io",
 ];
 
@@ -179,27 +223,17 @@ pub(super) fn builtin_finalizers(group: &str, obj: &Value, errors: &mut Errors) 
     }
 }
 
+/// Checks what an update of any kind does to metadata, whatever the kind itself looks at.
+pub(super) fn any_update(new: &Value, old: &Value, namespaced: bool, errors: &mut Errors) {
+    let at = Path::new("metadata");
+    check(new.at("metadata"), namespaced, names::path_segment, &at, errors);
+    update(new, old, errors);
+}
+
 /// Checks what an update does to metadata.
 pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("metadata");
     let (new_meta, old_meta) = (new.at("metadata"), old.at("metadata"));
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
-        if !same(new_meta.at(field), old_meta.at(field)) {
-            errors.invalid(&at.child(field), new_meta.at(field).clone(), IMMUTABLE);
-        }
-    }
-    if let (Some(new), Some(old)) = (new_meta.int_at("generation"), old_meta.int_at("generation"))
-        && new < old
-    {
-        errors.invalid(&at.child("generation"), new, "must not be decremented");
-    }
     if old_meta.has("deletionTimestamp") {
         let had = old_meta.strings_at("finalizers");
         let added: Vec<String> = new_meta
@@ -216,6 +250,23 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
             errors.forbidden(&at.child("finalizers"), text);
         }
     }
+    if let (Some(new), Some(old)) = (new_meta.int_at("generation"), old_meta.int_at("generation"))
+        && new < old
+    {
+        errors.invalid(&at.child("generation"), new, "must not be decremented");
+    }
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
+        if !same(new_meta.at(field), old_meta.at(field)) {
+            errors.invalid(&at.child(field), new_meta.at(field).clone(), IMMUTABLE);
+        }
+    }
     labels(new_meta.at("labels"), &at.child("labels"), errors);
     annotations(new_meta.at("annotations"), &at.child("annotations"), errors);
     owners(
@@ -223,7 +274,4 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
         &at.child("ownerReferences"),
         errors,
     );
-    if !same(new_meta.at("finalizers"), old_meta.at("finalizers")) {
-        finalizers(new_meta, &at.child("finalizers"), errors);
-    }
 }

@@ -30,6 +30,7 @@ pub(crate) mod pod;
 mod policy;
 mod rbac;
 mod required;
+mod rounds;
 mod selectors;
 mod service;
 mod signing;
@@ -46,6 +47,7 @@ use crate::walk::At;
 use errors::Errors;
 use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
+use rounds::Look;
 use serde_json::Value;
 
 /// What is wrong with a name that may have a domain before a slash, such as the key of an annotation.
@@ -80,51 +82,78 @@ pub fn validate_create(kind: &KindInfo, obj: &Value) -> Vec<FieldError> {
 /// Checks a change of an object, `sub` being the subresource that it came by.
 pub fn validate_update(kind: &KindInfo, new: &Value, old: &Value, sub: Option<&str>) -> Vec<FieldError> {
     let mut errors = Errors::default();
-    metadata::update(new, old, &mut errors);
-    // What was stored before a rule came is left alone.
-    if new.at("metadata.finalizers") != old.at("metadata.finalizers") {
-        metadata::builtin_finalizers(kind.group, new, &mut errors);
-    }
-    match (sub, (kind.group, kind.kind)) {
-        (Some("ephemeralcontainers"), _) => pod::ephemeral_containers(new, old, &mut errors),
-        (Some("resize"), _) => pod::resize(new, old, &mut errors),
-        (Some("status"), ("", "Pod")) => pod::status_update(new, old, &mut errors),
-        (Some("status"), ("resource.k8s.io", "ResourceClaim")) => {
-            devices::claim_status(new, old, &mut errors)
-        }
-        (Some("status" | "approval"), ("certificates.k8s.io", "CertificateSigningRequest")) => {
-            signing::update(new, old, sub == Some("approval"), &mut errors);
-        }
-        (Some("status"), ("", "PersistentVolumeClaim")) => storage::claim_status(new, &mut errors),
-        (Some("status"), ("", "Service")) => service::status(new, old, &mut errors),
-        (Some("status"), ("", "Node")) => {
-            core::node_resources(new, &mut errors);
-            core::node_update(new, old, &mut errors);
-        }
-        (Some("status"), ("", "ResourceQuota")) => policy::quota_status(new, &mut errors),
-        (Some("status"), ("networking.k8s.io", "Ingress")) => network::ingress_status(new, old, &mut errors),
-        (Some("status"), ("storage.k8s.io", "VolumeAttachment")) => csi::attachment_status(new, &mut errors),
-        (Some("status"), _) => status::check(kind, new, old, &mut errors),
-        (Some("finalize"), ("", "Namespace")) => core::finalized(new, &mut errors),
-        (Some(_), _) => {}
-        (None, ("", "Pod")) => pod::spec_update(new, old, &mut errors),
-        // Some kinds tell first what may not change.
-        (
-            None,
-            ("", "ConfigMap" | "Secret")
-            | ("storage.k8s.io", "VolumeAttributesClass")
-            | ("apps", "DaemonSet"),
-        ) => {
-            specific_update(kind, new, old, &mut errors);
-            specific(kind, new, old, &mut errors);
-        }
-        (None, _) => {
-            if !specific(kind, new, old, &mut errors) {
-                required::check(kind, new, &mut errors);
+    metadata::any_update(new, old, kind.namespaced, &mut errors);
+    let looks = match sub {
+        None => rounds::of_object(kind),
+        Some(sub) => rounds::of_subresource(kind, sub),
+    };
+    for look in looks {
+        match (look, sub) {
+            (Look::Metadata, _) => {
+                metadata::create(kind, new, &mut errors);
+                metadata::builtin_finalizers(kind.group, new, &mut errors);
             }
-            specific_update(kind, new, old, &mut errors);
+            (Look::Change, _) => {
+                metadata::update(new, old, &mut errors);
+                metadata::builtin_finalizers(kind.group, new, &mut errors);
+            }
+            (Look::Content, None) => content(kind, new, old, &mut errors),
+            (Look::Again, None) => content_again(kind, new, old, &mut errors),
+            (Look::Kept, None) => specific_update(kind, new, old, &mut errors),
+            (_, Some(sub)) => subresource(kind, new, old, sub, &mut errors),
         }
     }
+    errors.0
+}
+
+/// Checks what the object that replaces `old` says.
+fn content(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Errors) {
+    if (kind.group, kind.kind) == ("", "Pod") {
+        pod::spec_update(new, old, errors);
+    } else if !specific(kind, new, old, errors) {
+        required::check(kind, new, errors);
+    }
+}
+
+/// The same for what is looked at twice.
+fn content_again(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Errors) {
+    match (kind.group, kind.kind) {
+        ("batch", "Job") => jobs::spec_again(new, errors),
+        ("", "PersistentVolume") => storage::volume(new, old, errors),
+        _ => content(kind, new, old, errors),
+    }
+}
+
+/// Checks what a change by way of a subresource is about.
+fn subresource(kind: &KindInfo, new: &Value, old: &Value, sub: &str, errors: &mut Errors) {
+    match (sub, (kind.group, kind.kind)) {
+        ("ephemeralcontainers", _) => pod::ephemeral_containers(new, old, errors),
+        ("resize", _) => pod::resize(new, old, errors),
+        ("status", ("", "Pod")) => pod::status_update(new, old, errors),
+        ("status", ("resource.k8s.io", "ResourceClaim")) => devices::claim_status(new, old, errors),
+        ("status" | "approval", ("certificates.k8s.io", "CertificateSigningRequest")) => {
+            signing::update(new, old, sub == "approval", errors);
+        }
+        ("status", ("", "PersistentVolumeClaim")) => storage::claim_status(new, errors),
+        ("status", ("", "Service")) => service::status(new, old, errors),
+        ("status", ("", "Node")) => {
+            core::node_resources(new, errors);
+            core::node_update(new, old, errors);
+        }
+        ("status", ("", "ResourceQuota")) => policy::quota_status(new, errors),
+        ("status", ("networking.k8s.io", "Ingress")) => network::ingress_status(new, old, errors),
+        ("status", ("storage.k8s.io", "VolumeAttachment")) => csi::attachment_status(new, errors),
+        ("status", ("flowcontrol.apiserver.k8s.io", _)) => flow::status(new, errors),
+        ("status", _) => status::check(kind, new, old, errors),
+        ("finalize", ("", "Namespace")) => core::finalized(new, errors),
+        _ => {}
+    }
+}
+
+/// Checks what any update does to metadata, before whatever a kind has to say.
+pub fn validate_any_update(new: &Value, old: &Value, namespaced: bool) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    metadata::any_update(new, old, namespaced, &mut errors);
     errors.0
 }
 
@@ -174,13 +203,16 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("", "Service") => service::service(obj, old, errors),
         ("", "Endpoints") => endpoints::endpoints(obj, errors),
         ("", "ReplicationController") => workloads::replication_controller(spec, &spec_at, errors),
-        ("", "PersistentVolume") => storage::volume(obj, old, errors),
+        ("", "PersistentVolume") => {
+            storage::volume(obj, old, errors);
+            storage::mount_options(obj, errors);
+        }
         ("", "PersistentVolumeClaim") => storage::claim_spec(spec, &spec_at, errors),
         ("apps", "Deployment") => workloads::deployment(spec, &spec_at, errors),
         ("apps", "ReplicaSet") => workloads::replica_set(spec, &spec_at, errors),
         ("apps", "StatefulSet") => workloads::stateful_set(spec, old, &spec_at, errors),
         ("apps", "DaemonSet") => workloads::daemon_set(spec, &spec_at, errors),
-        ("apps", "ControllerRevision") => extension::controller_revision(obj, errors),
+        ("apps", "ControllerRevision") => extension::controller_revision(obj, old, errors),
         ("batch", "Job") => jobs::job(obj, errors),
         ("batch", "CronJob") => cron_jobs::cron_job(obj, old, errors),
         ("discovery.k8s.io", "EndpointSlice") => endpoints::slice(obj, old, errors),
@@ -237,10 +269,11 @@ fn specific(kind: &KindInfo, obj: &Value, old: &Value, errors: &mut Errors) -> b
         ("storage.k8s.io", "VolumeAttributesClass") => csi::attributes_class(obj, errors),
         ("resource.k8s.io", "ResourceClaim") => devices::claim(spec, &spec_at, errors),
         ("resource.k8s.io", "ResourceClaimTemplate") => {
+            metadata::of_template(spec.at("metadata"), &spec_at.child("metadata"), errors);
             devices::claim(spec.at("spec"), &spec_at.child("spec"), errors);
         }
         ("resource.k8s.io", "DeviceClass") => devices::class(spec, &spec_at, errors),
-        ("resource.k8s.io", "ResourceSlice") => devices::slice(spec, &spec_at, errors),
+        ("resource.k8s.io", "ResourceSlice") => devices::slice(spec, old.at("spec"), &spec_at, errors),
         _ => return false,
     }
     true
@@ -268,7 +301,16 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
         ("", "PersistentVolumeClaim") => storage::claim_update(new, old, errors),
         ("", "ResourceQuota") => policy::quota_update(new_spec, old_spec, &at, errors),
         ("discovery.k8s.io", "EndpointSlice") => errors.immutable_top(new, old, "addressType"),
-        ("networking.k8s.io", "IPAddress") => errors.immutable(new_spec, old_spec, "parentRef", &at),
+        ("networking.k8s.io", "IPAddress") => {
+            let (parent, before) = (new_spec.at("parentRef"), old_spec.at("parentRef"));
+            if !crate::walk::same(parent, before) {
+                let shown = match parent {
+                    Value::Null => "null".to_owned(),
+                    parent => internal::line("ParentReference", parent),
+                };
+                errors.invalid_shown(&at.child("parentRef"), &shown, errors::IMMUTABLE);
+            }
+        }
         ("networking.k8s.io", "ServiceCIDR") => addresses::range_update(new_spec, old_spec, &at, errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
             rbac::binding_update(new, old, errors)
@@ -279,14 +321,16 @@ fn specific_update(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Error
             let shown = internal::line(&format!("{}Spec", kind.kind), new_spec);
             errors.invalid_shown(&at, &shown, errors::IMMUTABLE);
         }
-        ("resource.k8s.io", "ResourceSlice") => devices::slice_update(new_spec, old_spec, &at, errors),
         ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, errors),
         ("storage.k8s.io", "CSIDriver") => csi::driver_update(new_spec, old_spec, &at, errors),
         ("storage.k8s.io", "CSINode") => csi::node_update(new_spec, old_spec, &at, errors),
         ("storage.k8s.io", "CSIStorageCapacity") => {
-            for field in ["nodeTopology", "storageClassName"] {
-                errors.immutable_top(new, old, field);
+            let topology = new.at("nodeTopology");
+            if !crate::walk::same(topology, old.at("nodeTopology")) {
+                let shown = selectors::shown(topology);
+                errors.invalid_shown(&Path::new("nodeTopology"), &shown, errors::IMMUTABLE);
             }
+            errors.immutable_top(new, old, "storageClassName");
         }
         ("storage.k8s.io", "VolumeAttachment") => csi::attachment_update(new_spec, old_spec, &at, errors),
         ("storage.k8s.io", "VolumeAttributesClass") => {

@@ -13,7 +13,10 @@ const MOST_CONTROLLER: usize = 250;
 /// Checks an IngressClass, whose controller is for life.
 pub(super) fn ingress_class(spec: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     if !old.is_null() {
-        errors.immutable(spec, old.at("spec"), "controller", at);
+        let controller = spec.str_at("controller");
+        if controller != old.str_at("spec.controller") {
+            errors.invalid(&at.child("controller"), controller, super::errors::IMMUTABLE);
+        }
     }
     let (place, controller) = (at.child("controller"), spec.str_at("controller"));
     if controller.len() > MOST_CONTROLLER {
@@ -130,6 +133,7 @@ fn networks(spec: &Value) -> Vec<&str> {
         .iter()
         .flat_map(|(rules, peers)| spec.list_at(rules).iter().flat_map(|rule| rule.list_at(peers)));
     rules
+        .filter(|peer| peer.has("ipBlock"))
         .flat_map(|peer| {
             let mut all = peer.strings_at("ipBlock.except");
             all.push(peer.str_at("ipBlock.cidr"));
@@ -146,10 +150,8 @@ fn policy_peer(peer: &Value, known: &[&str], at: &Path, errors: &mut Errors) {
             selectors::label_selector(peer.at(field), &at.child(field), errors);
         }
     }
+    let others = count;
     if peer.has("ipBlock") {
-        if count > 0 {
-            errors.forbidden(at, "may not specify both ipBlock and another peer");
-        }
         count += 1;
         let cidr = peer.str_at("ipBlock.cidr");
         if cidr.is_empty() {
@@ -179,6 +181,8 @@ fn policy_peer(peer: &Value, known: &[&str], at: &Path, errors: &mut Errors) {
     }
     if count == 0 {
         errors.required(at, "must specify a peer");
+    } else if others > 0 && peer.has("ipBlock") {
+        errors.forbidden(at, "may not specify both ipBlock and another peer");
     }
 }
 

@@ -433,6 +433,7 @@ fn service_update(new: &Value, old: &Value, errors: &mut Errors) {
             "may not change once set",
         );
     }
+    balancer_class(new, &at, errors);
     if is_checked(new)
         && is_checked(old)
         && !same(new.at("healthCheckNodePort"), old.at("healthCheckNodePort"))
@@ -499,7 +500,7 @@ pub(super) fn status(new: &Value, old: &Value, errors: &mut Errors) {
             (false, true) => {}
             (false, false) => errors.required(&mode, "must be specified when `ip` is set"),
             (true, true) => errors.forbidden(&mode, "may not be specified when `ip` is not set"),
-            (true, false) => errors.one_of(point, "ipMode", &place, &["Proxy", "VIP"]),
+            (true, false) => errors.one_of_given(point, "ipMode", &place, &["Proxy", "VIP"]),
         }
         if !host.is_empty() {
             errors.each(&place.child("hostname"), host, names::dns_subdomain(host));

@@ -136,8 +136,36 @@ pub(super) fn check(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Erro
             shared::check(status.list_at("conditions"), &at.child("conditions"), errors);
         }
         ("", "Namespace") => namespace_phase(new, &at, errors),
+        ("apiregistration.k8s.io", "APIService") => {
+            for (i, condition) in status.list_at("conditions").iter().enumerate() {
+                let (place, said) = (at.child("conditions").index(i), condition.str_at("status"));
+                let known = ["True", "False", "Unknown"];
+                if !known.contains(&said) {
+                    errors.not_supported_in_order(&place.child("status"), said, &known);
+                }
+            }
+        }
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => type_checking(status, &at, errors),
         _ => {}
     }
+}
+
+/// What was found out about the types of a policy's expressions.
+fn type_checking(status: &Value, at: &Path, errors: &mut Errors) {
+    let place = at.child("typeChecking").child("expressionWarnings");
+    for (i, warning) in status
+        .list_at("typeChecking.expressionWarnings")
+        .iter()
+        .enumerate()
+    {
+        if warning.is_empty_at("warning") {
+            errors.required(&place.index(i).child("warning"), "");
+        }
+        if warning.str_at("fieldRef").trim().is_empty() {
+            errors.required(&place.index(i).child("fieldRef"), "");
+        }
+    }
+    shared::check(status.list_at("conditions"), &at.child("conditions"), errors);
 }
 
 /// The phase of a Namespace tells whether it is on its way out.
@@ -195,13 +223,43 @@ fn job(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
         let text = "cannot set more ready pods than active";
         errors.invalid(&at.child("ready"), number(status, "ready"), text);
     }
+    kept(new, old, at, errors);
+}
+
+/// What a Job that has come so far does not take back.
+fn kept(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
+    let (status, before) = (new.at("status"), old.at("status"));
+    for condition in ["Failed", "Complete", "FailureTarget"] {
+        if is(old, condition) && !is(new, condition) {
+            let text = format!("cannot disable the terminal {condition}=True condition");
+            errors.invalid_itself(&at.child("conditions"), text);
+        }
+    }
     let elastic = new.str_at("spec.completionMode") == "Indexed"
         && new.int_at("spec.completions") == new.int_at("spec.parallelism");
     for (field, may_fall) in [("failed", false), ("succeeded", elastic)] {
-        if !may_fall && number(status, field) < number(old.at("status"), field) {
+        if !may_fall && number(status, field) < number(before, field) {
             let text = format!("cannot decrease the {field} counter");
             errors.invalid(&at.child(field), number(status, field), text);
         }
+    }
+    let changed = |field: &str| status.at(field) != before.at(field);
+    if status.has("completionTime") && before.has("completionTime") && changed("completionTime") {
+        let value = status.at("completionTime").clone();
+        errors.invalid(&at.child("completionTime"), value, super::errors::IMMUTABLE);
+    }
+    if before.has("startTime") && changed("startTime") && !new.bool_at("spec.suspend") {
+        let text = "startTime cannot be removed for unsuspended job";
+        errors.required(&at.child("startTime"), text);
+    }
+    let met = is(new, "SuccessCriteriaMet");
+    if is(old, "SuccessCriteriaMet") && !met {
+        let text = "cannot disable the SuccessCriteriaMet=True condition";
+        errors.invalid_itself(&at.child("conditions"), text);
+    }
+    if is(old, "Complete") && !is(old, "SuccessCriteriaMet") && met {
+        let text = "cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions";
+        errors.invalid_itself(&at.child("conditions"), text);
     }
 }
 
@@ -259,17 +317,6 @@ fn conditions(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     if new.has("spec.successPolicy") && !met && complete {
         refuse("cannot set Complete=True for Job with SuccessPolicy unless SuccessCriteriaMet=True".into());
     }
-    for condition in ["Failed", "Complete", "FailureTarget"] {
-        if is(old, condition) && !is(new, condition) {
-            refuse(format!("cannot disable the terminal {condition}=True condition"));
-        }
-    }
-    if is(old, "SuccessCriteriaMet") && !met {
-        refuse("cannot disable the SuccessCriteriaMet=True condition".into());
-    }
-    if is(old, "Complete") && !is(old, "SuccessCriteriaMet") && met {
-        refuse("cannot set SuccessCriteriaMet=True for Job already has Complete=true conditions".into());
-    }
 }
 
 fn times(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
@@ -298,12 +345,6 @@ fn times(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     let finished = |job: &Value| is(job, "Complete") || is(job, "Failed");
     if !status.has("startTime") && finished(new) && (!finished(old) || changed("startTime")) {
         errors.required(&start, "startTime is required for finished job");
-    }
-    if !at_end.is_null() && before.has("completionTime") && changed("completionTime") {
-        errors.invalid(&end, at_end.clone(), super::errors::IMMUTABLE);
-    }
-    if before.has("startTime") && changed("startTime") && !new.bool_at("spec.suspend") {
-        errors.required(&start, "startTime cannot be removed for unsuspended job");
     }
 }
 

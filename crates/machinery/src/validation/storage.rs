@@ -90,7 +90,6 @@ pub(super) fn volume(obj: &Value, old: &Value, errors: &mut Errors) {
             errors.required(&at.child("csi"), text);
         }
     }
-    mount_options(obj, errors);
 }
 
 fn has_bad_values(selector: &Value) -> bool {
@@ -117,7 +116,7 @@ const MOUNTED_WITH_OPTIONS: [&str; 13] = [
     "photonPersistentDisk",
 ];
 
-fn mount_options(volume: &Value, errors: &mut Errors) {
+pub(super) fn mount_options(volume: &Value, errors: &mut Errors) {
     const ANNOTATION: &str = "volume.beta.kubernetes.io/mount-options";
     let given = volume.at("metadata.annotations").get(ANNOTATION).is_some();
     let mut kinds = MOUNTED_WITH_OPTIONS.iter();
@@ -353,7 +352,8 @@ pub(super) fn claim_update(new: &Value, old: &Value, errors: &mut Errors) {
         let value = new_spec.at("volumeMode").clone();
         errors.invalid(&Path::new("volumeMode"), value, super::errors::IMMUTABLE);
     }
-    if old.has("status.currentVolumeAttributesClassName") {
+    let class = "volumeAttributesClassName";
+    if old.has("status.currentVolumeAttributesClassName") && !same(new_spec.at(class), old_spec.at(class)) {
         let text = match new_spec.at("volumeAttributesClassName") {
             Value::Null => {
                 "update to nil is forbidden when status.currentVolumeAttributesClassName is not nil"
@@ -470,9 +470,15 @@ fn affinity_text(affinity: &Value) -> String {
             expressions(term, "matchFields")
         )
     };
-    let terms = affinity.list_at("required.nodeSelectorTerms").iter();
-    let terms: Vec<String> = terms.map(term).collect();
-    format!("{{\"Required\":{{\"NodeSelectorTerms\":[{}]}}}}", terms.join(","))
+    if !affinity.has("required") {
+        return "{\"Required\":null}".to_owned();
+    }
+    let terms = affinity.list_at("required.nodeSelectorTerms");
+    let shown = match terms.is_empty() {
+        true => "null".to_owned(),
+        false => format!("[{}]", terms.iter().map(term).collect::<Vec<_>>().join(",")),
+    };
+    format!("{{\"Required\":{{\"NodeSelectorTerms\":{shown}}}}}")
 }
 
 pub(super) fn class(obj: &Value, errors: &mut Errors) {

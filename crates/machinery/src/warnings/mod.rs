@@ -155,7 +155,12 @@ pub fn warnings(kind: &KindInfo, new: &Value, old: Option<&Value>) -> Vec<String
             let job = template.strip_suffix(".template").unwrap_or_default();
             out.extend(objects::job(new.at(job), job));
         }
-        out.extend(of_pod(new.at(template), Some(&at)));
+        // Upstream looks at the template that a ReplicationController had.
+        let looked = match old {
+            Some(old) if kind.kind == "ReplicationController" => old,
+            _ => new,
+        };
+        out.extend(of_pod(looked.at(template), Some(&at)));
     }
     if kind.kind == "StatefulSet" {
         out.extend(objects::stateful_set(new.at("spec"), old.is_some()));

@@ -15,6 +15,7 @@ mod refusals;
 mod replayed;
 mod reported;
 mod resizes;
+mod rounds;
 mod status;
 mod strategic;
 mod strategy;

@@ -393,3 +393,27 @@ fn kinds_say_what_upstream_says() {
         );
     }
 }
+
+#[test]
+fn bindings_of_policies_print_selectors_as_go_does() {
+    let cases = [
+        (json!({"name": "n", "namespace": "d"}), "d/n"),
+        (json!({"name": "n"}), "*/n"),
+        (
+            json!({"selector": {}}),
+            "&LabelSelector{MatchLabels:map[string]string{},MatchExpressions:[]LabelSelectorRequirement{},}",
+        ),
+        (
+            json!({"selector": {"matchLabels": {"a": "b"},
+                "matchExpressions": [{"key": "k", "operator": "In", "values": ["v", "w"]}]}}),
+            "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:[]LabelSelectorRequirement{\
+             LabelSelectorRequirement{Key:k,Operator:In,Values:[v w],},},}",
+        ),
+    ];
+    for (reference, shown) in cases {
+        let object = json!({"spec": {"policyName": "p", "paramRef": reference}});
+        let group = "admissionregistration.k8s.io";
+        let row = cells(group, "v1", "ValidatingAdmissionPolicyBinding", object);
+        assert_eq!(row["ParamRef"], shown);
+    }
+}

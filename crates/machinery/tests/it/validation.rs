@@ -8,12 +8,23 @@ use serde_json::{Value, json};
 pub(super) fn ready(manifest: &str) -> Value {
     let mut object = defaulted(manifest);
     object["metadata"]["uid"] = "u-1".into();
+    let kind = kind_of(&object);
+    if kind.namespaced && object["metadata"]["namespace"].is_null() {
+        object["metadata"]["namespace"] = "default".into();
+    }
     prepare_create(kind_of(&object), &mut object);
     object
 }
 
+/// What a refusal says; how often it finds the same is another matter (`rounds`).
 pub(super) fn texts(errors: Vec<kinds::field::FieldError>) -> Vec<String> {
-    errors.iter().map(ToString::to_string).collect()
+    let mut told: Vec<String> = Vec::new();
+    for text in errors.iter().map(ToString::to_string) {
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    told
 }
 
 /// Sets a value at a JSON pointer; null removes it.

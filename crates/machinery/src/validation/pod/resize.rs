@@ -120,7 +120,9 @@ fn mask(container: &mut Value, before: &Value) {
                 amounts.insert(name.into(), amount.clone());
             }
         }
-        out.insert(kind.into(), json!(amounts));
+        if !amounts.is_empty() {
+            out.insert(kind.into(), json!(amounts));
+        }
     }
     set(container, "resources", out);
 }

@@ -399,27 +399,7 @@ fn ephemeral(volume: &Value, of: Of, whole: &Path, at: &Path, errors: &mut Error
         errors.required(&place, "");
     } else {
         let (meta, place) = (template.at("metadata"), place.child("metadata"));
-        metadata::annotations(meta.at("annotations"), &place.child("annotations"), errors);
-        metadata::labels(meta.at("labels"), &place.child("labels"), errors);
-        for (field, shown) in [
-            ("name", "name"),
-            ("generateName", "generateName"),
-            ("namespace", "namespace"),
-            ("selfLink", "selfLink"),
-            ("uid", "uID"),
-            ("resourceVersion", "resourceVersion"),
-            ("generation", "generation"),
-            ("creationTimestamp", "creationTimestamp"),
-            ("deletionTimestamp", "deletionTimestamp"),
-            ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
-            ("ownerReferences", "ownerReferences"),
-            ("finalizers", "finalizers"),
-            ("managedFields", "managedFields"),
-        ] {
-            if !meta.is_empty_at(field) && meta.at(field) != &Value::from(0) {
-                errors.forbidden(&place.child(shown), "cannot be set");
-            }
-        }
+        metadata::of_template(meta, &place, errors);
         let place = at.child("volumeClaimTemplate").child("spec");
         storage::claim_spec(template.at("spec"), &place, errors);
     }
