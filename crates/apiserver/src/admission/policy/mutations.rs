@@ -313,8 +313,10 @@ impl Run<'_> {
                 )
             })?;
             match (mutation.is_json_patch, self.ctx.attributes.subresource.as_str()) {
-                (true, _) => machinery::json_patch(&inputs.object, &made)
-                    .map_err(|status| format!("JSON Patch: {}", status.message))?,
+                (true, _) => {
+                    machinery::apply_operations(&inputs.object, made.as_array().map_or(&[], Vec::as_slice))
+                        .map_err(|why| format!("JSON Patch: {why}"))?
+                }
                 (false, "scale") => {
                     return Err("apply configurations of the scale subresource are not supported".into());
                 }
