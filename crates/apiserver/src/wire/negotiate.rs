@@ -184,12 +184,13 @@ fn is_pretty(headers: &HeaderMap, query: &str) -> bool {
 
 /// Picks what a watch is answered in: there is no stream of YAML.
 pub fn negotiate_stream(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wanted, Status> {
-    let picked = negotiate(headers, query, offer).ok();
-    picked.filter(|w| w.encoding != Encoding::Yaml).ok_or_else(|| {
-        Status::not_acceptable(format!(
+    let picked = negotiate(headers, query, offer)?;
+    match picked.encoding {
+        Encoding::Yaml => Err(Status::not_acceptable(format!(
             "only the following media types are accepted: {STREAM_TYPES}"
-        ))
-    })
+        ))),
+        _ => Ok(picked),
+    }
 }
 
 struct Clause<'a> {

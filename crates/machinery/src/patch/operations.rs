@@ -11,11 +11,29 @@ const MISSING: &str = "missing value";
 const BAD_INDEX: &str = "invalid index referenced";
 const TEST_FAILED: &str = "test failed";
 
+/// An operation that cannot be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{words}")]
+pub struct Undone {
+    words: String,
+    /// It is a test that did not come out.
+    pub is_test: bool,
+}
+
+impl From<String> for Undone {
+    fn from(words: String) -> Undone {
+        Undone {
+            words,
+            is_test: false,
+        }
+    }
+}
+
 /// Applies all operations of a patch, a list of objects.
 ///
 /// # Errors
 /// What the library says of the first operation that cannot be done.
-pub fn apply(doc: &Value, operations: &[Value]) -> Result<Value, String> {
+pub fn apply(doc: &Value, operations: &[Value]) -> Result<Value, Undone> {
     let mut out = doc.clone();
     let mut copied = 0;
     for operation in operations {
@@ -26,7 +44,7 @@ pub fn apply(doc: &Value, operations: &[Value]) -> Result<Value, String> {
             "move" => relocate(&mut out, operation)?,
             "test" => test(&mut out, operation)?,
             "copy" => copy(&mut out, operation, &mut copied)?,
-            other => return Err(format!("Unexpected kind: {other}")),
+            other => return Err(format!("Unexpected kind: {other}").into()),
         }
     }
     Ok(out)
@@ -236,10 +254,13 @@ fn relocate(doc: &mut Value, operation: &Value) -> Result<(), String> {
         .map_err(|why| format!("error in move for path: '{path}': {why}"))
 }
 
-fn test(doc: &mut Value, operation: &Value) -> Result<(), String> {
+fn test(doc: &mut Value, operation: &Value) -> Result<(), Undone> {
     let path = path(operation, "test")?;
     let wanted = &operation["value"];
-    let failed = || format!("testing value {path} failed: {TEST_FAILED}");
+    let failed = || Undone {
+        words: format!("testing value {path} failed: {TEST_FAILED}"),
+        is_test: true,
+    };
     if path.is_empty() {
         return if doc == wanted { Ok(()) } else { Err(failed()) };
     }
@@ -295,7 +316,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn patched(doc: &Value, patch: &Value) -> Result<Value, String> {
-        apply(doc, patch.as_array().expect("a list"))
+        apply(doc, patch.as_array().expect("a list")).map_err(|undone| undone.to_string())
     }
 
     /// Where upstream's library and the RFC agree, and where they do not.
@@ -380,7 +401,7 @@ mod tests {
         let copies: Vec<Value> = (0..30)
             .map(|_| json!({"op": "copy", "from": "/a", "path": "/a/-"}))
             .collect();
-        let refused = apply(&doc, &copies).unwrap_err();
+        let refused = apply(&doc, &copies).unwrap_err().to_string();
         assert!(refused.contains("exceeding the limit 3145728"), "{refused}");
     }
 }

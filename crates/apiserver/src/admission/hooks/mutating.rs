@@ -154,7 +154,7 @@ impl MutatingWebhook {
         }
         patch.check_type()?;
         let patched = machinery::apply_operations(&object, operations.as_array().map_or(&[], Vec::as_slice))
-            .map_err(|why| Failure::Refused(Status::internal(why)))?;
+            .map_err(|undone| Failure::Refused(Status::internal(undone.to_string())))?;
         let changed = patched != object;
         if changed {
             take_back(request, ctx, patched, matched).await?;
