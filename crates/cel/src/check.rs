@@ -516,7 +516,7 @@ impl Checker<'_> {
             _ => None,
         };
         if let Some((Kind::Literal(Value::String(text)), place)) = pattern.map(|p| (&p.kind, p.at)) {
-            match regex::Regex::new(text) {
+            match crate::pattern::compile(text) {
                 Ok(compiled) if !repeats_too_often(text) => *regex = Some(compiled),
                 _ => {
                     self.late.push(Finding::new(place, "invalid matches argument"));

@@ -17,6 +17,7 @@ mod lexer;
 mod library;
 mod macros;
 mod parser;
+pub mod pattern;
 mod types;
 mod value;
 

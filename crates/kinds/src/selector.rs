@@ -320,14 +320,13 @@ mod tests {
                  integer"
                     .into(),
             ),
-            (
-                "a in ()",
-                "unable to parse requirement: values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"
-                    .into(),
-            ),
         ] {
             assert_eq!(LabelSelector::parse(bad).map_err(|e| e.to_string()), Err(why), "{bad}");
         }
+        // Nothing in parentheses is the empty value.
+        let empty = LabelSelector::parse("a in ()").expect("valid");
+        assert!(empty.matches_object(&json!({"metadata": {"labels": {"a": ""}}})));
+        assert!(!empty.matches_object(&json!({"metadata": {"labels": {"a": "b"}}})));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use decode::{
 pub use defaults::default;
 pub use form::write as write_form;
 pub use ip::legacy_ipv4;
-pub use patch::{go_text, json_patch, merge_patch, strategic_merge_patch};
+pub use patch::{apply_operations, go_text, json_patch, merge_patch, strategic_merge_patch};
 pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp};
 pub use validation::{
     MANDATORY_FLOWS, dns_1035_label, has_usable_bundle, mandatory_spec, path_segment, qualified_name,

@@ -507,7 +507,7 @@ fn driver_behind(
     } else if let Some(claim) = volume["persistentVolumeClaim"]["claimName"].as_str() {
         claim.to_owned()
     } else {
-        return Ok(volume["csi"]["driver"].as_str().map(str::to_owned));
+        return Ok(driver_of(volume));
     };
     let core = |resource| GroupResource::new("", resource);
     let found = view.get(&core("persistentvolumeclaims"), Some(namespace), &claim);
@@ -515,7 +515,27 @@ fn driver_behind(
     let name = text(&found["spec"]["volumeName"]);
     let volume = view.get(&core("persistentvolumes"), None, &name);
     let volume = volume.ok_or_else(|| format!("persistentvolume {name:?} not found"))?;
-    Ok(volume["spec"]["csi"]["driver"].as_str().map(str::to_owned))
+    Ok(driver_of(&volume["spec"]))
+}
+
+/// Kinds of volumes that had code of their own once, with the drivers that have taken them over.
+const TAKEN_OVER: [(&str, &str); 7] = [
+    ("awsElasticBlockStore", "ebs.csi.aws.com"),
+    ("azureDisk", "disk.csi.azure.com"),
+    ("azureFile", "file.csi.azure.com"),
+    ("cinder", "cinder.csi.openstack.org"),
+    ("gcePersistentDisk", "pd.csi.storage.gke.io"),
+    ("portworxVolume", "pxd.portworx.com"),
+    ("vsphereVolume", "csi.vsphere.vmware.com"),
+];
+
+/// The CSI driver that a volume's source comes from.
+fn driver_of(source: &Value) -> Option<String> {
+    let taken_over = TAKEN_OVER.iter().find(|(kind, _)| source[*kind].is_object());
+    let driver = source["csi"]["driver"].as_str();
+    driver
+        .or(taken_over.map(|(_, driver)| *driver))
+        .map(str::to_owned)
 }
 
 /// The driver of volumes in the hosts' own directories.

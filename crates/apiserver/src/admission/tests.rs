@@ -748,11 +748,17 @@ async fn pods_are_told_their_zone() {
 async fn hosts_write_their_own() {
     let tokens = json!([{ "name": "t", "projected": { "sources": [
         { "serviceAccountToken": { "path": "a" } },
-        { "serviceAccountToken": { "path": "b", "audience": "vault" } } ] } }]);
+        { "serviceAccountToken": { "path": "b", "audience": "vault" } } ] } },
+        { "name": "d", "azureFile": { "secretName": "s", "shareName": "d" } }]);
+    let driver = json!({ "metadata": { "name": "file.csi.azure.com" }, "spec": { "tokenRequests": [{ "audience": "cloud" }] } });
     let mine = json!({ "metadata": { "namespace": "demo", "name": "web", "uid": "u" },
         "spec": { "nodeName": "n1", "volumes": tokens } });
     let theirs = json!({ "metadata": { "namespace": "demo", "name": "db", "uid": "v" }, "spec": { "nodeName": "n2" } });
-    let view = demo([("pods", mine.clone()), ("pods", theirs.clone())]);
+    let view = demo([
+        ("pods", mine.clone()),
+        ("pods", theirs.clone()),
+        ("csidrivers.storage.k8s.io", driver),
+    ]);
     let chain = chain(&view);
     let write = |operation, resource, old: Option<Value>| Write {
         user: User::new("system:node:n1", &["system:nodes"]),
@@ -774,6 +780,11 @@ async fn hosts_write_their_own() {
         (
             write(Create, "serviceaccounts/token", None),
             audience(json!(["vault"])),
+            "",
+        ),
+        (
+            write(Create, "serviceaccounts/token", None),
+            audience(json!(["cloud"])),
             "",
         ),
         (

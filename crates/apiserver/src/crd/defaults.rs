@@ -72,16 +72,18 @@ fn in_metadata(default: &Value, schema: &Value, way: &[Step], at: &Path, errors:
 /// A default must be nothing that would be pruned, and hold good resources where it holds any.
 fn one(default: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     let mut pruned = default.clone();
+    let mut dropped = Vec::new();
     let is_resource = schema[EMBEDDED] == true;
+    // The metadata of resources in it are only put right once it is used.
     schema::prune(
         &mut pruned,
         schema,
         is_resource,
         "",
-        &mut Vec::new(),
+        &mut dropped,
         &mut Vec::new(),
     );
-    if pruned != *default {
+    if !dropped.is_empty() {
         let why = "must not have unknown fields";
         errors.push(FieldError::invalid(at, default.clone(), why));
     }

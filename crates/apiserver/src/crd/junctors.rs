@@ -50,6 +50,12 @@ pub fn complete(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// The schemas beside one, with their places.
+pub fn beside<'s>(schema: &'s Value, at: &Path) -> Vec<(&'s Value, Path)> {
+    let all = junctors(schema, at).into_iter();
+    all.map(|(junctor, path)| (pick(schema, junctor), path)).collect()
+}
+
 /// The schemas beside one, as their field and their place in it.
 fn junctors(schema: &Value, at: &Path) -> Vec<((&'static str, usize), Path)> {
     let several = SEVERAL.into_iter().flat_map(|field| {

@@ -23,7 +23,7 @@ fn collect(schema: &Value, found: &mut Patterns) {
     match schema {
         Value::Object(fields) => {
             if let Some(pattern) = fields.get("pattern").and_then(Value::as_str)
-                && let Ok(regex) = Regex::new(pattern)
+                && let Ok(regex) = cel::pattern::compile(pattern)
             {
                 found.insert(pattern.to_string(), regex);
             }

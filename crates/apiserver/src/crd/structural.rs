@@ -567,6 +567,9 @@ fn published(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     for (schema, place, _) in below(schema, at) {
         published(schema, &place, errors);
     }
+    for (schema, place) in junctors::beside(schema, at) {
+        published(schema, &place, errors);
+    }
     if schema["items"].is_array() {
         let why = "items must be a schema object and not an array";
         errors.push(FieldError::forbidden(&at.child("items"), why));
@@ -653,7 +656,7 @@ fn extended(schema: &Value, kind: &str, at: &Path, errors: &mut Vec<FieldError>)
 
 /// What is wrong with a pattern, in the words of Go's parser where it has words for it.
 fn pattern_fault(pattern: &str) -> Option<String> {
-    regex::Regex::new(pattern).err()?;
+    cel::pattern::compile(pattern).err()?;
     let look_around = ["(?=", "(?!", "(?<=", "(?<!"];
     let found = look_around.iter().find(|start| pattern.contains(**start));
     let opened = |c: char| pattern.matches(c).count();

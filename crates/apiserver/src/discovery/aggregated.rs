@@ -6,31 +6,8 @@ use crate::aggregation::{self, Remotes};
 use crate::registry::{Registry, Served};
 use serde_json::{Value, json};
 
-const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-const V2_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-
-/// The version of the aggregated document that an `Accept` header puts first, if it wants one.
-pub fn wanted(accept: &str) -> Option<&'static str> {
-    for clause in accept.split(',') {
-        let clause: String = clause.chars().filter(|c| !c.is_whitespace()).collect();
-        if !clause.contains("as=APIGroupDiscoveryList") {
-            if clause.starts_with("application/json") {
-                return None;
-            }
-            continue;
-        }
-        if clause.contains("v=v2beta1") {
-            return Some("v2beta1");
-        }
-        if clause.contains("v=v2") {
-            return Some("v2");
-        }
-    }
-    None
-}
-
 /// The document of `/api` (`core`) or `/apis`.
-pub fn document(registry: &Registry, remotes: &Remotes, core: bool, version: &'static str) -> Document {
+pub fn document(registry: &Registry, remotes: &Remotes, core: bool) -> Document {
     let mut items = Vec::new();
     for (group, versions) in grouped(registry, remotes, |group, _| group.to_owned()) {
         if group.is_empty() != core {
@@ -50,15 +27,11 @@ pub fn document(registry: &Registry, remotes: &Remotes, core: bool, version: &'s
     }
     let value = json!({
         "kind": "APIGroupDiscoveryList",
-        "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+        "apiVersion": "apidiscovery.k8s.io/v2",
         "metadata": {},
         "items": items,
     });
-    let media = if version == "v2" { V2 } else { V2_BETA };
-    Document::new(
-        media,
-        serde_json::to_vec(&super::Ordered(&value)).unwrap_or_default(),
-    )
+    Document::listed(&value)
 }
 
 fn version_value(registry: &Registry, group: &str, version: &str) -> Value {

@@ -13,10 +13,12 @@ use crate::aggregation::Remotes;
 use crate::health;
 use crate::registry::Registry;
 use crate::server::ApiServer;
-use crate::wire::negotiate::{Encoding, Offer, negotiate, producible};
+use crate::wire::negotiate::{self, Encoding, Offer, Wanted, negotiate, producible};
 use crate::wire::{Response, body, compress};
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_ENCODING, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY,
+};
 use http::{Method, StatusCode};
 use kinds::status::Status;
 use ordered::Ordered;
@@ -60,6 +62,8 @@ impl Document {
                 let mut response = body::answer(StatusCode::OK, self.media, self.bytes.clone());
                 let gzip = HeaderValue::from_static("gzip");
                 response.headers_mut().insert(CONTENT_ENCODING, gzip);
+                let vary = HeaderValue::from_static("Accept-Encoding");
+                response.headers_mut().append(VARY, vary);
                 response
             }
             (true, false) => body::answer(StatusCode::OK, self.media, compress::unpack(&self.bytes)),
@@ -68,6 +72,15 @@ impl Document {
 
     fn json(value: &Value) -> Document {
         Document::new(body::JSON, serde_json::to_vec(value).unwrap_or_default())
+    }
+
+    /// The document as it was before it was packed.
+    fn value(&self) -> Result<Value, Status> {
+        let bytes = match self.packed {
+            true => compress::unpack(&self.bytes).into(),
+            false => self.bytes.clone(),
+        };
+        serde_json::from_slice(&bytes).map_err(|e| Status::internal(e.to_string()))
     }
 
     /// A list of what is served, in upstream's order of fields: scripts look for parts of the text.
@@ -139,27 +152,69 @@ async fn document(
 
 /// Answers a document, or 304 to a client that has it.
 fn respond(document: &Document, headers: &HeaderMap) -> Response {
+    let etag = document.etag.clone();
+    or_unchanged(headers, &etag, || document.answer(headers))
+}
+
+/// Answers what has a tag, or 304 to a client that has it.
+fn or_unchanged(headers: &HeaderMap, etag: &str, answer: impl FnOnce() -> Response) -> Response {
     let known = headers
         .get_all(IF_NONE_MATCH)
         .iter()
         .filter_map(|v| v.to_str().ok());
-    let unchanged = known
-        .flat_map(|v| v.split(','))
-        .any(|tag| tag.trim() == document.etag);
+    let unchanged = known.flat_map(|v| v.split(',')).any(|tag| tag.trim() == etag);
     let mut response = if unchanged {
         let mut response = http::Response::new(body::full(Bytes::new()));
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        document.answer(headers)
+        answer()
     };
-    if let Ok(etag) = HeaderValue::from_str(&document.etag) {
+    if let Ok(etag) = HeaderValue::from_str(etag) {
         response.headers_mut().insert(ETAG, etag);
     }
     response
         .headers_mut()
-        .insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+        .append(VARY, HeaderValue::from_static("Accept"));
     response
+}
+
+/// Answers the one list of everything that is served.
+fn aggregated_list(document: &Document, headers: &HeaderMap, wanted: Wanted) -> Result<Response, Status> {
+    let plain = wanted.encoding == Encoding::Json && !wanted.pretty;
+    let encoded = match plain {
+        true => None,
+        false => Some(encoded(&document.value()?, wanted)?),
+    };
+    let mut response = or_unchanged(headers, &document.etag, || match encoded {
+        None => document.answer(headers),
+        Some((media, bytes)) => body::answer(StatusCode::OK, media, bytes),
+    });
+    if response.status() == StatusCode::OK {
+        let media = format!(
+            "{};g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            wanted.encoding.media_type()
+        );
+        if let Ok(media) = HeaderValue::from_str(&media) {
+            response.headers_mut().insert(CONTENT_TYPE, media);
+        }
+    }
+    let public = HeaderValue::from_static("public");
+    response.headers_mut().insert(CACHE_CONTROL, public);
+    Ok(response)
+}
+
+/// A list of what is served in an encoding, with upstream's order of fields where there is one.
+fn encoded(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), Status> {
+    if wanted.encoding == Encoding::Json {
+        let ordered = Ordered(value);
+        let text = match wanted.pretty {
+            true => serde_json::to_vec_pretty(&ordered),
+            false => serde_json::to_vec(&ordered),
+        };
+        return Ok((body::JSON, text.unwrap_or_default()));
+    }
+    crate::rest::render::encode(value, wanted)
 }
 
 /// Answers a list of what is served in whatever encoding the client takes. Only JSON is kept.
@@ -170,18 +225,9 @@ fn negotiated(document: &Document, head: &http::request::Parts) -> Result<Respon
     };
     let wanted = negotiate(&head.headers, head.uri.query().unwrap_or_default(), offer)?;
     if wanted.encoding == Encoding::Json && !wanted.pretty {
-        return Ok(respond(document, &head.headers));
+        return Ok(document.answer(&head.headers));
     }
-    let bytes = match document.packed {
-        true => compress::unpack(&document.bytes).into(),
-        false => document.bytes.clone(),
-    };
-    let value: Value = serde_json::from_slice(&bytes).map_err(|e| Status::internal(e.to_string()))?;
-    if wanted.encoding == Encoding::Json {
-        let text = serde_json::to_vec_pretty(&Ordered(&value)).unwrap_or_default();
-        return Ok(body::answer(StatusCode::OK, body::JSON, text));
-    }
-    let (media, bytes) = crate::rest::render::encode(&value, wanted)?;
+    let (media, bytes) = encoded(&document.value()?, wanted)?;
     Ok(body::answer(StatusCode::OK, media, bytes))
 }
 
@@ -262,18 +308,14 @@ pub async fn route(
     if path.ends_with('/') && matches!(parts[0], "healthz" | "livez" | "readyz" | "metrics" | "openapi") {
         return not_found();
     }
-    let aggregated = || {
-        let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-        aggregated::wanted(&accept.collect::<Vec<_>>().join(","))
-    };
-    if matches!(parts[0], "api" | "apis") && parts.len() < 4 && aggregated().is_none() {
+    let query = head.uri.query().unwrap_or_default();
+    let aggregated = negotiate::aggregated(headers, query);
+    if matches!(parts[0], "api" | "apis") && parts.len() < 4 && aggregated.is_none() {
         producible(headers, false)?;
     }
     match parts.as_slice() {
         [""] | ["index.html"] => Ok(page(&json!({"paths": paths(server)}))),
-        ["healthz" | "livez" | "readyz", ..] => {
-            Ok(health::answer(server, trimmed, head.uri.query().unwrap_or("")).await)
-        }
+        ["healthz" | "livez" | "readyz", ..] => Ok(health::answer(server, trimmed, query).await),
         ["podvisor", "backup"] => Ok(backup(server)),
         ["version"] => Ok(page(&version())),
         ["metrics"] if head.method == Method::DELETE => {
@@ -302,10 +344,9 @@ pub async fn route(
             crate::access::open_id(server, trimmed).map_or_else(not_found, Ok)
         }
         ["api"] | ["apis"] => {
-            let aggregated = aggregated();
-            let document = root(server, parts[0], aggregated).await?;
+            let document = root(server, parts[0], aggregated.is_some()).await?;
             match aggregated {
-                Some(_) => Ok(respond(&document, headers)),
+                Some(wanted) => aggregated_list(&document, headers, wanted),
                 None => negotiated(&document, head),
             }
         }
@@ -318,7 +359,7 @@ pub async fn route(
             }
         }
         ["apis", group, version] => versions(server, head, group, version).await,
-        ["openapi", rest @ ..] => openapi::answer(server, headers, rest).await,
+        ["openapi", rest @ ..] => openapi::answer(server, headers, rest, query).await,
         _ => not_found(),
     }
 }
@@ -333,21 +374,17 @@ fn backup(server: &ApiServer) -> Response {
     response
 }
 
-async fn root(
-    server: &Arc<ApiServer>,
-    which: &str,
-    aggregated: Option<&'static str>,
-) -> Result<Document, Status> {
+async fn root(server: &Arc<ApiServer>, which: &str, aggregated: bool) -> Result<Document, Status> {
     let (core, advertise) = (which == "api", server.config.advertise);
     match aggregated {
-        Some(version) => {
-            let name = format!("{which} {version}");
+        true => {
+            let name = format!("{which} aggregated");
             document(server, &name, move |registry, remotes| {
-                aggregated::document(registry, remotes, core, version)
+                aggregated::document(registry, remotes, core)
             })
             .await
         }
-        None => {
+        false => {
             document(server, which, move |registry, remotes| {
                 Document::listed(&if core {
                     plain::api_versions(advertise)

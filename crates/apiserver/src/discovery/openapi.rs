@@ -1,22 +1,39 @@
 //! `/openapi/v2` (JSON and protobuf) and `/openapi/v3` (an index, one document per group and version).
+//!
+//! The index names each document with a hash of what it says. Whoever asks with the hash may keep the document for ever; with
+//! another one they are led to the present one.
 
 use super::descriptions::Descriptions;
-use super::{Document, document, respond};
+use super::{Document, document, or_unchanged, respond};
 use crate::aggregation::{self, Remotes};
 use crate::registry::Registry;
 use crate::server::ApiServer;
-use crate::wire::{Response, body};
+use crate::wire::{Response, body, negotiate};
 use http::StatusCode;
-use http::header::{ACCEPT, HeaderMap};
+use http::header::{CACHE_CONTROL, EXPIRES, HeaderMap, HeaderValue, LOCATION, VARY};
 use kinds::status::Status;
 use std::sync::Arc;
 
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const V2_PROTOBUF_ONCE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Answers a path below `/openapi`.
-pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str]) -> Result<Response, Status> {
+pub async fn answer(
+    server: &Arc<ApiServer>,
+    headers: &HeaderMap,
+    path: &[&str],
+    query: &str,
+) -> Result<Response, Status> {
+    let offered: &[&str] = match path {
+        ["v2"] => &[body::JSON, V2_PROTOBUF_ONCE, V2_PROTOBUF],
+        ["v3", _, ..] => &[body::JSON],
+        _ => &["*/*"],
+    };
+    let Some(picked) = negotiate::pick(headers, offered) else {
+        return Ok(not_acceptable());
+    };
     let found = match path {
-        ["v2"] if wants_protobuf(headers) => {
+        ["v2"] if picked > 0 => {
             let make = |registry: &Registry, remotes: &Remotes| {
                 Document::new(
                     V2_PROTOBUF,
@@ -44,10 +61,11 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
                     return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
                 }
                 let name = format!("openapi v3 {key}");
+                let place = key.clone();
                 let made = document(server, &name, move |registry, _| {
                     Document::json(&root(registry, &key))
                 });
-                return Ok(respond(&made.await?, headers));
+                return named(server, &made.await?, &place, headers, query).await;
             };
             if !server.registry.load().has_version(group, version) {
                 let remotes = server.remotes.load_full();
@@ -62,25 +80,61 @@ pub async fn answer(server: &Arc<ApiServer>, headers: &HeaderMap, path: &[&str])
                 format!("{group}/{version}")
             };
             let name = format!("openapi v3 {group_version}");
-            document(server, &name, move |registry, _| {
+            let made = document(server, &name, move |registry, _| {
                 Document::json(&v3(registry, &group_version))
-            })
-            .await?
+            });
+            return named(server, &made.await?, &rest.join("/"), headers, query).await;
         }
         _ => return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n")),
     };
     Ok(respond(&found, headers))
 }
 
-fn wants_protobuf(headers: &HeaderMap) -> bool {
-    let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
-    let first = accept
-        .flat_map(|v| v.split(','))
-        .map(str::trim)
-        .next()
-        .unwrap_or("")
-        .to_string();
-    first.starts_with("application/com.github.proto-openapi.spec.v2") && first.contains("protobuf")
+/// The answer to who takes nothing that there is.
+fn not_acceptable() -> Response {
+    let mut response = http::Response::new(body::full(bytes::Bytes::new()));
+    *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    let accept = HeaderValue::from_static("Accept");
+    response.headers_mut().insert(VARY, accept);
+    response
+}
+
+/// Answers the document of a place in the index, under the hash that it has there.
+async fn named(
+    server: &Arc<ApiServer>,
+    found: &Document,
+    place: &str,
+    headers: &HeaderMap,
+    query: &str,
+) -> Result<Response, Status> {
+    let index = document(server, "openapi v3", |registry, remotes| {
+        Document::json(&index(registry, remotes))
+    });
+    let index = index.await?.value()?;
+    let address = index["paths"][place]["serverRelativeURL"].as_str().unwrap_or("");
+    let Some((_, hash)) = address.split_once("?hash=") else {
+        return Ok(respond(found, headers));
+    };
+    let asked = crate::request::parameter(query, "hash").filter(|asked| !asked.is_empty());
+    if asked.as_ref().is_some_and(|asked| asked != hash) {
+        let mut response = http::Response::new(body::full(bytes::Bytes::new()));
+        *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+        if let Ok(address) = HeaderValue::from_str(address) {
+            response.headers_mut().insert(LOCATION, address);
+        }
+        return Ok(response);
+    }
+    let mut response = or_unchanged(headers, &format!("\"{hash}\""), || found.answer(headers));
+    if asked.is_some() {
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        let in_a_year = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(365 * 24);
+        let text = in_a_year.strftime("%a, %d %b %Y %H:%M:%S UTC").to_string();
+        if let Ok(text) = HeaderValue::from_str(&text) {
+            headers.insert(EXPIRES, text);
+        }
+    }
+    Ok(response)
 }
 
 /// `api/v1` and `apis/GROUP/VERSION`.

@@ -81,11 +81,16 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
             )))),
         };
     }
-    Err(unrecognized(Status::bad_request(format!(
+    Err(unrecognized(Status::bad_request(no_object(&input.value))))
+}
+
+/// What is wrong with a value that is no object at all.
+pub(crate) fn no_object(value: &Value) -> String {
+    format!(
         "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ \
          APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-        type_name(&input.value)
-    ))))
+        type_name(value)
+    )
 }
 
 /// What is no group and version at all is found out before anything else.

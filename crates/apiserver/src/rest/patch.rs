@@ -6,7 +6,7 @@ use crate::wire::input;
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response};
 use kinds::field::{FieldError, Path};
-use kinds::status::Status;
+use kinds::status::{Details, Status};
 
 /// Operations that one JSON patch may have.
 const MAX_OPERATIONS: usize = 10_000;
@@ -31,8 +31,12 @@ pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response,
 
 /// Decodes a patch.
 pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Result<Transform, Status> {
+    let or_unreadable = |patch: Result<Patch, Status>, transform: fn(Patch) -> Transform| match patch {
+        Ok(patch) => transform(patch),
+        Err(why) => Transform::Unreadable(why),
+    };
     if media == "application/apply-patch+cbor" && ctx.served.custom.is_none() {
-        return Err(Status::unsupported_media_type("415: Unsupported Media Type"));
+        return Err(refused_by_router());
     }
     if options.force.is_some() && media != "application/apply-patch+yaml" {
         let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
@@ -59,33 +63,41 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
     };
     match media {
         "application/json-patch+json" => {
-            let mut patch = json(DECODING)?;
-            let count = patch.value.as_array().map_or(0, Vec::len);
-            if count > MAX_OPERATIONS {
-                return Err(Status::request_entity_too_large(format!(
-                    "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
-                )));
-            }
-            if judged {
-                operation_faults(&mut patch);
-                patch.text = (!patch.faults.is_empty()).then(|| String::from_utf8_lossy(bytes).into_owned());
-            }
-            Ok(Transform::Json(patch))
+            let read = json(DECODING).and_then(|mut patch| {
+                let count = patch.value.as_array().map_or(0, Vec::len);
+                if count > MAX_OPERATIONS {
+                    return Err(Status::request_entity_too_large(format!(
+                        "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
+                    )));
+                }
+                if judged {
+                    operation_faults(&mut patch);
+                    let shown = !patch.faults.is_empty();
+                    patch.text = shown.then(|| String::from_utf8_lossy(bytes).into_owned());
+                }
+                Ok(patch)
+            });
+            Ok(or_unreadable(read, Transform::Json))
         }
-        "application/merge-patch+json" => Ok(Transform::Merge(json(DECODING)?)),
+        "application/merge-patch+json" => Ok(or_unreadable(json(DECODING), Transform::Merge)),
         "application/strategic-merge-patch+json" if ctx.served.custom.is_none() => {
-            Ok(Transform::Strategic(json("")?))
+            Ok(or_unreadable(json(""), Transform::Strategic))
         }
         "application/apply-patch+yaml" => apply(ctx, bytes, options),
         // Upstream's router refuses what no patch of a built-in kind can be.
-        _ => Err(Status::unsupported_media_type(match ctx.served.custom {
-            Some(_) => {
-                "the body of the request was in an unknown format - accepted media types include: \
-                 application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
-            }
-            None => "415: Unsupported Media Type",
-        })),
+        _ if ctx.served.custom.is_none() => Err(refused_by_router()),
+        _ => Err(Status::unsupported_media_type(
+            "the body of the request was in an unknown format - accepted media types include: \
+             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        )),
     }
+}
+
+/// What upstream's router says to a body that no route takes.
+fn refused_by_router() -> Status {
+    let mut status = Status::unsupported_media_type("415: Unsupported Media Type");
+    status.details = Some(Details::default());
+    status
 }
 
 /// Tells of fields that operations of a JSON patch do not have. Below a `value` everything may stand.

@@ -45,6 +45,8 @@ pub enum Transform {
         /// What becomes of that.
         mode: FieldValidation,
     },
+    /// A patch that cannot be read, which is told once there is something to patch.
+    Unreadable(Status),
     /// A change made by the server itself (scale, binding).
     Edit(Box<Edit>),
 }
@@ -102,6 +104,7 @@ impl Transform {
         match self {
             Transform::Replace(object) => Ok(object.clone()),
             Transform::Edit(edit) => edit(current),
+            Transform::Unreadable(why) => Err(why.clone()),
             Transform::Apply {
                 applied,
                 manager,
@@ -121,7 +124,7 @@ impl Transform {
                 self.finish(ctx, new, current, FieldValidation::Ignore)
             }
             Transform::Json(patch) | Transform::Merge(patch) | Transform::Strategic(patch) => {
-                self.finish(ctx, self.patched(ctx, current, patch)?, current, mode)
+                self.finish(ctx, self.patched(ctx, current, patch, mode)?, current, mode)
             }
         }
     }
@@ -143,9 +146,17 @@ impl Transform {
         Ok(())
     }
 
-    fn patched(&self, ctx: &Ctx, current: &Value, patch: &Patch) -> Result<Value, Status> {
+    fn patched(
+        &self,
+        ctx: &Ctx,
+        current: &Value,
+        patch: &Patch,
+        mode: FieldValidation,
+    ) -> Result<Value, Status> {
         match self {
-            Transform::Json(_) => machinery::json_patch(current, &patch.value),
+            Transform::Json(_) => {
+                machinery::json_patch(current, &patch.value, mode != FieldValidation::Ignore)
+            }
             Transform::Strategic(_) => {
                 machinery::strategic_merge_patch(ctx.served.kind.schema, current, &patch.value)
                     .map(|patched| of_the_kind(patched, current))
@@ -188,13 +199,13 @@ impl Transform {
         current: &Value,
         mode: FieldValidation,
     ) -> Result<Value, Status> {
-        if !new.is_object() {
-            return Err(Status::bad_request("the patch does not leave an object"));
-        }
         let refuse = |shown: String, why: String| {
             let error = FieldError::invalid(&Path::new("patch"), shown.into(), why);
             Status::invalid("", "", "", vec![error])
         };
+        if !new.is_object() {
+            return Err(refuse(new.to_string(), create::no_object(&new)));
+        }
         if let Err(why) = self.same_kind(ctx, &mut new, current) {
             return Err(refuse(json_text(&new), why));
         }
@@ -232,7 +243,7 @@ impl Transform {
                         patch.text.clone().unwrap_or_else(|| patch.value.to_string())
                     }
                     // With what is unknown, which has been dropped from the new object.
-                    false => self.patched(ctx, current, patch)?.to_string(),
+                    false => self.patched(ctx, current, patch, mode)?.to_string(),
                 };
                 return Err(refuse(shown, machinery::strict_text(&warnings)));
             }

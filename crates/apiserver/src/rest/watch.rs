@@ -49,7 +49,8 @@ pub async fn watch(
 ) -> Result<Response, Status> {
     let connection = connection.filter(|_| websocket::is_asked(&ctx.headers));
     let mut options = ListOptions::parse(&ctx.query)?;
-    options.validate(true)?;
+    // By way of `/watch/` its options are judged as those of a list.
+    options.validate(options.watch)?;
     options.narrow_to(ctx.name())?;
     let wanted = ctx.wanted_stream()?;
     let filter = select::filter(ctx, &options)?;
@@ -87,7 +88,7 @@ pub async fn watch(
         let (objects, subscription) = cache.watch_from_now(filter, || caches.revision());
         initial = objects.into();
         // Whoever begins with the state is told where it ends (upstream: `SetListOptionsDefaults`).
-        (subscription, options.bookmarks)
+        (subscription, options.bookmarks && options.watch)
     } else {
         let since = asked.filter(|rv| *rv != 0).unwrap_or_else(|| caches.revision());
         if let Some(terms) = &converted {

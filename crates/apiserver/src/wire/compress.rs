@@ -53,7 +53,7 @@ pub fn gzip(response: Response) -> Response {
     head.headers
         .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     head.headers
-        .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        .append(VARY, HeaderValue::from_static("Accept-Encoding"));
     http::Response::from_parts(head, compressed(body))
 }
 

@@ -111,6 +111,38 @@ pub fn negotiate(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wante
     )))
 }
 
+/// How the client wants the one list of everything that is served, if that is what it would rather have. What it is not told
+/// of its version is not it.
+pub fn aggregated(headers: &HeaderMap, query: &str) -> Option<Wanted> {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let accept = accept.collect::<Vec<_>>().join(",");
+    let offer = Offer {
+        shapes: false,
+        protobuf: true,
+    };
+    let mut clauses: Vec<Clause> = accept.split(',').filter_map(Clause::parse).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    for clause in &clauses {
+        let list = [
+            ("as", "APIGroupDiscoveryList"),
+            ("g", "apidiscovery.k8s.io"),
+            ("v", "v2"),
+        ];
+        if list.iter().all(|(name, value)| clause.param(name) == Some(value)) {
+            if let Some(encoding) = clause.encoding() {
+                return Some(Wanted {
+                    encoding,
+                    pretty: is_pretty(headers, query) || clause.param("pretty") == Some("1"),
+                    ..Wanted::default()
+                });
+            }
+        } else if clause.serve(offer).is_some() {
+            return None;
+        }
+    }
+    None
+}
+
 /// Refuses a client that takes none of the media types that a path of the built-in API can answer, which upstream's router
 /// does before anything else is looked at. `streams`: it can be watched.
 pub fn producible(headers: &HeaderMap, streams: bool) -> Result<(), Status> {
@@ -152,12 +184,13 @@ fn is_pretty(headers: &HeaderMap, query: &str) -> bool {
 
 /// Picks what a watch is answered in: there is no stream of YAML.
 pub fn negotiate_stream(headers: &HeaderMap, query: &str, offer: Offer) -> Result<Wanted, Status> {
-    let picked = negotiate(headers, query, offer).ok();
-    picked.filter(|w| w.encoding != Encoding::Yaml).ok_or_else(|| {
-        Status::not_acceptable(format!(
+    let picked = negotiate(headers, query, offer)?;
+    match picked.encoding {
+        Encoding::Yaml => Err(Status::not_acceptable(format!(
             "only the following media types are accepted: {STREAM_TYPES}"
-        ))
-    })
+        ))),
+        _ => Ok(picked),
+    }
 }
 
 struct Clause<'a> {
@@ -190,13 +223,17 @@ impl<'a> Clause<'a> {
             .map(|(_, v)| v.trim_matches('"'))
     }
 
+    fn encoding(&self) -> Option<Encoding> {
+        match self.media {
+            "application/json" | "*/*" | "application/*" => Some(Encoding::Json),
+            "application/yaml" => Some(Encoding::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(Encoding::Protobuf),
+            _ => None,
+        }
+    }
+
     fn serve(&self, offer: Offer) -> Option<Wanted> {
-        let encoding = match self.media {
-            "application/json" | "*/*" | "application/*" => Encoding::Json,
-            "application/yaml" => Encoding::Yaml,
-            "application/vnd.kubernetes.protobuf" => Encoding::Protobuf,
-            _ => return None,
-        };
+        let encoding = self.encoding()?;
         let version = match self.param("v") {
             Some("v1") => "v1",
             Some("v1beta1") => "v1beta1",
@@ -224,6 +261,28 @@ impl<'a> Clause<'a> {
             pretty: self.param("pretty") == Some("1"),
         })
     }
+}
+
+/// Picks one of several media types by an `Accept` header, best quality first; its place in the offer. No header takes all.
+pub fn pick(headers: &HeaderMap, offered: &[&str]) -> Option<usize> {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|v| v.to_str().ok());
+    let accept = accept.collect::<Vec<_>>().join(",");
+    if accept.trim().is_empty() {
+        return Some(0);
+    }
+    let mut clauses: Vec<Clause> = accept.split(',').filter_map(Clause::parse).collect();
+    clauses.sort_by(|a, b| b.quality.total_cmp(&a.quality));
+    let matches = |wanted: &str, media: &str| {
+        let ((wanted_type, wanted_sub), (media_type, media_sub)) =
+            (wanted.split_once('/')?, media.split_once('/')?);
+        let fits = |wanted: &str, has: &str| wanted == "*" || wanted == has;
+        (fits(wanted_type, media_type) && fits(wanted_sub, media_sub)).then_some(())
+    };
+    clauses.iter().find_map(|clause| {
+        offered
+            .iter()
+            .position(|media| matches(clause.media, media).is_some())
+    })
 }
 
 #[cfg(test)]

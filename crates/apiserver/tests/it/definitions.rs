@@ -54,6 +54,14 @@ async fn what_is_not_structural_is_refused() {
             ),
         ),
         (
+            object(
+                json!({"x": {"type": "array", "items": {"type": "string"}, "not": {"items": [{"type": "string"}]}}}),
+            ),
+            format!(
+                "{schema}.properties[x].not.items: Forbidden: items must be a schema object and not an array"
+            ),
+        ),
+        (
             object(json!({"x": {"type": "array"}})),
             format!("{schema}.properties[x].items: Required value: must be specified"),
         ),
@@ -304,6 +312,14 @@ async fn defaults_are_what_objects_could_say() {
     for good in [
         ruled(json!({"rule": "self >= oldSelf"}), json!(1)),
         metadata("a"),
+        // What the metadata of a resource cannot have is dropped when the default is used.
+        object(
+            json!({"x": {"type": "object", "default": {"e": {"apiVersion": "v1", "kind": "K", "metadata": {"odd": 1}}},
+            "properties": {"e": {"type": "object", "x-kubernetes-embedded-resource": true,
+                "x-kubernetes-preserve-unknown-fields": true}}}}),
+        ),
+        // The letters of Go's expressions are ASCII, and so this one is small.
+        object(json!({"x": {"type": "string", "maxLength": 253, "pattern": "^\\w{1,253}$"}})),
         object(
             json!({"x": {"x-kubernetes-preserve-unknown-fields": true, "type": "object", "default": {"b": 1}}}),
         ),

@@ -29,6 +29,7 @@ mod lives;
 mod local;
 mod mutations;
 mod names;
+mod negotiated;
 mod policies;
 #[path = "../common/raw.rs"]
 mod raw;

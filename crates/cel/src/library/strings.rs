@@ -100,9 +100,7 @@ fn compiled<'i>(
 ) -> Result<std::borrow::Cow<'i, regex::Regex>, EvalError> {
     match input.regex {
         Some(regex) => Ok(std::borrow::Cow::Borrowed(regex)),
-        None => regex::RegexBuilder::new(pattern)
-            .size_limit(1 << 20)
-            .build()
+        None => crate::pattern::compile_small(pattern)
             .map(std::borrow::Cow::Owned)
             .map_err(|_| EvalError::new(format!("error parsing regexp: {pattern}"))),
     }

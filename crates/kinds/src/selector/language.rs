@@ -190,7 +190,7 @@ fn several(reader: &mut Reader) -> Result<Vec<String>, String> {
         (Token::Identifier | Token::Symbol(","), _) => {}
         (Token::Symbol(")"), _) => {
             reader.take();
-            return Ok(Vec::new());
+            return Ok(vec![String::new()]);
         }
         (_, word) => return Err(format!("found '{word}', expected: ',', ')' or identifier")),
     }

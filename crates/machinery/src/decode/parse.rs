@@ -2,6 +2,7 @@
 //! (the last one wins, as in upstream's decoder). Depth, nodes and aliases are bounded: a YAML bomb (CVE-2019-11253) or
 //! a tower of brackets is refused before it costs memory.
 
+use super::documents;
 use super::fault::{json_fault, yaml_fault};
 use kinds::status::Status;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -77,7 +78,7 @@ pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Statu
     Ok((value, duplicates))
 }
 
-/// Parses a YAML body (one document) into the JSON value it stands for. Duplicates as in [`parse_json_checked`].
+/// Parses a YAML body, of several documents the first, into the JSON value it stands for. Duplicates as in [`parse_json_checked`].
 ///
 /// # Errors
 /// 400 for bytes that are no YAML or exceed the bounds on depth, nodes and aliases.
@@ -102,6 +103,7 @@ pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Statu
 fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
     let bad = |e: &dyn fmt::Display| Status::bad_request(yaml_fault(&e.to_string()));
     let text = std::str::from_utf8(bytes).map_err(|_| bad(&"the body is not UTF-8"))?;
+    let text = documents::first(text).map_err(|why| bad(&why))?;
     let mut options = Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
     options.with_snippet = false;

@@ -23,7 +23,8 @@ type Fields = Map<String, Value>;
 /// Merges a patch into a document of the type `schema` (a definition's name).
 ///
 /// # Errors
-/// 400 for a malformed patch: unknown directives, elements without their merge key, an order that is not the patch's.
+/// 400 for a malformed patch. For most of what else is wrong (unknown directives, elements without their merge key, an order
+/// that is not the patch's) upstream has no code, which makes it a 500.
 pub fn strategic_merge_patch(schema: &str, doc: &Value, patch: &Value) -> Result<Value, Status> {
     // To Go, null is the empty map.
     let nothing = Fields::new();
@@ -43,10 +44,7 @@ pub fn strategic_merge_patch(schema: &str, doc: &Value, patch: &Value) -> Result
         table: schema::builtin(),
     };
     let ty = merger.table.reference(schema);
-    merger
-        .map(doc.clone(), patch, Some(&ty))
-        .map(Value::Object)
-        .map_err(Status::bad_request)
+    merger.map(doc.clone(), patch, Some(&ty)).map(Value::Object)
 }
 
 struct Merger {
@@ -63,21 +61,16 @@ impl Merger {
         self.definition(ty)?.fields.get(name)
     }
 
-    fn map(&self, mut doc: Fields, patch: &Fields, ty: Option<&Type>) -> Result<Fields, String> {
+    fn map(&self, mut doc: Fields, patch: &Fields, ty: Option<&Type>) -> Result<Fields, Status> {
         match patch.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
-            None | Some("merge") => {}
+            None => {}
             Some("delete") => return Ok(Fields::new()),
             Some("replace") => {
                 let mut out = patch.clone();
                 out.remove(PATCH);
                 return Ok(clean_map(&out));
             }
-            Some(other) => {
-                return Err(format!(
-                    "unknown patch type: {other} in map: {}",
-                    super::go_text(&Value::Object(patch.clone()))
-                ));
-            }
+            Some(other) => return Err(unknown_directive(other, patch)),
         }
         if let Some(retained) = patch.get(RETAIN_KEYS) {
             retain_keys(&mut doc, patch, retained)?;
@@ -92,11 +85,15 @@ impl Merger {
             .iter()
             .filter_map(|(k, v)| Some((k.strip_prefix(DELETE_FROM)?, v)))
         {
-            let gone = gone
-                .as_array()
-                .ok_or("the delete list of a primitive list must be a list")?;
-            if let Some(Value::Array(list)) = doc.get_mut(name) {
-                list.retain(|v| !gone.contains(v));
+            match (doc.get_mut(name), gone) {
+                (Some(_), Value::Null) => {
+                    doc.remove(name);
+                }
+                (Some(Value::Array(list)), Value::Array(gone)) => {
+                    same_types(list, gone)?;
+                    list.retain(|v| !gone.contains(v));
+                }
+                _ => {}
             }
         }
         for (name, new) in patch {
@@ -126,7 +123,7 @@ impl Merger {
         new: &Value,
         field: Option<&Field>,
         outer: Option<&Type>,
-    ) -> Result<Value, String> {
+    ) -> Result<Value, Status> {
         let strategy = field.map_or("", |f| f.patch_strategy.as_str());
         match (old, new) {
             (Value::Object(old), Value::Object(new)) if !strategy.split(',').any(|s| s == "replace") => {
@@ -156,7 +153,8 @@ impl Merger {
         new: &[Value],
         items: Option<&Type>,
         key: &str,
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<Vec<Value>, Status> {
+        same_types(&old, new)?;
         let before: Vec<Value> = old.iter().map(|v| id(v, key)).collect();
         let order: Vec<Value> = new.iter().map(|v| id(v, key)).collect();
         if old.iter().chain(new).all(|v| !v.is_object()) {
@@ -169,21 +167,20 @@ impl Merger {
         }
         let mut patches: Vec<&Fields> = Vec::new();
         let mut replace = false;
-        for element in new {
-            let element = element
-                .as_object()
-                .ok_or("lists may not mix objects with other values")?;
+        for element in new.iter().filter_map(Value::as_object) {
             match element.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
-                None | Some("merge") => patches.push(element),
+                None => patches.push(element),
                 Some("replace") => replace = true,
                 Some("delete") => {
                     let id = key_of(element, key)?;
                     old.retain(|o| o.get(key) != Some(id));
                 }
-                Some(other) => {
-                    let shown = super::go_text(&Value::Object(element.clone()));
-                    return Err(format!("unknown patch type: {other} in map: {shown}"));
+                Some("merge") => {
+                    return Err(Status::plain(
+                        "merging lists cannot yet be specified in the patch",
+                    ));
                 }
+                Some(other) => return Err(unknown_directive(other, element)),
             }
         }
         if replace {
@@ -213,29 +210,36 @@ impl Merger {
         name: &str,
         order: &Value,
         ty: Option<&Type>,
-    ) -> Result<(), String> {
-        let field = self.field(ty, name);
-        let merges = field.is_some_and(|f| f.patch_strategy.split(',').any(|s| s == "merge"));
-        let order = order.as_array().ok_or("the order of a list must be a list")?;
-        let key = field.map_or("", |f| f.patch_merge_key.as_str());
-        let order: Vec<Value> = order.iter().map(|v| id(v, key)).collect();
-        let position = |v: &Value| order.iter().position(|o| *o == id(v, key));
-        let new = match patch.get(name) {
-            Some(Value::Null) => {
-                doc.remove(name);
-                return Ok(());
-            }
-            Some(Value::Array(new)) => new.as_slice(),
-            Some(_) => return Err(format!("{name} is no list")),
-            None => &[],
+    ) -> Result<(), Status> {
+        let Value::Array(order) = order else {
+            return Err(no_list(order));
         };
+        for list in [doc.get(name), patch.get(name)].into_iter().flatten() {
+            if !list.is_array() {
+                return Err(no_list(list));
+            }
+        }
+        let field = self.field(ty, name);
+        if let (None, Some(Type::Ref(definition))) = (field, ty) {
+            let holder = definition.name().rsplit('.').next().unwrap_or_default();
+            return Err(Status::plain(format!(
+                "unable to find api field in struct {holder} for the json field {name:?}"
+            )));
+        }
+        let merges = field.is_some_and(|f| f.patch_strategy.split(',').any(|s| s == "merge"));
+        let key = field.map_or("", |f| f.patch_merge_key.as_str());
+        let new = patch
+            .get(name)
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
         if !merges {
             if patch.contains_key(name) {
                 doc.insert(name.to_string(), clean(&Value::Array(new.to_vec())));
             }
             return Ok(());
         }
-        check_order(new, &order, &position)?;
+        check_order(new, order, key)?;
+        let order: Vec<Value> = order.iter().map(|v| id(v, key)).collect();
         let old = match doc.get_mut(name).map(Value::take) {
             Some(Value::Array(old)) => old,
             _ if new.is_empty() => {
@@ -281,24 +285,83 @@ fn arrange(merged: Vec<Value>, before: &[Value], order: &[Value], key: &str) -> 
 }
 
 /// The patched elements must be named in the order, and stand in it as the patch has them.
-fn check_order(
-    new: &[Value],
-    order: &[Value],
-    position: &dyn Fn(&Value) -> Option<usize>,
-) -> Result<(), String> {
-    let mut last = None;
+fn check_order(new: &[Value], order: &[Value], key: &str) -> Result<(), Status> {
+    if order.is_empty() || new.is_empty() {
+        return Ok(());
+    }
+    let mut places = order.iter();
     for element in new.iter().filter(|v| v.get(PATCH).is_none()) {
-        let at = position(element);
-        if at.is_none() || at < last {
-            return Err(format!(
-                "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
-                super::go_text(&Value::Array(new.to_vec())),
-                super::go_text(&Value::Array(order.to_vec()))
-            ));
+        loop {
+            let Some(named) = places.next() else {
+                return Err(Status::plain(format!(
+                    "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
+                    super::go_text(&Value::Array(new.to_vec())),
+                    super::go_text(&Value::Array(order.to_vec()))
+                )));
+            };
+            let same = match (key.is_empty(), element, named) {
+                (true, ..) => element == named,
+                (false, Value::Object(element), Value::Object(named)) => {
+                    key_of(element, key)? == key_of(named, key)?
+                }
+                (false, Value::Object(_), other) | (false, other, _) => {
+                    return Err(Status::plain(format!(
+                        "expected a map[string]interface {{}}, but received a {}",
+                        go_type(other)
+                    )));
+                }
+            };
+            if same {
+                break;
+            }
         }
-        last = at;
     }
     Ok(())
+}
+
+/// The 500 for a list of several types, which upstream cannot merge, and the 422 for one of lists.
+fn same_types(old: &[Value], new: &[Value]) -> Result<(), Status> {
+    let mut all = old.iter().chain(new);
+    let Some(first) = all.next() else {
+        return Ok(());
+    };
+    if first.is_array() {
+        return Err(super::refused());
+    }
+    if all.any(|v| go_type(v) != go_type(first)) {
+        let text = |list: &[Value]| super::go_text(&Value::Array(list.to_vec()));
+        return Err(Status::plain(format!(
+            "list element types are not identical: [{} {}]",
+            text(old),
+            text(new)
+        )));
+    }
+    Ok(())
+}
+
+/// The type of a decoded value as Go prints it (`%s` of a `reflect.Type`).
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+fn no_list(found: &Value) -> Status {
+    Status::plain(format!(
+        "expected a []interface {{}}, but received a {}",
+        go_type(found)
+    ))
+}
+
+fn unknown_directive(directive: &str, fields: &Fields) -> Status {
+    let shown = super::go_text(&Value::Object(fields.clone()));
+    Status::plain(format!("unknown patch type: {directive} in map: {shown}"))
 }
 
 fn items(field: &Field) -> Option<&Type> {
@@ -308,19 +371,18 @@ fn items(field: &Field) -> Option<&Type> {
     }
 }
 
-fn key_of<'a>(element: &'a Fields, key: &str) -> Result<&'a Value, String> {
+fn key_of<'a>(element: &'a Fields, key: &str) -> Result<&'a Value, Status> {
     element.get(key).ok_or_else(|| {
-        format!(
-            "map: {} does not contain declared merge key: {key}",
-            super::go_text(&Value::Object(element.clone()))
-        )
+        let shown = super::go_text(&Value::Object(element.clone()));
+        Status::plain(format!("map: {shown} does not contain declared merge key: {key}"))
     })
 }
 
-fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(), String> {
+fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(), Status> {
+    let wrong = || Status::bad_request("invalid patch format of retainKeys");
     let retained: Vec<&str> = retained
         .as_array()
-        .ok_or("the retainKeys directive must be a list")?
+        .ok_or_else(wrong)?
         .iter()
         .filter_map(Value::as_str)
         .collect();
@@ -328,7 +390,7 @@ fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(),
         .iter()
         .any(|(k, v)| !k.starts_with('$') && !v.is_null() && !retained.contains(&k.as_str()));
     if stray {
-        return Err("the retainKeys directive must name every field of the patch".into());
+        return Err(wrong());
     }
     doc.retain(|name, _| retained.contains(&name.as_str()));
     Ok(())
@@ -339,7 +401,7 @@ fn clean(value: &Value) -> Value {
     match value {
         Value::Object(fields) => Value::Object(clean_map(fields)),
         Value::Array(items) => {
-            let kept = items.iter().filter(|v| v.get(PATCH).is_none_or(|d| d == "merge"));
+            let kept = items.iter().filter(|v| v.get(PATCH).is_none());
             Value::Array(kept.map(clean).collect())
         }
         other => other.clone(),

@@ -153,8 +153,8 @@ impl MutatingWebhook {
             return Err(Failure::Refused(Status::internal(why)));
         }
         patch.check_type()?;
-        let patched = machinery::json_patch(&object, &operations)
-            .map_err(|s| Failure::Refused(Status::internal(s.message)))?;
+        let patched = machinery::apply_operations(&object, operations.as_array().map_or(&[], Vec::as_slice))
+            .map_err(|undone| Failure::Refused(Status::internal(undone.to_string())))?;
         let changed = patched != object;
         if changed {
             take_back(request, ctx, patched, matched).await?;

@@ -313,8 +313,15 @@ impl Run<'_> {
                 )
             })?;
             match (mutation.is_json_patch, self.ctx.attributes.subresource.as_str()) {
-                (true, _) => machinery::json_patch(&inputs.object, &made)
-                    .map_err(|status| format!("JSON Patch: {}", status.message))?,
+                (true, _) => {
+                    let operations = made.as_array().map_or(&[][..], Vec::as_slice);
+                    match machinery::apply_operations(&inputs.object, operations) {
+                        Ok(patched) => patched,
+                        // A test that does not come out leaves the object as it is.
+                        Err(undone) if undone.is_test => return Ok(false),
+                        Err(undone) => return Err(format!("JSON Patch: {undone}")),
+                    }
+                }
                 (false, "scale") => {
                     return Err("apply configurations of the scale subresource are not supported".into());
                 }

@@ -1,0 +1,198 @@
+//! Regular expressions as Go reads them (RE2), for a library that reads most of them alike. What differs:
+//!
+//! - `\d`, `\w`, `\s` and `\b` are about ASCII; as classes of all scripts they would also be thousands of times as large.
+//! - In a class a bracket is a character, and so are `&&`, `--` and `~~`.
+//! - A brace that begins no repetition is a character, as is every escaped sign; between `\Q` and `\E` everything is one.
+
+use regex::{Error, Regex, RegexBuilder};
+
+const DIGIT: &str = "0-9";
+const WORD: &str = "0-9A-Za-z_";
+const SPACE: &str = r"\t\n\x0C\r ";
+
+/// Compiles an expression in Go's syntax.
+///
+/// # Errors
+/// It is none, or too large.
+pub fn compile(expression: &str) -> Result<Regex, Error> {
+    RegexBuilder::new(&translated(expression)).build()
+}
+
+/// The same, for one that comes with the values: of those only small ones.
+pub(crate) fn compile_small(expression: &str) -> Result<Regex, Error> {
+    RegexBuilder::new(&translated(expression))
+        .size_limit(1 << 20)
+        .build()
+}
+
+/// The characters that an escaped letter stands for, and whether it means all others.
+fn class(letter: char) -> Option<(&'static str, bool)> {
+    let class = match letter.to_ascii_lowercase() {
+        'd' => DIGIT,
+        'w' => WORD,
+        's' => SPACE,
+        _ => return None,
+    };
+    Some((class, letter.is_ascii_uppercase()))
+}
+
+fn translated(expression: &str) -> String {
+    let mut out = String::with_capacity(expression.len());
+    let mut rest = expression;
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        rest = match c {
+            '\\' => escaped(after, &mut out),
+            '[' => {
+                out.push('[');
+                bracketed(after, &mut out)
+            }
+            '{' => {
+                if !is_repetition(after) {
+                    out.push('\\');
+                }
+                out.push('{');
+                after
+            }
+            _ => {
+                out.push(c);
+                after
+            }
+        };
+    }
+    out
+}
+
+/// Translates what stands behind a backslash outside a class; answers what comes after it.
+fn escaped<'e>(rest: &'e str, out: &mut String) -> &'e str {
+    let Some(c) = rest.chars().next() else {
+        out.push('\\');
+        return rest;
+    };
+    let after = &rest[c.len_utf8()..];
+    match (c, class(c)) {
+        (_, Some((class, negated))) => {
+            out.push_str(if negated { "[^" } else { "[" });
+            out.push_str(class);
+            out.push(']');
+        }
+        ('b', _) => out.push_str(r"(?-u:\b)"),
+        ('Q', _) => {
+            let (literal, after) = after.split_once(r"\E").unwrap_or((after, ""));
+            out.push_str(&regex::escape(literal));
+            return after;
+        }
+        // To the library these would be the ends of words.
+        ('<' | '>', _) => out.push(c),
+        _ => {
+            out.push('\\');
+            out.push(c);
+        }
+    }
+    after
+}
+
+/// Translates a class behind its bracket; answers what comes after it.
+fn bracketed<'e>(mut rest: &'e str, out: &mut String) -> &'e str {
+    for first in ["^", "]"] {
+        if let Some(after) = rest.strip_prefix(first) {
+            out.push_str(if first == "]" { r"\]" } else { first });
+            rest = after;
+        }
+    }
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        rest = after;
+        match c {
+            ']' => {
+                out.push(']');
+                return after;
+            }
+            '[' => match after.find(":]").filter(|_| after.starts_with(':')) {
+                Some(end) => {
+                    out.push('[');
+                    out.push_str(&after[..end + 2]);
+                    rest = &after[end + 2..];
+                }
+                None => out.push_str(r"\["),
+            },
+            '&' | '~' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '-' if after.starts_with('-') => {
+                out.push_str(r"-\-");
+                rest = &after[1..];
+            }
+            '\\' => {
+                let Some(c) = after.chars().next() else {
+                    out.push('\\');
+                    return after;
+                };
+                rest = &after[c.len_utf8()..];
+                match class(c) {
+                    Some((class, false)) => out.push_str(class),
+                    Some((class, true)) => {
+                        out.push_str("[^");
+                        out.push_str(class);
+                        out.push(']');
+                    }
+                    None => {
+                        out.push('\\');
+                        out.push(c);
+                    }
+                }
+            }
+            _ => out.push(c),
+        }
+    }
+    rest
+}
+
+/// Whether a brace is followed by counts and its end.
+fn is_repetition(rest: &str) -> bool {
+    let Some((counts, _)) = rest.split_once('}') else {
+        return false;
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match counts.split_once(',') {
+        Some((least, most)) => is_number(least) && (most.is_empty() || is_number(most)),
+        None => is_number(counts),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compile;
+
+    #[test]
+    fn expressions_are_read_as_go_reads_them() {
+        for (expression, fits, does_not) in [
+            (r"^\w{1,253}$", &["a_9"][..], &["ä", ""][..]),
+            (r"^\d+$", &["12"], &["٣"]),
+            (r"^[^\W\d]+$", &["ab"], &["a1", "ä"]),
+            (r"^[\D]$", &["ä", "a"], &["1"]),
+            (r"^[[a]+$", &["[a"], &["b"]),
+            (r"^[a&&b]+$", &["a&b"], &["c"]),
+            (r"^[+--]+$", &["+,-"], &["."]),
+            (r"^[]a]+$", &["]a"], &["b"]),
+            (r"^[[:alpha:]_]+$", &["a_"], &["1"]),
+            (r"^\${a}{2}$", &["${a}}"], &["${a}"]),
+            (r"^\${[a-z]+}$", &["${ab}"], &["ab"]),
+            (r"^a{,2}$", &["a{,2}"], &["aa"]),
+            (r"^\Qa.b\E+$", &["a.bb"], &["axb"]),
+            (r"^\<a\>$", &["<a>"], &["a"]),
+            (r"\bab\b", &["x ab", "äab"], &["xab"]),
+            (r"^\s$", &[" ", "\t"], &["\u{a0}", "\u{b}"]),
+        ] {
+            let compiled = compile(expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
+            for text in fits {
+                assert!(compiled.is_match(text), "{expression} {text}");
+            }
+            for text in does_not {
+                assert!(!compiled.is_match(text), "{expression} {text}");
+            }
+        }
+        assert!(compile("(").is_err());
+    }
+}
