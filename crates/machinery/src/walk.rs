@@ -156,6 +156,13 @@ pub(crate) fn keep(new: &mut Value, old: &Value, path: &str) {
     }
 }
 
+/// Takes an affinity away that says nothing any more, where there was none before.
+pub(crate) fn without_empty_affinity(new: &mut Value, old: &Value, at: &str) {
+    if new.has(at) && new.is_empty_at(at) && !old.has(at) {
+        unset(new, at);
+    }
+}
+
 /// Whether two values in the form of Go's encoder ([`crate::form`]) are equal as upstream's semantic equality holds: what is
 /// absent is null. An empty list or map that means nothing is not written in that form; where one stands it is a struct, or
 /// a text behind a pointer, whose being there is something.

@@ -118,7 +118,7 @@ async fn claims_say_what_they_want() {
             ),
             "[spec.devices.constraints[0].requests[0]: Invalid value: \"x\": must be the name of a request in the claim or the \
              name of a request and a subrequest separated by '/', spec.devices.constraints[0].matchAttribute: Invalid value: \
-             \"a\": must include a domain]",
+             \"a\": a fully qualified name must be a domain and a name separated by a slash]",
         ),
         (
             claim(

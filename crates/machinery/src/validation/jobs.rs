@@ -3,7 +3,7 @@
 use super::errors::Errors;
 use super::workloads::MISMATCH;
 use super::{internal, names, pod, selectors};
-use crate::walk::{At, keep, same};
+use crate::walk::{At, keep, same, without_empty_affinity};
 use kinds::field::{FieldError, Path};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -426,6 +426,7 @@ pub(super) fn job_update(new: &Value, old: &Value, errors: &mut Errors) {
         ] {
             keep(&mut template, before, field);
         }
+        without_empty_affinity(&mut template, before, "spec.affinity");
     }
     if !same(&template, old_spec.at("template")) {
         let shown = internal::template_line(new_spec.at("template"));

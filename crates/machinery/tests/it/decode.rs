@@ -313,8 +313,8 @@ fn wrong_types_by_their_names_in_go() {
         (
             "{apiVersion: coordination.k8s.io/v1, kind: Lease, spec: {}}",
             "/spec/renewTime",
-            json!("2024-01-01T00:00:00Zé"),
-            "parsing time \"2024-01-01T00:00:00Z\\xc3\\xa9\": extra text: \"\\xc3\\xa9\"".into(),
+            json!("2024-01-01T00:00:00.000000Zé"),
+            "parsing time \"2024-01-01T00:00:00.000000Z\\xc3\\xa9\": extra text: \"\\xc3\\xa9\"".into(),
         ),
         (
             "{apiVersion: v1, kind: Secret, data: {}}",
@@ -399,8 +399,8 @@ fn what_is_empty_and_how_times_are_written() {
         ),
         (
             "{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: a, creationTimestamp: \
-             '2024-01-01T02:00:00.5+02:00'}, spec: {acquireTime: '2024-01-01T00:00:00Z', renewTime: \
-             '2024-01-01T01:00:00.123456789+01:00', leaseTransitions: 0}}",
+             '2024-01-01T02:00:00.5+02:00'}, spec: {acquireTime: '2024-01-01T00:00:00.000000Z', renewTime: \
+             '2024-01-01T01:00:00.123456+01:00', leaseTransitions: 0}}",
             json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a",
                 "creationTimestamp": "2024-01-01T00:00:00Z"}, "spec": {"acquireTime": "2024-01-01T00:00:00.000000Z",
                 "renewTime": "2024-01-01T00:00:00.123456Z", "leaseTransitions": 0}}),

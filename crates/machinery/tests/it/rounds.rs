@@ -48,12 +48,12 @@ fn metadata_is_looked_at_again_and_again() {
             4,
         ),
         (
-            format!("{{apiVersion: batch/v1, kind: Job, metadata: {{name: a, labels: {{x: y}}}}, spec: {{template: {pod}}}}}"),
+            format!("{{apiVersion: batch/v1, kind: Job, metadata: {{name: a, labels: {{x: z}}}}, spec: {{template: {pod}}}}}"),
             None,
             4,
         ),
         (
-            format!("{{apiVersion: batch/v1, kind: Job, metadata: {{name: a, labels: {{x: y}}}}, spec: {{template: {pod}}}}}"),
+            format!("{{apiVersion: batch/v1, kind: Job, metadata: {{name: a, labels: {{x: z}}}}, spec: {{template: {pod}}}}}"),
             Some("status"),
             3,
         ),

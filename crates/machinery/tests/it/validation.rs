@@ -27,6 +27,17 @@ pub(super) fn texts(errors: Vec<kinds::field::FieldError>) -> Vec<String> {
     told
 }
 
+/// The same of what is expected.
+fn once<'a>(texts: &[&'a str]) -> Vec<&'a str> {
+    let mut told: Vec<&str> = Vec::new();
+    for text in texts {
+        if !told.contains(text) {
+            told.push(text);
+        }
+    }
+    told
+}
+
 /// Sets a value at a JSON pointer; null removes it.
 fn change(object: &mut Value, at: &str, value: Value) {
     let (parent, field) = at.rsplit_once('/').expect("a pointer");
@@ -54,7 +65,7 @@ pub(super) fn creates(good: &str, cases: &[(&str, Value, &[&str])]) {
         let mut object = good.clone();
         change(&mut object, at, value.clone());
         let told = texts(validate_create(kind_of(&object), &object));
-        if told != *expected {
+        if told != once(expected) {
             wrong.push(format!("{at} = {value}: {told:?}, not {expected:?}"));
         }
     }
@@ -71,9 +82,10 @@ pub(super) fn updates(good: &str, cases: &[(&str, Value, &[&str])]) {
         default(kind_of(&new), &mut new);
         prepare_update(kind_of(&new), &mut new, &old, None);
         let got = texts(validate_update(kind_of(&new), &new, &old, None));
+        let expected = once(expected);
         let like = |g: &String, e: &&str| e.strip_suffix("...").map_or(g == e, |start| g.starts_with(start));
         assert!(
-            got.len() == expected.len() && got.iter().zip(*expected).all(|(g, e)| like(g, e)),
+            got.len() == expected.len() && got.iter().zip(&expected).all(|(g, e)| like(g, e)),
             "{at} = {value}: {got:#?}"
         );
     }
