@@ -256,6 +256,11 @@ pub fn default(value: &mut Value, schema: &Value) {
         }
         _ => {}
     }
+    let metadata = schema.pointer("/properties/metadata");
+    if flag(schema, "x-kubernetes-embedded-resource") && metadata.is_some_and(has_defaults) {
+        // Metadata cannot have what their schema has made up.
+        embedded_metadata(value, "", &mut Vec::new());
+    }
 }
 
 /// Checks a value; `old` is the present value at the same place, whose faults are forgiven (ratcheting).

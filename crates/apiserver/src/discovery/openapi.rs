@@ -27,10 +27,13 @@ pub async fn answer(
     let offered: &[&str] = match path {
         ["v2"] => &[body::JSON, V2_PROTOBUF_ONCE, V2_PROTOBUF],
         ["v3", _, ..] => &[body::JSON],
-        _ => &["*/*"],
+        // Whoever asks for the index gets it as it is.
+        _ => &[],
     };
-    let Some(picked) = negotiate::pick(headers, offered) else {
-        return Ok(not_acceptable());
+    let picked = match negotiate::pick(headers, offered) {
+        Some(picked) => picked,
+        None if offered.is_empty() => 0,
+        None => return Ok(not_acceptable()),
     };
     let found = match path {
         ["v2"] if picked > 0 => {

@@ -327,7 +327,7 @@ async fn shapes_of_answers() {
             406,
             streams,
         ),
-        ("watch=1", "application/json;g=meta.k8s.io;v=v1", 406, streams),
+        ("watch=1", "application/json;g=meta.k8s.io;v=v1", 406, types),
         ("", "application/json;g=meta.k8s.io;v=v1", 406, types),
         ("includeObject=all", accept, 400, include),
         ("watch=1&includeObject=all", accept, 400, include),

@@ -128,7 +128,7 @@ async fn unreadable_patches_need_an_object() {
         ),
         (
             "application/strategic-merge-patch+json",
-            r#"{"metadata":{"ownerReferences":[{"name":"x"}],"labels":{"$patch":"burn"}}}"#,
+            r#"{"data":{"$patch":"burn"}}"#,
             500,
             "unknown patch type: burn in map: map[$patch:burn]",
         ),
