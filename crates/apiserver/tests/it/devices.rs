@@ -190,7 +190,7 @@ async fn allocations_fit_their_claim() {
         ),
         (
             json!({"allocation": {"devices": {"results": []}}}),
-            "status.allocation: Invalid value: {\"devices\":{}}: field is immutable",
+            "status.allocation: Invalid value: {\"Devices\":{\"Results\":null,\"Config\":null},\"NodeSelector\":null,\"AllocationTimestamp\":null}: field is immutable",
         ),
         (
             json!({"reservedFor": [user, user]}),
@@ -246,7 +246,7 @@ async fn classes_and_slices() {
         ),
         (
             slice(json!({"devices": [{"name": "d", "attributes": {"x": {"string": "a", "int": 1}}}]})),
-            "spec.devices[0].attributes[x]: Invalid value: {\"int\":1,\"string\":\"a\"}: exactly one value must be specified".into(),
+            "spec.devices[0].attributes[x]: Invalid value: {\"IntValue\":1,\"BoolValue\":null,\"StringValue\":\"a\",\"VersionValue\":null}: exactly one value must be specified".into(),
         ),
         (
             slice(json!({"devices": [{"name": "d", "attributes": {"x": {"version": "1.2"}}}]})),
