@@ -2,9 +2,11 @@
 
 mod asked;
 mod flow;
+mod pod_security;
 
 pub use asked::Verdict;
 pub use flow::Executing;
+pub use pod_security::Evaluation;
 
 use crate::cache::Caches;
 use crate::request::{Attributes, parameter, query_pairs, query_true};
@@ -128,6 +130,8 @@ pub struct Metrics {
     pub flows: flow::Flows,
     /// Who asked, and whether they might.
     pub asked: asked::Asked,
+    /// How Pods were judged.
+    pub pod_security: pod_security::Evaluations,
 }
 
 /// What one check of health has said: at last, and how often it was well and was not.
@@ -274,6 +278,7 @@ impl Metrics {
         self.checks.lock().clear();
         self.deprecated.lock().clear();
         self.flows.reset();
+        self.pod_security.reset();
         self.asked.reset();
     }
 
@@ -416,6 +421,7 @@ impl Metrics {
             );
         }
         self.flows.render(&mut out, caches, seats);
+        self.pod_security.render(&mut out);
         self.asked.render(&mut out);
         validation(&mut out);
         process(&mut out);

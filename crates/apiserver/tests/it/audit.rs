@@ -193,6 +193,20 @@ async fn pod_security_is_told() {
         assert_eq!(event["annotations"][label("enforce-policy")], enforced, "{event}");
         assert_eq!(event["annotations"][label("audit-violations")], told, "{event}");
     }
+    let (_, text) = s.text("/metrics", &[]).await;
+    for (decision, mode, level, version, resource, count) in [
+        ("allow", "enforce", "privileged", "latest", "pod", 2),
+        ("deny", "audit", "baseline", "v1.30", "pod", 1),
+        ("deny", "audit", "baseline", "v1.30", "controller", 1),
+        ("deny", "enforce", "baseline", "latest", "pod", 1),
+        ("deny", "audit", "baseline", "latest", "controller", 1),
+    ] {
+        let line = format!(
+            "pod_security_evaluations_total{{decision=\"{decision}\",mode=\"{mode}\",policy_level=\"{level}\",\
+             policy_version=\"{version}\",request_operation=\"create\",resource=\"{resource}\",subresource=\"\"}} {count}\n"
+        );
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
 }
 
 #[tokio::test]

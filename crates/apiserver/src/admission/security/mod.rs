@@ -10,12 +10,15 @@ mod existing;
 use super::pod::items;
 use super::{forbidden, is_on};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::metrics::Evaluation;
 use crate::view::{GroupResource, View};
 use async_trait::async_trait;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use serde_json::{Value, json};
 
+/// The minor version of the newest standards: that which is served.
+const NEWEST: u32 = 35;
 /// Prefix of the labels.
 const LABEL: &str = "pod-security.kubernetes.io/";
 
@@ -86,6 +89,35 @@ impl Policy {
         let minor = minor(&self.version).unwrap_or(u32::MAX);
         checks::violations(self.level, minor, spec, metadata)
     }
+
+    /// For the metrics.
+    fn judged(&self, mode: &'static str, allowed: bool, request: &AdmissionRequest<'_>) -> Evaluation {
+        let a = request.attributes;
+        let version = match minor(&self.version) {
+            _ if self.level == Level::Privileged => "latest".into(),
+            None => "latest".into(),
+            Some(minor) if minor > NEWEST => "future".into(),
+            Some(_) => self.version.clone().into(),
+        };
+        Evaluation {
+            allowed,
+            level: self.level.as_str(),
+            version,
+            mode,
+            operation: match request.operation {
+                Operation::Update => "update",
+                _ => "create",
+            },
+            resource: match (a.group.as_str(), a.resource.as_str()) {
+                ("", "pods") => "pod",
+                _ => "controller",
+            },
+            subresource: match a.subresource.as_str() {
+                "ephemeralcontainers" => "ephemeralcontainers",
+                _ => "",
+            },
+        }
+    }
 }
 
 /// The number in `v1.NUMBER`.
@@ -149,19 +181,30 @@ impl AdmissionPlugin for PodSecurity {
                 ctx.notes.annotate(format!("{LABEL}{key}"), value);
             }
         };
+        let count = |mode: &'static str, wanted: &Policy, allowed: bool| {
+            if let Some(ctx) = request.ctx {
+                let evaluation = wanted.judged(mode, allowed, request);
+                ctx.server.metrics.pod_security.count(evaluation);
+            }
+        };
         let mut refused = None;
         if is_pod {
             let wanted = policy(&namespace, "enforce");
             note("enforce-policy", wanted.to_string());
             let problems = wanted.violations(spec, metadata);
+            count("enforce", &wanted, problems.is_empty());
             if !problems.is_empty() {
                 let why = format!("violates PodSecurity \"{wanted}\": {}", problems.join(", "));
                 refused = Some(forbidden(request, why));
             }
         }
-        let would = |mode: &str| {
+        let would = |mode: &'static str| {
             let wanted = policy(&namespace, mode);
             let problems = wanted.violations(spec, metadata);
+            // Who passes is counted where it is enforced alone.
+            if !problems.is_empty() {
+                count(mode, &wanted, false);
+            }
             let words = || format!("would violate PodSecurity \"{wanted}\": {}", problems.join(", "));
             (!problems.is_empty()).then(words)
         };
