@@ -27,9 +27,12 @@ struct Counted {
     series: Mutex<Series>,
 }
 
+/// The names of a schema and a level.
+type Names = Arc<(String, String)>;
+
 /// Counters of one server, by the names of schema and level.
 #[derive(Default)]
-pub struct Flows(Mutex<HashMap<Arc<(String, String)>, Arc<Counted>>>);
+pub struct Flows(Mutex<HashMap<Names, Arc<Counted>>>);
 
 /// A request that is being answered.
 pub struct Executing(Arc<Counted>);
@@ -58,7 +61,7 @@ impl Executing {
 impl Flows {
     /// Counts a request among those of its flow (names of schema and level) that are being answered, until the value is
     /// dropped. None where there are more flows than are told apart.
-    pub fn begin(&self, names: &Arc<(String, String)>) -> Option<Executing> {
+    pub fn begin(&self, names: &Names) -> Option<Executing> {
         let mut all = self.0.lock();
         let known = all.get(names).cloned();
         let counted = match known {
