@@ -306,16 +306,11 @@ impl ApiServer {
             self.metrics.asked.authenticated(Some(&user.name));
         }
         let known = connection.certificate_user.get().and_then(Option::as_ref);
-        if let (Some(leaf), Some(of_certificate)) = (connection.client_certificates.first(), known)
-            && of_certificate == user
+        if known == Some(user)
+            && let Some(end) = connection.certificate_end()
         {
-            let end = connection
-                .certificate_end
-                .get_or_init(|| crate::authn::certificate::end(leaf));
-            if let Some(end) = end {
-                let left = end - jiff::Timestamp::now().as_second();
-                self.metrics.asked.certificate(left as f64);
-            }
+            let left = end - jiff::Timestamp::now().as_second();
+            self.metrics.asked.certificate(left as f64);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The listener: TCP, TLS with optional client certificates, HTTP/1.1 and HTTP/2, all bounded in time and number.
 
+use crate::authn::chain::Authorities;
 use crate::connection::Connection;
 use crate::places::Places;
 use crate::server::ApiServer;
@@ -10,7 +11,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -61,6 +61,7 @@ impl ApiServer {
         let places = Places::new(self.config.max_connections);
         let tasks = TaskTracker::new();
         let mut told: Option<Instant> = None;
+        let authorities = Authorities::new(&self.config.client_ca_der);
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -85,16 +86,17 @@ impl ApiServer {
             };
             let _ = stream.set_nodelay(true);
             let (server, tls, stop) = (self.clone(), tls.clone(), stop.clone());
+            let authorities = authorities.clone();
             tasks.spawn(async move {
                 let _place = place;
                 let Some(tls) = tls else {
-                    return server.connection(stream, peer, Vec::new(), stop).await;
+                    return server.connection(stream, Connection::of(peer), stop).await;
                 };
                 match tokio::time::timeout(server.config.head_limit, tls.accept(stream)).await {
                     Ok(Ok(stream)) => {
                         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-                        let chain = chain.iter().map(|c| c.as_ref().to_vec()).collect();
-                        server.connection(stream, peer, chain, stop).await;
+                        let connection = Connection::with_certificates(peer, chain, &authorities);
+                        server.connection(stream, connection, stop).await;
                     }
                     Ok(Err(error)) => {
                         server.metrics.asked.handshake_failed();
@@ -114,15 +116,11 @@ impl ApiServer {
     async fn connection(
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: SocketAddr,
-        client_certificates: Vec<Vec<u8>>,
+        connection: Connection,
         stop: CancellationToken,
     ) {
-        let connection = Arc::new(Connection {
-            peer: Some(peer),
-            client_certificates,
-            ..Connection::default()
-        });
+        let peer = connection.peer;
+        let connection = Arc::new(connection);
         let streams = Streams::default();
         let mut builder = Builder::new(streams.clone());
         builder
@@ -176,7 +174,7 @@ impl ApiServer {
             tokio::select! {
                 outcome = serving.as_mut() => {
                     if let Err(error) = outcome {
-                        tracing::debug!(%peer, error = %error, "connection ended");
+                        tracing::debug!(?peer, error = %error, "connection ended");
                     }
                     return;
                 }

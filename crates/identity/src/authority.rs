@@ -4,6 +4,7 @@
 //! [`Authority::load_or_issue`] once two thirds of their life are over, their names changed, or the root was replaced,
 //! so a restart renews what would expire and nothing has to be rotated by hand.
 
+use crate::asking::Asking;
 use crate::files::{self, FileError};
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use rcgen::{
@@ -13,6 +14,8 @@ use rcgen::{
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -154,16 +157,24 @@ impl Credential {
     /// A server configuration for HTTP/1.1 and HTTP/2; with `client_ca_pem`, client certificates of that authority
     /// are asked for and verified, and clients without one are let in (authentication decides).
     pub fn server_config(&self, client_ca_pem: Option<&str>) -> Result<Arc<rustls::ServerConfig>, TlsError> {
-        let provider = Arc::new(server_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        self.server_with(client_ca_pem.map(verifier).transpose()?)
+    }
+
+    /// The same, but any client certificate gets through the handshake: whoever serves the connection has to verify its chain.
+    /// The authority is only named to clients.
+    pub fn asking_server_config(&self, client_ca_pem: &str) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+        self.server_with(Some(Arc::new(Asking(verifier(client_ca_pem)?))))
+    }
+
+    fn server_with(
+        &self,
+        verifier: Option<Arc<dyn ClientCertVerifier>>,
+    ) -> Result<Arc<rustls::ServerConfig>, TlsError> {
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::new(server_provider()))
             .with_safe_default_protocol_versions()?;
-        let builder = match client_ca_pem {
+        let builder = match verifier {
             None => builder.with_no_client_auth(),
-            Some(pem) => builder.with_client_cert_verifier(
-                rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots(pem)?), provider)
-                    .allow_unauthenticated()
-                    .build()?,
-            ),
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
         };
         let (chain, key) = self.parts()?;
         let mut config = builder.with_single_cert(chain, key)?;
@@ -182,6 +193,13 @@ impl Credential {
             .with_client_auth_cert(chain, key)?;
         Ok(Arc::new(config))
     }
+}
+
+/// Verifies client certificates of an authority, and lets in clients without one.
+fn verifier(client_ca_pem: &str) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = Arc::new(roots(client_ca_pem)?);
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::new(server_provider()));
+    Ok(builder.allow_unauthenticated().build()?)
 }
 
 /// The library's cipher suites with AES-128 before AES-256, as upstream's servers choose them: two thirds of the rounds for
@@ -576,6 +594,35 @@ mod tests {
         let host = authority.issue(&Request::host("n1", ["192.0.2.1"])).unwrap();
         host.server_config(Some(authority.certificate_pem())).unwrap();
         host.client_config(authority.certificate_pem()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_only_asks_for_certificates_lets_those_of_others_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = Authority::load_or_create(&dir.path().join("ours")).unwrap();
+        let other = Authority::load_or_create(&dir.path().join("other")).unwrap();
+        let ca = ours.certificate_pem();
+        let server = ours.issue(&Request::server("s", ["localhost"])).unwrap();
+        let client = Request::client("ann", None);
+        let (known, foreign) = (ours.issue(&client).unwrap(), other.issue(&client).unwrap());
+        let cases = [
+            (server.server_config(Some(ca)).unwrap(), &known, Some(1)),
+            (server.server_config(Some(ca)).unwrap(), &foreign, None),
+            (server.asking_server_config(ca).unwrap(), &known, Some(1)),
+            (server.asking_server_config(ca).unwrap(), &foreign, Some(1)),
+        ];
+        for (config, shown, want) in cases {
+            let (near, far) = tokio::io::duplex(1 << 16);
+            let connector = tokio_rustls::TlsConnector::from(shown.client_config(ca).unwrap());
+            let (accepted, _) = tokio::join!(
+                tokio_rustls::TlsAcceptor::from(config).accept(near),
+                connector.connect("localhost".try_into().unwrap(), far)
+            );
+            let seen = accepted
+                .ok()
+                .and_then(|s| s.get_ref().1.peer_certificates().map(<[_]>::len));
+            assert_eq!(seen, want);
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! The API server trusts the tokens as those of any OpenID issuer (user and group prefix `sso:`); it knows nothing
 //! else of this crate, and this crate is a plain client of the API.
 
+mod asking;
 pub mod authority;
 pub mod bootstrap;
 pub mod client;

@@ -2,8 +2,9 @@
 //!
 //! Tried in order: the user of an in-process client, the client certificate, the bearer token (`Authorization` header, or the
 //! `base64url.bearer.authorization.k8s.io.` WebSocket protocol for browsers). A request with no credentials is
-//! anonymous; a request with a bad token is refused, even if anonymous would have been enough.
+//! anonymous; a request with a bad token or certificate is refused, even if anonymous would have been enough.
 //!
+//! - [`chain`]: whether a client certificate is believed.
 //! - [`certificate`]: user and groups of a client certificate.
 //! - [`service_account`]: tokens of service accounts, issued and verified here, bound to Pods, Secrets and Nodes.
 //! - [`legacy`]: their tokens without end, kept in Secrets.
@@ -14,6 +15,7 @@
 
 pub mod bootstrap;
 pub mod certificate;
+pub mod chain;
 pub mod foreign;
 pub mod impersonate;
 pub mod legacy;
@@ -187,8 +189,11 @@ impl Authenticator for Authentication {
         if let Some(user) = &connection.local_user {
             return Ok(user.clone());
         }
-        if let Some(leaf) = connection.client_certificates.first() {
-            // TLS has verified the chain; a certificate without a name is no credential.
+        let ended = connection.certificate_ended(Timestamp::now());
+        if let Some(leaf) = connection.client_certificates.first()
+            && !ended
+        {
+            // The chain has been verified; a certificate without a name is no credential.
             let known = connection
                 .certificate_user
                 .get_or_init(|| certificate::user(leaf));
@@ -197,7 +202,10 @@ impl Authenticator for Authentication {
             }
         }
         let Some(token) = bearer(head) else {
-            return Ok(User::anonymous());
+            return match connection.certificate_refused || ended {
+                true => Err(Status::unauthorized()),
+                false => Ok(User::anonymous()),
+            };
         };
         let found = self.token(&token, &[]).map_err(|error| {
             tracing::debug!(%error, "a bearer token was refused");

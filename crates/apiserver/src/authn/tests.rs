@@ -348,6 +348,106 @@ fn client_certificates() {
     assert!(certificate::user(b"junk").is_none());
 }
 
+/// An authority of clients, and its certificate.
+fn authority() -> (rcgen::Issuer<'static, rcgen::KeyPair>, Vec<u8>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let own = params.self_signed(&key).unwrap().der().to_vec();
+    (rcgen::Issuer::new(params, key), own)
+}
+
+/// A certificate of `ann`, good until that year, for one purpose.
+fn issued(
+    by: &rcgen::Issuer<'static, rcgen::KeyPair>,
+    until: i32,
+    purpose: rcgen::ExtendedKeyUsagePurpose,
+) -> rustls_pki_types::CertificateDer<'static> {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "ann");
+    params.not_after = rcgen::date_time_ymd(until, 1, 1);
+    params.extended_key_usages = vec![purpose];
+    params.signed_by(&key, by).unwrap().der().clone()
+}
+
+#[tokio::test]
+async fn certificates_that_are_not_believed_leave_the_word_to_tokens() {
+    use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let f = fixture();
+    let hour = SignedDuration::from_hours(1);
+    let tokens = f.authentication.service_accounts();
+    let token = tokens
+        .issue(binding(None), &[ISSUER.into()], hour, Timestamp::now())
+        .unwrap();
+    let good = format!("Bearer {token}");
+    let account = "system:serviceaccount:demo:default";
+    let ((ours, own), (other, _)) = (authority(), authority());
+    let authorities = chain::Authorities::new(&[own]);
+    // What is shown, and who that is alone, with a token, and with a bad token.
+    let cases = [
+        ("none", vec![], [Ok("system:anonymous"), Ok(account), Err(401)]),
+        ("ours", vec![issued(&ours, 4000, ClientAuth)], [Ok("ann"); 3]),
+        (
+            "another's",
+            vec![issued(&other, 4000, ClientAuth)],
+            [Err(401), Ok(account), Err(401)],
+        ),
+        (
+            "late",
+            vec![issued(&ours, 2020, ClientAuth)],
+            [Err(401), Ok(account), Err(401)],
+        ),
+        (
+            "a server's",
+            vec![issued(&ours, 4000, ServerAuth)],
+            [Err(401), Ok(account), Err(401)],
+        ),
+        (
+            "junk",
+            vec![b"junk".to_vec().into()],
+            [Err(401), Ok(account), Err(401)],
+        ),
+    ];
+    for (what, shown, wants) in cases {
+        let connection = Connection::with_certificates(([127, 0, 0, 1], 1).into(), &shown, &authorities);
+        for (header, want) in [None, Some(good.as_str()), Some("Bearer nonsense")]
+            .into_iter()
+            .zip(wants)
+        {
+            let mut request = http::Request::get("/api");
+            if let Some(value) = header {
+                request = request.header("authorization", value);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let got = f
+                .authentication
+                .authenticate(&head, &connection, &Notes::default())
+                .await;
+            let got = got.as_ref().map(|u| u.name.as_str()).map_err(|s| s.code);
+            assert_eq!(got, want, "{what} {header:?}");
+        }
+    }
+    let nobody = chain::Authorities::new(&[]);
+    let connection = Connection::with_certificates(
+        ([127, 0, 0, 1], 1).into(),
+        &[issued(&ours, 4000, ClientAuth)],
+        &nobody,
+    );
+    assert!(connection.certificate_refused && connection.client_certificates.is_empty());
+
+    // One that ends while its connection lives is believed no longer.
+    let end = "4000-01-01T00:00:00Z".parse::<Timestamp>().unwrap();
+    let connection = Connection::with_certificates(
+        ([127, 0, 0, 1], 1).into(),
+        &[issued(&ours, 4000, ClientAuth)],
+        &authorities,
+    );
+    assert!(!connection.certificate_ended(end));
+    assert!(connection.certificate_ended(end + SignedDuration::from_secs(1)));
+    assert!(!Connection::default().certificate_ended(end));
+}
+
 #[test]
 fn token_requests() {
     let f = fixture();

@@ -139,7 +139,7 @@ impl Trust {
         let credential = self
             .authority
             .load_or_issue("apiserver", &Request::server("kube-apiserver", names))?;
-        Ok(credential.server_config(Some(self.authority.certificate_pem()))?)
+        Ok(credential.asking_server_config(self.authority.certificate_pem())?)
     }
 
     /// How the API server proves itself to host agents.
