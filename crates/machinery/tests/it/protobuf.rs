@@ -161,6 +161,82 @@ fn zeros_that_say_nothing_are_left_out() {
 }
 
 #[test]
+fn zeros_behind_pointers_are_kept() {
+    let object = |api_version: &str, kind: &str, rest: Value| {
+        let mut object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}});
+        for (name, value) in rest.as_object().into_iter().flatten() {
+            object[name] = value.clone();
+        }
+        object
+    };
+    let webhooks = json!({"webhooks": [{"name": "a.b.c", "timeoutSeconds": 0, "clientConfig": {}, "sideEffects": "None",
+        "admissionReviewVersions": ["v1"]}]});
+    let device = json!({"name": "d", "allNodes": false, "attributes": {
+        "even": {"bool": false}, "index": {"int": 0}, "label": {"string": ""}}});
+    let slice = json!({"spec": {"driver": "d", "pool": {"name": "p", "generation": 0, "resourceSliceCount": 0},
+        "perDeviceNodeSelection": false, "devices": [device]}});
+    let volume = json!({"spec": {"fc": {"lun": 0}, "hostPath": {"path": "/", "type": ""}}});
+    for object in [
+        object(
+            "apps/v1",
+            "Deployment",
+            json!({"status": {"terminatingReplicas": 0}}),
+        ),
+        object(
+            "apps/v1",
+            "ReplicaSet",
+            json!({"status": {"replicas": 0, "terminatingReplicas": 0}}),
+        ),
+        object(
+            "admissionregistration.k8s.io/v1",
+            "ValidatingWebhookConfiguration",
+            webhooks.clone(),
+        ),
+        object(
+            "admissionregistration.k8s.io/v1",
+            "MutatingWebhookConfiguration",
+            webhooks,
+        ),
+        object("resource.k8s.io/v1", "ResourceSlice", slice),
+        object("v1", "PersistentVolume", volume),
+        object(
+            "storage.k8s.io/v1",
+            "VolumeAttachment",
+            json!({"status": {"attached": false, "attachError": {"errorCode": 0}}}),
+        ),
+    ] {
+        let got = decode(&encode(&object).unwrap()).unwrap();
+        for path in leaves(&object, String::new()) {
+            assert_eq!(
+                got.pointer(&path),
+                object.pointer(&path),
+                "{} {path}",
+                object["kind"]
+            );
+        }
+    }
+}
+
+/// Where the values of an object are that are neither objects nor lists.
+fn leaves(value: &Value, at: String) -> Vec<String> {
+    let below = |(name, value): (String, &Value)| leaves(value, format!("{at}/{name}"));
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(k, v)| (k.clone(), v))
+            .flat_map(below)
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(i, v)| (i.to_string(), v))
+            .flat_map(below)
+            .collect(),
+        _ => vec![at],
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let unknown = |api_version: &str, kind: &str| {
         Err(ProtobufError::NoMessage {
