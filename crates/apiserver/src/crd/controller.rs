@@ -43,7 +43,7 @@ fn resource() -> GroupResource {
 /// Starts following. What is defined already is served when this returns.
 pub fn start(server: &Arc<ApiServer>) {
     let mut known = Known::new();
-    register(server, &mut known);
+    register(server, &server.caches.list(&resource(), None), &mut known);
     let (server, stop) = (server.clone(), server.stop.clone());
     tokio::spawn(run(server, known, stop));
 }
@@ -55,8 +55,10 @@ async fn run(server: Arc<ApiServer>, mut known: Known, stop: CancellationToken) 
         let changed = server.caches.resource_revision(&resource());
         if changed != seen {
             seen = changed;
-            register(&server, &mut known);
-            for crd in server.caches.list(&resource(), None) {
+            // One reading for both: what has come since is not registered yet and must not be called established.
+            let crds = server.caches.list(&resource(), None);
+            register(&server, &crds, &mut known);
+            for crd in crds {
                 match settle(&server, &crd).await {
                     Ok(()) => list(&server, &known, meta(&crd, "name")),
                     // Objects of a definition that goes wait for finalizers of their own: their removal wakes us.
@@ -99,8 +101,7 @@ fn established(crd: &Value) -> bool {
 }
 
 /// Brings the registry in step with the definitions.
-fn register(server: &Arc<ApiServer>, known: &mut Known) {
-    let crds = server.caches.list(&resource(), None);
+fn register(server: &Arc<ApiServer>, crds: &[Arc<Value>], known: &mut Known) {
     let mut registry = (**server.registry.load()).clone();
     let mut changed = false;
     let mut outdated = Vec::new();
@@ -117,10 +118,9 @@ fn register(server: &Arc<ApiServer>, known: &mut Known) {
             changed = true;
         }
     }
-    for crd in &crds {
+    for crd in crds {
         let (name, spec) = (meta(crd, "name").to_string(), basis(crd));
-        if known.get(&name).is_some_and(|(s, _)| *s == spec) || !names_accepted(&registry, &crds, crd, known)
-        {
+        if known.get(&name).is_some_and(|(s, _)| *s == spec) || !names_accepted(&registry, crds, crd, known) {
             continue;
         }
         let text = |p: &str| spec.pointer(p).and_then(Value::as_str).unwrap_or("");
@@ -263,9 +263,12 @@ async fn settle(server: &Arc<ApiServer>, crd: &Value) -> Result<(), Status> {
     }
     let others = server.caches.list(&resource(), None);
     let used = used(&server.registry.load(), &others, crd);
-    write(server, &served, name, |crd| settled(crd, decide(crd, &used)))
-        .await
-        .map(|_| ())
+    // What has changed since it was registered is settled after the next reading.
+    let settle = |current: &Value| match current["spec"] == crd["spec"] {
+        true => settled(current, decide(current, &used)),
+        false => current.clone(),
+    };
+    write(server, &served, name, settle).await.map(|_| ())
 }
 
 /// Changes a definition by way of its status, in the server's own name; answers what is stored then.
