@@ -787,6 +787,7 @@ impl Owner {
             || over
             || matches!(self.why, Some(Why::Forgotten | Why::Evacuate))
             || self.stage == Stage::Gone
+            || self.is_replacing()
         {
             return;
         }
@@ -795,6 +796,20 @@ impl Owner {
             self.status = status.clone();
             self.publish.send_modify(|wanted| wanted.status = Some(status));
         }
+    }
+
+    /// Whether a container has ended for its successor, of which nothing can be told yet: the API hears of both at once
+    /// (kubelet: one round of `SyncPod` ends the one and starts the other).
+    fn is_replacing(&self) -> bool {
+        let is = |record: &Record| {
+            let ended = match record.state {
+                State::Exited(_) => Some(record.run_id()),
+                State::Starting { .. } => record.previous_run_id(),
+                State::Waiting { .. } | State::Running { .. } => None,
+            };
+            ended.is_some_and(|run| self.replacing.contains(&run))
+        };
+        self.stage == Stage::Running && self.why.is_none() && self.records.iter().any(is)
     }
 
     /// Shows it in this process, where what comes from the API must find it as the API was told.

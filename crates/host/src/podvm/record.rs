@@ -170,6 +170,11 @@ impl Record {
         run_id(&self.name, self.runs.saturating_sub(1))
     }
 
+    /// The id of the run before.
+    pub fn previous_run_id(&self) -> Option<String> {
+        Some(run_id(&self.name, self.runs.checked_sub(2)?))
+    }
+
     /// `restartCount`.
     pub fn restarts(&self) -> u32 {
         self.runs.saturating_sub(1)

@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used)]
 use super::common;
 
-use common::{Host, condition, eventually, object, restarts, state};
+use common::{Host, await_limited, condition, eventually, object, restarts, state};
+use futures::StreamExt;
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
+use std::pin::pin;
 
 fn container(args: &[&str]) -> serde_json::Value {
     json!({"name": "app", "image": "example.test/app:1", "args": args})
@@ -102,6 +104,38 @@ async fn restarts_and_backs_off() {
         .unwrap();
     assert_eq!((last.exit_code, last.reason.as_deref()), (1, Some("Error")));
     host.delete("loop", Some(0)).await;
+}
+
+/// Nobody hears of a moment between a container and the one of another image that takes its place.
+#[tokio::test]
+async fn another_image_takes_the_place_of_one() {
+    let host = Host::start().await;
+    host.create("web", json!({"containers": [container(&["serve"])]}))
+        .await;
+    let pod = host.ready("web").await;
+    let version = pod.metadata.resource_version.unwrap();
+    let mut changes = pin!(
+        host.pods()
+            .watch(&WatchParams::default(), &version)
+            .await
+            .unwrap()
+    );
+    let patch = json!({"spec": {"containers": [{"name": "app", "image": "example.test/app:2"}]}});
+    host.pods()
+        .patch("web", &PatchParams::default(), &Patch::Strategic(patch))
+        .await
+        .unwrap();
+    loop {
+        let change = await_limited(changes.next()).await.unwrap().unwrap();
+        let WatchEvent::Modified(pod) = change else {
+            panic!("{change:?}");
+        };
+        let told = (condition(&pod, "Ready"), state(&pod, "app"));
+        assert_eq!(told, ("True".into(), "running".into()));
+        if restarts(&pod) == 1 {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
