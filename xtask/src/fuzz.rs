@@ -13,15 +13,19 @@ use crate::run::{cargo, show, step};
 #[command(after_help = "Examples:
   cargo xtask fuzz --seconds 600
   cargo xtask fuzz --seconds 60 yaml cel
-  cargo xtask fuzz --guided --seconds 600 protobuf")]
+  cargo xtask fuzz --guided --seconds 600 protobuf
+  cargo xtask fuzz --guided --keep --seconds 600")]
 pub struct Arguments {
     /// How long each target runs: seconds of a processor.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Follow the coverage, by libFuzzer: builds everything once more, with what counts the branches taken (ten minutes
-    /// on two cores). New inputs are kept in `target/fuzz/TARGET`.
+    /// on two cores). New inputs go to `target/fuzz/TARGET`.
     #[arg(long)]
     guided: bool,
+    /// Keep what was found: as few inputs as reach the same code, in `crates/fuzz/found/TARGET.tar.gz`.
+    #[arg(long, requires = "guided")]
+    keep: bool,
     /// The targets; all of them when none is named (`crates/fuzz/corpus` has a directory for each).
     targets: Vec<String>,
 }
@@ -83,6 +87,14 @@ fn guided(arguments: &Arguments) -> Result<()> {
     for name in wanted {
         let kept = workspace.join("target/fuzz").join(name);
         std::fs::create_dir_all(&kept).with_context(|| format!("cannot make {}", kept.display()))?;
+        let archive = workspace.join(format!("crates/fuzz/found/{name}.tar.gz"));
+        if archive.exists() {
+            show(
+                Command::new("tar")
+                    .args(["-xzf".as_ref(), archive.as_os_str(), "-C".as_ref()])
+                    .arg(&kept),
+            )?;
+        }
         let mut fuzz = Command::new(&program);
         fuzz.env("FUZZ_TARGET", name).arg(&kept).arg(samples.join(name));
         fuzz.arg(format!(
@@ -101,6 +113,10 @@ fn guided(arguments: &Arguments) -> Result<()> {
         if let Err(error) = step(name, || show(&mut fuzz)) {
             failed.push(format!("{error:#}"));
         }
+        if arguments.keep {
+            keep(&program, name, &[&kept, &samples.join(name)], &archive)
+                .with_context(|| format!("cannot keep what was found for {name}"))?;
+        }
     }
     if !failed.is_empty() {
         bail!("{} target(s) failed:\n  {}", failed.len(), failed.join("\n  "));
@@ -108,10 +124,29 @@ fn guided(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The targets, by the directories of their samples.
+/// Packs as few of the inputs as reach all code that they reach together; the same inputs make the same archive.
+fn keep(program: &Path, target: &str, inputs: &[&Path], archive: &Path) -> Result<()> {
+    let fewest = tempfile::tempdir()?;
+    let mut merge = Command::new(program);
+    merge.env("FUZZ_TARGET", target).arg("-set_cover_merge=1");
+    show(merge.arg(fewest.path()).args(inputs))?;
+    std::fs::create_dir_all(archive.parent().context("no directory")?)?;
+    let mut tar = Command::new("tar");
+    tar.args([
+        "--sort=name",
+        "--mtime=@0",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+        "--mode=u=rwX,go=rX",
+    ]);
+    tar.args(["--use-compress-program", "gzip -9n", "-cf"]);
+    show(tar.arg(archive).arg("-C").arg(fewest.path()).arg("."))
+}
+
+/// What is in a directory: the targets, where it is that of their samples.
 fn names(samples: &Path) -> Result<Vec<String>> {
-    let entries =
-        std::fs::read_dir(samples).with_context(|| format!("no samples in {}", samples.display()))?;
+    let entries = std::fs::read_dir(samples).with_context(|| format!("cannot read {}", samples.display()))?;
     let mut names = entries
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<Vec<_>>>()?;

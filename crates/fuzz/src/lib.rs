@@ -5,7 +5,8 @@
 //! written to `corpus/TARGET/failed-…` and stays there as a sample of its own once it is mended.
 //!
 //! `tests/short.rs` runs each target for a moment; `cargo xtask fuzz --seconds 600` for as long as you like; and with
-//! `--guided` libFuzzer drives the same targets along their coverage (`guided.rs`).
+//! `--guided` libFuzzer drives the same targets along their coverage (`guided.rs`). What that has found is kept in
+//! `found/TARGET.tar.gz`, as few inputs as reach the same code, and is fed to the target with the samples.
 
 mod credentials;
 mod foreign;
@@ -14,6 +15,7 @@ mod objects;
 pub mod targets;
 
 use std::fs;
+use std::io::Read;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,6 +55,30 @@ pub fn corpus(target: &str) -> Result<Vec<Vec<u8>>> {
     Ok(samples)
 }
 
+/// The inputs that the guided fuzzer has found for a target; none when it has not run yet.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn found(target: &str) -> Result<Vec<Vec<u8>>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("found/{target}.tar.gz"));
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let unreadable = || format!("cannot read {}", path.display());
+    let file = fs::File::open(&path).with_context(unreadable)?;
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+    let mut inputs = Vec::new();
+    for entry in archive.entries().with_context(unreadable)? {
+        let mut entry = entry.with_context(unreadable)?;
+        if entry.header().entry_type().is_file() {
+            let mut input = Vec::new();
+            entry.read_to_end(&mut input).with_context(unreadable)?;
+            inputs.push(input);
+        }
+    }
+    Ok(inputs)
+}
+
 fn directory(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
 }
@@ -62,7 +88,8 @@ fn directory(target: &str) -> PathBuf {
 /// # Errors
 /// With the name of the file that holds the input which failed.
 pub fn run(target: &Target, time: Duration, seed: u64) -> Result<Run> {
-    let samples = corpus(target.name)?;
+    let mut samples = corpus(target.name)?;
+    samples.extend(found(target.name)?);
     let mut mutator = Mutator::new(seed, target.words);
     let mut run = Run {
         inputs: 0,
