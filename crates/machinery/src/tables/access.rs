@@ -31,14 +31,8 @@ pub(super) fn printer(group: &str, kind: &str) -> Option<Printer> {
             cells: binding,
         },
         ("", "ServiceAccount") => Printer {
-            columns: const { &[NAME, column("Secrets"), AGE] },
-            cells: |object, now| {
-                vec![
-                    text::name(object),
-                    json!(text::count(object, "/secrets")),
-                    text::created(object, now),
-                ]
-            },
+            columns: const { &[NAME, AGE] },
+            cells: |object, now| vec![text::name(object), text::created(object, now)],
         },
         ("certificates.k8s.io", "ClusterTrustBundle") => Printer {
             columns: const { &[NAME, column("SignerName")] },

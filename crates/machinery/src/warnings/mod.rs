@@ -230,17 +230,23 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
         }
     }
     for (i, volume) in spec.list_at("volumes").iter().enumerate() {
-        for (field, shown, text) in VOLUMES {
-            if volume.has(field) {
-                out.push(format!("{}: {text}", at.child("volumes").index(i).child(shown)));
+        let fields = volume.as_object().into_iter().flatten();
+        let sources = fields.filter(|(name, source)| *name != "name" && !source.is_null());
+        for (field, _) in sources {
+            let place = at.child("volumes").index(i);
+            if let Some((_, shown, text)) = VOLUMES.iter().find(|(old, ..)| old == field) {
+                out.push(format!("{}: {text}", place.child(shown)));
+            } else if field == "ephemeral" {
+                let place = place
+                    .child("ephemeral")
+                    .child("volumeClaimTemplate")
+                    .child("spec");
+                out.extend(objects::claim_spec(
+                    volume.at("ephemeral.volumeClaimTemplate.spec"),
+                    &place,
+                ));
             }
         }
-        let place = at.child("volumes").index(i).child("ephemeral");
-        let place = place.child("volumeClaimTemplate").child("spec");
-        out.extend(objects::claim_spec(
-            volume.at("ephemeral.volumeClaimTemplate.spec"),
-            &place,
-        ));
     }
     out.extend(overlaps::of(spec.list_at("volumes")));
     repeated(spec, &at, &mut out);
@@ -251,9 +257,11 @@ fn of_pod(pod: &Value, above: Option<&Path>) -> Vec<String> {
         out.push(format!("{}: {seccomp}", annotation(SECCOMP)));
     }
     for (container, place) in all_containers(spec, &at) {
-        let name = format!("{CONTAINER_SECCOMP}{}", container.str_at("name"));
-        if !container.has(profile) && annotations.get(&name).is_some() {
-            out.push(format!("{}: {seccomp}", annotation(&name)));
+        if annotations.is_object() && !container.has(profile) {
+            let name = format!("{CONTAINER_SECCOMP}{}", container.str_at("name"));
+            if annotations.get(&name).is_some() {
+                out.push(format!("{}: {seccomp}", annotation(&name)));
+            }
         }
         if above.is_some() {
             out.extend(app_armor(container, pod, &below("metadata")));

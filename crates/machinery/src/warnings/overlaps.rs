@@ -11,21 +11,22 @@ pub(super) fn of(volumes: &[Value]) -> Vec<String> {
     let mut out = Vec::new();
     for volume in volumes {
         let name = volume.str_at("name");
-        for (field, what) in [
-            (
-                "configMap",
-                format!("ConfigMap {:?}", volume.str_at("configMap.name")),
-            ),
-            (
-                "secret",
-                format!("Secret {:?}", volume.str_at("secret.secretName")),
-            ),
-            ("downwardAPI", "DownwardAPI".to_owned()),
-        ] {
+        for field in ["configMap", "secret", "downwardAPI"] {
+            let source = volume
+                .get(field)
+                .filter(|source| !source.list_at("items").is_empty());
+            let Some(source) = source else { continue };
+            let what = match field {
+                "configMap" => format!("ConfigMap {:?}", source.str_at("name")),
+                "secret" => format!("Secret {:?}", source.str_at("secretName")),
+                _ => "DownwardAPI".to_owned(),
+            };
             let mut before = Vec::new();
-            told(name, &what, items(volume.at(field), ""), &mut before, &mut out);
+            told(name, &what, items(source, ""), &mut before, &mut out);
         }
-        let projected = volume.at("projected");
+        let Some(projected) = volume.get("projected") else {
+            continue;
+        };
         // What was of a feature that is off has been taken out before, and leaves a source of nothing.
         let mut before = Vec::new();
         for source in projected.list_at("sources") {
@@ -72,7 +73,10 @@ fn projection(source: &Value) -> Vec<Item> {
 }
 
 fn told(volume: &str, what: &str, items: Vec<Item>, before: &mut Vec<Item>, out: &mut Vec<String>) {
-    let below = |a: &str, b: &str| format!("{a}/").starts_with(&format!("{b}/"));
+    let below = |a: &str, b: &str| {
+        a.strip_prefix(b)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
     let shown = |(path, what): &Item| match what.is_empty() {
         true => format!("{path:?}"),
         false => format!("{path:?} ({what})"),
