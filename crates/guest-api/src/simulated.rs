@@ -1,8 +1,9 @@
 //! A guest without a VM: containers "run" until they are killed, `exec` echoes, logs say that they are simulated.
 //!
 //! It keeps the contract (states, events, sequence numbers, exit codes), so that everything above it, the host agent
-//! first, is tested without any emulation. Two conventions let tests decide how a container ends: an argument
-//! `exit=N` ends it at once with that code, `oom` ends it as killed for memory. `stubborn` ones heed SIGKILL alone. With `late`
+//! first, is tested without any emulation. Conventions let tests decide how a container ends: an argument
+//! `exit=N` ends it at once with that code, `oom` ends it as killed for memory; and it ends as its command says if that is
+//! `true`, `false`, or a shell's `exit N`, which is what Jobs of upstream's tests are made of. `stubborn` ones heed SIGKILL alone. With `late`
 //! the log is written at once and told a while later; with `slow` there are last words, and a long while until they are told.
 
 use std::collections::BTreeMap;
@@ -400,12 +401,10 @@ impl Guest for SimulatedGuest {
             state.probing.insert(id.clone(), probing);
             args
         };
-        for argument in args {
-            if let Some(code) = argument.strip_prefix("exit=").and_then(|code| code.parse().ok()) {
-                self.end(&id, code, false);
-            } else if argument == "oom" {
-                self.end(&id, KILLED, true);
-            }
+        if args.iter().any(|argument| argument == "oom") {
+            self.end(&id, KILLED, true);
+        } else if let Some(code) = exit_code(&args) {
+            self.end(&id, code, false);
         }
         Ok(Response::new(StartContainerReply { pid: 1 }))
     }
@@ -667,6 +666,21 @@ impl Guest for SimulatedGuest {
     }
 }
 
+/// The code with which a command ends at once, if it is one that does.
+fn exit_code(args: &[String]) -> Option<i32> {
+    let said = args.iter().find_map(|argument| argument.strip_prefix("exit="));
+    if let Some(code) = said.and_then(|code| code.parse().ok()) {
+        return Some(code);
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["true" | "/bin/true"] => Some(0),
+        ["false" | "/bin/false"] => Some(1),
+        ["sh" | "/bin/sh", "-c", text] => text.trim().strip_prefix("exit ")?.parse().ok(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -693,9 +707,14 @@ mod tests {
     async fn containers_end_as_their_arguments_say() {
         use crate::v1::State::{Exited, Running};
         type Case = (&'static [&'static str], (crate::v1::State, i32, bool));
-        let cases: [Case; 3] = [
+        let cases: [Case; 8] = [
             (&["serve"], (Running, 0, false)),
             (&["exit=3"], (Exited, 3, false)),
+            (&["true"], (Exited, 0, false)),
+            (&["/bin/false"], (Exited, 1, false)),
+            (&["/bin/sh", "-c", "exit 2"], (Exited, 2, false)),
+            (&["sh", "-c", "exit 2; sleep 1"], (Running, 0, false)),
+            (&["serve", "false"], (Running, 0, false)),
             (&["oom"], (Exited, 137, true)),
         ];
         for (args, expected) in cases {
