@@ -383,6 +383,11 @@ impl ApiServer {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }
         segments(attributes)?;
+        // Only behind a proxy are there paths of others.
+        let further = !attributes.rest.is_empty() && attributes.subresource != "proxy";
+        if further && ctx.served.custom.is_none() {
+            return Err(Status::no_resource());
+        }
         tell_of_deprecation(&ctx);
         // What is only ever made has no paths of its objects: reviews, bindings.
         let read = matches!(attributes.verb.as_str(), "list" | "watch" | "deletecollection");

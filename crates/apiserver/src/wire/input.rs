@@ -167,7 +167,7 @@ mod tests {
         let status = read(endless).await.unwrap_err();
         assert_eq!(
             (status.code, status.message.as_str()),
-            (413, "Request entity is too large: limit is 3145728")
+            (413, "Request entity too large: limit is 3145728")
         );
     }
 }
