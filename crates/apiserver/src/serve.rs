@@ -201,15 +201,22 @@ fn unfit<B>(request: &http::Request<B>) -> Option<crate::wire::Response> {
     let headers = request.headers();
     let unknown = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     let mut response = match headers.get_all(header::HOST).iter().count() {
-        0 => body::text(
+        0 => body::answer(
             StatusCode::BAD_REQUEST,
+            "text/plain; charset=utf-8",
             "400 Bad Request: missing required Host header",
         ),
         1 if headers.get(header::EXPECT).is_some_and(unknown) => {
-            body::answer(StatusCode::EXPECTATION_FAILED, "text/plain; charset=utf-8", "")
+            let mut response = http::Response::new(body::full(""));
+            *response.status_mut() = StatusCode::EXPECTATION_FAILED;
+            response
         }
         1 => return None,
-        _ => body::text(StatusCode::BAD_REQUEST, "400 Bad Request"),
+        _ => body::answer(
+            StatusCode::BAD_REQUEST,
+            "text/plain; charset=utf-8",
+            "400 Bad Request",
+        ),
     };
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(header::CONNECTION, close);
