@@ -135,11 +135,12 @@ pub fn refusal_as(status: &Status, wanted: Wanted) -> Response {
         Err(_) => json(code, &body),
     };
     // Go has kept the older words of these.
-    if let Some(reason) = match status.code {
+    let older = match status.code {
         413 => Some("Request Entity Too Large"),
         414 => Some("Request URI Too Long"),
         _ => None,
-    } {
+    };
+    if let Some(reason) = older {
         let reason = ReasonPhrase::from_static(reason.as_bytes());
         response.extensions_mut().insert(reason);
     }
