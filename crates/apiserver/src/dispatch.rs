@@ -13,7 +13,7 @@ use crate::request::Attributes;
 use crate::rest::{self, Ctx};
 use crate::server::ApiServer;
 use crate::user::User;
-use crate::wire::negotiate::{self, Offer, negotiate};
+use crate::wire::negotiate::{self, Offer, Wanted, negotiate};
 use crate::wire::{Body, Response, body};
 use crate::{discovery, subresources};
 use futures::FutureExt;
@@ -92,7 +92,12 @@ impl ApiServer {
                 protobuf: crate::wire::protobuf::OFFERED,
             };
             let wanted = negotiate(&accepts, uri.query().unwrap_or_default(), offer);
-            body::refusal_as(status, wanted.unwrap_or_default())
+            // Who takes nothing of what there is gets a page for people, as from upstream.
+            let page = Wanted {
+                pretty: true,
+                ..Wanted::default()
+            };
+            body::refusal_as(status, wanted.unwrap_or(page))
         };
         let attributes = Attributes::parse(&incoming.head.method, incoming.head.uri.path(), incoming.query());
         let attributes = Arc::new(attributes);
@@ -383,6 +388,11 @@ impl ApiServer {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }
         segments(attributes)?;
+        // Only behind a proxy are there paths of others.
+        let further = !attributes.rest.is_empty() && attributes.subresource != "proxy";
+        if further && ctx.served.custom.is_none() {
+            return Err(Status::no_resource());
+        }
         tell_of_deprecation(&ctx);
         // What is only ever made has no paths of its objects: reviews, bindings.
         let read = matches!(attributes.verb.as_str(), "list" | "watch" | "deletecollection");

@@ -7,6 +7,7 @@ use crate::server::ApiServer;
 use crate::stall::Stalling;
 use crate::stalled_stream::{Streams, watched};
 use crate::wire::body;
+use http::{HeaderValue, StatusCode, header};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -128,6 +129,8 @@ impl ApiServer {
             .timer(TokioTimer::new())
             .header_read_timeout(self.config.head_limit)
             .max_buf_size(HEADER_BYTES as usize * 2)
+            // As Go writes them: scripts look for `Audit-Id:` and the like.
+            .title_case_headers(true)
             .keep_alive(true);
         builder
             .http2()
@@ -157,11 +160,14 @@ impl ApiServer {
                 _ => None,
             };
             async move {
+                if let Some(refused) = unfit(&request) {
+                    return Ok::<_, Infallible>(refused);
+                }
                 let response = server.handle(request.map(body::adopt), connection).await;
                 if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
                     upgraded.store(true, Ordering::Relaxed);
                 }
-                Ok::<_, Infallible>(match clock {
+                Ok(match clock {
                     Some(clock) => response.map(|body| watched(body, clock)),
                     None => response,
                 })
@@ -185,4 +191,34 @@ impl ApiServer {
             }
         }
     }
+}
+
+/// The refusal of a request over HTTP/1.1 that has not just one host, or expects what nobody does.
+fn unfit<B>(request: &http::Request<B>) -> Option<crate::wire::Response> {
+    if request.version() != http::Version::HTTP_11 {
+        return None;
+    }
+    let headers = request.headers();
+    let unknown = |value: &HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let mut response = match headers.get_all(header::HOST).iter().count() {
+        0 => body::answer(
+            StatusCode::BAD_REQUEST,
+            "text/plain; charset=utf-8",
+            "400 Bad Request: missing required Host header",
+        ),
+        1 if headers.get(header::EXPECT).is_some_and(unknown) => {
+            let mut response = http::Response::new(body::full(""));
+            *response.status_mut() = StatusCode::EXPECTATION_FAILED;
+            response
+        }
+        1 => return None,
+        _ => body::answer(
+            StatusCode::BAD_REQUEST,
+            "text/plain; charset=utf-8",
+            "400 Bad Request",
+        ),
+    };
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    Some(response)
 }

@@ -251,7 +251,7 @@ impl Status {
         Self::new(
             413,
             "RequestEntityTooLarge",
-            format!("Request entity is too large: {message}"),
+            format!("Request entity too large: {message}"),
         )
     }
 

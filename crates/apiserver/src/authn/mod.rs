@@ -201,7 +201,7 @@ impl Authenticator for Authentication {
                 return Ok(user.clone());
             }
         }
-        let Some(token) = bearer(head) else {
+        let Some(token) = bearer(head, notes) else {
             return match connection.certificate_refused || ended {
                 true => Err(Status::unauthorized()),
                 false => Ok(User::anonymous()),
@@ -223,12 +223,17 @@ impl Authenticator for Authentication {
 }
 
 /// The bearer token of a request.
-fn bearer(head: &http::request::Parts) -> Option<String> {
+fn bearer(head: &http::request::Parts, notes: &Notes) -> Option<String> {
     if let Some(value) = head.headers.get(AUTHORIZATION) {
-        let (scheme, token) = value.to_str().ok()?.trim().split_once(' ')?;
-        let token = token.trim();
+        let mut parts = value.to_str().ok()?.trim().splitn(3, ' ');
+        let scheme = parts.next()?;
         // Basic and the like are no credentials here; such a request is anonymous.
-        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_string());
+        let token = parts.next().filter(|_| scheme.eq_ignore_ascii_case("bearer"))?;
+        if token.is_empty() && parts.next().is_some() {
+            let why = "the provided Authorization header contains extra space before the bearer token, and is ignored";
+            notes.warn(why);
+        }
+        return Some(token.to_owned()).filter(|token| !token.is_empty());
     }
     let offered = head.headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
     let encoded = offered

@@ -286,7 +286,12 @@ async fn requests() {
     let cases = [
         (None, Ok("system:anonymous")),
         (Some(("authorization", format!("Bearer {token}"))), Ok(account)),
-        (Some(("authorization", format!("bearer  {token}"))), Ok(account)),
+        (Some(("authorization", format!("bearer {token}"))), Ok(account)),
+        // Whoever writes two spaces is nobody, and is told so.
+        (
+            Some(("authorization", format!("Bearer  {token}"))),
+            Ok("system:anonymous"),
+        ),
         (
             Some(("authorization", "Basic YTpi".into())),
             Ok("system:anonymous"),

@@ -85,10 +85,8 @@ impl Document {
 
     /// A list of what is served, in upstream's order of fields: scripts look for parts of the text.
     fn listed(value: &Value) -> Document {
-        Document::new(
-            body::JSON,
-            serde_json::to_vec(&Ordered(value)).unwrap_or_default(),
-        )
+        let text = serde_json::to_vec(&Ordered(value)).unwrap_or_default();
+        Document::new(body::JSON, body::ended(text))
     }
 }
 
@@ -210,7 +208,7 @@ fn encoded(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), Sta
         let ordered = Ordered(value);
         let text = match wanted.pretty {
             true => serde_json::to_vec_pretty(&ordered),
-            false => serde_json::to_vec(&ordered),
+            false => serde_json::to_vec(&ordered).map(body::ended),
         };
         return Ok((body::JSON, text.unwrap_or_default()));
     }
@@ -296,6 +294,9 @@ pub async fn route(
     let trimmed = path.trim_end_matches('/');
     let parts: Vec<&str> = trimmed.trim_start_matches('/').split('/').collect();
     let not_found = || Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+    if path.starts_with("//") {
+        return not_found();
+    }
     if only_read(&parts) && head.method != Method::GET {
         return Err(Status::method_not_allowed());
     }

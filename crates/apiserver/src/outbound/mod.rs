@@ -308,16 +308,14 @@ impl Outbound {
         TlsConnector::from(settings)
             .connect(name, stream)
             .await
-            .map_err(|e| {
-                let text = e.to_string();
-                match text.strip_prefix("invalid peer certificate: ") {
-                    // Go's words: a self-signed certificate is one of an unknown authority.
-                    Some(why) if why.contains("UnknownIssuer") || why.contains("CaUsedAsEndEntity") => {
-                        "tls: failed to verify certificate: x509: certificate signed by unknown authority"
-                            .into()
+            .map_err(|error| {
+                let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+                match inner {
+                    Some(rustls::Error::InvalidCertificate(fault)) => {
+                        let why = tls::fault(fault, &host);
+                        format!("tls: failed to verify certificate: x509: {why}")
                     }
-                    Some(why) => format!("tls: failed to verify certificate: x509: {why}"),
-                    None => text,
+                    _ => error.to_string(),
                 }
             })
     }

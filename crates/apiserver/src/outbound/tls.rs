@@ -12,6 +12,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A certificate chain and its key.
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
@@ -138,11 +139,135 @@ impl ServerCertVerifier for Verifier {
 fn check_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
         .map_err(|_| Error::from(CertificateError::BadEncoding))?;
-    let now = now.as_secs() as i64;
     let validity = parsed.validity();
+    let seconds = now.as_secs() as i64;
+    let at = |seconds: i64| UnixTime::since_unix_epoch(Duration::from_secs(seconds.max(0) as u64));
+    let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     match () {
-        () if now < validity.not_before.timestamp() => Err(CertificateError::NotValidYet.into()),
-        () if now > validity.not_after.timestamp() => Err(CertificateError::Expired.into()),
+        () if seconds < from => {
+            let not_before = at(from);
+            Err(CertificateError::NotValidYetContext {
+                time: now,
+                not_before,
+            }
+            .into())
+        }
+        () if seconds > to => {
+            let not_after = at(to);
+            Err(CertificateError::ExpiredContext { time: now, not_after }.into())
+        }
         () => Ok(()),
+    }
+}
+
+/// What is wrong with the certificate of `host`, as Go's `crypto/x509` says it: it is the text that tells the owner of a
+/// webhook what to mend.
+pub fn fault(error: &CertificateError, host: &str) -> String {
+    let when = |time: &UnixTime| {
+        let time = jiff::Timestamp::from_second(time.as_secs() as i64).unwrap_or_default();
+        time.to_string()
+    };
+    let out_of_time = "certificate has expired or is not yet valid: current time";
+    match error {
+        // A self-signed certificate is one of an unknown authority.
+        CertificateError::UnknownIssuer => "certificate signed by unknown authority".into(),
+        CertificateError::Other(_) if error.to_string().contains("CaUsedAsEndEntity") => {
+            "certificate signed by unknown authority".into()
+        }
+        CertificateError::ExpiredContext { time, not_after } => {
+            format!("{out_of_time} {} is after {}", when(time), when(not_after))
+        }
+        CertificateError::NotValidYetContext { time, not_before } => {
+            format!("{out_of_time} {} is before {}", when(time), when(not_before))
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            let is_ip = host.parse::<std::net::IpAddr>().is_ok();
+            let kind = if is_ip { "IpAddress(" } else { "DnsName(" };
+            let names = presented.iter().filter_map(|name| {
+                let name = name.strip_prefix(kind)?.strip_suffix(')')?;
+                Some(name.trim_matches('"'))
+            });
+            let names: Vec<&str> = names.collect();
+            match (names.is_empty(), is_ip) {
+                (false, _) => format!("certificate is valid for {}, not {host}", names.join(", ")),
+                (true, true) => {
+                    format!("cannot validate certificate for {host} because it doesn't contain any IP SANs")
+                }
+                (true, false) if presented.is_empty() => {
+                    "certificate relies on legacy Common Name field, use SANs instead".into()
+                }
+                (true, false) => {
+                    format!("certificate is not valid for any names, but wanted to match {host}")
+                }
+            }
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_certificates() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let named = |presented: &[&str]| CertificateError::NotValidForNameContext {
+            expected: ServerName::try_from("x").unwrap(),
+            presented: presented.iter().map(ToString::to_string).collect(),
+        };
+        let expired = CertificateError::ExpiredContext {
+            time: at(2_000_000_000),
+            not_after: at(1_000_000_000),
+        };
+        let early = CertificateError::NotValidYetContext {
+            time: at(1_000_000_000),
+            not_before: at(2_000_000_000),
+        };
+        let cases = [
+            (
+                named(&["DnsName(\"127.0.0.1\")"]),
+                "127.0.0.1",
+                "cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs",
+            ),
+            (
+                named(&["DnsName(\"a.svc\")", "DnsName(\"b.svc\")", "IpAddress(10.0.0.1)"]),
+                "c.svc",
+                "certificate is valid for a.svc, b.svc, not c.svc",
+            ),
+            (
+                named(&["IpAddress(10.0.0.1)"]),
+                "10.0.0.2",
+                "certificate is valid for 10.0.0.1, not 10.0.0.2",
+            ),
+            (
+                named(&["IpAddress(10.0.0.1)"]),
+                "c.svc",
+                "certificate is not valid for any names, but wanted to match c.svc",
+            ),
+            (
+                named(&[]),
+                "c.svc",
+                "certificate relies on legacy Common Name field, use SANs instead",
+            ),
+            (
+                expired,
+                "c.svc",
+                "certificate has expired or is not yet valid: current time 2033-05-18T03:33:20Z is after 2001-09-09T01:46:40Z",
+            ),
+            (
+                early,
+                "c.svc",
+                "certificate has expired or is not yet valid: current time 2001-09-09T01:46:40Z is before 2033-05-18T03:33:20Z",
+            ),
+            (
+                CertificateError::UnknownIssuer,
+                "c.svc",
+                "certificate signed by unknown authority",
+            ),
+        ];
+        for (error, host, words) in cases {
+            assert_eq!(fault(&error, host), words);
+        }
     }
 }

@@ -11,6 +11,7 @@ use crate::wire::input::{self, Input};
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response};
 use http::StatusCode;
+use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use rand::RngExt;
@@ -43,6 +44,7 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
             "yaml: ",
             "Object 'Kind' is missing",
             "unexpected GroupVersion string: ",
+            "provided data does not appear to be a protobuf message",
         ];
         if status.code == 400 && of_text.iter().any(|start| status.message.starts_with(start)) {
             let kind = ctx.served.kind.kind;
@@ -107,14 +109,15 @@ fn group_version(input: &Input) -> Result<(), Status> {
 /// The beginning of a body as upstream's refusals show it.
 fn summary(bytes: &[u8]) -> String {
     const MOST: usize = 30;
-    let whole = match bytes.first() {
+    let begin = &bytes[..bytes.len().min(MOST)];
+    let shown = match bytes.first() {
         None => return "<empty>".into(),
-        Some(b'{') => String::from_utf8_lossy(bytes).into_owned(),
-        Some(_) => bytes.iter().take(MOST + 1).map(|b| format!("{b:02x}")).collect(),
+        Some(b'{') => String::from_utf8_lossy(begin).into_owned(),
+        Some(_) => begin.iter().map(|b| format!("{b:02x}")).collect(),
     };
-    match whole.char_indices().nth(MOST) {
-        Some((at, _)) => format!("{} ...", &whole[..at]),
-        None => whole,
+    match bytes.len() > MOST {
+        true => format!("{shown} ..."),
+        false => shown,
     }
 }
 
@@ -221,16 +224,40 @@ fn check_kind(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
     Ok(())
 }
 
+/// The refusal of an object that says to be of another kind than the custom one it is taken for: any can be read as such,
+/// and what it says is judged as its fields are. `None` when what it says is no text.
+pub(super) fn other_custom_kind(ctx: &Ctx, value: &Value) -> Option<Status> {
+    let (kind, api_version) = (value["kind"].as_str()?, value["apiVersion"].as_str()?);
+    let own = (ctx.served.kind.kind, ctx.served.api_version());
+    let mut errors = Vec::new();
+    if kind != own.0 {
+        let why = format!("must be {}", own.0);
+        errors.push(FieldError::invalid(&Path::new("kind"), kind.into(), why));
+    }
+    if api_version != own.1 {
+        let why = format!("must be {}", own.1);
+        errors.push(FieldError::invalid(
+            &Path::new("apiVersion"),
+            api_version.into(),
+            why,
+        ));
+    }
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    Some(Status::invalid(kind, group, meta(value, "name"), errors))
+}
+
 /// What upstream says of an object of another kind than that of the URL.
 pub(super) fn other_kind(served: &Served, api_version: &str, kind: &str) -> String {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    match kinds::find_kind(group, version, kind) {
-        Some(_) => format!(
+    let is_list = |known: &&KindInfo| (known.group, known.version, known.list_kind) == (group, version, kind);
+    let known = kinds::find_kind(group, version, kind).is_some();
+    match known || kinds::builtin().iter().any(|known| is_list(&known)) {
+        true => format!(
             "converting ({version}.{kind}) to ({}.{}): unknown conversion",
             internal_package(served.kind.group),
             served.kind.kind
         ),
-        None => format!(
+        false => format!(
             "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
         ),
     }

@@ -108,15 +108,17 @@ impl Frames {
 
     /// Writes a bookmark: "you have seen everything up to this revision".
     pub fn bookmark(&mut self, out: &mut BytesMut, revision: u64, end_of_initial: bool) {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
         if end_of_initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let object = json!({
+        let mut object = json!({
             "kind": self.served.kind.kind,
             "apiVersion": self.served.api_version(),
             "metadata": metadata,
         });
+        // Clients with types of their own want what an object of the kind always has.
+        machinery::write_form(self.served.kind, &mut object);
         let shaped = self.shape(object);
         self.value(out, "BOOKMARK", &shaped);
     }

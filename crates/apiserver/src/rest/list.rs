@@ -217,9 +217,11 @@ impl Token {
     fn decode(text: &str) -> Result<Token, Status> {
         let bytes = URL_SAFE_NO_PAD
             .decode(text.trim_end_matches('='))
-            .map_err(|e| invalid_token(&format!("continue key is not valid: {e}")))?;
-        let json: Value = serde_json::from_slice(&bytes)
-            .map_err(|e| invalid_token(&format!("continue key is not valid: {e}")))?;
+            .map_err(|e| invalid_token(&format!("continue key is not valid: {}", no_base64(&e))))?;
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| {
+            let why = machinery::json_fault(&bytes).unwrap_or_else(|| e.to_string());
+            invalid_token(&format!("continue key is not valid: {why}"))
+        })?;
         let start = json["start"]
             .as_str()
             .map(|s| s.trim_end_matches('\0').to_string());
@@ -230,6 +232,16 @@ impl Token {
             )),
         }
     }
+}
+
+/// Where a text is no base64, as Go says it.
+fn no_base64(error: &base64::DecodeError) -> String {
+    let at = match error {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => *at,
+        base64::DecodeError::InvalidLength(length) => length.saturating_sub(1),
+        base64::DecodeError::InvalidPadding => return error.to_string(),
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 /// The list's own metadata.
@@ -268,7 +280,7 @@ fn streamed(ctx: &Ctx, objects: Vec<Arc<Object>>, head: &Head) -> Response {
     );
     // Items of built-in lists carry no kind of their own; custom resources do, as upstream.
     let whole = ctx.served.custom.is_some();
-    let total: usize = start.len() + 2 + objects.iter().map(|o| o.bytes().len() + 1).sum::<usize>();
+    let total: usize = start.len() + 3 + objects.iter().map(|o| o.bytes().len() + 1).sum::<usize>();
     let mut items = ItemBytes {
         start: Some(start),
         objects: objects.into_iter(),
@@ -331,11 +343,11 @@ impl ItemBytes {
                 continue;
             }
             // What stands between two objects, or behind the last, is not torn apart.
-            if room < 2 {
+            if room < 3 {
                 break;
             }
             let Some(object) = self.objects.next() else {
-                out.put_slice(b"]}");
+                out.put_slice(b"]}\n");
                 self.done = true;
                 break;
             };

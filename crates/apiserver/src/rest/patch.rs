@@ -86,11 +86,16 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
         "application/apply-patch+yaml" => apply(ctx, bytes, options),
         // Upstream's router refuses what no patch of a built-in kind can be.
         _ if ctx.served.custom.is_none() => Err(refused_by_router()),
-        _ => Err(Status::unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: \
-             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-        )),
+        _ => Err(unsupported()),
     }
+}
+
+/// The 415 for what patches of custom objects cannot be.
+pub fn unsupported() -> Status {
+    Status::unsupported_media_type(
+        "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
+         application/merge-patch+json, application/apply-patch+yaml",
+    )
 }
 
 /// What upstream's router says to a body that no route takes.

@@ -26,11 +26,10 @@ pub async fn object(
         && wanted.encoding == Encoding::Json
         && !wanted.pretty
     {
-        return Ok(sized(
-            ctx,
-            body::answer(code, body::JSON, stored.clone()),
-            stored.len(),
-        ));
+        let mut whole = Vec::with_capacity(stored.len() + 1);
+        whole.extend_from_slice(&stored);
+        let answer = body::answer(code, body::JSON, body::ended(whole));
+        return Ok(sized(ctx, answer, stored.len()));
     }
     let value = decode(&ctx.server, &ctx.served, &stored).await?;
     let shaped = match wanted.shape {
@@ -83,7 +82,7 @@ pub fn sized(ctx: &Ctx, response: Response, length: usize) -> Response {
 pub fn encode(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), Status> {
     let bytes = match wanted.encoding {
         Encoding::Json if wanted.pretty => serde_json::to_vec_pretty(value),
-        Encoding::Json => serde_json::to_vec(value),
+        Encoding::Json => serde_json::to_vec(value).map(body::ended),
         Encoding::Yaml => {
             let text = serde_saphyr::to_string(value).map_err(|e| Status::internal(e.to_string()))?;
             Ok(text.into_bytes())

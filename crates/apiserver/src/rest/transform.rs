@@ -207,7 +207,12 @@ impl Transform {
             return Err(refuse(new.to_string(), create::no_object(&new)));
         }
         if let Err(why) = self.same_kind(ctx, &mut new, current) {
-            return Err(refuse(json_text(&new), why));
+            return Err(match ctx.served.custom {
+                Some(_) => {
+                    create::other_custom_kind(ctx, &new).unwrap_or_else(|| refuse(json_text(&new), why))
+                }
+                None => refuse(json_text(&new), why),
+            });
         }
         let (patch, strategic) = match self {
             Transform::Json(patch) | Transform::Merge(patch) => (Some(patch), false),

@@ -10,7 +10,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use kinds::status::Status;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message, handshake::derive_accept_key};
 
 /// The largest message that is read before it is thrown away.
@@ -84,7 +85,12 @@ pub(super) fn answer(
                 }
             }
         }
-        // Whoever has gone does not hear it.
+        // Browsers tell a normal end from a broken one by the code. Whoever has gone does not hear it.
+        let end = CloseFrame {
+            code: CloseCode::Normal,
+            reason: "".into(),
+        };
+        let _ = to.send(Message::Close(Some(end))).await;
         let _ = to.close().await;
     });
     Ok(response)

@@ -14,7 +14,12 @@ use kinds::status::Status;
 use serde_json::{Value, json};
 
 const APPLY: &str = "application/apply-patch+yaml";
-const STRATEGIC: &str = "application/strategic-merge-patch+json";
+/// What patches of a Scale of custom objects can be.
+const OF_CUSTOM: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    APPLY,
+];
 
 /// JSON pointers of the parts of a Scale within its object.
 pub(crate) struct Paths {
@@ -169,8 +174,8 @@ fn kind_of(ctx: &Ctx) -> &'static KindInfo {
 
 fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value, options: &WriteOptions) -> Result<Value, Status> {
     let media = input::media_type(&ctx.headers);
-    if ctx.served.custom.is_some() && media == STRATEGIC {
-        return Err(input::unsupported());
+    if ctx.served.custom.is_some() && !OF_CUSTOM.contains(&media.as_str()) {
+        return Err(patch::unsupported());
     }
     let on_scale = bodies::about(ctx, kind_of(ctx));
     let transform = patch::read(&on_scale, &media, bytes, options)?;

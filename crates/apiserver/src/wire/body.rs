@@ -8,6 +8,7 @@ use http::{HeaderName, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::ext::ReasonPhrase;
 use kinds::status::Status;
 
 /// Any error of a body.
@@ -88,6 +89,12 @@ pub fn answer(code: StatusCode, content_type: &'static str, bytes: impl Into<Byt
     response
 }
 
+/// JSON that is not indented, as Go's encoder ends it: scripts read lines.
+pub fn ended(mut json: Vec<u8>) -> Vec<u8> {
+    json.push(b'\n');
+    json
+}
+
 /// A complete answer in JSON.
 pub fn json(code: StatusCode, value: &serde_json::Value) -> Response {
     // A JSON value always encodes.
@@ -127,6 +134,16 @@ pub fn refusal_as(status: &Status, wanted: Wanted) -> Response {
         Ok((media, bytes)) => answer(code, media, bytes),
         Err(_) => json(code, &body),
     };
+    // Go has kept the older words of these.
+    let older = match status.code {
+        413 => Some("Request Entity Too Large"),
+        414 => Some("Request URI Too Long"),
+        _ => None,
+    };
+    if let Some(reason) = older {
+        let reason = ReasonPhrase::from_static(reason.as_bytes());
+        response.extensions_mut().insert(reason);
+    }
     if let Some(seconds) = retry
         && seconds > 0
     {

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// Largest body accepted, in bytes. Upstream's limit too.
 pub const MAX_BODY: usize = 3 << 20;
+/// Bytes of a refused body that are still taken from its client.
+const MAX_SPILT: usize = 4 * MAX_BODY;
 /// A client that does not send its body within this time is cut off.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -32,6 +34,7 @@ pub async fn read(body: Body) -> Result<Bytes, Status> {
 async fn read_within(body: Body, limit: Duration) -> Result<Bytes, Status> {
     let too_large = || Status::request_entity_too_large(format!("limit is {MAX_BODY}"));
     if http_body::Body::size_hint(&body).lower() > MAX_BODY as u64 {
+        tokio::spawn(spill(body));
         return Err(too_large());
     }
     let mut body = body;
@@ -57,9 +60,28 @@ async fn read_within(body: Body, limit: Duration) -> Result<Bytes, Status> {
         }
         Ok(first.unwrap_or_else(|| rest.freeze()))
     };
-    tokio::time::timeout(limit, reading)
+    let read = tokio::time::timeout(limit, reading)
         .await
-        .unwrap_or_else(|_| Err(Status::timeout("the body did not arrive in time", 0)))
+        .unwrap_or_else(|_| Err(Status::timeout("the body did not arrive in time", 0)));
+    if read.as_ref().is_err_and(|status| status.code == 413) {
+        tokio::spawn(spill(body));
+    }
+    read
+}
+
+/// Takes what a client sends of a body that has been refused. Over HTTP/1.1 many send the whole of it before they look for
+/// an answer; when the connection ends meanwhile, what they see is a broken pipe and no refusal.
+async fn spill(mut body: Body) {
+    let taking = async {
+        let mut taken = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            taken += frame.data_ref().map_or(0, Bytes::len);
+            if taken > MAX_SPILT {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(READ_TIMEOUT, taking).await;
 }
 
 /// The media type of the request, without parameters, in lower case; JSON when absent.
@@ -167,7 +189,7 @@ mod tests {
         let status = read(endless).await.unwrap_err();
         assert_eq!(
             (status.code, status.message.as_str()),
-            (413, "Request entity is too large: limit is 3145728")
+            (413, "Request entity too large: limit is 3145728")
         );
     }
 }

@@ -234,6 +234,11 @@ impl<'a> Clause<'a> {
 
     fn serve(&self, offer: Offer) -> Option<Wanted> {
         let encoding = self.encoding()?;
+        // There is one kind of stream, and none of YAML.
+        let stream = self.param("stream").filter(|stream| !stream.is_empty());
+        if stream.is_some_and(|stream| stream != "watch" || encoding == Encoding::Yaml) {
+            return None;
+        }
         let version = match self.param("v") {
             Some("v1") => "v1",
             Some("v1beta1") => "v1beta1",

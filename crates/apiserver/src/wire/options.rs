@@ -86,6 +86,12 @@ impl ListOptions {
             if self.send_initial_events.is_some() && wanted != "NotOlderThan" {
                 refuse("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
             }
+            // Who says neither whence nor how to begin gets what is there first, which goes with a match.
+            let untold = self.send_initial_events.is_none() && wanted.is_empty();
+            let from_now = untold && matches!(self.resource_version.as_str(), "" | "0");
+            if from_now && !self.continue_token.is_empty() {
+                refuse("resourceVersionMatch is forbidden when continue is provided");
+            }
             if !wanted.is_empty() {
                 if self.send_initial_events.is_none() {
                     refuse(
@@ -223,20 +229,13 @@ impl WriteOptions {
     pub fn parse(query: &str, kind: &str) -> Result<WriteOptions, Status> {
         let mut o = WriteOptions::default();
         let mut errors = Vec::new();
-        // Only of `dryRun` all values count.
-        let firsts = query_firsts(query).filter(|(key, _)| key != "dryRun");
-        for (key, value) in firsts.chain(query_pairs(query).filter(|(key, _)| key == "dryRun")) {
+        // Of this one all values count.
+        o.dry_run = read_dry_run(&dry_runs(query), &mut errors);
+        for (key, value) in query_firsts(query) {
             if key == "fieldValidation" {
                 o.asked_validation.clone_from(&value);
             }
             match key.as_str() {
-                "dryRun" if value == "All" => o.dry_run = true,
-                "dryRun" if value.is_empty() => {}
-                "dryRun" => errors.push(FieldError::not_supported(
-                    &Path::new("dryRun"),
-                    json!([value]),
-                    &["All"],
-                )),
                 "fieldManager" => o.field_manager = value,
                 "fieldValidation" => match value.as_str() {
                     "" => {}
@@ -253,14 +252,15 @@ impl WriteOptions {
                 _ => {}
             }
         }
+        let (mut first, at) = (Vec::new(), Path::new("fieldManager"));
         if o.field_manager.len() > 128 {
-            errors.push(FieldError::too_long(&Path::new("fieldManager"), 128));
+            first.push(FieldError::too_long(&at, 128));
         }
-        for (at, c) in o.field_manager.char_indices().filter(|(_, c)| !is_print(*c)) {
-            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
-            let manager = json!(o.field_manager);
-            errors.push(FieldError::invalid(&Path::new("fieldManager"), manager, why));
+        for (place, c) in o.field_manager.char_indices().filter(|(_, c)| !is_print(*c)) {
+            let why = format!("invalid character U+{:04X} (at position {place})", u32::from(c));
+            first.push(FieldError::invalid(&at, json!(o.field_manager), why));
         }
+        errors.splice(0..0, first);
         if !errors.is_empty() {
             return Err(Status::invalid(kind, "meta.k8s.io", "", errors));
         }
@@ -284,6 +284,21 @@ impl WriteOptions {
         }
         Value::Object(v)
     }
+}
+
+/// All values of `dryRun` in a query.
+fn dry_runs(query: &str) -> Vec<String> {
+    let pairs = query_pairs(query).filter(|(key, _)| key == "dryRun");
+    pairs.map(|(_, value)| value).collect()
+}
+
+/// Whether a request is to change nothing. Where one of the values is none, all are told.
+fn read_dry_run(values: &[String], errors: &mut Vec<FieldError>) -> bool {
+    if values.iter().any(|value| value != "All") {
+        let error = FieldError::not_supported(&Path::new("dryRun"), json!(values), &["All"]);
+        errors.push(error);
+    }
+    !values.is_empty()
 }
 
 /// What happens to dependents when an object is deleted.
@@ -346,10 +361,7 @@ impl DeleteOptions {
                 }
             }
             None => {
-                dry_run = query_pairs(query)
-                    .filter(|(key, _)| key == "dryRun")
-                    .map(|(_, value)| value)
-                    .collect();
+                dry_run = dry_runs(query);
                 for (key, value) in query_firsts(query) {
                     match key.as_str() {
                         "gracePeriodSeconds" => o.grace_period = Some(number(&value)?),
@@ -386,17 +398,7 @@ impl DeleteOptions {
             });
         }
         o.cascades = orphan == Some(false);
-        for value in dry_run {
-            if value == "All" {
-                o.dry_run = true;
-            } else {
-                errors.push(FieldError::not_supported(
-                    &Path::new("dryRun"),
-                    json!([value]),
-                    &["All"],
-                ));
-            }
-        }
+        o.dry_run = read_dry_run(&dry_run, &mut errors);
         if !errors.is_empty() {
             return Err(Status::invalid("DeleteOptions", "meta.k8s.io", "", errors));
         }

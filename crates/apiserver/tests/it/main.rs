@@ -27,6 +27,7 @@ mod kubectl;
 mod leftovers;
 mod lives;
 mod local;
+mod manners;
 mod mutations;
 mod names;
 mod negotiated;

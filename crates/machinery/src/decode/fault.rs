@@ -2,7 +2,7 @@
 //! once more, only to name the first of them.
 
 /// The words of `encoding/json` for the first fault of a text; `None` for JSON that is well-formed.
-pub(crate) fn json_fault(text: &[u8]) -> Option<String> {
+pub fn json_fault(text: &[u8]) -> Option<String> {
     let mut scan = Scan { text, at: 0 };
     let mut open: Vec<u8> = Vec::new();
     match scan.values(&mut open) {
@@ -226,7 +226,7 @@ impl Scan<'_> {
 }
 
 /// The words of Go's YAML parser for what ours says, where they are known.
-pub(super) fn yaml_fault(said: &str) -> String {
+pub(super) fn yaml_fault(said: &str, text: &[u8]) -> String {
     let line = said
         .rsplit_once(" at line ")
         .and_then(|(_, place)| place.split(',').next()?.parse::<usize>().ok())
@@ -241,6 +241,9 @@ pub(super) fn yaml_fault(said: &str) -> String {
             format!("yaml: {at}mapping values are not allowed in this context")
         }
         "unclosed quote" => format!("yaml: {at}found unexpected end of stream"),
+        "unclosed bracket '{'" if text.trim_ascii_end().ends_with(b"{") => {
+            format!("yaml: line {line}: did not find expected node content")
+        }
         "unclosed bracket '{'" => format!("yaml: line {line}: did not find expected ',' or '}}'"),
         "unclosed bracket '['" => format!("yaml: line {line}: did not find expected node content"),
         plain => format!("yaml: {at}{plain}"),
@@ -299,8 +302,25 @@ mod tests {
         ] {
             assert_eq!(json_fault(good.as_bytes()), None, "{good}");
         }
-        let said = "mapping values are not allowed in this context at line 2, column 7";
-        let wanted = "yaml: line 2: mapping values are not allowed in this context";
-        assert_eq!(yaml_fault(said), wanted);
+        let cases = [
+            (
+                "mapping values are not allowed in this context at line 2, column 7",
+                "a: b\n  c: d: e",
+                "yaml: line 2: mapping values are not allowed in this context",
+            ),
+            (
+                "unclosed bracket '{'",
+                "{",
+                "yaml: line 1: did not find expected node content",
+            ),
+            (
+                "unclosed bracket '{'",
+                "{a: b",
+                "yaml: line 1: did not find expected ',' or '}'",
+            ),
+        ];
+        for (said, text, wanted) in cases {
+            assert_eq!(yaml_fault(said, text.as_bytes()), wanted, "{text}");
+        }
     }
 }

@@ -101,7 +101,7 @@ pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Statu
 }
 
 fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
-    let bad = |e: &dyn fmt::Display| Status::bad_request(yaml_fault(&e.to_string()));
+    let bad = |e: &dyn fmt::Display| Status::bad_request(yaml_fault(&e.to_string(), bytes));
     let text = std::str::from_utf8(bytes).map_err(|_| bad(&"the body is not UTF-8"))?;
     let text = documents::first(text).map_err(|why| bad(&why))?;
     let mut options = Options::default();
