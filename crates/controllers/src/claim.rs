@@ -76,27 +76,20 @@ pub(crate) async fn claim_kind(
     Ok(mine)
 }
 
-/// Makes `owner` the controller of a stray: the object as it is then, unless somebody was faster. Who has been an owner
-/// already stays the same one, since an object names each only once.
+/// Makes `owner` the controller of a stray: the object as it is then, unless it has gone or has another controller by now.
+/// Whoever else changes it meanwhile, its host above all, is no hindrance: uncounted, another would be made beside it.
 async fn adopt(
     world: &World,
     key: &str,
     stray: Arc<Value>,
     owner: &Value,
 ) -> Result<Option<Arc<Value>>, WorldError> {
-    let mut owners = items(&stray, "/metadata/ownerReferences").to_vec();
-    let reference = owner_ref(owner);
-    match owners.iter_mut().find(|o| o["uid"] == reference["uid"]) {
-        Some(known) => *known = reference,
-        None => owners.push(reference),
+    let more = json!({"metadata": {"ownerReferences": [owner_ref(owner)]}});
+    match world.add(key, &stray, more).await {
+        Ok(adopted) => Ok(Some(Arc::new(adopted))),
+        Err(error) if matches!(error.code(), 404 | 409 | 422) => Ok(None),
+        Err(error) => Err(error),
     }
-    let adopted = with_owners(&stray, owners);
-    if settled(world.update(key, &stray, &adopted).await)?.is_none() {
-        return Ok(None);
-    }
-    // Counted at once: another would be made beside it.
-    let now = world.get(key, meta(&stray, "namespace"), meta(&stray, "name"));
-    Ok(Some(now.unwrap_or(stray)))
 }
 
 /// The object without that owner.

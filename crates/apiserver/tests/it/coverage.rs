@@ -128,6 +128,7 @@ async fn wrong_objects_are_refused() {
 /// Kinds that upstream prints with the columns of any kind.
 const PLAIN: &[&str] = &[
     "v1/LimitRange",
+    "v1/ServiceAccount",
     "resource.k8s.io/v1/DeviceClass",
     "resource.k8s.io/v1/ResourceClaimTemplate",
     "apiextensions.k8s.io/v1/CustomResourceDefinition",

@@ -246,16 +246,10 @@ fn is_tracked(pod: &Value) -> bool {
     items(pod, "/metadata/finalizers").iter().any(|f| f == TRACKING)
 }
 
-/// Has a Pod that was adopted wait until its end is counted. `None` if it has changed meanwhile.
+/// Has a Pod that was adopted wait until its end is counted. `None` if it has gone meanwhile.
 async fn track(world: &World, pod: &Value) -> Result<Option<Arc<Value>>, WorldError> {
-    let mut next = pod.clone();
-    let mut finalizers = items(pod, "/metadata/finalizers").to_vec();
-    finalizers.push(json!(TRACKING));
-    next["metadata"]["finalizers"] = json!(finalizers);
-    if settled(world.update(PODS, pod, &next).await)?.is_none() {
-        return Ok(None);
-    }
-    Ok(world.get(PODS, meta(pod, "namespace"), meta(pod, "name")))
+    let more = json!({"metadata": {"finalizers": [TRACKING]}});
+    Ok(settled(world.add(PODS, pod, more).await)?.map(Arc::new))
 }
 
 /// A status with so many Pods fewer than were to be made.

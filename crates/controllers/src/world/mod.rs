@@ -381,6 +381,17 @@ impl World {
             .await
     }
 
+    /// Adds to an object, whoever changes it meanwhile; refused for another one of its name. Lists that are merged gain what
+    /// is given, by the key of their items. Answers the object as it is then.
+    pub async fn add(&self, key: &str, object: &Value, mut more: Value) -> Result<Value, WorldError> {
+        let path = self
+            .resource(key)?
+            .path(meta(object, "namespace"), meta(object, "name"), "");
+        more["metadata"]["uid"] = json!(meta(object, "uid"));
+        self.send("PATCH", path, "application/strategic-merge-patch+json", &more)
+            .await
+    }
+
     /// Makes `new` of `old`, refused when somebody else was faster. Nothing is sent when nothing differs.
     pub async fn update(&self, key: &str, old: &Value, new: &Value) -> Result<(), WorldError> {
         let Some(mut patch) = difference(old, new) else {
