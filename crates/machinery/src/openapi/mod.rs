@@ -26,8 +26,8 @@ use roots::Root;
 
 pub use gnostic::v2_protobuf;
 
-/// The Kubernetes level that documents name.
-const VERSION: &str = "v1.35.0";
+/// The Kubernetes level that documents name, as upstream gives it there: without a patch.
+const VERSION: &str = "1.35";
 
 /// `/openapi/v2` as JSON: all kinds in one document.
 pub fn v2(kinds: &[&'static KindInfo]) -> Value {
