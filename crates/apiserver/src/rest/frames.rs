@@ -69,7 +69,11 @@ impl Frames {
         let raw =
             served.shows_stored() && wanted.shape == Shape::Object && wanted.encoding != Encoding::Protobuf;
         Ok(Frames {
-            include: render::include_object(include)?,
+            // Who wants no Table is not asked what goes into it.
+            include: match wanted.shape {
+                Shape::Table(_) => render::include_object(include)?,
+                _ => IncludeObject::None,
+            },
             server,
             served,
             wanted,
@@ -108,7 +112,7 @@ impl Frames {
 
     /// Writes a bookmark: "you have seen everything up to this revision".
     pub fn bookmark(&mut self, out: &mut BytesMut, revision: u64, end_of_initial: bool) {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
         if end_of_initial {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }

@@ -86,7 +86,13 @@ impl ListOptions {
             if self.send_initial_events.is_some() && wanted != "NotOlderThan" {
                 refuse("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
             }
-            if !wanted.is_empty() {
+            // Whoever begins with the state of now has as good as asked for it (upstream: `SetListOptionsDefaults`).
+            let begins = matches!(self.resource_version.as_str(), "" | "0");
+            if wanted.is_empty() && self.send_initial_events.is_none() && begins {
+                if !self.continue_token.is_empty() {
+                    refuse("resourceVersionMatch is forbidden when continue is provided");
+                }
+            } else if !wanted.is_empty() {
                 if self.send_initial_events.is_none() {
                     refuse(
                         "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
@@ -222,37 +228,31 @@ impl WriteOptions {
     /// Reads and checks the options of a write, which are of `kind`.
     pub fn parse(query: &str, kind: &str) -> Result<WriteOptions, Status> {
         let mut o = WriteOptions::default();
-        let mut errors = Vec::new();
-        // Only of `dryRun` all values count.
-        let firsts = query_firsts(query).filter(|(key, _)| key != "dryRun");
-        for (key, value) in firsts.chain(query_pairs(query).filter(|(key, _)| key == "dryRun")) {
+        let mut of_validation = None;
+        for (key, value) in query_firsts(query) {
             if key == "fieldValidation" {
                 o.asked_validation.clone_from(&value);
             }
             match key.as_str() {
-                "dryRun" if value == "All" => o.dry_run = true,
-                "dryRun" if value.is_empty() => {}
-                "dryRun" => errors.push(FieldError::not_supported(
-                    &Path::new("dryRun"),
-                    json!([value]),
-                    &["All"],
-                )),
                 "fieldManager" => o.field_manager = value,
                 "fieldValidation" => match value.as_str() {
                     "" => {}
                     "Ignore" => o.validation = FieldValidation::Ignore,
                     "Warn" => o.validation = FieldValidation::Warn,
                     "Strict" => o.validation = FieldValidation::Strict,
-                    _ => errors.push(FieldError::not_supported(
-                        &Path::new("fieldValidation"),
-                        json!(value),
-                        &["", "Ignore", "Strict", "Warn"],
-                    )),
+                    _ => {
+                        of_validation = Some(FieldError::not_supported(
+                            &Path::new("fieldValidation"),
+                            json!(value),
+                            &["", "Ignore", "Strict", "Warn"],
+                        ));
+                    }
                 },
                 "force" => o.force = Some(query_true(&value)),
                 _ => {}
             }
         }
+        let mut errors = Vec::new();
         if o.field_manager.len() > 128 {
             errors.push(FieldError::too_long(&Path::new("fieldManager"), 128));
         }
@@ -261,6 +261,10 @@ impl WriteOptions {
             let manager = json!(o.field_manager);
             errors.push(FieldError::invalid(&Path::new("fieldManager"), manager, why));
         }
+        // Only of `dryRun` all values count.
+        let (dry_run, of_dry_run) = dry_run(&dry_runs(query));
+        o.dry_run = dry_run;
+        errors.extend(of_dry_run.into_iter().chain(of_validation));
         if !errors.is_empty() {
             return Err(Status::invalid(kind, "meta.k8s.io", "", errors));
         }
@@ -284,6 +288,19 @@ impl WriteOptions {
         }
         Value::Object(v)
     }
+}
+
+/// What `dryRun` is in a query.
+fn dry_runs(query: &str) -> Vec<String> {
+    let pairs = query_pairs(query).filter(|(key, _)| key == "dryRun");
+    pairs.map(|(_, value)| value).collect()
+}
+
+/// Whether a request is only tried, and what is wrong with the values that say so: all are told of together.
+fn dry_run(values: &[String]) -> (bool, Vec<FieldError>) {
+    let all = values.iter().all(|value| value == "All");
+    let fault = || FieldError::not_supported(&Path::new("dryRun"), json!(values), &["All"]);
+    (!values.is_empty(), (!all).then(fault).into_iter().collect())
 }
 
 /// What happens to dependents when an object is deleted.
@@ -332,7 +349,7 @@ impl DeleteOptions {
         let mut errors = Vec::new();
         let mut propagation = None;
         let mut orphan = None;
-        let mut dry_run: Vec<String> = Vec::new();
+        let mut runs: Vec<String> = Vec::new();
         match body {
             Some(body) => {
                 let text = |p: &str| body.pointer(p).and_then(Value::as_str).map(String::from);
@@ -342,14 +359,11 @@ impl DeleteOptions {
                 propagation = text("/propagationPolicy");
                 orphan = body.get("orphanDependents").and_then(Value::as_bool);
                 if let Some(list) = body.get("dryRun").and_then(Value::as_array) {
-                    dry_run = list.iter().filter_map(|v| v.as_str().map(String::from)).collect();
+                    runs = list.iter().filter_map(|v| v.as_str().map(String::from)).collect();
                 }
             }
             None => {
-                dry_run = query_pairs(query)
-                    .filter(|(key, _)| key == "dryRun")
-                    .map(|(_, value)| value)
-                    .collect();
+                runs = dry_runs(query);
                 for (key, value) in query_firsts(query) {
                     match key.as_str() {
                         "gracePeriodSeconds" => o.grace_period = Some(number(&value)?),
@@ -364,18 +378,18 @@ impl DeleteOptions {
         }
         if let Some(propagation) = propagation {
             o.propagation = Propagation::parse(&propagation);
-            if o.propagation.is_none() {
-                errors.push(FieldError::not_supported_in_order(
-                    &Path::new("propagationPolicy"),
-                    json!(propagation),
-                    &["Foreground", "Background", "Orphan", "nil"],
-                ));
-            }
             if orphan.is_some() {
                 errors.push(FieldError::invalid(
                     &Path::new("propagationPolicy"),
                     json!(propagation),
                     "orphanDependents and deletionPropagation cannot be both set",
+                ));
+            }
+            if o.propagation.is_none() {
+                errors.push(FieldError::not_supported_in_order(
+                    &Path::new("propagationPolicy"),
+                    json!(propagation),
+                    &["Foreground", "Background", "Orphan", "nil"],
                 ));
             }
         } else if let Some(orphan) = orphan {
@@ -386,17 +400,9 @@ impl DeleteOptions {
             });
         }
         o.cascades = orphan == Some(false);
-        for value in dry_run {
-            if value == "All" {
-                o.dry_run = true;
-            } else {
-                errors.push(FieldError::not_supported(
-                    &Path::new("dryRun"),
-                    json!([value]),
-                    &["All"],
-                ));
-            }
-        }
+        let (dry_run, faults) = dry_run(&runs);
+        o.dry_run = dry_run;
+        errors.extend(faults);
         if !errors.is_empty() {
             return Err(Status::invalid("DeleteOptions", "meta.k8s.io", "", errors));
         }

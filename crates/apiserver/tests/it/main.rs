@@ -30,6 +30,7 @@ mod local;
 mod mutations;
 mod names;
 mod negotiated;
+mod options;
 mod policies;
 #[path = "../common/raw.rs"]
 mod raw;
