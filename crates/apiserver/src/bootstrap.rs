@@ -196,9 +196,14 @@ pub(crate) fn context_of(server: &Arc<ApiServer>, served: Arc<Served>, object: &
     }
 }
 
-fn options() -> WriteOptions {
+/// By whom objects of a group are written at a start.
+fn options(group: &str) -> WriteOptions {
+    let manager = match group {
+        "flowcontrol.apiserver.k8s.io" => "api-priority-and-fairness-config-producer-v1",
+        _ => "kube-apiserver",
+    };
     WriteOptions {
-        field_manager: "kube-apiserver".into(),
+        field_manager: manager.into(),
         ..WriteOptions::default()
     }
 }
@@ -220,7 +225,7 @@ async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(), StartError
         });
     };
     match ctx.served.cache.get(ctx.namespace(), ctx.name()) {
-        None => match create::store_new(&ctx, object, &options(), None).await {
+        None => match create::store_new(&ctx, object, &options(ctx.served.kind.group), None).await {
             Ok(_) => Ok(()),
             Err(status) if status.is_already_exists() => Ok(()),
             Err(status) => Err(failed(status)),
@@ -237,7 +242,7 @@ async fn reconcile(ctx: &Ctx, present: &Value, wanted: &Value) -> Result<(), Sta
     if defaults::leads_elsewhere(present, wanted) {
         // Where a binding leads cannot be changed in place.
         delete::remove(ctx, ctx.namespace(), ctx.name(), &Default::default()).await?;
-        return create::store_new(ctx, wanted.clone(), &options(), None)
+        return create::store_new(ctx, wanted.clone(), &options(ctx.served.kind.group), None)
             .await
             .map(drop);
     }
@@ -264,7 +269,7 @@ fn kubernetes_service(server: &ApiServer, range: Range) -> Vec<Wanted> {
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
         "spec": {
-            "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address],
+            "type": "ClusterIP", "clusterIP": address, "ipFamilyPolicy": "SingleStack",
             "sessionAffinity": "None",
             "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
         },

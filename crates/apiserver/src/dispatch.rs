@@ -249,7 +249,10 @@ impl ApiServer {
         }
         let user = speaks_for;
         answered.user = user.name.clone();
-        if connection.local_user.is_none() {
+        // What lasts holds no place in a queue but while a watch begins, and a wrong deadline is refused before there are any.
+        let brief = !is_lasting(attributes) && timeout(incoming.query()).is_ok();
+        let queued = attributes.verb == "watch" || brief;
+        if connection.local_user.is_none() && queued {
             answered.flow = self.flows.of(&*self.caches, &user, attributes);
         }
         answered.executing = answered
@@ -274,6 +277,10 @@ impl ApiServer {
         }
         answered.barred = !decision.is_allowed();
         allowed(&user, attributes, decision)?;
+        // To Go's router that is another path.
+        if attributes.path.starts_with("//") {
+            return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+        }
         let mut body = std::mem::replace(&mut incoming.body, body::full(bytes::Bytes::new()));
         if let Some(trail) = answered.trail.as_mut().filter(|t| t.wants_request())
             && attributes.is_resource
@@ -388,12 +395,16 @@ impl ApiServer {
             return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
         }
         segments(attributes)?;
-        // Only behind a proxy are there paths of others.
-        let further = !attributes.rest.is_empty() && attributes.subresource != "proxy";
-        if further && ctx.served.custom.is_none() {
-            return Err(Status::no_resource());
+        if ctx.served.custom.is_none() {
+            is_routed(&ctx)?;
         }
         tell_of_deprecation(&ctx);
+        // There is a path for lists, but nothing behind it to watch.
+        let verbs = ctx.served.kind.verbs;
+        if attributes.verb == "watch" && verbs.contains(&"list") && !verbs.contains(&"watch") {
+            let kind = ctx.served.kind;
+            return Err(Status::method_not_supported(kind.plural, kind.group, "watch"));
+        }
         // What is only ever made has no paths of its objects: reviews, bindings.
         let read = matches!(attributes.verb.as_str(), "list" | "watch" | "deletecollection");
         if ctx.served.kind.verbs == ["create"]
@@ -434,7 +445,7 @@ impl ApiServer {
             return subresources::review(&ctx, incoming.body).await;
         }
         if !ctx.served.has_verb(&attributes.verb) {
-            return Err(Status::method_not_allowed());
+            return Err(not_supported(&ctx, &attributes.verb));
         }
         if attributes.verb == "watch" {
             let ticket = self.limits.watch(&ctx.user.name)?;
@@ -458,7 +469,7 @@ impl ApiServer {
             "patch" => rest::patch::patch(&ctx, incoming.body, None).await,
             "delete" => rest::delete::delete(&ctx, incoming.body).await,
             "deletecollection" => rest::deletecollection::delete_collection(&ctx, incoming.body).await,
-            _ => Err(Status::method_not_allowed()),
+            verb => Err(not_supported(&ctx, verb)),
         }
     }
 
@@ -515,6 +526,42 @@ impl ApiServer {
             Ok(response) => Ok(response.map(body::adopt)),
             Err(never) => match never {},
         }
+    }
+}
+
+/// Refuses paths of built-in kinds that upstream's router does not know, before anything is said of them.
+fn is_routed(ctx: &Ctx) -> Result<(), Status> {
+    let a = &ctx.attributes;
+    let kind = ctx.served.kind;
+    if !a.rest.is_empty() && a.subresource != "proxy" {
+        return Err(Status::no_resource());
+    }
+    let parts = a
+        .path
+        .trim_matches('/')
+        .split('/')
+        .skip(if a.group.is_empty() { 2 } else { 3 });
+    let parts: Vec<&str> = parts.collect();
+    if let ["watch", below @ ..] = parts.as_slice() {
+        let named = kind.namespaced && a.namespace.is_empty() && below.len() > 1;
+        return match named || !kind.verbs.contains(&"watch") {
+            true => Err(Status::no_resource()),
+            false => Ok(()),
+        };
+    }
+    let unknown = a.subresource.is_empty() && a.verb != "watch" && !kind.verbs.contains(&a.verb.as_str());
+    match unknown && kind.verbs.contains(&"list") {
+        true => Err(Status::method_not_allowed()),
+        false => Ok(()),
+    }
+}
+
+/// The refusal of a verb: custom resources tell what they are.
+pub(crate) fn not_supported(ctx: &Ctx, verb: &str) -> Status {
+    let kind = ctx.served.kind;
+    match ctx.served.custom.is_some() {
+        true => Status::method_not_supported(kind.plural, kind.group, verb),
+        false => Status::method_not_allowed(),
     }
 }
 

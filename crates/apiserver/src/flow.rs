@@ -354,18 +354,12 @@ fn schemas() -> Vec<Value> {
         ]
     };
     let elect: &[&str] = &["get", "create", "update"];
-    let lease = |namespace: &str| resources(elect, "coordination.k8s.io", &["leases"], &[namespace], false);
+    let lease = || resources(elect, "coordination.k8s.io", &["leases"], &["*"], false);
     let mut electing = managers();
     electing.push(system_account("*"));
     let nodes = [
-        resources(&["*"], "", &["nodes", "nodes/status"], &[], true),
-        resources(
-            &["*"],
-            "coordination.k8s.io",
-            &["leases"],
-            &["kube-node-lease"],
-            false,
-        ),
+        resources(&["*"], "", &["nodes", "nodes/status"], &["*"], true),
+        resources(&["*"], "coordination.k8s.io", &["leases"], &["*"], false),
     ];
     vec![
         schema(
@@ -381,7 +375,7 @@ fn schemas() -> Vec<Value> {
             100,
             "leader-election",
             "ByUser",
-            vec![json!({"subjects": electing, "resourceRules": [lease("kube-system")]})],
+            vec![json!({"subjects": electing, "resourceRules": [lease()]})],
         ),
         schema(
             "endpoint-controller",
@@ -398,7 +392,7 @@ fn schemas() -> Vec<Value> {
             200,
             "leader-election",
             "ByUser",
-            vec![json!({"subjects": [system_account("*")], "resourceRules": [lease("*")]})],
+            vec![json!({"subjects": [system_account("*")], "resourceRules": [lease()]})],
         ),
         schema(
             "system-node-high",

@@ -49,7 +49,7 @@ pub fn selectable(resource: &GroupResource) -> &'static [&'static str] {
         ("", "secrets") => &["type"],
         ("", "namespaces") => &["status.phase"],
         ("", "services") => &["spec.clusterIP", "spec.type"],
-        ("", "replicationcontrollers") | ("apps", "replicasets") => &["status.replicas"],
+        ("", "replicationcontrollers") => &["status.replicas"],
         ("batch", "jobs") => &["status.succeeded"],
         ("certificates.k8s.io", "certificatesigningrequests") => &["spec.signerName"],
         ("certificates.k8s.io", "clustertrustbundles") => &["spec.signerName"],
@@ -72,13 +72,35 @@ pub fn stand_in(field: &str) -> Option<&'static str> {
     (field == "source.component").then_some("reportingComponent")
 }
 
-/// Other spellings of a field that clients use: `source` of events, `metadata.uid` of involved objects.
-pub fn alias(resource: &GroupResource, field: &str) -> Option<&'static str> {
-    match (resource.resource.as_str(), field) {
-        ("jobs", "status.successful") => Some("status.succeeded"),
-        ("events", "source") => Some("source.component"),
-        ("events", "reportingController") => Some("reportingComponent"),
-        ("events", f) => match f.strip_prefix("regarding.")? {
+/// Stands for a field that may be selected by and that no object has.
+pub const NOWHERE: &str = "nowhere";
+
+/// Whether `metadata.namespace` may be selected by: some kinds that lie in none have forgotten it.
+pub fn has_namespace(group: &str, resource: &str) -> bool {
+    !matches!(
+        (group, resource),
+        ("", "nodes" | "namespaces")
+            | (
+                "certificates.k8s.io",
+                "certificatesigningrequests" | "clustertrustbundles"
+            )
+            | ("resource.k8s.io", "resourceslices")
+    )
+}
+
+/// The place in the stored object that a selector of a built-in kind means by a field. Events have names of their own in each
+/// of their two groups.
+pub fn meant<'f>(group: &str, resource: &str, field: &'f str) -> Option<&'f str> {
+    match (group, resource, field) {
+        ("batch", "jobs", "status.successful") => Some("status.succeeded"),
+        ("batch", "jobs", "status.succeeded") => None,
+        ("", "pods", "spec.host") => Some("spec.nodeName"),
+        ("", "pods", "status.podIPs") => Some(NOWHERE),
+        ("", "events", "source") => Some("source.component"),
+        ("", "events", "source.component") => None,
+        ("events.k8s.io", "events", "reason" | "type") => Some(field),
+        ("events.k8s.io", "events", "reportingController") => Some("reportingComponent"),
+        ("events.k8s.io", "events", _) => match field.strip_prefix("regarding.")? {
             "kind" => Some("involvedObject.kind"),
             "namespace" => Some("involvedObject.namespace"),
             "name" => Some("involvedObject.name"),
@@ -88,7 +110,7 @@ pub fn alias(resource: &GroupResource, field: &str) -> Option<&'static str> {
             "fieldPath" => Some("involvedObject.fieldPath"),
             _ => None,
         },
-        _ => None,
+        _ => Some(field),
     }
 }
 

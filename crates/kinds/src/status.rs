@@ -172,6 +172,13 @@ impl Status {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 
+    /// 405: the resource knows no such verb.
+    pub fn method_not_supported(resource: &str, group: &str, verb: &str) -> Self {
+        let kind = qualified(resource, group);
+        let text = format!("{verb} is not supported on resources of kind {kind:?}");
+        Self::new(405, "MethodNotAllowed", text).about(group, resource, "")
+    }
+
     /// 405: there is no such verb here.
     pub fn method_not_allowed() -> Self {
         Self::new(

@@ -27,7 +27,7 @@ mod warnings;
 pub use autoscaling::{autoscaler_to_v1, autoscaler_to_v2};
 pub use decode::{
     Duplicate, FieldValidation, Mismatch, Source, applied_faults, decode_check, decode_faults,
-    definition_faults, json_fault, metadata_faults, parse_json_checked, parse_yaml_checked, strict_text,
+    definition_faults, metadata_faults, parse_json_checked, parse_yaml_checked, strict_text,
 };
 pub use defaults::default;
 pub use form::write as write_form;

@@ -11,6 +11,7 @@ use crate::view::View;
 use async_trait::async_trait;
 use kinds::status::Status;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The check, as the last mutating step: it sees the object as other steps leave it, and before it is found invalid.
@@ -103,7 +104,8 @@ impl Escalation {
         if missing.is_empty() {
             return Ok(());
         }
-        let list: Vec<String> = missing.iter().map(Rule::compact).collect();
+        let list: BTreeSet<String> = missing.iter().map(Rule::compact).collect();
+        let list: Vec<String> = list.into_iter().collect();
         let why = format!(
             "user {:?} (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
             request.user.name,

@@ -23,7 +23,7 @@ pub async fn self_subject_access_review(
     authorizer: &dyn Authorizer,
 ) -> Result<(), Status> {
     let mut errors = checks::spec(&object["spec"], false);
-    errors.extend(checks::metadata(&object["metadata"], &[]));
+    errors.extend(checks::metadata(&object["metadata"], None));
     refuse(errors)?;
     object["status"] = answer(object, &authorizer.authorize(user, &attributes(object)).await);
     Ok(())
@@ -32,7 +32,7 @@ pub async fn self_subject_access_review(
 /// `POST …/subjectaccessreviews`: may they?
 pub async fn subject_access_review(object: &mut Value, authorizer: &dyn Authorizer) -> Result<(), Status> {
     let mut errors = checks::spec(&object["spec"], true);
-    errors.extend(checks::metadata(&object["metadata"], &[]));
+    errors.extend(checks::metadata(&object["metadata"], None));
     refuse(errors)?;
     let user = subject(object);
     object["status"] = answer(object, &authorizer.authorize(&user, &attributes(object)).await);
@@ -46,7 +46,7 @@ pub async fn local_subject_access_review(
     authorizer: &dyn Authorizer,
 ) -> Result<(), Status> {
     let mut errors = checks::spec(&object["spec"], true);
-    errors.extend(checks::metadata(&object["metadata"], &["namespace"]));
+    errors.extend(checks::metadata(&object["metadata"], Some("namespace")));
     errors.extend(checks::local(&object["spec"], namespace));
     refuse(errors)?;
     let user = subject(object);
@@ -104,6 +104,7 @@ pub async fn self_subject_rules_review(
     }
     object["status"] = status;
     // Upstream answers with the rules alone.
+    object["metadata"] = json!({});
     object["spec"] = json!({});
     Ok(())
 }

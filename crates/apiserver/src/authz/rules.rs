@@ -180,8 +180,11 @@ pub fn uncovered(owned: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
         .flat_map(Rule::atoms)
         .filter(|atom| !owned.iter().any(|rule| rule.covers(atom)))
         .collect();
-    // Atoms that differ in the verb only become one rule again.
+    // Atoms of resources that differ in the verb only become one rule again.
     let mut merged: BTreeMap<Rule, Vec<String>> = BTreeMap::new();
+    let (paths, missing): (Vec<Rule>, Vec<Rule>) = missing
+        .into_iter()
+        .partition(|atom| !atom.non_resource_urls.is_empty());
     for mut atom in missing {
         let verbs = std::mem::take(&mut atom.verbs);
         let known = merged.entry(atom).or_default();
@@ -195,5 +198,6 @@ pub fn uncovered(owned: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
     merged
         .into_iter()
         .map(|(rule, verbs)| Rule { verbs, ..rule })
+        .chain(paths)
         .collect()
 }

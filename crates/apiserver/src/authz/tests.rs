@@ -396,6 +396,12 @@ async fn nobody_hands_out_more_than_they_have() {
         "/aggregationRule",
         json!({ "clusterRoleSelectors": [{}] }),
     );
+    let path = json!({"nonResourceURLs": ["/x"], "verbs": ["get", "post"]});
+    let paths = with(nodes.clone(), "/rules", json!([path]));
+    let node = json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list"]});
+    let with_name =
+        json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"], "resourceNames": ["z"]});
+    let named = with(nodes.clone(), "/rules", json!([node, with_name]));
     let bind = |role: &str| binding("RoleBinding", "demo", "b", role, json!([]));
     let admin = bind("ClusterRole/cluster-admin");
     let noted = with(admin.clone(), "/metadata/labels", json!({ "a": "b" }));
@@ -424,7 +430,7 @@ async fn nobody_hands_out_more_than_they_have() {
             "create rolebindings",
             None,
             bind("ClusterRole/cluster-admin"),
-            "{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}",
+            "held:\n{APIGroups:[\"*\"], Resources:[\"*\"], Verbs:[\"*\"]}\n{NonResourceURLs:[\"*\"], Verbs:[\"*\"]}",
         ),
         (
             &owner,
@@ -446,6 +452,21 @@ async fn nobody_hands_out_more_than_they_have() {
         ),
         (&owner, "patch rolebindings", Some(&admin), admin.clone(), ""),
         (&eve, "create clusterroles", None, nodes.clone(), more),
+        // In the order of their text; verbs on paths stay apart.
+        (
+            &eve,
+            "create clusterroles",
+            None,
+            paths,
+            "held:\n{NonResourceURLs:[\"/x\"], Verbs:[\"get\"]}\n{NonResourceURLs:[\"/x\"], Verbs:[\"post\"]}",
+        ),
+        (
+            &eve,
+            "create clusterroles",
+            None,
+            named,
+            "held:\n{APIGroups:[\"\"], Resources:[\"nodes\"], ResourceNames:[\"z\"], Verbs:[\"get\"]}\n{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\" \"list\"]}",
+        ),
         (&eve, "patch clusterroles", Some(&nodes), labelled, ""),
     ];
     let kind = kinds::builtin().iter().find(|k| k.plural == "roles").unwrap();
@@ -522,6 +543,13 @@ async fn reviews() {
              'Exists' or 'DoesNotExist'",
         ),
         (
+            json!({"user": "u", "resourceAttributes": {"labelSelector": {"requirements": [{"key": "a", "operator": "In", "values": ["b c"]}]}}}),
+            "spec.resourceAttributes.labelSelector.requirements[0].values[0]: Invalid value: \"b c\": a valid label must be an empty \
+             string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character \
+             (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
+             '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+        ),
+        (
             json!({"user": "u", "resourceAttributes": {}, "nonResourceAttributes": {"path": "/x", "verb": "get"}}),
             "spec.nonResourceAttributes: Invalid value: {\"Path\":\"/x\",\"Verb\":\"get\"}: cannot be specified in combination \
              with resourceAttributes",
@@ -563,7 +591,7 @@ async fn reviews() {
         (labels, json!({ "rawSelector": "a in b" }), "ignored"),
         (
             labels,
-            json!({ "requirements": one("In", json!(["b c"])) }),
+            json!({ "requirements": one("Newer", json!(["b"])) }),
             "ignored",
         ),
     ] {

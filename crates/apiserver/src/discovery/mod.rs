@@ -276,12 +276,17 @@ fn page(value: &Value) -> Response {
     body::answer(StatusCode::OK, body::JSON, text)
 }
 
-/// Whether a path takes GET alone. The others do not look at the method.
+/// Metrics as Prometheus reads them, in which names have no letters that older readers do not know.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores";
+
+/// Whether a path takes GET alone. The others do not look at the method, nor do the versions of custom resources.
 fn only_read(parts: &[&str]) -> bool {
-    matches!(
-        parts,
-        ["version"] | ["api"] | ["api", _] | ["apis", _, _] | ["openid", ..] | [".well-known", ..]
-    )
+    let built_in = |group: &str| kinds::builtin().iter().any(|kind| kind.group == group);
+    match parts {
+        ["version"] | ["api"] | ["api", _] | ["openid", ..] | [".well-known", ..] => true,
+        ["apis", group, _] => built_in(group),
+        _ => false,
+    }
 }
 
 /// Answers a request that is not about a resource.
@@ -294,9 +299,6 @@ pub async fn route(
     let trimmed = path.trim_end_matches('/');
     let parts: Vec<&str> = trimmed.trim_start_matches('/').split('/').collect();
     let not_found = || Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
-    if path.starts_with("//") {
-        return not_found();
-    }
     if only_read(&parts) && head.method != Method::GET {
         return Err(Status::method_not_allowed());
     }
@@ -318,7 +320,10 @@ pub async fn route(
         [""] | ["index.html"] => Ok(page(&json!({"paths": paths(server)}))),
         ["healthz" | "livez" | "readyz", ..] => Ok(health::answer(server, trimmed, query).await),
         ["podvisor", "backup"] => Ok(backup(server)),
-        ["version"] => Ok(page(&version())),
+        ["version"] => {
+            negotiate::producible_as(headers, body::JSON, "")?;
+            Ok(page(&version()))
+        }
         ["metrics"] if head.method == Method::DELETE => {
             server.metrics.reset();
             Ok(body::text(StatusCode::OK, "metrics reset\n"))
@@ -330,15 +335,11 @@ pub async fn route(
             if let Some(more) = &server.extra_metrics {
                 text.push_str(&more());
             }
-            Ok(body::answer(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                text,
-            ))
+            Ok(body::answer(StatusCode::OK, METRICS, text))
         }
         ["metrics", "slis"] => Ok(body::answer(
             StatusCode::OK,
-            "text/plain; version=0.0.4; charset=utf-8",
+            METRICS,
             server.metrics.render_checks(),
         )),
         [".well-known", "openid-configuration"] | ["openid", "v1", "jwks"] => {

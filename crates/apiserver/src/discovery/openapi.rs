@@ -53,7 +53,9 @@ pub async fn answer(
         }
         ["v3"] => {
             document(server, "openapi v3", |registry, remotes| {
-                Document::json(&index(registry, remotes))
+                // Upstream leaves it to Go to guess what it is.
+                let text = index(registry, remotes).to_string();
+                Document::new("text/plain; charset=utf-8", text.into_bytes())
             })
             .await?
         }
@@ -61,7 +63,7 @@ pub async fn answer(
             let Some((group, version)) = group_version(rest) else {
                 let key = rest.join("/");
                 if !machinery::openapi::is_root(&server.registry.load().kinds(), &key) {
-                    return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+                    return Ok(bare(StatusCode::NOT_FOUND));
                 }
                 let name = format!("openapi v3 {key}");
                 let place = key.clone();
@@ -75,7 +77,7 @@ pub async fn answer(
                 if let Some(answer) = aggregation::v3(server, &remotes, group, version).await {
                     return Ok(answer);
                 }
-                return Ok(body::text(StatusCode::NOT_FOUND, "404 page not found\n"));
+                return Ok(bare(StatusCode::NOT_FOUND));
             }
             let group_version = if group.is_empty() {
                 version.to_string()
@@ -93,10 +95,16 @@ pub async fn answer(
     Ok(respond(&found, headers))
 }
 
+/// An answer that has nothing but its code.
+fn bare(code: StatusCode) -> Response {
+    let mut response = http::Response::new(body::full(bytes::Bytes::new()));
+    *response.status_mut() = code;
+    response
+}
+
 /// The answer to who takes nothing that there is.
 fn not_acceptable() -> Response {
-    let mut response = http::Response::new(body::full(bytes::Bytes::new()));
-    *response.status_mut() = StatusCode::NOT_ACCEPTABLE;
+    let mut response = bare(StatusCode::NOT_ACCEPTABLE);
     let accept = HeaderValue::from_static("Accept");
     response.headers_mut().insert(VARY, accept);
     response

@@ -105,7 +105,9 @@ pub async fn log(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
     let container = container(&pod, &asked)?;
     if node(&pod).is_empty() {
         // Nothing has run, so nothing was said.
-        return Ok(body::text(StatusCode::OK, ""));
+        let mut nothing = http::Response::new(body::full(bytes::Bytes::new()));
+        *nothing.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(nothing);
     }
     let path = format!(
         "/containerLogs/{}/{}/{container}?{}",

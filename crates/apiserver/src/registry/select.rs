@@ -22,6 +22,8 @@ enum Source {
     Zero(usize, &'static str),
     /// A field, and the one that stands in for it when it is not set.
     Either(usize, usize),
+    /// A field that no object has.
+    Nothing,
     /// A field that only the converted object has.
     Later,
 }
@@ -116,6 +118,7 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
                     "" => object.field(*other),
                     set => set,
                 },
+                Source::Nothing => "",
                 // Decided later.
                 Source::Later => return true,
             };
@@ -130,9 +133,13 @@ pub fn filter(ctx: &Ctx, options: &ListOptions) -> Result<Filter, Status> {
 }
 
 fn source(ctx: &Ctx, known: &[String], field: &str) -> Result<Source, Status> {
+    let kind = ctx.served.kind;
+    let builtin = ctx.served.custom.is_none();
     match field {
         "metadata.name" => return Ok(Source::Name),
-        "metadata.namespace" => return Ok(Source::Namespace),
+        "metadata.namespace" if !builtin || fields::has_namespace(kind.group, kind.plural) => {
+            return Ok(Source::Namespace);
+        }
         _ => {}
     }
     // Each version of a custom resource has fields of its own.
@@ -144,18 +151,45 @@ fn source(ctx: &Ctx, known: &[String], field: &str) -> Result<Source, Status> {
             return Ok(Source::Later);
         }
     }
-    let field = fields::alias(ctx.served.storage(), field).unwrap_or(field);
+    let asked = field;
+    let field = match builtin {
+        true => fields::meant(kind.group, kind.plural, field).unwrap_or_default(),
+        false => field,
+    };
+    if field == fields::NOWHERE {
+        return Ok(Source::Nothing);
+    }
     let place = |field: &str| known.iter().position(|k| k == field);
-    let builtin = ctx.served.custom.is_none();
     let zero = fields::zero(field).filter(|_| builtin);
     let stand_in = fields::stand_in(field).filter(|_| builtin).and_then(place);
     match (place(field), zero, stand_in) {
         (Some(at), Some(zero), _) => Ok(Source::Zero(at, zero)),
         (Some(at), _, Some(other)) => Ok(Source::Either(at, other)),
         (Some(at), None, None) => Ok(Source::Field(at)),
-        (None, ..) if known.is_empty() && builtin => Err(Status::bad_request(format!(
-            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-        ))),
-        (None, ..) => Err(Status::bad_request(format!("field label not supported: {field}"))),
+        (None, ..) => Err(unsupported(ctx, known.is_empty(), asked)),
     }
+}
+
+/// The refusal of a field, in the words of the kind's own conversion.
+fn unsupported(ctx: &Ctx, has_none: bool, field: &str) -> Status {
+    let kind = ctx.served.kind;
+    match (kind.group, kind.plural, ctx.served.custom.is_none()) {
+        ("batch", "jobs", true) => {
+            Status::bad_request(format!("field label {field:?} not supported for Job"))
+        }
+        ("resource.k8s.io", "resourceslices", true) => Status::bad_request(format!(
+            "field label not supported for {}, Kind={}: {field}",
+            ctx.served.api_version(),
+            kind.kind
+        )),
+        (.., true) if has_none => only_metadata(field),
+        _ => Status::bad_request(format!("field label not supported: {field}")),
+    }
+}
+
+/// The refusal of a field of a kind that has no conversion for any.
+pub fn only_metadata(field: &str) -> Status {
+    Status::bad_request(format!(
+        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+    ))
 }

@@ -6,6 +6,7 @@ use crate::wire::Response;
 use crate::wire::negotiate::Shape;
 use crate::wire::options::ListOptions;
 use http::StatusCode;
+use kinds::selector::{FieldSelector, LabelSelector};
 use kinds::status::Status;
 use serde_json::{Value, json};
 
@@ -28,12 +29,42 @@ pub async fn answer(ctx: &Ctx) -> Result<Response, Status> {
         };
         return render::value_answer(ctx, StatusCode::OK, &shaped, wanted);
     }
-    let items: Vec<Value> = COMPONENTS.iter().map(|c| component(c, &store)).collect();
+    let names = COMPONENTS.into_iter().filter(selected(&options)?);
+    let items: Vec<Value> = names.map(|c| component(c, &store)).collect();
     let list = match wanted.shape {
         Shape::Table(version) => render::table(&ctx.served, &items, version, include)?,
-        _ => json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items}),
+        Shape::Partial(version) => json!({
+            "kind": "PartialObjectMetadataList",
+            "apiVersion": format!("meta.k8s.io/{version}"),
+            "metadata": {},
+            "items": items.iter().map(|v| render::partial(v, version)).collect::<Vec<_>>(),
+        }),
+        Shape::Object => {
+            json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items})
+        }
     };
     render::value_answer(ctx, StatusCode::OK, &list, wanted)
+}
+
+/// Which components the selectors of a list want. They lie in no namespace and have no labels.
+fn selected(options: &ListOptions) -> Result<impl Fn(&&'static str) -> bool, Status> {
+    let bad = |why: &dyn std::fmt::Display| Status::bad_request(why.to_string());
+    let labels = LabelSelector::parse(&options.label_selector).map_err(|e| bad(&e))?;
+    let fields = FieldSelector::parse(&options.field_selector).map_err(|e| bad(&e))?;
+    let mut terms = Vec::new();
+    for term in fields.terms() {
+        match term.field.as_str() {
+            "metadata.name" | "metadata.namespace" => {}
+            other => return Err(crate::registry::select::only_metadata(other)),
+        }
+        terms.push((term.field == "metadata.name", term.equals, term.value.clone()));
+    }
+    Ok(move |name: &&'static str| {
+        let of_fields = |(named, equals, value): &(bool, bool, String)| {
+            (value == if *named { *name } else { "" }) == *equals
+        };
+        terms.iter().all(of_fields) && labels.matches_with(|_| None)
+    })
 }
 
 fn component(name: &str, store: &Result<(), String>) -> Value {

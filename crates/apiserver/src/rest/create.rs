@@ -60,28 +60,17 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
         input.value = serde_json::json!({});
     }
     if let Value::Object(fields) = &input.value {
-        let odd = ["kind", "apiVersion"].into_iter().find_map(|name| {
-            let value = fields.get(name).filter(|v| !v.is_string() && !v.is_null())?;
-            Some((name, type_name(value)))
-        });
+        typed(&input.value).map_err(unrecognized)?;
         let kind = fields.get("kind").and_then(Value::as_str).unwrap_or("");
-        return match odd {
-            // Built-in kinds are known by the URL.
-            None if kind.is_empty() && ctx.served.custom.is_some() => {
-                let body = match input.json.is_empty() {
-                    true => input.value.to_string(),
-                    false => String::from_utf8_lossy(&input.json).into_owned(),
-                };
-                Err(unrecognized(Status::bad_request(format!(
-                    "Object 'Kind' is missing in '{body}'"
-                ))))
-            }
-            None => group_version(&input).map_err(unrecognized).map(|()| input),
-            Some((name, found)) => Err(unrecognized(Status::bad_request(format!(
-                "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{name} of \
-                 type string"
-            )))),
-        };
+        // Built-in kinds are known by the URL.
+        if kind.is_empty() && ctx.served.custom.is_some() {
+            let body = String::from_utf8_lossy(bytes);
+            return Err(unrecognized(Status::bad_request(format!(
+                "Object 'Kind' is missing in '{body}'"
+            ))));
+        }
+        group_version(&input.value).map_err(unrecognized)?;
+        return Ok(input);
     }
     Err(unrecognized(Status::bad_request(no_object(&input.value))))
 }
@@ -95,9 +84,23 @@ pub(crate) fn no_object(value: &Value) -> String {
     )
 }
 
+/// Kind and version of an object are texts.
+pub(super) fn typed(value: &Value) -> Result<(), Status> {
+    for name in ["kind", "apiVersion"] {
+        if let Some(given) = value.get(name).filter(|v| !v.is_string() && !v.is_null()) {
+            let found = type_name(given);
+            return Err(Status::bad_request(format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{name} of \
+                 type string"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// What is no group and version at all is found out before anything else.
-fn group_version(input: &Input) -> Result<(), Status> {
-    let given = input.value.get("apiVersion").and_then(Value::as_str);
+pub(super) fn group_version(value: &Value) -> Result<(), Status> {
+    let given = value.get("apiVersion").and_then(Value::as_str);
     match given.filter(|given| given.matches('/').count() > 1) {
         Some(given) => Err(Status::bad_request(format!(
             "unexpected GroupVersion string: {given}"
@@ -109,16 +112,16 @@ fn group_version(input: &Input) -> Result<(), Status> {
 /// The beginning of a body as upstream's refusals show it.
 fn summary(bytes: &[u8]) -> String {
     const MOST: usize = 30;
-    let begin = &bytes[..bytes.len().min(MOST)];
-    let shown = match bytes.first() {
-        None => return "<empty>".into(),
-        Some(b'{') => String::from_utf8_lossy(begin).into_owned(),
-        Some(_) => begin.iter().map(|b| format!("{b:02x}")).collect(),
+    let (shown, cut) = match bytes.split_at_checked(MOST) {
+        Some((shown, rest)) if !rest.is_empty() => (shown, " ..."),
+        _ => (bytes, ""),
     };
-    match bytes.len() > MOST {
-        true => format!("{shown} ..."),
-        false => shown,
-    }
+    let text = match bytes.first() {
+        None => return "<empty>".into(),
+        Some(b'{') => String::from_utf8_lossy(shown).into_owned(),
+        Some(_) => shown.iter().map(|b| format!("{b:02x}")).collect(),
+    };
+    text + cut
 }
 
 /// Checks a decoded body against URL and schema. Answers the object in its served version. What is odd
@@ -295,7 +298,7 @@ pub fn strictness(mode: FieldValidation) -> machinery::FieldValidation {
     }
 }
 
-pub(super) fn type_name(value: &Value) -> &'static str {
+pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Array(_) => "array",
         Value::String(_) => "string",

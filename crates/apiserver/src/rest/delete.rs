@@ -49,6 +49,10 @@ pub async fn options(ctx: &Ctx, body: Body) -> Result<DeleteOptions, Status> {
             super::create::type_name(&value)
         )));
     }
+    if value.is_object() {
+        super::create::typed(&value)?;
+        super::create::group_version(&value)?;
+    }
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or("");
     if !matches!(kind, "" | "DeleteOptions") {
         let version = value.get("apiVersion").and_then(Value::as_str);

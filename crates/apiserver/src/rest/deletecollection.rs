@@ -12,8 +12,12 @@ const CONCURRENT: usize = 256;
 /// Answers a DELETE of a collection.
 pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
-    let options = ListOptions::parse(&ctx.query)?;
+    let mut options = ListOptions::parse(&ctx.query)?;
     options.validate(false)?;
+    // Upstream goes through a collection by pages, and those show the very state that is named.
+    if options.version_match.is_empty() && !matches!(options.resource_version.as_str(), "" | "0") {
+        options.version_match = "Exact".into();
+    }
     let delete_options = delete::options(ctx, body).await?;
     delete::warn_of_orphans(ctx, &delete_options);
     let (listing, revision) = list::read(ctx, &options).await?;

@@ -69,7 +69,11 @@ impl Frames {
         let raw =
             served.shows_stored() && wanted.shape == Shape::Object && wanted.encoding != Encoding::Protobuf;
         Ok(Frames {
-            include: render::include_object(include)?,
+            // Who wants no Table is not asked what goes into it.
+            include: match wanted.shape {
+                Shape::Table(_) => render::include_object(include)?,
+                _ => IncludeObject::None,
+            },
             server,
             served,
             wanted,

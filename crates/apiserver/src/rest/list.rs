@@ -1,5 +1,7 @@
 //! LIST: which state, which page, and the bytes of the answer, made while they are sent.
 
+mod token;
+
 use super::render;
 use super::{Ctx, write};
 use crate::cache::resource::{ListQuery, Listing};
@@ -9,13 +11,12 @@ use crate::stalled_stream::PIECE;
 use crate::wire::negotiate::{Encoding, Shape, Wanted};
 use crate::wire::options::ListOptions;
 use crate::wire::{Response, body, compress};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use kinds::status::Status;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use token::Token;
 
 /// Bytes of a list that are put together at a time: two pieces as they are sent. Buffers of this size the allocator has at
 /// hand, and the processor in its nearest cache.
@@ -49,7 +50,7 @@ pub async fn answer(
             rv: revision as i64,
             start: key.clone(),
         }
-        .encode()
+        .encode(ctx.namespace())
     });
     let head = Head {
         custom: ctx.served.custom.is_some(),
@@ -95,7 +96,7 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
     // Of a token that is none nothing else is told.
     let token = match options.continue_token.as_str() {
         "" => None,
-        text => Some(Token::decode(text)?),
+        text => Some(Token::decode(text, ctx.namespace())?),
     };
     if token.is_some() && !matches!(options.resource_version.as_str(), "" | "0") {
         return Err(Status::bad_request(
@@ -104,7 +105,7 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
     }
     let asked = options.revision()?;
     // "Any state" is shown as a whole, whatever limit comes with it (upstream: `computeListLimit` of its cacher).
-    let whole = token.is_none() && asked == Some(0);
+    let whole = token.is_none() && options.resource_version == "0";
     let mut query = ListQuery {
         filter,
         limit: if whole { 0 } else { options.limit },
@@ -113,14 +114,6 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
     let caches = &ctx.server.caches;
     let revision;
     if let Some(token) = &token {
-        if !query.filter.namespace.is_empty()
-            && !token.start.starts_with(&format!("{}/", query.filter.namespace))
-        {
-            return Err(invalid_token(&format!(
-                "continue key is not valid: invalid start key {:?}",
-                token.start
-            )));
-        }
         query.after = Some(token.start.clone());
         if token.rv >= 0 {
             let at = token.rv as u64;
@@ -136,7 +129,8 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
     } else {
         let exact = options.version_match == "Exact"
             || (options.version_match.is_empty() && options.limit > 0 && asked.is_some_and(|rv| rv > 0));
-        match asked {
+        // Exactly the state of no revision is that of now.
+        match asked.filter(|rv| *rv > 0 || !exact) {
             None => revision = ctx.server.fresh().await?,
             Some(rv) => {
                 caches
@@ -169,7 +163,7 @@ pub async fn read(ctx: &Ctx, options: &ListOptions) -> Result<(Listing, u64), St
             Some(terms) => Ok((narrow(ctx, listing, &terms).await?, revision)),
             None => Ok((listing, revision)),
         },
-        Err(_) if query.after.is_some() => Err(continue_too_old(&query)),
+        Err(_) if query.after.is_some() => Err(continue_too_old(ctx, &query)),
         Err(_) if asked.is_none() || asked == Some(0) => {
             // The state moved on under us; the current one is as good.
             query.at = None;
@@ -191,57 +185,11 @@ pub async fn narrow(ctx: &Ctx, mut listing: Listing, terms: &Converted) -> Resul
     Ok(listing)
 }
 
-fn continue_too_old(query: &ListQuery) -> Status {
+fn continue_too_old(ctx: &Ctx, query: &ListQuery) -> Status {
     let start = query.after.clone().unwrap_or_default();
     let mut status = Status::expired(CONTINUE_TOO_OLD);
-    status.set_continue(Token { rv: -1, start }.encode());
+    status.set_continue(Token { rv: -1, start }.encode(ctx.namespace()));
     status
-}
-
-fn invalid_token(why: &str) -> Status {
-    Status::bad_request(format!("invalid continue token: {why}"))
-}
-
-/// A continue token: the state the list began with and the last key shown. Opaque to clients.
-struct Token {
-    rv: i64,
-    start: String,
-}
-
-impl Token {
-    fn encode(&self) -> String {
-        let json = json!({"v": "meta.k8s.io/v1", "rv": self.rv, "start": format!("{}\u{0}", self.start)});
-        URL_SAFE_NO_PAD.encode(json.to_string())
-    }
-
-    fn decode(text: &str) -> Result<Token, Status> {
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim_end_matches('='))
-            .map_err(|e| invalid_token(&format!("continue key is not valid: {}", no_base64(&e))))?;
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| {
-            let why = machinery::json_fault(&bytes).unwrap_or_else(|| e.to_string());
-            invalid_token(&format!("continue key is not valid: {why}"))
-        })?;
-        let start = json["start"]
-            .as_str()
-            .map(|s| s.trim_end_matches('\0').to_string());
-        match (json["rv"].as_i64(), start) {
-            (Some(rv), Some(start)) if rv != 0 && !start.is_empty() => Ok(Token { rv, start }),
-            _ => Err(invalid_token(
-                "continue key is not valid: encoded start key empty or version 0",
-            )),
-        }
-    }
-}
-
-/// Where a text is no base64, as Go says it.
-fn no_base64(error: &base64::DecodeError) -> String {
-    let at = match error {
-        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => *at,
-        base64::DecodeError::InvalidLength(length) => length.saturating_sub(1),
-        base64::DecodeError::InvalidPadding => return error.to_string(),
-    };
-    format!("illegal base64 data at input byte {at}")
 }
 
 /// The list's own metadata.

@@ -126,6 +126,7 @@ impl Ctx {
             "" => match self.user.name.strip_prefix("system:").unwrap_or("") {
                 node if node.starts_with("node:") => "kubelet",
                 account if account.is_empty() || account.starts_with("serviceaccount:") => "unknown",
+                "apiserver" => "kube-apiserver",
                 component => component,
             },
             program => program,

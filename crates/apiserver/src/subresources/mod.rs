@@ -9,6 +9,8 @@ mod token;
 use crate::admit::Operation;
 use crate::dispatch::Incoming;
 use crate::rest::{self, Ctx};
+use crate::wire::negotiate::Shape;
+use crate::wire::options::WriteOptions;
 use crate::wire::{Body, Response, input};
 use http::StatusCode;
 use kinds::KindInfo;
@@ -27,7 +29,7 @@ pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status>
     // A request with OPTIONS has no verb; a proxy passes it on.
     let passed_on = name == "proxy" && incoming.head.method == http::Method::OPTIONS;
     if !sub.verbs.contains(&verb) && !passed_on {
-        return Err(Status::method_not_allowed());
+        return Err(crate::dispatch::not_supported(ctx, verb));
     }
     match (name, verb) {
         ("log" | "exec" | "attach" | "portforward" | "proxy", _) => {
@@ -61,9 +63,14 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     if ctx.served.kind.plural == "bindings" {
         return binding::bind(ctx, request).await;
     }
+    // A review has no Table, but metadata.
+    let wanted = match ctx.wanted(true)? {
+        wanted if matches!(wanted.shape, Shape::Table(_)) => ctx.wanted(false)?,
+        wanted => wanted,
+    };
+    let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let bytes = input::read(request).await?;
-    let decoded = input::decode(&ctx.headers, &bytes)?;
-    let options = crate::wire::options::WriteOptions::parse(&ctx.query, "UpdateOptions")?;
+    let decoded = rest::create::read_input(ctx, &bytes)?;
     let mut value = rest::create::check_input(ctx, decoded, options.validation)?;
     // Upstream answers rules without having looked at who asks for them.
     if ctx.served.kind.kind != "SelfSubjectRulesReview" {
@@ -83,5 +90,9 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     ctx.validate(Operation::Create, &mut value, None, &options_value, dry_run)
         .await?;
     let answer = crate::access::review(ctx, value).await?;
-    rest::render::value_answer(ctx, StatusCode::CREATED, &answer, ctx.wanted(false)?)
+    let shaped = match wanted.shape {
+        Shape::Partial(version) => rest::render::partial(&answer, version),
+        Shape::Object | Shape::Table(_) => answer,
+    };
+    rest::render::value_answer(ctx, StatusCode::CREATED, &shaped, wanted)
 }

@@ -33,6 +33,26 @@ pub(crate) struct Paths {
 pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
     let paths = paths(ctx);
+    let options_kind = match ctx.attributes.verb.as_str() {
+        "update" => "UpdateOptions",
+        _ => "PatchOptions",
+    };
+    let options = WriteOptions::parse(&ctx.query, options_kind)?;
+    // What is sent is looked at before it is known whether there is something to be scaled.
+    let sent = match ctx.attributes.verb.as_str() {
+        "get" => None,
+        "update" => {
+            let bytes = input::read(request).await?;
+            let scale = bodies::read(ctx, kind_of(ctx), &bytes, options.validation)?;
+            named(ctx, &scale)?;
+            Some(Sent::Scale(scale))
+        }
+        _ => Some(Sent::Patch(read_patch(
+            ctx,
+            &input::read(request).await?,
+            &options,
+        )?)),
+    };
     ctx.server.fresh().await?;
     let found = ctx
         .served
@@ -40,30 +60,18 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
         .get(ctx.namespace(), ctx.name())
         .ok_or_else(|| ctx.not_found())?;
     let current = render::decode(&ctx.server, &ctx.served, found.bytes()).await?;
-    if ctx.attributes.verb == "get" {
-        let scale = scale_of(&current, &paths);
-        return render::stand_in(ctx, StatusCode::OK, kind_of(ctx), &scale, wanted);
-    }
-    let options_kind = match ctx.attributes.verb.as_str() {
-        "update" => "UpdateOptions",
-        _ => "PatchOptions",
-    };
-    let options = WriteOptions::parse(&ctx.query, options_kind)?;
-    let bytes = input::read(request).await?;
-    let scale = match ctx.attributes.verb.as_str() {
-        "update" => bodies::read(ctx, kind_of(ctx), &bytes, options.validation)?,
-        _ => patched(ctx, &bytes, &scale_of(&current, &paths), &options)?,
-    };
-    // Custom objects are judged as such, by their own schema.
-    match ctx.served.custom {
-        Some(_) if meta(&scale, "name") != ctx.name() => {
-            return Err(crate::rest::transform::name_mismatch(
-                meta(&scale, "name"),
-                ctx.name(),
-            ));
+    let scale = match sent {
+        None => {
+            let scale = scale_of(&current, &paths);
+            return render::stand_in(ctx, StatusCode::OK, kind_of(ctx), &scale, wanted);
         }
-        Some(_) => {}
-        None => check(ctx, &scale)?,
+        Some(Sent::Scale(scale)) => scale,
+        Some(Sent::Patch(patch)) => patched(ctx, patch, &scale_of(&current, &paths), &options)?,
+    };
+    named(ctx, &scale)?;
+    // Custom objects are judged as such, by their own schema.
+    if ctx.served.custom.is_none() {
+        check(ctx, &scale)?;
     }
     let replicas = scale
         .pointer("/spec/replicas")
@@ -141,11 +149,15 @@ fn applied(ctx: &Ctx, options: &WriteOptions, paths: &Paths, replicas: i64) -> R
     })
 }
 
-fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
-    let name = meta(scale, "name");
-    if name != ctx.name() {
-        return Err(crate::rest::transform::name_mismatch(name, ctx.name()));
+/// A Scale has the name of what it scales.
+fn named(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
+    match meta(scale, "name") {
+        name if name == ctx.name() => Ok(()),
+        name => Err(crate::rest::transform::name_mismatch(name, ctx.name())),
     }
+}
+
+fn check(ctx: &Ctx, scale: &Value) -> Result<(), Status> {
     let replicas = scale.pointer("/spec/replicas");
     let at = Path::new("spec").child("replicas");
     let mut errors = machinery::validate_metadata(scale);
@@ -172,20 +184,28 @@ fn kind_of(ctx: &Ctx) -> &'static KindInfo {
     }
 }
 
-fn patched(ctx: &Ctx, bytes: &[u8], scale: &Value, options: &WriteOptions) -> Result<Value, Status> {
+/// What a client sends.
+enum Sent {
+    Scale(Value),
+    Patch(Transform),
+}
+
+fn read_patch(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, Status> {
     let media = input::media_type(&ctx.headers);
     if ctx.served.custom.is_some() && !OF_CUSTOM.contains(&media.as_str()) {
         return Err(patch::unsupported());
     }
-    let on_scale = bodies::about(ctx, kind_of(ctx));
-    let transform = patch::read(&on_scale, &media, bytes, options)?;
+    patch::read(&bodies::about(ctx, kind_of(ctx)), &media, bytes, options)
+}
+
+fn patched(ctx: &Ctx, transform: Transform, scale: &Value, options: &WriteOptions) -> Result<Value, Status> {
     if let Transform::Apply { mut applied, .. } = transform {
         if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("resourceVersion");
         }
         return machinery::merge_patch(scale, &applied);
     }
-    transform.apply(&on_scale, scale, None, options.validation)
+    transform.apply(&bodies::about(ctx, kind_of(ctx)), scale, None, options.validation)
 }
 
 /// The paths of a resource.

@@ -8,6 +8,7 @@ use crate::wire::options::WriteOptions;
 use crate::wire::{Body, Response, input};
 use http::StatusCode;
 use kinds::status::Status;
+use serde_json::Value;
 
 /// Answers a POST on `token`.
 pub async fn issue(ctx: &Ctx, request: Body) -> Result<Response, Status> {
@@ -28,5 +29,9 @@ pub async fn issue(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let made = issued.is_ok();
     ctx.settle(passed, Operation::Create, &mut asked, None, &value, dry_run, made)
         .await;
-    render::value_answer(ctx, StatusCode::CREATED, &issued?, ctx.wanted(false)?)
+    let mut issued = issued?;
+    if issued["spec"].get("boundObjectRef").is_none() {
+        issued["spec"]["boundObjectRef"] = Value::Null;
+    }
+    render::value_answer(ctx, StatusCode::CREATED, &issued, ctx.wanted(false)?)
 }

@@ -104,10 +104,12 @@ fn is_well_formed(headers: &HeaderMap) -> bool {
         .get(CONTENT_TYPE)
         .and_then(|v| v.to_str().ok())
         .unwrap_or("");
-    value
-        .split(';')
-        .skip(1)
-        .all(|parameter| parameter.trim().is_empty() || parameter.contains('='))
+    let mut parts = value.split(';');
+    if parts.next().is_some_and(|media| media.trim().is_empty()) {
+        return value.is_empty();
+    }
+    let is_whole = |text: &str| text.matches('"').count().is_multiple_of(2);
+    parts.all(|parameter| parameter.trim().is_empty() || (parameter.contains('=') && is_whole(parameter)))
 }
 
 /// A body for the audit log, patches as they are; none where it cannot be read.

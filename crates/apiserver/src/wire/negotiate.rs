@@ -146,21 +146,23 @@ pub fn aggregated(headers: &HeaderMap, query: &str) -> Option<Wanted> {
 /// Refuses a client that takes none of the media types that a path of the built-in API can answer, which upstream's router
 /// does before anything else is looked at. `streams`: it can be watched.
 pub fn producible(headers: &HeaderMap, streams: bool) -> Result<(), Status> {
+    match streams {
+        true => producible_as(headers, ALL_TYPES, &format!(", {STREAM_TYPES}")),
+        false => producible_as(headers, ALL_TYPES, ""),
+    }
+}
+
+/// The same for a path that is answered in those types; `more` is told besides.
+pub fn producible_as(headers: &HeaderMap, types: &str, more: &str) -> Result<(), Status> {
     let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    let types = ALL_TYPES.split(", ").chain(["*/*"]);
-    let types: Vec<&str> = types.collect();
+    let known: Vec<&str> = types.split(", ").chain(["*/*"]).collect();
     let mut media = accept
         .split(',')
         .map(|clause| clause.split(';').next().unwrap_or("").trim());
-    if accept.is_empty() || media.any(|media| types.contains(&media)) {
+    if accept.is_empty() || media.any(|media| known.contains(&media)) {
         return Ok(());
     }
-    let more = if streams {
-        format!(", {STREAM_TYPES}")
-    } else {
-        String::new()
-    };
-    let text = format!("406: Not Acceptable\n\nAvailable representations: {ALL_TYPES}{more}");
+    let text = format!("406: Not Acceptable\n\nAvailable representations: {types}{more}");
     let mut status = Status::not_acceptable(text);
     status.details = Some(Details::default());
     Err(status)
@@ -221,11 +223,12 @@ impl<'a> Clause<'a> {
             .iter()
             .find(|(k, _)| *k == name)
             .map(|(_, v)| v.trim_matches('"'))
+            .filter(|v| !v.is_empty())
     }
 
     fn encoding(&self) -> Option<Encoding> {
         match self.media {
-            "application/json" | "*/*" | "application/*" => Some(Encoding::Json),
+            "application/json" | "*/*" | "*" | "application/*" => Some(Encoding::Json),
             "application/yaml" => Some(Encoding::Yaml),
             "application/vnd.kubernetes.protobuf" => Some(Encoding::Protobuf),
             _ => None,

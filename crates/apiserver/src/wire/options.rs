@@ -86,13 +86,13 @@ impl ListOptions {
             if self.send_initial_events.is_some() && wanted != "NotOlderThan" {
                 refuse("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
             }
-            // Who says neither whence nor how to begin gets what is there first, which goes with a match.
-            let untold = self.send_initial_events.is_none() && wanted.is_empty();
-            let from_now = untold && matches!(self.resource_version.as_str(), "" | "0");
-            if from_now && !self.continue_token.is_empty() {
-                refuse("resourceVersionMatch is forbidden when continue is provided");
-            }
-            if !wanted.is_empty() {
+            // Whoever begins with the state of now has as good as asked for it (upstream: `SetListOptionsDefaults`).
+            let begins = matches!(self.resource_version.as_str(), "" | "0");
+            if wanted.is_empty() && self.send_initial_events.is_none() && begins {
+                if !self.continue_token.is_empty() {
+                    refuse("resourceVersionMatch is forbidden when continue is provided");
+                }
+            } else if !wanted.is_empty() {
                 if self.send_initial_events.is_none() {
                     refuse(
                         "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
@@ -228,9 +228,7 @@ impl WriteOptions {
     /// Reads and checks the options of a write, which are of `kind`.
     pub fn parse(query: &str, kind: &str) -> Result<WriteOptions, Status> {
         let mut o = WriteOptions::default();
-        let mut errors = Vec::new();
-        // Of this one all values count.
-        o.dry_run = read_dry_run(&dry_runs(query), &mut errors);
+        let mut of_validation = None;
         for (key, value) in query_firsts(query) {
             if key == "fieldValidation" {
                 o.asked_validation.clone_from(&value);
@@ -242,25 +240,30 @@ impl WriteOptions {
                     "Ignore" => o.validation = FieldValidation::Ignore,
                     "Warn" => o.validation = FieldValidation::Warn,
                     "Strict" => o.validation = FieldValidation::Strict,
-                    _ => errors.push(FieldError::not_supported(
-                        &Path::new("fieldValidation"),
-                        json!(value),
-                        &["", "Ignore", "Strict", "Warn"],
-                    )),
+                    _ => {
+                        of_validation = Some(FieldError::not_supported(
+                            &Path::new("fieldValidation"),
+                            json!(value),
+                            &["", "Ignore", "Strict", "Warn"],
+                        ));
+                    }
                 },
                 "force" => o.force = Some(query_true(&value)),
                 _ => {}
             }
         }
-        let (mut first, at) = (Vec::new(), Path::new("fieldManager"));
+        let (mut errors, at) = (Vec::new(), Path::new("fieldManager"));
         if o.field_manager.len() > 128 {
-            first.push(FieldError::too_long(&at, 128));
+            errors.push(FieldError::too_long(&at, 128));
         }
         for (place, c) in o.field_manager.char_indices().filter(|(_, c)| !is_print(*c)) {
             let why = format!("invalid character U+{:04X} (at position {place})", u32::from(c));
-            first.push(FieldError::invalid(&at, json!(o.field_manager), why));
+            errors.push(FieldError::invalid(&at, json!(o.field_manager), why));
         }
-        errors.splice(0..0, first);
+        // Only of `dryRun` all values count.
+        let (dry_run, of_dry_run) = dry_run(&dry_runs(query));
+        o.dry_run = dry_run;
+        errors.extend(of_dry_run.into_iter().chain(of_validation));
         if !errors.is_empty() {
             return Err(Status::invalid(kind, "meta.k8s.io", "", errors));
         }
@@ -286,19 +289,17 @@ impl WriteOptions {
     }
 }
 
-/// All values of `dryRun` in a query.
+/// What `dryRun` is in a query.
 fn dry_runs(query: &str) -> Vec<String> {
     let pairs = query_pairs(query).filter(|(key, _)| key == "dryRun");
     pairs.map(|(_, value)| value).collect()
 }
 
-/// Whether a request is to change nothing. Where one of the values is none, all are told.
-fn read_dry_run(values: &[String], errors: &mut Vec<FieldError>) -> bool {
-    if values.iter().any(|value| value != "All") {
-        let error = FieldError::not_supported(&Path::new("dryRun"), json!(values), &["All"]);
-        errors.push(error);
-    }
-    !values.is_empty()
+/// Whether a request is only tried, and what is wrong with the values that say so: all are told of together.
+fn dry_run(values: &[String]) -> (bool, Vec<FieldError>) {
+    let all = values.iter().all(|value| value == "All");
+    let fault = || FieldError::not_supported(&Path::new("dryRun"), json!(values), &["All"]);
+    (!values.is_empty(), (!all).then(fault).into_iter().collect())
 }
 
 /// What happens to dependents when an object is deleted.
@@ -347,7 +348,7 @@ impl DeleteOptions {
         let mut errors = Vec::new();
         let mut propagation = None;
         let mut orphan = None;
-        let mut dry_run: Vec<String> = Vec::new();
+        let mut runs: Vec<String> = Vec::new();
         match body {
             Some(body) => {
                 let text = |p: &str| body.pointer(p).and_then(Value::as_str).map(String::from);
@@ -357,11 +358,11 @@ impl DeleteOptions {
                 propagation = text("/propagationPolicy");
                 orphan = body.get("orphanDependents").and_then(Value::as_bool);
                 if let Some(list) = body.get("dryRun").and_then(Value::as_array) {
-                    dry_run = list.iter().filter_map(|v| v.as_str().map(String::from)).collect();
+                    runs = list.iter().filter_map(|v| v.as_str().map(String::from)).collect();
                 }
             }
             None => {
-                dry_run = dry_runs(query);
+                runs = dry_runs(query);
                 for (key, value) in query_firsts(query) {
                     match key.as_str() {
                         "gracePeriodSeconds" => o.grace_period = Some(number(&value)?),
@@ -376,18 +377,18 @@ impl DeleteOptions {
         }
         if let Some(propagation) = propagation {
             o.propagation = Propagation::parse(&propagation);
-            if o.propagation.is_none() {
-                errors.push(FieldError::not_supported_in_order(
-                    &Path::new("propagationPolicy"),
-                    json!(propagation),
-                    &["Foreground", "Background", "Orphan", "nil"],
-                ));
-            }
             if orphan.is_some() {
                 errors.push(FieldError::invalid(
                     &Path::new("propagationPolicy"),
                     json!(propagation),
                     "orphanDependents and deletionPropagation cannot be both set",
+                ));
+            }
+            if o.propagation.is_none() {
+                errors.push(FieldError::not_supported_in_order(
+                    &Path::new("propagationPolicy"),
+                    json!(propagation),
+                    &["Foreground", "Background", "Orphan", "nil"],
                 ));
             }
         } else if let Some(orphan) = orphan {
@@ -398,7 +399,9 @@ impl DeleteOptions {
             });
         }
         o.cascades = orphan == Some(false);
-        o.dry_run = read_dry_run(&dry_run, &mut errors);
+        let (dry_run, faults) = dry_run(&runs);
+        o.dry_run = dry_run;
+        errors.extend(faults);
         if !errors.is_empty() {
             return Err(Status::invalid("DeleteOptions", "meta.k8s.io", "", errors));
         }

@@ -257,7 +257,7 @@ async fn without_an_agent() {
     let (code, text) = s.text("/api/v1/namespaces/default/pods/p/log", &[]).await;
     assert_eq!(
         (code, text.as_str()),
-        (200, ""),
+        (204, ""),
         "nothing has run, so nothing was said"
     );
     let response = s

@@ -31,6 +31,7 @@ mod manners;
 mod mutations;
 mod names;
 mod negotiated;
+mod options;
 mod policies;
 #[path = "../common/raw.rs"]
 mod raw;

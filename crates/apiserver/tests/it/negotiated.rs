@@ -68,6 +68,11 @@ async fn documents_of_openapi() {
     let response = s.send("GET", &format!("{path}?hash=OLD"), &[], "").await;
     assert_eq!(response.status(), 301);
     assert_eq!(response.headers()["location"].to_str().unwrap(), address);
+    let response = s.send("GET", "/openapi/v3", &[], "").await;
+    assert_eq!(response.headers()["content-type"], "text/plain; charset=utf-8");
+    for unknown in ["/openapi/v3/nosuch", "/openapi/v3/apis/nosuch/v1"] {
+        assert_eq!(s.text(unknown, &[]).await, (404, String::new()), "{unknown}");
+    }
     for (path, accept, code) in [
         ("/openapi/v2", "text/html", 406),
         ("/openapi/v2", "text/html, */*;q=0.1", 200),

@@ -2,7 +2,7 @@
 //! once more, only to name the first of them.
 
 /// The words of `encoding/json` for the first fault of a text; `None` for JSON that is well-formed.
-pub fn json_fault(text: &[u8]) -> Option<String> {
+pub(crate) fn json_fault(text: &[u8]) -> Option<String> {
     let mut scan = Scan { text, at: 0 };
     let mut open: Vec<u8> = Vec::new();
     match scan.values(&mut open) {

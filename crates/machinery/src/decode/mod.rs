@@ -14,6 +14,6 @@ pub use check::{
     FieldValidation, Mismatch, applied_faults, decode_check, decode_faults, definition_faults,
     metadata_faults, strict_text,
 };
-pub use fault::json_fault;
+pub(crate) use fault::json_fault;
 pub use order::Source;
 pub use parse::{Duplicate, parse_json_checked, parse_yaml_checked};

@@ -47,7 +47,7 @@ pub(super) fn spec(spec: &Value, others: bool) -> Vec<FieldError> {
 }
 
 /// A review is called nothing and says nothing of itself; who made it is noted all the same.
-pub(super) fn metadata(metadata: &Value, allowed: &[&str]) -> Option<FieldError> {
+pub(super) fn metadata(metadata: &Value, allowed: Option<&str>) -> Option<FieldError> {
     let says = |(field, value): (&String, &Value)| {
         let nothing = match value {
             Value::String(text) => text.is_empty(),
@@ -55,10 +55,60 @@ pub(super) fn metadata(metadata: &Value, allowed: &[&str]) -> Option<FieldError>
             Value::Object(fields) => fields.is_empty(),
             other => other.is_null(),
         };
-        !nothing && field != "managedFields" && !allowed.contains(&field.as_str())
+        !nothing && field != "managedFields" && allowed != Some(field.as_str())
     };
     let odd = metadata.as_object()?.iter().any(says);
-    odd.then(|| FieldError::invalid(&Path::new("metadata"), metadata.clone(), "must be empty"))
+    let why = match allowed {
+        Some(field) => format!("must be empty except for {field}"),
+        None => "must be empty".into(),
+    };
+    odd.then(|| FieldError::invalid_shown(&Path::new("metadata"), &shown(metadata), &why))
+}
+
+/// Metadata in the order of upstream's fields.
+fn shown(metadata: &Value) -> String {
+    const FIELDS: [&str; 22] = [
+        "name",
+        "generateName",
+        "namespace",
+        "selfLink",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
+        // Those of an entry of the last.
+        "manager",
+        "operation",
+        "apiVersion",
+        "time",
+        "fieldsType",
+        "fieldsV1",
+        "subresource",
+    ];
+    let Some(fields) = metadata.as_object() else {
+        return json_text(metadata);
+    };
+    let known = FIELDS
+        .iter()
+        .filter_map(|field| Some((*field, fields.get(*field)?)));
+    let parts = known.map(|(field, value)| {
+        let text = match (field, value) {
+            ("managedFields", Value::Array(entries)) => {
+                let entries: Vec<String> = entries.iter().map(shown).collect();
+                format!("[{}]", entries.join(","))
+            }
+            _ => json_text(value),
+        };
+        format!("{}:{text}", json_text(&json!(field)))
+    });
+    format!("{{{}}}", parts.collect::<Vec<_>>().join(","))
 }
 
 /// Checks what only a review in a namespace must hold to.
@@ -121,17 +171,19 @@ fn one(requirement: &Value, is_label: bool, at: &Path, errors: &mut Vec<FieldErr
             let why = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
             errors.push(FieldError::forbidden(&at.child("values"), why));
         }
-        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-        // Fields may be compared in ways that come later.
-        _ if is_label => {
-            let why = "not a valid selector operator";
-            errors.push(FieldError::invalid(&at.child("operator"), json!(operator), why));
-        }
+        // There may be operators that are newer than this server.
         _ => {}
     }
     if is_label {
         for why in kinds::names::qualified_name(key) {
             errors.push(FieldError::invalid(&at.child("key"), json!(key), why));
+        }
+        let given = requirement["values"].as_array().into_iter().flatten();
+        for (i, value) in given.enumerate() {
+            for why in kinds::names::label_value(value.as_str().unwrap_or_default()) {
+                let at = at.child("values").index(i);
+                errors.push(FieldError::invalid(&at, value.clone(), why));
+            }
         }
     }
 }

@@ -82,6 +82,10 @@ fn labels(selector: &Value) -> Read {
         return raw(selector, |text| LabelSelector::parse(text).is_ok());
     }
     each(requirements(selector), |requirement| {
+        let operator = requirement["operator"].as_str().unwrap_or_default();
+        if !matches!(operator, "In" | "NotIn" | "Exists" | "DoesNotExist") {
+            return None;
+        }
         let mut values = requirement["values"].as_array().into_iter().flatten();
         let valid = values.all(|v| names::label_value(v.as_str().unwrap_or_default()).is_empty());
         valid.then(|| requirement["key"].as_str().unwrap_or_default().to_owned())
