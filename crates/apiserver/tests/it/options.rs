@@ -124,7 +124,8 @@ async fn odd_requests() {
     let unknown = "the body of the request was in an unknown format";
     let scale = "/apis/apps/v1/namespaces/default/deployments/no/scale";
     // method, path, headers, body => code, words of the message
-    let cases: Vec<(&str, String, &[(&str, &str)], &str, u16, &str)> = vec![
+    type Case<'c> = (&'c str, String, &'c [(&'c str, &'c str)], &'c str, u16, &'c str);
+    let cases: Vec<Case> = vec![
         // Queries: what Go cannot read is not there.
         ("GET", format!("{MAPS}?limit=%zz"), &[], "", 200, ""),
         ("GET", format!("{MAPS}?limit=x;y"), &[], "", 200, ""),
