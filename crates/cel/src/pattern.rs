@@ -6,6 +6,10 @@
 
 use regex::{Error, Regex, RegexBuilder};
 
+/// How deep groups, classes and repetitions may lie in each other: the library compiles them by recursion, which on the
+/// small stacks of threads that answer requests must come to an end.
+const NESTING: u32 = 64;
+
 const DIGIT: &str = "0-9";
 const WORD: &str = "0-9A-Za-z_";
 const SPACE: &str = r"\t\n\x0C\r ";
@@ -15,12 +19,15 @@ const SPACE: &str = r"\t\n\x0C\r ";
 /// # Errors
 /// It is none, or too large.
 pub fn compile(expression: &str) -> Result<Regex, Error> {
-    RegexBuilder::new(&translated(expression)).build()
+    RegexBuilder::new(&translated(expression))
+        .nest_limit(NESTING)
+        .build()
 }
 
 /// The same, for one that comes with the values: of those only small ones.
 pub(crate) fn compile_small(expression: &str) -> Result<Regex, Error> {
     RegexBuilder::new(&translated(expression))
+        .nest_limit(NESTING)
         .size_limit(1 << 20)
         .build()
 }
@@ -164,6 +171,25 @@ fn is_repetition(rest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::compile;
+
+    #[test]
+    fn what_lies_too_deep_is_none() {
+        for depth in [20, 200, 20_000] {
+            let deep = [
+                format!("a{}", "+".repeat(depth)),
+                format!("{}a{}", "(".repeat(depth), ")".repeat(depth)),
+                format!("{}a{}", "(?:".repeat(depth), ")*".repeat(depth)),
+            ];
+            for expression in deep {
+                assert_eq!(
+                    compile(&expression).is_ok(),
+                    depth == 20,
+                    "{expression:.9} {depth}"
+                );
+                assert_eq!(super::compile_small(&expression).is_ok(), depth == 20);
+            }
+        }
+    }
 
     #[test]
     fn expressions_are_read_as_go_reads_them() {
