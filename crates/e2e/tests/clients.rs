@@ -122,6 +122,10 @@ impl Helm<'_> {
             &with(&["upgrade", "--set", "message=second", "--set", "replicas=3"]),
             true,
         )?;
+        // Helm waits for the new Pods, not for the end of the old ones.
+        let rollout = ["rollout", "status", "deployment/shop", "--timeout=60s"];
+        self.lab
+            .kubectl(&[&rollout[..], &["-n", &self.namespace]].concat())?;
         ensure!(self.read("deployment/shop", "{.status.readyReplicas}")? == "3");
         ensure!(
             self.read("secret/shop-settings", "{.data.key}")? == key,

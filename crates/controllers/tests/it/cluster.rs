@@ -29,6 +29,7 @@ async fn usable(plane: &Plane, namespace: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_servers_anchors_are_a_bundle() {
     const BUNDLES: &str = "clustertrustbundles.certificates.k8s.io";
+    const STALE: &str = "kubernetes.io:kube-apiserver-serving:0123";
     let plane = Plane::start(&[]).await;
     usable(&plane, "default").await;
     let root = plane
@@ -38,15 +39,16 @@ async fn the_servers_anchors_are_a_bundle() {
     let anchors = root["data"]["ca.crt"].clone();
     // Of the same signer, with anchors of yesterday.
     let stale = json!({"apiVersion": "certificates.k8s.io/v1beta1", "kind": "ClusterTrustBundle",
-        "metadata": {"name": "kubernetes.io:kube-apiserver-serving:0123"},
+        "metadata": {"name": STALE},
         "spec": {"signerName": "kubernetes.io/kube-apiserver-serving", "trustBundle": anchors}});
     plane.create(BUNDLES, stale).await;
     let found = plane
-        .until("one bundle with them", |w: &World| {
+        .until("one bundle, and not that one", |w: &World| {
             let [bundle] = <[_; 1]>::try_from(w.all(BUNDLES)).ok()?;
-            (bundle["spec"]["trustBundle"] == anchors).then_some(bundle)
+            (meta(&bundle, "name") != STALE).then_some(bundle)
         })
         .await;
+    assert_eq!(found["spec"]["trustBundle"], anchors);
     let name = meta(&found, "name").strip_prefix("kubernetes.io:kube-apiserver-serving:");
     assert_eq!(name.map(str::len), Some(24), "{found}");
 }
