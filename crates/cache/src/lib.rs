@@ -20,7 +20,7 @@ pub use watcher::{Change, ChangeKind, Filter, Subscription};
 
 use parking_lot::RwLock;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -144,6 +144,10 @@ impl View for Caches {
         };
         let found = cache.select(ns.unwrap_or(""), |pod| pod.field(fields::pod::NODE) == node);
         found.iter().map(|pod| pod.value()).collect()
+    }
+
+    fn touched(&self, resource: &GroupResource, ns: &str, since: u64) -> Option<BTreeSet<String>> {
+        self.existing(resource)?.touched_since(ns, since)
     }
 
     fn revision(&self) -> u64 {

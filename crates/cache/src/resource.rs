@@ -249,6 +249,15 @@ impl ResourceCache {
         })
     }
 
+    /// The names of the objects of a namespace that have come, changed or gone after a revision; `None` where that is no
+    /// longer known.
+    pub fn touched_since(&self, namespace: &str, since: u64) -> Option<BTreeSet<String>> {
+        let state = self.state.read();
+        let objects = state.changes_after(since)?.map(|change| &change.object);
+        let here = objects.filter(|object| object.namespace() == namespace);
+        Some(here.map(|object| object.name().to_owned()).collect())
+    }
+
     /// Objects that have owners or finalizers or are being deleted.
     pub fn linked(&self) -> Vec<Arc<Object>> {
         let state = self.state.read();
@@ -639,7 +648,11 @@ mod tests {
         assert!(!concerned(3, "x"));
         assert!(concerned(3, "y"), "it is gone");
         assert!(!concerned(4, "y"));
+        let touched = cache.touched_since("n", 2).unwrap();
+        assert_eq!(touched.into_iter().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(cache.touched_since("m", 0).unwrap().is_empty());
         cache.state.write().window_start = 4;
         assert!(concerned(3, "none"), "who cannot know must look");
+        assert!(cache.touched_since("n", 3).is_none());
     }
 }

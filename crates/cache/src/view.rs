@@ -3,6 +3,7 @@
 //! It shows the watch cache: no I/O, no waiting, possibly a few microseconds behind the log, never torn.
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -48,6 +49,12 @@ pub trait View: Send + Sync {
         let mut pods = self.list(&GroupResource::new("", "pods"), ns);
         pods.retain(|pod| pod["spec"]["nodeName"] == node);
         pods
+    }
+
+    /// The names of the objects of a resource in a namespace that have come, changed or gone after a revision, some of
+    /// which may have done so before; `None` where that is not known any more.
+    fn touched(&self, _: &GroupResource, _ns: &str, _since: u64) -> Option<BTreeSet<String>> {
+        None
     }
 
     /// The revision of the log up to which this view is complete.

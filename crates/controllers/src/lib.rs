@@ -43,6 +43,5 @@ pub mod world;
 
 pub use certificates::Signer;
 pub use manager::{Config, Manager, timed};
-pub use quota::{Amounts, amounts, pod_amounts, pod_amounts_by, raise};
 pub use token_secrets::TokenMaker;
 pub use workqueue::WorkQueues;

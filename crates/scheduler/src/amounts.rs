@@ -3,8 +3,8 @@
 //! `component-helpers/resource/helpers.go`).
 
 use controllers::obj::{condition, items, meta};
-use controllers::{Amounts, amounts, pod_amounts_by, raise};
 use kinds::quantity::Quantity;
+use quota::{Amounts, amounts, raise, total_by};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ fn effective(pod: &Value, container: &Value) -> Amounts {
 
 /// What a Pod asks for or has, itself counted as one of `pods`.
 pub fn requests(pod: &Value) -> Millis {
-    let mut wanted = thousandths(pod_amounts_by(pod, "requests", |c| effective(pod, c)));
+    let mut wanted = thousandths(total_by(&pod["spec"], "requests", |c| effective(pod, c)));
     wanted.insert("pods".into(), 1000);
     wanted
 }
@@ -60,7 +60,7 @@ pub(crate) fn presumed(pod: &Value) -> Millis {
         }
         own
     };
-    let mut all = thousandths(pod_amounts_by(pod, "requests", of));
+    let mut all = thousandths(total_by(&pod["spec"], "requests", of));
     all.retain(|name, _| name == "cpu" || name == "memory");
     all
 }

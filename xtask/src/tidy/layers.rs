@@ -6,6 +6,7 @@ use cargo_metadata::{DependencyKind, Metadata};
 const FLOORS: &[&[&str]] = &[
     &["kinds", "store", "guest-api"],
     &["cache", "machinery", "cel", "vmm", "images", "dataplane"],
+    &["quota"],
     &["apiserver", "identity", "controllers", "host", "guest", "console"],
     // Uses the shared watch caches of the controllers.
     &["scheduler"],

@@ -4,6 +4,7 @@
 use super::{forbidden, is_on};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
 use crate::view::{GroupResource, View};
+use ::quota::usage::class_of;
 use async_trait::async_trait;
 use kinds::quantity::Quantity;
 use kinds::status::Status;
@@ -12,13 +13,6 @@ use std::sync::Arc;
 
 /// The annotation of claims that named their class before there was a field for it.
 const BETA_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-
-/// The class that a claim names.
-pub(super) fn class_of(claim: &Value) -> &str {
-    let old = claim["metadata"]["annotations"][BETA_CLASS].as_str();
-    old.or_else(|| claim["spec"]["storageClassName"].as_str())
-        .unwrap_or_default()
-}
 
 /// The default of a class kind: marked by one of the annotations, the newest of several, by name among equals.
 fn default_class(view: &dyn View, group: &str, resource: &str, annotations: &[&str]) -> Option<Arc<Value>> {

@@ -33,6 +33,7 @@ mod names;
 mod negotiated;
 mod options;
 mod policies;
+mod quotas;
 #[path = "../common/raw.rs"]
 mod raw;
 mod replays;

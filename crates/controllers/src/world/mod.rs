@@ -185,6 +185,11 @@ impl World {
             .or_insert_with(|| self.shared.known_as(resource));
     }
 
+    /// The objects as the API server's own parts look at them.
+    pub fn view(&self) -> &Caches {
+        &self.shared.caches
+    }
+
     /// Told of every change.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.shared.caches.subscribe()

@@ -150,7 +150,7 @@ async fn the_old_annotations_of_classes_count() {
 #[test]
 fn claims_use_what_they_were_given() {
     let used = |claim: Value| {
-        let used = quota::usage_of(&GroupResource::new("", "persistentvolumeclaims"), &claim);
+        let used = ::quota::usage_of(&GroupResource::new("", "persistentvolumeclaims"), &claim);
         let shown = |(name, amount): (&String, &Quantity)| format!("{name}={amount}");
         used.iter().map(shown).collect::<Vec<_>>().join(" ")
     };

@@ -1,11 +1,12 @@
 //! Which objects a quota is about: its `scopes` and `scopeSelector`, which narrow it to some Pods.
 
-use crate::admission::pod::{is_best_effort, items};
-use crate::view::GroupResource;
+use crate::amounts::is_best_effort;
+use crate::items;
+use cache::view::GroupResource;
 use serde_json::Value;
 
 /// Whether `quota` counts `object`.
-pub(super) fn matches(quota: &Value, resource: &GroupResource, object: &Value) -> bool {
+pub fn matches(quota: &Value, resource: &GroupResource, object: &Value) -> bool {
     let spec = &quota["spec"];
     let mut scopes = items(spec, "scopes").filter_map(Value::as_str);
     let mut expressions = items(&spec["scopeSelector"], "matchExpressions");
@@ -57,7 +58,7 @@ fn has_class(operator: &str, values: &Value, claim: &Value) -> bool {
 }
 
 /// Whether a Pod has an end of its own, as those of Jobs may.
-pub(super) fn is_terminating(pod: &Value) -> bool {
+pub fn is_terminating(pod: &Value) -> bool {
     pod["spec"]["activeDeadlineSeconds"]
         .as_i64()
         .is_some_and(|s| s >= 0)

@@ -1,9 +1,9 @@
 //! What an object uses of a namespace's quota: `count/RESOURCE.GROUP` for every kind, and more for Pods, Services and
 //! volume claims.
 
-use crate::admission::pod::{Amounts, amounts, containers, items, total};
-use crate::admission::storage::class_of;
-use crate::view::GroupResource;
+use crate::amounts::{Amounts, amounts, total};
+use crate::{containers, items};
+use cache::view::GroupResource;
 use jiff::{SignedDuration, Timestamp};
 use kinds::quantity::Quantity;
 use serde_json::Value;
@@ -100,6 +100,13 @@ fn service(service: &Value, usage: &mut Amounts) {
     }
 }
 
+/// The storage class that a claim names, in the annotation that stood for the field once or in the field.
+pub fn class_of(claim: &Value) -> &str {
+    let old = claim["metadata"]["annotations"]["volume.beta.kubernetes.io/storage-class"].as_str();
+    old.or_else(|| claim["spec"]["storageClassName"].as_str())
+        .unwrap_or_default()
+}
+
 fn claim(claim: &Value, usage: &mut Amounts) {
     let size = |of: &Value| Quantity::from_json(&of["storage"]).ok();
     let requested = size(&claim["spec"]["resources"]["requests"]);
@@ -145,7 +152,7 @@ fn devices(claim: &Value, usage: &mut Amounts) {
 }
 
 /// The resources whose objects use what the quota names `names` stand for.
-pub(super) fn resources<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet<GroupResource> {
+pub fn resources<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet<GroupResource> {
     names
         .map(|name| {
             if let Some(counted) = name.strip_prefix("count/") {
@@ -169,7 +176,7 @@ pub(super) fn resources<'a>(names: impl Iterator<Item = &'a String>) -> BTreeSet
 }
 
 /// What containers of a new Pod leave unsaid that a quota on `hard` counts: `limits.cpu for: a,b; …`.
-pub(super) fn missing_in_pod(hard: &Amounts, pod: &Value) -> Option<String> {
+pub fn missing_in_pod(hard: &Amounts, pod: &Value) -> Option<String> {
     let mut missing: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let spec = &pod["spec"];
     let counted = |name: &String| name == "cpu" || name == "memory" || name.starts_with("hugepages-");

@@ -1,38 +1,51 @@
 //! ResourceQuota: no write takes a namespace over its quotas, however many come at once.
 //!
-//! Use is counted from the objects themselves, not from `status.used`, which a controller fills in later. What was let
-//! through and is still on its way into the store is remembered as a reservation; check and reservation happen under
-//! one lock. A write is settled after the view shows it, so at every moment each write is counted, and counted once:
+//! Use is counted from the objects themselves (crate `quota`), not from `status.used`. What was let through and is still
+//! on its way into the store is remembered as a reservation; check and reservation happen under one lock for each
+//! namespace. A write is settled after the view shows it, so at every moment each write is counted, and counted once:
 //! the limit is exact under concurrency, and a refused or failed write gives back what it reserved.
 //!
-//! - [`usage`]: what an object uses.
-//! - [`scope`]: which objects a quota is about.
-
-mod scope;
-mod usage;
+//! Who is answered finds the use of what was made in the quota's status, as with upstream: it is written before the
+//! answer, once for all who wait for it.
 
 use super::forbidden;
-use super::pod::{Amounts, add, amounts};
+use super::pod::{Amounts, amounts};
 use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
+use crate::rest::{Ctx, now};
 use crate::view::{GroupResource, View};
+use ::quota::{Ledger, Pending, scope, usage, usage_of};
 use async_trait::async_trait;
 use kinds::quantity::Quantity;
 use kinds::status::Status;
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-pub use usage::usage_of;
 
 /// A write that has not come back after this time was given up by its client.
 const ABANDONED: Duration = Duration::from_secs(60);
 
-/// The step, with what it has let through and not seen yet.
+/// The step.
 #[derive(Default)]
 pub struct ResourceQuota {
-    /// By namespace.
-    reserved: Mutex<HashMap<String, Vec<Reservation>>>,
+    /// Of the namespaces with quotas.
+    namespaces: Mutex<HashMap<String, Arc<Namespace>>>,
+}
+
+#[derive(Default)]
+struct Namespace {
+    books: Mutex<Books>,
+    /// Held by who writes the status of the quotas.
+    showing: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Books {
+    /// What was let through and has not been seen yet.
+    reserved: Vec<Reservation>,
+    /// By the name of the quota.
+    ledgers: HashMap<String, Ledger>,
 }
 
 struct Reservation {
@@ -46,17 +59,100 @@ struct Reservation {
     since: Instant,
 }
 
-impl Reservation {
-    /// Whether the view shows the write (or a later one), so that counting the view counts it.
-    fn is_visible(&self, view: &dyn View, namespace: &str) -> bool {
-        let Some(shown) = view.get(&self.resource, Some(namespace), &self.name) else {
-            return false;
+impl Books {
+    /// The ledger of a quota, up to date.
+    fn ledger(&mut self, quota: &Value, view: &dyn View) -> &Ledger {
+        let ledger = self
+            .ledgers
+            .entry(name_of(quota).to_owned())
+            .or_insert_with(|| Ledger::new(quota));
+        if !ledger.is_of(quota) {
+            *ledger = Ledger::new(quota);
+        }
+        ledger.follow(view);
+        ledger
+    }
+
+    /// What is used of a quota, with what is on its way.
+    fn used(&mut self, quota: &Value, view: &dyn View) -> Amounts {
+        self.ledger(quota, view);
+        let pending = self.reserved.iter().map(|r| Pending {
+            resource: &r.resource,
+            name: &r.name,
+            object: &r.object,
+            replaces: r.replaces.as_deref(),
+        });
+        self.ledgers[name_of(quota)].used_with(pending)
+    }
+}
+
+impl ResourceQuota {
+    fn namespace(&self, name: &str, view: &dyn View) -> Arc<Namespace> {
+        let mut namespaces = self.namespaces.lock();
+        if let Some(found) = namespaces.get(name) {
+            return found.clone();
+        }
+        // Namespaces come and go.
+        namespaces.retain(|name, _| !quotas_of(view, name).is_empty());
+        namespaces.entry(name.to_owned()).or_default().clone()
+    }
+
+    /// Writes what is used now of each quota that counts a resource.
+    async fn show(&self, ctx: &Ctx, namespace: &Namespace, resource: &GroupResource) {
+        let kind = quotas();
+        let (server, within) = (&ctx.server, &ctx.attributes.namespace);
+        let Some(served) = server.resource_of(&kind) else {
+            return;
         };
-        match &self.replaces {
-            None => true,
-            Some(old) => shown["metadata"]["resourceVersion"].as_str() != Some(old),
+        // Who waits here finds done, most of the time, what it came for.
+        let _turn = namespace.showing.lock().await;
+        for quota in quotas_of(&*server.caches, within) {
+            if !namespace
+                .books
+                .lock()
+                .ledger(&quota, &*server.caches)
+                .counts(resource)
+            {
+                continue;
+            }
+            let tell = |quota: &Value| {
+                let mut books = namespace.books.lock();
+                let status = books.ledger(quota, &*server.caches).status(&quota["status"]);
+                let mut next = quota.clone();
+                next["status"] = status;
+                if next != *quota {
+                    machinery::apply::update_managers(
+                        served.typed(),
+                        Some(quota),
+                        &mut next,
+                        "kube-apiserver",
+                        "Update",
+                        Some("status"),
+                        &now(),
+                    );
+                }
+                Ok(next)
+            };
+            // The controller of quotas comes after, whatever happens here.
+            if let Err(error) = server.edit(&served, within, name_of(&quota), tell).await
+                && !matches!(error.code, 404 | 409)
+            {
+                tracing::warn!(quota = name_of(&quota), namespace = %within, %error, "the use of a quota could not be written");
+            }
         }
     }
+}
+
+fn quotas() -> GroupResource {
+    GroupResource::new("", "resourcequotas")
+}
+
+fn quotas_of(view: &dyn View, namespace: &str) -> Vec<Arc<Value>> {
+    view.list(&quotas(), Some(namespace))
+}
+
+fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
 }
 
 fn key(request: &AdmissionRequest<'_>) -> (GroupResource, String) {
@@ -93,14 +189,13 @@ impl AdmissionPlugin for ResourceQuota {
         }
         let a = request.attributes;
         let (resource, name) = key(request);
-        let quotas: Vec<_> = view
-            .list(&GroupResource::new("", "resourcequotas"), Some(&a.namespace))
-            .into_iter()
-            .filter(|q| scope::matches(q, &resource, request.object))
-            .collect();
+        let mut quotas = quotas_of(view, &a.namespace);
         if quotas.is_empty() {
             return Ok(Vec::new());
         }
+        let namespace = self.namespace(&a.namespace, view);
+        let names: Vec<String> = quotas.iter().map(|quota| name_of(quota).to_owned()).collect();
+        quotas.retain(|q| scope::matches(q, &resource, request.object));
         let wanted = usage_of(&resource, request.object);
         for quota in &quotas {
             let hard = amounts(&quota["spec"]["hard"]);
@@ -132,10 +227,10 @@ impl AdmissionPlugin for ResourceQuota {
             _ => more(&before),
         };
 
-        let mut reserved = self.reserved.lock();
-        let pending = reserved.entry(a.namespace.clone()).or_default();
+        let mut books = namespace.books.lock();
         let now = Instant::now();
-        pending.retain(|r| now.duration_since(r.since) < ABANDONED);
+        books.reserved.retain(|r| now.duration_since(r.since) < ABANDONED);
+        books.ledgers.retain(|name, _| names.contains(name));
         let mut charged = false;
         for quota in &quotas {
             let hard = amounts(&quota["spec"]["hard"]);
@@ -145,7 +240,7 @@ impl AdmissionPlugin for ResourceQuota {
                 continue;
             }
             charged = true;
-            let used = used(quota, &delta, view, &a.namespace, pending);
+            let used = books.used(quota, view);
             if let Some(text) = exceeded(&delta, &used, &hard) {
                 let name = quota["metadata"]["name"].as_str().unwrap_or_default();
                 return Err(forbidden(request, format!("exceeded quota: {name}, {text}")));
@@ -158,7 +253,7 @@ impl AdmissionPlugin for ResourceQuota {
                     .unwrap_or_default()
                     .to_string()
             };
-            pending.push(Reservation {
+            books.reserved.push(Reservation {
                 resource,
                 name,
                 object: request.object.clone(),
@@ -166,61 +261,32 @@ impl AdmissionPlugin for ResourceQuota {
                 since: now,
             });
         }
-        if pending.is_empty() {
-            reserved.remove(&a.namespace);
-        }
         Ok(Vec::new())
     }
 
-    async fn settle(&self, request: &AdmissionRequest<'_>, _stored: bool) {
+    async fn settle(&self, request: &AdmissionRequest<'_>, stored: bool) {
         if !applies(request) || request.dry_run {
             return;
         }
-        let (resource, name) = key(request);
-        let mut reserved = self.reserved.lock();
-        let Some(pending) = reserved.get_mut(&request.attributes.namespace) else {
+        let found = self.namespaces.lock().get(&request.attributes.namespace).cloned();
+        let Some(namespace) = found else {
             return;
         };
-        // Stored, the view counts it from now on; not stored, nothing is used.
-        if let Some(at) = pending
-            .iter()
-            .position(|r| r.resource == resource && r.name == name)
+        let (resource, name) = key(request);
         {
-            pending.remove(at);
-        }
-        if pending.is_empty() {
-            reserved.remove(&request.attributes.namespace);
-        }
-    }
-}
-
-/// What the objects of a namespace use of the resources in `of`, as far as `quota` is about them.
-fn used(quota: &Value, of: &Amounts, view: &dyn View, namespace: &str, pending: &[Reservation]) -> Amounts {
-    let mut sum: Amounts = of.keys().map(|k| (k.clone(), Quantity::ZERO)).collect();
-    let mut count = |resource: &GroupResource, object: &Value, minus: Option<&Value>| {
-        if !scope::matches(quota, resource, object) {
-            return;
-        }
-        let mut usage = usage_of(resource, object);
-        let minus = minus.filter(|old| scope::matches(quota, resource, old));
-        for (name, amount) in minus.map(|old| usage_of(resource, old)).unwrap_or_default() {
-            if let Some(now) = usage.get_mut(&name) {
-                *now = now.sub(&amount);
+            // Stored, the view counts it from now on; not stored, nothing is used.
+            let reserved = &mut namespace.books.lock().reserved;
+            let at = reserved
+                .iter()
+                .position(|r| r.resource == resource && r.name == name);
+            if let Some(at) = at {
+                reserved.remove(at);
             }
         }
-        usage.retain(|name, _| of.contains_key(name));
-        add(&mut sum, &usage);
-    };
-    for resource in usage::resources(of.keys()) {
-        for object in view.list(&resource, Some(namespace)) {
-            count(&resource, &object, None);
+        if let (true, Some(ctx)) = (stored, request.ctx) {
+            self.show(ctx, &namespace, &resource).await;
         }
     }
-    for reservation in pending.iter().filter(|r| !r.is_visible(view, namespace)) {
-        let old = view.get(&reservation.resource, Some(namespace), &reservation.name);
-        count(&reservation.resource, &reservation.object, old.as_deref());
-    }
-    sum
 }
 
 /// The message when `delta` does not fit: only the resources that are over.
