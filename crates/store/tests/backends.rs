@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use bytes::Bytes;
 use std::sync::Arc;
 use store::embedded::EmbeddedStore;
@@ -81,14 +83,11 @@ impl Etcd {
             "etcd".into()
         };
         let dir = tempfile::tempdir().unwrap();
-        let free = |_| {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            (format!("http://{}", listener.local_addr().unwrap()), listener)
+        let urls = || -> Vec<String> {
+            let each = (0..MEMBERS).map(|_| format!("http://{}", common::address()));
+            each.collect()
         };
-        // All ports are held until all are known, so that no two are the same.
-        let (clients, held): (Vec<String>, Vec<_>) = (0..MEMBERS).map(free).unzip();
-        let (peers, held_too): (Vec<String>, Vec<_>) = (0..MEMBERS).map(free).unzip();
-        drop((held, held_too));
+        let (clients, peers) = (urls(), urls());
         let cluster: Vec<String> = peers
             .iter()
             .enumerate()

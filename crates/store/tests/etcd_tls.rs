@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use std::path::Path;
@@ -50,13 +52,8 @@ fn start(dir: &Path, ca: &str, (certificate, key): &(String, String)) -> Etcd {
         std::fs::write(&path, text).unwrap();
         path
     };
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (client, peer) = (free(), free());
-    let (address, peer_url) = (
-        client.local_addr().unwrap().to_string(),
-        format!("http://{}", peer.local_addr().unwrap()),
-    );
-    drop((client, peer));
+    let address = common::address().to_string();
+    let peer_url = format!("http://{}", common::address());
     let url = format!("https://{address}");
     let process = Command::new(program)
         .args(["--name", "m", "--unsafe-no-fsync", "--data-dir"])

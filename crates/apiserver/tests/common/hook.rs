@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -24,8 +25,8 @@ pub struct Hook {
     pub ca: String,
     /// Paths and bodies, in order.
     pub asked: Arc<Mutex<Vec<(String, Value)>>>,
-    /// Headers of the last request.
-    pub headers: Arc<Mutex<http::HeaderMap>>,
+    /// Headers of the last request for each path.
+    pub headers: Arc<Mutex<HashMap<String, http::HeaderMap>>>,
 }
 
 impl Hook {
@@ -68,7 +69,7 @@ impl Hook {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
-        let headers: Arc<Mutex<http::HeaderMap>> = Arc::default();
+        let headers: Arc<Mutex<HashMap<String, http::HeaderMap>>> = Arc::default();
         let kept = headers.clone();
         let (seen, handler, acceptor) = (asked.clone(), Arc::new(handler), TlsAcceptor::from(Arc::new(tls)));
         tokio::spawn(async move {
@@ -81,9 +82,9 @@ impl Hook {
                     };
                     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                         let (seen, handler) = (seen.clone(), handler.clone());
-                        *kept.lock() = request.headers().clone();
+                        let path = request.uri().to_string();
+                        kept.lock().insert(path.clone(), request.headers().clone());
                         async move {
-                            let path = request.uri().to_string();
                             let bytes = request.into_body().collect().await.unwrap().to_bytes();
                             let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                             let (code, answer) = handler(&path, &body);

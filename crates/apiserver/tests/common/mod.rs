@@ -151,6 +151,32 @@ impl Server {
             .unwrap_or_else(|_| panic!("{path} did not become what it should be"))
     }
 
+    /// Makes a CustomResourceDefinition and waits until all that follows from it is done: it is established, so that nobody
+    /// else writes to it any more, and its versions are served and listed. Answers it.
+    pub async fn define(&self, crd: &Value) -> Value {
+        let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let (code, said) = self.json("POST", crds, crd).await;
+        assert_eq!(code, 201, "{said}");
+        let text = |at: &str| said.pointer(at).and_then(Value::as_str).unwrap();
+        let mut versions = said["spec"]["versions"].as_array().unwrap().iter();
+        let served = versions.find(|version| version["served"] == true).unwrap();
+        let version = format!(
+            "/apis/{}/{}",
+            text("/spec/group"),
+            served["name"].as_str().unwrap()
+        );
+        let plural = text("/spec/names/plural");
+        self.until(&version, |_, list| {
+            let mut resources = list["resources"].as_array().into_iter().flatten();
+            resources.any(|resource| resource["name"] == plural)
+        })
+        .await;
+        // Discovery comes last.
+        let (code, crd) = self.get(&format!("{crds}/{}", text("/metadata/name"))).await;
+        assert_eq!(code, 200, "{crd}");
+        crd
+    }
+
     /// A JSON request; answers code, warnings and body.
     pub async fn warned(&self, method: &str, path: &str, body: &Value) -> (u16, Vec<String>, Value) {
         let headers = [("content-type", "application/json")];

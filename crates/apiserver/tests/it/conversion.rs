@@ -8,7 +8,6 @@ use super::hook;
 use common::Server;
 use hook::Hook;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
@@ -36,13 +35,7 @@ fn path(version: &str) -> String {
 }
 
 async fn define(s: &Server, conversion: Value) {
-    let (code, made) = s.json("POST", CRDS, &definition(conversion)).await;
-    assert_eq!(code, 201, "{made}");
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    while s.get(&path("v2")).await.0 != 200 {
-        assert!(tokio::time::Instant::now() < deadline);
-        tokio::task::yield_now().await;
-    }
+    s.define(&definition(conversion)).await;
 }
 
 fn thing(version: &str, name: &str, spec: Value) -> Value {
@@ -147,7 +140,7 @@ async fn by_a_webhook() {
         .map(|i| i["spec"]["address"].as_str().unwrap())
         .collect();
     assert_eq!((addresses, hook.paths().len()), (vec!["h:1", "i:2"], 1));
-    let mut watch = s.watch(&format!("{}?watch=1&timeoutSeconds=5", path("v2"))).await;
+    let mut watch = s.watch(&format!("{}?watch=1", path("v2"))).await;
     assert_eq!(watch.next().await.unwrap()["object"]["spec"]["address"], "h:1");
     let (code, changed) = s
         .json(
@@ -317,10 +310,7 @@ async fn each_version_is_selected_by_fields_of_its_own() {
     define(&s, json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": hook.url("/c")}})).await;
     let selector = "spec.address%3Dh:1";
     let mut watch = s
-        .watch(&format!(
-            "{}?watch=1&timeoutSeconds=20&fieldSelector={selector}",
-            path("v2")
-        ))
+        .watch(&format!("{}?watch=1&fieldSelector={selector}", path("v2")))
         .await;
     for (name, address) in [("a", "h:1"), ("b", "i:1"), ("c", "h:1")] {
         let (code, said) = s
@@ -377,7 +367,7 @@ async fn each_version_is_selected_by_fields_of_its_own() {
     let first = [("ADDED", "a"), ("ADDED", "c")];
     let mut since = s
         .watch(&format!(
-            "{}?watch=1&timeoutSeconds=20&resourceVersion={revision}&fieldSelector={selector}",
+            "{}?watch=1&resourceVersion={revision}&fieldSelector={selector}",
             path("v2")
         ))
         .await;

@@ -6,7 +6,6 @@ use super::common;
 
 use common::Server;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const CRDS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const TABS: &str = "/apis/stable.example.com/v1/namespaces/default/crontabs";
@@ -39,26 +38,6 @@ fn definition() -> Value {
     })
 }
 
-/// Waits until the definition is established.
-async fn established(s: &Server) -> Value {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    let mut watch = s.watch(&format!("{CRDS}?watch=1&timeoutSeconds=5")).await;
-    while let Some(event) = watch.next().await {
-        let conditions = event["object"]["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        if conditions
-            .iter()
-            .any(|c| c["type"] == "Established" && c["status"] == "True")
-        {
-            return event["object"].clone();
-        }
-        assert!(tokio::time::Instant::now() < deadline);
-    }
-    panic!("the definition was not established");
-}
-
 fn tab(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "stable.example.com/v1", "kind": "CronTab", "metadata": {"name": name}, "spec": spec})
 }
@@ -66,9 +45,7 @@ fn tab(name: &str, spec: Value) -> Value {
 #[tokio::test]
 async fn a_custom_life() {
     let s = Server::start().await;
-    let (code, made) = s.json("POST", CRDS, &definition()).await;
-    assert_eq!(code, 201, "{made}");
-    let crd = established(&s).await;
+    let crd = s.define(&definition()).await;
     assert_eq!(crd["status"]["storedVersions"], json!(["v1"]));
     assert_eq!(crd["status"]["acceptedNames"]["kind"], "CronTab");
 
@@ -207,18 +184,10 @@ async fn a_custom_life() {
         )
         .await;
     assert_eq!(code, 200);
-    let mut watch = s.watch(&format!("{CRDS}?watch=1&timeoutSeconds=5")).await;
-    while let Some(event) = watch.next().await {
-        if event["type"] == "DELETED" {
-            break;
-        }
-    }
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
-    while s.get(TABS).await.0 != 404 {
-        assert!(tokio::time::Instant::now() < deadline, "still served");
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(s.get(&format!("{CRDS}/crontabs.stable.example.com")).await.0, 404);
+    let gone = |code: u16, _: &Value| code == 404;
+    s.until(&format!("{CRDS}/crontabs.stable.example.com"), gone)
+        .await;
+    s.until(TABS, gone).await;
 }
 
 /// kubectl makes its patches by what the documents say: custom kinds take no strategic merge, and what their schemas refer
@@ -228,8 +197,7 @@ async fn objects_without_a_namespace_may_name_an_empty_one() {
     let s = Server::start().await;
     let mut definition = definition();
     definition["spec"]["scope"] = json!("Cluster");
-    s.json("POST", CRDS, &definition).await;
-    established(&s).await;
+    s.define(&definition).await;
     let mut tab = tab("a", json!({"cronSpec": "* *"}));
     for namespace in ["", "other"] {
         tab["metadata"]["namespace"] = json!(namespace);
@@ -243,8 +211,7 @@ async fn objects_without_a_namespace_may_name_an_empty_one() {
 #[tokio::test]
 async fn documents_of_custom_kinds_can_be_used() {
     let s = Server::start().await;
-    assert_eq!(s.json("POST", CRDS, &definition()).await.0, 201);
-    established(&s).await;
+    s.define(&definition()).await;
     let (_, v3) = s.get("/openapi/v3/apis/stable.example.com/v1").await;
     let path = "/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}";
     let content = v3["paths"][path]["patch"]["requestBody"]["content"]
@@ -292,9 +259,7 @@ async fn the_old_document_says_little_of_kinds_that_keep_unknown_fields() {
     for field in ["subresources", "selectableFields", "additionalPrinterColumns"] {
         version.as_object_mut().unwrap().remove(field);
     }
-    let (code, said) = s.json("POST", CRDS, &definition).await;
-    assert_eq!(code, 201, "{said}");
-    established(&s).await;
+    s.define(&definition).await;
     let named = |v2: &Value| v2["definitions"]["com.example.stable.v1.CronTab"].clone();
     let v2 = s.until("/openapi/v2", |_, v2| named(v2).is_object()).await;
     let kind = json!([{"group": "stable.example.com", "kind": "CronTab", "version": "v1"}]);

@@ -485,11 +485,9 @@ async fn parts_around_the_schema_are_checked() {
 async fn later_defaults_reach_what_is_stored() {
     let s = Server::start().await;
     let pod = json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true});
-    let mut crd = definition(object(json!({"a": {"type": "string"}, "pod": pod})));
-    let (code, said) = s.json("POST", CRDS, &crd).await;
-    assert_eq!(code, 201, "{said}");
+    s.define(&definition(object(json!({"a": {"type": "string"}, "pod": pod}))))
+        .await;
     let foos = "/apis/x.example.com/v1/namespaces/default/foos";
-    s.until(foos, |code, _| code == 200).await;
     let foo = json!({"apiVersion": "x.example.com/v1", "kind": "Foo", "metadata": {"name": "f"}});
     let (code, said) = s.json("POST", foos, &foo).await;
     assert_eq!(code, 201, "{said}");
@@ -568,7 +566,7 @@ async fn later_defaults_reach_what_is_stored() {
     let (code, said) = s.json("POST", &format!("{foos}?dryRun=All"), &odd).await;
     let kept = json!({"name": "p", "namespace": "n"});
     assert_eq!((code, &said["pod"]["metadata"]), (201, &kept), "{said}");
-    crd = s.get(&format!("{CRDS}/foos.x.example.com")).await.1;
+    let mut crd = s.get(&format!("{CRDS}/foos.x.example.com")).await.1;
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["a"]["default"] = json!("A");
     let (code, said) = s.json("PUT", &format!("{CRDS}/foos.x.example.com"), &crd).await;
     assert_eq!(code, 200, "{said}");
@@ -740,6 +738,12 @@ async fn unknown_formats_are_told() {
     assert_eq!(warnings, ["299 - \"unrecognized format \\\"color\\\"\""]);
     // Only what is new is told.
     let path = format!("{crds}/as.formats.example.com");
+    let established = |_: u16, crd: &Value| {
+        let conditions = crd["status"]["conditions"].as_array();
+        let mut conditions = conditions.into_iter().flatten();
+        conditions.any(|c| c["type"] == "Established" && c["status"] == "True")
+    };
+    s.until(&path, established).await;
     let schema = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
     for (change, told) in [("color", 0), ("shade", 1)] {
         let (_, mut crd) = s.get(&path).await;

@@ -200,7 +200,7 @@ async fn daily_work() {
         let generated = "create configmap made -n demo --from-literal=a=b";
         assert!(kubectl.ok(generated, "").await.contains("configmap/made created"));
         kubectl
-            .ok("wait --for=create configmap/made -n demo --timeout=5s", "")
+            .ok("wait --for=create configmap/made -n demo --timeout=50s", "")
             .await;
     }
     let version = kubectl.ok("version", "").await;
@@ -259,10 +259,13 @@ spec: {size: 1, parts: [{a: x}, {a: w}]}
     kubectl.ok("apply -f -", DEFINITION).await;
     kubectl
         .ok(
-            "wait --for=condition=Established crd/foos.e2e.example.com --timeout=10s",
+            "wait --for=condition=Established crd/foos.e2e.example.com --timeout=50s",
             "",
         )
         .await;
+    // A kind is established a moment before discovery lists it.
+    let listed = |_: u16, list: &serde_json::Value| list["resources"][0]["name"] == "foos";
+    server.until("/apis/e2e.example.com/v1", listed).await;
     let created = kubectl.ok("apply -f -", FOO).await;
     assert!(created.contains("foo.e2e.example.com/f created"), "{created}");
     let again = kubectl.ok("apply -f -", FOO).await;

@@ -117,16 +117,7 @@ async fn users_of_a_deprecated_version_are_told() {
             version("v1", json!({"served": false})),
         ]},
     });
-    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    let (code, said) = s.json("POST", crds, &crd).await;
-    assert_eq!(code, 201, "{said}");
-    let mut watch = s.watch(&format!("{crds}?watch=1&timeoutSeconds=5")).await;
-    while let Some(event) = watch.next().await {
-        let conditions = event["object"]["status"]["conditions"].to_string();
-        if conditions.contains("InitialNamesAccepted") {
-            break;
-        }
-    }
+    s.define(&crd).await;
     for (version, told) in [
         (
             "v1alpha1",

@@ -22,16 +22,10 @@ fn definition(group: &str, names: &Value) -> Value {
 
 /// Waits until a condition has this reason; answers the definition.
 async fn until(s: &Server, name: &str, kind: &str, reason: &str) -> Value {
-    let path = format!("{CRDS}?watch=1&timeoutSeconds=5&fieldSelector=metadata.name={name}");
-    let mut watch = s.watch(&path).await;
-    let mut last = Value::Null;
-    while let Some(event) = watch.next().await {
-        last = event["object"].clone();
-        if condition(&last, kind)["reason"] == reason {
-            return last;
-        }
-    }
-    panic!("{name} never had {kind} with {reason}: {last}");
+    s.until(&format!("{CRDS}/{name}"), |_, crd| {
+        condition(crd, kind)["reason"] == reason
+    })
+    .await
 }
 
 fn condition(crd: &Value, kind: &str) -> Value {

@@ -203,14 +203,7 @@ async fn deprecated_versions_say_so() {
         version("v1beta1", json!({"deprecated": true})),
         version("v1alpha1", json!({"deprecated": true, "deprecationWarning": "no more of this"})),
     ]}});
-    let (code, said) = s
-        .json(
-            "POST",
-            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-            &crd,
-        )
-        .await;
-    assert_eq!(code, 201, "{said}");
+    s.define(&crd).await;
     for (version, warning) in [
         ("v1", "\"example.com/v1 Old is deprecated\""),
         ("v1beta2", ""),

@@ -82,8 +82,9 @@ impl Lifecycle {
         let was_ready = condition(node, "Ready").is_some_and(|c| c["status"] == "True");
         let mut status = node["status"].clone();
         status["conditions"] = json!(conditions);
-        settled(world.update_status(NODES, node, &status).await)?;
-        if was_ready {
+        // One that has spoken meanwhile is not unknown.
+        let written = settled(world.replace_status(NODES, node, &status).await)?;
+        if written.is_some() && was_ready {
             let message = format!("Node {} status is now: NodeNotReady", meta(node, "name"));
             world.event(SOURCE, node, false, "NodeNotReady", &message).await;
         }

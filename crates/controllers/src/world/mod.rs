@@ -23,6 +23,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use told::Told;
 
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+
 /// A request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WorldError {
@@ -382,8 +385,7 @@ impl World {
         let path = self
             .resource(key)?
             .path(meta(object, "namespace"), meta(object, "name"), sub);
-        self.send("PATCH", path, "application/merge-patch+json", patch)
-            .await
+        self.send("PATCH", path, MERGE, patch).await
     }
 
     /// Adds to an object, whoever changes it meanwhile; refused for another one of its name. Lists that are merged gain what
@@ -393,8 +395,7 @@ impl World {
             .resource(key)?
             .path(meta(object, "namespace"), meta(object, "name"), "");
         more["metadata"]["uid"] = json!(meta(object, "uid"));
-        self.send("PATCH", path, "application/strategic-merge-patch+json", &more)
-            .await
+        self.send("PATCH", path, STRATEGIC, &more).await
     }
 
     /// Makes `new` of `old`, refused when somebody else was faster. Nothing is sent when nothing differs.
@@ -431,9 +432,16 @@ impl World {
         mut annotations: Map<String, Value>,
     ) -> Result<(), WorldError> {
         annotations.retain(|name, value| old["metadata"]["annotations"][name] != *value);
-        let status = difference(&old["status"], status);
+        let mut status = difference(&old["status"], status);
         if status.is_none() && annotations.is_empty() {
             return Ok(());
+        }
+        let mut media = MERGE;
+        let conditions = status.as_mut().and_then(|status| status.get_mut("conditions"));
+        if let Some(conditions) = conditions.filter(|list| key == "pods" && list.is_array()) {
+            // Several write conditions of a Pod, each its own.
+            *conditions = by_type(&old["status"]["conditions"], conditions);
+            media = STRATEGIC;
         }
         let mut patch = json!({"metadata": {"uid": meta(old, "uid")}});
         if let Some(status) = status {
@@ -442,10 +450,14 @@ impl World {
         if !annotations.is_empty() {
             patch["metadata"]["annotations"] = Value::Object(annotations);
         }
-        self.patch(key, old, "status", &patch).await.map(|_| ())
+        let path = self
+            .resource(key)?
+            .path(meta(old, "namespace"), meta(old, "name"), "status");
+        self.send("PATCH", path, media, &patch).await.map(|_| ())
     }
 
-    /// Writes a status, when it differs, refused when somebody else has changed the object: for those that others spend from.
+    /// Writes a status, when it differs, refused when somebody else has changed the object: for those that others spend from,
+    /// and for what was concluded from somebody's silence.
     pub async fn replace_status(&self, key: &str, old: &Value, status: &Value) -> Result<(), WorldError> {
         let Some(patch) = difference(&old["status"], status) else {
             return Ok(());
@@ -554,4 +566,53 @@ pub fn difference(old: &Value, new: &Value) -> Option<Value> {
         }
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// The part of a strategic merge patch that makes `new` of a list of conditions: each by its type, and none that does not differ.
+fn by_type(old: &Value, new: &Value) -> Value {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let (old, new) = (list(old), list(new));
+    let of = |list: &[Value], kind: &Value| list.iter().find(|one| one["type"] == *kind).cloned();
+    let changed = new.iter().filter_map(|now| {
+        let Some(before) = of(&old, &now["type"]) else {
+            return Some(now.clone());
+        };
+        let mut patch = difference(&before, now)?;
+        patch["type"] = now["type"].clone();
+        Some(patch)
+    });
+    let gone = old.iter().filter(|before| of(&new, &before["type"]).is_none());
+    let gone = gone.map(|before| json!({"type": before["type"], "$patch": "delete"}));
+    changed.chain(gone).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_written_one_by_one() {
+        let one = |kind: &str, status: &str| json!({"type": kind, "status": status});
+        let why = json!({"type": "Ready", "status": "False", "reason": "Stopped"});
+        for (old, new, patch) in [
+            (json!(null), json!([one("A", "True")]), json!([one("A", "True")])),
+            (
+                json!([one("A", "True"), one("B", "True")]),
+                json!([one("A", "True"), one("B", "False"), one("C", "True")]),
+                json!([one("B", "False"), one("C", "True")]),
+            ),
+            (
+                json!([why, one("B", "True")]),
+                json!([one("Ready", "True")]),
+                json!([{"type": "Ready", "status": "True", "reason": null}, {"type": "B", "$patch": "delete"}]),
+            ),
+            (
+                json!([one("A", "True"), one("B", "True")]),
+                json!([one("B", "True"), one("A", "True")]),
+                json!([]),
+            ),
+        ] {
+            assert_eq!(by_type(&old, &new), patch, "{old} {new}");
+        }
+    }
 }

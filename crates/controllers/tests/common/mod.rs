@@ -95,6 +95,9 @@ impl Plane {
             plane.add_host(host).await;
         }
         plane.spawn_hosts();
+        // Without it, which the controllers make, Pods are refused.
+        let account = |w: &World| w.get("serviceaccounts", "default", "default");
+        plane.until("the service account of Pods", account).await;
         plane
     }
 

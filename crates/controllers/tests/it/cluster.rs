@@ -238,18 +238,20 @@ async fn owners_take_what_they_own_along_or_leave_it() {
         .await
         .unwrap();
     let order = |w: &World| {
+        // First the sets, then the Pods, which may have gone in between.
+        let there = |name: &str| w.get("replicasets.apps", "default", name).is_some();
+        let (first, kept) = (there("first"), there("kept"));
         let pods = w.list("pods", "default");
         let of = |name: &str| {
             pods.iter()
                 .filter(|p| text(p, "/metadata/labels/app") == name)
                 .count()
         };
-        let there = w.get("replicasets.apps", "default", "first").is_some();
         assert!(
-            there || of("first") == 0,
+            first || of("first") == 0,
             "the owner stays until its Pods are gone"
         );
-        (!there && w.get("replicasets.apps", "default", "kept").is_none()).then(|| of("kept"))
+        (!first && !kept).then(|| of("kept"))
     };
     assert_eq!(plane.until("both sets gone", order).await, 2);
     let orphans = plane.world.list("pods", "default");

@@ -71,6 +71,7 @@ async fn claims_go_with_the_pods_they_were_for() {
     };
     plane
         .until("claims of the set", |w| {
+            w.get("pods", "default", "db-1")?;
             let owners = [owner(w, "data-db-0")?, owner(w, "data-db-1")?];
             owners.iter().all(|kind| kind == "StatefulSet").then_some(())
         })

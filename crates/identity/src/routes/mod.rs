@@ -63,11 +63,10 @@ struct Sso {
 
 /// The router of all endpoints above.
 pub fn routes(deps: Deps) -> Router {
-    let state = Arc::new(Sso {
-        deps,
-        throttle: Throttle::default(),
-        program_summary: OnceCell::new(),
-    });
+    routes_of(Arc::new(Sso::new(deps)))
+}
+
+fn routes_of(state: Arc<Sso>) -> Router {
     Router::new()
         .route("/", get(landing::page))
         .route("/wcp/loginbanner", get(wcp::banner))
@@ -141,6 +140,14 @@ impl IntoResponse for SignInError {
 }
 
 impl Sso {
+    fn new(deps: Deps) -> Sso {
+        Sso {
+            deps,
+            throttle: Throttle::default(),
+            program_summary: OnceCell::new(),
+        }
+    }
+
     /// Checks a name and password.
     async fn sign_in(&self, name: &str, password: &str) -> Result<SignedIn, SignInError> {
         let Ok(user) = normalize(name) else {

@@ -26,7 +26,7 @@ impl Directory for Memory {
     }
 }
 
-fn router() -> (Router, tempfile::TempDir) {
+fn state() -> (Arc<Sso>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let users = [(
         "alice@podvisor.local".to_string(),
@@ -42,7 +42,12 @@ fn router() -> (Router, tempfile::TempDir) {
         ca_pem: "PEM".into(),
         program: Some(dir.path().join("program")),
     };
-    (routes(deps), dir)
+    (Arc::new(Sso::new(deps)), dir)
+}
+
+fn router() -> (Router, tempfile::TempDir) {
+    let (state, dir) = state();
+    (routes_of(state), dir)
 }
 
 fn basic(credentials: &str) -> String {
@@ -115,7 +120,8 @@ async fn sign_on() {
 
 #[tokio::test]
 async fn console_session() {
-    let (router, _dir) = router();
+    let (state, _dir) = state();
+    let router = routes_of(state.clone());
     let form = r#"{"username":"alice","password":"pw:1"}"#;
     let (status, text) = call(&router, "POST /podvisor/session", None, form).await;
     assert_eq!(status, StatusCode::CREATED, "{text}");
@@ -137,11 +143,17 @@ async fn console_session() {
     );
 
     let wrong = r#"{"username":"alice","password":"x"}"#;
+    let (user, begin) = ("alice@podvisor.local", Instant::now());
     for _ in 0..5 {
         assert_eq!(
             call(&router, "POST /podvisor/session", None, wrong).await.0,
             StatusCode::UNAUTHORIZED
         );
+    }
+    // The wait that follows is over before a slow machine asks again; after some more it is long.
+    assert_eq!(state.throttle.wait(user, begin), Duration::from_secs(1));
+    for _ in 0..6 {
+        state.throttle.failed(user, Instant::now());
     }
     let (status, text) = call(&router, "POST /podvisor/session", None, form).await;
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{text}");
