@@ -87,6 +87,16 @@ impl Helm<'_> {
             .kubectl(&["get", what, "-n", &self.namespace, "-o", &path])
     }
 
+    /// Waits until as many as wanted are ready and nobody else is there: Helm waits for new Pods, by what their ReplicaSet says,
+    /// and neither for the Deployment to say so nor for the end of the old ones.
+    fn rolled_out(&self, replicas: &str) -> Result<()> {
+        let rollout = ["rollout", "status", "deployment/shop", "--timeout=120s"];
+        let arguments = [&rollout[..], &["-n", &self.namespace]].concat();
+        self.lab.kubectl(&arguments)?;
+        ensure!(self.read("deployment/shop", "{.status.readyReplicas}")? == replicas);
+        Ok(())
+    }
+
     /// The life of a release: every command that people have in their pipelines.
     fn life(&self) -> Result<()> {
         let chart = fixture("chart").display().to_string();
@@ -115,18 +125,14 @@ impl Helm<'_> {
             self.read("configmap/shop-message", "{.data.server}")?
                 .starts_with("v1.35.")
         );
-        ensure!(self.read("deployment/shop", "{.status.readyReplicas}")? == "2");
+        self.rolled_out("2")?;
         let key = self.read("secret/shop-settings", "{.data.key}")?;
 
         self.run(
             &with(&["upgrade", "--set", "message=second", "--set", "replicas=3"]),
             true,
         )?;
-        // Helm waits for the new Pods, not for the end of the old ones.
-        let rollout = ["rollout", "status", "deployment/shop", "--timeout=60s"];
-        self.lab
-            .kubectl(&[&rollout[..], &["-n", &self.namespace]].concat())?;
-        ensure!(self.read("deployment/shop", "{.status.readyReplicas}")? == "3");
+        self.rolled_out("3")?;
         ensure!(
             self.read("secret/shop-settings", "{.data.key}")? == key,
             "`lookup` did not find the key of the first revision"
@@ -299,6 +305,14 @@ spec: {words: hello}
     lasts("configmap/polly-says", "{.data.says}", "hello")?;
     lasts("parrot/polly", "{.status.phase}", "Talking")?;
     ensure!(get("configmap/polly-says", "{.metadata.ownerReferences[0].kind}")? == "Parrot");
+    // Its handlers take turns: until it has noted what it has handled, a change is a part of the creation.
+    wait_for("the end of the creation", LIMIT, || {
+        let handled = r"{.metadata.annotations.kopf\.zalando\.org/last-handled-configuration}";
+        let noted = get("parrot/polly", handled)?;
+        ensure!(noted.contains("hello"), "it has noted: {noted}");
+        Ok(())
+    })
+    .with_context(|| kopf.log_tail())?;
     let words = r#"{"spec":{"words":"goodbye"}}"#;
     lab.kubectl(&[
         "patch",
@@ -393,6 +407,8 @@ fn kubectl_day(lab: &Lab, program: &str, file: &str) -> Result<()> {
         applied.ends_with("configmap/page created\ndeployment.apps/site created\nservice/site created\n"),
         "{applied}"
     );
+    // Who compares asks twice, and a Deployment that rolls out changes in between.
+    yes("rollout status deployment/site --timeout=60s")?;
     ensure!(yes(&format!("diff -f {file}"))?.is_empty());
     yes(&format!("apply -f {file} --dry-run=server"))?;
     yes(&format!(

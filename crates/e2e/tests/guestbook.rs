@@ -41,7 +41,7 @@ fn six_pods_six_machines_and_nothing_left() -> Result<()> {
         "--write-out",
         "%{http_code}",
         "--max-time",
-        "20",
+        "60",
     ];
     lab.run("curl", &[&status[..], &[&format!("http://{vip}/")]].concat())?;
     lab.start_supervisor()?;
