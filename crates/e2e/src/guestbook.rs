@@ -24,7 +24,7 @@ pub const BOB: &str = "bob@podvisor.local";
 const PODS: usize = 6;
 /// How long the slowest steps may take on two busy cores under emulation.
 const RUNNING_LIMIT: Duration = Duration::from_secs(240);
-const QUICK_LIMIT: Duration = Duration::from_secs(60);
+const QUICK_LIMIT: Duration = Duration::from_secs(120);
 
 /// The scenario in progress.
 pub struct Guestbook<'a> {

@@ -9,7 +9,7 @@ use e2e::process::Process;
 use e2e::{Lab, LabOptions, paths, wait_for};
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A Pod's name, its container, the waiting reasons that it may show, and what an event must say.
 const IMAGES: &[(&str, &str, &str)] = &[

@@ -15,7 +15,7 @@ use e2e::process::Process;
 use e2e::{Lab, LabOptions, wait_for};
 use nix::sys::signal::Signal;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const TENANT: &str = "carol@podvisor.local";
 const PASSWORD: &str = "a tenant's password 1";
 
@@ -100,7 +100,7 @@ impl Helm<'_> {
     /// The life of a release: every command that people have in their pipelines.
     fn life(&self) -> Result<()> {
         let chart = fixture("chart").display().to_string();
-        let mut extra = vec!["--wait", "--timeout", "60s"];
+        let mut extra = vec!["--wait", "--timeout", "120s"];
         if self.kubeconfig.is_some() {
             // A tenant may not define kinds, and has no right on those of others.
             extra.extend(["--skip-crds", "--set", "gadgets=false"]);
@@ -144,9 +144,9 @@ impl Helm<'_> {
             ensure!(history.contains(state), "{history}");
         }
         ensure!(self.read("configmap/shop-message", "{.data.message}")? == "second");
-        self.run(&with(&["rollback", "1", "--wait", "--timeout", "60s"]), true)?;
+        self.run(&with(&["rollback", "1", "--wait", "--timeout", "120s"]), true)?;
         ensure!(self.read("deployment/shop", "{.spec.replicas}")? == "2");
-        let tested = self.run(&with(&["test", "--logs", "--timeout", "60s"]), true)?;
+        let tested = self.run(&with(&["test", "--logs", "--timeout", "120s"]), true)?;
         ensure!(tested.contains("Phase:          Succeeded"), "{tested}");
         let dry = self.run(
             &with(&["upgrade", "--install", "--dry-run=server", "--set", "message=dry"]),
@@ -159,7 +159,7 @@ impl Helm<'_> {
             self.run(&["get", "all", "shop"], true)?
                 .contains("kind: StatefulSet")
         );
-        self.run(&with(&["uninstall", "--wait", "--timeout", "60s"]), true)?;
+        self.run(&with(&["uninstall", "--wait", "--timeout", "120s"]), true)?;
         let left = self.lab.kubectl(&[
             "get",
             "deployments,statefulsets,services,ingresses,secrets",
@@ -340,7 +340,7 @@ spec: {words: hello}
         "watched=yes",
     ])?;
     lasts("pod/perch", "{.metadata.annotations.seen}", "yes")?;
-    lab.kubectl(&["delete", "parrot", "polly", "-n", "birds", "--timeout=60s"])?;
+    lab.kubectl(&["delete", "parrot", "polly", "-n", "birds", "--timeout=120s"])?;
     get("configmap/polly-farewell", "{.metadata.name}")?;
     wait_for("the garbage collector", LIMIT, || {
         let left = lab.kubectl(&["get", "configmaps", "-n", "birds", "-o", "name"])?;
@@ -408,13 +408,13 @@ fn kubectl_day(lab: &Lab, program: &str, file: &str) -> Result<()> {
         "{applied}"
     );
     // Who compares asks twice, and a Deployment that rolls out changes in between.
-    yes("rollout status deployment/site --timeout=60s")?;
+    yes("rollout status deployment/site --timeout=120s")?;
     ensure!(yes(&format!("diff -f {file}"))?.is_empty());
     yes(&format!("apply -f {file} --dry-run=server"))?;
     yes(&format!(
         "apply -f {file} --server-side --force-conflicts --field-manager=ci"
     ))?;
-    yes("rollout status deployment/site --timeout=60s")?;
+    yes("rollout status deployment/site --timeout=120s")?;
     yes("create configmap extra --from-literal=a=b")?;
     yes("create secret generic hidden --from-literal=a=b")?;
     yes("create job once --image=example/once")?;
@@ -426,15 +426,15 @@ fn kubectl_day(lab: &Lab, program: &str, file: &str) -> Result<()> {
     ensure!(yes("get configmap -l stage=test -o name")? == "configmap/extra\n");
     yes("scale deployment/site --replicas=2")?;
     yes("set env deployment/site MODE=fast")?;
-    yes("rollout status deployment/site --timeout=60s")?;
+    yes("rollout status deployment/site --timeout=120s")?;
     ensure!(yes("rollout history deployment/site")?.contains("2 "));
     yes("rollout undo deployment/site")?;
     yes("rollout restart deployment/site")?;
     yes("autoscale deployment/site --min=1 --max=3 --cpu-percent=80")?;
     yes("expose deployment/site --name=other --port=80")?;
     // Describing all Pods lists them and then asks for each: none may go in between.
-    yes("rollout status deployment/site --timeout=60s")?;
-    wait_for("the Pods of before to be gone", Duration::from_secs(60), || {
+    yes("rollout status deployment/site --timeout=120s")?;
+    wait_for("the Pods of before to be gone", LIMIT, || {
         let going = yes("get pods -o jsonpath={.items[*].metadata.deletionTimestamp}")?;
         ensure!(going.is_empty(), "going since {going}");
         Ok(())
@@ -458,14 +458,14 @@ fn kubectl_day(lab: &Lab, program: &str, file: &str) -> Result<()> {
     yes("api-versions")?;
     ensure!(yes("auth can-i create pods")?.trim() == "yes");
     yes("run shell --image=example/shell")?;
-    yes("wait --for=condition=Ready pod/shell --timeout=60s")?;
+    yes("wait --for=condition=Ready pod/shell --timeout=120s")?;
     ensure!(yes("exec shell -- echo hello")?.contains("hello"));
     yes("logs shell")?;
     ensure!(
         run("get pod absent", false)?.contains("Error from server (NotFound): pods \"absent\" not found")
     );
     yes("delete pod shell --grace-period=0 --force")?;
-    yes(&format!("delete -f {file} --wait=true --timeout=60s"))?;
-    yes(&format!("delete namespace {namespace} --timeout=60s"))?;
+    yes(&format!("delete -f {file} --wait=true --timeout=120s"))?;
+    yes(&format!("delete namespace {namespace} --timeout=120s"))?;
     Ok(())
 }

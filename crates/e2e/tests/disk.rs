@@ -11,7 +11,7 @@ use e2e::process::{Process, own_address};
 use e2e::{paths, wait_for};
 use nix::sys::signal::Signal;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A small file system, gone when dropped.
 struct Disk(tempfile::TempDir);

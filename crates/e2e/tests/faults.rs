@@ -83,6 +83,22 @@ fn runs_again(pod: &Value, name: &str, reason: &str) -> bool {
     container(pod, name)["state"]["running"].is_object() && last(pod, name) == (137, reason.to_owned(), 1)
 }
 
+/// Whether the agent has called the guest of a Pod's VM, which need not answer for minutes then.
+fn is_called(lab: &Lab, pod: &Value, process: i32) -> Result<bool> {
+    let uid = pod["metadata"]["uid"].as_str().context("a uid")?;
+    let socket = format!("{uid}/channel.sock");
+    // A connection is listed in the namespace of either side. The state stands before the inode and the path; 01 is a listener's.
+    let is_open = |line: &str| line.ends_with(&socket) && line.split_whitespace().nth(5) != Some("01");
+    let agent = i32::try_from(lab.supervisor_id().context("an agent")?)?;
+    for side in [agent, process] {
+        let sockets = fs::read_to_string(format!("/proc/{side}/net/unix"))?;
+        if sockets.lines().any(is_open) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn signal(pid: i32, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(pid), signal).with_context(|| format!("{signal} to {pid}"))
 }
@@ -389,7 +405,17 @@ impl Scene {
         self.boot_id = self.boot_id_of("serves")?;
         // Booting: QEMU has begun and is stopped before its guest answers.
         self.make("boots")?;
-        self.starting = wait_for("a QEMU that begins", LIMIT, || lab.vm_process(&lab.pod("boots")?))?;
+        self.starting = wait_for("a QEMU that begins", LIMIT, || {
+            let pod = lab.pod("boots")?;
+            let process = lab.vm_process(&pod)?;
+            // One that does not even open its sockets is given up sooner than all that follows may take.
+            let runs = container(&pod, "main")["state"]["running"].is_object();
+            ensure!(
+                runs || is_called(lab, &pod, process)?,
+                "nobody waits for its guest yet"
+            );
+            Ok(process)
+        })?;
         signal(self.starting, Signal::SIGSTOP)?;
         // Making disks.
         self.holds.hold("mkfs.ext4")?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{Lab, LabOptions, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn simulated(hosts: u32) -> Result<Lab> {
     Lab::start(LabOptions {
@@ -45,7 +45,7 @@ fn a_deployment_is_applied_watched_scaled_rolled_and_deleted() -> Result<()> {
         applied == "deployment.apps/web created\nservice/web created\n",
         "apply printed: {applied}"
     );
-    let rollout = |lab: &Lab| lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let rollout = |lab: &Lab| lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"]);
     ensure!(rollout(&lab)?.ends_with("deployment \"web\" successfully rolled out\n"));
     ensure!(lab.apply(WEB)? == "deployment.apps/web unchanged\nservice/web unchanged\n");
 
@@ -160,7 +160,7 @@ fn a_deployment_is_applied_watched_scaled_rolled_and_deleted() -> Result<()> {
 fn logs_exec_and_copies_reach_a_container() -> Result<()> {
     let lab = simulated(1)?;
     lab.kubectl(&["run", "shell", "--image=example/shell"])?;
-    lab.kubectl(&["wait", "--for=condition=Ready", "pod/shell", "--timeout=60s"])?;
+    lab.kubectl(&["wait", "--for=condition=Ready", "pod/shell", "--timeout=120s"])?;
     // A simulated container answers with what it was asked.
     let answer = lab.kubectl(&["exec", "shell", "--", "echo", "hello"])?;
     ensure!(answer.contains("hello"), "exec printed: {answer}");
@@ -170,7 +170,7 @@ fn logs_exec_and_copies_reach_a_container() -> Result<()> {
         refused.contains("container other is not valid for pod shell"),
         "{refused}"
     );
-    lab.kubectl(&["delete", "pod", "shell", "--wait=true", "--timeout=60s"])?;
+    lab.kubectl(&["delete", "pod", "shell", "--wait=true", "--timeout=120s"])?;
     lab.stop()
 }
 
@@ -248,7 +248,7 @@ fn every_kind_prints_and_rights_are_told() -> Result<()> {
         &file.display().to_string(),
     ])?;
     ensure!(lab.kubectl(&["get", "namespaces", "-l", "stage=test", "-o", "name"])? == "namespace/team\n");
-    lab.kubectl(&["delete", "namespace", "team", "--timeout=60s"])?;
+    lab.kubectl(&["delete", "namespace", "team", "--timeout=120s"])?;
     lab.stop()
 }
 
@@ -256,9 +256,9 @@ fn every_kind_prints_and_rights_are_told() -> Result<()> {
 fn nodes_are_drained_and_come_back() -> Result<()> {
     let lab = simulated(2)?;
     lab.apply(WEB)?;
-    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
-    lab.kubectl(&["drain", "simulated-1", "--ignore-daemonsets", "--timeout=60s"])?;
-    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
+    lab.kubectl(&["drain", "simulated-1", "--ignore-daemonsets", "--timeout=120s"])?;
+    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
     let on = |node: &str| {
         let field = format!("--field-selector=spec.nodeName={node}");
         lab.kubectl(&["get", "pods", &field, "-o", "name"])
@@ -272,7 +272,7 @@ fn nodes_are_drained_and_come_back() -> Result<()> {
     ensure!(nodes.contains("Ready,SchedulingDisabled"), "{nodes}");
     lab.kubectl(&["uncordon", "simulated-1"])?;
     lab.kubectl(&["scale", "deployment/web", "--replicas=6"])?;
-    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
     ensure!(
         !on("simulated-1")?.is_empty(),
         "nothing is scheduled on the node that came back"
@@ -307,7 +307,7 @@ fn maintenance(lab: &Lab) -> Result<()> {
         "-p",
         "{\"spec\": {\"minAvailable\": 3}}",
     ])?;
-    host(&["maintenance", "simulated-2", "--timeout=60"])?;
+    host(&["maintenance", "simulated-2", "--timeout=120"])?;
     let left = lab.kubectl(&[
         "get",
         "pods",
@@ -324,6 +324,6 @@ fn maintenance(lab: &Lab) -> Result<()> {
         listed.lines().all(|line| line.ends_with(" in service")),
         "{listed}"
     );
-    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
     Ok(())
 }

@@ -190,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn status_codes_decide() {
-        let limit = Duration::from_secs(5);
+        let limit = Duration::from_secs(60);
         let cases = [
             ("HTTP/1.1 200 OK\r\n\r\nfine", true, ""),
             (
@@ -267,7 +267,7 @@ mod tests {
                 .add_service(HealthServer::new(Known("shop")))
                 .serve_with_incoming(incoming),
         );
-        let limit = Duration::from_secs(5);
+        let limit = Duration::from_secs(60);
         let cases = [
             ("shop", port, true, "service healthy"),
             (

@@ -25,7 +25,7 @@ const KILLS: u64 = 4;
 const WRITERS: u64 = 16;
 const WATCHERS: usize = 3;
 /// How long a start may take on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn start(directory: &Path) -> Result<Process> {
     let mut command = std::process::Command::new(paths::podvisor());
