@@ -2,8 +2,8 @@
 //! is left of it.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -79,6 +79,31 @@ impl Lab {
             ensure!(said == words, "it says:\n{said}");
             Ok(())
         })
+    }
+
+    /// A `kubectl logs -f` that follows: its request is answered, of which it tells. Before that what is to be followed may be
+    /// gone, or stand in an older file.
+    pub fn follow(&self, whose: &[&str]) -> Result<Child> {
+        let mut follower = self
+            .command("kubectl")
+            .args(["logs", "-f", "-v", "6"])
+            .args(whose)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut words = BufReader::new(follower.stderr.take().context("no errors")?);
+        let mut told = String::new();
+        let follows = |told: &str| {
+            let asked = told.split_once("follow=true");
+            asked.is_some_and(|(_, rest)| rest.contains("200 OK"))
+        };
+        while !follows(&told) {
+            ensure!(words.read_line(&mut told)? > 0, "it does not follow: {told}");
+        }
+        // What it tells from now on finds a reader all the same.
+        std::thread::spawn(move || io::copy(&mut words, &mut io::sink()));
+        Ok(follower)
     }
 
     /// The version of the Pods of the namespace `default`, with which [`Self::pods_since`] begins.

@@ -1,8 +1,6 @@
 //! What a Pod's spec says and a real VM does, clause by clause: Pods that try many fields each and print what they found, so
 //! that one boot serves them all.
 
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -335,21 +333,7 @@ fn served(lab: &Lab) -> Result<()> {
     })?;
 
     // Its hook sleeps, then it ends by itself: long before its grace period, and not before the hook.
-    let mut follower = lab.command("kubectl");
-    let mut follower = follower
-        .args(["logs", "-f", "served", "-v", "6"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    // It follows once its request is answered, of which it tells; before that the Pod may be gone under its hands.
-    let mut words = BufReader::new(follower.stderr.take().context("no errors")?);
-    let mut told = String::new();
-    while !told
-        .split_once("follow=true")
-        .is_some_and(|(_, rest)| rest.contains("200 OK"))
-    {
-        ensure!(words.read_line(&mut told)? > 0, "it does not follow: {told}");
-    }
+    let follower = lab.follow(&["served"])?;
     let since = Instant::now();
     lab.kubectl(&["delete", "pod", "served", "--timeout=60s"])?;
     let took = since.elapsed();
