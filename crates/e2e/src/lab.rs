@@ -40,7 +40,7 @@ pub const VIP_POOL: &str = "198.51.100.0/24";
 pub const ADMIN_USER: &str = "administrator@podvisor.local";
 
 /// How long a Supervisor may take to become ready, on a busy machine.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_secs(120);
 /// How long `podvisor up` may take to end after SIGTERM.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -288,6 +288,14 @@ impl Lab {
         Traces::read(self)
     }
 
+    /// Likewise, for the side before: a program of the agent's that has ended just now, and that it has not waited for yet,
+    /// is nothing that may be there afterwards, too.
+    pub fn untouched(&self) -> Result<Traces> {
+        let mut traces = self.traces()?;
+        traces.ended.clear();
+        Ok(traces)
+    }
+
     /// The QEMU processes of this Lab.
     pub fn machines(&self) -> Result<Vec<Machine>> {
         machines(&self.run_dir())
@@ -318,6 +326,8 @@ impl Lab {
 
     /// Starts `podvisor up` (again, on the same data directory) and waits until it is ready.
     pub fn start_supervisor(&mut self) -> Result<()> {
+        // As times of Leases are written, so that they compare as words.
+        let begun = self.run("date", &["--utc", "+%Y-%m-%dT%H:%M:%S.%6NZ"])?;
         let mut command = self.command(&self.podvisor);
         command.arg("up").args(self.up_arguments());
         let mut process = Process::start(
@@ -334,15 +344,23 @@ impl Lab {
         });
         ready?.with_context(|| "the Supervisor did not start")?;
         self.supervisor = Some(process);
-        self.wait_for_hosts()
+        self.wait_for_hosts(begun.trim())
     }
 
-    /// Every Node ready, and a real host's network told of the first Service, `kubernetes`.
-    fn wait_for_hosts(&self) -> Result<()> {
+    /// Every Node ready, and a real host's network told of the first Service, `kubernetes`. What a Node says, and its rules,
+    /// may be of the agent before; its Lease is renewed since this one has begun.
+    fn wait_for_hosts(&self, begun: &str) -> Result<()> {
         let status = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+        let renewed = "jsonpath={.items[*].spec.renewTime}";
         wait_for("ready hosts", READY_LIMIT, || {
-            let ready = self.kubectl(&["get", "nodes", "-o", status])?;
             let wanted = self.options.simulated_hosts.unwrap_or(1) as usize;
+            let times = self.kubectl(&["get", "leases", "-n", "kube-node-lease", "-o", renewed])?;
+            let alive = times.split_whitespace().filter(|time| *time > begun).count();
+            ensure!(
+                alive == wanted,
+                "{alive} of {wanted} are there since {begun}: {times}"
+            );
+            let ready = self.kubectl(&["get", "nodes", "-o", status])?;
             let count = ready.split_whitespace().filter(|word| *word == "True").count();
             ensure!(count == wanted, "{count} of {wanted} are ready");
             if self.options.simulated_hosts.is_none() {

@@ -2,6 +2,8 @@
 //! is left of it.
 
 use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -67,6 +69,76 @@ impl Lab {
             );
             Ok(())
         })
+    }
+
+    /// Waits until a log is this to the letter: the last words of a container that has ended may be on their way. `whose`:
+    /// what `kubectl logs` is asked for.
+    pub fn wait_log(&self, whose: &[&str], words: &str) -> Result<()> {
+        wait_for(&format!("the log of {}", whose.join(" ")), LIMIT, || {
+            let said = self.kubectl(&[&["logs"][..], whose].concat())?;
+            ensure!(said == words, "it says:\n{said}");
+            Ok(())
+        })
+    }
+
+    /// A `kubectl logs -f` that follows: its request is answered, of which it tells. Before that what is to be followed may be
+    /// gone, or stand in an older file.
+    pub fn follow(&self, whose: &[&str]) -> Result<Child> {
+        let mut follower = self
+            .command("kubectl")
+            .args(["logs", "-f", "-v", "6"])
+            .args(whose)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut words = BufReader::new(follower.stderr.take().context("no errors")?);
+        let mut told = String::new();
+        let follows = |told: &str| {
+            let asked = told.split_once("follow=true");
+            asked.is_some_and(|(_, rest)| rest.contains("200 OK"))
+        };
+        while !follows(&told) {
+            ensure!(words.read_line(&mut told)? > 0, "it does not follow: {told}");
+        }
+        // What it tells from now on finds a reader all the same.
+        std::thread::spawn(move || io::copy(&mut words, &mut io::sink()));
+        Ok(follower)
+    }
+
+    /// The version of the Pods of the namespace `default`, with which [`Self::pods_since`] begins.
+    pub fn pods_version(&self) -> Result<String> {
+        let list = self.get("/api/v1/namespaces/default/pods?limit=1")?;
+        let version = list["metadata"]["resourceVersion"].as_str();
+        Ok(version.context("a list has a version")?.to_owned())
+    }
+
+    /// Every state that Pods of the namespace `default` have had since a version, one after the other, until there are enough:
+    /// those among them that nobody would meet who asks now and then.
+    pub fn pods_since(&self, version: &str, enough: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>> {
+        let path = format!(
+            "/api/v1/namespaces/default/pods?watch=1&resourceVersion={version}&timeoutSeconds={}",
+            LIMIT.as_secs()
+        );
+        let mut watch = self
+            .command("kubectl")
+            .args(["get", "--raw", &path])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let lines = BufReader::new(watch.stdout.take().context("no output")?).lines();
+        let mut seen = Vec::new();
+        for line in lines {
+            let event: Value = serde_json::from_str(&line?)?;
+            seen.push(event["object"].clone());
+            if enough(&seen) {
+                break;
+            }
+        }
+        watch.kill()?;
+        watch.wait()?;
+        let statuses: Vec<&Value> = seen.iter().map(|pod| &pod["status"]).collect();
+        ensure!(enough(&seen), "not within {} s: {statuses:?}", LIMIT.as_secs());
+        Ok(seen)
     }
 
     /// What a shell script prints in the first container of a Pod.

@@ -22,7 +22,7 @@ pub const USER: &str = "user";
 /// The user's password.
 pub const PASSWORD: &str = "s3cret";
 /// How long the registry may take to start, or to end.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Which manifests an image is described by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,6 +16,13 @@ use crate::wait::wait_for;
 
 /// How many bytes of a log's end go into an error message.
 const TAIL_BYTES: u64 = 4096;
+
+/// A loopback address that is this process's alone. Whoever listens there has any port, also once more after an end; a free
+/// port of an address that all share may be somebody else's before it is opened.
+pub fn own_address() -> Ipv4Addr {
+    let [_, a, b, c] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 0x80 | a, b, c)
+}
 
 /// A running child; killed when dropped, so that a failing test leaves nothing behind.
 #[derive(Debug)]

@@ -109,7 +109,7 @@ fn ip(pod: &Value) -> Result<&str> {
 #[test]
 fn a_hostile_pod_harms_only_itself() -> Result<()> {
     let lab = Lab::start(LabOptions::default())?;
-    let before = lab.traces()?;
+    let before = lab.untouched()?;
     lab.apply(PODS)?;
     let (hostile, victim) = (lab.wait_ready("hostile")?, lab.wait_ready("victim")?);
     let host = hostile["status"]["hostIP"].as_str().context("a host")?.to_owned();
@@ -406,7 +406,7 @@ impl Scene {
         let ports = ports.join(" ");
         let open = self.attack(&format!(
             "for ip in {addresses}; do for port in {ports}; do
-                (nc -w 3 $ip $port < /dev/null > /dev/null 2>&1 && echo $ip:$port) &
+                (nc -w 10 $ip $port < /dev/null > /dev/null 2>&1 && echo $ip:$port) &
              done; done; wait"
         ))?;
         let mut open: Vec<&str> = open.lines().collect();
@@ -601,7 +601,7 @@ impl Scene {
         let known = status()?;
         ensure!(known == "403", "a token of a living Pod: {known}");
         self.lab.kubectl(&["delete", "pod", "hostile", "--timeout=60s"])?;
-        wait_for("the end of the token", PATIENCE, || {
+        wait_for("the end of the token", LIMIT, || {
             let gone = status()?;
             ensure!(gone == "401", "{gone}");
             Ok(())

@@ -35,7 +35,7 @@ spec:
 #[test]
 fn a_busy_pod_gets_company() -> Result<()> {
     let lab = Lab::start(LabOptions::default())?;
-    let before = lab.traces()?;
+    let before = lab.untouched()?;
     lab.apply(OBJECTS)?;
     let autoscaler = || -> Result<Value> {
         let text = lab.kubectl(&["get", "hpa", "mill", "-o", "json"])?;
@@ -62,13 +62,13 @@ fn a_busy_pod_gets_company() -> Result<()> {
         "mill",
         "SuccessfulRescale: New size: 2; reason: cpu resource utilization (percentage of request) above target",
     )?;
-    let state = wait_for("figures of both", LIMIT, || {
-        let state = autoscaler()?;
-        ensure!(state["status"]["currentReplicas"] == 2, "{}", state["status"]);
-        Ok(state["status"].clone())
+    wait_for("figures of both", LIMIT, || {
+        let status = autoscaler()?["status"].clone();
+        let percent = &status["currentMetrics"][0]["resource"]["current"]["averageUtilization"];
+        let is_busy = percent.as_i64().is_some_and(|percent| percent > 55);
+        ensure!(status["currentReplicas"] == 2 && is_busy, "{status}");
+        Ok(())
     })?;
-    let percent = &state["currentMetrics"][0]["resource"]["current"]["averageUtilization"];
-    ensure!(percent.as_i64().is_some_and(|percent| percent > 55), "{state}");
     for pod in pods()? {
         lab.kubectl(&["exec", &pod, "--", "touch", "/idle"])?;
     }

@@ -15,7 +15,7 @@ use e2e::process::Process;
 use e2e::{Lab, LabOptions, wait_for};
 use nix::sys::signal::Signal;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const TENANT: &str = "carol@podvisor.local";
 const PASSWORD: &str = "a tenant's password 1";
 
@@ -87,10 +87,20 @@ impl Helm<'_> {
             .kubectl(&["get", what, "-n", &self.namespace, "-o", &path])
     }
 
+    /// Waits until as many as wanted are ready and nobody else is there: Helm waits for new Pods, by what their ReplicaSet says,
+    /// and neither for the Deployment to say so nor for the end of the old ones.
+    fn rolled_out(&self, replicas: &str) -> Result<()> {
+        let rollout = ["rollout", "status", "deployment/shop", "--timeout=120s"];
+        let arguments = [&rollout[..], &["-n", &self.namespace]].concat();
+        self.lab.kubectl(&arguments)?;
+        ensure!(self.read("deployment/shop", "{.status.readyReplicas}")? == replicas);
+        Ok(())
+    }
+
     /// The life of a release: every command that people have in their pipelines.
     fn life(&self) -> Result<()> {
         let chart = fixture("chart").display().to_string();
-        let mut extra = vec!["--wait", "--timeout", "60s"];
+        let mut extra = vec!["--wait", "--timeout", "120s"];
         if self.kubeconfig.is_some() {
             // A tenant may not define kinds, and has no right on those of others.
             extra.extend(["--skip-crds", "--set", "gadgets=false"]);
@@ -115,18 +125,14 @@ impl Helm<'_> {
             self.read("configmap/shop-message", "{.data.server}")?
                 .starts_with("v1.35.")
         );
-        ensure!(self.read("deployment/shop", "{.status.readyReplicas}")? == "2");
+        self.rolled_out("2")?;
         let key = self.read("secret/shop-settings", "{.data.key}")?;
 
         self.run(
             &with(&["upgrade", "--set", "message=second", "--set", "replicas=3"]),
             true,
         )?;
-        // Helm waits for the new Pods, not for the end of the old ones.
-        let rollout = ["rollout", "status", "deployment/shop", "--timeout=60s"];
-        self.lab
-            .kubectl(&[&rollout[..], &["-n", &self.namespace]].concat())?;
-        ensure!(self.read("deployment/shop", "{.status.readyReplicas}")? == "3");
+        self.rolled_out("3")?;
         ensure!(
             self.read("secret/shop-settings", "{.data.key}")? == key,
             "`lookup` did not find the key of the first revision"
@@ -138,9 +144,9 @@ impl Helm<'_> {
             ensure!(history.contains(state), "{history}");
         }
         ensure!(self.read("configmap/shop-message", "{.data.message}")? == "second");
-        self.run(&with(&["rollback", "1", "--wait", "--timeout", "60s"]), true)?;
+        self.run(&with(&["rollback", "1", "--wait", "--timeout", "120s"]), true)?;
         ensure!(self.read("deployment/shop", "{.spec.replicas}")? == "2");
-        let tested = self.run(&with(&["test", "--logs", "--timeout", "60s"]), true)?;
+        let tested = self.run(&with(&["test", "--logs", "--timeout", "120s"]), true)?;
         ensure!(tested.contains("Phase:          Succeeded"), "{tested}");
         let dry = self.run(
             &with(&["upgrade", "--install", "--dry-run=server", "--set", "message=dry"]),
@@ -153,7 +159,7 @@ impl Helm<'_> {
             self.run(&["get", "all", "shop"], true)?
                 .contains("kind: StatefulSet")
         );
-        self.run(&with(&["uninstall", "--wait", "--timeout", "60s"]), true)?;
+        self.run(&with(&["uninstall", "--wait", "--timeout", "120s"]), true)?;
         let left = self.lab.kubectl(&[
             "get",
             "deployments,statefulsets,services,ingresses,secrets",
@@ -299,6 +305,14 @@ spec: {words: hello}
     lasts("configmap/polly-says", "{.data.says}", "hello")?;
     lasts("parrot/polly", "{.status.phase}", "Talking")?;
     ensure!(get("configmap/polly-says", "{.metadata.ownerReferences[0].kind}")? == "Parrot");
+    // Its handlers take turns: until it has noted what it has handled, a change is a part of the creation.
+    wait_for("the end of the creation", LIMIT, || {
+        let handled = r"{.metadata.annotations.kopf\.zalando\.org/last-handled-configuration}";
+        let noted = get("parrot/polly", handled)?;
+        ensure!(noted.contains("hello"), "it has noted: {noted}");
+        Ok(())
+    })
+    .with_context(|| kopf.log_tail())?;
     let words = r#"{"spec":{"words":"goodbye"}}"#;
     lab.kubectl(&[
         "patch",
@@ -326,7 +340,7 @@ spec: {words: hello}
         "watched=yes",
     ])?;
     lasts("pod/perch", "{.metadata.annotations.seen}", "yes")?;
-    lab.kubectl(&["delete", "parrot", "polly", "-n", "birds", "--timeout=60s"])?;
+    lab.kubectl(&["delete", "parrot", "polly", "-n", "birds", "--timeout=120s"])?;
     get("configmap/polly-farewell", "{.metadata.name}")?;
     wait_for("the garbage collector", LIMIT, || {
         let left = lab.kubectl(&["get", "configmaps", "-n", "birds", "-o", "name"])?;
@@ -393,12 +407,14 @@ fn kubectl_day(lab: &Lab, program: &str, file: &str) -> Result<()> {
         applied.ends_with("configmap/page created\ndeployment.apps/site created\nservice/site created\n"),
         "{applied}"
     );
+    // Who compares asks twice, and a Deployment that rolls out changes in between.
+    yes("rollout status deployment/site --timeout=120s")?;
     ensure!(yes(&format!("diff -f {file}"))?.is_empty());
     yes(&format!("apply -f {file} --dry-run=server"))?;
     yes(&format!(
         "apply -f {file} --server-side --force-conflicts --field-manager=ci"
     ))?;
-    yes("rollout status deployment/site --timeout=60s")?;
+    yes("rollout status deployment/site --timeout=120s")?;
     yes("create configmap extra --from-literal=a=b")?;
     yes("create secret generic hidden --from-literal=a=b")?;
     yes("create job once --image=example/once")?;
@@ -410,15 +426,15 @@ fn kubectl_day(lab: &Lab, program: &str, file: &str) -> Result<()> {
     ensure!(yes("get configmap -l stage=test -o name")? == "configmap/extra\n");
     yes("scale deployment/site --replicas=2")?;
     yes("set env deployment/site MODE=fast")?;
-    yes("rollout status deployment/site --timeout=60s")?;
+    yes("rollout status deployment/site --timeout=120s")?;
     ensure!(yes("rollout history deployment/site")?.contains("2 "));
     yes("rollout undo deployment/site")?;
     yes("rollout restart deployment/site")?;
     yes("autoscale deployment/site --min=1 --max=3 --cpu-percent=80")?;
     yes("expose deployment/site --name=other --port=80")?;
     // Describing all Pods lists them and then asks for each: none may go in between.
-    yes("rollout status deployment/site --timeout=60s")?;
-    wait_for("the Pods of before to be gone", Duration::from_secs(60), || {
+    yes("rollout status deployment/site --timeout=120s")?;
+    wait_for("the Pods of before to be gone", LIMIT, || {
         let going = yes("get pods -o jsonpath={.items[*].metadata.deletionTimestamp}")?;
         ensure!(going.is_empty(), "going since {going}");
         Ok(())
@@ -442,14 +458,14 @@ fn kubectl_day(lab: &Lab, program: &str, file: &str) -> Result<()> {
     yes("api-versions")?;
     ensure!(yes("auth can-i create pods")?.trim() == "yes");
     yes("run shell --image=example/shell")?;
-    yes("wait --for=condition=Ready pod/shell --timeout=60s")?;
+    yes("wait --for=condition=Ready pod/shell --timeout=120s")?;
     ensure!(yes("exec shell -- echo hello")?.contains("hello"));
     yes("logs shell")?;
     ensure!(
         run("get pod absent", false)?.contains("Error from server (NotFound): pods \"absent\" not found")
     );
     yes("delete pod shell --grace-period=0 --force")?;
-    yes(&format!("delete -f {file} --wait=true --timeout=60s"))?;
-    yes(&format!("delete namespace {namespace} --timeout=60s"))?;
+    yes(&format!("delete -f {file} --wait=true --timeout=120s"))?;
+    yes(&format!("delete namespace {namespace} --timeout=120s"))?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::{Lab, LabOptions, wait_for};
+use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -118,17 +119,16 @@ spec:
 #[test]
 fn environment_volumes_ends_and_logs() -> Result<()> {
     let lab = Lab::start(LabOptions::default())?;
-    let before = lab.traces()?;
+    let before = lab.untouched()?;
     lab.apply(MANIFEST)?;
     let field = |pod: &str, path: &str| lab.kubectl(&["get", "pod", pod, "-o", &format!("jsonpath={path}")]);
 
     phase(&lab, "told", "Succeeded")?;
-    let told = lab.kubectl(&["logs", "told"])?;
     let expected = "colour=green token=s3cret zero one\nwelcome\ns3cret\nleft by the first, 1 masked\n0\n0 0 1 65536\n 4 0:0\n";
-    ensure!(told == expected, "the container printed: {told}");
+    lab.wait_log(&["told"], expected)?;
 
     phase(&lab, "broken", "Failed")?;
-    ensure!(lab.kubectl(&["logs", "broken"])? == "to stderr\n");
+    lab.wait_log(&["broken"], "to stderr\n")?;
     let ended = field("broken", "{.status.containerStatuses[0].state.terminated}")?;
     ensure!(
         ended.contains(r#""exitCode":3"#) && ended.contains(r#""reason":"Error""#),
@@ -148,12 +148,11 @@ fn environment_volumes_ends_and_logs() -> Result<()> {
         Ok(())
     })?;
     ensure!(field("failing", "{.status.phase}")? == "Running");
-    ensure!(lab.kubectl(&["logs", "failing", "--previous"])? == "try\n");
-    let events = lab.kubectl(&["events", "--for", "pod/failing"])?;
-    ensure!(
-        events.contains("Back-off restarting failed container main in pod failing_default"),
-        "events: {events}"
-    );
+    lab.wait_log(&["failing", "--previous"], "try\n")?;
+    lab.wait_event(
+        "failing",
+        "Back-off restarting failed container main in pod failing_default",
+    )?;
 
     probes_and_images(&lab)?;
     hooks_and_grace(&lab)?;
@@ -175,11 +174,10 @@ fn environment_volumes_ends_and_logs() -> Result<()> {
     ])?;
     phase(&lab, "later", "Succeeded")?;
     ensure!(image_files(&lab)? == disks, "files of images changed");
-    let events = lab.kubectl(&["events", "--for", "pod/later"])?;
-    ensure!(
-        events.contains("Container image \"busybox:1.35\" already present on machine"),
-        "events: {events}"
-    );
+    lab.wait_event(
+        "later",
+        "Container image \"busybox:1.35\" already present on machine",
+    )?;
 
     lab.kubectl(&["delete", "pod", "--all", "--timeout=60s"])?;
     wait_for("the traces of the Pods to be gone", LIMIT, || {
@@ -211,7 +209,8 @@ fn probes_and_images(lab: &Lab) -> Result<()> {
 /// A hook that is answered with 404 has been heard; one before the end may take of the grace period; who does not heed its
 /// signal is killed when that is over, and until then the Pod is what it was.
 fn hooks_and_grace(lab: &Lab) -> Result<()> {
-    lab.wait_ready("hooked")?;
+    let pod = lab.wait_ready("hooked")?;
+    let version = pod["metadata"]["resourceVersion"].as_str().context("a version")?;
     lab.kubectl(&[
         "patch",
         "pod",
@@ -220,10 +219,14 @@ fn hooks_and_grace(lab: &Lab) -> Result<()> {
         r#"{"spec": {"activeDeadlineSeconds": 1}}"#,
     ])?;
     lab.wait_event("hooked", "Killing: Stopping container main")?;
-    let pod = lab.pod("hooked")?;
-    ensure!(pod["status"]["phase"] == "Running", "{}", pod["status"]);
-    ensure!(pod["status"]["reason"].is_null(), "{}", pod["status"]);
-    phase(lab, "hooked", "Failed")?;
+    // All that it was from there on, however late this looks.
+    let is = |pod: &Value| pod["metadata"]["name"] == "hooked";
+    let failed = |pod: &Value| is(pod) && pod["status"]["phase"] == "Failed";
+    let lives = lab.pods_since(version, |seen| seen.last().is_some_and(failed))?;
+    for pod in lives.iter().filter(|pod| is(pod) && !failed(pod)) {
+        ensure!(pod["status"]["phase"] == "Running", "{}", pod["status"]);
+        ensure!(pod["status"]["reason"].is_null(), "{}", pod["status"]);
+    }
     // By the host's clock: that of a guest which hardly gets any time may be late.
     let seconds = |time: &str| {
         lab.run("date", &["-d", time, "+%s"])?
@@ -237,13 +240,13 @@ fn hooks_and_grace(lab: &Lab) -> Result<()> {
     let main = e2e::pods::container(&pod, "main");
     let end = &main["state"]["terminated"];
     ensure!(end["exitCode"] == 137 && main["restartCount"] == 0, "{main}");
-    let logs = lab.kubectl(&["logs", "hooked", "-c", "main"])?;
-    ensure!(logs == "drained\n", "it said {logs:?}");
+    lab.wait_log(&["hooked", "-c", "main"], "drained\n")?;
     let selector = "involvedObject.name=hooked,reason=Killing";
     let path = "jsonpath={.items[0].firstTimestamp}";
     let killing = lab.kubectl(&["get", "events", "--field-selector", selector, "-o", path])?;
     let took = over - seconds(&killing)?;
-    ensure!((6..=16).contains(&took), "killed after {took} seconds");
+    // Not after the half minute that others have.
+    ensure!((6..30).contains(&took), "killed after {took} seconds");
     let events = lab.kubectl(&["events", "--for", "pod/hooked"])?;
     ensure!(!events.contains("Hook failed"), "events: {events}");
     Ok(())

@@ -2,17 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::process::Process;
+use e2e::process::{Process, own_address};
 use e2e::{paths, wait_for};
 use nix::sys::signal::Signal;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// A small file system, gone when dropped.
 struct Disk(tempfile::TempDir);
@@ -40,14 +39,13 @@ impl Drop for Disk {
     }
 }
 
-/// A Supervisor with a simulated host on loopback ports, its data on the disk, the rest beside it.
+/// A Supervisor with a simulated host on loopback, its data on the disk, the rest beside it.
 struct Supervisor {
     process: Process,
     kubeconfig: String,
 }
 
 fn start(data: &Path, beside: &Path) -> Result<Supervisor> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let kubeconfig = beside.join("kubeconfig").display().to_string();
     let mut command = Command::new(paths::podvisor());
     command
@@ -56,7 +54,7 @@ fn start(data: &Path, beside: &Path) -> Result<Supervisor> {
             "--simulated-hosts",
             "1",
             "--listen",
-            &format!("127.0.0.1:{port}"),
+            &format!("{}:6443", own_address()),
         ])
         .args(["--kubeconfig-out", &kubeconfig])
         .arg("--data-dir")

@@ -83,6 +83,22 @@ fn runs_again(pod: &Value, name: &str, reason: &str) -> bool {
     container(pod, name)["state"]["running"].is_object() && last(pod, name) == (137, reason.to_owned(), 1)
 }
 
+/// Whether the agent has called the guest of a Pod's VM, which need not answer for minutes then.
+fn is_called(lab: &Lab, pod: &Value, process: i32) -> Result<bool> {
+    let uid = pod["metadata"]["uid"].as_str().context("a uid")?;
+    let socket = format!("{uid}/channel.sock");
+    // A connection is listed in the namespace of either side. The state stands before the inode and the path; 01 is a listener's.
+    let is_open = |line: &str| line.ends_with(&socket) && line.split_whitespace().nth(5) != Some("01");
+    let agent = i32::try_from(lab.supervisor_id().context("an agent")?)?;
+    for side in [agent, process] {
+        let sockets = fs::read_to_string(format!("/proc/{side}/net/unix"))?;
+        if sockets.lines().any(is_open) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 fn signal(pid: i32, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(pid), signal).with_context(|| format!("{signal} to {pid}"))
 }
@@ -90,7 +106,7 @@ fn signal(pid: i32, signal: Signal) -> Result<()> {
 #[test]
 fn ends_are_told_apart() -> Result<()> {
     let lab = Lab::start(LabOptions::default())?;
-    let before = lab.traces()?;
+    let before = lab.untouched()?;
     lab.apply(ENDS)?;
     let pods = ["ends", "unlimited", "panics", "once"];
     let mut vms = Vec::new();
@@ -102,7 +118,8 @@ fn ends_are_told_apart() -> Result<()> {
     let seen = lab.script(
         "ends",
         "echo $(tr '\\0' ' ' < /proc/1/cmdline) $(grep Uid: /proc/1/status)
-         (sleep 0 &) ; sleep 1; grep -l 'State:.Z' /proc/[0-9]*/status; ls /proc/1/root 2>&1 | grep -o 'ermission denied'
+         (sleep 0 &) ; left=?; n=0; while [ \"$left\" ] && [ $n -lt 100 ]; do
+           sleep 0.5; n=$((n+1)); left=$(grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null); done; echo -n \"$left\"; ls /proc/1/root 2>&1 | grep -o 'ermission denied'
          for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline | grep -o '^sleep 777777'; done; true",
     )?;
     ensure!(
@@ -258,7 +275,7 @@ fn states(name: &str) -> String {
   volumes: [{name: shared, emptyDir: {}}]"
         }
         "ending" => {
-            "terminationGracePeriodSeconds: 60
+            "terminationGracePeriodSeconds: 600
   containers:
   - name: main
     image: busybox
@@ -332,19 +349,24 @@ struct Scene {
 
 const PROXY: u16 = 5001;
 
+/// A Lab whose images of `faulty.test` come through a [`FaultyRegistry`], to be started at [`PROXY`].
+fn beside_a_faulty_registry() -> LabOptions {
+    LabOptions {
+        registry_mirror_of: Some("docker.io".to_owned()),
+        arguments: vec![
+            "--registry-mirror".to_owned(),
+            format!("faulty.test=http://127.0.0.1:{PROXY}"),
+        ],
+        ..LabOptions::default()
+    }
+}
+
 impl Scene {
     fn start() -> Result<Self> {
-        let lab = Lab::start(LabOptions {
-            registry_mirror_of: Some("docker.io".to_owned()),
-            arguments: vec![
-                "--registry-mirror".to_owned(),
-                format!("faulty.test=http://127.0.0.1:{PROXY}"),
-            ],
-            ..LabOptions::default()
-        })?;
+        let lab = Lab::start(beside_a_faulty_registry())?;
         let registry = FaultyRegistry::start(&lab, PROXY)?;
         let holds = Holds::install(&lab, &[("mkfs.ext4", "*"), ("ip", "*-batch*")])?;
-        let before = lab.traces()?;
+        let before = lab.untouched()?;
         Ok(Self {
             lab,
             holds,
@@ -383,7 +405,17 @@ impl Scene {
         self.boot_id = self.boot_id_of("serves")?;
         // Booting: QEMU has begun and is stopped before its guest answers.
         self.make("boots")?;
-        self.starting = wait_for("a QEMU that begins", LIMIT, || lab.vm_process(&lab.pod("boots")?))?;
+        self.starting = wait_for("a QEMU that begins", LIMIT, || {
+            let pod = lab.pod("boots")?;
+            let process = lab.vm_process(&pod)?;
+            // One that does not even open its sockets is given up sooner than all that follows may take.
+            let runs = container(&pod, "main")["state"]["running"].is_object();
+            ensure!(
+                runs || is_called(lab, &pod, process)?,
+                "nobody waits for its guest yet"
+            );
+            Ok(process)
+        })?;
         signal(self.starting, Signal::SIGSTOP)?;
         // Making disks.
         self.holds.hold("mkfs.ext4")?;
@@ -394,13 +426,13 @@ impl Scene {
         lab.kubectl(&["delete", "pod", "goes", "ending", "--wait=false"])?;
         self.holds.wait("ip")?;
         // Ended by the host's own verdict: one within its grace period, one whose VM is about to go.
-        let past = r#"{"spec": {"activeDeadlineSeconds": 1}}"#;
-        lab.kubectl(&["patch", "pod", "late", "-p", past])?;
         lab.script(
             "evicted",
             "dd if=/dev/zero of=/cache/big bs=1M count=2 2> /dev/null",
         )?;
         lab.wait_pod("evicted", "evicted", |pod| has_failed(pod, "Evicted"))?;
+        let past = r#"{"spec": {"activeDeadlineSeconds": 1}}"#;
+        lab.kubectl(&["patch", "pod", "late", "-p", past])?;
         lab.wait_event("late", "DeadlineExceeded: ")?;
         ensure!(lab.pod("late")?["status"]["phase"] == "Running");
         lab.wait_event("ending", "Killing: Stopping container main")
@@ -418,7 +450,7 @@ impl Scene {
     fn page_at(&self, ip: &str, page: &str) -> Result<String> {
         self.lab.run(
             "curl",
-            &["-sSf", "--max-time", "10", &format!("http://{ip}/{page}")],
+            &["-sSf", "--max-time", "30", &format!("http://{ip}/{page}")],
         )
     }
 
@@ -470,6 +502,12 @@ impl Scene {
         // Running: the same VM, no restart, probes and logs go on, nothing of the log is lost or twice.
         let pod = lab.wait_ready("serves")?;
         ensure!(container(&pod, "main")["restartCount"] == 0, "{pod}");
+        // That they run was said before; the agent that is there now has to find them first.
+        for (pod, container) in [("serves", "main"), ("starts", "first"), ("ending", "main")] {
+            wait_for("the agent to serve its Pods again", LIMIT, || {
+                lab.kubectl(&["exec", pod, "-c", container, "--", "true"])
+            })?;
+        }
         ensure!(
             self.boot_id_of("serves")? == self.boot_id,
             "serves has another VM"
@@ -571,7 +609,11 @@ impl Scene {
 
     fn what_should_run_is_back(&self) -> Result<()> {
         let lab = &self.lab;
-        let pod = lab.wait_pod("serves", "back", |pod| container(pod, "main")["ready"] == true)?;
+        // Ready it was before, and is said to be until the next agent has looked.
+        let pod = lab.wait_pod("serves", "back", |pod| {
+            let main = container(pod, "main");
+            main["ready"] == true && main["restartCount"].as_i64() > Some(0)
+        })?;
         ensure!(
             last(&pod, "main") == (255, "Unknown".to_owned(), 1),
             "{}",
@@ -634,7 +676,7 @@ fn fifty_creates_and_deletes_of_one_name() -> Result<()> {
 
 fn create_and_delete(times: usize) -> Result<()> {
     let lab = Lab::start(LabOptions::default())?;
-    let before = lab.traces()?;
+    let before = lab.untouched()?;
     for (number, stage) in STAGES.iter().cycle().take(times).enumerate() {
         lab.apply(&states("again"))?;
         let uid = lab.kubectl(&["get", "pod", "again", "-o", "jsonpath={.metadata.uid}"])?;
@@ -695,28 +737,36 @@ const SMALL: &str = "size=32m";
 
 #[test]
 fn a_full_disk_is_told_and_relieved() -> Result<()> {
-    let mut lab = Lab::start(LabOptions::default())?;
+    let mut lab = Lab::start(beside_a_faulty_registry())?;
+    let registry = FaultyRegistry::start(&lab, PROXY)?;
     let host = lab.data_dir().join("host");
     lab.stop_supervisor()?;
     let small = Mounted::tmpfs(&host, SMALL)?;
     lab.start_supervisor()?;
-    let before = lab.traces()?;
+    let before = lab.untouched()?;
     lab.apply(&states("writes"))?;
     lab.wait_ready("writes")?;
 
-    let filler = host.join("filler");
-    fill(&filler)?;
-
-    // A new image finds no room; the host says that it is short of it, and takes room back as upstream's does.
+    // A new image is on its way: a host that is short of room already would take no Pod for it.
+    registry.set(Fault::Held);
     lab.kubectl(&[
         "run",
         "new",
-        "--image=redis:7",
+        "--image=faulty.test/library/redis:7",
         "--command",
         "--",
         "sleep",
         "1000000",
     ])?;
+    wait_for("a layer that stands still", LIMIT, || {
+        ensure!(registry.held() > 0, "nothing is held");
+        Ok(())
+    })?;
+    let filler = host.join("filler");
+    fill(&filler)?;
+    registry.set(Fault::None);
+
+    // It finds no room; the host says that it is short of it, and takes room back as upstream's does.
     lab.wait_event("new", "No space left on device")?;
     lab.wait_event(
         "writes",
@@ -777,7 +827,7 @@ impl Drop for Mounted {
 #[ignore = "a guest counts as hung after a minute of silence; the rule itself is tested with simulated time"]
 fn a_hung_guest_is_replaced() -> Result<()> {
     let lab = Lab::start(LabOptions::default())?;
-    let before = lab.traces()?;
+    let before = lab.untouched()?;
     lab.apply(ENDS)?;
     let stopped = lab.vm_process(&lab.wait_ready("once")?)?;
     lab.wait_ready("panics")?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::guestbook::{ALICE, BOB, NAMESPACE};
 use e2e::{Guestbook, Lab, LabOptions, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn six_pods_six_machines_and_nothing_left() -> Result<()> {
@@ -41,7 +41,7 @@ fn six_pods_six_machines_and_nothing_left() -> Result<()> {
         "--write-out",
         "%{http_code}",
         "--max-time",
-        "20",
+        "60",
     ];
     lab.run("curl", &[&status[..], &[&format!("http://{vip}/")]].concat())?;
     lab.start_supervisor()?;

@@ -21,7 +21,7 @@ const WRITERS: usize = 4;
 const WRITES_BETWEEN: u64 = 20;
 /// How long a writer waits after a write that was not answered.
 const PAUSE: Duration = Duration::from_millis(50);
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 #[test]
 fn fifty_kills_under_load_lose_no_answered_write() -> Result<()> {
@@ -32,7 +32,7 @@ fn fifty_kills_under_load_lose_no_answered_write() -> Result<()> {
     })?;
     let deployment = ["create", "deployment", "web", "--image=web", "--replicas=3"];
     lab.kubectl(&deployment)?;
-    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
+    lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=120s"])?;
     let uids = |lab: &Lab| {
         let uids = lab.kubectl(&[
             "get",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::{Guestbook, Lab, LabOptions, wait_for};
 
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Pods of the guestbook.
 const PODS: usize = 6;
 
@@ -70,6 +70,23 @@ fn objects(lab: &Lab) -> Result<Vec<String>> {
     Ok(lines)
 }
 
+/// Waits until every namespace has what controllers put into it.
+fn settled(lab: &Lab) -> Result<()> {
+    wait_for("what every namespace has", LIMIT, || {
+        let names = lab.kubectl(&["get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}"])?;
+        let there = objects(lab)?.join("\n");
+        for name in names.split(' ') {
+            for wanted in [
+                format!("ServiceAccount {name}/default "),
+                format!("ConfigMap {name}/kube-root-ca.crt "),
+            ] {
+                ensure!(there.contains(&wanted), "`{wanted}` is not in:\n{there}");
+            }
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn a_backup_is_taken_while_it_serves_and_restored() -> Result<()> {
     let mut lab = Lab::start(LabOptions {
@@ -78,6 +95,7 @@ fn a_backup_is_taken_while_it_serves_and_restored() -> Result<()> {
         ..LabOptions::default()
     })?;
     let pods = apply_guestbook(&lab)?;
+    settled(&lab)?;
     lab.kubectl(&["create", "secret", "generic", "treasure", "--from-literal=a=b"])?;
     let before = objects(&lab)?;
     let file = lab.directory().join("backup").display().to_string();

@@ -4,13 +4,11 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use images::{Credentials, Host, ImageStore, ImagesConfig, Mirrors, PullPolicy, PullProgress, PullSecret};
 use serde_json::{Value, json};
@@ -46,15 +44,11 @@ impl Registry {
         install_crypto();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let further = further(directory.path());
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .expect("a port")
-            .port();
         let config = directory.path().join("config.yml");
         fs::write(
             &config,
             format!(
-                "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: '127.0.0.1:{port}'\n{further}",
+                "version: 0.1\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: '127.0.0.1:0'\n{further}",
                 directory.path().join("storage").display()
             ),
         )
@@ -65,23 +59,30 @@ impl Registry {
         } else {
             PathBuf::from("docker-registry")
         };
-        let child = Command::new(program)
+        let mut child = Command::new(program)
             .arg("serve")
             .arg(&config)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("docker-registry: run `cargo xtask setup`");
-        let registry = Self {
+        let log = BufReader::new(child.stderr.take().expect("a log"));
+        let mut registry = Self {
             child,
-            port,
+            port: 0,
             directory,
         };
-        let end = Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < end, "the registry does not answer");
-            std::thread::yield_now();
-        }
+        // It takes a free port, listens, and says which.
+        let mut lines = log.lines().map_while(Result::ok);
+        registry.port = lines
+            .find_map(|line| {
+                let (_, port) = line.split_once("listening on 127.0.0.1:")?;
+                let end = port.find(|letter: char| !letter.is_ascii_digit());
+                port[..end.unwrap_or(port.len())].parse().ok()
+            })
+            .expect("the registry listens");
+        // It goes on to write, and would end if nobody read.
+        std::thread::spawn(move || lines.for_each(drop));
         registry
     }
 

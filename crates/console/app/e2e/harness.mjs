@@ -11,7 +11,7 @@ import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 
 /** How long a condition may take that only needs the console and the API server, in milliseconds. */
-export const SOON = 20_000;
+export const SOON = 60_000;
 const VIEWPORT = { width: 1440, height: 900 };
 const ARGUMENTS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -114,6 +114,8 @@ export class Theatre {
   /** A person with an own profile, at the console's front door. */
   async enter(name, colorScheme = "light") {
     const context = await this.browser.newContext({ ignoreHTTPSErrors: true, viewport: VIEWPORT, colorScheme });
+    context.setDefaultTimeout(SOON);
+    context.setDefaultNavigationTimeout(SOON);
     const person = new Person(name, await context.newPage(), this.base);
     this.people.set(name, person);
     await person.page.goto(this.base);
@@ -217,6 +219,15 @@ class Person {
       const text = await this.text(selector);
       saw(`"${text.slice(0, 400)}"`);
       return (typeof pattern === "string" ? text.includes(pattern) : pattern.test(text)) && text;
+    }, limit);
+  }
+
+  /** Waits until the tree below a namespace, or the table, shows just these Pods. */
+  async shows(where, names, limit) {
+    return until(`${this.name} sees ${names.join() || "no Pod"} there`, async (saw) => {
+      const found = await where();
+      saw(found.join());
+      return found.join() === names.join();
     }, limit);
   }
 

@@ -65,7 +65,7 @@ try {
     for (const [prefix, count] of [["frontend-", 3], ["redis-master-", 1], ["redis-slave-", 2]]) {
       expect(pods.filter((name) => name.startsWith(prefix)).length === count, `${count} ${prefix}* in ${pods.join()}`);
     }
-    expect((await admin.podsInTable()).join() === pods.join(), "the table shows other Pods than the tree");
+    await admin.shows(() => admin.podsInTable(), pods);
   });
 
   await step("all six become Running, live", async () => {
@@ -136,7 +136,11 @@ try {
     await admin.sees("#host-state", "Ready");
     await admin.sees('[data-meter="cpu"]', /of [\d.]+ CPU/);
     await admin.sees('[data-meter="pod-vms"]', `${PODS} of`);
-    expect((await admin.podsInTable()).length === PODS, "the host does not list six VMs");
+    await until("six VMs in the host's list", async (saw) => {
+      const names = await admin.podsInTable();
+      saw(names.join());
+      return names.length === PODS;
+    });
   });
 
   const pod = () => pods.find((name) => name.startsWith("frontend-"));
@@ -226,14 +230,18 @@ try {
 
   await step("the tree is walked with the arrow keys", async () => {
     const focused = () => alice.page.evaluate(() => document.activeElement?.textContent?.trim());
+    const focusOn = (wanted) => until(`the focus on ${wanted}`, async (saw) => {
+      saw(await focused());
+      return (await focused()) === wanted;
+    });
     await alice.page.focus(`.pv-tree [data-namespace="${namespace}"] a`);
     await alice.page.keyboard.press("ArrowDown");
-    expect((await focused()) === pods[0], `the focus is on ${await focused()}`);
+    await focusOn(pods[0]);
     await alice.page.keyboard.press("ArrowLeft");
-    expect((await focused()) === namespace, `the focus is on ${await focused()}`);
-    expect((await alice.podsInTree(namespace)).length === 0, "the branch did not close");
+    await focusOn(namespace);
+    await alice.shows(() => alice.podsInTree(namespace), []);
     await alice.page.keyboard.press("ArrowRight");
-    expect((await alice.podsInTree(namespace)).length === PODS, "the branch did not open");
+    await alice.shows(() => alice.podsInTree(namespace), pods);
   });
 
   await step("a lost connection is said, and mended by itself", async () => {
@@ -246,7 +254,7 @@ try {
     }
     wire.mend();
     for (const person of [alice, admin]) {
-      await until("the message to go", async () => !(await person.page.locator("main [role=alert]").count()), 40_000);
+      await until("the message to go", async () => !(await person.page.locator("main [role=alert]").count()), BOOT);
     }
     await moving(alice, "#small-cpu");
     for (const person of [alice, admin]) person.expected.length = 0;
@@ -258,11 +266,11 @@ try {
     const light = await background();
     expect((await theme()) === "light", `the theme is ${await theme()}`);
     await alice.page.click("#theme");
-    expect((await theme()) === "dark", `the theme is ${await theme()}`);
-    expect((await background()) !== light, "dark looks like light");
+    await until("the dark theme", async () => (await theme()) === "dark");
+    await until("another background", async () => (await background()) !== light);
     await alice.page.reload();
     await alice.sees("h1", pod());
-    expect((await theme()) === "dark", "the reload forgot the theme");
+    await until("the dark theme after the reload", async () => (await theme()) === "dark");
   });
 
   await step("bob may view: he sees the same and is offered no action", async () => {
@@ -270,7 +278,7 @@ try {
     await bob.signIn(users.bob.name, users.bob.password);
     await bob.page.click(`.pv-tree [data-namespace="${namespace}"] a`);
     await bob.sees(`#permissions [data-subject="${users.bob.name}"]`, "Can view");
-    expect((await bob.podsInTree(namespace)).join() === pods.join(), "bob sees other Pods");
+    await bob.shows(() => bob.podsInTree(namespace), pods);
     await bob.page.click(`.pv-tree [data-pod="${pod()}"] a`);
     for (const tab of ["Summary", "Monitor", "Events", "Logs", "Terminal", "YAML"]) {
       await bob.tab(tab);

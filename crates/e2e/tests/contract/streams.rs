@@ -219,11 +219,7 @@ const LINES_A_MINUTE: u64 = 1_000_000;
 /// So many lines of a container, followed: each comes once and in order, the follower has them in this time, and the container
 /// itself was done as fast as it is promised that it may write.
 pub fn lines(lab: &Lab, count: u64, limit: Duration) -> Result<()> {
-    let mut follower = lab
-        .command("timeout")
-        .args([PATIENCE, "kubectl", "logs", "-f", "desk", "-c", "printer"])
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut follower = lab.follow(&["desk", "-c", "printer"])?;
     let output = follower.stdout.take().context("no output")?;
     let mut trigger = printing(lab, count, Stdio::null())?;
     let since = Instant::now();

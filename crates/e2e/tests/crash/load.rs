@@ -237,9 +237,11 @@ pub async fn beginning(api: &Api<ConfigMap>) -> Result<u64> {
     Ok(list.metadata.resource_version.unwrap_or_default().parse()?)
 }
 
-/// A last write, by which watchers know that they have seen all; answers its call and its revision.
-pub async fn ending(load: &Load, api: &Api<ConfigMap>) -> Result<u64> {
-    match load.call(api, "ending", Wish::Create(value("ending"))).await {
+/// A last write, by which watchers know that they have seen all; answers its revision. Each attempt has a name of its own: one
+/// that was not answered may have been done.
+pub async fn ending(load: &Load, api: &Api<ConfigMap>, attempt: u32) -> Result<u64> {
+    let name = format!("ending-{attempt}");
+    match load.call(api, &name, Wish::Create(value(&name))).await {
         Answer::Written(Some(revision)) => Ok(revision),
         other => bail!("the last write was answered by {other:?}"),
     }

@@ -59,7 +59,7 @@ impl Drop for Stopped {
 #[test]
 fn they_go_on_without_an_agent() -> Result<()> {
     let mut lab = Lab::start(LabOptions::default())?;
-    let before = lab.traces()?;
+    let before = lab.untouched()?;
     lab.apply(PROBED)?;
     let pod = lab.wait_ready("probed")?;
     let address = pod["status"]["podIP"].as_str().context("an address")?.to_owned();

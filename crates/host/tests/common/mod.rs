@@ -23,7 +23,7 @@ use vmm::simulated::SimulatedDriver;
 /// The host's name.
 pub const NODE: &str = "h1";
 /// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// Everything a test works with.
 pub struct Host {
@@ -43,6 +43,8 @@ pub struct Setup {
     pub image_gc: ImageGc,
     pub images: Arc<dyn ImageSource>,
     pub network: Arc<dyn PodNetwork>,
+    /// After so much silence a guest counts as hung.
+    pub silence: Duration,
 }
 
 impl Default for Setup {
@@ -52,6 +54,8 @@ impl Default for Setup {
             image_gc: ImageGc::default(),
             images: Arc::new(NoImages),
             network: Arc::new(NoNetwork),
+            // Nobody is taken for hung because the machine is busy.
+            silence: LIMIT,
         }
     }
 }
@@ -153,7 +157,7 @@ impl Host {
         config.eviction_pause = Some(Duration::from_millis(50));
         config.pressure = setup.pressure;
         config.image_gc = setup.image_gc;
-        config.silence = Duration::from_millis(500);
+        config.silence = setup.silence;
         config.capacity = Capacity {
             cpu_millis: 4000,
             memory_bytes: 8 << 30,
@@ -241,6 +245,14 @@ impl Host {
         }))
         .await
         .unwrap();
+    }
+
+    /// Waits for one of the Pod's events: they are written one after the other, beside everything else.
+    pub async fn told(&self, name: &str, what: &str, is: impl Fn(&str) -> bool) {
+        eventually(what, async || {
+            self.events(name).await.iter().any(|event| is(event))
+        })
+        .await;
     }
 
     /// `reason: message` of the Pod's events.

@@ -175,9 +175,7 @@ async fn the_unhealthy_begin_anew() {
     let mut lives = container(&["serve"]);
     lives["livenessProbe"] = probe.clone();
     let mut starts = container(&["serve"]);
-    // Time enough to fall ill before it is asked.
     starts["startupProbe"] = probe;
-    starts["startupProbe"]["initialDelaySeconds"] = json!(3);
     let mut side = lives.clone();
     (side["name"], side["restartPolicy"]) = (json!("side"), json!("Always"));
     let anew = |policy: &str, container: &Value| json!({"restartPolicy": policy, "containers": [container]});
@@ -227,12 +225,18 @@ async fn the_unhealthy_begin_anew() {
     };
     host.wait("beside", "beside another", beside).await;
     // One that never got well when it began.
-    host.create("starts", anew("OnFailure", &starts)).await;
+    let mut spec = anew("OnFailure", &starts);
+    spec["initContainers"] = json!([{"name": "first", "image": "example.test/app:1", "args": ["serve"]}]);
+    host.create("starts", spec).await;
     let pod = host
-        .wait("starts", "running", |pod| state(pod, "app") == "running")
+        .wait("starts", "in its first container", |pod| {
+            state(pod, "first") == "running"
+        })
         .await;
+    // Ill before it is asked for the first time.
     let guest = host.guest(&pod);
     guest.set_sick(Some("connection refused"));
+    guest.end("first_0", 0, false);
     told(
         &host,
         "starts",
@@ -278,7 +282,8 @@ async fn nobody_has_less_than_a_moment() {
         host.delete(name, asked).await;
         eventually("the VM's end", async || !host.run_dir(&pod).exists()).await;
         let took = since.elapsed().as_secs();
-        assert!((2..6).contains(&took), "{name}: {took} seconds");
+        // Not the half minute that one of them has otherwise.
+        assert!((2..25).contains(&took), "{name}: {took} seconds");
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 use super::common;
 
-use common::{Host, await_limited, condition, eventually, object, restarts, state};
+use common::{Host, Setup, await_limited, condition, eventually, object, restarts, state};
 use futures::StreamExt;
 use k8s_openapi::api::certificates::v1beta1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
@@ -12,6 +12,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 use std::pin::pin;
+use std::time::Duration;
 
 fn container(args: &[&str]) -> serde_json::Value {
     json!({"name": "app", "image": "example.test/app:1", "args": args})
@@ -50,16 +51,12 @@ async fn runs_and_leaves_nothing() {
             .any(|event| event == "Killing: Stopping container app")
     })
     .await;
-    let events = host.events("web").await;
     for wanted in [
         "Pulled: Container image \"example.test/app:1\" already present on machine and can be accessed by the pod",
         "Created: Container created",
         "Started: Container started",
     ] {
-        assert!(
-            events.iter().any(|event| event == wanted),
-            "{wanted}: {events:#?}"
-        );
+        host.told("web", wanted, |event| event == wanted).await;
     }
 }
 
@@ -602,7 +599,11 @@ async fn the_node_is_complete() {
     assert_eq!(u16::try_from(port).unwrap(), host.agent.address().port());
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> =
         Api::namespaced(host.admin.clone(), "kube-node-lease");
-    assert!(leases.get("h1").await.unwrap().spec.unwrap().renew_time.is_some());
+    eventually("its Lease", async || {
+        let lease = leases.get_opt("h1").await.unwrap();
+        lease.is_some_and(|lease| lease.spec.unwrap().renew_time.is_some())
+    })
+    .await;
     let told = [
         "Starting: Starting kubelet.",
         "NodeHasSufficientMemory: Node h1 status is now: NodeHasSufficientMemory",
@@ -618,7 +619,11 @@ async fn the_node_is_complete() {
 
 #[tokio::test]
 async fn a_guest_that_hangs_is_replaced() {
-    let host = Host::start().await;
+    let host = Host::set_up(Setup {
+        silence: Duration::from_millis(500),
+        ..Setup::default()
+    })
+    .await;
     host.create("web", json!({"containers": [container(&["serve"])]}))
         .await;
     let once = json!({"restartPolicy": "Never", "containers": [container(&["serve"])]});
@@ -655,14 +660,12 @@ async fn what_others_write_over_a_status_is_set_right() {
     host.ready("web").await;
     // As the node controller does when the host is not heard of for a while.
     let lost = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
-    host.pods()
+    let patched = host
+        .pods()
         .patch_status("web", &PatchParams::default(), &Patch::Strategic(lost))
         .await
         .unwrap();
-    assert_eq!(
-        condition(&host.pods().get("web").await.unwrap(), "Ready"),
-        "False"
-    );
+    assert_eq!(condition(&patched, "Ready"), "False");
     host.ready("web").await;
 }
 
@@ -670,15 +673,16 @@ async fn what_others_write_over_a_status_is_set_right() {
 async fn a_node_names_the_driver_of_its_volumes() {
     let host = Host::start().await;
     let nodes: Api<Node> = Api::all(host.admin.clone());
-    let node = nodes.get(common::NODE).await.unwrap();
-    let annotations = node.metadata.annotations.clone().unwrap_or_default();
-    let attach = annotations.get("volumes.kubernetes.io/controller-managed-attach-detach");
-    assert_eq!(attach.map(String::as_str), Some("true"));
     let drivers: Api<k8s_openapi::api::storage::v1::CSINode> = Api::all(host.admin.clone());
     eventually("a CSINode", async || {
         drivers.get_opt(common::NODE).await.unwrap().is_some()
     })
     .await;
+    // It comes after everything else that stands beside the status.
+    let node = nodes.get(common::NODE).await.unwrap();
+    let annotations = node.metadata.annotations.clone().unwrap_or_default();
+    let attach = annotations.get("volumes.kubernetes.io/controller-managed-attach-detach");
+    assert_eq!(attach.map(String::as_str), Some("true"));
     let found = drivers.get(common::NODE).await.unwrap();
     let owner = found.metadata.owner_references.unwrap().remove(0);
     assert_eq!(Some(owner.uid), node.metadata.uid);

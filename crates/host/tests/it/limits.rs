@@ -28,7 +28,8 @@ async fn a_full_empty_dir_ends_its_pod() {
     assert_eq!(status.message.as_deref(), Some(words));
     // It is its own fault: nobody disrupted it.
     assert_eq!(condition(&pod, "DisruptionTarget"), "");
-    assert!(host.events("full").await.contains(&format!("Evicted: {words}")));
+    let told = format!("Evicted: {words}");
+    host.told("full", &told, |event| event == told).await;
 }
 
 #[tokio::test]
@@ -73,13 +74,8 @@ async fn images_are_volumes_too() {
     let mount = &request.mounts[0];
     assert!(matches!(&mount.source, Some(Source::DiskSerial(serial)) if *serial != request.image_serial));
     assert!(mount.read_only);
-    let events = host.events("reads").await;
-    assert!(
-        events
-            .iter()
-            .any(|e| e.contains("Pulling image \"registry.example/models/small:1\"")),
-        "{events:?}"
-    );
+    let words = "Pulling image \"registry.example/models/small:1\"";
+    host.told("reads", words, |event| event.contains(words)).await;
 }
 
 #[tokio::test]
@@ -136,9 +132,10 @@ async fn resources_change_in_place() {
         })
         .await;
     assert_eq!(in_force(&pod, "cpu").as_deref(), Some("800m"));
-    host.restart_agent().await;
     let infeasible = "Pod resize Infeasible";
-    assert!(host.events("grows").await.iter().any(|e| e.contains(infeasible)));
+    host.told("grows", infeasible, |event| event.contains(infeasible))
+        .await;
+    host.restart_agent().await;
     resize(&host, "900m", "64Mi").await;
     let pod = host
         .wait("grows", "resized", |pod| {
@@ -165,13 +162,13 @@ async fn who_restarts_for_a_resize_is_not_squeezed() {
     host.guest(&pod).set_unyielding("it uses more than that");
     resize(&host, "shrinks", resources("64Mi")).await;
     let pod = host
-        .wait("shrinks", "restarted", |pod| {
-            restarts(pod) == 1 && state(pod, "c") == "running"
+        .wait("shrinks", "restarted, and done", |pod| {
+            let done = condition(pod, "PodResizeInProgress").is_empty();
+            restarts(pod) == 1 && state(pod, "c") == "running" && done
         })
         .await;
     let limits = host.guest(&pod).request("c_1").unwrap().resources.unwrap();
     assert_eq!(limits.memory_limit, 64 << 20);
-    assert_eq!(condition(&pod, "PodResizeInProgress"), "");
     // An agent that dies meanwhile leaves nobody with the limits of before.
     let spec = json!({"terminationGracePeriodSeconds": 2, "containers": [
         {"name": "c", "image": "x", "args": ["stubborn"], "resources": resources("128Mi"),

@@ -95,10 +95,13 @@ async fn last_words_are_not_lost() {
         .await;
     let previous = "/containerLogs/default/ends/app?previous=true&follow=true";
     let follow = "/containerLogs/default/deleted/app?follow=true";
-    let (followed, ()) = tokio::join!(text(&host, follow), async {
-        host.delete("deleted", None).await;
-    });
-    assert_eq!(followed, whole("slow"));
+    // Who follows is answered at once; only then the container is told to end.
+    let following = send(&host, follow, &[]).await;
+    let code = following.status().as_u16();
+    host.delete("deleted", None).await;
+    let body = common::await_limited(following.into_body().collect()).await;
+    let followed = String::from_utf8(body.unwrap().to_bytes().to_vec()).unwrap();
+    assert_eq!((code, followed), whole("slow"));
     common::eventually("the last words of the run before", async || {
         text(&host, previous).await == whole("slow exit=0")
     })

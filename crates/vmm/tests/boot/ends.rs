@@ -9,8 +9,8 @@ use crate::machine::{Machine, container, exec, exited, log, privileged, start};
 
 /// From silence to the end of a session: what `guest_api` allows, and some for a busy machine.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
-/// A VM that does not answer is gone within this time once nobody wants it.
-const KILL_LIMIT: Duration = Duration::from_secs(2);
+/// A VM that does not answer is gone within this time once nobody wants it: long before it would be given up for its silence.
+const KILL_LIMIT: Duration = Duration::from_secs(15);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_told() {

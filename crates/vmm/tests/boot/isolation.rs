@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use guest_api::v1::*;
 use vmm::Share;
 
-use crate::machine::{Machine, container, exec, privileged, start};
+use crate::machine::{BOOT_LIMIT, Machine, container, exec, privileged, start};
 
 /// A field of `/proc/PID/status`.
 fn status(pid: u32, field: &str) -> String {
@@ -18,6 +18,15 @@ fn status(pid: u32, field: &str) -> String {
         .lines()
         .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     line.expect("a field").trim().to_owned()
+}
+
+/// Waits for the ends of processes that were told to: their last steps come after they have left their cgroup.
+async fn end_of(pids: &[u32]) {
+    let end = Instant::now() + BOOT_LIMIT;
+    while !pids.iter().all(|pid| ended(*pid)) {
+        assert!(Instant::now() < end, "of {pids:?} some run on");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Whether nothing of a process runs; its parent may not have asked for its end yet.
@@ -107,12 +116,7 @@ async fn no_two_vms_have_the_same_user() {
     // As a test that fails leaves it: a drop is enough.
     let pid = two.pid();
     drop(two);
-    let end = Instant::now() + Duration::from_secs(10);
-    // Its last steps come after it left its cgroup.
-    while !ended(pid) {
-        assert!(Instant::now() < end, "the process runs on");
-        tokio::task::yield_now().await;
-    }
+    end_of(&[pid]).await;
     one.end().await;
 }
 
@@ -215,7 +219,7 @@ async fn servers_of_shares_see_their_directory_alone() {
     }
     assert_eq!((serving, read_only), (2, 1), "of {servers:?}");
     machine.end().await;
-    assert!(servers.iter().all(|pid| ended(*pid)), "{servers:?}");
+    end_of(&servers).await;
 }
 
 /// Without privileges a container opens the devices that it was given, and no other one of its VM.

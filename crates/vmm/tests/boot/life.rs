@@ -150,7 +150,7 @@ async fn a_guest_that_writes_waits_while_the_host_has_no_room() {
 
     // The guest may see the disk a moment later than it was plugged in.
     let script = "export PATH=/bin; search() { for d in /sys/block/sd*; do busybox grep -q room $d/device/vpd_pg80 && return; done; return 1; }
-        n=0; until search; do n=$((n+1)); [ $n -lt 100 ] || { echo 'no such disk'; busybox ls -l /sys/block/*/device/vpd_pg80; exit 1; }; busybox sleep 0.1; done
+        n=0; until search; do n=$((n+1)); [ $n -lt 600 ] || { echo 'no such disk'; busybox ls -l /sys/block/*/device/vpd_pg80; exit 1; }; busybox sleep 0.1; done
         busybox mknod /room b $(busybox tr : ' ' < $d/dev); yes=$(busybox yes podvisor | busybox head -c 4096); i=0
         while [ $i -lt 1000 ]; do echo \"$yes\"; i=$((i+1)); done | busybox dd of=/room bs=64k conv=fsync || exit 1
         echo written";

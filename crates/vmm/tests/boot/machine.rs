@@ -15,7 +15,7 @@ use vmm::{Disk, ExitReason, Hypervisor, Vm, VmId, VmSpec};
 pub const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
 /// How long a killed QEMU may take to leave its cgroup.
-const DROP_LIMIT: Duration = Duration::from_secs(5);
+const DROP_LIMIT: Duration = Duration::from_secs(30);
 
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(
