@@ -112,7 +112,7 @@ pub struct ResourceCache {
 }
 
 /// Resources with few, small, often consulted objects: their decoded form is kept.
-const DECODED: [&str; 19] = [
+const DECODED: [&str; 20] = [
     "namespaces",
     "serviceaccounts",
     "roles",
@@ -125,6 +125,7 @@ const DECODED: [&str; 19] = [
     "runtimeclasses",
     "storageclasses",
     "services",
+    "ipaddresses",
     "customresourcedefinitions",
     "mutatingwebhookconfigurations",
     "validatingwebhookconfigurations",

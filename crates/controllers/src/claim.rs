@@ -58,7 +58,11 @@ pub(crate) async fn claim_kind(
 ) -> Result<Vec<Arc<Value>>, WorldError> {
     let uid = meta(owner, "uid");
     let mut mine = Vec::new();
-    for object in world.list(key, meta(owner, "namespace")) {
+    let short = Uid::of(uid);
+    let candidates = world.select(key, meta(owner, "namespace"), |object| {
+        object.links().owners.contains(&short) || selector.matches_with(|key| object.label(key))
+    });
+    for object in candidates {
         let matches = selector.matches_object(&object);
         match controlled_by(&object, uid) {
             true if matches => mine.push(object),

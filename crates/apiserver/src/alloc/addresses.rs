@@ -3,6 +3,7 @@
 //! out of its hands.
 
 use crate::bootstrap::context;
+use crate::cache::Caches;
 use crate::rest::{create, meta, now};
 use crate::server::ApiServer;
 use crate::view::{GroupResource, View};
@@ -24,6 +25,15 @@ pub(super) fn resource() -> GroupResource {
 /// Whether somebody else than the allocator has made an IPAddress.
 pub(super) fn is_foreign(address: &Value) -> bool {
     address["metadata"]["labels"][MANAGED] != MANAGER
+}
+
+/// The names of the IPAddresses that are somebody else's.
+pub(super) fn reserved(caches: &Caches) -> Vec<String> {
+    let Some(addresses) = caches.existing(&resource()) else {
+        return Vec::new();
+    };
+    let foreign = addresses.select("", |address| address.label(MANAGED) != Some(MANAGER));
+    foreign.iter().map(|address| address.name().to_owned()).collect()
 }
 
 /// Brings the IPAddresses in step with the Services.

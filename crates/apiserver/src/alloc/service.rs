@@ -2,7 +2,6 @@
 
 use super::{Allocators, Range, Reservation};
 use crate::rest::meta;
-use crate::view::View;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use rand::RngExt;
@@ -197,7 +196,8 @@ fn taken(alloc: &Allocators, but: &Value) -> Taken {
         if same("namespace") && same("name") {
             continue;
         }
-        if let Ok(ip) = text(&service, "clusterIP").parse() {
+        let ip = service["spec"]["clusterIP"].as_str().unwrap_or_default();
+        if let Ok(ip) = ip.parse() {
             taken.ips.insert(ip);
         }
         for port in service["spec"]["ports"].as_array().into_iter().flatten() {
@@ -208,13 +208,10 @@ fn taken(alloc: &Allocators, but: &Value) -> Taken {
             .extend(port_number(service["spec"].get("healthCheckNodePort")));
     }
     // Addresses that people have reserved; those of Services themselves may be of one that is gone.
-    for address in alloc.caches.list(&super::addresses::resource(), None) {
-        if super::addresses::is_foreign(&address)
-            && let Ok(ip) = meta(&address, "name").parse()
-        {
-            taken.ips.insert(ip);
-        }
-    }
+    let reserved = super::addresses::reserved(&alloc.caches).into_iter();
+    taken
+        .ips
+        .extend(reserved.filter_map(|name| name.parse::<Ipv4Addr>().ok()));
     taken
 }
 
