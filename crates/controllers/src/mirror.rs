@@ -98,12 +98,11 @@ fn notes(object: &Value) -> Option<&serde_json::Map<String, Value>> {
 
 impl Mirror {
     async fn one(&self, world: &World, endpoints: &Value) -> Result<(), WorldError> {
-        let mut have: Vec<Arc<Value>> = world
-            .list(SLICES, meta(endpoints, "namespace"))
-            .into_iter()
-            .filter(|s| label(s, MANAGED_BY) == MANAGER && label(s, SERVICE_NAME) == meta(endpoints, "name"))
-            .filter(|s| !deleting(s))
-            .collect();
+        let mut have = world.select(SLICES, meta(endpoints, "namespace"), |slice| {
+            slice.label(MANAGED_BY) == Some(MANAGER)
+                && slice.label(SERVICE_NAME) == Some(meta(endpoints, "name"))
+                && !slice.links().deleting
+        });
         let wanted = if mirrored(world, endpoints) {
             slices(endpoints)
         } else {

@@ -225,8 +225,8 @@ impl NodeAuthorizer {
             ("get", "") => {
                 let pods = GroupResource::new("", "pods");
                 let pod = self.view.get(&pods, Some(&a.namespace), &a.name);
-                // A Pod that is gone is answered with 404, not 403: it may have been this node's.
-                match pod.is_none_or(|p| p["spec"]["nodeName"] == node) {
+                // Of one that is gone nobody knows whose it was.
+                match pod.is_some_and(|p| p["spec"]["nodeName"] == node) {
                     true => Some(Decision::Allow(String::new())),
                     false => Some(unrelated(node)),
                 }

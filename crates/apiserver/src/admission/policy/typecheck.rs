@@ -48,16 +48,22 @@ async fn settle(server: &Arc<ApiServer>, policy: &Arc<Value>) {
     if !warnings.is_empty() {
         typed["expressionWarnings"] = json!(warnings);
     }
-    if let Err(status) = write(&ctx, generation, typed).await
+    if let Err(status) = write(&ctx, policy, typed).await
         && !matches!(status.code, 404 | 409)
     {
         tracing::warn!(policy = meta(policy, "name"), error = %status, "the types of a policy could not be told");
     }
 }
 
-async fn write(ctx: &Ctx, generation: i64, typed: Value) -> Result<(), kinds::status::Status> {
+/// Writes what was found of the policy `checked`, and nothing to another one of its name that has come meanwhile.
+async fn write(ctx: &Ctx, checked: &Value, typed: Value) -> Result<(), kinds::status::Status> {
+    let generation = checked["metadata"]["generation"].as_i64().unwrap_or(1);
+    let uid = checked["metadata"]["uid"].clone();
     let edit = move |policy: &Value| {
         let mut next = policy.clone();
+        if policy["metadata"]["uid"] != uid {
+            return Ok(next);
+        }
         next["status"]["observedGeneration"] = generation.into();
         next["status"]["typeChecking"] = typed.clone();
         Ok(next)
