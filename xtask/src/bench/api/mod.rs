@@ -6,6 +6,7 @@
 //! Upstream's kube-apiserver, when the user has one, gets the same load afterwards (without controllers beside it).
 
 mod client;
+mod crowds;
 mod load;
 mod objects;
 mod server;
@@ -60,6 +61,7 @@ struct Sizes {
     events: usize,
     paced: usize,
     stored: usize,
+    crowd: usize,
     idle: Duration,
 }
 
@@ -74,6 +76,7 @@ impl Sizes {
         events: 1000,
         paced: 250,
         stored: 100_000,
+        crowd: 2000,
         idle: Duration::from_secs(10),
     };
     const SMALL: Sizes = Sizes {
@@ -86,6 +89,7 @@ impl Sizes {
         events: 20,
         paced: 10,
         stored: 300,
+        crowd: 80,
         idle: Duration::from_secs(1),
     };
 }
@@ -166,6 +170,9 @@ async fn measure(program: &Program, directory: &Path, sizes: &Sizes, report: &mu
     deletion(&server, report).await?;
     report.add("end_resident_mib", server.resident()?);
     report.add("written_mib", server.written()? - before);
+    if matches!(program, Program::Podvisor(_)) {
+        crowds::measure(&server, sizes.crowd, report).await?;
+    }
     match program {
         Program::Podvisor(_) => {
             start_full(server, program, sizes, report).await?;

@@ -72,6 +72,10 @@ pub const ROWS: &[Row] = &[
     row("full_resident_mib", None, Some(200.0)),
     row("end_resident_mib", Some(2480.0), None),
     row("written_mib", Some(655.0), None),
+    row("create_quota_pod_growth", None, Some(2.0)),
+    row("create_service_growth", None, Some(2.0)),
+    row("create_deployment_growth", None, Some(2.0)),
+    row("create_statefulset_growth", None, Some(2.0)),
     row("ready_full_ms", None, Some(2000.0)),
 ];
 
