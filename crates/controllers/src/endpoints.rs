@@ -8,10 +8,11 @@ use crate::obj::{
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Object;
 use cache::fields::pod::ADDRESS;
 use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -242,7 +243,8 @@ fn note_capacity(endpoints: &mut Value, over: bool) {
 }
 
 impl EndpointsOfServices {
-    async fn one(&self, world: &World, service: &Value) -> Result<(), WorldError> {
+    /// Brings one Service's objects in step; `have` are its slices.
+    async fn one(&self, world: &World, service: &Value, have: Vec<Arc<Object>>) -> Result<(), WorldError> {
         let namespace = meta(service, "namespace");
         let selects = service["spec"]["selector"]
             .as_object()
@@ -254,7 +256,8 @@ impl EndpointsOfServices {
         let pods = world.select(PODS, namespace, |pod| {
             !pod.field(ADDRESS).is_empty() && selector.matches_with(|key| pod.label(key))
         });
-        self.slices(world, service, &pods).await?;
+        let have = have.iter().map(|slice| world.value(slice)).collect();
+        self.slices(world, service, &pods, have).await?;
         let subsets = subsets(service, &pods);
         let over_capacity = behind(service, &pods).len() > PER_ENDPOINTS;
         let name = meta(service, "name");
@@ -288,12 +291,13 @@ impl EndpointsOfServices {
         Ok(())
     }
 
-    async fn slices(&self, world: &World, service: &Value, pods: &[Arc<Value>]) -> Result<(), WorldError> {
-        let mut have = world.select(SLICES, meta(service, "namespace"), |slice| {
-            slice.label(MANAGED_BY) == Some(MANAGER)
-                && slice.label(SERVICE_NAME) == Some(meta(service, "name"))
-                && !slice.links().deleting
-        });
+    async fn slices(
+        &self,
+        world: &World,
+        service: &Value,
+        pods: &[Arc<Value>],
+        mut have: Vec<Arc<Value>>,
+    ) -> Result<(), WorldError> {
         let mut left = Vec::new();
         let zones = |node: &str| {
             let node = world.get(NODES, "", node)?;
@@ -336,6 +340,18 @@ impl EndpointsOfServices {
     }
 }
 
+/// This controller's slices by the namespace and name of their Service.
+fn slices_by_service(world: &World) -> HashMap<(String, String), Vec<Arc<Object>>> {
+    let mut found: HashMap<_, Vec<Arc<Object>>> = HashMap::new();
+    let ours = |slice: &Object| slice.label(MANAGED_BY) == Some(MANAGER) && !slice.links().deleting;
+    for slice in world.entries(SLICES, "", ours) {
+        let service = slice.label(SERVICE_NAME).unwrap_or_default();
+        let name = (slice.namespace().to_owned(), service.to_owned());
+        found.entry(name).or_default().push(slice);
+    }
+    found
+}
+
 /// Endpoints without their Service, made by this controller.
 fn orphaned(world: &World, endpoints: &Value) -> bool {
     label(endpoints, "endpoints.kubernetes.io/managed-by") == "endpoint-controller"
@@ -356,8 +372,15 @@ impl Reconciler for EndpointsOfServices {
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         let mut failed = None;
+        // Looked up once, and not for each of many Services. Nobody else makes such slices.
+        let mut slices = slices_by_service(world);
         for service in world.all(SERVICES) {
-            if let Err(e) = self.one(world, &service).await {
+            let name = (
+                meta(&service, "namespace").to_owned(),
+                meta(&service, "name").to_owned(),
+            );
+            let have = slices.remove(&name).unwrap_or_default();
+            if let Err(e) = self.one(world, &service, have).await {
                 failed = Some(e);
             }
         }

@@ -43,7 +43,8 @@ pub async fn settle(server: &Arc<ApiServer>) {
         let addresses = service["spec"]["clusterIPs"].as_array();
         for ip in addresses.into_iter().flatten().filter_map(Value::as_str) {
             if ip.parse::<std::net::IpAddr>().is_ok() {
-                let of = json!({"group": "", "resource": "services", "namespace": meta(&service, "namespace"),
+                // As it is stored: without the group, which is empty.
+                let of = json!({"resource": "services", "namespace": meta(&service, "namespace"),
                     "name": meta(&service, "name")});
                 wanted.insert(ip.to_string(), of);
             }

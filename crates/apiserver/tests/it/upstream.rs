@@ -255,11 +255,10 @@ async fn services_have_ip_addresses() {
         {"resource": "services", "namespace": "default", "name": "later"}}});
     assert_eq!(s.json("POST", addresses, &reserved).await.0, 201);
     let services = "/api/v1/namespaces/default/services";
-    let service =
-        |ip: &str| json!({"metadata": {"name": "a"}, "spec": {"clusterIP": ip, "ports": [{"port": 80}]}});
-    let (code, refused) = s.json("POST", services, &service("10.96.0.20")).await;
+    let service = |name: &str, ip: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": ip, "ports": [{"port": 80}]}});
+    let (code, refused) = s.json("POST", services, &service("a", "10.96.0.20")).await;
     assert_eq!(code, 422, "{refused}");
-    assert_eq!(s.json("POST", services, &service("10.96.0.21")).await.0, 201);
+    assert_eq!(s.json("POST", services, &service("a", "10.96.0.21")).await.0, 201);
     let one = format!("{addresses}/10.96.0.21");
     let made = s.until(&one, |code, _| code == 200).await;
     assert_eq!(made["spec"]["parentRef"]["name"], "a");
@@ -267,6 +266,11 @@ async fn services_have_ip_addresses() {
         made["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"],
         "ipallocator.k8s.io"
     );
+    // Another Service is nothing to it.
+    s.json("POST", services, &service("b", "10.96.0.22")).await;
+    s.until(&format!("{addresses}/10.96.0.22"), |code, _| code == 200)
+        .await;
+    assert_eq!(s.get(&one).await.1["metadata"]["uid"], made["metadata"]["uid"]);
     s.json("DELETE", &format!("{services}/a"), &json!({})).await;
     s.until(&one, |code, _| code == 404).await;
     let cidr = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";

@@ -74,8 +74,8 @@ pub const ROWS: &[Row] = &[
     row("written_mib", Some(655.0), None),
     row("create_quota_pod_growth", None, Some(2.0)),
     row("create_service_growth", None, Some(2.0)),
-    row("create_deployment_growth", None, Some(2.0)),
-    row("create_statefulset_growth", None, Some(2.0)),
+    row("create_deployment_growth", None, Some(3.0)),
+    row("create_statefulset_growth", None, Some(3.0)),
     row("ready_full_ms", None, Some(2000.0)),
 ];
 
