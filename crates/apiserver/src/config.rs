@@ -40,8 +40,11 @@ pub struct Config {
     pub max_watches_per_user: usize,
     /// Connections at a time, which clients share.
     pub max_connections: usize,
-    /// A TLS handshake, and the head of a request, must arrive within this time.
+    /// A TLS handshake, and then the head of the first request of the connection, must arrive within this time.
     pub head_limit: Duration,
+    /// A connection over HTTP/1 may rest so long until the head of the next request has come. Upstream's 90 s: clients
+    /// keep connections for as long, and one that is closed just as they send costs them a request.
+    pub idle_limit: Duration,
     /// A connection whose other end takes no byte of what it asked for is cut off after this time.
     pub stall_limit: Duration,
     /// The credentials by which aggregated API servers know us; without them they take our word for nobody.
@@ -75,6 +78,7 @@ impl Config {
             max_watches_per_user: 5000,
             max_connections: 16_384,
             head_limit: Duration::from_secs(20),
+            idle_limit: Duration::from_secs(90),
             stall_limit: Duration::from_secs(60),
             proxy_client: None,
             audit: None,

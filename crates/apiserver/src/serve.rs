@@ -4,7 +4,7 @@ use crate::authn::chain::Authorities;
 use crate::connection::Connection;
 use crate::places::Places;
 use crate::server::ApiServer;
-use crate::stall::Stalling;
+use crate::stall::{Stalling, Talk};
 use crate::stalled_stream::{Streams, watched};
 use crate::wire::body;
 use http::{HeaderValue, StatusCode, header};
@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -127,7 +127,7 @@ impl ApiServer {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.config.head_limit)
+            .header_read_timeout(self.config.idle_limit)
             .max_buf_size(HEADER_BYTES as usize * 2)
             // As Go writes them: scripts look for `Audit-Id:` and the like.
             .title_case_headers(true)
@@ -142,15 +142,16 @@ impl ApiServer {
             .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
-        let upgraded = Arc::new(AtomicBool::new(false));
+        let talk = Arc::new(Talk::default());
         let stream = Stalling::new(
             stream,
             self.config.head_limit,
             self.config.stall_limit,
-            upgraded.clone(),
+            talk.clone(),
         );
         let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let (server, connection, upgraded) = (self.clone(), connection.clone(), upgraded.clone());
+            let (server, connection, talk) = (self.clone(), connection.clone(), talk.clone());
+            talk.begun.store(true, Ordering::Relaxed);
             // Before the answer is worked on: the stream's task is made right after this call.
             let clock = match request.version() {
                 http::Version::HTTP_2 => {
@@ -165,7 +166,7 @@ impl ApiServer {
                 }
                 let response = server.handle(request.map(body::adopt), connection).await;
                 if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-                    upgraded.store(true, Ordering::Relaxed);
+                    talk.upgraded.store(true, Ordering::Relaxed);
                 }
                 Ok(match clock {
                     Some(clock) => response.map(|body| watched(body, clock)),

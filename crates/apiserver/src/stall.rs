@@ -5,7 +5,8 @@
 //! An idle connection has nothing to send and may stay. After an upgrade the clock is off: a terminal that is held
 //! with Ctrl-S is a user's right.
 //!
-//! The HTTP library tells versions apart by the first bytes and waits for those without a limit; so they have one here.
+//! The HTTP library tells versions apart by the first bytes and waits for those without a limit; so they have one here,
+//! and over HTTP/1 the whole head of the first request. Later ones have the time of an idle connection.
 
 use std::future::Future;
 use std::io;
@@ -20,28 +21,36 @@ use tokio::time::Sleep;
 /// What an HTTP/2 connection begins with (RFC 9113, 3.4); other first bytes are HTTP/1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// What who serves a connection knows of it, and its stream does not.
+#[derive(Default)]
+pub struct Talk {
+    /// The head of a request has come.
+    pub begun: AtomicBool,
+    /// It speaks another protocol by now, and is not supervised any more.
+    pub upgraded: AtomicBool,
+}
+
 /// A stream whose writes fail when nothing of them is taken for some time.
 pub struct Stalling<S> {
     inner: S,
     limit: Duration,
     /// Runs while a write waits.
     clock: Option<Pin<Box<Sleep>>>,
-    upgraded: Arc<AtomicBool>,
-    /// Runs until the version of HTTP is known.
+    talk: Arc<Talk>,
+    /// Runs until HTTP/2 is spoken, or the first request over HTTP/1 has come.
     beginning: Option<Pin<Box<Sleep>>>,
     /// Bytes of the preface that have come.
     prefix: usize,
 }
 
 impl<S> Stalling<S> {
-    /// Wraps a stream that must begin to speak within `head` and take bytes within `limit`; setting `upgraded` ends
-    /// the supervision.
-    pub fn new(inner: S, head: Duration, limit: Duration, upgraded: Arc<AtomicBool>) -> Stalling<S> {
+    /// Wraps a stream that must begin to speak within `head` and take bytes within `limit`.
+    pub fn new(inner: S, head: Duration, limit: Duration, talk: Arc<Talk>) -> Stalling<S> {
         Stalling {
             inner,
             limit,
             clock: None,
-            upgraded,
+            talk,
             beginning: Some(Box::pin(tokio::time::sleep(head))),
             prefix: 0,
         }
@@ -52,7 +61,7 @@ impl<S> Stalling<S> {
         let rest = &PREFACE[self.prefix..];
         let same = bytes.iter().zip(rest).take_while(|(a, b)| a == b).count();
         self.prefix += same;
-        if same < bytes.len() || self.prefix == PREFACE.len() {
+        if self.prefix == PREFACE.len() {
             self.beginning = None;
         }
     }
@@ -63,7 +72,7 @@ impl<S> Stalling<S> {
             self.clock = None;
             return outcome;
         }
-        if self.upgraded.load(Ordering::Relaxed) {
+        if self.talk.upgraded.load(Ordering::Relaxed) {
             return outcome;
         }
         let limit = self.limit;
@@ -86,6 +95,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.beginning.is_some() && self.talk.begun.load(Ordering::Relaxed) {
+            self.beginning = None;
+        }
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.inner).poll_read(cx, buffer);
         let Some(clock) = self.beginning.as_mut() else {

@@ -215,6 +215,29 @@ async fn slow_loris() {
     }
 }
 
+/// Clients keep connections, and use them again after pauses that the head of a first request may not take.
+#[tokio::test]
+async fn resting_connections_stay_until_their_time_is_over() {
+    const GET: &[u8] = b"GET /version HTTP/1.1\r\nhost: x\r\n\r\n";
+    let head = Duration::from_secs(2);
+    let s = Server::with(Arc::new(MemoryStore::new()), |c| c.head_limit = head).await;
+    let mut raw = Raw::connect(s.address).await;
+    for pause in [head + Duration::from_millis(500), Duration::ZERO] {
+        raw.send(GET).await;
+        assert_eq!(raw.answer().await.unwrap().0, 200);
+        // Time is what this is about.
+        tokio::time::sleep(pause).await;
+    }
+    let s = Server::with(Arc::new(MemoryStore::new()), |c| {
+        c.idle_limit = Duration::from_millis(300)
+    })
+    .await;
+    let mut raw = Raw::connect(s.address).await;
+    raw.send(GET).await;
+    assert_eq!(raw.answer().await.unwrap().0, 200);
+    assert_eq!(raw.rest().await, 0);
+}
+
 /// However many connections one address opens, there are places for the next.
 #[tokio::test]
 async fn connections_are_shared() {
