@@ -7,9 +7,10 @@ use crate::aggregation::ProxyClient;
 use crate::alloc::Range;
 use crate::authn::legacy;
 use crate::authz::{bootstrap as defaults, rbac};
+use crate::flow;
 use crate::registry::Served;
 use crate::request::Attributes;
-use crate::rest::{Ctx, create, delete, meta};
+use crate::rest::{Ctx, create, delete, meta, now};
 use crate::server::{ApiServer, StartError};
 use crate::user::User;
 use crate::view::{GroupResource, View};
@@ -52,7 +53,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 
 /// What must be there as long as the server runs, beside namespaces.
 fn lasting(server: &ApiServer, range: Range) -> Vec<Wanted> {
-    let flows = crate::flow::bootstrap_objects().into_iter();
+    let flows = flow::bootstrap_objects().into_iter();
     let mut wanted: Vec<Wanted> = flows.map(|object| (object, NOTHING)).collect();
     if let Some(proxy) = &server.config.proxy_client {
         let map = authentication_map(proxy, &server.config.client_ca_der);
@@ -73,17 +74,22 @@ fn lasting(server: &ApiServer, range: Range) -> Vec<Wanted> {
 async fn keep(server: Arc<ApiServer>, namespaces: [Value; 4], lasting: Vec<Wanted>) {
     let namespaces = namespaces.map(|namespace| (namespace, NOTHING));
     let mut changes = server.caches.subscribe();
+    let mut period = tokio::time::interval_at(tokio::time::Instant::now() + PERIOD, PERIOD);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let thorough = tokio::select! {
             () = server.stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
-            changed = changes.changed() => if changed.is_err() { return },
-        }
+            _ = period.tick() => true,
+            changed = changes.changed() => match changed {
+                Ok(()) => false,
+                Err(_) => return,
+            },
+        };
         tokio::time::sleep(PAUSE).await;
         changes.mark_unchanged();
         // Namespaces first, and the others in the next round when it was theirs that lacked.
         for wanted in [&namespaces[..], &lasting[..]] {
-            let lacking = wanted.iter().filter(|wanted| lacks(&server, wanted));
+            let lacking = wanted.iter().filter(|wanted| lacks(&server, wanted, thorough));
             let lacking: Vec<Wanted> = lacking.cloned().collect();
             if let Err(error) = together(&server, lacking).await {
                 tracing::warn!(%error, "what every cluster has could not be made again; it is tried again");
@@ -92,13 +98,18 @@ async fn keep(server: Arc<ApiServer>, namespaces: [Value; 4], lasting: Vec<Wante
     }
 }
 
-/// Whether an object is missing, or says other things than it should.
-fn lacks(server: &Arc<ApiServer>, (object, fields): &Wanted) -> bool {
+/// Whether an object is missing, or says other things than it should. `thorough`: what only costs time is looked at too.
+fn lacks(server: &Arc<ApiServer>, (object, fields): &Wanted, thorough: bool) -> bool {
     let present = context(server, object, "get").map(|ctx| ctx.served.cache.get(ctx.namespace(), ctx.name()));
     match present {
         Some(Some(present)) => {
+            if fields.is_empty() && !thorough {
+                return false;
+            }
             let present = present.value();
-            fields.iter().any(|field| present[*field] != object[*field])
+            let flows = object["apiVersion"] == "flowcontrol.apiserver.k8s.io/v1";
+            let stale = flows && flow::renewed(&present, object).is_some();
+            stale || fields.iter().any(|field| present[*field] != object[*field])
         }
         _ => true,
     }
@@ -199,7 +210,7 @@ pub(crate) fn context_of(server: &Arc<ApiServer>, served: Arc<Served>, object: &
 /// By whom objects of a group are written at a start.
 fn options(group: &str) -> WriteOptions {
     let manager = match group {
-        "flowcontrol.apiserver.k8s.io" => "api-priority-and-fairness-config-producer-v1",
+        flow::GROUP => "api-priority-and-fairness-config-producer-v1",
         _ => "kube-apiserver",
     };
     WriteOptions {
@@ -236,8 +247,10 @@ async fn ensure(server: &Arc<ApiServer>, object: Value) -> Result<(), StartError
 
 /// Default roles and bindings get what was added to them since; nothing else of an object that exists is touched.
 async fn reconcile(ctx: &Ctx, present: &Value, wanted: &Value) -> Result<(), Status> {
-    if ctx.served.kind.group != rbac::GROUP {
-        return Ok(());
+    match ctx.served.kind.group {
+        flow::GROUP => return renew_flow(ctx, wanted).await,
+        rbac::GROUP => {}
+        _ => return Ok(()),
     }
     if defaults::leads_elsewhere(present, wanted) {
         // Where a binding leads cannot be changed in place.
@@ -254,6 +267,31 @@ async fn reconcile(ctx: &Ctx, present: &Value, wanted: &Value) -> Result<(), Sta
         .edit(&ctx.served, ctx.namespace(), ctx.name(), edit)
         .await
         .map(|_| ())
+}
+
+/// A FlowSchema or PriorityLevelConfiguration gets the spec of this server, where it follows it.
+async fn renew_flow(ctx: &Ctx, wanted: &Value) -> Result<(), Status> {
+    let edit = |present: &Value| {
+        let Some(mut next) = flow::renewed(present, wanted) else {
+            return Ok(present.clone());
+        };
+        let manager = options(flow::GROUP).field_manager;
+        machinery::apply::update_managers(
+            ctx.served.typed(),
+            Some(present),
+            &mut next,
+            &manager,
+            "Update",
+            None,
+            &now(),
+        );
+        Ok(next)
+    };
+    let edited = ctx
+        .server
+        .edit(&ctx.served, ctx.namespace(), ctx.name(), edit)
+        .await;
+    edited.map(drop)
 }
 
 /// Service `default/kubernetes` at the first address of the range, and its endpoints: this server.

@@ -416,7 +416,7 @@ impl ApiServer {
         }
         if attributes.name.is_empty() && matches!(attributes.verb.as_str(), "update" | "patch") {
             return Err(match ctx.served.custom {
-                Some(_) => Status::bad_request("name must be provided"),
+                Some(_) => rest::patch::nameless(&ctx),
                 None => Status::method_not_allowed(),
             });
         }
@@ -460,7 +460,8 @@ impl ApiServer {
         match attributes.verb.as_str() {
             "get" => rest::get::get(&ctx).await,
             "create" => {
-                if !attributes.name.is_empty() {
+                // What is custom is routed by its kind alone: its name is the one in the body.
+                if !attributes.name.is_empty() && ctx.served.custom.is_none() {
                     return Err(Status::method_not_allowed());
                 }
                 rest::create::create(&ctx, incoming.body).await

@@ -1,12 +1,9 @@
 //! Dynamic resource allocation: the expressions that select devices, and who may ask for administrative access to them
 //! (KEP-5018): only claims in a namespace that is labelled for it.
 
-use crate::admit::{AdmissionPlugin, AdmissionRequest, Operation};
 use crate::view::{GroupResource, View};
-use async_trait::async_trait;
 use cel::{Env, Field, ObjectType, Program, Type};
 use kinds::field::{FieldError, Path};
-use kinds::status::Status;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -99,44 +96,38 @@ fn selectors(holder: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// The step that keeps administrative access to where it is allowed.
-pub struct DeviceAdminAccess;
-
-#[async_trait]
-impl AdmissionPlugin for DeviceAdminAccess {
-    fn name(&self) -> &'static str {
-        "DeviceAdminAccess"
+/// What is wrong with a claim, or its status, that asks for administrative access where it is not allowed; the first such
+/// place is named. `old`: the object before the change of its status (upstream: `pkg/registry/resource/utils.go`).
+pub fn unlabelled(kind: &str, object: &Value, old: Option<&Value>, view: &dyn View) -> Option<FieldError> {
+    let asks = |one: &Value| one["adminAccess"] == true;
+    let at = match old {
+        // The spec is for life: what is wrong with it was said at the beginning.
+        None => {
+            let (spec, _) = claim(kind, object)?;
+            let (i, _) = list(&spec["devices"], "requests").find(|(_, request)| asks(&request["exactly"]))?;
+            // Of templates too the claim's own place is told.
+            Path::new("spec").child("devices").child("requests").index(i)
+        }
+        Some(_) if kind != "ResourceClaim" => return None,
+        Some(old) => {
+            let results = |claim: &Value| {
+                list(&claim["status"]["allocation"]["devices"], "results")
+                    .find(|(_, result)| asks(result))
+                    .map(|(i, _)| i)
+            };
+            if results(old).is_some() {
+                return None;
+            }
+            let devices = Path::new("status").child("allocation").child("devices");
+            devices.child("results").index(results(object)?)
+        }
+    };
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or("");
+    let namespace = view.get(&GroupResource::new("", "namespaces"), None, namespace);
+    if namespace.is_some_and(|n| n["metadata"]["labels"][ADMIN] == "true") {
+        return None;
     }
-
-    async fn admit(
-        &self,
-        request: &mut AdmissionRequest<'_>,
-        view: &dyn View,
-    ) -> Result<Vec<String>, Status> {
-        let a = request.attributes;
-        let kind = match (a.group.as_str(), a.resource.as_str()) {
-            ("resource.k8s.io", "resourceclaims") => "ResourceClaim",
-            ("resource.k8s.io", "resourceclaimtemplates") => "ResourceClaimTemplate",
-            _ => return Ok(Vec::new()),
-        };
-        if request.operation != Operation::Create || !a.subresource.is_empty() {
-            return Ok(Vec::new());
-        }
-        let wanted = claim(kind, request.object).is_some_and(|(spec, at)| {
-            let all = requests(spec, &at);
-            all.iter().any(|(request, _)| request["adminAccess"] == true)
-        });
-        if !wanted {
-            return Ok(Vec::new());
-        }
-        let namespace = view.get(&GroupResource::new("", "namespaces"), None, &a.namespace);
-        if namespace.is_some_and(|n| n["metadata"]["labels"][ADMIN] == "true") {
-            return Ok(Vec::new());
-        }
-        let why =
-            format!("admin access to devices requires the `{ADMIN}: true` label on the containing namespace");
-        let error = FieldError::forbidden(&Path::new("metadata"), why);
-        let name = request.object["metadata"]["name"].as_str().unwrap_or("");
-        Err(Status::invalid(kind, "resource.k8s.io", name, vec![error]))
-    }
+    let why =
+        format!("admin access to devices requires the `{ADMIN}: true` label on the containing namespace");
+    Some(FieldError::forbidden(&at.child("adminAccess"), why))
 }

@@ -72,7 +72,6 @@ pub fn standard(rbac: Arc<Rbac>, extra: Vec<Arc<dyn AdmissionPlugin>>) -> Vec<Ar
         Arc::new(certificates::Certificates::new(rbac.clone())),
         Arc::new(storage::DefaultIngressClass),
         Arc::new(scheduling::PodTopologyLabels),
-        Arc::new(devices::DeviceAdminAccess),
     ];
     plugins.extend(extra);
     plugins.push(Arc::new(policy::MutatingPolicy::default()));

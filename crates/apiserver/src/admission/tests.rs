@@ -891,8 +891,6 @@ fn the_order_is_upstreams() {
         "Certificates",
         "DefaultIngressClass",
         "PodTopologyLabels",
-        // Upstream checks it in the strategy of claims.
-        "DeviceAdminAccess",
         "MutatingAdmissionPolicy",
         "MutatingAdmissionWebhook",
         // Upstream checks it before it writes: whatever became of the object by then.

@@ -17,6 +17,7 @@ const COMPONENTS: [&str; 3] = ["controller-manager", "scheduler", "etcd-0"];
 pub async fn answer(ctx: &Ctx) -> Result<Response, Status> {
     let store = ctx.server.store.health().await.map_err(|e| e.to_string());
     let wanted = ctx.wanted(true)?;
+    ctx.fits(wanted, ctx.attributes.verb == "list")?;
     let options = ListOptions::parse(&ctx.query)?;
     let include = &options.include_object;
     if ctx.attributes.verb == "get" {

@@ -413,7 +413,8 @@ async fn attempt_new(
             errors
         }
         None => {
-            let mut errors = machinery::validate_create(served.kind, &object);
+            let mut errors = administrative(ctx, &object, None);
+            errors.extend(machinery::validate_create(served.kind, &object));
             errors.extend(check_expressions(served, &object, None));
             // Also where admission refuses the object afterwards.
             if errors.is_empty() {
@@ -530,6 +531,20 @@ pub fn check_expressions(served: &Served, object: &Value, old: Option<&Value>) -
         ("admissionregistration.k8s.io", _) => crate::admission::expressions::check(served.kind.kind, object),
         _ => Vec::new(),
     }
+}
+
+/// What a claim of devices lacks for the administrative access that it asks for. `old`: before the change of its status.
+pub fn administrative(ctx: &Ctx, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    if ctx.served.kind.group != "resource.k8s.io" {
+        return Vec::new();
+    }
+    let caches = &*ctx.server.caches;
+    Vec::from_iter(crate::admission::devices::unlabelled(
+        ctx.served.kind.kind,
+        object,
+        old,
+        caches,
+    ))
 }
 
 /// Warnings of a definition whose schemas name formats that nobody checks; only those that are new.

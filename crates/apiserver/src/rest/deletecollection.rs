@@ -12,6 +12,7 @@ const CONCURRENT: usize = 256;
 /// Answers a DELETE of a collection.
 pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
+    ctx.fits(wanted, true)?;
     let mut options = ListOptions::parse(&ctx.query)?;
     options.validate(false)?;
     // Upstream goes through a collection by pages, and those show the very state that is named.

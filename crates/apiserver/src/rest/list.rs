@@ -30,6 +30,7 @@ const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to di
 /// Answers a list.
 pub async fn list(ctx: &Ctx) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
+    ctx.fits(wanted, true)?;
     let mut options = ListOptions::parse(&ctx.query)?;
     options.validate(false)?;
     options.narrow_to(ctx.name())?;
@@ -53,7 +54,7 @@ pub async fn answer(
         .encode(ctx.namespace())
     });
     let head = Head {
-        custom: ctx.served.custom.is_some(),
+        custom: ctx.served.custom.is_some() && wanted.shape == Shape::Object,
         revision,
         token,
         remaining: listing.remaining,
@@ -197,7 +198,7 @@ struct Head {
     revision: u64,
     token: Option<String>,
     remaining: Option<usize>,
-    /// Lists of custom objects tell that there is no more.
+    /// Lists of whole custom objects tell that there is no more.
     custom: bool,
 }
 

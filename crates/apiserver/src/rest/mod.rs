@@ -69,29 +69,30 @@ impl Ctx {
 
     /// Negotiates the answer's form; built-in kinds also come as protobuf, the metadata of any kind do.
     pub fn wanted(&self, shapes: bool) -> Result<Wanted, Status> {
-        let wanted = negotiate::negotiate(&self.headers, &self.query, self.offer(shapes))?;
-        let lists = matches!(self.attributes.verb.as_str(), "list" | "deletecollection");
-        match wanted.shape {
-            Shape::Partial(_) if wanted.listed != lists => Err(self.other_shape(lists)),
-            _ => Ok(wanted),
-        }
+        negotiate::negotiate(&self.headers, &self.query, self.offer(shapes))
     }
 
-    /// The 406 for a list that is wanted as one object, or the other way round. The type is the one inside upstream.
-    fn other_shape(&self, lists: bool) -> Status {
+    /// Refuses a list that is wanted as one object, or the other way round; `lists`: what there is to answer. Asked when
+    /// there is: a Status has no such shape. The type that is told is the one inside upstream.
+    pub fn fits(&self, wanted: Wanted, lists: bool) -> Result<(), Status> {
+        if !matches!(wanted.shape, Shape::Partial(_)) || wanted.listed == lists {
+            return Ok(());
+        }
         let kind = self.served.kind;
         let inside = match &self.served.custom {
+            // Upstream's type for them is a list too, until it is looked into.
+            Some(_) if !lists => return Err(Status::plain("content is not a list")),
             Some(_) => "unstructured.Unstructured".to_owned(),
             None => format!("{}.{}", create::internal_package(kind.group), kind.kind),
         };
-        Status::not_acceptable(match lists {
+        Err(Status::not_acceptable(match lists {
             true => format!(
                 "you requested PartialObjectMetadata, but the requested object is a list (*{inside}List)"
             ),
             false => format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list (*{inside})"
             ),
-        })
+        }))
     }
 
     /// What the events of a watch are sent in.

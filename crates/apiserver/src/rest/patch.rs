@@ -90,6 +90,20 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
     }
 }
 
+/// The refusal of an update or patch of custom objects that names none.
+pub fn nameless(ctx: &Ctx) -> Status {
+    const PATCHES: [&str; 3] = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
+    let patches = ctx.attributes.verb == "patch";
+    match patches && !PATCHES.contains(&input::media_type(&ctx.headers).as_str()) {
+        true => unsupported(),
+        false => Status::bad_request("name must be provided"),
+    }
+}
+
 /// The 415 for what patches of custom objects cannot be.
 pub fn unsupported() -> Status {
     Status::unsupported_media_type(

@@ -31,6 +31,7 @@ pub async fn object(
         let answer = body::answer(code, body::JSON, body::ended(whole));
         return Ok(sized(ctx, answer, stored.len()));
     }
+    ctx.fits(wanted, false)?;
     let value = decode(&ctx.server, &ctx.served, &stored).await?;
     let shaped = match wanted.shape {
         Shape::Object => value,
@@ -55,6 +56,7 @@ pub fn stand_in(
     value: &Value,
     wanted: Wanted,
 ) -> Result<Response, Status> {
+    ctx.fits(wanted, false)?;
     let shaped = match wanted.shape {
         Shape::Object => return value_answer(ctx, code, value, wanted),
         Shape::Table(version) => {

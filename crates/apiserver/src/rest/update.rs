@@ -224,7 +224,11 @@ async fn attempt(
             errors
         }
         None => {
-            let mut errors = machinery::validate_update(served.kind, &new, &old, sub);
+            let mut errors = match sub {
+                Some("status") => create::administrative(ctx, &new, Some(&old)),
+                _ => Vec::new(),
+            };
+            errors.extend(machinery::validate_update(served.kind, &new, &old, sub));
             let other_spec = sub.is_none() && new["spec"] != old["spec"];
             // The spec of a claim is for life, and looked at as such alone.
             if sub.is_none() && served.kind.kind != "ResourceClaim" {

@@ -90,6 +90,7 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     ctx.validate(Operation::Create, &mut value, None, &options_value, dry_run)
         .await?;
     let answer = crate::access::review(ctx, value).await?;
+    ctx.fits(wanted, false)?;
     let shaped = match wanted.shape {
         Shape::Partial(version) => rest::render::partial(&answer, version),
         Shape::Object | Shape::Table(_) => answer,

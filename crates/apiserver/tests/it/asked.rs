@@ -344,6 +344,10 @@ async fn metadata_of_the_other_number() {
         let (code, text) = s.text(path, &[("accept", &accept)]).await;
         assert!(code == 406 && text.contains(words), "{code} {text}");
     }
+    // What is not there has no shape.
+    let accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+    let (code, text) = s.text(&format!("{MAPS}/none"), &[("accept", accept)]).await;
+    assert!(code == 404 && text.contains("not found"), "{code} {text}");
 }
 
 /// Nothing that looks like HTML comes back from a refusal, and no browser guesses.

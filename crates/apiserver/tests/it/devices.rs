@@ -129,7 +129,7 @@ async fn claims_say_what_they_want() {
         ),
         (
             claim(exactly(json!({"adminAccess": true})), none.clone()),
-            "metadata: Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the \
+            "spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the \
              containing namespace",
         ),
     ] {
@@ -169,7 +169,14 @@ async fn allocations_fit_their_claim() {
     );
     let result = json!({"request": "r", "driver": "a.b", "pool": "p", "device": "d"});
     let user = json!({"resource": "pods", "name": "p", "uid": "u"});
+    let mut administrator = result.clone();
+    administrator["adminAccess"] = json!(true);
     for (status, wanted) in [
+        (
+            json!({"allocation": {"devices": {"results": [result, administrator]}}}),
+            "status.allocation.devices.results[1].adminAccess: Forbidden: admin access to devices requires the \
+             `resource.kubernetes.io/admin-access: true` label on the containing namespace",
+        ),
         (
             json!({"reservedFor": [user]}),
             "status.reservedFor: Forbidden: may not be specified when `allocated` is not set",

@@ -105,6 +105,45 @@ async fn metadata_come_as_protobuf() {
     assert!(holds(b"ADDED") && holds(b"PartialObjectMetadata"));
 }
 
+/// Custom objects are routed by their kind alone, and their lists and objects are one type to upstream.
+#[tokio::test]
+async fn what_only_custom_objects_do() {
+    let s = start().await;
+    assert_eq!(s.json("POST", FOOS, &foo("a")).await.0, 201);
+    let named = format!("{FOOS}/other");
+    let (code, made) = s.json("POST", &named, &foo("b")).await;
+    assert_eq!((code, &made["metadata"]["name"]), (201, &json!("b")), "{made}");
+    let (code, said) = s.json("POST", &named, &foo("a")).await;
+    assert_eq!((code, &said["reason"]), (409, &json!("AlreadyExists")), "{said}");
+    for (media, wanted) in [
+        ("application/merge-patch+json", 400),
+        ("application/json-patch+json", 400),
+        ("application/apply-patch+yaml", 400),
+        ("application/json", 415),
+        ("application/strategic-merge-patch+json", 415),
+    ] {
+        let answer = s.send("PATCH", FOOS, &[("content-type", media)], "{}").await;
+        assert_eq!(answer.status().as_u16(), wanted, "{media}");
+    }
+    let of = |kind: &str| format!("application/json;as={kind};g=meta.k8s.io;v=v1");
+    let (code, _, text) = get(&s, &format!("{FOOS}/a"), &of("PartialObjectMetadataList")).await;
+    let said: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!((code, &said["message"]), (500, &json!("content is not a list")));
+    for (kind, told) in [
+        ("PartialObjectMetadataList", false),
+        ("Table", false),
+        ("List", true),
+    ] {
+        let accept = match kind {
+            "List" => "application/json".to_owned(),
+            kind => of(kind),
+        };
+        let (_, _, text) = get(&s, FOOS, &accept).await;
+        let list: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(list["metadata"].get("continue").is_some(), told, "{kind}: {list}");
+    }
+}
+
 #[tokio::test]
 async fn a_changed_definition_ends_its_watches() {
     let s = start().await;

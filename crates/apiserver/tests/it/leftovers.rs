@@ -7,6 +7,7 @@ use super::common;
 
 use common::Server;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const TWICE: &str = "API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please \
@@ -225,5 +226,42 @@ async fn what_a_cluster_needs_comes_back() {
             .until(path, |code, now| code == 200 && now["metadata"]["uid"] != uid)
             .await;
         assert_eq!(again["spec"], spec, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_renews_the_flows_that_nobody_took_over() {
+    const FOLLOWS: &str = "apf.kubernetes.io/autoupdate-spec";
+    const AT: &str = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas";
+    let store: Arc<dyn store::Store> = Arc::new(store::memory::MemoryStore::new());
+    let s = Server::on(store.clone()).await;
+    // What the annotation says, and whether the precedence that was set stays; what the annotation says then.
+    let cases = [
+        ("probes", json!("true"), false, "true"),
+        ("global-default", json!("T"), false, "T"),
+        ("service-accounts", json!("false"), true, "false"),
+        ("system-nodes", json!(null), true, "false"),
+        ("kube-scheduler", json!("perhaps"), true, "false"),
+    ];
+    let mut before = Vec::new();
+    for (name, says, ..) in &cases {
+        let path = format!("{AT}/{name}");
+        before.push(s.get(&path).await.1["spec"]["matchingPrecedence"].clone());
+        let change =
+            json!({"metadata": {"annotations": {FOLLOWS: says}}, "spec": {"matchingPrecedence": 7777}});
+        let (code, said) = s.json("PATCH", &path, &change).await;
+        assert_eq!(code, 200, "{said}");
+    }
+    let s = Server::on(store).await;
+    for ((name, _, stays, told), before) in cases.iter().zip(before) {
+        let (_, now) = s.get(&format!("{AT}/{name}")).await;
+        let wanted = if *stays { json!(7777) } else { before };
+        assert_eq!(now["spec"]["matchingPrecedence"], wanted, "{name}");
+        assert_eq!(now["metadata"]["annotations"][FOLLOWS], *told, "{name}");
+        assert_eq!(
+            now["metadata"]["generation"],
+            if *stays { 2 } else { 3 },
+            "{name}"
+        );
     }
 }
