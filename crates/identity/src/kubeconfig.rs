@@ -5,6 +5,7 @@
 
 use crate::authority::Credential;
 use crate::files::{self, FileError};
+use crate::sec1;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
@@ -111,9 +112,11 @@ impl Kubeconfig {
         Ok(())
     }
 
-    /// The document as YAML.
+    /// The document as YAML. Every value stands in the line of its name, where scripts look for it.
     pub fn to_yaml(&self) -> Result<String, KubeconfigError> {
-        serde_saphyr::to_string(&self.0).map_err(|e| KubeconfigError::Render(e.to_string()))
+        let lines = serde_saphyr::ser_options! { prefer_block_scalars: false };
+        serde_saphyr::to_string_with_options(&self.0, lines)
+            .map_err(|e| KubeconfigError::Render(e.to_string()))
     }
 
     /// Adds or replaces a cluster.
@@ -141,7 +144,7 @@ impl Kubeconfig {
     pub fn set_certificate_user(&mut self, name: &str, credential: &Credential) {
         let user = json!({
             "client-certificate-data": STANDARD.encode(&credential.certificate_pem),
-            "client-key-data": STANDARD.encode(&credential.key_pem),
+            "client-key-data": STANDARD.encode(sec1::labelled(&credential.key_pem)),
         });
         self.put("users", name, "user", user);
     }
@@ -270,6 +273,35 @@ contexts:
   context: {cluster: work, user: me}
 current-context: work
 ";
+
+    /// Scripts take the credentials out with `grep` and `awk`, and some clients know a key by its label alone.
+    #[test]
+    fn credentials_stand_in_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = crate::authority::Authority::load_or_create(dir.path()).unwrap();
+        let request = crate::authority::Request::client("me", None);
+        let credential = authority.issue(&request).unwrap();
+        let config = Kubeconfig::for_certificate(
+            "c",
+            "https://a:6443",
+            authority.certificate_pem(),
+            "me",
+            &credential,
+        );
+        let text = config.to_yaml().unwrap();
+        for (field, label) in [
+            ("certificate-authority-data: ", "CERTIFICATE"),
+            ("client-certificate-data: ", "CERTIFICATE"),
+            ("client-key-data: ", "EC PRIVATE KEY"),
+        ] {
+            let line = text
+                .lines()
+                .find_map(|line| line.trim().strip_prefix(field))
+                .unwrap();
+            let pem = String::from_utf8(STANDARD.decode(line).unwrap()).unwrap();
+            assert!(pem.starts_with(&format!("-----BEGIN {label}-----\n")), "{pem}");
+        }
+    }
 
     #[test]
     fn foreign_entries_survive() {

@@ -18,6 +18,7 @@ pub mod files;
 pub mod kubeconfig;
 pub mod passwords;
 pub mod routes;
+mod sec1;
 pub mod throttle;
 pub mod token;
 
