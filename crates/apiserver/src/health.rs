@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Upstream's hooks after the start, for the parts that this server has, too. It answers no request before all of them
 /// are through, so that whoever can ask finds them done.
-const HOOKS: [&str; 24] = [
+const HOOKS: [&str; 25] = [
     "start-apiserver-admission-initializer",
     "generic-apiserver-start-informers",
     "priority-and-fairness-config-consumer",
@@ -20,6 +20,7 @@ const HOOKS: [&str; 24] = [
     "crd-informer-synced",
     "start-system-namespaces-controller",
     "start-cluster-authentication-info-controller",
+    "start-legacy-token-tracking-controller",
     "start-service-ip-repair-controllers",
     "rbac/bootstrap-roles",
     "scheduling/bootstrap-system-priority-classes",

@@ -272,7 +272,7 @@ fn paths(server: &ApiServer) -> Vec<String> {
 /// JSON for people, as upstream's own pages have it.
 fn page(value: &Value) -> Response {
     // A JSON value always encodes.
-    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    let text = serde_json::to_vec_pretty(&Ordered(value)).unwrap_or_default();
     body::answer(StatusCode::OK, body::JSON, text)
 }
 

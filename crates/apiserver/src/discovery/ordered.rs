@@ -1,10 +1,11 @@
-//! Lists of what is served in the order of fields in which upstream prints them. Objects here have their fields by name.
+//! Lists of what is served, and who serves it, in the order of fields in which upstream prints them. Objects here have
+//! their fields by name.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 /// Fields in their order, whatever they are fields of. `kind` and `apiVersion` of a list come before all.
-const ORDER: [&str; 27] = [
+const ORDER: [&str; 40] = [
     "metadata",
     "items",
     "name",
@@ -32,6 +33,19 @@ const ORDER: [&str; 27] = [
     "preferredVersion",
     "clientCIDR",
     "serverAddress",
+    "major",
+    "minor",
+    "emulationMajor",
+    "emulationMinor",
+    "minCompatibilityMajor",
+    "minCompatibilityMinor",
+    "gitVersion",
+    "gitCommit",
+    "gitTreeState",
+    "buildDate",
+    "goVersion",
+    "compiler",
+    "platform",
 ];
 
 /// A value that is written in that order.
@@ -87,6 +101,11 @@ mod tests {
                     "versions": [], "apiVersion": "v1"}),
                 "{\"kind\":\"APIGroup\",\"apiVersion\":\"v1\",\"name\":\"apps\",\"versions\":[],\
                  \"preferredVersion\":{\"groupVersion\":\"apps/v1\",\"version\":\"v1\"}}",
+            ),
+            (
+                json!({"gitVersion": "v1", "minor": "35", "major": "1", "platform": "linux/amd64", "emulationMajor": "1"}),
+                "{\"major\":\"1\",\"minor\":\"35\",\"emulationMajor\":\"1\",\"gitVersion\":\"v1\",\
+                 \"platform\":\"linux/amd64\"}",
             ),
         ] {
             assert_eq!(serde_json::to_string(&Ordered(&value)).unwrap(), text);
