@@ -23,6 +23,7 @@ pub mod tables;
 mod validation;
 mod walk;
 mod warnings;
+pub mod yaml;
 
 pub use autoscaling::{autoscaler_to_v1, autoscaler_to_v2};
 pub use decode::{

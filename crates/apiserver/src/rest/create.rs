@@ -42,6 +42,8 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
         let of_text = [
             "couldn't get version/kind; ",
             "yaml: ",
+            "unsupported map key of type: ",
+            "json: unsupported value: ",
             "Object 'Kind' is missing",
             "unexpected GroupVersion string: ",
             "provided data does not appear to be a protobuf message",

@@ -3,7 +3,6 @@
 //! is left out (`omit`), and what is wrong is told in the words of Go (`go`). Faults are told in the order of the body (`order`).
 
 mod check;
-mod documents;
 mod fault;
 mod omit;
 mod order;
