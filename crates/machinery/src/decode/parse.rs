@@ -3,6 +3,7 @@
 //! bounded: a YAML bomb (CVE-2019-11253) or a tower of brackets is refused before it costs memory.
 
 use super::fault::json_fault;
+use super::numbers;
 use crate::yaml;
 use kinds::status::Status;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -16,6 +17,9 @@ const MAX_DEPTH: usize = 127;
 const YAML_STACK: usize = 4 << 20;
 /// Duplicate keys that are listed before the rest is left out.
 const MAX_DUPLICATES: usize = 100;
+
+/// What is said in front of a fault of JSON.
+const UNREADABLE: &str = "couldn't get version/kind; json parse error: ";
 
 /// A key that stands twice in one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +57,44 @@ impl From<&str> for Duplicate {
 /// # Errors
 /// 400 for bytes that are no JSON, worded as the API server's codec does.
 pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
-    parse_json(bytes).map(|(value, notes)| (value, notes.duplicates))
+    let parsed = parse_json_body(bytes)?;
+    match parsed.out_of_range {
+        Some(why) => Err(Status::bad_request(format!("{UNREADABLE}{why}"))),
+        None => Ok((parsed.value, parsed.duplicates)),
+    }
+}
+
+/// A JSON body of which it is not known yet what it is.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The value.
+    pub value: Value,
+    /// Keys that stand twice.
+    pub duplicates: Vec<Duplicate>,
+    /// What is wrong where a number is out of range of all types and its field has none: in the value stands the largest.
+    pub out_of_range: Option<String>,
+}
+
+/// Parses a JSON body as [`parse_json_checked`], but lets numbers pass that are out of range: fields that know their type refuse
+/// them, and others may not be known at all.
+///
+/// # Errors
+/// 400 for bytes that are no JSON.
+pub fn parse_json_body(bytes: &[u8]) -> Result<Parsed, Status> {
+    let as_it_is = parse_json(bytes).map(|(value, notes)| (value, notes, None));
+    let (value, notes, out_of_range) = as_it_is.or_else(|refusal| {
+        let is_json = json_fault(bytes).is_none();
+        let Some((tame, literal)) = is_json.then(|| numbers::tamed(bytes)).flatten() else {
+            return Err(refusal);
+        };
+        let (value, notes) = parse_json(&tame)?;
+        Ok((value, notes, Some(numbers::out_of_range(&literal))))
+    })?;
+    Ok(Parsed {
+        value,
+        duplicates: notes.duplicates,
+        out_of_range,
+    })
 }
 
 fn parse_json(bytes: &[u8]) -> Result<(Value, Notes), Status> {
@@ -61,7 +102,7 @@ fn parse_json(bytes: &[u8]) -> Result<(Value, Notes), Status> {
     let bad = |e: serde_json::Error| {
         // What is well-formed all the same is too deep or has a number that is none.
         let why = json_fault(bytes).unwrap_or_else(|| e.to_string());
-        Status::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+        Status::bad_request(format!("{UNREADABLE}{why}"))
     };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let root = Node {

@@ -17,5 +17,6 @@ mod tree;
 mod words;
 mod write;
 
+pub(crate) use plain::json_number;
 pub(crate) use read::read;
 pub use write::write;

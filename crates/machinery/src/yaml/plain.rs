@@ -261,7 +261,7 @@ fn to_even(float: f64, digits: &str) -> Option<String> {
 }
 
 /// A float as it comes out of Go's JSON encoder and is read again: an integer where it has no fraction.
-pub(super) fn json_number(float: f64) -> Option<Number> {
+pub(crate) fn json_number(float: f64) -> Option<Number> {
     if float.fract() == 0.0 && float.abs() < 1e20 {
         let text = float.to_string();
         if let Ok(whole) = text.parse::<i64>() {
