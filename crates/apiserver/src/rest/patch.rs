@@ -14,6 +14,9 @@ const MAX_OPERATIONS: usize = 10_000;
 /// What stands before the faults of a patch that is no JSON.
 const DECODING: &str = "error decoding patch: ";
 
+/// What is said of a field that the schema does not know, after its path.
+const UNDECLARED: &str = ": field not declared in schema";
+
 /// Answers a PATCH to an object or to its subresource `sub`.
 pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response, Status> {
     let options = WriteOptions::parse(&ctx.query, "PatchOptions")?;
@@ -148,9 +151,18 @@ pub(super) fn group_and_version(served: &crate::registry::Served) -> String {
 fn untyped(ctx: &Ctx, place: &str, each: &[String]) -> Status {
     let kind = ctx.served.kind;
     let version = group_and_version(&ctx.served);
-    let told = match each {
-        [one] => one.clone(),
-        many => format!("errors:\n  {}", many.join("\n  ")),
+    // Upstream looks at no more of an object in which it has found one that is unknown, whichever comes first to it.
+    let mut seen = HashSet::new();
+    let mut told = Vec::new();
+    for fault in each {
+        let path = fault.strip_suffix(UNDECLARED);
+        if path.is_none_or(|path| seen.insert(path.rsplit_once('.').map_or("", |(parent, _)| parent))) {
+            told.push(fault.as_str());
+        }
+    }
+    let told = match told[..] {
+        [one] => one.to_owned(),
+        _ => format!("errors:\n  {}", told.join("\n  ")),
     };
     Status::plain(format!(
         "failed to create typed patch object ({place}; {version}, Kind={}): {told}",
@@ -207,12 +219,7 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
     let unknown = found
         .iter()
         .filter_map(|f| f.strip_prefix("unknown field \"")?.strip_suffix('"'));
-    // Upstream looks at no more of an object in which it has found one, whichever comes first to it.
-    let mut seen = HashSet::new();
-    let unknown = unknown.filter(|f| seen.insert(f.rsplit_once('.').map_or("", |(parent, _)| parent)));
-    let unknown: Vec<String> = unknown
-        .map(|f| format!(".{f}: field not declared in schema"))
-        .collect();
+    let unknown: Vec<String> = unknown.map(|f| format!(".{f}{UNDECLARED}")).collect();
     if !unknown.is_empty() {
         return Err(untyped(ctx, &place, &unknown));
     }
