@@ -23,11 +23,13 @@ pub mod tables;
 mod validation;
 mod walk;
 mod warnings;
+pub mod yaml;
 
 pub use autoscaling::{autoscaler_to_v1, autoscaler_to_v2};
 pub use decode::{
-    Duplicate, FieldValidation, Mismatch, Source, applied_faults, decode_check, decode_faults,
-    definition_faults, metadata_faults, parse_json_checked, parse_yaml_checked, strict_text,
+    Duplicate, FieldValidation, Mismatch, Parsed, Source, applied_faults, decode_check, decode_faults,
+    definition_faults, metadata_faults, parse_json_body, parse_json_checked, parse_yaml_checked, strict_text,
+    whole_numbers,
 };
 pub use defaults::default;
 pub use form::write as write_form;

@@ -42,6 +42,8 @@ pub fn read_input(ctx: &Ctx, bytes: &bytes::Bytes) -> Result<Input, Status> {
         let of_text = [
             "couldn't get version/kind; ",
             "yaml: ",
+            "unsupported map key of type: ",
+            "json: unsupported value: ",
             "Object 'Kind' is missing",
             "unexpected GroupVersion string: ",
             "provided data does not appear to be a protobuf message",
@@ -131,8 +133,15 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<Val
         mut value,
         duplicates,
         json,
+        out_of_range,
     } = input;
     let served = &ctx.served;
+    if let Some(why) = out_of_range.filter(|_| served.custom.is_some()) {
+        let (name, version) = (served.kind.kind, served.kind.version);
+        return Err(Status::bad_request(format!(
+            "{name} in version {version:?} cannot be handled as a {name}: {why}"
+        )));
+    }
     check_kind(ctx, &mut value)?;
     // What is made gets a uid of its own; a binding names that of its Pod.
     let is_stored = ctx.attributes.verb != "create" || served.kind.kind == "Binding";
@@ -156,8 +165,9 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<Val
     Ok(value)
 }
 
-/// Checks a configuration that is applied, whose nulls and empty lists stay. Answers what is unknown in it.
-pub fn check_applied(ctx: &Ctx, value: &mut Value) -> Result<Vec<String>, Status> {
+/// Checks a configuration that is applied, whose nulls and empty lists stay. Answers what is unknown in it. `place` is how its
+/// namespace and name are told.
+pub fn check_applied(ctx: &Ctx, value: &mut Value, place: &str) -> Result<Vec<String>, Status> {
     check_kind(ctx, value)?;
     let served = &ctx.served;
     let unknown = match &served.custom {
@@ -165,6 +175,14 @@ pub fn check_applied(ctx: &Ctx, value: &mut Value) -> Result<Vec<String>, Status
         None => machinery::applied_faults(served.kind, value).map_err(|why| {
             let kind = served.kind;
             let (name, version) = (kind.kind, kind.version);
+            if why.restore.starts_with("cannot convert float64 ") {
+                let what = format!("{}, Kind={name}", super::patch::group_and_version(served));
+                return Status::plain(format!(
+                    "failed to convert new object ({place}; {what}) to proper version: unable to convert unstructured object to \
+                     {what}: {}",
+                    why.restore
+                ));
+            }
             Status::bad_request(format!(
                 "{name} in version {version:?} cannot be handled as a {name}: {}",
                 why.json
@@ -407,6 +425,7 @@ async fn attempt_new(
     let errors = match &served.custom {
         Some(custom) => {
             let errors = custom.validate_create(&object);
+            machinery::whole_numbers(&mut object);
             if errors.is_empty() {
                 ctx.notes.warn_all(custom.finalizer_warnings(&object, None));
             }

@@ -7,11 +7,15 @@ use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response};
 use kinds::field::{FieldError, Path};
 use kinds::status::{Details, Status};
+use std::collections::HashSet;
 
 /// Operations that one JSON patch may have.
 const MAX_OPERATIONS: usize = 10_000;
 /// What stands before the faults of a patch that is no JSON.
 const DECODING: &str = "error decoding patch: ";
+
+/// What is said of a field that the schema does not know, after its path.
+const UNDECLARED: &str = ": field not declared in schema";
 
 /// Answers a PATCH to an object or to its subresource `sub`.
 pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response, Status> {
@@ -63,7 +67,14 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
     };
     match media {
         "application/json-patch+json" => {
-            let read = json(DECODING).and_then(|mut patch| {
+            let in_operation = |mut status: Status| {
+                let any = "into Go value of type float64";
+                status.message = status
+                    .message
+                    .replace(any, "into Go struct field jsonPatchOp.value of type float64");
+                status
+            };
+            let read = json(DECODING).map_err(in_operation).and_then(|mut patch| {
                 let count = patch.value.as_array().map_or(0, Vec::len);
                 if count > MAX_OPERATIONS {
                     return Err(Status::request_entity_too_large(format!(
@@ -81,7 +92,11 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
         }
         "application/merge-patch+json" => Ok(or_unreadable(json(DECODING), Transform::Merge)),
         "application/strategic-merge-patch+json" if ctx.served.custom.is_none() => {
-            Ok(or_unreadable(json(""), Transform::Strategic))
+            let read = json("").map(|mut patch| {
+                machinery::whole_numbers(&mut patch.value);
+                patch
+            });
+            Ok(or_unreadable(read, Transform::Strategic))
         }
         "application/apply-patch+yaml" => apply(ctx, bytes, options),
         // Upstream's router refuses what no patch of a built-in kind can be.
@@ -135,19 +150,33 @@ fn operation_faults(patch: &mut Patch) {
     }
 }
 
+/// Group and version with the slash that the core group has where Go shows a kind.
+pub(super) fn group_and_version(served: &crate::registry::Served) -> String {
+    let version = served.api_version();
+    if version.contains('/') {
+        version.to_string()
+    } else {
+        format!("/{version}")
+    }
+}
+
 /// The refusal of fields that the schema does not know: nobody can own them, whatever the mode is.
 /// `namespace` is that of the body, `each` a fault with its path.
 fn untyped(ctx: &Ctx, place: &str, each: &[String]) -> Status {
     let kind = ctx.served.kind;
-    let version = ctx.served.api_version();
-    let version = if version.contains('/') {
-        version.to_string()
-    } else {
-        format!("/{version}")
-    };
-    let told = match each {
-        [one] => one.clone(),
-        many => format!("errors:\n  {}", many.join("\n  ")),
+    let version = group_and_version(&ctx.served);
+    // Upstream looks at no more of an object in which it has found one that is unknown, whichever comes first to it.
+    let mut seen = HashSet::new();
+    let mut told = Vec::new();
+    for fault in each {
+        let path = fault.strip_suffix(UNDECLARED);
+        if path.is_none_or(|path| seen.insert(path.rsplit_once('.').map_or("", |(parent, _)| parent))) {
+            told.push(fault.as_str());
+        }
+    }
+    let told = match told[..] {
+        [one] => one.to_owned(),
+        _ => format!("errors:\n  {}", told.join("\n  ")),
     };
     Status::plain(format!(
         "failed to create typed patch object ({place}; {version}, Kind={}): {told}",
@@ -200,13 +229,11 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         return Err(untyped(ctx, &place, &faults));
     }
     // All else that is wrong with the fields comes out as unknown ones, whatever the mode is.
-    let found = super::create::check_applied(ctx, &mut applied)?;
+    let found = super::create::check_applied(ctx, &mut applied, &place)?;
     let unknown = found
         .iter()
         .filter_map(|f| f.strip_prefix("unknown field \"")?.strip_suffix('"'));
-    let unknown: Vec<String> = unknown
-        .map(|f| format!(".{f}: field not declared in schema"))
-        .collect();
+    let unknown: Vec<String> = unknown.map(|f| format!(".{f}{UNDECLARED}")).collect();
     if !unknown.is_empty() {
         return Err(untyped(ctx, &place, &unknown));
     }

@@ -85,10 +85,7 @@ pub fn encode(value: &Value, wanted: Wanted) -> Result<(&'static str, Vec<u8>), 
     let bytes = match wanted.encoding {
         Encoding::Json if wanted.pretty => serde_json::to_vec_pretty(value),
         Encoding::Json => serde_json::to_vec(value).map(body::ended),
-        Encoding::Yaml => {
-            let text = serde_saphyr::to_string(value).map_err(|e| Status::internal(e.to_string()))?;
-            Ok(text.into_bytes())
-        }
+        Encoding::Yaml => Ok(machinery::yaml::write(value).into_bytes()),
         Encoding::Protobuf => {
             let bytes = crate::wire::protobuf::encode(value)?;
             return Ok((wanted.encoding.media_type(), bytes));

@@ -219,6 +219,7 @@ async fn attempt(
             let mut errors = machinery::validate_any_update(&new, &old, served.kind.namespaced);
             let (of_kind, told) = custom.validate_update(&new, &old, sub);
             errors.extend(of_kind);
+            machinery::whole_numbers(&mut new);
             // What may stay as it was is told with a refusal too.
             ctx.notes.warn_all(told);
             errors

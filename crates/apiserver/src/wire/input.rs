@@ -24,6 +24,8 @@ pub struct Input {
     pub duplicates: Vec<machinery::Duplicate>,
     /// The body itself where it was JSON, empty otherwise.
     pub json: Bytes,
+    /// What is wrong with a number that is out of range, where its field has no type.
+    pub out_of_range: Option<String>,
 }
 
 /// Reads the whole body, up to [`MAX_BODY`] bytes.
@@ -132,11 +134,12 @@ pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Input, Status> {
     }
     match media_type(headers).as_str() {
         "application/json" => {
-            let (value, duplicates) = machinery::parse_json_checked(bytes)?;
+            let parsed = machinery::parse_json_body(bytes)?;
             Ok(Input {
-                value,
-                duplicates,
+                value: parsed.value,
+                duplicates: parsed.duplicates,
                 json: bytes.clone(),
+                out_of_range: parsed.out_of_range,
             })
         }
         "application/yaml" => {
@@ -145,6 +148,7 @@ pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Input, Status> {
                 value,
                 duplicates,
                 json: Bytes::new(),
+                out_of_range: None,
             })
         }
         "application/vnd.kubernetes.protobuf" => {
@@ -153,6 +157,7 @@ pub fn decode(headers: &HeaderMap, bytes: &Bytes) -> Result<Input, Status> {
                 value,
                 duplicates: Vec::new(),
                 json: Bytes::new(),
+                out_of_range: None,
             })
         }
         _ => Err(unsupported()),

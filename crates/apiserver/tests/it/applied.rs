@@ -144,3 +144,14 @@ async fn large_objects_are_kept_without_their_owners() {
         assert_eq!(apply(&s, name, "", &body).await.0, 413);
     }
 }
+
+/// Of the fields of one object that the schema does not know, one is told.
+#[tokio::test]
+async fn one_unknown_field_of_each_object_is_told() {
+    let s = Server::start().await;
+    let body = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, zulu: 1, yoke: 1}, bar: 1, foo: 2}";
+    let (code, _, answer) = apply(&s, "a", "", body).await;
+    let told = "failed to create typed patch object (/a; /v1, Kind=ConfigMap): errors:\n  .bar: field not declared in schema\n  \
+                .metadata.yoke: field not declared in schema";
+    assert_eq!((code, &answer["message"]), (500, &told.into()));
+}

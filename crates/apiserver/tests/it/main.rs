@@ -31,6 +31,7 @@ mod manners;
 mod mutations;
 mod names;
 mod negotiated;
+mod numbers;
 mod options;
 mod policies;
 mod quotas;

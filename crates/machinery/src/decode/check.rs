@@ -3,6 +3,7 @@
 //! times written in their canonical form, empty values left out where Go's encoder would (`omit`). What comes out holds
 //! only what the kind knows.
 
+use super::numbers::as_written;
 use super::order::{Fault, Source, Step, in_order_of};
 use super::{Duplicate, omit, time};
 use kinds::KindInfo;
@@ -280,7 +281,9 @@ impl<'t> Checker<'t> {
             });
             let first = in_order_of(json, places.collect()).into_iter().next();
             let first = first.and_then(|i| i.parse().ok()).unwrap_or(0);
-            return Err(self.wrong.swap_remove(first).0);
+            let (mut why, place) = self.wrong.swap_remove(first);
+            why.json = as_written(why.json, json, &place);
+            return Err(why);
         }
         let mut told = self.first;
         told.extend(in_order_of(json, self.faults));

@@ -1,4 +1,4 @@
-//! What Go's decoders say of bytes that are no JSON or YAML. Ours find the same faults in other words, so the text is read
+//! What Go's decoder says of bytes that are no JSON. Ours finds the same faults in other words, so the text is read
 //! once more, only to name the first of them.
 
 /// The words of `encoding/json` for the first fault of a text; `None` for JSON that is well-formed.
@@ -225,31 +225,6 @@ impl Scan<'_> {
     }
 }
 
-/// The words of Go's YAML parser for what ours says, where they are known.
-pub(super) fn yaml_fault(said: &str, text: &[u8]) -> String {
-    let line = said
-        .rsplit_once(" at line ")
-        .and_then(|(_, place)| place.split(',').next()?.parse::<usize>().ok())
-        .unwrap_or(1);
-    let at = match line {
-        1 => String::new(),
-        line => format!("line {line}: "),
-    };
-    let plain = said.rsplit_once(" at line ").map_or(said, |(words, _)| words);
-    match plain {
-        _ if plain.starts_with("mapping values are not allowed") => {
-            format!("yaml: {at}mapping values are not allowed in this context")
-        }
-        "unclosed quote" => format!("yaml: {at}found unexpected end of stream"),
-        "unclosed bracket '{'" if text.trim_ascii_end().ends_with(b"{") => {
-            format!("yaml: line {line}: did not find expected node content")
-        }
-        "unclosed bracket '{'" => format!("yaml: line {line}: did not find expected ',' or '}}'"),
-        "unclosed bracket '['" => format!("yaml: line {line}: did not find expected node content"),
-        plain => format!("yaml: {at}{plain}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,26 +276,6 @@ mod tests {
             "true",
         ] {
             assert_eq!(json_fault(good.as_bytes()), None, "{good}");
-        }
-        let cases = [
-            (
-                "mapping values are not allowed in this context at line 2, column 7",
-                "a: b\n  c: d: e",
-                "yaml: line 2: mapping values are not allowed in this context",
-            ),
-            (
-                "unclosed bracket '{'",
-                "{",
-                "yaml: line 1: did not find expected node content",
-            ),
-            (
-                "unclosed bracket '{'",
-                "{a: b",
-                "yaml: line 1: did not find expected ',' or '}'",
-            ),
-        ];
-        for (said, text, wanted) in cases {
-            assert_eq!(yaml_fault(said, text.as_bytes()), wanted, "{text}");
         }
     }
 }

@@ -3,8 +3,8 @@
 //! is left out (`omit`), and what is wrong is told in the words of Go (`go`). Faults are told in the order of the body (`order`).
 
 mod check;
-mod documents;
 mod fault;
+mod numbers;
 mod omit;
 mod order;
 mod parse;
@@ -15,5 +15,6 @@ pub use check::{
     metadata_faults, strict_text,
 };
 pub(crate) use fault::json_fault;
+pub use numbers::whole_numbers;
 pub use order::Source;
-pub use parse::{Duplicate, parse_json_checked, parse_yaml_checked};
+pub use parse::{Duplicate, Parsed, parse_json_body, parse_json_checked, parse_yaml_checked};

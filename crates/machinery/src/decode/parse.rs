@@ -1,37 +1,34 @@
-//! JSON and YAML parsers for foreign bytes. One visitor builds the value and notes keys that stand twice in one object
-//! (the last one wins, as in upstream's decoder). Depth, nodes and aliases are bounded: a YAML bomb (CVE-2019-11253) or
-//! a tower of brackets is refused before it costs memory.
+//! JSON and YAML parsers for foreign bytes. One visitor builds the value of JSON and notes keys that stand twice in one object
+//! (the last one wins, as in upstream's decoder); YAML has a reader of its own (`crate::yaml`). Depth, nodes and aliases are
+//! bounded: a YAML bomb (CVE-2019-11253) or a tower of brackets is refused before it costs memory.
 
-use super::documents;
-use super::fault::{json_fault, yaml_fault};
+use super::fault::json_fault;
+use super::numbers;
+use crate::yaml;
 use kinds::status::Status;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
-use serde_saphyr::{DuplicateKeyPolicy, Options};
 use std::fmt;
 
 /// Levels of nesting that a body may have. It is also what `serde_json` allows.
 const MAX_DEPTH: usize = 127;
-/// Nodes that a YAML document may have, aliases expanded.
-const MAX_YAML_NODES: usize = 500_000;
-/// Parser events that aliases may repeat in all: honest documents repeat a few, and each costs as much as a written one.
-const MAX_YAML_REPEATED: usize = 20_000;
-/// Aliases that a YAML document may use.
-const MAX_YAML_ALIASES: usize = 1_000;
-/// Stack of the YAML parser, in bytes; memory is only taken for what is used.
-const YAML_STACK: usize = 16 << 20;
+/// Stack of the YAML reader, in bytes; memory is only taken for what is used.
+const YAML_STACK: usize = 4 << 20;
 /// Duplicate keys that are listed before the rest is left out.
 const MAX_DUPLICATES: usize = 100;
+
+/// What is said in front of a fault of JSON.
+const UNREADABLE: &str = "couldn't get version/kind; json parse error: ";
 
 /// A key that stands twice in one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Duplicate {
     /// Where it stands, such as `spec.replicas`.
     pub path: String,
-    /// The key itself, which may hold dots.
+    /// The key itself: of YAML as Go shows it, in quotes where it is a text.
     pub key: String,
-    /// The line of the second one, from 1, where the body was YAML.
+    /// The line of the second one's value, from 1, where the body was YAML.
     pub line: Option<u64>,
 }
 
@@ -39,7 +36,7 @@ impl Duplicate {
     /// What upstream's decoders say: that of YAML names the line, that of JSON the path.
     pub fn fault(&self) -> String {
         match self.line {
-            Some(line) => format!("line {line}: key {:?} already set in map", self.key),
+            Some(line) => format!("line {line}: key {} already set in map", self.key),
             None => format!("duplicate field {:?}", self.path),
         }
     }
@@ -60,22 +57,62 @@ impl From<&str> for Duplicate {
 /// # Errors
 /// 400 for bytes that are no JSON, worded as the API server's codec does.
 pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
-    let mut duplicates = Vec::new();
+    let parsed = parse_json_body(bytes)?;
+    match parsed.out_of_range {
+        Some(why) => Err(Status::bad_request(format!("{UNREADABLE}{why}"))),
+        None => Ok((parsed.value, parsed.duplicates)),
+    }
+}
+
+/// A JSON body of which it is not known yet what it is.
+#[derive(Debug)]
+pub struct Parsed {
+    /// The value.
+    pub value: Value,
+    /// Keys that stand twice.
+    pub duplicates: Vec<Duplicate>,
+    /// What is wrong where a number is out of range of all types and its field has none: in the value stands the largest.
+    pub out_of_range: Option<String>,
+}
+
+/// Parses a JSON body as [`parse_json_checked`], but lets numbers pass that are out of range: fields that know their type refuse
+/// them, and others may not be known at all.
+///
+/// # Errors
+/// 400 for bytes that are no JSON.
+pub fn parse_json_body(bytes: &[u8]) -> Result<Parsed, Status> {
+    let as_it_is = parse_json(bytes).map(|(value, notes)| (value, notes, None));
+    let (value, notes, out_of_range) = as_it_is.or_else(|refusal| {
+        let is_json = json_fault(bytes).is_none();
+        let Some((tame, literal)) = is_json.then(|| numbers::tamed(bytes)).flatten() else {
+            return Err(refusal);
+        };
+        let (value, notes) = parse_json(&tame)?;
+        Ok((value, notes, Some(numbers::out_of_range(&literal))))
+    })?;
+    Ok(Parsed {
+        value,
+        duplicates: notes.duplicates,
+        out_of_range,
+    })
+}
+
+fn parse_json(bytes: &[u8]) -> Result<(Value, Notes), Status> {
+    let mut notes = Notes::default();
     let bad = |e: serde_json::Error| {
         // What is well-formed all the same is too deep or has a number that is none.
         let why = json_fault(bytes).unwrap_or_else(|| e.to_string());
-        Status::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+        Status::bad_request(format!("{UNREADABLE}{why}"))
     };
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let root = Node {
         place: None,
         depth: 0,
-        lines: false,
-        duplicates: &mut duplicates,
+        notes: &mut notes,
     };
     let value = root.deserialize(&mut reader).map_err(bad)?;
     reader.end().map_err(bad)?;
-    Ok((value, duplicates))
+    Ok((value, notes))
 }
 
 /// Parses a YAML body, of several documents the first, into the JSON value it stands for. Duplicates as in [`parse_json_checked`].
@@ -83,48 +120,47 @@ pub fn parse_json_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Statu
 /// # Errors
 /// 400 for bytes that are no YAML or exceed the bounds on depth, nodes and aliases.
 pub fn parse_yaml_checked(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
-    // JSON is YAML; its parser is the faster one and knows no aliases, but neither on which line a key stands again.
+    // JSON is YAML, and most that comes as YAML is JSON, whose parser is the faster one. Only of what YAML takes otherwise, or
+    // tells of with its line, it knows nothing.
     if bytes.trim_ascii_start().starts_with(b"{")
-        && let Ok((value, duplicates)) = parse_json_checked(bytes)
-        && duplicates.is_empty()
+        && !has_escapes_of_json(bytes)
+        && let Ok((value, notes)) = parse_json(bytes)
+        && notes.duplicates.is_empty()
+        && !notes.has_floats
     {
-        return Ok((value, duplicates));
+        return Ok((value, notes.duplicates));
     }
-    // The YAML parser takes some ten kilobytes of stack a level in a build without optimisation, and the depth that we
-    // allow does not fit into the stack of a worker thread. YAML is rare: clients send JSON.
-    std::thread::scope(|scope| {
+    // The reader takes some kilobytes of stack a level in a build without optimisation, and the depth that we allow does not
+    // fit into what is left of a worker's. YAML is rare: clients send JSON.
+    let read = std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().stack_size(YAML_STACK);
-        let parsing = builder.spawn_scoped(scope, || parse_yaml(bytes));
-        let failed = || Status::internal("the body could not be parsed");
-        parsing.map_err(|_| failed())?.join().map_err(|_| failed())?
-    })
+        let reading = builder.spawn_scoped(scope, || yaml::read(bytes)).ok()?;
+        reading.join().ok()
+    });
+    let read = read.ok_or_else(|| Status::internal("the body could not be parsed"))?;
+    let read = read.map_err(Status::bad_request)?;
+    Ok((read.value, read.duplicates))
 }
 
-fn parse_yaml(bytes: &[u8]) -> Result<(Value, Vec<Duplicate>), Status> {
-    let bad = |e: &dyn fmt::Display| Status::bad_request(yaml_fault(&e.to_string(), bytes));
-    let text = std::str::from_utf8(bytes).map_err(|_| bad(&"the body is not UTF-8"))?;
-    let text = documents::first(text).map_err(|why| bad(&why))?;
-    let mut options = Options::default();
-    options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
-    options.with_snippet = false;
-    options.alias_limits.max_total_replayed_events = MAX_YAML_REPEATED;
-    if let Some(budget) = options.budget.as_mut() {
-        budget.max_depth = MAX_DEPTH;
-        budget.max_nodes = MAX_YAML_NODES;
-        budget.max_aliases = MAX_YAML_ALIASES;
-    }
-    let mut duplicates = Vec::new();
-    let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
-        Node {
-            place: None,
-            depth: 0,
-            lines: true,
-            duplicates: &mut duplicates,
+/// Whether a text has `\/`, or half a character, which are escapes in JSON alone.
+fn has_escapes_of_json(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while let Some(at) = rest.iter().position(|c| *c == b'\\') {
+        match &rest[at + 1..] {
+            [b'/', ..] | [b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..] => return true,
+            [_, after @ ..] => rest = after,
+            [] => break,
         }
-        .deserialize(reader)
-    })
-    .map_err(|e| bad(&e))?;
-    Ok((value, duplicates))
+    }
+    false
+}
+
+/// What is noticed of a body beside its value.
+#[derive(Debug, Default)]
+struct Notes {
+    duplicates: Vec<Duplicate>,
+    /// Whether a number has a fraction or an exponent.
+    has_floats: bool,
 }
 
 /// Where a value stands; the path text is made only when something is to be said about it.
@@ -154,9 +190,7 @@ impl fmt::Display for Place<'_> {
 struct Node<'p, 'd> {
     place: Option<&'p Place<'p>>,
     depth: usize,
-    /// Whether the reader knows the lines of keys.
-    lines: bool,
-    duplicates: &'d mut Vec<Duplicate>,
+    notes: &'d mut Notes,
 }
 
 impl<'p> Node<'p, '_> {
@@ -164,8 +198,7 @@ impl<'p> Node<'p, '_> {
         Node {
             place: Some(place),
             depth: self.depth + 1,
-            lines: self.lines,
-            duplicates: self.duplicates,
+            notes: self.notes,
         }
     }
 
@@ -200,6 +233,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         Ok(v.into())
     }
     fn visit_f64<E: Error>(self, v: f64) -> Result<Value, E> {
+        self.notes.has_floats = true;
         Number::from_f64(v)
             .map(Value::Number)
             .ok_or_else(|| E::custom("a number that JSON cannot hold"))
@@ -238,18 +272,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
         self.check_depth()?;
         let mut fields = Map::new();
-        loop {
-            let (key, line) = if self.lines {
-                let Some(key) = map.next_key::<serde_saphyr::Spanned<String>>()? else {
-                    break;
-                };
-                (key.value, Some(key.referenced.line()))
-            } else {
-                let Some(key) = map.next_key::<String>()? else {
-                    break;
-                };
-                (key, None)
-            };
+        while let Some(key) = map.next_key::<String>()? {
             let place = Place {
                 parent: self.place,
                 step: Step::Key(&key),
@@ -258,14 +281,18 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
             match fields.entry(key) {
                 Entry::Vacant(free) => drop(free.insert(value)),
                 Entry::Occupied(mut taken) => {
-                    if self.duplicates.len() < MAX_DUPLICATES {
+                    if self.notes.duplicates.len() < MAX_DUPLICATES {
                         let key = taken.key().clone();
                         let place = Place {
                             parent: self.place,
                             step: Step::Key(&key),
                         };
                         let path = place.to_string();
-                        self.duplicates.push(Duplicate { path, key, line });
+                        self.notes.duplicates.push(Duplicate {
+                            path,
+                            key,
+                            line: None,
+                        });
                     }
                     taken.insert(value);
                 }

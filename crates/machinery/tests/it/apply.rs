@@ -437,12 +437,12 @@ fn custom_kinds_merge_as_their_schema_says() {
     };
     let first = "{ports: [{name: http, port: 80}], tags: [a], whole: {a: 1}, open: {deep: {x: 1}}}";
     let live = apply(typed, None, &object(first), "one", false, None, T1).unwrap();
-    let second = "{ports: [{name: https, port: 443}], tags: [b], open: {deep: {y: 2}}}";
+    let second = "{ports: [{name: https, port: 443}], tags: [b], open: {deep: {z: 2}}}";
     let live = apply(typed, Some(&live), &object(second), "two", false, None, T2).unwrap();
     assert_eq!(
         live["spec"],
         json!({"ports": [{"name": "http", "port": 80}, {"name": "https", "port": 443}], "tags": ["a", "b"],
-            "whole": {"a": 1}, "open": {"deep": {"x": 1, "y": 2}}})
+            "whole": {"a": 1}, "open": {"deep": {"x": 1, "z": 2}}})
     );
     assert_eq!(
         fields(&live, "two")["f:spec"]["f:ports"],

@@ -21,6 +21,7 @@ mod strategic;
 mod strategy;
 mod tables;
 mod validation;
+mod yaml;
 
 use kinds::KindInfo;
 use serde_json::Value;
