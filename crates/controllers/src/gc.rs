@@ -16,6 +16,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+mod tests;
+
 const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";

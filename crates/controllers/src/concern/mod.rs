@@ -16,7 +16,7 @@
 pub(crate) mod agenda;
 mod selectors;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::manager::RETRY;
 use crate::world::{World, WorldError};

@@ -9,7 +9,7 @@ use serde_json::json;
 use store::memory::MemoryStore;
 
 /// An API server that nobody else writes to, and the one who writes.
-async fn plane() -> (Arc<ApiServer>, Arc<World>) {
+pub(crate) async fn plane() -> (Arc<ApiServer>, Arc<World>) {
     let mut config = Config::new("test", Arc::new(MemoryStore::new()));
     config.service_account_key_pem = rcgen::KeyPair::generate().unwrap().serialize_pem();
     let api = ApiServer::start(config).await.unwrap();
@@ -21,7 +21,7 @@ async fn plane() -> (Arc<ApiServer>, Arc<World>) {
 }
 
 /// What is done to an object.
-enum Do {
+pub(crate) enum Do {
     /// Comes.
     Make(&'static str, Value),
     /// Gets this patch: resource, name, subresource.
@@ -31,7 +31,7 @@ enum Do {
 }
 use Do::{Make, Patch, Remove};
 
-async fn act(world: &World, what: &Do) {
+pub(crate) async fn act(world: &World, what: &Do) {
     match what {
         Make(key, object) => {
             world.create(key, object).await.unwrap();
@@ -47,7 +47,7 @@ async fn act(world: &World, what: &Do) {
     }
 }
 
-fn find(world: &World, key: &str, name: &str) -> Arc<Value> {
+pub(crate) fn find(world: &World, key: &str, name: &str) -> Arc<Value> {
     let found = ["default", ""]
         .iter()
         .find_map(|namespace| world.get(key, namespace, name));

@@ -196,8 +196,8 @@ async fn one_more_object_is_looked_at_alone() {
     let names: Vec<String> = (0..MANY).map(|n| format!("at-rest-{n}")).collect();
     for some in names.chunks(30) {
         futures::future::join_all(some.iter().map(|name| make(&plane, name))).await;
+        until_settled(&plane, some).await;
     }
-    until_settled(&plane, &names).await;
     // Whoever is done with one that came after all others has seen their last changes.
     make_and_mark(&plane, "last").await;
     let before = CONTROLLERS.map(|name| plane.queues.looks(name));
