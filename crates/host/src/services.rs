@@ -205,7 +205,11 @@ async fn pump<K: kube::Resource<DynamicType = ()>>(
                                 before.insert(own, now);
                             }
                         }
-                        watcher::Event::Init | watcher::Event::InitDone => concerned.all = true,
+                        watcher::Event::Init => {
+                            concerned.all = true;
+                            before.clear();
+                        }
+                        watcher::Event::InitDone => concerned.all = true,
                     }
                 }
                 changed.notify.notify_one();
