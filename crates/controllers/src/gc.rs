@@ -84,25 +84,22 @@ impl State {
         if all {
             self.all = Some(now);
             self.waiting.clear();
-            self.agenda
-                .all()
-                .iter()
-                .for_each(|key| self.agenda.hasten(key, now));
-            self.seen
-                .keys()
-                .cloned()
-                .collect::<Vec<_>>()
-                .iter()
-                .for_each(|key| {
-                    self.take_in_all(world, key, now);
-                });
+            for place in self.agenda.all() {
+                self.agenda.hasten(&place, now);
+            }
+            let known: Vec<String> = self.seen.keys().cloned().collect();
+            for key in &known {
+                self.take_in_all(world, key, now);
+            }
             return;
         }
         for (key, since) in &news {
             match &since.changes {
-                Some(changes) => changes
-                    .iter()
-                    .for_each(|change| self.take_in(world, key, change, now)),
+                Some(changes) => {
+                    for change in changes {
+                        self.take_in(world, key, change, now);
+                    }
+                }
                 None => self.take_in_all(world, key, now),
             }
         }

@@ -276,7 +276,7 @@ impl Round<'_> {
         self.lost
     }
 
-    /// Has those looked at as well, that concern nobody else.
+    /// Has these looked at in this round as well, though no change concerns them.
     pub(crate) fn join(&mut self, keys: impl IntoIterator<Item = String>) {
         let mut due: BTreeSet<String> = self.due.by_ref().collect();
         due.extend(keys);
