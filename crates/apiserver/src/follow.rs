@@ -24,14 +24,18 @@ async fn run(server: Arc<ApiServer>) {
         GroupResource::new("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations"),
     ];
     let mut seen = [u64::MAX; 6];
+    let mut follower = addresses::Follower::default();
     loop {
         for (i, source) in sources.iter().enumerate() {
             let changed = server.caches.resource_revision(source);
             if std::mem::replace(&mut seen[i], changed) == changed {
                 continue;
             }
+            if matches!(i, 0 | 2) {
+                follower.settle(&server).await;
+            }
             match i {
-                0 => addresses::settle(&server).await,
+                0 => {}
                 // A range that goes waits for the last of its addresses.
                 1 | 2 => addresses::settle_ranges(&server).await,
                 3 => typecheck::settle_all(&server).await,

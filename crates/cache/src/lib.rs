@@ -15,7 +15,7 @@ pub mod view;
 pub mod watcher;
 
 pub use object::{Object, Uid};
-pub use resource::{Listing, ResourceCache, TooOld};
+pub use resource::{Listing, ResourceCache, Since, TooOld};
 pub use watcher::{Change, ChangeKind, Filter, Subscription};
 
 use parking_lot::RwLock;

@@ -24,6 +24,8 @@ pub struct Links {
     pub uid: Uid,
     /// The uids of `metadata.ownerReferences`.
     pub owners: Box<[Uid]>,
+    /// One of them is its controller.
+    pub controlled: bool,
     /// `metadata.deletionTimestamp` is set.
     pub deleting: bool,
     /// `metadata.finalizers` is not empty.
@@ -67,6 +69,7 @@ enum Sense {
     Uid,
     Owners,
     Owner,
+    Controller,
     Deletion,
     Finalizers,
 }
@@ -113,7 +116,9 @@ impl Plucker {
         ] {
             metadata.child(name).sense = sense;
         }
-        metadata.child("ownerReferences").child("uid").sense = Sense::Owner;
+        let owners = metadata.child("ownerReferences");
+        owners.child("uid").sense = Sense::Owner;
+        owners.child("controller").sense = Sense::Controller;
         for (slot, path) in paths.iter().enumerate() {
             let leaf = path
                 .as_ref()
@@ -222,6 +227,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(())
     }
     fn visit_bool<E>(self, v: bool) -> Result<(), E> {
+        self.out.links.controlled |= v && self.node.sense == Sense::Controller;
         self.put(v.to_string());
         Ok(())
     }
@@ -251,7 +257,7 @@ mod tests {
         let uid = "01234567-89ab-cdef-0123-456789abcdef";
         let json = format!(
             r#"{{"metadata":{{"uid":"{uid}","deletionTimestamp":"t","finalizers":["f"],
-                "ownerReferences":[{{"kind":"A","uid":"odd one"}},{{"uid":"{uid}","name":"x"}}]}},"spec":{{"uid":"no"}}}}"#
+                "ownerReferences":[{{"kind":"A","uid":"odd one"}},{{"uid":"{uid}","controller":true}}]}},"spec":{{"uid":"no"}}}}"#
         );
         let links = Plucker::new(&["metadata.name"])
             .pluck(json.as_bytes())
@@ -259,7 +265,12 @@ mod tests {
             .links;
         assert_eq!(links.uid, Uid(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
         assert_eq!(*links.owners, [Uid::of("odd one"), links.uid]);
-        assert!(links.deleting && links.finalizers);
+        assert!(links.deleting && links.finalizers && links.controlled);
+        let links = Plucker::new::<&str>(&[])
+            .pluck(br#"{"metadata":{"ownerReferences":[{"uid":"a","controller":false}]},"controller":true}"#)
+            .unwrap()
+            .links;
+        assert!(!links.controlled && links.owners.len() == 1);
         let links = Plucker::new::<&str>(&[])
             .pluck(br#"{"metadata":{"finalizers":[]}}"#)
             .unwrap()

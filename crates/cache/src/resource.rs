@@ -54,6 +54,12 @@ struct State {
     /// Those with owners or finalizers, and those that are going: all that the collector of garbage looks at, and whoever
     /// holds objects back.
     linked: BTreeSet<Entry>,
+    /// Those with owners, by the uid of each and their own address, which tells objects of one owner apart.
+    owned: BTreeMap<(Uid, usize), Arc<Object>>,
+    /// Those that no controller has, of resources in which controllers look for some to adopt.
+    strays: Option<BTreeSet<Entry>>,
+    /// Those that have the label by which objects of this resource are found, by namespace and value, and their own address.
+    labelled: Option<(&'static str, BTreeMap<(Box<str>, usize), Arc<Object>>)>,
     window: VecDeque<Arc<Change>>,
     window_bytes: usize,
     /// The window holds every change after this revision.
@@ -101,6 +107,14 @@ pub(crate) struct News<'a> {
     pub(crate) revision: u64,
 }
 
+/// What has become of a resource after a revision.
+pub struct Since {
+    /// The revision up to which this is complete: the next one to ask for.
+    pub upto: u64,
+    /// The changes in their order; `None` where they are no longer known, and whoever asks has to look at everything.
+    pub changes: Option<Vec<Arc<Change>>>,
+}
+
 /// Everything the server knows of one resource.
 pub struct ResourceCache {
     resource: GroupResource,
@@ -135,6 +149,11 @@ const DECODED: [&str; 20] = [
     "nodes",
 ];
 
+/// Resources in which controllers look for objects that are nobody's.
+const ADOPTED: [&str; 3] = ["pods", "replicasets", "controllerrevisions"];
+/// Resources of which objects are found by a label, and that label.
+const LABELLED: [(&str, &str); 1] = [("endpointslices", "kubernetes.io/service-name")];
+
 impl ResourceCache {
     pub(crate) fn new(resource: GroupResource, revision: u64) -> ResourceCache {
         let fields = crate::fields::selectable(&resource);
@@ -143,8 +162,8 @@ impl ResourceCache {
             plucker: RwLock::new(Arc::new(Plucker::new(&fields))),
             fields: RwLock::new(fields),
             keep_decoded: DECODED.contains(&resource.resource.as_str()),
+            state: RwLock::new(State::beginning_at(&resource, revision)),
             resource,
-            state: RwLock::new(State::beginning_at(revision)),
             changed: AtomicU64::new(0),
         }
     }
@@ -213,6 +232,56 @@ impl ResourceCache {
             .filter(|object| wanted(object))
             .cloned()
             .collect()
+    }
+
+    /// The objects of a namespace that have this value of the label by which those of the resource are found. Costs what is
+    /// found, not what there is.
+    pub fn labelled(&self, namespace: &str, value: &str) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        let Some((_, labelled)) = &state.labelled else {
+            return Vec::new();
+        };
+        let place: Box<str> = object_key(namespace, value).into();
+        let range = labelled.range((place.clone(), 0)..=(place, usize::MAX));
+        let mut found: Vec<Arc<Object>> = range.map(|(_, object)| object.clone()).collect();
+        found.sort_unstable_by(|a, b| a.key().cmp(b.key()));
+        found
+    }
+
+    /// The objects that name this uid among their owners, in the order of their keys. Costs what is found, not what there is.
+    pub fn owned_by(&self, owner: Uid) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        let range = state.owned.range((owner, 0)..=(owner, usize::MAX));
+        let mut found: Vec<Arc<Object>> = range.map(|(_, object)| object.clone()).collect();
+        found.sort_unstable_by(|a, b| a.key().cmp(b.key()));
+        found
+    }
+
+    /// The objects of a namespace that no controller has and that are `wanted`.
+    pub fn strays(&self, namespace: &str, mut wanted: impl FnMut(&Object) -> bool) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        let start = format!("{namespace}/");
+        let range = (Bound::Included(start.as_str()), Bound::Unbounded);
+        let from = state.strays.as_ref().unwrap_or(&state.objects);
+        let here = from
+            .range::<str, _>(range)
+            .map(|entry| &entry.0)
+            .take_while(|object| object.key().starts_with(&start));
+        here.filter(|object| !object.links().controlled && wanted(object))
+            .cloned()
+            .collect()
+    }
+
+    /// What has changed after a revision.
+    pub fn since(&self, since: u64) -> Since {
+        let state = self.state.read();
+        // Both while nothing can change.
+        Since {
+            upto: self.changed(),
+            changes: state
+                .changes_after(since)
+                .map(|changes| changes.cloned().collect()),
+        }
     }
 
     /// The object with this uid.
@@ -407,7 +476,7 @@ impl ResourceCache {
 
     /// Starts over from a complete state: the window is empty, all watches end.
     pub(crate) fn replace(&self, objects: Vec<Arc<Object>>, revision: u64) {
-        let mut anew = State::beginning_at(revision);
+        let mut anew = State::beginning_at(&self.resource, revision);
         objects.into_iter().for_each(|object| anew.put(object));
         *self.state.write() = anew;
         self.changed.store(revision, Ordering::Release);
@@ -440,7 +509,7 @@ impl ResourceCache {
         *self.plucker.write() = plucker.clone();
         *self.fields.write() = fields.into();
         let mut state = self.state.write();
-        let mut anew = State::beginning_at(self.changed().max(state.window_start));
+        let mut anew = State::beginning_at(&self.resource, self.changed().max(state.window_start));
         let rebuilt = state.objects.iter().filter_map(|Entry(o)| {
             // The bytes have their revision already; encoding them again drops it.
             let stored = crate::object::encode(&o.value());
@@ -465,11 +534,16 @@ impl ResourceCache {
 }
 
 impl State {
-    fn beginning_at(revision: u64) -> State {
+    fn beginning_at(resource: &GroupResource, revision: u64) -> State {
+        let is = |name: &&str| **name == *resource.resource;
+        let label = LABELLED.iter().find(|(name, _)| is(name));
         State {
             objects: BTreeSet::new(),
             uids: HashMap::new(),
             linked: BTreeSet::new(),
+            owned: BTreeMap::new(),
+            strays: ADOPTED.iter().any(is).then(BTreeSet::new),
+            labelled: label.map(|(_, label)| (*label, BTreeMap::new())),
             window: VecDeque::new(),
             window_bytes: 0,
             window_start: revision,
@@ -483,6 +557,19 @@ impl State {
         if links.deleting || links.finalizers || !links.owners.is_empty() {
             self.linked.insert(Entry(object.clone()));
         }
+        let address = Arc::as_ptr(&object).addr();
+        for owner in &links.owners {
+            self.owned.insert((*owner, address), object.clone());
+        }
+        if let Some(strays) = self.strays.as_mut().filter(|_| !links.controlled) {
+            strays.insert(Entry(object.clone()));
+        }
+        if let Some((label, labelled)) = &mut self.labelled
+            && let Some(value) = object.label(label)
+        {
+            let place = object_key(object.namespace(), value);
+            labelled.insert((place.into(), address), object.clone());
+        }
         self.objects.insert(Entry(object));
     }
 
@@ -490,6 +577,18 @@ impl State {
         let object = self.objects.take(key)?.0;
         self.uids.remove(&object.links().uid);
         self.linked.remove(key);
+        let address = Arc::as_ptr(&object).addr();
+        for owner in &object.links().owners {
+            self.owned.remove(&(*owner, address));
+        }
+        if let Some(strays) = &mut self.strays {
+            strays.remove(key);
+        }
+        if let Some((label, labelled)) = &mut self.labelled
+            && let Some(value) = object.label(label)
+        {
+            labelled.remove(&(object_key(object.namespace(), value).into(), address));
+        }
         Some(object)
     }
 
@@ -636,6 +735,85 @@ mod tests {
         cache.state.write().window.drain(..4);
         cache.state.write().window_start = 4;
         assert_eq!(names(&cache.changed_since(2, |_| true)), "a d");
+    }
+
+    #[test]
+    fn what_an_owner_has_and_what_nobody_has() {
+        let cache = ResourceCache::new(GroupResource::new("", "pods"), 0);
+        let mut revision = 0;
+        let mut write = |name: &str, owners: Option<&str>| {
+            revision += 1;
+            let stored = owners.map(|owners| {
+                format!(r#"{{"metadata":{{"name":"{name}","namespace":"n","uid":"{name}","ownerReferences":[{owners}]}}}}"#)
+            });
+            cache.apply(&[News {
+                namespace: "n",
+                name,
+                stored: stored.as_deref().map(str::as_bytes),
+                revision,
+            }]);
+        };
+        let (x, y) = (r#"{"uid":"x","controller":true}"#, r#"{"uid":"y"}"#);
+        let found = || {
+            let strays = names(&cache.strays("n", |_| true));
+            assert!(cache.strays("", |_| true).is_empty());
+            let owned = |uid| names(&cache.owned_by(Uid::of(uid)));
+            format!("{} | {} | {strays}", owned("x"), owned("y"))
+        };
+        for (name, owners, expected) in [
+            ("b", Some(x), "b |  | "),
+            ("a", Some(x), "a b |  | "),
+            ("c", Some(y), "a b | c | c"),
+            ("a", Some(""), "b | c | a c"),
+            ("b", Some(y), " | b c | a b c"),
+            ("c", None, " | b | a b"),
+            ("ab", Some(&format!("{x},{y}")), "ab | ab b | a b"),
+        ] {
+            write(name, owners);
+            assert_eq!(found(), expected, "{name} {owners:?}");
+        }
+    }
+
+    #[test]
+    fn slices_are_found_by_their_service() {
+        let cache = ResourceCache::new(GroupResource::new("discovery.k8s.io", "endpointslices"), 0);
+        for (at, (name, service, expected)) in [
+            ("b", Some("x"), "b | "),
+            ("a", Some("x"), "a b | "),
+            ("b", Some("y"), "a | b"),
+            ("a", None, " | b"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let stored = service.map(|service| {
+                format!(r#"{{"metadata":{{"name":"{name}","namespace":"n","labels":{{"kubernetes.io/service-name":"{service}"}}}}}}"#)
+            });
+            cache.apply(&[News {
+                namespace: "n",
+                name,
+                stored: stored.as_deref().map(str::as_bytes),
+                revision: at as u64 + 1,
+            }]);
+            let of = |service| names(&cache.labelled("n", service));
+            assert_eq!(format!("{} | {}", of("x"), of("y")), expected, "{name}");
+        }
+        assert!(cache.labelled("m", "y").is_empty());
+    }
+
+    #[test]
+    fn what_has_changed_since_is_told_with_how_far_it_reaches() {
+        let cache = after(&[("a", Some("x")), ("a", Some("y")), ("a", None)]);
+        for (since, upto, changes) in [(0, 3, 3), (2, 3, 1), (3, 3, 0)] {
+            let told = cache.since(since);
+            assert_eq!(
+                (told.upto, told.changes.unwrap().len()),
+                (upto, changes),
+                "{since}"
+            );
+        }
+        cache.state.write().window_start = 3;
+        assert!(cache.since(2).changes.is_none(), "who cannot know must look");
     }
 
     #[test]

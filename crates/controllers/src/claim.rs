@@ -30,9 +30,8 @@ pub(crate) async fn claim_members(
 ) -> Result<Vec<Arc<Value>>, WorldError> {
     let uid = meta(owner, "uid");
     let mut mine = Vec::new();
-    let short = Uid::of(uid);
-    let candidates = world.select(PODS, meta(owner, "namespace"), |pod| {
-        pod.links().owners.contains(&short) || selector.matches_with(|key| pod.label(key))
+    let candidates = world.claimable(PODS, meta(owner, "namespace"), Uid::of(uid), |pod| {
+        selector.matches_with(|key| pod.label(key))
     });
     for pod in candidates {
         let owned = controlled_by(&pod, uid);
@@ -58,9 +57,8 @@ pub(crate) async fn claim_kind(
 ) -> Result<Vec<Arc<Value>>, WorldError> {
     let uid = meta(owner, "uid");
     let mut mine = Vec::new();
-    let short = Uid::of(uid);
-    let candidates = world.select(key, meta(owner, "namespace"), |object| {
-        object.links().owners.contains(&short) || selector.matches_with(|key| object.label(key))
+    let candidates = world.claimable(key, meta(owner, "namespace"), Uid::of(uid), |object| {
+        selector.matches_with(|key| object.label(key))
     });
     for object in candidates {
         let matches = selector.matches_object(&object);

@@ -6,6 +6,7 @@
 mod progress;
 
 use crate::claim::claim_kind;
+use crate::concern::{By, Concern};
 use crate::manager::Reconciler;
 use crate::obj::{
     annotation, condition, controlled_by, deleting, digest, finished, int, int_or_percent, items, meta, now,
@@ -37,7 +38,14 @@ const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
 const SOURCE: &str = "deployment-controller";
 
 /// The controller of Deployments.
-pub(crate) struct Deployments;
+pub(crate) struct Deployments(Concern);
+
+impl Default for Deployments {
+    fn default() -> Deployments {
+        let concern = Concern::new(DEPLOYMENTS, &[(SETS, &[By::Owner, By::Labels])]);
+        Deployments(concern.selecting(|d| LabelSelector::from_json(&d["spec"]["selector"]).ok()))
+    }
+}
 
 /// What is to be done next.
 #[derive(Debug, Default, PartialEq)]
@@ -445,7 +453,7 @@ impl Deployments {
         let pods_of_old = text(d, "/spec/strategy/type") == "Recreate" && pods_of_old(world, d, &sets);
         let plan = plan(d, &sets, pods_of_old);
         let latest = sets.iter().map(|s| revision(s)).max().unwrap_or(0);
-        let mut made = Made::Not;
+        let (mut made, mut again) = (Made::Not, None);
         if let Some(count) = plan.create {
             let set = new_set(d, count, latest + 1);
             let name = meta(&set, "name");
@@ -458,7 +466,10 @@ impl Deployments {
                     sets.push(Arc::new(new));
                     made = Made::Now;
                 }
-                Err(e) if e.code() == 409 => self.collision(world, d, &set).await?,
+                Err(e) if e.code() == 409 => {
+                    self.collision(world, d, &set).await?;
+                    again = Some(AGAIN);
+                }
                 Err(e) if e.names("NamespaceTerminating") => {}
                 Err(e) => {
                     let message = format!("Failed to create new replica set {name:?}: {}", e.message());
@@ -501,7 +512,7 @@ impl Deployments {
         settled(written.await)?;
         Ok(match made {
             Made::Refused(_) => Some(AGAIN),
-            _ => wake,
+            _ => [wake, again].into_iter().flatten().min(),
         })
     }
 
@@ -571,10 +582,8 @@ fn pods_of_old(world: &World, d: &Value, sets: &[Arc<Value>]) -> bool {
         return true;
     }
     let old: HashSet<Uid> = old.iter().map(|s| Uid::of(meta(s, "uid"))).collect();
-    let pods = world.select(PODS, meta(d, "namespace"), |pod| {
-        pod.links().owners.iter().any(|owner| old.contains(owner))
-    });
-    pods.iter().any(|pod| !finished(pod))
+    let mut pods = old.iter().flat_map(|set| world.owned(PODS, *set));
+    pods.any(|pod| !finished(&world.value(&pod)))
 }
 
 #[async_trait]
@@ -582,20 +591,15 @@ impl Reconciler for Deployments {
     fn name(&self) -> &'static str {
         "deployment"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[DEPLOYMENTS, SETS]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.0]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         tracing::trace!(at = now(), "deployments");
-        let mut soonest: Option<Duration> = None;
-        let mut failed = None;
-        for d in world.all(DEPLOYMENTS) {
-            match self.one(world, &d).await {
-                Ok(Some(wake)) => soonest = Some(soonest.map_or(wake, |s| s.min(wake))),
-                Ok(None) => {}
-                Err(e) => failed = Some(e),
-            }
+        let mut round = self.0.begin(world);
+        while let Some(d) = round.next(world) {
+            round.note(self.one(world, &d).await);
         }
-        failed.map_or(Ok(soonest), Err)
+        round.end()
     }
 }

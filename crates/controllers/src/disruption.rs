@@ -1,13 +1,14 @@
 //! PodDisruptionBudgets: how many of the Pods a budget guards may be evicted now. The eviction endpoint of the API
 //! server counts `disruptionsAllowed` down; this keeps it true.
 
-use crate::claim::Sweep;
+use crate::concern::{By, Concern, Ties};
 use crate::manager::Reconciler;
 use crate::obj::{
     controller_of, deleting, go_selector, int, int_or_percent, items, meta, ready, set_condition, since, text,
 };
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Object;
 use kinds::selector::LabelSelector;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -23,8 +24,42 @@ const EVICTION: i64 = 120;
 /// Controllers of kinds that are not watched here are asked again after this time.
 const AGAIN: Duration = Duration::from_secs(15);
 
+/// Budgets that ask controllers of other kinds look again after this time: nobody tells of their changes.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// The controller of budgets.
-pub(crate) struct Budgets;
+pub(crate) struct Budgets(Concern);
+
+const TIES: Ties = &[
+    (PODS, &[By::Labels]),
+    (SETS, &[By::LabelsOf(pods_of)]),
+    ("deployments.apps", &[By::LabelsOf(pods_of_sets)]),
+    ("statefulsets.apps", &[By::LabelsOf(pods_of)]),
+    ("replicationcontrollers", &[By::LabelsOf(pods_of)]),
+];
+
+/// The Pods of one that says how many it wants.
+fn pods_of(world: &World, owner: &Object) -> Vec<Arc<Object>> {
+    world.owned(PODS, owner.links().uid)
+}
+
+/// The same of a Deployment, for which ReplicaSets speak.
+fn pods_of_sets(world: &World, deployment: &Object) -> Vec<Arc<Object>> {
+    let sets = world.owned(SETS, deployment.links().uid);
+    sets.iter().flat_map(|set| pods_of(world, set)).collect()
+}
+
+/// The labels that a budget is about; one without a selector is about nothing.
+fn selector(budget: &Value) -> Option<LabelSelector> {
+    let selector = &budget["spec"]["selector"];
+    (!selector.is_null()).then(|| LabelSelector::from_json(selector).ok())?
+}
+
+impl Default for Budgets {
+    fn default() -> Budgets {
+        Budgets(Concern::new(BUDGETS, TIES).selecting(selector))
+    }
+}
 
 /// Numbers of a budget.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,14 +145,24 @@ async fn told(world: &World, namespace: &str, owner: &Value) -> Result<Option<Wi
     Ok(same.then(|| (meta(&scale, "uid").to_owned(), int(&scale, "/spec/replicas", 0))))
 }
 
-/// How many Pods the controllers of some Pods want together, and whether some Pods have none.
-async fn wished(world: &World, pods: &[Arc<Value>]) -> Result<(i64, bool), String> {
+/// What the controllers of some Pods want.
+#[derive(Default)]
+struct Wished {
+    /// How many Pods together.
+    count: i64,
+    /// Some Pods have no controller.
+    unmanaged: bool,
+    /// Somebody was asked of whose changes nobody tells.
+    asked: bool,
+}
+
+async fn wished(world: &World, pods: &[Arc<Value>]) -> Result<Wished, String> {
     let mut wishes: BTreeMap<String, i64> = BTreeMap::new();
     let mut asked = HashSet::new();
-    let mut unmanaged = false;
+    let mut found = Wished::default();
     for pod in pods {
         let Some(owner) = controller_of(pod) else {
-            unmanaged = true;
+            found.unmanaged = true;
             continue;
         };
         if !asked.insert(text(owner, "/uid")) {
@@ -126,13 +171,17 @@ async fn wished(world: &World, pods: &[Arc<Value>]) -> Result<(i64, bool), Strin
         let namespace = meta(pod, "namespace");
         let wish = match known(world, namespace, owner) {
             Some(wish) => Some(wish),
-            None => told(world, namespace, owner).await?,
+            None => {
+                found.asked = true;
+                told(world, namespace, owner).await?
+            }
         };
         let (uid, count) =
             wish.ok_or_else(|| format!("found no controllers for pod {:?}", meta(pod, "name")))?;
         wishes.insert(uid, count);
     }
-    Ok((wishes.values().sum(), unmanaged))
+    found.count = wishes.values().sum();
+    Ok(found)
 }
 
 /// The status of a budget.
@@ -229,9 +278,9 @@ impl Budgets {
         }
         let wished = match asks_for_scales(budget) {
             true => wished(world, &pods).await,
-            false => Ok((0, false)),
+            false => Ok(Wished::default()),
         };
-        let (wished, unmanaged) = match wished {
+        let wished = match wished {
             Ok(found) => found,
             Err(why) => {
                 let next = unknown(budget, &why);
@@ -245,8 +294,8 @@ impl Budgets {
                 return Ok(Some(AGAIN));
             }
         };
-        let next = status(budget, &pods, &numbers(budget, pods.len(), wished));
-        if unmanaged && crate::world::difference(&budget["status"], &next).is_some() {
+        let next = status(budget, &pods, &numbers(budget, pods.len(), wished.count));
+        if wished.unmanaged && crate::world::difference(&budget["status"], &next).is_some() {
             let selector = go_selector(&budget["spec"]["selector"]);
             let message = format!(
                 "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, \
@@ -256,8 +305,10 @@ impl Budgets {
             world.event(SOURCE, budget, true, "UnmanagedPods", &message).await;
         }
         settled(world.replace_status(BUDGETS, budget, &next).await)?;
-        let waits = next["disruptedPods"].is_object();
-        Ok(waits.then(|| Duration::from_secs(EVICTION.unsigned_abs())))
+        let evicted = next["disruptedPods"].as_object().into_iter().flatten();
+        let left = evicted.map(|(_, at)| EVICTION - since(at.as_str().unwrap_or("")).as_secs());
+        let left = left.map(|left| Duration::from_secs(left.max(1).unsigned_abs()));
+        Ok(left.chain(wished.asked.then_some(LOOK)).min())
     }
 }
 
@@ -266,21 +317,18 @@ impl Reconciler for Budgets {
     fn name(&self) -> &'static str {
         "disruption budgets"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[
-            BUDGETS,
-            PODS,
-            SETS,
-            "deployments.apps",
-            "statefulsets.apps",
-            "replicationcontrollers",
-        ]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.0]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut sweep = Sweep::default();
-        for budget in world.all(BUDGETS).iter().filter(|b| !deleting(b)) {
-            sweep.note(self.one(world, budget).await);
+        let mut round = self.0.begin(world);
+        while let Some(budget) = round.next(world) {
+            if deleting(&budget) {
+                round.note(Ok(None));
+            } else {
+                round.note(self.one(world, &budget).await);
+            }
         }
-        sweep.outcome()
+        round.end()
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! One pass over the Pods of a Service gives both. Slices hold at most 100 endpoints; Endpoints objects at most 1000.
 
+use crate::claim::Sweep;
+use crate::concern::{By, Concern, Ties, same_name};
 use crate::manager::Reconciler;
 use crate::obj::{
     annotation, controlled_by, deleting, finished, int, items, label, meta, owner_ref, ready, text,
@@ -12,7 +14,7 @@ use cache::Object;
 use cache::fields::pod::ADDRESS;
 use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ const MANAGER: &str = "endpointslice-controller.k8s.io";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+const ZONE: &str = "topology.kubernetes.io/zone";
 const PER_SLICE: usize = 100;
 const PER_ENDPOINTS: usize = 1000;
 
@@ -34,7 +37,50 @@ const PER_ENDPOINTS: usize = 1000;
 type Subset = (Vec<Value>, Vec<Value>, Vec<Value>);
 
 /// The controller of both kinds.
-pub(crate) struct EndpointsOfServices;
+pub(crate) struct EndpointsOfServices {
+    services: Concern,
+    /// Endpoints that may have lost their Service.
+    endpoints: Concern,
+}
+
+/// What the objects of a Service depend on, and they themselves.
+const TIES: Ties = &[
+    (PODS, &[By::Labels]),
+    (ENDPOINTS, &[By::Name(same_name)]),
+    (SLICES, &[By::Name(service_of)]),
+    (NODES, &[By::All(moved)]),
+];
+
+impl Default for EndpointsOfServices {
+    fn default() -> EndpointsOfServices {
+        EndpointsOfServices {
+            services: Concern::new(SERVICES, TIES).selecting(selector),
+            endpoints: Concern::new(ENDPOINTS, &[(SERVICES, &[By::Name(same_name)])]),
+        }
+    }
+}
+
+/// Which Pods a Service selects, if it does.
+fn selector(service: &Value) -> Option<LabelSelector> {
+    let labels = &service["spec"]["selector"];
+    let selects = labels.as_object().is_some_and(|labels| !labels.is_empty());
+    selects.then(|| LabelSelector::from_map(labels))
+}
+
+/// The Service of a slice, if it says so.
+pub(crate) fn service_of(slice: &Object) -> Vec<String> {
+    let service = slice.label(SERVICE_NAME);
+    let key = service.map(|service| format!("{}/{service}", slice.namespace()));
+    key.into_iter().collect()
+}
+
+/// Whether a node has come to a zone or left one.
+fn moved(before: Option<&Value>, after: Option<&Value>) -> bool {
+    fn zone(node: Option<&Value>) -> &str {
+        node.map_or("", |node| label(node, ZONE))
+    }
+    zone(before) != zone(after)
+}
 
 /// The containers of a Pod that stay: of its init containers only sidecars.
 fn lasting(pod: &Value) -> impl Iterator<Item = &Value> {
@@ -243,19 +289,21 @@ fn note_capacity(endpoints: &mut Value, over: bool) {
 }
 
 impl EndpointsOfServices {
-    /// Brings one Service's objects in step; `have` are its slices.
-    async fn one(&self, world: &World, service: &Value, have: Vec<Arc<Object>>) -> Result<(), WorldError> {
+    /// Brings one Service's objects in step.
+    async fn one(&self, world: &World, service: &Value) -> Result<(), WorldError> {
         let namespace = meta(service, "namespace");
-        let selects = service["spec"]["selector"]
-            .as_object()
-            .is_some_and(|s| !s.is_empty());
-        if !selects || text(service, "/spec/type") == "ExternalName" || deleting(service) {
+        let Some(selector) = selector(service) else {
+            return Ok(());
+        };
+        if text(service, "/spec/type") == "ExternalName" || deleting(service) {
             return Ok(());
         }
-        let selector = LabelSelector::from_map(&service["spec"]["selector"]);
         let pods = world.select(PODS, namespace, |pod| {
             !pod.field(ADDRESS).is_empty() && selector.matches_with(|key| pod.label(key))
         });
+        let mut have = world.labelled(SLICES, namespace, meta(service, "name"));
+        // Nobody else makes such slices.
+        have.retain(|slice| slice.label(MANAGED_BY) == Some(MANAGER) && !slice.links().deleting);
         let have = have.iter().map(|slice| world.value(slice)).collect();
         self.slices(world, service, &pods, have).await?;
         let subsets = subsets(service, &pods);
@@ -301,7 +349,7 @@ impl EndpointsOfServices {
         let mut left = Vec::new();
         let zones = |node: &str| {
             let node = world.get(NODES, "", node)?;
-            let zone = label(&node, "topology.kubernetes.io/zone");
+            let zone = label(&node, ZONE);
             (!zone.is_empty()).then(|| zone.to_owned())
         };
         for wanted in slices(service, pods, &zones) {
@@ -340,18 +388,6 @@ impl EndpointsOfServices {
     }
 }
 
-/// This controller's slices by the namespace and name of their Service.
-fn slices_by_service(world: &World) -> HashMap<(String, String), Vec<Arc<Object>>> {
-    let mut found: HashMap<_, Vec<Arc<Object>>> = HashMap::new();
-    let ours = |slice: &Object| slice.label(MANAGED_BY) == Some(MANAGER) && !slice.links().deleting;
-    for slice in world.entries(SLICES, "", ours) {
-        let service = slice.label(SERVICE_NAME).unwrap_or_default();
-        let name = (slice.namespace().to_owned(), service.to_owned());
-        found.entry(name).or_default().push(slice);
-    }
-    found
-}
-
 /// Endpoints without their Service, made by this controller.
 fn orphaned(world: &World, endpoints: &Value) -> bool {
     label(endpoints, "endpoints.kubernetes.io/managed-by") == "endpoint-controller"
@@ -367,28 +403,25 @@ impl Reconciler for EndpointsOfServices {
     fn name(&self) -> &'static str {
         "endpoints"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[SERVICES, PODS, ENDPOINTS, SLICES]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.services, &self.endpoints]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut failed = None;
-        // Looked up once, and not for each of many Services. Nobody else makes such slices.
-        let mut slices = slices_by_service(world);
-        for service in world.all(SERVICES) {
-            let name = (
-                meta(&service, "namespace").to_owned(),
-                meta(&service, "name").to_owned(),
-            );
-            let have = slices.remove(&name).unwrap_or_default();
-            if let Err(e) = self.one(world, &service, have).await {
-                failed = Some(e);
-            }
+        let mut sweep = Sweep::default();
+        let mut round = self.services.begin(world);
+        while let Some(service) = round.next(world) {
+            round.note(self.one(world, &service).await.map(|()| None));
         }
-        for endpoints in world.all(ENDPOINTS) {
-            if orphaned(world, &endpoints) {
-                world.delete(ENDPOINTS, &endpoints, "Background").await?;
-            }
+        sweep.note(round.end());
+        let mut round = self.endpoints.begin(world);
+        while let Some(endpoints) = round.next(world) {
+            let removed = match orphaned(world, &endpoints) {
+                true => world.delete(ENDPOINTS, &endpoints, "Background").await,
+                false => Ok(()),
+            };
+            round.note(removed.map(|()| None));
         }
-        failed.map_or(Ok(None), Err)
+        sweep.note(round.end());
+        sweep.outcome()
     }
 }

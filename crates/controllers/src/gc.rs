@@ -3,65 +3,160 @@
 //! Works on the metadata of every kind that can be deleted, custom ones included. An owner that no cache holds counts
 //! as gone only when the API server itself says so: its watch may lag behind that of the object it owns.
 
-use crate::manager::Reconciler;
+use crate::concern::ALL;
+use crate::concern::agenda::Agenda;
+use crate::manager::{RETRY, Reconciler};
 use crate::obj::{deleting, items, meta, text};
 use crate::world::{Resource, World, WorldError, settled};
 use async_trait::async_trait;
-use cache::{Object, Uid};
+use cache::{Change, ChangeKind, Object, Since, Uid};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+#[cfg(test)]
+mod tests;
 
 const CRDS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 const SOURCE: &str = "garbage-collector-controller";
 
+/// Kinds that do not wake the collector, and owners of which nothing is known, are looked at after this time.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// The collector.
 #[derive(Default)]
-pub(crate) struct Collector {
-    /// Who names an owner in another namespace, which is said once.
-    misplaced: Mutex<Misplaced>,
-}
+pub(crate) struct Collector(Mutex<State>);
 
-/// The uids of an object and of an owner.
-type Misplaced = HashSet<(Uid, Uid)>;
+/// What the collector has seen and what it is to look at. All objects are its own, most of them none of its business: it
+/// looks at those that come with owners or get others, that begin to go, whose owners have gone, and that wait for what they
+/// own, whenever that changes. The rule is that of [`concern`](crate::concern), for every resource at once.
+#[derive(Default)]
+struct State {
+    /// The revision of each resource up to which its changes are taken in.
+    seen: HashMap<String, u64>,
+    /// When all were looked at.
+    all: Option<Instant>,
+    /// What is to be looked at, by resource and name.
+    agenda: Agenda,
+    /// Those that are going and wait for something, by their uids.
+    waiting: HashMap<Uid, String>,
+    /// Who names an owner in another namespace, which is said once.
+    misplaced: HashMap<Uid, HashSet<Uid>>,
+    /// The definitions of which the resources are known.
+    definitions: Option<u64>,
+}
 
 /// What one sweep has found out.
 #[derive(Default)]
 struct Round {
     /// The API server's answers about owners, by uid.
     asked: HashMap<String, bool>,
-    misplaced: Misplaced,
+    /// Owners that are where they should be, by uid and the namespace that they are good for: most are asked for again and
+    /// again.
+    sound: HashMap<(Uid, String), bool>,
+    /// The owners of the object at hand that are in another namespace.
+    misplaced: HashSet<Uid>,
 }
 
-/// The objects that have owners or are going, with the keys of their resources, and who owns whom among them. All
-/// others, most of a large cluster, are none of the collector's business.
-struct Graph {
-    objects: Vec<(String, Arc<Object>)>,
-    dependents: HashMap<Uid, Vec<usize>>,
+/// An object among all: its resource, and its namespace and name.
+fn place(resource: &str, object: &str) -> String {
+    format!("{resource} {object}")
 }
 
-impl Graph {
-    fn of(world: &World) -> Graph {
-        let objects = world.linked();
-        let mut dependents: HashMap<Uid, Vec<usize>> = HashMap::new();
-        for (at, (_, object)) in objects.iter().enumerate() {
-            for owner in &object.links().owners {
-                dependents.entry(*owner).or_default().push(at);
+fn waits(object: &Object) -> bool {
+    object.links().deleting && object.links().finalizers
+}
+
+impl State {
+    /// Takes in what has changed.
+    fn follow(&mut self, world: &World, now: Instant) {
+        let news = world.news(&self.seen);
+        let lost = |(key, since): &(String, Since)| since.changes.is_none() && self.seen.contains_key(key);
+        let overdue = self.all.is_none_or(|at| now.duration_since(at) >= ALL);
+        let all = overdue || news.iter().any(lost);
+        for (key, since) in &news {
+            self.seen.insert(key.clone(), since.upto);
+        }
+        if all {
+            self.all = Some(now);
+            self.waiting.clear();
+            for place in self.agenda.all() {
+                self.agenda.hasten(&place, now);
+            }
+            let known: Vec<String> = self.seen.keys().cloned().collect();
+            for key in &known {
+                self.take_in_all(world, key, now);
+            }
+            return;
+        }
+        for (key, since) in &news {
+            match &since.changes {
+                Some(changes) => {
+                    for change in changes {
+                        self.take_in(world, key, change, now);
+                    }
+                }
+                None => self.take_in_all(world, key, now),
             }
         }
-        Graph { objects, dependents }
     }
 
-    /// What names this uid among its owners, decoded.
-    fn dependents(&self, world: &World, uid: &str) -> Vec<(&str, Arc<Value>)> {
-        let found = self.dependents.get(&Uid::of(uid)).into_iter().flatten();
-        found
-            .map(|at| (self.objects[*at].0.as_str(), world.value(&self.objects[*at].1)))
-            .collect()
+    fn take_in_all(&mut self, world: &World, key: &str, now: Instant) {
+        for object in world.linked(key) {
+            let place = place(key, object.key());
+            self.agenda.hasten(&place, now);
+            if waits(&object) {
+                self.waiting.insert(object.links().uid, place);
+            }
+        }
+    }
+
+    fn take_in(&mut self, world: &World, key: &str, change: &Change, now: Instant) {
+        let (object, links) = (&change.object, change.object.links());
+        let before = change.previous.as_ref().map(|previous| previous.links());
+        if change.kind == ChangeKind::Deleted {
+            self.waiting.remove(&links.uid);
+            self.misplaced.remove(&links.uid);
+            for (key, dependent) in world.dependents(links.uid) {
+                self.agenda.hasten(&place(&key, dependent.key()), now);
+            }
+        } else {
+            // Of another that had its name nobody told.
+            if let Some(gone) = before.filter(|before| before.uid != links.uid) {
+                self.waiting.remove(&gone.uid);
+                for (key, dependent) in world.dependents(gone.uid) {
+                    self.agenda.hasten(&place(&key, dependent.key()), now);
+                }
+            }
+            let same = before.is_some_and(|before| before.owners == links.owners);
+            if links.deleting || (!links.owners.is_empty() && !same) {
+                self.agenda.hasten(&place(key, object.key()), now);
+            }
+            match waits(object) {
+                true => drop(self.waiting.insert(links.uid, place(key, object.key()))),
+                false => drop(self.waiting.remove(&links.uid)),
+            }
+        }
+        if self.waiting.is_empty() {
+            return;
+        }
+        // Owners that wait for it, and those that wait for what it owns as well: it is no reason any more to let that stay.
+        let mut owners: HashSet<Uid> = links.owners.iter().copied().collect();
+        owners.extend(before.iter().flat_map(|before| before.owners.iter().copied()));
+        if links.deleting && before.is_none_or(|before| !before.deleting) {
+            for (_, dependent) in world.dependents(links.uid) {
+                owners.extend(dependent.links().owners.iter().copied());
+            }
+        }
+        for owner in &owners {
+            if let Some(place) = self.waiting.get(owner) {
+                self.agenda.hasten(place, now);
+            }
+        }
     }
 }
 
@@ -80,6 +175,10 @@ fn within_reach(owner: &Object, namespace: &str) -> bool {
 impl Collector {
     /// Custom kinds join as they are defined.
     fn watch_custom(&self, world: &Arc<World>) {
+        let revision = Some(world.revision(&[CRDS]));
+        if std::mem::replace(&mut self.0.lock().definitions, revision) == revision {
+            return;
+        }
         for crd in world.all(CRDS) {
             let version = items(&crd, "/spec/versions").iter().find(|v| v["served"] == true);
             if let (Some(version), false) = (version, deleting(&crd)) {
@@ -138,15 +237,9 @@ impl Collector {
     }
 
     /// An object that waits for what it owns.
-    async fn waiting(
-        &self,
-        world: &World,
-        graph: &Graph,
-        key: &str,
-        object: &Value,
-    ) -> Result<(), WorldError> {
+    async fn waiting(&self, world: &World, key: &str, object: &Value) -> Result<(), WorldError> {
         let uid = meta(object, "uid");
-        let dependents = graph.dependents(world, uid);
+        let dependents = dependents(world, uid);
         let has = |f: &str| items(object, "/metadata/finalizers").iter().any(|x| x == f);
         if has(ORPHAN) {
             let mut all = true;
@@ -174,7 +267,7 @@ impl Collector {
                 if others {
                     self.disown(world, key, dependent, &HashSet::from([uid])).await?;
                 } else if !deleting(dependent) {
-                    let own = graph.dependents(world, meta(dependent, "uid"));
+                    let own = self::dependents(world, meta(dependent, "uid"));
                     let circle = own.iter().any(|(_, object)| {
                         deleting(object)
                             && items(object, "/metadata/finalizers")
@@ -202,9 +295,10 @@ impl Collector {
 
     /// Says of an object that it names an owner who lives in another namespace.
     async fn misplaced(&self, world: &World, object: &Value, owner: &Value, round: &mut Round) {
-        let pair = (Uid::of(meta(object, "uid")), Uid::of(text(owner, "/uid")));
-        round.misplaced.insert(pair);
-        if self.misplaced.lock().contains(&pair) {
+        let (uid, of) = (Uid::of(meta(object, "uid")), Uid::of(text(owner, "/uid")));
+        round.misplaced.insert(of);
+        let said = |said: &HashSet<Uid>| said.contains(&of);
+        if self.0.lock().misplaced.get(&uid).is_some_and(said) {
             return;
         }
         let namespace = meta(object, "namespace");
@@ -220,19 +314,60 @@ impl Collector {
             .await;
     }
 
+    /// Looks at one object. It is looked at again after a while where something hangs on what nobody tells.
+    async fn one(
+        &self,
+        world: &World,
+        place: &str,
+        round: &mut Round,
+    ) -> Result<Option<Duration>, WorldError> {
+        let (key, object) = place.split_once(' ').unwrap_or((place, ""));
+        let (namespace, name) = object.split_once('/').unwrap_or(("", object));
+        let Some(object) = world.entry(key, namespace, name) else {
+            return Ok(None);
+        };
+        let links = object.links();
+        if links.deleting {
+            if !links.finalizers {
+                return Ok(None);
+            }
+            self.waiting(world, key, &world.value(&object)).await?;
+            let ours = [FOREGROUND, ORPHAN].iter().any(|held| object.mentions(held));
+            return Ok(ours.then_some(LOOK));
+        }
+        let sound = links.owners.iter().all(|owner| {
+            let reach = (*owner, namespace.to_owned());
+            *round.sound.entry(reach).or_insert_with(|| {
+                world
+                    .by_uid(*owner)
+                    .is_some_and(|found| within_reach(&found, namespace))
+            })
+        });
+        round.misplaced.clear();
+        if !sound {
+            self.owned(world, (key, &world.value(&object)), round).await?;
+        }
+        let misplaced = &mut self.0.lock().misplaced;
+        match round.misplaced.is_empty() {
+            true => drop(misplaced.remove(&links.uid)),
+            false => drop(misplaced.insert(links.uid, round.misplaced.clone())),
+        }
+        Ok((!sound).then_some(LOOK))
+    }
+
     /// An object with owners: deleted when none of them is left.
     async fn owned(
         &self,
         world: &World,
-        resources: &[Resource],
         (key, object): (&str, &Value),
         round: &mut Round,
     ) -> Result<(), WorldError> {
         let mut gone = HashSet::new();
         let mut solid = false;
+        let resources = world.resources();
         for owner in items(object, "/metadata/ownerReferences") {
             let uid = text(owner, "/uid");
-            let namespaced = kind_of(resources, owner).is_some_and(|kind| kind.namespaced);
+            let namespaced = kind_of(&resources, owner).is_some_and(|kind| kind.namespaced);
             let there = match world.by_uid(Uid::of(uid)) {
                 found if meta(object, "namespace").is_empty() && namespaced => {
                     if found.is_some() {
@@ -248,7 +383,7 @@ impl Collector {
                     }
                     near
                 }
-                None => match (round.asked.get(uid), kind_of(resources, owner)) {
+                None => match (round.asked.get(uid), kind_of(&resources, owner)) {
                     (Some(there), _) => *there,
                     (None, Some(kind)) => {
                         let there = exists(world, &kind.key(), meta(object, "namespace"), owner).await?;
@@ -290,6 +425,12 @@ impl Collector {
     }
 }
 
+/// What names this uid among its owners, decoded.
+fn dependents(world: &World, uid: &str) -> Vec<(String, Arc<Value>)> {
+    let found = world.dependents(Uid::of(uid)).into_iter();
+    found.map(|(key, object)| (key, world.value(&object))).collect()
+}
+
 /// Asks the API server for an owner: there, under that uid?
 async fn exists(world: &World, kind: &str, namespace: &str, owner: &Value) -> Result<bool, WorldError> {
     let live = world.live(kind, namespace, text(owner, "/name")).await?;
@@ -319,38 +460,28 @@ impl Reconciler for Collector {
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         self.watch_custom(world);
-        let resources = world.resources();
-        let graph = Graph::of(world);
+        let due = {
+            let mut state = self.0.lock();
+            let now = Instant::now();
+            state.follow(world, now);
+            state.agenda.due(now)
+        };
         let mut round = Round::default();
-        // Owners that are where they should be, by uid and the namespace that they are good for: most are asked for
-        // again and again.
-        let mut sound: HashMap<(Uid, &str), bool> = HashMap::new();
         let mut failed = None;
-        for (key, object) in &graph.objects {
-            let links = object.links();
-            let result = if links.deleting {
-                match links.finalizers {
-                    true => self.waiting(world, &graph, key, &world.value(object)).await,
-                    false => Ok(()),
+        for place in due {
+            let again = match self.one(world, &place, &mut round).await {
+                Ok(again) => again,
+                Err(error) => {
+                    failed = Some(error);
+                    Some(RETRY)
                 }
-            } else if links.owners.iter().all(|owner| {
-                *sound.entry((*owner, object.namespace())).or_insert_with(|| {
-                    world
-                        .by_uid(*owner)
-                        .is_some_and(|found| within_reach(&found, object.namespace()))
-                })
-            }) {
-                Ok(())
-            } else {
-                self.owned(world, &resources, (key, &world.value(object)), &mut round)
-                    .await
             };
-            if let Err(error) = result {
-                failed = Some(error);
+            let agenda = &mut self.0.lock().agenda;
+            match again {
+                Some(again) => agenda.set(&place, Instant::now() + again),
+                None => agenda.forget(&place),
             }
         }
-        *self.misplaced.lock() = round.misplaced;
-        // Kinds that do not wake the collector are looked at by its timer.
-        failed.map_or(Ok(Some(Duration::from_secs(3))), Err)
+        failed.map_or(Ok(Some(LOOK)), Err)
     }
 }

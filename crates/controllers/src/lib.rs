@@ -2,12 +2,14 @@
 //!
 //! One module per reconciler: a plan computed from the shared caches of [`world`], carried out by plain requests.
 //! Reconcilers are level-triggered: woken by changes of what they read, or by their own timer, they look at
-//! everything of their kind and correct what differs.
+//! what these concern (of some kinds at everything) and correct what differs. Which objects a change concerns is told in one
+//! place, `concern`.
 
 mod aggregation;
 mod autoscale;
 mod certificates;
 mod claim;
+mod concern;
 mod cronjob;
 mod daemonset;
 mod deployment;

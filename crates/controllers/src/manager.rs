@@ -1,5 +1,6 @@
 //! Runs every reconciler: waits for changes, calls it, tries again after a failure.
 
+use crate::concern::Concern;
 use crate::workqueue::WorkQueues;
 use crate::world::{self, World, WorldError};
 use crate::{
@@ -13,10 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Everything is looked at again after this time even if nothing was seen to change.
+/// A controller sweeps after this time even if nothing was seen to change.
 const RESYNC: Duration = Duration::from_secs(60);
 /// Pause after a failure.
-const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 /// Changes that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(15);
 
@@ -49,8 +50,14 @@ pub struct Config {
 pub(crate) trait Reconciler: Send + Sync {
     /// Its name, for the log.
     fn name(&self) -> &'static str;
-    /// Resources whose changes wake it.
-    fn reads(&self) -> &'static [&'static str];
+    /// Resources whose changes wake it, beside those of its concerns.
+    fn reads(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// What it looks after by its changes. Who has none looks at everything in each sweep.
+    fn concerns(&self) -> Vec<&Concern> {
+        Vec::new()
+    }
     /// Resources among them that are not built in.
     fn custom(&self) -> Vec<world::Resource> {
         Vec::new()
@@ -86,29 +93,29 @@ impl Manager {
         let (world, queues) = (self.world, self.queues);
         let config = Arc::new(self.config);
         let all: Vec<Arc<dyn Reconciler>> = vec![
-            Arc::new(deployment::Deployments),
+            Arc::new(deployment::Deployments::default()),
             Arc::new(replicaset::ReplicaSets::sets()),
             Arc::new(replicaset::ReplicaSets::controllers()),
             Arc::new(job::Jobs::default()),
             Arc::new(daemonset::DaemonSets::default()),
-            Arc::new(statefulset::StatefulSets),
-            Arc::new(cronjob::CronJobs),
-            Arc::new(disruption::Budgets),
+            Arc::new(statefulset::StatefulSets::default()),
+            Arc::new(cronjob::CronJobs::default()),
+            Arc::new(disruption::Budgets::default()),
             Arc::new(disruption_target::StaleAnnouncements::default()),
-            Arc::new(endpoints::EndpointsOfServices),
-            Arc::new(mirror::Mirror),
-            Arc::new(certificates::Approver),
-            Arc::new(certificates::Certificates(config.clone())),
+            Arc::new(endpoints::EndpointsOfServices::default()),
+            Arc::new(mirror::Mirror::default()),
+            Arc::new(certificates::Approver::default()),
+            Arc::new(certificates::Certificates::new(config.clone())),
             Arc::new(certificates::Cleaner),
             Arc::new(namespace::Namespaces::default()),
-            Arc::new(serviceaccount::Accounts(config.clone())),
+            Arc::new(serviceaccount::Accounts::new(config.clone())),
             Arc::new(token_secrets::TokenSecrets::new(config.clone())),
             Arc::new(trust::Anchors(config.clone())),
             Arc::new(gc::Collector::default()),
             Arc::new(node::Addresses(config.clone())),
             Arc::new(node::Lifecycle::default()),
             Arc::new(node_ttl::Ttl::default()),
-            Arc::new(loadbalancer::LoadBalancers(config)),
+            Arc::new(loadbalancer::LoadBalancers::new(config)),
             Arc::new(supervisor::SupervisorNamespaces),
             Arc::new(quota::Quotas::default()),
             Arc::new(aggregation::ClusterRoles),
@@ -117,8 +124,8 @@ impl Manager {
             Arc::new(storage::Classes::default()),
             Arc::new(storage::EphemeralClaims::default()),
             Arc::new(storage::Binder::default()),
-            Arc::new(storage::ClaimProtection),
-            Arc::new(storage::VolumeProtection),
+            Arc::new(storage::ClaimProtection::default()),
+            Arc::new(storage::VolumeProtection::default()),
             Arc::new(storage::AttributesProtection),
             Arc::new(storage::SnapshotKinds::default()),
             Arc::new(storage::Snapshots::default()),
@@ -149,13 +156,15 @@ async fn drive(
     queues: Arc<WorkQueues>,
     stop: CancellationToken,
 ) {
-    let (name, reads) = (reconciler.name(), reconciler.reads());
+    let (name, concerns) = (reconciler.name(), reconciler.concerns());
+    let concerned = concerns.iter().flat_map(|concern| concern.reads());
+    let reads: Vec<&str> = reconciler.reads().iter().copied().chain(concerned).collect();
     let mut changes = world.subscribe();
     let mut seen = u64::MAX;
     let mut wake = tokio::time::Instant::now();
     let mut gather = GATHER;
     loop {
-        let revision = world.revision(reads);
+        let revision = world.revision(&reads);
         let due = tokio::time::Instant::now() >= wake;
         if revision != seen || due {
             seen = revision;
@@ -167,6 +176,7 @@ async fn drive(
                 swept = timed(reconciler.sweep(&world)) => swept,
             };
             queues.end(name, swept.is_err());
+            queues.looked(name, concerns.iter().map(|concern| concern.looks()).sum());
             let next = match swept {
                 Ok(next) => next.unwrap_or(RESYNC).min(RESYNC),
                 Err(error) => {
@@ -184,7 +194,7 @@ async fn drive(
                 if changed.is_err() {
                     return;
                 }
-                if world.revision(reads) != seen {
+                if world.revision(&reads) != seen {
                     queues.add(name);
                 }
                 tokio::time::sleep(gather).await;

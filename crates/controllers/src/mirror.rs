@@ -1,5 +1,7 @@
 //! EndpointSlices for Endpoints that people write by hand: Services without a selector have no other (KEP-1412).
 
+use crate::concern::{By, Concern, same_name};
+use crate::endpoints::service_of;
 use crate::manager::Reconciler;
 use crate::obj::{annotation, controlled_by, deleting, items, label, meta, owner_ref, text};
 use crate::world::{World, WorldError, settled};
@@ -24,7 +26,19 @@ const NOT_MIRRORED: [&str; 2] = [
 const MOST: usize = 1000;
 
 /// The controller.
-pub(crate) struct Mirror;
+pub(crate) struct Mirror(Concern);
+
+impl Default for Mirror {
+    fn default() -> Mirror {
+        Mirror(Concern::new(
+            ENDPOINTS,
+            &[
+                (SERVICES, &[By::Name(same_name)]),
+                (SLICES, &[By::Name(service_of)]),
+            ],
+        ))
+    }
+}
 
 /// Whether a Service's slices are made of its Endpoints.
 fn mirrored(world: &World, endpoints: &Value) -> bool {
@@ -98,11 +112,9 @@ fn notes(object: &Value) -> Option<&serde_json::Map<String, Value>> {
 
 impl Mirror {
     async fn one(&self, world: &World, endpoints: &Value) -> Result<(), WorldError> {
-        let mut have = world.select(SLICES, meta(endpoints, "namespace"), |slice| {
-            slice.label(MANAGED_BY) == Some(MANAGER)
-                && slice.label(SERVICE_NAME) == Some(meta(endpoints, "name"))
-                && !slice.links().deleting
-        });
+        let mut have = world.labelled(SLICES, meta(endpoints, "namespace"), meta(endpoints, "name"));
+        have.retain(|slice| slice.label(MANAGED_BY) == Some(MANAGER) && !slice.links().deleting);
+        let mut have: Vec<_> = have.iter().map(|slice| world.value(slice)).collect();
         let wanted = if mirrored(world, endpoints) {
             slices(endpoints)
         } else {
@@ -152,19 +164,21 @@ impl Reconciler for Mirror {
     fn name(&self) -> &'static str {
         "endpoint slice mirroring"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[SERVICES, ENDPOINTS, SLICES]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.0]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut failed = None;
-        for endpoints in world.all(ENDPOINTS) {
+        let mut round = self.0.begin(world);
+        while let Some(endpoints) = round.next(world) {
             // Slices of Endpoints that are gone are the garbage collector's: the Endpoints own them.
             let written_by_us =
                 label(&endpoints, "endpoints.kubernetes.io/managed-by") == "endpoint-controller";
-            if !written_by_us && let Err(error) = self.one(world, &endpoints).await {
-                failed = Some(error);
-            }
+            let done = match written_by_us {
+                true => Ok(()),
+                false => self.one(world, &endpoints).await,
+            };
+            round.note(done.map(|()| None));
         }
-        failed.map_or(Ok(None), Err)
+        round.end()
     }
 }

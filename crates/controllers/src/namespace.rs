@@ -1,7 +1,7 @@
 //! Namespaces that are being deleted: removes everything in them, then lets them go.
 
 use crate::manager::Reconciler;
-use crate::obj::{condition, deleting, items, meta, set_condition, text};
+use crate::obj::{condition, items, meta, set_condition, text};
 use crate::pauses::Pauses;
 use crate::world::{Resource, World, WorldError, settled};
 use async_trait::async_trait;
@@ -225,12 +225,9 @@ impl Reconciler for Namespaces {
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         let mut again = None;
         let mut failed = None;
-        for namespace in world.all(NAMESPACES) {
-            if !deleting(&namespace)
-                || !items(&namespace, "/spec/finalizers")
-                    .iter()
-                    .any(|f| f == "kubernetes")
-            {
+        for namespace in world.deleting(NAMESPACES) {
+            let finalizers = items(&namespace, "/spec/finalizers");
+            if !finalizers.iter().any(|f| f == "kubernetes") {
                 continue;
             }
             match self.one(world, &namespace).await {

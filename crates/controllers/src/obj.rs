@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::time::Duration;
 
 /// The alphabet of generated names: no vowels, no digits that look like letters.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -130,6 +131,20 @@ pub fn available(pod: &Value, min_ready: i64) -> bool {
         c["status"] == "True"
             && (min_ready == 0 || since(text(c, "/lastTransitionTime")).as_secs() >= min_ready)
     })
+}
+
+/// How long it is until the next of some Pods is [`available`], if one of them will be by time alone.
+pub fn until_available<'p>(pods: impl IntoIterator<Item = &'p Value>, min_ready: i64) -> Option<Duration> {
+    if min_ready <= 0 {
+        return None;
+    }
+    let left = pods.into_iter().filter_map(|pod| {
+        let ready = condition(pod, "Ready").filter(|c| c["status"] == "True")?;
+        let passed = since(text(ready, "/lastTransitionTime"));
+        let left = SignedDuration::from_secs(min_ready).checked_sub(passed)?;
+        left.is_positive().then(|| left.unsigned_abs())
+    });
+    left.min()
 }
 
 /// A label selector as upstream's words have it: the way Go prints the type.

@@ -1,10 +1,11 @@
 //! ReplicaSets: as many Pods as wished for, made in growing bursts, and the least useful removed first.
 
-use crate::claim::{Sweep, claim, create_pods, remove_pod};
+use crate::claim::{claim, create_pods, remove_pod};
+use crate::concern::{By, Concern, Ties};
 use crate::manager::Reconciler;
 use crate::obj::{
     active, available, condition, controlled_by, controller_of, deleting, finished, int, items, meta,
-    owner_ref, ready, set_condition, text,
+    owner_ref, ready, set_condition, text, until_available,
 };
 use crate::pauses::Pauses;
 use crate::victims::{Ages, per_node, victims};
@@ -14,7 +15,6 @@ use cache::Uid;
 use jiff::Timestamp;
 use kinds::selector::LabelSelector;
 use serde_json::{Value, json};
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,10 +29,13 @@ const BURST: usize = 500;
 pub(crate) struct ReplicaSets {
     key: &'static str,
     source: &'static str,
-    reads: &'static [&'static str],
+    concern: Concern,
     /// Of sets whose Pods were refused.
     pauses: Pauses,
 }
+
+/// What both depend on.
+const TIES: Ties = &[("pods", &[By::Owner, By::Labels])];
 
 impl ReplicaSets {
     /// Looks after ReplicaSets.
@@ -40,7 +43,7 @@ impl ReplicaSets {
         ReplicaSets {
             key: SETS,
             source: "replicaset-controller",
-            reads: &[SETS, "pods"],
+            concern: Concern::new(SETS, TIES).selecting(selector_of_set),
             pauses: Pauses::default(),
         }
     }
@@ -50,10 +53,19 @@ impl ReplicaSets {
         ReplicaSets {
             key: CONTROLLERS,
             source: "replication-controller",
-            reads: &[CONTROLLERS, "pods"],
+            concern: Concern::new(CONTROLLERS, TIES).selecting(selector_of_controller),
             pauses: Pauses::default(),
         }
     }
+}
+
+fn selector_of_set(set: &Value) -> Option<LabelSelector> {
+    LabelSelector::from_json(&set["spec"]["selector"]).ok()
+}
+
+/// A ReplicationController's selector is a plain map of labels.
+fn selector_of_controller(controller: &Value) -> Option<LabelSelector> {
+    LabelSelector::from_json(&json!({"matchLabels": controller["spec"]["selector"]})).ok()
 }
 
 /// A Pod from a template, owned by `owner`.
@@ -158,8 +170,8 @@ impl ReplicaSets {
         let next = status(set, &pods, terminating, failure.as_ref());
         settled(world.update_status(self.key, set, &next).await)?;
         let min_ready = int(set, "/spec/minReadySeconds", 0);
-        let waits = min_ready > 0 && pods.iter().any(|p| ready(p) && !available(p, min_ready));
-        Ok(again.or(waits.then_some(Duration::from_secs(1))))
+        let available = until_available(pods.iter().map(|pod| &**pod), min_ready);
+        Ok([again, available].into_iter().flatten().min())
     }
 
     /// Makes missing Pods. Where they were refused, the next attempt waits: a full quota stays full for a while.
@@ -197,26 +209,21 @@ impl ReplicaSets {
         let Some(owner) = controller_of(set) else {
             return own.to_vec();
         };
-        let sisters = world.list(self.key, meta(set, "namespace")).into_iter();
-        let sisters: HashSet<Uid> = sisters
-            .filter(|sister| controlled_by(sister, text(owner, "/uid")))
-            .map(|sister| Uid::of(meta(&sister, "uid")))
-            .collect();
-        let mut pods = world.select("pods", meta(set, "namespace"), |pod| {
-            pod.links().owners.iter().any(|owner| sisters.contains(owner))
-        });
-        pods.retain(|pod| active(pod));
-        pods
+        let uid = text(owner, "/uid");
+        let mut sisters = world.owned(self.key, Uid::of(uid));
+        sisters.retain(|sister| controlled_by(&world.value(sister), uid));
+        let pods = sisters
+            .iter()
+            .flat_map(|sister| world.owned("pods", sister.links().uid));
+        let pods = pods.map(|pod| world.value(&pod));
+        pods.filter(|pod| active(pod)).collect()
     }
 
-    /// A ReplicationController's selector is a plain map of labels.
     fn selector(&self, set: &Value) -> Option<LabelSelector> {
-        let selector = &set["spec"]["selector"];
         match self.key == SETS {
-            true => LabelSelector::from_json(selector),
-            false => LabelSelector::from_json(&json!({"matchLabels": selector})),
+            true => selector_of_set(set),
+            false => selector_of_controller(set),
         }
-        .ok()
     }
 }
 
@@ -225,14 +232,14 @@ impl Reconciler for ReplicaSets {
     fn name(&self) -> &'static str {
         self.source
     }
-    fn reads(&self) -> &'static [&'static str] {
-        self.reads
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.concern]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut sweep = Sweep::default();
-        for set in world.all(self.key) {
-            sweep.note(self.one(world, &set).await);
+        let mut round = self.concern.begin(world);
+        while let Some(set) = round.next(world) {
+            round.note(self.one(world, &set).await);
         }
-        sweep.outcome()
+        round.end()
     }
 }

@@ -1,6 +1,7 @@
 //! What the controllers' queues do, in the `workqueue_*` series that dashboards made for upstream's controller manager read.
 //!
-//! A controller here looks at everything it is for at once, so its queue holds one item at most: "something changed".
+//! A controller here looks at everything that is to be looked at in one sweep, so its queue holds one item at most:
+//! "something changed".
 //! An item is added by a change that is seen (or by the time being due), waits until the controller has rested, and is
 //! being worked on while the controller sweeps; a sweep that failed is a retry.
 
@@ -81,6 +82,7 @@ struct Queue {
     working: Option<Instant>,
     waited: Histogram,
     worked: Histogram,
+    looks: u64,
 }
 
 /// The queues of all controllers of one manager, by name.
@@ -127,6 +129,16 @@ impl WorkQueues {
         if failed {
             queue.retries += 1;
         }
+    }
+
+    /// The controller has looked at so many objects in all its sweeps.
+    pub(crate) fn looked(&self, name: &'static str, looks: u64) {
+        self.queues().entry(name).or_default().looks = looks;
+    }
+
+    /// How many objects a controller has looked at in all its sweeps, if it chooses among them.
+    pub fn looks(&self, name: &str) -> u64 {
+        self.queues().get(name).map_or(0, |queue| queue.looks)
     }
 
     /// The series in Prometheus' text form.

@@ -1,7 +1,7 @@
 //! Services and EndpointSlices of the cluster, followed for two purposes: the host's network, and the variables in
 //! containers' environments. With them goes what NetworkPolicies say (`policies`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use kube::Api;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -75,27 +76,66 @@ pub fn follow(
     network: Arc<dyn PodNetwork>,
     cancel: CancellationToken,
 ) -> Services {
-    let changed = Arc::new(Notify::new());
+    let changed = Arc::new(Changed::default());
     let own = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let world = World {
-        services: reflect(client, watcher::Config::default(), &changed, &cancel),
-        slices: reflect(client, watcher::Config::default(), &changed, &cancel),
-        policies: reflect(client, watcher::Config::default(), &changed, &cancel),
-        namespaces: reflect(client, watcher::Config::default(), &changed, &cancel),
+        services: reflect(client, watcher::Config::default(), own_name, &changed, &cancel),
+        slices: reflect(client, watcher::Config::default(), of_service, &changed, &cancel),
+        policies: reflect(client, watcher::Config::default(), none, &changed, &cancel),
+        namespaces: reflect(client, watcher::Config::default(), none, &changed, &cancel),
         node: node.to_owned(),
-        pods: reflect(client, own, &changed, &cancel),
+        pods: reflect(client, own, none, &changed, &cancel),
     };
     let services = world.services.clone();
     tokio::spawn(apply(world, network, changed, cancel));
     Services { services }
 }
 
-/// What the network was told last.
-type Told = (
-    Option<Vec<Policy>>,
-    Option<Vec<HostPort>>,
-    Option<Vec<NetService>>,
-);
+/// A Service by namespace and name.
+type Key = (String, String);
+
+/// That something has changed, and which Services it concerns.
+#[derive(Default)]
+struct Changed {
+    notify: Notify,
+    services: Mutex<Concerned>,
+}
+
+/// The Services that are to be translated anew.
+#[derive(Default)]
+struct Concerned {
+    all: bool,
+    some: BTreeSet<Key>,
+}
+
+fn key(metadata: &ObjectMeta) -> Option<Key> {
+    Some((metadata.namespace.clone()?, metadata.name.clone()?))
+}
+
+fn own_name(service: &Service) -> Option<Key> {
+    key(&service.metadata)
+}
+
+fn of_service(slice: &EndpointSlice) -> Option<Key> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+    Some((slice.metadata.namespace.clone()?, service.clone()))
+}
+
+/// Nothing of any Service hangs on it.
+fn none<K>(_: &K) -> Option<Key> {
+    None
+}
+
+/// What the network was told last, and the Services as it is to see them.
+#[derive(Default)]
+struct Told {
+    policies: Option<Vec<Policy>>,
+    ports: Option<Vec<HostPort>>,
+    services: BTreeMap<Key, NetService>,
+    /// The Services differ from what the network was told.
+    news: bool,
+    started: bool,
+}
 
 /// Everything that the network depends on.
 struct World {
@@ -111,7 +151,8 @@ struct World {
 fn reflect<K>(
     client: &kube::Client,
     config: watcher::Config,
-    changed: &Arc<Notify>,
+    service: fn(&K) -> Option<Key>,
+    changed: &Arc<Changed>,
     cancel: &CancellationToken,
 ) -> Store<K>
 where
@@ -122,25 +163,63 @@ where
         .default_backoff()
         .modify(|object| object.meta_mut().managed_fields = None)
         .reflect(writer);
-    tokio::spawn(pump(stream, Arc::clone(changed), cancel.clone()));
+    tokio::spawn(pump(stream, service, Arc::clone(changed), cancel.clone()));
     store
 }
 
-async fn pump<K>(
+async fn pump<K: kube::Resource<DynamicType = ()>>(
     stream: impl futures::Stream<Item = Result<watcher::Event<K>, watcher::Error>>,
-    changed: Arc<Notify>,
+    service: fn(&K) -> Option<Key>,
+    changed: Arc<Changed>,
     cancel: CancellationToken,
 ) {
     let mut stream = std::pin::pin!(stream);
+    // What is of another name than its Service may become another Service's.
+    let mut before: HashMap<Key, Key> = HashMap::new();
     while let Some(Some(event)) = cancel.run_until_cancelled(stream.next()).await {
         match event {
-            Ok(_) => changed.notify_one(),
+            Ok(event) => {
+                {
+                    let mut concerned = changed.services.lock();
+                    match event {
+                        watcher::Event::Apply(object) => {
+                            let (own, now) = (key(object.meta()), service(&object));
+                            let was = own.as_ref().and_then(|own| before.remove(own));
+                            if let (Some(own), Some(now)) = (own, &now)
+                                && own != *now
+                            {
+                                before.insert(own, now.clone());
+                            }
+                            concerned.some.extend(now.into_iter().chain(was));
+                        }
+                        watcher::Event::Delete(object) => {
+                            let was = key(object.meta()).and_then(|own| before.remove(&own));
+                            concerned.some.extend(service(&object).into_iter().chain(was));
+                        }
+                        // Who has gone while nobody watched is not told.
+                        watcher::Event::InitApply(object) => {
+                            concerned.all = true;
+                            if let (Some(own), Some(now)) = (key(object.meta()), service(&object))
+                                && own != now
+                            {
+                                before.insert(own, now);
+                            }
+                        }
+                        watcher::Event::Init => {
+                            concerned.all = true;
+                            before.clear();
+                        }
+                        watcher::Event::InitDone => concerned.all = true,
+                    }
+                }
+                changed.notify.notify_one();
+            }
             Err(error) => tracing::debug!(%error, "watching Services"),
         }
     }
 }
 
-async fn apply(world: World, network: Arc<dyn PodNetwork>, changed: Arc<Notify>, cancel: CancellationToken) {
+async fn apply(world: World, network: Arc<dyn PodNetwork>, changed: Arc<Changed>, cancel: CancellationToken) {
     // A half-known state would take running Services away, or let through what policies forbid; all must be there first.
     let ready = async {
         let _ = world.services.wait_until_ready().await;
@@ -154,6 +233,8 @@ async fn apply(world: World, network: Arc<dyn PodNetwork>, changed: Arc<Notify>,
     }
     let mut last = Told::default();
     loop {
+        let concerned = std::mem::take(&mut *changed.services.lock());
+        world.translate(concerned, &mut last);
         if let Err(error) = world.bring(&network, &mut last).await {
             tracing::warn!(%error, "the network does not take the Services and policies");
             if cancel
@@ -165,7 +246,11 @@ async fn apply(world: World, network: Arc<dyn PodNetwork>, changed: Arc<Notify>,
             }
             continue;
         }
-        if cancel.run_until_cancelled(changed.notified()).await.is_none() {
+        if cancel
+            .run_until_cancelled(changed.notify.notified())
+            .await
+            .is_none()
+        {
             return;
         }
         tokio::time::sleep(GATHER).await;
@@ -180,21 +265,67 @@ impl World {
             true => Vec::new(),
             false => policies::translate(&policies, &self.namespaces.state(), &self.pods.state()),
         };
-        if last.0.as_ref() != Some(&policies) {
+        if last.policies.as_ref() != Some(&policies) {
             network.set_policies(policies.clone()).await?;
-            last.0 = Some(policies);
+            last.policies = Some(policies);
         }
         let ports = host_ports(&self.pods.state());
-        if last.1.as_ref() != Some(&ports) {
+        if last.ports.as_ref() != Some(&ports) {
             network.set_host_ports(ports.clone()).await?;
-            last.1 = Some(ports);
+            last.ports = Some(ports);
         }
-        let services = translate(&self.services.state(), &self.slices.state(), &self.node);
-        if last.2.as_ref() != Some(&services) {
-            network.set_services(services.clone()).await?;
-            last.2 = Some(services);
+        if last.news || !last.started {
+            network
+                .set_services(last.services.values().cloned().collect())
+                .await?;
+            (last.news, last.started) = (false, true);
         }
         Ok(())
+    }
+
+    /// Translates those Services anew that something concerns.
+    fn translate(&self, concerned: Concerned, last: &mut Told) {
+        if concerned.all || !last.started {
+            let all = translate(&self.services.state(), &self.slices.state(), &self.node);
+            let all = all
+                .into_iter()
+                .map(|one| ((one.namespace.clone(), one.name.clone()), one));
+            let all: BTreeMap<Key, NetService> = all.collect();
+            last.news |= all != last.services;
+            last.services = all;
+            return;
+        }
+        if concerned.some.is_empty() {
+            return;
+        }
+        let some: HashSet<(&str, &str)> = concerned
+            .some
+            .iter()
+            .map(|(namespace, name)| (namespace.as_str(), name.as_str()))
+            .collect();
+        let mut slices = self.slices.state();
+        slices.retain(|slice| {
+            let service = slice.metadata.labels.as_ref().and_then(|l| l.get(SERVICE_NAME));
+            let namespace = slice.metadata.namespace.as_deref();
+            namespace
+                .zip(service)
+                .is_some_and(|(ns, service)| some.contains(&(ns, service)))
+        });
+        let find = |(namespace, name): &Key| {
+            let reference = reflector::ObjectRef::new(name).within(namespace);
+            self.services.get(&reference)
+        };
+        let services: Vec<Arc<Service>> = concerned.some.iter().filter_map(find).collect();
+        let now = translate(&services, &slices, &self.node).into_iter();
+        let mut now: HashMap<Key, NetService> = now
+            .map(|one| ((one.namespace.clone(), one.name.clone()), one))
+            .collect();
+        for key in concerned.some {
+            last.news |= match now.remove(&key) {
+                Some(one) => last.services.insert(key, one.clone()) != Some(one),
+                None => last.services.remove(&key).is_some(),
+            };
+        }
     }
 }
 
@@ -567,5 +698,110 @@ mod tests {
         let dns = parsed::<Service>(json!({"metadata": {"namespace": "shop", "name": "web"},
             "spec": {"clusterIP": "10.96.0.10"}}));
         assert!(translate(&[dns], &[own], "here")[0].served_elsewhere);
+    }
+
+    #[test]
+    fn what_has_changed_is_translated_anew() {
+        let (services, mut of_services) = reflector::store();
+        let (slices, mut of_slices) = reflector::store();
+        let world = World {
+            services,
+            slices,
+            policies: reflector::store().0,
+            namespaces: reflector::store().0,
+            pods: reflector::store().0,
+            node: "here".into(),
+        };
+        let service = |name: &str, ip: &str| {
+            let object = json!({"metadata": {"namespace": "shop", "name": name}, "spec": {"clusterIP": ip}});
+            serde_json::from_value::<Service>(object).expect("a Service")
+        };
+        let slice = |service: &str, ip: &str| {
+            let object = json!({"metadata": {"namespace": "shop", "name": "s", "labels": {SERVICE_NAME: service}},
+                "addressType": "IPv4", "ports": [{"port": 80}], "endpoints": [{"addresses": [ip]}]});
+            serde_json::from_value::<EndpointSlice>(object).expect("a slice")
+        };
+        let mut told = Told::default();
+        for name in ["a", "b"] {
+            of_services.apply_watcher_event(&watcher::Event::Apply(service(name, "10.96.0.1")));
+        }
+        world.translate(Concerned::default(), &mut told);
+        assert!(told.news && told.services.len() == 2, "at first all are");
+        (told.news, told.started) = (false, true);
+        let key = |name: &str| ("shop".to_owned(), name.to_owned());
+        let addresses = |told: &Told, name: &str| told.services.get(&key(name)).map(|s| s.endpoints.len());
+        // What happens, who is said to be concerned, whether the network is told, endpoints of both.
+        type Event = (
+            Option<watcher::Event<Service>>,
+            Option<watcher::Event<EndpointSlice>>,
+        );
+        let apply = |slice| (None, Some(watcher::Event::Apply(slice)));
+        let cases: Vec<(Event, &[&str], bool, [Option<usize>; 2])> = vec![
+            (apply(slice("a", "10.244.0.2")), &["a"], true, [Some(1), Some(0)]),
+            (apply(slice("a", "10.244.0.2")), &["a"], false, [Some(1), Some(0)]),
+            (
+                apply(slice("b", "10.244.0.2")),
+                &["a", "b"],
+                true,
+                [Some(0), Some(1)],
+            ),
+            (
+                (Some(watcher::Event::Delete(service("a", "10.96.0.1"))), None),
+                &["a"],
+                true,
+                [None, Some(1)],
+            ),
+            ((None, None), &["nobody"], false, [None, Some(1)]),
+            (
+                (Some(watcher::Event::Apply(service("a", "10.96.0.9"))), None),
+                &["a"],
+                true,
+                [Some(0), Some(1)],
+            ),
+        ];
+        for (at, ((service, slice), concerned, news, expected)) in cases.into_iter().enumerate() {
+            service
+                .iter()
+                .for_each(|event| of_services.apply_watcher_event(event));
+            slice
+                .iter()
+                .for_each(|event| of_slices.apply_watcher_event(event));
+            let some = concerned.iter().map(|name| key(name)).collect();
+            world.translate(Concerned { all: false, some }, &mut told);
+            assert_eq!(std::mem::take(&mut told.news), news, "{at}");
+            assert_eq!([addresses(&told, "a"), addresses(&told, "b")], expected, "{at}");
+            let all = translate(&world.services.state(), &world.slices.state(), "here");
+            assert!(told.services.values().eq(&all), "{at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slice_that_changes_hands_concerns_both() {
+        use watcher::Event::{Apply, Delete, Init, InitApply};
+        let slice = |name: &str, service: &str| {
+            let labels = json!({SERVICE_NAME: service});
+            let object = json!({"metadata": {"namespace": "shop", "name": name, "labels": labels},
+                "addressType": "IPv4", "endpoints": []});
+            serde_json::from_value::<EndpointSlice>(object).expect("a slice")
+        };
+        let cases = [
+            (vec![Apply(slice("x", "a"))], false, "a"),
+            (vec![Apply(slice("x", "a")), Apply(slice("x", "b"))], false, "a b"),
+            (
+                vec![InitApply(slice("x", "a")), Apply(slice("x", "b"))],
+                true,
+                "a b",
+            ),
+            (vec![Apply(slice("a", "a")), Delete(slice("a", "a"))], false, "a"),
+            (vec![Init], true, ""),
+        ];
+        for (at, (events, all, some)) in cases.into_iter().enumerate() {
+            let changed = Arc::new(Changed::default());
+            let stream = futures::stream::iter(events.into_iter().map(Ok));
+            pump(stream, of_service, changed.clone(), CancellationToken::new()).await;
+            let concerned = std::mem::take(&mut *changed.services.lock());
+            let names: Vec<String> = concerned.some.into_iter().map(|(_, name)| name).collect();
+            assert_eq!((concerned.all, names.join(" ").as_str()), (all, some), "{at}");
+        }
     }
 }

@@ -3,19 +3,19 @@
 //! out of its hands.
 
 use crate::bootstrap::context;
-use crate::cache::Caches;
+use crate::cache::{Caches, ChangeKind};
 use crate::rest::{create, meta, now};
 use crate::server::ApiServer;
 use crate::view::{GroupResource, View};
 use crate::wire::options::WriteOptions;
 use kinds::status::Status;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The label by which our own are known.
-const MANAGED: &str = "ipaddress.kubernetes.io/managed-by";
-const MANAGER: &str = "ipallocator.k8s.io";
+pub(super) const MANAGED: &str = "ipaddress.kubernetes.io/managed-by";
+pub(super) const MANAGER: &str = "ipallocator.k8s.io";
 
 /// IPAddresses.
 pub(super) fn resource() -> GroupResource {
@@ -27,47 +27,120 @@ pub(super) fn is_foreign(address: &Value) -> bool {
     address["metadata"]["labels"][MANAGED] != MANAGER
 }
 
-/// The names of the IPAddresses that are somebody else's.
-pub(super) fn reserved(caches: &Caches) -> Vec<String> {
-    let Some(addresses) = caches.existing(&resource()) else {
-        return Vec::new();
-    };
-    let foreign = addresses.select("", |address| address.label(MANAGED) != Some(MANAGER));
-    foreign.iter().map(|address| address.name().to_owned()).collect()
+/// Services.
+fn services() -> GroupResource {
+    GroupResource::new("", "services")
 }
 
-/// Brings the IPAddresses in step with the Services.
-pub async fn settle(server: &Arc<ApiServer>) {
-    let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
-    for service in server.caches.list(&GroupResource::new("", "services"), None) {
-        let addresses = service["spec"]["clusterIPs"].as_array();
-        for ip in addresses.into_iter().flatten().filter_map(Value::as_str) {
-            if ip.parse::<std::net::IpAddr>().is_ok() {
-                // As it is stored: without the group, which is empty.
-                let of = json!({"resource": "services", "namespace": meta(&service, "namespace"),
-                    "name": meta(&service, "name")});
-                wanted.insert(ip.to_string(), of);
+/// The addresses that a Service has.
+fn addresses_of(service: &Value) -> impl Iterator<Item = &str> {
+    let addresses = service["spec"]["clusterIPs"].as_array();
+    let addresses = addresses.into_iter().flatten().filter_map(Value::as_str);
+    addresses.filter(|ip| ip.parse::<std::net::IpAddr>().is_ok())
+}
+
+/// Brings IPAddresses in step with Services, looking only at what has changed since it last did.
+#[derive(Default)]
+pub struct Follower {
+    /// The revisions of Services and of IPAddresses up to which that is done.
+    seen: Option<(u64, u64)>,
+    /// Those that could not be brought in step, with their Services: the next change brings another look.
+    again: BTreeMap<String, Option<Value>>,
+}
+
+impl Follower {
+    /// Catches up with the cache.
+    pub async fn settle(&mut self, server: &Arc<ApiServer>) {
+        for (ip, of) in self.news(&server.caches) {
+            if !settle(server, &ip, of.as_ref()).await {
+                self.again.insert(ip, of);
             }
         }
     }
-    for present in server.caches.list(&resource(), None) {
-        let name = meta(&present, "name");
-        match wanted.remove(name) {
-            Some(of) if of == present["spec"]["parentRef"] || is_foreign(&present) => {}
-            Some(of) => {
-                remove(server, &present).await;
-                make(server, name, of).await;
-            }
-            None if is_foreign(&present) => {}
-            None => remove(server, &present).await,
+
+    /// The addresses that may be out of step, with the Service that has each, if one has.
+    fn news(&mut self, caches: &Caches) -> BTreeMap<String, Option<Value>> {
+        let (services, addresses) = (caches.resource(&services()), caches.resource(&resource()));
+        let (upto_service, upto_address) = self.seen.unwrap_or((u64::MAX, u64::MAX));
+        let (changed, touched) = (services.since(upto_service), addresses.since(upto_address));
+        let known = self.seen.replace((changed.upto, touched.upto)).is_some();
+        let holder = |of: &Value, ip: &str| {
+            let service = services.get(meta_of(of, "namespace"), meta_of(of, "name"));
+            let service = service.map(|service| service.value());
+            service.filter(|service| addresses_of(service).any(|own| own == ip))
+        };
+        let mut news = std::mem::take(&mut self.again);
+        for (ip, of) in &mut news {
+            *of = of.take().filter(|of| holder(of, ip).is_some());
         }
-    }
-    for (ip, of) in wanted {
-        make(server, &ip, of).await;
+        let mut mention = |service: &Value, has: bool| {
+            for ip in addresses_of(service) {
+                let of = news.entry(ip.to_owned()).or_insert(None);
+                if has {
+                    *of = Some(reference(service));
+                }
+            }
+        };
+        let present = |key: &str| {
+            let (namespace, name) = key.split_once('/')?;
+            services.get(namespace, name)
+        };
+        match (changed.changes, touched.changes) {
+            (Some(changes), Some(touched)) if known => {
+                for change in &changes {
+                    let states = std::iter::once(&change.object).chain(&change.previous);
+                    states.for_each(|state| mention(&state.value(), false));
+                }
+                let keys: BTreeSet<&str> = changes.iter().map(|change| change.object.key()).collect();
+                for service in keys.into_iter().filter_map(present) {
+                    mention(&service.value(), true);
+                }
+                // One that somebody has taken away is made again.
+                for change in touched.iter().filter(|change| change.kind == ChangeKind::Deleted) {
+                    let of = &change.object.value()["spec"]["parentRef"];
+                    if let Some(service) = holder(of, change.object.name()) {
+                        mention(&service, true);
+                    }
+                }
+            }
+            _ => {
+                let known = addresses.current("");
+                for service in services.current("") {
+                    mention(&service.value(), true);
+                }
+                for address in known {
+                    news.entry(address.name().to_owned()).or_insert(None);
+                }
+            }
+        }
+        news
     }
 }
 
-async fn make(server: &Arc<ApiServer>, ip: &str, of: Value) {
+/// A Service as an IPAddress names it, as that is stored: without the group, which is empty.
+fn reference(service: &Value) -> Value {
+    json!({"resource": "services", "namespace": meta(service, "namespace"), "name": meta(service, "name")})
+}
+
+fn meta_of<'v>(reference: &'v Value, field: &str) -> &'v str {
+    reference[field].as_str().unwrap_or_default()
+}
+
+/// Brings one IPAddress in step with the Service that has its address, or with there being none. False when somebody else
+/// did something in the meantime, or something failed.
+async fn settle(server: &Arc<ApiServer>, ip: &str, of: Option<&Value>) -> bool {
+    let present = server.caches.get(&resource(), None, ip);
+    match (present, of) {
+        (Some(present), _) if is_foreign(&present) => true,
+        (Some(present), Some(of)) if *of == present["spec"]["parentRef"] => true,
+        (Some(present), Some(of)) => remove(server, &present).await && make(server, ip, of).await,
+        (Some(present), None) => remove(server, &present).await,
+        (None, Some(of)) => make(server, ip, of).await,
+        (None, None) => true,
+    }
+}
+
+async fn make(server: &Arc<ApiServer>, ip: &str, of: &Value) -> bool {
     let family = if ip.contains(':') { "IPv6" } else { "IPv4" };
     let object = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
@@ -75,29 +148,31 @@ async fn make(server: &Arc<ApiServer>, ip: &str, of: Value) {
         "spec": {"parentRef": of},
     });
     let Some(ctx) = context(server, &object, "create") else {
-        return;
+        return false;
     };
     let options = WriteOptions {
         field_manager: "kube-apiserver".into(),
         ..WriteOptions::default()
     };
     let made = create::store_new(&ctx, object, &options, None).await;
-    tell(made.err(), ip);
+    tell(made.err(), ip)
 }
 
-async fn remove(server: &Arc<ApiServer>, address: &Value) {
+async fn remove(server: &Arc<ApiServer>, address: &Value) -> bool {
     let Some(ctx) = context(server, address, "delete") else {
-        return;
+        return false;
     };
     let removed = crate::rest::delete::remove(&ctx, "", meta(address, "name"), &Default::default()).await;
-    tell(removed.err(), meta(address, "name"));
+    tell(removed.err(), meta(address, "name"))
 }
 
-/// What somebody else did in the meantime is no fault; the next change of a Service brings another look.
-fn tell(error: Option<Status>, ip: &str) {
+/// Whether it succeeded. What somebody else did in the meantime is no fault of which anybody has to know.
+fn tell(error: Option<Status>, ip: &str) -> bool {
+    let succeeded = error.is_none();
     if let Some(error) = error.filter(|e| !matches!(e.code, 404 | 409)) {
         tracing::warn!(ip, %error, "an IPAddress could not be brought in step with its Service");
     }
+    succeeded
 }
 
 /// ServiceCIDRs.
@@ -151,10 +226,16 @@ pub async fn settle_ranges(server: &Arc<ApiServer>) {
                 }
                 false => release(server, range).await,
             }
-        } else if !leaves(range) {
+        } else if !leaves(range) && !(held && is_ready(range)) {
             note(server, range, "True", "", "Kubernetes Service CIDR is ready").await;
         }
     }
+}
+
+pub(super) fn is_ready(range: &Value) -> bool {
+    let conditions = range["status"]["conditions"].as_array();
+    let ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+    conditions.is_some_and(|c| c.iter().any(ready))
 }
 
 /// Says whether a range is ready; one that stays is held from then on.

@@ -1,14 +1,15 @@
 //! What the server hands out when a Service is written: ClusterIPs, node ports, health check ports.
 //!
-//! What is taken is read from the Services themselves, plus what writes in flight have reserved; there is no second
-//! record that could disagree. A reservation is given back when its write fails.
+//! What is taken is read from the Services themselves ([`taken`]), plus what writes in flight have reserved; there is no
+//! second record that could disagree. A reservation is given back when its write fails.
 
 pub mod addresses;
 mod service;
+mod taken;
 
 use crate::cache::Caches;
 use crate::registry::Served;
-use crate::view::{GroupResource, View};
+use crate::view::View;
 use kinds::status::Status;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -74,6 +75,7 @@ pub struct Allocators {
     range: Range,
     ports: (u16, u16),
     pending: Arc<Mutex<Pending>>,
+    taken: Mutex<taken::Taken>,
 }
 
 /// What one write has taken. Dropped after the write: by then the Service itself says so, or nothing was written.
@@ -115,6 +117,7 @@ impl Allocators {
             range,
             ports,
             pending: Arc::default(),
+            taken: Mutex::default(),
         }
     }
 
@@ -149,10 +152,7 @@ impl Allocators {
     fn ranges(&self) -> Vec<Range> {
         let mut all = vec![self.range];
         for object in self.caches.list(&addresses::ranges(), None) {
-            let ready = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
-            let conditions = object["status"]["conditions"].as_array();
-            let is_ready = conditions.is_some_and(|c| c.iter().any(ready));
-            if !is_ready
+            if !addresses::is_ready(&object)
                 || object["metadata"]
                     .get("deletionTimestamp")
                     .is_some_and(|t| !t.is_null())
@@ -164,10 +164,6 @@ impl Allocators {
             all.extend(parsed.filter(|r| (r.base, r.bits) != (self.range.base, self.range.bits)));
         }
         all
-    }
-
-    fn services(&self) -> Vec<Arc<Value>> {
-        self.caches.list(&GroupResource::new("", "services"), None)
     }
 }
 

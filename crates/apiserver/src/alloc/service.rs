@@ -1,18 +1,31 @@
 //! Addresses and ports of one Service, by its type, with upstream's messages for what cannot be had.
 
 use super::{Allocators, Range, Reservation};
+use crate::cache::object::object_key;
 use crate::rest::meta;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use rand::RngExt;
 use serde_json::{Value, json};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-/// What other Services have.
-struct Taken {
-    ips: HashSet<Ipv4Addr>,
-    ports: HashSet<u16>,
+/// What others have, and what this write has taken.
+struct Taken<'a> {
+    held: &'a super::taken::Taken,
+    pending: &'a super::Pending,
+    /// The Service itself, whose own does not count.
+    but: &'a str,
+}
+
+impl Taken<'_> {
+    fn ip(&self, ip: Ipv4Addr) -> bool {
+        self.pending.ips.contains(&ip) || self.held.has_ip(ip, self.but)
+    }
+
+    fn port(&self, port: u16) -> bool {
+        self.pending.ports.contains(&port) || self.held.has_port(port, self.but)
+    }
 }
 
 /// Completes the Service `object`; `old` is its present state, if there is one.
@@ -34,13 +47,18 @@ pub(super) fn allocate(
     }
     // The lock is held from reading what is taken until it is reserved.
     let mut pending = alloc.pending.lock();
-    let mut taken = taken(alloc, object);
-    taken.ips.extend(&pending.ips);
-    taken.ports.extend(&pending.ports);
+    let mut held = alloc.taken.lock();
+    held.follow(&alloc.caches);
+    let but = object_key(meta(object, "namespace"), meta(object, "name"));
+    let taken = Taken {
+        held: &held,
+        pending: &pending,
+        but: &but,
+    };
     let mut reservation = Reservation::in_pool(&alloc.pending);
     let outcome = (|| {
         families(object, old, &kind).map_err(&refuse)?;
-        cluster_ip(alloc, object, old, dry_run, &mut taken, &mut reservation)?;
+        cluster_ip(alloc, object, old, dry_run, &taken, &mut reservation)?;
         node_ports(alloc, object, old, dry_run, &taken, &mut reservation)
     })();
     if outcome.is_ok() && !dry_run {
@@ -186,49 +204,13 @@ fn text_of<'a>(spec: &'a Value, field: &str) -> &'a str {
     spec[field].as_str().unwrap_or("")
 }
 
-fn taken(alloc: &Allocators, but: &Value) -> Taken {
-    let mut taken = Taken {
-        ips: HashSet::new(),
-        ports: HashSet::new(),
-    };
-    for service in alloc.services() {
-        let same = |f| meta(&service, f) == meta(but, f);
-        if same("namespace") && same("name") {
-            continue;
-        }
-        let ip = service["spec"]["clusterIP"].as_str().unwrap_or_default();
-        if let Ok(ip) = ip.parse() {
-            taken.ips.insert(ip);
-        }
-        for port in service["spec"]["ports"].as_array().into_iter().flatten() {
-            taken.ports.extend(port_number(port.get("nodePort")));
-        }
-        taken
-            .ports
-            .extend(port_number(service["spec"].get("healthCheckNodePort")));
-    }
-    // Addresses that people have reserved; those of Services themselves may be of one that is gone.
-    let reserved = super::addresses::reserved(&alloc.caches).into_iter();
-    taken
-        .ips
-        .extend(reserved.filter_map(|name| name.parse::<Ipv4Addr>().ok()));
-    taken
-}
-
-fn port_number(value: Option<&Value>) -> Option<u16> {
-    value
-        .and_then(Value::as_u64)
-        .and_then(|p| u16::try_from(p).ok())
-        .filter(|p| *p > 0)
-}
-
 /// Gives a Service its address. One that has been given stays: whoever changes it is told so by validation.
 fn cluster_ip(
     alloc: &Allocators,
     object: &mut Value,
     old: Option<&Value>,
     dry_run: bool,
-    taken: &mut Taken,
+    taken: &Taken<'_>,
     reservation: &mut Reservation,
 ) -> Result<(), Status> {
     let name = meta(object, "name").to_string();
@@ -261,12 +243,11 @@ fn cluster_ip(
                 false => "the provided network does not match the current range".to_owned(),
             }));
         }
-        if taken.ips.contains(&ip) {
+        if taken.ip(ip) {
             return Err(fail("provided IP is already allocated".into()));
         }
         ip
     };
-    taken.ips.insert(ip);
     reservation.ips.push(ip);
     if given.is_empty() {
         spec["clusterIP"] = json!(ip.to_string());
@@ -289,12 +270,12 @@ fn put_new(spec: &mut Value, field: &str, value: Value) {
 }
 
 /// A free address of a range: from the upper part first, so that the lower stays free for addresses people choose.
-fn pick_ip(range: &Range, taken: &Taken) -> Option<Ipv4Addr> {
+fn pick_ip(range: &Range, taken: &Taken<'_>) -> Option<Ipv4Addr> {
     let size = range.size();
     let reserved = (size / 16).clamp(16, 256).min(size / 2);
     let free = |n: u32| {
         let ip = range.nth(n);
-        (range.contains(ip) && !taken.ips.contains(&ip)).then_some(ip)
+        (range.contains(ip) && !taken.ip(ip)).then_some(ip)
     };
     let start = rand::rng().random_range(reserved..size);
     let upper = (start..size).chain(reserved..start);
@@ -307,7 +288,7 @@ fn node_ports(
     object: &mut Value,
     old: Option<&Value>,
     dry_run: bool,
-    taken: &Taken,
+    taken: &Taken<'_>,
     reservation: &mut Reservation,
 ) -> Result<(), Status> {
     let name = meta(object, "name").to_string();
@@ -356,7 +337,7 @@ struct Ports<'a> {
     /// The Service's.
     name: &'a str,
     alloc: &'a Allocators,
-    taken: &'a Taken,
+    taken: &'a Taken<'a>,
     /// Nothing will be kept: upstream then does not ask whether a port is in the range.
     dry_run: bool,
     reservation: &'a mut Reservation,
@@ -371,7 +352,7 @@ impl Ports<'_> {
                 "provided port is not in the valid range. The range of valid ports is {first}-{last}"
             ));
         }
-        if self.taken.ports.contains(&port) || self.reservation.ports.contains(&port) {
+        if self.taken.port(port) || self.reservation.ports.contains(&port) {
             return Err("provided port is already allocated".to_owned());
         }
         self.reservation.ports.push(port);
@@ -447,9 +428,9 @@ fn node_port(port: &Value) -> i64 {
     port["nodePort"].as_i64().unwrap_or(0)
 }
 
-fn pick_port(alloc: &Allocators, taken: &Taken, own: &[u16]) -> Option<u16> {
+fn pick_port(alloc: &Allocators, taken: &Taken<'_>, own: &[u16]) -> Option<u16> {
     let (first, last) = alloc.ports;
-    let free = |p: &u16| !taken.ports.contains(p) && !own.contains(p);
+    let free = |p: &u16| !taken.port(*p) && !own.contains(p);
     // The low ones are left for those who ask for a number, as long as there are others (KEP-3668).
     let dynamic = first + reserved(last - first);
     let start = rand::rng().random_range(dynamic..=last);

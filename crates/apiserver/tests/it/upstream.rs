@@ -273,6 +273,23 @@ async fn services_have_ip_addresses() {
     assert_eq!(s.get(&one).await.1["metadata"]["uid"], made["metadata"]["uid"]);
     s.json("DELETE", &format!("{services}/a"), &json!({})).await;
     s.until(&one, |code, _| code == 404).await;
+    // What somebody takes away is made again as long as it is had; what is given back others can have.
+    let other = format!("{addresses}/10.96.0.22");
+    let (_, first) = s.get(&other).await;
+    s.json("DELETE", &other, &json!({})).await;
+    let uid = first["metadata"]["uid"].clone();
+    s.until(&other, |code, now| code == 200 && now["metadata"]["uid"] != uid)
+        .await;
+    s.json("DELETE", &format!("{addresses}/10.96.0.20"), &json!({}))
+        .await;
+    for ip in ["10.96.0.20", "10.96.0.21"] {
+        let name = format!("again-{}", ip.replace('.', "-"));
+        assert_eq!(s.json("POST", services, &service(&name, ip)).await.0, 201, "{ip}");
+        s.until(&format!("{addresses}/{ip}"), |code, of| {
+            code == 200 && of["spec"]["parentRef"]["name"] == name.as_str()
+        })
+        .await;
+    }
     let cidr = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
     s.until(cidr, |_, range| {
         range["status"]["conditions"][0]["type"] == "Ready"

@@ -15,11 +15,12 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use crate::claim::Sweep;
+use crate::concern::Concern;
 use crate::manager::Reconciler;
 use crate::obj::{deleting, int, items, meta, now, set_condition};
 use crate::world::{Resource, World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Uid;
 use jiff::Timestamp;
 use kinds::selector::LabelSelector;
 use limits::{Bounds, Memory};
@@ -38,9 +39,18 @@ const SOURCE: &str = "horizontal-pod-autoscaler";
 const PERIOD: Duration = Duration::from_secs(15);
 
 /// The controller of HorizontalPodAutoscalers.
-#[derive(Default)]
 pub(crate) struct Autoscalers {
+    all: Concern,
     known: Mutex<BTreeMap<String, Known>>,
+}
+
+impl Default for Autoscalers {
+    fn default() -> Autoscalers {
+        Autoscalers {
+            all: Concern::new(AUTOSCALERS, &[]),
+            known: Mutex::default(),
+        }
+    }
 }
 
 /// What is remembered of an autoscaler, by its uid.
@@ -321,8 +331,8 @@ impl Reconciler for Autoscalers {
     fn name(&self) -> &'static str {
         "autoscalers"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[AUTOSCALERS]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.all]
     }
     fn custom(&self) -> Vec<Resource> {
         // Of its two versions the one that has metrics.
@@ -331,13 +341,18 @@ impl Reconciler for Autoscalers {
         of.map(crate::world::of_kind).collect()
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let all = world.all(AUTOSCALERS);
-        let there = |uid: &String| all.iter().any(|hpa| meta(hpa, "uid") == uid);
-        self.known.lock().retain(|uid, _| there(uid));
-        let mut sweep = Sweep::default();
-        for hpa in all.iter().filter(|hpa| !deleting(hpa)) {
-            sweep.note(self.one(world, hpa).await);
+        let mut round = self.all.begin(world);
+        while let Some(hpa) = round.next(world) {
+            if deleting(&hpa) {
+                round.note(Ok(None));
+            } else {
+                round.note(self.one(world, &hpa).await);
+            }
         }
-        sweep.outcome()
+        if round.lost() {
+            let there = |uid: &str| world.primary(AUTOSCALERS, Uid::of(uid)).is_some();
+            self.known.lock().retain(|uid, _| there(uid));
+        }
+        round.end()
     }
 }

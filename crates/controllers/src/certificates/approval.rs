@@ -2,6 +2,7 @@
 //! host (`nodeclient`), a host for itself (`selfnodeclient`).
 
 use super::{HOST_CLIENT, REQUESTS, Wish, is, issued};
+use crate::concern::Concern;
 use crate::manager::Reconciler;
 use crate::obj::{items, meta, now, text};
 use crate::world::{World, WorldError, settled};
@@ -13,7 +14,16 @@ use std::time::Duration;
 const REVIEWS: &str = "subjectaccessreviews.authorization.k8s.io";
 
 /// The controller.
-pub(crate) struct Approver;
+pub(crate) struct Approver(Concern);
+
+impl Default for Approver {
+    fn default() -> Approver {
+        Approver(Concern::new(REQUESTS, &[]))
+    }
+}
+
+/// Whoever has no right to a certificate may get it: that is looked at again after this time.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// The rights by which a request may be approved, the narrowest first, and what the approval then says.
 fn rights(request: &Value, wish: &Wish) -> Vec<(&'static str, &'static str)> {
@@ -49,24 +59,24 @@ async fn may(world: &World, request: &Value, right: &str) -> Result<bool, WorldE
     Ok(answer["status"]["allowed"] == true)
 }
 
-async fn one(world: &World, request: &Value) -> Result<(), WorldError> {
+async fn one(world: &World, request: &Value) -> Result<Option<Duration>, WorldError> {
     if text(request, "/spec/signerName") != HOST_CLIENT
         || issued(request)
         || is(request, "Approved")
         || is(request, "Denied")
     {
-        return Ok(());
+        return Ok(None);
     }
     let wish = match Wish::of(request) {
         Ok(wish) if wish.fits(HOST_CLIENT).is_ok() => wish,
-        Ok(_) => return Ok(()),
+        Ok(_) => return Ok(None),
         Err(why) => {
             tracing::warn!(
                 request = meta(request, "name"),
                 why,
                 "a certificate request is no request"
             );
-            return Ok(());
+            return Ok(None);
         }
     };
     for (right, told) in rights(request, &wish) {
@@ -80,9 +90,10 @@ async fn one(world: &World, request: &Value) -> Result<(), WorldError> {
             "message": told, "lastUpdateTime": now()}),
         );
         next["status"]["conditions"] = json!(conditions);
-        return settled(world.put_sub(REQUESTS, &next, "approval").await).map(|_| ());
+        return settled(world.put_sub(REQUESTS, &next, "approval").await).map(|_| None);
     }
-    Ok(())
+    // Nobody tells when it gets the right.
+    Ok(Some(AGAIN))
 }
 
 #[async_trait]
@@ -90,16 +101,14 @@ impl Reconciler for Approver {
     fn name(&self) -> &'static str {
         "csrapproving"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[REQUESTS]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.0]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut failed = None;
-        for request in world.all(REQUESTS) {
-            if let Err(error) = one(world, &request).await {
-                failed = Some(error);
-            }
+        let mut round = self.0.begin(world);
+        while let Some(request) = round.next(world) {
+            round.note(one(world, &request).await);
         }
-        failed.map_or(Ok(None), Err)
+        round.end()
     }
 }

@@ -2,6 +2,7 @@
 //! servers of host agents. The key stays with whoever started the controllers; they see a [`Signer`] only.
 
 use super::{CLIENT, HOST_CLIENT, HOST_SERVER, REQUESTS, Wish, is, issued};
+use crate::concern::Concern;
 use crate::manager::{Config, Reconciler};
 use crate::obj::{int, items, set_condition, text};
 use crate::world::{World, WorldError, settled};
@@ -26,12 +27,21 @@ pub trait Signer: Send + Sync + Debug {
 }
 
 /// The controller.
-pub(crate) struct Certificates(pub(crate) Arc<Config>);
+pub(crate) struct Certificates {
+    config: Arc<Config>,
+    requests: Concern,
+}
 
 impl Certificates {
+    /// Has the signer of this configuration sign.
+    pub(crate) fn new(config: Arc<Config>) -> Certificates {
+        let requests = Concern::new(REQUESTS, &[]);
+        Certificates { config, requests }
+    }
+
     async fn one(&self, world: &World, request: &Value) -> Result<(), WorldError> {
         let name = text(request, "/spec/signerName");
-        let Some(signer) = &self.0.signer else {
+        let Some(signer) = &self.config.signer else {
             return Ok(());
         };
         if ![CLIENT, HOST_CLIENT, HOST_SERVER].contains(&name)
@@ -81,16 +91,14 @@ impl Reconciler for Certificates {
     fn name(&self) -> &'static str {
         "certificate signing"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[REQUESTS]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.requests]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut failed = None;
-        for request in world.all(REQUESTS) {
-            if let Err(error) = self.one(world, &request).await {
-                failed = Some(error);
-            }
+        let mut round = self.requests.begin(world);
+        while let Some(request) = round.next(world) {
+            round.note(self.one(world, &request).await.map(|()| None));
         }
-        failed.map_or(Ok(None), Err)
+        round.end()
     }
 }

@@ -4,12 +4,13 @@
 
 mod schedule;
 
-use crate::claim::Sweep;
+use crate::concern::{By, Concern};
 use crate::job::ended;
 use crate::manager::Reconciler;
 use crate::obj::{controlled_by, deleting, int, items, meta, owner_ref, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Uid;
 use jiff::Timestamp;
 use schedule::{Schedule, ScheduleError};
 use serde_json::{Value, json};
@@ -21,7 +22,13 @@ const JOBS: &str = "jobs.batch";
 const SOURCE: &str = "cronjob-controller";
 
 /// The controller of CronJobs.
-pub(crate) struct CronJobs;
+pub(crate) struct CronJobs(Concern);
+
+impl Default for CronJobs {
+    fn default() -> CronJobs {
+        CronJobs(Concern::new(CRONS, &[(JOBS, &[By::Owner])]))
+    }
+}
 
 /// The Job of a time.
 fn job_of(cron: &Value, at: Timestamp) -> Value {
@@ -47,7 +54,8 @@ fn reference(job: &Value) -> Value {
 
 impl CronJobs {
     async fn one(&self, world: &World, cron: &Value) -> Result<Option<Duration>, WorldError> {
-        let mut jobs = world.list(JOBS, meta(cron, "namespace"));
+        let jobs = world.owned(JOBS, Uid::of(meta(cron, "uid")));
+        let mut jobs: Vec<_> = jobs.iter().map(|job| world.value(job)).collect();
         jobs.retain(|j| controlled_by(j, meta(cron, "uid")));
         self.miss(world, cron, &jobs).await;
         let mut status = cron["status"].as_object().cloned().unwrap_or_default();
@@ -284,14 +292,14 @@ impl Reconciler for CronJobs {
     fn name(&self) -> &'static str {
         "cronjob"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[CRONS, JOBS]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.0]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut sweep = Sweep::default();
-        for cron in world.all(CRONS) {
-            sweep.note(self.one(world, &cron).await);
+        let mut round = self.0.begin(world);
+        while let Some(cron) = round.next(world) {
+            round.note(self.one(world, &cron).await);
         }
-        sweep.outcome()
+        round.end()
     }
 }

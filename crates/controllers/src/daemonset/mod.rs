@@ -3,9 +3,10 @@
 mod pauses;
 mod plan;
 
-use crate::claim::{Sweep, claim, create_pods, remove_pod};
+use crate::claim::{claim, create_pods, remove_pod};
+use crate::concern::{By, Concern};
 use crate::manager::Reconciler;
-use crate::obj::{annotation, available, deleting, int, items, label, meta, ready, text};
+use crate::obj::{annotation, available, deleting, int, items, label, meta, ready, text, until_available};
 use crate::replicaset::pod_from;
 use crate::revision::{self, HASH, hash_of};
 use crate::world::{World, WorldError, settled};
@@ -20,15 +21,43 @@ use std::time::Duration;
 const SETS: &str = "daemonsets.apps";
 const PODS: &str = "pods";
 const NODES: &str = "nodes";
+const REVISIONS: &str = "controllerrevisions.apps";
 const SOURCE: &str = "daemonset-controller";
 /// The label by which extensions/v1beta1 told templates apart.
 const TEMPLATE_GENERATION: &str = "pod-template-generation";
 
 /// The controller of DaemonSets.
-#[derive(Default)]
 pub(crate) struct DaemonSets {
+    concern: Concern,
     /// Failed Pods are replaced ever more slowly.
     failed: Pauses,
+}
+
+impl Default for DaemonSets {
+    fn default() -> DaemonSets {
+        let concern = Concern::new(
+            SETS,
+            &[
+                (PODS, &[By::Owner, By::Labels]),
+                (NODES, &[By::All(fits_others)]),
+                (REVISIONS, &[By::Owner, By::Labels]),
+            ],
+        );
+        DaemonSets {
+            concern: concern.selecting(|set| LabelSelector::from_json(&set["spec"]["selector"]).ok()),
+            failed: Pauses::default(),
+        }
+    }
+}
+
+/// Whether a node has come, gone or changed in what decides which Pods it should have. Its heartbeats do not.
+fn fits_others(before: Option<&Value>, after: Option<&Value>) -> bool {
+    let (Some(before), Some(after)) = (before, after) else {
+        return true;
+    };
+    before["spec"] != after["spec"]
+        || before["metadata"]["labels"] != after["metadata"]["labels"]
+        || deleting(before) != deleting(after)
 }
 
 /// What every Pod of a DaemonSet tolerates, as upstream adds it.
@@ -267,10 +296,8 @@ impl DaemonSets {
         )?;
         revision::prune(world, set, &history, &pods, &[meta(&now, "name")]).await?;
         let min_ready = int(set, "/spec/minReadySeconds", 0);
-        if min_ready > 0 && pods.iter().any(|p| ready(p) && !available(p, min_ready)) {
-            wake = Some(Duration::from_secs(1));
-        }
-        Ok(wake)
+        let available = until_available(pods.iter().map(|pod| &**pod), min_ready);
+        Ok([wake, available].into_iter().flatten().min())
     }
 }
 
@@ -279,14 +306,14 @@ impl Reconciler for DaemonSets {
     fn name(&self) -> &'static str {
         "daemonset"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[SETS, PODS, NODES, "controllerrevisions.apps"]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.concern]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut sweep = Sweep::default();
-        for set in world.all(SETS) {
-            sweep.note(self.one(world, &set).await);
+        let mut round = self.concern.begin(world);
+        while let Some(set) = round.next(world) {
+            round.note(self.one(world, &set).await);
         }
-        sweep.outcome()
+        round.end()
     }
 }

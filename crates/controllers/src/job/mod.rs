@@ -14,12 +14,14 @@ mod plan;
 mod tests;
 
 use crate::claim::{Sweep, claim, create_pods, remove_pod};
+use crate::concern::{By, Concern};
 use crate::manager::Reconciler;
 use crate::obj::{active, condition, controller_of, deleting, int, items, meta, now, text};
 use crate::pauses::Pauses;
 use crate::replicaset::pod_from;
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Object;
 use jiff::Timestamp;
 use kinds::selector::LabelSelector;
 use plan::Plan;
@@ -41,10 +43,32 @@ const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 const MAX_BASE: usize = 58;
 
 /// The controller of Jobs; it also removes finished ones whose `ttlSecondsAfterFinished` has passed.
-#[derive(Default)]
 pub(crate) struct Jobs {
+    jobs: Concern,
+    /// Pods that wait until their end is counted, and may have nobody who counts.
+    counted: Concern,
     /// Of Jobs whose Pods were refused.
     pauses: Pauses,
+}
+
+impl Default for Jobs {
+    fn default() -> Jobs {
+        let jobs = Concern::new(JOBS, &[(PODS, &[By::Owner, By::Labels])]);
+        let counted = Concern::new(PODS, &[(JOBS, &[By::Owned(counts_no_more)])]);
+        Jobs {
+            jobs: jobs.selecting(|job| LabelSelector::from_json(&job["spec"]["selector"]).ok()),
+            counted: counted.only(|pod| pod.links().finalizers),
+            pauses: Pauses::default(),
+        }
+    }
+}
+
+/// A first look at whether a Job that is there does not count its Pods any more.
+fn counts_no_more(job: &Object) -> bool {
+    job.links().deleting
+        || [r#""Complete""#, r#""Failed""#]
+            .iter()
+            .any(|end| job.mentions(end))
 }
 
 /// The Job has ended: its condition `Complete` or `Failed`.
@@ -201,26 +225,24 @@ impl Jobs {
         Ok(None)
     }
 
-    /// Pods whose Job is gone or finished have nobody who would write their end down.
-    async fn release_orphans(&self, world: &World) -> Result<(), WorldError> {
-        for pod in world.held(PODS) {
-            if !is_tracked(&pod) {
-                continue;
-            }
-            let owner = controller_of(&pod);
-            if owner.is_some_and(|owner| owner["kind"] != "Job") {
-                // Somebody else counts in the same way.
-                continue;
-            }
-            let job = owner.and_then(|owner| {
-                let job = world.get(JOBS, meta(&pod, "namespace"), text(owner, "/name"))?;
-                (meta(&job, "uid") == text(owner, "/uid")).then_some(job)
-            });
-            if job.is_none_or(|job| ours(&job) && (deleting(&job) || ended(&job).is_some())) {
-                release(world, &pod).await?;
-            }
+    /// A Pod whose Job is gone or finished has nobody who would write its end down.
+    async fn release_orphan(&self, world: &World, pod: &Value) -> Result<(), WorldError> {
+        if !is_tracked(pod) {
+            return Ok(());
         }
-        Ok(())
+        let owner = controller_of(pod);
+        if owner.is_some_and(|owner| owner["kind"] != "Job") {
+            // Somebody else counts in the same way.
+            return Ok(());
+        }
+        let job = owner.and_then(|owner| {
+            let job = world.get(JOBS, meta(pod, "namespace"), text(owner, "/name"))?;
+            (meta(&job, "uid") == text(owner, "/uid")).then_some(job)
+        });
+        match job.is_none_or(|job| ours(&job) && (deleting(&job) || ended(&job).is_some())) {
+            true => release(world, pod).await,
+            false => Ok(()),
+        }
     }
 }
 
@@ -229,15 +251,21 @@ impl Reconciler for Jobs {
     fn name(&self) -> &'static str {
         "job"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[JOBS, PODS]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.jobs, &self.counted]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
         let mut sweep = Sweep::default();
-        for job in world.all(JOBS) {
-            sweep.note(self.one(world, &job).await);
+        let mut round = self.jobs.begin(world);
+        while let Some(job) = round.next(world) {
+            round.note(self.one(world, &job).await);
         }
-        sweep.note(self.release_orphans(world).await.map(|()| None));
+        sweep.note(round.end());
+        let mut round = self.counted.begin(world);
+        while let Some(pod) = round.next(world) {
+            round.note(self.release_orphan(world, &pod).await.map(|()| None));
+        }
+        sweep.note(round.end());
         sweep.outcome()
     }
 }

@@ -3,6 +3,7 @@
 use crate::obj::{items, label, meta, text};
 use crate::replicaset::pod_from;
 use crate::revision::{self, HASH};
+use cache::Object;
 use serde_json::{Value, json};
 
 const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
@@ -20,6 +21,15 @@ pub(super) fn ordinal(set: &Value, pod: &Value) -> Option<i64> {
 /// The claim of a template for an ordinal: `data-web-0`.
 fn claim_name(set: &Value, template: &Value, ordinal: i64) -> String {
     format!("{}-{}-{ordinal}", meta(template, "name"), meta(set, "name"))
+}
+
+/// The sets of which a claim's name may be: where its template's name ends and the set's begins cannot be told.
+pub(super) fn sets_of_claim(claim: &Object) -> Vec<String> {
+    let Some((stem, _)) = claim.name().rsplit_once('-') else {
+        return Vec::new();
+    };
+    let set = |(at, _)| format!("{}/{}", claim.namespace(), &stem[at + 1..]);
+    stem.match_indices('-').map(set).collect()
 }
 
 /// The Pod of an ordinal at a revision.

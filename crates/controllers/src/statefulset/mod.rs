@@ -4,9 +4,10 @@ mod claims;
 mod identity;
 mod plan;
 
-use crate::claim::{Sweep, claim_members};
+use crate::claim::claim_members;
+use crate::concern::{By, Concern};
 use crate::manager::Reconciler;
-use crate::obj::{available, deleting, finished, int, meta, ready, text};
+use crate::obj::{available, deleting, finished, int, meta, ready, text, until_available};
 use crate::revision;
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
@@ -20,13 +21,28 @@ use std::time::Duration;
 const SETS: &str = "statefulsets.apps";
 const PODS: &str = "pods";
 const CLAIMS: &str = "persistentvolumeclaims";
+const REVISIONS: &str = "controllerrevisions.apps";
 const SOURCE: &str = "statefulset-controller";
 
 /// What did not succeed is tried again after this time.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// The controller of StatefulSets.
-pub(crate) struct StatefulSets;
+pub(crate) struct StatefulSets(Concern);
+
+impl Default for StatefulSets {
+    fn default() -> StatefulSets {
+        let concern = Concern::new(
+            SETS,
+            &[
+                (PODS, &[By::Owner, By::Labels]),
+                (CLAIMS, &[By::Owner, By::Name(identity::sets_of_claim)]),
+                (REVISIONS, &[By::Owner, By::Labels]),
+            ],
+        );
+        StatefulSets(concern.selecting(|set| LabelSelector::from_json(&set["spec"]["selector"]).ok()))
+    }
+}
 
 fn status(set: &Value, pods: &[Arc<Value>], revisions: Revisions<'_>) -> Value {
     let min_ready = int(set, "/spec/minReadySeconds", 0);
@@ -133,10 +149,8 @@ impl StatefulSets {
         )
         .await?;
         let min_ready = int(set, "/spec/minReadySeconds", 0);
-        if min_ready > 0 && pods.iter().any(|p| ready(p) && !available(p, min_ready)) {
-            wake = Some(Duration::from_secs(1));
-        }
-        Ok(wake)
+        let available = until_available(pods.iter().map(|pod| &**pod), min_ready);
+        Ok([wake, available].into_iter().flatten().min())
     }
 
     /// Makes the claims of an ordinal, then its Pod. False when that has to be tried again.
@@ -322,14 +336,14 @@ impl Reconciler for StatefulSets {
     fn name(&self) -> &'static str {
         "statefulset"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[SETS, PODS, CLAIMS, "controllerrevisions.apps"]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.0]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        let mut sweep = Sweep::default();
-        for set in world.all(SETS) {
-            sweep.note(self.one(world, &set).await);
+        let mut round = self.0.begin(world);
+        while let Some(set) = round.next(world) {
+            round.note(self.one(world, &set).await);
         }
-        sweep.outcome()
+        round.end()
     }
 }

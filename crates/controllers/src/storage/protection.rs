@@ -2,10 +2,12 @@
 //! attributes after the last claim and volume that name it (KEP-3751).
 
 use super::{CLAIMS, PODS, VOLUMES, claim_name, has_finalizer, with_finalizer, without_finalizer};
+use crate::concern::{By, Concern};
 use crate::manager::Reconciler;
 use crate::obj::{controlled_by, deleting, finished, items, meta, text};
 use crate::world::{World, WorldError, settled};
 use async_trait::async_trait;
+use cache::Object;
 use cache::fields::pod::NODE;
 use serde_json::Value;
 use std::sync::Arc;
@@ -17,11 +19,37 @@ const OF_ATTRIBUTES: &str = "kubernetes.io/vac-protection";
 const ATTRIBUTES: &str = "volumeattributesclasses.storage.k8s.io";
 
 /// Keeps claims.
-pub(crate) struct ClaimProtection;
+pub(crate) struct ClaimProtection(Concern);
 /// Keeps volumes.
-pub(crate) struct VolumeProtection;
+pub(crate) struct VolumeProtection(Concern);
 /// Keeps classes of attributes.
 pub(crate) struct AttributesProtection;
+
+impl Default for ClaimProtection {
+    fn default() -> ClaimProtection {
+        ClaimProtection(Concern::new(CLAIMS, &[(PODS, &[By::Name(claims_of)])]))
+    }
+}
+
+impl Default for VolumeProtection {
+    fn default() -> VolumeProtection {
+        VolumeProtection(Concern::new(VOLUMES, &[]))
+    }
+}
+
+/// The claims that a Pod uses, by namespace and name.
+fn claims_of(pod: &Object) -> Vec<String> {
+    if !["\"persistentVolumeClaim\"", "\"ephemeral\""]
+        .iter()
+        .any(|kind| pod.mentions(kind))
+    {
+        return Vec::new();
+    }
+    let value = pod.value();
+    let volumes = items(&value, "/spec/volumes").iter();
+    let names = volumes.filter_map(|volume| claim_name(&value, volume));
+    names.map(|name| format!("{}/{name}", pod.namespace())).collect()
+}
 
 /// Whether a claim or a volume has, or is to have, the attributes of a class.
 fn has_attributes(object: &Value, class: &str) -> bool {
@@ -65,19 +93,21 @@ impl Reconciler for ClaimProtection {
     fn name(&self) -> &'static str {
         "claim protection"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[CLAIMS, PODS]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.0]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        for claim in world.all(CLAIMS) {
+        let mut round = self.0.begin(world);
+        while let Some(claim) = round.next(world) {
             let in_use = || {
-                let scheduled = |pod: &cache::Object| !pod.field(NODE).is_empty();
+                let scheduled = |pod: &Object| !pod.field(NODE).is_empty();
                 let pods = world.select(PODS, meta(&claim, "namespace"), scheduled);
                 pods.iter().any(|pod| uses(pod, &claim))
             };
-            protect(world, CLAIMS, &claim, OF_CLAIMS, in_use).await?;
+            let protected = protect(world, CLAIMS, &claim, OF_CLAIMS, in_use).await;
+            round.note(protected.map(|()| None));
         }
-        Ok(None)
+        round.end()
     }
 }
 
@@ -86,15 +116,17 @@ impl Reconciler for VolumeProtection {
     fn name(&self) -> &'static str {
         "volume protection"
     }
-    fn reads(&self) -> &'static [&'static str] {
-        &[VOLUMES]
+    fn concerns(&self) -> Vec<&Concern> {
+        vec![&self.0]
     }
     async fn sweep(&self, world: &Arc<World>) -> Result<Option<Duration>, WorldError> {
-        for volume in world.all(VOLUMES) {
+        let mut round = self.0.begin(world);
+        while let Some(volume) = round.next(world) {
             let in_use = || text(&volume, "/status/phase") == "Bound";
-            protect(world, VOLUMES, &volume, OF_VOLUMES, in_use).await?;
+            let protected = protect(world, VOLUMES, &volume, OF_VOLUMES, in_use).await;
+            round.note(protected.map(|()| None));
         }
-        Ok(None)
+        round.end()
     }
 }
 

@@ -11,14 +11,14 @@ mod told;
 
 use crate::obj::meta;
 use cache::view::GroupResource;
-use cache::{Caches, Object, ResourceCache, Uid};
+use cache::{Caches, Object, ResourceCache, Since, Uid};
 use decoded::Decoded;
 pub use events::Note;
 use http::Request;
 use kube::Client;
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::watch;
 use told::Told;
@@ -198,10 +198,11 @@ impl World {
         self.shared.caches.subscribe()
     }
 
-    /// A number that rises with every change of these resources.
+    /// A number that rises with every change of these resources; of one it is the revision of that change. (Of several it is
+    /// no revision: one that changed earlier than another may be told of later.)
     pub fn revision(&self, keys: &[&str]) -> u64 {
         let changed = |key: &&str| self.known(key).map_or(0, |known| known.cache.changed());
-        keys.iter().map(changed).max().unwrap_or(0)
+        keys.iter().map(changed).fold(0, u64::wrapping_add)
     }
 
     /// The resources that were made known or asked for.
@@ -277,11 +278,60 @@ impl World {
             .is_ok_and(|known| known.cache.concerned_since(since, concerns))
     }
 
-    /// The objects with finalizers of a resource.
-    pub(crate) fn held(&self, key: &str) -> Vec<Arc<Value>> {
-        let linked = self.known(key).map(|known| known.cache.linked());
-        let mut linked = linked.unwrap_or_default();
-        linked.retain(|object| object.links().finalizers);
+    /// What has become of a resource after a revision.
+    pub(crate) fn since(&self, key: &str, since: u64) -> Option<Since> {
+        Some(self.known(key).ok()?.cache.since(since))
+    }
+
+    /// An object as it stands in the cache.
+    pub(crate) fn entry(&self, key: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.known(key).ok()?.cache.get(namespace, name)
+    }
+
+    /// The object of a resource that has a uid.
+    pub(crate) fn primary(&self, key: &str, uid: Uid) -> Option<Arc<Object>> {
+        self.known(key).ok()?.cache.by_uid(uid)
+    }
+
+    /// The objects of a resource that name this uid among their owners.
+    pub(crate) fn owned(&self, key: &str, owner: Uid) -> Vec<Arc<Object>> {
+        let known = self.known(key);
+        known.map(|known| known.cache.owned_by(owner)).unwrap_or_default()
+    }
+
+    /// The objects of a namespace that have this value of the label by which those of the resource are found.
+    pub(crate) fn labelled(&self, key: &str, namespace: &str, value: &str) -> Vec<Arc<Object>> {
+        let known = self.known(key);
+        let found = known.map(|known| known.cache.labelled(namespace, value));
+        found.unwrap_or_default()
+    }
+
+    /// What a controller may call its own: the objects of a namespace that name it among their owners, and those that no
+    /// controller has and that it selects.
+    pub(crate) fn claimable(
+        &self,
+        key: &str,
+        namespace: &str,
+        owner: Uid,
+        selected: impl Fn(&Object) -> bool,
+    ) -> Vec<Arc<Value>> {
+        let Ok(known) = self.known(key) else {
+            return Vec::new();
+        };
+        let mut found = known.cache.owned_by(owner);
+        found.retain(|object| object.namespace() == namespace);
+        let strays = known.cache.strays(namespace, |stray| {
+            selected(stray) && !stray.links().owners.contains(&owner)
+        });
+        found.extend(strays);
+        found.sort_by(|a, b| a.key().cmp(b.key()));
+        self.decode(&found)
+    }
+
+    /// The objects of a resource that are being deleted.
+    pub(crate) fn deleting(&self, key: &str) -> Vec<Arc<Value>> {
+        let mut linked = self.linked(key);
+        linked.retain(|object| object.links().deleting);
         self.decode(&linked)
     }
 
@@ -290,11 +340,33 @@ impl World {
         self.entries(key, namespace, |_| true).len()
     }
 
-    /// The objects of all known resources that have owners or finalizers or are being deleted, with the keys of their resources.
-    pub(crate) fn linked(&self) -> Vec<(String, Arc<Object>)> {
+    /// The objects of a resource that have owners or finalizers or are being deleted.
+    pub(crate) fn linked(&self, key: &str) -> Vec<Arc<Object>> {
+        let linked = self.known(key).map(|known| known.cache.linked());
+        linked.unwrap_or_default()
+    }
+
+    /// What has become of each known resource after the revision `seen` of it; nothing where nothing has. Of a resource that
+    /// was not seen before no change is known.
+    pub(crate) fn news(&self, seen: &HashMap<String, u64>) -> Vec<(String, Since)> {
         let known = self.shared.known.read();
         let of = |(key, known): (&String, &Known)| {
-            let objects = known.cache.linked().into_iter();
+            let seen = seen.get(key).copied();
+            if seen == Some(known.cache.changed()) {
+                return None;
+            }
+            let mut since = known.cache.since(seen.unwrap_or(u64::MAX));
+            since.changes = seen.and(since.changes);
+            Some((key.clone(), since))
+        };
+        known.iter().filter_map(of).collect()
+    }
+
+    /// What names this uid among its owners, whatever its resource, with the key of that.
+    pub(crate) fn dependents(&self, owner: Uid) -> Vec<(String, Arc<Object>)> {
+        let known = self.shared.known.read();
+        let of = |(key, known): (&String, &Known)| {
+            let objects = known.cache.owned_by(owner).into_iter();
             objects.map(|object| (key.clone(), object)).collect::<Vec<_>>()
         };
         known.iter().flat_map(of).collect()

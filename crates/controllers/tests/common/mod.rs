@@ -6,9 +6,9 @@
 use apiserver::ApiServer;
 use apiserver::config::Config;
 use apiserver::user::User;
-use controllers::Manager;
 use controllers::obj::{deleting, finished, meta, text};
 use controllers::world::{World, WorldError};
+use controllers::{Manager, WorkQueues};
 use kube::Client;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Plane {
     pub world: Arc<World>,
     pub client: Client,
+    pub queues: Arc<WorkQueues>,
     api: Arc<ApiServer>,
     stop: CancellationToken,
 }
@@ -82,12 +83,14 @@ impl Plane {
                 tokens: Some(Arc::new(Keys)),
             },
         );
-        tokio::spawn(manager.run(stop.clone()));
+        let queues = WorkQueues::new();
+        tokio::spawn(manager.told_to(queues.clone()).run(stop.clone()));
         let admin = client("admin", &["system:masters", "system:authenticated"]);
         let world = World::new(admin.clone(), api.view());
         let plane = Plane {
             world,
             client: admin,
+            queues,
             api,
             stop,
         };

@@ -5,6 +5,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod credentials;
+mod looks;
 mod sets;
 mod storage;
 mod workloads;
