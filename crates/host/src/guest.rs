@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guest_api::GuestClient;
-use guest_api::v1::{Container, EventsRequest, HelloReply, HelloRequest, ListContainersRequest};
+use guest_api::v1::{Container, EventsRequest, HelloRequest, ListContainersRequest};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,8 +28,12 @@ const SESSION: Duration = Duration::from_secs(30);
 /// What the session tells the owner.
 #[derive(Debug)]
 pub enum GuestEvent {
-    /// A session stands; these are all containers there are.
-    Connected(HelloReply, Vec<Container>),
+    /// A session stands, and these are all containers that there were when the guest was asked for them, which was not
+    /// before `asked`: of a container that has begun since they may not tell.
+    Connected {
+        containers: Vec<Container>,
+        asked: Instant,
+    },
     /// A container changed.
     Changed(Container),
     /// The guest has not answered for a minute though its VM runs; nothing more will come.
@@ -117,20 +121,21 @@ async fn session(
         let hello = client.hello(HelloRequest {}).await?.into_inner();
         // Events first, then the list: nothing falls between.
         let stream = client.events(EventsRequest {}).await?.into_inner();
+        let asked = Instant::now();
         let list = client
             .list_containers(ListContainersRequest {})
             .await?
             .into_inner();
-        Ok::<_, tonic::Status>((hello, stream, list.containers))
+        Ok::<_, tonic::Status>((hello, stream, list.containers, asked))
     };
-    let (hello, mut stream, containers) = tokio::time::timeout(CALL, calls)
+    let (hello, mut stream, containers, asked) = tokio::time::timeout(CALL, calls)
         .await
         .map_err(|_| "no answer in time".to_owned())?
         .map_err(|status| status.to_string())?;
     tracing::debug!(vm = %vm.id(), kernel = hello.kernel, ready_after_us = hello.ready_after_us, "guest session");
     clients.send_replace(Some(client.clone()));
     let send = |event| async { events.send(event).await.map_err(|_| "nobody listens".to_owned()) };
-    send(GuestEvent::Connected(hello, containers)).await?;
+    send(GuestEvent::Connected { containers, asked }).await?;
     let follow = async {
         loop {
             match stream.message().await.map_err(|status| status.to_string())? {

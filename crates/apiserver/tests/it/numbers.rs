@@ -125,7 +125,10 @@ async fn custom_objects_have_numbers_as_go_writes_them() {
     let body = thing(r#""n":[1.0,1e3,-2.50,0.5,9223372036854775808,-2.644857676169121e-32]"#);
     let (code, text) = read(s.send("POST", THINGS, &json, body).await).await;
     assert_eq!(code, 201, "{text}");
-    assert_eq!(text["n"].to_string(), "[1,1000,-2.5,0.5,9223372036854776000,-2.644857676169121e-32]");
+    assert_eq!(
+        text["n"].to_string(),
+        "[1,1000,-2.5,0.5,9223372036854776000,-2.644857676169121e-32]"
+    );
     let merge = [("content-type", "application/merge-patch+json")];
     let (_, text) = read(
         s.send("PATCH", &format!("{THINGS}/a"), &merge, r#"{"n":3.0}"#)

@@ -15,6 +15,7 @@ use images::Image;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::end::Verdict;
 use super::resize::Resources;
@@ -135,6 +136,9 @@ pub struct Record {
     /// Its run is being ended for another one to begin, however it ends.
     #[serde(default)]
     pub again: bool,
+    /// When this agent learnt that its latest run had begun; not of runs that an earlier agent began.
+    #[serde(skip)]
+    pub learnt: Option<Instant>,
 }
 
 impl Record {
@@ -157,6 +161,7 @@ impl Record {
             image: None,
             retry_at: None,
             again: false,
+            learnt: None,
         }
     }
 

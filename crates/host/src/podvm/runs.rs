@@ -157,6 +157,7 @@ impl Owner {
     fn began(&mut self, index: usize, started_at: Timestamp, fresh: bool) {
         let record = &mut self.records[index];
         let run = record.run_id();
+        record.learnt = Some(Instant::now());
         record.state = State::Running {
             started_at,
             id: run.clone(),
@@ -317,9 +318,9 @@ impl Owner {
     /// What the guest tells. False: nothing follows from it.
     pub(super) fn guest(&mut self, event: GuestEvent) -> bool {
         match event {
-            GuestEvent::Connected(_, containers) => {
+            GuestEvent::Connected { containers, asked } => {
                 for index in 0..self.records.len() {
-                    self.compare(index, &containers);
+                    self.compare(index, &containers, asked);
                 }
             }
             GuestEvent::Changed(container) => {
@@ -337,14 +338,18 @@ impl Owner {
             .position(|record| record.runs > 0 && record.run_id() == run)
     }
 
-    /// Brings a record in line with all that the guest has: after an agent was away, or a channel was.
-    fn compare(&mut self, index: usize, containers: &[v1::Container]) {
+    /// Brings a record in line with all that the guest had when it was asked: after an agent was away, or a channel was.
+    fn compare(&mut self, index: usize, containers: &[v1::Container], asked: Instant) {
         let record = &self.records[index];
         if record.runs == 0 || !record.begun {
             return;
         }
         let run = record.run_id();
         let found = containers.iter().find(|container| container.id == run);
+        // Who starts a container may be quicker than who tells of the session in which it is started.
+        if found.is_none() && record.learnt.is_some_and(|learnt| learnt >= asked) {
+            return;
+        }
         if found.is_none() && !self.launching.contains_key(&run) {
             // Nothing more will come of it; a run whose start is under way is only not known yet.
             self.logs.end(&record.name, record.restarts());
