@@ -47,6 +47,9 @@ impl Ord for Entry {
     }
 }
 
+/// Objects by namespace and value of a label, and by their own address, which tells those of one value apart.
+type Labelled = BTreeMap<(Box<str>, usize), Arc<Object>>;
+
 struct State {
     objects: BTreeSet<Entry>,
     /// Every object by its uid: who looks for an owner knows nothing else for sure.
@@ -58,8 +61,8 @@ struct State {
     owned: BTreeMap<(Uid, usize), Arc<Object>>,
     /// Those that no controller has, of resources in which controllers look for some to adopt.
     strays: Option<BTreeSet<Entry>>,
-    /// Those that have the label by which objects of this resource are found, by namespace and value, and their own address.
-    labelled: Option<(&'static str, BTreeMap<(Box<str>, usize), Arc<Object>>)>,
+    /// The label by which objects of this resource are found, and those that have it.
+    labelled: Option<(&'static str, Labelled)>,
     window: VecDeque<Arc<Change>>,
     window_bytes: usize,
     /// The window holds every change after this revision.

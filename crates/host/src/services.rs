@@ -736,7 +736,8 @@ mod tests {
             Option<watcher::Event<EndpointSlice>>,
         );
         let apply = |slice| (None, Some(watcher::Event::Apply(slice)));
-        let cases: Vec<(Event, &[&str], bool, [Option<usize>; 2])> = vec![
+        type Case = (Event, &'static [&'static str], bool, [Option<usize>; 2]);
+        let cases: Vec<Case> = vec![
             (apply(slice("a", "10.244.0.2")), &["a"], true, [Some(1), Some(0)]),
             (apply(slice("a", "10.244.0.2")), &["a"], false, [Some(1), Some(0)]),
             (

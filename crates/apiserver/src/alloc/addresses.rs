@@ -226,7 +226,10 @@ pub async fn settle_ranges(server: &Arc<ApiServer>) {
                 }
                 false => release(server, range).await,
             }
-        } else if !leaves(range) && !(held && is_ready(range)) {
+            continue;
+        }
+        let said = held && is_ready(range);
+        if !leaves(range) && !said {
             note(server, range, "True", "", "Kubernetes Service CIDR is ready").await;
         }
     }

@@ -273,7 +273,7 @@ fn escape(writer: &mut Writer, c: char) {
             let code = c as u32;
             let escaped = match code {
                 ..=0xff => format!("\\x{code:02X}"),
-                ..=0xffff => format!("\\u{code:04X}"),
+                0x100..=0xffff => format!("\\u{code:04X}"),
                 _ => format!("\\U{code:08X}"),
             };
             escaped.chars().for_each(|c| writer.put(c));

@@ -1,6 +1,8 @@
 //! YAML both ways against what upstream's library says of the same values and texts (`yaml/*.jsonl`, one case a line): what is
 //! written, what is read, and the words for what cannot be read.
 
+#![allow(clippy::unwrap_used)]
+
 use machinery::{Duplicate, parse_yaml_checked, yaml};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
