@@ -444,3 +444,26 @@ async fn times_failures_and_the_clock() {
     }
     api.stop();
 }
+
+/// What is no longer known of the past may have concerned anybody.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_in_what_is_known() {
+    const MAPS: &str = "configmaps";
+    let (api, world) = plane().await;
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}});
+    let concern = Concern::new(MAPS, &[]);
+    due(&concern, &world);
+    for name in ["at-rest", "large"] {
+        act(&world, &Make(MAPS, map(name))).await;
+    }
+    assert_eq!(due(&concern, &world), "at-rest large");
+    // More than the cache keeps of the past.
+    for letter in 'a'..='z' {
+        let data = letter.to_string().repeat(1_000_000);
+        act(&world, &Patch(MAPS, "large", "", json!({"data": {"k": data}}))).await;
+    }
+    let all = due(&concern, &world);
+    assert!(all.split(' ').any(|name| name == "at-rest"), "{all}");
+    assert_eq!(due(&concern, &world), "", "that was all");
+    api.stop();
+}
