@@ -10,6 +10,7 @@ use crate::view::View;
 use async_trait::async_trait;
 use kinds::KindInfo;
 use kinds::status::Status;
+use machinery::Empties;
 use parking_lot::Mutex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,6 +52,8 @@ pub struct AdmissionRequest<'a> {
     pub kind: &'a KindInfo,
     /// The object as it would be stored; `Null` for deletions. Mutating steps change it in place.
     pub object: &'a mut Value,
+    /// What was written into the object although there is nothing in it, where that is known.
+    pub empties: &'a Empties,
     /// The stored object, for updates and deletions.
     pub old: Option<&'a Value>,
     /// Nothing will be written: steps must leave no trace elsewhere (quota accounting).

@@ -3,6 +3,7 @@
 //! numbers and flags with it are left out while they are zero. What the tags say stands in the schema table
 //! ([`kinds::schema::Zero`]).
 
+use crate::empties::is_no_item;
 use kinds::KindInfo;
 use kinds::quantity::Quantity;
 use kinds::schema::{self, Definition, SchemaTable, Type, Zero};
@@ -119,17 +120,6 @@ fn is_zero(value: &Value) -> bool {
         Value::Bool(flag) => !flag,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::Null => true,
-        _ => false,
-    }
-}
-
-/// Whether a value is an empty list or map: what is stored of it is the same as of none at all.
-fn is_no_item(ty: &Type, value: &Value) -> bool {
-    match (ty, value) {
-        (Type::List(_), Value::Array(items)) => items.is_empty(),
-        (Type::Map(_), Value::Object(fields)) => fields.is_empty(),
-        // Bytes are a list to Go.
-        (Type::String(format), Value::String(text)) => format == "byte" && text.is_empty(),
         _ => false,
     }
 }

@@ -12,6 +12,7 @@ mod autoscaling;
 mod decode;
 mod defaults;
 mod der;
+mod empties;
 mod fields;
 mod form;
 mod ip;
@@ -27,15 +28,18 @@ pub mod yaml;
 
 pub use autoscaling::{autoscaler_to_v1, autoscaler_to_v2};
 pub use decode::{
-    Duplicate, FieldValidation, Mismatch, Parsed, Source, applied_faults, decode_check, decode_faults,
-    definition_faults, metadata_faults, parse_json_body, parse_json_checked, parse_yaml_checked, strict_text,
-    whole_numbers,
+    Decoded, Duplicate, FieldValidation, Mismatch, Parsed, Source, applied_faults, decode_check,
+    decode_faults, definition_faults, metadata_faults, parse_json_body, parse_json_checked,
+    parse_yaml_checked, strict_text, whole_numbers,
 };
 pub use defaults::default;
+pub use empties::Empties;
 pub use form::write as write_form;
 pub use ip::legacy_ipv4;
 pub use patch::{apply_operations, go_text, json_patch, merge_patch, strategic_merge_patch};
-pub use strategy::{keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp};
+pub use strategy::{
+    count_empties, keep_verdicts, pod_quality_of_service, prepare_create, prepare_update, stamp,
+};
 pub use validation::{
     MANDATORY_FLOWS, dns_1035_label, has_usable_bundle, mandatory_spec, path_segment, qualified_name,
     service_address_errors, validate_any_update, validate_create, validate_embedded, validate_metadata,

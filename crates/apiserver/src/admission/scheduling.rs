@@ -306,7 +306,9 @@ impl AdmissionPlugin for RuntimeClass {
             Some(wanted) if amounts(&wanted["podFixed"]) != amounts(overhead) => {
                 Err(forbidden(request, OTHER_OVERHEAD))
             }
-            None if !overhead.is_null() => Err(forbidden(request, NO_OVERHEAD)),
+            None if !overhead.is_null() || request.empties.has("spec.overhead") => {
+                Err(forbidden(request, NO_OVERHEAD))
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -314,11 +316,12 @@ impl AdmissionPlugin for RuntimeClass {
 
 /// The class that a Pod names.
 fn runtime_class(request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Option<Arc<Value>>, Status> {
-    let name = request.object["spec"]["runtimeClassName"]
-        .as_str()
-        .unwrap_or_default();
-    if name.is_empty() {
+    let Some(name) = request.object["spec"]["runtimeClassName"].as_str() else {
         return Ok(None);
+    };
+    if name.is_empty() {
+        // What upstream's client says when it is asked for nothing.
+        return Err(Status::plain("resource name may not be empty"));
     }
     match view.get(&GroupResource::new("node.k8s.io", "runtimeclasses"), None, name) {
         Some(class) => Ok(Some(class)),

@@ -113,12 +113,15 @@ async fn run(
         ..Attributes::default()
     };
     let kind = kinds::builtin().iter().find(|k| k.plural == "pods").unwrap();
+    let decoded = machinery::decode_faults(kind, &mut object.clone(), &[]);
+    let empties = decoded.unwrap_or_default().empties;
     let mut request = AdmissionRequest {
         user: &write.user,
         attributes: &attributes,
         operation: write.operation,
         kind,
         object,
+        empties: &empties,
         old: write.old.as_ref(),
         dry_run: write.dry_run,
         options: &Value::Null,
@@ -406,6 +409,7 @@ async fn failed_writes_give_back() {
             operation: Operation::Create,
             kind,
             object: &mut object,
+            empties: &machinery::Empties::default(),
             old: None,
             dry_run: false,
             options: &Value::Null,

@@ -7,7 +7,7 @@ use kinds::field::{FieldError, Path};
 use kinds::status::Status;
 use rand::RngExt;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 /// What others have, and what this write has taken.
@@ -221,7 +221,11 @@ fn cluster_ip(
     }
     let spec = &mut object["spec"];
     let at = Path::new("spec").child("clusterIPs");
-    let ip = if given.is_empty() {
+    let ip = if given.is_empty() && dry_run {
+        // As upstream: none is looked for.
+        let ranges = alloc.ranges();
+        ranges.first().unwrap_or(&alloc.range).nth(0)
+    } else if given.is_empty() {
         let found = alloc.ranges().iter().find_map(|range| pick_ip(range, taken));
         found.ok_or_else(|| Status::internal("failed to allocate a serviceIP: range is full"))?
     } else {
@@ -243,7 +247,7 @@ fn cluster_ip(
                 false => "the provided network does not match the current range".to_owned(),
             }));
         }
-        if taken.ip(ip) {
+        if !dry_run && taken.ip(ip) {
             return Err(fail("provided IP is already allocated".into()));
         }
         ip
@@ -408,16 +412,22 @@ impl Ports<'_> {
     fn of_changed(&mut self, list: &mut [Value], old: &Value, wanted: bool) -> Result<(), Status> {
         let before = old["spec"]["ports"].as_array();
         let before: Vec<i64> = before.into_iter().flatten().map(node_port).collect();
-        let mut taken = Vec::new();
+        let (mut taken, mut seen) = (Vec::new(), HashSet::new());
         for (i, port) in list.iter_mut().enumerate() {
             match node_port(port) {
                 0 if wanted => port["nodePort"] = json!(self.next_one()?),
-                0 => {}
+                0 => continue,
                 number if before.contains(&number) || taken.contains(&number) => {}
                 number => {
                     self.take_at(i, number)?;
                     taken.push(number);
                 }
+            }
+            let (protocol, number) = (text_of(port, "protocol"), node_port(port));
+            if !seen.insert((protocol.to_owned(), number)) {
+                return Err(Status::plain(format!(
+                    "duplicate nodePort: {{{protocol} {number}}}"
+                )));
             }
         }
         Ok(())

@@ -489,6 +489,7 @@ async fn nobody_hands_out_more_than_they_have() {
             },
             kind,
             object: &mut object,
+            empties: &machinery::Empties::default(),
             old,
             dry_run: false,
             options: &Value::Null,

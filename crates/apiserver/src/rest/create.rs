@@ -14,6 +14,7 @@ use http::StatusCode;
 use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
+use machinery::{Decoded, Empties};
 use rand::RngExt;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -31,8 +32,8 @@ pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
     let bytes = input::read(body).await?;
     let input = read_input(ctx, &bytes)?;
-    let object = check_input(ctx, input, options.validation)?;
-    let made = store_new(ctx, object, &options, None).await?;
+    let sent = check_input(ctx, input, options.validation)?;
+    let made = store_new(ctx, sent, &options, None).await?;
     render::object(ctx, StatusCode::CREATED, made, wanted, "").await
 }
 
@@ -126,9 +127,24 @@ fn summary(bytes: &[u8]) -> String {
     text + cut
 }
 
-/// Checks a decoded body against URL and schema. Answers the object in its served version. What is odd
-/// in it is told however the request ends.
-pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<Value, Status> {
+/// An object that somebody wrote, in its served version.
+#[derive(Clone)]
+pub struct Sent {
+    /// The object.
+    pub object: Value,
+    /// What stood in it although there was nothing in that.
+    pub empties: Empties,
+}
+
+impl From<Value> for Sent {
+    fn from(object: Value) -> Self {
+        let empties = Empties::default();
+        Self { object, empties }
+    }
+}
+
+/// Checks a decoded body against URL and schema. What is odd in it is told however the request ends.
+pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<Sent, Status> {
     let Input {
         mut value,
         duplicates,
@@ -146,11 +162,12 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<Val
     // What is made gets a uid of its own; a binding names that of its Pod.
     let is_stored = ctx.attributes.verb != "create" || served.kind.kind == "Binding";
     ctx.notes.about(&value, is_stored);
-    let warnings = match &served.custom {
+    let Decoded { faults, empties } = match &served.custom {
         Some(custom) => {
-            let warnings = custom.decode_check(&mut value, &duplicates, mode)?;
+            let faults = custom.decode_check(&mut value, &duplicates, mode)?;
             custom.drop_nulls(&mut value);
-            warnings
+            let empties = Empties::default();
+            Decoded { faults, empties }
         }
         None => {
             let source = machinery::Source {
@@ -160,18 +177,22 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<Val
             machinery::decode_check(served.kind, &mut value, source, strictness(mode))?
         }
     };
-    ctx.notes.warn_all(warnings);
+    ctx.notes.warn_all(faults);
     check_namespace(ctx, &mut value)?;
-    Ok(value)
+    let object = value;
+    Ok(Sent { object, empties })
 }
 
-/// Checks a configuration that is applied, whose nulls and empty lists stay. Answers what is unknown in it. `place` is how its
-/// namespace and name are told.
-pub fn check_applied(ctx: &Ctx, value: &mut Value, place: &str) -> Result<Vec<String>, Status> {
+/// Checks a configuration that is applied, whose nulls and empty lists stay. Its faults are what is unknown in it. `place` is
+/// how its namespace and name are told.
+pub fn check_applied(ctx: &Ctx, value: &mut Value, place: &str) -> Result<Decoded, Status> {
     check_kind(ctx, value)?;
     let served = &ctx.served;
-    let unknown = match &served.custom {
-        Some(custom) => custom.decode_check(value, &[], FieldValidation::Warn)?,
+    let decoded = match &served.custom {
+        Some(custom) => Decoded {
+            faults: custom.decode_check(value, &[], FieldValidation::Warn)?,
+            empties: Empties::default(),
+        },
         None => machinery::applied_faults(served.kind, value).map_err(|why| {
             let kind = served.kind;
             let (name, version) = (kind.kind, kind.version);
@@ -190,7 +211,7 @@ pub fn check_applied(ctx: &Ctx, value: &mut Value, place: &str) -> Result<Vec<St
         })?,
     };
     check_namespace(ctx, value)?;
-    Ok(unknown)
+    Ok(decoded)
 }
 
 /// `/v1` is `v1` of no group.
@@ -353,26 +374,31 @@ fn check_namespace(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
 /// `applied_by` is set by apply, which has written the managed fields already.
 pub async fn store_new(
     ctx: &Ctx,
-    object: Value,
+    sent: impl Into<Sent>,
     options: &WriteOptions,
     applied_by: Option<&str>,
 ) -> Result<bytes::Bytes, Status> {
-    let generated = meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
+    let sent = sent.into();
+    let object = &sent.object;
+    let generated = meta(object, "name").is_empty() && !meta(object, "generateName").is_empty();
     if generated {
         for _ in 1..NAME_ATTEMPTS {
-            match attempt_new(ctx, object.clone(), options, applied_by).await {
+            match attempt_new(ctx, sent.clone(), options, applied_by).await {
                 // A generated name that is taken: take another.
                 Err(status) if status.is_already_exists() => {}
                 other => return other,
             }
         }
     }
-    attempt_new(ctx, object, options, applied_by).await
+    attempt_new(ctx, sent, options, applied_by).await
 }
 
 async fn attempt_new(
     ctx: &Ctx,
-    mut object: Value,
+    Sent {
+        mut object,
+        mut empties,
+    }: Sent,
     options: &WriteOptions,
     applied_by: Option<&str>,
 ) -> Result<bytes::Bytes, Status> {
@@ -397,14 +423,13 @@ async fn attempt_new(
         machinery::apply::update_managers(typed, None, &mut object, &manager, "Update", None, &now());
     }
     let options_value = options.to_value("CreateOptions");
-    ctx.admit(
-        Operation::Create,
-        &mut object,
-        None,
-        &options_value,
-        options.dry_run,
-    )
-    .await?;
+    let dry_run = options.dry_run;
+    let rewritten = ctx
+        .admit(Operation::Create, &mut object, None, &options_value, dry_run)
+        .await?;
+    if rewritten {
+        empties = Empties::default();
+    }
     give_name(&mut object);
     if (served.kind.group, served.kind.kind) == ("", "LimitRange") && meta(&object, "name").is_empty() {
         set_meta(&mut object, "name", uuid::Uuid::new_v4().to_string());
@@ -432,9 +457,12 @@ async fn attempt_new(
             errors
         }
         None => {
-            let mut errors = administrative(ctx, &object, None);
-            errors.extend(machinery::validate_create(served.kind, &object));
-            errors.extend(check_expressions(served, &object, None));
+            let errors = empties.judged(&object, |object| {
+                let mut errors = administrative(ctx, object, None);
+                errors.extend(machinery::validate_create(served.kind, object));
+                errors.extend(check_expressions(served, object, None));
+                errors
+            });
             // Also where admission refuses the object afterwards.
             if errors.is_empty() {
                 ctx.notes.warn_all(definition_warnings(served, &object, None));
@@ -458,7 +486,6 @@ async fn attempt_new(
             errors,
         ));
     }
-    let dry_run = options.dry_run;
     // Who may change an object may not for that make one.
     if ctx.attributes.verb != "create" {
         let making = Attributes {
@@ -468,7 +495,14 @@ async fn attempt_new(
         ctx.server.authorized(&ctx.user, &making).await?;
     }
     let passed = ctx
-        .validate(Operation::Create, &mut object, None, &options_value, dry_run)
+        .validate_written(
+            Operation::Create,
+            &mut object,
+            None,
+            &empties,
+            &options_value,
+            dry_run,
+        )
         .await?;
     let mut outcome = match versioned && !dry_run {
         true => Err(versioned_already()),

@@ -25,6 +25,7 @@ use crate::wire::negotiate::{self, Offer, Shape, Wanted};
 use crate::wire::options::is_print;
 use http::header::HeaderMap;
 use kinds::status::Status;
+use machinery::Empties;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -145,7 +146,8 @@ impl Ctx {
             .collect()
     }
 
-    /// Runs the mutating steps of admission on an object. What they warn of is told however the request ends.
+    /// Runs the mutating steps of admission on an object. What they warn of is told however the request ends. Answers whether
+    /// a webhook or policy has written the object anew.
     pub async fn admit(
         &self,
         operation: Operation,
@@ -153,7 +155,7 @@ impl Ctx {
         old: Option<&Value>,
         options: &Value,
         dry_run: bool,
-    ) -> Result<(), Status> {
+    ) -> Result<bool, Status> {
         if operation == Operation::Create {
             self.still_defined(object)?;
         }
@@ -168,6 +170,7 @@ impl Ctx {
             operation,
             kind: self.served.kind,
             object: &mut *object,
+            empties: &Empties::default(),
             old,
             dry_run,
             options,
@@ -176,12 +179,13 @@ impl Ctx {
         };
         let outcome = self.mutated(&mut request).await;
         let managed = request.round.managed;
+        let rewritten = managed.is_some();
         if let Some(before) = managed {
             self.keep_managed(object, before);
         }
         self.warn_of_owners(owners::deduplicate(object), " after mutating admission happens");
         self.stepped("admit", operation, started, outcome.is_err());
-        outcome
+        outcome.map(|()| rewritten)
     }
 
     /// Undoes what a webhook or policy did to the managed fields, when it left something that is none.
@@ -249,13 +253,27 @@ impl Ctx {
         Ok(())
     }
 
-    /// Runs the validating steps of admission. Answers how many steps have seen the object: they are to be told how
-    /// the write went, by [`Ctx::settle`].
+    /// Runs the validating steps of admission on an object of which no more is known than what it holds.
     pub async fn validate(
         &self,
         operation: Operation,
         object: &mut Value,
         old: Option<&Value>,
+        options: &Value,
+        dry_run: bool,
+    ) -> Result<usize, Status> {
+        self.validate_written(operation, object, old, &Empties::default(), options, dry_run)
+            .await
+    }
+
+    /// Runs the validating steps of admission. Answers how many steps have seen the object: they are to be told how
+    /// the write went, by [`Ctx::settle`].
+    pub async fn validate_written(
+        &self,
+        operation: Operation,
+        object: &mut Value,
+        old: Option<&Value>,
+        empties: &Empties,
         options: &Value,
         dry_run: bool,
     ) -> Result<usize, Status> {
@@ -267,6 +285,7 @@ impl Ctx {
             operation,
             kind: self.served.kind,
             object,
+            empties,
             old,
             dry_run,
             options,
@@ -308,6 +327,7 @@ impl Ctx {
             operation,
             kind: self.served.kind,
             object,
+            empties: &Empties::default(),
             old,
             dry_run,
             options,

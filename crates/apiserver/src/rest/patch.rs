@@ -229,8 +229,8 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         return Err(untyped(ctx, &place, &faults));
     }
     // All else that is wrong with the fields comes out as unknown ones, whatever the mode is.
-    let found = super::create::check_applied(ctx, &mut applied, &place)?;
-    let unknown = found
+    let machinery::Decoded { faults, empties } = super::create::check_applied(ctx, &mut applied, &place)?;
+    let unknown = faults
         .iter()
         .filter_map(|f| f.strip_prefix("unknown field \"")?.strip_suffix('"'));
     let unknown: Vec<String> = unknown.map(|f| format!(".{f}{UNDECLARED}")).collect();
@@ -249,7 +249,10 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     Ok(Transform::Apply {
-        applied,
+        applied: super::create::Sent {
+            object: applied,
+            empties,
+        },
         manager: options.field_manager.clone(),
         force: options.force.unwrap_or(false),
         twice,

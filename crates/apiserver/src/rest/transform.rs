@@ -2,11 +2,12 @@
 //!
 //! A transform is pure, so that a write that lost a race can be tried again on what won.
 
-use super::create;
+use super::create::{self, Sent};
 use super::{Ctx, meta, now};
 use crate::wire::options::FieldValidation;
 use kinds::field::{FieldError, Path, json_text};
 use kinds::status::Status;
+use machinery::{Decoded, Empties};
 use serde_json::Value;
 
 /// A change as a function of the present state.
@@ -25,7 +26,7 @@ pub struct Patch {
 /// A way from the present state to the next.
 pub enum Transform {
     /// PUT: this object.
-    Replace(Value),
+    Replace(Sent),
     /// `application/json-patch+json`.
     Json(Patch),
     /// `application/merge-patch+json`.
@@ -35,7 +36,7 @@ pub enum Transform {
     /// `application/apply-patch+yaml`.
     Apply {
         /// What the manager wants to own.
-        applied: Value,
+        applied: Sent,
         /// Who applies.
         manager: String,
         /// Take fields from other managers.
@@ -68,9 +69,9 @@ impl Transform {
     }
 
     /// The object as it shall be made when there is none.
-    pub fn new_object(&self, ctx: &Ctx) -> Result<Value, Status> {
+    pub fn new_object(&self, ctx: &Ctx) -> Result<Sent, Status> {
         match self {
-            Transform::Replace(object) => Ok(object.clone()),
+            Transform::Replace(sent) => Ok(sent.clone()),
             Transform::Apply {
                 applied,
                 manager,
@@ -80,14 +81,17 @@ impl Transform {
                 let new = machinery::apply::apply(
                     ctx.served.typed(),
                     None,
-                    applied,
+                    &applied.object,
                     manager,
                     *force,
                     None,
                     &now(),
                 )?;
                 self.judge_duplicates(ctx)?;
-                Ok(new)
+                Ok(Sent {
+                    object: new,
+                    empties: applied.empties.clone(),
+                })
             }
             _ => Err(ctx.not_found()),
         }
@@ -100,10 +104,10 @@ impl Transform {
         current: &Value,
         sub: Option<&str>,
         mode: FieldValidation,
-    ) -> Result<Value, Status> {
+    ) -> Result<Sent, Status> {
         match self {
-            Transform::Replace(object) => Ok(object.clone()),
-            Transform::Edit(edit) => edit(current),
+            Transform::Replace(sent) => Ok(sent.clone()),
+            Transform::Edit(edit) => edit(current).map(Sent::from),
             Transform::Unreadable(why) => Err(why.clone()),
             Transform::Apply {
                 applied,
@@ -114,7 +118,7 @@ impl Transform {
                 let new = machinery::apply::apply(
                     ctx.served.typed(),
                     Some(current),
-                    applied,
+                    &applied.object,
                     manager,
                     *force,
                     sub,
@@ -198,7 +202,7 @@ impl Transform {
         mut new: Value,
         current: &Value,
         mode: FieldValidation,
-    ) -> Result<Value, Status> {
+    ) -> Result<Sent, Status> {
         let refuse = |shown: String, why: String| {
             let error = FieldError::invalid(&Path::new("patch"), shown.into(), why);
             Status::invalid("", "", "", vec![error])
@@ -219,25 +223,31 @@ impl Transform {
             Transform::Strategic(patch) => (Some(patch), true),
             _ => (None, false),
         };
-        let faults = match &ctx.served.custom {
+        let decoded = match &ctx.served.custom {
             Some(custom) => {
                 if patch.is_some() {
                     custom.drop_nulls(&mut new);
                 }
-                custom.decode_faults(&mut new, &[])
+                custom.decode_faults(&mut new, &[]).map(|faults| Decoded {
+                    faults,
+                    empties: Empties::default(),
+                })
             }
             None => machinery::decode_faults(ctx.served.kind, &mut new, &[]),
         };
         let mut warnings = patch.map(|p| p.faults.clone()).unwrap_or_default();
         let own = warnings.len();
-        match (faults, patch) {
-            (Ok(found), _) => warnings.extend(found),
+        let empties = match (decoded, patch) {
+            (Ok(decoded), _) => {
+                warnings.extend(decoded.faults);
+                decoded.empties
+            }
             (Err(why), Some(patch)) if strategic => {
                 return Err(refuse(machinery::go_text(&patch.value), why.restore));
             }
             (Err(why), Some(_)) => return Err(refuse(new.to_string(), why.json)),
             (Err(why), None) => return Err(Status::bad_request(why.json)),
-        }
+        };
         match (mode, patch) {
             (FieldValidation::Ignore, _) => warnings.clear(),
             (FieldValidation::Strict, Some(patch)) if !warnings.is_empty() => {
@@ -264,7 +274,7 @@ impl Transform {
             return Err(name_mismatch(meta(&new, "name"), meta(current, "name")));
         }
         create::default(ctx, &mut new);
-        Ok(new)
+        Ok(Sent { object: new, empties })
     }
 }
 

@@ -1,6 +1,6 @@
 //! PUT, and the common way of every change to a stored object: read, transform, admit, validate, write if unchanged.
 
-use super::create::{self, store_new, to_stored};
+use super::create::{self, Sent, store_new, to_stored};
 use super::transform::{Transform, name_mismatch};
 use super::write::Refused;
 use super::{Ctx, finalizers, meta, now, render, set_meta, unset_meta, write};
@@ -14,6 +14,7 @@ use http::StatusCode;
 use kinds::KindInfo;
 use kinds::field::{FieldError, Path};
 use kinds::status::Status;
+use machinery::Empties;
 use serde_json::{Value, json};
 
 /// Attempts of a change that keeps losing races, unless it named a revision.
@@ -37,13 +38,13 @@ pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response
     let wanted = ctx.wanted(true)?;
     let bytes = input::read(body).await?;
     let input = create::read_input(ctx, &bytes)?;
-    let mut object = create::check_input(ctx, input, options.validation)?;
-    match meta(&object, "name") {
+    let mut sent = create::check_input(ctx, input, options.validation)?;
+    match meta(&sent.object, "name") {
         name if name == ctx.name() => {}
         name => return Err(name_mismatch(name, ctx.name())),
     }
-    create::default(ctx, &mut object);
-    let changed = change(ctx, &Transform::Replace(object), sub, &options).await?;
+    create::default(ctx, &mut sent.object);
+    let changed = change(ctx, &Transform::Replace(sent), sub, &options).await?;
     respond(ctx, changed, wanted).await
 }
 
@@ -76,10 +77,11 @@ pub async fn change(
         .map(|o| (o.bytes().clone(), o.revision()));
     for _ in 0..ATTEMPTS {
         let Some((bytes, revision)) = present.take() else {
-            if let Transform::Replace(object) = transform
-                && !meta(object, "uid").is_empty()
+            if let Transform::Replace(sent) = transform
+                && !meta(&sent.object, "uid").is_empty()
             {
-                return Err(precondition(ctx, "UID", meta(object, "uid"), "", options.dry_run));
+                let uid = meta(&sent.object, "uid");
+                return Err(precondition(ctx, "UID", uid, "", options.dry_run));
             }
             if !transform.creates(ctx, sub) {
                 return Err(ctx.not_found());
@@ -150,18 +152,18 @@ pub fn storage_key(kind: &KindInfo, custom: bool, namespace: &str, name: &str) -
 }
 
 async fn create_instead(ctx: &Ctx, transform: &Transform, options: &WriteOptions) -> Result<Changed, Status> {
-    let mut object = transform.new_object(ctx)?;
+    let mut sent = transform.new_object(ctx)?;
     // A PUT that names one has been refused already.
-    if !meta(&object, "uid").is_empty() {
-        let uid = meta(&object, "uid");
+    let uid = meta(&sent.object, "uid");
+    if !uid.is_empty() {
         let why = format!(
             "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
         );
         return Err(conflict(ctx, &why));
     }
-    unset_meta(&mut object, "resourceVersion");
+    unset_meta(&mut sent.object, "resourceVersion");
     let applied_by = transform.is_apply().then_some(options.field_manager.as_str());
-    let made = store_new(ctx, object, options, applied_by).await?;
+    let made = store_new(ctx, sent, options, applied_by).await?;
     Ok(Changed {
         bytes: made,
         created: true,
@@ -178,7 +180,10 @@ async fn attempt(
 ) -> Result<Changed, Refused> {
     let served = &ctx.served;
     let old = render::decode(&ctx.server, served, present).await?;
-    let mut new = transform.apply(ctx, &old, sub, options.validation)?;
+    let Sent {
+        object: mut new,
+        mut empties,
+    } = transform.apply(ctx, &old, sub, options.validation)?;
     let named = check_version(ctx, transform, &new, &old, revision, options.dry_run)?;
     // By way of its status, when a Pod ends is not looked at.
     if sub == Some("status") && served.kind.kind == "Pod" && served.custom.is_none() {
@@ -190,17 +195,19 @@ async fn attempt(
         machinery::apply::update_managers(typed, Some(&old), &mut new, &manager, "Update", sub, &now());
     }
     let options_value = options.to_value("UpdateOptions");
-    ctx.admit(
-        Operation::Update,
-        &mut new,
-        Some(&old),
-        &options_value,
-        options.dry_run,
-    )
-    .await?;
+    let dry_run = options.dry_run;
+    let rewritten = ctx
+        .admit(Operation::Update, &mut new, Some(&old), &options_value, dry_run)
+        .await?;
+    if rewritten {
+        empties = Empties::default();
+    }
     match &served.custom {
         Some(custom) => custom.prepare_update(&mut new, &old, sub),
-        None => machinery::prepare_update(served.kind, &mut new, &old, sub),
+        None => {
+            machinery::prepare_update(served.kind, &mut new, &old, sub);
+            machinery::count_empties(served.kind, &mut new, &old, sub, &empties);
+        }
     }
     if sub == Some("status") {
         machinery::keep_verdicts(served.kind, &mut new, &old);
@@ -225,16 +232,19 @@ async fn attempt(
             errors
         }
         None => {
-            let mut errors = match sub {
-                Some("status") => create::administrative(ctx, &new, Some(&old)),
-                _ => Vec::new(),
-            };
-            errors.extend(machinery::validate_update(served.kind, &new, &old, sub));
+            let errors = empties.judged(&new, |new| {
+                let mut errors = match sub {
+                    Some("status") => create::administrative(ctx, new, Some(&old)),
+                    _ => Vec::new(),
+                };
+                errors.extend(machinery::validate_update(served.kind, new, &old, sub));
+                // The spec of a claim is for life, and looked at as such alone.
+                if sub.is_none() && served.kind.kind != "ResourceClaim" {
+                    errors.extend(create::check_expressions(served, new, Some(&old)));
+                }
+                errors
+            });
             let other_spec = sub.is_none() && new["spec"] != old["spec"];
-            // The spec of a claim is for life, and looked at as such alone.
-            if sub.is_none() && served.kind.kind != "ResourceClaim" {
-                errors.extend(create::check_expressions(served, &new, Some(&old)));
-            }
             if errors.is_empty() {
                 ctx.notes.warn_all(match sub {
                     None => machinery::warnings(served.kind, &new, Some(&old)),
@@ -252,7 +262,6 @@ async fn attempt(
     if !errors.is_empty() {
         return Err(Status::invalid(served.kind.kind, create::told_group(served), ctx.name(), errors).into());
     }
-    let dry_run = options.dry_run;
     let passed = ctx
         .validate(Operation::Update, &mut new, Some(&old), &options_value, dry_run)
         .await?;

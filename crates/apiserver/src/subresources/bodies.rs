@@ -73,5 +73,5 @@ pub(super) fn read(
     if kind.kind == "Eviction" && input.value["apiVersion"] == "policy/v1beta1" {
         input.value["apiVersion"] = "policy/v1".into();
     }
-    create::check_input(&about, input, mode)
+    Ok(create::check_input(&about, input, mode)?.object)
 }

@@ -71,7 +71,7 @@ pub async fn review(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let bytes = input::read(request).await?;
     let decoded = rest::create::read_input(ctx, &bytes)?;
-    let mut value = rest::create::check_input(ctx, decoded, options.validation)?;
+    let mut value = rest::create::check_input(ctx, decoded, options.validation)?.object;
     // Upstream answers rules without having looked at who asks for them.
     if ctx.served.kind.kind != "SelfSubjectRulesReview" {
         let (typed, manager) = (ctx.served.typed(), ctx.field_manager(&options.field_manager));

@@ -197,7 +197,7 @@ async fn allocations_fit_their_claim() {
         ),
         (
             json!({"allocation": {"devices": {"results": []}}}),
-            "status.allocation: Invalid value: {\"Devices\":{\"Results\":null,\"Config\":null},\"NodeSelector\":null,\"AllocationTimestamp\":null}: field is immutable",
+            "status.allocation: Invalid value: {\"Devices\":{\"Results\":[],\"Config\":null},\"NodeSelector\":null,\"AllocationTimestamp\":null}: field is immutable",
         ),
         (
             json!({"reservedFor": [user, user]}),

@@ -18,6 +18,7 @@ mod coverage;
 mod custom;
 mod definitions;
 mod devices;
+mod empties;
 mod endings;
 mod forms;
 #[path = "../common/hook.rs"]

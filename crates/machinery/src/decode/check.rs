@@ -6,6 +6,7 @@
 use super::numbers::as_written;
 use super::order::{Fault, Source, Step, in_order_of};
 use super::{Duplicate, omit, time};
+use crate::empties::{Empties, is_no_item};
 use kinds::KindInfo;
 use kinds::quantity::{ParseQuantityError, Quantity};
 use kinds::schema::{self, Definition, SchemaTable, Type};
@@ -44,7 +45,16 @@ impl From<String> for Mismatch {
     }
 }
 
-/// Checks an object against its kind's schema, pruning what is unknown. Answers the warnings for the client.
+/// What is known of an object beside what it holds now.
+#[derive(Debug, Default)]
+pub struct Decoded {
+    /// What was wrong, in the order of the document.
+    pub faults: Vec<String>,
+    /// What was written although there is nothing in it.
+    pub empties: Empties,
+}
+
+/// Checks an object against its kind's schema, pruning what is unknown. Answers the faults that the client is warned of.
 ///
 /// # Errors
 /// 400 for values of a wrong type, and in [`FieldValidation::Strict`] for unknown and duplicate fields.
@@ -53,19 +63,22 @@ pub fn decode_check<'s>(
     obj: &mut Value,
     source: impl Into<Source<'s>>,
     mode: FieldValidation,
-) -> Result<Vec<String>, Status> {
+) -> Result<Decoded, Status> {
     let refuse = |why: &str| {
         Status::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {why}",
             kind.kind, kind.version, kind.kind
         ))
     };
-    let faults = decode_faults(kind, obj, source).map_err(|why| refuse(&why.json))?;
+    let mut decoded = decode_faults(kind, obj, source).map_err(|why| refuse(&why.json))?;
     match mode {
-        FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Strict if !faults.is_empty() => Err(refuse(&strict_text(&faults))),
-        FieldValidation::Warn | FieldValidation::Strict => Ok(faults),
+        FieldValidation::Ignore => decoded.faults.clear(),
+        FieldValidation::Strict if !decoded.faults.is_empty() => {
+            return Err(refuse(&strict_text(&decoded.faults)));
+        }
+        FieldValidation::Warn | FieldValidation::Strict => {}
     }
+    Ok(decoded)
 }
 
 /// Prunes what is unknown and tells what was wrong, in the order of the document.
@@ -76,15 +89,16 @@ pub fn decode_faults<'s>(
     kind: &KindInfo,
     obj: &mut Value,
     source: impl Into<Source<'s>>,
-) -> Result<Vec<String>, Mismatch> {
+) -> Result<Decoded, Mismatch> {
     let (table, source) = (schema::builtin(), source.into());
     let mut checker = Checker::new(table, source.duplicates);
     if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
         checker.fields(kind.schema, definition, fields, None);
     }
-    let told = checker.told(source.json)?;
+    let empties = std::mem::take(&mut checker.empties);
+    let faults = checker.told(source.json)?;
     template_generation(kind, obj)?;
-    Ok(told)
+    Ok(Decoded { faults, empties })
 }
 
 /// The generation of a DaemonSet's template is a number, which its v1 form has as an annotation.
@@ -115,14 +129,16 @@ fn template_generation(kind: &KindInfo, obj: &Value) -> Result<(), Mismatch> {
 ///
 /// # Errors
 /// The first value of a wrong type.
-pub fn applied_faults(kind: &KindInfo, obj: &mut Value) -> Result<Vec<String>, Mismatch> {
+pub fn applied_faults(kind: &KindInfo, obj: &mut Value) -> Result<Decoded, Mismatch> {
     let table = schema::builtin();
     let mut checker = Checker::new(table, &[]);
     checker.applied = true;
     if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
         checker.fields(kind.schema, definition, fields, None);
     }
-    checker.told(&[])
+    let empties = std::mem::take(&mut checker.empties);
+    let faults = checker.told(&[])?;
+    Ok(Decoded { faults, empties })
 }
 
 /// Prunes what is unknown in an object of a definition that is no kind.
@@ -246,6 +262,7 @@ struct Checker<'t> {
     twice: Vec<&'t str>,
     /// Whether nulls and empty lists and maps stay.
     applied: bool,
+    empties: Empties,
     /// Values of a wrong type, and where they stand.
     wrong: Vec<(Mismatch, Vec<Step>)>,
 }
@@ -267,6 +284,7 @@ impl<'t> Checker<'t> {
                 .map(|d| d.path.as_str())
                 .collect(),
             applied: false,
+            empties: Empties::default(),
             wrong: Vec::new(),
         }
     }
@@ -330,14 +348,16 @@ impl<'t> Checker<'t> {
             self.duplicate(&place);
             let before = self.wrong.len();
             self.value(owner, &field.ty, value, &place);
-            // Empty where Go's encoder leaves it out.
-            if !self.applied
-                && omit::is_empty(&field.ty, value)
-                && !field.zero.is_written()
-                && omit::leaves_out(owner)
-                && !omit::empty_is_told(owner, name, above.is_some_and(|place| place.above.is_none()))
-            {
-                return false;
+            if is_no_item(&field.ty, value) && omit::leaves_out(owner) {
+                self.empties.note(|| place.steps(), value);
+                // Go's encoder leaves it out.
+                if !self.applied
+                    && !value.is_string()
+                    && !field.zero.is_written()
+                    && !omit::empty_is_told(owner, name, above.is_some_and(|place| place.above.is_none()))
+                {
+                    return false;
+                }
             }
             if let (Type::String(format), Value::String(text)) = (&field.ty, value)
                 && format == "date-time"

@@ -3,9 +3,6 @@
 //! with what they get back, so the same must happen here. Empty texts, zeros and `false` stay as they were sent: who
 //! applies them owns them.
 
-use kinds::schema::Type;
-use serde_json::Value;
-
 /// Fields of type `metav1.MicroTime`, by the type that has them.
 const MICRO_TIMES: [(&str, &str); 6] = [
     ("LeaseSpec", "acquireTime"),
@@ -15,15 +12,6 @@ const MICRO_TIMES: [(&str, &str); 6] = [
     ("Event", "eventTime"),
     ("EventSeries", "lastObservedTime"),
 ];
-
-/// Whether a value is an empty list or map. Structs are never left out.
-pub(super) fn is_empty(ty: &Type, value: &Value) -> bool {
-    match (ty, value) {
-        (Type::List(_), Value::Array(items)) => items.is_empty(),
-        (Type::Map(_), Value::Object(fields)) => fields.is_empty(),
-        _ => false,
-    }
-}
 
 /// Whether empty values of `omitempty` fields are left out. Our own kinds are written as they are given.
 pub(super) fn leaves_out(owner: &str) -> bool {

@@ -3,6 +3,7 @@
 
 use super::Duplicate;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -26,9 +27,27 @@ impl<'a, const N: usize> From<&'a [Duplicate; N]> for Source<'a> {
 
 /// One step down an object.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Key(String),
     Index(usize),
+}
+
+impl Step {
+    /// What stands there in a value.
+    pub(crate) fn below<'v>(&self, value: &'v Value) -> Option<&'v Value> {
+        match self {
+            Step::Key(name) => value.get(name),
+            Step::Index(index) => value.get(index),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn below_mut<'v>(&self, value: &'v mut Value) -> Option<&'v mut Value> {
+        match self {
+            Step::Key(name) => value.get_mut(name),
+            Step::Index(index) => value.get_mut(index),
+        }
+    }
 }
 
 /// One thing to tell, and the field that it is about.

@@ -80,7 +80,12 @@ fn fill_in(kind: &KindInfo, obj: &mut Value) {
             set(obj, "spec.matchingPrecedence", 1000);
         }
         ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => extension::priority_level(obj),
-        ("resource.k8s.io", "ResourceClaim") => extension::device_requests(obj, "spec.devices"),
+        ("resource.k8s.io", "ResourceClaim") => {
+            extension::device_requests(obj, "spec.devices");
+            crate::walk::each_mut(obj, "status.allocation.devices.results", |result| {
+                crate::walk::each_mut(result, "tolerations", |t| or_set_empty(t, "operator", "Equal"));
+            });
+        }
         ("resource.k8s.io", "ResourceClaimTemplate") => extension::device_requests(obj, "spec.spec.devices"),
         ("authentication.k8s.io", "TokenRequest") => or_set(obj, "spec.expirationSeconds", 3600),
         ("podvisor.io", "SupervisorNamespace") => {

@@ -1,9 +1,19 @@
 //! Fields of the API that no request can set in v1.35, since the feature they belong to is off by default: they are dropped,
 //! unless the object has them already. Sources: `pkg/api/*/util.go` and `pkg/registry/*/strategy.go` of Kubernetes v1.35.
 
-use crate::walk::{At, each_mut, unset};
+use crate::walk::{At, each_mut, set, unset};
 use kinds::KindInfo;
 use serde_json::Value;
+
+/// Drops them from the status that an object gets.
+pub(super) fn drop_of_status(kind: &KindInfo, obj: &mut Value, old: &Value) {
+    // What a Node declares is judged instead, and kept.
+    let declared = obj.at("status.declaredFeatures").clone();
+    drop(kind, obj, old);
+    if (kind.group, kind.kind) == ("", "Node") && !declared.is_null() {
+        set(obj, "status.declaredFeatures", declared);
+    }
+}
 
 /// Drops them from an object that is made, or that replaces `old`.
 pub(super) fn drop(kind: &KindInfo, obj: &mut Value, old: &Value) {
@@ -61,19 +71,17 @@ pub(super) fn drop(kind: &KindInfo, obj: &mut Value, old: &Value) {
 /// of what stands where, by kind. A place is a path, in which `*` is every element of a list, or every entry of a map.
 fn devices(kind: &KindInfo, obj: &mut Value, old: &Value) {
     const REQUESTS: [&str; 2] = ["tolerations", "capacity"];
-    const RESULTS: [&str; 5] = [
+    const RESULTS: [&str; 4] = [
         "bindingConditions",
         "bindingFailureConditions",
         "consumedCapacity",
         "shareID",
-        "tolerations",
     ];
     let claim: &[(&str, &[&str])] = &[
         ("spec.devices.requests.*.exactly", &REQUESTS),
         ("spec.devices.requests.*.firstAvailable.*", &REQUESTS),
         ("spec.devices.constraints.*", &["distinctAttribute"]),
         ("status.allocation.devices.results.*", &RESULTS),
-        ("status.allocation", &["allocationTimestamp"]),
         ("status.devices.*", &["shareID"]),
     ];
     let slice: &[(&str, &[&str])] = &[

@@ -7,6 +7,7 @@ mod service;
 
 use crate::autoscaling;
 use crate::defaults::name_label;
+use crate::empties::Empties;
 use crate::validation::pod as checks;
 use crate::walk::{At, fields_mut, keep, same, set, unset};
 use kinds::KindInfo;
@@ -207,6 +208,8 @@ fn job_selector(obj: &mut Value) {
 /// Makes a changed object ready to be validated and stored: puts back what this way of writing may not change, and counts
 /// the generation when the content has changed. `sub` is the subresource that the write came by.
 pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option<&str>) {
+    // Of slices, what is sent counts, even where nobody may set it.
+    let sent_other = matches!(kind.kind, "ResourceSlice" | "EndpointSlice") && changed(kind, new, old);
     match sub {
         None => {
             gated::drop(kind, new, old);
@@ -214,7 +217,7 @@ pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option
         }
         Some("status") => {
             prepare_status(kind, new, old);
-            gated::drop(kind, new, old);
+            gated::drop_of_status(kind, new, old);
         }
         Some("ephemeralcontainers") => {
             let list = new.at("spec.ephemeralContainers").clone();
@@ -236,12 +239,30 @@ pub fn prepare_update(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option
         Some(_) => keep(new, old, "status"),
     }
     keep(new, old, "metadata.generation");
-    if counts_generations(kind) && sub != Some("status") && changed(kind, new, old) {
+    let counts = counts_generations(kind) && sub != Some("status");
+    if counts && (sent_other || changed(kind, new, old)) {
         set(
             new,
             "metadata.generation",
             old.int_at("metadata.generation").unwrap_or(0) + 1,
         );
+    }
+}
+
+/// Counts the generation where upstream tells an empty list from none. Comes after [`prepare_update`].
+pub fn count_empties(kind: &KindInfo, new: &mut Value, old: &Value, sub: Option<&str>, empties: &Empties) {
+    let content = match (kind.group, kind.kind) {
+        ("networking.k8s.io", "NetworkPolicy") => "spec",
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration",
+        ) => "webhooks",
+        _ => return,
+    };
+    let before = old.int_at("metadata.generation").unwrap_or(0);
+    if sub.is_none() && empties.left_below(new, content) && new.int_at("metadata.generation") == Some(before)
+    {
+        set(new, "metadata.generation", before + 1);
     }
 }
 
@@ -367,6 +388,10 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
     .map(|field| new.at("metadata").at(field).clone());
     only(new, old, |out| {
         put(out, "status", status);
+        if kind.group == "flowcontrol.apiserver.k8s.io" {
+            // Of its metadata nothing comes by this way.
+            return;
+        }
         put(out, "metadata.generateName", base);
         // What clients say of these is refused, not dropped.
         put(out, "metadata.uid", uid);
@@ -396,7 +421,10 @@ fn prepare_status(kind: &KindInfo, new: &mut Value, old: &Value) {
         }
         ("apps", "DaemonSet") => template_generation(new, generation_of_template(old)),
         ("autoscaling", _) if kind.version == "v1" => keep_annotations(new, old, &autoscaling::OF_SPEC),
-        ("resource.k8s.io", "ResourceClaim") => drop_given_back(new, old),
+        ("resource.k8s.io", "ResourceClaim") => {
+            gated::drop(kind, new, old);
+            drop_given_back(new, old);
+        }
         _ => {}
     }
 }

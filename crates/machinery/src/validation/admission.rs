@@ -245,12 +245,14 @@ fn conditions(of: &Value, at: &Path, errors: &mut Errors) {
 
 /// Only what is written can be changed.
 pub(super) fn mutating_policy(spec: &Value, at: &Path, errors: &mut Errors) {
+    only_writes(spec, "matchConstraints", at, errors);
+}
+
+/// The same of what says which requests are meant.
+fn only_writes(spec: &Value, resources: &str, at: &Path, errors: &mut Errors) {
     const KNOWN: [&str; 4] = ["*", "CONNECT", "CREATE", "UPDATE"];
-    let place = at
-        .child("matchConstraints")
-        .child("resourceRules")
-        .child("operations");
-    for rule in spec.list_at("matchConstraints.resourceRules") {
+    let place = at.child(resources).child("resourceRules").child("operations");
+    for rule in spec.at(resources).list_at("resourceRules") {
         for operation in rule.strings_at("operations") {
             if !KNOWN.contains(&operation) {
                 errors.not_supported(&place, operation, &KNOWN);
@@ -418,8 +420,9 @@ pub(super) fn binding(kind: &KindInfo, spec: &Value, at: &Path, errors: &mut Err
     if spec.has("matchResources") {
         match_resources(spec.at("matchResources"), &at.child("matchResources"), errors);
     }
-    if kind.kind == "ValidatingAdmissionPolicyBinding" {
-        actions(spec, &at.child("validationActions"), errors);
+    match kind.kind {
+        "ValidatingAdmissionPolicyBinding" => actions(spec, &at.child("validationActions"), errors),
+        _ => only_writes(spec, "matchResources", at, errors),
     }
 }
 

@@ -19,6 +19,15 @@ pub(super) fn trust_bundle(obj: &Value, errors: &mut Errors) {
     let signer = spec.str_at("signerName");
     let name = obj.str_at("metadata.name");
     let place = Path::new("metadata").child("name");
+    let base = obj.str_at("metadata.generateName");
+    if !base.is_empty() {
+        let masked = names::masked(base);
+        errors.each(
+            &Path::new("metadata").child("generateName"),
+            base,
+            bundle_name(&masked, signer),
+        );
+    }
     if !name.is_empty() {
         errors.each(&place, name, bundle_name(name, signer));
     }

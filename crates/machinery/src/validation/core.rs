@@ -205,6 +205,42 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
         errors.invalid(&place, swap, super::errors::NOT_POSITIVE);
     }
     node_resources(obj, errors);
+    declared_features(obj, errors);
+}
+
+/// A name of words that begin with a letter, between slashes; the first with a capital one.
+fn is_feature(name: &str) -> bool {
+    let is_word = |word: &str| word.bytes().all(|c| c.is_ascii_alphanumeric());
+    name.starts_with(|first: char| first.is_ascii_uppercase())
+        && name
+            .split('/')
+            .all(|word| is_word(word) && word.starts_with(|first: char| first.is_ascii_alphabetic()))
+}
+
+/// What a Node says that it can do: names in order (KEP-5328).
+fn declared_features(node: &Value, errors: &mut Errors) {
+    const MOST: usize = 253;
+    let at = Path::new("status").child("declaredFeatures");
+    let names = node.strings_at("status.declaredFeatures");
+    for (i, name) in names.iter().enumerate() {
+        if name.len() > MOST {
+            let why = format!("invalid feature name {name:?}: must be no more than {MOST} characters");
+            errors.invalid(&at.index(i), *name, why);
+        } else if !is_feature(name) {
+            let why = format!(
+                "invalid feature name {name:?}: must start with an UpperCamelCase segment, with subsequent segments separated \
+                 by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes"
+            );
+            errors.invalid(&at.index(i), *name, why);
+        }
+        match names.get(i + 1) {
+            Some(next) if next == name => errors.duplicate(&at.index(i + 1), *next),
+            Some(next) if next < name => {
+                errors.invalid(&at.index(i + 1), *next, "list must be sorted alphabetically");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// What a Node has, under whatever names: some of it comes whole.
@@ -246,6 +282,7 @@ fn taints(obj: &Value, errors: &mut Errors) {
 /// A Node's Pod network and provider are set once. Taints are looked at once more.
 pub(super) fn node_update(new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
+    declared_features(new, errors);
     let mut addresses = BTreeSet::new();
     for (i, address) in new.list_at("status.addresses").iter().enumerate() {
         let (kind, text) = (address.str_at("type"), address.str_at("address"));

@@ -5,7 +5,7 @@ use super::errors::{Errors, IMMUTABLE};
 use super::pod::quantity;
 use super::{internal, names, selectors};
 use crate::walk::{At, same, unset};
-use kinds::field::{FieldError, Path};
+use kinds::field::Path;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -188,17 +188,7 @@ pub(super) fn attachment_update(new: &Value, old: &Value, at: &Path, errors: &mu
     if same(new, old) {
         return;
     }
-    let mut error = FieldError::invalid(at, new.clone(), IMMUTABLE);
-    if !new.has("source.inlineVolumeSpec") {
-        // As upstream's own type prints it; a volume written out would be very long.
-        error = error.shown_as(format!(
-            "{{\"Attacher\":{},\"Source\":{{\"PersistentVolumeName\":{},\"InlineVolumeSpec\":null}},\"NodeName\":{}}}",
-            new.at("attacher"),
-            new.at("source.persistentVolumeName"),
-            new.at("nodeName")
-        ));
-    }
-    errors.0.push(error);
+    errors.invalid_shown(at, &internal::line("VolumeAttachmentSpec", new), IMMUTABLE);
 }
 
 pub(super) fn attributes_class(obj: &Value, errors: &mut Errors) {

@@ -128,13 +128,13 @@ pub(super) fn runtime_class(obj: &Value, errors: &mut Errors) {
 pub(super) fn api_service(obj: &Value, errors: &mut Errors) {
     let at = Path::new("spec");
     let (group, version) = (obj.str_at("spec.group"), obj.str_at("spec.version"));
-    let name = obj.str_at("metadata.name");
-    if name != format!("{version}.{group}") {
-        let text = format!(
-            "must be `spec.version+\".\"+spec.group`: {:?}",
-            format!("{version}.{group}")
-        );
-        errors.invalid(&Path::new("metadata").child("name"), name, text);
+    let own = format!("{version}.{group}");
+    for field in ["generateName", "name"] {
+        let said = obj.at("metadata").str_at(field);
+        if said != own && !(field == "generateName" && said.is_empty()) {
+            let text = format!("must be `spec.version+\".\"+spec.group`: {own:?}");
+            errors.invalid(&Path::new("metadata").child(field), said, text);
+        }
     }
     let place = at.child("group");
     match (group, version) {

@@ -155,7 +155,13 @@ pub(super) fn of_template(meta: &Value, place: &Path, errors: &mut Errors) {
         ("finalizers", "finalizers"),
         ("managedFields", "managedFields"),
     ] {
-        if !meta.is_empty_at(field) && meta.at(field) != &Value::from(0) {
+        // Behind a pointer, zero is something; an empty list has been written.
+        let nothing = match meta.at(field) {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            value => field == "generation" && value == &Value::from(0),
+        };
+        if !nothing {
             errors.forbidden(&place.child(shown), "cannot be set");
         }
     }

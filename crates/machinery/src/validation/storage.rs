@@ -398,7 +398,10 @@ pub(super) fn volume_update(new: &Value, old: &Value, errors: &mut Errors) {
             super::errors::IMMUTABLE
         );
         let error = FieldError::invalid(&Path::new("nodeAffinity"), is.clone(), detail);
-        errors.0.push(error.shown_as(affinity_text(is)));
+        errors.0.push(error.shown_as(match is {
+            Value::Null => "null".to_owned(),
+            is => internal::line("VolumeNodeAffinity", is),
+        }));
     }
     let class = "volumeAttributesClassName";
     if old.at("spec").has(class) && !new.at("spec").has(class) {
@@ -429,11 +432,14 @@ const RENAMED: [(&str, &str); 5] = [
 fn same_nodes(is: &Value, was: &Value) -> bool {
     match (is, was) {
         (Value::Object(is_map), Value::Object(was_map)) => {
-            let renamed = |(old, new): &(&str, &str)| was.str_at("key") == *old && is.str_at("key") == *new;
+            let (now, before) = (is.str_at("key"), was.str_at("key"));
+            let later = RENAMED.iter().find(|(old, _)| *old == before);
+            // A label without a later name may lose its own; that is refused for being none.
+            let renamed = later.map_or("", |(_, new)| *new) == now;
             let fields: BTreeSet<&String> = is_map.keys().chain(was_map.keys()).collect();
             fields.into_iter().all(|field| {
                 let part = |map: &serde_json::Map<String, Value>| map.get(field).cloned().unwrap_or_default();
-                field == "key" && RENAMED.iter().any(renamed) || same_nodes(&part(is_map), &part(was_map))
+                field == "key" && renamed || same_nodes(&part(is_map), &part(was_map))
             })
         }
         (Value::Array(is), Value::Array(was)) => {
@@ -441,44 +447,6 @@ fn same_nodes(is: &Value, was: &Value) -> bool {
         }
         _ => same(is, was),
     }
-}
-
-/// An affinity as upstream's own types print it.
-fn affinity_text(affinity: &Value) -> String {
-    if affinity.is_null() {
-        return "null".to_owned();
-    }
-    let expressions = |term: &Value, field: &str| {
-        let list = term.list_at(field);
-        let one = |e: &Value| {
-            format!(
-                "{{\"Key\":{},\"Operator\":{},\"Values\":{}}}",
-                e.at("key"),
-                e.at("operator"),
-                e.at("values")
-            )
-        };
-        match list.is_empty() {
-            true => "null".to_owned(),
-            false => format!("[{}]", list.iter().map(one).collect::<Vec<_>>().join(",")),
-        }
-    };
-    let term = |term: &Value| {
-        format!(
-            "{{\"MatchExpressions\":{},\"MatchFields\":{}}}",
-            expressions(term, "matchExpressions"),
-            expressions(term, "matchFields")
-        )
-    };
-    if !affinity.has("required") {
-        return "{\"Required\":null}".to_owned();
-    }
-    let terms = affinity.list_at("required.nodeSelectorTerms");
-    let shown = match terms.is_empty() {
-        true => "null".to_owned(),
-        false => format!("[{}]", terms.iter().map(term).collect::<Vec<_>>().join(",")),
-    };
-    format!("{{\"Required\":{{\"NodeSelectorTerms\":{shown}}}}}")
 }
 
 pub(super) fn class(obj: &Value, errors: &mut Errors) {

@@ -204,14 +204,17 @@ pub(super) async fn take_back(
         let checked = match &ctx.served.custom {
             Some(custom) => {
                 custom.drop_nulls(&mut patched);
-                custom.decode_check(&mut patched, &[], FieldValidation::Ignore)
+                custom
+                    .decode_check(&mut patched, &[], FieldValidation::Ignore)
+                    .map(|_| ())
             }
             None => machinery::decode_check(
                 ctx.served.kind,
                 &mut patched,
                 &[],
                 machinery::FieldValidation::Ignore,
-            ),
+            )
+            .map(|_| ()),
         };
         checked.map_err(|s| Failure::Refused(Status::internal(s.message)))?;
         create::default(ctx, &mut patched);

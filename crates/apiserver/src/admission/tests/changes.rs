@@ -289,4 +289,24 @@ async fn overheads_are_those_of_the_class() {
             .unwrap_err();
         assert_eq!(error, format!("pods \"web\" is forbidden: {want}"));
     }
+    // None at all, and no name at all, are something once they are written.
+    for (field, value, want) in [
+        (
+            "overhead",
+            json!({}),
+            format!("pods \"web\" is forbidden: {none}"),
+        ),
+        (
+            "runtimeClassName",
+            json!(""),
+            "resource name may not be empty".to_owned(),
+        ),
+    ] {
+        let mut object = pod(json!({}));
+        object["spec"][field] = value;
+        let error = run(&chain, &view, &create("pods"), &mut object)
+            .await
+            .unwrap_err();
+        assert_eq!(error, want);
+    }
 }

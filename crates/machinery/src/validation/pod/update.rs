@@ -18,6 +18,7 @@ pub(super) fn whole_pod(new: &Value, old: &Value, errors: &mut Errors) {
     let (at, place) = (Path::new("spec"), Path::new("metadata").child("annotations"));
     let (spec, meta) = (new.at("spec"), new.at("metadata"));
     metadata::check(meta, true, names::dns_subdomain, &Path::new("metadata"), errors);
+    metadata::builtin_finalizers("", new, errors);
     annotations::check(
         meta.at("annotations"),
         old.at("metadata.annotations"),
