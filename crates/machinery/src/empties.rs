@@ -66,7 +66,7 @@ impl Empties {
     }
 
     /// What `judge` finds wrong with an object, seen as it was written. What is wrong only then is no fault, unless it is said
-    /// of an empty one itself that it may not be there.
+    /// of an empty one, or of what holds it, that it may not be there.
     pub fn judged(&self, object: &Value, judge: impl Fn(&Value) -> Vec<FieldError>) -> Vec<FieldError> {
         let stored = judge(object);
         if self.is_empty() {
@@ -76,8 +76,12 @@ impl Empties {
         let mut written = judge(&self.put_back(object));
         written.retain(|error| {
             let same = known.iter().position(|known| *known == (error.ty, &error.path));
-            let forbidden = error.ty == ErrorType::Forbidden
-                && self.0.iter().any(|(steps, _)| text(steps) == error.path.as_str());
+            let meant = |steps: &[Step]| match text(steps).strip_prefix(error.path.as_str()) {
+                Some("") => true,
+                Some(below) => below.starts_with('.') && error.detail.starts_with("cannot be set"),
+                None => false,
+            };
+            let forbidden = error.ty == ErrorType::Forbidden && self.0.iter().any(|(steps, _)| meant(steps));
             same.map(|same| known.swap_remove(same)).is_some() || forbidden
         });
         match written.is_empty() {

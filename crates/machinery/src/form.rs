@@ -25,6 +25,9 @@ pub(crate) fn blank(table: &SchemaTable, definition: &Definition) -> Map<String,
         .collect()
 }
 
+/// What RuntimeClasses say their Pods cost, which is nowhere defaulted and keeps its fractions.
+const OF_CLASSES: &str = "podFixed";
+
 fn zero_value(table: &SchemaTable, definition: &Definition, name: &str, zero: Zero) -> Value {
     match zero {
         Zero::Absent | Zero::LeftOut | Zero::Null => Value::Null,
@@ -60,7 +63,7 @@ fn write_fields(table: &SchemaTable, definition: &Definition, fields: &mut Map<S
         }
         if zero.is_written() && (value.is_null() || zero == Zero::Null && is_no_item(&field.ty, value)) {
             *value = zero_value(table, definition, name, zero);
-        } else {
+        } else if name != OF_CLASSES {
             write_value(table, &field.ty, value);
         }
         true

@@ -2,11 +2,13 @@
 
 mod authorizer;
 mod check;
+mod order;
 mod scope;
 mod types;
 
 pub use authorizer::authorizer;
 pub use check::check;
+pub use order::interleaved;
 pub use scope::{Inputs, Scope, namespace_object};
 
 use cel::{Env, Program, Type, Value};

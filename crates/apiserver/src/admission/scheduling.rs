@@ -323,6 +323,13 @@ fn runtime_class(request: &AdmissionRequest<'_>, view: &dyn View) -> Result<Opti
         // What upstream's client says when it is asked for nothing.
         return Err(Status::plain("resource name may not be empty"));
     }
+    let faults = machinery::path_segment(name);
+    if !faults.is_empty() {
+        let faults = faults.join(" ");
+        return Err(Status::plain(format!(
+            "invalid resource name {name:?}: [{faults}]"
+        )));
+    }
     match view.get(&GroupResource::new("node.k8s.io", "runtimeclasses"), None, name) {
         Some(class) => Ok(Some(class)),
         None => Err(forbidden(

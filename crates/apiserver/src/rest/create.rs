@@ -460,8 +460,7 @@ async fn attempt_new(
             let errors = empties.judged(&object, |object| {
                 let mut errors = administrative(ctx, object, None);
                 errors.extend(machinery::validate_create(served.kind, object));
-                errors.extend(check_expressions(served, object, None));
-                errors
+                with_expressions(served, object, None, errors)
             });
             // Also where admission refuses the object afterwards.
             if errors.is_empty() {
@@ -561,9 +560,24 @@ fn versioned_already() -> Status {
     Status::plain("resourceVersion should not be set on objects to be created")
 }
 
+/// What is wrong with an object, its expressions looked at as well.
+pub fn with_expressions(
+    served: &Served,
+    object: &Value,
+    old: Option<&Value>,
+    mut errors: Vec<FieldError>,
+) -> Vec<FieldError> {
+    let found = check_expressions(served, object, old);
+    if served.kind.kind == "CustomResourceDefinition" {
+        errors.extend(found);
+        return errors;
+    }
+    crate::admission::expressions::interleaved(errors, found)
+}
+
 /// Checks the expressions inside objects that have some: definitions, webhooks, policies. Where they are as before, in `old`,
 /// they are left alone.
-pub fn check_expressions(served: &Served, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+fn check_expressions(served: &Served, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let is_same = |old: &Value| {
         ["spec", "webhooks"]
             .iter()

@@ -239,10 +239,10 @@ async fn attempt(
                 };
                 errors.extend(machinery::validate_update(served.kind, new, &old, sub));
                 // The spec of a claim is for life, and looked at as such alone.
-                if sub.is_none() && served.kind.kind != "ResourceClaim" {
-                    errors.extend(create::check_expressions(served, new, Some(&old)));
+                match sub.is_none() && served.kind.kind != "ResourceClaim" {
+                    true => create::with_expressions(served, new, Some(&old), errors),
+                    false => errors,
                 }
-                errors
             });
             let other_spec = sub.is_none() && new["spec"] != old["spec"];
             if errors.is_empty() {

@@ -136,8 +136,8 @@ async fn what_is_no_mutation_is_refused_when_it_is_written() {
         (json!([{"patchType": "Other"}]), "Unsupported value: \"Other\""),
         (
             json!([{"patchType": "JSONPatch", "jsonPatch": {"expression": " "}, "applyConfiguration": {"expression": "x"}}]),
-            "[spec.mutations[0].applyConfiguration: Invalid value: \"{applyConfiguration}\": must not be specified when \
-             patchType is JSONPatch, spec.mutations[0].jsonPatch.expression: Required value]",
+            "[spec.mutations[0].jsonPatch.expression: Required value, spec.mutations[0].applyConfiguration: Invalid value: \
+             \"{applyConfiguration}\": must not be specified when patchType is JSONPatch]",
         ),
         (
             json!([]),

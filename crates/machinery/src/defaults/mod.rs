@@ -57,6 +57,11 @@ fn fill_in(kind: &KindInfo, obj: &mut Value) {
             or_set(obj, "reclaimPolicy", "Delete");
             or_set(obj, "volumeBindingMode", "Immediate");
         }
+        ("storage.k8s.io", "VolumeAttachment") => {
+            if let Some(spec) = crate::walk::get_mut(obj, "spec.source.inlineVolumeSpec") {
+                pod::volume_source(spec);
+            }
+        }
         ("storage.k8s.io", "CSIDriver") => extension::csi_driver(obj),
         ("scheduling.k8s.io", "PriorityClass") => {
             or_set(obj, "preemptionPolicy", "PreemptLowerPriority");

@@ -2,6 +2,7 @@
 //! Source: `pkg/apis/admissionregistration/validation` of v1.35.
 
 use super::errors::Errors;
+use super::web_address::WebAddress;
 use super::{names, selectors};
 use crate::walk::At;
 use kinds::KindInfo;
@@ -35,8 +36,6 @@ pub(super) fn webhooks(obj: &Value, errors: &mut Errors) {
         }
         errors.one_of_given(hook, "failurePolicy", &at, &["Fail", "Ignore"]);
         errors.one_of_given(hook, "matchPolicy", &at, &["Equivalent", "Exact"]);
-        // Only mutating webhooks have the field.
-        errors.one_of_given(hook, "reinvocationPolicy", &at, &["IfNeeded", "Never"]);
         if !hook.has("sideEffects") {
             errors.required(&at.child("sideEffects"), "must specify one of None, NoneOnDryRun");
         }
@@ -50,6 +49,8 @@ pub(super) fn webhooks(obj: &Value, errors: &mut Errors) {
         for field in ["namespaceSelector", "objectSelector"] {
             selectors::label_selector(hook.at(field), &at.child(field), errors);
         }
+        // Only mutating webhooks have the field.
+        errors.one_of_given(hook, "reinvocationPolicy", &at, &["IfNeeded", "Never"]);
         client_config(hook.at("clientConfig"), &at.child("clientConfig"), errors);
         conditions(hook, &at, errors);
         review_versions(hook, &at.child("admissionReviewVersions"), errors);
@@ -90,29 +91,25 @@ pub(super) fn client_config(config: &Value, at: &Path, errors: &mut Errors) {
 
 fn url(url: &str, at: &Path, errors: &mut Errors) {
     const FORM: &str = "; desired format: https://host[/path]";
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    if scheme != "https" {
+    let address = match WebAddress::parse(url) {
+        Ok(address) => address,
+        Err(why) => return errors.required(at, format!("url must be a valid URL: {why}{FORM}")),
+    };
+    if address.scheme != "https" {
         let text = format!("'https' is the only allowed URL scheme{FORM}");
-        errors.invalid(at, scheme, text);
+        errors.invalid(at, address.scheme.as_str(), text);
     }
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
-    let (user, host) = authority
-        .rsplit_once('@')
-        .map_or((None, authority), |(u, h)| (Some(u), h));
-    if host.is_empty() || scheme.is_empty() {
+    if address.host.is_empty() {
         errors.invalid(at, "", format!("host must be specified{FORM}"));
     }
-    if let Some(user) = user {
+    if let Some(user) = address.user {
         errors.invalid(at, user, "user information is not permitted in the URL");
     }
-    let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
-    if !fragment.is_empty() {
-        errors.invalid(at, fragment, "fragments are not permitted in the URL");
+    if !address.fragment.is_empty() {
+        errors.invalid(at, address.fragment, "fragments are not permitted in the URL");
     }
-    if let Some((_, query)) = rest.split_once('?')
-        && !query.is_empty()
-    {
-        errors.invalid(at, query, "query parameters are not permitted in the URL");
+    if !address.query.is_empty() {
+        errors.invalid(at, address.query, "query parameters are not permitted in the URL");
     }
 }
 

@@ -151,21 +151,24 @@ fn one_metric(metric: &Value, of_objects: Version, at: &Path, errors: &mut Error
     if kind.is_empty() {
         errors.required(&place, "must specify a metric source type");
     }
-    let Some((_, wanted)) = SOURCES.iter().find(|(known, _)| *known == kind) else {
+    let wanted = SOURCES.iter().find(|(known, _)| *known == kind);
+    if wanted.is_none() {
         errors.not_supported(&place, kind, &kinds);
-        errors.not_supported(&place, kind, &kinds);
-        return;
-    };
+    }
     let present: Vec<&str> = CHECKED.into_iter().filter(|field| metric.has(field)).collect();
     if let Some(first) = present.first() {
         source(first, metric.at(first), of_objects, &at.child(first), errors);
     }
-    if !metric.has(wanted) {
+    let wanted = wanted.map_or("", |(_, field)| *field);
+    if wanted.is_empty() {
+        // Twice, as upstream.
+        errors.not_supported(&place, kind, &kinds);
+    } else if !metric.has(wanted) {
         let text = "must populate information for the given metric source";
         errors.required(&at.child(wanted), text);
     }
     if present.len() > 1 {
-        for field in present.iter().filter(|field| *field != wanted) {
+        for field in present.iter().filter(|field| **field != wanted) {
             let text = "must populate the given metric source only";
             errors.forbidden(&at.child(field), text);
         }

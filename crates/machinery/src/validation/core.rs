@@ -193,7 +193,7 @@ pub(super) fn node(obj: &Value, errors: &mut Errors) {
         errors.internal(&at.child("podCIDRs"), text);
     }
     let sixes = cidrs.iter().filter(|cidr| cidr.contains(':')).count();
-    if sixes > 1 || cidrs.len() - sixes > 1 {
+    if cidrs.len() > 1 && (bad.is_some() || sixes != 1 || cidrs.len() > 2) {
         let text = "may specify no more than one CIDR for each IP family";
         errors.invalid(&at.child("podCIDRs"), obj.at("spec.podCIDRs").clone(), text);
     }

@@ -2,7 +2,7 @@
 //! the parser of `github.com/robfig/cron/v3`, whose words these are.
 
 use super::errors::Errors;
-use super::jobs;
+use super::{jobs, selectors};
 use crate::walk::At;
 use kinds::field::Path;
 use serde_json::Value;
@@ -79,10 +79,9 @@ fn zone(zone: &Value, at: &Path, errors: &mut Errors) {
 fn template(spec: &Value, at: &Path, errors: &mut Errors) {
     jobs::job_spec(spec, at, errors);
     if spec.has("selector") {
-        let selector = spec.at("selector").clone();
-        errors.invalid(
+        errors.invalid_shown(
             &at.child("selector"),
-            selector,
+            &selectors::shown(spec.at("selector")),
             "`selector` will be auto-generated",
         );
     }

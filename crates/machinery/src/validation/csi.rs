@@ -3,7 +3,7 @@
 
 use super::errors::{Errors, IMMUTABLE};
 use super::pod::quantity;
-use super::{internal, names, selectors};
+use super::{internal, names, selectors, storage};
 use crate::walk::{At, same, unset};
 use kinds::field::Path;
 use serde_json::Value;
@@ -53,16 +53,16 @@ pub(super) fn driver(obj: &Value, errors: &mut Errors) {
             errors.not_supported_in_order(&at.child("volumeLifecycleModes"), mode, &known);
         }
     }
-    if spec.has("serviceAccountTokenInSecrets") && spec.is_empty_at("tokenRequests") {
-        let text = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
-        let value = spec.at("serviceAccountTokenInSecrets").clone();
-        errors.invalid(&at.child("serviceAccountTokenInSecrets"), value, text);
-    }
     if let Some(period) = spec.int_at("nodeAllocatableUpdatePeriodSeconds")
         && period < 10
     {
         let place = at.child("nodeAllocatableUpdatePeriodSeconds");
         errors.invalid(&place, period, "must be greater than or equal to 10 seconds");
+    }
+    if spec.has("serviceAccountTokenInSecrets") && spec.is_empty_at("tokenRequests") {
+        let text = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+        let value = spec.at("serviceAccountTokenInSecrets").clone();
+        errors.invalid(&at.child("serviceAccountTokenInSecrets"), value, text);
     }
 }
 
@@ -136,24 +136,28 @@ pub(super) fn capacity(obj: &Value, errors: &mut Errors) {
 pub(super) fn attachment(spec: &Value, at: &Path, errors: &mut Errors) {
     driver_name(spec.str_at("attacher"), &at.child("attacher"), errors);
     let (source, place) = (spec.at("source"), at.child("source"));
+    let (name, named) = (
+        source.str_at("persistentVolumeName"),
+        place.child("persistentVolumeName"),
+    );
     let text = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
     match (source.has("inlineVolumeSpec"), source.has("persistentVolumeName")) {
         (false, false) => errors.required(&place, text),
         (true, true) => errors.forbidden(&place, text),
-        (true, false) => {}
-        (false, true) => {
-            let (name, place) = (
-                source.str_at("persistentVolumeName"),
-                place.child("persistentVolumeName"),
-            );
-            if name.is_empty() {
-                errors.required(&place, "must specify non empty persistentVolumeName");
-            }
-            errors.each(&place, name, names::dns_subdomain(name));
+        (true, false) => {
+            let place = place.child("inlineVolumeSpec");
+            storage::inline_volume(source.at("inlineVolumeSpec"), &place, errors);
         }
+        (false, true) if name.is_empty() => {
+            errors.required(&named, "must specify non empty persistentVolumeName");
+        }
+        (false, true) => {}
     }
     let node = spec.str_at("nodeName");
     errors.each(&at.child("nodeName"), node, names::dns_subdomain(node));
+    if source.has("persistentVolumeName") {
+        errors.each(&named, name, names::dns_subdomain(name));
+    }
 }
 
 /// Bytes of the metadata of an attachment, and of the message of a failure.

@@ -4,8 +4,7 @@
 //! Expressions are compiled elsewhere, where there is a compiler.
 
 use super::errors::{Errors, IMMUTABLE};
-use super::pod::node_term;
-use super::pod::quantity;
+use super::pod::selector_term;
 use super::{conditions, names};
 use crate::walk::{At, same};
 use kinds::field::{FieldError, Path};
@@ -330,7 +329,7 @@ fn node_selector(holder: &Value, at: &Path, errors: &mut Errors) {
         errors.required(&place, "must have at least one node selector term");
     }
     for (i, term) in terms.iter().enumerate() {
-        node_term(term, &place.index(i), errors);
+        selector_term(term, true, &place.index(i), errors);
     }
 }
 
@@ -452,9 +451,10 @@ pub(super) fn slice(spec: &Value, old: &Value, at: &Path, errors: &mut Errors) {
         set.push("`nodeSelector`");
         node_selector(spec, at, errors);
         if spec.list_at("nodeSelector.nodeSelectorTerms").len() != 1 {
-            let terms = spec.at("nodeSelector.nodeSelectorTerms").clone();
+            let terms = spec.at("nodeSelector.nodeSelectorTerms");
+            let shown = super::internal::list_line("NodeSelectorTerm", terms);
             let place = at.child("nodeSelector").child("nodeSelectorTerms");
-            errors.invalid(&place, terms, "must have exactly one node selector term");
+            errors.invalid_shown(&place, &shown, "must have exactly one node selector term");
         }
     }
     match spec.at("allNodes").as_bool() {
@@ -499,14 +499,12 @@ fn device(device: &Value, at: &Path, errors: &mut Errors) {
         errors.invalid(at, both as i64, why);
     }
     for (name, value) in attributes {
-        let at = at.child("attributes").key(name);
+        let at = at.child("attributes");
         qualified(name, &at, errors);
-        attribute(value, &at, errors);
+        attribute(value, &at.key(name), errors);
     }
-    for (name, value) in capacities {
-        let at = at.child("capacity").key(name);
-        qualified(name, &at, errors);
-        quantity(value.at("value"), &at.child("value"), errors);
+    for (name, _) in capacities {
+        qualified(name, &at.child("capacity"), errors);
     }
 }
 

@@ -93,12 +93,7 @@ pub(super) fn runtime_class(obj: &Value, errors: &mut Errors) {
         "" => errors.required(&Path::new("handler"), ""),
         _ => errors.each(&Path::new("handler"), handler, names::dns_label(handler)),
     }
-    for (name, value) in obj.entries_at("overhead.podFixed") {
-        // Upstream judges them as limits.
-        let place = Path::new("overhead").child("limits").key(name);
-        super::pod::container_resource(name, &place, errors);
-        quantity(value, &place, errors);
-    }
+    super::pod::overhead(obj.at("overhead.podFixed"), &Path::new("overhead"), errors);
     let at = Path::new("scheduling");
     let selector = obj.at("scheduling.nodeSelector");
     super::metadata::labels(selector, &at.child("nodeSelector"), errors);
@@ -234,11 +229,13 @@ pub(super) fn signing_request(spec: &Value, at: &Path, errors: &mut Errors) {
     if usages.is_empty() {
         errors.required(&place, "");
     }
+    for (i, usage) in usages.iter().enumerate() {
+        if !USAGES.contains(usage) {
+            errors.not_supported(&place.index(i), *usage, &USAGES);
+        }
+    }
     let mut seen = BTreeSet::new();
     for (i, usage) in usages.into_iter().enumerate() {
-        if !USAGES.contains(&usage) {
-            errors.not_supported(&place.index(i), usage, &USAGES);
-        }
         if !seen.insert(usage) {
             errors.duplicate(&place.index(i), usage);
         }

@@ -232,11 +232,13 @@ pub(super) fn level(obj: &Value, errors: &mut Errors) {
         errors.invalid(&at.child("type"), ty, text);
     }
     match ty {
-        "Exempt" if spec.has("limited") => {
-            let text = "must be nil if the type is not Limited";
-            errors.forbidden(&at.child("limited"), text);
+        "Exempt" => {
+            if spec.has("limited") {
+                let text = "must be nil if the type is not Limited";
+                errors.forbidden(&at.child("limited"), text);
+            }
+            shares(spec.at("exempt"), &at.child("exempt"), errors);
         }
-        "Exempt" => shares(spec.at("exempt"), &at.child("exempt"), errors),
         "Limited" => {
             if spec.has("exempt") {
                 let text = "must be nil if the type is Limited";
@@ -256,12 +258,20 @@ pub(super) fn level(obj: &Value, errors: &mut Errors) {
 }
 
 fn shares(of: &Value, at: &Path, errors: &mut Errors) {
+    nominal(of, at, errors);
+    lendable(of, at, errors);
+}
+
+fn nominal(of: &Value, at: &Path, errors: &mut Errors) {
     if let Some(count) = of.int_at("nominalConcurrencyShares")
         && count < 0
     {
         let text = "must be a non-negative integer";
         errors.invalid(&at.child("nominalConcurrencyShares"), count, text);
     }
+}
+
+fn lendable(of: &Value, at: &Path, errors: &mut Errors) {
     if let Some(percent) = of.int_at("lendablePercent")
         && !(0..=100).contains(&percent)
     {
@@ -271,14 +281,18 @@ fn shares(of: &Value, at: &Path, errors: &mut Errors) {
 }
 
 fn limited(of: &Value, at: &Path, errors: &mut Errors) {
-    shares(of, at, errors);
+    nominal(of, at, errors);
+    limit_response(of.at("limitResponse"), &at.child("limitResponse"), errors);
+    lendable(of, at, errors);
     if let Some(percent) = of.int_at("borrowingLimitPercent")
         && percent < 0
     {
         let text = "if specified, must be a non-negative integer";
         errors.invalid(&at.child("borrowingLimitPercent"), percent, text);
     }
-    let (response, at) = (of.at("limitResponse"), at.child("limitResponse"));
+}
+
+fn limit_response(response: &Value, at: &Path, errors: &mut Errors) {
     let ty = response.str_at("type");
     match (ty, response.has("queuing")) {
         ("Reject", true) => {

@@ -36,6 +36,7 @@ mod service;
 mod signing;
 mod status;
 mod storage;
+mod web_address;
 mod workloads;
 
 pub(crate) use certificates::blocks as pem_blocks;

@@ -164,7 +164,10 @@ fn policy_peer(peer: &Value, known: &[&str], at: &Path, errors: &mut Errors) {
             };
             errors.each(&at.child("ipBlock").child("cidr"), cidr, faults);
         }
-        for (i, except) in peer.strings_at("ipBlock.except").into_iter().enumerate() {
+        let whole = crate::ip::network(cidr);
+        let parts = peer.strings_at("ipBlock.except").into_iter();
+        // Within what is no network there is nothing.
+        for (i, except) in parts.enumerate().filter(|_| whole.is_some()) {
             let place = at.child("ipBlock").child("except").index(i);
             let faults = if known.contains(&except) {
                 Vec::new()
@@ -172,7 +175,7 @@ fn policy_peer(peer: &Value, known: &[&str], at: &Path, errors: &mut Errors) {
                 names::legacy_cidr(except)
             };
             errors.each(&place, except, faults);
-            if let (Some(whole), Some(part)) = (crate::ip::network(cidr), crate::ip::network(except))
+            if let (Some(whole), Some(part)) = (whole, crate::ip::network(except))
                 && !lies_within(part, whole)
             {
                 errors.invalid(&place, except, "must be a strict subset of `cidr`");
@@ -198,7 +201,7 @@ pub(super) fn ingress(obj: &Value, old: &Value, errors: &mut Errors) {
     if spec.is_empty_at("rules") && !spec.has("defaultBackend") {
         errors.invalid(
             at,
-            Value::Null,
+            spec.at("rules").clone(),
             "either `defaultBackend` or `rules` must be specified",
         );
     }

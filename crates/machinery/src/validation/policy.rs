@@ -311,7 +311,7 @@ pub(super) fn disruption_budget(spec: &Value, at: &Path, errors: &mut Errors) {
         let text = format!(
             "{{\"MinAvailable\":{},\"Selector\":{},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
             shown("minAvailable"),
-            shown("selector"),
+            selectors::shown(spec.at("selector")),
             shown("maxUnavailable"),
             shown("unhealthyPodEvictionPolicy")
         );

@@ -70,8 +70,7 @@ pub(super) fn volume(obj: &Value, old: &Value, errors: &mut Errors) {
     persistent_sources(spec, obj.str_at("metadata.name"), &at, errors);
     let recycled = spec.str_at("persistentVolumeReclaimPolicy") == "Recycle";
     if recycled && spec.has("hostPath") && is_root(spec.str_at("hostPath.path")) {
-        let text = "may not be 'recycle' for a hostPath mount of '/'";
-        errors.forbidden(&at.child("persistentVolumeReclaimPolicy"), text);
+        errors.forbidden(&at.child("persistentVolumeReclaimPolicy"), RECYCLED_ROOT);
     }
     class_name(spec, &at, errors);
     volume_mode(spec, &at, errors);
@@ -91,6 +90,44 @@ pub(super) fn volume(obj: &Value, old: &Value, errors: &mut Errors) {
         }
     }
 }
+
+/// Checks a volume that is written into what attaches it: one that a plugin moved to CSI from a Pod.
+pub(super) fn inline_volume(spec: &Value, at: &Path, errors: &mut Errors) {
+    const NOT_HERE: &str = "may not be specified in the context of inline volumes";
+    if spec.has("claimRef") {
+        errors.forbidden(&at.child("claimRef"), NOT_HERE);
+    }
+    if !spec.is_empty_at("capacity") {
+        errors.forbidden(&at.child("capacity"), NOT_HERE);
+    }
+    if !spec.has("csi") {
+        let text = "has to be specified in the context of inline volumes";
+        errors.required(&at.child("csi"), text);
+    }
+    access_modes(spec, "", at, errors);
+    let policy = "persistentVolumeReclaimPolicy";
+    if !["", "Retain"].contains(&spec.str_at(policy)) {
+        let text = "may only be Retain in the context of inline volumes";
+        errors.forbidden(&at.child(policy), text);
+    }
+    if spec.has("nodeAffinity") {
+        errors.forbidden(&at.child("nodeAffinity"), NOT_HERE);
+    }
+    persistent_sources(spec, "", at, errors);
+    if spec.str_at(policy) == "Recycle" && spec.has("hostPath") && is_root(spec.str_at("hostPath.path")) {
+        errors.forbidden(&at.child(policy), RECYCLED_ROOT);
+    }
+    if !spec.is_empty_at("storageClassName") {
+        errors.forbidden(&at.child("storageClassName"), NOT_HERE);
+    }
+    if spec.has("volumeMode") && spec.str_at("volumeMode") != "Filesystem" {
+        let text = "may not specify volumeMode other than Filesystem in the context of inline volumes";
+        errors.forbidden(&at.child("volumeMode"), text);
+    }
+}
+
+/// What is emptied for the next claim must not be the host.
+const RECYCLED_ROOT: &str = "may not be 'recycle' for a hostPath mount of '/'";
 
 fn has_bad_values(selector: &Value) -> bool {
     let terms = selector.list_at("nodeSelectorTerms").iter();
@@ -458,11 +495,6 @@ pub(super) fn class(obj: &Value, errors: &mut Errors) {
         errors.each(&Path::new("provisioner"), &lower, names::qualified_name(&lower));
     }
     parameters(obj.at("parameters"), errors);
-    topologies(
-        obj.list_at("allowedTopologies"),
-        &Path::new("allowedTopologies"),
-        errors,
-    );
     let at = Path::root();
     errors.one_of_if_set(obj, "reclaimPolicy", &at, &["Delete", "Retain"]);
     if !obj.has("volumeBindingMode") {
@@ -473,6 +505,11 @@ pub(super) fn class(obj: &Value, errors: &mut Errors) {
         "volumeBindingMode",
         &at,
         &["Immediate", "WaitForFirstConsumer"],
+    );
+    topologies(
+        obj.list_at("allowedTopologies"),
+        &Path::new("allowedTopologies"),
+        errors,
     );
 }
 

@@ -2,7 +2,7 @@
 
 use super::errors::Errors;
 use super::{names, pod, selectors, storage};
-use crate::walk::{At, keep, same};
+use crate::walk::{At, keep, or_set, same};
 use kinds::field::{FieldError, Path};
 use serde_json::{Value, json};
 
@@ -31,7 +31,10 @@ fn selector_and_template(spec: &Value, what: &str, at: &Path, errors: &mut Error
             "deployment" => {
                 errors.invalid_shown(&place, &selectors::shown(selector), "invalid label selector");
             }
-            "statefulset" => errors.invalid_shown(&place, &selectors::shown(selector), ""),
+            "statefulset" => {
+                errors.invalid_shown(&place, &selectors::shown(selector), "");
+                restarted(template, "StatefulSet", &at.child("template"), errors);
+            }
             _ => running_template(template, "DaemonSet", &at.child("template"), errors),
         }
         return;
@@ -60,6 +63,10 @@ fn running_template(template: &Value, owner: &str, at: &Path, errors: &mut Error
     if owner == "StatefulSet" {
         pod::template_metadata(template, at, errors);
     }
+    restarted(template, owner, at, errors);
+}
+
+fn restarted(template: &Value, owner: &str, at: &Path, errors: &mut Errors) {
     let policy = template.str_at("spec.restartPolicy");
     let spec = at.child("spec");
     if !policy.is_empty() && policy != "Always" {
@@ -142,9 +149,8 @@ pub(super) fn deployment(spec: &Value, at: &Path, errors: &mut Errors) {
         other => {
             let error = FieldError::not_supported(&strategy, other.into(), &["Recreate", "RollingUpdate"]);
             let fields = ["maxUnavailable", "maxSurge"];
-            errors
-                .0
-                .push(error.shown_as(strategy_shown(spec.at("strategy"), &fields)));
+            let shown = strategy_shown(spec.at("strategy"), &fields, &fields);
+            errors.0.push(error.shown_as(shown));
         }
     }
     for field in [
@@ -186,6 +192,7 @@ fn is_zero(value: &Value) -> bool {
 
 pub(super) fn daemon_set(spec: &Value, at: &Path, errors: &mut Errors) {
     selector_and_template(spec, "daemonset", at, errors);
+    errors.not_negative(spec, "minReadySeconds", at);
     let place = at.child("updateStrategy");
     match spec.str_at("updateStrategy.type") {
         "OnDelete" => {}
@@ -218,12 +225,10 @@ pub(super) fn daemon_set(spec: &Value, at: &Path, errors: &mut Errors) {
             let error =
                 FieldError::not_supported_in_order(&place, other.into(), &["RollingUpdate", "OnDelete"]);
             let fields = ["maxUnavailable", "maxSurge"];
-            errors
-                .0
-                .push(error.shown_as(strategy_shown(spec.at("updateStrategy"), &fields)));
+            let shown = strategy_shown(spec.at("updateStrategy"), &fields, &fields);
+            errors.0.push(error.shown_as(shown));
         }
     }
-    errors.not_negative(spec, "minReadySeconds", at);
     errors.not_negative(spec, "revisionHistoryLimit", at);
 }
 
@@ -247,10 +252,10 @@ pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Er
         "OnDelete" if spec.has("updateStrategy.rollingUpdate") => {
             let rolling = spec.at("updateStrategy.rollingUpdate");
             let text = "only allowed for updateStrategy 'RollingUpdate'";
-            let error = FieldError::invalid(&place.child("rollingUpdate"), rolling.clone(), text);
-            errors
-                .0
-                .push(error.shown_as(shown(rolling, &["partition", "maxUnavailable"])));
+            let mut rolling = rolling.clone();
+            or_set(&mut rolling, "partition", 0);
+            let shown = shown(&rolling, &["partition", "maxUnavailable"]);
+            errors.invalid_shown(&place.child("rollingUpdate"), &shown, text);
         }
         "OnDelete" => {}
         "RollingUpdate" => {
@@ -268,9 +273,8 @@ pub(super) fn stateful_set(spec: &Value, old: &Value, at: &Path, errors: &mut Er
             let text = "must be 'RollingUpdate' or 'OnDelete'";
             let error = FieldError::invalid(&place, other.into(), text);
             let fields = ["partition", "maxUnavailable"];
-            errors
-                .0
-                .push(error.shown_as(strategy_shown(spec.at("updateStrategy"), &fields)));
+            let shown = strategy_shown(spec.at("updateStrategy"), &fields, &fields[..1]);
+            errors.0.push(error.shown_as(shown));
         }
     }
     for field in ["whenDeleted", "whenScaled"] {
@@ -308,9 +312,13 @@ fn shown(object: &Value, fields: &[&str]) -> String {
     format!("{{{}}}", fields.iter().map(one).collect::<Vec<_>>().join(","))
 }
 
-/// The same of a strategy, whose parts are those of its rolling update.
-fn strategy_shown(strategy: &Value, parts: &[&str]) -> String {
-    let rolling = shown(strategy.at("rollingUpdate"), parts);
+/// The same of a strategy, whose parts are those of its rolling update. Those that are `never_missing` are zero at least.
+fn strategy_shown(strategy: &Value, parts: &[&str], never_missing: &[&str]) -> String {
+    let mut rolling = strategy.at("rollingUpdate").clone();
+    for part in never_missing.iter().filter(|_| strategy.has("rollingUpdate")) {
+        or_set(&mut rolling, part, 0);
+    }
+    let rolling = shown(&rolling, parts);
     format!("{{\"Type\":{},\"RollingUpdate\":{rolling}}}", strategy.at("type"))
 }
 

@@ -40,6 +40,7 @@ fn conditions(of: &Value, env: &Env, at: &Path, errors: &mut Vec<FieldError>) {
     let mut names: Vec<&str> = Vec::new();
     for (i, condition) in list(of, "matchConditions").enumerate() {
         let at = at.index(i);
+        one(condition, "expression", env, &[Type::Bool], "", &at, errors);
         let name = condition["name"].as_str().unwrap_or("");
         if name.is_empty() {
             errors.push(FieldError::required(&at.child("name"), ""));
@@ -50,7 +51,6 @@ fn conditions(of: &Value, env: &Env, at: &Path, errors: &mut Vec<FieldError>) {
             ));
         }
         names.push(name);
-        one(condition, "expression", env, &[Type::Bool], "", &at, errors);
     }
 }
 
@@ -89,9 +89,9 @@ fn variables(
 fn mutations(spec: &Value, errors: &mut Vec<FieldError>) {
     let at = Path::new("spec");
     let params = spec["paramKind"].is_object();
+    conditions(spec, &environment(params, true, &[]), &at, errors);
     let names = variables(spec, |names| mutating(params, names), &at, errors);
     let env = mutating(params, &names);
-    conditions(spec, &environment(params, true, &[]), &at, errors);
     if list(spec, "mutations").next().is_none() {
         let why = "mutations must contain at least one item";
         errors.push(FieldError::required(&at.child("mutations"), why));
@@ -115,24 +115,19 @@ fn mutations(spec: &Value, errors: &mut Vec<FieldError>) {
                 continue;
             }
         };
+        let ty = mutation["patchType"].as_str().unwrap_or("");
         if mutation.get(field).is_none_or(Value::is_null) {
-            let why = format!(
-                "must be specified when patchType is {}",
-                mutation["patchType"].as_str().unwrap_or("")
-            );
+            let why = format!("must be specified when patchType is {ty}");
             errors.push(FieldError::required(&at.child(field), why));
-            continue;
+        } else {
+            let (text, place) = ("expression", at.child(field));
+            one(&mutation[field], text, &env, &[wanted], "", &place, errors);
         }
         if mutation.get(other).is_some_and(Value::is_object) {
-            let why = format!(
-                "must not be specified when patchType is {}",
-                mutation["patchType"].as_str().unwrap_or("")
-            );
+            let why = format!("must not be specified when patchType is {ty}");
             let shown = format!("{{{other}}}");
             errors.push(FieldError::invalid(&at.child(other), shown.into(), why));
         }
-        let (text, place) = ("expression", at.child(field));
-        one(&mutation[field], text, &env, &[wanted], "", &place, errors);
     }
     match spec["reinvocationPolicy"].as_str().unwrap_or("") {
         "Never" | "IfNeeded" => {}
@@ -148,10 +143,10 @@ fn mutations(spec: &Value, errors: &mut Vec<FieldError>) {
 fn policy(policy_name: &str, spec: &Value, errors: &mut Vec<FieldError>) {
     let at = Path::new("spec");
     let params = spec["paramKind"].is_object();
+    conditions(spec, &environment(params, true, &[]), &at, errors);
     let names = variables(spec, |names| composed(params, true, names), &at, errors);
     let env = seen(params, true, &names);
     let without = seen(params, false, &names);
-    conditions(spec, &environment(params, true, &[]), &at, errors);
     if list(spec, "validations").next().is_none() && list(spec, "auditAnnotations").next().is_none() {
         let why = "validations or auditAnnotations must contain at least one item";
         errors.push(FieldError::required(&at.child("validations"), why));

@@ -70,16 +70,16 @@ fn node(affinity: &Value, old: &Value, at: &Path, errors: &mut Errors) {
     for (i, preferred) in affinity.list_at(PREFERRED).iter().enumerate() {
         let place = at.child(PREFERRED).index(i);
         weight(preferred, &place, errors);
-        node_term(preferred.at("preference"), &place.child("preference"), errors);
+        selector_term(
+            preferred.at("preference"),
+            false,
+            &place.child("preference"),
+            errors,
+        );
     }
 }
 
-/// Checks one term of a node selector, of Pods and of PersistentVolumes.
-pub(crate) fn node_term(term: &Value, at: &Path, errors: &mut Errors) {
-    selector_term(term, false, at, errors);
-}
-
-/// `strict`: values must be such that a label can have.
+/// Checks one term of a node selector, wherever it stands. `strict`: values must be such that a label can have.
 pub(crate) fn selector_term(term: &Value, strict: bool, at: &Path, errors: &mut Errors) {
     for (i, e) in term.list_at("matchExpressions").iter().enumerate() {
         let place = at.child("matchExpressions").index(i);

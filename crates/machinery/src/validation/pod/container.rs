@@ -252,9 +252,9 @@ fn ephemeral_containers(pod: &Whole, at: &Path, errors: &mut Errors) {
             "startupProbe",
             "lifecycle",
         ] {
-            // A probe that says nothing is a probe.
+            // A probe that says nothing is a probe, and a list without ports is one.
             let set = match field {
-                "ports" | "resources" => !c.is_empty_at(field),
+                "resources" => !c.is_empty_at(field),
                 _ => c.has(field),
             };
             if set {

@@ -24,7 +24,7 @@ use kinds::field::Path;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(super) use affinity::{node_term, selector_term};
+pub(super) use affinity::selector_term;
 pub(super) use persistent::persistent_sources;
 pub(crate) use resize::quality;
 pub(super) use resize::resize;
@@ -188,6 +188,15 @@ fn spec_checks(spec: &Value, of: Of, at: &Path, errors: &mut Errors) {
     }
     windows::operating_system(spec, at, errors);
     env::files(spec, at, errors);
+}
+
+/// What a Pod of a class costs beside its containers. Upstream judges it as limits.
+pub(super) fn overhead(amounts: &Value, at: &Path, errors: &mut Errors) {
+    let of = Of {
+        meta: &Value::Null,
+        old: &Value::Null,
+    };
+    resources::requirements(&serde_json::json!({"limits": amounts}), &[], of, at, errors);
 }
 
 fn name(spec: &Value, field: &str, rule: fn(&str) -> Vec<String>, at: &Path, errors: &mut Errors) {

@@ -233,7 +233,7 @@ pub(super) fn pod_level(spec: &Value, of: Of, at: &Path, errors: &mut Errors) {
     if spec.str_at("os.name") == "windows" {
         return errors.forbidden(&at, "may not be set for a windows pod");
     }
-    if !resources.is_empty_at("claims") {
+    if resources.has("claims") {
         let text = "claims may not be set for Resources at pod-level";
         errors.forbidden(&at.child("claims"), text);
     }
