@@ -84,6 +84,11 @@ pub(super) fn daemon_set(obj: &mut Value) {
     if obj.str_at("spec.updateStrategy.type") == "RollingUpdate" {
         or_set(obj, "spec.updateStrategy.rollingUpdate.maxUnavailable", 1);
         or_set(obj, "spec.updateStrategy.rollingUpdate.maxSurge", 0);
+    } else if obj.has("spec.updateStrategy.rollingUpdate") {
+        // Numbers that the internal object always has.
+        for field in ["maxUnavailable", "maxSurge"] {
+            or_set(obj, &format!("spec.updateStrategy.rollingUpdate.{field}"), 0);
+        }
     }
     or_set(obj, "spec.revisionHistoryLimit", HISTORY);
 }

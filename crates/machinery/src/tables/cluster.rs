@@ -204,19 +204,26 @@ fn event(object: &Value, now: Timestamp) -> Vec<Value> {
         found.map_or_else(|| UNKNOWN.to_owned(), |moment| text::age(moment, now))
     };
     const FIRST: [&str; 3] = ["/firstTimestamp", "/deprecatedFirstTimestamp", "/eventTime"];
-    let last = time_of(&[
-        "/series/lastObservedTime",
-        "/lastTimestamp",
-        "/deprecatedLastTimestamp",
-        FIRST[0],
-        FIRST[1],
-        FIRST[2],
-    ]);
-    let count = ["/series/count", "/count", "/deprecatedCount"]
-        .iter()
-        .map(|pointer| text::int(object, pointer))
-        .find(|count| *count > 0)
-        .unwrap_or(1);
+    // A series tells both, be it nothing.
+    let of_series = object.pointer("/series").is_some_and(Value::is_object);
+    let last = match of_series {
+        true => time_of(&["/series/lastObservedTime"]),
+        false => time_of(&[
+            "/lastTimestamp",
+            "/deprecatedLastTimestamp",
+            FIRST[0],
+            FIRST[1],
+            FIRST[2],
+        ]),
+    };
+    let count = match of_series {
+        true => text::int(object, "/series/count"),
+        false => ["/count", "/deprecatedCount"]
+            .iter()
+            .map(|pointer| text::int(object, pointer))
+            .find(|count| *count != 0)
+            .unwrap_or(1),
+    };
     let about = ["/involvedObject", "/regarding"]
         .iter()
         .find_map(|pointer| object.pointer(pointer));

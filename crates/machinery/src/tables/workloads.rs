@@ -375,19 +375,22 @@ fn targets(object: &Value) -> String {
                 None => return UNKNOWN.to_owned(),
             };
             let target = &metric[&field]["target"];
-            let current = object.pointer(&format!("/status/currentMetrics/{index}/{field}/current"));
+            let measured = object.pointer(&format!("/status/currentMetrics/{index}/{field}"));
+            let current = measured.and_then(|measured| measured.get("current"));
+            let averaged = matches!(ty, "External" | "Object") && target.get("averageValue").is_some();
             let quantity = |field: &str| {
+                // What Go makes of an amount that is not there, where it does not look for it.
+                let missing = match measured {
+                    Some(Value::Object(_)) if !averaged => "<nil>",
+                    _ => UNKNOWN,
+                };
                 let now = current
                     .and_then(|current| current.get(field))
-                    .map_or(UNKNOWN.to_owned(), text::plain);
+                    .map_or(missing.to_owned(), text::plain);
                 format!("{now}/{}", text::plain(&target[field]))
             };
             let value = if target.get("averageValue").is_some() {
-                let mark = if matches!(ty, "External" | "Object") {
-                    " (avg)"
-                } else {
-                    ""
-                };
+                let mark = if averaged { " (avg)" } else { "" };
                 format!("{}{mark}", quantity("averageValue"))
             } else if target.get("value").is_some() {
                 quantity("value")

@@ -279,6 +279,7 @@ pub(super) fn claim_status(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     unique(&users, |user| user.str_at("uid").into(), errors);
+    devices_of(status, &at, errors);
     let place = at.child("reservedFor");
     if !users.is_empty() && !status.has("allocation") {
         errors.forbidden(&place, "may not be specified when `allocated` is not set");
@@ -290,7 +291,6 @@ pub(super) fn claim_status(new: &Value, old: &Value, errors: &mut Errors) {
             errors.forbidden(&place, why);
         }
     }
-    devices_of(status, &at, errors);
     let (allocation, at) = (status.at("allocation"), at.child("allocation"));
     match (old.has("status.allocation"), status.has("allocation")) {
         (true, true) if !same(allocation, old.at("status.allocation")) => {

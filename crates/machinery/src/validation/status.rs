@@ -108,6 +108,9 @@ fn counters(kind: &KindInfo) -> Option<Counters> {
 pub(super) fn check(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Errors) {
     let at = Path::new("status");
     let status = new.at("status");
+    if kind.kind == "PodDisruptionBudget" {
+        shared::check(status.list_at("conditions"), &at.child("conditions"), errors);
+    }
     if let Some(counters) = counters(kind) {
         for field in counters.counted {
             errors.not_negative(status, field, &at);
@@ -132,9 +135,6 @@ pub(super) fn check(kind: &KindInfo, new: &Value, old: &Value, errors: &mut Erro
     }
     match (kind.group, kind.kind) {
         ("batch", "Job") => job(new, old, &at, errors),
-        ("policy", "PodDisruptionBudget") => {
-            shared::check(status.list_at("conditions"), &at.child("conditions"), errors);
-        }
         ("", "Namespace") => namespace_phase(new, &at, errors),
         ("apiregistration.k8s.io", "APIService") => {
             for (i, condition) in status.list_at("conditions").iter().enumerate() {
@@ -219,7 +219,10 @@ fn job(new: &Value, old: &Value, at: &Path, errors: &mut Errors) {
         }
     }
     indexes(new, old, at, errors);
-    if (changed("ready") || changed("active")) && number(status, "ready") > number(status, "active") {
+    if status.has("ready")
+        && (changed("ready") || changed("active"))
+        && number(status, "ready") > number(status, "active")
+    {
         let text = "cannot set more ready pods than active";
         errors.invalid(&at.child("ready"), number(status, "ready"), text);
     }

@@ -21,6 +21,7 @@ mod strategic;
 mod strategy;
 mod tables;
 mod validation;
+mod verdicts;
 mod yaml;
 
 use kinds::KindInfo;
