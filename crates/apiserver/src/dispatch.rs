@@ -363,10 +363,6 @@ impl ApiServer {
             attributes.subresource.as_str(),
             "log" | "exec" | "attach" | "portforward" | "proxy"
         );
-        if served.custom.is_none() && !connects {
-            let streams = matches!(attributes.verb.as_str(), "list" | "watch");
-            negotiate::producible(&incoming.head.headers, streams)?;
-        }
         let wished = match is_lasting(attributes) {
             true => Ok(None),
             false => timeout(incoming.query()),
@@ -428,6 +424,15 @@ impl ApiServer {
         {
             return Err(Status::method_not_allowed());
         }
+        // As upstream's router, which looks at what a client takes last of all.
+        if ctx.served.custom.is_none() && !connects {
+            if attributes.verb == "create" && !attributes.name.is_empty() && attributes.subresource.is_empty()
+            {
+                return Err(Status::method_not_allowed());
+            }
+            let streams = matches!(attributes.verb.as_str(), "list" | "watch");
+            negotiate::producible(&ctx.headers, streams)?;
+        }
         if !attributes.subresource.is_empty() {
             let _ticket = match is_lasting(attributes) {
                 true => self.limits.free(),
@@ -459,13 +464,8 @@ impl ApiServer {
         let _ticket = self.place(&ctx).await?;
         match attributes.verb.as_str() {
             "get" => rest::get::get(&ctx).await,
-            "create" => {
-                // What is custom is routed by its kind alone: its name is the one in the body.
-                if !attributes.name.is_empty() && ctx.served.custom.is_none() {
-                    return Err(Status::method_not_allowed());
-                }
-                rest::create::create(&ctx, incoming.body).await
-            }
+            // What is custom is routed by its kind alone: its name is the one in the body.
+            "create" => rest::create::create(&ctx, incoming.body).await,
             "update" => rest::update::update(&ctx, incoming.body, None).await,
             "patch" => rest::patch::patch(&ctx, incoming.body, None).await,
             "delete" => rest::delete::delete(&ctx, incoming.body).await,

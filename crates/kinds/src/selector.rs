@@ -179,11 +179,14 @@ impl FieldSelector {
                     "invalid selector: '{text}'; can't understand '{part}'"
                 )));
             };
-            terms.push(Term {
-                field: field.to_owned(),
-                equals: equal,
-                value: unescape(value)?,
-            });
+            // That nothing is, or is not, nothing selects everything.
+            if !field.is_empty() || !value.is_empty() {
+                terms.push(Term {
+                    field: field.to_owned(),
+                    equals: equal,
+                    value: unescape(value)?,
+                });
+            }
         }
         Ok(Self { terms })
     }

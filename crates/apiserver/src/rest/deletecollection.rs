@@ -12,7 +12,6 @@ const CONCURRENT: usize = 256;
 /// Answers a DELETE of a collection.
 pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
-    ctx.fits(wanted, true)?;
     let mut options = ListOptions::parse(&ctx.query)?;
     options.validate(false)?;
     // Upstream goes through a collection by pages, and those show the very state that is named.
@@ -21,7 +20,7 @@ pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status
     }
     let delete_options = delete::options(ctx, body).await?;
     delete::warn_of_orphans(ctx, &delete_options);
-    let (listing, revision) = list::read(ctx, &options).await?;
+    let (listing, revision) = list::read(ctx, &options).await.map_err(from_store)?;
     let work = listing.objects.clone().into_iter().map(|o| {
         let options = &delete_options;
         async move { delete::remove(ctx, o.namespace(), o.name(), options).await }
@@ -39,6 +38,17 @@ pub async fn delete_collection(ctx: &Ctx, body: Body) -> Result<Response, Status
     drop(results);
     match first_error {
         Some(status) => Err(status),
-        None => list::answer(ctx, listing, revision, wanted, options).await,
+        None => {
+            ctx.fits(wanted, true)?;
+            list::answer(ctx, listing, revision, wanted, options).await
+        }
     }
+}
+
+/// Upstream asks its store itself for what is to be deleted, which names no time to come back.
+fn from_store(mut status: Status) -> Status {
+    if let (504, Some(details)) = (status.code, status.details.as_mut()) {
+        details.retry_after_seconds = 0;
+    }
+    status
 }

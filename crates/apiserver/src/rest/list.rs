@@ -30,11 +30,11 @@ const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to di
 /// Answers a list.
 pub async fn list(ctx: &Ctx) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
-    ctx.fits(wanted, true)?;
     let mut options = ListOptions::parse(&ctx.query)?;
     options.validate(false)?;
     options.narrow_to(ctx.name())?;
     let (listing, revision) = read(ctx, &options).await?;
+    ctx.fits(wanted, true)?;
     answer(ctx, listing, revision, wanted, options).await
 }
 

@@ -2,7 +2,7 @@
 
 use crate::request::{query_firsts, query_pairs, query_true};
 use kinds::field::{FieldError, Path};
-use kinds::selector::{self, FieldSelector};
+use kinds::selector::{self, FieldSelector, LabelSelector};
 use kinds::status::Status;
 use serde_json::{Map, Value, json};
 
@@ -37,6 +37,7 @@ impl ListOptions {
     /// Reads and checks the options of a list or watch.
     pub fn parse(query: &str) -> Result<ListOptions, Status> {
         let mut o = ListOptions::default();
+        let (mut timeout, mut limit) = (None, None);
         for (key, value) in query_firsts(query) {
             match key.as_str() {
                 "labelSelector" => o.label_selector = value,
@@ -45,15 +46,24 @@ impl ListOptions {
                 "allowWatchBookmarks" => o.bookmarks = query_true(&value),
                 "resourceVersion" => o.resource_version = value,
                 "resourceVersionMatch" => o.version_match = value,
-                // What is less than nothing is no bound.
-                "timeoutSeconds" => o.timeout_seconds = u64::try_from(number(&value)?).ok(),
-                "limit" => o.limit = usize::try_from(number(&value)?).unwrap_or(0),
+                "timeoutSeconds" => timeout = Some(value),
+                "limit" => limit = Some(value),
                 "continue" => o.continue_token = value,
                 "sendInitialEvents" => o.send_initial_events = Some(query_true(&value)),
                 "includeObject" => o.include_object = value,
                 _ => {}
             }
         }
+        // What is less than nothing is no bound. The order is that of upstream's fields.
+        if let Some(text) = timeout {
+            o.timeout_seconds = u64::try_from(number(&text)?).ok();
+        }
+        if let Some(text) = limit {
+            o.limit = usize::try_from(number(&text)?).unwrap_or(0);
+        }
+        let bad = |why: &dyn std::fmt::Display| Status::bad_request(why.to_string());
+        LabelSelector::parse(&o.label_selector).map_err(|why| bad(&why))?;
+        FieldSelector::parse(&o.field_selector).map_err(|why| bad(&why))?;
         Ok(o)
     }
 
@@ -367,8 +377,8 @@ impl DeleteOptions {
                     match key.as_str() {
                         "gracePeriodSeconds" => o.grace_period = Some(number(&value)?),
                         "propagationPolicy" => propagation = Some(value),
-                        "uid" => o.uid = Some(value),
-                        "resourceVersion" => o.resource_version = Some(value),
+                        "uid" => o.uid = Some(value).filter(|uid| !uid.is_empty()),
+                        "resourceVersion" => o.resource_version = Some(value).filter(|rv| !rv.is_empty()),
                         "orphanDependents" => orphan = Some(query_true(&value)),
                         _ => {}
                     }
