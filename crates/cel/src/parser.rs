@@ -320,17 +320,18 @@ impl Parser {
             Sort::OpenBracket => return self.list_literal(at),
             Sort::OpenBrace => return self.map_literal(at),
             // A leading dot names the root scope, which is the only one.
-            Sort::Dot | Sort::Ident => {
-                self.at -= usize::from(token.sort == Sort::Ident);
-                return self.name();
+            Sort::Dot => return self.name(true),
+            Sort::Ident => {
+                self.at -= 1;
+                return self.name(false);
             }
             _ => return Err(Refused::Broken),
         };
         Ok(Expr::new(at, Kind::Literal(value)))
     }
 
-    /// A name, a call of a function, or a message.
-    fn name(&mut self) -> Parsed<Expr> {
+    /// A name, a call of a function, or a message; `rooted` after a dot.
+    fn name(&mut self, rooted: bool) -> Parsed<Expr> {
         let at = self.offset();
         if let Some(open) = self.message_ahead() {
             let mut name = self.text(Sort::Ident)?;
@@ -349,6 +350,12 @@ impl Parser {
         let open = self.offset();
         if self.take(Sort::OpenParen) {
             let args = self.arguments()?;
+            // Macros have no place in a scope: this is a function that nobody knows.
+            let name = if rooted && name == "has" {
+                ".has".to_string()
+            } else {
+                name
+            };
             return macros::global(open, name, args);
         }
         Ok(Expr::new(at, Kind::Ident(name)))

@@ -6,9 +6,13 @@
 //! refused: those that are good never come here. Then the tree, as far as there is one, is looked at for mistakes the
 //! grammar does not know ([`visit`]). Everything is bounded: levels, attempts to go on, findings.
 
+mod front;
 mod grammar;
 mod network;
 mod predict;
+mod stacks;
+mod told;
+mod tree;
 mod visit;
 mod walk;
 

@@ -5,71 +5,17 @@
 //! led here. What matters is not only the way: when no way goes on, the mistake is told at that token and for the whole
 //! of what was looked at.
 
+use super::front::{
+    Front, Head, Trail, inner_first, one_best_way, only_way, some_state_has_one_way, ways_of_places,
+};
 use super::grammar::Rule;
 use super::network::{Fork, Network, StateId, Step};
+use super::stacks::{EMPTY, StackId, Stacks};
 use crate::lexer::{Sort, Token};
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-/// The calls that led to a state, as an entry of [`Stacks`].
-pub(super) type StackId = u32;
-
-/// No calls: the beginning, or nobody knows.
-pub(super) const EMPTY: StackId = 0;
+use std::collections::{HashMap, HashSet};
 
 /// States followed at once at most; no text reaches that.
 const CROWD: usize = 5000;
-
-/// Calls upon calls, each chain stored once.
-struct Stacks {
-    /// What is below, and the state to go on in.
-    entries: Vec<(StackId, StateId)>,
-    known: HashMap<(StackId, StateId), StackId>,
-}
-
-impl Stacks {
-    fn push(&mut self, below: StackId, back: StateId) -> StackId {
-        *self.known.entry((below, back)).or_insert_with(|| {
-            self.entries.push((below, back));
-            (self.entries.len() - 1) as StackId
-        })
-    }
-
-    /// Whether all that is known of `stack` is what `other` says more about.
-    fn covers(&self, mut stack: StackId, mut other: StackId) -> bool {
-        while stack != EMPTY {
-            let (below, back) = self.entries[stack as usize];
-            let (other_below, other_back) = self.entries[other as usize];
-            if other == EMPTY || back != other_back {
-                return false;
-            }
-            (stack, other) = (below, other_below);
-        }
-        true
-    }
-}
-
-/// A state that is being followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Head {
-    state: StateId,
-    /// The way of the fork that led here.
-    way: u8,
-    /// The rank an operator on the way has, when that decides whether the way is open.
-    rank: Option<u8>,
-}
-
-/// How a state that is being followed was come by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-struct Trail {
-    stacks: Vec<StackId>,
-    /// The rule of the fork was over on the way.
-    out: bool,
-    /// It was left into one that would take it at any rank.
-    freed: bool,
-}
-
-/// All states that are being followed.
-type Front = BTreeMap<Head, Trail>;
 
 /// What is known after some tokens.
 struct Known {
@@ -127,10 +73,7 @@ impl Predictor {
     pub(super) fn new(network: &'static Network) -> Predictor {
         Predictor {
             network,
-            stacks: Stacks {
-                entries: vec![(EMPTY, 0)],
-                known: HashMap::new(),
-            },
+            stacks: Stacks::new(),
             known: Vec::new(),
             begins: HashMap::new(),
             same: HashMap::new(),
@@ -452,7 +395,7 @@ impl Predictor {
                 },
                 Step::Fork { fork, ways, .. } => {
                     // An operand that ends in its own rule leaves further operators to the outer one.
-                    let (_, back) = self.stacks.entries[walker.stack as usize];
+                    let (_, back) = self.stacks.last(walker.stack);
                     let outer = *fork == Fork::GrowLoop
                         && walker.stack != EMPTY
                         && network.tails[usize::from(back)]
@@ -460,7 +403,7 @@ impl Predictor {
                     todo.extend(ways.iter().skip(usize::from(outer)).rev().map(|way| to(*way)));
                 }
                 Step::Stop if walker.stack != EMPTY => {
-                    let (below, back) = self.stacks.entries[walker.stack as usize];
+                    let (below, back) = self.stacks.last(walker.stack);
                     todo.push(Walker {
                         stack: below,
                         ..to(back)
@@ -485,56 +428,4 @@ impl Predictor {
             }
         }
     }
-}
-
-/// In the loop of a left-recursive rule: what the loop itself can take is not left to an outer one.
-fn inner_first(front: Front, rank: u8) -> Front {
-    let mut kept = Front::new();
-    for (head, trail) in front.iter().filter(|(head, _)| head.way == 0) {
-        if head.rank.is_none_or(|own| own >= rank) {
-            kept.insert(Head { rank: None, ..*head }, trail.clone());
-        }
-    }
-    for (head, trail) in front.iter().filter(|(head, _)| head.way != 0) {
-        let inner = kept.get(&Head { way: 0, ..*head });
-        if trail.freed || inner.is_none_or(|inner| inner.stacks != trail.stacks) {
-            kept.insert(*head, trail.clone());
-        }
-    }
-    kept
-}
-
-fn only_way(front: &Front) -> Option<u8> {
-    let mut ways = front.keys().map(|head| head.way);
-    let first = ways.next()?;
-    ways.all(|way| way == first).then_some(first)
-}
-
-/// Per place, that is state and calls: the ways that lead there.
-fn ways_of_places(front: &Front) -> Vec<Vec<u8>> {
-    let mut places: HashMap<(StateId, &[StackId]), Vec<u8>> = HashMap::new();
-    for (head, trail) in front {
-        let ways = places.entry((head.state, &trail.stacks)).or_default();
-        if !ways.contains(&head.way) {
-            ways.push(head.way);
-        }
-    }
-    places.into_values().collect()
-}
-
-fn some_state_has_one_way(front: &Front) -> bool {
-    let mut ways: HashMap<StateId, HashSet<u8>> = HashMap::new();
-    for head in front.keys() {
-        ways.entry(head.state).or_default().insert(head.way);
-    }
-    ways.values().any(|ways| ways.len() == 1)
-}
-
-/// The way that is the first in every place, if it is one.
-fn one_best_way(front: &Front) -> Option<u8> {
-    let mut bests = ways_of_places(front)
-        .into_iter()
-        .filter_map(|ways| ways.into_iter().min());
-    let first = bests.next()?;
-    bests.all(|best| best == first).then_some(first)
 }

@@ -2,7 +2,7 @@
 //! names, arguments no macro can work with.
 
 use super::grammar::{Form, Label, Rule};
-use super::walk::{Child, Node, NodeId, Tree};
+use super::tree::{Child, Node, NodeId, Tree};
 use super::{LEVELS, is_reserved};
 use crate::ast::{Finding, Place};
 use crate::lexer::Tokens;

@@ -1,9 +1,11 @@
-//! A walk through the grammar along a text that goes on after mistakes, and the tree it leaves.
+//! A walk through the grammar along a text that goes on after mistakes.
 
 use super::LEVELS;
 use super::grammar::{Form, Label, RULES, Rule};
 use super::network::{Fork, NETWORK, Network, SortSet, StateId, Step};
-use super::predict::{EMPTY, Predictor, StackId};
+use super::predict::Predictor;
+use super::stacks::{EMPTY, StackId};
+use super::tree::{Child, Node, NodeId, Tree};
 use crate::ast::Finding;
 use crate::lexer::{Sort, Token, Tokens};
 use std::collections::HashSet;
@@ -12,63 +14,6 @@ use std::collections::HashSet;
 const ATTEMPTS: usize = 30;
 /// Tokens skipped in one attempt.
 const SKIPPED: usize = 256;
-/// Mistakes that are told.
-const MISTAKES: usize = 100;
-
-/// Index of a node in a [`Tree`].
-pub(super) type NodeId = usize;
-
-/// What a node is made of.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Child {
-    Token(Token),
-    /// A token that ought to be there, and where.
-    Missing(usize),
-    Node(NodeId),
-}
-
-#[derive(Debug)]
-pub(super) struct Node {
-    pub rule: Rule,
-    pub form: Form,
-    pub start: usize,
-    children: Vec<(Label, Child)>,
-}
-
-/// The tree of a text, with holes where mistakes are.
-pub(super) struct Tree(Vec<Node>);
-
-impl Tree {
-    pub(super) const ROOT: NodeId = 0;
-
-    pub(super) fn node(&self, node: NodeId) -> &Node {
-        &self.0[node]
-    }
-}
-
-impl Node {
-    pub(super) fn all(&self, label: Label) -> impl Iterator<Item = Child> {
-        let named = move |(own, _): &&(Label, Child)| *own == label;
-        self.children.iter().filter(named).map(|(_, child)| *child)
-    }
-
-    pub(super) fn one(&self, label: Label) -> Option<Child> {
-        self.all(label).next()
-    }
-
-    pub(super) fn nodes(&self, label: Label) -> Vec<NodeId> {
-        let node = |child| match child {
-            Child::Node(node) => Some(node),
-            _ => None,
-        };
-        self.all(label).filter_map(node).collect()
-    }
-
-    pub(super) fn child(&self, label: Label) -> Option<NodeId> {
-        self.nodes(label).first().copied()
-    }
-}
-
 /// A rule that is being walked.
 struct Frame {
     node: NodeId,
@@ -82,31 +27,31 @@ struct Frame {
 }
 
 /// Why a rule cannot go on.
-enum Stumble {
+pub(super) enum Stumble {
     Mismatch,
     /// No way of a fork fits the tokens up to this one.
     NoWay(usize),
 }
 
 /// The walk is over, and nothing more is told.
-struct GivenUp;
+pub(super) struct GivenUp;
 
-struct Walk<'t> {
+pub(super) struct Walk<'t> {
     network: &'static Network,
-    tokens: &'t Tokens,
+    pub(super) tokens: &'t Tokens,
     predictor: Predictor,
-    at: usize,
+    pub(super) at: usize,
     frames: Vec<Frame>,
     tree: Vec<Node>,
-    findings: Vec<Finding>,
-    told: usize,
+    pub(super) findings: Vec<Finding>,
+    pub(super) told: usize,
     /// Pieces that are no token and were told.
-    junk: usize,
-    given_up: bool,
-    state: StateId,
+    pub(super) junk: usize,
+    pub(super) given_up: bool,
+    pub(super) state: StateId,
     levels: [usize; RULES.len()],
     /// Since the last mistake nothing has fitted.
-    recovering: bool,
+    pub(super) recovering: bool,
     attempts: usize,
     /// Where the last attempts to go on were made, and in which states.
     stuck: Option<(usize, HashSet<StateId>)>,
@@ -153,50 +98,13 @@ pub(super) fn walk(tokens: &Tokens) -> (Vec<Finding>, Option<Tree>) {
 }
 
 impl Walk<'_> {
-    fn token(&self, ahead: usize) -> Token {
+    pub(super) fn token(&self, ahead: usize) -> Token {
         let last = self.tokens.list.len() - 1;
         self.tokens.list[(self.at + ahead).min(last)]
     }
 
     fn sort(&self) -> Sort {
         self.token(0).sort
-    }
-
-    /// Tells the junk before a token that is looked at for the first time.
-    fn look(&mut self, token: usize) {
-        while let Some(junk) = self
-            .tokens
-            .junk
-            .get(self.junk)
-            .filter(|junk| junk.before <= token)
-        {
-            self.junk += 1;
-            let text: String = self.tokens.chars[junk.start..junk.end].iter().collect();
-            self.tell(junk.start, &format!("token recognition error at: '{text}'"));
-        }
-    }
-
-    fn tell(&mut self, at: usize, what: &str) {
-        if self.given_up {
-            return;
-        }
-        if self.told == MISTAKES {
-            let what = format!("Syntax error: More than {MISTAKES} syntax errors");
-            self.findings.push(Finding::new(at, what));
-            self.given_up = true;
-            return;
-        }
-        self.told += 1;
-        self.findings
-            .push(Finding::new(at, format!("Syntax error: {what}")));
-    }
-
-    fn give_up(&mut self, what: String) -> GivenUp {
-        if !self.given_up {
-            self.findings.push(Finding::nowhere(what));
-            self.given_up = true;
-        }
-        GivenUp
     }
 
     fn consume(&mut self) {
@@ -466,7 +374,7 @@ impl Walk<'_> {
     }
 
     /// What can come next, counting what follows rules that may be over.
-    fn expected(&self, state: StateId) -> SortSet {
+    pub(super) fn expected(&self, state: StateId) -> SortSet {
         let mut next = self.network.next(state);
         let mut all = next.tokens();
         for frame in self.frames.iter().skip(1).rev() {
@@ -488,74 +396,4 @@ impl Walk<'_> {
             .map(|frame| self.network.next(frame.back));
         backs.fold(SortSet::NONE, SortSet::with).tokens()
     }
-
-    fn quote(&self, token: Token) -> String {
-        match token.sort {
-            Sort::End => "'<EOF>'".into(),
-            _ => quote(&self.tokens.text(token)),
-        }
-    }
-
-    fn tell_extraneous(&mut self) {
-        if self.recovering {
-            return;
-        }
-        self.recovering = true;
-        let (token, wanted) = (self.token(0), self.expected(self.state).shown());
-        let what = format!("extraneous input {} expecting {wanted}", self.quote(token));
-        self.tell(token.start, &what);
-    }
-
-    fn tell_stumble(&mut self, stumble: &Stumble) {
-        if self.recovering {
-            return;
-        }
-        self.recovering = true;
-        match stumble {
-            Stumble::Mismatch => {
-                let (token, wanted) = (self.token(0), self.expected(self.state).shown());
-                let what = format!("mismatched input {} expecting {wanted}", self.quote(token));
-                self.tell(token.start, &what);
-            }
-            Stumble::NoWay(token) => {
-                let token = self.tokens.list[(*token).min(self.tokens.list.len() - 1)];
-                let what = self.no_way_to(token);
-                self.tell(token.start, &what);
-            }
-        }
-    }
-
-    /// The message about a fork no way of which fits the text up to a token.
-    fn no_way_to(&self, token: Token) -> String {
-        let first = self.token(0);
-        if first.sort == Sort::End {
-            return "no viable alternative at input '<EOF>'".into();
-        }
-        let junk = &self.tokens.junk;
-        let is_junk = |at: usize| {
-            let after = junk.partition_point(|junk| junk.start <= at);
-            after > 0 && at < junk[after - 1].end
-        };
-        let text: String = (first.start..token.end)
-            .filter(|at| !is_junk(*at))
-            .map(|at| self.tokens.chars[at])
-            .collect();
-        let mut rest = text.chars();
-        let one = rest.next().is_some_and(|c| c != '\n');
-        let word = rest.as_str();
-        // A word of the language where a name ought to be.
-        match one && matches!(word, "true" | "false" | "null") {
-            true => format!("mismatched input '{word}' expecting IDENTIFIER"),
-            false => format!("no viable alternative at input {}", quote(&text)),
-        }
-    }
-}
-
-/// A piece of the text in quotes, its line ends and tabs made visible.
-fn quote(text: &str) -> String {
-    let text = text
-        .replace('\t', "\\t")
-        .replace('\n', "\\n")
-        .replace('\r', "\\r");
-    format!("'{text}'")
 }
