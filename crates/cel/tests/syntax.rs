@@ -37,10 +37,10 @@ fn places_after_the_last_sign_of_a_line() {
     assert_eq!(said("a || "), missing("1:6", "a || ", "....."));
     assert_eq!(said("a ||\r"), missing("1:6", "a ||\r", "....."));
     assert_eq!(said("a\n||\n"), missing("3:1", "", ""));
-    assert_eq!(
-        said("\t-"),
-        "ERROR: <input>:1:3: Syntax error: no viable alternative at input '-'\n |  -\n | ..^"
-    );
+    // Tabs are shown as blanks.
+    assert!(said("\t-").starts_with(
+        "ERROR: <input>:1:3: Syntax error: no viable alternative at input '-'\n |  -\n | ..^\nERROR: <input>:1:3: "
+    ));
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn what_is_said_has_bounds() {
     );
     // Attempts to go on, tokens skipped, mistakes told, each has an end.
     let last = |text: &str| said(text).lines().last().unwrap().to_string();
-    let attempts = said(&"1 2 + ".repeat(40));
+    let attempts = said(&"[+".repeat(40));
     assert!(
         attempts.contains("error recovery attempt limit exceeded: 30"),
         "{attempts}"
