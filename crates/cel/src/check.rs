@@ -132,7 +132,7 @@ impl Checker<'_> {
         self.locals
             .iter()
             .rev()
-            .find(|(n, _)| n == name)
+            .find(|(n, _)| n == name && !name.starts_with('.'))
             .map(|(_, t)| t.clone())
     }
 
@@ -143,7 +143,50 @@ impl Checker<'_> {
         }
     }
 
+    /// A dot before a name says that no variable of a macro is meant. It goes if there is anything else of the name.
+    fn leave_root(&self, kind: &mut Kind) {
+        let rest = |name: &str| name.strip_prefix('.').map(str::to_string);
+        let (name, known) = match kind {
+            Kind::Ident(name) => {
+                let is =
+                    |name: String| self.env.find(&name).is_some() || library::TYPES.contains(&name.as_str());
+                let known = rest(name).is_some_and(is);
+                (name, known)
+            }
+            Kind::Message(name, _) => {
+                let known = rest(name).is_some_and(|name| self.env.message(&name).is_some());
+                (name, known)
+            }
+            Kind::Select { operand, field, .. } => match &mut operand.kind {
+                Kind::Ident(head) => {
+                    let known =
+                        rest(head).is_some_and(|head| self.env.find(&format!("{head}.{field}")).is_some());
+                    (head, known)
+                }
+                _ => return,
+            },
+            Kind::Call { function, target, .. } => match target.as_deref_mut().map(|target| &mut target.kind)
+            {
+                None => {
+                    let known = rest(function).is_some_and(|function| self.env.knows(&function));
+                    (function, known)
+                }
+                Some(Kind::Ident(space)) => {
+                    let known =
+                        rest(space).is_some_and(|space| self.env.knows(&format!("{space}.{function}")));
+                    (space, known)
+                }
+                Some(_) => return,
+            },
+            _ => return,
+        };
+        if known {
+            name.remove(0);
+        }
+    }
+
     fn expr(&mut self, expr: &mut Expr) -> Type {
+        self.leave_root(&mut expr.kind);
         // A dotted name that the environment knows is one variable.
         if let Kind::Select {
             operand,

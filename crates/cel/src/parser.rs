@@ -319,7 +319,6 @@ impl Parser {
             }
             Sort::OpenBracket => return self.list_literal(at),
             Sort::OpenBrace => return self.map_literal(at),
-            // A leading dot names the root scope, which is the only one.
             Sort::Dot => return self.name(true),
             Sort::Ident => {
                 self.at -= 1;
@@ -330,11 +329,12 @@ impl Parser {
         Ok(Expr::new(at, Kind::Literal(value)))
     }
 
-    /// A name, a call of a function, or a message; `rooted` after a dot.
+    /// A name, a call of a function, or a message. After a dot, which the name keeps, no variable of a macro is meant.
     fn name(&mut self, rooted: bool) -> Parsed<Expr> {
         let at = self.offset();
+        let root = if rooted { "." } else { "" };
         if let Some(open) = self.message_ahead() {
-            let mut name = self.text(Sort::Ident)?;
+            let mut name = format!("{root}{}", self.text(Sort::Ident)?);
             while self.at < open {
                 self.expect(Sort::Dot)?;
                 name = format!("{name}.{}", self.text(Sort::Ident)?);
@@ -350,15 +350,9 @@ impl Parser {
         let open = self.offset();
         if self.take(Sort::OpenParen) {
             let args = self.arguments()?;
-            // Macros have no place in a scope: this is a function that nobody knows.
-            let name = if rooted && name == "has" {
-                ".has".to_string()
-            } else {
-                name
-            };
-            return macros::global(open, name, args);
+            return macros::global(open, format!("{root}{name}"), args);
         }
-        Ok(Expr::new(at, Kind::Ident(name)))
+        Ok(Expr::new(at, Kind::Ident(format!("{root}{name}"))))
     }
 
     /// Where the brace of a message is, if names joined by dots lead to one.
