@@ -4,7 +4,7 @@
 use crate::ast::{Comprehension, Expr, Finding, Kind, Through, Walk};
 use crate::types::Type;
 use crate::value::Value;
-use crate::{format, library};
+use crate::{format, library, root};
 use std::sync::Arc;
 
 /// The variables of an expression, with their types.
@@ -53,11 +53,11 @@ impl Env {
     }
 
     /// Whether there is a function: those for patches are known only where patches are made.
-    fn knows(&self, function: &str) -> bool {
+    pub(crate) fn knows(&self, function: &str) -> bool {
         library::is_function(function) && (self.messages || !function.starts_with("jsonpatch."))
     }
 
-    fn message(&self, name: &str) -> Option<Type> {
+    pub(crate) fn message(&self, name: &str) -> Option<Type> {
         let known = self.messages && (name == JSON_PATCH || name == OBJECT || name.starts_with("Object."));
         // What lies inside an object is judged where it is applied.
         known.then(|| match name {
@@ -67,7 +67,7 @@ impl Env {
         })
     }
 
-    fn find(&self, name: &str) -> Option<&Type> {
+    pub(crate) fn find(&self, name: &str) -> Option<&Type> {
         self.variables
             .iter()
             .rev()
@@ -143,50 +143,8 @@ impl Checker<'_> {
         }
     }
 
-    /// A dot before a name says that no variable of a macro is meant. It goes if there is anything else of the name.
-    fn leave_root(&self, kind: &mut Kind) {
-        let rest = |name: &str| name.strip_prefix('.').map(str::to_string);
-        let (name, known) = match kind {
-            Kind::Ident(name) => {
-                let is =
-                    |name: String| self.env.find(&name).is_some() || library::TYPES.contains(&name.as_str());
-                let known = rest(name).is_some_and(is);
-                (name, known)
-            }
-            Kind::Message(name, _) => {
-                let known = rest(name).is_some_and(|name| self.env.message(&name).is_some());
-                (name, known)
-            }
-            Kind::Select { operand, field, .. } => match &mut operand.kind {
-                Kind::Ident(head) => {
-                    let known =
-                        rest(head).is_some_and(|head| self.env.find(&format!("{head}.{field}")).is_some());
-                    (head, known)
-                }
-                _ => return,
-            },
-            Kind::Call { function, target, .. } => match target.as_deref_mut().map(|target| &mut target.kind)
-            {
-                None => {
-                    let known = rest(function).is_some_and(|function| self.env.knows(&function));
-                    (function, known)
-                }
-                Some(Kind::Ident(space)) => {
-                    let known =
-                        rest(space).is_some_and(|space| self.env.knows(&format!("{space}.{function}")));
-                    (space, known)
-                }
-                Some(_) => return,
-            },
-            _ => return,
-        };
-        if known {
-            name.remove(0);
-        }
-    }
-
     fn expr(&mut self, expr: &mut Expr) -> Type {
-        self.leave_root(&mut expr.kind);
+        root::leave(&mut expr.kind, self.env);
         // A dotted name that the environment knows is one variable.
         if let Kind::Select {
             operand,

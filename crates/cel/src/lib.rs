@@ -19,6 +19,7 @@ mod literal;
 mod macros;
 mod parser;
 pub mod pattern;
+mod root;
 mod syntax;
 mod types;
 mod value;

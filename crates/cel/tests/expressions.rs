@@ -366,7 +366,10 @@ fn errors() {
             "[1].all(.x, .x > 0)",
             "compile: ERROR: <input>:1:14: undeclared reference to '.x' (in container '')",
         ),
-        (".self.name.size() + .size('a') > .math.abs(-1)", "true"),
+        (
+            ".self.name.size() > .size('a') && .optional.of(1).hasValue()",
+            "true",
+        ),
         ("has(has(self.name)) && !(-1 != -1)", "true"),
         (
             "self.nonsense",
