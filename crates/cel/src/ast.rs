@@ -90,15 +90,34 @@ impl Expr {
     }
 }
 
-/// A finding: where in the text (in characters), and what.
+/// Where a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// It is about the whole.
+    Nowhere,
+    /// Where something ought to be of which nothing was found: one before the first character.
+    Before,
+    /// An offset in characters.
+    At(usize),
+}
+
+/// A finding: where in the text, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
-    pub at: usize,
+    pub at: Place,
     pub what: String,
 }
 
 impl Finding {
     pub(crate) fn new(at: usize, what: impl Into<String>) -> Finding {
+        Finding::placed(Place::At(at), what)
+    }
+
+    pub(crate) fn nowhere(what: impl Into<String>) -> Finding {
+        Finding::placed(Place::Nowhere, what)
+    }
+
+    pub(crate) fn placed(at: Place, what: impl Into<String>) -> Finding {
         Finding {
             at,
             what: what.into(),
@@ -106,26 +125,49 @@ impl Finding {
     }
 }
 
-/// Findings with the line they are in and a mark below the place.
+/// Findings that are shown at most; of the rest the number is told.
+const SHOWN: usize = 100;
+/// The longest line that is shown, in bytes.
+const LINE: usize = 16_384;
+
+/// Findings with the line they are in and a mark below the place, in the order of their places.
 pub(crate) fn render(text: &str, findings: &[Finding]) -> String {
-    let mut shown = Vec::new();
-    for finding in findings {
-        // In nothing there is no place to show.
-        if text.is_empty() {
-            shown.push(format!("ERROR: <input>:1:0: {}", finding.what));
-            continue;
-        }
-        let before: String = text.chars().take(finding.at).collect();
-        let row = before.matches('\n').count();
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count();
-        let line = text.split('\n').nth(row).unwrap_or("");
-        shown.push(format!(
-            "ERROR: <input>:{}:{}: {}\n | {line}\n | {}^",
-            row + 1,
-            column + 1,
-            finding.what,
-            ".".repeat(column)
-        ));
+    let mut sorted: Vec<&Finding> = findings.iter().take(SHOWN).collect();
+    sorted.sort_by_key(|finding| finding.at);
+    let mut shown: Vec<String> = sorted.iter().map(|finding| show(text, finding)).collect();
+    if findings.len() > SHOWN {
+        shown.push(format!("{} more errors were truncated", findings.len() - SHOWN));
     }
     shown.join("\n")
+}
+
+fn show(text: &str, finding: &Finding) -> String {
+    let what = &finding.what;
+    let at = match finding.at {
+        Place::Nowhere => return format!("ERROR: <input>:-1:0: {what}"),
+        // In nothing there is no place to show.
+        _ if text.is_empty() => return format!("ERROR: <input>:1:0: {what}"),
+        Place::Before => None,
+        Place::At(at) => Some(at),
+    };
+    let bytes = text
+        .char_indices()
+        .nth(at.unwrap_or(0))
+        .map_or(text.len(), |(byte, _)| byte);
+    let start = text[..bytes].rfind('\n').map_or(0, |end| end + 1);
+    let row = text[..bytes].matches('\n').count() + 1;
+    let line = text[start..].split('\n').next().unwrap_or("");
+    let before = text[start..bytes].chars();
+    let column = at.map_or(0, |_| before.clone().count() + 1);
+    let mut out = format!("ERROR: <input>:{row}:{column}: {what}");
+    if line.len() <= LINE {
+        // Characters that take more than a byte are taken to be wide.
+        let marks: String = before
+            .map(|c| if c.is_ascii() { '.' } else { '\u{ff0e}' })
+            .collect();
+        let wide = text[bytes..].starts_with(|c: char| !c.is_ascii());
+        let mark = if wide { '\u{ff3e}' } else { '^' };
+        out.push_str(&format!("\n | {}\n | {marks}{mark}", line.replace('\t', " ")));
+    }
+    out
 }

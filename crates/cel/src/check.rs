@@ -4,7 +4,7 @@
 use crate::ast::{Comprehension, Expr, Finding, Kind, Through, Walk};
 use crate::types::Type;
 use crate::value::Value;
-use crate::{format, library};
+use crate::{format, library, root};
 use std::sync::Arc;
 
 /// The variables of an expression, with their types.
@@ -53,11 +53,11 @@ impl Env {
     }
 
     /// Whether there is a function: those for patches are known only where patches are made.
-    fn knows(&self, function: &str) -> bool {
+    pub(crate) fn knows(&self, function: &str) -> bool {
         library::is_function(function) && (self.messages || !function.starts_with("jsonpatch."))
     }
 
-    fn message(&self, name: &str) -> Option<Type> {
+    pub(crate) fn message(&self, name: &str) -> Option<Type> {
         let known = self.messages && (name == JSON_PATCH || name == OBJECT || name.starts_with("Object."));
         // What lies inside an object is judged where it is applied.
         known.then(|| match name {
@@ -67,7 +67,7 @@ impl Env {
         })
     }
 
-    fn find(&self, name: &str) -> Option<&Type> {
+    pub(crate) fn find(&self, name: &str) -> Option<&Type> {
         self.variables
             .iter()
             .rev()
@@ -132,7 +132,7 @@ impl Checker<'_> {
         self.locals
             .iter()
             .rev()
-            .find(|(n, _)| n == name)
+            .find(|(n, _)| n == name && !name.starts_with('.'))
             .map(|(_, t)| t.clone())
     }
 
@@ -144,6 +144,7 @@ impl Checker<'_> {
     }
 
     fn expr(&mut self, expr: &mut Expr) -> Type {
+        root::leave(&mut expr.kind, self.env);
         // A dotted name that the environment knows is one variable.
         if let Kind::Select {
             operand,

@@ -1,47 +1,163 @@
-//! Tokens of an expression.
+//! Tokens of an expression: kinds and places, and the pieces of text that are no token.
 
-use crate::ast::Finding;
-
-/// One token.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Token {
-    Ident(String),
-    /// A field name in backticks.
-    Quoted(String),
-    Int(i64),
-    /// Digits of `9223372036854775808`, which only a minus makes an int.
-    IntMin,
-    Uint(u64),
-    Double(f64),
-    Text(String),
-    Bytes(Vec<u8>),
-    Symbol(&'static str),
+/// What a token is. The order is that in which expected tokens are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub(crate) enum Sort {
     End,
+    Equals,
+    NotEquals,
+    In,
+    Less,
+    LessEquals,
+    GreaterEquals,
+    Greater,
+    And,
+    Or,
+    OpenBracket,
+    CloseBracket,
+    OpenBrace,
+    CloseBrace,
+    OpenParen,
+    CloseParen,
+    Dot,
+    Comma,
+    Minus,
+    Not,
+    Question,
+    Colon,
+    Plus,
+    Star,
+    Slash,
+    Percent,
+    True,
+    False,
+    Null,
+    Double,
+    Int,
+    Uint,
+    Text,
+    Bytes,
+    Ident,
+    /// A field name in backticks, which the grammar knows but Kubernetes does not allow.
+    Quoted,
 }
 
-/// Symbols, longer ones first.
-const SYMBOLS: [&str; 27] = [
-    "==", "!=", "<=", ">=", "&&", "||", "[?", ".?", "<", ">", "+", "-", "*", "/", "%", "!", "?", ":", "(",
-    ")", "[", "]", "{", "}", ",", ".", "=",
-];
+impl Sort {
+    /// All of them, in order, each as messages name it.
+    pub(crate) const NAMES: [(Sort, &str); 36] = [
+        (Sort::End, "<EOF>"),
+        (Sort::Equals, "'=='"),
+        (Sort::NotEquals, "'!='"),
+        (Sort::In, "'in'"),
+        (Sort::Less, "'<'"),
+        (Sort::LessEquals, "'<='"),
+        (Sort::GreaterEquals, "'>='"),
+        (Sort::Greater, "'>'"),
+        (Sort::And, "'&&'"),
+        (Sort::Or, "'||'"),
+        (Sort::OpenBracket, "'['"),
+        (Sort::CloseBracket, "']'"),
+        (Sort::OpenBrace, "'{'"),
+        (Sort::CloseBrace, "'}'"),
+        (Sort::OpenParen, "'('"),
+        (Sort::CloseParen, "')'"),
+        (Sort::Dot, "'.'"),
+        (Sort::Comma, "','"),
+        (Sort::Minus, "'-'"),
+        (Sort::Not, "'!'"),
+        (Sort::Question, "'?'"),
+        (Sort::Colon, "':'"),
+        (Sort::Plus, "'+'"),
+        (Sort::Star, "'*'"),
+        (Sort::Slash, "'/'"),
+        (Sort::Percent, "'%'"),
+        (Sort::True, "'true'"),
+        (Sort::False, "'false'"),
+        (Sort::Null, "'null'"),
+        (Sort::Double, "NUM_FLOAT"),
+        (Sort::Int, "NUM_INT"),
+        (Sort::Uint, "NUM_UINT"),
+        (Sort::Text, "STRING"),
+        (Sort::Bytes, "BYTES"),
+        (Sort::Ident, "IDENTIFIER"),
+        (Sort::Quoted, "ESC_IDENTIFIER"),
+    ];
+}
 
-/// Splits a text; each token with its offset in characters.
-pub(crate) fn tokens(text: &str) -> Result<Vec<(usize, Token)>, Finding> {
-    let mut lexer = Lexer {
-        chars: text.chars().collect(),
-        at: 0,
-    };
-    let mut out = Vec::new();
-    loop {
-        lexer.skip_blank();
-        let at = lexer.at;
-        let token = lexer.next_token()?;
-        let end = token == Token::End;
-        out.push((at, token));
-        if end {
-            return Ok(out);
+/// One token: its characters are those from `start` up to `end`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Token {
+    pub sort: Sort,
+    pub start: usize,
+    pub end: usize,
+}
+
+/// Characters that begin no token, with the one that made it sure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Junk {
+    pub start: usize,
+    pub end: usize,
+    /// Index of the token that follows.
+    pub before: usize,
+}
+
+/// A text in tokens; the last is [`Sort::End`].
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub chars: Vec<char>,
+    pub list: Vec<Token>,
+    pub junk: Vec<Junk>,
+}
+
+impl Tokens {
+    pub(crate) fn of(text: &str) -> Tokens {
+        let mut lexer = Lexer {
+            chars: text.chars().collect(),
+            at: 0,
+        };
+        let (mut list, mut junk) = (Vec::new(), Vec::new());
+        loop {
+            lexer.skip_blank();
+            let start = lexer.at;
+            let Some(first) = lexer.peek(0) else {
+                list.push(Token {
+                    sort: Sort::End,
+                    start,
+                    end: start,
+                });
+                break;
+            };
+            match lexer.token(first) {
+                Found::Token(sort, end) => {
+                    list.push(Token { sort, start, end });
+                    lexer.at = end;
+                }
+                Found::Nothing(stopped) => {
+                    let end = lexer.chars.len().min(stopped + 1);
+                    let before = list.len();
+                    junk.push(Junk { start, end, before });
+                    lexer.at = end;
+                }
+            }
+        }
+        Tokens {
+            chars: lexer.chars,
+            list,
+            junk,
         }
     }
+
+    /// The characters of a token.
+    pub(crate) fn text(&self, token: Token) -> String {
+        self.chars[token.start..token.end].iter().collect()
+    }
+}
+
+/// What begins at a place: a token with its end, or nothing, known at the character that fits nothing.
+enum Found {
+    Token(Sort, usize),
+    Nothing(usize),
 }
 
 struct Lexer {
@@ -56,218 +172,174 @@ impl Lexer {
 
     fn skip_blank(&mut self) {
         while let Some(c) = self.peek(0) {
-            if c.is_whitespace() {
-                self.at += 1;
-            } else if c == '/' && self.peek(1) == Some('/') {
-                while self.peek(0).is_some_and(|c| c != '\n') {
-                    self.at += 1;
-                }
-            } else {
-                return;
-            }
-        }
-    }
-
-    fn fail(&self, at: usize, what: impl Into<String>) -> Finding {
-        Finding::new(at, what)
-    }
-
-    fn next_token(&mut self) -> Result<Token, Finding> {
-        let Some(c) = self.peek(0) else {
-            return Ok(Token::End);
-        };
-        if c.is_ascii_digit() || (c == '.' && self.peek(1).is_some_and(|d| d.is_ascii_digit())) {
-            return self.number();
-        }
-        if let Some(token) = self.literal()? {
-            return Ok(token);
-        }
-        if c.is_ascii_alphabetic() || c == '_' {
-            let start = self.at;
-            while self
-                .peek(0)
-                .is_some_and(|c| c.is_ascii_alphanumeric() || c == '_')
-            {
-                self.at += 1;
-            }
-            return Ok(Token::Ident(self.chars[start..self.at].iter().collect()));
-        }
-        if c == '`' {
-            let start = self.at;
-            self.at += 1;
-            let from = self.at;
-            while self.peek(0).is_some_and(|c| c != '`') {
-                self.at += 1;
-            }
-            if self.peek(0).is_none() {
-                return Err(self.fail(start, "Syntax error: token recognition error at: '`'"));
-            }
-            let name = self.chars[from..self.at].iter().collect();
-            self.at += 1;
-            return Ok(Token::Quoted(name));
-        }
-        for symbol in SYMBOLS {
-            if symbol.chars().enumerate().all(|(i, s)| self.peek(i) == Some(s)) {
-                self.at += symbol.len();
-                return Ok(Token::Symbol(symbol));
-            }
-        }
-        Err(self.fail(
-            self.at,
-            format!("Syntax error: token recognition error at: '{c}'"),
-        ))
-    }
-
-    fn number(&mut self) -> Result<Token, Finding> {
-        let start = self.at;
-        let hex = self.peek(0) == Some('0') && matches!(self.peek(1), Some('x' | 'X'));
-        if hex {
-            self.at += 2;
-            while self.peek(0).is_some_and(|c| c.is_ascii_hexdigit()) {
-                self.at += 1;
-            }
-            let digits: String = self.chars[start + 2..self.at].iter().collect();
-            return self.whole(start, &digits, 16);
-        }
-        let mut fractional = false;
-        while let Some(c) = self.peek(0) {
-            let digit_follows = self.peek(1).is_some_and(|d| d.is_ascii_digit());
             match c {
-                '0'..='9' => {}
-                '.' if digit_follows && !fractional => fractional = true,
-                'e' | 'E' => {
-                    let sign = usize::from(matches!(self.peek(1), Some('+' | '-')));
-                    if !self.peek(1 + sign).is_some_and(|d| d.is_ascii_digit()) {
-                        break;
-                    }
-                    fractional = true;
-                    self.at += 1 + sign;
-                    while self.peek(0).is_some_and(|d| d.is_ascii_digit()) {
+                '\t' | ' ' | '\r' | '\n' | '\u{c}' => self.at += 1,
+                '/' if self.peek(1) == Some('/') => {
+                    while self.peek(0).is_some_and(|c| c != '\n') {
                         self.at += 1;
                     }
-                    break;
                 }
-                _ => break,
+                _ => return,
             }
-            self.at += 1;
-        }
-        let digits: String = self.chars[start..self.at].iter().collect();
-        if fractional {
-            return match digits.parse() {
-                Ok(number) => Ok(Token::Double(number)),
-                Err(_) => Err(self.fail(start, "invalid double literal")),
-            };
-        }
-        self.whole(start, &digits, 10)
-    }
-
-    fn whole(&mut self, start: usize, digits: &str, radix: u32) -> Result<Token, Finding> {
-        if matches!(self.peek(0), Some('u' | 'U')) {
-            self.at += 1;
-            return match u64::from_str_radix(digits, radix) {
-                Ok(number) => Ok(Token::Uint(number)),
-                Err(_) => Err(self.fail(start, "invalid uint literal")),
-            };
-        }
-        match u64::from_str_radix(digits, radix) {
-            Ok(number) if number <= i64::MAX as u64 => Ok(Token::Int(number as i64)),
-            Ok(number) if number == 1 << 63 => Ok(Token::IntMin),
-            _ => Err(self.fail(start, "invalid int literal")),
         }
     }
 
-    /// Texts and bytes: `"…"`, `'…'`, tripled quotes, prefixes `r` and `b`.
-    fn literal(&mut self) -> Result<Option<Token>, Finding> {
-        let start = self.at;
-        let (mut raw, mut bytes, mut ahead) = (false, false, 0);
-        while let Some(c) = self.peek(ahead) {
-            match c {
-                'r' | 'R' if !raw => raw = true,
-                'b' | 'B' if !bytes => bytes = true,
-                _ => break,
-            }
-            ahead += 1;
-        }
-        let Some(quote) = self.peek(ahead).filter(|c| matches!(c, '"' | '\'')) else {
-            return Ok(None);
+    /// The end of the run of characters of a class that begins at a place.
+    fn run(&self, from: usize, class: impl Fn(char) -> bool) -> usize {
+        let rest = &self.chars[from.min(self.chars.len())..];
+        from + rest.iter().take_while(|c| class(**c)).count()
+    }
+
+    fn token(&self, first: char) -> Found {
+        let second = self.peek(1);
+        let one = |sort| Found::Token(sort, self.at + 1);
+        let two = |wanted: char, sort, alone: Option<Sort>| match (second == Some(wanted), alone) {
+            (true, _) => Found::Token(sort, self.at + 2),
+            (false, Some(alone)) => Found::Token(alone, self.at + 1),
+            (false, None) => Found::Nothing(self.at + 1),
         };
-        self.at += ahead;
-        let tripled = self.peek(1) == Some(quote) && self.peek(2) == Some(quote);
-        let width = if tripled { 3 } else { 1 };
-        self.at += width;
-        let (mut text, mut data) = (String::new(), Vec::new());
-        loop {
-            let closes = (0..width).all(|i| self.peek(i) == Some(quote));
-            if closes {
-                self.at += width;
-                break;
+        match first {
+            '=' => two('=', Sort::Equals, None),
+            '!' => two('=', Sort::NotEquals, Some(Sort::Not)),
+            '<' => two('=', Sort::LessEquals, Some(Sort::Less)),
+            '>' => two('=', Sort::GreaterEquals, Some(Sort::Greater)),
+            '&' => two('&', Sort::And, None),
+            '|' => two('|', Sort::Or, None),
+            '[' => one(Sort::OpenBracket),
+            ']' => one(Sort::CloseBracket),
+            '{' => one(Sort::OpenBrace),
+            '}' => one(Sort::CloseBrace),
+            '(' => one(Sort::OpenParen),
+            ')' => one(Sort::CloseParen),
+            ',' => one(Sort::Comma),
+            '-' => one(Sort::Minus),
+            '?' => one(Sort::Question),
+            ':' => one(Sort::Colon),
+            '+' => one(Sort::Plus),
+            '*' => one(Sort::Star),
+            '/' => one(Sort::Slash),
+            '%' => one(Sort::Percent),
+            '.' if !second.is_some_and(|c| c.is_ascii_digit()) => one(Sort::Dot),
+            '0'..='9' | '.' => self.number(),
+            '`' => self.quoted(),
+            '\'' | '"' => self.literal(self.at, false, Sort::Text),
+            'a'..='z' | 'A'..='Z' | '_' => self.word(first),
+            _ => Found::Nothing(self.at),
+        }
+    }
+
+    fn number(&self) -> Found {
+        let digits = |from| self.run(from, |c| c.is_ascii_digit());
+        let unsigned = |end: usize| matches!(self.chars.get(end), Some('u' | 'U'));
+        let whole = |end: usize| match unsigned(end) {
+            true => Found::Token(Sort::Uint, end + 1),
+            false => Found::Token(Sort::Int, end),
+        };
+        if self.peek(0) == Some('0') && self.peek(1) == Some('x') {
+            let end = self.run(self.at + 2, |c| c.is_ascii_hexdigit());
+            if end > self.at + 2 {
+                return whole(end);
             }
-            let unfinished = || {
-                Finding::new(
-                    start,
-                    format!("Syntax error: token recognition error at: '{quote}'"),
-                )
-            };
-            let c = self.peek(0).ok_or_else(unfinished)?;
-            if c == '\n' && !tripled {
-                return Err(unfinished());
+        }
+        let mut end = digits(self.at);
+        let mut double = false;
+        if self.chars.get(end) == Some(&'.') && digits(end + 1) > end + 1 {
+            (double, end) = (true, digits(end + 1));
+        }
+        if matches!(self.chars.get(end), Some('e' | 'E')) {
+            let sign = usize::from(matches!(self.chars.get(end + 1), Some('+' | '-')));
+            let from = end + 1 + sign;
+            if digits(from) > from {
+                (double, end) = (true, digits(from));
             }
-            if c != '\\' || raw {
-                self.at += 1;
-                text.push(c);
-                data.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        match double {
+            true => Found::Token(Sort::Double, end),
+            false => whole(end),
+        }
+    }
+
+    fn quoted(&self) -> Found {
+        let end = self.run(self.at + 1, |c| {
+            c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | ' ')
+        });
+        match self.chars.get(end) {
+            Some('`') if end > self.at + 1 => Found::Token(Sort::Quoted, end + 1),
+            _ => Found::Nothing(end),
+        }
+    }
+
+    /// A name, a word of the language, or a literal with a prefix.
+    fn word(&self, first: char) -> Found {
+        let bytes = matches!(first, 'b' | 'B');
+        let ahead = usize::from(bytes);
+        let raw = matches!(self.peek(ahead), Some('r' | 'R'));
+        let ahead = ahead + usize::from(raw);
+        if ahead > 0 && matches!(self.peek(ahead), Some('\'' | '"')) {
+            let sort = if bytes { Sort::Bytes } else { Sort::Text };
+            if let Found::Token(sort, end) = self.literal(self.at + ahead, raw, sort) {
+                return Found::Token(sort, end);
+            }
+        }
+        let end = self.run(self.at, |c| c.is_ascii_alphanumeric() || c == '_');
+        let is = |word: &str| word.chars().eq(self.chars[self.at..end].iter().copied());
+        let sort = match first {
+            'i' if is("in") => Sort::In,
+            't' if is("true") => Sort::True,
+            'f' if is("false") => Sort::False,
+            'n' if is("null") => Sort::Null,
+            _ => Sort::Ident,
+        };
+        Found::Token(sort, end)
+    }
+
+    /// A literal whose first quote is at `open`: the longest there is, in one quote or in three.
+    fn literal(&self, open: usize, raw: bool, sort: Sort) -> Found {
+        let quote = self.chars[open];
+        let mut stopped = open;
+        for width in [3, 1] {
+            let is_quotes = |at: usize| (0..width).all(|i| self.chars.get(at + i) == Some(&quote));
+            if !is_quotes(open) {
                 continue;
             }
-            self.escaped(bytes, &mut text, &mut data)?;
+            let mut at = open + width;
+            loop {
+                if is_quotes(at) {
+                    return Found::Token(sort, at + width);
+                }
+                match self.chars.get(at) {
+                    Some('\n' | '\r') if width == 1 => break,
+                    Some('\\') if !raw => match self.escape(at) {
+                        Ok(end) => at = end,
+                        Err(wrong) => {
+                            at = wrong;
+                            break;
+                        }
+                    },
+                    Some(_) => at += 1,
+                    None => break,
+                }
+            }
+            stopped = stopped.max(at);
         }
-        Ok(Some(if bytes {
-            Token::Bytes(data)
-        } else {
-            Token::Text(text)
-        }))
+        Found::Nothing(stopped)
     }
 
-    fn escaped(&mut self, bytes: bool, text: &mut String, data: &mut Vec<u8>) -> Result<(), Finding> {
-        let at = self.at;
-        let bad = || Finding::new(at, "Syntax error: invalid escape sequence");
-        let c = self.peek(1).ok_or_else(bad)?;
-        self.at += 2;
-        let digits = |lexer: &mut Lexer, count: usize, radix: u32| -> Result<u32, Finding> {
-            let mut number = 0;
-            for _ in 0..count {
-                let digit = lexer.peek(0).and_then(|d| d.to_digit(radix)).ok_or_else(bad)?;
-                number = number * radix + digit;
-                lexer.at += 1;
-            }
-            Ok(number)
+    /// The end of the escape sequence at a place, or where it stops to be one.
+    fn escape(&self, at: usize) -> Result<usize, usize> {
+        let (radix, count) = match self.chars.get(at + 1) {
+            Some('a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '"' | '\'' | '\\' | '?' | '`') => (16, 0),
+            Some('0'..='3') => (8, 2),
+            Some('x' | 'X') => (16, 2),
+            Some('u') => (16, 4),
+            Some('U') => (16, 8),
+            _ => return Err(at + 1),
         };
-        let simple = match c {
-            'a' => Some('\u{7}'),
-            'b' => Some('\u{8}'),
-            'f' => Some('\u{c}'),
-            'n' => Some('\n'),
-            'r' => Some('\r'),
-            't' => Some('\t'),
-            'v' => Some('\u{b}'),
-            '\\' | '"' | '\'' | '`' | '?' => Some(c),
-            _ => None,
-        };
-        let code = match (simple, c) {
-            (Some(c), _) => u32::from(c),
-            (None, 'x' | 'X') => digits(self, 2, 16)?,
-            (None, 'u') if !bytes => digits(self, 4, 16)?,
-            (None, 'U') if !bytes => digits(self, 8, 16)?,
-            (None, '0'..='3') => {
-                self.at -= 1;
-                digits(self, 3, 8)?
-            }
-            _ => return Err(bad()),
-        };
-        if bytes {
-            data.push(u8::try_from(code).map_err(|_| bad())?);
-        } else {
-            text.push(char::from_u32(code).ok_or_else(bad)?);
+        let from = at + 2;
+        let end = self.run(from, |c| c.is_digit(radix)).min(from + count);
+        match end == from + count {
+            true => Ok(end),
+            false => Err(end),
         }
-        Ok(())
     }
 }

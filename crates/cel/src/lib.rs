@@ -15,9 +15,12 @@ mod fold;
 mod format;
 mod lexer;
 mod library;
+mod literal;
 mod macros;
 mod parser;
 pub mod pattern;
+mod root;
+mod syntax;
 mod types;
 mod value;
 
@@ -43,9 +46,9 @@ pub struct Program {
 impl Program {
     /// Parses and checks a text.
     pub fn compile(text: &str, env: &Env) -> Result<Program, CompileError> {
-        let parsed =
-            parser::parse(text, env.binds()).map_err(|found| CompileError(ast::render(text, &[found])))?;
-        let checked = check::check(parsed, env).map_err(|found| CompileError(ast::render(text, &found)))?;
+        let refused = |findings: Vec<ast::Finding>| CompileError(ast::render(text, &findings));
+        let parsed = parser::parse(text, env.binds()).map_err(refused)?;
+        let checked = check::check(parsed, env).map_err(refused)?;
         Ok(Program {
             root: checked.root,
             ty: checked.ty,

@@ -1,61 +1,55 @@
 //! Macros: calls that bind names or look at their arguments unevaluated.
 
-use crate::ast::{Comprehension, Expr, Finding, Kind, Through, Walk};
+use crate::ast::{Comprehension, Expr, Kind, Through, Walk};
+use crate::parser::Refused;
+
+/// Names that the results of comprehensions go by, which no variable may take.
+pub(crate) const ACCUMULATORS: [&str; 2] = ["@result", "__result__"];
 
 /// A call without a target.
-pub(crate) fn global(at: usize, name_at: usize, name: String, mut args: Vec<Expr>) -> Result<Expr, Finding> {
-    if name == "has" && args.len() == 1 {
-        let wrong = args.first().map_or(at, |arg| arg.at);
-        let Some(Expr {
-            kind:
-                Kind::Select {
-                    operand,
-                    field,
-                    test: false,
-                    optional: false,
-                },
-            ..
-        }) = args.pop()
-        else {
-            return Err(Finding::new(wrong, "invalid argument to has() macro"));
-        };
-        let kind = Kind::Select {
-            operand,
-            field,
-            test: true,
-            optional: false,
+pub(crate) fn global(at: usize, name: String, mut args: Vec<Expr>) -> Result<Expr, Refused> {
+    if name != "has" || args.len() != 1 {
+        let kind = Kind::Call {
+            function: name,
+            target: None,
+            args,
+            regex: None,
         };
         return Ok(Expr::new(at, kind));
     }
-    let _ = name_at;
-    let kind = Kind::Call {
-        function: name,
-        target: None,
-        args,
-        regex: None,
-    };
-    Ok(Expr::new(at, kind))
+    match args.pop().map(|arg| arg.kind) {
+        Some(Kind::Select {
+            operand,
+            field,
+            optional: false,
+            ..
+        }) => {
+            let kind = Kind::Select {
+                operand,
+                field,
+                test: true,
+                optional: false,
+            };
+            Ok(Expr::new(at, kind))
+        }
+        _ => Err(Refused::Broken),
+    }
 }
 
 /// A call on a target.
 pub(crate) fn member(
     at: usize,
-    name_at: usize,
     target: Expr,
     name: String,
     args: Vec<Expr>,
     binds: bool,
-) -> Result<Expr, Finding> {
+) -> Result<Expr, Refused> {
     if binds && name == "bind" && args.len() == 3 && matches!(&target.kind, Kind::Ident(ns) if ns == "cel") {
         let mut args = args.into_iter();
-        let variable = args
-            .next()
-            .map(|e| variable(&e))
-            .unwrap_or(Err(Finding::new(at, "")))?;
-        if let (Some(init), Some(body)) = (args.next(), args.next()) {
-            return Ok(bind(at, variable, init, body, None));
-        }
-        return Err(Finding::new(name_at, "cel.bind() takes three arguments"));
+        let (Some(variable), Some(init), Some(body)) = (args.next(), args.next(), args.next()) else {
+            return Err(Refused::Broken);
+        };
+        return Ok(bind(at, simple_name(variable)?, init, body, None));
     }
     let through = match name.as_str() {
         "optMap" => Some(Through::Map),
@@ -64,10 +58,10 @@ pub(crate) fn member(
     };
     if let (Some(through), 2) = (through, args.len()) {
         let mut args = args.into_iter();
-        if let (Some(name), Some(body)) = (args.next(), args.next()) {
-            return Ok(bind(at, variable(&name)?, target, body, Some(through)));
-        }
-        return Err(Finding::new(name_at, "optMap() takes two arguments"));
+        let (Some(variable), Some(body)) = (args.next(), args.next()) else {
+            return Err(Refused::Broken);
+        };
+        return Ok(bind(at, simple_name(variable)?, target, body, Some(through)));
     }
     let walk = match (name.as_str(), args.len()) {
         ("all", 2 | 3) => Some(Walk::All),
@@ -93,34 +87,30 @@ pub(crate) fn member(
     comprehension(at, walk, target, args)
 }
 
-fn comprehension(at: usize, walk: Walk, range: Expr, args: Vec<Expr>) -> Result<Expr, Finding> {
+fn comprehension(at: usize, walk: Walk, range: Expr, args: Vec<Expr>) -> Result<Expr, Refused> {
     let two = match walk {
         Walk::All | Walk::Exists | Walk::ExistsOne => args.len() == 3,
         Walk::Map | Walk::Filter | Walk::SortBy => false,
         Walk::TransformList | Walk::TransformMap | Walk::TransformMapEntry => true,
     };
-    let few = || Finding::new(at, "too few arguments");
+    let sortable = !matches!(range.kind, Kind::Literal(_) | Kind::Map(_) | Kind::Message(..));
+    if walk == Walk::SortBy && !sortable {
+        return Err(Refused::Broken);
+    }
     let mut args = args.into_iter();
-    let first = args.next().ok_or_else(few)?;
-    let first = variable(&first).map_err(|error| match walk {
-        Walk::Map | Walk::Filter => Finding::new(error.at, "argument is not an identifier"),
-        _ => error,
-    })?;
-    let second = match two {
-        true => {
-            let second = args.next().ok_or_else(few)?;
-            let name = variable(&second)?;
-            if name == first {
-                return Err(Finding::new(
-                    second.at,
-                    format!("duplicate variable name: {first}"),
-                ));
-            }
-            Some(name)
+    let mut variable = || {
+        let name = simple_name(args.next().ok_or(Refused::Broken)?)?;
+        match ACCUMULATORS.contains(&name.as_str()) {
+            true => Err(Refused::Broken),
+            false => Ok(name),
         }
-        false => None,
     };
-    let body = args.next_back().ok_or_else(few)?;
+    let first = variable()?;
+    let second = if two { Some(variable()?) } else { None };
+    if second.as_ref() == Some(&first) {
+        return Err(Refused::Broken);
+    }
+    let body = args.next_back().ok_or(Refused::Broken)?;
     let filter = args.next();
     Ok(Expr::new(
         at,
@@ -148,9 +138,9 @@ fn bind(at: usize, name: String, init: Expr, body: Expr, through: Option<Through
     )
 }
 
-fn variable(expr: &Expr) -> Result<String, Finding> {
-    match &expr.kind {
-        Kind::Ident(name) => Ok(name.clone()),
-        _ => Err(Finding::new(expr.at, "argument must be a simple name")),
+fn simple_name(expr: Expr) -> Result<String, Refused> {
+    match expr.kind {
+        Kind::Ident(name) => Ok(name),
+        _ => Err(Refused::Broken),
     }
 }

@@ -1,129 +1,138 @@
 //! From tokens to a tree, by recursive descent with a bound on depth. Macros are expanded on the way.
+//!
+//! It only tells good from bad: why a text is bad is found out afterwards, by [`syntax`].
 
 use crate::ast::{Expr, Finding, Kind};
-use crate::lexer::{Token, tokens};
-use crate::macros;
+use crate::lexer::{Sort, Token, Tokens};
 use crate::value::{Str, Value};
+use crate::{literal, macros, syntax};
 use std::sync::Arc;
 
 /// Nesting at most: brackets within brackets, and links of one chain. Evaluation recurses as deep, on small stacks.
 const DEPTH: usize = 48;
 /// Links of one chain of operators or selections at most.
 const CHAIN: usize = 96;
-const RECURSION: &str = "expression recursion limit exceeded";
-/// Longest text, in bytes.
+/// Longest text, in characters.
 const LENGTH: usize = 100_000;
 
+/// Why there is no tree.
+pub(crate) enum Refused {
+    /// The text is no expression.
+    Broken,
+    /// It is one, of more levels or links than are let through.
+    Deep(usize),
+}
+
+type Parsed<T> = Result<T, Refused>;
+
 /// Parses a text.
-pub(crate) fn parse(text: &str, binds: bool) -> Result<Expr, Finding> {
-    if text.len() > LENGTH {
-        return Err(Finding::new(0, "expression code point size exceeds limit"));
+pub(crate) fn parse(text: &str, binds: bool) -> Result<Expr, Vec<Finding>> {
+    let length = if text.len() > LENGTH {
+        text.chars().count()
+    } else {
+        0
+    };
+    if length > LENGTH {
+        let what = format!("expression code point size exceeds limit: size: {length}, limit {LENGTH}");
+        return Err(vec![Finding::nowhere(what)]);
     }
     let mut parser = Parser {
-        tokens: tokens(text)?,
+        tokens: Tokens::of(text),
         at: 0,
         depth: 0,
         binds,
     };
-    let expr = parser.expr()?;
-    match parser.peek() {
-        Token::End => Ok(expr),
-        _ => Err(parser.unexpected("<EOF>")),
+    let refused = match parser.whole() {
+        Ok(expr) => return Ok(expr),
+        Err(refused) => refused,
+    };
+    let findings = syntax::findings(&parser.tokens, binds);
+    match (findings.is_empty(), refused) {
+        (false, _) => Err(findings),
+        (true, Refused::Deep(limit)) => {
+            let what = format!("expression recursion limit exceeded: {limit}");
+            Err(vec![Finding::nowhere(what)])
+        }
+        (true, Refused::Broken) => {
+            let at = parser.token().start;
+            Err(vec![Finding::new(at, "Syntax error: not an expression")])
+        }
     }
 }
 
 struct Parser {
-    tokens: Vec<(usize, Token)>,
+    tokens: Tokens,
     at: usize,
     depth: usize,
     /// `cel.bind` is known.
     binds: bool,
 }
 
-/// Operators of relations with their functions.
-const RELATIONS: [(&str, &str); 6] = [
-    ("==", "_==_"),
-    ("!=", "_!=_"),
-    ("<=", "_<=_"),
-    (">=", "_>=_"),
-    ("<", "_<_"),
-    (">", "_>_"),
-];
-
 impl Parser {
-    fn peek(&self) -> &Token {
-        &self.tokens[self.at].1
+    fn token(&self) -> Token {
+        self.tokens.list[self.at]
+    }
+
+    fn peek(&self) -> Sort {
+        self.token().sort
     }
 
     fn offset(&self) -> usize {
-        self.tokens[self.at].0
+        self.token().start
     }
 
-    fn is(&self, symbol: &str) -> bool {
-        matches!(self.peek(), Token::Symbol(s) if *s == symbol)
+    fn is(&self, sort: Sort) -> bool {
+        self.peek() == sort
     }
 
-    fn take(&mut self, symbol: &str) -> bool {
-        let found = self.is(symbol);
+    fn next_is(&self, sort: Sort) -> bool {
+        self.tokens
+            .list
+            .get(self.at + 1)
+            .is_some_and(|next| next.sort == sort)
+    }
+
+    fn take(&mut self, sort: Sort) -> bool {
+        let found = self.is(sort);
         self.at += usize::from(found);
         found
     }
 
-    fn expect(&mut self, symbol: &'static str) -> Result<(), Finding> {
-        match self.take(symbol) {
+    fn expect(&mut self, sort: Sort) -> Parsed<()> {
+        match self.take(sort) {
             true => Ok(()),
-            false => Err(self.unexpected(symbol)),
+            false => Err(Refused::Broken),
         }
     }
 
-    fn unexpected(&self, wanted: &str) -> Finding {
-        let got = match self.peek() {
-            Token::End => "<EOF>".to_string(),
-            Token::Symbol(s) => (*s).to_string(),
-            Token::Ident(name) | Token::Quoted(name) => name.clone(),
-            Token::Int(n) => n.to_string(),
-            Token::IntMin => "9223372036854775808".into(),
-            Token::Uint(n) => format!("{n}u"),
-            Token::Double(n) => n.to_string(),
-            Token::Text(text) => format!("{text:?}"),
-            Token::Bytes(_) => "bytes".into(),
-        };
-        let wanted = if wanted.is_empty() {
-            "expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, \
-             BYTES, IDENTIFIER}"
-                .to_string()
-        } else {
-            format!("expecting '{wanted}'").replace("'<EOF>'", "<EOF>")
-        };
-        let closing = matches!(
-            wanted.as_str(),
-            "expecting ')'" | "expecting ']'" | "expecting '}'"
-        );
-        let last = matches!(self.tokens.get(self.at + 1), Some((_, Token::End)));
-        let what = match self.peek() {
-            Token::End if closing => {
-                let missing = wanted.trim_start_matches("expecting ");
-                format!("Syntax error: missing {missing} at '{got}'")
-            }
-            // One token too many.
-            _ if last && wanted == "expecting <EOF>" => {
-                format!("Syntax error: extraneous input '{got}' {wanted}")
-            }
-            _ => format!("Syntax error: mismatched input '{got}' {wanted}"),
-        };
-        Finding::new(self.offset(), what)
+    /// The text of a token that must be there.
+    fn text(&mut self, sort: Sort) -> Parsed<String> {
+        let token = self.token();
+        self.expect(sort)?;
+        Ok(self.tokens.text(token))
     }
 
-    fn expr(&mut self) -> Result<Expr, Finding> {
+    fn whole(&mut self) -> Parsed<Expr> {
+        if !self.tokens.junk.is_empty() {
+            return Err(Refused::Broken);
+        }
+        let expr = self.expr()?;
+        match self.is(Sort::End) {
+            true => Ok(expr),
+            false => Err(Refused::Broken),
+        }
+    }
+
+    fn expr(&mut self) -> Parsed<Expr> {
         self.depth += 1;
         if self.depth > DEPTH {
-            return Err(Finding::new(self.offset(), RECURSION));
+            return Err(Refused::Deep(DEPTH));
         }
         let condition = self.or()?;
         let at = self.offset();
-        let out = if self.take("?") {
+        let out = if self.take(Sort::Question) {
             let yes = self.or()?;
-            self.expect(":")?;
+            self.expect(Sort::Colon)?;
             let no = self.expr()?;
             call(at, "_?_:_", vec![condition, yes, no])
         } else {
@@ -133,17 +142,9 @@ impl Parser {
         Ok(out)
     }
 
-    /// Counts the links of a chain.
-    fn link(&self, links: usize) -> Result<usize, Finding> {
-        match links > CHAIN {
-            true => Err(Finding::new(self.offset(), RECURSION)),
-            false => Ok(links + 1),
-        }
-    }
-
-    fn or(&mut self) -> Result<Expr, Finding> {
+    fn or(&mut self) -> Parsed<Expr> {
         let mut parts = vec![(0, self.and()?)];
-        while self.is("||") {
+        while self.is(Sort::Or) {
             let at = self.offset();
             self.at += 1;
             parts.push((at, self.and()?));
@@ -151,9 +152,9 @@ impl Parser {
         Ok(balanced("_||_", parts))
     }
 
-    fn and(&mut self) -> Result<Expr, Finding> {
+    fn and(&mut self) -> Parsed<Expr> {
         let mut parts = vec![(0, self.relation()?)];
-        while self.is("&&") {
+        while self.is(Sort::And) {
             let at = self.offset();
             self.at += 1;
             parts.push((at, self.relation()?));
@@ -161,78 +162,65 @@ impl Parser {
         Ok(balanced("_&&_", parts))
     }
 
-    fn relation(&mut self) -> Result<Expr, Finding> {
-        let mut left = self.sum()?;
+    /// A chain of operators of one rank, grouped from the left.
+    fn chain(
+        &mut self,
+        operand: fn(&mut Parser) -> Parsed<Expr>,
+        function: fn(Sort) -> Option<&'static str>,
+    ) -> Parsed<Expr> {
+        let mut left = operand(self)?;
         let mut links = 0;
-        loop {
-            links = self.link(links)?;
+        while let Some(function) = function(self.peek()) {
+            links = link(links)?;
             let at = self.offset();
-            let function = match self.peek() {
-                Token::Symbol(s) => RELATIONS.iter().find(|(symbol, _)| symbol == s).map(|(_, f)| *f),
-                Token::Ident(word) if word == "in" => Some("@in"),
-                _ => None,
-            };
-            let Some(function) = function else { return Ok(left) };
             self.at += 1;
-            left = call(at, function, vec![left, self.sum()?]);
+            left = call(at, function, vec![left, operand(self)?]);
         }
+        Ok(left)
     }
 
-    fn sum(&mut self) -> Result<Expr, Finding> {
-        let mut left = self.product()?;
-        let mut links = 0;
-        loop {
-            links = self.link(links)?;
-            let at = self.offset();
-            let function = match self.peek() {
-                Token::Symbol("+") => "_+_",
-                Token::Symbol("-") => "_-_",
-                _ => return Ok(left),
-            };
-            self.at += 1;
-            left = call(at, function, vec![left, self.product()?]);
-        }
+    fn relation(&mut self) -> Parsed<Expr> {
+        self.chain(Parser::sum, |sort| match sort {
+            Sort::Equals => Some("_==_"),
+            Sort::NotEquals => Some("_!=_"),
+            Sort::LessEquals => Some("_<=_"),
+            Sort::GreaterEquals => Some("_>=_"),
+            Sort::Less => Some("_<_"),
+            Sort::Greater => Some("_>_"),
+            Sort::In => Some("@in"),
+            _ => None,
+        })
     }
 
-    fn product(&mut self) -> Result<Expr, Finding> {
-        let mut left = self.unary()?;
-        let mut links = 0;
-        loop {
-            links = self.link(links)?;
-            let at = self.offset();
-            let function = match self.peek() {
-                Token::Symbol("*") => "_*_",
-                Token::Symbol("/") => "_/_",
-                Token::Symbol("%") => "_%_",
-                _ => return Ok(left),
-            };
-            self.at += 1;
-            left = call(at, function, vec![left, self.unary()?]);
-        }
+    fn sum(&mut self) -> Parsed<Expr> {
+        self.chain(Parser::product, |sort| match sort {
+            Sort::Plus => Some("_+_"),
+            Sort::Minus => Some("_-_"),
+            _ => None,
+        })
     }
 
-    fn unary(&mut self) -> Result<Expr, Finding> {
+    fn product(&mut self) -> Parsed<Expr> {
+        self.chain(Parser::unary, |sort| match sort {
+            Sort::Star => Some("_*_"),
+            Sort::Slash => Some("_/_"),
+            Sort::Percent => Some("_%_"),
+            _ => None,
+        })
+    }
+
+    fn unary(&mut self) -> Parsed<Expr> {
         let at = self.offset();
-        let (symbol, function) = match self.peek() {
-            Token::Symbol("!") => ("!", "!_"),
-            Token::Symbol("-") => ("-", "-_"),
+        let function = match self.peek() {
+            Sort::Not => "!_",
+            // One sign before a number is part of it.
+            Sort::Minus if !self.next_is(Sort::Int) && !self.next_is(Sort::Double) => "-_",
             _ => return self.member(),
         };
+        let sign = self.peek();
         let mut count = 0;
-        while self.take(symbol) {
+        while self.take(sign) {
             count += 1;
-        }
-        if symbol == "-" && count == 1 {
-            let negative = match self.peek() {
-                Token::Int(n) => Some(Value::Int(-n)),
-                Token::IntMin => Some(Value::Int(i64::MIN)),
-                Token::Double(n) => Some(Value::Double(-n)),
-                _ => None,
-            };
-            if let Some(value) = negative {
-                self.at += 1;
-                return self.suffixes(Expr::new(at, Kind::Literal(value)));
-            }
         }
         let operand = self.member()?;
         // Pairs of the same sign cancel each other out.
@@ -242,189 +230,217 @@ impl Parser {
         })
     }
 
-    fn member(&mut self) -> Result<Expr, Finding> {
-        let primary = self.primary()?;
-        self.suffixes(primary)
-    }
-
-    fn suffixes(&mut self, mut left: Expr) -> Result<Expr, Finding> {
+    fn member(&mut self) -> Parsed<Expr> {
+        let mut left = self.primary()?;
         let mut links = 0;
         loop {
-            links = self.link(links)?;
             let at = self.offset();
-            if self.is(".") || self.is(".?") {
-                let optional = self.is(".?");
-                self.at += 1;
-                let name_at = self.offset();
-                let (name, quoted) = match self.peek().clone() {
-                    Token::Ident(name) => (name, false),
-                    Token::Quoted(name) => (name, true),
-                    _ => return Err(self.unexpected("IDENTIFIER")),
-                };
-                self.at += 1;
-                if !optional && !quoted && self.is("(") {
-                    let open = self.offset();
+            match self.peek() {
+                Sort::Dot => {
                     self.at += 1;
-                    let args = self.list(")")?;
-                    left = macros::member(open, name_at, left, name, args, self.binds)?;
-                } else {
+                    left = self.selection(at, left)?;
+                }
+                Sort::OpenBracket => {
+                    self.at += 1;
+                    let optional = self.take(Sort::Question);
+                    let index = Box::new(self.expr()?);
+                    self.expect(Sort::CloseBracket)?;
+                    let operand = Box::new(left);
                     left = Expr::new(
                         at,
-                        Kind::Select {
-                            operand: Box::new(left),
-                            field: name,
-                            test: false,
+                        Kind::Index {
+                            operand,
+                            index,
                             optional,
                         },
                     );
                 }
-            } else if self.is("[") || self.is("[?") {
-                let optional = self.is("[?");
-                self.at += 1;
-                let index = self.expr()?;
-                self.expect("]")?;
-                let (operand, index) = (Box::new(left), Box::new(index));
-                left = Expr::new(
-                    at,
-                    Kind::Index {
-                        operand,
-                        index,
-                        optional,
-                    },
-                );
-            } else if self.is("{") && matches!(left.kind, Kind::Ident(_) | Kind::Select { .. }) {
-                let Some(name) = dotted(&left) else {
-                    return Err(self.unexpected("<EOF>"));
+                _ => return Ok(left),
+            }
+            links = link(links)?;
+        }
+    }
+
+    /// What follows a dot.
+    fn selection(&mut self, at: usize, left: Expr) -> Parsed<Expr> {
+        let optional = self.take(Sort::Question);
+        let name = self.text(Sort::Ident)?;
+        let open = self.offset();
+        if optional || !self.take(Sort::OpenParen) {
+            return Ok(select(at, left, name, optional));
+        }
+        let args = self.arguments()?;
+        macros::member(open, left, name, args, self.binds)
+    }
+
+    /// Arguments of a call whose parenthesis was taken.
+    fn arguments(&mut self) -> Parsed<Vec<Expr>> {
+        let mut out = Vec::new();
+        if self.take(Sort::CloseParen) {
+            return Ok(out);
+        }
+        loop {
+            out.push(self.expr()?);
+            if !self.take(Sort::Comma) {
+                self.expect(Sort::CloseParen)?;
+                return Ok(out);
+            }
+        }
+    }
+
+    fn primary(&mut self) -> Parsed<Expr> {
+        let token = self.token();
+        let at = token.start;
+        self.at += usize::from(token.sort != Sort::End);
+        let written = |parser: &Parser| parser.tokens.text(token);
+        let value = match token.sort {
+            Sort::Int => Value::Int(sound(literal::int(&written(self)))?),
+            Sort::Uint => Value::Uint(sound(literal::uint(&written(self)))?),
+            Sort::Double => Value::Double(sound(literal::double(&written(self)))?),
+            Sort::Minus => {
+                let number = format!("-{}", self.tokens.text(self.token()));
+                let value = match self.peek() {
+                    Sort::Int => Value::Int(sound(literal::int(&number))?),
+                    Sort::Double => Value::Double(sound(literal::double(&number))?),
+                    _ => return Err(Refused::Broken),
                 };
                 self.at += 1;
-                left = self.message(at, name)?;
-            } else {
-                return Ok(left);
+                value
             }
-        }
-    }
-
-    /// Expressions up to a closing symbol; a comma may stand before it.
-    fn list(&mut self, close: &'static str) -> Result<Vec<Expr>, Finding> {
-        let mut out = Vec::new();
-        while !self.take(close) {
-            out.push(self.expr()?);
-            if !self.take(",") {
-                self.expect(close)?;
-                break;
-            }
-        }
-        Ok(out)
-    }
-
-    fn primary(&mut self) -> Result<Expr, Finding> {
-        let at = self.offset();
-        let token = self.peek().clone();
-        self.at += usize::from(token != Token::End);
-        let value = match token {
-            Token::Int(n) => Value::Int(n),
-            Token::Uint(n) => Value::Uint(n),
-            Token::Double(n) => Value::Double(n),
-            Token::Text(text) => Value::String(Str::from(text)),
-            Token::Bytes(data) => Value::Bytes(Arc::from(data)),
-            Token::Symbol("(") => {
+            Sort::Text => Value::String(Str::from(sound(literal::text(&written(self)).ok())?)),
+            Sort::Bytes => Value::Bytes(Arc::from(sound(literal::bytes(&written(self)).ok())?)),
+            Sort::True => Value::Bool(true),
+            Sort::False => Value::Bool(false),
+            Sort::Null => Value::Null,
+            Sort::OpenParen => {
                 let inner = self.expr()?;
-                self.expect(")")?;
+                self.expect(Sort::CloseParen)?;
                 return Ok(inner);
             }
-            Token::Symbol("[") => return self.list_literal(at, false),
-            Token::Symbol("[?") => return self.list_literal(at, true),
-            Token::Symbol("{") => return self.map_literal(at),
-            // A leading dot names the root scope, which is the only one.
-            Token::Symbol(".") => return self.primary(),
-            Token::Ident(name) => match name.as_str() {
-                "true" => Value::Bool(true),
-                "false" => Value::Bool(false),
-                "null" => Value::Null,
-                _ if self.is("(") => {
-                    let open = self.offset();
-                    self.at += 1;
-                    let args = self.list(")")?;
-                    return macros::global(open, at, name, args);
-                }
-                "in" => {
-                    self.at -= 1;
-                    return Err(self.unexpected(""));
-                }
-                "as" | "break" | "const" | "continue" | "else" | "for" | "function" | "if" | "import"
-                | "let" | "loop" | "package" | "namespace" | "return" | "var" | "void" | "while" => {
-                    return Err(Finding::new(at, format!("reserved identifier: {name}")));
-                }
-                _ => return Ok(Expr::new(at, Kind::Ident(name))),
-            },
-            _ => {
-                self.at -= usize::from(token != Token::End);
-                return Err(self.unexpected(""));
+            Sort::OpenBracket => return self.list_literal(at),
+            Sort::OpenBrace => return self.map_literal(at),
+            Sort::Dot => return self.name(true),
+            Sort::Ident => {
+                self.at -= 1;
+                return self.name(false);
             }
+            _ => return Err(Refused::Broken),
         };
         Ok(Expr::new(at, Kind::Literal(value)))
     }
 
-    /// `asked`: the first element's question mark was taken with the bracket.
-    fn list_literal(&mut self, at: usize, mut asked: bool) -> Result<Expr, Finding> {
-        let mut items = Vec::new();
-        while asked || !self.take("]") {
-            let optional = std::mem::take(&mut asked) || self.take("?");
-            items.push((self.expr()?, optional));
-            if !self.take(",") {
-                self.expect("]")?;
-                break;
+    /// A name, a call of a function, or a message. After a dot, which the name keeps, no variable of a macro is meant.
+    fn name(&mut self, rooted: bool) -> Parsed<Expr> {
+        let at = self.offset();
+        let root = if rooted { "." } else { "" };
+        if let Some(open) = self.message_ahead() {
+            let mut name = format!("{root}{}", self.text(Sort::Ident)?);
+            while self.at < open {
+                self.expect(Sort::Dot)?;
+                name = format!("{name}.{}", self.text(Sort::Ident)?);
             }
+            let at = self.offset();
+            self.at += 1;
+            return self.message(at, name);
+        }
+        let name = self.text(Sort::Ident)?;
+        if syntax::is_reserved(&name) {
+            return Err(Refused::Broken);
+        }
+        let open = self.offset();
+        if self.take(Sort::OpenParen) {
+            let args = self.arguments()?;
+            return macros::global(open, format!("{root}{name}"), args);
+        }
+        Ok(Expr::new(at, Kind::Ident(format!("{root}{name}"))))
+    }
+
+    /// Where the brace of a message is, if names joined by dots lead to one.
+    fn message_ahead(&self) -> Option<usize> {
+        let sort = |at: usize| self.tokens.list.get(at).map(|token| token.sort);
+        let mut at = self.at + 1;
+        while sort(at) == Some(Sort::Dot) && sort(at + 1) == Some(Sort::Ident) {
+            at += 2;
+        }
+        (sort(at) == Some(Sort::OpenBrace)).then_some(at)
+    }
+
+    /// Whether a list goes on: after a comma that may also be its last sign.
+    fn goes_on(&mut self, close: Sort) -> Parsed<bool> {
+        if self.take(Sort::Comma) {
+            return Ok(!self.take(close));
+        }
+        self.expect(close)?;
+        Ok(false)
+    }
+
+    /// Whether a list has no elements; then it is over. A lone comma is allowed.
+    fn nothing_in(&mut self, close: Sort) -> bool {
+        if self.is(Sort::Comma) && self.next_is(close) {
+            self.at += 1;
+        }
+        self.take(close)
+    }
+
+    fn list_literal(&mut self, at: usize) -> Parsed<Expr> {
+        let mut items = Vec::new();
+        let mut more = !self.nothing_in(Sort::CloseBracket);
+        while more {
+            let optional = self.take(Sort::Question);
+            items.push((self.expr()?, optional));
+            more = self.goes_on(Sort::CloseBracket)?;
         }
         Ok(Expr::new(at, Kind::List(items)))
     }
 
-    fn message(&mut self, at: usize, name: String) -> Result<Expr, Finding> {
+    fn message(&mut self, at: usize, name: String) -> Parsed<Expr> {
         let mut fields = Vec::new();
-        while !self.take("}") {
-            let optional = self.take("?");
-            let (Token::Ident(field) | Token::Quoted(field)) = self.peek().clone() else {
-                return Err(self.unexpected("IDENTIFIER"));
-            };
-            self.at += 1;
-            self.expect(":")?;
+        let mut more = !self.nothing_in(Sort::CloseBrace);
+        while more {
+            let optional = self.take(Sort::Question);
+            let field = self.text(Sort::Ident)?;
+            self.expect(Sort::Colon)?;
             fields.push((field, self.expr()?, optional));
-            if !self.take(",") {
-                self.expect("}")?;
-                break;
-            }
+            more = self.goes_on(Sort::CloseBrace)?;
         }
         Ok(Expr::new(at, Kind::Message(name, fields)))
     }
 
-    fn map_literal(&mut self, at: usize) -> Result<Expr, Finding> {
+    fn map_literal(&mut self, at: usize) -> Parsed<Expr> {
         let mut entries = Vec::new();
-        while !self.take("}") {
-            let optional = self.take("?");
+        let mut more = !self.nothing_in(Sort::CloseBrace);
+        while more {
+            let optional = self.take(Sort::Question);
             let key = self.expr()?;
-            self.expect(":")?;
+            self.expect(Sort::Colon)?;
             entries.push((key, self.expr()?, optional));
-            if !self.take(",") {
-                self.expect("}")?;
-                break;
-            }
+            more = self.goes_on(Sort::CloseBrace)?;
         }
         Ok(Expr::new(at, Kind::Map(entries)))
     }
 }
 
-/// `a.b.c` as one name, when the expression is nothing else.
-fn dotted(expr: &Expr) -> Option<String> {
-    match &expr.kind {
-        Kind::Ident(name) => Some(name.clone()),
-        Kind::Select {
-            operand,
-            field,
-            test: false,
-            optional: false,
-        } => Some(format!("{}.{field}", dotted(operand)?)),
-        _ => None,
+/// One more link of a chain.
+fn link(links: usize) -> Parsed<usize> {
+    match links >= CHAIN {
+        true => Err(Refused::Deep(CHAIN)),
+        false => Ok(links + 1),
     }
+}
+
+/// A literal, unless it stands for nothing.
+fn sound<T>(value: Option<T>) -> Parsed<T> {
+    value.ok_or(Refused::Broken)
+}
+
+fn select(at: usize, operand: Expr, field: String, optional: bool) -> Expr {
+    let kind = Kind::Select {
+        operand: Box::new(operand),
+        field,
+        test: false,
+        optional,
+    };
+    Expr::new(at, kind)
 }
 
 /// A tree of operands that may be grouped at will, as flat as can be.

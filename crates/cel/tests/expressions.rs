@@ -355,6 +355,23 @@ fn errors() {
             "error: unknown time zone 2147483647:00",
         ),
         (
+            ".nobody",
+            "compile: ERROR: <input>:1:2: undeclared reference to '.nobody' (in container '')",
+        ),
+        (
+            ".has(1)",
+            "compile: ERROR: <input>:1:5: undeclared reference to '.has' (in container '')",
+        ),
+        (
+            "[1].all(.x, .x > 0)",
+            "compile: ERROR: <input>:1:14: undeclared reference to '.x' (in container '')",
+        ),
+        (
+            ".self.name.size() > .size('a') && .optional.of(1).hasValue()",
+            "true",
+        ),
+        ("has(has(self.name)) && !(-1 != -1)", "true"),
+        (
             "self.nonsense",
             "compile: ERROR: <input>:1:5: undefined field 'nonsense'",
         ),
