@@ -316,6 +316,94 @@ async fn odd_requests() {
 }
 
 #[tokio::test]
+async fn what_is_looked_at_first() {
+    let s = Server::start().await;
+    let map = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"}}"#;
+    assert_eq!(ask(&s, "POST", MAPS, &[("content-type", JSON)], map).await.0, 201);
+    let (odd, one) = (
+        "application/xml",
+        "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+    );
+    let too_large = "Too large resource version";
+    for (method, query, accept, code, why) in [
+        // Numbers in the order of the fields, then selectors, then what they mean together, then the shape.
+        (
+            "GET",
+            "limit=x&timeoutSeconds=y",
+            JSON,
+            400,
+            "strconv.ParseInt: parsing \"y\": invalid syntax",
+        ),
+        (
+            "GET",
+            "labelSelector=a b&limit=x",
+            JSON,
+            400,
+            "strconv.ParseInt: parsing \"x\": invalid syntax",
+        ),
+        (
+            "GET",
+            "sendInitialEvents=true&labelSelector=a b",
+            JSON,
+            400,
+            "found 'b', expected: ",
+        ),
+        (
+            "GET",
+            "sendInitialEvents=true&fieldSelector=a",
+            JSON,
+            400,
+            "can't understand 'a'",
+        ),
+        (
+            "GET",
+            "sendInitialEvents=true&fieldSelector=a=b",
+            JSON,
+            422,
+            "sendInitialEvents is forbidden for list",
+        ),
+        (
+            "GET",
+            "fieldSelector=a=b",
+            one,
+            400,
+            "\"a\" is not a known field selector",
+        ),
+        ("GET", "resourceVersion=99999", one, 504, too_large),
+        ("GET", "", one, 406, "the requested object is a list"),
+        (
+            "DELETE",
+            "dryRun=All&labelSelector=a b",
+            one,
+            400,
+            "found 'b', expected: ",
+        ),
+        ("DELETE", "dryRun=All", one, 406, "the requested object is a list"),
+        // Paths and methods before media types.
+        (
+            "PUT",
+            "",
+            odd,
+            405,
+            "the server does not allow this method on the requested resource",
+        ),
+        ("GET", "", odd, 406, "406: Not Acceptable"),
+        // What is empty is no precondition, and what is nothing selects everything.
+        ("DELETE", "dryRun=All&resourceVersion=&uid=", JSON, 200, ""),
+        ("GET", "fieldSelector==,!=", JSON, 200, ""),
+    ] {
+        let path = format!("{MAPS}?{}", query.replace(' ', "%20"));
+        let (answered, said) = ask(&s, method, &path, &[("accept", accept)], "").await;
+        let message = said["message"].as_str().unwrap_or_default();
+        assert_eq!(answered, code, "{method} {query} {accept}: {message}");
+        assert!(message.contains(why), "{method} {query} {accept}: {message}");
+        if code == 504 {
+            assert_eq!(said["details"]["retryAfterSeconds"], 1, "{said}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn warnings_come_with_what_is_answered() {
     let s = Server::start().await;
     for (method, path, count) in [
