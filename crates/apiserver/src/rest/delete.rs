@@ -13,6 +13,7 @@ use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use kinds::status::Status;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Attempts of a deletion that keeps losing races.
 const ATTEMPTS: usize = 30;
@@ -288,7 +289,8 @@ async fn step(
         let grace = if is_pod { pod_grace(old, options) } else { 0 };
         mark(&mut new, old, grace);
     }
-    let finished = is_finished(&new);
+    // A finalizer that is only taken away for show holds an object back.
+    let finished = is_finished(&new) && !(options.dry_run && !finalizers(old).is_empty());
     // What has a grace is marked before it goes, were it for a moment: there are watchers who wait for the mark.
     let (bytes, revision) = if new == *old || (finished && !is_pod) {
         (bytes.clone(), revision)
@@ -372,6 +374,8 @@ fn wanted_finalizers(ctx: &Ctx, present: &[String], options: &DeleteOptions) -> 
     let (orphan, foreground) = match options.propagation {
         // The collector knows no Events.
         _ if ctx.served.kind.kind == "Event" && ctx.served.custom.is_none() => (false, false),
+        // So the storage of namespaces has it.
+        _ if options.cascades && is_core(ctx, "Namespace") => (false, true),
         Some(Propagation::Orphan) => (true, false),
         Some(Propagation::Foreground) => (false, true),
         Some(Propagation::Background) => (false, false),
@@ -396,7 +400,8 @@ fn wanted_finalizers(ctx: &Ctx, present: &[String], options: &DeleteOptions) -> 
 fn set_finalizers(ctx: &Ctx, new: &mut Value, options: &DeleteOptions) {
     let present = finalizers(new);
     let list = wanted_finalizers(ctx, &present, options);
-    if list == present {
+    // Where all are there, they stay in their order.
+    if BTreeSet::from_iter(&list) == BTreeSet::from_iter(&present) {
         return;
     }
     if list.is_empty() {

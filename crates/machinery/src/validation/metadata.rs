@@ -242,12 +242,11 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let (new_meta, old_meta) = (new.at("metadata"), old.at("metadata"));
     if old_meta.has("deletionTimestamp") {
         let had = old_meta.strings_at("finalizers");
-        let added: Vec<String> = new_meta
-            .strings_at("finalizers")
-            .into_iter()
-            .filter(|f| !had.contains(f))
-            .map(quoted)
-            .collect();
+        let mut added = new_meta.strings_at("finalizers");
+        added.retain(|name| !had.contains(name));
+        added.sort_unstable();
+        added.dedup();
+        let added: Vec<String> = added.into_iter().map(quoted).collect();
         if !added.is_empty() {
             let text = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
