@@ -161,6 +161,14 @@ async fn create_instead(ctx: &Ctx, transform: &Transform, options: &WriteOptions
         );
         return Err(conflict(ctx, &why));
     }
+    // Only what is there has a name by itself.
+    if meta(&sent.object, "name") != ctx.name() {
+        return Err(name_mismatch(meta(&sent.object, "name"), ctx.name()));
+    }
+    parse_single_revision(meta(&sent.object, "resourceVersion")).map_err(|status| {
+        let from = status.message.find("strconv.").unwrap_or(0);
+        Status::plain(&status.message[from..])
+    })?;
     unset_meta(&mut sent.object, "resourceVersion");
     let applied_by = transform.is_apply().then_some(options.field_manager.as_str());
     let made = store_new(ctx, sent, options, applied_by).await?;

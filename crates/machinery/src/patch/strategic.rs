@@ -62,7 +62,7 @@ impl Merger {
     }
 
     fn map(&self, mut doc: Fields, patch: &Fields, ty: Option<&Type>) -> Result<Fields, Status> {
-        match patch.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
+        match patch.get(PATCH).map(directive).as_deref() {
             None => {}
             Some("delete") => return Ok(Fields::new()),
             Some("replace") => {
@@ -97,7 +97,11 @@ impl Merger {
             }
         }
         for (name, new) in patch {
-            if name.starts_with('$') || patch.contains_key(&format!("{ORDER}{name}")) {
+            let directive = [PATCH, RETAIN_KEYS].contains(&name.as_str());
+            if directive || name.starts_with(DELETE_FROM) || name.starts_with(ORDER) {
+                continue;
+            }
+            if patch.contains_key(&format!("{ORDER}{name}")) {
                 continue;
             }
             if new.is_null() {
@@ -168,7 +172,7 @@ impl Merger {
         let mut patches: Vec<&Fields> = Vec::new();
         let mut replace = false;
         for element in new.iter().filter_map(Value::as_object) {
-            match element.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
+            match element.get(PATCH).map(directive).as_deref() {
                 None => patches.push(element),
                 Some("replace") => replace = true,
                 Some("delete") => {
@@ -357,6 +361,15 @@ fn no_list(found: &Value) -> Status {
         "expected a []interface {{}}, but received a {}",
         go_type(found)
     ))
+}
+
+/// A directive as Go prints it for a text (`%s`).
+fn directive(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "%!s(<nil>)".to_owned(),
+        other => format!("%!s({}={})", go_type(other), super::go_text(other)),
+    }
 }
 
 fn unknown_directive(directive: &str, fields: &Fields) -> Status {
