@@ -26,6 +26,8 @@ pub trait Sizes {
 
 /// The size of what only evaluation knows, such as a number as text.
 const UNKNOWN: u64 = 32;
+/// The size of what upstream knows no bound of: texts of numbers, formatted ones, and what an optional value holds.
+const UNBOUNDED: u64 = u64::MAX;
 /// The longest pattern behind a named format.
 const NAMED_FORMAT: f64 = 128.0;
 /// What asking the authorizer costs.
@@ -278,7 +280,12 @@ impl Estimator<'_> {
             "lowerAscii" | "upperAscii" | "trim" | "substring" | "reverse" => {
                 Known::sized(add(times(size(0), 0.1).max(1)), size(0))
             }
-            "string" | "bytes" => Known::sized(add(times(size(0), 0.1).max(1)), size(0)),
+            "string" | "bytes" => {
+                let is_text = args.first().is_some_and(|a| self.is_sized(a));
+                let long = if is_text { size(0) } else { UNBOUNDED };
+                Known::sized(add(times(size(0), 0.1).max(1)), long)
+            }
+            "format" | "value" | "orValue" => Known::sized(add(1), UNBOUNDED),
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => Known::new(add(size(0).max(1))),
             "sort" | "distinct" => Known {
                 element: args.first().map(|a| Box::new(a.step(Step::Element, 0))),

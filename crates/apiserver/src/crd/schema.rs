@@ -285,7 +285,8 @@ pub fn validate(
                 type_message(path, wanted, "null"),
             ));
         }
-        return;
+        // Null is none of the values of an `enum`, even where it may stand.
+        return one_of(value, schema, path, errors);
     }
     // A value of a wrong type is judged by all else that its own type has, as upstream does.
     if !type_fits(value, schema) {
@@ -310,6 +311,14 @@ pub fn validate(
         Value::Array(items) => array(items, old, schema, path, patterns, errors),
         _ => {}
     }
+    one_of(value, schema, path, errors);
+    if let Value::Object(fields) = value {
+        object(fields, old, schema, path, patterns, errors);
+    }
+}
+
+/// Checks a value against the `enum` of its schema.
+fn one_of(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
         && !allowed.iter().any(|allowed| numbers::same(value, allowed))
     {
@@ -323,9 +332,6 @@ pub fn validate(
             detail: format!("supported values: {}", names.join(", ")),
             shown: None,
         });
-    }
-    if let Value::Object(fields) = value {
-        object(fields, old, schema, path, patterns, errors);
     }
 }
 

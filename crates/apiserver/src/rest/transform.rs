@@ -218,6 +218,21 @@ impl Transform {
         if !new.is_object() {
             return Err(refuse(new.to_string(), create::no_object(&new)));
         }
+        if ctx.served.custom.is_some() && matches!(self, Transform::Json(_) | Transform::Merge(_)) {
+            let is_empty = |field: &str| matches!(new[field].as_str(), None | Some(""));
+            if new["kind"].is_null() || new["kind"] == "" {
+                let text = new.to_string();
+                return Err(refuse(
+                    text.clone(),
+                    format!("Object 'Kind' is missing in '{text}'"),
+                ));
+            }
+            if is_empty("apiVersion") && (new["apiVersion"].is_null() || new["apiVersion"].is_string()) {
+                return Err(Status::internal(
+                    "Object 'apiVersion' is missing in 'object has no apiVersion field'",
+                ));
+            }
+        }
         if ctx.served.custom.is_none() && matches!(self, Transform::Json(_) | Transform::Merge(_)) {
             unversioned(ctx, &new, mode).map_err(|why| match why {
                 Some(faults) => refuse(json_text(&new), machinery::strict_text(&faults)),

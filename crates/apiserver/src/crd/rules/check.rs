@@ -1,6 +1,7 @@
 //! Rules when a definition is written: what does not compile is refused, with the place of the mistake.
 
 use super::super::shown;
+use super::super::structural::has_unsupported;
 use super::sizes::{Often, SchemaSizes};
 use super::{environment, schema_type, text};
 use cel::{Env, Program, Type};
@@ -184,7 +185,7 @@ fn leads_somewhere(schema: &Value, path: &str) -> bool {
             };
             (step, rest) = (name, after);
         } else if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let end = after.find(['.', '[']);
             (step, rest) = after.split_at(end.unwrap_or(after.len()));
         } else {
             return false;
@@ -235,7 +236,7 @@ fn form(rule: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     if is_broken(path) {
         errors.push(invalid("fieldPath", "must not contain line breaks"));
     }
-    if !path.is_empty() && !leads_somewhere(schema, path) {
+    if !path.is_empty() && !has_unsupported(schema) && !leads_somewhere(schema, path) {
         errors.push(invalid("fieldPath", "must be a valid path"));
     }
 }
