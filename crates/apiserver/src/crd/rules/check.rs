@@ -131,11 +131,7 @@ fn walk(rules: &Value, schema: &Value, here: Here<'_>, at: &Path, judged: &mut J
     for (name, property) in rules["properties"].as_object().into_iter().flatten() {
         let own = schema["properties"].get(name).unwrap_or(property);
         let place = at.child("properties").key(name);
-        let lost_here = match schema["x-kubernetes-map-type"] == "atomic" {
-            true => lost.or(Some(at)),
-            false => lost,
-        };
-        walk(property, own, child(lost_here, here.often), &place, judged);
+        walk(property, own, child(lost, here.often), &place, judged);
     }
     if let Some(items) = rules.get("items").filter(|i| i.is_object()) {
         let own = schema.get("items").unwrap_or(items);
@@ -168,9 +164,17 @@ fn walk(rules: &Value, schema: &Value, here: Here<'_>, at: &Path, judged: &mut J
         return;
     }
     let embedded = here.root || schema["x-kubernetes-embedded-resource"] == true;
-    let ty = schema_type(schema, embedded);
+    let Some(ty) = schema_type(schema, embedded) else {
+        if listed.clone().next().is_some() {
+            let why = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to \
+                       convert structural schema to CEL declarations";
+            let place = at.child("x-kubernetes-validations");
+            judged.errors.push(FieldError::internal(&place, why));
+        }
+        return;
+    };
     for (i, rule) in listed {
-        one(rule, ty.as_ref(), schema, here, &place(i), judged);
+        one(rule, &ty, schema, here, &place(i), judged);
     }
 }
 
@@ -242,7 +246,7 @@ fn form(rule: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
 }
 
 /// Compiles a rule.
-fn one(rule: &Value, ty: Option<&Type>, schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged) {
+fn one(rule: &Value, ty: &Type, schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged) {
     let Judged { costs, errors, .. } = judged;
     let cost_of = |program: &Program| {
         let each = program.most_cost(&SchemaSizes(schema));
@@ -251,7 +255,7 @@ fn one(rule: &Value, ty: Option<&Type>, schema: &Value, here: Here<'_>, at: &Pat
     let shown = shown::rule(rule);
     let wrong = |field: &str, why: &str| FieldError::invalid_shown(&at.child(field), &shown, why);
     let invalid = |field: &str, why: &str| FieldError::invalid(&at.child(field), rule[field].clone(), why);
-    let env = environment(ty.unwrap_or(&Type::Dyn), rule["optionalOldSelf"] == true);
+    let env = environment(ty, rule["optionalOldSelf"] == true);
     let (program, fault) = made(&rule["rule"], &env, |ty| match ty {
         Type::Bool => Ok(()),
         _ => Err("cel expression must evaluate to a bool"),
