@@ -457,14 +457,16 @@ pub(super) fn keyed<'v>(list: &List, items: &'v [Value]) -> BTreeMap<String, Vec
     out
 }
 
-/// The path element of an item of a keyed list. A key that is left out has its default.
+/// The path element of an item of a keyed list. A key that is left out has its default; one that is null is that.
 pub(super) fn key(list: &List, item: &Value) -> String {
     let mut keys: Vec<(&str, &Value)> = list
         .map_keys
         .iter()
         .filter_map(|name| {
-            let given = item.get(name).filter(|v| !v.is_null());
-            Some((name.as_str(), given.or_else(|| list.key_defaults.get(name))?))
+            Some((
+                name.as_str(),
+                item.get(name).or_else(|| list.key_defaults.get(name))?,
+            ))
         })
         .collect();
     keys.sort_by_key(|(name, _)| *name);

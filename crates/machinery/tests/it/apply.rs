@@ -596,11 +596,7 @@ fn what_has_lost_its_parts_stays_empty() {
             json!({"podFixed": {"cpu": 1}}),
             json!({"nodeSelector": {"a": "b"}, "tolerations": [{"key": "a"}]}),
         ),
-        (
-            "{overhead: null, scheduling: {}}",
-            json!({"podFixed": {}}),
-            json!({"nodeSelector": {}}),
-        ),
+        ("{overhead: null, scheduling: {}}", json!({}), json!({})),
         ("{overhead: {podFixed: {}}}", json!({"podFixed": {}}), Value::Null),
         ("{}", Value::Null, Value::Null),
     ] {
