@@ -210,6 +210,8 @@ async fn attempt(
     if rewritten {
         empties = Empties::default();
     }
+    // What is taken back from here on was a change none the less.
+    machinery::apply::keep_times(&mut new, &old);
     match &served.custom {
         Some(custom) => custom.prepare_update(&mut new, &old, sub),
         None => {
@@ -224,7 +226,6 @@ async fn attempt(
         machinery::stamp(served.kind, &mut new, &old, &now());
     }
     restore_metadata(&mut new, &old);
-    machinery::apply::keep_times(&mut new, &old);
     let reservation = ctx
         .server
         .alloc

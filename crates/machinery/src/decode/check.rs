@@ -437,7 +437,18 @@ impl<'t> Checker<'t> {
             }
             // An empty text where an object or list of a Go type with its own decoder is awaited is no mistake there,
             // but built-in kinds have no such field.
-            (_, value) => Err(mismatch(owner, ty, type_of(value), at)),
+            (_, value) => {
+                let mut why = mismatch(owner, ty, type_of(value), at);
+                if matches!(value, Value::Number(number) if number.as_i64().is_none()) {
+                    why.restore = match ty {
+                        Type::String(_) => why
+                            .restore
+                            .replace("cannot convert int64 to string", "unrecognized type: string"),
+                        _ => why.restore.replace("int64", "float64"),
+                    };
+                }
+                Err(why)
+            }
         }
     }
 }

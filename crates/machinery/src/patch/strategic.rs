@@ -66,9 +66,10 @@ impl Merger {
             None => {}
             Some("delete") => return Ok(Fields::new()),
             Some("replace") => {
+                // As it is, nulls and all.
                 let mut out = patch.clone();
                 out.remove(PATCH);
-                return Ok(clean_map(&out));
+                return Ok(out);
             }
             Some(other) => return Err(unknown_directive(other, patch)),
         }
@@ -115,7 +116,10 @@ impl Merger {
                     self.value(old, new, self.field(ty, name), ty)?
                 }
             };
-            doc.insert(name.clone(), merged);
+            match merged {
+                Value::Null => doc.remove(name),
+                merged => doc.insert(name.clone(), merged),
+            };
         }
         Ok(doc)
     }
@@ -412,6 +416,8 @@ fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(),
 /// A patch's value as data: without directives and nulls.
 fn clean(value: &Value) -> Value {
     match value {
+        // A directive has nothing to work on here, and takes what it stands in with it.
+        Value::Object(fields) if fields.contains_key(PATCH) => Value::Null,
         Value::Object(fields) => Value::Object(clean_map(fields)),
         Value::Array(items) => {
             let kept = items.iter().filter(|v| v.get(PATCH).is_none());
@@ -423,7 +429,9 @@ fn clean(value: &Value) -> Value {
 
 fn clean_map(fields: &Fields) -> Fields {
     let data = fields.iter().filter(|(k, v)| !is_directive(k) && !v.is_null());
-    data.map(|(k, v)| (k.clone(), clean(v))).collect()
+    data.map(|(k, v)| (k.clone(), clean(v)))
+        .filter(|(_, v)| !v.is_null())
+        .collect()
 }
 
 fn is_directive(name: &str) -> bool {
