@@ -37,6 +37,10 @@ async fn names_and_defaults_are_looked_at_twice() {
     all["spec"]["preserveUnknownFields"] = true.into();
     let mut none = text(json!({}));
     none["spec"]["preserveUnknownFields"] = true.into();
+    let keyed = definition(object(
+        json!({"x": {"type": "array", "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["k"]}}),
+    ));
     let keeps = "spec.preserveUnknownFields: Invalid value: true: must be false in order to use defaults in the schema";
     for (crd, told, is_told) in [
         (
@@ -51,6 +55,11 @@ async fn names_and_defaults_are_looked_at_twice() {
         ),
         (&all, keeps, true),
         (&none, keeps, false),
+        (
+            &keyed,
+            "properties[x].items: Required value: must have a schema if x-kubernetes-list-type is map",
+            true,
+        ),
     ] {
         let (code, said) = s.json("POST", CRDS, crd).await;
         assert_eq!(
