@@ -382,7 +382,14 @@ impl<'t> Checker<'t> {
                         step: At::Entry(key),
                     };
                     self.duplicate(&place);
+                    let before = self.wrong.len();
                     self.value(owner, items, value, &place);
+                    if let (Type::String(format), Value::String(text)) = (items.as_ref(), value)
+                        && format == "date-time"
+                        && self.wrong.len() == before
+                    {
+                        omit::canonical_time(owner, key, text);
+                    }
                 }
                 Ok(())
             }
