@@ -26,6 +26,8 @@ pub trait Sizes {
 
 /// The size of what only evaluation knows, such as a number as text.
 const UNKNOWN: u64 = 32;
+/// The size of what upstream knows no bound of: texts of numbers, formatted ones, and what an optional value holds.
+const UNBOUNDED: u64 = u64::MAX;
 /// The longest pattern behind a named format.
 const NAMED_FORMAT: f64 = 128.0;
 /// What asking the authorizer costs.
@@ -144,8 +146,10 @@ impl Estimator<'_> {
             } => {
                 let operand = self.visit(operand);
                 // Upstream lets `has` cost nothing beyond what it looks into.
-                let own = u64::from(!test);
-                operand.step(Step::Field(field.clone()), operand.cost.saturating_add(own))
+                match test {
+                    true => Known::new(operand.cost),
+                    false => operand.step(Step::Field(field.clone()), operand.cost.saturating_add(1)),
+                }
             }
             Kind::Index { operand, index, .. } => {
                 let (operand, index) = (self.visit(operand), self.visit(index));
@@ -254,7 +258,11 @@ impl Estimator<'_> {
                     ..larger.clone()
                 }
             }
-            "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => {
+            "_==_" | "_!=_" => {
+                let sizes = args.iter().map(|a| self.compared(a));
+                Known::new(add(times(sizes.min().unwrap_or(1), 0.1)))
+            }
+            "_<_" | "_<=_" | "_>_" | "_>=_" => {
                 let sized = args.iter().all(|a| self.is_sized(a));
                 Known::new(add(if sized {
                     times(size(0).min(size(1)), 0.1).max(1)
@@ -266,7 +274,15 @@ impl Estimator<'_> {
                 let total = size(0).saturating_add(size(1));
                 Known::sized(add(times(total, 0.1).max(1)), total)
             }
-            "@in" => Known::new(add(size(1).max(1))),
+            "@in" => {
+                // A map is asked at once, a list is gone through.
+                let is_map = |of: &Known| self.is_sized(&of.step(Step::Key, 0));
+                let own = match args.get(1).is_some_and(is_map) {
+                    true => 1,
+                    false => size(1).max(1),
+                };
+                Known::new(add(own))
+            }
             "contains" => Known::new(add(times(size(0), 0.1).saturating_mul(times(size(1), 0.1)))),
             "startsWith" | "endsWith" => Known::new(add(times(size(1), 0.1))),
             "matches" | "find" | "findAll" => {
@@ -278,7 +294,15 @@ impl Estimator<'_> {
             "lowerAscii" | "upperAscii" | "trim" | "substring" | "reverse" => {
                 Known::sized(add(times(size(0), 0.1).max(1)), size(0))
             }
-            "string" | "bytes" => Known::sized(add(times(size(0), 0.1).max(1)), size(0)),
+            "string" | "bytes" => {
+                let is_text = args.first().is_some_and(|a| self.is_sized(a));
+                let (own, long) = match is_text {
+                    true => (times(size(0), 0.1).max(1), size(0)),
+                    false => (1, UNBOUNDED),
+                };
+                Known::sized(add(own), long)
+            }
+            "format" | "value" | "orValue" => Known::sized(add(1), UNBOUNDED),
             "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => Known::new(add(size(0).max(1))),
             "sort" | "distinct" => Known {
                 element: args.first().map(|a| Box::new(a.step(Step::Element, 0))),
@@ -289,9 +313,19 @@ impl Estimator<'_> {
             }
             "validate" => Known::new(add(times(times(size(1), 0.1), NAMED_FORMAT * 0.25))),
             "check" => Known::new(add(AUTHORIZER)),
-            "url" | "isURL" | "quantity" | "isQuantity" | "ip" | "isIP" | "cidr" | "isCIDR" | "semver"
-            | "isSemver" => Known::new(add(times(size(0), 0.1).max(1))),
+            "url" | "quantity" | "isQuantity" | "ip" | "isIP" | "cidr" | "isCIDR" | "semver" | "isSemver" => {
+                Known::new(add(times(size(0), 0.1).max(1)))
+            }
             _ => Known::new(add(1)),
+        }
+    }
+
+    /// The size of a value that is compared with another: of what is declared without one, nothing.
+    fn compared(&self, known: &Known) -> u64 {
+        match &known.place {
+            _ if self.is_sized(known) => self.size(known),
+            Some(_) => 0,
+            None => 1,
         }
     }
 

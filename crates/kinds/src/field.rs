@@ -223,7 +223,10 @@ impl FieldError {
             ErrorType::TooLong,
             path,
             None,
-            format!("may not be more than {max} bytes"),
+            match max {
+                1 => "may not be more than 1 byte".to_owned(),
+                _ => format!("may not be more than {max} bytes"),
+            },
         )
     }
 

@@ -28,9 +28,9 @@ pub mod yaml;
 
 pub use autoscaling::{autoscaler_to_v1, autoscaler_to_v2};
 pub use decode::{
-    Decoded, Duplicate, FieldValidation, Mismatch, Parsed, Source, applied_faults, decode_check,
-    decode_faults, definition_faults, metadata_faults, parse_json_body, parse_json_checked,
-    parse_yaml_checked, strict_text, whole_numbers,
+    Decoded, Duplicate, FieldValidation, Mismatch, Parsed, Source, decode_check, decode_faults,
+    definition_faults, is_time, metadata_faults, parse_json_body, parse_json_checked, parse_yaml_checked,
+    strict_text, whole_numbers,
 };
 pub use defaults::default;
 pub use empties::Empties;

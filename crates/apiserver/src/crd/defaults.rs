@@ -106,11 +106,8 @@ fn bounds(default: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldErro
     schema::validate(default, None, schema, at, &patterns, &mut faults);
     // Upstream's check of defaults knows neither how elements of a list differ nor where the default stands.
     faults.retain(|fault| fault.ty != ErrorType::Duplicate);
-    for fault in &mut faults {
-        if let Some(rest) = fault.detail.strip_prefix(at.as_str()) {
-            fault.detail = rest.strip_prefix('.').unwrap_or(rest).to_owned();
-        }
-    }
+    schema::once(&mut faults);
+    schema::within(at, &mut faults);
     if faults.is_empty()
         && let Some(node) = rules::Node::new(schema, false)
     {

@@ -96,6 +96,10 @@ fn keys(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
         let why = "must not be empty if x-kubernetes-list-type is map";
         errors.push(FieldError::required(&keys_at, why));
     }
+    if items.is_null() {
+        let why = "must have a schema if x-kubernetes-list-type is map";
+        errors.push(FieldError::required(&items_at, why));
+    }
     if text(items, "type") != "object" && items.is_object() {
         let why = "must be object if parent array's x-kubernetes-list-type is map";
         let kind = Value::from(text(items, "type"));

@@ -257,8 +257,13 @@ impl CustomVersion {
             let managed = new.pointer("/metadata/managedFields").cloned();
             *new = old.clone();
             put(new, "status", status);
-            if let Some(managed) = managed {
-                set_meta(new, "managedFields", managed);
+            match managed {
+                Some(managed) => set_meta(new, "managedFields", managed),
+                None => {
+                    if let Some(Value::Object(metadata)) = new.get_mut("metadata") {
+                        metadata.remove("managedFields");
+                    }
+                }
             }
             return;
         }
@@ -330,7 +335,17 @@ impl CustomVersion {
     }
 
     fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-        schema::validate(object, old, &self.schema, &Path::root(), &self.patterns, errors);
+        let mut found = Vec::new();
+        schema::validate(
+            object,
+            old,
+            &self.schema,
+            &Path::root(),
+            &self.patterns,
+            &mut found,
+        );
+        schema::once(&mut found);
+        errors.append(&mut found);
         if self.embeds {
             schema::validate_resources(object, &self.schema, &Path::root(), errors);
         }
@@ -355,11 +370,8 @@ impl CustomVersion {
             let (at, mut found) = (Path::new("status"), Vec::new());
             schema::validate(status, old.get("status"), schema, &at, &self.patterns, &mut found);
             // The status is the whole body here, which the words of a fault begin at.
-            for error in &mut found {
-                if let Some(below) = error.detail.strip_prefix("status.") {
-                    error.detail = below.to_owned();
-                }
-            }
+            schema::once(&mut found);
+            schema::within(&at, &mut found);
             errors.append(&mut found);
         }
         self.check_scale(object, errors);

@@ -33,8 +33,6 @@ pub struct Node {
     properties: Vec<(String, Node)>,
     additional: Option<Box<Node>>,
     all_of: Vec<Node>,
-    /// The present values of fields are known (the map is not atomic).
-    granular: bool,
 }
 
 /// One rule.
@@ -142,7 +140,6 @@ impl Node {
                 .collect(),
             properties,
             keys: keys.map(|k| k.iter().filter_map(|k| k.as_str().map(String::from)).collect()),
-            granular: schema["x-kubernetes-map-type"] != "atomic",
             json_type: text(schema, "type"),
             ty: typed,
         };
@@ -226,7 +223,7 @@ impl<'e> Judge<'e> {
         }
         match value {
             Json::Object(fields) => {
-                let before = |name: &str| old.filter(|_| node.granular).and_then(|o| o.get(name));
+                let before = |name: &str| old.and_then(|o| o.get(name));
                 for (name, child) in &node.properties {
                     if let Some(value) = fields.get(name) {
                         self.node(child, value, before(name), unchanged, &at.child(name));

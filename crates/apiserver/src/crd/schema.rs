@@ -244,6 +244,12 @@ pub fn default(value: &mut Value, schema: &Value) {
                 let known = schema.get("properties").and_then(Value::as_object);
                 for (name, value) in fields.iter_mut() {
                     if known.is_none_or(|k| !k.contains_key(name)) {
+                        if value.is_null()
+                            && !flag(more, "nullable")
+                            && let Some(given) = more.get("default")
+                        {
+                            *value = given.clone();
+                        }
                         default(value, more);
                     }
                 }
@@ -285,7 +291,8 @@ pub fn validate(
                 type_message(path, wanted, "null"),
             ));
         }
-        return;
+        // Null is none of the values of an `enum`, even where it may stand.
+        return one_of(value, schema, path, errors);
     }
     // A value of a wrong type is judged by all else that its own type has, as upstream does.
     if !type_fits(value, schema) {
@@ -310,6 +317,14 @@ pub fn validate(
         Value::Array(items) => array(items, old, schema, path, patterns, errors),
         _ => {}
     }
+    one_of(value, schema, path, errors);
+    if let Value::Object(fields) = value {
+        object(fields, old, schema, path, patterns, errors);
+    }
+}
+
+/// Checks a value against the `enum` of its schema.
+fn one_of(value: &Value, schema: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
         && !allowed.iter().any(|allowed| numbers::same(value, allowed))
     {
@@ -323,9 +338,6 @@ pub fn validate(
             detail: format!("supported values: {}", names.join(", ")),
             shown: None,
         });
-    }
-    if let Value::Object(fields) = value {
-        object(fields, old, schema, path, patterns, errors);
     }
 }
 
@@ -353,6 +365,14 @@ fn type_fits(value: &Value, schema: &Value) -> bool {
     let Some(wanted) = schema.get("type").and_then(Value::as_str) else {
         return true;
     };
+    let format = schema.get("format").and_then(Value::as_str).unwrap_or("");
+    if !format.is_empty()
+        && !matches!(wanted, "integer" | "number")
+        && matches!(value, Value::String(_) | Value::Array(_))
+    {
+        // Upstream leaves these to the check of the format, which only looks at texts.
+        return true;
+    }
     let got = type_of(value);
     let whole = || value.as_f64().is_some_and(numbers::is_whole);
     got == wanted
@@ -383,6 +403,30 @@ fn string(text: &str, schema: &Value, path: &Path, patterns: &Patterns, errors: 
     if !format.is_empty() && !formats::fits(format, text, patterns) {
         let why = format!("{path} in body must be of type {format}: {text:?}");
         errors.push(FieldError::type_invalid(path, json!(text), why));
+    }
+}
+
+/// Leaves out what has been said already: several schemas may find the same.
+pub fn once(errors: &mut Vec<FieldError>) {
+    let mut said = std::collections::HashSet::new();
+    errors.retain(|error| said.insert(error.to_string()));
+}
+
+/// What is told of a value that stands at `at`, where upstream does not know of a whole object around it.
+pub fn within(at: &Path, errors: &mut [FieldError]) {
+    let relative = |rest: &str| rest.strip_prefix('.').unwrap_or(rest).to_owned();
+    for error in errors {
+        if let Some(rest) = error.detail.strip_prefix(at.as_str()) {
+            error.detail = relative(rest);
+        } else if let Some(rest) = error
+            .detail
+            .strip_prefix('"')
+            .and_then(|text| text.strip_prefix(at.as_str()))
+        {
+            // What is said of several schemas has no other place then.
+            error.detail = format!("\"{}", relative(rest));
+            error.path = at.clone();
+        }
     }
 }
 

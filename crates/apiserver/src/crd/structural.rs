@@ -399,17 +399,49 @@ fn whole(schema: &Value, at: &Path, has_status: bool, errors: &mut Vec<FieldErro
         properties.remove("metadata");
     }
     let mut faults = Vec::new();
-    root(schema, at, &mut faults);
-    structure(&below, at, None, &mut faults);
-    if faults.is_empty() {
-        defaults::check(schema, at, &mut faults);
+    let is_understood = !has_unsupported(schema);
+    if is_understood {
+        root(schema, at, &mut faults);
+        structure(&below, at, None, &mut faults);
+        if faults.is_empty() {
+            defaults::check(schema, at, &mut faults);
+        }
     }
-    let is_clear = faults.is_empty();
+    let is_clear = is_understood && faults.is_empty();
     errors.append(&mut faults);
     published(&below, at, &mut faults);
     resources(schema, at, true, &mut faults);
     rules::check(schema, at, is_clear, &mut faults);
     errors.append(&mut faults);
+}
+
+/// Whether a schema says anything that no structural one can, which is told by itself: upstream makes no more of it then.
+pub(super) fn has_unsupported(schema: &Value) -> bool {
+    let is_said = |field: &str| match schema.get(field) {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Object(fields)) => !fields.is_empty(),
+        Some(_) => true,
+    };
+    let named = [
+        "id",
+        "$schema",
+        "$ref",
+        "patternProperties",
+        "dependencies",
+        "definitions",
+    ];
+    let more = schema.get("additionalItems").is_some_and(|more| !more.is_null());
+    if more || schema["items"].is_array() || named.into_iter().any(is_said) {
+        return true;
+    }
+    let one = ["items", "additionalProperties", "not"].map(|field| &schema[field]);
+    let several = ["allOf", "anyOf", "oneOf"].map(|field| list(schema, field));
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    one.into_iter()
+        .chain(several.into_iter().flatten())
+        .chain(properties.map(|(_, property)| property))
+        .any(|part| part.is_object() && has_unsupported(part))
 }
 
 fn root(schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {

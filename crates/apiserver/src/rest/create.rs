@@ -183,35 +183,14 @@ pub fn check_input(ctx: &Ctx, input: Input, mode: FieldValidation) -> Result<Sen
     Ok(Sent { object, empties })
 }
 
-/// Checks a configuration that is applied, whose nulls and empty lists stay. Its faults are what is unknown in it. `place` is
-/// how its namespace and name are told.
-pub fn check_applied(ctx: &Ctx, value: &mut Value, place: &str) -> Result<Decoded, Status> {
+/// Checks a configuration that is applied against the URL. The object that comes of it is decoded once it is merged; of a
+/// custom one what is unknown is dropped before.
+pub fn check_applied(ctx: &Ctx, value: &mut Value) -> Result<(), Status> {
     check_kind(ctx, value)?;
-    let served = &ctx.served;
-    let decoded = match &served.custom {
-        Some(custom) => Decoded {
-            faults: custom.decode_check(value, &[], FieldValidation::Warn)?,
-            empties: Empties::default(),
-        },
-        None => machinery::applied_faults(served.kind, value).map_err(|why| {
-            let kind = served.kind;
-            let (name, version) = (kind.kind, kind.version);
-            if why.restore.starts_with("cannot convert float64 ") {
-                let what = format!("{}, Kind={name}", super::patch::group_and_version(served));
-                return Status::plain(format!(
-                    "failed to convert new object ({place}; {what}) to proper version: unable to convert unstructured object to \
-                     {what}: {}",
-                    why.restore
-                ));
-            }
-            Status::bad_request(format!(
-                "{name} in version {version:?} cannot be handled as a {name}: {}",
-                why.json
-            ))
-        })?,
-    };
-    check_namespace(ctx, value)?;
-    Ok(decoded)
+    if let Some(custom) = &ctx.served.custom {
+        custom.decode_check(value, &[], FieldValidation::Warn)?;
+    }
+    check_namespace(ctx, value)
 }
 
 /// `/v1` is `v1` of no group.

@@ -1,12 +1,13 @@
 //! PATCH: the four patch types, by content type.
 
 use super::transform::{Patch, Transform};
-use super::{Ctx, meta, set_meta, update};
+use super::{Ctx, meta, update};
 use crate::wire::input;
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response};
 use kinds::field::{FieldError, Path};
 use kinds::status::{Details, Status};
+use serde_json::Value;
 use std::collections::HashSet;
 
 /// Operations that one JSON patch may have.
@@ -90,7 +91,14 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
             });
             Ok(or_unreadable(read, Transform::Json))
         }
-        "application/merge-patch+json" => Ok(or_unreadable(json(DECODING), Transform::Merge)),
+        "application/merge-patch+json" => {
+            // Where its fields are not judged, upstream reads a patch only to lay it on.
+            let read = json(DECODING).map_err(|status| match judged {
+                true => status,
+                false => Status::bad_request("Invalid JSON Patch"),
+            });
+            Ok(or_unreadable(read, Transform::Merge))
+        }
         "application/strategic-merge-patch+json" if ctx.served.custom.is_none() => {
             let read = json("").map(|mut patch| {
                 machinery::whole_numbers(&mut patch.value);
@@ -219,43 +227,40 @@ fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, S
     }
     let name = meta(&applied, "name").to_string();
     let place = format!("{namespace}/{name}");
-    if name.is_empty() && (applied["metadata"].is_object() || applied["metadata"].is_null()) {
-        set_meta(&mut applied, "name", ctx.name());
-    } else if !name.is_empty() && name != ctx.name() {
-        return Err(super::transform::name_mismatch(&name, ctx.name()));
+    if applied
+        .pointer("/metadata/managedFields")
+        .is_some_and(is_list_of_managers)
+    {
+        return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
+    machinery::whole_numbers(&mut applied);
     let faults = machinery::apply::type_faults(ctx.served.typed(), &applied);
     if !faults.is_empty() {
         return Err(untyped(ctx, &place, &faults));
     }
-    // All else that is wrong with the fields comes out as unknown ones, whatever the mode is.
-    let machinery::Decoded { faults, empties } = super::create::check_applied(ctx, &mut applied, &place)?;
-    let unknown = faults
-        .iter()
-        .filter_map(|f| f.strip_prefix("unknown field \"")?.strip_suffix('"'));
-    let unknown: Vec<String> = unknown.map(|f| format!(".{f}{UNDECLARED}")).collect();
-    if !unknown.is_empty() {
-        return Err(untyped(ctx, &place, &unknown));
-    }
-    // Only what is there has a name by itself.
-    if name.is_empty() && ctx.served.cache.get(ctx.namespace(), ctx.name()).is_none() {
-        return Err(super::transform::name_mismatch(&name, ctx.name()));
-    }
+    super::create::check_applied(ctx, &mut applied)?;
     let twice: Vec<String> = duplicates.iter().map(machinery::Duplicate::fault).collect();
-    if applied
-        .pointer("/metadata/managedFields")
-        .is_some_and(|m| !m.is_null())
-    {
-        return Err(Status::bad_request("metadata.managedFields must be nil"));
-    }
     Ok(Transform::Apply {
-        applied: super::create::Sent {
-            object: applied,
-            empties,
-        },
+        applied,
+        place,
         manager: options.field_manager.clone(),
         force: options.force.unwrap_or(false),
         twice,
         mode: options.validation,
     })
+}
+
+/// Whether a value is a list of managed fields to upstream, for which one that cannot be read is none.
+fn is_list_of_managers(value: &Value) -> bool {
+    let readable = |entry: &Value| {
+        let texts = ["manager", "operation", "apiVersion", "fieldsType", "subresource"];
+        let text = |name: &&str| matches!(entry.get(name), None | Some(Value::Null | Value::String(_)));
+        let time = entry.get("time").filter(|time| !time.is_null());
+        entry.is_object()
+            && texts.iter().all(text)
+            && time.is_none_or(|time| time.as_str().is_some_and(machinery::is_time))
+    };
+    value
+        .as_array()
+        .is_some_and(|entries| entries.iter().all(readable))
 }

@@ -35,8 +35,10 @@ pub enum Transform {
     Strategic(Patch),
     /// `application/apply-patch+yaml`.
     Apply {
-        /// What the manager wants to own.
-        applied: Sent,
+        /// What the manager wants to own, as it was written.
+        applied: Value,
+        /// How namespace and name in it are told.
+        place: String,
         /// Who applies.
         manager: String,
         /// Take fields from other managers.
@@ -74,24 +76,29 @@ impl Transform {
             Transform::Replace(sent) => Ok(sent.clone()),
             Transform::Apply {
                 applied,
+                place,
                 manager,
                 force,
                 ..
             } => {
-                let new = machinery::apply::apply(
+                let mut new = machinery::apply::apply(
                     ctx.served.typed(),
                     None,
-                    &applied.object,
+                    applied,
                     manager,
                     *force,
                     None,
                     &now(),
                 )?;
+                let empties = match ctx.served.custom {
+                    Some(_) => Empties::default(),
+                    None => {
+                        let decoded = machinery::decode_faults(ctx.served.kind, &mut new, &[]);
+                        decoded.map_err(|why| unconverted(ctx, place, &why))?.empties
+                    }
+                };
                 self.judge_duplicates(ctx)?;
-                Ok(Sent {
-                    object: new,
-                    empties: applied.empties.clone(),
-                })
+                Ok(Sent { object: new, empties })
             }
             _ => Err(ctx.not_found()),
         }
@@ -118,14 +125,15 @@ impl Transform {
                 let new = machinery::apply::apply(
                     ctx.served.typed(),
                     Some(current),
-                    &applied.object,
+                    applied,
                     manager,
                     *force,
                     sub,
                     &now(),
                 )?;
+                let sent = self.finish(ctx, new, current, FieldValidation::Ignore)?;
                 self.judge_duplicates(ctx)?;
-                self.finish(ctx, new, current, FieldValidation::Ignore)
+                Ok(sent)
             }
             Transform::Json(patch) | Transform::Merge(patch) | Transform::Strategic(patch) => {
                 self.finish(ctx, self.patched(ctx, current, patch, mode)?, current, mode)
@@ -165,7 +173,7 @@ impl Transform {
                 machinery::strategic_merge_patch(ctx.served.kind.schema, current, &patch.value)
                     .map(|patched| of_the_kind(patched, current))
             }
-            _ => machinery::merge_patch(current, &patch.value),
+            _ => machinery::merge_patch(current, &patch.value, mode != FieldValidation::Ignore),
         }
     }
 
@@ -210,6 +218,27 @@ impl Transform {
         if !new.is_object() {
             return Err(refuse(new.to_string(), create::no_object(&new)));
         }
+        if ctx.served.custom.is_some() && matches!(self, Transform::Json(_) | Transform::Merge(_)) {
+            let is_empty = |field: &str| matches!(new[field].as_str(), None | Some(""));
+            if new["kind"].is_null() || new["kind"] == "" {
+                let text = new.to_string();
+                return Err(refuse(
+                    text.clone(),
+                    format!("Object 'Kind' is missing in '{text}'"),
+                ));
+            }
+            if is_empty("apiVersion") && (new["apiVersion"].is_null() || new["apiVersion"].is_string()) {
+                return Err(Status::internal(
+                    "Object 'apiVersion' is missing in 'object has no apiVersion field'",
+                ));
+            }
+        }
+        if ctx.served.custom.is_none() && matches!(self, Transform::Json(_) | Transform::Merge(_)) {
+            unversioned(ctx, &new, mode).map_err(|why| match why {
+                Some(faults) => refuse(json_text(&new), machinery::strict_text(&faults)),
+                None => name_mismatch("", meta(current, "name")),
+            })?;
+        }
         if let Err(why) = self.same_kind(ctx, &mut new, current) {
             return Err(match ctx.served.custom {
                 Some(_) => {
@@ -245,8 +274,19 @@ impl Transform {
             (Err(why), Some(patch)) if strategic => {
                 return Err(refuse(machinery::go_text(&patch.value), why.restore));
             }
-            (Err(why), Some(_)) => return Err(refuse(new.to_string(), why.json)),
-            (Err(why), None) => return Err(Status::bad_request(why.json)),
+            // Shown as it was patched, and not as far as it has been read.
+            (Err(why), Some(patch)) => {
+                let shown = self.patched(ctx, current, patch, mode)?.to_string();
+                return Err(refuse(shown, why.json));
+            }
+            (Err(why), None) => {
+                return Err(match self {
+                    Transform::Apply { place, .. } if ctx.served.custom.is_none() => {
+                        unconverted(ctx, place, &why)
+                    }
+                    _ => Status::bad_request(why.json),
+                });
+            }
         };
         match (mode, patch) {
             (FieldValidation::Ignore, _) => warnings.clear(),
@@ -276,6 +316,47 @@ impl Transform {
         create::default(ctx, &mut new);
         Ok(Sent { object: new, empties })
     }
+}
+
+/// An object without a version is one of upstream's own, of which it knows none of the fields: they are refused, or told and
+/// dropped, and the name with them.
+fn unversioned(ctx: &Ctx, new: &Value, mode: FieldValidation) -> Result<(), Option<Vec<String>>> {
+    if !matches!(new.get("apiVersion"), None | Some(Value::Null)) {
+        return Ok(());
+    }
+    let names = new
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.as_str());
+    let mut names: Vec<&str> = names
+        .filter(|name| !matches!(*name, "kind" | "apiVersion"))
+        .collect();
+    names.sort_unstable();
+    let faults: Vec<String> = names
+        .iter()
+        .map(|name| format!("unknown field {name:?}"))
+        .collect();
+    match mode {
+        FieldValidation::Strict if !faults.is_empty() => return Err(Some(faults)),
+        FieldValidation::Warn => ctx.notes.warn_all(faults),
+        _ => {}
+    }
+    Err(None)
+}
+
+/// The refusal of an applied object with a value that its kind cannot have, which is found once it is merged. `place` is that
+/// in the configuration.
+fn unconverted(ctx: &Ctx, place: &str, why: &machinery::Mismatch) -> Status {
+    let kind = format!(
+        "{}, Kind={}",
+        super::patch::group_and_version(&ctx.served),
+        ctx.served.kind.kind
+    );
+    Status::plain(format!(
+        "failed to convert new object ({place}; {kind}) to proper version: unable to convert unstructured object to {kind}: {}",
+        why.restore
+    ))
 }
 
 /// The 400 for a body whose name is not that of the URL.

@@ -161,6 +161,14 @@ async fn create_instead(ctx: &Ctx, transform: &Transform, options: &WriteOptions
         );
         return Err(conflict(ctx, &why));
     }
+    // Only what is there has a name by itself.
+    if meta(&sent.object, "name") != ctx.name() {
+        return Err(name_mismatch(meta(&sent.object, "name"), ctx.name()));
+    }
+    parse_single_revision(meta(&sent.object, "resourceVersion")).map_err(|status| {
+        let from = status.message.find("strconv.").unwrap_or(0);
+        Status::plain(&status.message[from..])
+    })?;
     unset_meta(&mut sent.object, "resourceVersion");
     let applied_by = transform.is_apply().then_some(options.field_manager.as_str());
     let made = store_new(ctx, sent, options, applied_by).await?;
@@ -202,6 +210,8 @@ async fn attempt(
     if rewritten {
         empties = Empties::default();
     }
+    // What is taken back from here on was a change none the less.
+    machinery::apply::keep_times(&mut new, &old);
     match &served.custom {
         Some(custom) => custom.prepare_update(&mut new, &old, sub),
         None => {
@@ -216,7 +226,6 @@ async fn attempt(
         machinery::stamp(served.kind, &mut new, &old, &now());
     }
     restore_metadata(&mut new, &old);
-    machinery::apply::keep_times(&mut new, &old);
     let reservation = ctx
         .server
         .alloc

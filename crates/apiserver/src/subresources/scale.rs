@@ -141,7 +141,8 @@ fn applied(ctx: &Ctx, options: &WriteOptions, paths: &Paths, replicas: i64) -> R
     });
     put(&mut applied, &paths.spec_replicas, json!(replicas));
     Ok(Transform::Apply {
-        applied: applied.into(),
+        applied,
+        place: format!("{}/{}", ctx.namespace(), ctx.name()),
         manager: options.field_manager.clone(),
         force: options.force.unwrap_or(false),
         twice: Vec::new(),
@@ -200,10 +201,10 @@ fn read_patch(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transfo
 
 fn patched(ctx: &Ctx, transform: Transform, scale: &Value, options: &WriteOptions) -> Result<Value, Status> {
     if let Transform::Apply { mut applied, .. } = transform {
-        if let Some(metadata) = applied.object.get_mut("metadata").and_then(Value::as_object_mut) {
+        if let Some(metadata) = applied.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("resourceVersion");
         }
-        return machinery::merge_patch(scale, &applied.object);
+        return machinery::merge_patch(scale, &applied, true);
     }
     let about = bodies::about(ctx, kind_of(ctx));
     Ok(transform.apply(&about, scale, None, options.validation)?.object)

@@ -155,3 +155,69 @@ async fn one_unknown_field_of_each_object_is_told() {
                 .metadata.yoke: field not declared in schema";
     assert_eq!((code, &answer["message"]), (500, &told.into()));
 }
+
+/// What cannot be read is found when the object is merged: after the conflicts, and after what nobody can own.
+#[tokio::test]
+async fn configurations_are_judged_in_upstreams_order() {
+    let s = Server::start().await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let secret = |metadata: &str, data: &str| {
+        format!(
+            r#"{{"apiVersion":"v1","kind":"Secret","metadata":{metadata},"type":"Opaque","data":{data}}}"#
+        )
+    };
+    let apply = async |manager: &str, body: String| {
+        let path = format!("{secrets}/x?fieldManager={manager}");
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let response = s.send("PATCH", &path, &headers, body).await;
+        let code = response.status().as_u16();
+        let bytes = http_body_util::BodyExt::collect(response.into_body())
+            .await
+            .unwrap();
+        let answer: Value = serde_json::from_slice(&bytes.to_bytes()).unwrap();
+        (code, answer["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let named = r#"{"name":"x","namespace":"default"}"#;
+    assert_eq!(apply("a", secret(named, r#"{"k":"YQ=="}"#)).await.0, 201);
+    for (metadata, data, code, message) in [
+        (
+            named,
+            r#"{"k":"!"}"#,
+            409,
+            "Apply failed with 1 conflict: conflict with \"a\": .data.k",
+        ),
+        (
+            named,
+            r#"{"l":"!"}"#,
+            500,
+            "failed to convert new object (default/x; /v1, Kind=Secret) to proper version: unable to convert unstructured \
+             object to /v1, Kind=Secret: error decoding from json: illegal base64 data at input byte 0",
+        ),
+        (
+            r#"{"name":"x","managedFields":[]}"#,
+            "[]",
+            400,
+            "metadata.managedFields must be nil",
+        ),
+        (r#"{"name":"x","managedFields":[null]}"#, "{}", 200, ""),
+        (
+            r#"{"name":""}"#,
+            "{}",
+            400,
+            "the name of the object (x based on URL) was undeterminable: name must be provided",
+        ),
+        (
+            r#"{"name":"y"}"#,
+            "{}",
+            400,
+            "the name of the object (y) does not match the name on the URL (x)",
+        ),
+        ("{}", "{}", 200, ""),
+    ] {
+        assert_eq!(
+            apply("b", secret(metadata, data)).await,
+            (code, message.to_owned()),
+            "{metadata} {data}"
+        );
+    }
+}

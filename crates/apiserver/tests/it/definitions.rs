@@ -392,7 +392,15 @@ async fn faults_are_told_by_stages() {
     let besides = json!({"type": "object", "properties": {
         "x": {"type": "object", "x-kubernetes-validations": [{"rule": "self.nothing"}]},
         "y": {"type": "object", "x-kubernetes-validations": broken, "properties": {"l": {"type": "string", "uniqueItems": true}}}}});
+    // Of what no structural schema can say, upstream makes nothing more.
+    let unsupported = json!({"type": "object", "x-kubernetes-validations": broken, "properties": {"x": {},
+        "y": {"type": "string", "id": "y", "default": 5, "anyOf": [{"type": "string"}]}}});
     for (schema, wanted, unwanted) in [
+        (
+            unsupported,
+            "properties[y].id: Forbidden: id is not supported",
+            vec!["default", "nothing", "Required value", "structural"],
+        ),
         (
             unclear,
             "properties[x].type: Required value",

@@ -24,6 +24,7 @@ mod forms;
 #[path = "../common/hook.rs"]
 mod hook;
 mod hosts;
+mod judged;
 mod kubectl;
 mod leftovers;
 mod lives;

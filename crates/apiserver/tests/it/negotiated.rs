@@ -165,10 +165,71 @@ async fn unreadable_patches_need_an_object() {
     }
     let path = format!("{MAPS}/a");
     let headers = [("content-type", "application/json-patch+json")];
-    let root = r#"[{"op":"replace","path":"","value":{"metadata":{"name":"a"},"data":{"x":"y"}}}]"#;
+    let root = r#"[{"op":"replace","path":"","value":{"apiVersion":"v1","metadata":{"name":"a"},"data":{"x":"y"}}}]"#;
     let response = s.send("PATCH", &path, &headers, root).await;
     assert_eq!(response.status(), 200, "the root can be replaced");
     assert_eq!(s.get(&path).await.1["data"], json!({"x": "y"}));
+}
+
+/// Without a version an object is one of upstream's own, of which it knows no field.
+#[tokio::test]
+async fn patches_may_not_take_the_version_away() {
+    let s = Server::start().await;
+    let map = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
+    assert_eq!(s.json("POST", MAPS, &map).await.0, 201);
+    let nameless = "the name of the object (a based on URL) was undeterminable: name must be provided";
+    let merge = "application/merge-patch+json";
+    for (media, body, query, code, message) in [
+        (merge, r#"{"apiVersion":null}"#, "", 400, nameless),
+        (
+            merge,
+            r#"{"apiVersion":null,"kind":null}"#,
+            "fieldValidation=Ignore",
+            400,
+            nameless,
+        ),
+        (
+            "application/json-patch+json",
+            r#"[{"op":"remove","path":"/apiVersion"}]"#,
+            "fieldValidation=Warn",
+            400,
+            nameless,
+        ),
+        (
+            merge,
+            r#"{"apiVersion":null}"#,
+            "fieldValidation=Strict",
+            422,
+            "strict decoding error: unknown field \"data\", unknown field \"metadata\"",
+        ),
+        (merge, r#"{"kind":null}"#, "", 200, ""),
+        (
+            merge,
+            "[1]",
+            "fieldValidation=Ignore",
+            422,
+            "cannot unmarshal array into Go value",
+        ),
+        (merge, "{", "fieldValidation=Ignore", 400, "Invalid JSON Patch"),
+        (
+            "application/strategic-merge-patch+json",
+            r#"{"$odd":1}"#,
+            "fieldValidation=Strict",
+            422,
+            "unknown field \"$odd\"",
+        ),
+    ] {
+        let path = format!("{MAPS}/a?{query}");
+        let response = s
+            .send("PATCH", &path, &[("content-type", media)], body.to_owned())
+            .await;
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let answer: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(status, code, "{media} {body}: {answer}");
+        let told = answer["message"].as_str().unwrap_or_default();
+        assert!(told.contains(message), "{media} {body}: {told}");
+    }
 }
 
 /// What is asked of `/watch/` is judged as what is asked of a list.

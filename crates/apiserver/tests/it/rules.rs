@@ -287,6 +287,10 @@ async fn rules_that_may_cost_too_much() {
         }
         list
     };
+    let often = |mut value: Value, rule: &str| {
+        value["x-kubernetes-validations"] = json!([{"rule": rule}]);
+        json!({"type": "array", "maxItems": 1_500_000, "items": value})
+    };
     let at = "spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule: Forbidden: ";
     let over = "estimated rule cost exceeds budget by factor of";
     let cases = [
@@ -307,6 +311,31 @@ async fn rules_that_may_cost_too_much() {
         ),
         (nested(json!(1000)), None),
         (nested(Value::Null), Some(format!("{over} "))),
+        // A map is asked at once, however large; what is compared without having a length costs nothing.
+        (
+            often(
+                json!({"type": "object", "additionalProperties": {"type": "string"}}),
+                "'a' in self",
+            ),
+            None,
+        ),
+        (often(json!({"type": "integer"}), "self == self"), None),
+        (
+            often(json!({"type": "string", "maxLength": 1000}), "isURL(self)"),
+            None,
+        ),
+        (
+            often(
+                json!({"type": "integer"}),
+                "self + self == self + self && self + self == 1",
+            ),
+            Some(format!("{over} 1.6x")),
+        ),
+        // Of a number as text, and of what is formatted, upstream knows no end.
+        (
+            often(json!({"type": "integer"}), "'a' + string(self) == 'a'"),
+            Some(format!("{over} more than 100x")),
+        ),
     ];
     for (schema, words) in cases {
         let path = format!("{CRDS}?dryRun=All");
@@ -318,6 +347,43 @@ async fn rules_that_may_cost_too_much() {
                 "{schema} {words}\n{answer}"
             ),
         }
+    }
+}
+
+/// What atomic maps hold has a value of before, and names of fields in paths need not be words.
+#[tokio::test]
+async fn rules_that_upstream_takes() {
+    let s = Server::start().await;
+    let changing =
+        json!({"type": "string", "maxLength": 9, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]});
+    let named = json!({"x-y": {"type": "string"}, "a b": {"type": "string"}});
+    let at = |path: &str| json!({"type": "object", "properties": named, "x-kubernetes-validations": [{"rule": "true", "fieldPath": path}]});
+    let untyped = json!({"type": "object", "additionalProperties": {"x-kubernetes-preserve-unknown-fields": true},
+        "x-kubernetes-validations": [{"rule": "self.size() < 3"}]});
+    for (spec, told) in [
+        (
+            json!({"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"a": changing}}),
+            "",
+        ),
+        (at(".x-y"), ""),
+        (at(".a b"), ""),
+        (at("['x-y']"), ""),
+        (at(".['x-y']"), "must be a valid path"),
+        (at(".x"), "must be a valid path"),
+        (
+            untyped,
+            "properties[spec].x-kubernetes-validations: Internal error: internal error: failed to construct type information for \
+             x-kubernetes-validations rules: unable to convert structural schema to CEL declarations",
+        ),
+    ] {
+        let (code, said) = s
+            .json("POST", &format!("{CRDS}?dryRun=All"), &definition(spec.clone()))
+            .await;
+        assert_eq!(code, if told.is_empty() { 201 } else { 422 }, "{spec} {said}");
+        assert!(
+            said["message"].as_str().unwrap_or_default().contains(told),
+            "{spec} {said}"
+        );
     }
 }
 

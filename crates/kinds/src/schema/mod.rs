@@ -26,6 +26,7 @@ pub const OURS: &str = include_str!("podvisor.json");
 pub const ENUMS: &str = include_str!("enums.txt");
 const ZEROS: &str = include_str!("zeros.txt");
 
+const OBJECT_REFERENCE: &str = "io.k8s.api.core.v1.ObjectReference";
 /// Defaults of fields that are keys of lists of built-in kinds: (field, value). Both kinds of ports default their protocol;
 /// a name that Go's encoder always writes is empty.
 const KEY_DEFAULTS: &[(&str, &str)] = &[("protocol", "TCP"), ("name", "")];
@@ -168,6 +169,20 @@ pub struct Definition {
     pub written: Vec<(String, Zero)>,
     /// Whether it is a type of Go's, whose encoder leaves empty lists and maps out unless told otherwise.
     pub upstream: bool,
+    /// What may stand there beside the fields.
+    pub open: Open,
+}
+
+/// What an object may be beside its fields, as apply sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Open {
+    /// The fields are all.
+    #[default]
+    Closed,
+    /// It may have others.
+    Fields,
+    /// It need not be an object.
+    Anything,
 }
 
 /// All definitions.
@@ -291,14 +306,13 @@ impl SchemaTable {
 /// What the schema leaves open (`x-kubernetes-preserve-unknown-fields`, no type at all) is an object without known
 /// fields, so that whoever walks along the types deduces the rest from the values.
 pub fn custom(schema: &Value) -> Type {
-    custom_type(schema, true)
+    custom_type(schema, true, false)
 }
 
-fn custom_type(schema: &Value, resource: bool) -> Type {
+/// `open` says that something above keeps unknown fields, and so does everything below it.
+fn custom_type(schema: &Value, resource: bool, open: bool) -> Type {
     let flag = |name: &str| schema[name] == true;
-    if flag("x-kubernetes-int-or-string") {
-        return Type::IntOrString;
-    }
+    let open = open || flag("x-kubernetes-preserve-unknown-fields");
     match schema["type"].as_str() {
         Some("array") => {
             let (items, keys) = (&schema["items"], &schema["x-kubernetes-list-map-keys"]);
@@ -309,27 +323,37 @@ fn custom_type(schema: &Value, resource: bool) -> Type {
                 Some((key.clone(), default.clone()))
             };
             Type::List(Box::new(List {
-                items: custom_type(items, false),
+                items: custom_type(items, false, open),
                 kind: list_type(schema),
                 key_defaults: map_keys.iter().filter_map(default).collect(),
                 map_keys,
             }))
         }
+        // Texts of a format may be any scalar to upstream's apply, bytes excepted.
+        Some("string") if !matches!(schema["format"].as_str(), None | Some("" | "byte")) => Type::IntOrString,
         Some("string" | "integer" | "number" | "boolean") => parse_type(schema, &builtin().names),
-        _ => {
-            let open = flag("x-kubernetes-preserve-unknown-fields");
-            if let (None, Some(more @ Value::Object(_)), false) =
-                (schema.get("properties"), schema.get("additionalProperties"), open)
+        known => {
+            if let (None, Some(more @ Value::Object(_))) =
+                (schema.get("properties"), schema.get("additionalProperties"))
             {
-                return Type::Map(Box::new(custom_type(more, false)));
+                return Type::Map(Box::new(custom_type(more, false, open)));
             }
             let fields = schema["properties"].as_object().into_iter().flatten();
             let mut fields: BTreeMap<String, Field> = fields
-                .map(|(name, field)| (name.clone(), custom_field(custom_type(field, false), field)))
+                .map(|(name, field)| (name.clone(), custom_field(custom_type(field, false, open), field)))
                 .collect();
+            let more = match known {
+                None => Open::Anything,
+                Some(_) if open || fields.is_empty() => Open::Fields,
+                Some(_) => Open::Closed,
+            };
             if resource || flag("x-kubernetes-embedded-resource") {
                 let meta = builtin().reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
                 fields.insert("metadata".to_owned(), custom_field(meta, &Value::Null));
+                for name in ["apiVersion", "kind"] {
+                    let text = custom_field(Type::String(String::new()), &Value::Null);
+                    fields.insert(name.to_owned(), text);
+                }
             }
             Type::Object(Box::new(Definition {
                 fields,
@@ -337,6 +361,7 @@ fn custom_type(schema: &Value, resource: bool) -> Type {
                 written: Vec::new(),
                 upstream: false,
                 atomic: schema["x-kubernetes-map-type"] == "atomic",
+                open: more,
             }))
         }
     }
@@ -374,6 +399,7 @@ fn parse_definition(value: &Value, names: &Names) -> Definition {
         atomic: value["x-kubernetes-map-type"] == "atomic",
         written: Vec::new(),
         upstream: false,
+        open: Open::default(),
     }
 }
 
@@ -402,15 +428,18 @@ fn parse_type(value: &Value, names: &Names) -> Type {
             let keys = value["x-kubernetes-list-map-keys"].as_array();
             let keys = keys.into_iter().flatten().filter_map(Value::as_str);
             let map_keys: Vec<String> = keys.map(str::to_owned).collect();
+            let items = parse_type(&value["items"], names);
+            // A reference need not have a name, for which nothing stands then.
+            let unnamed = matches!(&items, Type::Ref(of) if of.name() == OBJECT_REFERENCE);
             let known = KEY_DEFAULTS
                 .iter()
-                .filter(|(key, _)| map_keys.iter().any(|k| k == key));
+                .filter(|(key, _)| map_keys.iter().any(|k| k == key) && !unnamed);
             Type::List(Box::new(List {
-                items: parse_type(&value["items"], names),
                 kind: list_type(value),
                 key_defaults: known
                     .map(|(key, v)| ((*key).to_owned(), Value::from(*v)))
                     .collect(),
+                items,
                 map_keys,
             }))
         }

@@ -37,6 +37,20 @@ impl Manager {
         }
     }
 
+    /// The manager as the object by which upstream tells managers apart, and puts their conflicts in order.
+    pub(super) fn identifier(&self) -> String {
+        let mut out = format!("{{\"manager\":{:?},\"operation\":{:?}", self.name, self.operation);
+        for (field, value) in [
+            ("apiVersion", &self.api_version),
+            ("subresource", &self.subresource),
+        ] {
+            if !value.is_empty() {
+                out.push_str(&format!(",{field:?}:{value:?}"));
+            }
+        }
+        out + "}"
+    }
+
     /// The manager as a conflict names it.
     pub(super) fn shown(&self) -> String {
         let mut out = format!("{:?}", self.name);
@@ -291,7 +305,7 @@ impl Managers {
         }
     }
 
-    /// Writes them: appliers first, then by time and name.
+    /// Writes them: appliers first, then by time, name, version and subresource.
     pub(super) fn encode(mut self) -> Value {
         self.0.retain(|e| !e.fields.is_empty());
         self.0.sort_by(|a, b| {
@@ -300,6 +314,8 @@ impl Managers {
                     e.manager.operation != "Apply",
                     e.time.clone(),
                     e.manager.name.clone(),
+                    e.api_version.clone(),
+                    e.manager.subresource.clone(),
                 )
             };
             order(a).cmp(&order(b))

@@ -29,12 +29,13 @@ const UNOWNED: [&[&str]; 10] = [
     &["f:metadata", "f:resourceVersion"],
 ];
 
-/// What a body says in its metadata beside who it is.
-const KEPT_BACK: [&str; 4] = [
-    "metadata.labels",
-    "metadata.annotations",
-    "metadata.finalizers",
-    "metadata.ownerReferences",
+/// Metadata that the server sets, which a null in a configuration is no wish to change.
+const SERVERS: [&str; 5] = [
+    "metadata.creationTimestamp",
+    "metadata.generation",
+    "metadata.resourceVersion",
+    "metadata.selfLink",
+    "metadata.uid",
 ];
 
 /// Kinds whose status is written without any of the metadata.
@@ -114,28 +115,6 @@ pub fn apply<'k>(
     let (walker, kind) = (Walker::new(typed), typed.kind);
     let mut config = applied.clone();
     unset(&mut config, "metadata.managedFields");
-    // A null is no wish to change what the server sets.
-    for name in [
-        "creationTimestamp",
-        "generation",
-        "resourceVersion",
-        "selfLink",
-        "uid",
-    ] {
-        let place = format!("metadata.{name}");
-        if config.at(&place).is_null() {
-            unset(&mut config, &place);
-        }
-    }
-    // A new object has nothing that could be kept.
-    let kept = reset(kind, subresource).iter();
-    for path in kept.filter(|path| path.len() == 1 && live.is_some()) {
-        // Name and version of the body stay, which the write needs.
-        match path[0] {
-            "metadata" => KEPT_BACK.iter().for_each(|field| unset(&mut config, field)),
-            field => unset(&mut config, field),
-        }
-    }
     let mut old = live
         .cloned()
         .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
@@ -169,7 +148,8 @@ pub fn apply<'k>(
     };
 
     let change = walker.compare(&old, &new);
-    let taken = change.added.union(&change.modified);
+    // What this way cannot change is a change of the object none the less, but takes nothing from anybody.
+    let taken = owned(kind, change.added.union(&change.modified), subresource);
     let conflicts: Vec<(Manager, Set)> = managers
         .others(&me)
         .map(|(other, fields)| (other.clone(), fields.intersection(&taken)))
@@ -186,24 +166,33 @@ pub fn apply<'k>(
             .filter(|(_, fields)| !fields.is_empty())
             .collect();
         if !refused.is_empty() {
-            return Err(conflict(&refused));
+            return Err(conflict(refused));
         }
     }
     for (other, fields) in &conflicts {
         managers.subtract(other, fields);
     }
-    managers.subtract_from_others(&me, &change.removed);
+    let same = change.is_same();
+    managers.subtract_from_others(&me, &owned(kind, change.removed, subresource));
     match live {
-        Some(live) if change.is_same() && last == wanted && !unwatched => {
-            let mut same = live.clone();
-            client_side::note(&mut same, manager, applied);
-            return Ok(same);
+        Some(live) if same && last == wanted && !unwatched => {
+            let mut out = live.clone();
+            client_side::note(&mut out, manager, applied);
+            return Ok(out);
         }
         // Who only comes to own what is there already has no time yet.
-        Some(_) if change.is_same() => {}
+        Some(_) if same => {}
         _ => managers.touch(&me, now),
     }
     let mut out = new;
+    for place in SERVERS {
+        if out.at(place).is_null() {
+            match old.at(place) {
+                Value::Null => unset(&mut out, place),
+                before => set(&mut out, place, before.clone()),
+            }
+        }
+    }
     client_side::note(&mut out, manager, applied);
     // None is no empty list: that would be a wish to forget all.
     match managers.encode() {
@@ -213,17 +202,12 @@ pub fn apply<'k>(
     Ok(out)
 }
 
-/// What is wrong with the types of a configuration, which nobody can own then. What the schemas of custom kinds do not name
-/// is told where they are pruned.
+/// What is wrong with the types of a configuration, which nobody can own then.
 pub fn type_faults<'k>(kind: impl Into<Typed<'k>>, configuration: &Value) -> Vec<String> {
-    let typed = kind.into();
-    let own = typed.custom.is_none();
     let mut known = configuration.clone();
-    if !own {
-        unset(&mut known, "apiVersion");
-        unset(&mut known, "kind");
-    }
-    Walker::new(typed).faults(&known, own)
+    unset(&mut known, "apiVersion");
+    unset(&mut known, "kind");
+    Walker::new(kind.into()).faults(&known, false)
 }
 
 /// Merges a configuration into an object as apply does, without owners: what a mutating admission policy makes.
@@ -250,10 +234,11 @@ pub fn merge_configuration<'k>(
 }
 
 /// The 409, worded as upstream words it.
-fn conflict(conflicts: &[(Manager, Set)]) -> Status {
+fn conflict(mut conflicts: Vec<(Manager, Set)>) -> Status {
+    conflicts.sort_by_cached_key(|(manager, _)| manager.identifier());
     let mut causes = Vec::new();
     let mut texts = Vec::new();
-    for (manager, fields) in conflicts {
+    for (manager, fields) in &conflicts {
         let paths = fields.paths();
         texts.push((manager.shown(), paths.clone()));
         causes.extend(paths.into_iter().map(|path| Cause {
@@ -300,6 +285,11 @@ pub fn update_managers<'k>(
 ) {
     let typed = kind.into();
     let (walker, kind) = (Walker::new(typed), typed.kind);
+    // Of what has a wrong type, which custom objects may have where it is not looked at, nobody owns anything.
+    if !walker.faults(new, true).is_empty() {
+        unset(new, "metadata.managedFields");
+        return;
+    }
     let me = Manager::writer(manager, operation, &kind.api_version(), subresource);
     let Some(old) = live else {
         unset(new, "metadata.managedFields");

@@ -124,23 +124,6 @@ fn template_generation(kind: &KindInfo, obj: &Value) -> Result<(), Mismatch> {
     }
 }
 
-/// Checks a configuration that is applied, as [`decode_faults`] does, but leaves the nulls and empty lists and maps in it:
-/// who applies them owns them.
-///
-/// # Errors
-/// The first value of a wrong type.
-pub fn applied_faults(kind: &KindInfo, obj: &mut Value) -> Result<Decoded, Mismatch> {
-    let table = schema::builtin();
-    let mut checker = Checker::new(table, &[]);
-    checker.applied = true;
-    if let (Some(definition), Value::Object(fields)) = (table.definition(kind.schema), &mut *obj) {
-        checker.fields(kind.schema, definition, fields, None);
-    }
-    let empties = std::mem::take(&mut checker.empties);
-    let faults = checker.told(&[])?;
-    Ok(Decoded { faults, empties })
-}
-
 /// Prunes what is unknown in an object of a definition that is no kind.
 ///
 /// # Errors
@@ -260,8 +243,6 @@ struct Checker<'t> {
     first: Vec<String>,
     /// Paths that stand twice.
     twice: Vec<&'t str>,
-    /// Whether nulls and empty lists and maps stay.
-    applied: bool,
     empties: Empties,
     /// Values of a wrong type, and where they stand.
     wrong: Vec<(Mismatch, Vec<Step>)>,
@@ -283,7 +264,6 @@ impl<'t> Checker<'t> {
                 .filter(of_json)
                 .map(|d| d.path.as_str())
                 .collect(),
-            applied: false,
             empties: Empties::default(),
             wrong: Vec::new(),
         }
@@ -343,7 +323,7 @@ impl<'t> Checker<'t> {
                 return false;
             };
             if value.is_null() && !matches!(field.ty, Type::Any) {
-                return self.applied;
+                return false;
             }
             self.duplicate(&place);
             let before = self.wrong.len();
@@ -351,8 +331,7 @@ impl<'t> Checker<'t> {
             if is_no_item(&field.ty, value) && omit::leaves_out(owner) {
                 self.empties.note(|| place.steps(), value);
                 // Go's encoder leaves it out.
-                if !self.applied
-                    && !value.is_string()
+                if !value.is_string()
                     && !field.zero.is_written()
                     && !omit::empty_is_told(owner, name, above.is_some_and(|place| place.above.is_none()))
                 {
@@ -403,7 +382,14 @@ impl<'t> Checker<'t> {
                         step: At::Entry(key),
                     };
                     self.duplicate(&place);
+                    let before = self.wrong.len();
                     self.value(owner, items, value, &place);
+                    if let (Type::String(format), Value::String(text)) = (items.as_ref(), value)
+                        && format == "date-time"
+                        && self.wrong.len() == before
+                    {
+                        omit::canonical_time(owner, key, text);
+                    }
                 }
                 Ok(())
             }
@@ -420,16 +406,28 @@ impl<'t> Checker<'t> {
                 }
                 Ok(())
             }
-            (Type::String(format), Value::String(text)) if format == "byte" => Ok(bytes_form(text)?),
+            (Type::String(format), Value::String(text)) if format == "byte" => {
+                bytes_form(text).map_err(|json| Mismatch {
+                    restore: format!("error decoding from json: {json}"),
+                    json,
+                })
+            }
             (Type::String(format), Value::String(text)) => {
                 let micro = matches!(at.step, At::Field(_, field) if omit::is_micro(owner, field));
                 Ok(text_form(format, text, micro)?)
             }
             // Go reads bytes from a list of numbers as well.
-            (Type::String(format), Value::Array(bytes)) if format == "byte" && bytes.is_empty() => {
-                *value = "".into();
-                Ok(())
-            }
+            (Type::String(format), Value::Array(bytes)) if format == "byte" => match bytes_of(bytes) {
+                Ok(text) => {
+                    *value = text.into();
+                    Ok(())
+                }
+                Err(found) => {
+                    let mut why = mismatch(owner, ty, &found, at);
+                    why.json = why.json.replacen("type []uint8", "type uint8", 1);
+                    Err(why)
+                }
+            },
             (Type::Boolean, Value::Bool(_)) | (Type::Number, Value::Number(_)) => Ok(()),
             (Type::Integer, Value::Number(number)) => match number.as_i64() {
                 Some(n) if i32::try_from(n).is_ok() || is_long(owner, at) => Ok(()),
@@ -446,7 +444,18 @@ impl<'t> Checker<'t> {
             }
             // An empty text where an object or list of a Go type with its own decoder is awaited is no mistake there,
             // but built-in kinds have no such field.
-            (_, value) => Err(mismatch(owner, ty, type_of(value), at)),
+            (_, value) => {
+                let mut why = mismatch(owner, ty, type_of(value), at);
+                if matches!(value, Value::Number(number) if number.as_i64().is_none()) {
+                    why.restore = match ty {
+                        Type::String(_) => why
+                            .restore
+                            .replace("cannot convert int64 to string", "unrecognized type: string"),
+                        _ => why.restore.replace("int64", "float64"),
+                    };
+                }
+                Err(why)
+            }
         }
     }
 }
@@ -486,7 +495,7 @@ fn mismatch(owner: &str, ty: &Type, found: &str, at: &Place) -> Mismatch {
         go
     );
     Mismatch {
-        restore: restore_text(ty, found).unwrap_or_else(|| json.clone()),
+        restore: restore_text(ty, found, is_long(owner, at)).unwrap_or_else(|| json.clone()),
         json,
     }
 }
@@ -504,6 +513,22 @@ fn zero(ty: &Type) -> Value {
         Type::List(_) => Value::Array(Vec::new()),
         Type::Map(_) | Type::Ref(_) | Type::Object(_) => Value::Object(Map::new()),
     }
+}
+
+/// The base64 of a list of bytes, or what Go calls the first item that is none.
+fn bytes_of(bytes: &[Value]) -> Result<String, String> {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let byte = |value: &Value| match value {
+        Value::Null => Ok(0),
+        Value::Number(number) => {
+            let byte = number.as_u64().and_then(|n| u8::try_from(n).ok());
+            byte.ok_or_else(|| format!("number {number}"))
+        }
+        other => Err(type_of(other).to_owned()),
+    };
+    let bytes: Vec<u8> = bytes.iter().map(byte).collect::<Result<_, _>>()?;
+    Ok(STANDARD.encode(bytes))
 }
 
 fn text_form(format: &str, text: &str, micro: bool) -> Result<(), String> {
@@ -545,22 +570,26 @@ fn bytes_form(text: &mut String) -> Result<(), String> {
 
 /// What the conversion from an untyped object says about a value that it cannot put into a type, unless that type decodes
 /// itself.
-fn restore_text(ty: &Type, found: &str) -> Option<String> {
+fn restore_text(ty: &Type, found: &str, long: bool) -> Option<String> {
     let number = found.starts_with("number");
     let go = match found {
         "array" => "slice",
         "object" => "map",
-        text if text.starts_with("number") && text.contains('.') => "float64",
+        text if text.starts_with("number ") && text["number ".len()..].contains(['.', 'e']) => "float64",
         _ if number => "int64",
         other => other,
     };
     match ty {
         Type::String(format) if !format.is_empty() => None,
         Type::String(_) if go == "int64" => Some("cannot convert int64 to string".into()),
-        Type::Integer if number => Some(format!("cannot convert {go} to int32")),
-        Type::String(_) | Type::Integer | Type::Number | Type::Boolean => {
-            Some(format!("unrecognized type: {}", go_type(ty)))
+        Type::Integer => {
+            let bits = if long { "int64" } else { "int32" };
+            Some(match number {
+                true => format!("cannot convert {go} to {bits}"),
+                false => format!("unrecognized type: {bits}"),
+            })
         }
+        Type::String(_) | Type::Number | Type::Boolean => Some(format!("unrecognized type: {}", go_type(ty))),
         Type::Map(_) => Some(format!("cannot restore map from {go}")),
         Type::List(_) => Some(format!("cannot restore slice from {go}")),
         Type::Ref(_) | Type::Object(_) => Some(format!("cannot restore struct from: {go}")),

@@ -11,11 +11,12 @@ mod parse;
 mod time;
 
 pub use check::{
-    Decoded, FieldValidation, Mismatch, applied_faults, decode_check, decode_faults, definition_faults,
-    metadata_faults, strict_text,
+    Decoded, FieldValidation, Mismatch, decode_check, decode_faults, definition_faults, metadata_faults,
+    strict_text,
 };
 pub(crate) use fault::json_fault;
 pub use numbers::whole_numbers;
 pub use order::Source;
 pub(crate) use order::Step;
 pub use parse::{Duplicate, Parsed, parse_json_body, parse_json_checked, parse_yaml_checked};
+pub use time::is_time;

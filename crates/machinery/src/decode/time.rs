@@ -23,6 +23,11 @@ pub(super) fn fault(text: &str, micro: bool) -> Option<String> {
     }
 }
 
+/// Whether a text is a time of RFC 3339.
+pub fn is_time(text: &str) -> bool {
+    fault(text, false).is_none()
+}
+
 enum Stop<'t> {
     /// Here another part of the form was awaited.
     At(&'t str, &'static str),

@@ -169,6 +169,11 @@ impl<'t> Walker<'t> {
                         // Of a list with parts only the parts are owned; an empty one has none.
                         (Shape::Keyed(_) | Shape::Set, Value::Array(items)) if items.is_empty() && named => {}
                         _ if is_leaf(shape, value) => out.insert(element),
+                        // What no schema names is owned itself beside its parts.
+                        _ if !named => {
+                            out.insert(element.as_str());
+                            out.attach(element, self.set_at(shape, value));
+                        }
                         _ => out.attach(element, self.set_at(shape, value)),
                     }
                 }
@@ -363,12 +368,9 @@ impl<'t> Walker<'t> {
                             out.insert(name.clone(), value.clone());
                         }
                         Some(below) => {
+                            // What has lost all its parts stays, empty.
                             let left = self.remove_at(self.field(shape, name).0, value, below);
-                            let emptied = left.as_object().is_some_and(Map::is_empty)
-                                || left.as_array().is_some_and(Vec::is_empty);
-                            if !emptied || &left == value {
-                                out.insert(name.clone(), left);
-                            }
+                            out.insert(name.clone(), left);
                         }
                     }
                 }
@@ -455,14 +457,16 @@ pub(super) fn keyed<'v>(list: &List, items: &'v [Value]) -> BTreeMap<String, Vec
     out
 }
 
-/// The path element of an item of a keyed list. A key that is left out has its default.
+/// The path element of an item of a keyed list. A key that is left out has its default; one that is null is that.
 pub(super) fn key(list: &List, item: &Value) -> String {
     let mut keys: Vec<(&str, &Value)> = list
         .map_keys
         .iter()
         .filter_map(|name| {
-            let given = item.get(name).filter(|v| !v.is_null());
-            Some((name.as_str(), given.or_else(|| list.key_defaults.get(name))?))
+            Some((
+                name.as_str(),
+                item.get(name).or_else(|| list.key_defaults.get(name))?,
+            ))
         })
         .collect();
     keys.sort_by_key(|(name, _)| *name);

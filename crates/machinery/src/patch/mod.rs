@@ -102,12 +102,18 @@ fn refused() -> Status {
     status
 }
 
-/// Applies a JSON merge patch: objects are merged, null removes, everything else replaces.
+/// Applies a JSON merge patch: objects are merged, null removes, everything else replaces. `strict` when its fields are judged,
+/// for which upstream reads it once more before.
 ///
 /// # Errors
 /// 400 for a patch that is no object.
-pub fn merge_patch(doc: &Value, patch: &Value) -> Result<Value, Status> {
-    if patch.is_null() {
+pub fn merge_patch(doc: &Value, patch: &Value, strict: bool) -> Result<Value, Status> {
+    if patch.is_array() && !strict {
+        let mut list = patch.clone();
+        drop_nulls(&mut list);
+        return Ok(list);
+    }
+    if patch.is_null() || !strict && !patch.is_object() {
         return Err(Status::bad_request("Invalid JSON Patch"));
     }
     if !patch.is_object() {
@@ -199,14 +205,29 @@ mod tests {
     #[test]
     fn merge_patches() {
         let doc = json!({"a": 1});
-        let doc = merge_patch(&doc, &json!({"a": null, "b": {"c": 1, "d": null}})).unwrap();
+        let doc = merge_patch(&doc, &json!({"a": null, "b": {"c": 1, "d": null}}), true).unwrap();
         assert_eq!(doc, json!({"b": {"c": 1}}));
         let lists = merge_patch(
             &doc,
             &json!({"list": [{"n": null, "x": [null]}], "b": [{"n": null}]}),
+            true,
         )
         .unwrap();
         assert_eq!(lists, json!({"list": [{"x": [null]}], "b": [{"n": null}]}));
-        assert_eq!(merge_patch(&doc, &json!([1])).unwrap_err().code, 400);
+        for (patch, strict, outcome) in [
+            (
+                json!([1]),
+                true,
+                Err(
+                    "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+                ),
+            ),
+            (json!([{"a": null}]), false, Ok(json!([{}]))),
+            (json!("x"), false, Err("Invalid JSON Patch")),
+            (json!(null), true, Err("Invalid JSON Patch")),
+        ] {
+            let done = merge_patch(&doc, &patch, strict).map_err(|status| status.message);
+            assert_eq!(done, outcome.map_err(str::to_owned), "{patch}");
+        }
     }
 }

@@ -62,13 +62,14 @@ impl Merger {
     }
 
     fn map(&self, mut doc: Fields, patch: &Fields, ty: Option<&Type>) -> Result<Fields, Status> {
-        match patch.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
+        match patch.get(PATCH).map(directive).as_deref() {
             None => {}
             Some("delete") => return Ok(Fields::new()),
             Some("replace") => {
+                // As it is, nulls and all.
                 let mut out = patch.clone();
                 out.remove(PATCH);
-                return Ok(clean_map(&out));
+                return Ok(out);
             }
             Some(other) => return Err(unknown_directive(other, patch)),
         }
@@ -97,7 +98,11 @@ impl Merger {
             }
         }
         for (name, new) in patch {
-            if name.starts_with('$') || patch.contains_key(&format!("{ORDER}{name}")) {
+            let directive = [PATCH, RETAIN_KEYS].contains(&name.as_str());
+            if directive || name.starts_with(DELETE_FROM) || name.starts_with(ORDER) {
+                continue;
+            }
+            if patch.contains_key(&format!("{ORDER}{name}")) {
                 continue;
             }
             if new.is_null() {
@@ -111,7 +116,10 @@ impl Merger {
                     self.value(old, new, self.field(ty, name), ty)?
                 }
             };
-            doc.insert(name.clone(), merged);
+            match merged {
+                Value::Null => doc.remove(name),
+                merged => doc.insert(name.clone(), merged),
+            };
         }
         Ok(doc)
     }
@@ -168,7 +176,7 @@ impl Merger {
         let mut patches: Vec<&Fields> = Vec::new();
         let mut replace = false;
         for element in new.iter().filter_map(Value::as_object) {
-            match element.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
+            match element.get(PATCH).map(directive).as_deref() {
                 None => patches.push(element),
                 Some("replace") => replace = true,
                 Some("delete") => {
@@ -359,6 +367,15 @@ fn no_list(found: &Value) -> Status {
     ))
 }
 
+/// A directive as Go prints it for a text (`%s`).
+fn directive(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "%!s(<nil>)".to_owned(),
+        other => format!("%!s({}={})", go_type(other), super::go_text(other)),
+    }
+}
+
 fn unknown_directive(directive: &str, fields: &Fields) -> Status {
     let shown = super::go_text(&Value::Object(fields.clone()));
     Status::plain(format!("unknown patch type: {directive} in map: {shown}"))
@@ -399,6 +416,8 @@ fn retain_keys(doc: &mut Fields, patch: &Fields, retained: &Value) -> Result<(),
 /// A patch's value as data: without directives and nulls.
 fn clean(value: &Value) -> Value {
     match value {
+        // A directive has nothing to work on here, and takes what it stands in with it.
+        Value::Object(fields) if fields.contains_key(PATCH) => Value::Null,
         Value::Object(fields) => Value::Object(clean_map(fields)),
         Value::Array(items) => {
             let kept = items.iter().filter(|v| v.get(PATCH).is_none());
@@ -410,7 +429,9 @@ fn clean(value: &Value) -> Value {
 
 fn clean_map(fields: &Fields) -> Fields {
     let data = fields.iter().filter(|(k, v)| !is_directive(k) && !v.is_null());
-    data.map(|(k, v)| (k.clone(), clean(v))).collect()
+    data.map(|(k, v)| (k.clone(), clean(v)))
+        .filter(|(_, v)| !v.is_null())
+        .collect()
 }
 
 fn is_directive(name: &str) -> bool {

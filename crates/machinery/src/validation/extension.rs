@@ -382,6 +382,12 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
     let versions = spec.list_at("versions");
     let place = at.child("versions");
     let (mut seen, mut unique) = (BTreeSet::new(), true);
+    let keeps_all = spec.bool_at("preserveUnknownFields");
+    let with_default = |version: &Value| has_default(version.at("schema.openAPIV3Schema"));
+    if keeps_all && versions.iter().any(with_default) {
+        let why = "must be false in order to use defaults in the schema";
+        errors.invalid(&at.child("preserveUnknownFields"), true, why);
+    }
     for (i, version) in versions.iter().enumerate() {
         let name = version.str_at("name");
         errors.each(&place.index(i).child("name"), name, names::dns_1035_label(name));
@@ -405,13 +411,40 @@ fn crd_versions(spec: &Value, at: &Path, errors: &mut Errors) {
             "must have exactly one version marked as storage version",
         );
     }
-    if spec.bool_at("preserveUnknownFields") {
+    // Upstream's internal form has the first name once more.
+    if let Some(name) = versions
+        .first()
+        .map(|version| version.str_at("name"))
+        .filter(|name| !name.is_empty())
+    {
+        errors.each(&at.child("version"), name, names::dns_1035_label(name));
+    }
+    if keeps_all {
         errors.invalid(
             &at.child("preserveUnknownFields"),
             true,
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
         );
     }
+}
+
+/// Whether a schema has a default anywhere.
+fn has_default(schema: &Value) -> bool {
+    let given = |field: &str| schema.get(field).filter(|value| !value.is_null());
+    let one = ["items", "additionalProperties", "not"]
+        .into_iter()
+        .filter_map(given);
+    let several = ["allOf", "anyOf", "oneOf"].into_iter().filter_map(given);
+    let several = several.filter_map(Value::as_array).flatten();
+    let properties = given("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
+    given("default").is_some()
+        || one
+            .chain(several)
+            .chain(properties.map(|(_, property)| property))
+            .any(has_default)
 }
 
 pub(super) fn supervisor_namespace(spec: &Value, at: &Path, errors: &mut Errors) {

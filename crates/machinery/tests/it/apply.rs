@@ -2,7 +2,7 @@
 
 use crate::{kind_of, yaml};
 use kinds::status::Status;
-use machinery::apply::{apply, list_fault, update_managers};
+use machinery::apply::{Typed, apply, keep_times, list_fault, type_faults, update_managers};
 use serde_json::{Value, json};
 
 const T1: &str = "2026-01-01T00:00:00Z";
@@ -369,8 +369,8 @@ fn the_status_subresource_is_applied_apart() {
     )
     .unwrap();
     assert_eq!(
-        (&after["spec"]["replicas"], &after["status"]["replicas"]),
-        (&json!(2), &json!(2))
+        fields(&after, "controller"),
+        json!({"f:status": {"f:replicas": {}}})
     );
     let main = apply(kind, Some(&after), &config, "carol", true, None, T2).unwrap();
     assert_eq!(fields(&main, "carol"), json!({"f:spec": {"f:replicas": {}}}));
@@ -524,7 +524,9 @@ fn nulls_in_what_the_server_sets_change_nothing() {
     let mut live = apply_as(None, &config, "me", false, T1).unwrap();
     live["metadata"]["creationTimestamp"] = T1.into();
     live["metadata"]["resourceVersion"] = "7".into();
-    assert_eq!(apply_as(Some(&live), &config, "me", false, T2).unwrap(), live);
+    let mut again = apply_as(Some(&live), &config, "me", false, T2).unwrap();
+    keep_times(&mut again, &live);
+    assert_eq!(again, live);
 }
 
 #[test]
@@ -567,9 +569,189 @@ fn a_new_object_is_made_of_what_later_cannot_be_changed() {
     assert_eq!(made["spec"], config["spec"]);
     let labels = json!({"f:metadata": {"f:labels": {"f:a": {}}}});
     assert_eq!(fields(&made, "me"), labels);
-    // Of what is there, it says nothing.
+    // What cannot be changed is taken back later; nobody owns it, and nobody is in the way.
     let mut other = config.clone();
     other["spec"]["signerName"] = "t".into();
     let after = apply_as(Some(&made), &other, "you", false, T2).unwrap();
-    assert_eq!(after["spec"], config["spec"]);
+    assert_eq!(fields(&after, "you"), labels);
+}
+
+/// What an applier gives up is emptied, and not taken away where it is still named or somebody else's.
+#[test]
+fn what_has_lost_its_parts_stays_empty() {
+    let first =
+        "{overhead: {podFixed: {cpu: 1}}, scheduling: {nodeSelector: {a: b}, tolerations: [{key: a}]}}";
+    let class = |parts: &str| {
+        let mut class =
+            yaml("{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: c}, handler: h}");
+        for (name, value) in yaml(parts).as_object().unwrap() {
+            class[name] = value.clone();
+        }
+        class
+    };
+    let live = apply_as(None, &class(first), "me", false, T1).unwrap();
+    for (next, overhead, scheduling) in [
+        (
+            first,
+            json!({"podFixed": {"cpu": 1}}),
+            json!({"nodeSelector": {"a": "b"}, "tolerations": [{"key": "a"}]}),
+        ),
+        ("{overhead: null, scheduling: {}}", json!({}), json!({})),
+        ("{overhead: {podFixed: {}}}", json!({"podFixed": {}}), Value::Null),
+        ("{}", Value::Null, Value::Null),
+    ] {
+        let after = apply_as(Some(&live), &class(next), "me", false, T2).unwrap();
+        assert_eq!(
+            (&after["overhead"], &after["scheduling"]),
+            (&overhead, &scheduling),
+            "{next}"
+        );
+    }
+}
+
+/// Managers are told apart, and their conflicts put in order, by an object that upstream writes out.
+#[test]
+fn conflicts_are_told_manager_by_manager() {
+    let map = |value: &str| {
+        yaml(&format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: a, namespace: d}}, data: {{k: {value}}}}}"
+        ))
+    };
+    let mut live = map("v");
+    update_managers(kind_of(&live), None, &mut live, "a", "Update", None, T1);
+    for manager in ["c", "b", "a"] {
+        live = apply_as(Some(&live), &map("v"), manager, false, T2).unwrap();
+    }
+    assert_eq!(
+        apply_as(Some(&live), &map("w"), "z", false, T2)
+            .unwrap_err()
+            .message,
+        "Apply failed with 4 conflicts: conflicts with \"a\":\n- .data.k\nconflicts with \"a\" using v1:\n- .data.k\nconflicts \
+         with \"b\":\n- .data.k\nconflicts with \"c\":\n- .data.k"
+    );
+}
+
+/// A value counts as it is written until it is merged, whatever it comes to.
+#[test]
+fn another_way_to_write_a_value_is_another_value() {
+    let claim = |size: &str| {
+        yaml(&format!(
+            "{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: c, namespace: d}}, \
+             spec: {{resources: {{requests: {{storage: {size}}}}}}}}}"
+        ))
+    };
+    let live = apply_as(None, &claim("1Gi"), "a", false, T1).unwrap();
+    assert_eq!(
+        apply_as(Some(&live), &claim("1024Mi"), "b", false, T2)
+            .unwrap_err()
+            .message,
+        "Apply failed with 1 conflict: conflict with \"a\": .spec.resources.requests.storage"
+    );
+}
+
+#[test]
+fn types_that_nobody_can_own() {
+    let account = |fields: &str| {
+        yaml(&format!(
+            "{{apiVersion: v1, kind: ServiceAccount, metadata: {{name: a}}, {fields}}}"
+        ))
+    };
+    for (written, told) in [
+        (
+            "metadata: {generateName: {a: null, b: [1, x]}}",
+            ".metadata.generateName: expected string, got &value.valueUnstructured{Value:map[string]interface \
+             {}{\"a\":interface {}(nil), \"b\":[]interface {}{1, \"x\"}}}",
+        ),
+        (
+            "metadata: {labels: [1, null]}",
+            ".metadata.labels: expected map, got &{[1 <nil>]}",
+        ),
+        (
+            "metadata: {creationTimestamp: {}}",
+            ".metadata.creationTimestamp: expected any scalar, got &{map[]}",
+        ),
+        (
+            "metadata: {finalizers: [{}]}",
+            ".metadata.finalizers: element 0: associative list without keys has an element that's a map type",
+        ),
+        (
+            "metadata: {finalizers: [[]]}",
+            ".metadata.finalizers: element 0: not supported: associative list with lists as elements",
+        ),
+        (
+            "metadata: {finalizers: [a, a]}",
+            ".metadata.finalizers: duplicate entries for key [=\"a\"]",
+        ),
+        (
+            "secrets: [{kind: x}]",
+            ".secrets: element 0: associative list with keys has an element that omits all key fields [\"name\"] (and \
+             doesn't have default values for any key fields)",
+        ),
+        ("nope: 1", ".nope: field not declared in schema"),
+    ] {
+        let account = account(written);
+        assert_eq!(type_faults(kind_of(&account), &account), [told], "{written}");
+    }
+    for fits in [
+        "imagePullSecrets: [{}]",
+        "metadata: {creationTimestamp: 1}",
+        "secrets: null",
+    ] {
+        let account = account(fits);
+        assert!(type_faults(kind_of(&account), &account).is_empty(), "{fits}");
+    }
+}
+
+#[test]
+fn custom_types_are_as_open_as_their_schema() {
+    let schema = yaml(
+        "{type: object, properties: {
+            any: {x-kubernetes-preserve-unknown-fields: true},
+            open: {type: object, x-kubernetes-preserve-unknown-fields: true, properties: {deep: {type: object, properties: {a: {type: string}}}}},
+            free: {type: object},
+            port: {x-kubernetes-int-or-string: true},
+            date: {type: string, format: date}, bytes: {type: string, format: byte},
+            shut: {type: object, properties: {a: {type: string}}}}}",
+    );
+    let types = kinds::schema::custom(&schema);
+    let typed = Typed {
+        kind: kinds::find_kind("", "v1", "ConfigMap").unwrap(),
+        custom: Some(&types),
+    };
+    for (written, told) in [
+        (
+            "{any: [x], open: {more: 1, deep: {more: 1}}, free: {a: 1}, port: {}, date: 1}",
+            "",
+        ),
+        (
+            "{any: {a: 1}, port: 80, date: '2026-01-01', bytes: YQ==, shut: {a: b}}",
+            "",
+        ),
+        ("{open: 1}", ".open: expected map, got &{1}"),
+        (
+            "{open: {deep: {a: 1}}}",
+            ".open.deep.a: expected string, got &value.valueUnstructured{Value:1}",
+        ),
+        ("{date: []}", ".date: expected any scalar, got &{[]}"),
+        (
+            "{bytes: 1}",
+            ".bytes: expected string, got &value.valueUnstructured{Value:1}",
+        ),
+        ("{shut: {more: 1}}", ".shut.more: field not declared in schema"),
+        ("{more: 1}", ".more: field not declared in schema"),
+    ] {
+        assert_eq!(type_faults(typed, &yaml(written)).concat(), told, "{written}");
+    }
+    // What no schema names is owned itself, with its parts.
+    let object = yaml("{apiVersion: v1, kind: ConfigMap, metadata: {name: x}, free: {a: {b: 1}}}");
+    let made = apply(typed, None, &object, "me", false, None, T1).unwrap();
+    assert_eq!(
+        fields(&made, "me"),
+        json!({"f:free": {"f:a": {".": {}, "f:b": {}}}})
+    );
+    // Of what has a wrong type, nobody owns anything.
+    let mut bad = made.clone();
+    bad["shut"] = json!("x");
+    update_managers(typed, Some(&made), &mut bad, "me", "Update", None, T2);
+    assert_eq!(bad["metadata"].get("managedFields"), None);
 }

@@ -412,6 +412,17 @@ fn what_is_empty_and_how_times_are_written() {
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "annotations": {"k": ""}},
                 "data": {"k": ""}}),
         ),
+        (
+            "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: a}, status: {disruptedPods: {p: \
+             '2024-01-01T02:00:00+02:00'}}}",
+            json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "a"},
+                "status": {"disruptedPods": {"p": "2024-01-01T00:00:00Z"}}}),
+        ),
+        // Bytes may be written as a list of numbers.
+        (
+            "{apiVersion: v1, kind: Secret, metadata: {name: a}, data: {a: [97, null, 98], b: []}}",
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "data": {"a": "YQBi", "b": ""}}),
+        ),
     ];
     for (text, expected) in cases {
         let mut object = yaml(text);

@@ -47,6 +47,27 @@ fn patches() {
             "{containers: [{name: c}]}",
         ),
         (
+            "what replaces a map keeps its nulls",
+            META,
+            "{labels: {x: '1'}}",
+            "{labels: {y: null, $patch: replace}}",
+            "{labels: {y: null}}",
+        ),
+        (
+            "a directive where no map is takes away what is there",
+            META,
+            "{namespace: a, finalizers: [f], labels: {x: '1'}}",
+            "{namespace: {$patch: delete}, finalizers: {$patch: odd}, annotations: {$patch: delete}, name: {deep: {$patch: delete}}}",
+            "{labels: {x: '1'}, name: {}}",
+        ),
+        (
+            "what is no directive is a field",
+            META,
+            "{name: a}",
+            "{$odd: 1}",
+            "{name: a, $odd: 1}",
+        ),
+        (
             "replace a map",
             POD_SPEC,
             "{securityContext: {runAsUser: 1, fsGroup: 2}}",

@@ -212,7 +212,7 @@ async fn what_hosts_may_not_change_of_their_node() {
     let chain = chain(&view);
     let node = |more: Value| {
         let node = json!({ "metadata": { "name": "n1", "labels": {} }, "spec": {} });
-        machinery::merge_patch(&node, &more).unwrap()
+        machinery::merge_patch(&node, &more, true).unwrap()
     };
     let label = json!({ "metadata": { "labels": { "node-restriction.kubernetes.io/a": "b" } } });
     let mut owned = label.clone();
@@ -272,7 +272,7 @@ async fn what_hosts_may_not_change_of_their_node() {
 async fn overheads_are_those_of_the_class() {
     let class = |name: &str, more: Value| {
         let class = json!({ "metadata": { "name": name } });
-        let class = machinery::merge_patch(&class, &more).unwrap();
+        let class = machinery::merge_patch(&class, &more, true).unwrap();
         ("runtimeclasses.node.k8s.io", class)
     };
     let fixed = json!({ "overhead": { "podFixed": { "memory": "64Mi" } } });

@@ -1,6 +1,7 @@
 //! Rules when a definition is written: what does not compile is refused, with the place of the mistake.
 
 use super::super::shown;
+use super::super::structural::has_unsupported;
 use super::sizes::{Often, SchemaSizes};
 use super::{environment, schema_type, text};
 use cel::{Env, Program, Type};
@@ -130,11 +131,7 @@ fn walk(rules: &Value, schema: &Value, here: Here<'_>, at: &Path, judged: &mut J
     for (name, property) in rules["properties"].as_object().into_iter().flatten() {
         let own = schema["properties"].get(name).unwrap_or(property);
         let place = at.child("properties").key(name);
-        let lost_here = match schema["x-kubernetes-map-type"] == "atomic" {
-            true => lost.or(Some(at)),
-            false => lost,
-        };
-        walk(property, own, child(lost_here, here.often), &place, judged);
+        walk(property, own, child(lost, here.often), &place, judged);
     }
     if let Some(items) = rules.get("items").filter(|i| i.is_object()) {
         let own = schema.get("items").unwrap_or(items);
@@ -167,9 +164,17 @@ fn walk(rules: &Value, schema: &Value, here: Here<'_>, at: &Path, judged: &mut J
         return;
     }
     let embedded = here.root || schema["x-kubernetes-embedded-resource"] == true;
-    let ty = schema_type(schema, embedded);
+    let Some(ty) = schema_type(schema, embedded) else {
+        if listed.clone().next().is_some() {
+            let why = "internal error: failed to construct type information for x-kubernetes-validations rules: unable to \
+                       convert structural schema to CEL declarations";
+            let place = at.child("x-kubernetes-validations");
+            judged.errors.push(FieldError::internal(&place, why));
+        }
+        return;
+    };
     for (i, rule) in listed {
-        one(rule, ty.as_ref(), schema, here, &place(i), judged);
+        one(rule, &ty, schema, here, &place(i), judged);
     }
 }
 
@@ -184,7 +189,7 @@ fn leads_somewhere(schema: &Value, path: &str) -> bool {
             };
             (step, rest) = (name, after);
         } else if let Some(after) = rest.strip_prefix('.') {
-            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let end = after.find(['.', '[']);
             (step, rest) = after.split_at(end.unwrap_or(after.len()));
         } else {
             return false;
@@ -235,13 +240,13 @@ fn form(rule: &Value, schema: &Value, at: &Path, errors: &mut Vec<FieldError>) {
     if is_broken(path) {
         errors.push(invalid("fieldPath", "must not contain line breaks"));
     }
-    if !path.is_empty() && !leads_somewhere(schema, path) {
+    if !path.is_empty() && !has_unsupported(schema) && !leads_somewhere(schema, path) {
         errors.push(invalid("fieldPath", "must be a valid path"));
     }
 }
 
 /// Compiles a rule.
-fn one(rule: &Value, ty: Option<&Type>, schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged) {
+fn one(rule: &Value, ty: &Type, schema: &Value, here: Here<'_>, at: &Path, judged: &mut Judged) {
     let Judged { costs, errors, .. } = judged;
     let cost_of = |program: &Program| {
         let each = program.most_cost(&SchemaSizes(schema));
@@ -250,7 +255,7 @@ fn one(rule: &Value, ty: Option<&Type>, schema: &Value, here: Here<'_>, at: &Pat
     let shown = shown::rule(rule);
     let wrong = |field: &str, why: &str| FieldError::invalid_shown(&at.child(field), &shown, why);
     let invalid = |field: &str, why: &str| FieldError::invalid(&at.child(field), rule[field].clone(), why);
-    let env = environment(ty.unwrap_or(&Type::Dyn), rule["optionalOldSelf"] == true);
+    let env = environment(ty, rule["optionalOldSelf"] == true);
     let (program, fault) = made(&rule["rule"], &env, |ty| match ty {
         Type::Bool => Ok(()),
         _ => Err("cel expression must evaluate to a bool"),
