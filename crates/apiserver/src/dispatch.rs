@@ -424,11 +424,17 @@ impl ApiServer {
         {
             return Err(Status::method_not_allowed());
         }
+        if !attributes.subresource.is_empty() {
+            subresources::known(&ctx, &incoming.head.method)?;
+        }
         // As upstream's router, which looks at what a client takes last of all.
         if ctx.served.custom.is_none() && !connects {
             if attributes.verb == "create" && !attributes.name.is_empty() && attributes.subresource.is_empty()
             {
                 return Err(Status::method_not_allowed());
+            }
+            if attributes.verb == "patch" {
+                rest::patch::routed(&ctx.headers)?;
             }
             let streams = matches!(attributes.verb.as_str(), "list" | "watch");
             negotiate::producible(&ctx.headers, streams)?;

@@ -28,8 +28,8 @@ const NAME_ATTEMPTS: usize = 8;
 
 /// Answers a POST to a collection.
 pub async fn create(ctx: &Ctx, body: Body) -> Result<Response, Status> {
-    let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let wanted = ctx.wanted(true)?;
+    let options = WriteOptions::parse(&ctx.query, "CreateOptions")?;
     let bytes = input::read(body).await?;
     let input = read_input(ctx, &bytes)?;
     let sent = check_input(ctx, input, options.validation)?;
@@ -272,15 +272,26 @@ pub(super) fn other_kind(served: &Served, api_version: &str, kind: &str) -> Stri
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let is_list = |known: &&KindInfo| (known.group, known.version, known.list_kind) == (group, version, kind);
     let known = kinds::find_kind(group, version, kind).is_some();
-    match known || kinds::builtin().iter().any(|known| is_list(&known)) {
+    let together = scheme(group) == scheme(served.kind.group);
+    match together && (known || kinds::builtin().iter().any(|known| is_list(&known))) {
         true => format!(
             "converting ({version}.{kind}) to ({}.{}): unknown conversion",
             internal_package(served.kind.group),
             served.kind.kind
         ),
         false => format!(
-            "no kind {kind:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+            "no kind {kind:?} is registered for version {api_version:?} in scheme {:?}",
+            scheme(served.kind.group)
         ),
+    }
+}
+
+/// Where upstream notes the kinds that it knows: definitions and API services are of servers of their own.
+fn scheme(group: &str) -> &'static str {
+    match group {
+        "apiextensions.k8s.io" => "pkg/apiserver/apiserver.go:55",
+        "apiregistration.k8s.io" => "pkg/apiserver/scheme/scheme.go:28",
+        _ => "pkg/api/legacyscheme/scheme.go:30",
     }
 }
 

@@ -5,7 +5,6 @@ use super::{Ctx, meta, update};
 use crate::wire::input;
 use crate::wire::options::{FieldValidation, WriteOptions};
 use crate::wire::{Body, Response};
-use kinds::field::{FieldError, Path};
 use kinds::status::{Details, Status};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -20,9 +19,9 @@ const UNDECLARED: &str = ": field not declared in schema";
 
 /// Answers a PATCH to an object or to its subresource `sub`.
 pub async fn patch(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response, Status> {
-    let options = WriteOptions::parse(&ctx.query, "PatchOptions")?;
     let wanted = ctx.wanted(true)?;
     let media = input::media_type(&ctx.headers);
+    let options = WriteOptions::of_patch(&ctx.query, &media)?;
     let bytes = input::read(body).await?;
     let transform = read(ctx, &media, &bytes, &options)?;
     let mut options = options;
@@ -40,13 +39,6 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
         Ok(patch) => transform(patch),
         Err(why) => Transform::Unreadable(why),
     };
-    if media == "application/apply-patch+cbor" && ctx.served.custom.is_none() {
-        return Err(refused_by_router());
-    }
-    if options.force.is_some() && media != "application/apply-patch+yaml" {
-        let error = FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
-        return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", vec![error]));
-    }
     let judged = options.validation != FieldValidation::Ignore;
     // What stands twice in a patch is told before what the patched object has too much.
     let json = |before: &str| -> Result<Patch, Status> {
@@ -107,8 +99,6 @@ pub fn read(ctx: &Ctx, media: &str, bytes: &[u8], options: &WriteOptions) -> Res
             Ok(or_unreadable(read, Transform::Strategic))
         }
         "application/apply-patch+yaml" => apply(ctx, bytes, options),
-        // Upstream's router refuses what no patch of a built-in kind can be.
-        _ if ctx.served.custom.is_none() => Err(refused_by_router()),
         _ => Err(unsupported()),
     }
 }
@@ -133,6 +123,20 @@ pub fn unsupported() -> Status {
         "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
          application/merge-patch+json, application/apply-patch+yaml",
     )
+}
+
+/// Refuses what no patch of a built-in kind can be, as upstream's router does.
+pub fn routed(headers: &http::HeaderMap) -> Result<(), Status> {
+    const PATCHES: [&str; 4] = [
+        "application/json-patch+json",
+        "application/merge-patch+json",
+        "application/strategic-merge-patch+json",
+        "application/apply-patch+yaml",
+    ];
+    match PATCHES.contains(&input::media_type(headers).as_str()) {
+        true => Ok(()),
+        false => Err(refused_by_router()),
+    }
 }
 
 /// What upstream's router says to a body that no route takes.
@@ -193,10 +197,6 @@ fn untyped(ctx: &Ctx, place: &str, each: &[String]) -> Status {
 }
 
 fn apply(ctx: &Ctx, bytes: &[u8], options: &WriteOptions) -> Result<Transform, Status> {
-    if options.field_manager.is_empty() {
-        let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
-        return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", vec![error]));
-    }
     let (mut applied, duplicates) = machinery::parse_yaml_checked(bytes).map_err(|mut status| {
         status.message = format!(
             "error decoding YAML: error converting YAML to JSON: {}",

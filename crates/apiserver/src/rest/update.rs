@@ -34,8 +34,8 @@ pub struct Changed {
 
 /// Answers a PUT to an object or to its subresource `sub`.
 pub async fn update(ctx: &Ctx, body: Body, sub: Option<&str>) -> Result<Response, Status> {
-    let options = WriteOptions::parse(&ctx.query, "UpdateOptions")?;
     let wanted = ctx.wanted(true)?;
+    let options = WriteOptions::parse(&ctx.query, "UpdateOptions")?;
     let bytes = input::read(body).await?;
     let input = create::read_input(ctx, &bytes)?;
     let mut sent = create::check_input(ctx, input, options.validation)?;

@@ -48,6 +48,7 @@ pub async fn watch(
     connection: Option<OnUpgrade>,
 ) -> Result<Response, Status> {
     let connection = connection.filter(|_| websocket::is_asked(&ctx.headers));
+    ctx.wanted(true)?;
     let mut options = ListOptions::parse(&ctx.query)?;
     // By way of `/watch/` its options are judged as those of a list.
     options.validate(options.watch)?;

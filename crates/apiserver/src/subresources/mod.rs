@@ -12,12 +12,12 @@ use crate::rest::{self, Ctx};
 use crate::wire::negotiate::Shape;
 use crate::wire::options::WriteOptions;
 use crate::wire::{Body, Response, input};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use kinds::KindInfo;
 use kinds::status::Status;
 
-/// Answers a request on a subresource.
-pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
+/// Refuses a subresource that the kind has not, and a verb that the subresource has not.
+pub fn known(ctx: &Ctx, method: &Method) -> Result<(), Status> {
     let name = ctx.attributes.subresource.as_str();
     let Some(sub) = ctx.served.kind.subresources.iter().find(|s| s.name == name) else {
         return Err(match ctx.served.custom.is_some() {
@@ -27,11 +27,17 @@ pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status>
     };
     let verb = ctx.attributes.verb.as_str();
     // A request with OPTIONS has no verb; a proxy passes it on.
-    let passed_on = name == "proxy" && incoming.head.method == http::Method::OPTIONS;
-    if !sub.verbs.contains(&verb) && !passed_on {
-        return Err(crate::dispatch::not_supported(ctx, verb));
+    let passed_on = name == "proxy" && method == Method::OPTIONS;
+    match sub.verbs.contains(&verb) || passed_on {
+        true => Ok(()),
+        false => Err(crate::dispatch::not_supported(ctx, verb)),
     }
-    match (name, verb) {
+}
+
+/// Answers a request on a subresource that is known.
+pub async fn dispatch(ctx: &Ctx, incoming: Incoming) -> Result<Response, Status> {
+    let name = ctx.attributes.subresource.as_str();
+    match (name, ctx.attributes.verb.as_str()) {
         ("log" | "exec" | "attach" | "portforward" | "proxy", _) => {
             crate::proxy::subresource(ctx, incoming).await
         }

@@ -33,11 +33,11 @@ pub(crate) struct Paths {
 pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
     let wanted = ctx.wanted(true)?;
     let paths = paths(ctx);
-    let options_kind = match ctx.attributes.verb.as_str() {
-        "update" => "UpdateOptions",
-        _ => "PatchOptions",
+    let options = match ctx.attributes.verb.as_str() {
+        "get" => WriteOptions::default(),
+        "update" => WriteOptions::parse(&ctx.query, "UpdateOptions")?,
+        _ => WriteOptions::of_patch(&ctx.query, &input::media_type(&ctx.headers))?,
     };
-    let options = WriteOptions::parse(&ctx.query, options_kind)?;
     // What is sent is looked at before it is known whether there is something to be scaled.
     let sent = match ctx.attributes.verb.as_str() {
         "get" => None,
@@ -130,10 +130,6 @@ pub async fn answer(ctx: &Ctx, request: Body) -> Result<Response, Status> {
 
 /// An applied Scale is an applied object that has nothing but its replicas.
 fn applied(ctx: &Ctx, options: &WriteOptions, paths: &Paths, replicas: i64) -> Result<Transform, Status> {
-    if options.field_manager.is_empty() {
-        let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
-        return Err(Status::invalid("PatchOptions", "meta.k8s.io", "", vec![error]));
-    }
     let mut applied = json!({
         "apiVersion": ctx.served.api_version(),
         "kind": ctx.served.kind.kind,

@@ -237,6 +237,30 @@ pub struct WriteOptions {
 impl WriteOptions {
     /// Reads and checks the options of a write, which are of `kind`.
     pub fn parse(query: &str, kind: &str) -> Result<WriteOptions, Status> {
+        Self::checked(query, kind, |_| None)
+    }
+
+    /// The same for a patch of a media type: who applies says who it is, and applying alone takes from others.
+    pub fn of_patch(query: &str, media: &str) -> Result<WriteOptions, Status> {
+        Self::checked(query, "PatchOptions", |options| match media {
+            "application/apply-patch+yaml" if options.field_manager.is_empty() => {
+                let why = "is required for apply patch";
+                Some(FieldError::required(&Path::new("fieldManager"), why))
+            }
+            "application/apply-patch+yaml" => None,
+            _ => {
+                let why = "may not be specified for non-apply patch";
+                let error = || FieldError::forbidden(&Path::new("force"), why);
+                options.force.map(|_| error())
+            }
+        })
+    }
+
+    fn checked(
+        query: &str,
+        kind: &str,
+        more: impl Fn(&WriteOptions) -> Option<FieldError>,
+    ) -> Result<WriteOptions, Status> {
         let mut o = WriteOptions::default();
         let mut of_validation = None;
         for (key, value) in query_firsts(query) {
@@ -262,7 +286,7 @@ impl WriteOptions {
                 _ => {}
             }
         }
-        let (mut errors, at) = (Vec::new(), Path::new("fieldManager"));
+        let (mut errors, at) = (Vec::from_iter(more(&o)), Path::new("fieldManager"));
         if o.field_manager.len() > 128 {
             errors.push(FieldError::too_long(&at, 128));
         }

@@ -286,7 +286,7 @@ pub fn update_managers<'k>(
     let typed = kind.into();
     let (walker, kind) = (Walker::new(typed), typed.kind);
     // Of what has a wrong type, which custom objects may have where it is not looked at, nobody owns anything.
-    if !walker.faults(new, true).is_empty() {
+    if typed.custom.is_some() && !walker.faults(new, true).is_empty() {
         unset(new, "metadata.managedFields");
         return;
     }

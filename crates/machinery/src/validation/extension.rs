@@ -259,7 +259,7 @@ pub(super) fn custom_resource(obj: &Value, errors: &mut Errors) {
     let (group, plural) = (spec.str_at("group"), spec.str_at("names.plural"));
     let wanted = format!("{plural}.{group}");
     let name = obj.str_at("metadata.name");
-    if name != wanted {
+    if !name.is_empty() && name != wanted {
         let text = "must be spec.names.plural+\".\"+spec.group";
         errors.invalid(&Path::new("metadata").child("name"), name, text);
     }
