@@ -50,7 +50,7 @@ fn is_constant(node: &Expr) -> Result<bool, EvalError> {
             let values = entries.iter().flat_map(|(key, value, _)| [key, value]);
             Ok(all(values)? && entries.iter().all(|entry| !entry.2))
         }
-        Kind::Message(_, fields) => none(fields.iter().map(|(_, value, _)| value)),
+        Kind::Message(_, fields) => none(fields.iter().map(|field| &field.value)),
         Kind::Comprehension(walk) => none([&walk.range].into_iter().chain(&walk.filter).chain([&walk.body])),
         Kind::Bind { init, body, .. } => none([&**init, &**body]),
     }

@@ -194,7 +194,7 @@ impl<'a> Map<'a> {
         match (self, key) {
             (Map::Own(entries), _) => entries.iter().find(|(k, _)| *k == key).map(|(_, v)| v.clone()),
             (Map::Json(fields, ty), Key::String(name)) => match ty {
-                Type::Map(of) => fields.get(&**name).map(|v| Value::json(v, of)),
+                Type::Map(_, of) => fields.get(&**name).map(|v| Value::json(v, of)),
                 Type::Object(object) => {
                     let field = object.field(name)?;
                     // A null in a declared object is as good as absent.

@@ -35,7 +35,7 @@ fn typed() -> Type {
             field("since", Type::Timestamp),
             field("wait", Type::Duration),
             field("tags", Type::List(Arc::new(Type::String), ListKind::Set)),
-            field("labels", Type::Map(Arc::new(Type::String))),
+            field("labels", Type::map(Type::String)),
             field("port", Type::Dyn),
             field("absent", Type::String),
             field("nothing", Type::String),

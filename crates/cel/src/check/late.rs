@@ -1,0 +1,142 @@
+//! What is looked at only when the types of an expression are right: literals that mix types, patterns and times that are
+//! written out, calls of `format`.
+
+use crate::ast::{Expr, Finding, Kind};
+use crate::infer::Known;
+use crate::types::Type;
+use crate::value::Value;
+use crate::{format, library, pattern};
+
+/// What was seen on the way.
+#[derive(Default)]
+pub(super) struct Late {
+    /// Calls of `format` around this place: there types may be mixed.
+    pub exempt: usize,
+    alike: Vec<Alike>,
+    literals: Vec<Finding>,
+    formats: Vec<Format>,
+}
+
+/// Elements that must be of one type.
+struct Alike {
+    each: Vec<(usize, Type)>,
+    /// One that is not is enough to tell.
+    once: bool,
+}
+
+/// A call of `format` with everything written out.
+struct Format {
+    at: usize,
+    pattern: String,
+    items: Vec<(usize, Type)>,
+}
+
+impl Late {
+    /// Elements of a literal, each with its place.
+    pub(super) fn alike(&mut self, each: Vec<(usize, Type)>, once: bool) {
+        if self.exempt == 0 && each.len() > 1 {
+            self.alike.push(Alike { each, once });
+        }
+    }
+
+    /// A pattern or time that is written out; a good pattern is made ready.
+    pub(super) fn literals(
+        &mut self,
+        function: &str,
+        member: bool,
+        args: &[Expr],
+        regex: &mut Option<regex::Regex>,
+    ) {
+        let given = match (function, member, args) {
+            ("matches" | "find" | "findAll", true, [pattern, ..]) | ("matches", false, [_, pattern]) => {
+                Some(pattern)
+            }
+            _ => None,
+        };
+        if let Some(Expr {
+            at,
+            kind: Kind::Literal(Value::String(text)),
+        }) = given
+        {
+            match pattern::compile(text) {
+                Ok(compiled) if !repeats_too_often(text) => *regex = Some(compiled),
+                _ => self.invalid(*at, "matches"),
+            }
+        }
+        let [
+            Expr {
+                at,
+                kind: Kind::Literal(value),
+            },
+        ] = args
+        else {
+            return;
+        };
+        let good = match (function, value) {
+            ("duration", Value::String(text)) => library::parse_duration(text).is_some(),
+            ("timestamp", Value::String(text)) => library::parse_time(text).is_some(),
+            ("duration", Value::Int(_)) => false,
+            ("timestamp", Value::Int(seconds)) => TIMES.contains(seconds),
+            _ => true,
+        };
+        if !good {
+            self.invalid(*at, function);
+        }
+    }
+
+    fn invalid(&mut self, at: usize, function: &str) {
+        let what = format!("invalid {function} argument");
+        self.literals.push(Finding::new(at, what));
+    }
+
+    /// A call of `format` with these items.
+    pub(super) fn format(&mut self, at: usize, target: Option<&Expr>, items: Vec<(usize, Type)>) {
+        if let Some(Kind::Literal(Value::String(pattern))) = target.map(|target| &target.kind) {
+            let pattern = pattern.to_string();
+            self.formats.push(Format { at, pattern, items });
+        }
+    }
+
+    /// What is wrong.
+    pub(super) fn findings(self, known: &Known) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for alike in self.alike {
+            let mut each = alike.each.iter().map(|(at, ty)| (*at, known.settled(ty, true)));
+            let Some((_, first)) = each.next() else {
+                continue;
+            };
+            let mut others = each.filter(|(_, ty)| !ty.is_same(&first)).map(|(at, ty)| {
+                let what = format!("expected type '{first}' but found '{ty}'");
+                Finding::new(at, what)
+            });
+            match alike.once {
+                true => findings.extend(others.next()),
+                false => findings.extend(others),
+            }
+        }
+        findings.extend(self.literals);
+        for call in self.formats {
+            let types: Vec<Type> = call.items.iter().map(|(_, ty)| known.settled(ty, true)).collect();
+            if let Some(fault) = format::fault(&call.pattern, &types) {
+                let item = fault.argument.and_then(|i| call.items.get(i));
+                findings.push(Finding::new(item.map_or(call.at, |(at, _)| *at), fault.what));
+            }
+        }
+        findings
+    }
+}
+
+/// Seconds of times from the year 1 to the year 9999.
+const TIMES: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// Upstream's patterns repeat nothing more often than this.
+const REPEATS: u32 = 1000;
+
+fn repeats_too_often(pattern: &str) -> bool {
+    pattern.split('{').skip(1).any(|after| {
+        let counts = after.split_once('}').map_or("", |(counts, _)| counts);
+        counts
+            .split(',')
+            .any(|count| count.parse::<u32>().is_ok_and(|n| n > REPEATS))
+    })
+}
