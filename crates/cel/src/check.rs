@@ -7,6 +7,7 @@ mod late;
 mod walks;
 
 use crate::ast::{Expr, Finding, Given, Kind};
+use crate::format::Item;
 use crate::infer::{Known, more_general};
 use crate::library::Overload;
 use crate::types::{ObjectType, Type};
@@ -125,9 +126,11 @@ pub(crate) fn check(mut root: Expr, env: &Env) -> Result<Checked, Vec<Finding>> 
         locals: Vec::new(),
         findings: Vec::new(),
         late: Late::default(),
-        items: Vec::new(),
+        item: Item::default(),
+        parts: Vec::new(),
         used: Vec::new(),
-        again: 0,
+        again: Vec::new(),
+        looked_at: 0,
     };
     let ty = checker.expr(&mut root);
     let ty = checker.known.settled(&ty, true);
@@ -151,11 +154,14 @@ struct Checker<'e> {
     findings: Vec<Finding>,
     /// What is looked at only when everything else is right.
     late: Late,
-    /// The elements of the list literal that was looked at last, where they are formatted.
-    items: Vec<(usize, Type)>,
+    /// What was looked at last, where it is formatted, and the parts of what is looked at now.
+    item: Item,
+    parts: Vec<Item>,
     used: Vec<String>,
-    /// How many expressions around this one are looked at once more.
-    again: usize,
+    /// Where the macros are that have the expression around this one looked at once more.
+    again: Vec<usize>,
+    /// How many expressions were looked at.
+    looked_at: usize,
 }
 
 impl Checker<'_> {
@@ -201,6 +207,19 @@ impl Checker<'_> {
     }
 
     fn expr(&mut self, expr: &mut Expr) -> Type {
+        self.looked_at += 1;
+        let ty = self.type_of(expr);
+        if self.late.exempt > 0 {
+            self.item = Item {
+                at: expr.at,
+                ty: ty.clone(),
+                parts: std::mem::take(&mut self.parts),
+            };
+        }
+        ty
+    }
+
+    fn type_of(&mut self, expr: &mut Expr) -> Type {
         root::leave(&mut expr.kind, self.env);
         // The name of a macro's variable is found with a dot before it, too.
         if let Kind::Ident(name) = &mut expr.kind
@@ -249,30 +268,33 @@ impl Checker<'_> {
             Kind::Call { .. } => self.call(expr),
             Kind::List(items) => {
                 let (mut of, mut each): (Option<Type>, Vec<(usize, Type)>) = (None, Vec::new());
+                let mut parts = Vec::new();
                 for (item, optional) in items {
                     let ty = self.element(item, *optional);
+                    self.put_into(&mut parts);
                     each.push((item.at, ty.clone()));
                     of = Some(self.joined(of, ty));
                 }
-                if self.late.exempt > 0 {
-                    self.items.clone_from(&each);
-                }
+                self.parts = parts;
                 self.late.alike(each, true);
                 Type::list(of.unwrap_or_else(|| self.known.open()))
             }
             Kind::Map(entries) => {
                 let (mut by, mut of): (Option<Type>, Option<Type>) = (None, None);
-                let (mut keys, mut values) = (Vec::new(), Vec::new());
+                let (mut keys, mut values, mut parts) = (Vec::new(), Vec::new(), Vec::new());
                 for (key, value, optional) in entries {
                     let ty = self.expr(key);
+                    self.put_into(&mut parts);
                     keys.push((key.at, ty.clone()));
                     by = Some(self.joined(by, ty));
                     let ty = self.element(value, *optional);
+                    self.put_into(&mut parts);
                     values.push((value.at, ty.clone()));
                     of = Some(self.joined(of, ty));
                 }
                 self.late.alike(keys, false);
                 self.late.alike(values, false);
+                self.parts = parts;
                 let by = by.unwrap_or_else(|| self.known.open());
                 let of = of.unwrap_or_else(|| self.known.open());
                 self.known.settled(&Type::Map(Arc::new(by), Arc::new(of)), false)
@@ -283,10 +305,7 @@ impl Checker<'_> {
                 init,
                 body,
                 through: None,
-            } => {
-                let of = self.expr(init);
-                self.bound(name, of, body)
-            }
+            } => self.bind(name, init, body),
             Kind::Bind {
                 name,
                 init,
@@ -297,12 +316,19 @@ impl Checker<'_> {
         }
     }
 
+    /// Keeps what was looked at last, where it is formatted.
+    fn put_into(&mut self, parts: &mut Vec<Item>) {
+        if self.late.exempt > 0 {
+            parts.push(std::mem::take(&mut self.item));
+        }
+    }
+
     /// A dotted name that the environment knows is one variable, or a type.
     fn dotted(&mut self, expr: &mut Expr) -> Option<Type> {
         let Kind::Select {
             operand,
             field,
-            optional: false,
+            optional,
             test,
         } = &expr.kind
         else {
@@ -329,20 +355,32 @@ impl Checker<'_> {
         parts.push(name);
         parts.reverse();
         // A variable that is not looked at field by field has no field to test for.
-        if *test && (parts.len() > 2 || matches!(self.env.find(name), Some(Type::Opaque(_)))) {
+        if (*test || *optional) && (parts.len() > 2 || matches!(self.env.find(name), Some(Type::Opaque(_)))) {
             return None;
         }
-        let (dotted, test) = (parts.join("."), *test);
-        let ty = match test {
+        let (dotted, test, optional) = (parts.join("."), *test, *optional);
+        let ty = match test || optional {
             true => self.env.find(&dotted).cloned()?,
             false => self.name(&dotted)?,
         };
         self.uses(&dotted);
-        expr.kind = match test {
-            true => Kind::Literal(Value::Bool(true)),
-            false => Kind::Ident(dotted),
+        if test {
+            expr.kind = Kind::Literal(Value::Bool(true));
+            return Some(Type::Bool);
+        }
+        expr.kind = Kind::Ident(dotted);
+        if !optional {
+            return Some(ty);
+        }
+        // The variable is there.
+        let variable = std::mem::replace(&mut expr.kind, Kind::List(Vec::new()));
+        expr.kind = Kind::Call {
+            function: "optional.of".into(),
+            target: None,
+            args: vec![Expr::new(expr.at, variable)],
+            regex: None,
         };
-        Some(if test { Type::Bool } else { ty })
+        Some(Type::Optional(Arc::new(ty)))
     }
 
     /// The type of an element of a list or map; one behind a question mark is an optional value.
@@ -378,10 +416,12 @@ impl Checker<'_> {
                 None => self.fail(at, format!("undefined field '{field}'")),
             },
             Type::Object(object) => self.env.message_field(&object.name, field).unwrap_or(Type::Dyn),
-            Type::Opaque(name) if !name.starts_with("net.") => match self.env.message_field(name, field) {
-                Some(ty) => ty,
-                None => self.fail(at, format!("unexpected failed resolution of '{name}'")),
-            },
+            Type::Opaque(name) if !name.is_empty() && !name.starts_with("net.") => {
+                match self.env.message_field(name, field) {
+                    Some(ty) => ty,
+                    None => self.fail(at, format!("unexpected failed resolution of '{name}'")),
+                }
+            }
             Type::Open(_) => {
                 self.known.fits(&Type::Dyn, of);
                 Type::Dyn
@@ -410,12 +450,14 @@ impl Checker<'_> {
         };
         for field in fields {
             let mut given = self.expr(&mut field.value);
+            // Of a copy the place is that of the macro that made it.
+            let at = self.again.first().copied().unwrap_or(field.at);
             let wanted = match self.env.message_field(name, &field.name) {
                 Some(wanted) => wanted,
-                None if library::named(name).is_some() => {
-                    self.fail(field.at, format!("undefined field '{}'", field.name))
+                None if library::named(name).is_some() && !name.starts_with("net.") => {
+                    self.fail(at, format!("undefined field '{}'", field.name))
                 }
-                None => self.fail(field.at, format!("unexpected failed resolution of '{name}'")),
+                None => self.fail(at, format!("unexpected failed resolution of '{name}'")),
             };
             if field.optional {
                 given = match given {
@@ -432,7 +474,7 @@ impl Checker<'_> {
                     "expected type of field '{}' is '{wanted}' but provided type is '{given}'",
                     field.name
                 );
-                self.fail(field.at, what);
+                self.fail(at, what);
             }
         }
         ty
@@ -453,7 +495,7 @@ impl Checker<'_> {
         let formats = function == "format";
         self.late.exempt += usize::from(formats);
         let mut types: Vec<Type> = args.iter_mut().map(|arg| self.expr(arg)).collect();
-        let items = std::mem::take(&mut self.items);
+        let items = std::mem::take(&mut self.item.parts);
         // `lists.range(a)` is a function of that whole name, not a member of a variable.
         if let Some(receiver) = target
             && let Kind::Ident(space) = &receiver.kind
@@ -531,8 +573,17 @@ impl Checker<'_> {
 fn is_simple(ty: &Type) -> bool {
     matches!(
         ty,
-        Type::Bool | Type::Int | Type::Uint | Type::Double | Type::String | Type::Bytes | Type::Type(None)
-    ) || matches!(ty, Type::Opaque(_))
+        Type::Bool
+            | Type::Int
+            | Type::Uint
+            | Type::Double
+            | Type::String
+            | Type::Bytes
+            | Type::Type(None)
+            | Type::Opaque(_)
+            | Type::List(..)
+            | Type::Map(..)
+    )
 }
 
 fn literal(value: &Value<'static>) -> Type {

@@ -6,9 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The type of an expression or of a JSON value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Type {
     /// Known only when evaluated.
+    #[default]
     Dyn,
     /// `google.protobuf.Any`: known only when evaluated, too, but nothing to walk through.
     Any,

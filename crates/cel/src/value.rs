@@ -287,7 +287,7 @@ impl<'a> Value<'a> {
                     Some(at) => Value::Timestamp(at),
                     None => Value::String(Str::Borrowed(text)),
                 },
-                Type::Duration => match crate::library::parse_duration(text) {
+                Type::Duration => match crate::library::parse_span(text) {
                     Some(nanos) => Value::Duration(nanos),
                     None => Value::String(Str::Borrowed(text)),
                 },

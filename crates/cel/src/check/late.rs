@@ -2,10 +2,11 @@
 //! written out, calls of `format`.
 
 use crate::ast::{Expr, Finding, Kind};
+use crate::format::{self, Item};
 use crate::infer::Known;
 use crate::types::Type;
 use crate::value::Value;
-use crate::{format, library, pattern};
+use crate::{library, pattern};
 
 /// What was seen on the way.
 #[derive(Default)]
@@ -28,7 +29,7 @@ struct Alike {
 struct Format {
     at: usize,
     pattern: String,
-    items: Vec<(usize, Type)>,
+    items: Vec<Item>,
 }
 
 impl Late {
@@ -47,21 +48,28 @@ impl Late {
         args: &[Expr],
         regex: &mut Option<regex::Regex>,
     ) {
+        let text = |arg: &Expr| match &arg.kind {
+            Kind::Literal(Value::String(text)) => Some((arg.at, text.to_string())),
+            _ => None,
+        };
         let given = match (function, member, args) {
             ("matches" | "find" | "findAll", true, [pattern, ..]) | ("matches", false, [_, pattern]) => {
-                Some(pattern)
+                text(pattern)
             }
             _ => None,
         };
-        if let Some(Expr {
-            at,
-            kind: Kind::Literal(Value::String(text)),
-        }) = given
-        {
-            match pattern::compile(text) {
-                Ok(compiled) if !repeats_too_often(text) => *regex = Some(compiled),
-                _ => self.invalid(*at, "matches"),
+        if let Some((at, pattern)) = given {
+            *regex = compiled(&pattern);
+            if regex.is_none() && member {
+                self.invalid(at, "matches");
             }
+        }
+        // Of the function that is no member upstream looks at the text, as if it were the pattern.
+        if let ("matches", false, [first, ..]) = (function, member, args)
+            && let Some((at, pattern)) = text(first)
+            && compiled(&pattern).is_none()
+        {
+            self.invalid(at, "matches");
         }
         let [
             Expr {
@@ -75,7 +83,7 @@ impl Late {
         let good = match (function, value) {
             ("duration", Value::String(text)) => library::parse_duration(text).is_some(),
             ("timestamp", Value::String(text)) => library::parse_time(text).is_some(),
-            ("duration", Value::Int(_)) => false,
+            ("duration", Value::Int(_)) | ("duration" | "timestamp", Value::Null) => false,
             ("timestamp", Value::Int(seconds)) => TIMES.contains(seconds),
             _ => true,
         };
@@ -90,7 +98,7 @@ impl Late {
     }
 
     /// A call of `format` with these items.
-    pub(super) fn format(&mut self, at: usize, target: Option<&Expr>, items: Vec<(usize, Type)>) {
+    pub(super) fn format(&mut self, at: usize, target: Option<&Expr>, items: Vec<Item>) {
         if let Some(Kind::Literal(Value::String(pattern))) = target.map(|target| &target.kind) {
             let pattern = pattern.to_string();
             self.formats.push(Format { at, pattern, items });
@@ -115,19 +123,30 @@ impl Late {
             }
         }
         findings.extend(self.literals);
-        for call in self.formats {
-            let types: Vec<Type> = call.items.iter().map(|(_, ty)| known.settled(ty, true)).collect();
-            if let Some(fault) = format::fault(&call.pattern, &types) {
-                let item = fault.argument.and_then(|i| call.items.get(i));
-                findings.push(Finding::new(item.map_or(call.at, |(at, _)| *at), fault.what));
+        for mut call in self.formats {
+            settle(&mut call.items, known);
+            if let Some(fault) = format::fault(&call.pattern, &call.items) {
+                findings.push(Finding::new(fault.at.unwrap_or(call.at), fault.what));
             }
         }
         findings
     }
 }
 
+fn settle(items: &mut [Item], known: &Known) {
+    for item in items {
+        item.ty = known.settled(&item.ty, true);
+        settle(&mut item.parts, known);
+    }
+}
+
 /// Seconds of times from the year 1 to the year 9999.
 const TIMES: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+fn compiled(pattern: &str) -> Option<regex::Regex> {
+    let good = (!repeats_too_often(pattern)).then(|| pattern::compile(pattern).ok());
+    good.flatten()
+}
 
 /// Upstream's patterns repeat nothing more often than this.
 const REPEATS: u32 = 1000;

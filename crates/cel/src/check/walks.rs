@@ -5,14 +5,18 @@ use crate::ast::{Comprehension, Expr, Through, Walk};
 use crate::types::Type;
 use std::sync::Arc;
 
-/// Values that go through an optional one in turn are looked at twice each, but no deeper than this.
-const AGAIN: usize = 6;
+/// The receiver of such a macro is looked at twice, those within it four times, and so on: as long as no more was looked at.
+const LOOKED_AT: usize = 50_000;
 
 impl Checker<'_> {
-    /// `cel.bind(name, of, body)`.
-    pub(super) fn bound(&mut self, name: &str, of: Type, body: &mut Expr) -> Type {
-        // It walks through an empty list.
+    /// `cel.bind(name, init, body)`: underneath a walk through an empty list.
+    pub(super) fn bind(&mut self, name: &str, init: &mut Expr, body: &mut Expr) -> Type {
         self.known.open();
+        let of = self.expr(init);
+        self.bound(name, of, body)
+    }
+
+    fn bound(&mut self, name: &str, of: Type, body: &mut Expr) -> Type {
         self.locals.push((name.to_owned(), of));
         let out = self.expr(body);
         self.locals.pop();
@@ -30,11 +34,12 @@ impl Checker<'_> {
     ) -> Type {
         let receiver = self.expr(init);
         let has = self.resolve(at, "hasValue", true, vec![receiver.clone()]);
-        let receiver = match self.again < AGAIN {
+        self.known.open();
+        let receiver = match self.looked_at < LOOKED_AT {
             true => {
-                self.again += 1;
+                self.again.push(at);
                 let receiver = self.expr(init);
-                self.again -= 1;
+                self.again.pop();
                 receiver
             }
             false => receiver,
@@ -49,12 +54,13 @@ impl Checker<'_> {
     }
 
     pub(super) fn comprehension(&mut self, at: usize, c: &mut Comprehension) -> Type {
-        let range = self.expr(&mut c.range);
         if c.walk != Walk::SortBy {
+            let range = self.expr(&mut c.range);
             return self.walk(at, range, c);
         }
         // The list is bound to a name, walked through for the keys, and sorted by them.
         self.known.open();
+        let range = self.expr(&mut c.range);
         let keys = self.walk(at, range.clone(), c);
         let sorted = self.resolve(at, "@sortByAssociatedKeys", true, vec![range, keys]);
         self.known.settled(&sorted, false)
@@ -90,7 +96,7 @@ impl Checker<'_> {
             self.locals.pop();
         }
         match c.walk {
-            Walk::ExistsOne => Type::Bool,
+            Walk::ExistsOne => self.resolve(at, "_==_", false, vec![Type::Int, Type::Int]),
             _ => self.known.settled(&gathered, false),
         }
     }

@@ -21,7 +21,7 @@ mod patches;
 mod signatures;
 mod strings;
 
-pub(crate) use convert::{parse_duration, parse_time};
+pub(crate) use convert::{parse_duration, parse_span, parse_time};
 pub use kubernetes::Semver;
 pub(crate) use lists::sort;
 pub use network::Url;
