@@ -297,7 +297,7 @@ impl Checker<'_> {
                 self.parts = parts;
                 let by = by.unwrap_or_else(|| self.known.open());
                 let of = of.unwrap_or_else(|| self.known.open());
-                self.known.settled(&Type::Map(Arc::new(by), Arc::new(of)), false)
+                self.known.bounded(Type::Map(Arc::new(by), Arc::new(of)))
             }
             Kind::Message(name, fields) => self.message(at, name, fields),
             Kind::Bind {

@@ -73,6 +73,14 @@ impl Known {
         self.resolve(ty, ended, &mut 0)
     }
 
+    /// A type that may have become too large.
+    pub(crate) fn bounded(&self, ty: Type) -> Type {
+        match has_more(&ty, &mut { PARTS }) {
+            true => self.settled(&ty, false),
+            false => ty,
+        }
+    }
+
     fn resolve(&self, ty: &Type, ended: bool, parts: &mut u32) -> Type {
         *parts += 1;
         if *parts > PARTS {
@@ -192,6 +200,19 @@ fn numbered(ty: &Type, first: usize) -> Type {
         Type::Optional(of) => Type::Optional(inner(of)),
         Type::Type(Some(of)) => Type::Type(Some(inner(of))),
         other => other.clone(),
+    }
+}
+
+/// Whether a type has more parts than are left.
+fn has_more(ty: &Type, left: &mut u32) -> bool {
+    if *left == 0 {
+        return true;
+    }
+    *left -= 1;
+    match ty {
+        Type::List(of, _) | Type::Optional(of) | Type::Type(Some(of)) => has_more(of, left),
+        Type::Map(by, of) => has_more(by, left) || has_more(of, left),
+        _ => false,
     }
 }
 

@@ -3,6 +3,7 @@
 //! - `\d`, `\w`, `\s` and `\b` are about ASCII; as classes of all scripts they would also be thousands of times as large.
 //! - In a class a bracket is a character, and so are `&&`, `--` and `~~`.
 //! - A brace that begins no repetition is a character, as is every escaped sign; between `\Q` and `\E` everything is one.
+//! - What is repeated is not repeated once more, unless it is in a group.
 
 use regex::{Error, Regex, RegexBuilder};
 
@@ -19,14 +20,14 @@ const SPACE: &str = r"\t\n\x0C\r ";
 /// # Errors
 /// It is none, or too large.
 pub fn compile(expression: &str) -> Result<Regex, Error> {
-    RegexBuilder::new(&translated(expression))
+    RegexBuilder::new(&translated(expression)?)
         .nest_limit(NESTING)
         .build()
 }
 
 /// The same, for one that comes with the values: of those only small ones.
 pub(crate) fn compile_small(expression: &str) -> Result<Regex, Error> {
-    RegexBuilder::new(&translated(expression))
+    RegexBuilder::new(&translated(expression)?)
         .nest_limit(NESTING)
         .size_limit(1 << 20)
         .build()
@@ -43,23 +44,40 @@ fn class(letter: char) -> Option<(&'static str, bool)> {
     Some((class, letter.is_ascii_uppercase()))
 }
 
-fn translated(expression: &str) -> String {
+fn translated(expression: &str) -> Result<String, Error> {
     let mut out = String::with_capacity(expression.len());
     let mut rest = expression;
+    // Behind a repetition a question mark may follow, and then none of these signs.
+    let mut repeated = Repeated::No;
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
+        let repeats = matches!(c, '*' | '+' | '?') || c == '{' && is_repetition(after);
+        repeated = match (repeats, repeated, c) {
+            (false, ..) => Repeated::No,
+            (true, Repeated::No, _) => Repeated::Greedy,
+            (true, Repeated::Greedy, '?') => Repeated::Lazy,
+            _ => return Err(Error::Syntax("nested repetition".into())),
+        };
         rest = match c {
             '\\' => escaped(after, &mut out),
             '[' => {
                 out.push('[');
                 bracketed(after, &mut out)
             }
-            '{' => {
-                if !is_repetition(after) {
-                    out.push('\\');
-                }
+            '{' if repeats => {
+                let end = after.find('}').map_or(after.len(), |end| end + 1);
                 out.push('{');
+                out.push_str(&after[..end]);
+                &after[end..]
+            }
+            '{' => {
+                out.push_str(r"\{");
                 after
+            }
+            // What stands behind a bracket and a question mark is about the group.
+            '(' if after.starts_with('?') => {
+                out.push_str("(?");
+                &after[1..]
             }
             _ => {
                 out.push(c);
@@ -67,7 +85,15 @@ fn translated(expression: &str) -> String {
             }
         };
     }
-    out
+    Ok(out)
+}
+
+/// What stands before a place in an expression.
+#[derive(Clone, Copy)]
+enum Repeated {
+    No,
+    Greedy,
+    Lazy,
 }
 
 /// Translates what stands behind a backslash outside a class; answers what comes after it.
@@ -88,6 +114,14 @@ fn escaped<'e>(rest: &'e str, out: &mut String) -> &'e str {
             let (literal, after) = after.split_once(r"\E").unwrap_or((after, ""));
             out.push_str(&regex::escape(literal));
             return after;
+        }
+        // A class of Unicode, a character by its number: the brace belongs to it.
+        ('p' | 'P' | 'x', _) if after.starts_with('{') => {
+            let end = after.find('}').map_or(after.len(), |end| end + 1);
+            out.push('\\');
+            out.push(c);
+            out.push_str(&after[..end]);
+            return &after[end..];
         }
         // To the library these would be the ends of words.
         ('<' | '>', _) => out.push(c),
@@ -176,7 +210,6 @@ mod tests {
     fn what_lies_too_deep_is_none() {
         for depth in [20, 200, 20_000] {
             let deep = [
-                format!("a{}", "+".repeat(depth)),
                 format!("{}a{}", "(".repeat(depth), ")".repeat(depth)),
                 format!("{}a{}", "(?:".repeat(depth), ")*".repeat(depth)),
             ];
@@ -210,6 +243,9 @@ mod tests {
             (r"^\<a\>$", &["<a>"], &["a"]),
             (r"\bab\b", &["x ab", "äab"], &["xab"]),
             (r"^\s$", &[" ", "\t"], &["\u{a0}", "\u{b}"]),
+            (r"^\p{L}+$", &["äb"], &["1", "p{L}"]),
+            (r"^\P{Greek}\x{e4}{2}$", &["aää"], &["αää"]),
+            (r"^(?:a{2}){3}?(?i)B*?$", &["aaaaaab"], &["aab"]),
         ] {
             let compiled = compile(expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
             for text in fits {
@@ -219,6 +255,8 @@ mod tests {
                 assert!(!compiled.is_match(text), "{expression} {text}");
             }
         }
-        assert!(compile("(").is_err());
+        for expression in ["(", "a**", "a+?*", "a{2}{3}", "a{2}+", "a{2}??", r"\d**", "[a]*+"] {
+            assert!(compile(expression).is_err(), "{expression}");
+        }
     }
 }
