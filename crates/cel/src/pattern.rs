@@ -3,8 +3,11 @@
 //! - `\d`, `\w`, `\s` and `\b` are about ASCII; as classes of all scripts they would also be thousands of times as large.
 //! - In a class a bracket is a character, and so are `&&`, `--` and `~~`.
 //! - A brace that begins no repetition is a character, as is every escaped sign; between `\Q` and `\E` everything is one.
-//! - What is repeated is not repeated once more, unless it is in a group.
+//! - Characters may be given by an octal number.
 
+mod faults;
+
+pub use faults::fault;
 use regex::{Error, Regex, RegexBuilder};
 
 /// How deep groups, classes and repetitions may lie in each other: the library compiles them by recursion, which on the
@@ -45,39 +48,22 @@ fn class(letter: char) -> Option<(&'static str, bool)> {
 }
 
 fn translated(expression: &str) -> Result<String, Error> {
+    if let Some(fault) = fault(expression) {
+        return Err(Error::Syntax(fault));
+    }
     let mut out = String::with_capacity(expression.len());
     let mut rest = expression;
-    // Behind a repetition a question mark may follow, and then none of these signs.
-    let mut repeated = Repeated::No;
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
-        let repeats = matches!(c, '*' | '+' | '?') || c == '{' && is_repetition(after);
-        repeated = match (repeats, repeated, c) {
-            (false, ..) => Repeated::No,
-            (true, Repeated::No, _) => Repeated::Greedy,
-            (true, Repeated::Greedy, '?') => Repeated::Lazy,
-            _ => return Err(Error::Syntax("nested repetition".into())),
-        };
         rest = match c {
             '\\' => escaped(after, &mut out),
             '[' => {
                 out.push('[');
                 bracketed(after, &mut out)
             }
-            '{' if repeats => {
-                let end = after.find('}').map_or(after.len(), |end| end + 1);
-                out.push('{');
-                out.push_str(&after[..end]);
-                &after[end..]
-            }
-            '{' => {
+            '{' if !is_repetition(after) => {
                 out.push_str(r"\{");
                 after
-            }
-            // What stands behind a bracket and a question mark is about the group.
-            '(' if after.starts_with('?') => {
-                out.push_str("(?");
-                &after[1..]
             }
             _ => {
                 out.push(c);
@@ -86,14 +72,6 @@ fn translated(expression: &str) -> Result<String, Error> {
         };
     }
     Ok(out)
-}
-
-/// What stands before a place in an expression.
-#[derive(Clone, Copy)]
-enum Repeated {
-    No,
-    Greedy,
-    Lazy,
 }
 
 /// Translates what stands behind a backslash outside a class; answers what comes after it.
@@ -109,6 +87,7 @@ fn escaped<'e>(rest: &'e str, out: &mut String) -> &'e str {
             out.push_str(class);
             out.push(']');
         }
+        ('0'..='7', _) => return octal(rest, out),
         ('b', _) => out.push_str(r"(?-u:\b)"),
         ('Q', _) => {
             let (literal, after) = after.split_once(r"\E").unwrap_or((after, ""));
@@ -131,6 +110,18 @@ fn escaped<'e>(rest: &'e str, out: &mut String) -> &'e str {
         }
     }
     after
+}
+
+/// Translates a character's octal number behind a backslash; answers what comes after it.
+fn octal<'e>(rest: &'e str, out: &mut String) -> &'e str {
+    let digits = rest
+        .bytes()
+        .take(3)
+        .take_while(|b| matches!(b, b'0'..=b'7'))
+        .count();
+    let number = u32::from_str_radix(&rest[..digits], 8).unwrap_or_default();
+    out.push_str(&format!("\\x{{{number:x}}}"));
+    &rest[digits..]
 }
 
 /// Translates a class behind its bracket; answers what comes after it.
@@ -178,6 +169,7 @@ fn bracketed<'e>(mut rest: &'e str, out: &mut String) -> &'e str {
                         out.push_str(class);
                         out.push(']');
                     }
+                    None if c.is_digit(8) => rest = octal(after, out),
                     None => {
                         out.push('\\');
                         out.push(c);
@@ -257,6 +249,42 @@ mod tests {
         }
         for expression in ["(", "a**", "a+?*", "a{2}{3}", "a{2}+", "a{2}??", r"\d**", "[a]*+"] {
             assert!(compile(expression).is_err(), "{expression}");
+        }
+    }
+
+    #[test]
+    fn faults_are_told_as_go_tells_them() {
+        for (expression, fault) in [
+            ("a(b", "missing closing ): `a(b`"),
+            ("a)b", "unexpected ): `a)b`"),
+            ("a[b", "missing closing ]: `[b`"),
+            ("a|*", "missing argument to repetition operator: `*`"),
+            ("a**", "invalid nested repetition operator: `**`"),
+            ("a{2}{3}?b", "invalid nested repetition operator: `{2}{3}?`"),
+            ("a{1001}", "invalid repeat count: `{1001}`"),
+            ("a{2,1}", "invalid repeat count: `{2,1}`"),
+            ("(a{100}){11}", "invalid repeat count: `{11}`"),
+            (r"a\y", r"invalid escape sequence: `\y`"),
+            (r"a\xg(", r"invalid escape sequence: `\xg(`"),
+            ("a\\", "trailing backslash at end of expression: ``"),
+            ("[z-a]", "invalid character class range: `z-a`"),
+            ("[[:foo:]]", "invalid character class range: `[:foo:]`"),
+            (r"\p{Foo}", r"invalid character class range: `\p{Foo}`"),
+            ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
+            ("(?<=a)", "invalid named capture: `(?<=a)`"),
+            ("(?P<n-m>a)", "invalid named capture: `(?P<n-m>`"),
+        ] {
+            assert_eq!(super::fault(expression).as_deref(), Some(fault), "{expression}");
+        }
+        for expression in [
+            "a{,2}",
+            "a{2}?",
+            "(a{10}){100}",
+            "(?i-s:a)*",
+            r"[\]\-\07]",
+            r"\Qa**\E",
+        ] {
+            assert_eq!(super::fault(expression), None, "{expression}");
         }
     }
 }

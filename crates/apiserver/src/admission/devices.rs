@@ -92,7 +92,10 @@ fn selectors(holder: &Value, at: &Path, errors: &mut Vec<FieldError>) {
                 let got = program.result_type().formal();
                 format!("must evaluate to bool or the unknown type, not {got}")
             }
-            Ok(_) => continue,
+            Ok(program) => match program.fault() {
+                Some(fault) => format!("program instantiation failed: {fault}"),
+                None => continue,
+            },
         };
         errors.push(FieldError::invalid(&at, Value::from(text), why));
     }

@@ -59,15 +59,15 @@ impl Late {
             _ => None,
         };
         if let Some((at, pattern)) = given {
-            *regex = compiled(&pattern);
-            if regex.is_none() && member {
+            *regex = pattern::compile(&pattern).ok();
+            if regex.is_none() && member && function == "matches" {
                 self.invalid(at, "matches");
             }
         }
         // Of the function that is no member upstream looks at the text, as if it were the pattern.
         if let ("matches", false, [first, ..]) = (function, member, args)
             && let Some((at, pattern)) = text(first)
-            && compiled(&pattern).is_none()
+            && pattern::compile(&pattern).is_err()
         {
             self.invalid(at, "matches");
         }
@@ -142,20 +142,3 @@ fn settle(items: &mut [Item], known: &Known) {
 
 /// Seconds of times from the year 1 to the year 9999.
 const TIMES: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
-
-fn compiled(pattern: &str) -> Option<regex::Regex> {
-    let good = (!repeats_too_often(pattern)).then(|| pattern::compile(pattern).ok());
-    good.flatten()
-}
-
-/// Upstream's patterns repeat nothing more often than this.
-const REPEATS: u32 = 1000;
-
-fn repeats_too_often(pattern: &str) -> bool {
-    pattern.split('{').skip(1).any(|after| {
-        let counts = after.split_once('}').map_or("", |(counts, _)| counts);
-        counts
-            .split(',')
-            .any(|count| count.parse::<u32>().is_ok_and(|n| n > REPEATS))
-    })
-}
