@@ -38,8 +38,8 @@ pub(crate) enum Kind {
     List(Vec<(Expr, bool)>),
     /// Entries: key, value, optional.
     Map(Vec<(Expr, Expr, bool)>),
-    /// `Name{field: value}`: fields, optional ones left out when they hold nothing.
-    Message(String, Vec<(String, Expr, bool)>),
+    /// `Name{field: value}`.
+    Message(String, Vec<Given>),
     Comprehension(Box<Comprehension>),
     /// `cel.bind(name, init, body)`; with `through` set the macros `optMap` and `optFlatMap`.
     Bind {
@@ -48,6 +48,16 @@ pub(crate) enum Kind {
         body: Box<Expr>,
         through: Option<Through>,
     },
+}
+
+/// A field of a message; an optional one is left out when it holds nothing.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// Offset of the colon.
+    pub at: usize,
+    pub name: String,
+    pub value: Expr,
+    pub optional: bool,
 }
 
 /// How a binding goes through an optional value.

@@ -1,80 +1,21 @@
 //! Finding mistakes before anything is evaluated: names that are not there, fields that do not exist, operators whose
 //! sides cannot go together. What is not known for sure is let through; evaluation then decides.
+//!
+//! It goes the way of cel-go (`checker/checker.go`), whose types of what is wrong show in what is said further out.
 
-use crate::ast::{Comprehension, Expr, Finding, Kind, Through, Walk};
+mod env;
+mod late;
+mod walks;
+
+use crate::ast::{Expr, Finding, Given, Kind};
+use crate::format::Item;
+use crate::infer::{Known, more_general};
 use crate::types::Type;
 use crate::value::Value;
-use crate::{format, library, root};
+use crate::{library, root};
+pub use env::{Env, JSON_PATCH, OBJECT};
+use late::Late;
 use std::sync::Arc;
-
-/// The variables of an expression, with their types.
-#[derive(Debug, Clone, Default)]
-pub struct Env {
-    variables: Vec<(String, Type)>,
-    messages: bool,
-    bindings: bool,
-}
-
-/// The type of `Object{…}` in mutations.
-pub const OBJECT: &str = "Object";
-/// The type of one operation of a JSON patch in mutations.
-pub const JSON_PATCH: &str = "JSONPatch";
-
-impl Env {
-    /// An environment without variables.
-    pub fn new() -> Env {
-        Env::default()
-    }
-
-    /// Adds a variable. A dotted name stands for a field of a variable that is looked up on its own
-    /// (`variables.NAME` of policies).
-    #[must_use]
-    pub fn with(mut self, name: impl Into<String>, ty: Type) -> Env {
-        self.variables.push((name.into(), ty));
-        self
-    }
-
-    /// Lets expressions make what mutations are made of: `Object{…}` with `Object.PATH{…}` inside, and `JSONPatch{…}`.
-    #[must_use]
-    pub fn with_messages(mut self) -> Env {
-        self.messages = true;
-        self
-    }
-
-    /// Lets expressions name a part of themselves: `cel.bind(name, value, expression)`.
-    #[must_use]
-    pub fn with_bindings(mut self) -> Env {
-        self.bindings = true;
-        self
-    }
-
-    pub(crate) fn binds(&self) -> bool {
-        self.bindings
-    }
-
-    /// Whether there is a function: those for patches are known only where patches are made.
-    pub(crate) fn knows(&self, function: &str) -> bool {
-        library::is_function(function) && (self.messages || !function.starts_with("jsonpatch."))
-    }
-
-    pub(crate) fn message(&self, name: &str) -> Option<Type> {
-        let known = self.messages && (name == JSON_PATCH || name == OBJECT || name.starts_with("Object."));
-        // What lies inside an object is judged where it is applied.
-        known.then(|| match name {
-            JSON_PATCH => Type::Opaque(JSON_PATCH),
-            OBJECT => Type::Opaque(OBJECT),
-            _ => Type::Dyn,
-        })
-    }
-
-    pub(crate) fn find(&self, name: &str) -> Option<&Type> {
-        self.variables
-            .iter()
-            .rev()
-            .find(|(n, _)| n == name)
-            .map(|(_, t)| t)
-    }
-}
 
 /// A checked expression.
 pub(crate) struct Checked {
@@ -87,19 +28,22 @@ pub(crate) struct Checked {
 pub(crate) fn check(mut root: Expr, env: &Env) -> Result<Checked, Vec<Finding>> {
     let mut checker = Checker {
         env,
+        known: Known::default(),
         locals: Vec::new(),
         findings: Vec::new(),
-        late: Vec::new(),
+        late: Late::default(),
+        item: Item::default(),
+        parts: Vec::new(),
         used: Vec::new(),
-        mixed: false,
-        given: Vec::new(),
+        again: Vec::new(),
+        looked_at: 0,
     };
     let ty = checker.expr(&mut root);
+    let ty = checker.known.settled(&ty, true);
     if checker.findings.is_empty() {
-        checker.findings.append(&mut checker.late);
+        checker.findings = checker.late.findings(&checker.known);
     }
     if !checker.findings.is_empty() {
-        checker.findings.sort_by_key(|f| f.at);
         return Err(checker.findings);
     }
     Ok(Checked {
@@ -111,21 +55,33 @@ pub(crate) fn check(mut root: Expr, env: &Env) -> Result<Checked, Vec<Finding>> 
 
 struct Checker<'e> {
     env: &'e Env,
+    known: Known,
     locals: Vec<(String, Type)>,
     findings: Vec<Finding>,
-    /// Faults of literals, told only when everything else is right.
-    late: Vec<Finding>,
+    /// What is looked at only when everything else is right.
+    late: Late,
+    /// What was looked at last, where it is formatted, and the parts of what is looked at now.
+    item: Item,
+    parts: Vec<Item>,
     used: Vec<String>,
-    /// The arguments of `format` are the one list literal that may mix types.
-    mixed: bool,
-    /// Their types, of the one that was looked at last.
-    given: Vec<Type>,
+    /// Where the macros are that have the expression around this one looked at once more.
+    again: Vec<usize>,
+    /// How many expressions were looked at.
+    looked_at: usize,
 }
 
 impl Checker<'_> {
     fn fail(&mut self, at: usize, what: impl Into<String>) -> Type {
         self.findings.push(Finding::new(at, what));
-        Type::Dyn
+        Type::Error
+    }
+
+    fn undeclared(&mut self, at: usize, name: &str) -> Type {
+        self.fail(at, format!("undeclared reference to '{name}' (in container '')"))
+    }
+
+    fn mismatch(&mut self, at: usize, wanted: &Type, found: &Type) -> Type {
+        self.fail(at, format!("expected type '{wanted}' but found '{found}'"))
     }
 
     fn local(&self, name: &str) -> Option<Type> {
@@ -143,47 +99,54 @@ impl Checker<'_> {
         }
     }
 
+    /// The type of what a name stands for.
+    fn name(&mut self, name: &str) -> Option<Type> {
+        if let Some(local) = self.local(name) {
+            return Some(local);
+        }
+        if let Some(ty) = self.env.find(name).cloned() {
+            self.uses(name);
+            return Some(ty);
+        }
+        let named = library::named(name).or_else(|| self.env.message(name));
+        named.map(|ty| Type::Type(Some(Arc::new(ty))))
+    }
+
     fn expr(&mut self, expr: &mut Expr) -> Type {
+        self.looked_at += 1;
+        let ty = self.type_of(expr);
+        if self.late.exempt > 0 {
+            self.item = Item {
+                at: expr.at,
+                ty: ty.clone(),
+                parts: std::mem::take(&mut self.parts),
+            };
+        }
+        ty
+    }
+
+    fn type_of(&mut self, expr: &mut Expr) -> Type {
         root::leave(&mut expr.kind, self.env);
-        // A dotted name that the environment knows is one variable.
-        if let Kind::Select {
-            operand,
-            field,
-            optional: false,
-            ..
-        } = &expr.kind
-            && let Kind::Ident(head) = &operand.kind
-            && self.local(head).is_none()
+        // The name of a macro's variable is found with a dot before it, too.
+        if let Kind::Ident(name) = &mut expr.kind
+            && name
+                .strip_prefix('.')
+                .is_some_and(|rest| self.local(rest).is_some())
         {
-            let dotted = format!("{head}.{field}");
-            if let Some(ty) = self.env.find(&dotted).cloned() {
-                self.uses(&dotted);
-                let tests = matches!(&expr.kind, Kind::Select { test: true, .. });
-                if tests {
-                    expr.kind = Kind::Literal(Value::Bool(true));
-                    return Type::Bool;
-                }
-                expr.kind = Kind::Ident(dotted);
-                return ty;
-            }
+            name.remove(0);
+        }
+        if let Some(ty) = self.dotted(expr) {
+            return ty;
         }
         let at = expr.at;
         match &mut expr.kind {
             Kind::Literal(value) => literal(value),
-            Kind::Ident(name) => match self.local(name) {
+            Kind::Ident(name) => match self.name(name) {
                 Some(ty) => ty,
-                None => match self.env.find(name).cloned() {
-                    Some(ty) => {
-                        let name = name.clone();
-                        self.uses(&name);
-                        ty
-                    }
-                    None if library::TYPES.contains(&name.as_str()) => Type::Type,
-                    None => {
-                        let what = format!("undeclared reference to '{name}' (in container '')");
-                        self.fail(at, what)
-                    }
-                },
+                None => {
+                    let name = name.clone();
+                    self.undeclared(at, &name)
+                }
             },
             Kind::Select {
                 operand,
@@ -192,12 +155,11 @@ impl Checker<'_> {
                 optional,
             } => {
                 let of = self.expr(operand);
-                let (test, optional) = (*test, *optional);
-                let found = self.field(at, &of, field);
-                match (test, optional || matches!(of, Type::Optional(_))) {
-                    (true, _) => Type::Bool,
-                    (false, true) => Type::Optional(Arc::new(found)),
-                    (false, false) => found,
+                let of = self.known.settled(&of, false);
+                let found = self.select(at, &of, field, *optional);
+                match test {
+                    true => Type::Bool,
+                    false => self.known.settled(&found, false),
                 }
             }
             Kind::Index {
@@ -205,121 +167,126 @@ impl Checker<'_> {
                 index,
                 optional,
             } => {
-                let of = self.expr(operand);
-                let by = self.expr(index);
-                let written = *optional;
-                let optional = written || matches!(of, Type::Optional(_));
-                let inner = match &of {
-                    Type::Optional(inner) => (**inner).clone(),
-                    other => other.clone(),
-                };
-                let found = match &inner {
-                    Type::List(of, _) if by.is_number() || by.is_dyn() => (**of).clone(),
-                    Type::Map(of) if by.fits(&Type::String) => (**of).clone(),
-                    Type::Dyn => Type::Dyn,
-                    _ => {
-                        let function = if written { "_[?_]" } else { "_[_]" };
-                        let what =
-                            format!("found no matching overload for '{function}' applied to '({of}, {by})'");
-                        self.fail(at, what)
-                    }
-                };
-                match optional {
-                    true => Type::Optional(Arc::new(found)),
-                    false => found,
-                }
+                let function = if *optional { "_[?_]" } else { "_[_]" };
+                let types = vec![self.expr(operand), self.expr(index)];
+                self.resolve(at, function, false, types)
             }
             Kind::Call { .. } => self.call(expr),
             Kind::List(items) => {
-                let mixed = std::mem::take(&mut self.mixed);
-                let (mut of, mut given): (Option<Type>, Vec<Type>) = (None, Vec::new());
+                let (mut of, mut each): (Option<Type>, Vec<(usize, Type)>) = (None, Vec::new());
+                let mut parts = Vec::new();
                 for (item, optional) in items {
                     let ty = self.element(item, *optional);
-                    if mixed {
-                        given.push(ty.clone());
-                    }
-                    match (mixed, &of) {
-                        (true, Some(_)) => of = Some(Type::Dyn),
-                        _ => self.alike(&mut of, item, ty),
-                    }
+                    self.put_into(&mut parts);
+                    each.push((item.at, ty.clone()));
+                    of = Some(self.joined(of, ty));
                 }
-                if mixed {
-                    self.given = given;
-                }
-                Type::list(of.unwrap_or(Type::Dyn))
+                self.parts = parts;
+                self.late.alike(each, true);
+                Type::list(of.unwrap_or_else(|| self.known.open()))
             }
             Kind::Map(entries) => {
                 let (mut by, mut of): (Option<Type>, Option<Type>) = (None, None);
-                let mut text_keys = true;
+                let (mut keys, mut values, mut parts) = (Vec::new(), Vec::new(), Vec::new());
                 for (key, value, optional) in entries {
                     let ty = self.expr(key);
-                    text_keys &= matches!(ty, Type::String);
-                    self.alike(&mut by, key, ty);
+                    self.put_into(&mut parts);
+                    keys.push((key.at, ty.clone()));
+                    by = Some(self.joined(by, ty));
                     let ty = self.element(value, *optional);
-                    self.alike(&mut of, value, ty);
+                    self.put_into(&mut parts);
+                    values.push((value.at, ty.clone()));
+                    of = Some(self.joined(of, ty));
                 }
-                match text_keys {
-                    true => Type::Map(Arc::new(of.unwrap_or(Type::Dyn))),
-                    false => Type::Dyn,
-                }
+                self.late.alike(keys, false);
+                self.late.alike(values, false);
+                self.parts = parts;
+                let by = by.unwrap_or_else(|| self.known.open());
+                let of = of.unwrap_or_else(|| self.known.open());
+                self.known.bounded(Type::Map(Arc::new(by), Arc::new(of)))
             }
-            Kind::Message(name, fields) => {
-                for (field, value, _) in fields.iter_mut() {
-                    let ty = self.expr(value);
-                    if name == JSON_PATCH {
-                        let wanted = match field.as_str() {
-                            "op" | "path" | "from" => &Type::String,
-                            "value" => &Type::Dyn,
-                            _ => {
-                                self.fail(value.at, format!("undefined field '{field}'"));
-                                continue;
-                            }
-                        };
-                        if !ty.fits(wanted) {
-                            let what = format!(
-                                "expected type of field '{field}' is '{wanted}' but provided type is '{ty}'"
-                            );
-                            self.fail(value.at, what);
-                        }
-                    }
-                }
-                match self.env.message(name) {
-                    Some(ty) => ty,
-                    None => {
-                        let what = format!("undeclared reference to '{name}' (in container '')");
-                        self.fail(at, what)
-                    }
-                }
-            }
+            Kind::Message(name, fields) => self.message(at, name, fields),
             Kind::Bind {
                 name,
                 init,
                 body,
-                through,
-            } => {
-                let mut ty = self.expr(init);
-                if through.is_some() {
-                    ty = match ty {
-                        Type::Optional(inner) => (*inner).clone(),
-                        _ => Type::Dyn,
-                    };
-                }
-                self.locals.push((name.clone(), ty));
-                let out = self.expr(body);
-                self.locals.pop();
-                match through {
-                    Some(Through::Map) => Type::Optional(Arc::new(out)),
-                    Some(Through::FlatMap) if !matches!(out, Type::Optional(_) | Type::Dyn) => {
-                        let what = format!(
-                            "found no matching overload for '_?_:_' applied to '(bool, {out}, optional_type(dyn))'"
-                        );
-                        self.fail(at, what)
-                    }
-                    _ => out,
-                }
-            }
+                through: None,
+            } => self.bind(name, init, body),
+            Kind::Bind {
+                name,
+                init,
+                body,
+                through: Some(through),
+            } => self.through(at, name, init, body, *through),
             Kind::Comprehension(walk) => self.comprehension(at, walk),
         }
+    }
+
+    /// Keeps what was looked at last, where it is formatted.
+    fn put_into(&mut self, parts: &mut Vec<Item>) {
+        if self.late.exempt > 0 {
+            parts.push(std::mem::take(&mut self.item));
+        }
+    }
+
+    /// A dotted name that the environment knows is one variable, or a type.
+    fn dotted(&mut self, expr: &mut Expr) -> Option<Type> {
+        let Kind::Select {
+            operand,
+            field,
+            optional,
+            test,
+        } = &expr.kind
+        else {
+            return None;
+        };
+        let mut parts = vec![field.as_str()];
+        let mut head = operand;
+        while let Kind::Select {
+            operand,
+            field,
+            test: false,
+            optional: false,
+        } = &head.kind
+        {
+            parts.push(field);
+            head = operand;
+        }
+        let Kind::Ident(name) = &head.kind else {
+            return None;
+        };
+        if self.local(name).is_some() {
+            return None;
+        }
+        parts.push(name);
+        parts.reverse();
+        // A variable that is not looked at field by field has no field to test for.
+        if (*test || *optional) && (parts.len() > 2 || matches!(self.env.find(name), Some(Type::Opaque(_)))) {
+            return None;
+        }
+        let (dotted, test, optional) = (parts.join("."), *test, *optional);
+        let ty = match test || optional {
+            true => self.env.find(&dotted).cloned()?,
+            false => self.name(&dotted)?,
+        };
+        self.uses(&dotted);
+        if test {
+            expr.kind = Kind::Literal(Value::Bool(true));
+            return Some(Type::Bool);
+        }
+        expr.kind = Kind::Ident(dotted);
+        if !optional {
+            return Some(ty);
+        }
+        // The variable is there.
+        let variable = std::mem::replace(&mut expr.kind, Kind::List(Vec::new()));
+        expr.kind = Kind::Call {
+            function: "optional.of".into(),
+            target: None,
+            args: vec![Expr::new(expr.at, variable)],
+            regex: None,
+        };
+        Some(Type::Optional(Arc::new(ty)))
     }
 
     /// The type of an element of a list or map; one behind a question mark is an optional value.
@@ -327,146 +294,96 @@ impl Checker<'_> {
         match self.expr(item) {
             Type::Optional(inner) if optional => (*inner).clone(),
             ty if optional && !ty.is_dyn() => {
-                let what = format!("expected type 'optional_type({ty})' but found '{ty}'");
-                self.fail(item.at, what)
+                self.mismatch(item.at, &Type::Optional(Arc::new(ty.clone())), &ty);
+                ty
             }
             ty => ty,
         }
     }
 
-    /// Elements of a literal are of one type.
-    fn alike(&mut self, of: &mut Option<Type>, item: &Expr, ty: Type) {
-        let at = item.at;
-        // Nothing is nothing of any type.
-        if matches!(&item.kind, Kind::Call { function, .. } if function == "optional.none") {
-            return;
-        }
-        match of {
-            None => *of = Some(ty),
-            Some(before) if before.is_dyn() == ty.is_dyn() && before.fits(&ty) => {}
-            // What is wrong already has no type.
-            Some(_) if !self.findings.is_empty() => {}
-            Some(before) => {
-                let what = format!("expected type '{before}' but found '{ty}'");
-                self.fail(at, what);
-            }
+    /// The type of elements of which those before are known.
+    fn joined(&mut self, before: Option<Type>, ty: Type) -> Type {
+        match before {
+            None => ty,
+            Some(before) if self.known.fits(&before, &ty) => more_general(&before, &ty),
+            Some(_) => Type::Dyn,
         }
     }
 
-    /// Times and spans that are written out must be well-formed.
-    fn literals(&mut self, function: &str, args: &[Expr]) {
-        let [
-            Expr {
-                at,
-                kind: Kind::Literal(value),
-            },
-        ] = args
-        else {
-            return;
+    fn select(&mut self, at: usize, of: &Type, field: &str, optional: bool) -> Type {
+        let (of, optional) = match of {
+            Type::Optional(inner) => (&**inner, true),
+            other => (other, optional),
         };
-        let good = match (function, value) {
-            ("duration", Value::String(text)) => library::parse_duration(text).is_some(),
-            ("timestamp", Value::String(text)) => library::parse_time(text).is_some(),
-            ("duration", Value::Int(_)) => false,
-            ("timestamp", Value::Int(seconds)) => TIMES.contains(seconds),
-            _ => true,
-        };
-        if !good {
-            self.late
-                .push(Finding::new(*at, format!("invalid {function} argument")));
-        }
-    }
-
-    fn field(&mut self, at: usize, of: &Type, field: &str) -> Type {
-        match of {
-            Type::Object(object) => match object.field(field) {
+        let found = match of {
+            Type::Map(_, of) => (**of).clone(),
+            Type::Object(object) if self.env.message(&object.name).is_none() => match object.field(field) {
                 Some(found) => found.ty.clone(),
                 None => self.fail(at, format!("undefined field '{field}'")),
             },
-            Type::Map(of) => (**of).clone(),
-            Type::Optional(inner) => self.field(at, inner, field),
-            Type::Dyn => Type::Dyn,
-            other => self.fail(at, format!("type '{other}' does not support field selection")),
-        }
-    }
-
-    fn comprehension(&mut self, at: usize, c: &mut Comprehension) -> Type {
-        let range = self.expr(&mut c.range);
-        let (first, second) = match &range {
-            Type::List(of, _) => (Type::Int, (**of).clone()),
-            Type::Map(of) => (Type::String, (**of).clone()),
-            Type::Dyn => (Type::Dyn, Type::Dyn),
+            Type::Object(object) => self.env.message_field(&object.name, field).unwrap_or(Type::Dyn),
+            Type::Opaque(name) if !name.is_empty() && !name.starts_with("net.") => {
+                match self.env.message_field(name, field) {
+                    Some(ty) => ty,
+                    None => self.fail(at, format!("unexpected failed resolution of '{name}'")),
+                }
+            }
+            Type::Open(_) => {
+                self.known.fits(&Type::Dyn, of);
+                Type::Dyn
+            }
+            Type::Dyn | Type::Any | Type::Error => Type::Dyn,
             other => {
-                let what = format!(
-                    "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
-                );
-                self.fail(c.range.at, what);
-                (Type::Dyn, Type::Dyn)
+                self.fail(at, format!("type '{other}' does not support field selection"));
+                Type::Dyn
             }
         };
-        match &c.second {
-            Some(name) => {
-                self.locals.push((c.first.clone(), first));
-                self.locals.push((name.clone(), second.clone()));
+        match optional {
+            true => Type::Optional(Arc::new(found)),
+            false => found,
+        }
+    }
+
+    fn message(&mut self, at: usize, name: &str, fields: &mut [Given]) -> Type {
+        let ty = match self.name(name) {
+            Some(Type::Type(Some(of))) if self.env.message(name).is_some() => (*of).clone(),
+            Some(Type::Type(Some(of))) if is_simple(&of) => {
+                self.fail(at, format!("'{}' is not a message type", of.name()))
             }
-            None => {
-                let element = if matches!(range, Type::Map(_)) {
-                    first
-                } else {
-                    second.clone()
+            None | Some(Type::Type(_)) => return self.undeclared(at, name),
+            Some(Type::Error) => Type::Error,
+            Some(variable) => self.fail(at, format!("'{}' is not a type", variable.name())),
+        };
+        for field in fields {
+            let mut given = self.expr(&mut field.value);
+            // Of a copy the place is that of the macro that made it.
+            let at = self.again.first().copied().unwrap_or(field.at);
+            let wanted = match self.env.message_field(name, &field.name) {
+                Some(wanted) => wanted,
+                None if library::named(name).is_some() && !name.starts_with("net.") => {
+                    self.fail(at, format!("undefined field '{}'", field.name))
+                }
+                None => self.fail(at, format!("unexpected failed resolution of '{name}'")),
+            };
+            if field.optional {
+                given = match given {
+                    Type::Optional(inner) => (*inner).clone(),
+                    ty if ty.is_dyn() => ty,
+                    ty => {
+                        self.mismatch(field.value.at, &Type::Optional(Arc::new(ty.clone())), &ty);
+                        ty
+                    }
                 };
-                self.locals.push((c.first.clone(), element));
+            }
+            if !self.known.fits(&wanted, &given) {
+                let what = format!(
+                    "expected type of field '{}' is '{wanted}' but provided type is '{given}'",
+                    field.name
+                );
+                self.fail(at, what);
             }
         }
-        let filter = c.filter.as_mut().map(|filter| self.expr(filter));
-        let body = self.expr(&mut c.body);
-        // These macros are conditional expressions underneath, and upstream tells of them in these terms.
-        let item = if matches!(range, Type::Map(_)) {
-            Type::String
-        } else {
-            second.clone()
-        };
-        match (c.walk, filter) {
-            (Walk::All | Walk::Exists, _) => self.wants_bool(c.body.at.max(at), &body),
-            (Walk::ExistsOne, _) => self.chooses(at, &body, &Type::Int),
-            (Walk::Filter, _) => self.chooses(at, &body, &Type::list(item)),
-            (Walk::TransformMap | Walk::TransformMapEntry, Some(filter)) => {
-                self.chooses(at, &filter, &Type::Map(Arc::new(body.clone())));
-            }
-            (_, Some(filter)) => self.chooses(at, &filter, &Type::list(body.clone())),
-            _ => {}
-        }
-        self.locals.pop();
-        if c.second.is_some() {
-            self.locals.pop();
-        }
-        match c.walk {
-            Walk::All | Walk::Exists | Walk::ExistsOne => Type::Bool,
-            Walk::Map | Walk::TransformList => Type::list(body),
-            Walk::Filter => match range {
-                Type::Map(_) => Type::list(Type::String),
-                Type::List(of, _) => Type::List(of, crate::types::ListKind::Atomic),
-                _ => Type::Dyn,
-            },
-            Walk::TransformMap => Type::Map(Arc::new(body)),
-            Walk::TransformMapEntry => Type::Dyn,
-            Walk::SortBy => range,
-        }
-    }
-
-    /// Judges the condition of a macro between two values of one type.
-    fn chooses(&mut self, at: usize, condition: &Type, of: &Type) {
-        if !condition.fits(&Type::Bool) {
-            let what =
-                format!("found no matching overload for '_?_:_' applied to '({condition}, {of}, {of})'");
-            self.fail(at, what);
-        }
-    }
-
-    fn wants_bool(&mut self, at: usize, ty: &Type) {
-        if !ty.fits(&Type::Bool) {
-            self.fail(at, format!("expected type 'bool' but found '{ty}'"));
-        }
+        ty
     }
 
     fn call(&mut self, expr: &mut Expr) -> Type {
@@ -478,96 +395,101 @@ impl Checker<'_> {
             regex,
         } = &mut expr.kind
         else {
-            return Type::Dyn;
+            return Type::Error;
         };
-        // `math.greatest(a)` is a function of that whole name, not a member of a variable.
+        // What is formatted may be of several types.
+        let formats = function == "format";
+        self.late.exempt += usize::from(formats);
+        let mut types: Vec<Type> = args.iter_mut().map(|arg| self.expr(arg)).collect();
+        let items = std::mem::take(&mut self.item.parts);
+        // `lists.range(a)` is a function of that whole name, not a member of a variable.
         if let Some(receiver) = target
             && let Kind::Ident(space) = &receiver.kind
-            && self.local(space).is_none()
-            && self.env.find(space).is_none()
             && self.env.knows(&format!("{space}.{function}"))
         {
             *function = format!("{space}.{function}");
             *target = None;
         }
-        let mut types = Vec::new();
         if let Some(target) = target {
-            types.push(self.expr(target));
+            types.insert(0, self.expr(target));
         }
-        for arg in args.iter_mut() {
-            self.mixed = function == "format" && matches!(arg.kind, Kind::List(_));
-            types.push(self.expr(arg));
-        }
-        self.mixed = false;
+        self.late.exempt -= usize::from(formats);
         if matches!(function.as_str(), "_&&_" | "_||_") {
-            for (arg, ty) in args.iter().zip(&types) {
-                self.wants_bool(arg.at, ty);
-            }
-            return Type::Bool;
-        }
-        let receives_host = target.is_some() && matches!(types.first(), Some(Type::Opaque(_) | Type::Dyn));
-        let known = self.env.knows(function) || (receives_host && library::is_host_function(function));
-        if !known {
-            let what = format!("undeclared reference to '{function}' (in container '')");
-            return self.fail(at, what);
-        }
-        let pattern = match (function.as_str(), args.as_slice()) {
-            ("matches" | "find" | "findAll", [pattern]) | ("matches", [_, pattern]) => Some(pattern),
-            ("findAll", [pattern, _]) => Some(pattern),
-            _ => None,
-        };
-        if let Some((Kind::Literal(Value::String(text)), place)) = pattern.map(|p| (&p.kind, p.at)) {
-            match crate::pattern::compile(text) {
-                Ok(compiled) if !repeats_too_often(text) => *regex = Some(compiled),
-                _ => {
-                    self.late.push(Finding::new(place, "invalid matches argument"));
+            let mut ty = Type::Bool;
+            for (arg, given) in args.iter().zip(&types) {
+                if !self.known.fits(given, &Type::Bool) {
+                    ty = self.mismatch(arg.at, &Type::Bool, given);
                 }
             }
+            return ty;
         }
-        self.literals(function, args);
-        if let Some(Kind::Literal(Value::String(pattern))) = target.as_ref().map(|target| &target.kind)
-            && let ("format", [argument]) = (function.as_str(), args.as_slice())
-            && let Kind::List(items) = &argument.kind
-            && let Some(fault) = format::fault(pattern, &self.given)
+        if !self.env.knows(function) {
+            let function = function.clone();
+            return self.undeclared(at, &function);
+        }
+        self.late.literals(function, target.is_some(), args, regex);
+        if formats
+            && matches!(
+                args.as_slice(),
+                [Expr {
+                    kind: Kind::List(_),
+                    ..
+                }]
+            )
         {
-            let item = fault.argument.and_then(|i| items.get(i));
-            let place = item.map_or(at, |(item, _)| item.at);
-            self.late.push(Finding::new(place, fault.what));
+            self.late.format(at, target.as_deref(), items);
         }
-        match library::result_type(function, target.is_some(), &types) {
-            Ok(ty) => ty,
-            Err(()) => {
-                let mut shown: Vec<String> = types.iter().map(ToString::to_string).collect();
-                let receiver = target.as_ref().map(|_| shown.remove(0));
-                let what = match receiver {
-                    Some(receiver) => format!(
-                        "found no matching overload for '{function}' applied to '{receiver}.({})'",
-                        shown.join(", ")
-                    ),
-                    None => format!(
-                        "found no matching overload for '{function}' applied to '({})'",
-                        shown.join(", ")
-                    ),
-                };
-                self.fail(at, what)
+        self.resolve(at, function, target.is_some(), types)
+    }
+
+    /// The type of what a function gives. The receiver of a member is its first argument.
+    fn resolve(&mut self, at: usize, function: &str, member: bool, types: Vec<Type>) -> Type {
+        let ways = self.env.overloads(function).unwrap_or_default();
+        let mut result: Option<Type> = None;
+        for way in ways.iter().filter(|way| way.member == member) {
+            let (takes, gives) = self.known.opened(way);
+            if !self.known.all_fit(&types, &takes) {
+                continue;
             }
+            let gives = self.known.settled(&gives, false);
+            result = Some(match result {
+                None => gives,
+                Some(before) if before.is_dyn() || before.is_same(&gives) => before,
+                Some(_) => Type::Dyn,
+            });
         }
+        if let Some(result) = result {
+            return result;
+        }
+        let shown = |ty: &Type| self.known.settled(ty, true).to_string();
+        let mut shown: Vec<String> = types.iter().map(shown).collect();
+        let receiver = match member {
+            true => format!("{}.", shown.remove(0)),
+            false => String::new(),
+        };
+        let what = format!(
+            "found no matching overload for '{function}' applied to '{receiver}({})'",
+            shown.join(", ")
+        );
+        self.fail(at, what)
     }
 }
 
-/// Seconds of times from the year 1 to the year 9999.
-const TIMES: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
-
-/// Upstream's patterns repeat nothing more often than this.
-const REPEATS: u32 = 1000;
-
-fn repeats_too_often(pattern: &str) -> bool {
-    pattern.split('{').skip(1).any(|after| {
-        let counts = after.split_once('}').map_or("", |(counts, _)| counts);
-        counts
-            .split(',')
-            .any(|count| count.parse::<u32>().is_ok_and(|n| n > REPEATS))
-    })
+/// Whether a type is none of messages, and none that a message of protocol buffers stands for.
+fn is_simple(ty: &Type) -> bool {
+    matches!(
+        ty,
+        Type::Bool
+            | Type::Int
+            | Type::Uint
+            | Type::Double
+            | Type::String
+            | Type::Bytes
+            | Type::Type(None)
+            | Type::Opaque(_)
+            | Type::List(..)
+            | Type::Map(..)
+    )
 }
 
 fn literal(value: &Value<'static>) -> Type {

@@ -184,7 +184,7 @@ impl Estimator<'_> {
                 Known::sized(sum(costs).saturating_add(30), entries.len() as u64)
             }
             Kind::Message(_, fields) => {
-                Known::new(sum(fields.iter().map(|(_, v, _)| self.visit(v).cost)).saturating_add(40))
+                Known::new(sum(fields.iter().map(|field| self.visit(&field.value).cost)).saturating_add(40))
             }
             Kind::Comprehension(comprehension) => self.comprehension(comprehension),
             Kind::Bind { name, init, body, .. } => {

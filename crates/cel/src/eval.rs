@@ -180,14 +180,15 @@ impl<'m, 'a> Machine<'m, 'a> {
             Kind::Message(_, fields) => {
                 self.meter.charge(40)?;
                 let mut out = IndexMap::new();
-                for (field, value, optional) in fields {
-                    let value = match (self.eval(value, locals)?, optional) {
+                for field in fields {
+                    let value = match (self.eval(&field.value, locals)?, field.optional) {
                         (Value::Optional(None), true) => continue,
                         (Value::Optional(Some(inner)), true) => (*inner).clone(),
                         (_, true) => return Err(EvalError::no_overload()),
                         (value, false) => value,
                     };
-                    out.insert(Key::String(Str::from(crate::types::unescape(field))), value);
+                    let name = crate::types::unescape(&field.name);
+                    out.insert(Key::String(Str::from(name)), value);
                 }
                 Ok(Value::Map(Map::Own(Arc::new(out))))
             }
@@ -211,7 +212,7 @@ impl<'m, 'a> Machine<'m, 'a> {
         }
         match self.variables.get(name) {
             Some(value) => value,
-            None if library::TYPES.contains(&name) => Ok(Value::Type(Arc::from(name))),
+            None if library::named(name).is_some() => Ok(Value::Type(Arc::from(name))),
             None => Err(EvalError::new(format!("no such attribute(s): {name}"))),
         }
     }

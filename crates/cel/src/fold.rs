@@ -1,8 +1,9 @@
-//! Conversions of constants: cel-go makes them when it makes a program, and makes none when one fails
-//! (`interpreter/decorators.go`, `maybeOptimizeConstUnary`).
+//! Conversions of constants and patterns that are written out: cel-go makes them when it makes a program, and makes none when
+//! one fails (`interpreter/decorators.go`, `maybeOptimizeConstUnary` and `matchesRegex`).
 
 use crate::ast::{Expr, Kind};
 use crate::eval::{self, EvalError};
+use crate::pattern;
 use crate::value::Value;
 
 /// Functions that make a value of another type.
@@ -19,7 +20,7 @@ const CONVERSIONS: [&str; 10] = [
     "uint",
 ];
 
-/// The first conversion of a constant that fails.
+/// The first conversion of a constant, or pattern, that fails.
 pub(crate) fn fault(root: &Expr) -> Option<EvalError> {
     is_constant(root).err()
 }
@@ -38,6 +39,16 @@ fn is_constant(node: &Expr) -> Result<bool, EvalError> {
             ..
         } => {
             let constant = all(target.as_deref().into_iter().chain(args))?;
+            let pattern = match (function.as_str(), target, args.as_slice()) {
+                ("matches" | "find" | "findAll", Some(_), [pattern, ..])
+                | ("matches", None, [_, pattern]) => Some(&pattern.kind),
+                _ => None,
+            };
+            if let Some(Kind::Literal(Value::String(text))) = pattern
+                && let Some(fault) = pattern::fault(text)
+            {
+                return Err(EvalError::new(format!("error parsing regexp: {fault}")));
+            }
             let converts = CONVERSIONS.contains(&function.as_str()) && target.is_none() && args.len() == 1;
             if converts && constant {
                 let nothing: [(&str, Value<'_>); 0] = [];
@@ -50,7 +61,7 @@ fn is_constant(node: &Expr) -> Result<bool, EvalError> {
             let values = entries.iter().flat_map(|(key, value, _)| [key, value]);
             Ok(all(values)? && entries.iter().all(|entry| !entry.2))
         }
-        Kind::Message(_, fields) => none(fields.iter().map(|(_, value, _)| value)),
+        Kind::Message(_, fields) => none(fields.iter().map(|field| &field.value)),
         Kind::Comprehension(walk) => none([&walk.range].into_iter().chain(&walk.filter).chain([&walk.body])),
         Kind::Bind { init, body, .. } => none([&**init, &**body]),
     }

@@ -13,6 +13,7 @@ mod cost;
 mod eval;
 mod fold;
 mod format;
+mod infer;
 mod lexer;
 mod library;
 mod literal;

@@ -2,7 +2,7 @@
 //!
 //! It only tells good from bad: why a text is bad is found out afterwards, by [`syntax`].
 
-use crate::ast::{Expr, Finding, Kind};
+use crate::ast::{Expr, Finding, Given, Kind};
 use crate::lexer::{Sort, Token, Tokens};
 use crate::value::{Str, Value};
 use crate::{literal, macros, syntax};
@@ -398,9 +398,16 @@ impl Parser {
         let mut more = !self.nothing_in(Sort::CloseBrace);
         while more {
             let optional = self.take(Sort::Question);
-            let field = self.text(Sort::Ident)?;
+            let name = self.text(Sort::Ident)?;
+            let at = self.offset();
             self.expect(Sort::Colon)?;
-            fields.push((field, self.expr()?, optional));
+            let value = self.expr()?;
+            fields.push(Given {
+                at,
+                name,
+                value,
+                optional,
+            });
             more = self.goes_on(Sort::CloseBrace)?;
         }
         Ok(Expr::new(at, Kind::Message(name, fields)))

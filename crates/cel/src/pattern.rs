@@ -3,7 +3,11 @@
 //! - `\d`, `\w`, `\s` and `\b` are about ASCII; as classes of all scripts they would also be thousands of times as large.
 //! - In a class a bracket is a character, and so are `&&`, `--` and `~~`.
 //! - A brace that begins no repetition is a character, as is every escaped sign; between `\Q` and `\E` everything is one.
+//! - Characters may be given by an octal number.
 
+mod faults;
+
+pub use faults::fault;
 use regex::{Error, Regex, RegexBuilder};
 
 /// How deep groups, classes and repetitions may lie in each other: the library compiles them by recursion, which on the
@@ -19,14 +23,14 @@ const SPACE: &str = r"\t\n\x0C\r ";
 /// # Errors
 /// It is none, or too large.
 pub fn compile(expression: &str) -> Result<Regex, Error> {
-    RegexBuilder::new(&translated(expression))
+    RegexBuilder::new(&translated(expression)?)
         .nest_limit(NESTING)
         .build()
 }
 
 /// The same, for one that comes with the values: of those only small ones.
 pub(crate) fn compile_small(expression: &str) -> Result<Regex, Error> {
-    RegexBuilder::new(&translated(expression))
+    RegexBuilder::new(&translated(expression)?)
         .nest_limit(NESTING)
         .size_limit(1 << 20)
         .build()
@@ -43,7 +47,10 @@ fn class(letter: char) -> Option<(&'static str, bool)> {
     Some((class, letter.is_ascii_uppercase()))
 }
 
-fn translated(expression: &str) -> String {
+fn translated(expression: &str) -> Result<String, Error> {
+    if let Some(fault) = fault(expression) {
+        return Err(Error::Syntax(fault));
+    }
     let mut out = String::with_capacity(expression.len());
     let mut rest = expression;
     while let Some(c) = rest.chars().next() {
@@ -54,11 +61,8 @@ fn translated(expression: &str) -> String {
                 out.push('[');
                 bracketed(after, &mut out)
             }
-            '{' => {
-                if !is_repetition(after) {
-                    out.push('\\');
-                }
-                out.push('{');
+            '{' if !is_repetition(after) => {
+                out.push_str(r"\{");
                 after
             }
             _ => {
@@ -67,7 +71,7 @@ fn translated(expression: &str) -> String {
             }
         };
     }
-    out
+    Ok(out)
 }
 
 /// Translates what stands behind a backslash outside a class; answers what comes after it.
@@ -83,11 +87,20 @@ fn escaped<'e>(rest: &'e str, out: &mut String) -> &'e str {
             out.push_str(class);
             out.push(']');
         }
+        ('0'..='7', _) => return octal(rest, out),
         ('b', _) => out.push_str(r"(?-u:\b)"),
         ('Q', _) => {
             let (literal, after) = after.split_once(r"\E").unwrap_or((after, ""));
             out.push_str(&regex::escape(literal));
             return after;
+        }
+        // A class of Unicode, a character by its number: the brace belongs to it.
+        ('p' | 'P' | 'x', _) if after.starts_with('{') => {
+            let end = after.find('}').map_or(after.len(), |end| end + 1);
+            out.push('\\');
+            out.push(c);
+            out.push_str(&after[..end]);
+            return &after[end..];
         }
         // To the library these would be the ends of words.
         ('<' | '>', _) => out.push(c),
@@ -97,6 +110,18 @@ fn escaped<'e>(rest: &'e str, out: &mut String) -> &'e str {
         }
     }
     after
+}
+
+/// Translates a character's octal number behind a backslash; answers what comes after it.
+fn octal<'e>(rest: &'e str, out: &mut String) -> &'e str {
+    let digits = rest
+        .bytes()
+        .take(3)
+        .take_while(|b| matches!(b, b'0'..=b'7'))
+        .count();
+    let number = u32::from_str_radix(&rest[..digits], 8).unwrap_or_default();
+    out.push_str(&format!("\\x{{{number:x}}}"));
+    &rest[digits..]
 }
 
 /// Translates a class behind its bracket; answers what comes after it.
@@ -144,6 +169,7 @@ fn bracketed<'e>(mut rest: &'e str, out: &mut String) -> &'e str {
                         out.push_str(class);
                         out.push(']');
                     }
+                    None if c.is_digit(8) => rest = octal(after, out),
                     None => {
                         out.push('\\');
                         out.push(c);
@@ -176,7 +202,6 @@ mod tests {
     fn what_lies_too_deep_is_none() {
         for depth in [20, 200, 20_000] {
             let deep = [
-                format!("a{}", "+".repeat(depth)),
                 format!("{}a{}", "(".repeat(depth), ")".repeat(depth)),
                 format!("{}a{}", "(?:".repeat(depth), ")*".repeat(depth)),
             ];
@@ -210,6 +235,9 @@ mod tests {
             (r"^\<a\>$", &["<a>"], &["a"]),
             (r"\bab\b", &["x ab", "äab"], &["xab"]),
             (r"^\s$", &[" ", "\t"], &["\u{a0}", "\u{b}"]),
+            (r"^\p{L}+$", &["äb"], &["1", "p{L}"]),
+            (r"^\P{Greek}\x{e4}{2}$", &["aää"], &["αää"]),
+            (r"^(?:a{2}){3}?(?i)B*?$", &["aaaaaab"], &["aab"]),
         ] {
             let compiled = compile(expression).unwrap_or_else(|e| panic!("{expression}: {e}"));
             for text in fits {
@@ -219,6 +247,44 @@ mod tests {
                 assert!(!compiled.is_match(text), "{expression} {text}");
             }
         }
-        assert!(compile("(").is_err());
+        for expression in ["(", "a**", "a+?*", "a{2}{3}", "a{2}+", "a{2}??", r"\d**", "[a]*+"] {
+            assert!(compile(expression).is_err(), "{expression}");
+        }
+    }
+
+    #[test]
+    fn faults_are_told_as_go_tells_them() {
+        for (expression, fault) in [
+            ("a(b", "missing closing ): `a(b`"),
+            ("a)b", "unexpected ): `a)b`"),
+            ("a[b", "missing closing ]: `[b`"),
+            ("a|*", "missing argument to repetition operator: `*`"),
+            ("a**", "invalid nested repetition operator: `**`"),
+            ("a{2}{3}?b", "invalid nested repetition operator: `{2}{3}?`"),
+            ("a{1001}", "invalid repeat count: `{1001}`"),
+            ("a{2,1}", "invalid repeat count: `{2,1}`"),
+            ("(a{100}){11}", "invalid repeat count: `{11}`"),
+            (r"a\y", r"invalid escape sequence: `\y`"),
+            (r"a\xg(", r"invalid escape sequence: `\xg(`"),
+            ("a\\", "trailing backslash at end of expression: ``"),
+            ("[z-a]", "invalid character class range: `z-a`"),
+            ("[[:foo:]]", "invalid character class range: `[:foo:]`"),
+            (r"\p{Foo}", r"invalid character class range: `\p{Foo}`"),
+            ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
+            ("(?<=a)", "invalid named capture: `(?<=a)`"),
+            ("(?P<n-m>a)", "invalid named capture: `(?P<n-m>`"),
+        ] {
+            assert_eq!(super::fault(expression).as_deref(), Some(fault), "{expression}");
+        }
+        for expression in [
+            "a{,2}",
+            "a{2}?",
+            "(a{10}){100}",
+            "(?i-s:a)*",
+            r"[\]\-\07]",
+            r"\Qa**\E",
+        ] {
+            assert_eq!(super::fault(expression), None, "{expression}");
+        }
     }
 }

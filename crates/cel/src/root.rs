@@ -9,7 +9,7 @@ pub(crate) fn leave(kind: &mut Kind, env: &Env) {
     let rest = |name: &str| name.strip_prefix('.').map(str::to_string);
     let (name, known) = match kind {
         Kind::Ident(name) => {
-            let is = |name: String| env.find(&name).is_some() || library::TYPES.contains(&name.as_str());
+            let is = |name: String| env.find(&name).is_some() || library::named(&name).is_some();
             let known = rest(name).is_some_and(is);
             (name, known)
         }

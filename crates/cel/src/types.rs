@@ -6,10 +6,13 @@ use std::fmt;
 use std::sync::Arc;
 
 /// The type of an expression or of a JSON value.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum Type {
     /// Known only when evaluated.
+    #[default]
     Dyn,
+    /// `google.protobuf.Any`: known only when evaluated, too, but nothing to walk through.
+    Any,
     /// `null_type`.
     Null,
     /// `bool`.
@@ -30,16 +33,20 @@ pub enum Type {
     Duration,
     /// A list of one type of elements.
     List(Arc<Type>, ListKind),
-    /// A map from strings to one type of values.
-    Map(Arc<Type>),
+    /// A map from keys of one type to values of one type.
+    Map(Arc<Type>, Arc<Type>),
     /// An object with declared fields.
     Object(Arc<ObjectType>),
     /// An optional value.
     Optional(Arc<Type>),
     /// A type of a library, such as `kubernetes.Quantity`.
     Opaque(&'static str),
-    /// A type as a value.
-    Type,
+    /// A type as a value; the type of all types when it is not said which.
+    Type(Option<Arc<Type>>),
+    /// Of what is wrong; no good expression has it.
+    Error,
+    /// Not settled yet; no expression has it when all is checked.
+    Open(usize),
 }
 
 /// How the elements of a list are told apart (`x-kubernetes-list-type`): it decides equality and `+`.
@@ -88,37 +95,66 @@ impl Type {
         Type::List(Arc::new(of), ListKind::Atomic)
     }
 
+    /// A map with texts as keys, as objects of JSON are.
+    pub fn map(of: Type) -> Type {
+        Type::Map(Arc::new(Type::String), Arc::new(of))
+    }
+
     /// The name of the type as a result of an expression.
     pub fn formal(&self) -> String {
         match self {
+            Type::List(of, _) => format!("list({})", of.formal()),
+            Type::Map(by, of) => format!("map({}, {})", by.formal(), of.formal()),
+            Type::Optional(of) => format!("optional_type({})", of.formal()),
+            Type::Type(Some(of)) => format!("type({})", of.formal()),
+            other => other.name(),
+        }
+    }
+
+    /// The name without what the type is made of.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Type::Any => "google.protobuf.Any".into(),
             Type::Null => "null_type".into(),
             Type::Timestamp => "google.protobuf.Timestamp".into(),
             Type::Duration => "google.protobuf.Duration".into(),
+            Type::List(..) => "list".into(),
+            Type::Map(..) => "map".into(),
+            Type::Optional(_) => "optional_type".into(),
+            Type::Type(_) => "type".into(),
             other => other.to_string(),
+        }
+    }
+
+    /// What is known of a value that has a name of its own, as the variables of policies have: of objects and optional values
+    /// nothing.
+    #[must_use]
+    pub fn declared(&self) -> Type {
+        let of = |ty: &Arc<Type>| Arc::new(ty.declared());
+        match self {
+            Type::List(items, kind) => Type::List(of(items), kind.clone()),
+            Type::Map(keys, values) => Type::Map(of(keys), of(values)),
+            Type::Object(_) | Type::Optional(_) | Type::Opaque(_) | Type::Type(_) => Type::Dyn,
+            known => known.clone(),
         }
     }
 
     /// Whether nothing is known before evaluation.
     pub fn is_dyn(&self) -> bool {
-        matches!(self, Type::Dyn)
+        matches!(self, Type::Dyn | Type::Any)
     }
 
-    pub(crate) fn is_number(&self) -> bool {
-        matches!(self, Type::Int | Type::Uint | Type::Double)
-    }
-
-    /// Whether a value of the one type may be a value of the other. Unknown parts fit everything.
-    pub(crate) fn fits(&self, other: &Type) -> bool {
+    /// Whether two types are one, however the elements of their lists are told apart.
+    pub(crate) fn is_same(&self, other: &Type) -> bool {
         match (self, other) {
-            (Type::Dyn, _) | (_, Type::Dyn) => true,
-            // Objects and what they hold may be null.
-            (Type::Null, Type::Object(_) | Type::Timestamp | Type::Duration | Type::Optional(_))
-            | (Type::Object(_) | Type::Timestamp | Type::Duration | Type::Optional(_), Type::Null) => true,
-            (Type::List(a, _), Type::List(b, _)) | (Type::Map(a), Type::Map(b)) => a.fits(b),
-            (Type::Optional(a), Type::Optional(b)) => a.fits(b),
+            (Type::List(a, _), Type::List(b, _)) | (Type::Optional(a), Type::Optional(b)) => a.is_same(b),
+            (Type::Map(a, x), Type::Map(b, y)) => a.is_same(b) && x.is_same(y),
+            (Type::Type(a), Type::Type(b)) => match (a, b) {
+                (Some(a), Some(b)) => a.is_same(b),
+                (a, b) => a.is_none() && b.is_none(),
+            },
             (Type::Object(a), Type::Object(b)) => a.name == b.name,
-            (Type::Opaque(a), Type::Opaque(b)) => a == b,
-            (a, b) => std::mem::discriminant(a) == std::mem::discriminant(b),
+            (a, b) => a == b,
         }
     }
 }
@@ -127,6 +163,7 @@ impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Type::Dyn => f.write_str("dyn"),
+            Type::Any => f.write_str("any"),
             Type::Null => f.write_str("null"),
             Type::Bool => f.write_str("bool"),
             Type::Int => f.write_str("int"),
@@ -137,11 +174,16 @@ impl fmt::Display for Type {
             Type::Timestamp => f.write_str("timestamp"),
             Type::Duration => f.write_str("duration"),
             Type::List(of, _) => write!(f, "list({of})"),
-            Type::Map(of) => write!(f, "map(string, {of})"),
+            Type::Map(by, of) => write!(f, "map({by}, {of})"),
             Type::Object(object) => f.write_str(&object.name),
             Type::Optional(of) => write!(f, "optional_type({of})"),
             Type::Opaque(name) => f.write_str(name),
-            Type::Type => f.write_str("type"),
+            Type::Type(Some(of)) => write!(f, "type({of})"),
+            Type::Type(None) => f.write_str("type"),
+            Type::Error => f.write_str("!error!"),
+            Type::Open(0) => f.write_str("A"),
+            Type::Open(1) => f.write_str("B"),
+            Type::Open(number) => write!(f, "_var{}", number - 2),
         }
     }
 }

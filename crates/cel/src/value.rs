@@ -194,7 +194,7 @@ impl<'a> Map<'a> {
         match (self, key) {
             (Map::Own(entries), _) => entries.iter().find(|(k, _)| *k == key).map(|(_, v)| v.clone()),
             (Map::Json(fields, ty), Key::String(name)) => match ty {
-                Type::Map(of) => fields.get(&**name).map(|v| Value::json(v, of)),
+                Type::Map(_, of) => fields.get(&**name).map(|v| Value::json(v, of)),
                 Type::Object(object) => {
                     let field = object.field(name)?;
                     // A null in a declared object is as good as absent.
@@ -287,7 +287,7 @@ impl<'a> Value<'a> {
                     Some(at) => Value::Timestamp(at),
                     None => Value::String(Str::Borrowed(text)),
                 },
-                Type::Duration => match crate::library::parse_duration(text) {
+                Type::Duration => match crate::library::parse_span(text) {
                     Some(nanos) => Value::Duration(nanos),
                     None => Value::String(Str::Borrowed(text)),
                 },

@@ -12,11 +12,13 @@ const ADMIN: &str = "resource.kubernetes.io/admin-access";
 
 /// What an expression sees of a device.
 fn environment() -> Env {
-    let map = |of: Type| Type::Map(Arc::new(of));
     let fields = [
         ("driver", Type::String),
-        ("attributes", map(map(Type::Dyn))),
-        ("capacity", map(map(Type::Opaque("kubernetes.Quantity")))),
+        ("attributes", Type::map(Type::map(Type::Any))),
+        (
+            "capacity",
+            Type::map(Type::map(Type::Opaque("kubernetes.Quantity"))),
+        ),
     ];
     Env::new().with_bindings().with("device", device(&fields))
 }
@@ -27,7 +29,7 @@ fn device(fields: &[(&str, Type)]) -> Type {
         (json.clone(), Field { json, ty: ty.clone() })
     };
     Type::Object(Arc::new(ObjectType {
-        name: "DRADevice".into(),
+        name: "kubernetes.DRADevice".into(),
         fields: fields.iter().map(field).collect(),
     }))
 }
@@ -86,11 +88,14 @@ fn selectors(holder: &Value, at: &Path, errors: &mut Vec<FieldError>) {
         let at = at.child("selectors").index(i).child("cel").child("expression");
         let why = match Program::compile(text, &environment()) {
             Err(error) => format!("compilation failed: {error}"),
-            Ok(program) if !matches!(program.result_type(), Type::Bool | Type::Dyn) => {
-                let got = program.result_type();
+            Ok(program) if !matches!(program.result_type(), Type::Bool | Type::Any) => {
+                let got = program.result_type().formal();
                 format!("must evaluate to bool or the unknown type, not {got}")
             }
-            Ok(_) => continue,
+            Ok(program) => match program.fault() {
+                Some(fault) => format!("program instantiation failed: {fault}"),
+                None => continue,
+            },
         };
         errors.push(FieldError::invalid(&at, Value::from(text), why));
     }

@@ -83,7 +83,7 @@ pub fn environment(params: bool, authorizer: bool, variables: &[(String, Type)])
             );
     }
     for (name, ty) in variables {
-        env = env.with(format!("variables.{name}"), ty.clone());
+        env = env.with(format!("variables.{name}"), ty.declared());
     }
     env
 }

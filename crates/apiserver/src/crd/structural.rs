@@ -688,18 +688,6 @@ fn extended(schema: &Value, kind: &str, at: &Path, errors: &mut Vec<FieldError>)
 
 /// What is wrong with a pattern, in the words of Go's parser where it has words for it.
 fn pattern_fault(pattern: &str) -> Option<String> {
-    cel::pattern::compile(pattern).err()?;
-    let look_around = ["(?=", "(?!", "(?<=", "(?<!"];
-    let found = look_around.iter().find(|start| pattern.contains(**start));
-    let opened = |c: char| pattern.matches(c).count();
-    Some(match found {
-        Some(start) => format!("invalid or unsupported Perl syntax: `{}`", &start[..3]),
-        None if opened('(') > opened(')') => format!("missing closing ): `{pattern}`"),
-        None if opened('(') < opened(')') => format!("unexpected ): `{pattern}`"),
-        None if opened('[') > opened(']') => format!(
-            "missing closing ]: `{}`",
-            &pattern[pattern.rfind('[').unwrap_or(0)..]
-        ),
-        None => format!("invalid pattern: `{pattern}`"),
-    })
+    let unreadable = || cel::pattern::compile(pattern).err();
+    cel::pattern::fault(pattern).or_else(|| unreadable().map(|_| format!("invalid pattern: `{pattern}`")))
 }

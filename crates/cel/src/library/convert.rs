@@ -199,13 +199,19 @@ fn seconds(nanos: i64) -> String {
     }
 }
 
-/// A time as text. Unlike a value of a schema, what an expression reads is never a mere date.
+/// A time as text, in the year 1 or later. Unlike a value of a schema, what an expression reads is never a mere date.
 pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
-    time(text).filter(|_| text.len() > "2006-01-02".len())
+    let first = -62_135_596_800;
+    time(text).filter(|time| text.len() > "2006-01-02".len() && time.as_second() >= first)
 }
 
 /// Reads a span as Go writes it: `1h30m`, `-1.5s`, `100ms`; also `0`.
 pub(crate) fn parse_duration(text: &str) -> Option<i64> {
+    parse_span(text).filter(|_| !text.contains(['d', 'w']))
+}
+
+/// The same, as a value of a schema, which may count days and weeks.
+pub(crate) fn parse_span(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -1,334 +1,148 @@
-//! What functions take and give: one text for each function, with every way to call it.
-//!
-//! `A` stands for any type, the same wherever it is named; `C` for types that can be ordered, `N` for those that can be
-//! added up. What is not listed here is judged by [`super::result_type`].
+//! What functions take and give, read from `functions.txt`.
 
 use crate::types::Type;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-const DECLARED: &[(&str, &str)] = &[
-    (
-        "size",
-        "(string) int; string.() int; (bytes) int; bytes.() int; (list(A)) int; list(A).() int; (map(A)) int; map(A).() int",
-    ),
-    ("contains", "string.(string) bool"),
-    ("startsWith", "string.(string) bool"),
-    ("endsWith", "string.(string) bool"),
-    ("matches", "string.(string) bool; (string, string) bool"),
-    (
-        "int",
-        "(int) int; (uint) int; (double) int; (string) int; (timestamp) int; (duration) int",
-    ),
-    ("uint", "(uint) uint; (int) uint; (double) uint; (string) uint"),
-    (
-        "double",
-        "(double) double; (int) double; (uint) double; (string) double",
-    ),
-    (
-        "string",
-        "(string) string; (bool) string; (bytes) string; (double) string; (int) string; (uint) string; \
-         (timestamp) string; (duration) string; (net.IP) string; (net.CIDR) string",
-    ),
-    ("bytes", "(bytes) bytes; (string) bytes"),
-    ("bool", "(bool) bool; (string) bool"),
-    (
-        "timestamp",
-        "(timestamp) timestamp; (string) timestamp; (int) timestamp",
-    ),
-    (
-        "duration",
-        "(duration) duration; (string) duration; (int) duration",
-    ),
-    ("getFullYear", "timestamp.() int; timestamp.(string) int"),
-    ("getMonth", "timestamp.() int; timestamp.(string) int"),
-    ("getDate", "timestamp.() int; timestamp.(string) int"),
-    ("getDayOfMonth", "timestamp.() int; timestamp.(string) int"),
-    ("getDayOfWeek", "timestamp.() int; timestamp.(string) int"),
-    ("getDayOfYear", "timestamp.() int; timestamp.(string) int"),
-    (
-        "getHours",
-        "timestamp.() int; timestamp.(string) int; duration.() int",
-    ),
-    (
-        "getMinutes",
-        "timestamp.() int; timestamp.(string) int; duration.() int",
-    ),
-    (
-        "getSeconds",
-        "timestamp.() int; timestamp.(string) int; duration.() int",
-    ),
-    (
-        "getMilliseconds",
-        "timestamp.() int; timestamp.(string) int; duration.() int",
-    ),
-    ("optional.of", "(A) optional(A)"),
-    ("optional.ofNonZeroValue", "(A) optional(A)"),
-    ("optional.none", "() optional(A)"),
-    ("optional.unwrap", "(list(optional(A))) list(A)"),
-    ("unwrapOpt", "list(optional(A)).() list(A)"),
-    ("hasValue", "optional(A).() bool"),
-    ("value", "optional(A).() A"),
-    ("or", "optional(A).(optional(A)) optional(A)"),
-    ("orValue", "optional(A).(A) A"),
-    ("first", "list(A).() optional(A)"),
-    ("last", "list(A).() optional(A)"),
-    ("charAt", "string.(int) string"),
-    (
-        "indexOf",
-        "string.(string) int; string.(string, int) int; list(A).(A) int",
-    ),
-    (
-        "lastIndexOf",
-        "string.(string) int; string.(string, int) int; list(A).(A) int",
-    ),
-    ("join", "list(string).() string; list(string).(string) string"),
-    ("lowerAscii", "string.() string"),
-    ("upperAscii", "string.() string"),
-    ("trim", "string.() string"),
-    (
-        "replace",
-        "string.(string, string) string; string.(string, string, int) string",
-    ),
-    (
-        "split",
-        "string.(string) list(string); string.(string, int) list(string)",
-    ),
-    ("substring", "string.(int) string; string.(int, int) string"),
-    ("format", "string.(list(dyn)) string"),
-    ("strings.quote", "(string) string"),
-    ("find", "string.(string) string"),
-    (
-        "findAll",
-        "string.(string) list(string); string.(string, int) list(string)",
-    ),
-    ("isSorted", "list(C).() bool"),
-    ("min", "list(C).() C"),
-    ("max", "list(C).() C"),
-    ("sum", "list(N).() N"),
-    ("lists.range", "(int) list(int)"),
-    ("distinct", "list(A).() list(A)"),
-    ("reverse", "list(A).() list(A)"),
-    ("slice", "list(A).(int, int) list(A)"),
-    ("sort", "list(C).() list(C)"),
-    ("flatten", "list(list(A)).() list(A); list(dyn).(int) list(dyn)"),
-    ("sets.contains", "(list(A), list(A)) bool"),
-    ("sets.equivalent", "(list(A), list(A)) bool"),
-    ("sets.intersects", "(list(A), list(A)) bool"),
-    ("jsonpatch.escapeKey", "(string) string"),
-    ("url", "(string) kubernetes.URL"),
-    ("isURL", "(string) bool"),
-    ("getScheme", "kubernetes.URL.() string"),
-    ("getHost", "kubernetes.URL.() string"),
-    ("getHostname", "kubernetes.URL.() string"),
-    ("getPort", "kubernetes.URL.() string"),
-    ("getEscapedPath", "kubernetes.URL.() string"),
-    ("getQuery", "kubernetes.URL.() map(list(string))"),
-    ("ip", "(string) net.IP; net.CIDR.() net.IP"),
-    ("isIP", "(string) bool"),
-    ("ip.isCanonical", "(string) bool"),
-    ("family", "net.IP.() int"),
-    ("isUnspecified", "net.IP.() bool"),
-    ("isLoopback", "net.IP.() bool"),
-    ("isLinkLocalMulticast", "net.IP.() bool"),
-    ("isLinkLocalUnicast", "net.IP.() bool"),
-    ("isGlobalUnicast", "net.IP.() bool"),
-    ("cidr", "(string) net.CIDR"),
-    ("isCIDR", "(string) bool"),
-    ("containsIP", "net.CIDR.(string) bool; net.CIDR.(net.IP) bool"),
-    ("containsCIDR", "net.CIDR.(string) bool; net.CIDR.(net.CIDR) bool"),
-    ("masked", "net.CIDR.() net.CIDR"),
-    ("prefixLength", "net.CIDR.() int"),
-    ("quantity", "(string) kubernetes.Quantity"),
-    ("isQuantity", "(string) bool"),
-    // Not a member, whatever upstream's documentation says.
-    ("sign", "(kubernetes.Quantity) int"),
-    ("isInteger", "kubernetes.Quantity.() bool"),
-    ("asInteger", "kubernetes.Quantity.() int"),
-    ("asApproximateFloat", "kubernetes.Quantity.() double"),
-    (
-        "add",
-        "kubernetes.Quantity.(kubernetes.Quantity) kubernetes.Quantity; kubernetes.Quantity.(int) kubernetes.Quantity",
-    ),
-    (
-        "sub",
-        "kubernetes.Quantity.(kubernetes.Quantity) kubernetes.Quantity; kubernetes.Quantity.(int) kubernetes.Quantity",
-    ),
-    (
-        "isLessThan",
-        "kubernetes.Quantity.(kubernetes.Quantity) bool; kubernetes.Semver.(kubernetes.Semver) bool",
-    ),
-    (
-        "isGreaterThan",
-        "kubernetes.Quantity.(kubernetes.Quantity) bool; kubernetes.Semver.(kubernetes.Semver) bool",
-    ),
-    (
-        "compareTo",
-        "kubernetes.Quantity.(kubernetes.Quantity) int; kubernetes.Semver.(kubernetes.Semver) int",
-    ),
-    (
-        "semver",
-        "(string) kubernetes.Semver; (string, bool) kubernetes.Semver",
-    ),
-    ("isSemver", "(string) bool; (string, bool) bool"),
-    ("major", "kubernetes.Semver.() int"),
-    ("minor", "kubernetes.Semver.() int"),
-    ("patch", "kubernetes.Semver.() int"),
-    ("format.named", "(string) optional(kubernetes.NamedFormat)"),
-    ("format.dns1123Label", "() kubernetes.NamedFormat"),
-    ("format.dns1123LabelPrefix", "() kubernetes.NamedFormat"),
-    ("format.dns1123SubdomainPrefix", "() kubernetes.NamedFormat"),
-    ("format.dns1035LabelPrefix", "() kubernetes.NamedFormat"),
-    ("format.datetime", "() kubernetes.NamedFormat"),
-    ("format.dns1123Subdomain", "() kubernetes.NamedFormat"),
-    ("format.dns1035Label", "() kubernetes.NamedFormat"),
-    ("format.qualifiedName", "() kubernetes.NamedFormat"),
-    ("format.labelValue", "() kubernetes.NamedFormat"),
-    ("format.uri", "() kubernetes.NamedFormat"),
-    ("format.uuid", "() kubernetes.NamedFormat"),
-    ("format.byte", "() kubernetes.NamedFormat"),
-    ("format.date", "() kubernetes.NamedFormat"),
-    (
-        "path",
-        "kubernetes.authorization.Authorizer.(string) kubernetes.authorization.PathCheck",
-    ),
-    (
-        "group",
-        "kubernetes.authorization.Authorizer.(string) kubernetes.authorization.GroupCheck",
-    ),
-    (
-        "serviceAccount",
-        "kubernetes.authorization.Authorizer.(string, string) kubernetes.authorization.Authorizer",
-    ),
-    (
-        "resource",
-        "kubernetes.authorization.GroupCheck.(string) kubernetes.authorization.ResourceCheck",
-    ),
-    (
-        "subresource",
-        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
-    ),
-    (
-        "namespace",
-        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
-    ),
-    (
-        "name",
-        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
-    ),
-    (
-        "fieldSelector",
-        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
-    ),
-    (
-        "labelSelector",
-        "kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.ResourceCheck",
-    ),
-    (
-        "check",
-        "kubernetes.authorization.PathCheck.(string) kubernetes.authorization.Decision; \
-         kubernetes.authorization.ResourceCheck.(string) kubernetes.authorization.Decision",
-    ),
-    ("allowed", "kubernetes.authorization.Decision.() bool"),
-    ("errored", "kubernetes.authorization.Decision.() bool"),
-    ("reason", "kubernetes.authorization.Decision.() string"),
-    ("error", "kubernetes.authorization.Decision.() string"),
-    (
-        "validate",
-        "kubernetes.NamedFormat.(string) optional(list(string))",
-    ),
-];
+/// One way to call a function. Open types number the letters of the text.
+#[derive(Debug)]
+pub(crate) struct Overload {
+    pub member: bool,
+    pub takes: Vec<Type>,
+    pub gives: Type,
+    /// How many letters there are.
+    pub letters: usize,
+}
 
 /// Types that stand for a letter in turn.
-const ORDERED: [&str; 8] = [
-    "int",
-    "uint",
-    "double",
-    "bool",
-    "duration",
-    "timestamp",
-    "string",
-    "bytes",
+const ORDERED: [Type; 8] = [
+    Type::Int,
+    Type::Uint,
+    Type::Double,
+    Type::Bool,
+    Type::Duration,
+    Type::Timestamp,
+    Type::String,
+    Type::Bytes,
 ];
-const ADDED: [&str; 4] = ["int", "uint", "double", "duration"];
+const ADDED: [Type; 4] = [Type::Int, Type::Uint, Type::Double, Type::Duration];
 
-/// Types of libraries.
-const OPAQUE: [&str; 11] = [
-    "net.IP",
-    "net.CIDR",
-    "kubernetes.URL",
-    "kubernetes.Quantity",
-    "kubernetes.Semver",
-    "kubernetes.NamedFormat",
-    "kubernetes.authorization.Authorizer",
-    "kubernetes.authorization.PathCheck",
-    "kubernetes.authorization.GroupCheck",
-    "kubernetes.authorization.ResourceCheck",
-    "kubernetes.authorization.Decision",
-];
-
-/// A type with a part that the arguments decide.
-#[derive(Debug)]
-enum Shape {
-    Is(Type),
-    Any,
-    List(Box<Shape>),
-    Map(Box<Shape>),
-    Optional(Box<Shape>),
-}
-
-/// One way to call a function.
-#[derive(Debug)]
-struct Overload {
-    member: bool,
-    takes: Vec<Shape>,
-    gives: Shape,
-}
-
-static OVERLOADS: LazyLock<HashMap<&str, Vec<Overload>>> = LazyLock::new(|| {
-    let ways = |text: &str| {
-        let expand = |way: &str| -> Vec<String> {
-            let (letter, types) = match way {
-                _ if way.contains("(C)") => ("C", &ORDERED[..]),
-                _ if way.contains("(N)") => ("N", &ADDED[..]),
-                _ => return vec![way.to_string()],
-            };
-            types.iter().map(|ty| way.replace(letter, ty)).collect()
+static OVERLOADS: LazyLock<HashMap<&str, Arc<[Overload]>>> = LazyLock::new(|| {
+    let mut all = HashMap::new();
+    let lines = include_str!("functions.txt").lines();
+    for line in lines.filter(|line| !line.starts_with('#')) {
+        let Some((names, ways)) = line.split_once(": ") else {
+            continue;
         };
-        let ways = text.split(';').flat_map(|way| expand(way.trim()));
-        ways.filter_map(|way| overload(&way)).collect()
-    };
-    DECLARED.iter().map(|(name, text)| (*name, ways(text))).collect()
+        let overloads: Arc<[Overload]> = ways.split("; ").flat_map(ways_of).collect();
+        for name in names.split(' ') {
+            all.insert(name, overloads.clone());
+        }
+    }
+    all
 });
 
-fn overload(text: &str) -> Option<Overload> {
+/// A way with a letter that stands for certain types, once for each of them.
+fn ways_of(way: &'static str) -> Vec<Overload> {
+    let (letter, types) = match way {
+        _ if way.contains("(C)") => ("C", ORDERED.as_slice()),
+        _ if way.contains("(N)") => ("N", ADDED.as_slice()),
+        _ => return overload(way).into_iter().collect(),
+    };
+    let Some(way) = overload(way) else {
+        return Vec::new();
+    };
+    let each = |ty: &Type| Overload {
+        member: way.member,
+        takes: way.takes.iter().map(|taken| put(taken, letter, ty)).collect(),
+        gives: put(&way.gives, letter, ty),
+        letters: way.letters,
+    };
+    types.iter().map(each).collect()
+}
+
+/// A type with another in the place of a letter.
+fn put(taken: &Type, letter: &str, ty: &Type) -> Type {
+    match taken {
+        Type::Opaque(name) if *name == letter => ty.clone(),
+        Type::List(of, _) => Type::list(put(of, letter, ty)),
+        other => other.clone(),
+    }
+}
+
+fn overload(text: &'static str) -> Option<Overload> {
     let (receiver, rest) = match text.split_once(".(") {
         Some((receiver, rest)) => (Some(receiver), rest),
         None => (None, text.strip_prefix('(')?),
     };
-    let (args, gives) = rest.rsplit_once(") ")?;
-    let args = args.split(", ").filter(|arg| !arg.is_empty());
+    let end = closing(rest)?;
+    let (args, gives) = (&rest[..end], rest[end..].strip_prefix(") ")?);
+    let letter = |letter: &str| {
+        let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+        words.any(|word| word == letter)
+    };
     Some(Overload {
         member: receiver.is_some(),
-        takes: receiver.into_iter().chain(args).map(shape).collect(),
-        gives: shape(gives),
+        takes: receiver.into_iter().chain(parts(args)).map(parse).collect(),
+        gives: parse(gives),
+        letters: usize::from(letter("A")) + usize::from(letter("B")),
     })
 }
 
-fn shape(text: &str) -> Shape {
-    let inner = |kind: &str| text.strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
-    let boxed = |inner: &str| Box::new(shape(inner));
-    if let Some(of) = inner("list") {
-        return Shape::List(boxed(of));
+/// Where the bracket closes that was opened before the text.
+fn closing(text: &str) -> Option<usize> {
+    let mut open = 1_usize;
+    for (at, sign) in text.bytes().enumerate() {
+        match sign {
+            b'(' => open += 1,
+            b')' => open -= 1,
+            _ => {}
+        }
+        if open == 0 {
+            return Some(at);
+        }
     }
-    if let Some(of) = inner("map") {
-        return Shape::Map(boxed(of));
+    None
+}
+
+/// What commas part, but for those in brackets.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut found, mut open, mut start) = (Vec::new(), 0_usize, 0);
+    for (at, sign) in text.bytes().enumerate() {
+        match sign {
+            b'(' => open += 1,
+            b')' => open = open.saturating_sub(1),
+            b',' if open == 0 => {
+                found.push(text[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    let last = text[start..].trim();
+    found.extend((!last.is_empty()).then_some(last));
+    found
+}
+
+fn parse(text: &'static str) -> Type {
+    let inner = |kind: &str| text.strip_prefix(kind)?.strip_prefix('(')?.strip_suffix(')');
+    let boxed = |inner: &'static str| Arc::new(parse(inner));
+    if let Some(of) = inner("list") {
+        return Type::list(parse(of));
+    }
+    if let Some([by, of]) = inner("map").map(parts).as_deref() {
+        return Type::Map(boxed(by), boxed(of));
     }
     if let Some(of) = inner("optional") {
-        return Shape::Optional(boxed(of));
+        return Type::Optional(boxed(of));
     }
-    Shape::Is(match text {
-        "A" => return Shape::Any,
+    if let Some(of) = inner("type") {
+        return Type::Type(Some(boxed(of)));
+    }
+    match text {
+        "A" => Type::Open(0),
+        "B" => Type::Open(1),
+        "dyn" => Type::Dyn,
         "int" => Type::Int,
         "uint" => Type::Uint,
         "double" => Type::Double,
@@ -337,69 +151,33 @@ fn shape(text: &str) -> Shape {
         "bytes" => Type::Bytes,
         "timestamp" => Type::Timestamp,
         "duration" => Type::Duration,
-        other => OPAQUE
-            .iter()
-            .find(|name| **name == other)
-            .map_or(Type::Dyn, |name| Type::Opaque(name)),
+        library => Type::Opaque(library),
+    }
+}
+
+/// The ways to call a function; `None` when there is none of that name.
+pub(crate) fn overloads(function: &str) -> Option<Arc<[Overload]>> {
+    OVERLOADS.get(function).cloned()
+}
+
+/// The type that is named so in expressions.
+pub(crate) fn named(name: &str) -> Option<Type> {
+    Some(match name {
+        "bool" => Type::Bool,
+        "int" => Type::Int,
+        "uint" => Type::Uint,
+        "double" => Type::Double,
+        "string" => Type::String,
+        "bytes" => Type::Bytes,
+        "list" => Type::list(Type::Open(0)),
+        "map" => Type::Map(Arc::new(Type::Open(0)), Arc::new(Type::Open(1))),
+        "type" => Type::Type(None),
+        "null_type" => Type::Null,
+        "google.protobuf.Timestamp" => Type::Timestamp,
+        "google.protobuf.Duration" => Type::Duration,
+        "optional_type" => Type::Opaque("optional_type"),
+        "net.IP" => Type::Opaque("net.IP"),
+        "net.CIDR" => Type::Opaque("net.CIDR"),
+        _ => return None,
     })
-}
-
-impl Shape {
-    /// Whether a type fits; learns what `A` is. What is known only when evaluated makes `A` unknown.
-    fn takes(&self, ty: &Type, any: &mut Option<Type>) -> bool {
-        match (self, ty) {
-            (Shape::Any, Type::Dyn) => {
-                *any = Some(Type::Dyn);
-                true
-            }
-            (_, Type::Dyn) => true,
-            (Shape::Is(own), ty) => own.fits(ty),
-            (Shape::List(of), Type::List(inner, _)) => of.takes(inner, any),
-            (Shape::Map(of), Type::Map(inner)) => of.takes(inner, any),
-            (Shape::Optional(of), Type::Optional(inner)) => of.takes(inner, any),
-            (Shape::Any, ty) => match any {
-                Some(known) => known.fits(ty),
-                None => {
-                    *any = Some(ty.clone());
-                    true
-                }
-            },
-            _ => false,
-        }
-    }
-
-    fn resolve(&self, any: Option<&Type>) -> Type {
-        match self {
-            Shape::Is(ty) => ty.clone(),
-            Shape::Any => any.cloned().unwrap_or(Type::Dyn),
-            Shape::List(of) => Type::list(of.resolve(any)),
-            Shape::Map(of) => Type::Map(Arc::new(of.resolve(any))),
-            Shape::Optional(of) => Type::Optional(Arc::new(of.resolve(any))),
-        }
-    }
-}
-
-/// The type of a call's result; `None` for functions that are not listed.
-pub(super) fn result_type(function: &str, member: bool, args: &[Type]) -> Option<Result<Type, ()>> {
-    let overloads = OVERLOADS.get(function)?;
-    let mut result: Option<Type> = None;
-    for overload in overloads {
-        let mut any = None;
-        let fits = overload.member == member
-            && overload.takes.len() == args.len()
-            && overload
-                .takes
-                .iter()
-                .zip(args)
-                .all(|(shape, ty)| shape.takes(ty, &mut any));
-        if !fits {
-            continue;
-        }
-        let gives = overload.gives.resolve(any.as_ref());
-        result = Some(match result {
-            Some(before) if before != gives => Type::Dyn,
-            _ => gives,
-        });
-    }
-    Some(result.ok_or(()))
 }

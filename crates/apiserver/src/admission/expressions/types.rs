@@ -30,7 +30,7 @@ pub(super) fn request() -> Type {
         ("username", Type::String),
         ("uid", Type::String),
         ("groups", Type::list(Type::String)),
-        ("extra", Type::Map(Arc::new(Type::list(Type::String)))),
+        ("extra", Type::map(Type::list(Type::String))),
     ];
     object(
         "kubernetes.AdmissionRequest",
@@ -53,7 +53,7 @@ pub(super) fn request() -> Type {
 
 /// The Namespace of the request's object.
 pub(super) fn namespace() -> Type {
-    let map = || Type::Map(Arc::new(Type::String));
+    let map = || Type::map(Type::String);
     let list = || Type::list(Type::String);
     let metadata = [
         ("name", Type::String),

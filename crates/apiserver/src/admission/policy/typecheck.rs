@@ -208,7 +208,7 @@ fn field_type(ty: &schema::Type, depth: usize) -> Type {
         Of::Boolean => Type::Bool,
         Of::Quantity => Type::String,
         Of::IntOrString | Of::Any => Type::Dyn,
-        Of::Map(of) => Type::Map(Arc::new(field_type(of, depth))),
+        Of::Map(of) => Type::map(field_type(of, depth)),
         Of::List(list) => Type::List(Arc::new(field_type(&list.items, depth)), ListKind::Atomic),
         Of::Ref(reference) => definition_type(reference.name(), depth),
         Of::Object(definition) => object_type("object", definition, depth + 1),

@@ -55,11 +55,7 @@ fn list_kind(schema: &Value) -> ListKind {
 
 fn object_type(schema: &Value, resource: bool, own: &str) -> Option<Type> {
     if let Some(values) = schema.get("additionalProperties").filter(|a| a.is_object()) {
-        return Some(Type::Map(Arc::new(named(
-            values,
-            false,
-            &format!("{own}.@elem"),
-        )?)));
+        return Some(Type::map(named(values, false, &format!("{own}.@elem"))?));
     }
     let mut object = ObjectType {
         name: own.into(),
