@@ -10,6 +10,7 @@ mod walks;
 use crate::ast::{Expr, Finding, Given, Kind};
 use crate::format::Item;
 use crate::infer::{Known, more_general};
+use crate::room::with_room;
 use crate::types::Type;
 use crate::value::Value;
 use crate::{library, root};
@@ -114,7 +115,7 @@ impl Checker<'_> {
 
     fn expr(&mut self, expr: &mut Expr) -> Type {
         self.looked_at += 1;
-        let ty = self.type_of(expr);
+        let ty = with_room(|| self.type_of(expr));
         if self.late.exempt > 0 {
             self.item = Item {
                 at: expr.at,

@@ -5,6 +5,7 @@
 //! request lets it be; what only evaluation knows counts as short.
 
 use crate::ast::{Comprehension, Expr, Kind, Walk};
+use crate::room::with_room;
 use crate::value::{List, Value};
 
 /// One step from a variable to a part of it.
@@ -123,6 +124,10 @@ impl Estimator<'_> {
     }
 
     fn visit(&mut self, expr: &Expr) -> Known {
+        with_room(|| self.known(expr))
+    }
+
+    fn known(&mut self, expr: &Expr) -> Known {
         match &expr.kind {
             Kind::Literal(value) => match literal_size(value) {
                 Some(size) => Known::sized(0, size),

@@ -5,6 +5,7 @@
 
 use crate::ast::{Comprehension, Expr, Kind, Through, Walk};
 use crate::library;
+use crate::room::with_room;
 use crate::value::{Key, List, Map, Str, Value, join};
 use indexmap::IndexMap;
 use std::cell::Cell;
@@ -116,6 +117,10 @@ fn truth(value: Result<Value<'_>>) -> Result<bool> {
 
 impl<'m, 'a> Machine<'m, 'a> {
     fn eval(&self, expr: &'a Expr, locals: Option<&Locals<'_, 'a>>) -> Result<Value<'a>> {
+        with_room(|| self.value(expr, locals))
+    }
+
+    fn value(&self, expr: &'a Expr, locals: Option<&Locals<'_, 'a>>) -> Result<Value<'a>> {
         match &expr.kind {
             Kind::Literal(value) => Ok(value.clone()),
             Kind::Ident(name) => self.name(name, locals),

@@ -4,6 +4,7 @@
 use crate::ast::{Expr, Kind};
 use crate::eval::{self, EvalError};
 use crate::pattern;
+use crate::room::with_room;
 use crate::value::Value;
 
 /// Functions that make a value of another type.
@@ -71,7 +72,7 @@ fn is_constant(node: &Expr) -> Result<bool, EvalError> {
 fn all<'e>(nodes: impl IntoIterator<Item = &'e Expr>) -> Result<bool, EvalError> {
     let mut constant = true;
     for node in nodes {
-        constant &= is_constant(node)?;
+        constant &= with_room(|| is_constant(node))?;
     }
     Ok(constant)
 }

@@ -2,13 +2,14 @@
 //! another one way or not at all; what was supposed on the way is forgotten when it does not.
 
 use crate::library::Overload;
+use crate::room::with_room;
 use crate::types::Type;
 use std::sync::Arc;
 
 /// Types are looked at so often in one expression; after that everything fits. No expression that anyone writes comes near.
 const STEPS: u32 = 2_000_000;
 /// A chain of suppositions that is longer holds.
-const DEPTH: u32 = 200;
+const DEPTH: u32 = 300;
 /// Parts of a type that are kept; of a larger one nothing more is known.
 const PARTS: u32 = 2_000;
 
@@ -110,7 +111,7 @@ impl Known {
             return true;
         }
         self.depth += 1;
-        let fits = self.compare(one, other);
+        let fits = with_room(|| self.compare(one, other));
         self.depth -= 1;
         fits
     }
@@ -181,7 +182,9 @@ impl Known {
                 Some(known) => self.is_free(number, &known),
                 None => true,
             },
-            Type::List(of, _) | Type::Optional(of) | Type::Type(Some(of)) => self.is_free(number, of),
+            Type::List(of, _) | Type::Optional(of) | Type::Type(Some(of)) => {
+                with_room(|| self.is_free(number, of))
+            }
             Type::Map(by, of) => self.is_free(number, by) && self.is_free(number, of),
             _ => true,
         };

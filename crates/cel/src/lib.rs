@@ -20,6 +20,7 @@ mod literal;
 mod macros;
 mod parser;
 pub mod pattern;
+mod room;
 mod root;
 mod syntax;
 mod types;

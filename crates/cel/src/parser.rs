@@ -4,14 +4,15 @@
 
 use crate::ast::{Expr, Finding, Given, Kind};
 use crate::lexer::{Sort, Token, Tokens};
+use crate::room::with_room;
 use crate::value::{Str, Value};
 use crate::{literal, macros, syntax};
 use std::sync::Arc;
 
-/// Nesting at most: brackets within brackets, and links of one chain. Evaluation recurses as deep, on small stacks.
-const DEPTH: usize = 48;
+/// Nesting at most: brackets within brackets. Upstream has the same bound.
+const DEPTH: usize = 250;
 /// Links of one chain of operators or selections at most.
-const CHAIN: usize = 96;
+const CHAIN: usize = 250;
 /// Longest text, in characters.
 const LENGTH: usize = 100_000;
 
@@ -128,6 +129,12 @@ impl Parser {
         if self.depth > DEPTH {
             return Err(Refused::Deep(DEPTH));
         }
+        let expr = with_room(|| self.ternary())?;
+        self.depth -= 1;
+        Ok(expr)
+    }
+
+    fn ternary(&mut self) -> Parsed<Expr> {
         let condition = self.or()?;
         let at = self.offset();
         let out = if self.take(Sort::Question) {
@@ -138,7 +145,6 @@ impl Parser {
         } else {
             condition
         };
-        self.depth -= 1;
         Ok(out)
     }
 

@@ -423,11 +423,26 @@ fn errors() {
     );
     assert!(Program::compile("1 +", &Env::new()).is_err());
     assert!(Program::compile(&"(".repeat(10_000), &Env::new()).is_err());
-    // The deepest that is let through fits on the stack of a test.
-    let chain = format!("1{}", "+1".repeat(90));
-    let deep = format!("{}{chain}{}", "(".repeat(45), ")".repeat(45));
-    let program = Program::compile(&deep, &Env::new()).unwrap();
-    assert!(matches!(program.eval(&[], 1000).value, Ok(Value::Int(91))));
+    // The deepest that is let through needs no more of a stack than a small thread has.
+    let small = std::thread::Builder::new().stack_size(512 << 10);
+    let evaluated = small.spawn(|| {
+        let chain = format!("1{}", "+1".repeat(240));
+        let choices: String = (0..240).map(|i| format!("1 == 2 ? {i} : ")).collect();
+        for (text, value) in [
+            (format!("{}{chain}{}", "(".repeat(240), ")".repeat(240)), 241),
+            (format!("{choices}7"), 7),
+            (format!("size({}{})", "[".repeat(240), "]".repeat(240)), 1),
+            (format!("size('a'{})", ".lowerAscii()".repeat(240)), 1),
+        ] {
+            let program = Program::compile(&text, &Env::new()).unwrap();
+            let found = program.eval(&[], 10_000).value;
+            assert!(
+                matches!(found, Ok(Value::Int(n)) if n == value),
+                "{text}: {found:?}"
+            );
+        }
+    });
+    evaluated.unwrap().join().unwrap();
     let long = vec!["true"; 5000].join(" && ");
     let program = Program::compile(&long, &Env::new()).unwrap();
     assert!(matches!(program.eval(&[], 10_000).value, Ok(Value::Bool(true))));
