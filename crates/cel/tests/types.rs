@@ -2,6 +2,8 @@
 //!
 //! The cases are in `types.txt`: a line `=== ` with the variables there are and the text as JSON, then what is said of it.
 
+#![allow(clippy::unwrap_used)]
+
 use cel::{Env, Field, ObjectType, Program, Type};
 use std::sync::Arc;
 

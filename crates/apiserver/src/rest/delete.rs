@@ -290,7 +290,8 @@ async fn step(
         mark(&mut new, old, grace);
     }
     // A finalizer that is only taken away for show holds an object back.
-    let finished = is_finished(&new) && !(options.dry_run && !finalizers(old).is_empty());
+    let for_show = options.dry_run && !finalizers(old).is_empty();
+    let finished = is_finished(&new) && !for_show;
     // What has a grace is marked before it goes, were it for a moment: there are watchers who wait for the mark.
     let (bytes, revision) = if new == *old || (finished && !is_pod) {
         (bytes.clone(), revision)
