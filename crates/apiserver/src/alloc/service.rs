@@ -136,7 +136,7 @@ fn families(object: &mut Value, old: Option<&Value>, kind: &str) -> Result<(), V
             ));
         }
     }
-    if single {
+    if single && errors.is_empty() {
         // What has not changed is let go of by the policy alone.
         for field in ["clusterIPs", "ipFamilies"] {
             if let Some(list) = spec[field].as_array_mut() {

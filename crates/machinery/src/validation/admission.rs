@@ -135,7 +135,8 @@ fn service(service: &Value, at: &Path, errors: &mut Errors) {
     if !path.starts_with('/') {
         errors.invalid(&at, path, "must start with a '/'");
     }
-    let below = path.get(1..).unwrap_or("");
+    // The first byte goes, whatever it is; half a letter is as wrong as all of it.
+    let below = path.get(1..).unwrap_or(path);
     let below = below.strip_suffix('/').unwrap_or(below);
     for (i, segment) in below.split('/').enumerate() {
         if segment.is_empty() {
