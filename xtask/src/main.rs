@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod bundle;
 mod clients;
+mod compare;
 mod crash;
 mod demo;
 mod demo_images;
@@ -15,6 +16,7 @@ mod gen_profile;
 mod gen_protobuf;
 mod gen_schema;
 mod guest_kernel;
+mod kube_apiserver;
 mod lab;
 mod run;
 mod setup;
@@ -55,6 +57,8 @@ enum Task {
     Crash(crash::Arguments),
     /// Feed every parser of foreign bytes with mutated samples.
     Fuzz(fuzz::Arguments),
+    /// Send the same random requests to our API server and to upstream's.
+    Compare(compare::Arguments),
     /// Write which ways the code takes under load, for the compiler of releases.
     GenProfile(gen_profile::Arguments),
     /// Write the table of protobuf field numbers.
@@ -76,6 +80,7 @@ fn main() -> Result<()> {
         Task::Test(arguments) => test::run(&arguments),
         Task::Crash(arguments) => crash::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Compare(arguments) => compare::run(&arguments),
         Task::GenProfile(arguments) => gen_profile::run(&arguments),
         Task::GenProtobuf(arguments) => gen_protobuf::run(&arguments),
         Task::GenSchema(arguments) => gen_schema::run(&arguments),

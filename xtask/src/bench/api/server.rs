@@ -15,7 +15,7 @@ use http::Method;
 use nix::sys::signal::Signal;
 
 use super::client::Target;
-use super::upstream;
+use crate::kube_apiserver;
 
 /// How long a start or an end may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -55,7 +55,14 @@ impl Server {
         let start = Instant::now();
         let mut processes = match program {
             Program::Podvisor(binary) => vec![podvisor(binary, directory, &kubeconfig)?],
-            Program::Upstream(binary) => upstream::start(binary, directory, &kubeconfig).await?,
+            Program::Upstream(binary) => {
+                // Nobody makes the service accounts that its admission would ask for, since no controllers run beside it.
+                let flags = [
+                    ("authorization-mode", "Node,RBAC"),
+                    ("disable-admission-plugins", "ServiceAccount"),
+                ];
+                kube_apiserver::start(binary, directory, &kubeconfig, &flags).await?
+            }
         };
         let (target, ready) = loop {
             match ask(&kubeconfig).await {

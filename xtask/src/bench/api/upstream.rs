@@ -5,18 +5,13 @@
 //! (SPECIFICATION.md, "Figures"). The baseline is Debian's etcd alone on the same disk with the requests that such an
 //! API server would make of it, so it bounds upstream from below.
 
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use e2e::machines::cpu_seconds;
-use e2e::process::Process;
-use identity::authority::{Authority, Request};
-use identity::kubeconfig::Kubeconfig;
 use nix::sys::signal::Signal;
 use store::Store;
 use store::etcd::EtcdStore;
@@ -24,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::super::{Report, median};
 use super::Sizes;
-use crate::run::on_path;
+use crate::kube_apiserver::{etcd_program, start_etcd};
 
 /// Upstream's figure for a metric of ours, and our goal.
 pub struct Row {
@@ -79,96 +74,9 @@ pub const ROWS: &[Row] = &[
     row("ready_full_ms", None, Some(2000.0)),
 ];
 
-/// Starts `binary`, a kube-apiserver, on an etcd of its own: RBAC, certificates, and upstream's defaults otherwise.
-///
-/// Nobody makes the service accounts that its admission would ask for, since no controllers run beside it.
-pub async fn start(binary: &Path, directory: &Path, kubeconfig: &Path) -> Result<Vec<Process>> {
-    anyhow::ensure!(
-        on_path("etcd"),
-        "kube-apiserver needs etcd: run `cargo xtask setup --tests`"
-    );
-    let (etcd, store) = start_etcd(directory).await?;
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let pki = directory.join("upstream-pki");
-    let authority = Authority::load_or_create(&pki)?;
-    let server = authority.issue(&Request::server("kube-apiserver", ["127.0.0.1", "localhost"]))?;
-    let admin = authority.issue(&Request::client("admin", Some("system:masters")))?;
-    let file = |name: &str, text: &str| -> Result<String> {
-        let path = pki.join(name);
-        identity::files::write_private(&path, text.as_bytes())?;
-        Ok(path.display().to_string())
-    };
-    let (certificate, key) = (
-        file("server.pem", &server.certificate_pem)?,
-        file("server-key.pem", &server.key_pem)?,
-    );
-    let mut command = Command::new(binary);
-    for (flag, value) in [
-        ("etcd-servers", store.as_str()),
-        ("bind-address", "127.0.0.1"),
-        ("secure-port", &port.to_string()),
-        // Only written into an object: an address for documentation, which nobody is asked at.
-        ("advertise-address", "192.0.2.1"),
-        ("endpoint-reconciler-type", "none"),
-        ("service-cluster-ip-range", "10.96.0.0/16"),
-        ("authorization-mode", "Node,RBAC"),
-        ("disable-admission-plugins", "ServiceAccount"),
-        ("client-ca-file", &file("ca.pem", authority.certificate_pem())?),
-        ("tls-cert-file", &certificate),
-        ("tls-private-key-file", &key),
-        ("service-account-issuer", "https://kubernetes.default.svc"),
-        ("service-account-key-file", &certificate),
-        ("service-account-signing-key-file", &key),
-    ] {
-        command.arg(format!("--{flag}={value}"));
-    }
-    Kubeconfig::for_certificate(
-        "upstream",
-        &format!("https://127.0.0.1:{port}"),
-        authority.certificate_pem(),
-        "admin",
-        &admin,
-    )
-    .save(kubeconfig)?;
-    let log = directory.join("kube-apiserver.log");
-    Ok(vec![Process::start("kube-apiserver", command, &log)?, etcd])
-}
-
-/// Starts etcd on loopback, with its data in `directory`; answers it and its address when it serves.
-async fn start_etcd(directory: &Path) -> Result<(Process, String)> {
-    let free = || -> Result<String> {
-        Ok(format!(
-            "http://{}",
-            TcpListener::bind("127.0.0.1:0")?.local_addr()?
-        ))
-    };
-    let (client, peer) = (free()?, free()?);
-    let mut command = Command::new("etcd");
-    command.arg("--data-dir").arg(directory.join("etcd"));
-    for (flag, value) in [
-        ("listen-client-urls", client.as_str()),
-        ("advertise-client-urls", &client),
-        ("listen-peer-urls", &peer),
-        ("initial-advertise-peer-urls", &peer),
-        ("initial-cluster", &format!("default={peer}")),
-        ("quota-backend-bytes", "4294967296"),
-    ] {
-        command.arg(format!("--{flag}={value}"));
-    }
-    let mut process = Process::start("etcd", command, &directory.join("etcd.log"))?;
-    let store = EtcdStore::connect(std::slice::from_ref(&client))?;
-    let end = Instant::now() + Duration::from_secs(20);
-    while let Err(error) = store.health().await {
-        process.check_alive()?;
-        anyhow::ensure!(Instant::now() < end, "etcd does not serve: {error}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok((process, client))
-}
-
 /// Puts, gets and ranges of Debian's etcd, left out where it is not installed.
 pub async fn etcd(directory: &Path, sizes: &Sizes, pod_bytes: usize, report: &mut Report) -> Result<()> {
-    if !on_path("etcd") {
+    if etcd_program().is_none() {
         println!("    etcd is not installed: no baseline beside our figures");
         return Ok(());
     }
